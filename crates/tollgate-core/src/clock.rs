@@ -1,0 +1,183 @@
+//! Time: the only module that reads a clock (R7).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A moment: nanoseconds since the Unix epoch, good until the year 2554.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The moment `ns` nanoseconds after the Unix epoch.
+    pub const fn from_ns(ns: u64) -> Self {
+        Self(ns)
+    }
+
+    /// The moment `ms` milliseconds after the Unix epoch; saturates.
+    pub const fn from_ms(ms: u64) -> Self {
+        Self(ms.saturating_mul(1_000_000))
+    }
+
+    /// Nanoseconds since the Unix epoch.
+    #[inline]
+    pub const fn as_ns(self) -> u64 {
+        self.0
+    }
+
+    /// The moment `duration` later; saturates.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(saturating_ns(duration)))
+    }
+}
+
+fn saturating_ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Where a store in this process reads the time.
+///
+/// Readings of several threads may be out of order by what passed between them; a store clamps what it is
+/// given so that its own time never steps back.
+pub trait Clock: Send + Sync {
+    /// The time now.
+    fn now(&self) -> Timestamp;
+}
+
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
+}
+
+/// The machine's monotonic clock, aligned to the Unix epoch when it is made: later steps of the wall clock
+/// do not reach it.
+///
+/// Reads the time-stamp counter (`quanta`, about half the cost of `Instant::now`) and once a second takes
+/// what the counter's calibration has drifted from [`Instant`].
+#[derive(Debug)]
+pub struct MonotonicClock {
+    counter: quanta::Clock,
+    counter_start: u64,
+    start: Instant,
+    unix_start_ns: u64,
+    /// What to add to the counter's nanoseconds to get those of `start`.
+    drift_ns: AtomicI64,
+    /// The counter's nanoseconds at which the drift is taken next.
+    next_sync_ns: AtomicU64,
+}
+
+const SYNC_EVERY_NS: u64 = 1_000_000_000;
+
+impl MonotonicClock {
+    /// A clock that shows the system's time now and from here on only goes forward.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn new() -> Self {
+        let counter = quanta::Clock::new();
+        let start = Instant::now();
+        let counter_start = counter.raw();
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            counter,
+            counter_start,
+            start,
+            unix_start_ns: saturating_ns(unix),
+            drift_ns: AtomicI64::new(0),
+            next_sync_ns: AtomicU64::new(SYNC_EVERY_NS),
+        }
+    }
+
+    #[cold]
+    fn sync(&self, counted_ns: u64, due_ns: u64) {
+        // Relaxed: the exchange only elects one thread; the drift is a value by itself.
+        let next_ns = counted_ns.saturating_add(SYNC_EVERY_NS);
+        let elected = self.next_sync_ns.compare_exchange(
+            due_ns,
+            next_ns,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        if elected.is_ok() {
+            let counted_ns = self.counter.delta_as_nanos(self.counter_start, self.counter.raw());
+            let true_ns = saturating_ns(self.start.elapsed());
+            // Relaxed: a reader with the old value is off by one second's drift, some microseconds.
+            self.drift_ns.store(true_ns.wrapping_sub(counted_ns).cast_signed(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Default for MonotonicClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for MonotonicClock {
+    #[inline]
+    fn now(&self) -> Timestamp {
+        let counted_ns = self.counter.delta_as_nanos(self.counter_start, self.counter.raw());
+        // Relaxed: see `sync`.
+        let due_ns = self.next_sync_ns.load(Ordering::Relaxed);
+        if counted_ns >= due_ns {
+            self.sync(counted_ns, due_ns);
+        }
+        let drift_ns = self.drift_ns.load(Ordering::Relaxed);
+        Timestamp(self.unix_start_ns + counted_ns.saturating_add_signed(drift_ns))
+    }
+}
+
+/// A clock that stands still until it is told otherwise: for tests and replays. Clones share the time.
+#[derive(Clone, Debug, Default)]
+pub struct ManualClock(Arc<AtomicU64>);
+
+impl ManualClock {
+    /// A clock that shows `now`.
+    pub fn at(now: Timestamp) -> Self {
+        Self(Arc::new(AtomicU64::new(now.as_ns())))
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, duration: Duration) {
+        // SeqCst: tests move the clock in one thread and expect every other to see it.
+        self.0.fetch_add(saturating_ns(duration), Ordering::SeqCst);
+    }
+
+    /// Sets the clock, also back.
+    pub fn set(&self, now: Timestamp) {
+        // SeqCst: as in `advance`.
+        self.0.store(now.as_ns(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        // SeqCst: as in `advance`.
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_monotonic_clock_agrees_with_instant_after_a_sync() {
+        let clock = MonotonicClock::new();
+        clock.next_sync_ns.store(0, Ordering::Relaxed);
+        let now = clock.now();
+        assert!(now.as_ns() >= clock.unix_start_ns);
+        let drift_ns = clock.drift_ns.load(Ordering::Relaxed).unsigned_abs();
+        assert!(drift_ns < SYNC_EVERY_NS, "drifted {drift_ns} ns since it was made");
+        assert!(clock.next_sync_ns.load(Ordering::Relaxed) >= SYNC_EVERY_NS);
+    }
+
+    #[test]
+    fn clones_of_a_manual_clock_share_the_time() {
+        let clock = ManualClock::at(Timestamp::from_ms(5));
+        clock.clone().advance(Duration::from_millis(2));
+        assert_eq!(clock.now(), Timestamp::from_ms(7));
+        clock.set(Timestamp::from_ms(1));
+        assert_eq!(clock.now(), Timestamp::from_ns(1_000_000));
+    }
+}

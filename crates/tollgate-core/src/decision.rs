@@ -1,0 +1,168 @@
+//! The answer to a check: every limit that took part, and the headline (R5, R6).
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::algorithm::{Verdict, Wait};
+use crate::{Charge, Limit, Mode};
+
+/// Why a check was denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The limit has no room for the cost now.
+    LimitExceeded,
+    /// The cost is above the limit itself: it never fits.
+    CostExceedsLimit,
+    /// The limit is 0.
+    Banned,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 3] = [Self::LimitExceeded, Self::CostExceedsLimit, Self::Banned];
+
+    /// The name, as in answers and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LimitExceeded => "limit_exceeded",
+            Self::CostExceedsLimit => "cost_exceeds_limit",
+            Self::Banned => "banned",
+        }
+    }
+}
+
+/// What one limit said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitStatus {
+    /// The limit.
+    pub limit: Arc<Limit>,
+    /// Whether this limit, by itself, admits the check.
+    pub allowed: bool,
+    /// Its usage after the decision.
+    pub count: u64,
+    /// What is left of it after the decision; 0 where a lowered limit is below the usage.
+    pub remaining: u64,
+    /// The least wait, in whole milliseconds rounded up, after which it would admit the same check if nobody
+    /// else came: 0 if it does now, `None` if it never will (R6).
+    pub retry_after_ms: Option<u64>,
+    /// When its usage would be 0 again, in milliseconds rounded up.
+    pub reset_after_ms: u64,
+}
+
+impl LimitStatus {
+    fn new(limit: &Arc<Limit>, verdict: &Verdict) -> Self {
+        Self {
+            limit: Arc::clone(limit),
+            allowed: verdict.allowed,
+            count: verdict.usage,
+            remaining: limit.amount().get().saturating_sub(verdict.usage),
+            retry_after_ms: match verdict.wait {
+                Wait::None => Some(0),
+                Wait::Ns(ns) => Some(whole_ms(ns)),
+                Wait::Never => None,
+            },
+            reset_after_ms: whole_ms(verdict.reset_after_ns),
+        }
+    }
+
+    /// Why this limit denies; `None` if it admits.
+    pub fn reason(&self) -> Option<Reason> {
+        if self.allowed {
+            None
+        } else if self.retry_after_ms.is_some() {
+            Some(Reason::LimitExceeded)
+        } else if self.limit.amount().get() == 0 {
+            Some(Reason::Banned)
+        } else {
+            Some(Reason::CostExceedsLimit)
+        }
+    }
+}
+
+fn whole_ms(ns: u64) -> u64 {
+    ns.div_ceil(1_000_000)
+}
+
+/// The answer to a check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    allowed: bool,
+    headline: Option<usize>,
+    limits: SmallVec<[LimitStatus; 2]>,
+}
+
+impl Decision {
+    /// The decision over `charges`, of which the store said `verdicts`, in the same order.
+    #[inline]
+    pub fn assemble(charges: &[Charge<'_>], verdicts: &[Verdict]) -> Self {
+        debug_assert_eq!(charges.len(), verdicts.len(), "a verdict for each charge");
+        let limits = charges.iter().zip(verdicts);
+        let enforced = || {
+            let limits = charges.iter().map(|charge| &**charge.limit).zip(verdicts);
+            limits.enumerate().filter(|(_, (limit, _))| limit.mode() == Mode::Enforce)
+        };
+        let denied = enforced().filter(|(_, (_, verdict))| !verdict.allowed).reduce(frees_later);
+        let headline = denied.or_else(|| enforced().reduce(smaller_share));
+        Self {
+            allowed: denied.is_none(),
+            headline: headline.map(|(index, _)| index),
+            limits: limits
+                .map(|(charge, verdict)| LimitStatus::new(charge.limit, verdict))
+                .collect(),
+        }
+    }
+
+    /// Whether the check may pass.
+    #[inline]
+    pub fn allowed(&self) -> bool {
+        self.allowed
+    }
+
+    /// The binding limit (R5): on a denial the one that frees last, otherwise the one with the smallest share
+    /// left. `None` if no enforced limit took part: a shadow one never binds.
+    pub fn headline(&self) -> Option<&LimitStatus> {
+        self.headline.map(|index| &self.limits[index])
+    }
+
+    /// Every limit that took part, shadow ones too, in the order of the policies.
+    pub fn limits(&self) -> &[LimitStatus] {
+        &self.limits
+    }
+
+    /// Why the check was denied; `None` if it was not.
+    pub fn reason(&self) -> Option<Reason> {
+        if self.allowed { None } else { self.headline().and_then(LimitStatus::reason) }
+    }
+
+    /// The least wait, in milliseconds, after which the same check would be admitted if nobody else came: 0
+    /// if it is admitted, `None` if it never will be (R6).
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        if self.allowed { Some(0) } else { self.headline()?.retry_after_ms }
+    }
+}
+
+type Candidate<'a> = (usize, (&'a Limit, &'a Verdict));
+
+/// The one that frees last; of equals the one with the lesser policy id.
+fn frees_later<'a>(a: Candidate<'a>, b: Candidate<'a>) -> Candidate<'a> {
+    let rank = |c: &Candidate<'a>| c.1.1.wait;
+    match rank(&a).cmp(&rank(&b)).then_with(|| b.1.0.policy_id().cmp(a.1.0.policy_id())) {
+        std::cmp::Ordering::Less => b,
+        _ => a,
+    }
+}
+
+/// The one with the smallest share of its limit left; of equals the one with the lesser policy id.
+fn smaller_share<'a>(a: Candidate<'a>, b: Candidate<'a>) -> Candidate<'a> {
+    let scaled = |of: &Candidate<'a>, by: &Candidate<'a>| {
+        let left = of.1.0.amount().get().saturating_sub(of.1.1.usage);
+        u128::from(left) * u128::from(by.1.0.amount().get())
+    };
+    match scaled(&a, &b).cmp(&scaled(&b, &a)).then_with(|| a.1.0.policy_id().cmp(b.1.0.policy_id()))
+    {
+        std::cmp::Ordering::Greater => b,
+        _ => a,
+    }
+}

@@ -1,0 +1,28 @@
+//! The words and decision rules of Tollgate, without I/O and without async.
+//!
+//! A [`Check`](check::Check) asks whether a [`Subject`] may pass at a [`Cost`]. A [`PolicySet`] finds the
+//! limits it meets (R4); a store decides them with the algorithms of [`algorithm`] and charges all or none
+//! (R3); [`Decision::assemble`] picks the headline (R5). The rules R1… are those of `docs/DESIGN.md`.
+//!
+//! This crate must not know a wire format, a store, a database or a runtime.
+
+pub mod algorithm;
+pub mod amount;
+pub mod check;
+pub mod clock;
+pub mod decision;
+pub mod limit;
+pub mod policy;
+pub mod policy_set;
+pub mod subject;
+pub mod window;
+
+pub use amount::{Amount, Cost, Unit};
+pub use check::Check;
+pub use clock::{Clock, ManualClock, MonotonicClock, Timestamp};
+pub use decision::{Decision, LimitStatus, Reason};
+pub use limit::{Charge, Limit};
+pub use policy::{Algorithm, Condition, Mode, Per, Policy, PolicyId};
+pub use policy_set::{Plan, PolicySet, PolicySetError};
+pub use subject::{Attribute, Subject};
+pub use window::Window;

@@ -1,0 +1,237 @@
+//! Policies: what is stored, before it is compiled.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::subject::{ACCEPTED_IDS, Attribute, IdProblem, check_id};
+use crate::{Amount, Unit, Window};
+
+/// The name of a policy: an id (1 to 256 bytes of UTF-8 without control characters).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyId(Arc<str>);
+
+impl PolicyId {
+    /// The id `id`, if it is one.
+    pub fn new(id: &str) -> Result<Self, IdProblem> {
+        check_id(id).map(|()| Self(id.into()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PolicyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The attributes whose values tell the limits of one policy apart: a set, in canonical order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Per(Vec<Attribute>);
+
+/// The short names of the most usual sets (`scope` in a policy).
+const SCOPES: [(&str, &[Attribute]); 9] = [
+    ("GLOBAL", &[]),
+    ("TENANT", &[Attribute::Tenant]),
+    ("USER", &[Attribute::User]),
+    ("API_KEY", &[Attribute::ApiKey]),
+    ("MODEL", &[Attribute::Model]),
+    ("MODEL_TIER", &[Attribute::ModelTier]),
+    ("USER_MODEL", &[Attribute::User, Attribute::Model]),
+    ("SERVICE", &[Attribute::Service, Attribute::User]),
+    ("IP", &[Attribute::Ip]),
+];
+
+impl Per {
+    /// The most attributes of one `per`.
+    pub const MAX_ATTRIBUTES: usize = 8;
+    /// What [`Per::from_scope`] accepts, for messages.
+    pub const ACCEPTED_SCOPES: &str =
+        "GLOBAL, TENANT, USER, API_KEY, MODEL, MODEL_TIER, USER_MODEL, SERVICE, IP";
+
+    /// The set of `attributes`; `None` if one occurs twice or there are more than [`Per::MAX_ATTRIBUTES`].
+    pub fn new(mut attributes: Vec<Attribute>) -> Option<Self> {
+        attributes.sort();
+        let distinct = attributes.windows(2).all(|pair| pair[0] != pair[1]);
+        (distinct && attributes.len() <= Self::MAX_ATTRIBUTES).then_some(Self(attributes))
+    }
+
+    /// The set with the short name `scope`.
+    pub fn from_scope(scope: &str) -> Option<Self> {
+        let (_, attributes) = SCOPES.iter().find(|(name, _)| *name == scope)?;
+        Self::new(attributes.to_vec())
+    }
+
+    /// The attributes, in canonical order.
+    #[inline]
+    pub fn attributes(&self) -> &[Attribute] {
+        &self.0
+    }
+
+    /// The short name where there is one, otherwise the attributes joined with `+`: `apiKey+model`.
+    pub fn scope(&self) -> String {
+        let known = SCOPES.iter().find(|(_, attributes)| {
+            attributes.len() == self.0.len() && attributes.iter().all(|a| self.0.contains(a))
+        });
+        match known {
+            Some((name, _)) => (*name).to_owned(),
+            None => self.0.iter().map(Attribute::name).collect::<Vec<_>>().join("+"),
+        }
+    }
+}
+
+/// One condition of a policy's `match`: the attribute has one of these values.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Condition {
+    /// The attribute compared.
+    pub attribute: Attribute,
+    /// The values that hold; never empty.
+    pub values: Vec<String>,
+}
+
+/// How usage is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// Exact (R1): one entry per admission.
+    #[default]
+    SlidingWindowLog,
+    /// Small (R2): two numbers per key; its worst window is below twice the limit.
+    SlidingWindowCounter,
+}
+
+impl Algorithm {
+    /// What [`Algorithm::parse`] accepts, for messages.
+    pub const ACCEPTED: &str = "`sliding_window_log` or `sliding_window_counter`";
+
+    /// The algorithm called `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::SlidingWindowLog, Self::SlidingWindowCounter].into_iter().find(|a| a.name() == name)
+    }
+
+    /// The name, as in policies.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SlidingWindowLog => "sliding_window_log",
+            Self::SlidingWindowCounter => "sliding_window_counter",
+        }
+    }
+}
+
+/// Whether a policy denies or only reports (R10).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Denies.
+    #[default]
+    Enforce,
+    /// Decides, counts and reports, and never denies.
+    Shadow,
+}
+
+impl Mode {
+    /// What [`Mode::parse`] accepts, for messages.
+    pub const ACCEPTED: &str = "`enforce` or `shadow`";
+
+    /// The mode called `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Enforce, Self::Shadow].into_iter().find(|mode| mode.name() == name)
+    }
+
+    /// The name, as in policies.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Shadow => "shadow",
+        }
+    }
+}
+
+/// A stored rule: which subjects it matches, what it counts per, unit, limit, window, algorithm, mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Its name, unique in a set. Usage belongs to it (R8).
+    pub id: PolicyId,
+    /// What its limits are kept per.
+    pub per: Per,
+    /// The conditions that must all hold; each attribute at most once.
+    pub conditions: Vec<Condition>,
+    /// What it counts.
+    pub unit: Unit,
+    /// The most of `unit` in a window: 0 bans, `None` exempts (R4).
+    pub limit: Option<Amount>,
+    /// The length of the window.
+    pub window: Window,
+    /// How it counts.
+    pub algorithm: Algorithm,
+    /// Whether it denies.
+    pub mode: Mode,
+    /// Whether it takes part at all.
+    pub enabled: bool,
+}
+
+impl Policy {
+    /// The most conditions of one policy.
+    pub const MAX_CONDITIONS: usize = 16;
+    /// The most values of one condition.
+    pub const MAX_CONDITION_VALUES: usize = 1_000;
+
+    /// An enforced, exact policy over requests without conditions.
+    pub fn new(id: PolicyId, per: Per, limit: Option<Amount>, window: Window) -> Self {
+        Self {
+            id,
+            per,
+            conditions: Vec::new(),
+            unit: Unit::Requests,
+            limit,
+            window,
+            algorithm: Algorithm::default(),
+            mode: Mode::default(),
+            enabled: true,
+        }
+    }
+
+    /// The policy that holds where there is none: 100 requests an hour per user and model.
+    pub fn default_policy() -> Self {
+        Self {
+            id: PolicyId("default".into()),
+            per: Per(vec![Attribute::User, Attribute::Model]),
+            conditions: Vec::new(),
+            unit: Unit::Requests,
+            limit: Amount::new(100),
+            window: DEFAULT_WINDOW,
+            algorithm: Algorithm::default(),
+            mode: Mode::default(),
+            enabled: true,
+        }
+    }
+}
+
+const DEFAULT_WINDOW: Window = match Window::new(std::time::Duration::from_hours(1)) {
+    Some(window) => window,
+    None => panic!("an hour is a window"),
+};
+
+/// What an id of a policy is, for messages.
+pub const ACCEPTED_POLICY_IDS: &str = ACCEPTED_IDS;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_short_names_of_sets() {
+        for (name, attributes) in SCOPES {
+            let per = Per::from_scope(name).unwrap();
+            assert_eq!(per.attributes().len(), attributes.len());
+            assert_eq!(per.scope(), name);
+        }
+        let swapped = Per::new(vec![Attribute::Model, Attribute::User]).unwrap();
+        assert_eq!(swapped.scope(), "USER_MODEL");
+        let other = Per::new(vec![Attribute::Model, Attribute::ApiKey]).unwrap();
+        assert_eq!(other.scope(), "apiKey+model");
+        assert_eq!(Per::from_scope("user"), None);
+        assert_eq!(Per::new(vec![Attribute::Ip, Attribute::Ip]), None);
+    }
+}
