@@ -7,12 +7,14 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Window {
     ns: u64,
-    tick_ns: u64,
+    ticks: u64,
+    tick_exponent: u8,
 }
 
-/// Live times of a log span at most two windows (the newest may be one window old before an untouched log is
-/// known to be idle) and are kept modulo 2^32 ticks, so a window takes fewer than 2^31 of them.
-const MAX_TICKS: u64 = (1 << 31) - 1;
+/// The most ticks of a window. A store may keep the times of a log modulo 2^32 ticks: they span at most two
+/// windows and the second to which a store may round the moment when a log is idle.
+const MAX_TICKS: u64 = 1_600_000_000;
+const _: () = assert!(2 * MAX_TICKS + 1_000_000_000 < 1 << 32);
 
 impl Window {
     /// The shortest window.
@@ -28,12 +30,13 @@ impl Window {
         }
         #[expect(clippy::cast_possible_truncation, reason = "366 days of nanoseconds need 55 bits")]
         let ns = ns as u64;
-        // The finest power of ten keeps whole milliseconds whole; it is at most W/2^31·10 < W/2^24 (R7).
-        let mut tick_ns = 1;
-        while ns.div_ceil(tick_ns) > MAX_TICKS {
-            tick_ns *= 10;
+        // The finest power of ten that is coarse enough keeps whole milliseconds whole up to 18 days, and is
+        // below W/2^24 (R7).
+        let mut tick_exponent = 0;
+        while ns.div_ceil(power_of_ten(tick_exponent)) > MAX_TICKS {
+            tick_exponent += 1;
         }
-        Some(Self { ns, tick_ns })
+        Some(Self { ns, ticks: ns.div_ceil(power_of_ten(tick_exponent)), tick_exponent })
     }
 
     /// The length in nanoseconds.
@@ -60,14 +63,35 @@ impl Window {
     /// whichever is larger (R7).
     #[inline]
     pub const fn tick_ns(self) -> u64 {
-        self.tick_ns
+        power_of_ten(self.tick_exponent)
+    }
+
+    /// The power of ten that [`Window::tick_ns`] is: 0 to 8.
+    #[inline]
+    pub const fn tick_exponent(self) -> u8 {
+        self.tick_exponent
     }
 
     /// The length in ticks, rounded up; less than 2^31.
     #[inline]
     pub const fn ticks(self) -> u64 {
-        self.ns.div_ceil(self.tick_ns)
+        self.ticks
     }
+}
+
+/// The nanoseconds of a tick with this exponent. Exponents are at most 8.
+#[inline]
+const fn power_of_ten(exponent: u8) -> u64 {
+    const POWERS: [u64; 16] = {
+        let mut powers = [1; 16];
+        let mut exponent = 1;
+        while exponent < 16 {
+            powers[exponent] = powers[exponent - 1] * 10;
+            exponent += 1;
+        }
+        powers
+    };
+    POWERS[(exponent & 15) as usize]
 }
 
 impl fmt::Display for Window {

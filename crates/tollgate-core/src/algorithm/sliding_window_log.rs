@@ -28,39 +28,71 @@ pub trait Log {
     fn index_freeing(&self, amount: u64) -> usize;
 }
 
-/// The stamp of an admission made at `now`.
-#[inline]
-pub fn stamp(window: Window, now: Timestamp) -> u64 {
-    now.as_ns().div_ceil(window.tick_ns())
+/// A moment in the ticks of a window.
+#[derive(Clone, Copy, Debug)]
+pub struct LogTime {
+    now_ns: u64,
+    window: Window,
+    tick_ns: u64,
+    floor: u64,
+    stamp: u64,
 }
 
-/// The newest stamp that has left the window at `now`; `None` if none can have.
-#[inline]
-pub fn newest_expired(window: Window, now: Timestamp) -> Option<u64> {
-    (now.as_ns() / window.tick_ns()).checked_sub(window.ticks())
-}
+impl LogTime {
+    /// `now` in the ticks of `window`.
+    #[inline]
+    pub fn new(window: Window, now: Timestamp) -> Self {
+        let (now_ns, tick_ns) = (now.as_ns(), window.tick_ns());
+        let floor = now_ns / tick_ns;
+        let stamp = floor + u64::from(floor * tick_ns != now_ns);
+        Self { now_ns, window, tick_ns, floor, stamp }
+    }
 
-/// Nanoseconds from `now` until an admission stamped `tick` leaves the window.
-#[inline]
-fn leaves_after_ns(window: Window, now: Timestamp, tick: u64) -> u64 {
-    (tick + window.ticks()).saturating_mul(window.tick_ns()).saturating_sub(now.as_ns())
+    /// The moment in nanoseconds since the Unix epoch.
+    #[inline]
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    /// The window whose ticks these are.
+    #[inline]
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    /// The stamp of an admission made now: rounded up.
+    #[inline]
+    pub fn stamp(&self) -> u64 {
+        self.stamp
+    }
+
+    /// Whether an admission stamped `tick` has left the window.
+    #[inline]
+    pub fn has_left(&self, tick: u64) -> bool {
+        tick + self.window.ticks() <= self.floor
+    }
+
+    /// When an admission stamped `tick` leaves the window, in nanoseconds since the Unix epoch.
+    #[inline]
+    pub fn leaves_at_ns(&self, tick: u64) -> u64 {
+        (tick + self.window.ticks()).saturating_mul(self.tick_ns)
+    }
+
+    #[inline]
+    fn leaves_after_ns(&self, tick: u64) -> u64 {
+        self.leaves_at_ns(tick).saturating_sub(self.now_ns)
+    }
 }
 
 /// Whether `cost` is admitted beside `log` (R1), and if not, when (R6).
 ///
-/// `log` holds only what is in the window at `now`. O(1) for entries of cost 1, O(log n) for weighted ones.
+/// `log` holds only what has not left the window. O(1) for entries of cost 1, O(log n) for weighted ones.
 #[inline]
-pub fn evaluate(
-    log: &impl Log,
-    limit: Amount,
-    window: Window,
-    now: Timestamp,
-    cost: Amount,
-) -> Verdict {
+pub fn evaluate(log: &impl Log, limit: Amount, time: &LogTime, cost: Amount) -> Verdict {
     let usage = log.usage();
     let reset_after_ns = match log.len() {
         0 => 0,
-        len => leaves_after_ns(window, now, log.tick(len - 1)),
+        len => time.leaves_after_ns(log.tick(len - 1)),
     };
     let allowed = fits(usage, cost, limit);
     let wait = if allowed {
@@ -69,7 +101,7 @@ pub fn evaluate(
         Wait::Never
     } else {
         let index = log.index_freeing(usage - (limit.get() - needed(cost)));
-        Wait::Ns(leaves_after_ns(window, now, log.tick(index)))
+        Wait::Ns(time.leaves_after_ns(log.tick(index)))
     };
     Verdict { allowed, usage, wait, reset_after_ns }
 }
@@ -77,13 +109,13 @@ pub fn evaluate(
 /// The verdict after the check was admitted: its cost counted, and nothing left to wait for but the window.
 #[inline]
 #[must_use]
-pub fn admitted(verdict: Verdict, window: Window, now: Timestamp, cost: Amount) -> Verdict {
+pub fn admitted(verdict: Verdict, time: &LogTime, cost: Amount) -> Verdict {
     if cost == Amount::ZERO {
         return verdict;
     }
     Verdict {
         usage: verdict.usage + cost.get(),
-        reset_after_ns: leaves_after_ns(window, now, stamp(window, now)),
+        reset_after_ns: time.leaves_after_ns(time.stamp),
         ..verdict
     }
 }

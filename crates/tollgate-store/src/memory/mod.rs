@@ -1,0 +1,282 @@
+//! The in-memory store: exact under any concurrency on one machine.
+//!
+//! Keys are hashed (`digest`) to one of many shards, each a lock over a `table` of slots; a slot holds the
+//! `usage` of a key, long logs in a `ring` of its own. A check locks the shards of all its limits, in order, and
+//! so decides them at one moment (R3). Nothing here knows policies, checks or decisions.
+
+mod digest;
+mod ring;
+mod shard;
+mod table;
+mod usage;
+
+use std::future::ready;
+
+use smallvec::SmallVec;
+use tollgate_core::algorithm::Verdict;
+use tollgate_core::{Charge, Clock, Limit, Mode, MonotonicClock, Subject, Timestamp};
+
+use crate::{Store, StoreError, Verdicts};
+use digest::{Digest, KeyHasher};
+use shard::{Guard, Shard};
+use usage::Usage;
+
+/// How a [`MemoryStore`] is bounded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryStoreOptions {
+    /// The most keys held at a time, at least 1. The cap holds for each of up to 512 shards by its share, so a
+    /// shard may evict a little before the whole store is full.
+    pub max_keys: usize,
+}
+
+impl MemoryStoreOptions {
+    /// 10 million keys: about 550 MB where each has a handful of admissions.
+    pub const DEFAULT_MAX_KEYS: usize = 10_000_000;
+
+    /// The same options with at most `max_keys` keys.
+    #[must_use]
+    pub fn max_keys(mut self, max_keys: usize) -> Self {
+        self.max_keys = max_keys;
+        self
+    }
+}
+
+impl Default for MemoryStoreOptions {
+    fn default() -> Self {
+        Self { max_keys: Self::DEFAULT_MAX_KEYS }
+    }
+}
+
+/// What a [`MemoryStore`] holds and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryStoreStats {
+    /// The keys held now.
+    pub keys: u64,
+    /// The keys that were evicted at the cap before they were idle: each forgot some usage.
+    pub evicted: u64,
+}
+
+/// The most shards: enough that two threads seldom meet, and that one shard of a full store grows in under a
+/// millisecond.
+const MAX_SHARDS: usize = 512;
+/// Below so many keys a shard is not worth its line.
+const MIN_KEYS_PER_SHARD: usize = 1024;
+
+/// Usage in this process's memory.
+///
+/// Exact: decisions of checks that share a limit are taken one after the other. Time is that of the clock, read
+/// once a check before the locks are taken and clamped to the latest that a shard has seen, so it never steps
+/// back (R7).
+///
+/// **At the cap on keys** a new key evicts, of 16 in its neighbourhood, one that is idle, or else the one with
+/// the fewest admissions; what that key had used is forgotten, and [`MemoryStoreStats::evicted`] counts it. The
+/// other choice, to refuse new keys, would let anybody who can make up ids lock everybody out.
+#[derive(Debug)]
+pub struct MemoryStore<C = MonotonicClock> {
+    clock: C,
+    hasher: KeyHasher,
+    shards: Box<[Shard]>,
+    max_keys_per_shard: usize,
+}
+
+impl MemoryStore {
+    /// A store with the default bounds and the machine's monotonic clock.
+    pub fn new() -> Self {
+        Self::with_clock(MonotonicClock::new(), &MemoryStoreOptions::default())
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<C: Clock> MemoryStore<C> {
+    /// An empty store that reads `clock`.
+    pub fn with_clock(clock: C, options: &MemoryStoreOptions) -> Self {
+        let max_keys = options.max_keys.max(1);
+        let most = (max_keys / MIN_KEYS_PER_SHARD).clamp(1, MAX_SHARDS);
+        // The greatest power of two in `most`.
+        let shards = 1 << most.ilog2();
+        Self {
+            clock,
+            hasher: KeyHasher::new(),
+            shards: (0..shards).map(|_| Shard::default()).collect(),
+            max_keys_per_shard: max_keys / shards,
+        }
+    }
+
+    /// The clock it reads.
+    pub fn clock(&self) -> &C {
+        &self.clock
+    }
+
+    /// [`Store::charge`], at once. Takes a lock for each limit.
+    #[inline]
+    pub fn charge(&self, charges: &[Charge<'_>]) -> Verdicts {
+        match charges {
+            [] => Verdicts::new(),
+            [charge] => std::iter::once(self.charge_one(charge)).collect(),
+            _ => self.decide_many(charges, true),
+        }
+    }
+
+    /// [`MemoryStore::charge`] of one limit. A shadow limit that refuses is not charged.
+    #[inline]
+    pub fn charge_one(&self, charge: &Charge<'_>) -> Verdict {
+        let digest = self.hasher.digest(charge.limit, charge.subject);
+        let now = self.clock.now();
+        let mut shard = self.shard(digest).lock();
+        let now = shard.clamp(now);
+        let (limit, cost) = (&**charge.limit, charge.cost);
+        let Some(usage) = shard.table.get(digest.fingerprint) else {
+            let verdict = Usage::evaluate_none(limit, now, cost);
+            return if verdict.allowed {
+                self.admit_new(&mut shard, digest, charge, now, verdict)
+            } else {
+                verdict
+            };
+        };
+        let verdict = usage.evaluate(limit, now, cost);
+        if verdict.allowed { usage.admit(limit, now, cost, verdict) } else { verdict }
+    }
+
+    /// [`Store::peek`], at once.
+    pub fn peek(&self, charges: &[Charge<'_>]) -> Verdicts {
+        self.decide_many(charges, false)
+    }
+
+    /// [`Store::reset`], at once.
+    pub fn reset(&self, limit: &Limit, subject: &Subject<'_>) {
+        let digest = self.hasher.digest(limit, subject);
+        self.shard(digest).lock().table.remove(digest.fingerprint);
+    }
+
+    /// Removes every key whose usage counts no more. Each new key does a little of this; call it now and then
+    /// to return memory when traffic ends. O(keys), one shard locked at a time.
+    pub fn sweep(&self) {
+        let now = self.clock.now();
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let now = shard.clamp(now);
+            shard.table.sweep(now);
+        }
+    }
+
+    /// What it holds and did. Locks each shard for a moment.
+    pub fn stats(&self) -> MemoryStoreStats {
+        self.shards.iter().fold(MemoryStoreStats::default(), |stats, shard| {
+            let shard = shard.lock();
+            MemoryStoreStats {
+                keys: stats.keys + shard.table.len() as u64,
+                evicted: stats.evicted + shard.table.evicted(),
+            }
+        })
+    }
+
+    #[inline]
+    fn shard_index(&self, digest: Digest) -> usize {
+        #[expect(clippy::cast_possible_truncation, reason = "only the low bits are used")]
+        let low = digest.shard_bits as usize;
+        low & (self.shards.len() - 1)
+    }
+
+    #[inline]
+    fn shard(&self, digest: Digest) -> &Shard {
+        &self.shards[self.shard_index(digest)]
+    }
+
+    /// Admits a check whose key is not held.
+    fn admit_new(
+        &self,
+        shard: &mut Guard<'_>,
+        digest: Digest,
+        charge: &Charge<'_>,
+        now: Timestamp,
+        verdict: Verdict,
+    ) -> Verdict {
+        if charge.cost.get() == 0 {
+            return verdict;
+        }
+        let table = &mut shard.table;
+        let usage = table.get_or_insert(digest.fingerprint, now, self.max_keys_per_shard);
+        usage.admit(charge.limit, now, charge.cost, verdict)
+    }
+
+    fn decide_many(&self, charges: &[Charge<'_>], commit: bool) -> Verdicts {
+        let keys: SmallVec<[(usize, Digest); 4]> = charges
+            .iter()
+            .map(|charge| self.hasher.digest(charge.limit, charge.subject))
+            .map(|digest| (self.shard_index(digest), digest))
+            .collect();
+        let now = self.clock.now();
+        let mut guards = self.lock_all(keys.iter().map(|(shard, _)| *shard).collect());
+        // One moment for all: the latest that any of the shards has seen.
+        let now = guards.iter_mut().fold(now, |now, (_, guard)| guard.clamp(now));
+        for (_, guard) in &mut guards {
+            guard.clamp(now);
+        }
+        let mut verdicts: Verdicts = charges
+            .iter()
+            .zip(&keys)
+            .map(|(charge, (shard, digest))| {
+                match find(&mut guards, *shard)
+                    .and_then(|guard| guard.table.get(digest.fingerprint))
+                {
+                    Some(usage) => usage.evaluate(charge.limit, now, charge.cost),
+                    None => Usage::evaluate_none(charge.limit, now, charge.cost),
+                }
+            })
+            .collect();
+        let enforced =
+            charges.iter().zip(&verdicts).filter(|(c, _)| c.limit.mode() == Mode::Enforce);
+        if commit && enforced.into_iter().all(|(_, verdict)| verdict.allowed) {
+            for ((charge, (shard, digest)), verdict) in charges.iter().zip(&keys).zip(&mut verdicts)
+            {
+                if let (true, Some(guard)) = (verdict.allowed, find(&mut guards, *shard)) {
+                    *verdict = self.admit_new(guard, *digest, charge, now, *verdict);
+                }
+            }
+        }
+        verdicts
+    }
+
+    /// Locks these shards, each once, in the order of their indices: two checks never wait for each other.
+    fn lock_all(&self, mut shards: SmallVec<[usize; 4]>) -> SmallVec<[(usize, Guard<'_>); 4]> {
+        shards.sort_unstable();
+        shards.dedup();
+        shards.into_iter().map(|index| (index, self.shards[index].lock())).collect()
+    }
+}
+
+#[inline]
+fn find<'a, 'b>(guards: &'a mut [(usize, Guard<'b>)], shard: usize) -> Option<&'a mut Guard<'b>> {
+    guards.iter_mut().find(|(index, _)| *index == shard).map(|(_, guard)| guard)
+}
+
+impl<C: Clock + 'static> Store for MemoryStore<C> {
+    fn charge(
+        &self,
+        charges: &[Charge<'_>],
+    ) -> impl Future<Output = Result<Verdicts, StoreError>> + Send {
+        ready(Ok(self.charge(charges)))
+    }
+
+    fn peek(
+        &self,
+        charges: &[Charge<'_>],
+    ) -> impl Future<Output = Result<Verdicts, StoreError>> + Send {
+        ready(Ok(self.peek(charges)))
+    }
+
+    fn reset(
+        &self,
+        limit: &Limit,
+        subject: &Subject<'_>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        self.reset(limit, subject);
+        ready(Ok(()))
+    }
+}

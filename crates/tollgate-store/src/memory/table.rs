@@ -1,0 +1,304 @@
+//! The keys of one shard: open addressing with linear probing over 32-byte slots, two to a cache line, so that
+//! most checks touch one line of it.
+//!
+//! Idle keys are swept a few at a time by whatever adds a key, and all of them before the table grows, so dead
+//! keys never make it larger.
+
+use tollgate_core::Timestamp;
+
+use super::usage::Usage;
+
+/// A key and its usage; the key 0 marks an empty slot.
+#[derive(Debug)]
+#[repr(align(32))]
+struct Slot {
+    fingerprint: u64,
+    usage: Usage,
+}
+
+const _: () = assert!(size_of::<Slot>() == 32);
+
+const EMPTY: Slot = Slot { fingerprint: 0, usage: Usage::NONE };
+
+/// The places of a table when it gets its first key; then it doubles.
+const FIRST_CAPACITY: usize = 8;
+/// Slots that adding a key looks at for idle ones: more than a table gains, so that a round ends.
+const SWEEP_STEP: usize = 2;
+/// Slots that are looked at for the one to evict at the cap.
+const EVICTION_SAMPLE: usize = 16;
+
+/// The keys of one shard.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    slots: Box<[Slot]>,
+    len: usize,
+    /// Where the next sweep goes on.
+    cursor: usize,
+    /// Keys evicted before they were idle.
+    evicted: u64,
+}
+
+impl Table {
+    /// The keys held.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The keys evicted so far.
+    pub(super) fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    #[inline]
+    fn mask(&self) -> usize {
+        self.slots.len().wrapping_sub(1)
+    }
+
+    /// The first slot that may hold `fingerprint`. Its low bits choose, so that a table that doubles splits
+    /// every run in two.
+    #[inline]
+    fn home(&self, fingerprint: u64) -> usize {
+        #[expect(clippy::cast_possible_truncation, reason = "only the low bits are used")]
+        let low = fingerprint as usize;
+        low & self.mask()
+    }
+
+    #[inline]
+    fn position(&self, fingerprint: u64) -> Option<usize> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        let mut place = self.home(fingerprint);
+        // Ends: at least a fifth of the slots is empty.
+        loop {
+            let found = self.slots[place].fingerprint;
+            if found == fingerprint {
+                return Some(place);
+            }
+            if found == 0 {
+                return None;
+            }
+            place = (place + 1) & self.mask();
+        }
+    }
+
+    /// The usage of a key, if it is held.
+    #[inline]
+    pub(super) fn get(&mut self, fingerprint: u64) -> Option<&mut Usage> {
+        let place = self.position(fingerprint)?;
+        Some(&mut self.slots[place].usage)
+    }
+
+    /// The usage of a key; a new one begins with none. At `max_keys` another key is evicted for a new one.
+    #[inline]
+    pub(super) fn get_or_insert(
+        &mut self,
+        fingerprint: u64,
+        now: Timestamp,
+        max_keys: usize,
+    ) -> &mut Usage {
+        let place = match self.position(fingerprint) {
+            Some(place) => place,
+            None => self.insert(fingerprint, now, max_keys),
+        };
+        &mut self.slots[place].usage
+    }
+
+    /// Forgets a key.
+    pub(super) fn remove(&mut self, fingerprint: u64) {
+        if let Some(place) = self.position(fingerprint) {
+            self.remove_at(place);
+        }
+    }
+
+    /// Removes every idle key, and gives back memory that the rest does not need. O(slots).
+    pub(super) fn sweep(&mut self, now: Timestamp) {
+        let mut place = 0;
+        // A removal shifts later keys back; a key that wraps around is seen at the next sweep.
+        while place < self.slots.len() {
+            if !self.remove_if_idle(place, now) {
+                place += 1;
+            }
+        }
+        let needed = capacity_for(self.len);
+        if needed * 4 <= self.slots.len() {
+            self.rehash(needed * 2);
+        }
+    }
+
+    fn insert(&mut self, fingerprint: u64, now: Timestamp, max_keys: usize) -> usize {
+        self.sweep_some(now);
+        if self.len >= max_keys {
+            self.evict(fingerprint, now);
+        }
+        if self.len >= most_keys(self.slots.len()) {
+            self.sweep(now);
+            if self.len >= most_keys(self.slots.len()) / 2 {
+                self.rehash((self.slots.len() * 2).max(FIRST_CAPACITY));
+            }
+        }
+        self.len += 1;
+        let place = self.free_place(fingerprint);
+        self.slots[place].fingerprint = fingerprint;
+        place
+    }
+
+    /// The empty slot that `fingerprint`, which is not held, gets.
+    #[inline]
+    fn free_place(&self, fingerprint: u64) -> usize {
+        let mut place = self.home(fingerprint);
+        while self.slots[place].fingerprint != 0 {
+            place = (place + 1) & self.mask();
+        }
+        place
+    }
+
+    #[inline]
+    fn sweep_some(&mut self, now: Timestamp) {
+        for _ in 0..SWEEP_STEP.min(self.slots.len()) {
+            let place = self.cursor & self.mask();
+            if !self.remove_if_idle(place, now) {
+                self.cursor = place + 1;
+            }
+        }
+    }
+
+    #[inline]
+    fn remove_if_idle(&mut self, place: usize, now: Timestamp) -> bool {
+        let slot = &self.slots[place];
+        let idle = slot.fingerprint != 0 && slot.usage.is_idle(now);
+        if idle {
+            self.remove_at(place);
+        }
+        idle
+    }
+
+    /// Evicts the key of a sample that is idle, or else the one whose loss forgets the fewest admissions: a
+    /// flood of new ids evicts itself before it evicts a client near its limit.
+    #[cold]
+    fn evict(&mut self, fingerprint: u64, now: Timestamp) {
+        let start = self.home(fingerprint);
+        let places = (0..self.slots.len()).map(|offset| (start + offset) & self.mask());
+        let held = places.filter(|place| self.slots[*place].fingerprint != 0);
+        let least = held.take(EVICTION_SAMPLE).min_by_key(|place| {
+            let usage = &self.slots[*place].usage;
+            if usage.is_idle(now) { (0, 0) } else { usage.weight() }
+        });
+        if let Some(place) = least {
+            self.evicted += u64::from(!self.slots[place].usage.is_idle(now));
+            self.remove_at(place);
+        }
+    }
+
+    /// Empties a slot and moves later keys of the same run back, so that no search ends too soon.
+    fn remove_at(&mut self, mut hole: usize) {
+        let mask = self.mask();
+        self.slots[hole] = EMPTY;
+        self.len -= 1;
+        let mut place = (hole + 1) & mask;
+        while self.slots[place].fingerprint != 0 {
+            let wanted = self.home(self.slots[place].fingerprint);
+            // The key may move to the hole if that is not before its home.
+            if place.wrapping_sub(wanted) & mask >= place.wrapping_sub(hole) & mask {
+                self.slots.swap(hole, place);
+                hole = place;
+            }
+            place = (place + 1) & mask;
+        }
+    }
+
+    #[cold]
+    fn rehash(&mut self, capacity: usize) {
+        let slots = (0..capacity).map(|_| EMPTY).collect();
+        let old = std::mem::replace(&mut self.slots, slots);
+        for slot in old.into_iter().filter(|slot| slot.fingerprint != 0) {
+            let place = self.free_place(slot.fingerprint);
+            self.slots[place] = slot;
+        }
+    }
+}
+
+/// The most keys of a table with `capacity` slots: four fifths.
+#[inline]
+fn most_keys(capacity: usize) -> usize {
+    capacity / 5 * 4 + capacity % 5 * 4 / 5
+}
+
+/// The least power of two that holds `keys`; 0 for none.
+fn capacity_for(keys: usize) -> usize {
+    if keys == 0 {
+        return 0;
+    }
+    let mut capacity = FIRST_CAPACITY;
+    while most_keys(capacity) < keys {
+        capacity *= 2;
+    }
+    capacity
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    const NEVER: Timestamp = Timestamp::from_ns(0);
+
+    fn busy() -> Usage {
+        Usage::Few { exponent: 0, len: 1, idle_at_s: 10, ticks: [0; 4] }
+    }
+
+    proptest! {
+        /// Fingerprints from a small range collide at their homes all the time.
+        #[test]
+        fn a_table_holds_what_was_added_and_not_removed(
+            steps in prop::collection::vec((any::<bool>(), 1..60_u64, 0..3_u64), 0..400),
+        ) {
+            let (mut table, mut model) = (Table::default(), HashSet::new());
+            for (add, low, high) in steps {
+                let fingerprint = low | high << 40;
+                if add {
+                    *table.get_or_insert(fingerprint, NEVER, usize::MAX) = busy();
+                    model.insert(fingerprint);
+                } else {
+                    table.remove(fingerprint);
+                    model.remove(&fingerprint);
+                }
+                prop_assert_eq!(table.len(), model.len());
+            }
+            for low in 1..60 {
+                for high in 0..3_u64 {
+                    let fingerprint = low | high << 40;
+                    prop_assert_eq!(table.get(fingerprint).is_some(), model.contains(&fingerprint));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_sweep_removes_what_is_idle_and_gives_back_memory() {
+        let mut table = Table::default();
+        for fingerprint in 1..=10_000 {
+            *table.get_or_insert(fingerprint, NEVER, usize::MAX) = busy();
+        }
+        table.sweep(Timestamp::from_ms(9_999));
+        assert_eq!(table.len(), 10_000);
+        // A run that wraps around the end may take a second sweep.
+        table.sweep(Timestamp::from_ms(10_000));
+        table.sweep(Timestamp::from_ms(10_000));
+        assert_eq!((table.len(), table.slots.len()), (0, 0));
+    }
+
+    #[test]
+    fn at_the_cap_the_key_with_the_fewest_admissions_is_evicted() {
+        let mut table = Table::default();
+        for fingerprint in 1..=15 {
+            *table.get_or_insert(fingerprint, NEVER, 15) = busy();
+        }
+        let Some(Usage::Few { len, .. }) = table.get(3) else { panic!("not held") };
+        *len = 0;
+        *table.get_or_insert(16, NEVER, 15) = busy();
+        assert_eq!((table.len(), table.evicted()), (15, 1));
+        assert!(table.get(3).is_none());
+    }
+}

@@ -1,0 +1,365 @@
+//! The usage of one key, in 24 bytes of its slot: up to four admissions or a whole counter in place, longer
+//! logs behind one pointer.
+//!
+//! A log is kept as stamps modulo 2^32 ticks, which is sound because it is dropped when it is idle: the oldest
+//! entry was in the window when the newest was made, and the newest is at most a window and a second old.
+
+use tollgate_core::algorithm::sliding_window_counter::{self as counter, Counter};
+use tollgate_core::algorithm::sliding_window_log::{self as log, Log, LogTime};
+use tollgate_core::algorithm::{Verdict, Wait};
+use tollgate_core::{Algorithm, Amount, Limit, Timestamp};
+
+use super::ring::{self, MAX_ENTRIES, Ring, UNIT, WEIGHTED};
+
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// The admissions of a log that fit into the slot.
+const FEW: usize = 4;
+
+/// An amount of at most 2^53 − 1 in 7 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Packed([u8; 7]);
+
+impl Packed {
+    #[inline]
+    fn new(amount: u64) -> Self {
+        let bytes = amount.min(Amount::MAX.get()).to_le_bytes();
+        Self(std::array::from_fn(|index| bytes[index]))
+    }
+
+    #[inline]
+    fn get(self) -> u64 {
+        let mut bytes = [0; 8];
+        bytes[..7].copy_from_slice(&self.0);
+        u64::from_le_bytes(bytes)
+    }
+}
+
+/// The usage of one key. The fields lie in the variants, not in structs of their own, so that they share a
+/// word with the discriminant.
+#[derive(Debug)]
+pub(super) enum Usage {
+    /// A log of at most [`FEW`] admissions of cost 1.
+    Few { exponent: u8, len: u8, idle_at_s: u32, ticks: [u32; FEW] },
+    /// A log of admissions of cost 1.
+    Many { exponent: u8, idle_at_s: u32, ring: Box<[u32]> },
+    /// A log of admissions of any cost.
+    Weighted { exponent: u8, idle_at_s: u32, ring: Box<[u32]> },
+    /// A counter.
+    Counter { current: Packed, previous: Packed, idle_at_ns: u64 },
+}
+
+const _: () = assert!(size_of::<Usage>() == 24);
+
+/// A log in the slot, read at a stamp.
+struct Few<'a> {
+    ticks: &'a [u32],
+    stamp: u64,
+}
+
+impl Log for Few<'_> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.ticks.len()
+    }
+
+    #[inline]
+    fn tick(&self, index: usize) -> u64 {
+        ring::recall(self.stamp, self.ticks[index])
+    }
+
+    #[inline]
+    fn usage(&self) -> u64 {
+        self.ticks.len() as u64
+    }
+
+    #[inline]
+    fn index_freeing(&self, amount: u64) -> usize {
+        usize::try_from(amount - 1).unwrap_or(usize::MAX)
+    }
+}
+
+impl Usage {
+    /// No usage.
+    pub(super) const NONE: Self = Self::Few { exponent: 0, len: 0, idle_at_s: 0, ticks: [0; FEW] };
+
+    /// What `limit` says to `cost` at `now`, of a key without usage.
+    #[inline]
+    pub(super) fn evaluate_none(limit: &Limit, now: Timestamp, cost: Amount) -> Verdict {
+        let mut none = Self::NONE;
+        none.evaluate(limit, now, cost)
+    }
+
+    /// What `limit` says to `cost` at `now`, over this usage. Forgets what counts no more.
+    #[inline]
+    pub(super) fn evaluate(&mut self, limit: &Limit, now: Timestamp, cost: Amount) -> Verdict {
+        match limit.algorithm() {
+            Algorithm::SlidingWindowLog => {
+                let time = LogTime::new(limit.window(), now);
+                self.expire(&time);
+                self.evaluate_log(limit.amount(), &time, cost)
+            }
+            Algorithm::SlidingWindowCounter => {
+                let counter = self.counter(limit, now);
+                counter::evaluate(counter, limit.amount(), limit.window(), now, cost)
+            }
+        }
+    }
+
+    /// Records an admission that [`Usage::evaluate`] allowed at the same `now`.
+    #[inline]
+    pub(super) fn admit(
+        &mut self,
+        limit: &Limit,
+        now: Timestamp,
+        cost: Amount,
+        verdict: Verdict,
+    ) -> Verdict {
+        match limit.algorithm() {
+            Algorithm::SlidingWindowLog => {
+                let time = LogTime::new(limit.window(), now);
+                if cost != Amount::ZERO {
+                    self.append(limit, &time, cost);
+                }
+                log::admitted(verdict, &time, cost)
+            }
+            Algorithm::SlidingWindowCounter => {
+                let after = self.counter(limit, now).admitted(cost);
+                if cost != Amount::ZERO {
+                    *self = Self::from_counter(after, limit);
+                }
+                counter::admitted(verdict, after, limit.window(), now, cost)
+            }
+        }
+    }
+
+    /// Whether nothing of it counts at `now`.
+    #[inline]
+    pub(super) fn is_idle(&self, now: Timestamp) -> bool {
+        match self {
+            Self::Few { idle_at_s, .. }
+            | Self::Many { idle_at_s, .. }
+            | Self::Weighted { idle_at_s, .. } => now.as_ns() / NS_PER_S >= u64::from(*idle_at_s),
+            Self::Counter { idle_at_ns, .. } => now.as_ns() >= *idle_at_ns,
+        }
+    }
+
+    /// How much would be forgotten with it, and for how long it would have counted: what is evicted first
+    /// has the least of these.
+    pub(super) fn weight(&self) -> (u64, u64) {
+        match self {
+            Self::Few { len, idle_at_s, .. } => (u64::from(*len), u64::from(*idle_at_s)),
+            Self::Many { idle_at_s, ring, .. } => {
+                (Ring::<UNIT>::new(ring, 0).len() as u64, u64::from(*idle_at_s))
+            }
+            Self::Weighted { idle_at_s, ring, .. } => {
+                (Ring::<WEIGHTED>::new(ring, 0).len() as u64, u64::from(*idle_at_s))
+            }
+            Self::Counter { current, previous, idle_at_ns } => {
+                (current.get() + previous.get(), idle_at_ns / NS_PER_S)
+            }
+        }
+    }
+
+    #[inline]
+    fn evaluate_log(&self, limit: Amount, time: &LogTime, cost: Amount) -> Verdict {
+        match self {
+            Self::Few { len, ticks, .. } => {
+                let log = Few { ticks: &ticks[..usize::from(*len)], stamp: time.stamp() };
+                log::evaluate(&log, limit, time, cost)
+            }
+            Self::Many { ring, .. } => {
+                let log = Ring::<UNIT>::new(ring, time.stamp());
+                bounded(&log, log::evaluate(&log, limit, time, cost), time)
+            }
+            Self::Weighted { ring, .. } => {
+                let log = Ring::<WEIGHTED>::new(ring, time.stamp());
+                bounded(&log, log::evaluate(&log, limit, time, cost), time)
+            }
+            // Usage of a counter is not usage of a log: a policy that changes its algorithm starts afresh.
+            Self::Counter { .. } => {
+                log::evaluate(&Few { ticks: &[], stamp: time.stamp() }, limit, time, cost)
+            }
+        }
+    }
+
+    /// Forgets the admissions that have left the window, and brings the rest to the window's ticks.
+    #[inline]
+    fn expire(&mut self, time: &LogTime) {
+        if self.is_idle(Timestamp::from_ns(time.now_ns())) {
+            self.clear();
+            return;
+        }
+        match self {
+            Self::Few { exponent, .. }
+            | Self::Many { exponent, .. }
+            | Self::Weighted { exponent, .. }
+                if *exponent != time.window().tick_exponent() =>
+            {
+                self.rescale(time);
+            }
+            _ => {}
+        }
+        match self {
+            Self::Few { len, ticks, .. } => {
+                let live = &ticks[..usize::from(*len)];
+                let expired = live
+                    .iter()
+                    .take_while(|tick| time.has_left(ring::recall(time.stamp(), **tick)))
+                    .count();
+                if expired > 0 {
+                    ticks.copy_within(expired.., 0);
+                    *len -= u8::try_from(expired).unwrap_or(*len);
+                }
+            }
+            Self::Many { ring, .. } => ring::expire::<UNIT>(ring, time),
+            Self::Weighted { ring, .. } => ring::expire::<WEIGHTED>(ring, time),
+            Self::Counter { .. } => {}
+        }
+    }
+
+    /// Forgets everything; touches nothing if there is nothing.
+    #[inline]
+    fn clear(&mut self) {
+        if !matches!(self, Self::Few { len: 0, .. }) {
+            *self = Self::NONE;
+        }
+    }
+
+    /// Appends an admission to a log that was [expired](Usage::expire) at the same moment.
+    #[inline]
+    fn append(&mut self, limit: &Limit, time: &LogTime, cost: Amount) {
+        if matches!(self, Self::Counter { .. }) {
+            *self = Self::NONE;
+        }
+        self.make_room(cost);
+        let most = limit.amount().get();
+        let idle_s = idle_at_s(time);
+        match self {
+            Self::Few { exponent, len, idle_at_s, ticks } => {
+                ticks[usize::from(*len)] = ring::truncate(time.stamp());
+                *len += 1;
+                *idle_at_s = idle_s;
+                *exponent = time.window().tick_exponent();
+            }
+            Self::Many { idle_at_s, ring, .. } => {
+                ring::push::<UNIT>(ring, time, 1, most);
+                *idle_at_s = idle_s;
+            }
+            Self::Weighted { exponent, idle_at_s, ring } => {
+                ring::push::<WEIGHTED>(ring, time, cost.get(), most);
+                *idle_at_s = idle_s;
+                *exponent = time.window().tick_exponent();
+            }
+            Self::Counter { .. } => {}
+        }
+    }
+
+    /// Moves the log to the smallest form that can take one more admission at `cost`.
+    #[inline]
+    fn make_room(&mut self, cost: Amount) {
+        match self {
+            Self::Few { len, .. } if cost == Amount::ONE && usize::from(*len) < FEW => {}
+            Self::Many { .. } if cost == Amount::ONE => {}
+            Self::Weighted { .. } | Self::Counter { .. } => {}
+            Self::Few { exponent, len, idle_at_s, ticks } if cost == Amount::ONE => {
+                let ring = ring::unit_from(&ticks[..usize::from(*len)]);
+                *self = Self::Many { exponent: *exponent, idle_at_s: *idle_at_s, ring };
+            }
+            Self::Few { .. } | Self::Many { .. } => self.weigh(),
+        }
+    }
+
+    /// Turns a log of unit costs into a weighted one.
+    #[cold]
+    fn weigh(&mut self) {
+        let (exponent, idle_at_s, entries) = self.low_entries();
+        *self = Self::Weighted { exponent, idle_at_s, ring: ring::weighted_from(&entries) };
+    }
+
+    /// The entries as low stamps and costs, for the rare changes of form.
+    fn low_entries(&self) -> (u8, u32, Vec<(u32, u64)>) {
+        match self {
+            Self::Few { exponent, len, idle_at_s, ticks } => {
+                let entries = ticks[..usize::from(*len)].iter().map(|tick| (*tick, 1)).collect();
+                (*exponent, *idle_at_s, entries)
+            }
+            Self::Many { exponent, idle_at_s, ring } => {
+                (*exponent, *idle_at_s, low_entries::<UNIT>(ring))
+            }
+            Self::Weighted { exponent, idle_at_s, ring } => {
+                (*exponent, *idle_at_s, low_entries::<WEIGHTED>(ring))
+            }
+            Self::Counter { .. } => (0, 0, Vec::new()),
+        }
+    }
+
+    /// Brings a log that was kept in other ticks, for another window, to those of `time`: rounded up, so that
+    /// no admission leaves early.
+    #[cold]
+    fn rescale(&mut self, time: &LogTime) {
+        let (exponent, _, entries) = self.low_entries();
+        let (old_ns, new_ns) = (10_u64.pow(u32::from(exponent)), time.window().tick_ns());
+        let old_stamp = time.now_ns().div_ceil(old_ns);
+        let entries: Vec<_> = entries
+            .into_iter()
+            .map(|(low, cost)| {
+                let tick =
+                    (ring::recall(old_stamp, low) * old_ns).div_ceil(new_ns).min(time.stamp());
+                (ring::truncate(tick), cost)
+            })
+            .collect();
+        let exponent = time.window().tick_exponent();
+        *self = Self::Weighted {
+            exponent,
+            idle_at_s: idle_at_s(time),
+            ring: ring::weighted_from(&entries),
+        };
+    }
+
+    /// The counter at `now`.
+    #[inline]
+    fn counter(&self, limit: &Limit, now: Timestamp) -> Counter {
+        let window = limit.window();
+        let kept = match self {
+            // Usage of a log is not usage of a counter, as above.
+            Self::Counter { current, previous, idle_at_ns } => Counter {
+                start: Timestamp::from_ns(idle_at_ns.saturating_sub(2 * window.as_ns())),
+                current: current.get(),
+                previous: previous.get(),
+            },
+            _ => Counter::default(),
+        };
+        kept.at(window, now)
+    }
+
+    fn from_counter(counter: Counter, limit: &Limit) -> Self {
+        Self::Counter {
+            current: Packed::new(counter.current),
+            previous: Packed::new(counter.previous),
+            idle_at_ns: counter.start.as_ns() + 2 * limit.window().as_ns(),
+        }
+    }
+}
+
+/// A log that holds [`MAX_ENTRIES`] admits no more until its oldest leaves.
+#[inline]
+fn bounded(log: &impl Log, verdict: Verdict, time: &LogTime) -> Verdict {
+    if log.len() < MAX_ENTRIES || !verdict.allowed {
+        return verdict;
+    }
+    let wait = Wait::Ns(time.leaves_at_ns(log.tick(0)) - time.now_ns());
+    Verdict { allowed: false, wait, ..verdict }
+}
+
+/// The first whole second at which an admission made now has left the window.
+#[inline]
+fn idle_at_s(time: &LogTime) -> u32 {
+    u32::try_from(time.leaves_at_ns(time.stamp()).div_ceil(NS_PER_S)).unwrap_or(u32::MAX)
+}
+
+fn low_entries<const WIDTH: usize>(ring: &[u32]) -> Vec<(u32, u64)> {
+    // Read at the largest stamp: only the low bits of what comes back are used.
+    let entries = Ring::<WIDTH>::new(ring, u64::MAX).entries();
+    entries.map(|(tick, cost)| (ring::truncate(tick), cost)).collect()
+}
