@@ -1,5 +1,6 @@
 //! Limits: compiled policies, and what one check charges them.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::{Algorithm, Amount, Mode, Per, Policy, PolicyId, Subject, Unit, Window};
@@ -8,6 +9,7 @@ use crate::{Algorithm, Amount, Mode, Per, Policy, PolicyId, Subject, Unit, Windo
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
     policy_id: PolicyId,
+    policy_tag: [u64; 2],
     per: Per,
     scope: Box<str>,
     unit: Unit,
@@ -22,6 +24,7 @@ impl Limit {
     pub fn of(policy: &Policy) -> Option<Self> {
         Some(Self {
             policy_id: policy.id.clone(),
+            policy_tag: [tag(&policy.id, 0), tag(&policy.id, 1)],
             per: policy.per.clone(),
             scope: policy.per.scope().into(),
             unit: policy.unit.clone(),
@@ -35,6 +38,13 @@ impl Limit {
     /// The policy it comes from.
     pub fn policy_id(&self) -> &PolicyId {
         &self.policy_id
+    }
+
+    /// 128 bits that stand for the policy id in this process: a hash, so that a store in memory need not hash
+    /// the id for every check. Policy ids are the operator's, not a client's.
+    #[inline]
+    pub fn policy_tag(&self) -> [u64; 2] {
+        self.policy_tag
     }
 
     /// The attributes whose values make its key.
@@ -76,6 +86,13 @@ impl Limit {
     pub fn window(&self) -> Window {
         self.window
     }
+}
+
+fn tag(id: &PolicyId, half: u8) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    half.hash(&mut hasher);
+    id.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What one check charges one limit.

@@ -72,6 +72,23 @@ impl Window {
         self.tick_exponent
     }
 
+    /// `ns` in whole ticks, rounded down.
+    #[inline]
+    pub(crate) const fn whole_ticks(self, ns: u64) -> u64 {
+        // Constant divisors are multiplications; every check divides.
+        match self.tick_exponent {
+            0 => ns,
+            1 => ns / 10,
+            2 => ns / 100,
+            3 => ns / 1_000,
+            4 => ns / 10_000,
+            5 => ns / 100_000,
+            6 => ns / 1_000_000,
+            7 => ns / 10_000_000,
+            _ => ns / 100_000_000,
+        }
+    }
+
     /// The length in ticks, rounded up; less than 2^31.
     #[inline]
     pub const fn ticks(self) -> u64 {

@@ -43,7 +43,7 @@ impl LogTime {
     #[inline]
     pub fn new(window: Window, now: Timestamp) -> Self {
         let (now_ns, tick_ns) = (now.as_ns(), window.tick_ns());
-        let floor = now_ns / tick_ns;
+        let floor = window.whole_ticks(now_ns);
         let stamp = floor + u64::from(floor * tick_ns != now_ns);
         Self { now_ns, window, tick_ns, floor, stamp }
     }

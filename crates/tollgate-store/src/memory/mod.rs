@@ -130,17 +130,10 @@ impl<C: Clock> MemoryStore<C> {
         let now = self.clock.now();
         let mut shard = self.shard(digest).lock();
         let now = shard.clamp(now);
-        let (limit, cost) = (&**charge.limit, charge.cost);
-        let Some(usage) = shard.table.get(digest.fingerprint) else {
-            let verdict = Usage::evaluate_none(limit, now, cost);
-            return if verdict.allowed {
-                self.admit_new(&mut shard, digest, charge, now, verdict)
-            } else {
-                verdict
-            };
-        };
-        let verdict = usage.evaluate(limit, now, cost);
-        if verdict.allowed { usage.admit(limit, now, cost, verdict) } else { verdict }
+        match shard.table.get(digest.fingerprint) {
+            Some(usage) => usage.decide(charge.limit, now, charge.cost, true),
+            None => self.decide_new(&mut shard, digest, charge, now),
+        }
     }
 
     /// [`Store::peek`], at once.
@@ -188,21 +181,20 @@ impl<C: Clock> MemoryStore<C> {
         &self.shards[self.shard_index(digest)]
     }
 
-    /// Admits a check whose key is not held.
-    fn admit_new(
+    /// Decides and charges a check whose key may not be held: a denial adds no key.
+    fn decide_new(
         &self,
         shard: &mut Guard<'_>,
         digest: Digest,
         charge: &Charge<'_>,
         now: Timestamp,
-        verdict: Verdict,
     ) -> Verdict {
-        if charge.cost.get() == 0 {
+        let verdict = Usage::evaluate_none(charge.limit, now, charge.cost);
+        if !verdict.allowed || charge.cost.get() == 0 {
             return verdict;
         }
-        let table = &mut shard.table;
-        let usage = table.get_or_insert(digest.fingerprint, now, self.max_keys_per_shard);
-        usage.admit(charge.limit, now, charge.cost, verdict)
+        let usage = shard.table.get_or_insert(digest.fingerprint, now, self.max_keys_per_shard);
+        usage.decide(charge.limit, now, charge.cost, true)
     }
 
     fn decide_many(&self, charges: &[Charge<'_>], commit: bool) -> Verdicts {
@@ -225,7 +217,7 @@ impl<C: Clock> MemoryStore<C> {
                 match find(&mut guards, *shard)
                     .and_then(|guard| guard.table.get(digest.fingerprint))
                 {
-                    Some(usage) => usage.evaluate(charge.limit, now, charge.cost),
+                    Some(usage) => usage.decide(charge.limit, now, charge.cost, false),
                     None => Usage::evaluate_none(charge.limit, now, charge.cost),
                 }
             })
@@ -236,7 +228,10 @@ impl<C: Clock> MemoryStore<C> {
             for ((charge, (shard, digest)), verdict) in charges.iter().zip(&keys).zip(&mut verdicts)
             {
                 if let (true, Some(guard)) = (verdict.allowed, find(&mut guards, *shard)) {
-                    *verdict = self.admit_new(guard, *digest, charge, now, *verdict);
+                    *verdict = match guard.table.get(digest.fingerprint) {
+                        Some(usage) => usage.decide(charge.limit, now, charge.cost, true),
+                        None => self.decide_new(guard, *digest, charge, now),
+                    };
                 }
             }
         }

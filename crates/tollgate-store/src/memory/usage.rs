@@ -87,48 +87,40 @@ impl Usage {
     #[inline]
     pub(super) fn evaluate_none(limit: &Limit, now: Timestamp, cost: Amount) -> Verdict {
         let mut none = Self::NONE;
-        none.evaluate(limit, now, cost)
+        none.decide(limit, now, cost, false)
     }
 
-    /// What `limit` says to `cost` at `now`, over this usage. Forgets what counts no more.
+    /// What `limit` says to `cost` at `now`, over this usage; with `charge`, what is admitted is recorded.
+    /// Forgets what counts no more.
     #[inline]
-    pub(super) fn evaluate(&mut self, limit: &Limit, now: Timestamp, cost: Amount) -> Verdict {
-        match limit.algorithm() {
-            Algorithm::SlidingWindowLog => {
-                let time = LogTime::new(limit.window(), now);
-                self.expire(&time);
-                self.evaluate_log(limit.amount(), &time, cost)
-            }
-            Algorithm::SlidingWindowCounter => {
-                let counter = self.counter(limit, now);
-                counter::evaluate(counter, limit.amount(), limit.window(), now, cost)
-            }
-        }
-    }
-
-    /// Records an admission that [`Usage::evaluate`] allowed at the same `now`.
-    #[inline]
-    pub(super) fn admit(
+    pub(super) fn decide(
         &mut self,
         limit: &Limit,
         now: Timestamp,
         cost: Amount,
-        verdict: Verdict,
+        charge: bool,
     ) -> Verdict {
         match limit.algorithm() {
             Algorithm::SlidingWindowLog => {
                 let time = LogTime::new(limit.window(), now);
-                if cost != Amount::ZERO {
-                    self.append(limit, &time, cost);
+                self.expire(&time);
+                let verdict = self.evaluate_log(limit.amount(), &time, cost);
+                if !charge || !verdict.allowed || cost == Amount::ZERO {
+                    return verdict;
                 }
+                self.append(limit, &time, cost);
                 log::admitted(verdict, &time, cost)
             }
             Algorithm::SlidingWindowCounter => {
-                let after = self.counter(limit, now).admitted(cost);
-                if cost != Amount::ZERO {
-                    *self = Self::from_counter(after, limit);
+                let counter = self.counter(limit, now);
+                let window = limit.window();
+                let verdict = counter::evaluate(counter, limit.amount(), window, now, cost);
+                if !charge || !verdict.allowed || cost == Amount::ZERO {
+                    return verdict;
                 }
-                counter::admitted(verdict, after, limit.window(), now, cost)
+                let after = counter.admitted(cost);
+                *self = Self::from_counter(after, limit);
+                counter::admitted(verdict, after, window, now, cost)
             }
         }
     }
