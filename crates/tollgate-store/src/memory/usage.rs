@@ -1,4 +1,4 @@
-//! The usage of one key, in 24 bytes of its slot: up to four admissions or a whole counter in place, longer
+//! The usage of one key, in 40 bytes of its slot: up to eight admissions or a whole counter in place, longer
 //! logs behind one pointer.
 //!
 //! A log is kept as stamps modulo 2^32 ticks, which is sound because it is dropped when it is idle: the oldest
@@ -14,26 +14,7 @@ use super::ring::{self, MAX_ENTRIES, Ring, UNIT, WEIGHTED};
 const NS_PER_S: u64 = 1_000_000_000;
 
 /// The admissions of a log that fit into the slot.
-const FEW: usize = 4;
-
-/// An amount of at most 2^53 − 1 in 7 bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Packed([u8; 7]);
-
-impl Packed {
-    #[inline]
-    fn new(amount: u64) -> Self {
-        let bytes = amount.min(Amount::MAX.get()).to_le_bytes();
-        Self(std::array::from_fn(|index| bytes[index]))
-    }
-
-    #[inline]
-    fn get(self) -> u64 {
-        let mut bytes = [0; 8];
-        bytes[..7].copy_from_slice(&self.0);
-        u64::from_le_bytes(bytes)
-    }
-}
+const FEW: usize = 8;
 
 /// The usage of one key. The fields lie in the variants, not in structs of their own, so that they share a
 /// word with the discriminant.
@@ -42,14 +23,14 @@ pub(super) enum Usage {
     /// A log of at most [`FEW`] admissions of cost 1.
     Few { exponent: u8, len: u8, idle_at_s: u32, ticks: [u32; FEW] },
     /// A log of admissions of cost 1.
-    Many { exponent: u8, idle_at_s: u32, ring: Box<[u32]> },
+    Many { exponent: u8, idle_at_s: u32, ring: Ring<UNIT> },
     /// A log of admissions of any cost.
-    Weighted { exponent: u8, idle_at_s: u32, ring: Box<[u32]> },
+    Weighted { exponent: u8, idle_at_s: u32, ring: Ring<WEIGHTED> },
     /// A counter.
-    Counter { current: Packed, previous: Packed, idle_at_ns: u64 },
+    Counter { current: u64, previous: u64, idle_at_ns: u64 },
 }
 
-const _: () = assert!(size_of::<Usage>() == 24);
+const _: () = assert!(size_of::<Usage>() == 40);
 
 /// A log in the slot, read at a stamp.
 struct Few<'a> {
@@ -141,14 +122,10 @@ impl Usage {
     pub(super) fn weight(&self) -> (u64, u64) {
         match self {
             Self::Few { len, idle_at_s, .. } => (u64::from(*len), u64::from(*idle_at_s)),
-            Self::Many { idle_at_s, ring, .. } => {
-                (Ring::<UNIT>::new(ring, 0).len() as u64, u64::from(*idle_at_s))
-            }
-            Self::Weighted { idle_at_s, ring, .. } => {
-                (Ring::<WEIGHTED>::new(ring, 0).len() as u64, u64::from(*idle_at_s))
-            }
+            Self::Many { idle_at_s, ring, .. } => (ring.len() as u64, u64::from(*idle_at_s)),
+            Self::Weighted { idle_at_s, ring, .. } => (ring.len() as u64, u64::from(*idle_at_s)),
             Self::Counter { current, previous, idle_at_ns } => {
-                (current.get() + previous.get(), idle_at_ns / NS_PER_S)
+                (current + previous, idle_at_ns / NS_PER_S)
             }
         }
     }
@@ -161,11 +138,11 @@ impl Usage {
                 log::evaluate(&log, limit, time, cost)
             }
             Self::Many { ring, .. } => {
-                let log = Ring::<UNIT>::new(ring, time.stamp());
+                let log = ring.at(time.stamp());
                 bounded(&log, log::evaluate(&log, limit, time, cost), time)
             }
             Self::Weighted { ring, .. } => {
-                let log = Ring::<WEIGHTED>::new(ring, time.stamp());
+                let log = ring.at(time.stamp());
                 bounded(&log, log::evaluate(&log, limit, time, cost), time)
             }
             // Usage of a counter is not usage of a log: a policy that changes its algorithm starts afresh.
@@ -204,8 +181,8 @@ impl Usage {
                     *len -= u8::try_from(expired).unwrap_or(*len);
                 }
             }
-            Self::Many { ring, .. } => ring::expire::<UNIT>(ring, time),
-            Self::Weighted { ring, .. } => ring::expire::<WEIGHTED>(ring, time),
+            Self::Many { ring, .. } => ring.expire(time),
+            Self::Weighted { ring, .. } => ring.expire(time),
             Self::Counter { .. } => {}
         }
     }
@@ -235,11 +212,11 @@ impl Usage {
                 *exponent = time.window().tick_exponent();
             }
             Self::Many { idle_at_s, ring, .. } => {
-                ring::push::<UNIT>(ring, time, 1, most);
+                ring.push(time, 1, most);
                 *idle_at_s = idle_s;
             }
             Self::Weighted { exponent, idle_at_s, ring } => {
-                ring::push::<WEIGHTED>(ring, time, cost.get(), most);
+                ring.push(time, cost.get(), most);
                 *idle_at_s = idle_s;
                 *exponent = time.window().tick_exponent();
             }
@@ -255,7 +232,8 @@ impl Usage {
             Self::Many { .. } if cost == Amount::ONE => {}
             Self::Weighted { .. } | Self::Counter { .. } => {}
             Self::Few { exponent, len, idle_at_s, ticks } if cost == Amount::ONE => {
-                let ring = ring::unit_from(&ticks[..usize::from(*len)]);
+                let live = &ticks[..usize::from(*len)];
+                let ring = Ring::from_entries(live.iter().map(|low| (*low, 1)));
                 *self = Self::Many { exponent: *exponent, idle_at_s: *idle_at_s, ring };
             }
             Self::Few { .. } | Self::Many { .. } => self.weigh(),
@@ -266,7 +244,8 @@ impl Usage {
     #[cold]
     fn weigh(&mut self) {
         let (exponent, idle_at_s, entries) = self.low_entries();
-        *self = Self::Weighted { exponent, idle_at_s, ring: ring::weighted_from(&entries) };
+        *self =
+            Self::Weighted { exponent, idle_at_s, ring: Ring::from_entries(entries.into_iter()) };
     }
 
     /// The entries as low stamps and costs, for the rare changes of form.
@@ -277,10 +256,10 @@ impl Usage {
                 (*exponent, *idle_at_s, entries)
             }
             Self::Many { exponent, idle_at_s, ring } => {
-                (*exponent, *idle_at_s, low_entries::<UNIT>(ring))
+                (*exponent, *idle_at_s, ring.low_entries().collect())
             }
             Self::Weighted { exponent, idle_at_s, ring } => {
-                (*exponent, *idle_at_s, low_entries::<WEIGHTED>(ring))
+                (*exponent, *idle_at_s, ring.low_entries().collect())
             }
             Self::Counter { .. } => (0, 0, Vec::new()),
         }
@@ -305,7 +284,7 @@ impl Usage {
         *self = Self::Weighted {
             exponent,
             idle_at_s: idle_at_s(time),
-            ring: ring::weighted_from(&entries),
+            ring: Ring::from_entries(entries.into_iter()),
         };
     }
 
@@ -317,8 +296,8 @@ impl Usage {
             // Usage of a log is not usage of a counter, as above.
             Self::Counter { current, previous, idle_at_ns } => Counter {
                 start: Timestamp::from_ns(idle_at_ns.saturating_sub(2 * window.as_ns())),
-                current: current.get(),
-                previous: previous.get(),
+                current: *current,
+                previous: *previous,
             },
             _ => Counter::default(),
         };
@@ -327,8 +306,8 @@ impl Usage {
 
     fn from_counter(counter: Counter, limit: &Limit) -> Self {
         Self::Counter {
-            current: Packed::new(counter.current),
-            previous: Packed::new(counter.previous),
+            current: counter.current,
+            previous: counter.previous,
             idle_at_ns: counter.start.as_ns() + 2 * limit.window().as_ns(),
         }
     }
@@ -348,10 +327,4 @@ fn bounded(log: &impl Log, verdict: Verdict, time: &LogTime) -> Verdict {
 #[inline]
 fn idle_at_s(time: &LogTime) -> u32 {
     u32::try_from(time.leaves_at_ns(time.stamp()).div_ceil(NS_PER_S)).unwrap_or(u32::MAX)
-}
-
-fn low_entries<const WIDTH: usize>(ring: &[u32]) -> Vec<(u32, u64)> {
-    // Read at the largest stamp: only the low bits of what comes back are used.
-    let entries = Ring::<WIDTH>::new(ring, u64::MAX).entries();
-    entries.map(|(tick, cost)| (ring::truncate(tick), cost)).collect()
 }
