@@ -1,0 +1,134 @@
+//! JSON, strictly RFC 8259: the lexer is `hifijson`, which keeps numbers as written; the tree is built here.
+
+use hifijson::num::LexWrite as _;
+use hifijson::str::LexAlloc as _;
+use hifijson::token::Lex as _;
+use hifijson::{Expect, SliceLexer};
+
+use super::line_index::LineIndex;
+use super::{Budget, Entry, Node, Value, check_depth};
+use crate::problem::{Position, Problem};
+
+/// Reads one value; `None` if there is only white space.
+pub(super) fn read(text: &str) -> Result<Option<Node>, Problem> {
+    let mut lexer = SliceLexer::new(text.as_bytes());
+    let Some(next) = lexer.ws_peek() else { return Ok(None) };
+    let mut reader = Reader { text, lines: LineIndex::new(text), budget: Budget::new() };
+    let node = reader.node(next, &mut lexer, 0).and_then(|node| match lexer.ws_peek() {
+        None => Ok(node),
+        Some(_) => Err(Failure::from(Expect::Eof)),
+    });
+    node.map(Some).map_err(|failure| match failure {
+        Failure::Problem(problem) => problem,
+        // The lexer stands where it failed.
+        Failure::Lex(error) => malformed(reader.position(&lexer), &error),
+    })
+}
+
+enum Failure {
+    Lex(hifijson::Error),
+    Problem(Problem),
+}
+
+impl From<Expect> for Failure {
+    fn from(expected: Expect) -> Self {
+        Self::Lex(expected.into())
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+struct Reader<'t> {
+    text: &'t str,
+    lines: LineIndex<'t>,
+    budget: Budget,
+}
+
+impl<'t> Reader<'t> {
+    fn position(&self, lexer: &SliceLexer<'t>) -> Position {
+        self.lines.position(self.text.len() - lexer.as_slice().len())
+    }
+
+    /// Reads the value that starts with `next`, inside `depth` lists and maps.
+    fn node(
+        &mut self,
+        next: u8,
+        lexer: &mut SliceLexer<'t>,
+        depth: usize,
+    ) -> Result<Node, Failure> {
+        let position = Some(self.position(lexer));
+        let value = match next {
+            b'a'..=b'z' => match lexer.null_or_bool().ok_or(Expect::Value)? {
+                None => Value::Null,
+                Some(value) => Value::Bool(value),
+            },
+            b'-' | b'0'..=b'9' => {
+                let (number, _) = lexer
+                    .num_string()
+                    .validated()
+                    .map_err(|error| Failure::Lex(hifijson::Error::Num(error)))?;
+                Value::Number(number.to_owned())
+            }
+            b'"' => Value::String(self.string(lexer)?),
+            b'[' => {
+                check_depth(depth, position)?;
+                let mut items = Vec::new();
+                lexer.discarded().seq(b']', SliceLexer::ws_peek, |next, lexer| {
+                    items.push(self.node(next, lexer, depth + 1)?);
+                    Ok::<_, Failure>(())
+                })?;
+                Value::List(items)
+            }
+            b'{' => {
+                check_depth(depth, position)?;
+                let mut entries = Vec::new();
+                lexer.discarded().seq(b'}', SliceLexer::ws_peek, |next, lexer| {
+                    entries.push(self.entry(next, lexer, depth + 1)?);
+                    Ok::<_, Failure>(())
+                })?;
+                Value::Map(entries)
+            }
+            _ => return Err(Expect::Value.into()),
+        };
+        let text_bytes = match &value {
+            Value::Number(text) | Value::String(text) => text.len(),
+            _ => 0,
+        };
+        self.budget.take(text_bytes, position)?;
+        Ok(Node { position, value })
+    }
+
+    /// Reads the string whose opening quote comes next. What is wrong with it is told there, since a string
+    /// that is not closed ends anywhere.
+    fn string(&self, lexer: &mut SliceLexer<'t>) -> Result<String, Problem> {
+        let position = self.position(lexer);
+        let text = lexer.discarded().str_string();
+        text.map(Into::into).map_err(|error| malformed(position, &hifijson::Error::Str(error)))
+    }
+
+    fn entry(
+        &mut self,
+        next: u8,
+        lexer: &mut SliceLexer<'t>,
+        depth: usize,
+    ) -> Result<Entry, Failure> {
+        let key_position = Some(self.position(lexer));
+        if next != b'"' {
+            return Err(Expect::String.into());
+        }
+        let key = self.string(lexer)?;
+        self.budget.take(key.len(), key_position)?;
+        lexer.expect(SliceLexer::ws_peek, b':').ok_or(Expect::Colon)?;
+        let next = lexer.ws_peek().ok_or(Expect::Value)?;
+        Ok(Entry { key, key_position, node: self.node(next, lexer, depth)? })
+    }
+}
+
+fn malformed(position: Position, error: &hifijson::Error) -> Problem {
+    let accepted = "JSON (RFC 8259), without comments and trailing commas";
+    Problem::of_text(Some(position), format!("is not JSON: {error}"), accepted)
+}

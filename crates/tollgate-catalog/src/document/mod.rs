@@ -1,0 +1,174 @@
+//! One model of a document, whatever format it was written in, with the position of every value and key.
+//!
+//! Numbers keep the text they were written in, so that nothing is rounded before it is checked. Maps keep
+//! their entries as written, duplicate keys included; it is for the validator to refuse them. What a document
+//! may take is bounded in size, depth and the memory it expands to.
+//!
+//! This module knows nothing of policies.
+
+mod json;
+mod line_index;
+mod toml;
+mod yaml;
+
+use std::path::Path;
+
+use crate::problem::{Position, Problem};
+
+/// The longest document, in bytes: 16 MiB, room for 100,000 policies of 160 bytes.
+pub const MAX_DOCUMENT_BYTES: usize = 16 << 20;
+
+/// The deepest nesting of lists and maps. Policies need five levels.
+pub const MAX_DEPTH: usize = 32;
+
+/// The most memory that a document may expand to, as counted by [`Budget`]; YAML aliases repeat what they name.
+const MAX_EXPANDED_BYTES: usize = 8 * MAX_DOCUMENT_BYTES;
+
+/// A value, with its position if it came from a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Where it starts.
+    pub position: Option<Position>,
+    /// What it is.
+    pub value: Value,
+}
+
+impl Node {
+    /// A value that came from no text.
+    pub fn unplaced(value: Value) -> Self {
+        Self { position: None, value }
+    }
+}
+
+/// What a [`Node`] is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// No value. TOML has none.
+    Null,
+    /// True or false.
+    Bool(bool),
+    /// A number, as it was written (TOML's without underscores).
+    Number(String),
+    /// A date or time, which only TOML has, as it was written.
+    Date(String),
+    /// A text.
+    String(String),
+    /// A list.
+    List(Vec<Node>),
+    /// A map, in the order of the document.
+    Map(Vec<Entry>),
+}
+
+/// A key of a map and its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// Where the key starts.
+    pub key_position: Option<Position>,
+    /// The value.
+    pub node: Node,
+}
+
+/// How a document is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// YAML 1.2, core schema, one document, without tags.
+    Yaml,
+    /// JSON, strictly RFC 8259.
+    Json,
+    /// TOML 1.0 or 1.1.
+    Toml,
+}
+
+impl Format {
+    /// The extensions that [`Format::of_path`] accepts, for messages.
+    pub const ACCEPTED_EXTENSIONS: &str = ".yaml, .yml, .json or .toml";
+
+    /// The format that the extension of `path` stands for.
+    pub fn of_path(path: &Path) -> Option<Self> {
+        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+        Some(match extension.as_str() {
+            "yaml" | "yml" => Self::Yaml,
+            "json" => Self::Json,
+            "toml" => Self::Toml,
+            _ => return None,
+        })
+    }
+}
+
+/// Reads `text`; `None` if it holds no value at all, such as an empty text or only comments.
+///
+/// A leading byte-order mark is skipped. A text that is malformed gives the problems that its parser finds:
+/// YAML and JSON stop at the first, TOML goes on.
+pub fn read(text: &str, format: Format) -> Result<Option<Node>, Vec<Problem>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.len() > MAX_DOCUMENT_BYTES {
+        return Err(vec![too_long(text.len())]);
+    }
+    match format {
+        Format::Yaml => yaml::read(text).map_err(|problem| vec![problem]),
+        Format::Json => json::read(text).map_err(|problem| vec![problem]),
+        Format::Toml => toml::read(text),
+    }
+}
+
+/// The problem of a document that has `bytes` bytes or more.
+pub(crate) fn too_long(bytes: usize) -> Problem {
+    Problem::of_text(
+        None,
+        format!("the document has at least {bytes} bytes"),
+        format!("at most {MAX_DOCUMENT_BYTES} bytes"),
+    )
+}
+
+/// What a document may still expand to.
+struct Budget {
+    bytes_left: usize,
+}
+
+impl Budget {
+    /// What a node counts beside its text. (It takes more in memory; the count need not be exact to bound it.)
+    const NODE_BYTES: usize = 16;
+
+    fn new() -> Self {
+        Self { bytes_left: MAX_EXPANDED_BYTES }
+    }
+
+    /// Takes what one node with `text_bytes` of text counts.
+    fn take(&mut self, text_bytes: usize, position: Option<Position>) -> Result<(), Problem> {
+        self.take_all(Self::NODE_BYTES.saturating_add(text_bytes), position)
+    }
+
+    /// Takes `bytes`, the count of whole nodes.
+    fn take_all(&mut self, bytes: usize, position: Option<Position>) -> Result<(), Problem> {
+        let Some(left) = self.bytes_left.checked_sub(bytes) else {
+            return Err(Problem::of_text(
+                position,
+                "the document grows too large here",
+                format!("at most {MAX_EXPANDED_BYTES} bytes with every alias expanded"),
+            ));
+        };
+        self.bytes_left = left;
+        Ok(())
+    }
+
+    /// What has been taken so far.
+    fn taken(&self) -> usize {
+        MAX_EXPANDED_BYTES - self.bytes_left
+    }
+}
+
+/// Checks that a list or map that starts at `position`, inside `depth` others, is not too deep.
+fn check_depth(depth: usize, position: Option<Position>) -> Result<(), Problem> {
+    if depth < MAX_DEPTH { Ok(()) } else { Err(too_deep(position)) }
+}
+
+/// The problem of a document that is too deep at `position`.
+fn too_deep(position: Option<Position>) -> Problem {
+    let accepted = format!("at most {MAX_DEPTH} lists and maps in each other");
+    Problem::of_text(position, "the document is nested too deeply here", accepted)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,17 @@
+//! Where policies live: a file, for now the only catalog.
+//!
+//! [`policy_file::parse`] reads YAML, JSON or TOML into one [`document`] with positions, and [`validate`]
+//! turns it into policies
+//! or into the list of everything that is wrong with it.
+//!
+//! This crate must not know a store, a server, a wire format of checks or a runtime.
+
+pub mod document;
+pub mod error;
+pub mod policy_file;
+pub mod problem;
+pub mod validate;
+
+pub use document::Format;
+pub use error::CatalogError;
+pub use problem::{Position, Problem, Problems};

@@ -1,0 +1,94 @@
+//! A policy file: its text, its policies.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use tollgate_core::{Policy, PolicySet};
+
+use crate::document::{self, Format, MAX_DOCUMENT_BYTES, Node};
+use crate::error::CatalogError;
+use crate::problem::{Position, Problem, Problems};
+use crate::validate;
+
+/// The policies of `text`, which problems call `name`. An empty text has none.
+///
+/// ```
+/// use tollgate_catalog::{Format, policy_file};
+///
+/// let text = "policies:\n  - {id: a, scope: USER, limit: -3, windowSeconds: 60}\n";
+/// let problems = policy_file::parse("policies.yaml", text, Format::Yaml).unwrap_err();
+/// let shown = problems.to_string();
+/// assert!(shown.starts_with("policies.yaml:2:33: policies[0].limit: -3 is negative; accepted: "));
+/// ```
+pub fn parse(name: &str, text: &str, format: Format) -> Result<Vec<Policy>, Problems> {
+    let document =
+        document::read(text, format).map_err(|problems| Problems::of(name, problems, 0))?;
+    validate::policies(name, document.as_ref())
+}
+
+/// Loads the file at `path`, whose extension says its format.
+///
+/// With no policy in it, the built-in default policy holds.
+pub fn load(path: &Path) -> Result<PolicySet, CatalogError> {
+    let format = format_of(path)?;
+    let document = document(path, format, &read_bytes(path)?)?;
+    compile(path, document.as_ref())
+}
+
+/// The format of the file at `path`.
+pub(crate) fn format_of(path: &Path) -> Result<Format, CatalogError> {
+    Format::of_path(path).ok_or_else(|| CatalogError::UnknownFormat { path: path.to_owned() })
+}
+
+/// The content of the file at `path`, at most [`MAX_DOCUMENT_BYTES`].
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, CatalogError> {
+    let unreadable = |source| CatalogError::Unreadable { path: path.to_owned(), source };
+    // Asked before it is opened: opening a pipe would wait for its writer.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(CatalogError::NotAFile { path: path.to_owned() });
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    // One byte more than is accepted tells that there are more; the file may grow meanwhile.
+    let cap = MAX_DOCUMENT_BYTES as u64 + 1;
+    file.take(cap).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > MAX_DOCUMENT_BYTES {
+        return Err(CatalogError::TooLong { path: path.to_owned() });
+    }
+    Ok(bytes)
+}
+
+/// The document in `bytes`, the content of the file at `path`; `None` if no value is written in it.
+pub(crate) fn document(
+    path: &Path,
+    format: Format,
+    bytes: &[u8],
+) -> Result<Option<Node>, CatalogError> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let problem = not_utf8(bytes.get(..error.valid_up_to()).unwrap_or_default());
+        invalid(path, vec![problem])
+    })?;
+    document::read(text, format).map_err(|problems| invalid(path, problems))
+}
+
+/// The set of the policies in `document`, the content of the file at `path`.
+pub(crate) fn compile(path: &Path, document: Option<&Node>) -> Result<PolicySet, CatalogError> {
+    let name = path.display().to_string();
+    let policies = validate::policies(&name, document).map_err(CatalogError::Invalid)?;
+    PolicySet::new(policies)
+        .map_err(|error| invalid(path, vec![Problem::of_text(None, error.to_string(), "")]))
+}
+
+fn invalid(path: &Path, problems: Vec<Problem>) -> CatalogError {
+    CatalogError::Invalid(Problems::of(&path.display().to_string(), problems, 0))
+}
+
+/// The problem of a text that is UTF-8 only as far as `valid`.
+fn not_utf8(valid: &[u8]) -> Problem {
+    let valid = String::from_utf8_lossy(valid);
+    let line = valid.matches('\n').count() + 1;
+    let column = valid.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let position = Some(Position { line, column });
+    Problem::of_text(position, "a byte is not UTF-8", "text in UTF-8")
+}

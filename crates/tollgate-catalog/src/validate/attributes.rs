@@ -1,0 +1,61 @@
+//! Names of attributes, in `per` and `match`.
+
+use tollgate_core::Attribute;
+use tollgate_core::subject::{ACCEPTED_IDS, check_id};
+
+/// The names that are built in. Any other name is a custom attribute.
+const BUILT_IN: [&str; 8] =
+    ["tenant", "user", "apiKey", "model", "modelTier", "service", "ip", "tier"];
+
+/// What [`parse`] accepts.
+pub(super) fn accepted() -> String {
+    format!(
+        "{}, or the name of a custom attribute, {ACCEPTED_IDS} that is not like one of these",
+        BUILT_IN.join(", ")
+    )
+}
+
+/// The attribute called `name`, or what is wrong with the name.
+///
+/// A name that differs from a built-in one only in case, separators or a final `Id` is refused: as a custom
+/// attribute it would match nothing, and the policy would silently not protect.
+pub(super) fn parse(name: &str) -> Result<Attribute, String> {
+    check_id(name).map_err(|problem| problem.to_string())?;
+    if BUILT_IN.contains(&name) {
+        return Attribute::parse(name).ok_or_else(|| "is no attribute".to_owned());
+    }
+    match BUILT_IN.into_iter().find(|built_in| core_of(built_in) == core_of(name)) {
+        Some(like) => Err(format!("is like the built-in attribute `{like}`")),
+        None => Attribute::parse(name).ok_or_else(|| "is no attribute".to_owned()),
+    }
+}
+
+/// What is left of a name without case, separators and a final `Id`.
+fn core_of(name: &str) -> String {
+    let plain = name.to_lowercase().replace(['_', '-', ' ', '.'], "");
+    plain.strip_suffix("id").map(str::to_owned).unwrap_or(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_names_are_those_of_the_core_and_look_alikes_are_refused() {
+        for name in BUILT_IN {
+            let attribute = parse(name).unwrap();
+            assert!(!matches!(attribute, Attribute::Custom(_)), "{name}");
+        }
+        for name in
+            ["User", "userId", "user_id", "api_key", "apikey", "model-tier", "IP", "modelID"]
+        {
+            let problem = parse(name).unwrap_err();
+            assert!(problem.starts_with("is like the built-in attribute `"), "{name}: {problem}");
+        }
+        for name in ["region", "users", "valid", "id", "größe", "x-tier"] {
+            assert!(matches!(parse(name), Ok(Attribute::Custom(_))), "{name}");
+        }
+        assert_eq!(parse(""), Err("is empty".to_owned()));
+        assert_eq!(parse("a\u{0}"), Err("has the control character U+0000".to_owned()));
+    }
+}

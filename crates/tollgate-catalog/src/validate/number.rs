@@ -1,0 +1,156 @@
+//! Numbers from the text they were written in, exactly.
+
+use std::time::Duration;
+
+use tollgate_core::{Amount, Window};
+
+use super::report::shortened;
+
+/// What [`amount`] accepts.
+pub(super) const ACCEPTED_LIMITS: &str =
+    "an integer from 0 to 9007199254740991, or null (in TOML \"exempt\") to exempt";
+
+/// What [`window`] accepts.
+pub(super) const ACCEPTED_WINDOWS: &str =
+    "a number of seconds from 0.001 to 31622400 with at most 9 decimals";
+
+const MAX_DECIMALS: usize = 9;
+
+/// The amount written as `text`, or what is wrong with it.
+///
+/// Only an integer in plain decimal digits: `1.0`, `1e3`, `0x10`, `010` and `-0` are refused, since one cannot
+/// tell that the writer means what they would round or convert to.
+pub(super) fn amount(text: &str) -> Result<Amount, String> {
+    let digits = unsigned(text)?;
+    let is_digits = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    let is_decimal = digits.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E'));
+    if !is_digits {
+        let why =
+            if is_decimal { "is not written as an integer" } else { "is not in decimal digits" };
+        return Err(format!("{} {why}", shortened(text)));
+    }
+    refuse_leading_zero(text, digits)?;
+    // Digits that overflow are above the largest amount too.
+    let amount = digits.parse().ok().and_then(Amount::new);
+    amount.ok_or_else(|| format!("{} is above {}", shortened(text), Amount::MAX))
+}
+
+/// The window of as many seconds as `text` says, or what is wrong with it.
+///
+/// Exact to the nanosecond. An exponent is refused, as are more decimals than there are nanoseconds.
+pub(super) fn window(text: &str) -> Result<Window, String> {
+    let number = unsigned(text)?;
+    let (whole, decimals) = match number.split_once('.') {
+        Some((whole, decimals)) => (whole, Some(decimals)),
+        None => (number, None),
+    };
+    let is_digits =
+        |text: &str| !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
+    if !is_digits(whole) || !decimals.is_none_or(is_digits) {
+        return Err(format!("{} is not in plain decimal digits", shortened(text)));
+    }
+    refuse_leading_zero(text, whole)?;
+    let decimals = decimals.unwrap_or("");
+    if decimals.len() > MAX_DECIMALS {
+        return Err(format!("{} has {} decimals", shortened(text), decimals.len()));
+    }
+    // Padded to nanoseconds; digits that overflow are above the longest window too.
+    let subsecond_ns: u32 = format!("{decimals:0<MAX_DECIMALS$}").parse().unwrap_or(0);
+    let seconds = whole.parse().unwrap_or(u64::MAX);
+    let length = Duration::new(seconds, subsecond_ns);
+    Window::new(length).ok_or_else(|| {
+        let (side, bound) =
+            if length < Window::MIN { ("below", Window::MIN) } else { ("above", Window::MAX) };
+        format!("{} is {side} {}", shortened(text), bound.as_secs_f64())
+    })
+}
+
+/// `text` without a plus, or the problem with its minus.
+fn unsigned(text: &str) -> Result<&str, String> {
+    let Some(magnitude) = text.strip_prefix('-') else {
+        return Ok(text.strip_prefix('+').unwrap_or(text));
+    };
+    let is_zero = !magnitude.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
+    let why = if is_zero { "has a minus sign" } else { "is negative" };
+    Err(format!("{} {why}", shortened(text)))
+}
+
+/// `010` is ten to some readers and eight to others.
+fn refuse_leading_zero(text: &str, digits: &str) -> Result<(), String> {
+    if digits.len() > 1 && digits.starts_with('0') {
+        return Err(format!("{} has a leading zero", shortened(text)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_limit_is_an_integer_in_plain_digits() {
+        let cases = [
+            ("0", Ok(0)),
+            ("+7", Ok(7)),
+            ("9007199254740991", Ok((1 << 53) - 1)),
+            ("9007199254740992", Err("9007199254740992 is above 9007199254740991")),
+            ("99999999999999999999999", Err("99999999999999999999999 is above 9007199254740991")),
+            ("-3", Err("-3 is negative")),
+            ("-0", Err("-0 has a minus sign")),
+            ("1.0", Err("1.0 is not written as an integer")),
+            ("1e3", Err("1e3 is not written as an integer")),
+            ("1e400", Err("1e400 is not written as an integer")),
+            ("0x10", Err("0x10 is not in decimal digits")),
+            ("nan", Err("nan is not in decimal digits")),
+            ("010", Err("010 has a leading zero")),
+            ("", Err(" is not in decimal digits")),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(amount(text).map(Amount::get), expected.map_err(str::to_owned), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_is_exact_and_within_its_bounds() {
+        let cases = [
+            ("3600", Ok(3_600_000_000_000)),
+            ("0.001", Ok(1_000_000)),
+            ("0.1", Ok(100_000_000)),
+            ("1.000000001", Ok(1_000_000_001)),
+            ("31622400.000000000", Ok(31_622_400_000_000_000)),
+            ("31622400.000000001", Err("31622400.000000001 is above 31622400")),
+            ("0", Err("0 is below 0.001")),
+            ("0.000999999", Err("0.000999999 is below 0.001")),
+            ("-60", Err("-60 is negative")),
+            ("1.0000000001", Err("1.0000000001 has 10 decimals")),
+            ("1e3", Err("1e3 is not in plain decimal digits")),
+            (".5", Err(".5 is not in plain decimal digits")),
+            ("5.", Err("5. is not in plain decimal digits")),
+            ("060", Err("060 has a leading zero")),
+            ("99999999999999999999999", Err("99999999999999999999999 is above 31622400")),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(
+                window(text).map(Window::as_ns),
+                expected.map_err(str::to_owned),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_bounds_in_messages_are_those_of_the_core() {
+        assert!(ACCEPTED_LIMITS.contains(&Amount::MAX.to_string()));
+        assert!(ACCEPTED_WINDOWS.contains(&Window::MIN.as_secs_f64().to_string()));
+        assert!(ACCEPTED_WINDOWS.contains(&Window::MAX.as_secs_f64().to_string()));
+    }
+
+    proptest! {
+        #[test]
+        fn every_window_reads_back_from_its_decimals(ns in 1_000_000..=31_622_400_000_000_000_u64) {
+            let text = format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000);
+            prop_assert_eq!(window(&text).map(Window::as_ns), Ok(ns));
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! One policy from its map: every field is judged, so that one reading lists all problems.
+
+use std::collections::HashMap;
+
+use tollgate_core::policy::ACCEPTED_POLICY_IDS;
+use tollgate_core::subject::{ACCEPTED_IDS, check_id};
+use tollgate_core::{Algorithm, Amount, Condition, Mode, Per, Policy, PolicyId, Unit, Window};
+
+use super::attributes;
+use super::number::{self, ACCEPTED_LIMITS, ACCEPTED_WINDOWS};
+use super::report::{At, Fields, Report, did_you_mean, shown};
+use crate::document::{Entry, Node, Value};
+use crate::problem::Position;
+
+/// The fields of a policy, in the order in which messages list them.
+const FIELDS: [&str; 10] = [
+    "id",
+    "scope",
+    "per",
+    "match",
+    "unit",
+    "limit",
+    "windowSeconds",
+    "algorithm",
+    "mode",
+    "enabled",
+];
+
+/// A limit that exempts, for TOML, which has no null.
+const EXEMPT: &str = "exempt";
+
+const ACCEPTED_CONDITION_VALUES: &str = "a text or a list of texts";
+
+/// What the field `limit` says.
+#[derive(Clone, Copy)]
+enum Ceiling {
+    Of(Amount),
+    Exempt,
+}
+
+impl Ceiling {
+    fn amount(self) -> Option<Amount> {
+        match self {
+            Self::Of(amount) => Some(amount),
+            Self::Exempt => None,
+        }
+    }
+}
+
+/// Judges policies, and remembers their ids.
+#[derive(Default)]
+pub(super) struct PolicyValidator {
+    pub(super) report: Report,
+    /// Where each id came first: the index of its policy, and its position.
+    ids: HashMap<PolicyId, (usize, Option<Position>)>,
+}
+
+impl PolicyValidator {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    /// The policy at `at`, number `index` of its list; `None` if anything is wrong with it.
+    pub(super) fn policy(&mut self, at: &At<'_>, index: usize, node: &Node) -> Option<Policy> {
+        let Value::Map(entries) = &node.value else {
+            self.report.mismatch(at, &node.value, "a map with the fields of a policy");
+            return None;
+        };
+        let fields = self.report.fields(at, entries, &FIELDS);
+        // No `?` before every field has been judged.
+        let id = self.id(at, index, fields);
+        let per = self.per(at, fields);
+        let conditions = self.conditions(at, fields);
+        let unit = self.unit(at, fields);
+        let limit = self.limit(at, fields);
+        let window = self.window(at, fields, limit);
+        let algorithm = self.named(at, fields, "algorithm", &ALGORITHMS, Algorithm::default());
+        let mode = self.named(at, fields, "mode", &MODES, Mode::default());
+        let enabled = self.enabled(at, fields);
+        Some(Policy {
+            id: id?,
+            per: per?,
+            conditions: conditions?,
+            unit: unit?,
+            limit: limit?.amount(),
+            window: window?,
+            algorithm: algorithm?,
+            mode: mode?,
+            enabled: enabled?,
+        })
+    }
+
+    fn id(&mut self, at: &At<'_>, index: usize, fields: Fields<'_>) -> Option<PolicyId> {
+        let Some(entry) = fields.get("id") else {
+            self.report.problem(&at.missing("id"), "is missing", ACCEPTED_POLICY_IDS);
+            return None;
+        };
+        let at = at.field(entry);
+        let text = self.report.text(&at, &entry.node.value, ACCEPTED_POLICY_IDS)?;
+        let id = match PolicyId::new(text) {
+            Ok(id) => id,
+            Err(problem) => {
+                let message = format!("{} {problem}", shown(&entry.node.value));
+                self.report.problem(&at, message, ACCEPTED_POLICY_IDS);
+                return None;
+            }
+        };
+        if let Some((first, position)) = self.ids.get(&id) {
+            let on_line = position.map(|at| format!(", on line {}", at.line)).unwrap_or_default();
+            let message =
+                format!("{} is the id of policies[{first}]{on_line}", shown(&entry.node.value));
+            self.report.problem(&at, message, "an id of its own for each policy");
+            return None;
+        }
+        self.ids.insert(id.clone(), (index, entry.node.position));
+        Some(id)
+    }
+
+    /// What the limits are kept per: exactly one of `scope` and `per`.
+    fn per(&mut self, at: &At<'_>, fields: Fields<'_>) -> Option<Per> {
+        match (fields.get("scope"), fields.get("per")) {
+            (None, None) => {
+                let accepted =
+                    format!("`scope` ({}) or `per` (a list of attributes)", Per::ACCEPTED_SCOPES);
+                self.report.problem(&at.missing("scope"), "is missing, as is `per`", accepted);
+                None
+            }
+            (Some(scope), None) => self.scope(&at.field(scope), &scope.node.value),
+            (None, Some(per)) => self.per_attributes(&at.field(per), &per.node.value),
+            (Some(scope), Some(per)) => {
+                self.scope(&at.field(scope), &scope.node.value);
+                self.per_attributes(&at.field(per), &per.node.value);
+                // The later of the two is too much.
+                let (later, earlier) =
+                    if scope.key_position > per.key_position { (scope, per) } else { (per, scope) };
+                let message = format!("is given beside `{}`", earlier.key);
+                self.report.problem(&at.key(later), message, "only one of `scope` and `per`");
+                None
+            }
+        }
+    }
+
+    fn scope(&mut self, at: &At<'_>, value: &Value) -> Option<Per> {
+        let name = self.report.text(at, value, Per::ACCEPTED_SCOPES)?;
+        let per = Per::from_scope(name);
+        if per.is_none() {
+            let scopes: Vec<_> = Per::ACCEPTED_SCOPES.split(", ").collect();
+            let message = format!("{} is no scope{}", shown(value), did_you_mean(name, &scopes));
+            self.report.problem(at, message, Per::ACCEPTED_SCOPES);
+        }
+        per
+    }
+
+    fn per_attributes(&mut self, at: &At<'_>, value: &Value) -> Option<Per> {
+        let Value::List(items) = value else {
+            let accepted = format!("a list of attributes: {}", attributes::accepted());
+            self.report.mismatch(at, value, accepted);
+            return None;
+        };
+        if items.len() > Per::MAX_ATTRIBUTES {
+            let message = format!("has {} attributes", items.len());
+            self.report.problem(at, message, format!("at most {}", Per::MAX_ATTRIBUTES));
+            return None;
+        }
+        let mut found = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let at = at.item(index, item);
+            let accepted = attributes::accepted();
+            let Some(name) = self.report.text(&at, &item.value, &accepted) else { continue };
+            match attributes::parse(name) {
+                Ok(attribute) if found.contains(&attribute) => {
+                    let message = format!("{} is given twice", shown(&item.value));
+                    self.report.problem(&at, message, "each attribute once");
+                }
+                Ok(attribute) => found.push(attribute),
+                Err(problem) => {
+                    let message = format!("{} {problem}", shown(&item.value));
+                    self.report.problem(&at, message, accepted);
+                }
+            }
+        }
+        // Fewer were found if one had a problem.
+        if found.len() == items.len() { Per::new(found) } else { None }
+    }
+
+    fn conditions(&mut self, at: &At<'_>, fields: Fields<'_>) -> Option<Vec<Condition>> {
+        let Some(entry) = fields.get("match") else { return Some(Vec::new()) };
+        let at = at.field(entry);
+        let Value::Map(entries) = &entry.node.value else {
+            let accepted = "a map from attributes to a text or a list of texts";
+            self.report.mismatch(&at, &entry.node.value, accepted);
+            return None;
+        };
+        if entries.len() > Policy::MAX_CONDITIONS {
+            let message = format!("has {} conditions", entries.len());
+            self.report.problem(&at, message, format!("at most {}", Policy::MAX_CONDITIONS));
+            return None;
+        }
+        let distinct = self.report.distinct(&at, entries);
+        let found: Vec<_> =
+            distinct.into_iter().filter_map(|entry| self.condition(&at, entry)).collect();
+        // Fewer were found if one had a problem.
+        (found.len() == entries.len()).then_some(found)
+    }
+
+    fn condition(&mut self, at: &At<'_>, entry: &Entry) -> Option<Condition> {
+        let attribute = attributes::parse(&entry.key);
+        if let Err(problem) = &attribute {
+            self.report.problem(&at.key(entry), problem, attributes::accepted());
+        }
+        let at = at.field(entry);
+        let values = match &entry.node.value {
+            Value::List(items) => self.condition_values(&at, items),
+            value => {
+                self.condition_value(&at, value, ACCEPTED_CONDITION_VALUES).map(|value| vec![value])
+            }
+        };
+        Some(Condition { attribute: attribute.ok()?, values: values? })
+    }
+
+    fn condition_values(&mut self, at: &At<'_>, items: &[Node]) -> Option<Vec<String>> {
+        if items.is_empty() {
+            self.report.problem(at, "is an empty list, which nothing matches", "at least one text");
+            return None;
+        }
+        if items.len() > Policy::MAX_CONDITION_VALUES {
+            let message = format!("has {} values", items.len());
+            self.report.problem(at, message, format!("at most {}", Policy::MAX_CONDITION_VALUES));
+            return None;
+        }
+        let items_at = items.iter().enumerate().map(|(index, item)| (at.item(index, item), item));
+        let values: Vec<_> = items_at
+            .filter_map(|(at, item)| self.condition_value(&at, &item.value, ACCEPTED_IDS))
+            .collect();
+        (values.len() == items.len()).then_some(values)
+    }
+
+    fn condition_value(&mut self, at: &At<'_>, value: &Value, accepted: &str) -> Option<String> {
+        let text = self.report.text(at, value, accepted)?;
+        match check_id(text) {
+            Ok(()) => Some(text.to_owned()),
+            Err(problem) => {
+                let message = format!("{} {problem}", shown(value));
+                self.report.problem(at, message, ACCEPTED_IDS);
+                None
+            }
+        }
+    }
+
+    fn unit(&mut self, at: &At<'_>, fields: Fields<'_>) -> Option<Unit> {
+        let Some(entry) = fields.get("unit") else { return Some(Unit::Requests) };
+        let at = at.field(entry);
+        let name = self.report.text(&at, &entry.node.value, Unit::ACCEPTED)?;
+        let unit = Unit::parse(name);
+        if unit.is_none() {
+            let why = match name {
+                "concurrency" => "is reserved: it is held by leases, not counted in a window",
+                _ => "is no unit",
+            };
+            let message = format!("{} {why}", shown(&entry.node.value));
+            self.report.problem(&at, message, Unit::ACCEPTED);
+        }
+        unit
+    }
+
+    fn limit(&mut self, at: &At<'_>, fields: Fields<'_>) -> Option<Ceiling> {
+        let Some(entry) = fields.get("limit") else {
+            self.report.problem(&at.missing("limit"), "is missing", ACCEPTED_LIMITS);
+            return None;
+        };
+        let at = at.field(entry);
+        match &entry.node.value {
+            Value::Null => Some(Ceiling::Exempt),
+            Value::String(text) if text == EXEMPT => Some(Ceiling::Exempt),
+            Value::Number(text) => match number::amount(text) {
+                Ok(amount) => Some(Ceiling::Of(amount)),
+                Err(problem) => {
+                    self.report.problem(&at, problem, ACCEPTED_LIMITS);
+                    None
+                }
+            },
+            other => {
+                self.report.mismatch(&at, other, ACCEPTED_LIMITS);
+                None
+            }
+        }
+    }
+
+    /// The window, which a policy that bans or exempts may leave out: an hour.
+    fn window(
+        &mut self,
+        at: &At<'_>,
+        fields: Fields<'_>,
+        limit: Option<Ceiling>,
+    ) -> Option<Window> {
+        let Some(entry) = fields.get("windowSeconds") else {
+            if matches!(limit, Some(Ceiling::Exempt | Ceiling::Of(Amount::ZERO))) {
+                return Some(Policy::default_policy().window);
+            }
+            let accepted = format!("{ACCEPTED_WINDOWS}; only a limit of null or 0 needs none");
+            self.report.problem(&at.missing("windowSeconds"), "is missing", accepted);
+            return None;
+        };
+        let at = at.field(entry);
+        match &entry.node.value {
+            Value::Number(text) => match number::window(text) {
+                Ok(window) => Some(window),
+                Err(problem) => {
+                    self.report.problem(&at, problem, ACCEPTED_WINDOWS);
+                    None
+                }
+            },
+            other => {
+                self.report.mismatch(&at, other, ACCEPTED_WINDOWS);
+                None
+            }
+        }
+    }
+
+    /// The optional field `field`, one of a few names.
+    fn named<T: Copy>(
+        &mut self,
+        at: &At<'_>,
+        fields: Fields<'_>,
+        field: &str,
+        names: &Names<T>,
+        default: T,
+    ) -> Option<T> {
+        let Some(entry) = fields.get(field) else { return Some(default) };
+        let at = at.field(entry);
+        let name = self.report.text(&at, &entry.node.value, names.accepted)?;
+        let value = (names.parse)(name);
+        if value.is_none() {
+            let near = did_you_mean(name, names.known);
+            let message = format!("{} is no {field}{near}", shown(&entry.node.value));
+            self.report.problem(&at, message, names.accepted);
+        }
+        value
+    }
+
+    fn enabled(&mut self, at: &At<'_>, fields: Fields<'_>) -> Option<bool> {
+        let Some(entry) = fields.get("enabled") else { return Some(true) };
+        if let Value::Bool(enabled) = &entry.node.value {
+            return Some(*enabled);
+        }
+        self.report.mismatch(&at.field(entry), &entry.node.value, "`true` or `false`");
+        None
+    }
+}
+
+/// The names of a field that takes one of a few.
+struct Names<T> {
+    parse: fn(&str) -> Option<T>,
+    known: &'static [&'static str],
+    accepted: &'static str,
+}
+
+const ALGORITHMS: Names<Algorithm> = Names {
+    parse: Algorithm::parse,
+    known: &[Algorithm::SlidingWindowLog.name(), Algorithm::SlidingWindowCounter.name()],
+    accepted: Algorithm::ACCEPTED,
+};
+
+const MODES: Names<Mode> = Names {
+    parse: Mode::parse,
+    known: &[Mode::Enforce.name(), Mode::Shadow.name()],
+    accepted: Mode::ACCEPTED,
+};

@@ -1,0 +1,528 @@
+//! What policy files say, and what is said of those that are wrong (DESIGN 3.2, R4, R9, P11).
+
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use tollgate_catalog::document::{Entry, Node, Value};
+use tollgate_catalog::{CatalogError, Format, Position, Problems, policy_file, validate};
+use tollgate_core::{Algorithm, Amount, Mode, Per, Policy, PolicySet, Unit};
+
+const FORMATS: [Format; 3] = [Format::Yaml, Format::Json, Format::Toml];
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name)
+}
+
+fn yaml(text: &str) -> Result<Vec<Policy>, Problems> {
+    policy_file::parse("p.yaml", text, Format::Yaml)
+}
+
+/// A policy file of one policy whose fields, written as in JSON, stand on a line each, from line 3 on.
+fn one_policy(fields: &[(&str, &str)], format: Format) -> String {
+    let lines: Vec<_> = match format {
+        // The flow style of YAML takes what JSON takes.
+        Format::Yaml => fields.iter().map(|(name, value)| format!("    {name}: {value}")).collect(),
+        Format::Json => {
+            fields.iter().map(|(name, value)| format!("    \"{name}\": {value}")).collect()
+        }
+        Format::Toml => {
+            fields.iter().map(|(name, value)| format!("{name} = {}", toml(value))).collect()
+        }
+    };
+    match format {
+        Format::Yaml => format!("policies:\n  -\n{}\n", lines.join("\n")),
+        Format::Json => format!("{{\"policies\": [\n  {{\n{}\n}}]}}\n", lines.join(",\n")),
+        Format::Toml => format!("\n[[policies]]\n{}\n", lines.join("\n")),
+    }
+}
+
+/// A value of JSON as TOML has it.
+fn toml(json: &str) -> String {
+    if json.starts_with('{') { json.replace("\": ", "\" = ") } else { json.to_owned() }
+}
+
+const ID: (&str, &str) = ("id", "\"a\"");
+const SCOPE: (&str, &str) = ("scope", "\"USER\"");
+const LIMIT: (&str, &str) = ("limit", "5");
+const WINDOW: (&str, &str) = ("windowSeconds", "60");
+
+/// One wrong field after four right ones, so on line 7; or instead of the right one of its name.
+fn with(field: (&'static str, &'static str)) -> Vec<(&'static str, &'static str)> {
+    let rest = [ID, SCOPE, LIMIT, WINDOW].into_iter().filter(|(name, _)| *name != field.0);
+    rest.chain([field]).collect()
+}
+
+/// Checks that `text` has exactly one problem, at `line` if that is known, of `path`, which says `says`.
+fn check_problem(text: &str, format: Format, line: Option<usize>, path: &str, says: &str) {
+    let problems = policy_file::parse("p", text, format).expect_err(text);
+    let shown = problems.to_string();
+    assert_eq!(problems.iter().count(), 1, "{format:?}: {text}\n{shown}");
+    let problem = problems.iter().next().unwrap();
+    assert_eq!(problem.path, path, "{format:?}: {shown}");
+    assert!(problem.message.contains(says), "{format:?}: {says:?} is not in {shown}");
+    assert!(!problem.accepted.is_empty(), "{format:?}: {shown}");
+    if let Some(line) = line {
+        assert_eq!(problem.position.map(|at| at.line), Some(line), "{format:?}: {shown}");
+    }
+}
+
+/// The same wrong field in every format; the value is as JSON writes it.
+fn check_field(field: (&'static str, &'static str), path: &str, says: &str) {
+    let fields = with(field);
+    let line = 2 + fields.len();
+    for format in FORMATS {
+        if format == Format::Toml && field.1.contains("null") {
+            continue;
+        }
+        check_problem(&one_policy(&fields, format), format, Some(line), path, says);
+    }
+}
+
+#[test]
+fn the_examples_in_three_formats_hold_the_same_policies() {
+    let [yaml, json, toml] = ["policies.yaml", "policies.json", "policies.toml"]
+        .map(|name| policy_file::load(&example(name)).unwrap_or_else(|error| panic!("{error}")));
+    assert_eq!(yaml.policies(), json.policies());
+    assert_eq!(yaml.policies(), toml.policies());
+    assert_eq!(yaml.policies().len(), 8);
+}
+
+#[test]
+fn every_field_says_what_it_says() {
+    let set = policy_file::load(&example("policies.yaml")).unwrap();
+    let policy = |id: &str| set.policies().iter().find(|policy| policy.id.as_str() == id).unwrap();
+    assert_eq!(*policy("default"), Policy::default_policy());
+    let free = policy("payments-free");
+    assert_eq!(free.algorithm, Algorithm::SlidingWindowCounter);
+    assert_eq!((free.per.scope().as_str(), free.conditions.len()), ("SERVICE", 2));
+    let tokens = policy("key-model-tpm");
+    assert_eq!((tokens.per.scope().as_str(), &tokens.unit), ("apiKey+model", &Unit::Tokens));
+    assert_eq!(policy("enterprise-large").conditions[1].values, ["premium", "large"]);
+    assert_eq!(policy("internal-exempt").limit, None);
+    assert_eq!(policy("banned-addresses").limit, Some(Amount::ZERO));
+    assert_eq!(policy("banned-addresses").window.as_ns(), 3_600_000_000_000);
+    assert_eq!(policy("try-60-per-user").mode, Mode::Shadow);
+    assert_eq!(policy("tenant-burst").window.as_ns(), 500_000_000);
+    assert!(!policy("tenant-burst").enabled);
+}
+
+#[test]
+fn without_policies_the_default_policy_holds() {
+    let cases = [
+        ("", Format::Yaml),
+        ("# nothing\n", Format::Yaml),
+        ("{}", Format::Yaml),
+        ("policies: []", Format::Yaml),
+        ("", Format::Json),
+        ("{}", Format::Json),
+        ("{\"policies\": []}", Format::Json),
+        ("", Format::Toml),
+        ("policies = []", Format::Toml),
+    ];
+    for (text, format) in cases {
+        let policies = policy_file::parse("p", text, format).unwrap();
+        let set = PolicySet::new(policies).unwrap();
+        assert_eq!(set.policies(), [Policy::default_policy()], "{format:?} {text:?}");
+    }
+}
+
+#[test]
+fn a_missing_field_is_told_where_its_policy_starts() {
+    let cases = [
+        ("id", "is missing"),
+        ("scope", "is missing, as is `per`"),
+        ("limit", "is missing"),
+        ("windowSeconds", "is missing"),
+    ];
+    for (missing, says) in cases {
+        let fields: Vec<_> =
+            [ID, SCOPE, LIMIT, WINDOW].into_iter().filter(|(name, _)| *name != missing).collect();
+        for format in FORMATS {
+            // YAML counts a block from its first key.
+            let line = if format == Format::Yaml { 3 } else { 2 };
+            let path = format!("policies[0].{missing}");
+            check_problem(&one_policy(&fields, format), format, Some(line), &path, says);
+        }
+    }
+}
+
+#[test]
+fn a_wrong_value_is_refused_at_every_field() {
+    let cases = [
+        (("id", "5"), "5 is a number"),
+        (("id", "true"), "true is a boolean"),
+        (("id", "null"), "is null"),
+        (("id", "\"\""), "\"\" is empty"),
+        (("id", "\"a\\u0000b\""), "has the control character U+0000"),
+        (("id", "[\"a\"]"), "is a list"),
+        (("scope", "\"user\""), "\"user\" is no scope (did you mean `USER`?)"),
+        (("scope", "\"PLANET\""), "\"PLANET\" is no scope"),
+        (("scope", "3"), "3 is a number"),
+        (("match", "[]"), "is a list"),
+        (("match", "null"), "is null"),
+        (("match", "\"tier\""), "\"tier\" is a text"),
+        (("unit", "\"concurrency\""), "is reserved"),
+        (("unit", "\"GPU-s\""), "\"GPU-s\" is no unit"),
+        (("unit", "1"), "1 is a number"),
+        (("limit", "-3"), "-3 is negative"),
+        (("limit", "-0"), "-0 has a minus sign"),
+        (("limit", "1.0"), "1.0 is not written as an integer"),
+        (("limit", "1e400"), "1e400 is not written as an integer"),
+        (("limit", "9007199254740992"), "9007199254740992 is above 9007199254740991"),
+        (("limit", "99999999999999999999"), "99999999999999999999 is above 9007199254740991"),
+        (("limit", "\"5\""), "\"5\" is a text"),
+        (("limit", "true"), "true is a boolean"),
+        (("limit", "{}"), "is a map"),
+        (("windowSeconds", "0"), "0 is below 0.001"),
+        (("windowSeconds", "0.0009"), "0.0009 is below 0.001"),
+        (("windowSeconds", "-60"), "-60 is negative"),
+        (("windowSeconds", "31622401"), "31622401 is above 31622400"),
+        (("windowSeconds", "1e400"), "1e400 is not in plain decimal digits"),
+        (("windowSeconds", "0.1234567891"), "has 10 decimals"),
+        (("windowSeconds", "\"60\""), "\"60\" is a text"),
+        (("windowSeconds", "null"), "is null"),
+        (("algorithm", "\"sliding_window\""), "is no algorithm"),
+        (("algorithm", "\"sliding-window-log\""), "(did you mean `sliding_window_log`?)"),
+        (("algorithm", "null"), "is null"),
+        (("mode", "\"Shadow\""), "\"Shadow\" is no mode (did you mean `shadow`?)"),
+        (("mode", "false"), "false is a boolean"),
+        (("enabled", "\"yes\""), "\"yes\" is a text"),
+        (("enabled", "1"), "1 is a number"),
+    ];
+    for (field, says) in cases {
+        check_field(field, &format!("policies[0].{}", field.0), says);
+    }
+}
+
+#[test]
+fn a_wrong_condition_is_refused_where_it_stands() {
+    let cases = [
+        ("{\"tier\": 5}", ".tier", "5 is a number"),
+        ("{\"tier\": false}", ".tier", "false is a boolean"),
+        ("{\"tier\": \"\"}", ".tier", "\"\" is empty"),
+        ("{\"tier\": {}}", ".tier", "is a map"),
+        ("{\"tier\": []}", ".tier", "is an empty list"),
+        ("{\"tier\": [\"free\", 5]}", ".tier[1]", "5 is a number"),
+        ("{\"tier\": [[\"free\"]]}", ".tier[0]", "is a list"),
+        ("{\"userId\": \"alice\"}", ".userId", "is like the built-in attribute `user`"),
+        ("{\"\": \"x\"}", "[\"\"]", "is empty"),
+    ];
+    for (value, path, says) in cases {
+        check_field(("match", value), &format!("policies[0].match{path}"), says);
+    }
+}
+
+#[test]
+fn a_wrong_per_is_refused_where_it_stands() {
+    let nine = r#"["a","b","c","d","e","f","g","h","i"]"#;
+    let cases = [
+        ("\"user\"", "", "\"user\" is a text"),
+        ("null", "", "is null"),
+        ("[\"user\", 5]", "[1]", "5 is a number"),
+        ("[\"user\", \"model\", \"user\"]", "[2]", "\"user\" is given twice"),
+        ("[\"api_key\"]", "[0]", "\"api_key\" is like the built-in attribute `apiKey`"),
+        ("[\"\"]", "[0]", "\"\" is empty"),
+        (nine, "", "has 9 attributes"),
+    ];
+    for (value, path, says) in cases {
+        for format in FORMATS {
+            if format == Format::Toml && value == "null" {
+                continue;
+            }
+            let text = one_policy(&[ID, LIMIT, WINDOW, ("per", value)], format);
+            check_problem(&text, format, Some(6), &format!("policies[0].per{path}"), says);
+        }
+    }
+}
+
+#[test]
+fn scope_together_with_per_is_refused_at_the_later() {
+    for format in FORMATS {
+        let text = one_policy(&[ID, SCOPE, ("per", "[\"user\"]"), LIMIT, WINDOW], format);
+        check_problem(&text, format, Some(5), "policies[0].per", "is given beside `scope`");
+        let text = one_policy(&[ID, ("per", "[]"), SCOPE, LIMIT, WINDOW], format);
+        check_problem(&text, format, Some(5), "policies[0].scope", "is given beside `per`");
+    }
+}
+
+#[test]
+fn unknown_fields_are_refused_with_the_nearest_known_one() {
+    let cases = [
+        ("windowSecond", "is not a field (did you mean `windowSeconds`?)"),
+        ("window_seconds", "is not a field (did you mean `windowSeconds`?)"),
+        ("Enabled", "is not a field (did you mean `enabled`?)"),
+        ("burst", "is not a field"),
+    ];
+    for (name, says) in cases {
+        check_field((name, "1"), &format!("policies[0].{name}"), says);
+    }
+    let top = [
+        ("policys: []", Format::Yaml, "policys"),
+        ("{\"policys\": []}", Format::Json, "policys"),
+        ("policys = []", Format::Toml, "policys"),
+    ];
+    for (text, format, path) in top {
+        check_problem(text, format, Some(1), path, "is not a field (did you mean `policies`?)");
+    }
+}
+
+#[test]
+fn a_document_of_another_shape_is_refused() {
+    let cases = [
+        ("[]", Format::Yaml, "", "is a list"),
+        ("hello", Format::Yaml, "", "\"hello\" is a text"),
+        ("null", Format::Json, "", "is null"),
+        ("5", Format::Json, "", "5 is a number"),
+        ("policies:", Format::Yaml, "policies", "is null"),
+        ("policies: {}", Format::Yaml, "policies", "is a map"),
+        ("{\"policies\": [null]}", Format::Json, "policies[0]", "is null"),
+        ("policies = \"x\"", Format::Toml, "policies", "\"x\" is a text"),
+        ("[policies]", Format::Toml, "policies", "is a map"),
+        ("policies = [2020-01-01]", Format::Toml, "policies[0]", "2020-01-01 is a date"),
+    ];
+    for (text, format, path, says) in cases {
+        check_problem(text, format, Some(1), path, says);
+    }
+}
+
+#[test]
+fn a_key_given_twice_is_refused_with_the_line_of_the_first() {
+    let fields = [ID, SCOPE, LIMIT, WINDOW, ("limit", "7")];
+    for format in [Format::Yaml, Format::Json] {
+        let text = one_policy(&fields, format);
+        let says = "is given twice, first on line 5";
+        check_problem(&text, format, Some(7), "policies[0].limit", says);
+    }
+    let text = one_policy(&fields, Format::Toml);
+    check_problem(&text, Format::Toml, Some(7), "", "duplicate key");
+    check_problem("policies: []\npolicies: []\n", Format::Yaml, Some(2), "policies", "given twice");
+}
+
+#[test]
+fn an_id_given_twice_is_refused_with_the_line_of_the_first() {
+    let cases = [
+        (
+            "policies:\n  - {id: é, scope: IP, limit: 0}\n  - {id: b, scope: IP, limit: 0}\n  - {id: \"é\", scope: IP, limit: 0}\n",
+            Format::Yaml,
+            4,
+        ),
+        (
+            "{\"policies\": [\n{\"id\":\"é\",\"scope\":\"IP\",\"limit\":0},\n{\"id\":\"b\",\"scope\":\"IP\",\"limit\":0},\n{\"id\":\"\\u00e9\",\"scope\":\"IP\",\"limit\":0}]}",
+            Format::Json,
+            4,
+        ),
+        (
+            "[[policies]]\nid='é'\nscope='IP'\nlimit=0\n[[policies]]\nid='b'\nscope='IP'\nlimit=0\n[[policies]]\nid='é'\nscope='IP'\nlimit=0\n",
+            Format::Toml,
+            10,
+        ),
+    ];
+    for (text, format, line) in cases {
+        check_problem(
+            text,
+            format,
+            Some(line),
+            "policies[2].id",
+            "is the id of policies[0], on line 2",
+        );
+    }
+}
+
+#[test]
+fn every_problem_of_a_file_is_listed_in_its_order() {
+    let text = "policies:
+  - id: a
+    scope: USER
+    limit: -3
+    windowSeconds: 0
+  - id: a
+    per: [user, 5]
+    scope: USR
+    limt: 5
+    match: {tier: 1, country: [NO, true]}
+extra: 1
+";
+    let shown = yaml(text).unwrap_err().to_string();
+    let starts = [
+        "p.yaml:4:12: policies[0].limit: -3 is negative; accepted: an integer from 0 to 9007199254740991, or null",
+        "p.yaml:5:20: policies[0].windowSeconds: 0 is below 0.001; accepted: a number of seconds",
+        "p.yaml:6:5: policies[1].limit: is missing; accepted: an integer from 0",
+        "p.yaml:6:5: policies[1].windowSeconds: is missing; accepted: a number of seconds",
+        "p.yaml:6:9: policies[1].id: \"a\" is the id of policies[0], on line 2; accepted: ",
+        "p.yaml:7:17: policies[1].per[1]: 5 is a number; accepted: tenant, user, apiKey",
+        "p.yaml:8:5: policies[1].scope: is given beside `per`; accepted: ",
+        "p.yaml:8:12: policies[1].scope: \"USR\" is no scope (did you mean `USER`?); accepted: GLOBAL",
+        "p.yaml:9:5: policies[1].limt: is not a field (did you mean `limit`?); accepted: `id`, `scope`",
+        "p.yaml:10:19: policies[1].match.tier: 1 is a number; accepted: a text or a list of texts; put it in quotes",
+        "p.yaml:10:36: policies[1].match.country[1]: true is a boolean; accepted: ",
+        "p.yaml:11:1: extra: is not a field; accepted: `policies`",
+    ];
+    let lines: Vec<_> = shown.lines().collect();
+    assert_eq!(lines.len(), starts.len(), "{shown}");
+    for (line, start) in lines.iter().zip(starts) {
+        assert!(line.starts_with(start), "{line}\n{start}");
+    }
+}
+
+#[test]
+fn a_file_full_of_problems_keeps_the_first_thousand() {
+    let text = format!("policies: [{}]", "1, ".repeat(5_000));
+    let problems = yaml(&text).unwrap_err();
+    assert_eq!(problems.iter().count(), Problems::MAX_KEPT);
+    assert_eq!(problems.omitted(), 4_000);
+}
+
+#[test]
+fn bounds_of_the_core_hold_and_what_is_at_them_is_accepted() {
+    let conditions = |count: usize| {
+        let entries: Vec<_> = (0..count).map(|n| format!("x{n}: v")).collect();
+        format!("policies: [{{id: a, scope: IP, limit: 0, match: {{{}}}}}]", entries.join(", "))
+    };
+    assert!(yaml(&conditions(Policy::MAX_CONDITIONS)).is_ok());
+    let text = conditions(Policy::MAX_CONDITIONS + 1);
+    check_problem(&text, Format::Yaml, Some(1), "policies[0].match", "has 17 conditions");
+
+    let values = |count: usize| {
+        let list = vec!["v"; count].join(", ");
+        format!("policies: [{{id: a, scope: IP, limit: 0, match: {{tier: [{list}]}}}}]")
+    };
+    assert!(yaml(&values(Policy::MAX_CONDITION_VALUES)).is_ok());
+    let text = values(Policy::MAX_CONDITION_VALUES + 1);
+    check_problem(&text, Format::Yaml, Some(1), "policies[0].match.tier", "has 1001 values");
+
+    let policies = |count: usize| {
+        let lines = (0..count).map(|n| format!("{{id: p{n}, scope: IP, limit: 0}},\n"));
+        format!("policies: [\n{}]", lines.collect::<String>())
+    };
+    assert_eq!(yaml(&policies(PolicySet::MAX_POLICIES)).unwrap().len(), PolicySet::MAX_POLICIES);
+    let text = policies(PolicySet::MAX_POLICIES + 1);
+    check_problem(&text, Format::Yaml, Some(100_002), "policies[100000]", "one of 100001 policies");
+
+    let id =
+        |bytes: usize| format!("policies: [{{id: {}, scope: IP, limit: 0}}]", "a".repeat(bytes));
+    assert!(yaml(&id(256)).is_ok());
+    check_problem(&id(257), Format::Yaml, Some(1), "policies[0].id", "has 257 bytes");
+}
+
+#[test]
+fn what_is_at_the_edge_is_accepted() {
+    let text = "policies:
+  - {id: '用户 {x}:|', per: [], limit: 9007199254740991, windowSeconds: 31622400}
+  - {id: b, per: [ip, region], limit: +1, windowSeconds: 0.001}
+  - {id: 'no', scope: USER, limit: ~, windowSeconds: 1.000000001, match: {country: no, region: []}}
+";
+    check_problem(text, Format::Yaml, Some(4), "policies[2].match.region", "is an empty list");
+    let policies = yaml(&text.replace(", region: []", "")).unwrap();
+    assert_eq!(policies[0].limit, Some(Amount::MAX));
+    assert_eq!(policies[0].per, Per::from_scope("GLOBAL").unwrap());
+    assert_eq!(policies[1].window.as_ns(), 1_000_000);
+    assert_eq!(policies[2].window.as_ns(), 1_000_000_001);
+    assert_eq!(policies[2].conditions[0].values, ["no"]);
+}
+
+#[test]
+fn a_byte_order_mark_and_crlf_change_neither_meaning_nor_lines() {
+    for (name, format) in [
+        ("policies.yaml", Format::Yaml),
+        ("policies.json", Format::Json),
+        ("policies.toml", Format::Toml),
+    ] {
+        let text = std::fs::read_to_string(example(name)).unwrap();
+        let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+        let expected = policy_file::parse(name, &text, format);
+        assert_eq!(policy_file::parse(name, &windows, format), expected, "{name}");
+        let wrong = windows.replace("1000", "-1").replace("1_000", "-1");
+        let line = text.lines().position(|line| line.contains("1000") || line.contains("1_000"));
+        let problems = policy_file::parse(name, &wrong, format).unwrap_err();
+        let position = problems.iter().next().unwrap().position;
+        assert_eq!(position.map(|at| at.line - 1), line, "{problems}");
+    }
+}
+
+#[test]
+fn a_document_without_positions_is_judged_alike() {
+    let entry = |key: &str, value: Value| Entry {
+        key: key.to_owned(),
+        key_position: None,
+        node: Node::unplaced(value),
+    };
+    let text = |text: &str| Value::String(text.to_owned());
+    let mut fields = vec![
+        entry("id", text("a")),
+        entry("scope", text("USER")),
+        entry("limit", Value::Number("5".to_owned())),
+        entry("windowSeconds", Value::Number("0.25".to_owned())),
+    ];
+    let policy = validate::policy("", &Node::unplaced(Value::Map(fields.clone()))).unwrap();
+    assert_eq!(policy.window.as_ns(), 250_000_000);
+    fields.push(entry("per", Value::List(Vec::new())));
+    fields.push(entry("limit", Value::Null));
+    let problems = validate::policy("", &Node::unplaced(Value::Map(fields))).unwrap_err();
+    assert!(problems.iter().all(|problem| problem.position.is_none()));
+    let shown = problems.to_string();
+    assert!(shown.starts_with("limit: is given twice; accepted: "), "{shown}");
+    assert_eq!(shown.lines().count(), 2);
+}
+
+#[test]
+fn files_that_cannot_be_policies_are_refused_by_what_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::create_dir(path("dir.yaml")).unwrap();
+    std::fs::write(path("bytes.yaml"), b"policies:\n  - {id: caf\xe9}\n").unwrap();
+    std::fs::write(path("long.json"), vec![b' '; (16 << 20) + 1]).unwrap();
+    std::fs::write(path("policies.txt"), "").unwrap();
+    let shown = |name: &str| policy_file::load(&path(name)).unwrap_err();
+    assert!(matches!(shown("dir.yaml"), CatalogError::NotAFile { .. }));
+    assert!(matches!(shown("none.yaml"), CatalogError::Unreadable { .. }));
+    assert!(matches!(shown("long.json"), CatalogError::TooLong { .. }));
+    assert!(shown("policies.txt").to_string().ends_with("accepted: .yaml, .yml, .json or .toml"));
+    let CatalogError::Invalid(problems) = shown("bytes.yaml") else { panic!("not invalid") };
+    let problem = problems.iter().next().unwrap();
+    assert_eq!(problem.position, Some(Position { line: 2, column: 13 }), "{problems}");
+    assert!(problem.message.contains("not UTF-8"), "{problems}");
+}
+
+/// The examples with pieces cut out, doubled or replaced.
+fn mutated_example() -> impl Strategy<Value = (String, Format)> {
+    let names = [
+        ("policies.yaml", Format::Yaml),
+        ("policies.json", Format::Json),
+        ("policies.toml", Format::Toml),
+    ];
+    let texts =
+        names.map(|(name, format)| (std::fs::read_to_string(example(name)).unwrap(), format));
+    let edit = (
+        any::<prop::sample::Index>(),
+        0_usize..40,
+        "[-\\[\\]{}:,=\"'\n 0-9a-e.é]{0,4}|limit|null|id: default",
+    );
+    (prop::sample::select(texts.to_vec()), prop::collection::vec(edit, 1..6)).prop_map(
+        |((text, format), edits)| {
+            let mut chars: Vec<char> = text.chars().collect();
+            for (start, length, instead) in edits {
+                let start = start.index(chars.len().max(1)).min(chars.len());
+                let end = (start + length).min(chars.len());
+                chars.splice(start..end, instead.chars());
+            }
+            (chars.into_iter().collect(), format)
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn a_mutated_file_gives_policies_or_problems_and_never_panics((text, format) in mutated_example()) {
+        match policy_file::parse("p", &text, format) {
+            Ok(policies) => prop_assert!(PolicySet::new(policies).is_ok()),
+            Err(problems) => {
+                prop_assert!(problems.iter().count() > 0);
+                prop_assert!(!problems.to_string().contains(|c: char| c.is_control() && c != '\n'));
+            }
+        }
+    }
+}
