@@ -1,17 +1,22 @@
 //! Where policies live: a file, for now the only catalog.
 //!
 //! [`policy_file::parse`] reads YAML, JSON or TOML into one [`document`] with positions, and [`validate`]
-//! turns it into policies
-//! or into the list of everything that is wrong with it.
+//! turns it into policies or into the list of everything that is wrong with it. [`FileCatalog`] watches such
+//! a file and publishes each new valid set whole, as a [`Snapshot`] with a version; what is invalid or
+//! missing never replaces what is valid (P11).
 //!
 //! This crate must not know a store, a server, a wire format of checks or a runtime.
 
 pub mod document;
 pub mod error;
+pub mod file_catalog;
 pub mod policy_file;
 pub mod problem;
+pub mod snapshot;
 pub mod validate;
 
 pub use document::Format;
 pub use error::CatalogError;
+pub use file_catalog::{CatalogEvent, FileCatalog, Observer, WatchOptions};
 pub use problem::{Position, Problem, Problems};
+pub use snapshot::{Snapshot, SnapshotReader};

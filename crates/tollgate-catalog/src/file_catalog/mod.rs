@@ -1,0 +1,132 @@
+//! A policy file that is watched: each new valid content is published whole, an invalid one never (P11).
+//!
+//! Notifications of the parent directory say when to look, so that replaced files and the symbolic links of
+//! Kubernetes' `ConfigMap`s are seen; looking every few seconds makes up for lost ones. What counts is the
+//! content: the same bytes are no change, and a new content is read twice before it is believed.
+
+mod signal;
+mod watch;
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::error::CatalogError;
+use crate::policy_file;
+use crate::snapshot::{Publisher, Snapshot, SnapshotReader};
+
+use self::signal::Signal;
+use self::watch::Watch;
+
+/// How a file is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchOptions {
+    /// How often to look without a notification. With [`WatchOptions::settle`] it bounds how long a change can
+    /// go unseen.
+    pub poll_every: Duration,
+    /// How long a new content must stay the same before it is believed.
+    pub settle: Duration,
+    /// Whether to ask the system for notifications; without them there is only the polling.
+    pub notifications: bool,
+}
+
+impl Default for WatchOptions {
+    /// Looks every 2 seconds and settles for 100 ms: a lost notification costs less than the 5 seconds of P11.
+    fn default() -> Self {
+        Self {
+            poll_every: Duration::from_secs(2),
+            settle: Duration::from_millis(100),
+            notifications: true,
+        }
+    }
+}
+
+/// What happened to a watched file.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CatalogEvent<'a> {
+    /// A new valid content is in force.
+    Published(&'a Arc<Snapshot>),
+    /// The content is invalid or cannot be read; the set in force stays. Told once for each content.
+    Refused(&'a CatalogError),
+    /// After a refusal, the content is again that of the set in force.
+    Restored,
+    /// The system gives no notifications; changes are found by polling only.
+    PollingOnly(&'a (dyn Error + 'static)),
+}
+
+/// Is told what happens to a watched file, to log and to count it.
+///
+/// Called from the watching thread, one call at a time; what it takes delays the next change. It must not drop
+/// the [`FileCatalog`].
+pub trait Observer: Send + 'static {
+    /// Takes note of `event`.
+    fn observe(&self, event: &CatalogEvent<'_>);
+}
+
+impl<F: Fn(&CatalogEvent<'_>) + Send + 'static> Observer for F {
+    fn observe(&self, event: &CatalogEvent<'_>) {
+        self(event);
+    }
+}
+
+/// A policy file in force. Watching ends when it is dropped; readers then keep the last snapshot.
+#[derive(Debug)]
+pub struct FileCatalog {
+    reader: SnapshotReader,
+    signal: Arc<Signal>,
+    /// Dropped before the thread is told to stop, so that nothing signals any more.
+    notifier: Option<notify::RecommendedWatcher>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FileCatalog {
+    /// Loads the file at `path` and watches it from here on.
+    ///
+    /// An invalid or missing file is an error here; later it is told to `observer`.
+    pub fn open(
+        path: &Path,
+        options: WatchOptions,
+        observer: impl Observer,
+    ) -> Result<Self, CatalogError> {
+        let format = policy_file::format_of(path)?;
+        let signal = Arc::new(Signal::default());
+        // Before the first reading, so that no change falls between the two.
+        let notifier = if options.notifications {
+            watch::notifier(path, Arc::clone(&signal))
+                .map_err(|error| observer.observe(&CatalogEvent::PollingOnly(&error)))
+                .ok()
+        } else {
+            None
+        };
+        let content: Arc<[u8]> = policy_file::read_bytes(path)?.into();
+        let document = policy_file::document(path, format, &content)?;
+        let publisher = Publisher::new(policy_file::compile(path, document.as_ref())?);
+        let reader = publisher.reader();
+        let watch = Watch::new(path, format, options, content, publisher, observer);
+        let watched = Arc::clone(&signal);
+        let thread = thread::Builder::new()
+            .name("tollgate-catalog".to_owned())
+            .spawn(move || watch.run(&watched))
+            .map_err(|source| CatalogError::NoWatcher { path: path.to_owned(), source })?;
+        Ok(Self { reader, signal, notifier, thread: Some(thread) })
+    }
+
+    /// A reader of the snapshots of this file.
+    pub fn reader(&self) -> SnapshotReader {
+        self.reader.clone()
+    }
+}
+
+impl Drop for FileCatalog {
+    fn drop(&mut self) {
+        self.notifier = None;
+        self.signal.stop();
+        if let Some(thread) = self.thread.take() {
+            // An error says that an observer panicked, which the panic itself has told.
+            _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The thread that watches one file.
+
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tollgate_core::PolicySet;
+
+use super::signal::{Next, Signal};
+use super::{CatalogEvent, Observer, WatchOptions};
+use crate::document::Format;
+use crate::error::CatalogError;
+use crate::policy_file;
+use crate::snapshot::Publisher;
+
+/// How often a content is read again that differs each time, before it is refused.
+const MAX_SETTLE_READS: usize = 20;
+
+type Content = Result<Arc<[u8]>, CatalogError>;
+
+/// What a file was found to hold: its bytes, or why they could not be had, in words that compare.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    Bytes(Arc<[u8]>),
+    Failure(String),
+}
+
+impl Seen {
+    fn of(content: &Content) -> Self {
+        match content {
+            Ok(bytes) => Self::Bytes(Arc::clone(bytes)),
+            Err(error) => {
+                let source = error.source().map(ToString::to_string).unwrap_or_default();
+                Self::Failure(format!("{error}: {source}"))
+            }
+        }
+    }
+}
+
+/// A watched file, and what is known of it.
+pub(super) struct Watch<O> {
+    path: PathBuf,
+    format: Format,
+    options: WatchOptions,
+    publisher: Publisher,
+    observer: O,
+    /// The content of the set in force.
+    in_force: Arc<[u8]>,
+    /// What was last seen and told, valid or not.
+    seen: Seen,
+}
+
+impl<O: Observer> Watch<O> {
+    /// A watch of the file at `path`, whose `content` has been published.
+    pub(super) fn new(
+        path: &Path,
+        format: Format,
+        options: WatchOptions,
+        content: Arc<[u8]>,
+        publisher: Publisher,
+        observer: O,
+    ) -> Self {
+        let seen = Seen::Bytes(Arc::clone(&content));
+        let path = path.to_owned();
+        Self { path, format, options, publisher, observer, in_force: content, seen }
+    }
+
+    /// Looks at each signal, and every so often without one, until it is told to stop.
+    pub(super) fn run(mut self, signal: &Signal) {
+        while signal.wait_for_change(self.options.poll_every) == Next::GoOn {
+            if let Some(content) = self.new_content(signal) {
+                self.take(content);
+            }
+        }
+    }
+
+    /// What the file holds, if it is not what was last seen; or `None`, also when told to stop.
+    ///
+    /// A file that is written in place is empty and then incomplete for a while, and one that is replaced may
+    /// be missing. So what is new is believed only when it is the same again a while later.
+    fn new_content(&self, signal: &Signal) -> Option<Content> {
+        let mut seen = Seen::of(&self.read());
+        if seen == self.seen {
+            return None;
+        }
+        for _ in 0..MAX_SETTLE_READS {
+            if signal.pause(self.options.settle) == Next::Stop {
+                return None;
+            }
+            let content = self.read();
+            let again = Seen::of(&content);
+            if again == seen {
+                return (again != self.seen).then_some(content);
+            }
+            seen = again;
+        }
+        let unsettled = Err(CatalogError::Unsettled { path: self.path.clone() });
+        (Seen::of(&unsettled) != self.seen).then_some(unsettled)
+    }
+
+    fn read(&self) -> Content {
+        policy_file::read_bytes(&self.path).map(Into::into)
+    }
+
+    /// Publishes a new content if it is valid, and tells the observer.
+    fn take(&mut self, content: Content) {
+        self.seen = Seen::of(&content);
+        let bytes = match content {
+            Ok(bytes) if bytes == self.in_force => {
+                self.observer.observe(&CatalogEvent::Restored);
+                return;
+            }
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.observer.observe(&CatalogEvent::Refused(&error));
+                return;
+            }
+        };
+        // The parsers are others' code: a panic in one must not end the watching unnoticed.
+        let compiled = catch_unwind(AssertUnwindSafe(|| self.compile(&bytes)))
+            .unwrap_or_else(|_| Err(CatalogError::ReaderFailed { path: self.path.clone() }));
+        match compiled {
+            Ok(policies) => {
+                let snapshot = self.publisher.publish(policies);
+                self.in_force = bytes;
+                self.observer.observe(&CatalogEvent::Published(&snapshot));
+            }
+            Err(error) => self.observer.observe(&CatalogEvent::Refused(&error)),
+        }
+    }
+
+    fn compile(&self, bytes: &[u8]) -> Result<PolicySet, CatalogError> {
+        let document = policy_file::document(&self.path, self.format, bytes)?;
+        if document.is_none() {
+            return Err(CatalogError::BecameEmpty { path: self.path.clone() });
+        }
+        policy_file::compile(&self.path, document.as_ref())
+    }
+}
+
+/// Has the system signal changes beside the file at `path`. The parent directory is watched, because the file
+/// itself may be replaced.
+pub(super) fn notifier(path: &Path, signal: Arc<Signal>) -> notify::Result<RecommendedWatcher> {
+    let name = path.file_name().map(OsStr::to_owned).unwrap_or_default();
+    let mut notifier = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_err() || event.is_ok_and(|event| concerns(&event, &name)) {
+            signal.change();
+        }
+    })?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    notifier.watch(directory.unwrap_or(Path::new(".")), RecursiveMode::NonRecursive)?;
+    Ok(notifier)
+}
+
+/// Whether `event` may have changed the file called `name`.
+///
+/// Kubernetes replaces the link `..data`, through which the file is linked. Files beside it are not ours, and
+/// our own reading is no change.
+fn concerns(event: &notify::Event, name: &OsString) -> bool {
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => {}
+        EventKind::Access(_) => return false,
+        _ => {}
+    }
+    event.need_rescan()
+        || event
+            .paths
+            .iter()
+            .filter_map(|path| path.file_name())
+            .any(|changed| changed == name || changed.as_encoded_bytes().starts_with(b".."))
+}
