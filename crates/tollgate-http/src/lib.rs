@@ -1,0 +1,122 @@
+//! A [`Decision`] as HTTP response fields: `RateLimit-Policy` and `RateLimit` (IETF
+//! draft-ietf-httpapi-ratelimit-headers-10) and, on a denial, `Retry-After` (RFC 9110).
+//!
+//! ```text
+//! RateLimit-Policy: "default";q=100;w=3600, "tokens";q=150000;qu="tokens";w=60
+//! RateLimit: "default";r=99;t=3600, "tokens";r=148800;t=60
+//! ```
+//!
+//! - Both lists have an item for each enforced limit that took part: the headline (R5) first, the others in
+//!   the order of the policies. Shadow limits are left out: they never deny (R10). There are at most
+//!   [`MAX_ITEMS`] items in at most [`MAX_FIELD_BYTES`] bytes, and the headline is always one of them.
+//! - `q` is the limit, `r` what is left of it. A structured field's integer has 15 digits, so an amount above
+//!   [`MAX_INTEGER`] is written as that.
+//! - `qu` is the unit, where it is not `requests`. The draft's registry has no token units yet; Tollgate's
+//!   own names are used.
+//! - `w` is the window and `t` a wait, both in whole seconds rounded up, since the draft has nothing finer: a
+//!   window of 1 ms is `w=1`.
+//! - `t` on an admission is when the usage would be 0 again. On a denial it is the wait of each limit that
+//!   refuses, and the limits that would admit have none, so that no `t` is later than `Retry-After`, as the
+//!   draft asks. A limit that never admits the check has none either.
+//! - `Retry-After` is `retryAfterMs` in whole seconds rounded up, hence at least 1 (R6). It is absent where
+//!   waiting does not help.
+//! - A policy id is written as a quoted string in which each byte outside of printable ASCII, and `%`, is
+//!   percent-encoded. A percent-decoder gives back the id.
+//! - No user, API key or other part of a limit's key is ever written: the draft's `pk` is not used.
+//!
+//! This crate must not know a server, a body or a store.
+
+mod item;
+
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
+use smallvec::SmallVec;
+use tollgate_core::{Decision, LimitStatus, Mode};
+
+pub use http::header::RETRY_AFTER;
+
+/// `RateLimit-Policy`: the limits and their windows.
+pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// `RateLimit`: what is left of them, and until when.
+pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// The most limits named in one response.
+pub const MAX_ITEMS: usize = 8;
+
+/// The most bytes of one field value. Proxies in front commonly give 4 KiB to all the fields of a response.
+pub const MAX_FIELD_BYTES: usize = 1024;
+
+/// The largest integer of a structured field (RFC 9651, section 3.3.1).
+pub const MAX_INTEGER: u64 = 999_999_999_999_999;
+
+// The headline must fit, or a response could be without any item.
+const _: () = assert!(item::MAX_BYTES <= MAX_FIELD_BYTES);
+
+/// A field value while it is written; most fit in place.
+type Buffer = SmallVec<[u8; 256]>;
+
+/// Writes the fields of `decision` into `headers`, in place of those with the same names.
+///
+/// Changes nothing if no enforced limit took part. Allocates the values and nothing else. O([`MAX_ITEMS`]).
+pub fn apply(decision: &Decision, headers: &mut HeaderMap) {
+    let Some(headline) = decision.headline() else { return };
+    let (mut policy, mut service_limit) = (Buffer::new(), Buffer::new());
+    for status in named(decision, headline) {
+        let (policy_bytes, service_limit_bytes) = (policy.len(), service_limit.len());
+        item::write_policy(&mut policy, &status.limit);
+        item::write_service_limit(&mut service_limit, status, wait_ms(decision, status));
+        if policy.len().max(service_limit.len()) > MAX_FIELD_BYTES {
+            policy.truncate(policy_bytes);
+            service_limit.truncate(service_limit_bytes);
+            break;
+        }
+    }
+    insert(headers, RATELIMIT_POLICY, &policy);
+    insert(headers, RATELIMIT, &service_limit);
+    match retry_after_s(decision) {
+        Some(seconds) => drop(headers.insert(RETRY_AFTER, HeaderValue::from(seconds))),
+        None => drop(headers.remove(RETRY_AFTER)),
+    }
+}
+
+/// What `Retry-After` says: whole seconds, rounded up, at least 1. `None` if the check is admitted or never
+/// will be.
+pub fn retry_after_s(decision: &Decision) -> Option<u64> {
+    if decision.allowed() { None } else { decision.retry_after_ms().map(|ms| whole_s(ms).max(1)) }
+}
+
+/// The limits to name: the headline, then the other enforced ones.
+fn named<'a>(
+    decision: &'a Decision,
+    headline: &'a LimitStatus,
+) -> impl Iterator<Item = &'a LimitStatus> {
+    let others = decision
+        .limits()
+        .iter()
+        .filter(|status| status.limit.mode() == Mode::Enforce && !std::ptr::eq(*status, headline));
+    std::iter::once(headline).chain(others).take(MAX_ITEMS)
+}
+
+/// What `t` says of one limit.
+fn wait_ms(decision: &Decision, status: &LimitStatus) -> Option<u64> {
+    match (decision.allowed(), status.allowed) {
+        (true, _) => Some(status.reset_after_ms),
+        (false, true) => None,
+        (false, false) => status.retry_after_ms,
+    }
+}
+
+fn whole_s(ms: u64) -> u64 {
+    ms.div_ceil(1_000)
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
+    // Only printable ASCII is ever written, so this is always a value.
+    if let Ok(value) = HeaderValue::from_bytes(value) {
+        headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests;
