@@ -14,6 +14,7 @@ pub mod decision;
 pub mod limit;
 pub mod policy;
 pub mod policy_set;
+pub mod reference;
 pub mod subject;
 pub mod window;
 

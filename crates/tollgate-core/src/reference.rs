@@ -1,0 +1,521 @@
+//! The reference model: the decision rules R1–R6, R8 and R10 word by word, slow and obvious.
+//!
+//! Tests, and replays that verify themselves, compare the fast code with it. So it must not share anything
+//! with that code but the words: it uses neither [`crate::algorithm`] nor [`crate::PolicySet`] nor
+//! [`crate::Decision`], keeps every admission as a time and a cost, finds usage by filtering and summing,
+//! and waits by trying moments.
+//!
+//! The one concession is R7: times of a log are rounded to the tick of [`Window::tick_ns`] as a store rounds
+//! them, so that answers can be compared to the millisecond.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+use crate::{Algorithm, Check, Mode, Policy, PolicyId, Reason, Subject, Timestamp, Window};
+
+/// What the model answers to a check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelDecision {
+    /// Whether the check may pass.
+    pub allowed: bool,
+    /// Why not; `None` if it may.
+    pub reason: Option<Reason>,
+    /// The policy of the binding limit (R5); `None` if no enforced limit took part.
+    pub headline: Option<PolicyId>,
+    /// The least wait for the same check (R6): 0 if it is admitted, `None` if it never will be.
+    pub retry_after_ms: Option<u64>,
+    /// Every limit that took part, in the order of the policies.
+    pub limits: Vec<ModelLimit>,
+}
+
+/// What one limit of a [`ModelDecision`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelLimit {
+    /// The policy that sets the limit.
+    pub policy_id: PolicyId,
+    /// Whether the limit, by itself, admits the check.
+    pub allowed: bool,
+    /// Its usage after the decision.
+    pub count: u64,
+    /// What is left of it after the decision.
+    pub remaining: u64,
+    /// The least wait until it admits the same check: 0 if it does, `None` if it never will.
+    pub retry_after_ms: Option<u64>,
+    /// When its usage would be 0 again.
+    pub reset_after_ms: u64,
+}
+
+/// Policies, and every admission under them that still counts.
+#[derive(Clone, Debug)]
+pub struct Model {
+    policies: Vec<Policy>,
+    admissions: HashMap<Key, Vec<Admission>>,
+    latest_ns: u128,
+}
+
+/// What usage belongs to (R8): a policy, and the values of its `per`.
+type Key = (PolicyId, Vec<String>);
+
+/// A cost admitted at a moment.
+#[derive(Clone, Copy, Debug)]
+struct Admission {
+    at_ns: u128,
+    cost: u128,
+}
+
+/// A limit, looked at for one check.
+struct Look<'a> {
+    policy: &'a Policy,
+    limit: u128,
+    cost: u128,
+    key: Key,
+    /// What was admitted under `key`; with this check, once it is charged.
+    admissions: Vec<Admission>,
+    /// From now until it admits; `None` for never.
+    wait_ns: Option<u128>,
+}
+
+impl Model {
+    /// A model of `policies`, with nothing admitted yet. With none at all,
+    /// [`Policy::default_policy`] holds.
+    pub fn new(policies: Vec<Policy>) -> Self {
+        let mut model = Self { policies, admissions: HashMap::new(), latest_ns: 0 };
+        if model.policies.is_empty() {
+            model.policies.push(Policy::default_policy());
+        }
+        model
+    }
+
+    /// Puts `policies` in the place of the old ones. Usage stays with its policy id and key (R8), but a
+    /// policy whose algorithm changed starts afresh.
+    pub fn replace_policies(&mut self, policies: Vec<Policy>) {
+        let old = std::mem::replace(&mut self.policies, Self::new(policies).policies);
+        let kept = &self.policies;
+        self.admissions.retain(|(id, _), _| {
+            let of = |policies: &[Policy]| {
+                policies.iter().find(|policy| policy.id == *id).map(|policy| policy.algorithm)
+            };
+            of(kept) == of(&old)
+        });
+    }
+
+    /// Decides `check` at `now` and, if it is allowed, charges every limit that admits it (R3).
+    ///
+    /// A `now` before the latest one that was given counts as that (R7).
+    pub fn check(&mut self, now: Timestamp, check: &Check<'_>) -> ModelDecision {
+        let now_ns = self.clamped_ns(now);
+        let looks = self.charged(now_ns, check);
+        let decision = decision(now_ns, &looks);
+        let after: Vec<_> = looks.into_iter().map(|look| (look.key, look.admissions)).collect();
+        self.admissions.extend(after);
+        self.latest_ns = now_ns;
+        decision
+    }
+
+    /// The decision that `check` would get at `now`, its cost counted if it is admitted; changes nothing.
+    pub fn peek(&self, now: Timestamp, check: &Check<'_>) -> ModelDecision {
+        let now_ns = self.clamped_ns(now);
+        decision(now_ns, &self.charged(now_ns, check))
+    }
+
+    /// The same decision with the usage as it is before it: no cost counted; changes nothing.
+    pub fn peek_uncharged(&self, now: Timestamp, check: &Check<'_>) -> ModelDecision {
+        let now_ns = self.clamped_ns(now);
+        decision(now_ns, &self.looks(now_ns, check))
+    }
+
+    /// Forgets the usage of `subject` under the policy `policy_id`.
+    pub fn reset(&mut self, policy_id: &PolicyId, subject: &Subject<'_>) {
+        if let Some(policy) = self.policies.iter().find(|policy| policy.id == *policy_id) {
+            self.admissions.remove(&key(policy, subject));
+        }
+    }
+
+    /// The ids of the policies whose limits `check` meets, in the order of the policies (R4).
+    pub fn met_by(&self, check: &Check<'_>) -> Vec<&PolicyId> {
+        let met = self.applying(&check.subject).into_iter();
+        met.filter(|policy| policy.limit.is_some()).map(|policy| &policy.id).collect()
+    }
+
+    /// The policies that apply to `subject` (R4), exemptions too.
+    fn applying(&self, subject: &Subject<'_>) -> Vec<&Policy> {
+        let holding: Vec<&Policy> =
+            self.policies.iter().filter(|policy| holds(policy, subject)).collect();
+        let applies = |policy: &Policy| {
+            let mut rivals = holding.iter().filter(|other| {
+                other.per == policy.per
+                    && other.unit == policy.unit
+                    // A shadow policy overrides no enforced one, or it would change what is denied (R10).
+                    && (other.mode == Mode::Enforce || policy.mode == Mode::Shadow)
+            });
+            rivals.all(|rival| rival.conditions.len() <= policy.conditions.len())
+        };
+        holding.iter().copied().filter(|policy| applies(policy)).collect()
+    }
+
+    fn clamped_ns(&self, now: Timestamp) -> u128 {
+        self.latest_ns.max(u128::from(now.as_ns()))
+    }
+
+    /// The limits that `check` meets, before it is charged.
+    fn looks(&self, now_ns: u128, check: &Check<'_>) -> Vec<Look<'_>> {
+        let applying = self.applying(&check.subject).into_iter();
+        let limiting = applying.filter_map(|policy| Some((policy, policy.limit?)));
+        limiting
+            .map(|(policy, limit)| {
+                let key = key(policy, &check.subject);
+                let admissions = self.admissions.get(&key).into_iter().flatten().copied();
+                let counting = admissions.filter(|admission| counts(policy, admission, now_ns));
+                let mut look = Look {
+                    policy,
+                    limit: u128::from(limit.get()),
+                    cost: u128::from(check.cost.of(&policy.unit).get()),
+                    admissions: counting.collect(),
+                    key,
+                    wait_ns: None,
+                };
+                look.wait_ns = wait_ns(&look, now_ns);
+                look
+            })
+            .collect()
+    }
+
+    /// The limits that `check` meets, charged if it is allowed: each that admits it, and with a cost (R1).
+    fn charged(&self, now_ns: u128, check: &Check<'_>) -> Vec<Look<'_>> {
+        let mut looks = self.looks(now_ns, check);
+        if allowed(&looks) {
+            for look in looks.iter_mut().filter(|look| look.admits() && look.cost > 0) {
+                look.admissions.push(Admission { at_ns: now_ns, cost: look.cost });
+            }
+        }
+        looks
+    }
+}
+
+/// What `looks` come to.
+fn decision(now_ns: u128, looks: &[Look<'_>]) -> ModelDecision {
+    let allowed = allowed(looks);
+    let headline = headline(looks, now_ns);
+    let limits = looks.iter().map(|look| {
+        let count = look.usage(now_ns);
+        ModelLimit {
+            policy_id: look.policy.id.clone(),
+            allowed: look.admits(),
+            count: as_u64(count),
+            remaining: as_u64(look.limit.saturating_sub(count)),
+            retry_after_ms: look.wait_ns.map(whole_ms),
+            reset_after_ms: whole_ms(reset_after_ns(look, now_ns)),
+        }
+    });
+    let (reason, retry_after_ms) = match headline {
+        Some(look) if !allowed => (Some(reason(look)), look.wait_ns.map(whole_ms)),
+        _ => (None, Some(0)),
+    };
+    ModelDecision {
+        allowed,
+        reason,
+        headline: headline.map(|look| look.policy.id.clone()),
+        retry_after_ms,
+        limits: limits.collect(),
+    }
+}
+
+impl Look<'_> {
+    fn admits(&self) -> bool {
+        self.wait_ns == Some(0)
+    }
+
+    fn usage(&self, now_ns: u128) -> u128 {
+        usage(self.policy, &self.admissions, now_ns)
+    }
+
+    /// A cost of 0 is admitted while the usage is below the limit, as a cost of 1 would be (R1).
+    fn room_needed(&self) -> u128 {
+        self.cost.max(1)
+    }
+}
+
+/// R4: all conditions hold, and the subject has every attribute of `per`.
+fn holds(policy: &Policy, subject: &Subject<'_>) -> bool {
+    policy.enabled
+        && policy.per.attributes().iter().all(|attribute| subject.get(attribute).is_some())
+        && policy.conditions.iter().all(|condition| {
+            condition.values.iter().any(|v| subject.get(&condition.attribute) == Some(v.as_str()))
+        })
+}
+
+fn key(policy: &Policy, subject: &Subject<'_>) -> Key {
+    let values = policy.per.attributes().iter().filter_map(|attribute| subject.get(attribute));
+    (policy.id.clone(), values.map(str::to_owned).collect())
+}
+
+/// R3 and R10: every enforced limit admits.
+fn allowed(looks: &[Look<'_>]) -> bool {
+    looks.iter().all(|look| look.admits() || look.policy.mode == Mode::Shadow)
+}
+
+/// R5: on a denial the enforced limit that frees last, otherwise the one with the smallest share left; of
+/// equals the one with the lesser policy id.
+fn headline<'a, 'p>(looks: &'a [Look<'p>], now_ns: u128) -> Option<&'a Look<'p>> {
+    let enforced = looks.iter().filter(|look| look.policy.mode == Mode::Enforce);
+    if allowed(looks) {
+        // left/limit of both over one denominator.
+        let share_left = |look: &Look<'p>, other: &Look<'p>| {
+            look.limit.saturating_sub(look.usage(now_ns)) * other.limit
+        };
+        enforced.min_by(|a, b| {
+            share_left(a, b).cmp(&share_left(b, a)).then(a.policy.id.cmp(&b.policy.id))
+        })
+    } else {
+        let frees_later = |a: &Look<'p>, b: &Look<'p>| match (a.wait_ns, b.wait_ns) {
+            (None, None) => Ordering::Equal,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(_), None) => Ordering::Less,
+            (Some(a), Some(b)) => a.cmp(&b),
+        };
+        enforced
+            .filter(|look| !look.admits())
+            .max_by(|a, b| frees_later(a, b).then(b.policy.id.cmp(&a.policy.id)))
+    }
+}
+
+fn reason(look: &Look<'_>) -> Reason {
+    if look.limit == 0 {
+        Reason::Banned
+    } else if look.room_needed() > look.limit {
+        Reason::CostExceedsLimit
+    } else {
+        Reason::LimitExceeded
+    }
+}
+
+/// The usage at `now_ns`, which is not before any of `admissions`.
+fn usage(policy: &Policy, admissions: &[Admission], now_ns: u128) -> u128 {
+    match policy.algorithm {
+        Algorithm::SlidingWindowLog => log_usage(policy.window, admissions, now_ns),
+        Algorithm::SlidingWindowCounter => {
+            // Whole units, rounded up: beside them fits what R2 admits.
+            weighted_usage(policy.window, admissions, now_ns).div_ceil(width_ns(policy.window))
+        }
+    }
+}
+
+/// R1: the costs admitted in (t−W, t].
+fn log_usage(window: Window, admissions: &[Admission], now_ns: u128) -> u128 {
+    let inside = admissions.iter().filter(|admission| leaves_at_ns(window, admission) > now_ns);
+    inside.map(|admission| admission.cost).sum()
+}
+
+/// When an admission leaves a log: W after it, both in ticks and rounded up (R7).
+fn leaves_at_ns(window: Window, admission: &Admission) -> u128 {
+    let tick_ns = u128::from(window.tick_ns());
+    (admission.at_ns.div_ceil(tick_ns) + width_ns(window).div_ceil(tick_ns)) * tick_ns
+}
+
+/// R2: `current·W + previous·(W−elapsed)`, the usage times W.
+fn weighted_usage(window: Window, admissions: &[Admission], now_ns: u128) -> u128 {
+    let width_ns = width_ns(window);
+    let (index, elapsed_ns) = (now_ns / width_ns, now_ns % width_ns);
+    let admitted_in = |index: u128| -> u128 {
+        let inside = admissions.iter().filter(|admission| admission.at_ns / width_ns == index);
+        inside.map(|admission| admission.cost).sum()
+    };
+    let previous = if index == 0 { 0 } else { admitted_in(index - 1) };
+    admitted_in(index) * width_ns + previous * (width_ns - elapsed_ns)
+}
+
+/// R6: the least wait after which the limit admits; `None` if it never will.
+fn wait_ns(look: &Look<'_>, now_ns: u128) -> Option<u128> {
+    let admits_at = |then_ns: u128| look.usage(then_ns) + look.room_needed() <= look.limit;
+    if look.room_needed() > look.limit {
+        None
+    } else if admits_at(now_ns) {
+        Some(0)
+    } else {
+        Some(Moments::after(now_ns, look).first(admits_at) - now_ns)
+    }
+}
+
+/// When the usage would be 0 again.
+fn reset_after_ns(look: &Look<'_>, now_ns: u128) -> u128 {
+    let unused_at = |then_ns: u128| look.usage(then_ns) == 0;
+    if unused_at(now_ns) { 0 } else { Moments::after(now_ns, look).first(unused_at) - now_ns }
+}
+
+/// The moments after now at which usage can fall.
+enum Moments {
+    /// These, ascending: admissions leave a log one by one.
+    Each(Vec<u128>),
+    /// Every nanosecond of an interval, up to one at which nothing is left: a counter fades.
+    Every(std::ops::RangeInclusive<u128>),
+}
+
+impl Moments {
+    fn after(now_ns: u128, look: &Look<'_>) -> Self {
+        let window = look.policy.window;
+        match look.policy.algorithm {
+            Algorithm::SlidingWindowLog => {
+                let leaving = look.admissions.iter().map(|one| leaves_at_ns(window, one));
+                let mut moments: Vec<u128> = leaving.filter(|&at_ns| at_ns > now_ns).collect();
+                moments.sort_unstable();
+                Self::Each(moments)
+            }
+            Algorithm::SlidingWindowCounter => {
+                Self::Every(now_ns + 1..=now_ns + 2 * width_ns(window))
+            }
+        }
+    }
+
+    /// The first moment at which `is_so`, found by halving: usage only falls when nobody comes, so what is
+    /// so once stays so. It is so at the last moment.
+    fn first(self, is_so: impl Fn(u128) -> bool) -> u128 {
+        match self {
+            Self::Each(moments) => moments[moments.partition_point(|&at_ns| !is_so(at_ns))],
+            Self::Every(interval) => {
+                let (mut least, mut most) = interval.into_inner();
+                while least < most {
+                    let middle = u128::midpoint(least, most);
+                    if is_so(middle) {
+                        most = middle;
+                    } else {
+                        least = middle + 1;
+                    }
+                }
+                least
+            }
+        }
+    }
+}
+
+/// Whether `admission` can still count at `now_ns` or later.
+fn counts(policy: &Policy, admission: &Admission, now_ns: u128) -> bool {
+    match policy.algorithm {
+        Algorithm::SlidingWindowLog => leaves_at_ns(policy.window, admission) > now_ns,
+        Algorithm::SlidingWindowCounter => {
+            let width_ns = width_ns(policy.window);
+            admission.at_ns / width_ns + 1 >= now_ns / width_ns
+        }
+    }
+}
+
+fn width_ns(window: Window) -> u128 {
+    u128::from(window.as_ns())
+}
+
+fn whole_ms(ns: u128) -> u64 {
+    as_u64(ns.div_ceil(1_000_000))
+}
+
+fn as_u64(value: u128) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Amount, Cost, Per, Unit};
+    use std::time::Duration;
+
+    fn policy(id: &str, scope: &str, limit: u64, algorithm: Algorithm) -> Policy {
+        let id = PolicyId::new(id).unwrap();
+        let window = Window::new(Duration::from_secs(10)).unwrap();
+        let limit = Amount::new(limit);
+        Policy { algorithm, ..Policy::new(id, Per::from_scope(scope).unwrap(), limit, window) }
+    }
+
+    fn check_of(tokens: u64) -> Check<'static> {
+        let tokens = Amount::new(tokens).unwrap();
+        Check::new("alice", "gpt-4").at_cost(Cost::default().with(Unit::Tokens, tokens))
+    }
+
+    /// What is asked, and the answer worked out by hand.
+    struct Step {
+        at_s: u64,
+        tokens: u64,
+        allowed: bool,
+        count: u64,
+        retry_after_ms: Option<u64>,
+        reset_after_ms: u64,
+    }
+
+    fn step(
+        (at_s, tokens): (u64, u64),
+        (allowed, count, retry_after_ms, reset_after_ms): (bool, u64, Option<u64>, u64),
+    ) -> Step {
+        Step { at_s, tokens, allowed, count, retry_after_ms, reset_after_ms }
+    }
+
+    fn answers(algorithm: Algorithm, steps: &[Step]) {
+        let unit = Unit::Tokens;
+        let mut model =
+            Model::new(vec![Policy { unit, ..policy("tokens", "USER", 10, algorithm) }]);
+        for step in steps {
+            let now = Timestamp::from_ms(step.at_s * 1_000);
+            let decision = model.check(now, &check_of(step.tokens));
+            let limit = &decision.limits[0];
+            let got = (decision.allowed, limit.count, limit.retry_after_ms, limit.reset_after_ms);
+            let expected = (step.allowed, step.count, step.retry_after_ms, step.reset_after_ms);
+            assert_eq!(got, expected, "{} tokens at {} s", step.tokens, step.at_s);
+        }
+    }
+
+    #[test]
+    fn a_log_frees_each_admission_a_window_after_it() {
+        answers(
+            Algorithm::SlidingWindowLog,
+            &[
+                step((100, 4), (true, 4, Some(0), 10_000)),
+                step((103, 6), (true, 10, Some(0), 10_000)),
+                step((105, 4), (false, 10, Some(5_000), 8_000)),
+                step((105, 5), (false, 10, Some(8_000), 8_000)),
+                step((105, 0), (false, 10, Some(5_000), 8_000)),
+                step((105, 11), (false, 10, None, 8_000)),
+                // A clock that steps back stands still.
+                step((104, 4), (false, 10, Some(5_000), 8_000)),
+                step((110, 4), (true, 10, Some(0), 10_000)),
+                step((120, 0), (true, 0, Some(0), 0)),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_counter_fades_the_window_before() {
+        answers(
+            Algorithm::SlidingWindowCounter,
+            &[
+                step((105, 8), (true, 8, Some(0), 15_000)),
+                step((109, 3), (false, 8, Some(2_250), 11_000)),
+                step((112, 4), (false, 7, Some(500), 8_000)),
+                step((115, 6), (true, 10, Some(0), 15_000)),
+                step((129, 9), (true, 10, Some(0), 11_000)),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_headline_frees_last_or_has_the_smallest_share_left() {
+        let log = Algorithm::SlidingWindowLog;
+        let shadow = Policy { mode: Mode::Shadow, ..policy("0-shadow", "GLOBAL", 0, log) };
+        let policies = vec![
+            shadow.clone(),
+            policy("b", "USER", 2, log),
+            policy("a", "MODEL", 2, log),
+            policy("c", "USER_MODEL", 4, log),
+        ];
+        let mut model = Model::new(policies);
+        let at = Timestamp::from_ms;
+        let allowed = model.check(at(1_000), &check_of(0));
+        assert_eq!(allowed.headline.unwrap().as_str(), "a", "equal shares: the lesser id");
+        assert!(!allowed.limits[0].allowed && allowed.allowed, "a shadow limit denies nothing");
+        model.check(at(2_000), &Check::new("bob", "gpt-4"));
+        let denied = model.check(at(3_000), &check_of(0));
+        assert_eq!(denied.headline.unwrap().as_str(), "a");
+        assert_eq!(
+            (denied.reason, denied.retry_after_ms),
+            (Some(Reason::LimitExceeded), Some(8_000))
+        );
+        assert_eq!(denied.limits[1].count, 1, "a denied check charges no limit");
+        let only_shadow = Model::new(vec![shadow]).check(at(0), &check_of(0));
+        assert!(only_shadow.allowed && only_shadow.headline.is_none());
+    }
+}
