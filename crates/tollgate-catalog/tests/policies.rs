@@ -80,6 +80,11 @@ fn check_field(field: (&'static str, &'static str), path: &str, says: &str) {
     }
 }
 
+/// An entry that came from no text.
+fn entry(key: &str, value: Value) -> Entry {
+    Entry { key: key.to_owned(), key_position: None, node: Node::unplaced(value) }
+}
+
 #[test]
 fn the_examples_in_three_formats_hold_the_same_policies() {
     let [yaml, json, toml] = ["policies.yaml", "policies.json", "policies.toml"]
@@ -392,18 +397,33 @@ fn bounds_of_the_core_hold_and_what_is_at_them_is_accepted() {
     let text = values(Policy::MAX_CONDITION_VALUES + 1);
     check_problem(&text, Format::Yaml, Some(1), "policies[0].match.tier", "has 1001 values");
 
-    let policies = |count: usize| {
-        let lines = (0..count).map(|n| format!("{{id: p{n}, scope: IP, limit: 0}},\n"));
-        format!("policies: [\n{}]", lines.collect::<String>())
-    };
-    assert_eq!(yaml(&policies(PolicySet::MAX_POLICIES)).unwrap().len(), PolicySet::MAX_POLICIES);
-    let text = policies(PolicySet::MAX_POLICIES + 1);
-    check_problem(&text, Format::Yaml, Some(100_002), "policies[100000]", "one of 100001 policies");
-
     let id =
         |bytes: usize| format!("policies: [{{id: {}, scope: IP, limit: 0}}]", "a".repeat(bytes));
     assert!(yaml(&id(256)).is_ok());
     check_problem(&id(257), Format::Yaml, Some(1), "policies[0].id", "has 257 bytes");
+}
+
+#[test]
+fn a_file_holds_as_many_policies_as_a_set() {
+    // Built rather than parsed, which takes long in a debug build.
+    let policy = |n: usize| {
+        let fields = [
+            ("id", Value::String(format!("p{n}"))),
+            ("scope", Value::String("IP".to_owned())),
+            ("limit", Value::Null),
+        ];
+        Node::unplaced(Value::Map(fields.map(|(key, value)| entry(key, value)).into()))
+    };
+    let document = |count: usize| {
+        let policies = Value::List((0..count).map(policy).collect());
+        Node::unplaced(Value::Map(vec![entry("policies", policies)]))
+    };
+    let most = validate::policies("", Some(&document(PolicySet::MAX_POLICIES))).unwrap();
+    assert_eq!(most.len(), PolicySet::MAX_POLICIES);
+    let problems = validate::policies("", Some(&document(PolicySet::MAX_POLICIES + 1)));
+    let shown = problems.unwrap_err().to_string();
+    let expected = "policies[100000]: is one of 100001 policies; accepted: at most 100000 policies";
+    assert_eq!(shown, expected);
 }
 
 #[test]
@@ -443,11 +463,6 @@ fn a_byte_order_mark_and_crlf_change_neither_meaning_nor_lines() {
 
 #[test]
 fn a_document_without_positions_is_judged_alike() {
-    let entry = |key: &str, value: Value| Entry {
-        key: key.to_owned(),
-        key_position: None,
-        node: Node::unplaced(value),
-    };
     let text = |text: &str| Value::String(text.to_owned());
     let mut fields = vec![
         entry("id", text("a")),
