@@ -101,14 +101,17 @@ impl Model {
 
     /// Decides `check` at `now` and, if it is allowed, charges every limit that admits it (R3).
     ///
-    /// A `now` before the latest one that was given counts as that (R7).
+    /// A `now` before the latest one of a check that met a limit counts as that (R7): a check that meets none
+    /// asks no store for the time.
     pub fn check(&mut self, now: Timestamp, check: &Check<'_>) -> ModelDecision {
         let now_ns = self.clamped_ns(now);
         let looks = self.charged(now_ns, check);
         let decision = decision(now_ns, &looks);
         let after: Vec<_> = looks.into_iter().map(|look| (look.key, look.admissions)).collect();
+        if !after.is_empty() {
+            self.latest_ns = now_ns;
+        }
         self.admissions.extend(after);
-        self.latest_ns = now_ns;
         decision
     }
 
