@@ -1,0 +1,87 @@
+//! The in-memory store passes the conformance suite, with many shards as with one.
+
+use tollgate_core::{ManualClock, Timestamp};
+use tollgate_store::MemoryStore;
+use tollgate_store::memory::MemoryStoreOptions;
+use tollgate_testkit::{BoundedKeys, Harness, MovableClock, conformance};
+
+/// So few keys that the store has one shard.
+const ONE_SHARD: usize = 1_024;
+
+/// A store of as many shards as it gets by default.
+struct Sharded(MemoryStore<ManualClock>);
+
+impl Harness for Sharded {
+    type Store = MemoryStore<ManualClock>;
+
+    fn new() -> Self {
+        Self(MemoryStore::with_clock(ManualClock::default(), &MemoryStoreOptions::default()))
+    }
+
+    fn store(&self) -> &Self::Store {
+        &self.0
+    }
+}
+
+impl MovableClock for Sharded {
+    /// Each shard keeps the latest time that it has seen.
+    const ONE_TIMELINE: bool = false;
+
+    fn set(&self, now: Timestamp) {
+        self.0.clock().set(now);
+    }
+}
+
+impl BoundedKeys for Sharded {
+    fn with_max_keys(max_keys: usize) -> Self {
+        let options = MemoryStoreOptions::default().max_keys(max_keys);
+        Self(MemoryStore::with_clock(ManualClock::default(), &options))
+    }
+
+    fn sweep(&self) {
+        self.0.sweep();
+    }
+
+    fn keys(&self) -> u64 {
+        self.0.stats().keys
+    }
+
+    fn evicted(&self) -> u64 {
+        self.0.stats().evicted
+    }
+}
+
+/// A store of one shard: everything shares one lock and one time.
+struct OneShard(Sharded);
+
+impl Harness for OneShard {
+    type Store = MemoryStore<ManualClock>;
+
+    fn new() -> Self {
+        Self(Sharded::with_max_keys(ONE_SHARD))
+    }
+
+    fn store(&self) -> &Self::Store {
+        self.0.store()
+    }
+}
+
+impl MovableClock for OneShard {
+    const ONE_TIMELINE: bool = true;
+
+    fn set(&self, now: Timestamp) {
+        self.0.set(now);
+    }
+}
+
+mod sharded {
+    use super::*;
+
+    conformance!(Sharded: contract, isolation, concurrency, time, changes, scale, bounds);
+}
+
+mod one_shard {
+    use super::*;
+
+    conformance!(OneShard: contract, concurrency, time);
+}

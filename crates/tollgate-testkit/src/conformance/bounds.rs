@@ -1,0 +1,84 @@
+//! Keys do not pile up (R9, P10): idle ones are swept, and a cap holds whatever ids arrive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tollgate_core::{Amount, Attribute, Charge, Limit, Subject};
+
+use super::{ALGORITHMS, MONTH, START, check_at, counted_by, policy};
+use crate::limiter::charge;
+use crate::{BoundedKeys, Limiter};
+
+const USER: &[Attribute] = &[Attribute::User];
+
+/// A key goes when its usage counts no more, not before.
+pub fn idle_keys_are_swept<H: BoundedKeys>() {
+    const KEYS: u64 = 10_000;
+    // A log is idle a window after its last admission; a counter when the window after that has ended.
+    for (algorithm, last_s) in ALGORITHMS.into_iter().zip([10, 20]) {
+        let harness = H::new();
+        harness.set(START);
+        let one_limit = counted_by(algorithm, policy("p", USER, 8, Duration::from_secs(10)));
+        let limiter = Limiter::new(&harness, vec![one_limit]);
+        for key in 0..KEYS {
+            // Logs of every form: short, long and weighted.
+            let (times, cost) = [(1, 1), (6, 1), (2, 3)][usize::try_from(key % 3).unwrap()];
+            for _ in 0..times {
+                assert!(limiter.check(&check_at(&key.to_string(), cost)).allowed());
+            }
+        }
+        let keys_at = |after: Duration| {
+            harness.set(START.after(after));
+            harness.sweep();
+            harness.keys()
+        };
+        let last = Duration::from_secs(last_s);
+        assert_eq!(
+            keys_at(Duration::from_millis(last_s * 1_000 - 1)),
+            KEYS,
+            "{algorithm:?}: still counting"
+        );
+        assert_eq!(keys_at(last), 0, "{algorithm:?}");
+        assert_eq!(harness.evicted(), 0);
+    }
+}
+
+/// What is not admitted needs no memory: an attacker cannot fill the store with denials.
+pub fn denied_checks_and_peeks_add_no_key<H: BoundedKeys>() {
+    for algorithm in ALGORITHMS {
+        let harness = H::new();
+        harness.set(START);
+        let policies = vec![
+            counted_by(algorithm, policy("banned", USER, 0, MONTH)),
+            counted_by(algorithm, policy("other", &[Attribute::User, Attribute::Model], 5, MONTH)),
+        ];
+        let limiter = Limiter::new(&harness, policies);
+        for user in 0..1_000 {
+            let user = user.to_string();
+            limiter.peek(&check_at(&user, 1));
+            assert!(!limiter.check(&check_at(&user, 1)).allowed());
+        }
+        assert_eq!(harness.keys(), 0);
+    }
+}
+
+/// P10: two million ids, a cap of ten thousand keys.
+pub fn the_cap_on_keys_holds_under_a_flood_of_ids<H: BoundedKeys>() {
+    const CAP: usize = 10_000;
+    const IDS: u64 = 2_000_000;
+    let harness = H::with_max_keys(CAP);
+    harness.set(START);
+    let limit = Arc::new(Limit::of(&policy("p", USER, 1, MONTH)).unwrap());
+    for id in 0..IDS {
+        let user = id.to_string();
+        let subject = Subject::empty().with(&Attribute::User, &user);
+        let charges = [Charge { limit: &limit, subject: &subject, cost: Amount::ONE }];
+        assert!(charge(&harness, &charges)[0].allowed, "a new id is not locked out");
+        if id % 10_000 == 0 {
+            assert!(harness.keys() <= CAP as u64, "{} keys", harness.keys());
+        }
+    }
+    let (keys, evicted) = (harness.keys(), harness.evicted());
+    assert!((CAP as u64 / 2..=CAP as u64).contains(&keys), "{keys} keys");
+    assert_eq!(keys + evicted, IDS, "every key that counted and is gone was counted as evicted");
+}

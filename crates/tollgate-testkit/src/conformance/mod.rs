@@ -1,0 +1,153 @@
+//! The conformance suite: one test per promise a store makes, over any [`Harness`].
+//!
+//! A store's own tests take the groups that fit its capabilities (see [`conformance!`](crate::conformance!)):
+//!
+//! | group | needs | holds the store to |
+//! |---|---|---|
+//! | [`contract`] | [`Harness`] | R1–R5, R8–R10 without any passing of time; P2 |
+//! | [`isolation`] | [`Harness`] | injective keys: R8, P10 |
+//! | [`concurrency`] | [`Harness`] | atomicity: R3, P1 |
+//! | [`time`] | [`MovableClock`] | the reference model, to the millisecond; P1, P9, P12 |
+//! | [`changes`] | [`MovableClock`] | policies that change while there is usage: R8 |
+//! | [`scale`] | [`MovableClock`] | a million keys, a million entries: for stores in this process |
+//! | [`bounds`] | [`BoundedKeys`] | sweeping and the cap on keys: R9, P10 |
+//!
+//! [`Harness`]: crate::Harness
+//! [`MovableClock`]: crate::MovableClock
+//! [`BoundedKeys`]: crate::BoundedKeys
+
+pub mod bounds;
+pub mod changes;
+pub mod concurrency;
+pub mod contract;
+pub mod isolation;
+pub mod scale;
+pub mod time;
+
+use std::time::Duration;
+
+use tollgate_core::{
+    Algorithm, Amount, Attribute, Check, Cost, Per, Policy, PolicyId, Subject, Timestamp, Unit,
+    Window,
+};
+
+const LOG: Algorithm = Algorithm::SlidingWindowLog;
+const COUNTER: Algorithm = Algorithm::SlidingWindowCounter;
+const ALGORITHMS: [Algorithm; 2] = [LOG, COUNTER];
+
+/// A window that does not end while a test runs, also by a clock that the suite cannot move.
+const MONTH: Duration = Duration::from_hours(30 * 24);
+
+/// Where tests set the clock that they can move: far from the epoch, on an edge of windows of whole seconds.
+const START: Timestamp = Timestamp::from_ms(1_700_000_000_000);
+
+/// A policy over requests without conditions.
+fn policy(id: &str, per: &[Attribute], limit: u64, window: Duration) -> Policy {
+    let per = Per::new(per.to_vec()).unwrap();
+    Policy::new(PolicyId::new(id).unwrap(), per, Amount::new(limit), Window::new(window).unwrap())
+}
+
+/// The same policy, counting by `algorithm`.
+fn counted_by(algorithm: Algorithm, policy: Policy) -> Policy {
+    Policy { algorithm, ..policy }
+}
+
+/// A check by `user` for one model, at a cost in requests.
+fn check_at(user: &str, cost: u64) -> Check<'_> {
+    let cost = Cost::default().with(Unit::Requests, Amount::new(cost).unwrap());
+    Check { subject: Subject::new(user, "gpt-4"), cost }
+}
+
+/// Makes the tests of a store: `conformance!(MyHarness: contract, isolation, concurrency);`
+///
+/// Each group becomes a module with one test per promise; [`conformance`](crate::conformance) lists the
+/// groups and the capability that each one needs.
+#[macro_export]
+macro_rules! conformance {
+    ($harness:ty: $($group:ident),+ $(,)?) => {
+        $( $crate::conformance_group!($harness, $group); )+
+    };
+}
+
+/// One group of [`conformance!`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_group {
+    ($harness:ty, contract) => {
+        $crate::conformance_tests!($harness, contract:
+            a_check_that_no_limit_meets_is_allowed
+            a_limit_admits_exactly_its_amount
+            a_limit_of_zero_admits_nothing
+            a_cost_of_zero_needs_room_and_charges_nothing
+            a_cost_above_the_limit_never_fits
+            the_largest_amounts_do_not_wrap
+            a_denied_check_changes_nothing
+            a_peek_changes_nothing
+            a_shadow_limit_denies_nothing_and_charges_what_it_admits
+            a_reset_forgets_one_key
+            a_changed_limit_keeps_its_usage
+        );
+    };
+    ($harness:ty, isolation) => {
+        $crate::conformance_tests!($harness, isolation:
+            keys_that_read_alike_share_no_usage
+            random_keys_share_no_usage
+        );
+    };
+    ($harness:ty, concurrency) => {
+        $crate::conformance_tests!($harness, concurrency:
+            threads_on_one_key_are_admitted_exactly_to_its_limit
+            crossing_limits_are_charged_together
+        );
+    };
+    ($harness:ty, time) => {
+        $crate::conformance_tests!($harness, time:
+            random_checks_agree_with_the_model
+            random_checks_of_one_key_agree_with_the_model_when_time_steps_back
+            no_window_holds_more_than_its_limit
+            the_edge_of_two_windows_holds_less_than_twice_a_counters_limit
+            a_wait_is_exact_for_windows_of_any_length
+            a_step_back_of_the_clock_lengthens_no_wait
+        );
+    };
+    ($harness:ty, changes) => {
+        $crate::conformance_tests!($harness, changes:
+            a_changed_algorithm_starts_afresh
+            a_changed_window_keeps_the_admissions_of_a_log
+            a_longer_window_keeps_what_it_knows_until_it_leaves
+            a_changed_window_of_a_counter_admits_no_more_than_its_limit
+        );
+    };
+    ($harness:ty, scale) => {
+        $crate::conformance_tests!($harness, scale:
+            a_million_keys_have_a_limit_each
+            a_log_of_a_million_entries_is_exact
+            a_log_of_a_million_weighted_entries_is_exact
+        );
+    };
+    ($harness:ty, bounds) => {
+        $crate::conformance_tests!($harness, bounds:
+            idle_keys_are_swept
+            denied_checks_and_peeks_add_no_key
+            the_cap_on_keys_holds_under_a_flood_of_ids
+        );
+    };
+}
+
+/// The tests of one group of [`conformance!`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_tests {
+    ($harness:ty, $group:ident: $($test:ident)+) => {
+        mod $group {
+            use super::*;
+
+            $(
+                #[test]
+                fn $test() {
+                    $crate::conformance::$group::$test::<$harness>();
+                }
+            )+
+        }
+    };
+}

@@ -1,0 +1,347 @@
+//! Random policies, checks and courses of time. Everything is drawn from a few attributes, values and amounts,
+//! so that policies overlap, keys meet and limits are reached all the time.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use tollgate_core::{
+    Algorithm, Amount, Attribute, Check, Condition, Cost, Mode, Per, Policy, PolicyId, Subject,
+    Timestamp, Unit, Window,
+};
+
+/// A check that owns what it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedCheck {
+    /// The attributes of its subject.
+    pub attributes: Vec<(Attribute, String)>,
+    /// Its cost.
+    pub cost: Cost,
+}
+
+impl OwnedCheck {
+    /// The check.
+    pub fn as_check(&self) -> Check<'_> {
+        let mut subject = Subject::empty();
+        for (attribute, value) in &self.attributes {
+            subject.set(attribute, value);
+        }
+        Check { subject, cost: self.cost.clone() }
+    }
+}
+
+/// Ids whose order is not that of the policies, so that ties are broken by the id and not by the place.
+const POLICY_IDS: [&str; 8] = ["m", "c", "x", "a", "q", "b", "z", "k"];
+
+/// The values of every attribute.
+const VALUES: [&str; 2] = ["a", "b"];
+
+fn attributes() -> Vec<Attribute> {
+    let region = Attribute::Custom("region".into());
+    vec![Attribute::User, Attribute::Model, Attribute::Tenant, Attribute::Tier, region]
+}
+
+fn pers() -> Vec<Per> {
+    let scopes = ["GLOBAL", "USER", "USER_MODEL", "TENANT", "MODEL"];
+    scopes.iter().map(|scope| Per::from_scope(scope).unwrap()).collect()
+}
+
+/// Small amounts, or ones near 2^53 − 1 (R9), by an index of 0 to 7.
+fn amount(index: u8, large: bool) -> Amount {
+    let max = Amount::MAX.get();
+    let largest = [0, 1, 2, max / 2, max / 2 + 1, max / 3, max - 1, max];
+    let value = if large { largest[usize::from(index)] } else { u64::from(index) };
+    Amount::new(value).unwrap()
+}
+
+/// A policy before its amounts and window are known.
+#[derive(Clone, Debug)]
+struct Shape {
+    per: Per,
+    conditions: Vec<Condition>,
+    unit: Unit,
+    limit: Option<u8>,
+    stretch: Stretch,
+    algorithm: Algorithm,
+    mode: Mode,
+    enabled: bool,
+}
+
+/// How a policy's window differs from the others'.
+#[derive(Clone, Copy, Debug)]
+enum Stretch {
+    Same,
+    Half,
+    Double,
+    OneNsMore,
+}
+
+impl Shape {
+    fn build(self, id: &str, base_ns: u64, large: bool) -> Policy {
+        let window_ns = match self.stretch {
+            Stretch::Same => base_ns,
+            Stretch::Half => base_ns / 2,
+            Stretch::Double => base_ns * 2,
+            Stretch::OneNsMore => base_ns + 1,
+        };
+        let length = Duration::from_nanos(window_ns).clamp(Window::MIN, Window::MAX);
+        Policy {
+            id: PolicyId::new(id).unwrap(),
+            per: self.per,
+            conditions: self.conditions,
+            unit: self.unit,
+            limit: self.limit.map(|index| amount(index, large)),
+            window: Window::new(length).unwrap(),
+            algorithm: self.algorithm,
+            mode: self.mode,
+            enabled: self.enabled,
+        }
+    }
+}
+
+fn condition(attribute: Attribute) -> impl Strategy<Value = Condition> {
+    subsequence(vec!["a", "b", "c"], 1..=2).prop_map(move |values| Condition {
+        attribute: attribute.clone(),
+        values: values.into_iter().map(str::to_owned).collect(),
+    })
+}
+
+fn conditions() -> impl Strategy<Value = Vec<Condition>> {
+    let number = prop_oneof![3 => Just(0_usize), 2 => Just(1), 2 => Just(2), 1 => Just(3)];
+    number
+        .prop_flat_map(|number| subsequence(attributes(), number))
+        .prop_flat_map(|attributes| attributes.into_iter().map(condition).collect::<Vec<_>>())
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    let limit = prop_oneof![
+        12 => (1..=7_u8).prop_map(Some),
+        1 => Just(Some(0)),
+        1 => Just(None),
+    ];
+    let stretch = select(vec![
+        Stretch::Same,
+        Stretch::Same,
+        Stretch::Half,
+        Stretch::Double,
+        Stretch::OneNsMore,
+    ]);
+    let algorithm = select(vec![Algorithm::SlidingWindowLog, Algorithm::SlidingWindowCounter]);
+    let mode = prop_oneof![3 => Just(Mode::Enforce), 1 => Just(Mode::Shadow)];
+    let enabled = prop_oneof![9 => Just(true), 1 => Just(false)];
+    let unit = select(vec![Unit::Requests, Unit::Requests, Unit::Tokens]);
+    (select(pers()), conditions(), unit, limit, stretch, algorithm, mode, enabled).prop_map(
+        |(per, conditions, unit, limit, stretch, algorithm, mode, enabled)| Shape {
+            per,
+            conditions,
+            unit,
+            limit,
+            stretch,
+            algorithm,
+            mode,
+            enabled,
+        },
+    )
+}
+
+fn build(shapes: Vec<Shape>, base_ns: u64, large: bool) -> Vec<Policy> {
+    let named = shapes.into_iter().zip(POLICY_IDS);
+    named.map(|(shape, id)| shape.build(id, base_ns, large)).collect()
+}
+
+/// As many policies as `number` says, at most 8, with windows of about a second.
+pub fn policies(number: RangeInclusive<usize>) -> impl Strategy<Value = Vec<Policy>> {
+    vec(shape(), number).prop_map(|shapes| build(shapes, 1_000_000_000, false))
+}
+
+/// A check before its amounts are known.
+#[derive(Clone, Debug)]
+struct Asked {
+    attributes: Vec<(Attribute, String)>,
+    requests: u8,
+    tokens: u8,
+}
+
+impl Asked {
+    fn build(self, large: bool) -> OwnedCheck {
+        let cost = Cost::default()
+            .with(Unit::Requests, amount(self.requests, large))
+            .with(Unit::Tokens, amount(self.tokens, large));
+        OwnedCheck { attributes: self.attributes, cost }
+    }
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let value = || select(VALUES.to_vec());
+    // Most subjects have a user and a model; about half of them each of the rest.
+    let subject = attributes().into_iter().map(|attribute| {
+        let often = matches!(attribute, Attribute::User | Attribute::Model);
+        let given = option::weighted(if often { 0.95 } else { 0.5 }, value());
+        given.prop_map(move |value| Some((attribute.clone(), value?.to_owned())))
+    });
+    let requests = prop_oneof![6 => Just(1), 1 => Just(0), 2 => 2..=7_u8];
+    (subject.collect::<Vec<_>>(), requests, 0..=7_u8).prop_map(|(subject, requests, tokens)| {
+        Asked { attributes: subject.into_iter().flatten().collect(), requests, tokens }
+    })
+}
+
+/// A check.
+pub fn check() -> impl Strategy<Value = OwnedCheck> {
+    asked().prop_map(|asked| asked.build(false))
+}
+
+/// How the clock moves before a step.
+#[derive(Clone, Copy, Debug)]
+pub enum Move {
+    /// Not at all.
+    Stay,
+    /// Forward by nanoseconds.
+    Ns(u64),
+    /// Forward by so many 2^16ths of a window.
+    Part(u32),
+    /// Forward by so many windows, and a nanosecond more or less.
+    Windows(u8, i8),
+    /// Back by so many eighths of a window.
+    BackEighths(u8),
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        6 => Just(Move::Stay),
+        1 => (1..=2_u64).prop_map(Move::Ns),
+        // Round parts meet the edges of other admissions.
+        4 => (1..=8_u32).prop_map(|eighths| Move::Part(eighths << 13)),
+        4 => (1..=1_u32 << 16).prop_map(Move::Part),
+        2 => (select(vec![1, 1, 2, 10]), -1..=1_i8).prop_map(|(n, more)| Move::Windows(n, more)),
+        1 => (1..=24_u8).prop_map(Move::BackEighths),
+    ]
+}
+
+/// One step of a script.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// The clock moves, and a check is made.
+    Ask(Move, OwnedCheck),
+    /// If the last check was denied: it is made again, 1 ms too early and then at the right time (P12).
+    AskAgain,
+    /// The usage of all limits that the last check met is forgotten.
+    Forget,
+    /// The limits of all policies that do not exempt change to these, by their places (R8).
+    Limits(Vec<Amount>),
+}
+
+/// A course of events for a limiter.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// The policies, at least one.
+    pub policies: Vec<Policy>,
+    /// Where the clock stands at first.
+    pub start: Timestamp,
+    /// The window that moves of the clock are measured by.
+    pub window_ns: u64,
+    /// What happens.
+    pub steps: Vec<Step>,
+}
+
+/// The windows of scripts: the shortest, the longest, and some on both sides of where ticks get coarser.
+const WINDOWS_NS: [u64; 8] = [
+    1_000_000,
+    1_234_567,
+    1_000_000_000,
+    1_600_000_001,
+    60_000_000_000,
+    3_600_000_000_000,
+    1_728_000_123_456_789,
+    366 * 24 * 3_600_000_000_000,
+];
+
+/// The end of time for scripts, in the year 2090: stores may keep whole seconds in 32 bits, until 2106.
+pub const END_NS: u64 = 3_800_000_000_000_000_000;
+
+#[derive(Clone, Debug)]
+enum StepShape {
+    Ask(Move, Asked),
+    AskAgain,
+    Forget,
+    Limits(Vec<u8>),
+}
+
+fn step_shape() -> impl Strategy<Value = StepShape> {
+    prop_oneof![
+        24 => (moves(), asked()).prop_map(|(moved, asked)| StepShape::Ask(moved, asked)),
+        6 => Just(StepShape::AskAgain),
+        1 => Just(StepShape::Forget),
+        1 => vec(0..=7_u8, 8).prop_map(StepShape::Limits),
+    ]
+}
+
+impl StepShape {
+    fn build(self, large: bool) -> Step {
+        match self {
+            Self::Ask(moved, asked) => Step::Ask(moved, asked.build(large)),
+            Self::AskAgain => Step::AskAgain,
+            Self::Forget => Step::Forget,
+            Self::Limits(indices) => {
+                Step::Limits(indices.into_iter().map(|index| amount(index, large)).collect())
+            }
+        }
+    }
+}
+
+fn script_of(
+    shapes: impl Strategy<Value = Vec<Shape>>,
+    steps: RangeInclusive<usize>,
+) -> impl Strategy<Value = Script> {
+    let large = prop_oneof![4 => Just(false), 1 => Just(true)];
+    let start = select(vec![0, 1_700_000_000_000_000_000, 1_700_000_123_456_789_123]);
+    (shapes, vec(step_shape(), steps), select(WINDOWS_NS.to_vec()), start, large).prop_map(
+        |(shapes, steps, window_ns, start_ns, large)| Script {
+            policies: build(shapes, window_ns, large),
+            start: Timestamp::from_ns(start_ns),
+            window_ns,
+            steps: steps.into_iter().map(|step| step.build(large)).collect(),
+        },
+    )
+}
+
+/// A script of up to 60 steps over one to four policies.
+pub fn script() -> impl Strategy<Value = Script> {
+    script_of(vec(shape(), 1..=4), 1..=60)
+}
+
+/// A script in which every check meets one limit, with one key.
+pub fn script_with_one_key() -> impl Strategy<Value = Script> {
+    let shape = shape().prop_map(|shape| Shape {
+        per: Per::from_scope("GLOBAL").unwrap(),
+        conditions: Vec::new(),
+        enabled: true,
+        ..shape
+    });
+    script_of(vec(shape, 1), 1..=60)
+}
+
+impl Script {
+    /// The moment after `moved`, seen from `now`. Where the clock must not step back it stays.
+    pub fn moment_after(&self, now: Timestamp, moved: Move, may_step_back: bool) -> Timestamp {
+        let now_ns = now.as_ns();
+        let then_ns = match moved {
+            Move::Stay => now_ns,
+            Move::Ns(ns) => now_ns + ns,
+            Move::Part(part) => {
+                let part_ns = (u128::from(self.window_ns) * u128::from(part)) >> 16;
+                now_ns + u64::try_from(part_ns).unwrap()
+            }
+            Move::Windows(windows, more) => {
+                (now_ns + u64::from(windows) * self.window_ns).saturating_add_signed(more.into())
+            }
+            Move::BackEighths(_) if !may_step_back => now_ns,
+            Move::BackEighths(eighths) => {
+                now_ns.saturating_sub(self.window_ns / 8 * u64::from(eighths))
+            }
+        };
+        Timestamp::from_ns(then_ns.min(END_NS))
+    }
+}

@@ -1,0 +1,76 @@
+//! What the conformance suite asks of a store under test, capability by capability.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use tollgate_core::Timestamp;
+use tollgate_store::Store;
+
+/// A store under test. Every store has this much.
+pub trait Harness: Sync + Sized {
+    /// The store.
+    type Store: Store;
+
+    /// A store without any usage, that shares none with any other.
+    fn new() -> Self;
+
+    /// The store.
+    fn store(&self) -> &Self::Store;
+
+    /// Runs `future` to its end. A store that needs a runtime overrides this; it is called by many threads at
+    /// a time.
+    fn run<F: Future>(&self, future: F) -> F::Output {
+        block_on(future)
+    }
+}
+
+/// The capability of a store whose time the suite can set.
+///
+/// A store with a clock of its own (R7) that cannot be moved does without the groups that need this.
+pub trait MovableClock: Harness {
+    /// Whether time never steps back for the store as a whole. Where it is false, it never does for any one
+    /// key, but a key may see an earlier time than another one saw before.
+    const ONE_TIMELINE: bool;
+
+    /// Sets the clock that the store reads, also back.
+    fn set(&self, now: Timestamp);
+}
+
+/// The capability of a store that keeps its keys below a cap and sweeps idle ones (R9).
+pub trait BoundedKeys: MovableClock {
+    /// The same as [`Harness::new`], with at most `max_keys` keys at a time.
+    fn with_max_keys(max_keys: usize) -> Self;
+
+    /// Removes what is idle.
+    fn sweep(&self);
+
+    /// The keys held.
+    fn keys(&self) -> u64;
+
+    /// The keys that were evicted before they were idle.
+    fn evicted(&self) -> u64;
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs `future` in this thread.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}

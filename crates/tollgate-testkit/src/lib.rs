@@ -1,0 +1,25 @@
+//! What Tollgate's tests share. A dev-dependency only: nothing that ships may depend on this crate.
+//!
+//! - [`conformance`]: one suite that every store passes, chosen by the capabilities it declares.
+//! - [`generate`]: random policies, checks and courses of time, with frequent overlaps.
+//! - [`compare`]: what the fast code decided against what the
+//!   [reference model](tollgate_core::reference) says.
+//!
+//! It must not know how a store works inside.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "this is test code: what goes wrong fails the test that called"
+)]
+
+pub mod compare;
+pub mod conformance;
+pub mod generate;
+pub mod harness;
+pub mod limiter;
+pub mod property;
+
+pub use harness::{BoundedKeys, Harness, MovableClock};
+pub use limiter::Limiter;

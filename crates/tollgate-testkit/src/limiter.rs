@@ -1,0 +1,72 @@
+//! The least limiter: a policy set over a store under test.
+
+use tollgate_core::{Charge, Check, Decision, Limit, LimitStatus, Policy, PolicySet};
+use tollgate_store::{Store, Verdicts};
+
+use crate::Harness;
+
+/// Decides checks with a store under test. An error of the store fails the test.
+#[derive(Debug)]
+pub struct Limiter<'h, H> {
+    harness: &'h H,
+    policies: PolicySet,
+}
+
+impl<'h, H: Harness> Limiter<'h, H> {
+    /// A limiter of `policies` over the store of `harness`.
+    pub fn new(harness: &'h H, policies: Vec<Policy>) -> Self {
+        Self { harness, policies: PolicySet::new(policies).unwrap() }
+    }
+
+    /// Decides `check` and charges it if it is allowed.
+    pub fn check(&self, check: &Check<'_>) -> Decision {
+        let plan = self.policies.plan(check);
+        Decision::assemble(&plan, &charge(self.harness, &plan))
+    }
+
+    /// The decision that `check` would get, with the usage as it is: its cost is not counted.
+    pub fn peek(&self, check: &Check<'_>) -> Decision {
+        let plan = self.policies.plan(check);
+        Decision::assemble(&plan, &peek(self.harness, &plan))
+    }
+
+    /// The usage of every limit that `check` meets, in the order of the policies.
+    pub fn counts(&self, check: &Check<'_>) -> Vec<u64> {
+        self.peek(check).limits().iter().map(|limit| limit.count).collect()
+    }
+
+    /// The only limit that `check` meets, as [`Limiter::check`] reports it.
+    pub fn check_one(&self, check: &Check<'_>) -> LimitStatus {
+        only_limit(&self.check(check))
+    }
+
+    /// The only limit that `check` meets, as [`Limiter::peek`] reports it.
+    pub fn peek_one(&self, check: &Check<'_>) -> LimitStatus {
+        only_limit(&self.peek(check))
+    }
+
+    /// Forgets the usage of every limit that `check` meets.
+    pub fn reset(&self, check: &Check<'_>) {
+        for charge in self.policies.plan(check) {
+            let limit: &Limit = charge.limit;
+            self.harness.run(self.harness.store().reset(limit, charge.subject)).unwrap();
+        }
+    }
+}
+
+fn only_limit(decision: &Decision) -> LimitStatus {
+    match decision.limits() {
+        [limit] => limit.clone(),
+        limits => panic!("the check meets {} limits, not one", limits.len()),
+    }
+}
+
+/// Charges `charges` to the store under test.
+pub fn charge(harness: &impl Harness, charges: &[Charge<'_>]) -> Verdicts {
+    harness.run(harness.store().charge(charges)).unwrap()
+}
+
+/// Peeks at `charges` in the store under test.
+pub fn peek(harness: &impl Harness, charges: &[Charge<'_>]) -> Verdicts {
+    harness.run(harness.store().peek(charges)).unwrap()
+}

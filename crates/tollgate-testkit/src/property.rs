@@ -1,0 +1,38 @@
+//! Property tests that the suite runs on behalf of a store's own tests.
+
+use std::env;
+
+use proptest::strategy::Strategy;
+use proptest::test_runner::{
+    Config, FileFailurePersistence, TestCaseResult, TestError, TestRunner,
+};
+
+/// Where the seeds of failures are kept, from the directory of the package under test. Commit it: what failed
+/// once is tried first from then on.
+pub const REGRESSIONS: &str = "proptest-regressions/conformance.txt";
+
+/// The random values that are tried of each property, unless the environment's `PROPTEST_CASES` says otherwise.
+const CASES: u32 = 1_000;
+
+/// Tries `holds` on random values of `strategy`, 1,000 or as many as `PROPTEST_CASES` says. A failure is made as small as it gets, printed with its seed, and kept in [`REGRESSIONS`].
+pub fn for_all<S: Strategy>(
+    name: &'static str,
+    strategy: &S,
+    holds: impl Fn(S::Value) -> TestCaseResult,
+) {
+    let config = Config {
+        cases: if env::var_os("PROPTEST_CASES").is_some() {
+            Config::default().cases
+        } else {
+            CASES
+        },
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(REGRESSIONS))),
+        test_name: Some(name),
+        ..Config::default()
+    };
+    match TestRunner::new(config).run(strategy, holds) {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, value)) => panic!("{name}: {reason}\nfor {value:?}"),
+        Err(TestError::Abort(reason)) => panic!("{name}: {reason}"),
+    }
+}
