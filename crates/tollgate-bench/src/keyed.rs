@@ -1,0 +1,240 @@
+//! How long does a check of a keyed limiter take, in nanoseconds?
+//!
+//! - *Hot key, denied*: one key that has used its limit, asked again and again.
+//! - *Hot key, admitted*: a limit of 100 is used up after 100 checks, so a batch of keys small enough for the
+//!   nearest caches takes turns: each key is admitted once unmeasured, and then, one key after the other, the
+//!   remaining 99 times. So every measured check is an admission, and the growth of the logs is in it.
+//! - *Keys at random*: every key was admitted once; then keys are drawn at random, with one thread and with
+//!   two, each pass on a new limiter, so that the logs hold a few entries. All are admissions.
+//! - *First admissions*: what filling that table took, for each key. Only reported.
+//! - *Full keys at random*: every key has used its limit, so a log denies; governor, which earns a request
+//!   every 36 s, admits some. Only reported.
+
+use std::sync::Barrier;
+use std::thread;
+
+use crate::contender::{Contender, Governor, Harness, LIMIT, TollgateStore};
+use crate::key::{Draw, Key};
+use crate::naive_log::NaiveLog;
+use crate::report::{Bound, Goal, Measurements, Section};
+use crate::stopwatch::{clock_reads, ns_per_operation};
+
+const HOT_DENIED: &str = "hot key, denied";
+const HOT_ADMITTED: &str = "hot key, admitted";
+const FIRST_ADMISSIONS: &str = "first admission of each key";
+const RANDOM: [&str; 2] = ["keys at random, 1 thread", "keys at random, 2 threads"];
+const RANDOM_FULL: [&str; 2] = ["full keys at random, 1 thread", "full keys at random, 2 threads"];
+const CLOCK: &str = "one reading of a clock";
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Interleaved rounds; the median of them counts.
+    pub rounds: u32,
+    /// Checks of one hot key in a round.
+    pub hot_checks: u64,
+    /// Keys that are hot in turn.
+    pub hot_keys: u64,
+    /// How often all of them are, on a new limiter each time, in a round.
+    pub hot_passes: u64,
+    /// Distinct keys to draw from.
+    pub keys: u64,
+    /// Checks of keys at random by each thread in a round.
+    pub random_checks: u64,
+}
+
+impl Plan {
+    /// The figures of `docs/BENCHMARKS.md`.
+    pub fn full(rounds: u32) -> Self {
+        Self {
+            rounds,
+            hot_checks: 5_000_000,
+            hot_keys: 256,
+            hot_passes: 80,
+            keys: 1_000_000,
+            random_checks: 2_000_000,
+        }
+    }
+
+    /// Just enough to run every line.
+    pub fn smoke() -> Self {
+        Self {
+            rounds: 2,
+            hot_checks: 100,
+            hot_keys: 4,
+            hot_passes: 2,
+            keys: 100,
+            random_checks: 100,
+        }
+    }
+}
+
+/// Measures every contender by `plan`.
+pub fn run(plan: &Plan) -> Section {
+    let mut measured = Measurements::in_unit("ns");
+    for round in 0..plan.rounds {
+        progress(round, plan.rounds);
+        for (clock, ns) in clock_reads(plan.hot_checks) {
+            measured.add(CLOCK, clock, ns);
+        }
+        for_each_contender(plan, &mut measured, &HotDenied);
+        for_each_contender(plan, &mut measured, &HotAdmitted);
+        for_each_contender(plan, &mut measured, &Random { seed: u64::from(round) });
+    }
+    random_full(plan, &mut measured);
+    Section {
+        title: format!(
+            "keyed: nanoseconds a check and thread, limit 100 an hour, 16-byte keys, {} keys",
+            plan.keys
+        ),
+        measurements: measured,
+        goals: goals(),
+    }
+}
+
+fn goals() -> Vec<Goal> {
+    let at_most = [(HOT_DENIED, 1.0), (HOT_ADMITTED, 1.0), (RANDOM[0], 0.5), (RANDOM[1], 0.5)];
+    let goals = at_most.map(|(question, ratio)| Goal {
+        question,
+        contender: TollgateStore::NAME,
+        bound: Bound::AtMostRatio { ratio, of: Governor::NAME },
+    });
+    goals.to_vec()
+}
+
+#[expect(clippy::print_stderr, reason = "a benchmark of minutes says that it is alive")]
+fn progress(round: u32, rounds: u32) {
+    eprintln!("keyed: round {} of {rounds}", round + 1);
+}
+
+/// Something to ask of each contender.
+trait Question {
+    /// Asks it once and notes the answer.
+    fn ask<C: Contender>(&self, plan: &Plan, measured: &mut Measurements);
+}
+
+fn for_each_contender(plan: &Plan, measured: &mut Measurements, question: &impl Question) {
+    question.ask::<Governor>(plan, measured);
+    question.ask::<NaiveLog>(plan, measured);
+    question.ask::<TollgateStore>(plan, measured);
+    question.ask::<Harness>(plan, measured);
+}
+
+struct HotDenied;
+
+impl Question for HotDenied {
+    fn ask<C: Contender>(&self, plan: &Plan, measured: &mut Measurements) {
+        let limiter = C::for_keys(1);
+        let key = Key::new(0);
+        use_up(&limiter, &key);
+        let ns = ns_per_operation(plan.hot_checks, || repeat(&limiter, &key, plan.hot_checks));
+        measured.add(HOT_DENIED, C::NAME, ns);
+    }
+}
+
+struct HotAdmitted;
+
+impl Question for HotAdmitted {
+    fn ask<C: Contender>(&self, plan: &Plan, measured: &mut Measurements) {
+        let keys: Vec<Key> = (0..plan.hot_keys).map(Key::new).collect();
+        let checks_a_key = u64::from(LIMIT.get()) - 1;
+        let pass = |_| {
+            let limiter = C::for_keys(plan.hot_keys);
+            repeat_each(&limiter, &keys, 1);
+            let checks = plan.hot_keys * checks_a_key;
+            ns_per_operation(checks, || repeat_each(&limiter, &keys, checks_a_key))
+        };
+        let passes: Vec<f64> = (0..plan.hot_passes).map(pass).collect();
+        measured.add(HOT_ADMITTED, C::NAME, crate::report::median(&passes));
+    }
+}
+
+/// Keys at random, in the order that `seed` gives.
+struct Random {
+    seed: u64,
+}
+
+impl Question for Random {
+    fn ask<C: Contender>(&self, plan: &Plan, measured: &mut Measurements) {
+        for (question, threads) in RANDOM.into_iter().zip(1..) {
+            let limiter = C::for_keys(plan.keys);
+            let ns = ns_per_operation(plan.keys, || {
+                let mut key = Key::new(0);
+                for index in 0..plan.keys {
+                    key.set(index);
+                    repeat(&limiter, &key, 1);
+                }
+            });
+            measured.add(FIRST_ADMISSIONS, C::NAME, ns);
+            let ns = random_ns(&limiter, plan, threads, self.seed);
+            measured.add(question, C::NAME, ns);
+        }
+    }
+}
+
+/// The same as [`Random`] with every key used up. Filling takes long and denials change nothing, so every
+/// contender is filled once and all of them stay.
+fn random_full(plan: &Plan, measured: &mut Measurements) {
+    let governor = filled::<Governor>(plan);
+    let naive = filled::<NaiveLog>(plan);
+    let store = filled::<TollgateStore>(plan);
+    for round in 0..plan.rounds {
+        for (question, threads) in RANDOM_FULL.into_iter().zip(1..) {
+            let seed = u64::from(round);
+            measured.add(question, Governor::NAME, random_ns(&governor, plan, threads, seed));
+            measured.add(question, NaiveLog::NAME, random_ns(&naive, plan, threads, seed));
+            measured.add(question, TollgateStore::NAME, random_ns(&store, plan, threads, seed));
+            measured.add(question, Harness::NAME, random_ns(&Harness, plan, threads, seed));
+        }
+    }
+}
+
+fn filled<C: Contender>(plan: &Plan) -> C {
+    let limiter = C::for_keys(plan.keys);
+    let mut key = Key::new(0);
+    for index in 0..plan.keys {
+        key.set(index);
+        use_up(&limiter, &key);
+    }
+    limiter
+}
+
+/// Checks keys at random from `threads` threads at once; nanoseconds a check and thread, their mean.
+fn random_ns<C: Contender>(limiter: &C, plan: &Plan, threads: u64, seed: u64) -> f64 {
+    let together = Barrier::new(usize::try_from(threads).unwrap_or(1));
+    let in_one_thread = |thread: u64| {
+        let mut draw = Draw::new(seed * threads + thread, plan.keys);
+        let mut key = Key::new(0);
+        together.wait();
+        ns_per_operation(plan.random_checks, || {
+            for _ in 0..plan.random_checks {
+                key.set(draw.next_index());
+                repeat(limiter, &key, 1);
+            }
+        })
+    };
+    let in_one_thread = &in_one_thread;
+    let ns: Vec<f64> = thread::scope(|scope| {
+        let running: Vec<_> =
+            (0..threads).map(|thread| scope.spawn(move || in_one_thread(thread))).collect();
+        running.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    });
+    ns.iter().sum::<f64>() / crate::stopwatch::to_f64(threads)
+}
+
+fn use_up<C: Contender>(limiter: &C, key: &Key) {
+    repeat(limiter, key, u64::from(LIMIT.get()));
+}
+
+fn repeat_each<C: Contender>(limiter: &C, keys: &[Key], times: u64) {
+    for key in keys {
+        repeat(limiter, key, times);
+    }
+}
+
+#[inline]
+fn repeat<C: Contender>(limiter: &C, key: &Key, times: u64) {
+    for _ in 0..times {
+        std::hint::black_box(limiter.allow(key));
+    }
+}

@@ -1,0 +1,39 @@
+//! `cargo run --release -p tollgate-bench -- keyed|all [--rounds N] [--json FILE]`
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
+
+use std::process::ExitCode;
+
+use tollgate_bench::keyed;
+use tollgate_bench::machine::Machine;
+use tollgate_bench::options::{Benchmark, Options, USAGE};
+use tollgate_bench::report::Report;
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(problem) => {
+            eprintln!("{problem}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), String> {
+    let mut report = Report { machine: Machine::here(), sections: Vec::new() };
+    if options.runs(Benchmark::Keyed) {
+        report.sections.push(keyed::run(&keyed::Plan::full(options.rounds)));
+    }
+    println!("{}", report.to_markdown());
+    if let Some(path) = &options.json {
+        let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
+        std::fs::write(path, json).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}

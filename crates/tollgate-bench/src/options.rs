@@ -1,0 +1,95 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+/// How to call it.
+pub const USAGE: &str = "usage: tollgate-bench keyed|all [--rounds N] [--json FILE]
+  --rounds N    interleaved rounds, 5 or more for figures to be quoted (default 7)
+  --json FILE   also write every sample to FILE";
+
+const MAX_ROUNDS: u32 = 1_000;
+
+/// A benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Benchmark {
+    /// [`crate::keyed`].
+    Keyed,
+}
+
+impl Benchmark {
+    const ALL: [(&'static str, Self); 1] = [("keyed", Self::Keyed)];
+}
+
+/// What to run.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `None`: all.
+    benchmark: Option<Benchmark>,
+    /// Interleaved rounds.
+    pub rounds: u32,
+    /// Where to write every sample.
+    pub json: Option<PathBuf>,
+}
+
+impl Options {
+    /// Whether `benchmark` is asked for.
+    pub fn runs(&self, benchmark: Benchmark) -> bool {
+        self.benchmark.is_none_or(|only| only == benchmark)
+    }
+
+    /// Reads the arguments after the program's name.
+    pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, String> {
+        let mut arguments = arguments.into_iter();
+        let name = arguments.next().ok_or("no benchmark is named")?;
+        let benchmark = match Benchmark::ALL.iter().find(|(known, _)| *known == name) {
+            Some((_, benchmark)) => Some(*benchmark),
+            None if name == "all" => None,
+            None => return Err(format!("there is no benchmark {name:?}")),
+        };
+        let mut options = Self { benchmark, rounds: 7, json: None };
+        while let Some(flag) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{flag} takes a value"));
+            match flag.as_str() {
+                "--rounds" => options.rounds = parse_rounds(&value()?)?,
+                "--json" => options.json = Some(value()?.into()),
+                _ => return Err(format!("there is no flag {flag:?}")),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn parse_rounds(text: &str) -> Result<u32, String> {
+    let rounds = text.parse().ok().filter(|rounds| (1..=MAX_ROUNDS).contains(rounds));
+    rounds.ok_or_else(|| format!("--rounds {text}: accepted are 1 to {MAX_ROUNDS}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn the_command_line_is_read() {
+        let options = parse("keyed --rounds 9 --json out.json").unwrap();
+        assert!(options.runs(Benchmark::Keyed));
+        assert_eq!((options.rounds, options.json), (9, Some("out.json".into())));
+        assert_eq!(parse("all").unwrap().rounds, 7);
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_named() {
+        for (line, problem) in [
+            ("", "no benchmark is named"),
+            ("fast", "there is no benchmark \"fast\""),
+            ("all --rounds 0", "--rounds 0: accepted are 1 to 1000"),
+            ("all --rounds", "--rounds takes a value"),
+            ("all --turbo", "there is no flag \"--turbo\""),
+        ] {
+            assert_eq!(parse(line), Err(problem.to_owned()), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! What was measured, and whether it meets the project's figures; as a Markdown table and as JSON.
+
+use std::fmt::{self, Write as _};
+
+use serde::Serialize;
+
+use crate::machine::Machine;
+
+/// All that one run measured.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Where and when.
+    pub machine: Machine,
+    /// One for each benchmark.
+    pub sections: Vec<Section>,
+}
+
+/// What one benchmark measured.
+#[derive(Debug, Serialize)]
+pub struct Section {
+    /// What it is about, with the sizes.
+    pub title: String,
+    /// The measurements.
+    pub measurements: Measurements,
+    /// What they should reach.
+    pub goals: Vec<Goal>,
+}
+
+/// Samples by question and contender: the questions in the order in which they first came, and the contenders
+/// of each likewise.
+#[derive(Debug, Serialize)]
+pub struct Measurements {
+    unit: &'static str,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    question: String,
+    contender: String,
+    samples: Vec<f64>,
+}
+
+impl Measurements {
+    /// No samples, of `unit`.
+    pub fn in_unit(unit: &'static str) -> Self {
+        Self { unit, rows: Vec::new() }
+    }
+
+    /// Notes one sample.
+    pub fn add(&mut self, question: &str, contender: &str, sample: f64) {
+        let known =
+            self.rows.iter_mut().find(|row| row.question == question && row.contender == contender);
+        match known {
+            Some(row) => row.samples.push(sample),
+            None => {
+                let row = Row {
+                    question: question.to_owned(),
+                    contender: contender.to_owned(),
+                    samples: vec![sample],
+                };
+                let last = self.rows.iter().rposition(|known| known.question == question);
+                self.rows.insert(last.map_or(self.rows.len(), |last| last + 1), row);
+            }
+        }
+    }
+
+    /// The median of the samples; `None` if there are none.
+    pub fn median(&self, question: &str, contender: &str) -> Option<f64> {
+        let row =
+            self.rows.iter().find(|row| row.question == question && row.contender == contender)?;
+        Some(median(&row.samples))
+    }
+}
+
+/// The middle of `samples`; of an even count the mean of the middle two. NaN of none.
+pub fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.as_slice() {
+        [] => f64::NAN,
+        _ if sorted.len() % 2 == 1 => sorted[middle],
+        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
+    }
+}
+
+/// A figure that the project wants to reach.
+#[derive(Clone, Debug, Serialize)]
+pub struct Goal {
+    /// Of which question.
+    pub question: &'static str,
+    /// Which contender has to reach it.
+    pub contender: &'static str,
+    /// What there is to reach.
+    pub bound: Bound,
+}
+
+/// What a median is held against.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// At most this value.
+    AtMost(f64),
+    /// At most this share of another contender's median.
+    AtMostRatio {
+        /// The share.
+        ratio: f64,
+        /// The other contender.
+        of: &'static str,
+    },
+    /// At least this share of another contender's median.
+    AtLeastRatio {
+        /// The share.
+        ratio: f64,
+        /// The other contender.
+        of: &'static str,
+    },
+}
+
+impl Bound {
+    /// What `median` is held to be: itself, or its share of the other's median; and whether that suffices.
+    fn judge(self, median: f64, other: impl Fn(&str) -> f64) -> (f64, bool) {
+        match self {
+            Self::AtMost(value) => (median, median <= value),
+            Self::AtMostRatio { ratio, of } => {
+                let share = median / other(of);
+                (share, share <= ratio)
+            }
+            Self::AtLeastRatio { ratio, of } => {
+                let share = median / other(of);
+                (share, share >= ratio)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(value) => write!(f, "≤ {value}"),
+            Self::AtMostRatio { ratio, of } => write!(f, "≤ {ratio} × {of}"),
+            Self::AtLeastRatio { ratio, of } => write!(f, "≥ {ratio} × {of}"),
+        }
+    }
+}
+
+impl Report {
+    /// The report as Markdown.
+    pub fn to_markdown(&self) -> String {
+        let mut text = self.machine.to_markdown();
+        for section in &self.sections {
+            // Writing to a `String` cannot fail.
+            let _ = write!(text, "\n### {}\n\n{}", section.title, section.to_markdown());
+        }
+        text
+    }
+
+    /// Whether every goal is reached.
+    pub fn passes(&self) -> bool {
+        self.sections.iter().all(|section| section.goals.iter().all(|goal| section.judge(goal).1))
+    }
+}
+
+impl Section {
+    fn judge(&self, goal: &Goal) -> (f64, bool) {
+        let median = |contender: &str| {
+            self.measurements.median(goal.question, contender).unwrap_or(f64::NAN)
+        };
+        goal.bound.judge(median(goal.contender), median)
+    }
+
+    fn to_markdown(&self) -> String {
+        let unit = self.measurements.unit;
+        let header = ["question", "contender", unit, "least to most", "goal", "reached"];
+        let mut lines = vec![header.map(str::to_owned)];
+        for row in &self.measurements.rows {
+            let least = row.samples.iter().copied().fold(f64::INFINITY, f64::min);
+            let most = row.samples.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let goal = self
+                .goals
+                .iter()
+                .find(|goal| goal.question == row.question && goal.contender == row.contender);
+            let (wanted, reached) = goal.map_or_else(Default::default, |goal| {
+                let (value, passes) = self.judge(goal);
+                let verdict = if passes { "yes" } else { "**no**" };
+                (goal.bound.to_string(), format!("{}: {verdict}", rounded(value)))
+            });
+            lines.push([
+                row.question.clone(),
+                row.contender.clone(),
+                rounded(median(&row.samples)),
+                format!("{} to {}", rounded(least), rounded(most)),
+                wanted,
+                reached,
+            ]);
+        }
+        table(&lines)
+    }
+}
+
+/// Four digits or so: what a benchmark can say.
+fn rounded(value: f64) -> String {
+    match value.abs() {
+        large if large >= 1_000.0 => format!("{value:.0}"),
+        medium if medium >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+/// A Markdown table, its columns aligned for people who read it in a terminal.
+fn table<const COLUMNS: usize>(lines: &[[String; COLUMNS]]) -> String {
+    let width = |column: usize| {
+        lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default()
+    };
+    let widths: [usize; COLUMNS] = std::array::from_fn(width);
+    let mut text = String::new();
+    for (number, line) in lines.iter().enumerate() {
+        for (cell, width) in line.iter().zip(widths) {
+            let _ = write!(text, "| {cell:width$} ");
+        }
+        text.push_str("|\n");
+        if number == 0 {
+            for width in widths {
+                let _ = write!(text, "|{}", "-".repeat(width + 2));
+            }
+            text.push_str("|\n");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_the_middle() {
+        for (samples, expected) in
+            [(&[3.0, 1.0, 2.0][..], 2.0), (&[4.0, 1.0, 2.0, 3.0], 2.5), (&[7.0], 7.0)]
+        {
+            assert!((median(samples) - expected).abs() < 1e-9, "{samples:?}");
+        }
+        assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn a_goal_without_a_measurement_is_not_reached() {
+        let goal = |bound| Goal { question: "q", contender: "ours", bound };
+        let bounds = [
+            (Bound::AtMost(2.0), true),
+            (Bound::AtMost(1.9), false),
+            (Bound::AtMostRatio { ratio: 0.5, of: "peer" }, true),
+            (Bound::AtMostRatio { ratio: 0.4, of: "peer" }, false),
+            (Bound::AtLeastRatio { ratio: 0.5, of: "peer" }, true),
+            (Bound::AtLeastRatio { ratio: 0.6, of: "peer" }, false),
+            (Bound::AtMostRatio { ratio: 0.5, of: "nobody" }, false),
+        ];
+        for (bound, expected) in bounds {
+            let mut measurements = Measurements::in_unit("ns");
+            measurements.add("q", "ours", 2.0);
+            measurements.add("q", "peer", 4.0);
+            let section = Section { title: String::new(), measurements, goals: Vec::new() };
+            assert_eq!(section.judge(&goal(bound)).1, expected, "{bound}");
+        }
+    }
+}

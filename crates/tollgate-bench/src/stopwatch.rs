@@ -1,0 +1,51 @@
+//! The only module that reads a clock to measure with.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use tollgate_core::{Clock, MonotonicClock};
+
+/// Runs `work` and says how long each of its `operations` took on average, in nanoseconds.
+#[inline]
+pub fn ns_per_operation(operations: u64, work: impl FnOnce()) -> f64 {
+    let elapsed = timed(work);
+    as_ns(elapsed) / to_f64(operations.max(1))
+}
+
+/// Runs `work` and says how long it took.
+#[inline]
+#[expect(clippy::disallowed_methods, reason = "this is the stopwatch")]
+pub fn timed(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+/// A count as a floating-point number, for averages.
+#[expect(clippy::cast_precision_loss, reason = "counts of a benchmark are far below 2^53")]
+pub fn to_f64(count: u64) -> f64 {
+    count as f64
+}
+
+fn as_ns(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e9
+}
+
+/// What reading a clock costs, the floor of every limiter: a name and the nanoseconds of one reading each.
+#[expect(clippy::disallowed_methods, reason = "reading the clock is what is measured")]
+pub fn clock_reads(readings: u64) -> [(&'static str, f64); 3] {
+    let quanta = quanta::Clock::new();
+    let monotonic = MonotonicClock::new();
+    [
+        ("std Instant", ns_per_operation(readings, || repeat(readings, Instant::now))),
+        ("quanta", ns_per_operation(readings, || repeat(readings, || quanta.now()))),
+        ("tollgate clock", ns_per_operation(readings, || repeat(readings, || monotonic.now()))),
+    ]
+}
+
+#[inline]
+fn repeat<T>(times: u64, mut read: impl FnMut() -> T) {
+    for _ in 0..times {
+        black_box(read());
+    }
+}
