@@ -29,6 +29,9 @@ pub trait Contender: Sync {
 
     /// Whether the next request of `key` may pass; if so, it is counted.
     fn allow(&self, key: &Key) -> bool;
+
+    /// How many keys it holds.
+    fn held_keys(&self) -> u64;
 }
 
 /// The peer: `governor`, keyed by `String` in a `DashMap`, with its default clock.
@@ -45,6 +48,10 @@ impl Contender for Governor {
     fn allow(&self, key: &Key) -> bool {
         self.check_key(key.as_string()).is_ok()
     }
+
+    fn held_keys(&self) -> u64 {
+        self.len() as u64
+    }
 }
 
 impl Contender for NaiveLog {
@@ -57,6 +64,10 @@ impl Contender for NaiveLog {
     #[inline]
     fn allow(&self, key: &Key) -> bool {
         NaiveLog::allow(self, key.as_string())
+    }
+
+    fn held_keys(&self) -> u64 {
+        NaiveLog::held_keys(self)
     }
 }
 
@@ -86,12 +97,16 @@ impl Contender for TollgateStore {
         let charge = Charge { limit: &self.limit, subject: &subject, cost: Amount::ONE };
         self.store.charge_one(&charge).allowed
     }
+
+    fn held_keys(&self) -> u64 {
+        self.store.stats().keys
+    }
 }
 
-/// A cap well above `keys`, so that none is evicted.
+/// A cap somewhat above `keys`, so that none is evicted even where the store is filled unevenly.
 fn options_for(keys: u64) -> MemoryStoreOptions {
     let mut options = MemoryStoreOptions::default();
-    let roomy = usize::try_from(keys.saturating_mul(2)).unwrap_or(usize::MAX);
+    let roomy = usize::try_from(keys.saturating_add(keys / 8)).unwrap_or(usize::MAX);
     options.max_keys = options.max_keys.max(roomy);
     options
 }
@@ -112,6 +127,10 @@ impl Contender for Harness {
         std::hint::black_box(key);
         true
     }
+
+    fn held_keys(&self) -> u64 {
+        0
+    }
 }
 
 #[cfg(test)]
@@ -125,6 +144,7 @@ mod tests {
             let admitted = (0..150).filter(|_| limiter.allow(&key)).count();
             assert_eq!(admitted, 100, "{}", C::NAME);
         }
+        assert_eq!(limiter.held_keys(), 2, "{}", C::NAME);
     }
 
     #[test]

@@ -1,12 +1,13 @@
-//! `cargo run --release -p tollgate-bench -- keyed|all [--rounds N] [--json FILE]`
+//! `cargo run --release -p tollgate-bench -- keyed|memory|all [--rounds N] [--json FILE]`
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
 
 use std::process::ExitCode;
 
-use tollgate_bench::keyed;
 use tollgate_bench::machine::Machine;
 use tollgate_bench::options::{Benchmark, Options, USAGE};
 use tollgate_bench::report::Report;
+use tollgate_bench::sibling::Sibling;
+use tollgate_bench::{keyed, memory};
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -29,6 +30,10 @@ fn run(options: &Options) -> Result<(), String> {
     let mut report = Report { machine: Machine::here(), sections: Vec::new() };
     if options.runs(Benchmark::Keyed) {
         report.sections.push(keyed::run(&keyed::Plan::full(options.rounds)));
+    }
+    if options.runs(Benchmark::Memory) {
+        let child = Sibling::MEMORY_CHILD.built()?;
+        report.sections.push(memory::run(&memory::Plan::full(), &child)?);
     }
     println!("{}", report.to_markdown());
     if let Some(path) = &options.json {

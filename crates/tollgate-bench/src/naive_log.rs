@@ -54,6 +54,15 @@ impl NaiveLog {
         fits
     }
 
+    /// How many keys it holds.
+    pub fn held_keys(&self) -> u64 {
+        let shards = self.shards.iter().map(|shard| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.len() as u64
+        });
+        shards.sum()
+    }
+
     fn shard(&self, key: &str) -> MutexGuard<'_, Shard> {
         let hash = self.hasher.hash_one(key);
         #[expect(clippy::cast_possible_truncation, reason = "a remainder is below the divisor")]

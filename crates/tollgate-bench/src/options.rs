@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// How to call it.
-pub const USAGE: &str = "usage: tollgate-bench keyed|all [--rounds N] [--json FILE]
+pub const USAGE: &str = "usage: tollgate-bench keyed|memory|all [--rounds N] [--json FILE]
   --rounds N    interleaved rounds, 5 or more for figures to be quoted (default 7)
   --json FILE   also write every sample to FILE";
 
@@ -14,10 +14,12 @@ const MAX_ROUNDS: u32 = 1_000;
 pub enum Benchmark {
     /// [`crate::keyed`].
     Keyed,
+    /// [`crate::memory`].
+    Memory,
 }
 
 impl Benchmark {
-    const ALL: [(&'static str, Self); 1] = [("keyed", Self::Keyed)];
+    const ALL: [(&'static str, Self); 2] = [("keyed", Self::Keyed), ("memory", Self::Memory)];
 }
 
 /// What to run.

@@ -49,20 +49,21 @@ impl Measurements {
 
     /// Notes one sample.
     pub fn add(&mut self, question: &str, contender: &str, sample: f64) {
-        let known =
-            self.rows.iter_mut().find(|row| row.question == question && row.contender == contender);
-        match known {
-            Some(row) => row.samples.push(sample),
-            None => {
-                let row = Row {
-                    question: question.to_owned(),
-                    contender: contender.to_owned(),
-                    samples: vec![sample],
-                };
-                let last = self.rows.iter().rposition(|known| known.question == question);
-                self.rows.insert(last.map_or(self.rows.len(), |last| last + 1), row);
-            }
+        if let Some(known) = self.row_mut(question, contender) {
+            known.samples.push(sample);
+            return;
         }
+        let row = Row {
+            question: question.to_owned(),
+            contender: contender.to_owned(),
+            samples: vec![sample],
+        };
+        let last = self.rows.iter().rposition(|known| known.question == question);
+        self.rows.insert(last.map_or(self.rows.len(), |last| last + 1), row);
+    }
+
+    fn row_mut(&mut self, question: &str, contender: &str) -> Option<&mut Row> {
+        self.rows.iter_mut().find(|row| row.question == question && row.contender == contender)
     }
 
     /// The median of the samples; `None` if there are none.

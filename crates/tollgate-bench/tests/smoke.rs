@@ -1,7 +1,9 @@
 //! Every benchmark runs and measures what its goals speak of. What it measures is no test.
 
-use tollgate_bench::keyed;
+use std::path::Path;
+
 use tollgate_bench::report::Section;
+use tollgate_bench::{keyed, memory};
 
 fn check_every_goal_was_measured(section: &Section) {
     for goal in &section.goals {
@@ -13,4 +15,10 @@ fn check_every_goal_was_measured(section: &Section) {
 #[test]
 fn keyed_runs() {
     check_every_goal_was_measured(&keyed::run(&keyed::Plan::smoke()));
+}
+
+#[test]
+fn memory_runs() {
+    let child = Path::new(env!("CARGO_BIN_EXE_tollgate-bench-memory"));
+    check_every_goal_was_measured(&memory::run(&memory::Plan::smoke(), child).unwrap());
 }

@@ -1,0 +1,59 @@
+//! The other programs that a benchmark starts: built in the same profile, found next to this one.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A program of this workspace.
+#[derive(Clone, Copy, Debug)]
+pub struct Sibling {
+    package: &'static str,
+    program: &'static str,
+}
+
+impl Sibling {
+    /// The process whose memory is measured.
+    pub const MEMORY_CHILD: Self =
+        Self { package: "tollgate-bench", program: "tollgate-bench-memory" };
+
+    /// Where the program is. Under `cargo run` and `cargo test` it is built first, so that no stale one is
+    /// measured; otherwise it must be there.
+    pub fn built(self) -> Result<PathBuf, String> {
+        let this = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+        let directory = profile_directory(&this)
+            .ok_or_else(|| format!("{}: is in no directory of a build", this.display()))?;
+        if let Some(cargo) = std::env::var_os("CARGO") {
+            self.build(Command::new(cargo), directory)?;
+        }
+        let program = directory.join(self.program);
+        if program.is_file() {
+            Ok(program)
+        } else {
+            Err(format!(
+                "{}: is missing; build it with `cargo build --release -p {} --bin {}`",
+                program.display(),
+                self.package,
+                self.program
+            ))
+        }
+    }
+
+    fn build(self, mut cargo: Command, directory: &Path) -> Result<(), String> {
+        let profile = match directory.file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => "dev",
+            Some(name) => name,
+        };
+        cargo.args(["build", "--quiet", "--profile", profile]);
+        cargo.args(["--package", self.package, "--bin", self.program]);
+        match cargo.status() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("building {}: cargo failed ({status})", self.program)),
+            Err(error) => Err(format!("building {}: {error}", self.program)),
+        }
+    }
+}
+
+/// The directory of the build that `program` belongs to; tests stand in `deps` below it.
+fn profile_directory(program: &Path) -> Option<&Path> {
+    let directory = program.parent()?;
+    if directory.ends_with("deps") { directory.parent() } else { Some(directory) }
+}
