@@ -86,6 +86,7 @@ impl Usage {
                 let time = LogTime::new(limit.window(), now);
                 self.expire(&time);
                 let verdict = self.evaluate_log(limit.amount(), &time, cost);
+                self.stay(&time, verdict.reset_after_ns);
                 if !charge || !verdict.allowed || cost == Amount::ZERO {
                     return verdict;
                 }
@@ -187,6 +188,19 @@ impl Usage {
         }
     }
 
+    /// Keeps the log for as long as it counts in this window, which may be longer than the one that it was
+    /// admitted under.
+    #[inline]
+    fn stay(&mut self, time: &LogTime, reset_after_ns: u64) {
+        if let Self::Few { idle_at_s, .. }
+        | Self::Many { idle_at_s, .. }
+        | Self::Weighted { idle_at_s, .. } = self
+            && reset_after_ns > 0
+        {
+            *idle_at_s = (*idle_at_s).max(whole_s(time.now_ns() + reset_after_ns));
+        }
+    }
+
     /// Forgets everything; touches nothing if there is nothing.
     #[inline]
     fn clear(&mut self) {
@@ -272,14 +286,13 @@ impl Usage {
         let (exponent, _, entries) = self.low_entries();
         let (old_ns, new_ns) = (10_u64.pow(u32::from(exponent)), time.window().tick_ns());
         let old_stamp = time.now_ns().div_ceil(old_ns);
-        let entries: Vec<_> = entries
-            .into_iter()
-            .map(|(low, cost)| {
-                let tick =
-                    (ring::recall(old_stamp, low) * old_ns).div_ceil(new_ns).min(time.stamp());
-                (ring::truncate(tick), cost)
-            })
-            .collect();
+        // What has left the window goes now: it may be too old for the new ticks.
+        let ticks = entries.into_iter().map(|(low, cost)| {
+            let tick = (ring::recall(old_stamp, low) * old_ns).div_ceil(new_ns);
+            (tick.min(time.stamp()), cost)
+        });
+        let live = ticks.filter(|(tick, _)| !time.has_left(*tick));
+        let entries: Vec<_> = live.map(|(tick, cost)| (ring::truncate(tick), cost)).collect();
         let exponent = time.window().tick_exponent();
         *self = Self::Weighted {
             exponent,
@@ -326,5 +339,11 @@ fn bounded(log: &impl Log, verdict: Verdict, time: &LogTime) -> Verdict {
 /// The first whole second at which an admission made now has left the window.
 #[inline]
 fn idle_at_s(time: &LogTime) -> u32 {
-    u32::try_from(time.leaves_at_ns(time.stamp()).div_ceil(NS_PER_S)).unwrap_or(u32::MAX)
+    whole_s(time.leaves_at_ns(time.stamp()))
+}
+
+/// Seconds since the Unix epoch, rounded up.
+#[inline]
+fn whole_s(ns: u64) -> u32 {
+    u32::try_from(ns.div_ceil(NS_PER_S)).unwrap_or(u32::MAX)
 }
