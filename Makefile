@@ -1,0 +1,56 @@
+# Everything a developer or CI runs. `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Where `make run` listens; what else `tollgate serve` takes goes into ARGS.
+HTTP ?= 127.0.0.1:8000
+ARGS ?=
+
+CARGO ?= cargo
+# Where rustup puts cargo, for a shell that was opened before rustup ran.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: run
+run: setup ## Set up what is missing, build, and serve on 127.0.0.1:8000 (HTTP=… ARGS=… to change)
+	exec $(CARGO) run --locked --release -p tollgate-server -- serve --http $(HTTP) $(ARGS)
+
+.PHONY: test
+test: setup lint doc ## Set up what is missing, then formatting, lints, documentation and every test
+	$(CARGO) test --locked --workspace --doc
+	@# nextest runs the binaries' tests side by side; without it `cargo test` runs the same tests.
+	if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		$(CARGO) nextest run --locked --workspace; \
+	else \
+		$(CARGO) test --locked --workspace --lib --bins --tests --examples; \
+	fi
+
+.PHONY: bench
+bench: setup ## Run every benchmark (BENCH=NAME for one)
+	$(CARGO) run --locked --release -p tollgate-bench -- $(or $(BENCH),all)
+
+.PHONY: lint
+lint: setup ## Check formatting and lints; a warning fails
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: fmt
+fmt: setup ## Format the code
+	$(CARGO) fmt --all
+
+.PHONY: doc
+doc: setup ## Build the API documentation; a broken link fails
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+
+.PHONY: setup
+setup: ## Install what is missing of compiler, linker and tools
+	@scripts/setup
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	$(CARGO) clean
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
