@@ -1,0 +1,41 @@
+//! The flags of `tollgate simulate`.
+
+use std::path::PathBuf;
+
+use crate::trace::{MAX_USERS, TraceFormat};
+
+/// Replay a trace of checks in virtual time and report what the policies would have done
+#[derive(Clone, Debug, clap::Args)]
+pub struct SimulateArgs {
+    /// The trace to replay
+    #[arg(long, value_name = "FILE")]
+    pub trace: PathBuf,
+
+    /// The policy file; without it 100 requests an hour per user and model hold
+    #[arg(long, value_name = "FILE")]
+    pub policies: Option<PathBuf>,
+
+    /// The format of the trace; without it the trace's header tells
+    #[arg(long, value_enum)]
+    pub format: Option<TraceFormat>,
+
+    /// How many users send the requests of an azure-llm-2023 trace [default: 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_USERS)))]
+    pub users: Option<u32>,
+
+    /// The seed by which an azure-llm-2023 trace's users and models are drawn [default: 1]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+
+    /// Write the report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// Write one line for each check: index,allowed,policyId,retryAfterMs
+    #[arg(long, value_name = "FILE")]
+    pub decisions: Option<PathBuf>,
+
+    /// Recompute every decision with the slow reference model and fail on a difference
+    #[arg(long)]
+    pub verify: bool,
+}

@@ -1,0 +1,143 @@
+//! Why a simulation ended without a result.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+use tollgate_catalog::CatalogError;
+use tollgate_core::PolicySetError;
+
+use crate::verify::Difference;
+
+/// Why a simulation ended without a result. Nothing was written.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SimulateError {
+    /// A flag does not go with the rest.
+    Flag {
+        /// The flag, with its dashes.
+        flag: &'static str,
+        /// What is wrong with it.
+        problem: String,
+        /// What it takes.
+        accepted: &'static str,
+    },
+    /// A line of the trace is malformed or out of range.
+    Trace(TraceError),
+    /// The policy file holds no valid policies.
+    Policies(CatalogError),
+    /// The built-in policies make no set.
+    PolicySet(PolicySetError),
+    /// The reference model decided differently.
+    Difference(Box<Difference>),
+    /// A file could not be read or written.
+    File {
+        /// What was being done: `read` or `write`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl SimulateError {
+    /// The exit code of the process: 2 for what the user gave, 1 for what went wrong here.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Flag { .. }
+            | Self::Trace(_)
+            | Self::Policies(_)
+            | Self::File { action: "read", .. } => 2,
+            Self::Difference(_) | Self::PolicySet(_) | Self::File { .. } => 1,
+        }
+    }
+
+    pub(crate) fn read(path: &Path, source: io::Error) -> Self {
+        Self::File { action: "read", path: path.to_owned(), source }
+    }
+
+    pub(crate) fn write(path: &Path, source: io::Error) -> Self {
+        Self::File { action: "write", path: path.to_owned(), source }
+    }
+}
+
+impl fmt::Display for SimulateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag { flag, problem, accepted } => {
+                write!(f, "{flag}: {problem}; accepted: {accepted}")
+            }
+            Self::Trace(error) => error.fmt(f),
+            Self::Policies(error) => error.fmt(f),
+            Self::PolicySet(error) => error.fmt(f),
+            Self::Difference(difference) => difference.fmt(f),
+            Self::File { action, path, .. } => write!(f, "cannot {action} {}", path.display()),
+        }
+    }
+}
+
+impl Error for SimulateError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::File { source, .. } => Some(source),
+            Self::Policies(error) => error.source(),
+            Self::Flag { .. } | Self::Trace(_) | Self::PolicySet(_) | Self::Difference(_) => None,
+        }
+    }
+}
+
+/// A line of a trace that is malformed or out of range: `file:line: column: problem; accepted: …`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceError {
+    /// The trace.
+    pub path: PathBuf,
+    /// The line, from 1.
+    pub line: u64,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+impl fmt::Display for TraceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.path.display(), self.line, self.problem)
+    }
+}
+
+impl Error for TraceError {}
+
+/// What is wrong with a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The column by its name in the header; `header` or `line` where it is no single one.
+    pub column: String,
+    /// What is wrong there.
+    pub problem: String,
+    /// What is accepted there.
+    pub accepted: String,
+}
+
+impl Problem {
+    pub(crate) fn new(
+        column: impl Into<String>,
+        problem: impl Into<String>,
+        accepted: impl Into<String>,
+    ) -> Self {
+        Self { column: column.into(), problem: problem.into(), accepted: accepted.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; accepted: {}", self.column, self.problem, self.accepted)
+    }
+}
+
+/// A value for a message: quoted, without control characters, and cut where it is long.
+pub(crate) fn shown(value: &str) -> String {
+    const MAX_CHARS: usize = 40;
+    match value.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{:?}…", &value[..end]),
+        None => format!("{value:?}"),
+    }
+}

@@ -1,0 +1,31 @@
+//! `tollgate simulate`: replays a trace of checks in virtual time and reports what a set of policies would
+//! have done.
+//!
+//! The replay runs the core and the in-memory store that the server runs, on a clock that the trace sets, so
+//! an hour of traffic takes as long as its decisions. The trace is read as a stream: memory grows with the
+//! keys, not with the checks.
+//!
+//! Invariant: the files asked for are written whole or not at all. This crate must not know the server,
+//! which mounts [`SimulateArgs`] as a subcommand.
+
+mod args;
+mod decisions;
+mod error;
+mod output;
+mod progress;
+mod replay;
+mod report;
+mod report_text;
+mod run;
+mod seconds;
+mod tally;
+pub mod trace;
+mod verify;
+
+pub use args::SimulateArgs;
+pub use error::SimulateError;
+pub use replay::Replay;
+pub use report::{KeyReport, PeakReport, PolicyReport, Report, Timing, TraceReport, WorstKey};
+pub use run::{run, simulate};
+pub use seconds::Seconds;
+pub use verify::Difference;

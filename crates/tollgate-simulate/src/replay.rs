@@ -1,0 +1,47 @@
+//! The replay: the server's core and store, on a clock that the trace sets.
+
+use tollgate_core::{Check, Decision, ManualClock, Plan, PolicySet, Timestamp};
+use tollgate_store::MemoryStore;
+use tollgate_store::memory::{MemoryStoreOptions, MemoryStoreStats};
+
+/// Decides checks as a server with an in-memory store would, in virtual time.
+#[derive(Debug)]
+pub struct Replay<'p> {
+    policies: &'p PolicySet,
+    clock: ManualClock,
+    now: Timestamp,
+    store: MemoryStore<ManualClock>,
+}
+
+impl<'p> Replay<'p> {
+    /// A replay of nothing yet: the virtual clock stands at the Unix epoch, and no limit is used.
+    pub fn new(policies: &'p PolicySet) -> Self {
+        let clock = ManualClock::default();
+        let store = MemoryStore::with_clock(clock.clone(), &MemoryStoreOptions::default());
+        Self { policies, clock, now: Timestamp::default(), store }
+    }
+
+    /// Moves the virtual clock to `at`; a clock that steps back is clamped (R7). Answers the time that holds.
+    pub fn advance_to(&mut self, at: Timestamp) -> Timestamp {
+        self.now = self.now.max(at);
+        self.clock.set(self.now);
+        self.now
+    }
+
+    /// Decides `check` now: the limits that it meets, and the decision over them in the same order.
+    pub fn decide<'a>(&self, check: &'a Check<'_>) -> (Plan<'a>, Decision)
+    where
+        'p: 'a,
+    {
+        let policies: &'a PolicySet = self.policies;
+        let plan = policies.plan(check);
+        let verdicts = self.store.charge(&plan);
+        let decision = Decision::assemble(&plan, &verdicts);
+        (plan, decision)
+    }
+
+    /// What its store holds and did.
+    pub fn store_stats(&self) -> MemoryStoreStats {
+        self.store.stats()
+    }
+}

@@ -1,0 +1,267 @@
+//! The report: what it says, and as JSON. `Display` writes it for people.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use tollgate_core::Timestamp;
+use tollgate_store::memory::MemoryStoreStats;
+
+use crate::seconds::Seconds;
+use crate::tally::{Key, MostDenied, PolicyTally, Tally};
+use crate::trace::rfc_3339;
+
+/// What a simulation found. All but `timing` depends on the trace, the policies and the seed alone.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The trace that was replayed.
+    pub trace: TraceReport,
+    /// The policy file; `None` for the default policy.
+    pub policies_file: Option<String>,
+    /// The checks of the trace.
+    pub checks: u64,
+    /// Of these, the admitted ones.
+    pub admitted: u64,
+    /// And the denied ones.
+    pub denied: u64,
+    /// The denials by reason.
+    pub reasons: BTreeMap<&'static str, u64>,
+    /// Each enabled policy that limits, in the order of the policies.
+    pub policies: Vec<PolicyReport>,
+    /// The key with the most denials; `None` without a denial.
+    pub worst_key: Option<WorstKey>,
+    /// The keys that the store held at the end.
+    pub keys_held: u64,
+    /// The keys that the store's cap evicted before they were idle; 0 unless the trace has millions of them.
+    pub keys_evicted: u64,
+    /// Whether each decision was recomputed with the reference model, and found equal.
+    pub verified: bool,
+    /// How long it took.
+    pub timing: Timing,
+}
+
+/// The trace of a [`Report`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TraceReport {
+    /// The file.
+    pub file: String,
+    /// The name of its format.
+    pub format: &'static str,
+    /// Whether the format was taken from the header.
+    pub format_guessed: bool,
+    /// How many users its requests were spread over; `None` if it names users itself.
+    pub users: Option<u32>,
+    /// By which seed; `None` if it names users itself.
+    pub seed: Option<u64>,
+    /// The time of the earliest line; `None` for a trace without checks.
+    pub earliest_at: Option<String>,
+    /// The time of the latest line.
+    pub latest_at: Option<String>,
+    /// From the earliest to the latest line.
+    pub duration_seconds: Seconds,
+    /// What the virtual clock went through: from the first line to the latest.
+    pub virtual_seconds: Seconds,
+    /// The lines whose time was before an earlier line's, decided at the time that was reached (R7).
+    pub lines_stepped_back: u64,
+}
+
+/// What one policy did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyReport {
+    /// The policy.
+    pub policy_id: String,
+    /// What its limits are kept per.
+    pub scope: String,
+    /// What it counts.
+    pub unit: String,
+    /// How it counts.
+    pub algorithm: &'static str,
+    /// Whether it denies.
+    pub mode: &'static str,
+    /// The most in a window.
+    pub limit: u64,
+    /// The window.
+    pub window_seconds: Seconds,
+    /// The checks that met it.
+    pub checks: u64,
+    /// Of these, those that were admitted.
+    pub admitted: u64,
+    /// Those that it refused, and so denied: a check refused by two policies counts for both.
+    pub denied: u64,
+    /// The denied checks of which it was the headline; each denied check counts for one policy.
+    pub headline_denials: u64,
+    /// The checks that a shadow policy would have denied.
+    pub would_deny: u64,
+    /// Its highest usage; `None` if nothing was charged.
+    pub peak: Option<PeakReport>,
+}
+
+/// The highest usage of a policy's limits.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeakReport {
+    /// The usage.
+    pub count: u64,
+    /// The share of the limit, in thousandths rounded down.
+    pub per_mille: u64,
+    /// Whose usage it was.
+    pub key: KeyReport,
+    /// When it was first reached.
+    pub at: String,
+}
+
+/// The key that was denied most.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorstKey {
+    /// The policy that was the headline of the denials.
+    pub policy_id: String,
+    /// Who was denied.
+    pub key: KeyReport,
+    /// How often.
+    pub denied: u64,
+}
+
+/// The values of a key by the names of their attributes; empty for a global limit.
+pub type KeyReport = BTreeMap<String, String>;
+
+/// How long a simulation took.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timing {
+    /// From the first line read to the last decision, in real time.
+    pub wall_seconds: Seconds,
+    /// Checks by this time.
+    pub checks_per_second: u64,
+}
+
+/// When the checks of a trace came.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Times {
+    /// The first, the earliest and the latest line; `None` without checks.
+    span: Option<(Timestamp, Timestamp, Timestamp)>,
+    stepped_back: u64,
+}
+
+impl Times {
+    /// Adds a line that says `at`, decided at `now`.
+    pub(crate) fn add(&mut self, at: Timestamp, now: Timestamp) {
+        let (first, earliest, latest) = self.span.unwrap_or((at, at, at));
+        self.span = Some((first, earliest.min(at), latest.max(at)));
+        self.stepped_back += u64::from(at < now);
+    }
+}
+
+/// What a simulation was asked to do, for its report.
+pub(crate) struct Inputs {
+    pub(crate) trace_file: String,
+    pub(crate) format: &'static str,
+    pub(crate) format_guessed: bool,
+    pub(crate) users: Option<u32>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) policies_file: Option<String>,
+    pub(crate) verified: bool,
+}
+
+/// What a replay found.
+pub(crate) struct Outcome<'p> {
+    pub(crate) tally: Tally<'p>,
+    pub(crate) times: Times,
+    pub(crate) store: MemoryStoreStats,
+    pub(crate) wall_ns: u64,
+}
+
+impl Report {
+    pub(crate) fn new(inputs: Inputs, outcome: &Outcome<'_>) -> Self {
+        let Outcome { tally, times, store, wall_ns } = outcome;
+        Self {
+            trace: TraceReport::new(&inputs, times),
+            policies_file: inputs.policies_file,
+            checks: tally.checks,
+            admitted: tally.admitted,
+            denied: tally.checks - tally.admitted,
+            reasons: tally.reasons.clone(),
+            policies: tally.policies.iter().map(PolicyReport::new).collect(),
+            worst_key: tally.most_denied().map(|most| WorstKey::new(&most)),
+            keys_held: store.keys,
+            keys_evicted: store.evicted,
+            verified: inputs.verified,
+            timing: Timing::new(tally.checks, *wall_ns),
+        }
+    }
+}
+
+impl TraceReport {
+    fn new(inputs: &Inputs, times: &Times) -> Self {
+        let (first, earliest, latest) = times.span.unwrap_or_default();
+        let at = |moment| times.span.map(|_| rfc_3339(moment));
+        Self {
+            file: inputs.trace_file.clone(),
+            format: inputs.format,
+            format_guessed: inputs.format_guessed,
+            users: inputs.users,
+            seed: inputs.seed,
+            earliest_at: at(earliest),
+            latest_at: at(latest),
+            duration_seconds: Seconds::from_ns(latest.as_ns() - earliest.as_ns()),
+            virtual_seconds: Seconds::from_ns(latest.as_ns() - first.as_ns()),
+            lines_stepped_back: times.stepped_back,
+        }
+    }
+}
+
+impl PolicyReport {
+    fn new(tally: &PolicyTally<'_>) -> Self {
+        let limit = tally.limit;
+        let peak = tally.peak.as_ref().map(|peak| PeakReport {
+            count: peak.count,
+            per_mille: per_mille(peak.count, limit.amount().get()),
+            key: key_report(&peak.key),
+            at: rfc_3339(peak.at),
+        });
+        Self {
+            policy_id: limit.policy_id().to_string(),
+            scope: limit.scope().to_owned(),
+            unit: limit.unit().to_string(),
+            algorithm: limit.algorithm().name(),
+            mode: limit.mode().name(),
+            limit: limit.amount().get(),
+            window_seconds: Seconds::from_ns(limit.window().as_ns()),
+            checks: tally.checks,
+            admitted: tally.admitted,
+            denied: tally.denied(),
+            headline_denials: tally.headline_denials,
+            would_deny: tally.would_deny(),
+            peak,
+        }
+    }
+}
+
+impl WorstKey {
+    fn new(most: &MostDenied<'_>) -> Self {
+        let policy_id = most.limit.policy_id().to_string();
+        Self { policy_id, key: key_report(&most.key), denied: most.denied }
+    }
+}
+
+impl Timing {
+    fn new(checks: u64, wall_ns: u64) -> Self {
+        let per_second = u128::from(checks) * 1_000_000_000 / u128::from(wall_ns.max(1));
+        Self {
+            wall_seconds: Seconds::from_ns(wall_ns),
+            checks_per_second: u64::try_from(per_second).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+fn key_report(key: &Key) -> KeyReport {
+    key.iter().cloned().collect()
+}
+
+/// `part` of `whole` in thousandths, rounded down; 0 of nothing.
+pub(crate) fn per_mille(part: u64, whole: u64) -> u64 {
+    let per_mille = u128::from(part) * 1_000 / u128::from(whole.max(1));
+    u64::try_from(per_mille).unwrap_or(u64::MAX)
+}

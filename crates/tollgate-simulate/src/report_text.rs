@@ -1,0 +1,155 @@
+//! The report for people.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use crate::report::{KeyReport, PolicyReport, Report, TraceReport, per_mille};
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_trace(f, &self.trace)?;
+        let policies = self.policies_file.as_deref().unwrap_or("the default policy");
+        writeln!(f, "policies   {policies}")?;
+        let (admitted, denied) =
+            (share(self.admitted, self.checks), share(self.denied, self.checks));
+        writeln!(f, "checks     {}: admitted {admitted}, denied {denied}", grouped(self.checks))?;
+        let reasons = self.reasons.iter().filter(|(_, denied)| **denied > 0);
+        let reasons: Vec<_> =
+            reasons.map(|(reason, denied)| format!("{reason} {}", grouped(*denied))).collect();
+        if !reasons.is_empty() {
+            writeln!(f, "denied by  {}", reasons.join(", "))?;
+        }
+        if let Some(worst) = &self.worst_key {
+            let (key, denied) = (shown_key(&worst.key), grouped(worst.denied));
+            writeln!(f, "worst key  {key}: {denied} denials by {}", worst.policy_id)?;
+        }
+        if self.keys_evicted > 0 {
+            let evicted = grouped(self.keys_evicted);
+            writeln!(f, "evicted    {evicted} keys at the store's cap: their usage was forgotten")?;
+        }
+        write_policies(f, &self.policies)?;
+        write_peaks(f, &self.policies)?;
+        let (wall, rate) = (self.timing.wall_seconds, grouped(self.timing.checks_per_second));
+        writeln!(f, "\nreplayed in {wall}, {rate} checks/s")?;
+        if self.verified {
+            writeln!(
+                f,
+                "verified: the reference model gives the same {} decisions",
+                grouped(self.checks)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn write_trace(f: &mut fmt::Formatter<'_>, trace: &TraceReport) -> fmt::Result {
+    let guessed = if trace.format_guessed { " by its header" } else { "" };
+    write!(f, "trace      {}, {}{guessed}", trace.file, trace.format)?;
+    if let (Some(users), Some(seed)) = (trace.users, trace.seed) {
+        write!(f, ", {} users by seed {seed}", grouped(u64::from(users)))?;
+    }
+    writeln!(f)?;
+    if let (Some(earliest), Some(latest)) = (&trace.earliest_at, &trace.latest_at) {
+        writeln!(f, "time       {earliest} to {latest}: {}", trace.duration_seconds)?;
+    }
+    if trace.lines_stepped_back > 0 {
+        let lines = grouped(trace.lines_stepped_back);
+        writeln!(
+            f,
+            "clock      {lines} lines step back in time and were decided at the time reached"
+        )?;
+    }
+    Ok(())
+}
+
+fn write_policies(f: &mut fmt::Formatter<'_>, policies: &[PolicyReport]) -> fmt::Result {
+    let header = ["policy", "mode", "limit", "checks", "admitted", "denied", "would deny"];
+    let rows = policies.iter().map(|policy| {
+        let limit =
+            format!("{} {} in {}", grouped(policy.limit), policy.unit, policy.window_seconds);
+        let counts = [policy.checks, policy.admitted, policy.denied, policy.would_deny];
+        let [checks, admitted, denied, would_deny] = counts.map(grouped);
+        let (id, mode) = (policy.policy_id.clone(), policy.mode.to_owned());
+        [id, mode, limit, checks, admitted, denied, would_deny]
+    });
+    write_table(f, header, rows.collect(), 3..=6)
+}
+
+fn write_peaks(f: &mut fmt::Formatter<'_>, policies: &[PolicyReport]) -> fmt::Result {
+    let header = ["policy", "peak usage", "of its limit", "whose", "when"];
+    let rows = policies.iter().filter_map(|policy| {
+        let peak = policy.peak.as_ref()?;
+        let (count, share) = (grouped(peak.count), percent(peak.per_mille));
+        Some([policy.policy_id.clone(), count, share, shown_key(&peak.key), peak.at.clone()])
+    });
+    write_table(f, header, rows.collect(), 1..=2)
+}
+
+/// Writes a table after an empty line, the columns `numbers` aligned to the right.
+fn write_table<const N: usize>(
+    f: &mut fmt::Formatter<'_>,
+    header: [&str; N],
+    mut rows: Vec<[String; N]>,
+    numbers: RangeInclusive<usize>,
+) -> fmt::Result {
+    rows.insert(0, header.map(str::to_owned));
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
+    });
+    writeln!(f)?;
+    for row in &rows {
+        let cells = row.iter().zip(widths).enumerate().map(|(index, (cell, width))| {
+            if numbers.contains(&index) {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:<width$}")
+            }
+        });
+        writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+fn shown_key(key: &KeyReport) -> String {
+    if key.is_empty() {
+        return "everyone".to_owned();
+    }
+    let values: Vec<_> = key.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    values.join(" ")
+}
+
+fn share(part: u64, whole: u64) -> String {
+    // Rounded, so that the shares of a whole add up to it; a peak's share is not, so that 100 % means full.
+    let per_mille = per_mille(part.saturating_mul(2), whole).div_ceil(2);
+    format!("{} ({})", grouped(part), percent(per_mille))
+}
+
+fn percent(per_mille: u64) -> String {
+    format!("{}.{} %", per_mille / 10, per_mille % 10)
+}
+
+/// `number` with its digits in groups of three: `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped_by_threes() {
+        let cases = [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")];
+        for (number, text) in cases {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

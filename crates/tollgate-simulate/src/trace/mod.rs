@@ -1,0 +1,228 @@
+//! Traces: checks with the time at which they came, read from a file one line at a time.
+//!
+//! Invariant: a check that is handed out is one the server would accept; every other line is an error that
+//! names the place, the problem and what is accepted.
+
+mod azure;
+mod check_csv;
+mod records;
+mod time;
+mod zipf;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use tollgate_core::{Amount, Check, Timestamp};
+
+use crate::SimulateError;
+use crate::error::shown;
+pub use crate::error::{Problem, TraceError};
+use azure::AzureTrace;
+use check_csv::CheckColumns;
+use records::RecordReader;
+pub(crate) use time::rfc_3339;
+
+/// The most users that an azure-llm-2023 trace is spread over.
+pub const MAX_USERS: u32 = 1_000_000;
+
+/// What a trace is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum TraceFormat {
+    /// TIMESTAMP,ContextTokens,GeneratedTokens; users and models are drawn by a seeded rule
+    #[value(name = "azure-llm-2023")]
+    AzureLlm2023,
+    /// A header that names timestamp, userId, modelId and other fields of a check
+    #[value(name = "csv")]
+    Csv,
+}
+
+impl TraceFormat {
+    /// The name, as in `--format`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AzureLlm2023 => "azure-llm-2023",
+            Self::Csv => "csv",
+        }
+    }
+}
+
+/// Who sends the requests of a trace that names no users and models.
+///
+/// The rule, exact on every machine: user `k` of `1..=users` has the weight `floor(2^32 / k)`, and so has
+/// model `k` of `1..=5` (Zipf's law with exponent 1). Each request, in the order of the trace, draws first its
+/// user and then its model. A draw takes the next 8 bytes of the `ChaCha20` key stream (key: the seed as 8
+/// little-endian bytes, then 24 zero bytes; nonce 0, counter from 0) as a little-endian integer `x`, and picks
+/// the first `k` for which the weights of `1..=k` add up to more than `floor(x · total / 2^64)`. The names are
+/// `user-k` and `model-k`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Population {
+    /// How many users there are, 1 to [`MAX_USERS`].
+    pub users: u32,
+    /// What the draws start from.
+    pub seed: u64,
+}
+
+impl Default for Population {
+    fn default() -> Self {
+        Self { users: 100, seed: 1 }
+    }
+}
+
+/// A check of a trace.
+#[derive(Clone, Debug)]
+pub struct TraceCheck<'a> {
+    /// The line it stands on, from 1.
+    pub line: u64,
+    /// When it came, by its own line: it may be before the check before it.
+    pub at: Timestamp,
+    /// What it asks.
+    pub check: Check<'a>,
+}
+
+/// Reads a trace one check at a time, in memory that does not grow with it.
+pub struct TraceReader {
+    path: PathBuf,
+    records: RecordReader<Box<dyn BufRead>>,
+    total_bytes: Option<u64>,
+    format: TraceFormat,
+    guessed: bool,
+    checks: Checks,
+}
+
+/// What a format keeps to make a check of a record.
+enum Checks {
+    Azure(Box<AzureTrace>),
+    Csv(CheckColumns),
+}
+
+impl TraceReader {
+    /// Opens the trace at `path` and reads its header, which tells the format if `format` does not.
+    pub fn open(
+        path: &Path,
+        format: Option<TraceFormat>,
+        population: Population,
+    ) -> Result<Self, SimulateError> {
+        let file = File::open(path).map_err(|error| SimulateError::read(path, error))?;
+        let metadata = file.metadata().map_err(|error| SimulateError::read(path, error))?;
+        let mut reader =
+            Self::new(path, Box::new(BufReader::with_capacity(1 << 16, file)), format, population)?;
+        reader.total_bytes = metadata.is_file().then_some(metadata.len());
+        Ok(reader)
+    }
+
+    /// Reads a trace from `input`, which messages call `path`.
+    pub fn new(
+        path: &Path,
+        input: Box<dyn BufRead>,
+        format: Option<TraceFormat>,
+        population: Population,
+    ) -> Result<Self, SimulateError> {
+        let mut records = RecordReader::new(input);
+        let (format, guessed, checks) = read_header(&mut records, format, population)
+            .map_err(|error| place(path, &records, error))?;
+        Ok(Self { path: path.to_owned(), records, total_bytes: None, format, guessed, checks })
+    }
+
+    /// The next check; `None` at the end of the trace.
+    pub fn next_check(&mut self) -> Result<Option<TraceCheck<'_>>, SimulateError> {
+        match self.records.advance() {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(error) => return Err(place(&self.path, &self.records, error)),
+        }
+        let Self { path, records, checks, .. } = self;
+        let check = match checks {
+            Checks::Azure(azure) => azure.check(records),
+            Checks::Csv(columns) => columns.check(records),
+        };
+        let placed = |problem| place(path, records, ReadError::Problem(problem));
+        let (at, check) = check.map_err(placed)?;
+        Ok(Some(TraceCheck { line: records.line(), at, check }))
+    }
+
+    /// What it is written in.
+    pub fn format(&self) -> TraceFormat {
+        self.format
+    }
+
+    /// Whether the format was taken from the header, because it was not said.
+    pub fn is_format_guessed(&self) -> bool {
+        self.guessed
+    }
+
+    /// The bytes read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.records.bytes_read()
+    }
+
+    /// The bytes of the whole trace, if it is a regular file.
+    pub fn total_bytes(&self) -> Option<u64> {
+        self.total_bytes
+    }
+}
+
+/// Why no record could be had; where, the reader knows.
+pub(crate) enum ReadError {
+    Io(std::io::Error),
+    Problem(Problem),
+}
+
+fn place<R>(path: &Path, records: &RecordReader<R>, error: ReadError) -> SimulateError {
+    match error {
+        ReadError::Io(source) => SimulateError::read(path, source),
+        ReadError::Problem(problem) => {
+            let (path, line) = (path.to_owned(), records.line().max(1));
+            SimulateError::Trace(TraceError { path, line, problem })
+        }
+    }
+}
+
+fn read_header<R: BufRead>(
+    records: &mut RecordReader<R>,
+    format: Option<TraceFormat>,
+    population: Population,
+) -> Result<(TraceFormat, bool, Checks), ReadError> {
+    if !records.advance()? {
+        let problem = Problem::new("header", "is missing: the trace is empty", ACCEPTED_HEADERS);
+        return Err(ReadError::Problem(problem));
+    }
+    let header = records.fields("header").map_err(ReadError::Problem)?;
+    let guess = || {
+        if azure::is_header(&header) {
+            Ok(TraceFormat::AzureLlm2023)
+        } else if header.contains(&check_csv::TIMESTAMP) {
+            Ok(TraceFormat::Csv)
+        } else {
+            let names = shown(&header.join(","));
+            Err(Problem::new("header", format!("is {names}, of no known format"), ACCEPTED_HEADERS))
+        }
+    };
+    let guessed = format.is_none();
+    let format = format.map_or_else(guess, Ok).map_err(ReadError::Problem)?;
+    let checks = match format {
+        TraceFormat::AzureLlm2023 => azure::check_header(&header)
+            .map(|()| Checks::Azure(Box::new(AzureTrace::new(population)))),
+        TraceFormat::Csv => CheckColumns::parse(&header).map(Checks::Csv),
+    };
+    Ok((format, guessed, checks.map_err(ReadError::Problem)?))
+}
+
+const ACCEPTED_HEADERS: &str = "`TIMESTAMP,ContextTokens,GeneratedTokens` (azure-llm-2023), or names of columns that \
+     include `timestamp`, `userId` and `modelId` (csv)";
+
+/// The amount written in `text`.
+fn parse_amount(column: &str, text: &str) -> Result<Amount, Problem> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let amount = digits.then(|| text.parse().ok().and_then(Amount::new)).flatten();
+    amount.ok_or_else(|| {
+        let problem = if text.is_empty() {
+            "is empty".to_owned()
+        } else if digits {
+            format!("is {}, which is too large", shown(text))
+        } else {
+            format!("is {}, which is not a whole number", shown(text))
+        };
+        Problem::new(column, problem, format!("an integer from 0 to {}", Amount::MAX))
+    })
+}

@@ -1,0 +1,211 @@
+//! The second opinion: every decision again, by the reference model.
+//!
+//! Of what decided first, this module must not use anything but the answers.
+
+use std::fmt;
+
+use tollgate_core::reference::{Model, ModelDecision};
+use tollgate_core::{Check, Decision, Policy, PolicyId, Reason};
+
+use crate::trace::TraceCheck;
+
+/// Recomputes decisions. The model keeps every admission that counts: memory O(keys + admissions).
+pub(crate) struct Verifier {
+    model: Model,
+    index: u64,
+}
+
+impl Verifier {
+    pub(crate) fn new(policies: &[Policy]) -> Self {
+        Self { model: Model::new(policies.to_vec()), index: 0 }
+    }
+
+    /// Decides `traced` and compares with `decision`. The model is given the time of the line as it stands:
+    /// clamping it (R7) is part of what is verified.
+    pub(crate) fn verify(
+        &mut self,
+        traced: &TraceCheck<'_>,
+        decision: &Decision,
+    ) -> Result<(), Box<Difference>> {
+        let index = self.index;
+        self.index += 1;
+        let expected = self.model.check(traced.at, &traced.check);
+        let (replayed, expected) = (Answer::of_replay(decision), Answer::of_model(&expected));
+        if replayed == expected {
+            return Ok(());
+        }
+        Err(Box::new(Difference {
+            index,
+            line: traced.line,
+            check: shown_check(&traced.check),
+            replayed: replayed.to_string(),
+            expected: expected.to_string(),
+        }))
+    }
+}
+
+/// The first check that the replay and the reference model decided differently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The check, from 0.
+    pub index: u64,
+    /// Its line in the trace, from 1.
+    pub line: u64,
+    /// Who asked for what.
+    pub check: String,
+    /// What the replay answered.
+    pub replayed: String,
+    /// What the reference model answered.
+    pub expected: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { index, line, check, replayed, expected } = self;
+        writeln!(
+            f,
+            "check {index} ({check}, line {line} of the trace) differs from the reference model"
+        )?;
+        writeln!(f, "  replay: {replayed}")?;
+        write!(f, "  model:  {expected}")
+    }
+}
+
+/// What is compared.
+#[derive(PartialEq, Eq)]
+struct Answer<'a> {
+    allowed: bool,
+    policy_id: Option<&'a PolicyId>,
+    reason: Option<Reason>,
+    retry_after_ms: Option<u64>,
+    limits: Vec<LimitAnswer<'a>>,
+}
+
+#[derive(PartialEq, Eq)]
+struct LimitAnswer<'a> {
+    policy_id: &'a PolicyId,
+    allowed: bool,
+    count: u64,
+    remaining: u64,
+    retry_after_ms: Option<u64>,
+    reset_after_ms: u64,
+}
+
+impl<'a> Answer<'a> {
+    fn of_replay(decision: &'a Decision) -> Self {
+        let limits = decision.limits().iter().map(|status| LimitAnswer {
+            policy_id: status.limit.policy_id(),
+            allowed: status.allowed,
+            count: status.count,
+            remaining: status.remaining,
+            retry_after_ms: status.retry_after_ms,
+            reset_after_ms: status.reset_after_ms,
+        });
+        Self {
+            allowed: decision.allowed(),
+            policy_id: decision.headline().map(|headline| headline.limit.policy_id()),
+            reason: decision.reason(),
+            retry_after_ms: decision.retry_after_ms(),
+            limits: limits.collect(),
+        }
+    }
+
+    fn of_model(decision: &'a ModelDecision) -> Self {
+        let limits = decision.limits.iter().map(|limit| LimitAnswer {
+            policy_id: &limit.policy_id,
+            allowed: limit.allowed,
+            count: limit.count,
+            remaining: limit.remaining,
+            retry_after_ms: limit.retry_after_ms,
+            reset_after_ms: limit.reset_after_ms,
+        });
+        Self {
+            allowed: decision.allowed,
+            policy_id: decision.headline.as_ref(),
+            reason: decision.reason,
+            retry_after_ms: decision.retry_after_ms,
+            limits: limits.collect(),
+        }
+    }
+}
+
+impl fmt::Display for Answer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let policy_id = self.policy_id.map_or("null", PolicyId::as_str);
+        let reason = self.reason.map_or("null", Reason::name);
+        let retry_after_ms = shown_ms(self.retry_after_ms);
+        let allowed = self.allowed;
+        write!(
+            f,
+            "allowed={allowed} policyId={policy_id} reason={reason} retryAfterMs={retry_after_ms}"
+        )?;
+        for limit in &self.limits {
+            let LimitAnswer {
+                policy_id,
+                allowed,
+                count,
+                remaining,
+                retry_after_ms,
+                reset_after_ms,
+            } = limit;
+            let retry_after_ms = shown_ms(*retry_after_ms);
+            write!(
+                f,
+                " [{policy_id}: allowed={allowed} count={count} remaining={remaining} \
+                 retryAfterMs={retry_after_ms} resetAfterMs={reset_after_ms}]"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn shown_ms(ms: Option<u64>) -> String {
+    ms.map_or_else(|| "null".to_owned(), |ms| ms.to_string())
+}
+
+fn shown_check(check: &Check<'_>) -> String {
+    let get = |attribute| check.subject.get(&attribute).unwrap_or("-");
+    format!(
+        "user={} model={}",
+        get(tollgate_core::Attribute::User),
+        get(tollgate_core::Attribute::Model)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_core::{PolicySet, Timestamp};
+
+    use super::*;
+    use crate::Replay;
+
+    fn policies(limit: u64) -> PolicySet {
+        let mut policy = Policy::default_policy();
+        policy.limit = tollgate_core::Amount::new(limit);
+        PolicySet::new(vec![policy]).unwrap()
+    }
+
+    #[test]
+    fn the_first_check_that_differs_is_shown_with_both_answers() {
+        let (replayed, modelled) = (policies(2), policies(1));
+        let mut verifier = Verifier::new(modelled.policies());
+        let mut replay = Replay::new(&replayed);
+        let at = Timestamp::from_ms(1);
+        replay.advance_to(at);
+        let mut verify = |line| {
+            let traced = TraceCheck { line, at, check: Check::new("alice", "gpt-4") };
+            let (_, decision) = replay.decide(&traced.check);
+            verifier.verify(&traced, &decision)
+        };
+        let difference = verify(2).unwrap_err();
+        assert_eq!((difference.index, difference.line), (0, 2));
+        let difference = verify(7).unwrap_err();
+        let expected = "check 1 (user=alice model=gpt-4, line 7 of the trace) differs from the reference model\n  \
+             replay: allowed=true policyId=default reason=null retryAfterMs=0 \
+             [default: allowed=true count=2 remaining=0 retryAfterMs=0 resetAfterMs=3600000]\n  \
+             model:  allowed=false policyId=default reason=limit_exceeded retryAfterMs=3600000 \
+             [default: allowed=false count=1 remaining=0 retryAfterMs=3600000 resetAfterMs=3600000]";
+        assert_eq!(difference.to_string(), expected);
+        assert_eq!(crate::SimulateError::Difference(difference).exit_code(), 1);
+    }
+}
