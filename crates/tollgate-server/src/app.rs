@@ -1,0 +1,46 @@
+//! What every call works on.
+
+use std::sync::Arc;
+
+use tollgate_core::{Clock, MonotonicClock};
+use tollgate_service::RateLimitService;
+use tollgate_store::memory::MemoryStoreStats;
+use tollgate_store::{MemoryStore, Store};
+
+use crate::config::HttpLimits;
+use crate::health::Health;
+use crate::metrics::Metrics;
+
+/// A store that the server runs: besides deciding, it says what it holds and can be told to clean up.
+pub(crate) trait Backend: Store {
+    /// What it holds and did.
+    fn stats(&self) -> MemoryStoreStats;
+
+    /// Removes what counts no more. May take a while; not for a thread that serves.
+    fn sweep(&self);
+}
+
+impl<C: Clock + 'static> Backend for MemoryStore<C> {
+    fn stats(&self) -> MemoryStoreStats {
+        self.stats()
+    }
+
+    fn sweep(&self) {
+        self.sweep();
+    }
+}
+
+/// What every call works on.
+#[derive(Debug)]
+pub(crate) struct App<S> {
+    /// The use cases.
+    pub(crate) service: RateLimitService<S>,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
+    /// What is told to those who ask whether the server is well.
+    pub(crate) health: Arc<Health>,
+    /// The bounds of requests.
+    pub(crate) limits: HttpLimits,
+    /// Takes the time of calls, and only that: decisions go by the store's clock (R7).
+    pub(crate) clock: MonotonicClock,
+}

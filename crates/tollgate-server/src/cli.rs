@@ -1,0 +1,212 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::ServeConfig;
+use crate::{serve, signals, telemetry};
+
+/// What a command ends with when it did what it was asked to, and the answer is no.
+const FAILED: u8 = 1;
+/// What a command ends with when it could not understand what it was asked to.
+const MISUSED: u8 = 2;
+
+/// A distributed rate limiter for AI inference
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+// A new command is a variant here and an arm in `Cli::run`.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the HTTP interface
+    Serve(Box<ServeArgs>),
+    /// Work with policies
+    #[command(subcommand)]
+    Policies(PoliciesCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum PoliciesCommand {
+    /// Check a policy file and tell everything that is wrong with it
+    Validate {
+        /// The file, ending in .yaml, .yml, .json or .toml
+        file: PathBuf,
+    },
+}
+
+/// Every flag of `serve` is a setting, and taken as text: the layers of the configuration parse them alike.
+///
+/// Flags override the environment (`TOLLGATE_…`), which overrides the file.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+struct ServeArgs {
+    /// Read settings from this TOML file [default: tollgate.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen at this IP address and port [default: 127.0.0.1:8000]
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<String>,
+    /// Keep usage in this store [default: memory:]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Hold at most this many keys in memory [default: 10000000]
+    #[arg(long, value_name = "N")]
+    max_keys: Option<String>,
+    /// Take policies from here: `file:PATH` [default: 100 requests an hour per user and model]
+    #[arg(long, value_name = "URL")]
+    catalog: Option<String>,
+    /// Log as json or text [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Log error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Refuse checks with longer bodies [default: 65536]
+    #[arg(long, value_name = "BYTES")]
+    max_body_bytes: Option<String>,
+    /// Refuse batches with longer bodies [default: 4194304]
+    #[arg(long, value_name = "BYTES")]
+    max_batch_body_bytes: Option<String>,
+    /// Refuse requests with longer headers [default: 32768]
+    #[arg(long, value_name = "BYTES")]
+    max_header_bytes: Option<String>,
+    /// Cut connections whose headers take longer [default: 10000]
+    #[arg(long, value_name = "MS")]
+    header_timeout_ms: Option<String>,
+    /// Refuse requests whose bodies take longer [default: 10000]
+    #[arg(long, value_name = "MS")]
+    body_timeout_ms: Option<String>,
+    /// Close connections that are idle for longer [default: 75000]
+    #[arg(long, value_name = "MS")]
+    idle_timeout_ms: Option<String>,
+    /// Serve at most this many connections at a time [default: 10000]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<String>,
+    /// Serve at most this many requests at a time on one HTTP/2 connection [default: 256]
+    #[arg(long, value_name = "N")]
+    max_http2_streams: Option<String>,
+    /// Ask HTTP/2 peers this often whether they are still there [default: 20000]
+    #[arg(long, value_name = "MS")]
+    http2_ping_every_ms: Option<String>,
+    /// On SIGTERM end within this time, whatever is in flight [default: 8000]
+    #[arg(long, value_name = "MS")]
+    drain_timeout_ms: Option<String>,
+}
+
+const AFTER_HELP: &str = "Each setting is also an environment variable (--max-keys: TOLLGATE_MAX_KEYS) \
+     and a key of the file (max_keys). TOLLGATE_ADMIN_TOKEN must be set to listen at an address that \
+     other machines reach.";
+
+impl ServeArgs {
+    fn into_flags(self) -> [(&'static str, Option<String>); crate::config::KEYS.len()] {
+        [
+            ("http", self.http),
+            ("store", self.store),
+            ("max_keys", self.max_keys),
+            ("catalog", self.catalog),
+            ("log_format", self.log_format),
+            ("log_level", self.log_level),
+            ("max_body_bytes", self.max_body_bytes),
+            ("max_batch_body_bytes", self.max_batch_body_bytes),
+            ("max_header_bytes", self.max_header_bytes),
+            ("header_timeout_ms", self.header_timeout_ms),
+            ("body_timeout_ms", self.body_timeout_ms),
+            ("idle_timeout_ms", self.idle_timeout_ms),
+            ("max_connections", self.max_connections),
+            ("max_http2_streams", self.max_http2_streams),
+            ("http2_ping_every_ms", self.http2_ping_every_ms),
+            ("drain_timeout_ms", self.drain_timeout_ms),
+        ]
+    }
+}
+
+/// How a command ended: what to print, and the exit code.
+#[derive(Debug)]
+pub struct Outcome {
+    /// For standard output.
+    pub output: String,
+    /// For standard error.
+    pub error: String,
+    /// For the process that started this one.
+    pub code: ExitCode,
+}
+
+impl Outcome {
+    fn done(output: String) -> Self {
+        Self { output, error: String::new(), code: ExitCode::SUCCESS }
+    }
+
+    fn failed(code: u8, error: &dyn std::error::Error) -> Self {
+        let mut text = format!("error: {error}");
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        Self { output: String::new(), error: text + "\n", code: code.into() }
+    }
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub fn run(self) -> Outcome {
+        match self.command {
+            Command::Serve(args) => serve_until_signal(*args),
+            Command::Policies(PoliciesCommand::Validate { file }) => validate(&file),
+        }
+    }
+}
+
+fn validate(file: &Path) -> Outcome {
+    match tollgate_catalog::policy_file::load(file) {
+        Ok(set) => {
+            let count = set.policies().len();
+            Outcome::done(format!("{}: valid, policies: {count}\n", file.display()))
+        }
+        Err(error) => Outcome::failed(FAILED, &error),
+    }
+}
+
+fn serve_until_signal(mut args: ServeArgs) -> Outcome {
+    let file = args.config.take();
+    let environment = |name: &str| std::env::var(name).ok();
+    let config = match ServeConfig::load(args.into_flags(), environment, file.as_deref()) {
+        Ok(config) => config,
+        Err(error) => return Outcome::failed(MISUSED, &error),
+    };
+    telemetry::start(config.log_format, config.log_level);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Outcome::failed(FAILED, &error),
+    };
+    let outcome = runtime.block_on(run(&config));
+    // A sweep under way is not waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn run(config: &ServeConfig) -> Outcome {
+    let mut signals = match signals::Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return Outcome::failed(FAILED, &error),
+    };
+    let server = match serve::Server::start(config).await {
+        Ok(server) => server,
+        Err(error) => return Outcome::failed(FAILED, &error),
+    };
+    let url = format!("http://{}", server.address());
+    tracing::info!(http = url, docs = format!("{url}/docs"), "serving");
+    let signal = signals.next().await;
+    tracing::info!(signal, "draining");
+    tokio::select! {
+        whole = server.drain() => tracing::info!(whole, "drained"),
+        signal = signals.next() => tracing::warn!(signal, "ending at once"),
+    }
+    Outcome::done(String::new())
+}

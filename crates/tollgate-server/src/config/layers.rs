@@ -1,0 +1,182 @@
+//! The layers of the configuration: flags over environment over file over default.
+//!
+//! A setting has one key, such as `max_keys`; its flag is `--max-keys`, its variable `TOLLGATE_MAX_KEYS` and
+//! its name in the file `max_keys`. Every layer gives text, so that one parser and one message serve all three.
+//! Written out here because the libraries that layer configuration do not know the line of a value.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+/// Where a value was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The flag of the key.
+    Flag(&'static str),
+    /// The environment variable of the key.
+    Variable(&'static str),
+    /// A line of a file, counted from 1.
+    File(PathBuf, usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(key) => write!(f, "--{}", key.replace('_', "-")),
+            Self::Variable(key) => f.write_str(&variable(key)),
+            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+        }
+    }
+}
+
+/// The environment variable of `key`.
+pub(crate) fn variable(key: &str) -> String {
+    format!("TOLLGATE_{}", key.to_ascii_uppercase())
+}
+
+/// What is wrong with the configuration: one line for each problem, with its place and what is accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigError {
+    problems: Vec<String>,
+}
+
+impl ConfigError {
+    /// Notes that at `place` there is `problem`.
+    pub(crate) fn add(&mut self, place: &dyn fmt::Display, problem: &str, accepted: &str) {
+        self.problems.push(format!("{place}: {problem}; accepted: {accepted}"));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Why a text is not the value of a setting. The text itself is shown only where it cannot be a secret.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) problem: String,
+    pub(crate) accepted: &'static str,
+}
+
+/// The texts given, by layer and key.
+#[derive(Debug, Default)]
+pub(crate) struct Layers {
+    flags: BTreeMap<&'static str, String>,
+    variables: BTreeMap<&'static str, String>,
+    file: BTreeMap<String, (String, Place)>,
+    error: ConfigError,
+}
+
+impl Layers {
+    /// The layers of `flags`, of the `environment` and of `file`, of which `keys` are accepted. Other
+    /// variables are left alone: Kubernetes sets some for any service that is called `tollgate`.
+    pub(crate) fn new(
+        keys: &[&'static str],
+        flags: impl IntoIterator<Item = (&'static str, Option<String>)>,
+        environment: impl Fn(&str) -> Option<String>,
+        file: Option<(&Path, &str)>,
+    ) -> Self {
+        let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        let variables = keys.iter().filter_map(|key| Some((*key, environment(&variable(key))?)));
+        let mut layers = Self { flags, variables: variables.collect(), ..Self::default() };
+        if let Some((path, text)) = file {
+            layers.read_file(keys, path, text);
+        }
+        layers
+    }
+
+    fn read_file(&mut self, keys: &[&'static str], path: &Path, text: &str) {
+        let line_of = |offset: usize| {
+            let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
+            before.split(|byte| *byte == b'\n').count()
+        };
+        let place = |offset| Place::File(path.to_owned(), line_of(offset));
+        let table = match DeTable::parse(text) {
+            Ok(table) => table.into_inner(),
+            Err(error) => {
+                let offset = error.span().map_or(0, |span| span.start);
+                let problem = format!("is not TOML: {}", error.message());
+                self.error.add(&place(offset), &problem, "TOML 1.1, one `key = value` a line");
+                return;
+            }
+        };
+        for (key, value) in table {
+            let key_place = place(key.span().start);
+            let key = key.into_inner();
+            if !keys.contains(&&*key) {
+                let problem = format!("the key {key:?} is unknown");
+                self.error.add(&key_place, &problem, &keys.join(", "));
+                continue;
+            }
+            let value_place = place(value.span().start);
+            let text = match value.get_ref() {
+                DeValue::String(text) => text.to_string(),
+                DeValue::Integer(number) if number.radix() == 10 => number.as_str().to_owned(),
+                DeValue::Boolean(flag) => flag.to_string(),
+                other => {
+                    let problem = format!("{key}: is a TOML {}", other.type_str());
+                    self.error.add(&value_place, &problem, "a string or a decimal integer");
+                    continue;
+                }
+            };
+            self.file.insert(key.into_owned(), (text, value_place));
+        }
+    }
+
+    /// The text given for `key` by the topmost layer that gives one, and where.
+    fn text(&self, key: &'static str) -> Option<(&str, Place)> {
+        if let Some(text) = self.flags.get(key) {
+            return Some((text, Place::Flag(key)));
+        }
+        if let Some(text) = self.variables.get(key) {
+            return Some((text, Place::Variable(key)));
+        }
+        self.file.get(key).map(|(text, place)| (&**text, place.clone()))
+    }
+
+    /// The value of `key`, or `default` if no layer gives one. A value that `parse` refuses is noted.
+    pub(crate) fn take<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        parse: impl FnOnce(&str) -> Result<T, Refused>,
+    ) -> T {
+        let Some((text, place)) = self.text(key) else { return default };
+        match parse(text) {
+            Ok(value) => value,
+            Err(refused) => {
+                let problem = match &place {
+                    Place::File(..) => format!("{key}: {}", refused.problem),
+                    _ => refused.problem,
+                };
+                self.error.add(&place, &problem, refused.accepted);
+                default
+            }
+        }
+    }
+
+    /// Where the value of `key` was given, if it was.
+    pub(crate) fn place(&self, key: &'static str) -> Option<Place> {
+        self.text(key).map(|(_, place)| place)
+    }
+
+    /// Notes a problem that no single value has.
+    pub(crate) fn refuse(&mut self, place: &dyn fmt::Display, problem: &str, accepted: &str) {
+        self.error.add(place, problem, accepted);
+    }
+
+    /// `value`, if nothing was refused.
+    pub(crate) fn finish<T>(self, value: T) -> Result<T, ConfigError> {
+        if self.error.is_empty() { Ok(value) } else { Err(self.error) }
+    }
+}

@@ -1,0 +1,276 @@
+//! The configuration of `tollgate serve`: what can be set, its defaults and its bounds.
+
+mod layers;
+mod values;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use layers::ConfigError;
+use layers::Layers;
+use tollgate_store::memory::MemoryStoreOptions;
+
+/// What `tollgate serve` runs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServeConfig {
+    /// Where to listen.
+    pub http: SocketAddr,
+    /// The most keys that the in-memory store holds.
+    pub max_keys: usize,
+    /// Where the policies come from.
+    pub catalog: CatalogConfig,
+    /// How to write the log.
+    pub log_format: LogFormat,
+    /// What to log.
+    pub log_level: tracing::Level,
+    /// The bounds of requests.
+    pub limits: HttpLimits,
+    /// The most time from the signal to end until the process ends.
+    pub drain_timeout: Duration,
+}
+
+/// A store as its URL says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoreConfig {
+    max_keys: Option<u64>,
+}
+
+/// Where the policies come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CatalogConfig {
+    /// The built-in default policy: 100 requests an hour per user and model.
+    BuiltIn,
+    /// A policy file, watched.
+    File(PathBuf),
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// The bounds of connections and requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HttpLimits {
+    /// The most bytes of the body of one check.
+    pub max_body_bytes: usize,
+    /// The most bytes of the body of a batch.
+    pub max_batch_body_bytes: usize,
+    /// The most bytes of the headers of a request.
+    pub max_header_bytes: usize,
+    /// The most time for the headers of a request to arrive.
+    pub header_timeout: Duration,
+    /// The most time for the body of a request to arrive.
+    pub body_timeout: Duration,
+    /// The most time between two requests of a connection.
+    pub idle_timeout: Duration,
+    /// The most connections at a time; more wait to be accepted.
+    pub max_connections: usize,
+    /// The most requests at a time on one HTTP/2 connection.
+    pub max_http2_streams: u32,
+    /// How often an HTTP/2 peer is asked whether it is still there; it has as long to answer.
+    pub http2_ping_every: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 64 << 10,
+            max_batch_body_bytes: 4 << 20,
+            max_header_bytes: 32 << 10,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            max_connections: 10_000,
+            max_http2_streams: 256,
+            http2_ping_every: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Default for ServeConfig {
+    fn default() -> Self {
+        Self {
+            http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8_000)),
+            max_keys: MemoryStoreOptions::DEFAULT_MAX_KEYS,
+            catalog: CatalogConfig::BuiltIn,
+            log_format: LogFormat::Text,
+            log_level: tracing::Level::INFO,
+            limits: HttpLimits::default(),
+            // With what the process needs around it, an end within 10 seconds (P13).
+            drain_timeout: Duration::from_secs(8),
+        }
+    }
+}
+
+/// The keys of all settings.
+pub(crate) const KEYS: [&str; 16] = [
+    "http",
+    "store",
+    "max_keys",
+    "catalog",
+    "log_format",
+    "log_level",
+    "max_body_bytes",
+    "max_batch_body_bytes",
+    "max_header_bytes",
+    "header_timeout_ms",
+    "body_timeout_ms",
+    "idle_timeout_ms",
+    "max_connections",
+    "max_http2_streams",
+    "http2_ping_every_ms",
+    "drain_timeout_ms",
+];
+
+/// The file that is read where none is named and this one is there.
+const DEFAULT_FILE: &str = "tollgate.toml";
+/// Only ever read from the environment: flags show in lists of processes, files in backups.
+const ADMIN_TOKEN_VARIABLE: &str = "TOLLGATE_ADMIN_TOKEN";
+const CONFIG_VARIABLE: &str = "TOLLGATE_CONFIG";
+
+impl ServeConfig {
+    /// The configuration of `flags`, by key, over that of `environment` over that of the file.
+    ///
+    /// The file is the one at `file`, else at `TOLLGATE_CONFIG`, else `tollgate.toml` in the working directory
+    /// if there is one.
+    pub fn load(
+        flags: impl IntoIterator<Item = (&'static str, Option<String>)>,
+        environment: impl Fn(&str) -> Option<String>,
+        file: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        let named = file.map(|path| (path.to_owned(), "--config"));
+        let named = named.or_else(|| {
+            environment(CONFIG_VARIABLE).map(|path| (PathBuf::from(path), CONFIG_VARIABLE))
+        });
+        let file = match named {
+            Some((path, place)) => Some((read(&path, place)?, path)),
+            None if Path::new(DEFAULT_FILE).exists() => {
+                let path = PathBuf::from(DEFAULT_FILE);
+                Some((read(&path, "the working directory")?, path))
+            }
+            None => None,
+        };
+        let file = file.as_ref().map(|(text, path)| (&**path, &**text));
+        let admin_token = environment(ADMIN_TOKEN_VARIABLE).is_some_and(|token| !token.is_empty());
+        let mut layers = Layers::new(&KEYS, flags, environment, file);
+        let config = Self::take(&mut layers);
+        if !config.http.ip().is_loopback() && !admin_token {
+            let place = layers.place("http").map_or_else(String::new, |place| place.to_string());
+            let problem = format!(
+                "{} can be reached from other machines, and {ADMIN_TOKEN_VARIABLE} is not set",
+                config.http
+            );
+            let accepted =
+                "a loopback address, or any address with a token in TOLLGATE_ADMIN_TOKEN";
+            layers.refuse(&place, &problem, accepted);
+        }
+        layers.finish(config)
+    }
+
+    fn take(layers: &mut Layers) -> Self {
+        let default = Self::default();
+        let no_keys = StoreConfig { max_keys: None };
+        let store = layers.take("store", no_keys, values::store);
+        let max_keys = layers.take("max_keys", None, |text| {
+            values::integer(text, values::MAX_KEYS_RANGE, values::ACCEPTED_MAX_KEYS).map(Some)
+        });
+        if let (Some(place), Some(_), Some(_)) =
+            (layers.place("max_keys"), store.max_keys, max_keys)
+        {
+            let problem = "the URL of the store says max_keys too";
+            layers.refuse(&place, problem, "one of the two");
+        }
+        let max_keys = max_keys.or(store.max_keys).and_then(|keys| usize::try_from(keys).ok());
+        Self {
+            http: layers.take("http", default.http, values::address),
+            max_keys: max_keys.unwrap_or(default.max_keys),
+            catalog: layers.take("catalog", default.catalog, values::catalog),
+            log_format: layers.take("log_format", default.log_format, values::log_format),
+            log_level: layers.take("log_level", default.log_level, values::log_level),
+            limits: HttpLimits::take(layers),
+            drain_timeout: layers.take("drain_timeout_ms", default.drain_timeout, |text| {
+                let accepted = "an integer from 0 to 600000, in milliseconds";
+                values::milliseconds(text, 0..=600_000, accepted)
+            }),
+        }
+    }
+}
+
+impl HttpLimits {
+    fn take(layers: &mut Layers) -> Self {
+        let default = Self::default();
+        let mut timeout = |key, default| {
+            layers.take(key, default, |text| {
+                let accepted = "an integer from 10 to 3600000, in milliseconds";
+                values::milliseconds(text, 10..=3_600_000, accepted)
+            })
+        };
+        let header_timeout = timeout("header_timeout_ms", default.header_timeout);
+        let body_timeout = timeout("body_timeout_ms", default.body_timeout);
+        let idle_timeout = timeout("idle_timeout_ms", default.idle_timeout);
+        let http2_ping_every = timeout("http2_ping_every_ms", default.http2_ping_every);
+        let mut count = |key, default: usize, range, accepted| {
+            let default = default as u64;
+            let value = layers.take(key, default, |text| values::integer(text, range, accepted));
+            usize::try_from(value).unwrap_or(usize::MAX)
+        };
+        let bodies = "an integer from 1024 to 67108864, in bytes";
+        let headers = "an integer from 8192 to 1048576, in bytes";
+        let streams = "an integer from 1 to 65536";
+        let default_streams = default.max_http2_streams as usize;
+        let max_streams = count("max_http2_streams", default_streams, 1..=65_536, streams);
+        Self {
+            max_body_bytes: count(
+                "max_body_bytes",
+                default.max_body_bytes,
+                1_024..=64 << 20,
+                bodies,
+            ),
+            max_batch_body_bytes: count(
+                "max_batch_body_bytes",
+                default.max_batch_body_bytes,
+                1_024..=64 << 20,
+                bodies,
+            ),
+            max_header_bytes: count(
+                "max_header_bytes",
+                default.max_header_bytes,
+                8_192..=1 << 20,
+                headers,
+            ),
+            header_timeout,
+            body_timeout,
+            idle_timeout,
+            max_connections: count(
+                "max_connections",
+                default.max_connections,
+                1..=1_000_000,
+                "an integer from 1 to 1000000",
+            ),
+            max_http2_streams: u32::try_from(max_streams).unwrap_or(default.max_http2_streams),
+            http2_ping_every,
+        }
+    }
+}
+
+fn read(path: &Path, place: &str) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let mut refused = ConfigError::default();
+        let problem = format!("{} cannot be read: {error}", path.display());
+        refused.add(&place, &problem, "a readable TOML file in UTF-8");
+        refused
+    })
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,113 @@
+//! The values of settings: text in, value or refusal out.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::layers::Refused;
+use super::{CatalogConfig, LogFormat, StoreConfig};
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, Refused> {
+    text.parse().map_err(|_| Refused {
+        problem: format!("{text:?} is not an address"),
+        accepted: "an IP address and a port, such as 127.0.0.1:8000 or [::1]:8000; port 0 takes a free one",
+    })
+}
+
+/// An integer in `range`, of which `accepted` speaks.
+pub(super) fn integer(
+    text: &str,
+    range: RangeInclusive<u64>,
+    accepted: &'static str,
+) -> Result<u64, Refused> {
+    // TOML lets digits be grouped; the other layers may as well.
+    let value = text.replace('_', "").parse::<u64>().ok().filter(|value| range.contains(value));
+    value.ok_or_else(|| Refused { problem: format!("{text:?} is not accepted"), accepted })
+}
+
+/// A [`Duration`] in milliseconds, in `range`.
+pub(super) fn milliseconds(
+    text: &str,
+    range: RangeInclusive<u64>,
+    accepted: &'static str,
+) -> Result<Duration, Refused> {
+    integer(text, range, accepted).map(Duration::from_millis)
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, Refused> {
+    match text {
+        "json" => Ok(LogFormat::Json),
+        "text" => Ok(LogFormat::Text),
+        _ => Err(Refused {
+            problem: format!("{text:?} is not a log format"),
+            accepted: "`json` or `text`",
+        }),
+    }
+}
+
+pub(super) fn log_level(text: &str) -> Result<tracing::Level, Refused> {
+    match text {
+        "error" => Ok(tracing::Level::ERROR),
+        "warn" => Ok(tracing::Level::WARN),
+        "info" => Ok(tracing::Level::INFO),
+        "debug" => Ok(tracing::Level::DEBUG),
+        "trace" => Ok(tracing::Level::TRACE),
+        _ => Err(Refused {
+            problem: format!("{text:?} is not a log level"),
+            accepted: "`error`, `warn`, `info`, `debug` or `trace`",
+        }),
+    }
+}
+
+const ACCEPTED_STORES: &str = "`memory:` or `memory:?max_keys=N`";
+
+pub(super) const MAX_KEYS_RANGE: RangeInclusive<u64> = 1..=1_000_000_000;
+pub(super) const ACCEPTED_MAX_KEYS: &str = "an integer from 1 to 1000000000";
+
+/// The store at a URL. A refusal shows no more of it than the scheme: a URL may hold a password.
+pub(super) fn store(url: &str) -> Result<StoreConfig, Refused> {
+    let refused = |problem| Err(Refused { problem, accepted: ACCEPTED_STORES });
+    let Some((scheme, rest)) = url.split_once(':') else {
+        return refused("is not a URL".to_owned());
+    };
+    if scheme != "memory" {
+        return refused(not_yet("store", scheme));
+    }
+    if rest.is_empty() {
+        return Ok(StoreConfig { max_keys: None });
+    }
+    let Some(max_keys) = rest.strip_prefix("?max_keys=") else {
+        return refused("`memory:` has no such part or option".to_owned());
+    };
+    let max_keys = integer(max_keys, MAX_KEYS_RANGE, ACCEPTED_MAX_KEYS)?;
+    Ok(StoreConfig { max_keys: Some(max_keys) })
+}
+
+/// The catalog at a URL. A refusal shows no more of it than the scheme.
+pub(super) fn catalog(url: &str) -> Result<CatalogConfig, Refused> {
+    let accepted = "`file:PATH`, a policy file ending in .yaml, .yml, .json or .toml";
+    let refused = |problem| Err(Refused { problem, accepted });
+    match url.split_once(':') {
+        None => refused("is not a URL".to_owned()),
+        Some(("file", "")) => refused("the path is empty".to_owned()),
+        Some(("file", path)) => {
+            // `file:///a/b` and `file:a/b` both name a file of this machine.
+            let path = path.strip_prefix("//").unwrap_or(path);
+            Ok(CatalogConfig::File(PathBuf::from(path)))
+        }
+        Some((scheme, _)) => refused(not_yet("catalog", scheme)),
+    }
+}
+
+/// The schemes of the design that a later version serves.
+const LATER: [&str; 7] =
+    ["redis", "rediss", "redis-cluster", "redis-sentinel", "memcached", "sqlite", "postgres"];
+
+fn not_yet(what: &str, scheme: &str) -> String {
+    if LATER.contains(&scheme) {
+        format!("this version has no {what} for `{scheme}:`")
+    } else {
+        format!("the scheme of the {what} is unknown")
+    }
+}

@@ -1,0 +1,33 @@
+//! Whether the server and its parts are well.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What is known of the parts. By itself all is well.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    draining: AtomicBool,
+    catalog_refused: AtomicBool,
+}
+
+// Relaxed throughout: each flag is a value by itself, and no other memory is read because of it.
+impl Health {
+    /// Notes that the server is about to end and should get no new work.
+    pub(crate) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the server is about to end.
+    pub(crate) fn draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the latest change of the policies was refused.
+    pub(crate) fn set_catalog_refused(&self, refused: bool) {
+        self.catalog_refused.store(refused, Ordering::Relaxed);
+    }
+
+    /// Whether the policies in force are older than what the catalog holds, which was refused.
+    pub(crate) fn catalog_refused(&self) -> bool {
+        self.catalog_refused.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,216 @@
+//! Decisions on the wire.
+
+use serde::ser::SerializeSeq;
+use serde::{Serialize, Serializer};
+use tollgate_core::{Decision, LimitStatus, Window};
+use utoipa::ToSchema;
+
+/// About the size of a decision with no limit, in bytes.
+const DECISION_BYTES: usize = 320;
+/// About the size of one limit, in bytes.
+const LIMIT_BYTES: usize = 288;
+
+/// Appends `decision` as JSON to nothing.
+pub(super) fn decision_json(decision: &Decision) -> serde_json::Result<Vec<u8>> {
+    let mut json = Vec::with_capacity(DECISION_BYTES + LIMIT_BYTES * decision.limits().len());
+    serde_json::to_writer(&mut json, &DecisionBody::new(decision))?;
+    Ok(json)
+}
+
+/// The decisions of a batch as JSON.
+pub(super) fn decisions_json(decisions: &[Decision]) -> serde_json::Result<Vec<u8>> {
+    let limits: usize = decisions.iter().map(|decision| decision.limits().len()).sum();
+    let bytes = DECISION_BYTES * (decisions.len() + 1) + LIMIT_BYTES * limits;
+    let mut json = Vec::with_capacity(bytes);
+    serde_json::to_writer(&mut json, &DecisionsBody { decisions: Decisions(decisions) })?;
+    Ok(json)
+}
+
+/// The answer to a check: the binding limit's numbers and every limit that took part.
+///
+/// The binding limit is, on a denial, the one that frees last, otherwise the one with the smallest share left.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Decision)]
+pub(crate) struct DecisionBody<'a> {
+    /// Whether the request may pass.
+    allowed: bool,
+    /// The most of the unit in a window; null where no limit is met.
+    #[schema(required = true, maximum = 9_007_199_254_740_991_u64)]
+    limit: Option<u64>,
+    /// The usage after this decision.
+    count: u64,
+    /// What is left after this decision; null where no limit is met.
+    #[schema(required = true)]
+    remaining: Option<u64>,
+    /// The length of the window in seconds, whole where it is whole; null where no limit is met.
+    #[schema(required = true, value_type = Option<f64>, exclusive_minimum = 0)]
+    window_seconds: Option<Seconds>,
+    /// The least wait in milliseconds after which the same check would be admitted if nobody else came: 0 if it
+    /// is admitted now, null if it never will be.
+    #[schema(required = true)]
+    retry_after_ms: Option<u64>,
+    /// When the usage would be 0 again, in milliseconds.
+    reset_after_ms: u64,
+    /// The policy that the limit comes from; null where no limit is met.
+    #[schema(required = true, value_type = Option<String>)]
+    policy_id: Option<&'a str>,
+    /// What the limit is kept per, such as `USER_MODEL` or `apiKey+model`; null where no limit is met.
+    #[schema(required = true, value_type = Option<String>)]
+    scope: Option<&'a str>,
+    /// What is counted.
+    #[schema(value_type = String)]
+    unit: &'a str,
+    /// Why the check was denied: `limit_exceeded`, `cost_exceeds_limit` or `banned`; null if it was not.
+    #[schema(required = true, value_type = Option<String>)]
+    reason: Option<&'static str>,
+    /// Whether the decision was taken without the store.
+    degraded: bool,
+    /// Every limit that took part, shadow ones too.
+    #[schema(value_type = Vec<LimitBody>)]
+    limits: Limits<'a>,
+}
+
+impl<'a> DecisionBody<'a> {
+    fn new(decision: &'a Decision) -> Self {
+        let headline = decision.headline();
+        Self {
+            allowed: decision.allowed(),
+            limit: headline.map(|status| status.limit.amount().get()),
+            count: headline.map_or(0, |status| status.count),
+            remaining: headline.map(|status| status.remaining),
+            window_seconds: headline.map(|status| Seconds(status.limit.window())),
+            retry_after_ms: decision.retry_after_ms(),
+            reset_after_ms: headline.map_or(0, |status| status.reset_after_ms),
+            policy_id: headline.map(|status| status.limit.policy_id().as_str()),
+            scope: headline.map(|status| status.limit.scope()),
+            unit: headline.map_or("requests", |status| status.limit.unit().name()),
+            reason: decision.reason().map(tollgate_core::Reason::name),
+            degraded: false,
+            limits: Limits(decision.limits()),
+        }
+    }
+}
+
+/// What one limit said.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Limit)]
+pub(crate) struct LimitBody<'a> {
+    /// The policy that it comes from.
+    #[schema(value_type = String)]
+    policy_id: &'a str,
+    /// What it is kept per.
+    #[schema(value_type = String)]
+    scope: &'a str,
+    /// What it counts.
+    #[schema(value_type = String)]
+    unit: &'a str,
+    /// How it counts: `sliding_window_log` or `sliding_window_counter`.
+    #[schema(value_type = String)]
+    algorithm: &'static str,
+    /// `enforce`, or `shadow`: decides, counts and reports, and never denies.
+    #[schema(value_type = String)]
+    mode: &'static str,
+    /// Whether it admits the check by itself.
+    allowed: bool,
+    /// The most of its unit in a window.
+    #[schema(maximum = 9_007_199_254_740_991_u64)]
+    limit: u64,
+    /// The usage after this decision.
+    count: u64,
+    /// What is left after this decision.
+    remaining: u64,
+    /// The length of the window in seconds.
+    #[schema(value_type = f64, exclusive_minimum = 0)]
+    window_seconds: Seconds,
+    /// The least wait in milliseconds after which it would admit the same check; null if it never will.
+    #[schema(required = true)]
+    retry_after_ms: Option<u64>,
+    /// When its usage would be 0 again, in milliseconds.
+    reset_after_ms: u64,
+}
+
+impl<'a> LimitBody<'a> {
+    fn new(status: &'a LimitStatus) -> Self {
+        let limit = &*status.limit;
+        Self {
+            policy_id: limit.policy_id().as_str(),
+            scope: limit.scope(),
+            unit: limit.unit().name(),
+            algorithm: limit.algorithm().name(),
+            mode: limit.mode().name(),
+            allowed: status.allowed,
+            limit: limit.amount().get(),
+            count: status.count,
+            remaining: status.remaining,
+            window_seconds: Seconds(limit.window()),
+            retry_after_ms: status.retry_after_ms,
+            reset_after_ms: status.reset_after_ms,
+        }
+    }
+}
+
+/// The answers to a batch of checks.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Decisions)]
+pub(crate) struct DecisionsBody<'a> {
+    /// A decision for each check, in their order.
+    #[schema(value_type = Vec<DecisionBody>, max_items = 1000)]
+    decisions: Decisions<'a>,
+}
+
+#[derive(Debug)]
+struct Decisions<'a>(&'a [Decision]);
+
+impl Serialize for Decisions<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.0.iter().map(DecisionBody::new))
+    }
+}
+
+#[derive(Debug)]
+struct Limits<'a>(&'a [LimitStatus]);
+
+impl Serialize for Limits<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut limits = to.serialize_seq(Some(self.0.len()))?;
+        for status in self.0 {
+            limits.serialize_element(&LimitBody::new(status))?;
+        }
+        limits.end()
+    }
+}
+
+/// The length of a window: a whole number where it is whole.
+#[derive(Clone, Copy, Debug)]
+struct Seconds(Window);
+
+const NS_PER_SECOND: u64 = 1_000_000_000;
+
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let ns = self.0.as_ns();
+        if ns.is_multiple_of(NS_PER_SECOND) {
+            to.serialize_u64(ns / NS_PER_SECOND)
+        } else {
+            to.serialize_f64(self.0.as_seconds())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn seconds_are_whole_where_they_are_whole() {
+        let cases = [(3_600_000, "3600"), (1, "0.001"), (1_500, "1.5"), (1_000, "1")];
+        for (ms, expected) in cases {
+            let window = Window::new(Duration::from_millis(ms)).unwrap();
+            assert_eq!(serde_json::to_string(&Seconds(window)).unwrap(), expected);
+        }
+    }
+}

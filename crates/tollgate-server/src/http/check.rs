@@ -1,0 +1,158 @@
+//! The calls that decide: check, enforce, peek and batches of checks.
+//!
+//! Each parses, asks one use case and renders.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tollgate_core::{Check, Clock};
+use tollgate_store::{Store, StoreError};
+
+use super::answer::{decision_json, decisions_json};
+use super::body::read_json;
+use super::problem::Problem;
+use super::request::CheckRequest;
+use super::schema::{BatchBody, CheckBody};
+use crate::app::App;
+use crate::metrics::Call;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Decide a check and charge it
+///
+/// Answers 200 whether the request may pass or not: read `allowed`. All limits that the check meets are
+/// charged, or none.
+#[utoipa::path(
+    post,
+    path = "/rate-limit/check",
+    tag = "rate limit",
+    request_body = CheckBody,
+    responses(super::schema::CheckAnswers)
+)]
+pub(crate) async fn check<S: Store>(State(app): State<Arc<App<S>>>, request: Request) -> Response {
+    respond(decide(&app, request, Call::Check).await)
+}
+
+/// Decide a check, charge it, and deny with the status
+///
+/// The same as a check, but a denial is answered with 429: for callers that act on the status.
+#[utoipa::path(
+    post,
+    path = "/rate-limit/enforce",
+    tag = "rate limit",
+    request_body = CheckBody,
+    responses(super::schema::EnforceAnswers)
+)]
+pub(crate) async fn enforce<S: Store>(
+    State(app): State<Arc<App<S>>>,
+    request: Request,
+) -> Response {
+    respond(decide(&app, request, Call::Enforce).await)
+}
+
+/// The decision that a check would get now
+///
+/// Charges nothing, whatever it says.
+#[utoipa::path(
+    post,
+    path = "/rate-limit/peek",
+    tag = "rate limit",
+    request_body = CheckBody,
+    responses(super::schema::CheckAnswers)
+)]
+pub(crate) async fn peek<S: Store>(State(app): State<Arc<App<S>>>, request: Request) -> Response {
+    respond(decide(&app, request, Call::Peek).await)
+}
+
+/// Decide several checks, each by itself
+///
+/// Checks are decided in their order, and one that is denied does not keep another from being charged. If one
+/// of them is malformed, none is decided.
+#[utoipa::path(
+    post,
+    path = "/rate-limit/check/batch",
+    tag = "rate limit",
+    request_body = BatchBody,
+    responses(super::schema::BatchAnswers)
+)]
+pub(crate) async fn check_batch<S: Store>(
+    State(app): State<Arc<App<S>>>,
+    request: Request,
+) -> Response {
+    respond(decide_batch(&app, request).await)
+}
+
+#[inline]
+fn respond(answered: Result<Response, Problem>) -> Response {
+    answered.unwrap_or_else(Problem::into_response)
+}
+
+#[inline]
+async fn decide<S: Store>(app: &App<S>, request: Request, call: Call) -> Result<Response, Problem> {
+    let limits = &app.limits;
+    let body = read_json(request, limits.max_body_bytes, limits.body_timeout).await?;
+    let started = app.clock.now();
+    let request = CheckRequest::parse(&body)?;
+    let check: Check<'_> = request.check();
+    let decision = match call {
+        Call::Peek => app.service.peek(&check).await,
+        _ => app.service.check(&check).await,
+    };
+    let decision = decision.map_err(|error| store_failed(app, &error))?;
+    if !matches!(call, Call::Peek) {
+        app.metrics.decided(&decision);
+    }
+    let json = decision_json(&decision).map_err(|error| cannot_render(&error))?;
+    let mut response = json_response(json);
+    if !decision.allowed() && matches!(call, Call::Enforce) {
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    }
+    tollgate_http::apply(&decision, response.headers_mut());
+    app.metrics.took(call, app.clock.now().as_ns().saturating_sub(started.as_ns()));
+    Ok(response)
+}
+
+async fn decide_batch<S: Store>(app: &App<S>, request: Request) -> Result<Response, Problem> {
+    let limits = &app.limits;
+    let body = read_json(request, limits.max_batch_body_bytes, limits.body_timeout).await?;
+    let started = app.clock.now();
+    let requests = CheckRequest::parse_batch(&body)?;
+    let checks: Vec<Check<'_>> = requests.iter().map(CheckRequest::check).collect();
+    let decided = app.service.check_batch(&checks).await.map_err(|error| {
+        // The reader refuses such a batch; the use case guards itself.
+        tracing::error!(%error, "a batch above the bound was read");
+        Problem::internal()
+    })?;
+    let mut decisions = Vec::with_capacity(decided.len());
+    for decision in decided {
+        let decision = decision.map_err(|error| store_failed(app, &error))?;
+        app.metrics.decided(&decision);
+        decisions.push(decision);
+    }
+    let json = decisions_json(&decisions).map_err(|error| cannot_render(&error))?;
+    let response = json_response(json);
+    app.metrics.took(Call::Batch, app.clock.now().as_ns().saturating_sub(started.as_ns()));
+    Ok(response)
+}
+
+fn json_response(json: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(Bytes::from(json)));
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
+}
+
+#[cold]
+fn store_failed<S>(app: &App<S>, error: &StoreError) -> Problem {
+    app.metrics.store_errors.inc();
+    tracing::debug!(error = error as &dyn std::error::Error, "the store gave no decision");
+    Problem::store_unavailable()
+}
+
+#[cold]
+fn cannot_render(error: &serde_json::Error) -> Problem {
+    tracing::error!(error = error as &dyn std::error::Error, "a decision could not be rendered");
+    Problem::internal()
+}

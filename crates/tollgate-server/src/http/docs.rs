@@ -1,0 +1,149 @@
+//! The API's documentation: the OpenAPI document, Swagger UI and ReDoc, all from the binary.
+//!
+//! The pages load nothing from elsewhere, and their content security policy keeps them from it.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use utoipa::OpenApi;
+
+use super::problem::Problem;
+
+/// The document, generated from the handlers and types that it describes.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tollgate",
+        description = "A rate limiter for AI inference: may this request reach the GPUs now, and if not, when?",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    paths(
+        super::check::check,
+        super::check::enforce,
+        super::check::peek,
+        super::check::check_batch,
+        super::operations::healthz,
+        super::operations::readyz,
+        super::operations::metrics
+    ),
+    components(schemas(
+        super::answer::DecisionBody,
+        super::answer::LimitBody,
+        super::answer::DecisionsBody,
+        super::problem::Problem,
+        super::problem::FieldProblem
+    )),
+    tags(
+        (name = "rate limit", description = "Ask whether a request may pass"),
+        (name = "operations", description = "Run the server")
+    )
+)]
+pub(crate) struct Document;
+
+/// What the pages may load: what this server serves, and nothing else.
+const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+     img-src 'self' data:; font-src 'self' data:; connect-src 'self'; worker-src blob:; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+const NO_SNIFF: (HeaderName, HeaderValue) =
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+
+// The paths in the pages are relative, so that they hold behind a proxy that adds a prefix.
+const SWAGGER_PAGE: &str = r#"<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Tollgate API</title>
+<link rel="stylesheet" href="docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"#;
+
+const SWAGGER_START: &str = r##"SwaggerUIBundle({
+  url: "openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  validatorUrl: null,
+  presets: [SwaggerUIBundle.presets.apis],
+  layout: "BaseLayout",
+});
+"##;
+
+const REDOC_PAGE: &str = r#"<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Tollgate API</title>
+<style>body { margin: 0 }</style>
+</head>
+<body>
+<redoc spec-url="openapi.json"></redoc>
+<script src="redoc/redoc.standalone.js"></script>
+</body>
+</html>
+"#;
+
+/// See `assets/redoc/README.md` for its version and how to renew it.
+const REDOC_SCRIPT: &[u8] = include_bytes!("../../assets/redoc/redoc.standalone.js");
+
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
+const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The documentation's paths.
+pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    let swagger_style = async || swagger_asset("swagger-ui.css", CSS);
+    let swagger_script = async || swagger_asset("swagger-ui-bundle.js", JAVASCRIPT);
+    Router::new()
+        .route("/", get(async || Redirect::temporary("docs")))
+        .route("/openapi.json", get(async || document()))
+        .route("/docs", get(async || page(SWAGGER_PAGE)))
+        .route("/docs/start.js", get(async || asset(JAVASCRIPT, SWAGGER_START.as_bytes())))
+        .route("/docs/swagger-ui.css", get(swagger_style))
+        .route("/docs/swagger-ui-bundle.js", get(swagger_script))
+        .route("/redoc", get(async || page(REDOC_PAGE)))
+        .route("/redoc/redoc.standalone.js", get(async || asset(JAVASCRIPT, REDOC_SCRIPT)))
+}
+
+/// Written anew for each who asks: that is rare, and takes less than a millisecond.
+fn document() -> Response {
+    match Document::openapi().to_json() {
+        Ok(json) => ([(header::CONTENT_TYPE, JSON)], json).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the OpenAPI document could not be written");
+            Problem::internal().into_response()
+        }
+    }
+}
+
+fn page(html: &'static str) -> Response {
+    let headers =
+        [(header::CONTENT_TYPE, HTML), (header::CONTENT_SECURITY_POLICY, PAGE_POLICY), NO_SNIFF];
+    (headers, html).into_response()
+}
+
+fn asset(content_type: HeaderValue, bytes: impl Into<Bytes>) -> Response {
+    let cached = HeaderValue::from_static("public, max-age=3600");
+    let headers = [(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, cached), NO_SNIFF];
+    (headers, bytes.into()).into_response()
+}
+
+fn swagger_asset(name: &str, content_type: HeaderValue) -> Response {
+    match utoipa_swagger_ui::serve(name, Arc::new(utoipa_swagger_ui::Config::default())) {
+        Ok(Some(file)) => asset(content_type, file.bytes.into_owned()),
+        _ => Problem::not_found().into_response(),
+    }
+}

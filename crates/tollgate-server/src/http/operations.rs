@@ -1,0 +1,140 @@
+//! The calls of those who run the server: is it alive, is it ready, what did it count.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::problem::Problem;
+use crate::app::{App, Backend};
+
+/// Alive
+///
+/// Answers as long as the process serves at all.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "operations",
+    responses((status = 200, description = "It is alive", body = Alive))
+)]
+pub(crate) async fn healthz() -> Response {
+    json(StatusCode::OK, &Alive { status: "ok" })
+}
+
+/// Ready
+///
+/// Whether the server should get work, and which part of it is degraded.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "operations",
+    responses(
+        (status = 200, description = "It is ready; a part may be degraded", body = Readiness),
+        (status = 503, description = "It is about to end", body = Readiness)
+    )
+)]
+pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Response {
+    let draining = app.health.draining();
+    let catalog_refused = app.health.catalog_refused();
+    let (code, status) = match (draining, catalog_refused) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        (false, true) => (StatusCode::OK, "degraded"),
+        (false, false) => (StatusCode::OK, "ready"),
+    };
+    let catalog = if catalog_refused {
+        let detail = "the latest change of the policies was refused; the version before it holds";
+        Part { status: "degraded", detail: Some(detail) }
+    } else {
+        Part { status: "ok", detail: None }
+    };
+    let policies_version = app.service.policies().current().version();
+    let store = Part { status: "ok", detail: None };
+    json(code, &Readiness { status, policies_version, parts: Parts { store, catalog } })
+}
+
+/// Metrics
+///
+/// Everything counted, for Prometheus. No label holds a user, a key or an address.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operations",
+    responses((
+        status = 200,
+        description = "Text of OpenMetrics 1.0",
+        body = String,
+        content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    ))
+)]
+pub(crate) async fn metrics<S: Backend>(State(app): State<Arc<App<S>>>) -> Response {
+    match app.metrics.encode(app.service.store().stats()) {
+        Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics could not be written");
+            Problem::internal().into_response()
+        }
+    }
+}
+
+const OPENMETRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+/// That the server is alive.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Alive {
+    /// `ok`
+    #[schema(value_type = String, examples("ok"))]
+    status: &'static str,
+}
+
+/// Whether the server should get work.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Readiness {
+    /// `ready`, `degraded` (works, and a part is degraded) or `draining` (is about to end).
+    #[schema(value_type = String, examples("ready"))]
+    status: &'static str,
+    /// The version of the policies in force, from 1.
+    policies_version: u64,
+    /// Each part.
+    parts: Parts,
+}
+
+/// The parts of the server.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Parts {
+    /// Where usage lives.
+    store: Part,
+    /// Where the policies come from.
+    catalog: Part,
+}
+
+/// A part of the server.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Part {
+    /// `ok` or `degraded`
+    #[schema(value_type = String, examples("ok"))]
+    status: &'static str,
+    /// What that means here; absent where all is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    detail: Option<&'static str>,
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(json) => {
+            let plain = HeaderValue::from_static("application/json");
+            let fresh = HeaderValue::from_static("no-store");
+            let headers = [(header::CONTENT_TYPE, plain), (header::CACHE_CONTROL, fresh)];
+            (status, headers, json).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be rendered");
+            Problem::internal().into_response()
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Errors on the wire: `application/problem+json` (RFC 9457) that names each field and what it takes.
+//!
+//! A problem holds only what the client sent or the documentation says, never what went wrong inside.
+
+use std::borrow::Cow;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// An error: what is wrong, where, and what is accepted instead (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(examples(json!({
+    "type": "urn:tollgate:problem:invalid-fields",
+    "title": "A field has a value that is not accepted",
+    "status": 422,
+    "detail": "1 field has a value that is not accepted",
+    "errors": [{
+        "field": "cost.tokens",
+        "problem": "is negative",
+        "accepted": "an integer from 0 to 9007199254740991, written without a fraction or an exponent"
+    }]
+})))]
+pub(crate) struct Problem {
+    /// The kind of problem; stable.
+    #[serde(rename = "type")]
+    #[schema(value_type = String)]
+    kind: &'static str,
+    /// The kind in words.
+    #[schema(value_type = String)]
+    title: &'static str,
+    /// The status of the answer.
+    #[serde(serialize_with = "status_as_number")]
+    #[schema(value_type = u16, minimum = 400, maximum = 599)]
+    status: StatusCode,
+    /// This occurrence in words.
+    #[schema(value_type = String)]
+    detail: Cow<'static, str>,
+    /// What is wrong with which field; empty where no field is to blame.
+    errors: Vec<FieldProblem>,
+}
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct FieldProblem {
+    /// Where: `cost.tokens`, `checks[3].userId`, a header, or `body` for the whole of it.
+    pub(crate) field: String,
+    /// What is wrong with it.
+    #[schema(value_type = String)]
+    pub(crate) problem: Cow<'static, str>,
+    /// What is accepted.
+    #[schema(value_type = String)]
+    pub(crate) accepted: Cow<'static, str>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn status_as_number<S: serde::Serializer>(status: &StatusCode, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u16(status.as_u16())
+}
+
+impl Problem {
+    fn new(
+        status: StatusCode,
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { kind, title, status, detail: detail.into(), errors: Vec::new() }
+    }
+
+    fn at(
+        mut self,
+        field: &str,
+        problem: impl Into<Cow<'static, str>>,
+        accepted: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        self.errors.push(FieldProblem {
+            field: field.to_owned(),
+            problem: problem.into(),
+            accepted: accepted.into(),
+        });
+        self
+    }
+
+    /// 400: the body is no JSON; `syntax` says where.
+    pub(crate) fn malformed_json(syntax: &str) -> Self {
+        let kind = "urn:tollgate:problem:malformed-json";
+        let detail = format!("The body is not JSON: {syntax}");
+        Self::new(StatusCode::BAD_REQUEST, kind, "The body is not JSON", detail).at(
+            "body",
+            format!("is not JSON: {syntax}"),
+            "one JSON object in UTF-8",
+        )
+    }
+
+    /// 400: the body ended before it was whole.
+    pub(crate) fn broken_body() -> Self {
+        let kind = "urn:tollgate:problem:broken-body";
+        let title = "The body could not be read";
+        Self::new(StatusCode::BAD_REQUEST, kind, title, "The body ended before it was whole")
+    }
+
+    /// 404: nothing is at this path.
+    pub(crate) fn not_found() -> Self {
+        let kind = "urn:tollgate:problem:not-found";
+        let detail = "Nothing is at this path; /openapi.json lists what there is";
+        Self::new(StatusCode::NOT_FOUND, kind, "Nothing is at this path", detail)
+    }
+
+    /// 405: the path does not take this method; the `Allow` header says which it takes.
+    pub(crate) fn method_not_allowed() -> Self {
+        let kind = "urn:tollgate:problem:method-not-allowed";
+        let title = "The path does not take this method";
+        let detail = "The path does not take this method; the header Allow lists those it takes";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, kind, title, detail)
+    }
+
+    /// 408: the body did not arrive in time.
+    pub(crate) fn body_timeout(timeout_ms: u128) -> Self {
+        let kind = "urn:tollgate:problem:body-timeout";
+        let detail = format!("The body did not arrive within {timeout_ms} ms");
+        Self::new(StatusCode::REQUEST_TIMEOUT, kind, "The body did not arrive in time", detail)
+    }
+
+    /// 413: the body has more than `max_bytes`.
+    pub(crate) fn body_too_large(max_bytes: usize) -> Self {
+        let kind = "urn:tollgate:problem:body-too-large";
+        let detail = format!("The body has more than {max_bytes} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, kind, "The body is too large", detail).at(
+            "body",
+            format!("has more than {max_bytes} bytes"),
+            format!("at most {max_bytes} bytes"),
+        )
+    }
+
+    /// 415: the body is not declared as plain JSON; `header` says otherwise or is missing.
+    pub(crate) fn unsupported_media_type(
+        header: &'static str,
+        problem: &'static str,
+        accepted: &'static str,
+    ) -> Self {
+        let kind = "urn:tollgate:problem:unsupported-media-type";
+        let title = "The body is not declared as JSON";
+        let detail = format!("The header {header} {problem}; accepted: {accepted}");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, kind, title, detail)
+            .at(header, problem, accepted)
+    }
+
+    /// 422: the body is JSON, but `errors`; `omitted` more of them are not listed.
+    pub(crate) fn invalid_fields(errors: Vec<FieldProblem>, omitted: usize) -> Self {
+        let kind = "urn:tollgate:problem:invalid-fields";
+        let title = "A field has a value that is not accepted";
+        let detail = match (errors.len() + omitted, omitted) {
+            (1, _) => "1 field has a value that is not accepted".to_owned(),
+            (count, 0) => format!("{count} fields have values that are not accepted"),
+            (count, _) => format!(
+                "{count} fields have values that are not accepted; the first {} are listed",
+                errors.len()
+            ),
+        };
+        let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, kind, title, detail);
+        Self { errors, ..problem }
+    }
+
+    /// 500: a fault of the server's.
+    pub(crate) fn internal() -> Self {
+        let kind = "urn:tollgate:problem:internal";
+        let title = "The server has a fault";
+        let detail = "The server has a fault; its log says more";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, kind, title, detail)
+    }
+
+    /// 503: no decision was possible.
+    pub(crate) fn store_unavailable() -> Self {
+        let kind = "urn:tollgate:problem:store-unavailable";
+        let title = "No decision was possible";
+        let detail = "The store that holds the usage did not answer; ask again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, title, detail)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(header::CONTENT_TYPE, PROBLEM_JSON);
+        if self.status == StatusCode::REQUEST_TIMEOUT {
+            // The rest of the body may still come; it must not be read as the next request.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        response
+    }
+}

@@ -1,0 +1,242 @@
+//! The bodies of checks: what is accepted, read into what the use cases take.
+
+mod attributes;
+mod batch;
+mod cost;
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use serde::de::{DeserializeSeed, MapAccess};
+use tollgate_core::subject::{ACCEPTED_IDS, check_id};
+use tollgate_core::{Attribute, Check, Cost, Subject};
+
+use self::attributes::{Attributes, AttributesReader};
+use self::batch::BatchReader;
+use self::cost::CostReader;
+use super::json::{Container, Name, Path, Problems, Read, Scalar, Value, read_body};
+use super::problem::Problem;
+
+/// The most attributes of one check.
+pub(super) const MAX_ATTRIBUTES: usize = 32;
+/// The most units of one cost.
+pub(super) const MAX_COST_UNITS: usize = 16;
+
+const ACCEPTED_CHECK: &str = "an object with the members userId, modelId and, optional, tenantId, \
+     apiKey, service, ip, attributes, cost, requestId";
+const ACCEPTED_IP: &str = "an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::1";
+const ONCE: &str = "each member once";
+
+// The texts of the readers say these numbers.
+const _: () = assert!(MAX_ATTRIBUTES == 32 && MAX_COST_UNITS == 16);
+
+/// A check as it came, its strings borrowed from the body where they need no unescaping.
+#[derive(Debug, PartialEq)]
+pub(super) struct CheckRequest<'de> {
+    user_id: Cow<'de, str>,
+    model_id: Cow<'de, str>,
+    tenant_id: Option<Cow<'de, str>>,
+    api_key: Option<Cow<'de, str>>,
+    service: Option<Cow<'de, str>>,
+    ip: Option<Cow<'de, str>>,
+    attributes: Attributes<'de>,
+    cost: Cost,
+}
+
+impl<'de> CheckRequest<'de> {
+    /// Reads the body of a check.
+    pub(super) fn parse(body: &'de [u8]) -> Result<Self, Problem> {
+        read_body(body, |from, problems| {
+            let mut reader = CheckReader::new(Path::Body, problems);
+            let value = Read(&mut reader).deserialize(from)?;
+            Ok(reader.finish(&value))
+        })
+    }
+
+    /// Reads the body of a batch of checks.
+    pub(super) fn parse_batch(body: &'de [u8]) -> Result<Vec<Self>, Problem> {
+        read_body(body, |from, problems| {
+            let mut reader = BatchReader::new(problems);
+            let value = Read(&mut reader).deserialize(from)?;
+            Ok(reader.finish(&value))
+        })
+    }
+
+    /// The question asked.
+    #[inline]
+    pub(super) fn check(&self) -> Check<'_> {
+        let mut subject = Subject::new(&self.user_id, &self.model_id);
+        let built_in = [
+            (&Attribute::Tenant, &self.tenant_id),
+            (&Attribute::ApiKey, &self.api_key),
+            (&Attribute::Service, &self.service),
+            (&Attribute::Ip, &self.ip),
+        ];
+        for (attribute, value) in built_in {
+            if let Some(value) = value {
+                subject.set(attribute, value);
+            }
+        }
+        for (name, value) in &self.attributes {
+            subject.set_named(name, value);
+        }
+        Check { subject, cost: self.cost.clone() }
+    }
+}
+
+/// Reads a check: an object with the members of [`ACCEPTED_CHECK`].
+struct CheckReader<'p, 'de> {
+    path: Path<'p>,
+    problems: &'p mut Problems,
+    /// One bit for each member read, to refuse a second.
+    seen: u16,
+    user_id: Option<Cow<'de, str>>,
+    model_id: Option<Cow<'de, str>>,
+    tenant_id: Option<Cow<'de, str>>,
+    api_key: Option<Cow<'de, str>>,
+    service: Option<Cow<'de, str>>,
+    ip: Option<Cow<'de, str>>,
+    attributes: Attributes<'de>,
+    cost: Cost,
+}
+
+/// The members of a check, in the order of their bits in [`CheckReader::seen`].
+pub(super) const CHECK_MEMBERS: [&str; 9] =
+    ["userId", "modelId", "tenantId", "apiKey", "service", "ip", "attributes", "cost", "requestId"];
+const USER_ID: usize = 0;
+const MODEL_ID: usize = 1;
+
+impl<'p, 'de> CheckReader<'p, 'de> {
+    fn new(path: Path<'p>, problems: &'p mut Problems) -> Self {
+        Self {
+            path,
+            problems,
+            seen: 0,
+            user_id: None,
+            model_id: None,
+            tenant_id: None,
+            api_key: None,
+            service: None,
+            ip: None,
+            attributes: Vec::new(),
+            cost: Cost::one_request(),
+        }
+    }
+
+    fn member<A: MapAccess<'de>>(&mut self, name: &str, from: &mut A) -> Result<(), A::Error> {
+        let path = Path::Member(&self.path, name);
+        let Some(index) = CHECK_MEMBERS.iter().position(|known| *known == name) else {
+            self.problems.add(path, "is unknown", ACCEPTED_CHECK);
+            return from.next_value_seed(Read(&mut Scalar)).map(drop);
+        };
+        if self.seen & (1 << index) != 0 {
+            self.problems.add(path, "is given twice", ONCE);
+            return from.next_value_seed(Read(&mut Scalar)).map(drop);
+        }
+        self.seen |= 1 << index;
+        let problems = &mut *self.problems;
+        match name {
+            "userId" => self.user_id = required_id(path, from, problems)?,
+            "modelId" => self.model_id = required_id(path, from, problems)?,
+            "tenantId" => self.tenant_id = optional_id(path, from, problems)?,
+            "apiKey" => self.api_key = optional_id(path, from, problems)?,
+            "service" => self.service = optional_id(path, from, problems)?,
+            "ip" => self.ip = optional_ip(path, from, problems)?,
+            "attributes" => self.attributes = AttributesReader::read(path, from, problems)?,
+            "cost" => self.cost = CostReader::read(path, from, problems)?,
+            // Checked, and not used yet: charging a request id once (R12) is not part of this version.
+            _ => drop(optional_id(path, from, problems)?),
+        }
+        Ok(())
+    }
+
+    /// The check, if `value` is one.
+    fn finish(self, value: &Value<'de>) -> Option<CheckRequest<'de>> {
+        if *value != Value::Object {
+            self.problems.add(self.path, value.is(), ACCEPTED_CHECK);
+            return None;
+        }
+        for required in [USER_ID, MODEL_ID] {
+            if self.seen & (1 << required) == 0 {
+                let path = Path::Member(&self.path, CHECK_MEMBERS[required]);
+                self.problems.add(path, "is missing", ACCEPTED_IDS);
+            }
+        }
+        Some(CheckRequest {
+            user_id: self.user_id?,
+            model_id: self.model_id?,
+            tenant_id: self.tenant_id,
+            api_key: self.api_key,
+            service: self.service,
+            ip: self.ip,
+            attributes: self.attributes,
+            cost: self.cost,
+        })
+    }
+}
+
+impl<'de> Container<'de> for CheckReader<'_, 'de> {
+    fn object<A: MapAccess<'de>>(&mut self, mut members: A) -> Result<(), A::Error> {
+        while let Some(name) = members.next_key_seed(Name)? {
+            self.member(&name, &mut members)?;
+        }
+        Ok(())
+    }
+}
+
+fn required_id<'de, A: MapAccess<'de>>(
+    path: Path<'_>,
+    from: &mut A,
+    problems: &mut Problems,
+) -> Result<Option<Cow<'de, str>>, A::Error> {
+    let value = from.next_value_seed(Read(&mut Scalar))?;
+    Ok(id(path, value, problems))
+}
+
+/// As [`required_id`], but `null` is as good as nothing.
+fn optional_id<'de, A: MapAccess<'de>>(
+    path: Path<'_>,
+    from: &mut A,
+    problems: &mut Problems,
+) -> Result<Option<Cow<'de, str>>, A::Error> {
+    let value = from.next_value_seed(Read(&mut Scalar))?;
+    Ok(if value == Value::Null { None } else { id(path, value, problems) })
+}
+
+fn id<'de>(path: Path<'_>, value: Value<'de>, problems: &mut Problems) -> Option<Cow<'de, str>> {
+    let Value::Text(text) = value else {
+        problems.add(path, value.is(), ACCEPTED_IDS);
+        return None;
+    };
+    if let Err(problem) = check_id(&text) {
+        problems.add(path, problem.to_string(), ACCEPTED_IDS);
+        return None;
+    }
+    Some(text)
+}
+
+fn optional_ip<'de, A: MapAccess<'de>>(
+    path: Path<'_>,
+    from: &mut A,
+    problems: &mut Problems,
+) -> Result<Option<Cow<'de, str>>, A::Error> {
+    Ok(match from.next_value_seed(Read(&mut Scalar))? {
+        Value::Null => None,
+        Value::Text(text) => match text.parse::<IpAddr>() {
+            // The parser takes an IPv4 address in its canonical form only.
+            Ok(IpAddr::V4(_)) => Some(text),
+            Ok(address @ IpAddr::V6(_)) => Some(Cow::Owned(address.to_canonical().to_string())),
+            Err(_) => {
+                problems.add(path, "is not an IP address", ACCEPTED_IP);
+                None
+            }
+        },
+        other => {
+            problems.add(path, other.is(), ACCEPTED_IP);
+            None
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

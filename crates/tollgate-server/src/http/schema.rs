@@ -1,0 +1,208 @@
+//! What OpenAPI says of requests and answers.
+//!
+//! Requests are read by hand in [`super::request`], so that all problems are found; these types say the same.
+//! A test holds them against what the reader accepts.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema};
+
+/// One question: may this request pass, at this cost?
+#[derive(ToSchema)]
+#[schema(
+    as = Check,
+    rename_all = "camelCase",
+    examples(json!({
+        "userId": "alice",
+        "modelId": "gpt-4",
+        "tenantId": "acme",
+        "service": "payments",
+        "ip": "203.0.113.7",
+        "attributes": {"region": "eu"},
+        "cost": {"tokens": 1200}
+    }))
+)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "read for the schema")]
+pub(crate) struct CheckBody {
+    /// The user: 1 to 256 bytes of UTF-8 without control characters, like every id here.
+    #[schema(min_length = 1, max_length = 256)]
+    user_id: String,
+    /// The model asked for.
+    #[schema(min_length = 1, max_length = 256)]
+    model_id: String,
+    /// The tenant.
+    #[schema(min_length = 1, max_length = 256)]
+    tenant_id: Option<String>,
+    /// The API key.
+    #[schema(min_length = 1, max_length = 256)]
+    api_key: Option<String>,
+    /// The service that asks.
+    #[schema(min_length = 1, max_length = 256)]
+    service: Option<String>,
+    /// The client's address, IPv4 or IPv6. An IPv4 address written as an IPv6 one is the same address.
+    ip: Option<String>,
+    /// Other attributes that policies match or count per, at most 32: `tier`, `modelTier` and any name of your
+    /// own. Attributes with a field of their own (user, model, tenant, apiKey, service, ip) are refused here.
+    attributes: Option<BTreeMap<String, String>>,
+    /// How much of each unit the request asks for, at most 16 units; `requests` is 1 unless said. Integers from
+    /// 0 to 2^53 − 1, written without a fraction or an exponent.
+    cost: Option<BTreeMap<String, u64>>,
+    /// An id of this request. This version checks that it is an id and does not use it yet: a check that is
+    /// sent twice is charged twice, whatever its id.
+    #[schema(min_length = 1, max_length = 256)]
+    request_id: Option<String>,
+}
+
+/// Several checks, each decided by itself.
+#[derive(ToSchema)]
+#[schema(as = CheckBatch)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "read for the schema")]
+pub(crate) struct BatchBody {
+    /// The checks, in the order in which they are decided.
+    #[schema(max_items = 1000)]
+    checks: Vec<CheckBody>,
+}
+
+type Answers = BTreeMap<String, RefOr<Response>>;
+
+/// What a check and a peek may answer.
+pub(crate) struct CheckAnswers;
+
+impl IntoResponses for CheckAnswers {
+    fn responses() -> Answers {
+        let mut answers = body_problems("64 KiB");
+        let decided = "The decision, whether the request may pass or not";
+        let examples = [("Admitted", admitted()), ("Denied", denied()), ("No limit met", unmet())];
+        answers.insert("200".to_owned(), decision(decided, examples));
+        answers
+    }
+}
+
+/// What an enforced check may answer.
+pub(crate) struct EnforceAnswers;
+
+impl IntoResponses for EnforceAnswers {
+    fn responses() -> Answers {
+        let mut answers = body_problems("64 KiB");
+        let examples = [("Admitted", admitted()), ("No limit met", unmet())];
+        answers.insert("200".to_owned(), decision("The request may pass", examples));
+        let denial = decision("The request may not pass", [("Denied", denied())]);
+        answers.insert("429".to_owned(), denial);
+        answers
+    }
+}
+
+/// What a batch of checks may answer.
+pub(crate) struct BatchAnswers;
+
+impl IntoResponses for BatchAnswers {
+    fn responses() -> Answers {
+        let mut answers = body_problems("4 MiB");
+        let example = json!({"decisions": [admitted(), denied()]});
+        let content = ContentBuilder::new()
+            .schema(Some(Ref::from_schema_name("Decisions")))
+            .example(Some(example));
+        let decided = ResponseBuilder::new()
+            .description("A decision for each check, in their order")
+            .content("application/json", content.build());
+        answers.insert("200".to_owned(), decided.build().into());
+        answers
+    }
+}
+
+fn decision<const N: usize>(
+    description: &str,
+    examples: [(&str, serde_json::Value); N],
+) -> RefOr<Response> {
+    let examples =
+        examples.map(|(name, value)| (name, ExampleBuilder::new().value(Some(value)).build()));
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Decision")))
+        .examples_from_iter(examples);
+    let header = |description: &str, kind: Type| {
+        let schema = ObjectBuilder::new().schema_type(SchemaType::new(kind)).build();
+        HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
+    };
+    ResponseBuilder::new()
+        .description(description)
+        .content("application/json", content.build())
+        .header("RateLimit-Policy", header(RATELIMIT_POLICY, Type::String))
+        .header("RateLimit", header(RATELIMIT, Type::String))
+        .header("Retry-After", header(RETRY_AFTER, Type::Integer))
+        .build()
+        .into()
+}
+
+const RATELIMIT_POLICY: &str = "The enforced limits that took part and their windows in seconds, such as \
+     `\"default\";q=100;w=3600`; absent where there is none (IETF draft ratelimit-headers)";
+const RATELIMIT: &str = "What is left of them and when, in seconds, such as `\"default\";r=99;t=3600`; \
+     absent where there is none";
+const RETRY_AFTER: &str = "On a denial that waiting helps: the wait in whole seconds, rounded up";
+
+/// What every call that reads a body may answer when it cannot decide.
+fn body_problems(cap: &str) -> Answers {
+    let problems = [
+        (400, "The body is not JSON, or broke off; the problem names the line and the column"),
+        (408, "The body did not arrive in time"),
+        (415, "The body is not declared as `application/json`, or has an encoding"),
+        (422, "Fields have values that are not accepted; the problem names them all"),
+        (500, "A fault of the server's"),
+        (503, "No decision was possible: the store did not answer"),
+    ];
+    let too_large = format!("The body has more bytes than are accepted ({cap} by default)");
+    let problems = problems.into_iter().chain([(413, too_large.as_str())]);
+    problems.map(|(status, description)| (status.to_string(), problem(description))).collect()
+}
+
+/// An error, as RFC 9457 has it.
+pub(super) fn problem(description: &str) -> RefOr<Response> {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let response = ResponseBuilder::new().description(description);
+    response.content("application/problem+json", content).build().into()
+}
+
+fn admitted() -> serde_json::Value {
+    let limit = json!({
+        "policyId": "default", "scope": "USER_MODEL", "unit": "requests",
+        "algorithm": "sliding_window_log", "mode": "enforce", "allowed": true, "limit": 100,
+        "count": 1, "remaining": 99, "windowSeconds": 3600, "retryAfterMs": 0,
+        "resetAfterMs": 3_600_000
+    });
+    json!({
+        "allowed": true, "limit": 100, "count": 1, "remaining": 99, "windowSeconds": 3600,
+        "retryAfterMs": 0, "resetAfterMs": 3_600_000, "policyId": "default",
+        "scope": "USER_MODEL", "unit": "requests", "reason": null, "degraded": false,
+        "limits": [limit]
+    })
+}
+
+fn denied() -> serde_json::Value {
+    let limit = json!({
+        "policyId": "default", "scope": "USER_MODEL", "unit": "requests",
+        "algorithm": "sliding_window_log", "mode": "enforce", "allowed": false, "limit": 100,
+        "count": 100, "remaining": 0, "windowSeconds": 3600, "retryAfterMs": 41_250,
+        "resetAfterMs": 3_598_100
+    });
+    json!({
+        "allowed": false, "limit": 100, "count": 100, "remaining": 0, "windowSeconds": 3600,
+        "retryAfterMs": 41_250, "resetAfterMs": 3_598_100, "policyId": "default",
+        "scope": "USER_MODEL", "unit": "requests", "reason": "limit_exceeded", "degraded": false,
+        "limits": [limit]
+    })
+}
+
+fn unmet() -> serde_json::Value {
+    json!({
+        "allowed": true, "limit": null, "count": 0, "remaining": null, "windowSeconds": null,
+        "retryAfterMs": 0, "resetAfterMs": 0, "policyId": null, "scope": null,
+        "unit": "requests", "reason": null, "degraded": false, "limits": []
+    })
+}

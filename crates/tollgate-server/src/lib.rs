@@ -1,0 +1,19 @@
+//! The Tollgate server: HTTP over the use cases, with its configuration, telemetry and command line.
+//!
+//! This is the only crate that knows HTTP and JSON on the wire. It is a library so that tests start the real
+//! server in their own process, with a clock of their own.
+
+mod app;
+mod cli;
+mod config;
+mod health;
+mod http;
+mod metrics;
+mod net;
+mod serve;
+mod signals;
+mod telemetry;
+
+pub use cli::{Cli, Outcome};
+pub use config::{CatalogConfig, ConfigError, HttpLimits, LogFormat, ServeConfig};
+pub use serve::{Server, StartError};

@@ -1,0 +1,123 @@
+//! What the server counts, for Prometheus.
+//!
+//! A series is bounded by what the operator writes, never by what a client sends: policy ids are
+//! configuration, and above [`MAX_LABELLED_POLICIES`] of them the rest are counted together. No label holds a
+//! user, a key, an address or any other value of a check (P10).
+//!
+//! A check only adds to counters that were made when the policies were put in force.
+
+mod latency;
+mod policy_counters;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use tollgate_catalog::Snapshot;
+use tollgate_core::Decision;
+use tollgate_store::memory::MemoryStoreStats;
+
+pub(crate) use latency::Call;
+use latency::Latencies;
+use policy_counters::PolicyCounters;
+
+/// Every metric of one server.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    policy_counters: Arc<PolicyCounters>,
+    latencies: Arc<Latencies>,
+    policies_version: Gauge<u64, AtomicU64>,
+    store_keys: Gauge<u64, AtomicU64>,
+    store_evicted: Counter,
+    /// Changes of the policies that were put in force.
+    pub(crate) reloads_ok: Counter,
+    /// Changes of the policies that were refused.
+    pub(crate) reloads_refused: Counter,
+    /// Checks that no decision was possible for.
+    pub(crate) store_errors: Counter,
+    /// Requests being answered.
+    pub(crate) in_flight: Gauge,
+    /// Connections that are open.
+    pub(crate) connections: Gauge,
+    /// Connections that could not be accepted.
+    pub(crate) accept_errors: Counter,
+}
+
+impl Metrics {
+    /// Metrics that begin at 0, with no policies yet.
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("tollgate");
+        let metrics = Self {
+            policy_counters: Arc::default(),
+            latencies: Arc::default(),
+            policies_version: Gauge::default(),
+            reloads_ok: Counter::default(),
+            reloads_refused: Counter::default(),
+            store_keys: Gauge::default(),
+            store_evicted: Counter::default(),
+            store_errors: Counter::default(),
+            in_flight: Gauge::default(),
+            connections: Gauge::default(),
+            accept_errors: Counter::default(),
+            registry: Registry::default(),
+        };
+        metrics.register(&mut registry);
+        Self { registry, ..metrics }
+    }
+
+    fn register(&self, to: &mut Registry) {
+        to.register_collector(Box::new(Arc::clone(&self.policy_counters)));
+        to.register_collector(Box::new(Arc::clone(&self.latencies)));
+        let version = self.policies_version.clone();
+        to.register("policies_version", "The version of the policies in force", version);
+        let reloads = "Changes of the policies that were put in force";
+        to.register("policy_reloads", reloads, self.reloads_ok.clone());
+        let refused = "Changes of the policies that were refused, the old ones going on";
+        to.register("policy_reloads_refused", refused, self.reloads_refused.clone());
+        to.register("store_keys", "Keys that the store holds", self.store_keys.clone());
+        let evicted = "Keys that were evicted at the store's cap before they were idle";
+        to.register("store_keys_evicted", evicted, self.store_evicted.clone());
+        let errors = "Checks that no decision was possible for";
+        to.register("store_errors", errors, self.store_errors.clone());
+        let in_flight = "HTTP requests being answered";
+        to.register("http_requests_in_flight", in_flight, self.in_flight.clone());
+        to.register("http_connections", "Open HTTP connections", self.connections.clone());
+        let accept_errors = "HTTP connections that could not be accepted";
+        to.register("http_accept_errors", accept_errors, self.accept_errors.clone());
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        to.register("build", "The version that runs", build);
+    }
+
+    /// Counts a check and what was decided.
+    #[inline]
+    pub(crate) fn decided(&self, decision: &Decision) {
+        self.policy_counters.count(decision);
+    }
+
+    /// Counts that a call took `ns`.
+    #[inline]
+    pub(crate) fn took(&self, call: Call, ns: u64) {
+        self.latencies.observe(call, ns);
+    }
+
+    /// Counts on by the policies of `snapshot`, unless newer ones are in force. Series of policies that are
+    /// gone end.
+    pub(crate) fn policies_in_force(&self, snapshot: &Arc<Snapshot>) {
+        self.policy_counters.policies_in_force(snapshot);
+    }
+
+    /// Everything counted, as text for Prometheus; `store` is what the store holds now.
+    pub(crate) fn encode(&self, store: MemoryStoreStats) -> Result<String, std::fmt::Error> {
+        self.policies_version.set(self.policy_counters.policies_version());
+        self.store_keys.set(store.keys);
+        // Relaxed: the store's own count, copied; scrapes that race copy the same or a newer one.
+        self.store_evicted.inner().fetch_max(store.evicted, Ordering::Relaxed);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,159 @@
+//! Checks by outcome, policy and reason.
+//!
+//! The counters of each policy are made when its snapshot is put in force. A decision finds them by the
+//! address of its limit, which is that of the snapshot's: no label is hashed or compared.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use tollgate_catalog::Snapshot;
+use tollgate_core::{Decision, Limit, Reason};
+
+/// The most policies with series of their own; the others are counted together as [`OTHER_POLICIES`].
+///
+/// With four series a policy this keeps all metrics within 500 series, whatever the configuration (P10).
+const MAX_LABELLED_POLICIES: usize = 100;
+/// The label of the policies that have no series of their own.
+const OTHER_POLICIES: &str = "(other)";
+/// The label where no limit bound the decision.
+const NO_POLICY: &str = "(none)";
+
+/// Counts decisions.
+#[derive(Debug, Default)]
+pub(super) struct PolicyCounters(ArcSwap<Table>);
+
+/// The counters of one version of the policies; by default of none.
+#[derive(Debug, Default)]
+struct Table {
+    /// Where the limits of the snapshot lie, sorted, and the counters of each.
+    by_address: Vec<(usize, Arc<Outcomes>)>,
+    by_policy: BTreeMap<Box<str>, Arc<Outcomes>>,
+    other: Arc<Outcomes>,
+    none: Arc<Outcomes>,
+    /// Keeps the limits where they lie.
+    snapshot: Option<Arc<Snapshot>>,
+}
+
+/// What became of checks that one policy bound.
+#[derive(Debug, Default)]
+struct Outcomes {
+    allowed: Counter,
+    /// In the order of [`Reason::ALL`].
+    denied: [Counter; Reason::ALL.len()],
+}
+
+impl PolicyCounters {
+    /// Counts on for the policies of `snapshot`, unless newer ones are in force; those that stay keep their
+    /// counters.
+    pub(super) fn policies_in_force(&self, snapshot: &Arc<Snapshot>) {
+        self.0.rcu(|table| {
+            if table.version() < snapshot.version() {
+                Arc::new(table.followed_by(snapshot))
+            } else {
+                Arc::clone(table)
+            }
+        });
+    }
+
+    /// The version of the policies in force; 0 before the first.
+    pub(super) fn policies_version(&self) -> u64 {
+        self.0.load().version()
+    }
+
+    /// Counts `decision`.
+    #[inline]
+    pub(super) fn count(&self, decision: &Decision) {
+        let table = self.0.load();
+        let outcomes = match decision.headline() {
+            Some(status) => table.of(&status.limit),
+            None => &table.none,
+        };
+        match decision.reason() {
+            None => _ = outcomes.allowed.inc(),
+            Some(reason) => {
+                let index = Reason::ALL.iter().position(|known| *known == reason);
+                if let Some(denied) = index.and_then(|index| outcomes.denied.get(index)) {
+                    denied.inc();
+                }
+            }
+        }
+    }
+}
+
+impl Table {
+    fn version(&self) -> u64 {
+        self.snapshot.as_ref().map_or(0, |snapshot| snapshot.version())
+    }
+
+    fn followed_by(&self, snapshot: &Arc<Snapshot>) -> Self {
+        let mut by_policy = BTreeMap::new();
+        let mut by_address = Vec::new();
+        for limit in snapshot.policies().limits() {
+            let id = limit.policy_id().as_str();
+            let outcomes = if by_policy.len() < MAX_LABELLED_POLICIES {
+                let outcomes = self.by_policy.get(id).cloned().unwrap_or_default();
+                by_policy.insert(id.into(), Arc::clone(&outcomes));
+                outcomes
+            } else {
+                Arc::clone(&self.other)
+            };
+            by_address.push((address(limit), outcomes));
+        }
+        by_address.sort_unstable_by_key(|(address, _)| *address);
+        Self {
+            by_address,
+            by_policy,
+            other: Arc::clone(&self.other),
+            none: Arc::clone(&self.none),
+            snapshot: Some(Arc::clone(snapshot)),
+        }
+    }
+
+    #[inline]
+    fn of(&self, limit: &Arc<Limit>) -> &Outcomes {
+        match self.by_address.binary_search_by_key(&address(limit), |(address, _)| *address) {
+            Ok(index) => &self.by_address[index].1,
+            // A decision by a version that has just been replaced, or is about to be.
+            Err(_) => self.by_policy.get(limit.policy_id().as_str()).unwrap_or(&self.other),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&str, &Outcomes)> {
+        let named = self.by_policy.iter().map(|(id, outcomes)| (&**id, &**outcomes));
+        named.chain([(OTHER_POLICIES, &*self.other)])
+    }
+}
+
+fn address(limit: &Arc<Limit>) -> usize {
+    Arc::as_ptr(limit).addr()
+}
+
+impl Collector for PolicyCounters {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let table = self.0.load();
+        let mut metric = encoder.encode_descriptor(
+            "checks",
+            "Checks by outcome, by the policy that bound them and by the reason of a denial",
+            None,
+            MetricType::Counter,
+        )?;
+        let mut encode = |policy: &str, outcome: &str, reason: &str, counter: &Counter| {
+            let labels = [("outcome", outcome), ("policy", policy), ("reason", reason)];
+            counter.encode(metric.encode_family(&labels)?)
+        };
+        encode(NO_POLICY, "allowed", "", &table.none.allowed)?;
+        for (policy, outcomes) in table.all() {
+            encode(policy, "allowed", "", &outcomes.allowed)?;
+            for (reason, denied) in Reason::ALL.iter().zip(&outcomes.denied) {
+                encode(policy, "denied", reason.name(), denied)?;
+            }
+        }
+        Ok(())
+    }
+}

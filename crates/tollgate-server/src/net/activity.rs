@@ -1,0 +1,277 @@
+//! What one connection is doing, and when it has done nothing for too long.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::config::HttpLimits;
+
+/// What one connection did so far. Written by its requests and its bytes, read by its watch.
+///
+/// Counting costs two uncontended additions a request; a timer a request would cost several clock reads.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    /// The requests in flight of all connections.
+    all_in_flight: Gauge,
+    /// Reads that brought bytes.
+    reads: AtomicU64,
+    /// Requests whose headers are whole.
+    requests: AtomicU64,
+    in_flight: AtomicU32,
+    http2: AtomicBool,
+}
+
+// Relaxed throughout: a connection's task writes and watches in turn; requests of HTTP/2 that other threads
+// answer are seen at the next look, some seconds later.
+impl Activity {
+    /// The activity of a new connection, whose requests `all_in_flight` counts too.
+    pub(super) fn new(all_in_flight: Gauge) -> Self {
+        Self { all_in_flight, ..Self::default() }
+    }
+
+    /// Notes a request, in flight until the guard is dropped.
+    pub(super) fn request(self: &Arc<Self>, http2: bool) -> InFlight {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.all_in_flight.inc();
+        if http2 {
+            self.http2.store(true, Ordering::Relaxed);
+        }
+        InFlight(Arc::clone(self))
+    }
+
+    pub(super) fn is_answering(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
+    }
+
+    fn look(&self) -> Look {
+        Look {
+            reads: self.reads.load(Ordering::Relaxed),
+            requests: self.requests.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A request being answered.
+pub(super) struct InFlight(Arc<Activity>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.all_in_flight.dec();
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Look {
+    reads: u64,
+    requests: u64,
+}
+
+/// What to do with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It does its work.
+    Keep,
+    /// It has been idle for long: end it as the protocol ends it.
+    Close,
+    /// Its peer keeps it open without a whole request: cut it.
+    Cut,
+}
+
+/// Looks at a connection now and then.
+#[derive(Debug)]
+pub(super) struct Watch {
+    activity: Arc<Activity>,
+    every: Duration,
+    header_looks: u32,
+    idle_looks: u32,
+    last: Look,
+    /// The reads before the current wait for headers.
+    reads_before_wait: u64,
+    /// For how many looks nothing was in flight and no request came.
+    waiting: u32,
+    /// For how many of them there were bytes.
+    reading: u32,
+}
+
+/// How often a connection is looked at within the shortest time that matters.
+const LOOKS_PER_TIMEOUT: u32 = 4;
+
+impl Watch {
+    pub(super) fn new(activity: Arc<Activity>, limits: &HttpLimits) -> Self {
+        let every = limits.header_timeout.min(limits.idle_timeout) / LOOKS_PER_TIMEOUT;
+        let looks = |timeout: Duration| {
+            u32::try_from(timeout.as_millis() / every.as_millis().max(1)).unwrap_or(u32::MAX)
+        };
+        Self {
+            last: activity.look(),
+            activity,
+            every,
+            header_looks: looks(limits.header_timeout),
+            idle_looks: looks(limits.idle_timeout),
+            reads_before_wait: 0,
+            waiting: 0,
+            reading: 0,
+        }
+    }
+
+    /// How often to look.
+    pub(super) fn every(&self) -> Duration {
+        self.every
+    }
+
+    /// Judges the connection by what it did since the last look.
+    pub(super) fn look(&mut self) -> Verdict {
+        let now = self.activity.look();
+        if self.activity.is_answering() || now.requests != self.last.requests {
+            (self.waiting, self.reading) = (0, 0);
+            self.reads_before_wait = now.reads;
+            self.last = now;
+            return Verdict::Keep;
+        }
+        self.last = now;
+        self.waiting += 1;
+        if now.reads > self.reads_before_wait {
+            self.reading += 1;
+        }
+        // Between requests HTTP/2 peers send pings and settings; only the idle timeout ends them.
+        let first = now.requests == 0;
+        let between_http2 = !first && self.activity.http2.load(Ordering::Relaxed);
+        let waited_for_headers = if first { self.waiting } else { self.reading };
+        if !between_http2 && waited_for_headers >= self.header_looks {
+            Verdict::Cut
+        } else if self.waiting >= self.idle_looks {
+            Verdict::Close
+        } else {
+            Verdict::Keep
+        }
+    }
+}
+
+/// A transport that notes when bytes arrive.
+pub(super) struct Observed<T> {
+    transport: T,
+    activity: Arc<Activity>,
+}
+
+impl<T> Observed<T> {
+    pub(super) fn new(transport: T, activity: Arc<Activity>) -> Self {
+        Self { transport, activity }
+    }
+}
+
+impl<T: Read + Unpin> Read for Observed<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.transport).poll_read(context, buffer);
+        if polled.is_ready() {
+            self.activity.reads.fetch_add(1, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl<T: Write + Unpin> Write for Observed<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.transport).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.transport.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.transport).poll_write_vectored(context, buffers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What happens between two looks.
+    #[derive(Clone, Copy)]
+    enum Event {
+        Nothing,
+        Bytes,
+        Request,
+        Http2Request,
+    }
+
+    /// Header timeout 4 looks, idle timeout 8 looks. Gives the first verdict that ends it, and after which look.
+    fn ends(events: impl Fn(u32) -> Event) -> Option<(u32, Verdict)> {
+        let limits = HttpLimits {
+            header_timeout: Duration::from_secs(4),
+            idle_timeout: Duration::from_secs(8),
+            ..HttpLimits::default()
+        };
+        let activity = Arc::new(Activity::default());
+        let mut watch = Watch::new(Arc::clone(&activity), &limits);
+        (1..=40).find_map(|look| {
+            match events(look) {
+                Event::Nothing => {}
+                Event::Bytes => _ = activity.reads.fetch_add(1, Ordering::Relaxed),
+                Event::Request => drop(activity.request(false)),
+                Event::Http2Request => drop(activity.request(true)),
+            }
+            let verdict = watch.look();
+            (verdict != Verdict::Keep).then_some((look, verdict))
+        })
+    }
+
+    #[test]
+    fn a_peer_without_a_whole_request_is_cut_and_an_idle_one_closed() {
+        use Event::{Bytes, Http2Request, Nothing, Request};
+        let at_first = |event| move |look| if look == 1 { event } else { Nothing };
+        assert_eq!(ends(|_| Nothing), Some((4, Verdict::Cut)), "silent");
+        assert_eq!(ends(|_| Bytes), Some((4, Verdict::Cut)), "slow first headers");
+        assert_eq!(ends(|_| Request), None, "busy");
+        assert_eq!(ends(at_first(Request)), Some((9, Verdict::Close)), "idle");
+        assert_eq!(
+            ends(|look| if look == 1 { Request } else { Bytes }),
+            Some((5, Verdict::Cut)),
+            "slow second headers"
+        );
+        assert_eq!(
+            ends(|look| if look == 1 { Http2Request } else { Bytes }),
+            Some((9, Verdict::Close)),
+            "only pings"
+        );
+    }
+
+    #[test]
+    fn a_request_being_answered_is_never_ended() {
+        let activity = Arc::new(Activity::default());
+        let mut watch = Watch::new(Arc::clone(&activity), &HttpLimits::default());
+        let in_flight = activity.request(false);
+        assert!((0..1_000).all(|_| watch.look() == Verdict::Keep));
+        drop(in_flight);
+        assert!((0..1_000).any(|_| watch.look() == Verdict::Close));
+    }
+}

@@ -1,0 +1,10 @@
+//! HTTP/1.1 and h2c over one TCP port: accepting, bounding and draining connections.
+//!
+//! What no request asks for is watched for each connection from outside of the protocol: that headers arrive in
+//! time, that idle connections end, and that all end when the server drains. It must not know what is served.
+
+mod activity;
+mod connection;
+mod listener;
+
+pub(crate) use listener::{Drained, Listener, NetMetrics};

@@ -1,0 +1,220 @@
+//! The server: its parts put together, run and brought to an end.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tollgate_catalog::{
+    CatalogError, CatalogEvent, FileCatalog, Observer, SnapshotReader, WatchOptions,
+};
+use tollgate_core::{Clock, MonotonicClock, PolicySet};
+use tollgate_service::RateLimitService;
+use tollgate_store::MemoryStore;
+use tollgate_store::memory::MemoryStoreOptions;
+
+use crate::app::{App, Backend};
+use crate::config::{CatalogConfig, ServeConfig};
+use crate::health::Health;
+use crate::http;
+use crate::metrics::Metrics;
+use crate::net::{Drained, Listener, NetMetrics};
+
+/// How often the store is told to remove what counts no more.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// Why the server did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The address could not be listened at.
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The catalog gave no policies.
+    Catalog(CatalogError),
+    /// The built-in policies make no set.
+    Policies(tollgate_core::PolicySetError),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "{address} is in use by another process; accepted: a free port, such as 0"
+                )
+            }
+            Self::Listen { address, .. } => write!(f, "{address} cannot be listened at"),
+            Self::Catalog(error) => error.fmt(f),
+            Self::Policies(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Listen { source, .. } => Some(source),
+            Self::Catalog(error) => error.source(),
+            Self::Policies(_) => None,
+        }
+    }
+}
+
+/// A server that runs. It ends when it is told to, or with the runtime.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<Drained>,
+    sweeping: JoinHandle<()>,
+}
+
+impl Server {
+    /// Starts a server that goes by the machine's clock.
+    pub async fn start(config: &ServeConfig) -> Result<Self, StartError> {
+        Self::start_with_clock(config, MonotonicClock::new()).await
+    }
+
+    /// Starts a server whose store reads `clock`, so that tests can move through windows.
+    pub async fn start_with_clock<C: Clock + 'static>(
+        config: &ServeConfig,
+        clock: C,
+    ) -> Result<Self, StartError> {
+        let address = config.http;
+        let listen = |source| StartError::Listen { address, source };
+        let listener = Listener::bind(address).await.map_err(listen)?;
+        let options = MemoryStoreOptions::default().max_keys(config.max_keys);
+        let store = MemoryStore::with_clock(clock, &options);
+        let (app, catalog) = assemble(config, store)?;
+        let address = listener.address();
+        let metrics = NetMetrics {
+            in_flight: app.metrics.in_flight.clone(),
+            connections: app.metrics.connections.clone(),
+            accept_errors: app.metrics.accept_errors.clone(),
+        };
+        let (stop, stopped) = oneshot::channel();
+        let router = http::router(Arc::clone(&app));
+        let draining = Arc::clone(&app);
+        let stopped = async move {
+            // A server that was dropped goes on: nobody can tell it to stop any more.
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            draining.health.set_draining();
+        };
+        let (limits, drain_timeout) = (config.limits.clone(), config.drain_timeout);
+        let serving = async move {
+            let drained = listener.serve(router, limits, metrics, stopped, drain_timeout).await;
+            drop(catalog);
+            drained
+        };
+        Ok(Self {
+            address,
+            stop,
+            serving: tokio::spawn(serving),
+            sweeping: tokio::spawn(sweep_now_and_then(app)),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts no more, answers what is in flight and ends, within the time configured for it. Tells whether
+    /// everything in flight was answered.
+    pub async fn drain(self) -> bool {
+        // An error says that serving has ended by itself.
+        _ = self.stop.send(());
+        self.sweeping.abort();
+        matches!(self.serving.await, Ok(Drained::Whole))
+    }
+}
+
+/// The parts of `config`, and the catalog that keeps the policies current.
+fn assemble<S: Backend>(
+    config: &ServeConfig,
+    store: S,
+) -> Result<(Arc<App<S>>, Option<FileCatalog>), StartError> {
+    let (metrics, health) = (Arc::new(Metrics::new()), Arc::new(Health::default()));
+    let (policies, catalog) = match &config.catalog {
+        CatalogConfig::BuiltIn => {
+            let default = PolicySet::new(Vec::new()).map_err(StartError::Policies)?;
+            (SnapshotReader::fixed(default), None)
+        }
+        CatalogConfig::File(path) => {
+            let observer =
+                CatalogObserver { metrics: Arc::clone(&metrics), health: Arc::clone(&health) };
+            let catalog = FileCatalog::open(path, WatchOptions::default(), observer)
+                .map_err(StartError::Catalog)?;
+            (catalog.reader(), Some(catalog))
+        }
+    };
+    metrics.policies_in_force(&policies.snapshot());
+    let app = App {
+        service: RateLimitService::new(store, policies),
+        metrics,
+        health,
+        limits: config.limits.clone(),
+        clock: MonotonicClock::new(),
+    };
+    Ok((Arc::new(app), catalog))
+}
+
+/// Logs and counts what happens to the policy file.
+struct CatalogObserver {
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+}
+
+impl Observer for CatalogObserver {
+    fn observe(&self, event: &CatalogEvent<'_>) {
+        match event {
+            CatalogEvent::Published(snapshot) => {
+                self.metrics.policies_in_force(snapshot);
+                self.metrics.reloads_ok.inc();
+                self.health.set_catalog_refused(false);
+                let policies = snapshot.policies().policies().len();
+                tracing::info!(version = snapshot.version(), policies, "new policies are in force");
+            }
+            CatalogEvent::Refused(error) => {
+                self.metrics.reloads_refused.inc();
+                self.health.set_catalog_refused(true);
+                let error: &dyn std::error::Error = *error;
+                tracing::error!(error, "the changed policies were refused; the old ones go on");
+            }
+            CatalogEvent::Restored => {
+                self.health.set_catalog_refused(false);
+                tracing::info!("the policy file is again the one in force");
+            }
+            CatalogEvent::PollingOnly(error) => {
+                tracing::warn!(error, "no notifications of changes; looking every few seconds");
+            }
+            other => tracing::info!(event = ?other, "the catalog tells something new"),
+        }
+    }
+}
+
+/// Removes from the store what counts no more, for ever.
+async fn sweep_now_and_then<S: Backend>(app: Arc<App<S>>) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let app = Arc::clone(&app);
+        // It locks and walks the whole table: not on a thread that serves.
+        let swept = tokio::task::spawn_blocking(move || app.service.store().sweep()).await;
+        if let Err(error) = swept {
+            tracing::error!(%error, "the store could not be swept");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The log.
+//!
+//! No event holds an id, a key or an address of a check, at any level: nothing of a request is logged. Other
+//! crates log only warnings, since HTTP/2's trace shows whole frames.
+
+use std::io;
+
+use tracing::Level;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Layer, fmt, registry};
+
+use crate::config::LogFormat;
+
+/// Starts logging to standard error, for the whole process. Does nothing if something logs already.
+pub(crate) fn start(format: LogFormat, level: Level) {
+    let own = LevelFilter::from_level(level);
+    let targets = Targets::new()
+        // Begins the names of all crates of the project.
+        .with_target("tollgate", own)
+        .with_default(own.min(LevelFilter::WARN));
+    let lines = fmt::layer().with_writer(io::stderr);
+    let _already_started = match format {
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_filter(targets);
+            tracing::subscriber::set_global_default(registry().with(lines))
+        }
+        LogFormat::Text => {
+            let colours = io::IsTerminal::is_terminal(&io::stderr());
+            let lines = lines.with_ansi(colours).with_filter(targets);
+            tracing::subscriber::set_global_default(registry().with(lines))
+        }
+    };
+}

@@ -1,0 +1,11 @@
+//! Tollgate's use cases: what a caller can ask, whatever protocol it speaks.
+//!
+//! A use case takes the policies as they are at that moment, finds the limits that a check meets, has the
+//! store decide them and assembles the decision. Exactly one version of the policies takes part in a decision.
+//!
+//! This crate must not know HTTP, gRPC or JSON, nor which store it is given. It reads no clock:
+//! time belongs to the store (R7).
+
+mod rate_limit;
+
+pub use rate_limit::{BatchTooLong, MAX_BATCH_CHECKS, RateLimitService};
