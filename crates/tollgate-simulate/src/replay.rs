@@ -40,8 +40,10 @@ impl<'p> Replay<'p> {
         (plan, decision)
     }
 
-    /// What its store holds and did.
+    /// What its store did, and holds for good reason: idle keys are swept first, for when the store itself gets
+    /// to them depends on the random key of its hashes.
     pub fn store_stats(&self) -> MemoryStoreStats {
+        self.store.sweep();
         self.store.stats()
     }
 }

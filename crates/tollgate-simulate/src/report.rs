@@ -10,7 +10,8 @@ use crate::seconds::Seconds;
 use crate::tally::{Key, MostDenied, PolicyTally, Tally};
 use crate::trace::rfc_3339;
 
-/// What a simulation found. All but `timing` depends on the trace, the policies and the seed alone.
+/// What a simulation found. As long as no key is evicted, all but `timing` depends on the trace, the policies and
+/// the seed alone.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -30,7 +31,7 @@ pub struct Report {
     pub policies: Vec<PolicyReport>,
     /// The key with the most denials; `None` without a denial.
     pub worst_key: Option<WorstKey>,
-    /// The keys that the store held at the end.
+    /// The keys that counted at the end.
     pub keys_held: u64,
     /// The keys that the store's cap evicted before they were idle; 0 unless the trace has millions of them.
     pub keys_evicted: u64,

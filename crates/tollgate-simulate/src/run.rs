@@ -14,16 +14,13 @@ use crate::trace::{Population, TraceCheck, TraceFormat, TraceReader};
 use crate::verify::Verifier;
 use crate::{Replay, SimulateArgs, SimulateError};
 
-/// Simulates as `args` ask, writes the files they ask for, and prints the report to `out`.
-pub fn run(args: &SimulateArgs, out: &mut impl Write) -> Result<(), SimulateError> {
+/// Simulates as `args` ask, by the policies of their file, and writes the files they ask for.
+pub fn run(args: &SimulateArgs) -> Result<Report, SimulateError> {
     let policies = match &args.policies {
         Some(path) => tollgate_catalog::policy_file::load(path).map_err(SimulateError::Policies)?,
         None => PolicySet::new(Vec::new()).map_err(SimulateError::PolicySet)?,
     };
-    let report = simulate(args, &policies)?;
-    write!(out, "{report}")
-        .and_then(|()| out.flush())
-        .map_err(|source| SimulateError::write(Path::new("standard output"), source))
+    simulate(args, &policies)
 }
 
 /// Simulates as `args` ask, by `policies`, and writes the files they ask for.

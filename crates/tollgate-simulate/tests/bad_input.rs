@@ -51,8 +51,8 @@ fn bad_headers_are_refused() {
         ),
         ("timestamp,userId,modelId,attributes.\n", &["1: header: has the column \"attributes.\""]),
         (
-            "timestamp,userId,modelId,attributes.tier\n",
-            &["1: header: has the column \"attributes.tier\""],
+            "timestamp,userId,modelId,attributes.user\n",
+            &["1: header: has the column \"attributes.user\""],
         ),
     ];
     for (text, parts) in cases {
@@ -62,6 +62,20 @@ fn bad_headers_are_refused() {
     refused(CSV, Some(TraceFormat::AzureLlm2023), &["1: header: is \"timestamp,userId"]);
     refused(b"timestamp,user\xFF\n", None, &["1: header: is not UTF-8"]);
     refused(format!("timestamp{}\n", ",x".repeat(64)), None, &["1: line: has more than 64 fields"]);
+}
+
+#[test]
+fn a_tier_may_be_given_once() {
+    let header = "timestamp,userId,modelId,tier,attributes.tier\n";
+    refused(header, None, &["1: header: has the column \"attributes.tier\" twice"]);
+}
+
+#[test]
+fn addresses_that_are_none_are_refused() {
+    for ip in ["localhost", "203.0.113.256", "203.0.113.7:80", "0203.0.113.7", "2001:db8::g"] {
+        let trace = format!("timestamp,userId,modelId,ip\n0,a,m,{ip}\n");
+        refused(trace, None, &[&format!("2: ip: is \"{ip}\""), "203.0.113.7"]);
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `csv`: a header names the fields of a check, and each line is one check.
 
+use std::net::IpAddr;
+
 use tollgate_core::subject::{ACCEPTED_IDS, check_id};
 use tollgate_core::{Attribute, Check, Cost, Subject, Timestamp, Unit};
 
@@ -11,13 +13,12 @@ use crate::error::{Problem, shown};
 pub(super) const TIMESTAMP: &str = "timestamp";
 
 /// The columns of named attributes; the first two are required.
-const ATTRIBUTES: [(&str, Attribute); 8] = [
+const ATTRIBUTES: [(&str, Attribute); 7] = [
     ("userId", Attribute::User),
     ("modelId", Attribute::Model),
     ("tenantId", Attribute::Tenant),
     ("apiKey", Attribute::ApiKey),
     ("service", Attribute::Service),
-    ("ip", Attribute::Ip),
     ("tier", Attribute::Tier),
     ("modelTier", Attribute::ModelTier),
 ];
@@ -27,8 +28,12 @@ const REQUIRED: [&str; 3] = [TIMESTAMP, "userId", "modelId"];
 const ACCEPTED: &str = "`timestamp`, `userId`, `modelId` (all three required), `tenantId`, `apiKey`, `service`, `ip`, \
      `tier`, `modelTier`, `cost.<unit>`, `attributes.<name>`, each once";
 
+const ACCEPTED_IPS: &str = "an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::1";
+
+#[derive(PartialEq, Eq)]
 enum Field {
     Timestamp,
+    Ip,
     Attribute(Attribute),
     Cost(Unit),
 }
@@ -40,7 +45,11 @@ struct Column {
 }
 
 /// The columns of a trace, in its order.
-pub(super) struct CheckColumns(Vec<Column>);
+pub(super) struct CheckColumns {
+    columns: Vec<Column>,
+    /// The IPv6 address of the last check, as written everywhere: an address is one key however it is written.
+    ipv6: String,
+}
 
 impl CheckColumns {
     /// The columns that `header` names.
@@ -49,26 +58,29 @@ impl CheckColumns {
             let problem = format!("has no column `{missing}`");
             return Err(Problem::new("header", problem, ACCEPTED));
         }
-        let columns = header.iter().enumerate().map(|(index, name)| {
-            if header[..index].contains(name) {
+        let mut columns: Vec<Column> = Vec::with_capacity(header.len());
+        for name in header {
+            let field = parse_field(name)?;
+            if columns.iter().any(|column| column.field == field) {
                 let problem = format!("has the column {} twice", shown(name));
                 return Err(Problem::new("header", problem, ACCEPTED));
             }
             let required = REQUIRED.contains(name);
-            Ok(Column { name: (*name).to_owned(), field: parse_field(name)?, required })
-        });
-        columns.collect::<Result<_, _>>().map(Self)
+            columns.push(Column { name: (*name).to_owned(), field, required });
+        }
+        Ok(Self { columns, ipv6: String::new() })
     }
 
     /// The check that `record` is.
     pub(super) fn check<'a, R>(
-        &'a self,
+        &'a mut self,
         record: &'a RecordReader<R>,
     ) -> Result<(Timestamp, Check<'a>), Problem> {
-        record.expect_len(self.0.len())?;
+        record.expect_len(self.columns.len())?;
         let (mut at, mut subject, mut cost) =
             (Timestamp::default(), Subject::empty(), Cost::one_request());
-        for (index, column) in self.0.iter().enumerate() {
+        let mut ip = None;
+        for (index, column) in self.columns.iter().enumerate() {
             let text = record.field(index, &column.name)?;
             if text.is_empty() && !column.required {
                 continue;
@@ -76,6 +88,7 @@ impl CheckColumns {
             match &column.field {
                 Field::Timestamp => at = time::parse(&column.name, text)?,
                 Field::Cost(unit) => cost.set(unit.clone(), parse_amount(&column.name, text)?),
+                Field::Ip => ip = Some((text, parse_ip(&column.name, text)?)),
                 Field::Attribute(attribute) => {
                     let refused =
                         |problem| Problem::new(&column.name, format!("{problem}"), ACCEPTED_IDS);
@@ -84,13 +97,30 @@ impl CheckColumns {
                 }
             }
         }
+        match ip {
+            None => {}
+            Some((text, IpAddr::V4(_))) => subject.set(&Attribute::Ip, text),
+            Some((_, IpAddr::V6(address))) => {
+                self.ipv6 = address.to_canonical().to_string();
+                subject.set(&Attribute::Ip, &self.ipv6);
+            }
+        }
         Ok((at, Check { subject, cost }))
     }
+}
+
+/// The address written in `text`; an IPv4 address is written in one way only.
+fn parse_ip(column: &str, text: &str) -> Result<IpAddr, Problem> {
+    let refused = |_| Problem::new(column, format!("is {}", shown(text)), ACCEPTED_IPS);
+    text.parse().map_err(refused)
 }
 
 fn parse_field(name: &str) -> Result<Field, Problem> {
     if name == TIMESTAMP {
         return Ok(Field::Timestamp);
+    }
+    if name == "ip" {
+        return Ok(Field::Ip);
     }
     if let Some((_, attribute)) = ATTRIBUTES.iter().find(|(column, _)| *column == name) {
         return Ok(Field::Attribute(attribute.clone()));
@@ -104,7 +134,10 @@ fn parse_field(name: &str) -> Result<Field, Problem> {
     }
     if let Some(custom) = name.strip_prefix("attributes.") {
         return match Attribute::parse(custom) {
-            Some(attribute @ Attribute::Custom(_)) => Ok(Field::Attribute(attribute)),
+            // Of the built-in ones the API takes these two among the attributes.
+            Some(attribute @ (Attribute::Custom(_) | Attribute::Tier | Attribute::ModelTier)) => {
+                Ok(Field::Attribute(attribute))
+            }
             _ => Err(refuse_attribute(name)),
         };
     }
@@ -112,10 +145,13 @@ fn parse_field(name: &str) -> Result<Field, Problem> {
 }
 
 fn refuse_attribute(name: &str) -> Problem {
-    let problem = format!("has the column {}, which names no custom attribute", shown(name));
+    let problem = format!(
+        "has the column {}, which names no attribute without a column of its own",
+        shown(name)
+    );
     let accepted = format!(
-        "`attributes.` and a name of {ACCEPTED_IDS} that is not built in (`tenant`, `user`, `apiKey`, `model`, \
-         `modelTier`, `service`, `ip`, `tier`)"
+        "`attributes.` and a name of {ACCEPTED_IDS} other than `tenant`, `user`, `apiKey`, `model`, `service`, \
+         `ip`"
     );
     Problem::new("header", problem, accepted)
 }
