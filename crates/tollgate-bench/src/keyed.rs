@@ -5,10 +5,13 @@
 //!   nearest caches takes turns: each key is admitted once unmeasured, and then, one key after the other, the
 //!   remaining 99 times. So every measured check is an admission, and the growth of the logs is in it.
 //! - *Keys at random*: every key was admitted once; then keys are drawn at random, with one thread and with
-//!   two, each pass on a new limiter, so that the logs hold a few entries. All are admissions.
+//!   two, each time on a new limiter, so that the logs hold a few entries. All are admissions.
 //! - *First admissions*: what filling that table took, for each key. Only reported.
 //! - *Full keys at random*: every key has used its limit, so a log denies; governor, which earns a request
 //!   every 36 s, admits some. Only reported.
+//!
+//! The number of a round is the median of its slices ([`crate::stopwatch`]), but for first admissions: there the
+//! mean counts, because a table grows by leaps.
 
 use std::sync::Barrier;
 use std::thread;
@@ -16,8 +19,8 @@ use std::thread;
 use crate::contender::{Contender, Governor, Harness, LIMIT, TollgateStore};
 use crate::key::{Draw, Key};
 use crate::naive_log::NaiveLog;
-use crate::report::{Bound, Goal, Measurements, Section};
-use crate::stopwatch::{clock_reads, ns_per_operation};
+use crate::report::{Bound, Goal, Measurements, Section, median};
+use crate::stopwatch::{clock_reads, ns_in_median_slice, ns_per_operation, to_f64};
 
 const HOT_DENIED: &str = "hot key, denied";
 const HOT_ADMITTED: &str = "hot key, admitted";
@@ -127,7 +130,7 @@ impl Question for HotDenied {
         let limiter = C::for_keys(1);
         let key = Key::new(0);
         use_up(&limiter, &key);
-        let ns = ns_per_operation(plan.hot_checks, || repeat(&limiter, &key, plan.hot_checks));
+        let ns = ns_in_median_slice(plan.hot_checks, |checks| repeat(&limiter, &key, checks));
         measured.add(HOT_DENIED, C::NAME, ns);
     }
 }
@@ -145,7 +148,7 @@ impl Question for HotAdmitted {
             ns_per_operation(checks, || repeat_each(&limiter, &keys, checks_a_key))
         };
         let passes: Vec<f64> = (0..plan.hot_passes).map(pass).collect();
-        measured.add(HOT_ADMITTED, C::NAME, crate::report::median(&passes));
+        measured.add(HOT_ADMITTED, C::NAME, median(&passes));
     }
 }
 
@@ -206,8 +209,8 @@ fn random_ns<C: Contender>(limiter: &C, plan: &Plan, threads: u64, seed: u64) ->
         let mut draw = Draw::new(seed * threads + thread, plan.keys);
         let mut key = Key::new(0);
         together.wait();
-        ns_per_operation(plan.random_checks, || {
-            for _ in 0..plan.random_checks {
+        ns_in_median_slice(plan.random_checks, |checks| {
+            for _ in 0..checks {
                 key.set(draw.next_index());
                 repeat(limiter, &key, 1);
             }
@@ -219,7 +222,7 @@ fn random_ns<C: Contender>(limiter: &C, plan: &Plan, threads: u64, seed: u64) ->
             (0..threads).map(|thread| scope.spawn(move || in_one_thread(thread))).collect();
         running.into_iter().filter_map(|thread| thread.join().ok()).collect()
     });
-    ns.iter().sum::<f64>() / crate::stopwatch::to_f64(threads)
+    ns.iter().sum::<f64>() / to_f64(threads)
 }
 
 fn use_up<C: Contender>(limiter: &C, key: &Key) {
