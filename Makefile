@@ -9,6 +9,8 @@ HTTP ?= 127.0.0.1:8000
 ARGS ?=
 
 CARGO ?= cargo
+# Every crate with every feature, or tests that need a feature would silently not run.
+ALL = --locked --workspace --all-features
 # Where rustup puts cargo, for a shell that was opened before rustup ran.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
@@ -18,12 +20,12 @@ run: setup ## Set up what is missing, build, and serve on 127.0.0.1:8000 (HTTP=â
 
 .PHONY: test
 test: setup lint doc ## Set up what is missing, then formatting, lints, documentation and every test
-	$(CARGO) test --locked --workspace --doc
+	$(CARGO) test $(ALL) --doc
 	@# nextest runs the binaries' tests side by side; without it `cargo test` runs the same tests.
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		$(CARGO) nextest run --locked --workspace; \
+		$(CARGO) nextest run $(ALL); \
 	else \
-		$(CARGO) test --locked --workspace --lib --bins --tests --examples; \
+		$(CARGO) test $(ALL) --lib --bins --tests --examples; \
 	fi
 
 .PHONY: bench
@@ -33,7 +35,7 @@ bench: setup ## Run every benchmark (BENCH=NAME for one)
 .PHONY: lint
 lint: setup ## Check formatting and lints; a warning fails
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy $(ALL) --all-targets -- -D warnings
 
 .PHONY: fmt
 fmt: setup ## Format the code
@@ -41,7 +43,7 @@ fmt: setup ## Format the code
 
 .PHONY: doc
 doc: setup ## Build the API documentation; a broken link fails
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(ALL) --no-deps
 
 .PHONY: setup
 setup: ## Install what is missing of compiler, linker and tools
