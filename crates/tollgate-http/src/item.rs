@@ -5,7 +5,7 @@
 use tollgate_core::subject::MAX_ID_BYTES;
 use tollgate_core::{Limit, LimitStatus, Unit};
 
-use crate::{Buffer, MAX_INTEGER, whole_s};
+use crate::{Buffer, MAX_INTEGER, window_s};
 
 /// The most bytes of one item: an id of which every byte is encoded, and the parameters.
 pub(crate) const MAX_BYTES: usize =
@@ -26,15 +26,15 @@ pub(crate) fn write_policy(out: &mut Buffer, limit: &Limit) {
         out.extend_from_slice(limit.unit().name().as_bytes());
         out.push(b'"');
     }
-    write_integer(out, b";w=", limit.window().as_ns().div_ceil(1_000_000_000));
+    write_integer(out, b";w=", window_s(limit));
 }
 
 /// Appends `"id";r=…;t=…`, without `t` if there is no wait to tell.
-pub(crate) fn write_service_limit(out: &mut Buffer, status: &LimitStatus, wait_ms: Option<u64>) {
+pub(crate) fn write_service_limit(out: &mut Buffer, status: &LimitStatus, wait_s: Option<u64>) {
     write_id(out, status.limit.policy_id().as_str());
     write_integer(out, b";r=", status.remaining);
-    if let Some(wait_ms) = wait_ms {
-        write_integer(out, b";t=", whole_s(wait_ms));
+    if let Some(wait_s) = wait_s {
+        write_integer(out, b";t=", wait_s);
     }
 }
 

@@ -15,9 +15,9 @@
 //!   own names are used.
 //! - `w` is the window and `t` a wait, both in whole seconds rounded up, since the draft has nothing finer: a
 //!   window of 1 ms is `w=1`.
-//! - `t` on an admission is when the usage would be 0 again. On a denial it is the wait of each limit that
-//!   refuses, and the limits that would admit have none, so that no `t` is later than `Retry-After`, as the
-//!   draft asks. A limit that never admits the check has none either.
+//! - `t` on an admission is when the usage would be 0 again, for a log `w` at most. On a denial it is the wait of
+//!   each limit that refuses, and the limits that would admit have none, so that no `t` is later than
+//!   `Retry-After`, as the draft asks. A limit that never admits the check has none either.
 //! - `Retry-After` is `retryAfterMs` in whole seconds rounded up, hence at least 1 (R6). It is absent where
 //!   waiting does not help.
 //! - A policy id is written as a quoted string in which each byte outside of printable ASCII, and `%`, is
@@ -30,7 +30,7 @@ mod item;
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
-use tollgate_core::{Decision, LimitStatus, Mode};
+use tollgate_core::{Algorithm, Decision, Limit, LimitStatus, Mode};
 
 pub use http::header::RETRY_AFTER;
 
@@ -69,7 +69,7 @@ pub fn apply(decision: &Decision, headers: &mut HeaderMap) {
     for status in named(decision, headline) {
         let (policy_bytes, service_limit_bytes) = (policy.len(), service_limit.len());
         item::write_policy(&mut policy, &status.limit);
-        item::write_service_limit(&mut service_limit, status, wait_ms(decision, status));
+        item::write_service_limit(&mut service_limit, status, wait_s(decision, status));
         if policy.len().max(service_limit.len()) > MAX_FIELD_BYTES {
             policy.truncate(policy_bytes);
             service_limit.truncate(service_limit_bytes);
@@ -103,12 +103,26 @@ fn named<'a>(
 }
 
 /// What `t` says of one limit.
-fn wait_ms(decision: &Decision, status: &LimitStatus) -> Option<u64> {
+fn wait_s(decision: &Decision, status: &LimitStatus) -> Option<u64> {
     match (decision.allowed(), status.allowed) {
-        (true, _) => Some(status.reset_after_ms),
+        (true, _) => Some(reset_s(status)),
         (false, true) => None,
-        (false, false) => status.retry_after_ms,
+        (false, false) => status.retry_after_ms.map(whole_s),
     }
+}
+
+/// When the usage is 0 again. A log is empty one window after its last admission; the ticks in which it keeps
+/// time make that some microseconds more (R7), which must not become a second.
+fn reset_s(status: &LimitStatus) -> u64 {
+    let reset_s = whole_s(status.reset_after_ms);
+    match status.limit.algorithm() {
+        Algorithm::SlidingWindowLog => reset_s.min(window_s(&status.limit)),
+        Algorithm::SlidingWindowCounter => reset_s,
+    }
+}
+
+fn window_s(limit: &Limit) -> u64 {
+    limit.window().as_ns().div_ceil(1_000_000_000)
 }
 
 fn whole_s(ms: u64) -> u64 {

@@ -96,6 +96,25 @@ fn an_admission_tells_the_limit_what_is_left_and_until_when() {
     );
 }
 
+/// A log keeps time in ticks (R7): an hour and a tick is an hour. A counter may take two windows.
+#[test]
+fn a_reset_is_no_later_than_the_algorithm_makes_it() {
+    let hour = Duration::from_hours(1);
+    let cases = [
+        (Algorithm::SlidingWindowLog, 3_600 * SECOND_NS + 9_999, 3_600),
+        (Algorithm::SlidingWindowLog, 3_599 * SECOND_NS, 3_599),
+        (Algorithm::SlidingWindowCounter, 7_199 * SECOND_NS, 7_199),
+    ];
+    for (algorithm, reset_after_ns, seconds) in cases {
+        let policy = Policy { algorithm, ..policy("p", 2, hour) };
+        let expected = format!(r#""p";r=1;t={seconds}"#);
+        check(
+            &[(policy, admitted(1, reset_after_ns))],
+            [Some(r#""p";q=2;w=3600"#), Some(&expected), None],
+        );
+    }
+}
+
 #[test]
 fn a_denial_tells_how_long_to_wait_in_whole_seconds_of_at_least_1() {
     for (wait_ns, seconds) in [(1, 1), (SECOND_NS, 1), (SECOND_NS + 1, 2), (59 * SECOND_NS, 59)] {
@@ -258,14 +277,16 @@ proptest! {
         let (policies, service_limits) = (items(&policies), items(&service_limits));
         prop_assert_eq!(policies.len(), service_limits.len());
         let wait_s = wait_ns.div_ceil(SECOND_NS).cast_signed();
+        let window_s = window_ms.div_ceil(1_000).cast_signed();
+        let t = if allowed { wait_s.min(window_s) } else { wait_s };
         for (policy, service_limit) in policies.iter().zip(&service_limits) {
             prop_assert!(ids.contains(&percent_decoded(name(policy))));
             prop_assert_eq!(name(policy), name(service_limit));
             let as_written = |value: u64| Some(value.min(MAX_INTEGER).cast_signed());
             prop_assert_eq!(integer(policy, "q"), as_written(limit));
-            prop_assert_eq!(integer(policy, "w"), as_written(window_ms.div_ceil(1_000)));
+            prop_assert_eq!(integer(policy, "w"), Some(window_s));
             prop_assert_eq!(integer(service_limit, "r"), as_written(limit.saturating_sub(usage)));
-            prop_assert_eq!(integer(service_limit, "t"), Some(wait_s));
+            prop_assert_eq!(integer(service_limit, "t"), Some(t));
         }
         let retry_after = retry_after.map(|value| value.parse::<i64>().unwrap());
         prop_assert_eq!(retry_after, (!allowed).then_some(wait_s));
