@@ -1,0 +1,107 @@
+//! A whole set of policies in memory, swapped at once.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tollgate_core::{Check, Clock, Decision, MonotonicClock, PolicySet};
+use tollgate_store::MemoryStore;
+use tollgate_store::memory::{MemoryStoreOptions, MemoryStoreStats};
+
+use crate::Metrics;
+use crate::metrics::Counters;
+
+/// Decides checks by a [`PolicySet`], in memory, for one process. Needs the feature `policies`.
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate::{Amount, Check, Cost, Per, Policy, PolicyId, PolicyLimiter, PolicySet, Unit, Window};
+///
+/// let minute = Window::new(Duration::from_secs(60)).ok_or("not a window")?;
+/// let per = Per::from_scope("USER").ok_or("not a scope")?;
+/// let mut policy = Policy::new(PolicyId::new("tokens")?, per, Amount::new(1_000), minute);
+/// policy.unit = Unit::Tokens;
+///
+/// let limiter = PolicyLimiter::new(PolicySet::new(vec![policy])?);
+/// let tokens = |n| Cost::one_request().with(Unit::Tokens, n);
+/// let cost = tokens(Amount::new(600).ok_or("too much")?);
+/// assert!(limiter.check(&Check::new("alice", "gpt-4").at_cost(cost.clone())).allowed());
+/// assert!(!limiter.check(&Check::new("alice", "gpt-4").at_cost(cost)).allowed());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A check meets the limits of one version of the set (R4) and is admitted by all of them or charged to none
+/// (R3). All calls take `&self`; O(policies that may hold).
+#[derive(Debug)]
+pub struct PolicyLimiter<C = MonotonicClock> {
+    store: MemoryStore<C>,
+    policies: ArcSwap<PolicySet>,
+    counters: Counters,
+}
+
+impl PolicyLimiter {
+    /// A limiter on the machine's monotonic clock, with the default cap of 10 million keys.
+    pub fn new(policies: PolicySet) -> Self {
+        Self::with_clock(policies, MonotonicClock::new(), &MemoryStoreOptions::default())
+    }
+}
+
+impl<C: Clock> PolicyLimiter<C> {
+    /// A limiter on another clock and with other bounds.
+    pub fn with_clock(policies: PolicySet, clock: C, options: &MemoryStoreOptions) -> Self {
+        Self {
+            store: MemoryStore::with_clock(clock, options),
+            policies: ArcSwap::from_pointee(policies),
+            counters: Counters::new(),
+        }
+    }
+
+    /// Decides `check`, and charges it if it is admitted; a denial changes nothing. A check that no limit
+    /// meets is allowed.
+    pub fn check(&self, check: &Check<'_>) -> Decision {
+        let policies = self.policies.load();
+        let plan = policies.plan(check);
+        let decision = Decision::assemble(&plan, &self.store.charge(&plan));
+        self.counters.count(decision.allowed());
+        decision
+    }
+
+    /// What [`PolicyLimiter::check`] would say now; changes nothing and counts in no metric.
+    pub fn peek(&self, check: &Check<'_>) -> Decision {
+        let policies = self.policies.load();
+        let plan = policies.plan(check);
+        Decision::assemble(&plan, &self.store.peek(&plan))
+    }
+
+    /// The policies that hold now.
+    pub fn policies(&self) -> Arc<PolicySet> {
+        self.policies.load_full()
+    }
+
+    /// Puts `policies` in place of those that hold now, and returns these. Checks under way end by the set
+    /// that they began with. Usage belongs to policy ids: a policy whose id stays keeps its usage, whatever its
+    /// limit becomes (R8).
+    pub fn swap(&self, policies: PolicySet) -> Arc<PolicySet> {
+        self.policies.swap(Arc::new(policies))
+    }
+
+    /// How many checks were allowed and denied since the limiter was made or
+    /// [`PolicyLimiter::reset_metrics`] was called. A check that has returned is counted.
+    pub fn metrics(&self) -> Metrics {
+        self.counters.metrics()
+    }
+
+    /// Counts from 0 again, and returns what was counted until now: no check is lost between the two.
+    pub fn reset_metrics(&self) -> Metrics {
+        self.counters.reset()
+    }
+
+    /// The keys held, and how many were evicted at the cap.
+    pub fn stats(&self) -> MemoryStoreStats {
+        self.store.stats()
+    }
+
+    /// Frees the memory of idle keys. New keys do this bit by bit; call it when traffic has ended. O(keys).
+    pub fn sweep(&self) {
+        self.store.sweep();
+    }
+}

@@ -1,0 +1,227 @@
+//! Forgetting all that one user has used.
+//!
+//! The store keeps hashes of keys and cannot list the models that a user has used, and to keep such a list would
+//! cost memory for every user and time for every check, for a call that is made a few times a day. So nothing is
+//! deleted. A reset gives the user a new *generation*: from then on the user's keys hold the generation too, so
+//! they are other keys (R8), without usage. What the old keys held is never read again and goes away by itself
+//! (R9).
+//!
+//! Users that were never reset have no generation and are not in the map here; while it is empty, a check only
+//! loads its length. An entry goes when its user has not been seen for [`horizon_ns`]: by then the keys of its
+//! generation hold nothing that counts, and neither do those without a generation, so that to use the latter again
+//! changes nothing. The map therefore holds at most the users reset or, once reset, seen within twice that time.
+//! No generation is used twice.
+//!
+//! What holds under concurrency:
+//! - A check that begins after a reset has returned does not count what ended before the reset began. (A check
+//!   that runs at the same time as a reset may be counted before or after it.)
+//! - Between resets a limit is exact: a generation cannot go while a check of it runs, because the check holds
+//!   the shard that its user is in.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use tollgate_core::{Clock, Timestamp, Window};
+
+const SHARDS: usize = 16;
+
+/// A clock may step back by the little that it is corrected by; R7.
+const MARGIN_NS: u64 = 1_000_000_000;
+
+/// How long after its last use a key surely counts nothing: usage lasts up to 2W in a sliding window counter
+/// (R2), and W and two ticks in a log (R1).
+fn horizon_ns(longest: Window) -> u64 {
+    2 * longest.as_ns() + MARGIN_NS
+}
+
+/// The generations of the users that were reset.
+#[derive(Debug)]
+pub(crate) struct Resets {
+    /// The entries in all shards.
+    len: AtomicUsize,
+    shards: [RwLock<HashMap<Box<str>, Entry>>; SHARDS],
+    hasher: RandomState,
+    generations: AtomicU64,
+    horizon_ns: u64,
+    next_sweep_ns: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// In decimal, as keys hold it.
+    generation: Box<str>,
+    last_seen_ns: AtomicU64,
+}
+
+impl Resets {
+    /// No resets yet, of limits with windows of at most `longest`.
+    pub(crate) fn new(longest: Window) -> Self {
+        Self {
+            len: AtomicUsize::new(0),
+            shards: std::array::from_fn(|_| RwLock::default()),
+            hasher: RandomState::new(),
+            generations: AtomicU64::new(1),
+            horizon_ns: horizon_ns(longest),
+            next_sweep_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether no user has a generation.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        // Relaxed: a thread that knows of a reset's end sees its addition, whatever told it so; other threads
+        // run at the same time as the reset and may be counted before it.
+        self.len.load(Ordering::Relaxed) == 0
+    }
+
+    /// Gives `user` a new generation. O(1) but for the sweep that is due now and then.
+    pub(crate) fn reset(&self, user: &str, clock: &impl Clock) {
+        // Relaxed: only distinct.
+        let generation = self.generations.fetch_add(1, Ordering::Relaxed).to_string().into();
+        let mut shard = self.shard(user).write().unwrap_or_else(PoisonError::into_inner);
+        let now = clock.now();
+        if let Some(entry) = shard.get_mut(user) {
+            entry.generation = generation;
+            entry.see(now);
+        } else {
+            let last_seen_ns = AtomicU64::new(now.as_ns());
+            shard.insert(user.into(), Entry { generation, last_seen_ns });
+            // Relaxed: see `is_empty`.
+            self.len.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(shard);
+        self.sweep_if_due(now);
+    }
+
+    /// Calls `charge` with the generation of `user`, which stays valid as long as the call runs.
+    pub(crate) fn with_generation<R>(
+        &self,
+        user: &str,
+        clock: &impl Clock,
+        charge: impl FnOnce(Option<&str>) -> R,
+    ) -> R {
+        let shard = self.shard(user).read().unwrap_or_else(PoisonError::into_inner);
+        let entry = shard.get(user);
+        let result = charge(entry.map(|entry| &*entry.generation));
+        // Read after the charge, so that the entry outlives what was charged.
+        let now = clock.now();
+        if let Some(entry) = entry {
+            entry.see(now);
+        }
+        drop(shard);
+        self.sweep_if_due(now);
+        result
+    }
+
+    fn shard(&self, user: &str) -> &RwLock<HashMap<Box<str>, Entry>> {
+        #[expect(clippy::cast_possible_truncation, reason = "only the low bits are used")]
+        let low = self.hasher.hash_one(user) as usize;
+        &self.shards[low % SHARDS]
+    }
+
+    /// Drops the entries whose users were not seen for the horizon; once in that time. O(entries).
+    fn sweep_if_due(&self, now: Timestamp) {
+        let due_ns = self.next_sweep_ns.load(Ordering::Relaxed);
+        let next_ns = now.as_ns().saturating_add(self.horizon_ns);
+        // Relaxed: the exchange only elects one thread; the locks guard the entries.
+        let elected = now.as_ns() >= due_ns
+            && self
+                .next_sweep_ns
+                .compare_exchange(due_ns, next_ns, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if !elected {
+            return;
+        }
+        for shard in &self.shards {
+            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+            let before = shard.len();
+            shard.retain(|_, entry| {
+                let last_seen_ns = *entry.last_seen_ns.get_mut();
+                last_seen_ns.saturating_add(self.horizon_ns) >= now.as_ns()
+            });
+            shard.shrink_to_fit();
+            // Relaxed: see `is_empty`. Under the lock, so that no removal is counted before its insertion.
+            self.len.fetch_sub(before - shard.len(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Entry {
+    fn see(&self, now: Timestamp) {
+        // Relaxed: read under the write lock only, after every reader is gone.
+        self.last_seen_ns.fetch_max(now.as_ns(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tollgate_core::ManualClock;
+
+    const WINDOW: Duration = Duration::from_mins(1);
+
+    fn horizon() -> Duration {
+        2 * WINDOW + Duration::from_secs(1)
+    }
+
+    fn generation(resets: &Resets, user: &str, clock: &ManualClock) -> Option<String> {
+        resets.with_generation(user, clock, |generation| generation.map(str::to_owned))
+    }
+
+    fn resets() -> (Resets, ManualClock) {
+        let clock = ManualClock::at(Timestamp::from_ms(1_000_000));
+        (Resets::new(Window::new(WINDOW).unwrap()), clock)
+    }
+
+    #[test]
+    fn only_the_users_reset_have_a_generation_and_each_reset_gives_a_new_one() {
+        let (resets, clock) = resets();
+        assert!(resets.is_empty());
+        assert_eq!(generation(&resets, "alice", &clock), None);
+        resets.reset("alice", &clock);
+        let first = generation(&resets, "alice", &clock);
+        resets.reset("alice", &clock);
+        let second = generation(&resets, "alice", &clock);
+        assert!(!resets.is_empty() && first.is_some() && second.is_some() && first != second);
+        assert_eq!(generation(&resets, "bob", &clock), None);
+    }
+
+    #[test]
+    fn an_entry_stays_while_its_user_is_seen_and_then_goes() {
+        let (resets, clock) = resets();
+        resets.reset("alice", &clock);
+        let first = generation(&resets, "alice", &clock);
+        for _ in 0..5 {
+            clock.advance(horizon());
+            assert_eq!(generation(&resets, "alice", &clock), first);
+        }
+        // The sweep comes once in a horizon, with whatever check happens then.
+        for _ in 0..2 {
+            clock.advance(horizon());
+            clock.advance(Duration::from_nanos(1));
+            generation(&resets, "bob", &clock);
+        }
+        assert!(resets.is_empty());
+        assert!(resets.shards.iter().all(|shard| shard.read().unwrap().is_empty()));
+        resets.reset("alice", &clock);
+        assert_ne!(generation(&resets, "alice", &clock), first);
+    }
+
+    /// R9.
+    #[test]
+    fn the_map_is_bounded_by_the_users_of_two_horizons() {
+        let (resets, clock) = resets();
+        let per_step = 100;
+        for step in 0..40 {
+            for n in 0..per_step {
+                resets.reset(&format!("user {step} {n}"), &clock);
+            }
+            clock.advance(horizon() / 4);
+            assert!(resets.len.load(Ordering::Relaxed) <= 9 * per_step, "step {step}");
+        }
+    }
+}
