@@ -339,10 +339,17 @@ fn wait_ns(look: &Look<'_>, now_ns: u128) -> Option<u128> {
     }
 }
 
-/// When the usage would be 0 again.
+/// When the usage would be 0 again; for a log at most the window, although ticks may keep an admission longer.
 fn reset_after_ns(look: &Look<'_>, now_ns: u128) -> u128 {
     let unused_at = |then_ns: u128| look.usage(then_ns) == 0;
-    if unused_at(now_ns) { 0 } else { Moments::after(now_ns, look).first(unused_at) - now_ns }
+    if unused_at(now_ns) {
+        return 0;
+    }
+    let after_ns = Moments::after(now_ns, look).first(unused_at) - now_ns;
+    match look.policy.algorithm {
+        Algorithm::SlidingWindowLog => after_ns.min(u128::from(look.policy.window.as_ns())),
+        Algorithm::SlidingWindowCounter => after_ns,
+    }
 }
 
 /// The moments after now at which usage can fall.

@@ -82,6 +82,12 @@ impl LogTime {
     fn leaves_after_ns(&self, tick: u64) -> u64 {
         self.leaves_at_ns(tick).saturating_sub(self.now_ns)
     }
+
+    /// The same for a reset: never more than the window, although an admission may stay a tick longer.
+    #[inline]
+    fn resets_after_ns(&self, newest: u64) -> u64 {
+        self.leaves_after_ns(newest).min(self.window.as_ns())
+    }
 }
 
 /// Whether `cost` is admitted beside `log` (R1), and if not, when (R6).
@@ -92,7 +98,7 @@ pub fn evaluate(log: &impl Log, limit: Amount, time: &LogTime, cost: Amount) -> 
     let usage = log.usage();
     let reset_after_ns = match log.len() {
         0 => 0,
-        len => time.leaves_after_ns(log.tick(len - 1)),
+        len => time.resets_after_ns(log.tick(len - 1)),
     };
     let allowed = fits(usage, cost, limit);
     let wait = if allowed {
@@ -115,7 +121,7 @@ pub fn admitted(verdict: Verdict, time: &LogTime, cost: Amount) -> Verdict {
     }
     Verdict {
         usage: verdict.usage + cost.get(),
-        reset_after_ns: time.leaves_after_ns(time.stamp),
+        reset_after_ns: time.resets_after_ns(time.stamp),
         ..verdict
     }
 }

@@ -197,7 +197,9 @@ impl Usage {
         | Self::Weighted { idle_at_s, .. } = self
             && reset_after_ns > 0
         {
-            *idle_at_s = (*idle_at_s).max(whole_s(time.now_ns() + reset_after_ns));
+            // A reset is cut to the window, and an admission may stay a tick longer.
+            let leaves_ns = time.now_ns() + reset_after_ns + time.window().tick_ns();
+            *idle_at_s = (*idle_at_s).max(whole_s(leaves_ns));
         }
     }
 
