@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use tollgate_simulate::SimulateArgs;
 
 use crate::config::ServeConfig;
 use crate::{serve, signals, telemetry};
@@ -29,6 +30,7 @@ enum Command {
     /// Work with policies
     #[command(subcommand)]
     Policies(PoliciesCommand),
+    Simulate(Box<SimulateArgs>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -159,7 +161,15 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve_until_signal(*args),
             Command::Policies(PoliciesCommand::Validate { file }) => validate(&file),
+            Command::Simulate(args) => simulate(&args),
         }
+    }
+}
+
+fn simulate(args: &SimulateArgs) -> Outcome {
+    match tollgate_simulate::run(args) {
+        Ok(report) => Outcome::done(report.to_string()),
+        Err(error) => Outcome::failed(error.exit_code(), &error),
     }
 }
 
