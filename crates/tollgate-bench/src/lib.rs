@@ -2,6 +2,7 @@
 //!
 //! - [`keyed`]: how long does a check of the library take?
 //! - [`memory`]: how many bytes does a key take?
+//! - [`http`]: what does the server cost beside the barest one?
 //! - [`report`]: what was measured, where, and whether it meets the project's figures.
 //!
 //! Where time is measured, all contenders of a question run on the same keys in interleaved rounds, so that
@@ -10,6 +11,7 @@
 //! Nothing depends on this crate.
 
 pub mod contender;
+pub mod http;
 pub mod key;
 pub mod keyed;
 pub mod machine;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// How to call it.
-pub const USAGE: &str = "usage: tollgate-bench keyed|memory|all [--rounds N] [--json FILE]
+pub const USAGE: &str = "usage: tollgate-bench keyed|memory|http|all [--rounds N] [--json FILE]
   --rounds N    interleaved rounds, 5 or more for figures to be quoted (default 7)
   --json FILE   also write every sample to FILE";
 
@@ -16,10 +16,13 @@ pub enum Benchmark {
     Keyed,
     /// [`crate::memory`].
     Memory,
+    /// [`crate::http`].
+    Http,
 }
 
 impl Benchmark {
-    const ALL: [(&'static str, Self); 2] = [("keyed", Self::Keyed), ("memory", Self::Memory)];
+    const ALL: [(&'static str, Self); 3] =
+        [("keyed", Self::Keyed), ("memory", Self::Memory), ("http", Self::Http)];
 }
 
 /// What to run.

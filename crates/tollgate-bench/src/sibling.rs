@@ -14,6 +14,11 @@ impl Sibling {
     /// The process whose memory is measured.
     pub const MEMORY_CHILD: Self =
         Self { package: "tollgate-bench", program: "tollgate-bench-memory" };
+    /// The barest server.
+    pub const BARE_SERVER: Self =
+        Self { package: "tollgate-bench", program: "tollgate-bench-bare" };
+    /// The server.
+    pub const TOLLGATE: Self = Self { package: "tollgate-server", program: "tollgate" };
 
     /// Where the program is. Under `cargo run` and `cargo test` it is built first, so that no stale one is
     /// measured; otherwise it must be there.

@@ -36,11 +36,17 @@ pub fn ns_in_median_slice(operations: u64, mut work: impl FnMut(u64)) -> f64 {
 
 /// Runs `work` and says how long it took.
 #[inline]
-#[expect(clippy::disallowed_methods, reason = "this is the stopwatch")]
 pub fn timed(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
+    let start = now();
     work();
     start.elapsed()
+}
+
+/// The time to measure from.
+#[inline]
+#[expect(clippy::disallowed_methods, reason = "this is the stopwatch")]
+pub fn now() -> Instant {
+    Instant::now()
 }
 
 /// A count as a floating-point number, for averages.

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use tollgate_bench::report::Section;
-use tollgate_bench::{keyed, memory};
+use tollgate_bench::sibling::Sibling;
+use tollgate_bench::{http, keyed, memory};
 
 fn check_every_goal_was_measured(section: &Section) {
     for goal in &section.goals {
@@ -21,4 +22,11 @@ fn keyed_runs() {
 fn memory_runs() {
     let child = Path::new(env!("CARGO_BIN_EXE_tollgate-bench-memory"));
     check_every_goal_was_measured(&memory::run(&memory::Plan::smoke(), child).unwrap());
+}
+
+#[test]
+fn http_runs() {
+    let tollgate = Sibling::TOLLGATE.built().unwrap();
+    let bare = Path::new(env!("CARGO_BIN_EXE_tollgate-bench-bare"));
+    check_every_goal_was_measured(&http::run(&http::Plan::smoke(), &tollgate, bare).unwrap());
 }

@@ -1,0 +1,264 @@
+//! The load generator: HTTP/1.1 over kept-alive connections, one request in flight on each.
+//!
+//! It makes requests by overwriting the user in a buffer, and of answers reads the status, the length and how
+//! the body begins, so that it costs little beside the servers that it asks.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::key::Draw;
+use crate::stopwatch::now;
+
+/// Users to draw from: with a limit of 100 for each, 20 million checks are admitted.
+const USERS: u64 = 200_000;
+/// Digits of a user's number.
+const USER_DIGITS: usize = 8;
+/// The longest answer that is read.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// How every answer's body begins: the check was admitted.
+const ADMITTED: &[u8] = br#"{"allowed":true,"#;
+
+/// Load on one server.
+#[derive(Debug)]
+pub(super) struct Load {
+    connections: JoinSet<Result<Vec<Duration>, String>>,
+    phase: Arc<AtomicU8>,
+    measuring_since: Instant,
+}
+
+const WARMING_UP: u8 = 0;
+const MEASURING: u8 = 1;
+const ENDING: u8 = 2;
+
+/// What a server answered while it was measured.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) requests: u64,
+    pub(super) elapsed: Duration,
+    /// Ascending.
+    latencies: Vec<Duration>,
+}
+
+impl Outcome {
+    /// The latency that `percent` of the answers did not exceed, in microseconds.
+    pub(super) fn latency_us(&self, percent: usize) -> f64 {
+        let index = (self.latencies.len() * percent / 100).min(self.latencies.len().max(1) - 1);
+        self.latencies.get(index).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e6)
+    }
+}
+
+impl Load {
+    /// Connects and starts to ask.
+    pub(super) async fn start(
+        address: SocketAddr,
+        connections: u32,
+        seed: u64,
+    ) -> Result<Self, String> {
+        let phase = Arc::new(AtomicU8::new(WARMING_UP));
+        let mut running = JoinSet::new();
+        for connection in 0..connections {
+            let seed = seed * u64::from(connections) + u64::from(connection);
+            let asker = Asker::connect(address, seed).await?;
+            running.spawn(asker.ask_until_the_end(Arc::clone(&phase)));
+        }
+        Ok(Self { connections: running, phase, measuring_since: now() })
+    }
+
+    /// From here on answers count.
+    pub(super) fn begin_measuring(&mut self) {
+        self.measuring_since = now();
+        // Relaxed: all connections are tasks of one thread.
+        self.phase.store(MEASURING, Ordering::Relaxed);
+    }
+
+    /// From here on they do not; waits for those in flight.
+    pub(super) async fn finish(mut self) -> Result<Outcome, String> {
+        let elapsed = self.measuring_since.elapsed();
+        // Relaxed: as in `begin_measuring`.
+        self.phase.store(ENDING, Ordering::Relaxed);
+        let mut latencies = Vec::new();
+        while let Some(connection) = self.connections.join_next().await {
+            latencies.extend(connection.map_err(|error| error.to_string())??);
+        }
+        latencies.sort_unstable();
+        Ok(Outcome { requests: latencies.len() as u64, elapsed, latencies })
+    }
+}
+
+/// Asks one check and returns the body of the answer.
+pub(super) async fn ask_once(address: SocketAddr) -> Result<String, String> {
+    let mut asker = Asker::connect(address, 0).await?;
+    let body = asker.ask().await?;
+    String::from_utf8(body.to_vec()).map_err(|error| format!("{address}: {error}"))
+}
+
+/// One connection.
+struct Asker {
+    address: SocketAddr,
+    stream: TcpStream,
+    request: Request,
+    draw: Draw,
+    answer: Vec<u8>,
+}
+
+impl Asker {
+    async fn connect(address: SocketAddr, seed: u64) -> Result<Self, String> {
+        let failed = |error: std::io::Error| format!("{address}: {error}");
+        let stream = TcpStream::connect(address).await.map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        let (request, draw) = (Request::new(), Draw::new(seed, USERS));
+        Ok(Self { address, stream, request, draw, answer: Vec::with_capacity(MAX_ANSWER_BYTES) })
+    }
+
+    /// The latencies of what was answered while measuring.
+    async fn ask_until_the_end(mut self, phase: Arc<AtomicU8>) -> Result<Vec<Duration>, String> {
+        let mut latencies = Vec::new();
+        loop {
+            let asked = now();
+            self.ask().await?;
+            // Relaxed: as in `begin_measuring`.
+            match phase.load(Ordering::Relaxed) {
+                WARMING_UP => {}
+                MEASURING => latencies.push(asked.elapsed()),
+                _ => return Ok(latencies),
+            }
+        }
+    }
+
+    /// Asks one check of a user at random; the body of the answer, which admits.
+    async fn ask(&mut self) -> Result<&[u8], String> {
+        self.request.set_user(self.draw.next_index());
+        let address = self.address;
+        let written = self.stream.write_all(&self.request.bytes).await;
+        written.map_err(|error| format!("{address}: {error}"))?;
+        let head = self.read_answer().await.map_err(|error| format!("{address}: {error}"))?;
+        let body = self.answer.get(head.bytes..).unwrap_or_default();
+        if head.is_ok && body.starts_with(ADMITTED) {
+            Ok(body)
+        } else {
+            Err(format!("{address}: not admitted: {}", String::from_utf8_lossy(&self.answer)))
+        }
+    }
+
+    async fn read_answer(&mut self) -> std::io::Result<Head> {
+        self.answer.clear();
+        let mut head = None;
+        loop {
+            // Waiting first spares a read that would block.
+            self.stream.readable().await?;
+            match self.stream.try_read_buf(&mut self.answer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error),
+            }
+            head = head.or_else(|| Head::parse(&self.answer));
+            match head {
+                Some(head) if self.answer.len() >= head.bytes + head.body_bytes => return Ok(head),
+                None if self.answer.len() >= MAX_ANSWER_BYTES => {
+                    return Err(ErrorKind::InvalidData.into());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A request whose user can be overwritten.
+struct Request {
+    bytes: Vec<u8>,
+    user_at: usize,
+}
+
+impl Request {
+    fn new() -> Self {
+        let zeros = "0".repeat(USER_DIGITS);
+        let before_user = r#"{"userId":"user-"#;
+        let body = format!(r#"{before_user}{zeros}","modelId":"gpt-4"}}"#);
+        let head = format!(
+            "POST /rate-limit/check HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        );
+        let user_at = head.len() + before_user.len();
+        Self { bytes: (head + &body).into_bytes(), user_at }
+    }
+
+    fn set_user(&mut self, mut number: u64) {
+        for digit in self.bytes[self.user_at..][..USER_DIGITS].iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+    }
+}
+
+/// What the generator needs of an answer's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Head {
+    /// Bytes of the head, its empty line included.
+    bytes: usize,
+    body_bytes: usize,
+    is_ok: bool,
+}
+
+impl Head {
+    /// `None` until the head is whole. An answer without a length has no body.
+    fn parse(answer: &[u8]) -> Option<Self> {
+        let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+        let mut lines = answer[..end].split(|byte| *byte == b'\n');
+        let body_bytes = lines.find_map(content_length).unwrap_or_default();
+        Some(Self { bytes: end + 4, body_bytes, is_ok: answer.starts_with(b"HTTP/1.1 200") })
+    }
+}
+
+fn content_length(line: &[u8]) -> Option<usize> {
+    const NAME: &[u8] = b"content-length:";
+    let (name, value) = line.split_at_checked(NAME.len())?;
+    if !name.eq_ignore_ascii_case(NAME) {
+        return None;
+    }
+    str::from_utf8(value).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_names_its_user_and_its_length() {
+        let mut request = Request::new();
+        request.set_user(4_711);
+        let text = String::from_utf8(request.bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, r#"{"userId":"user-00004711","modelId":"gpt-4"}"#);
+        assert!(head.ends_with(&format!("content-length: {}", body.len())), "{head}");
+    }
+
+    #[test]
+    fn a_head_is_parsed_when_it_is_whole() {
+        let answer = b"HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 12\r\n\r\nhello";
+        let head = Head { bytes: answer.len() - 5, body_bytes: 12, is_ok: true };
+        assert_eq!(Head::parse(answer), Some(head));
+        assert_eq!(Head::parse(&answer[..head.bytes - 1]), None);
+        let refused = Head::parse(b"HTTP/1.1 500 Oh\r\n\r\n").unwrap();
+        assert_eq!((refused.is_ok, refused.body_bytes), (false, 0));
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_sorted_latencies() {
+        let latencies = (1..=200).map(Duration::from_micros).collect();
+        let outcome = Outcome { requests: 200, elapsed: Duration::ZERO, latencies };
+        for (percent, expected_us) in [(0, 1.0), (50, 101.0), (99, 199.0), (100, 200.0)] {
+            assert!((outcome.latency_us(percent) - expected_us).abs() < 1e-6, "{percent}");
+        }
+        let none = Outcome { requests: 0, elapsed: Duration::ZERO, latencies: Vec::new() };
+        assert!(none.latency_us(50).is_nan());
+    }
+}

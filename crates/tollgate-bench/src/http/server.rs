@@ -1,0 +1,143 @@
+//! A server in a process of its own: started, found, watched and ended.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// How long a server may take to say where it listens.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// What comes before the port where a server says that it listens.
+const HOST: &str = "127.0.0.1:";
+
+/// A running server, killed when dropped.
+#[derive(Debug)]
+pub(super) struct Server {
+    name: &'static str,
+    child: Child,
+    address: SocketAddr,
+    /// Where it runs, so that it finds no configuration and leaves nothing behind.
+    _directory: TempDir,
+}
+
+impl Server {
+    /// Starts `program`, which prints `127.0.0.1:` and its port when it listens.
+    pub(super) fn start(
+        name: &'static str,
+        program: &Path,
+        arguments: &[&str],
+    ) -> Result<Self, String> {
+        let failed = |problem: String| format!("{}: {problem}", program.display());
+        let directory = tempfile::tempdir().map_err(|error| failed(error.to_string()))?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| failed(error.to_string()))?;
+        let (sender, lines) = channel();
+        read_lines(child.stdout.take(), sender.clone());
+        read_lines(child.stderr.take(), sender);
+        match address_in(&lines) {
+            Ok(address) => Ok(Self { name, child, address, _directory: directory }),
+            Err(problem) => {
+                end(&mut child);
+                Err(failed(problem))
+            }
+        }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The time that its threads have run on a processor, in user and kernel mode.
+    pub(super) fn cpu_time(&self) -> Result<Duration, String> {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let failed = |error: std::io::Error| format!("{tasks}: {error}");
+        let mut total_ns = 0;
+        for task in fs::read_dir(&tasks).map_err(failed)? {
+            let path = task.map_err(failed)?.path().join("schedstat");
+            // A thread may have ended since it was listed.
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let run_ns = text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok());
+            total_ns += run_ns.unwrap_or_default();
+        }
+        if total_ns == 0 {
+            return Err(format!("{tasks}: no run time; the kernel keeps no schedstat"));
+        }
+        Ok(Duration::from_nanos(total_ns))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+fn end(child: &mut Child) {
+    // It may have ended by itself.
+    _ = child.kill();
+    _ = child.wait();
+}
+
+/// Sends each line of `stream`, and goes on reading when nobody listens, so that the server never waits.
+fn read_lines(stream: Option<impl Read + Send + 'static>, sender: Sender<String>) {
+    let Some(stream) = stream else { return };
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            _ = sender.send(line);
+        }
+    });
+}
+
+/// The first address in `lines`; what they said if there is none.
+fn address_in(lines: &Receiver<String>) -> Result<SocketAddr, String> {
+    let mut said = String::new();
+    while let Ok(line) = lines.recv_timeout(START_TIMEOUT) {
+        if let Some(address) = address_in_line(&line) {
+            return Ok(address);
+        }
+        said.push_str(&line);
+        said.push('\n');
+    }
+    Err(format!("did not say where it listens, but: {said:?}"))
+}
+
+fn address_in_line(line: &str) -> Option<SocketAddr> {
+    let (_, after) = line.split_once(HOST)?;
+    let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+    let port: u16 = after[..digits].parse().ok()?;
+    (port != 0).then(|| SocketAddr::from(([127, 0, 0, 1], port)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_found_in_a_line() {
+        for (line, port) in [
+            ("http://127.0.0.1:4711", Some(4711)),
+            (r#"{"http":"http://127.0.0.1:80/","message":"serving"}"#, Some(80)),
+            ("asked for 127.0.0.1:0", None),
+            ("0.0.0.0:80", None),
+        ] {
+            assert_eq!(address_in_line(line).map(|address| address.port()), port, "{line}");
+        }
+    }
+}
