@@ -1,6 +1,6 @@
 //! What Tollgate's tests share. A dev-dependency only: nothing that ships may depend on this crate.
 //!
-//! - [`conformance`]: one suite that every store passes, chosen by the capabilities it declares.
+//! - [`mod@conformance`]: one suite that every store passes, chosen by the capabilities it declares.
 //! - [`generate`]: random policies, checks and courses of time, with frequent overlaps.
 //! - [`compare`]: what the fast code decided against what the
 //!   [reference model](tollgate_core::reference) says.

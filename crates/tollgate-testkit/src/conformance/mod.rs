@@ -60,7 +60,7 @@ fn check_at(user: &str, cost: u64) -> Check<'_> {
 
 /// Makes the tests of a store: `conformance!(MyHarness: contract, isolation, concurrency);`
 ///
-/// Each group becomes a module with one test per promise; [`conformance`](crate::conformance) lists the
+/// Each group becomes a module with one test per promise; [`conformance`](mod@crate::conformance) lists the
 /// groups and the capability that each one needs.
 #[macro_export]
 macro_rules! conformance {
