@@ -1,6 +1,6 @@
 //! The words and decision rules of Tollgate, without I/O and without async.
 //!
-//! A [`Check`](check::Check) asks whether a [`Subject`] may pass at a [`Cost`]. A [`PolicySet`] finds the
+//! A [`Check`] asks whether a [`Subject`] may pass at a [`Cost`]. A [`PolicySet`] finds the
 //! limits it meets (R4); a store decides them with the algorithms of [`algorithm`] and charges all or none
 //! (R3); [`Decision::assemble`] picks the headline (R5). The rules R1… are those of `docs/DESIGN.md`.
 //!
