@@ -5,23 +5,25 @@
 use std::fmt;
 
 use tollgate_core::reference::{Model, ModelDecision};
-use tollgate_core::{Check, Decision, Policy, PolicyId, Reason};
+use tollgate_core::{Check, Decision, Policy, PolicyId, Reason, Timestamp};
 
 use crate::trace::TraceCheck;
 
 /// Recomputes decisions. The model keeps every admission that counts: memory O(keys + admissions).
 pub(crate) struct Verifier {
     model: Model,
+    /// The latest time of a line so far: the trace's time, like a machine's, never steps back (R7).
+    latest: Timestamp,
     index: u64,
 }
 
 impl Verifier {
     pub(crate) fn new(policies: &[Policy]) -> Self {
-        Self { model: Model::new(policies.to_vec()), index: 0 }
+        Self { model: Model::new(policies.to_vec()), latest: Timestamp::default(), index: 0 }
     }
 
-    /// Decides `traced` and compares with `decision`. The model is given the time of the line as it stands:
-    /// clamping it (R7) is part of what is verified.
+    /// Decides `traced` and compares with `decision`. The line's time is clamped here once more, so that the clamp
+    /// of the replay is verified too; the model by itself sees no time of a check that meets no limit.
     pub(crate) fn verify(
         &mut self,
         traced: &TraceCheck<'_>,
@@ -29,7 +31,8 @@ impl Verifier {
     ) -> Result<(), Box<Difference>> {
         let index = self.index;
         self.index += 1;
-        let expected = self.model.check(traced.at, &traced.check);
+        self.latest = self.latest.max(traced.at);
+        let expected = self.model.check(self.latest, &traced.check);
         let (replayed, expected) = (Answer::of_replay(decision), Answer::of_model(&expected));
         if replayed == expected {
             return Ok(());
@@ -174,7 +177,7 @@ fn shown_check(check: &Check<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tollgate_core::{PolicySet, Timestamp};
+    use tollgate_core::PolicySet;
 
     use super::*;
     use crate::Replay;
