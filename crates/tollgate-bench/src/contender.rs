@@ -71,7 +71,7 @@ impl Contender for NaiveLog {
     }
 }
 
-/// The in-memory store, charged for one compiled limit: what the library and the server stand on.
+/// The in-memory store, charged for one compiled limit: what the server stands on as well.
 #[derive(Debug)]
 pub struct TollgateStore {
     store: MemoryStore,
@@ -100,6 +100,32 @@ impl Contender for TollgateStore {
 
     fn held_keys(&self) -> u64 {
         self.store.stats().keys
+    }
+}
+
+/// The library that people embed.
+#[derive(Debug)]
+pub struct TollgateLibrary(tollgate::RateLimiter);
+
+impl Contender for TollgateLibrary {
+    const NAME: &'static str = "tollgate library";
+
+    fn for_keys(keys: u64) -> Self {
+        let builder = tollgate::RateLimiter::builder(u64::from(LIMIT.get()), WINDOW);
+        let Ok(limiter) = builder.max_keys(options_for(keys).max_keys).build() else {
+            unreachable!("100 an hour is a quota");
+        };
+        Self(limiter)
+    }
+
+    #[inline]
+    fn allow(&self, key: &Key) -> bool {
+        let (user, model) = key.user_and_model();
+        self.0.allow(user, model)
+    }
+
+    fn held_keys(&self) -> u64 {
+        self.0.stats().keys
     }
 }
 
@@ -152,5 +178,6 @@ mod tests {
         check_limit::<Governor>();
         check_limit::<NaiveLog>();
         check_limit::<TollgateStore>();
+        check_limit::<TollgateLibrary>();
     }
 }

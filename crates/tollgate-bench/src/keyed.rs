@@ -16,7 +16,7 @@
 use std::sync::Barrier;
 use std::thread;
 
-use crate::contender::{Contender, Governor, Harness, LIMIT, TollgateStore};
+use crate::contender::{Contender, Governor, Harness, LIMIT, TollgateLibrary, TollgateStore};
 use crate::key::{Draw, Key};
 use crate::naive_log::NaiveLog;
 use crate::report::{Bound, Goal, Measurements, Section, median};
@@ -97,12 +97,14 @@ pub fn run(plan: &Plan) -> Section {
 
 fn goals() -> Vec<Goal> {
     let at_most = [(HOT_DENIED, 1.0), (HOT_ADMITTED, 1.0), (RANDOM[0], 0.5), (RANDOM[1], 0.5)];
-    let goals = at_most.map(|(question, ratio)| Goal {
-        question,
-        contender: TollgateStore::NAME,
-        bound: Bound::AtMostRatio { ratio, of: Governor::NAME },
+    let goals = at_most.into_iter().flat_map(|(question, ratio)| {
+        [TollgateStore::NAME, TollgateLibrary::NAME].map(|contender| Goal {
+            question,
+            contender,
+            bound: Bound::AtMostRatio { ratio, of: Governor::NAME },
+        })
     });
-    goals.to_vec()
+    goals.collect()
 }
 
 #[expect(clippy::print_stderr, reason = "a benchmark of minutes says that it is alive")]
@@ -120,6 +122,7 @@ fn for_each_contender(plan: &Plan, measured: &mut Measurements, question: &impl 
     question.ask::<Governor>(plan, measured);
     question.ask::<NaiveLog>(plan, measured);
     question.ask::<TollgateStore>(plan, measured);
+    question.ask::<TollgateLibrary>(plan, measured);
     question.ask::<Harness>(plan, measured);
 }
 
@@ -181,12 +184,14 @@ fn random_full(plan: &Plan, measured: &mut Measurements) {
     let governor = filled::<Governor>(plan);
     let naive = filled::<NaiveLog>(plan);
     let store = filled::<TollgateStore>(plan);
+    let library = filled::<TollgateLibrary>(plan);
     for round in 0..plan.rounds {
         for (question, threads) in RANDOM_FULL.into_iter().zip(1..) {
             let seed = u64::from(round);
             measured.add(question, Governor::NAME, random_ns(&governor, plan, threads, seed));
             measured.add(question, NaiveLog::NAME, random_ns(&naive, plan, threads, seed));
             measured.add(question, TollgateStore::NAME, random_ns(&store, plan, threads, seed));
+            measured.add(question, TollgateLibrary::NAME, random_ns(&library, plan, threads, seed));
             measured.add(question, Harness::NAME, random_ns(&Harness, plan, threads, seed));
         }
     }
