@@ -82,3 +82,13 @@ pub use multi_tier::{MultiTierRateLimiter, MultiTierRateLimiterBuilder, TierReas
 pub use policy_limiter::PolicyLimiter;
 pub use quota::{BuildError, Quota};
 pub use rate_limiter::{RateLimiter, RateLimiterBuilder};
+
+/// The examples of the project's documents compile and run.
+#[cfg(all(doctest, feature = "tower"))]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../../docs/INTEGRATION.md")]
+    struct Integration;
+}
