@@ -16,4 +16,5 @@ mod telemetry;
 
 pub use cli::{Cli, Outcome};
 pub use config::{CatalogConfig, ConfigError, HttpLimits, LogFormat, ServeConfig};
+pub use http::openapi_json;
 pub use serve::{Server, StartError};

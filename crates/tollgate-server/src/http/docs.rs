@@ -118,9 +118,14 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/redoc/redoc.standalone.js", get(async || asset(JAVASCRIPT, REDOC_SCRIPT)))
 }
 
+/// The OpenAPI 3.1 document of the HTTP interface.
+pub fn openapi_json() -> serde_json::Result<String> {
+    Document::openapi().to_json()
+}
+
 /// Written anew for each who asks: that is rare, and takes less than a millisecond.
 fn document() -> Response {
-    match Document::openapi().to_json() {
+    match openapi_json() {
         Ok(json) => ([(header::CONTENT_TYPE, JSON)], json).into_response(),
         Err(error) => {
             tracing::error!(%error, "the OpenAPI document could not be written");

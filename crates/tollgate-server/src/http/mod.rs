@@ -17,6 +17,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post};
 
+pub use self::docs::openapi_json;
 use self::problem::Problem;
 use crate::app::{App, Backend};
 

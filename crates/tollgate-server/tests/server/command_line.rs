@@ -1,0 +1,208 @@
+//! The command `tollgate`: what it prints, what it refuses, how it ends.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+fn tollgate(directory: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.current_dir(directory.path());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TOLLGATE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn text(output: &Output) -> (Option<i32>, String, String) {
+    let utf8 = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code(), utf8(&output.stdout), utf8(&output.stderr))
+}
+
+/// A server in a process of its own; killed when the test is over.
+struct Process {
+    child: Child,
+    address: String,
+    log: BufReader<std::process::ChildStderr>,
+}
+
+impl Process {
+    fn start(command: &mut Command) -> Self {
+        let serve = command.args(["serve", "--http", "127.0.0.1:0", "--log-format", "json"]);
+        let mut child = serve.stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        let started: serde_json::Value = serde_json::from_str(&line).expect(&line);
+        assert_eq!(started["message"], "serving", "{line}");
+        let url = started["http"].as_str().unwrap();
+        assert_eq!(started["docs"], format!("{url}/docs"));
+        Self { address: url.strip_prefix("http://").unwrap().to_owned(), child, log }
+    }
+
+    fn send(&self, request: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    }
+
+    /// Sends a signal; gives the exit code and the rest of the log.
+    fn end(mut self, signal: &str) -> (Option<i32>, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        let mut log = String::new();
+        self.log.read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap().code(), log)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// P13 for the process: a silent HTTP/2 peer and a half-open request, and it ends with 0 within 10 seconds.
+#[test]
+fn sigterm_ends_the_process_with_0_in_time() {
+    let directory = TempDir::new().unwrap();
+    for signal in ["-TERM", "-INT"] {
+        let process = Process::start(&mut tollgate(&directory));
+        let silent = process.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0");
+        let half = process
+            .send("POST /rate-limit/check HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{");
+        let clock = tollgate_core::MonotonicClock::new();
+        let started = tollgate_core::Clock::now(&clock);
+        let (code, log) = process.end(signal);
+        let took_ns = tollgate_core::Clock::now(&clock).as_ns() - started.as_ns();
+        assert_eq!(code, Some(0), "{signal}: {log}");
+        assert!(took_ns < 10_000_000_000, "{signal} took {took_ns} ns");
+        assert!(log.contains(r#""message":"drained""#), "{log}");
+        drop((silent, half));
+    }
+}
+
+/// P15: nothing of a check, and no secret, is in the log, at any level.
+#[test]
+fn the_log_holds_no_id_and_no_secret_even_at_trace() {
+    let directory = TempDir::new().unwrap();
+    let mut command = tollgate(&directory);
+    command.env("TOLLGATE_LOG_LEVEL", "trace").env("TOLLGATE_ADMIN_TOKEN", "canary-token");
+    let process = Process::start(&mut command);
+    let bodies = [
+        r#"{"userId":"canary-user","modelId":"canary-model","apiKey":"canary-key","requestId":"canary-id"}"#,
+        r#"{"userId":"canary-user","canary":"#,
+        r#"{"userId":5,"canary-field":"canary-value"}"#,
+    ];
+    for body in bodies {
+        let mut stream = process.send(&format!(
+            "POST /rate-limit/check?canary-query HTTP/1.1\r\nHost: canary-host\r\nAuthorization: Bearer canary\r\n\
+             Content-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
+    }
+    let (code, log) = process.end("-TERM");
+    assert_eq!(code, Some(0));
+    assert!(!log.contains("canary"), "{log}");
+}
+
+#[test]
+fn the_version_is_printed() {
+    let directory = TempDir::new().unwrap();
+    let (code, out, _) = text(&tollgate(&directory).arg("--version").output().unwrap());
+    assert_eq!((code, &*out), (Some(0), concat!("tollgate ", env!("CARGO_PKG_VERSION"), "\n")));
+}
+
+#[test]
+fn a_policy_file_is_validated_with_places() {
+    let directory = TempDir::new().unwrap();
+    let write = |name: &str, yaml: &str| std::fs::write(directory.path().join(name), yaml).unwrap();
+    write("good.yaml", "policies: [{id: p, scope: USER, limit: 1, windowSeconds: 60}]");
+    write("bad.yaml", "policies:\n  - {id: p, scope: USER, limit: -3, windowSeconds: 60}\n");
+    let validate = |file: &str| {
+        text(&tollgate(&directory).args(["policies", "validate", file]).output().unwrap())
+    };
+    let (code, out, _) = validate("good.yaml");
+    assert_eq!((code, &*out), (Some(0), "good.yaml: valid, policies: 1\n"));
+    let (code, out, error) = validate("bad.yaml");
+    assert_eq!((code, &*out), (Some(1), ""));
+    assert!(error.starts_with("error: bad.yaml:2:"), "{error}");
+    assert!(error.contains("limit: -3 is negative; accepted: "), "{error}");
+    let (code, _, error) = validate("missing.yaml");
+    assert_eq!(code, Some(1));
+    assert!(error.contains("missing.yaml"), "{error}");
+}
+
+/// Each refusal names the place, the problem and what is accepted, and ends with 2 or 1.
+#[test]
+fn what_cannot_be_served_is_refused_with_its_place() {
+    let directory = TempDir::new().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    std::fs::write(directory.path().join("bad.yaml"), "policies: [{id: p}]").unwrap();
+    let cases: [(&[&str], i32, &[&str]); 12] = [
+        (
+            &["--http", "here"],
+            2,
+            &["--http: \"here\" is not an address", "accepted: an IP address"],
+        ),
+        (&["--http", "0.0.0.0:0"], 2, &["--http: 0.0.0.0:0", "TOLLGATE_ADMIN_TOKEN is not set"]),
+        (&["--http", &taken], 1, &[&taken, "is in use"]),
+        (&["--max-keys", "0"], 2, &["--max-keys: \"0\" is not accepted", "accepted: an integer"]),
+        (
+            &["--store", "redis://:canary@h"],
+            2,
+            &["--store: this version has no store for `redis:`"],
+        ),
+        (&["--store", "floppy:"], 2, &["--store: the scheme of the store is unknown", "`memory:`"]),
+        (
+            &["--store", "memory:?max_keys=5", "--max-keys", "6"],
+            2,
+            &["--max-keys: the URL of the store"],
+        ),
+        (
+            &["--catalog", "sqlite:x.db"],
+            2,
+            &["--catalog: this version has no catalog for `sqlite:`"],
+        ),
+        (&["--catalog", "file:bad.yaml"], 1, &["bad.yaml:1:"]),
+        (&["--catalog", "file:none.yaml"], 1, &["none.yaml"]),
+        (&["--log-level", "loud"], 2, &["--log-level: \"loud\" is not a log level", "`debug`"]),
+        (&["--nonsense"], 2, &["--nonsense"]),
+    ];
+    for (flags, expected, parts) in cases {
+        let output = tollgate(&directory).arg("serve").args(flags).output().unwrap();
+        let (code, _, error) = text(&output);
+        assert_eq!(code, Some(expected), "{flags:?}: {error}");
+        for part in parts {
+            assert!(error.contains(part), "{flags:?}: no {part:?} in {error}");
+        }
+        assert!(!error.contains("canary"), "{error}");
+    }
+}
+
+#[test]
+fn a_flag_overrides_the_environment_and_that_the_file() {
+    let directory = TempDir::new().unwrap();
+    let file = "http = \"of-the-file\"\nlog_level = \"of-the-file\"\nmax_keys = 0\n";
+    std::fs::write(directory.path().join("tollgate.toml"), file).unwrap();
+    let output = tollgate(&directory)
+        .args(["serve", "--http", "of-the-flag"])
+        .env("TOLLGATE_HTTP", "of-the-environment")
+        .env("TOLLGATE_LOG_LEVEL", "of-the-environment")
+        .env("TOLLGATE_SERVICE_PORT", "tcp://10.0.0.1:8000")
+        .output()
+        .unwrap();
+    let (code, _, error) = text(&output);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("--http: \"of-the-flag\""), "{error}");
+    assert!(error.contains("TOLLGATE_LOG_LEVEL: \"of-the-environment\""), "{error}");
+    assert!(error.contains("tollgate.toml:3: max_keys: \"0\""), "{error}");
+}

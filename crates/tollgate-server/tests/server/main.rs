@@ -1,0 +1,19 @@
+//! The real server over real sockets: each test runs its own, on a free port, with a clock of its own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails here fails the test"
+)]
+
+mod answers;
+mod bad_input;
+mod batch;
+mod command_line;
+mod connections;
+mod documentation;
+mod drain;
+mod metrics;
+mod policies;
+mod support;

@@ -1,0 +1,78 @@
+//! A server for one test, and a client that holds every JSON answer against the OpenAPI document.
+
+mod client;
+mod schema;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+use tollgate_core::{ManualClock, Timestamp};
+use tollgate_server::{CatalogConfig, ServeConfig, Server};
+
+pub(crate) use client::{Answer, Client, json_headers};
+pub(crate) use schema::{document, matches_schema};
+
+/// A server for one test. Its store stands at a fixed time until the clock is moved.
+pub(crate) struct Fixture {
+    pub(crate) server: Server,
+    pub(crate) clock: ManualClock,
+    files: TempDir,
+}
+
+impl Fixture {
+    /// A server with the built-in policy.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// A server with the built-in policy and its configuration changed.
+    pub(crate) async fn start_with(configure: impl FnOnce(&mut ServeConfig)) -> Self {
+        Self::launch(None, configure).await
+    }
+
+    /// A server with the policies of this YAML, in a file that it watches.
+    pub(crate) async fn start_with_policies(yaml: &str) -> Self {
+        Self::launch(Some(yaml), |_| {}).await
+    }
+
+    async fn launch(yaml: Option<&str>, configure: impl FnOnce(&mut ServeConfig)) -> Self {
+        let files = TempDir::new().unwrap();
+        let mut config = ServeConfig::default();
+        config.http = SocketAddr::from(([127, 0, 0, 1], 0));
+        if let Some(yaml) = yaml {
+            let path = files.path().join("policies.yaml");
+            std::fs::write(&path, yaml).unwrap();
+            config.catalog = CatalogConfig::File(path);
+        }
+        configure(&mut config);
+        // Not at a multiple of a window, so that nothing happens to be aligned.
+        let clock = ManualClock::at(Timestamp::from_ms(1_800_000_001_234));
+        let server = Server::start_with_clock(&config, clock.clone()).await.unwrap();
+        Self { server, clock, files }
+    }
+
+    /// The policy file.
+    pub(crate) fn policy_file(&self) -> PathBuf {
+        self.files.path().join("policies.yaml")
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// A client with a connection of its own.
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(self.address()).await
+    }
+
+    /// Posts `body` over a connection of its own.
+    pub(crate) async fn post(&self, path: &str, body: &str) -> Answer {
+        self.client().await.post(path, body).await
+    }
+
+    /// Gets `path` over a connection of its own.
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.client().await.send("GET", path, &[], "").await
+    }
+}
