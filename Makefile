@@ -23,9 +23,9 @@ test: setup lint doc ## Set up what is missing, then formatting, lints, document
 	$(CARGO) test $(ALL) --doc
 	@# nextest runs the binaries' tests side by side; without it `cargo test` runs the same tests.
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		$(CARGO) nextest run $(ALL); \
+		$(CARGO) nextest run $(ALL) --no-fail-fast; \
 	else \
-		$(CARGO) test $(ALL) --lib --bins --tests --examples; \
+		$(CARGO) test $(ALL) --no-fail-fast --lib --bins --tests --examples; \
 	fi
 
 .PHONY: bench
