@@ -31,7 +31,7 @@ pub struct MemoryStoreOptions {
 }
 
 impl MemoryStoreOptions {
-    /// 10 million keys: about 800 MB where each has at most eight admissions.
+    /// 10 million keys: about 550 MB where each has at most six admissions.
     pub const DEFAULT_MAX_KEYS: usize = 10_000_000;
 
     /// The same options with at most `max_keys` keys.

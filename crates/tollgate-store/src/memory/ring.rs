@@ -11,6 +11,9 @@ pub(super) const UNIT: usize = 1;
 /// Words of an entry of any cost.
 pub(super) const WEIGHTED: usize = 3;
 
+/// Words of the running sum before the oldest entry of a weighted log.
+const BASE: usize = 2;
+
 /// The most entries of a ring; a log that holds so many admits no more until its oldest leaves.
 pub(super) const MAX_ENTRIES: usize = 1 << 31;
 /// A ring with at most this many places is not shrunk.
@@ -19,12 +22,11 @@ const SMALL: usize = 32;
 /// Entries of `WIDTH` words, oldest first.
 #[derive(Debug)]
 pub(super) struct Ring<const WIDTH: usize> {
+    /// The entries; in a weighted ring, two more words that hold the running sum before the oldest entry.
     words: Box<[u32]>,
     /// The index of the oldest entry.
     head: u32,
     len: u32,
-    /// The running sum before the oldest entry; 0 in a ring of cost 1.
-    base: u64,
 }
 
 impl<const WIDTH: usize> Ring<WIDTH> {
@@ -37,7 +39,7 @@ impl<const WIDTH: usize> Ring<WIDTH> {
             sum = sum.wrapping_add(cost);
             write(entry, low, sum);
         }
-        Self { words, head: 0, len: narrow(len), base: 0 }
+        Self { words, head: 0, len: narrow(len) }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -60,7 +62,23 @@ impl<const WIDTH: usize> Ring<WIDTH> {
 
     #[inline]
     fn capacity(&self) -> usize {
+        // The base takes fewer words than an entry.
         self.words.len() / WIDTH
+    }
+
+    /// The running sum before the oldest entry.
+    #[inline]
+    fn base(&self) -> u64 {
+        match *self.words {
+            [.., low, high] if WIDTH == WEIGHTED => u64::from(low) | u64::from(high) << 32,
+            _ => 0,
+        }
+    }
+
+    fn set_base(&mut self, base: u64) {
+        if let [.., low, high] = &mut *self.words {
+            (*low, *high) = (truncate(base), truncate(base >> 32));
+        }
     }
 
     /// The first word of entry `index`; index `len` is where the next one goes if there is room.
@@ -79,7 +97,7 @@ impl<const WIDTH: usize> Ring<WIDTH> {
         }
         let place = self.place(index);
         let sum = u64::from(self.words[place + 1]) | u64::from(self.words[place + 2]) << 32;
-        sum.wrapping_sub(self.base)
+        sum.wrapping_sub(self.base())
     }
 
     #[inline]
@@ -104,7 +122,7 @@ impl<const WIDTH: usize> Ring<WIDTH> {
     /// Forgets the oldest `expired` entries, at least one.
     fn forget(&mut self, expired: usize) {
         if WIDTH == WEIGHTED {
-            self.base = self.base.wrapping_add(self.sum_to(expired - 1));
+            self.set_base(self.base().wrapping_add(self.sum_to(expired - 1)));
         }
         let capacity = self.capacity();
         self.head = narrow((self.head as usize + expired) % capacity);
@@ -122,7 +140,7 @@ impl<const WIDTH: usize> Ring<WIDTH> {
             let most = usize::try_from(most).unwrap_or(MAX_ENTRIES).min(MAX_ENTRIES);
             self.resize((len * 2).min(most.max(len + 1)));
         }
-        let sum = if WIDTH == UNIT { 0 } else { self.base.wrapping_add(self.usage() + cost) };
+        let sum = if WIDTH == UNIT { 0 } else { self.base().wrapping_add(self.usage() + cost) };
         let place = self.place(len);
         write(&mut self.words[place..place + WIDTH], truncate(time.stamp()), sum);
         self.len += 1;
@@ -132,14 +150,18 @@ impl<const WIDTH: usize> Ring<WIDTH> {
     #[cold]
     fn resize(&mut self, capacity: usize) {
         let mut words = allocate::<WIDTH>(capacity);
-        let until_end = self.words.len() - self.place(0);
+        let until_end = self.capacity() * WIDTH - self.place(0);
         let used = self.len() * WIDTH;
         let first = used.min(until_end);
         let start = self.place(0);
         words[..first].copy_from_slice(&self.words[start..start + first]);
         words[first..used].copy_from_slice(&self.words[..used - first]);
+        let base = self.base();
         self.words = words;
         self.head = 0;
+        if WIDTH == WEIGHTED {
+            self.set_base(base);
+        }
     }
 }
 
@@ -177,7 +199,8 @@ impl<const WIDTH: usize> Log for RingLog<'_, WIDTH> {
 }
 
 fn allocate<const WIDTH: usize>(capacity: usize) -> Box<[u32]> {
-    vec![0; capacity * WIDTH].into_boxed_slice()
+    let base = if WIDTH == WEIGHTED { BASE } else { 0 };
+    vec![0; capacity * WIDTH + base].into_boxed_slice()
 }
 
 /// Writes an entry: its low stamp, and if it is weighted the running sum after it.

@@ -1,4 +1,4 @@
-//! The usage of one key, in 40 bytes of its slot: up to eight admissions or a whole counter in place, longer
+//! The usage of one key, in 32 bytes of its slot: up to six admissions or a whole counter in place, longer
 //! logs behind one pointer.
 //!
 //! A log is kept as stamps modulo 2^32 ticks, which is sound because it is dropped when it is idle: the oldest
@@ -14,7 +14,7 @@ use super::ring::{self, MAX_ENTRIES, Ring, UNIT, WEIGHTED};
 const NS_PER_S: u64 = 1_000_000_000;
 
 /// The admissions of a log that fit into the slot.
-const FEW: usize = 8;
+const FEW: usize = 6;
 
 /// The usage of one key. The fields lie in the variants, not in structs of their own, so that they share a
 /// word with the discriminant.
@@ -30,7 +30,7 @@ pub(super) enum Usage {
     Counter { current: u64, previous: u64, idle_at_ns: u64 },
 }
 
-const _: () = assert!(size_of::<Usage>() == 40);
+const _: () = assert!(size_of::<Usage>() == 32);
 
 /// A log in the slot, read at a stamp.
 struct Few<'a> {
