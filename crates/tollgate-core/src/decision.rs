@@ -17,11 +17,14 @@ pub enum Reason {
     CostExceedsLimit,
     /// The limit is 0.
     Banned,
+    /// The store did not answer, and the limit denies without it (R11).
+    StoreUnavailable,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::LimitExceeded, Self::CostExceedsLimit, Self::Banned];
+    pub const ALL: [Self; 4] =
+        [Self::LimitExceeded, Self::CostExceedsLimit, Self::Banned, Self::StoreUnavailable];
 
     /// The name, as in answers and metrics.
     pub const fn name(self) -> &'static str {
@@ -29,9 +32,14 @@ impl Reason {
             Self::LimitExceeded => "limit_exceeded",
             Self::CostExceedsLimit => "cost_exceeds_limit",
             Self::Banned => "banned",
+            Self::StoreUnavailable => "store_unavailable",
         }
     }
 }
+
+/// What a denial without the store tells to wait, in milliseconds: a store that is back is asked again within
+/// 2 seconds, so about then another answer is possible.
+pub const UNKNOWN_RETRY_AFTER_MS: u64 = 1_000;
 
 /// What one limit said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,10 +53,13 @@ pub struct LimitStatus {
     /// What is left of it after the decision; 0 where a lowered limit is below the usage.
     pub remaining: u64,
     /// The least wait, in whole milliseconds rounded up, after which it would admit the same check if nobody
-    /// else came: 0 if it does now, `None` if it never will (R6).
+    /// else came: 0 if it does now, `None` if it never will (R6). [`UNKNOWN_RETRY_AFTER_MS`] where only the
+    /// store could tell, and did not answer.
     pub retry_after_ms: Option<u64>,
     /// When its usage would be 0 again, in milliseconds rounded up.
     pub reset_after_ms: u64,
+    /// Why it denies; `None` if it admits.
+    reason: Option<Reason>,
 }
 
 impl LimitStatus {
@@ -61,23 +72,27 @@ impl LimitStatus {
             retry_after_ms: match verdict.wait {
                 Wait::None => Some(0),
                 Wait::Ns(ns) => Some(whole_ms(ns)),
+                Wait::Unknown => Some(UNKNOWN_RETRY_AFTER_MS),
                 Wait::Never => None,
             },
             reset_after_ms: whole_ms(verdict.reset_after_ns),
+            reason: reason(limit, verdict),
         }
     }
 
     /// Why this limit denies; `None` if it admits.
     pub fn reason(&self) -> Option<Reason> {
-        if self.allowed {
-            None
-        } else if self.retry_after_ms.is_some() {
-            Some(Reason::LimitExceeded)
-        } else if self.limit.amount().get() == 0 {
-            Some(Reason::Banned)
-        } else {
-            Some(Reason::CostExceedsLimit)
-        }
+        self.reason
+    }
+}
+
+fn reason(limit: &Limit, verdict: &Verdict) -> Option<Reason> {
+    match verdict.wait {
+        _ if verdict.allowed => None,
+        Wait::None | Wait::Ns(_) => Some(Reason::LimitExceeded),
+        Wait::Unknown => Some(Reason::StoreUnavailable),
+        Wait::Never if limit.amount().get() == 0 => Some(Reason::Banned),
+        Wait::Never => Some(Reason::CostExceedsLimit),
     }
 }
 
@@ -89,6 +104,7 @@ fn whole_ms(ns: u64) -> u64 {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     allowed: bool,
+    degraded: bool,
     headline: Option<usize>,
     limits: SmallVec<[LimitStatus; 2]>,
 }
@@ -107,11 +123,26 @@ impl Decision {
         let headline = denied.or_else(|| enforced().reduce(smaller_share));
         Self {
             allowed: denied.is_none(),
+            degraded: false,
             headline: headline.map(|(index, _)| index),
             limits: limits
                 .map(|(charge, verdict)| LimitStatus::new(charge.limit, verdict))
                 .collect(),
         }
+    }
+
+    /// The same decision, taken without the store if `degraded` (R11).
+    #[inline]
+    #[must_use]
+    pub fn with_degraded(mut self, degraded: bool) -> Self {
+        self.degraded = degraded;
+        self
+    }
+
+    /// Whether the decision, or a part of it, was taken without the store, by the failure mode (R11).
+    #[inline]
+    pub fn degraded(&self) -> bool {
+        self.degraded
     }
 
     /// Whether the check may pass.

@@ -44,7 +44,8 @@ impl<S: Store> RateLimitService<S> {
         &self.policies
     }
 
-    /// Decides `check` and charges all the limits that it meets, or none (R3).
+    /// Decides `check` and charges all the limits that it meets, or none (R3); a check whose request id was
+    /// admitted before is charged no more and gets the first answer (R12).
     ///
     /// A denial is a decision; an error means that none was possible, and says whether something may have been
     /// charged. A check that meets no limit does not ask the store.
@@ -61,7 +62,8 @@ impl<S: Store> RateLimitService<S> {
         if charges.is_empty() {
             return Ok(Decision::assemble(&[], &[]));
         }
-        Ok(Decision::assemble(&charges, &self.store.peek(&charges).await?))
+        let peeked = self.store.peek(&charges).await?;
+        Ok(Decision::assemble(&charges, &peeked.verdicts).with_degraded(peeked.degraded))
     }
 
     /// Decides each of `checks` by itself, in their order, all by one version of the policies. Of the same
@@ -91,13 +93,14 @@ impl<S: Store> RateLimitService<S> {
         if charges.is_empty() {
             return Ok(Decision::assemble(&[], &[]));
         }
-        Ok(Decision::assemble(&charges, &self.store.charge(&charges).await?))
+        let answer = self.store.charge(&charges, check.request_id).await?;
+        Ok(Decision::assemble(&charges, &answer.verdicts).with_degraded(answer.degraded))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tollgate_core::{Amount, Cost, ManualClock, Per, Policy, PolicyId, PolicySet, Window};
+    use tollgate_core::{Amount, ManualClock, Per, Policy, PolicyId, PolicySet, Window};
     use tollgate_store::MemoryStore;
     use tollgate_store::memory::MemoryStoreOptions;
 
@@ -149,7 +152,7 @@ mod tests {
     #[tokio::test]
     async fn a_check_that_no_limit_meets_is_allowed() {
         let service = service(user_policy("p", 0));
-        let nobody = Check { subject: tollgate_core::Subject::empty(), cost: Cost::default() };
+        let nobody = Check::of(tollgate_core::Subject::empty());
         let decision = service.check(&nobody).await.unwrap();
         assert!(
             decision.allowed() && decision.headline().is_none() && decision.limits().is_empty()

@@ -162,7 +162,8 @@ fn the_report_is_json_with_the_words_of_the_api() {
             "durationSeconds": 0.5, "virtualSeconds": 0.5, "linesSteppedBack": 0,
         },
         "policiesFile": null, "checks": 2, "admitted": 1, "denied": 1,
-        "reasons": {"limit_exceeded": 1, "cost_exceeds_limit": 0, "banned": 0},
+        "reasons":
+            {"limit_exceeded": 1, "cost_exceeds_limit": 0, "banned": 0, "store_unavailable": 0},
         "policies": [{
             "policyId": "a \"quoted\", id", "scope": "USER", "unit": "requests",
             "algorithm": "sliding_window_log", "mode": "enforce", "limit": 1, "windowSeconds": 60,

@@ -10,7 +10,7 @@ use std::future::Future;
 
 use smallvec::SmallVec;
 use tollgate_core::algorithm::Verdict;
-use tollgate_core::{Charge, Limit, Subject};
+use tollgate_core::{Charge, Limit, Mode, Subject};
 
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
@@ -18,29 +18,59 @@ pub use memory::MemoryStore;
 /// What a store says to the charges of one check: a verdict for each, in the same order.
 pub type Verdicts = SmallVec<[Verdict; 4]>;
 
+/// What a store says to one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charged {
+    /// A verdict for each charge, in their order.
+    pub verdicts: Verdicts,
+    /// Whether any of them was given without the store, by the failure mode (R11).
+    pub degraded: bool,
+}
+
+impl From<Verdicts> for Charged {
+    /// The verdicts of a store that works.
+    #[inline]
+    fn from(verdicts: Verdicts) -> Self {
+        Self { verdicts, degraded: false }
+    }
+}
+
+/// Whether `verdicts` admit the check of `charges`: every enforced limit does (R3, R10).
+#[inline]
+pub fn admits(charges: &[Charge<'_>], verdicts: &[Verdict]) -> bool {
+    let mut limits = charges.iter().zip(verdicts);
+    limits.all(|(charge, verdict)| verdict.allowed || charge.limit.mode() != Mode::Enforce)
+}
+
 /// Keeps the usage of limits and decides charges.
 ///
 /// The contract, which every store keeps:
 /// - **Atomic.** The charges of one call are decided at one moment, as if no other call ran (R3). All
 ///   enforced limits admit, and then each limit that admits is charged; or nothing is charged. A shadow limit
 ///   that refuses is not charged and keeps no other from being charged (R10).
+/// - **Once** (R12). A request id and the keys of the limits charged, in their order, name a check. If it was
+///   admitted within the longest of its limits' windows, the same again charges nothing and gets the verdicts
+///   of the first time. A denial writes nothing, so a denied check is decided afresh. A [`Store::reset`] gives
+///   back usage; it does not make an admitted check a new one. A store that bounds what it remembers says what
+///   it forgets.
 /// - **Time** is the store's own (R7), read once per call, and never steps back.
 /// - **Keys.** Usage belongs to the limit's policy id and [`Charge::key_values`], and to nothing else (R8).
 /// - **Bounds.** State that counts no more goes away by itself (R9).
 /// - **Failure.** A denial is a verdict. An error means that no decision was possible; whether something was
 ///   charged nevertheless, the error says ([`StoreError::may_have_charged`]).
 pub trait Store: Send + Sync + 'static {
-    /// Decides `charges` and charges all that admit, or none.
+    /// Decides `charges` and charges all that admit, or none; with a request id, once.
     fn charge(
         &self,
         charges: &[Charge<'_>],
-    ) -> impl Future<Output = Result<Verdicts, StoreError>> + Send;
+        request_id: Option<&str>,
+    ) -> impl Future<Output = Result<Charged, StoreError>> + Send;
 
-    /// The verdicts that [`Store::charge`] would give now; changes nothing.
+    /// The verdicts that [`Store::charge`] would give to a new check now; changes nothing.
     fn peek(
         &self,
         charges: &[Charge<'_>],
-    ) -> impl Future<Output = Result<Verdicts, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Charged, StoreError>> + Send;
 
     /// Forgets the usage of `subject` under `limit`.
     fn reset(

@@ -77,11 +77,11 @@ impl MovableClock for OneShard {
 mod sharded {
     use super::*;
 
-    conformance!(Sharded: contract, isolation, concurrency, time, changes, scale, bounds);
+    conformance!(Sharded: contract, once, isolation, concurrency, time, changes, scale, bounds);
 }
 
 mod one_shard {
     use super::*;
 
-    conformance!(OneShard: contract, concurrency, time);
+    conformance!(OneShard: contract, once, concurrency, time);
 }

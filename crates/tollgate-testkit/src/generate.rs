@@ -29,7 +29,7 @@ impl OwnedCheck {
         for (attribute, value) in &self.attributes {
             subject.set(attribute, value);
         }
-        Check { subject, cost: self.cost.clone() }
+        Check::of(subject).at_cost(self.cost.clone())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The least limiter: a policy set over a store under test.
 
 use tollgate_core::{Charge, Check, Decision, Limit, LimitStatus, Policy, PolicySet};
-use tollgate_store::{Store, Verdicts};
+use tollgate_store::{Charged, Store, Verdicts};
 
 use crate::Harness;
 
@@ -18,10 +18,12 @@ impl<'h, H: Harness> Limiter<'h, H> {
         Self { harness, policies: PolicySet::new(policies).unwrap() }
     }
 
-    /// Decides `check` and charges it if it is allowed.
+    /// Decides `check` and charges it if it is allowed, once if it has a request id.
     pub fn check(&self, check: &Check<'_>) -> Decision {
         let plan = self.policies.plan(check);
-        Decision::assemble(&plan, &charge(self.harness, &plan))
+        let store = self.harness.store();
+        let charged = self.harness.run(store.charge(&plan, check.request_id)).unwrap();
+        Decision::assemble(&plan, &of_the_store(charged))
     }
 
     /// The decision that `check` would get, with the usage as it is: its cost is not counted.
@@ -63,10 +65,16 @@ fn only_limit(decision: &Decision) -> LimitStatus {
 
 /// Charges `charges` to the store under test.
 pub fn charge(harness: &impl Harness, charges: &[Charge<'_>]) -> Verdicts {
-    harness.run(harness.store().charge(charges)).unwrap()
+    of_the_store(harness.run(harness.store().charge(charges, None)).unwrap())
 }
 
 /// Peeks at `charges` in the store under test.
 pub fn peek(harness: &impl Harness, charges: &[Charge<'_>]) -> Verdicts {
-    harness.run(harness.store().peek(charges)).unwrap()
+    of_the_store(harness.run(harness.store().peek(charges)).unwrap())
+}
+
+/// The verdicts, which a store that works gives by itself.
+fn of_the_store(charged: Charged) -> Verdicts {
+    assert!(!charged.degraded, "the store under test did not decide by itself");
+    charged.verdicts
 }

@@ -55,12 +55,16 @@ impl<C: Clock> PolicyLimiter<C> {
         }
     }
 
-    /// Decides `check`, and charges it if it is admitted; a denial changes nothing. A check that no limit
+    /// Decides `check`, and charges it if it is admitted, once if it has a request id (R12); a denial changes nothing. A check that no limit
     /// meets is allowed.
     pub fn check(&self, check: &Check<'_>) -> Decision {
         let policies = self.policies.load();
         let plan = policies.plan(check);
-        let decision = Decision::assemble(&plan, &self.store.charge(&plan));
+        let verdicts = match check.request_id {
+            None => self.store.charge(&plan),
+            Some(request_id) => self.store.charge_once(&plan, request_id),
+        };
+        let decision = Decision::assemble(&plan, &verdicts);
         self.counters.count(decision.allowed());
         decision
     }

@@ -15,6 +15,8 @@ pub enum Wait {
     None,
     /// This many nanoseconds, at least 1.
     Ns(u64),
+    /// Nobody knows: the store that could say did not answer (R11).
+    Unknown,
     /// For ever: its cost is above the limit.
     Never,
 }

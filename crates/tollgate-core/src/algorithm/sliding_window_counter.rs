@@ -154,6 +154,7 @@ mod tests {
             match verdict.wait {
                 Wait::None => prop_assert!(verdict.allowed),
                 Wait::Never => prop_assert!(cost.max(1) > limit),
+                Wait::Unknown => prop_assert!(false, "an algorithm always knows"),
                 Wait::Ns(ns) => {
                     prop_assert!(ns > 0 && !verdict.allowed);
                     let then = Timestamp::from_ns(now.as_ns() + ns);

@@ -61,7 +61,8 @@ pub(crate) struct DecisionBody<'a> {
     /// What is counted.
     #[schema(value_type = String)]
     unit: &'a str,
-    /// Why the check was denied: `limit_exceeded`, `cost_exceeds_limit` or `banned`; null if it was not.
+    /// Why the check was denied: `limit_exceeded`, `cost_exceeds_limit`, `banned` or `store_unavailable`; null if it
+    /// was not.
     #[schema(required = true, value_type = Option<String>)]
     reason: Option<&'static str>,
     /// Whether the decision was taken without the store.
@@ -86,7 +87,7 @@ impl<'a> DecisionBody<'a> {
             scope: headline.map(|status| status.limit.scope()),
             unit: headline.map_or("requests", |status| status.limit.unit().name()),
             reason: decision.reason().map(tollgate_core::Reason::name),
-            degraded: false,
+            degraded: decision.degraded(),
             limits: Limits(decision.limits()),
         }
     }

@@ -54,8 +54,9 @@ pub(crate) struct CheckBody {
     /// How much of each unit the request asks for, at most 16 units; `requests` is 1 unless said. Integers from
     /// 0 to 2^53 − 1, written without a fraction or an exponent.
     cost: Option<BTreeMap<String, u64>>,
-    /// An id of this request. This version checks that it is an id and does not use it yet: a check that is
-    /// sent twice is charged twice, whatever its id.
+    /// An id of this request, for a check that may have to be sent again. Once admitted, the same check with the
+    /// same id is not charged again within the longest window of its limits, and gets the first answer. A peek
+    /// takes no notice of it.
     #[schema(min_length = 1, max_length = 256)]
     request_id: Option<String>,
 }

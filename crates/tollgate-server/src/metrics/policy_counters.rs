@@ -17,8 +17,8 @@ use tollgate_core::{Decision, Limit, Reason};
 
 /// The most policies with series of their own; the others are counted together as [`OTHER_POLICIES`].
 ///
-/// With four series a policy this keeps all metrics within 500 series, whatever the configuration (P10).
-const MAX_LABELLED_POLICIES: usize = 100;
+/// With five series a policy this keeps all metrics within 500 series, whatever the configuration (P10).
+const MAX_LABELLED_POLICIES: usize = 75;
 /// The label of the policies that have no series of their own.
 const OTHER_POLICIES: &str = "(other)";
 /// The label where no limit bound the decision.

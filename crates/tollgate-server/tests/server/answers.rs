@@ -216,3 +216,23 @@ async fn exactly_the_limit_is_admitted_under_64_clients_at_once() {
     let admitted: u32 = clients.join_all().await.iter().sum();
     assert_eq!(admitted, 500);
 }
+
+/// R12 over HTTP: a check that is sent again with its id is charged once, alone and in a batch.
+#[tokio::test]
+async fn a_check_sent_again_with_its_request_id_is_charged_once() {
+    let fixture = Fixture::start_with_policies(TWO_IN_TEN).await;
+    let mut client = fixture.client().await;
+    let check = r#"{"userId":"alice","modelId":"gpt-4","requestId":"r-1"}"#;
+    let first = client.post("/rate-limit/check", check).await;
+    assert_eq!(first.json()["count"], 1);
+    for path in ["/rate-limit/check", "/rate-limit/enforce"] {
+        assert_eq!(client.post(path, check).await.body, first.body, "{path}");
+    }
+    let other = check.replace("r-1", "r-2");
+    let batch = format!(r#"{{"checks":[{check},{other},{other},{ALICE}]}}"#);
+    let decisions = client.post("/rate-limit/check/batch", &batch).await.json();
+    let allowed: Vec<_> = (0..4).map(|index| &decisions["decisions"][index]["allowed"]).collect();
+    assert_eq!(allowed, [true, true, true, false], "the last one has no id");
+    let peeked = client.post("/rate-limit/peek", check).await.json();
+    assert_eq!((peeked["allowed"].clone(), peeked["count"].clone()), (json!(false), json!(2)));
+}

@@ -105,7 +105,7 @@ impl CheckColumns {
                 subject.set(&Attribute::Ip, &self.ipv6);
             }
         }
-        Ok((at, Check { subject, cost }))
+        Ok((at, Check::of(subject).at_cost(cost)))
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! Keys are hashed (`digest`) to one of many shards, each a lock over a `table` of slots; a slot holds the
 //! `usage` of a key, long logs in a `ring` of its own. A check locks the shards of all its limits, in order, and
-//! so decides them at one moment (R3). Nothing here knows policies, checks or decisions.
+//! so decides them at one moment (R3). Checks with a request id go through `once` first. Nothing here knows policies, checks or decisions.
 
 mod digest;
+mod once;
 mod ring;
 mod shard;
 mod table;
@@ -14,10 +15,11 @@ use std::future::ready;
 
 use smallvec::SmallVec;
 use tollgate_core::algorithm::Verdict;
-use tollgate_core::{Charge, Clock, Limit, Mode, MonotonicClock, Subject, Timestamp};
+use tollgate_core::{Charge, Clock, Limit, MonotonicClock, Subject, Timestamp};
 
-use crate::{Store, StoreError, Verdicts};
+use crate::{Charged, Store, StoreError, Verdicts, admits};
 use digest::{Digest, KeyHasher};
+use once::Once;
 use shard::{Guard, Shard};
 use usage::Usage;
 
@@ -28,11 +30,17 @@ pub struct MemoryStoreOptions {
     /// The most keys held at a time, at least 1. The cap holds for each of up to 512 shards by its share, so a
     /// shard may evict a little before the whole store is full.
     pub max_keys: usize,
+    /// The most admitted request ids remembered at a time (R12), at least 1. At the bound a new one takes the
+    /// place of the oldest; that one, if it is sent again, is charged again. Each takes about 200 bytes; the
+    /// bound holds for each of up to 64 shards by its share.
+    pub max_request_ids: usize,
 }
 
 impl MemoryStoreOptions {
     /// 10 million keys: about 550 MB where each has at most six admissions.
     pub const DEFAULT_MAX_KEYS: usize = 10_000_000;
+    /// A million request ids: those of the last 100 seconds at 10,000 admissions a second.
+    pub const DEFAULT_MAX_REQUEST_IDS: usize = 1_000_000;
 
     /// The same options with at most `max_keys` keys.
     #[must_use]
@@ -40,11 +48,18 @@ impl MemoryStoreOptions {
         self.max_keys = max_keys;
         self
     }
+
+    /// The same options with at most `max_request_ids` request ids.
+    #[must_use]
+    pub fn max_request_ids(mut self, max_request_ids: usize) -> Self {
+        self.max_request_ids = max_request_ids;
+        self
+    }
 }
 
 impl Default for MemoryStoreOptions {
     fn default() -> Self {
-        Self { max_keys: Self::DEFAULT_MAX_KEYS }
+        Self { max_keys: Self::DEFAULT_MAX_KEYS, max_request_ids: Self::DEFAULT_MAX_REQUEST_IDS }
     }
 }
 
@@ -78,6 +93,7 @@ pub struct MemoryStore<C = MonotonicClock> {
     hasher: KeyHasher,
     shards: Box<[Shard]>,
     max_keys_per_shard: usize,
+    once: Once,
 }
 
 impl MemoryStore {
@@ -105,6 +121,7 @@ impl<C: Clock> MemoryStore<C> {
             hasher: KeyHasher::new(),
             shards: (0..shards).map(|_| Shard::default()).collect(),
             max_keys_per_shard: max_keys / shards,
+            once: Once::new(options.max_request_ids),
         }
     }
 
@@ -121,6 +138,14 @@ impl<C: Clock> MemoryStore<C> {
             [charge] => std::iter::once(self.charge_one(charge)).collect(),
             _ => self.decide_many(charges, true),
         }
+    }
+
+    /// [`MemoryStore::charge`] of a check that `request_id` names: charged once (R12). Takes a lock more.
+    pub fn charge_once(&self, charges: &[Charge<'_>], request_id: &str) -> Verdicts {
+        if charges.is_empty() {
+            return Verdicts::new();
+        }
+        self.once.charge(charges, request_id, &self.clock, || self.charge(charges))
     }
 
     /// [`MemoryStore::charge`] of one limit. A shadow limit that refuses is not charged.
@@ -147,7 +172,7 @@ impl<C: Clock> MemoryStore<C> {
         self.shard(digest).lock().table.remove(digest.fingerprint);
     }
 
-    /// Removes every key whose usage counts no more. Each new key does a little of this; call it now and then
+    /// Removes every key whose usage counts no more, and every request id that may be charged again. Each new key does a little of this; call it now and then
     /// to return memory when traffic ends. O(keys), one shard locked at a time.
     pub fn sweep(&self) {
         let now = self.clock.now();
@@ -156,6 +181,7 @@ impl<C: Clock> MemoryStore<C> {
             let now = shard.clamp(now);
             shard.table.sweep(now);
         }
+        self.once.sweep(now);
     }
 
     /// What it holds and did. Locks each shard for a moment.
@@ -222,9 +248,7 @@ impl<C: Clock> MemoryStore<C> {
                 }
             })
             .collect();
-        let enforced =
-            charges.iter().zip(&verdicts).filter(|(c, _)| c.limit.mode() == Mode::Enforce);
-        if commit && enforced.into_iter().all(|(_, verdict)| verdict.allowed) {
+        if commit && admits(charges, &verdicts) {
             for ((charge, (shard, digest)), verdict) in charges.iter().zip(&keys).zip(&mut verdicts)
             {
                 if let (true, Some(guard)) = (verdict.allowed, find(&mut guards, *shard)) {
@@ -255,15 +279,20 @@ impl<C: Clock + 'static> Store for MemoryStore<C> {
     fn charge(
         &self,
         charges: &[Charge<'_>],
-    ) -> impl Future<Output = Result<Verdicts, StoreError>> + Send {
-        ready(Ok(self.charge(charges)))
+        request_id: Option<&str>,
+    ) -> impl Future<Output = Result<Charged, StoreError>> + Send {
+        let verdicts = match request_id {
+            None => self.charge(charges),
+            Some(request_id) => self.charge_once(charges, request_id),
+        };
+        ready(Ok(verdicts.into()))
     }
 
     fn peek(
         &self,
         charges: &[Charge<'_>],
-    ) -> impl Future<Output = Result<Verdicts, StoreError>> + Send {
-        ready(Ok(self.peek(charges)))
+    ) -> impl Future<Output = Result<Charged, StoreError>> + Send {
+        ready(Ok(self.peek(charges).into()))
     }
 
     fn reset(

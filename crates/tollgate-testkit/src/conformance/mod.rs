@@ -5,6 +5,7 @@
 //! | group | needs | holds the store to |
 //! |---|---|---|
 //! | [`contract`] | [`Harness`] | R1–R5, R8–R10 without any passing of time; P2 |
+//! | [`once`] | [`Harness`] | request ids that are charged once: R12, P6 |
 //! | [`isolation`] | [`Harness`] | injective keys: R8, P10 |
 //! | [`concurrency`] | [`Harness`] | atomicity: R3, P1 |
 //! | [`time`] | [`MovableClock`] | the reference model, to the millisecond; P1, P9, P12 |
@@ -21,14 +22,14 @@ pub mod changes;
 pub mod concurrency;
 pub mod contract;
 pub mod isolation;
+pub mod once;
 pub mod scale;
 pub mod time;
 
 use std::time::Duration;
 
 use tollgate_core::{
-    Algorithm, Amount, Attribute, Check, Cost, Per, Policy, PolicyId, Subject, Timestamp, Unit,
-    Window,
+    Algorithm, Amount, Attribute, Check, Cost, Per, Policy, PolicyId, Timestamp, Unit, Window,
 };
 
 const LOG: Algorithm = Algorithm::SlidingWindowLog;
@@ -55,7 +56,7 @@ fn counted_by(algorithm: Algorithm, policy: Policy) -> Policy {
 /// A check by `user` for one model, at a cost in requests.
 fn check_at(user: &str, cost: u64) -> Check<'_> {
     let cost = Cost::default().with(Unit::Requests, Amount::new(cost).unwrap());
-    Check { subject: Subject::new(user, "gpt-4"), cost }
+    Check::new(user, "gpt-4").at_cost(cost)
 }
 
 /// Makes the tests of a store: `conformance!(MyHarness: contract, isolation, concurrency);`
@@ -88,6 +89,17 @@ macro_rules! conformance_group {
             a_changed_limit_keeps_its_usage
         );
     };
+    ($harness:ty, once) => {
+        $crate::conformance_tests!($harness, once:
+            a_request_id_is_charged_once_and_gets_the_first_answer
+            a_denied_request_id_is_decided_afresh
+            a_shadow_limit_that_refuses_does_not_make_a_request_id_new
+            different_checks_share_no_request_id
+            request_ids_that_read_alike_are_different
+            a_peek_takes_no_notice_of_request_ids
+            threads_with_the_same_request_ids_charge_each_once
+        );
+    };
     ($harness:ty, isolation) => {
         $crate::conformance_tests!($harness, isolation:
             keys_that_read_alike_share_no_usage
@@ -108,6 +120,7 @@ macro_rules! conformance_group {
             the_edge_of_two_windows_holds_less_than_twice_a_counters_limit
             a_wait_is_exact_for_windows_of_any_length
             a_step_back_of_the_clock_lengthens_no_wait
+            a_request_id_is_new_after_the_longest_window_of_its_limits
         );
     };
     ($harness:ty, changes) => {

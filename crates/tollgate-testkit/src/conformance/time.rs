@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use tollgate_core::reference::Model;
-use tollgate_core::{Algorithm, Amount, Check, Policy, Timestamp};
+use tollgate_core::{Algorithm, Amount, Attribute, Check, Policy, Timestamp};
 
 use super::{ALGORITHMS, COUNTER, START, check_at, counted_by, policy};
 use crate::compare::in_model_words;
@@ -264,4 +264,23 @@ pub fn a_step_back_of_the_clock_lengthens_no_wait<H: MovableClock>() {
         set_ms(start_ms + 10_000);
         assert!(limiter.check(&check).allowed(), "{back_s} s back");
     }
+}
+
+/// R12: a request id is remembered for the longest window of the limits that it charged, and no longer.
+pub fn a_request_id_is_new_after_the_longest_window_of_its_limits<H: MovableClock>() {
+    let harness = H::new();
+    let user = policy("user", &[Attribute::User], 10, Duration::from_secs(10));
+    let model = policy("model", &[Attribute::Model], 10, Duration::from_mins(1));
+    let limiter = Limiter::new(&harness, vec![user, model]);
+    let check = check_at("alice", 1).with_request_id("id");
+    harness.set(START);
+    let first = limiter.check(&check);
+    for (after_ms, counts) in [(10_000, [0, 1]), (59_999, [0, 1])] {
+        harness.set(START.after(Duration::from_millis(after_ms)));
+        assert_eq!(limiter.check(&check), first, "after {after_ms} ms");
+        assert_eq!(limiter.counts(&check), counts, "after {after_ms} ms");
+    }
+    harness.set(START.after(Duration::from_mins(1)));
+    assert!(limiter.check(&check).allowed());
+    assert_eq!(limiter.counts(&check), [1, 1]);
 }

@@ -41,6 +41,7 @@ pub(super) struct CheckRequest<'de> {
     ip: Option<Cow<'de, str>>,
     attributes: Attributes<'de>,
     cost: Cost,
+    request_id: Option<Cow<'de, str>>,
 }
 
 impl<'de> CheckRequest<'de> {
@@ -80,7 +81,7 @@ impl<'de> CheckRequest<'de> {
         for (name, value) in &self.attributes {
             subject.set_named(name, value);
         }
-        Check { subject, cost: self.cost.clone() }
+        Check { subject, cost: self.cost.clone(), request_id: self.request_id.as_deref() }
     }
 }
 
@@ -98,6 +99,7 @@ struct CheckReader<'p, 'de> {
     ip: Option<Cow<'de, str>>,
     attributes: Attributes<'de>,
     cost: Cost,
+    request_id: Option<Cow<'de, str>>,
 }
 
 /// The members of a check, in the order of their bits in [`CheckReader::seen`].
@@ -120,6 +122,7 @@ impl<'p, 'de> CheckReader<'p, 'de> {
             ip: None,
             attributes: Vec::new(),
             cost: Cost::one_request(),
+            request_id: None,
         }
     }
 
@@ -144,8 +147,7 @@ impl<'p, 'de> CheckReader<'p, 'de> {
             "ip" => self.ip = optional_ip(path, from, problems)?,
             "attributes" => self.attributes = AttributesReader::read(path, from, problems)?,
             "cost" => self.cost = CostReader::read(path, from, problems)?,
-            // Checked, and not used yet: charging a request id once (R12) is not part of this version.
-            _ => drop(optional_id(path, from, problems)?),
+            _ => self.request_id = optional_id(path, from, problems)?,
         }
         Ok(())
     }
@@ -171,6 +173,7 @@ impl<'p, 'de> CheckReader<'p, 'de> {
             ip: self.ip,
             attributes: self.attributes,
             cost: self.cost,
+            request_id: self.request_id,
         })
     }
 }

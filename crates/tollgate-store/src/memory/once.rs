@@ -1,0 +1,232 @@
+//! Request ids (R12): what was admitted under one is remembered, so that the same check is charged once.
+//!
+//! A record is found by a keyed 128-bit hash of the request id and of the limits' keys. Records lie in shards of
+//! their own; a check with a request id locks its record's shard before the store locks any of its own and holds
+//! it until it is decided, so two copies of one check are decided one after the other. Nothing here knows how a
+//! check is decided.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+use tollgate_core::algorithm::Verdict;
+use tollgate_core::{Charge, Clock, Timestamp};
+
+use crate::{Verdicts, admits};
+
+/// The most shards: enough that two threads seldom meet.
+const MAX_SHARDS: usize = 64;
+/// Below so many records a shard is not worth its lock.
+const MIN_RECORDS_PER_SHARD: usize = 64;
+/// Records that adding one looks at for expired ones: more than are added, so that expired ones go.
+const SWEEP_STEP: usize = 2;
+
+/// What stands for a request id and the keys of its limits.
+type Digest = u128;
+
+/// What was admitted under request ids.
+#[derive(Debug)]
+pub(super) struct Once {
+    secret: (u64, u64),
+    shards: Box<[Mutex<Records>]>,
+    max_records_per_shard: usize,
+}
+
+/// The records of one shard, found by their digest and forgotten in the order in which they were made.
+#[derive(Debug, Default)]
+struct Records {
+    by_digest: HashMap<Digest, Record>,
+    /// The digests in the order of their records, each with when its record expires: one that was made anew
+    /// has an entry for its old record too, and only the one with its time counts.
+    oldest_first: VecDeque<(Digest, Timestamp)>,
+}
+
+/// What was said to a check that was admitted.
+#[derive(Debug)]
+struct Record {
+    expires: Timestamp,
+    verdicts: Box<[Verdict]>,
+}
+
+impl Once {
+    /// Remembers at most `max_records` checks.
+    pub(super) fn new(max_records: usize) -> Self {
+        let max_records = max_records.max(1);
+        let most = (max_records / MIN_RECORDS_PER_SHARD).clamp(1, MAX_SHARDS);
+        // The greatest power of two in `most`.
+        let shards = 1 << most.ilog2();
+        let random = RandomState::new();
+        Self {
+            secret: (random.hash_one("request ids, first"), random.hash_one("request ids, second")),
+            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            max_records_per_shard: max_records / shards,
+        }
+    }
+
+    /// What was said to this check when it was admitted, within the longest window of its limits; otherwise what
+    /// `charge` says now, which is remembered if it admits.
+    pub(super) fn charge(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: &str,
+        clock: &impl Clock,
+        charge: impl FnOnce() -> Verdicts,
+    ) -> Verdicts {
+        let digest = self.digest(charges, request_id);
+        // Held until the check is decided: of two copies the second finds the record of the first.
+        let mut records = self.shard(digest);
+        if let Some(record) = records.by_digest.get(&digest)
+            && clock.now() < record.expires
+        {
+            return record.verdicts.iter().copied().collect();
+        }
+        let verdicts = charge();
+        if admits(charges, &verdicts) {
+            let longest = charges.iter().map(|charge| charge.limit.window()).max();
+            // Read after the charge, so that no usage outlives the record of it.
+            let now = clock.now();
+            let expires = longest.map_or(now, |window| now.after(window.as_duration()));
+            let record = Record { expires, verdicts: verdicts.iter().copied().collect() };
+            records.add(digest, record, now, self.max_records_per_shard);
+        }
+        verdicts
+    }
+
+    /// Forgets every record that has expired.
+    pub(super) fn sweep(&self, now: Timestamp) {
+        for shard in &self.shards {
+            lock(shard).sweep(now);
+        }
+    }
+
+    /// Injective but for the hash: the lengths and bytes of the id, and of each key its policy and its values.
+    fn digest(&self, charges: &[Charge<'_>], request_id: &str) -> Digest {
+        let mut hasher = SipHasher24::new_with_keys(self.secret.0, self.secret.1);
+        let mut add = |text: &str| {
+            hasher.write_usize(text.len());
+            hasher.write(text.as_bytes());
+        };
+        add(request_id);
+        for charge in charges {
+            add(charge.limit.policy_id().as_str());
+            charge.key_values().for_each(&mut add);
+        }
+        hasher.finish128().as_u128()
+    }
+
+    fn shard(&self, digest: Digest) -> MutexGuard<'_, Records> {
+        // Only the low bits are used.
+        let low = digest as usize;
+        lock(&self.shards[low & (self.shards.len() - 1)])
+    }
+}
+
+/// Records stay whole whatever a thread that held them did: each change of them is made at once.
+fn lock(shard: &Mutex<Records>) -> MutexGuard<'_, Records> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Records {
+    /// Remembers `record`; at `max_records` the oldest is forgotten for it.
+    fn add(&mut self, digest: Digest, record: Record, now: Timestamp, max_records: usize) {
+        for _ in 0..SWEEP_STEP {
+            if self.oldest_first.front().is_some_and(|(_, expires)| *expires <= now) {
+                self.forget_oldest();
+            }
+        }
+        while self.oldest_first.len() >= max_records {
+            self.forget_oldest();
+        }
+        self.oldest_first.push_back((digest, record.expires));
+        self.by_digest.insert(digest, record);
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((digest, expires)) = self.oldest_first.pop_front() else { return };
+        if self.by_digest.get(&digest).is_some_and(|record| record.expires == expires) {
+            self.by_digest.remove(&digest);
+        }
+    }
+
+    /// Forgets what has expired, and gives back memory that the rest does not need. O(records).
+    fn sweep(&mut self, now: Timestamp) {
+        self.oldest_first.retain(|(_, expires)| now < *expires);
+        self.by_digest.retain(|_, record| now < record.expires);
+        if self.by_digest.len() * 4 <= self.by_digest.capacity() {
+            self.by_digest.shrink_to_fit();
+            self.oldest_first.shrink_to_fit();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tollgate_core::{Amount, Limit, ManualClock, Policy, Subject};
+
+    use super::super::{MemoryStore, MemoryStoreOptions};
+    use super::*;
+
+    /// What `store` counts of alice after `request_id` has charged 1.
+    fn usage_after(store: &MemoryStore<ManualClock>, request_id: &str) -> u64 {
+        let limit = Arc::new(Limit::of(&Policy::default_policy()).unwrap());
+        let subject = Subject::new("alice", "gpt-4");
+        let charges = [Charge { limit: &limit, subject: &subject, cost: Amount::ONE }];
+        store.charge_once(&charges, request_id);
+        store.peek(&charges)[0].usage
+    }
+
+    fn held(store: &MemoryStore<ManualClock>) -> (usize, usize) {
+        let shards = store.once.shards.iter().map(lock);
+        shards.fold((0, 0), |(records, order), shard| {
+            (records + shard.by_digest.len(), order + shard.oldest_first.len())
+        })
+    }
+
+    #[test]
+    fn at_the_bound_the_oldest_request_id_is_forgotten_and_no_other() {
+        let options = MemoryStoreOptions::default().max_request_ids(3);
+        let store = MemoryStore::with_clock(ManualClock::default(), &options);
+        for (usage, id) in (1..).zip(["a", "b", "c", "d"]) {
+            assert_eq!(usage_after(&store, id), usage);
+        }
+        for id in ["b", "c", "d"] {
+            assert_eq!(usage_after(&store, id), 4, "{id} is remembered");
+        }
+        assert_eq!(usage_after(&store, "a"), 5, "the oldest was forgotten");
+        assert_eq!(held(&store), (3, 3));
+    }
+
+    #[test]
+    fn expired_records_are_swept_also_those_behind_longer_ones() {
+        let clock = ManualClock::default();
+        let store = MemoryStore::with_clock(clock.clone(), &MemoryStoreOptions::default());
+        for id in 0..1_000 {
+            usage_after(&store, &id.to_string());
+        }
+        // Only the first 100 are admitted.
+        assert_eq!(held(&store), (100, 100));
+        clock.advance(Duration::from_secs(3_599));
+        store.sweep();
+        assert_eq!(held(&store), (100, 100));
+        clock.advance(Duration::from_secs(1));
+        store.sweep();
+        assert_eq!(held(&store), (0, 0));
+    }
+
+    #[test]
+    fn an_expired_record_that_is_made_anew_outlives_the_entry_of_the_old_one() {
+        let clock = ManualClock::default();
+        let options = MemoryStoreOptions::default().max_request_ids(2);
+        let store = MemoryStore::with_clock(clock.clone(), &options);
+        assert_eq!(usage_after(&store, "a"), 1);
+        clock.advance(Duration::from_secs(3_600));
+        assert_eq!(usage_after(&store, "a"), 1, "a window later it is a new check");
+        assert_eq!(usage_after(&store, "b"), 2);
+        assert_eq!(usage_after(&store, "a"), 2);
+        assert_eq!(held(&store), (2, 2));
+    }
+}
