@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use tollgate_catalog::document::{Entry, Node, Value};
 use tollgate_catalog::{CatalogError, Format, Position, Problems, policy_file, validate};
-use tollgate_core::{Algorithm, Amount, Mode, Per, Policy, PolicySet, Unit};
+use tollgate_core::{Algorithm, Amount, FailureMode, Mode, Per, Policy, PolicySet, Unit};
 
 const FORMATS: [Format; 3] = [Format::Yaml, Format::Json, Format::Toml];
 
@@ -92,6 +92,22 @@ fn the_examples_in_three_formats_hold_the_same_policies() {
     assert_eq!(yaml.policies(), json.policies());
     assert_eq!(yaml.policies(), toml.policies());
     assert_eq!(yaml.policies().len(), 8);
+}
+
+/// R11: a policy may say what it does while the store does not answer, and need not.
+#[test]
+fn a_policy_says_what_it_does_without_the_store() {
+    let modes = [
+        ("", None),
+        (", onStoreError: allow", Some(FailureMode::Allow)),
+        (", onStoreError: deny", Some(FailureMode::Deny)),
+        (", onStoreError: local", Some(FailureMode::Local)),
+    ];
+    for (field, mode) in modes {
+        let yaml = format!("policies: [{{id: p, scope: USER, limit: 1, windowSeconds: 1{field}}}]");
+        let policies = policy_file::parse("p", &yaml, Format::Yaml).unwrap();
+        assert_eq!(policies[0].on_store_error, mode, "{field}");
+    }
 }
 
 #[test]
@@ -193,6 +209,8 @@ fn a_wrong_value_is_refused_at_every_field() {
         (("algorithm", "null"), "is null"),
         (("mode", "\"Shadow\""), "\"Shadow\" is no mode (did you mean `shadow`?)"),
         (("mode", "false"), "false is a boolean"),
+        (("onStoreError", "\"alow\""), "\"alow\" is no onStoreError (did you mean `allow`?)"),
+        (("onStoreError", "null"), "is null"),
         (("enabled", "\"yes\""), "\"yes\" is a text"),
         (("enabled", "1"), "1 is a number"),
     ];

@@ -23,7 +23,7 @@ pub use check::Check;
 pub use clock::{Clock, ManualClock, MonotonicClock, Timestamp};
 pub use decision::{Decision, LimitStatus, Reason};
 pub use limit::{Charge, Limit};
-pub use policy::{Algorithm, Condition, Mode, Per, Policy, PolicyId};
+pub use policy::{Algorithm, Condition, FailureMode, Mode, Per, Policy, PolicyId};
 pub use policy_set::{Plan, PolicySet, PolicySetError};
 pub use subject::{Attribute, Subject};
 pub use window::Window;

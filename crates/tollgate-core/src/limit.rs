@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use crate::{Algorithm, Amount, Mode, Per, Policy, PolicyId, Subject, Unit, Window};
+use crate::{Algorithm, Amount, FailureMode, Mode, Per, Policy, PolicyId, Subject, Unit, Window};
 
 /// A policy that limits, compiled: all that a store needs to decide, but the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,7 @@ pub struct Limit {
     unit: Unit,
     algorithm: Algorithm,
     mode: Mode,
+    on_store_error: Option<FailureMode>,
     amount: Amount,
     window: Window,
 }
@@ -30,6 +31,7 @@ impl Limit {
             unit: policy.unit.clone(),
             algorithm: policy.algorithm,
             mode: policy.mode,
+            on_store_error: policy.on_store_error,
             amount: policy.limit?,
             window: policy.window,
         })
@@ -73,6 +75,18 @@ impl Limit {
     #[inline]
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// What it says while the store does not answer; `None`: what the server is set to (R11).
+    #[inline]
+    pub fn on_store_error(&self) -> Option<FailureMode> {
+        self.on_store_error
+    }
+
+    /// The same limit with another amount: its usage is the same (R8).
+    #[must_use]
+    pub fn with_amount(&self, amount: Amount) -> Self {
+        Self { amount, ..self.clone() }
     }
 
     /// The most of its unit in a window.

@@ -148,6 +148,39 @@ impl Mode {
     }
 }
 
+/// What a limit says to a check while the store that holds its usage does not answer (R11).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FailureMode {
+    /// Admits: a limiter that is down does not take the service down. Without a bound.
+    #[default]
+    Allow,
+    /// Denies: nothing passes uncounted.
+    Deny,
+    /// Decides by this node's share of the limit, counted in this process's memory.
+    Local,
+}
+
+impl FailureMode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::Local];
+    /// What [`FailureMode::parse`] accepts, for messages.
+    pub const ACCEPTED: &str = "`allow`, `deny` or `local`";
+
+    /// The mode called `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
+    }
+
+    /// The name, as in policies and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Local => "local",
+        }
+    }
+}
+
 /// A stored rule: which subjects it matches, what it counts per, unit, limit, window, algorithm, mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -167,6 +200,8 @@ pub struct Policy {
     pub algorithm: Algorithm,
     /// Whether it denies.
     pub mode: Mode,
+    /// What it says while the store does not answer; `None`: what the server is set to.
+    pub on_store_error: Option<FailureMode>,
     /// Whether it takes part at all.
     pub enabled: bool,
 }
@@ -188,6 +223,7 @@ impl Policy {
             window,
             algorithm: Algorithm::default(),
             mode: Mode::default(),
+            on_store_error: None,
             enabled: true,
         }
     }
@@ -203,6 +239,7 @@ impl Policy {
             window: DEFAULT_WINDOW,
             algorithm: Algorithm::default(),
             mode: Mode::default(),
+            on_store_error: None,
             enabled: true,
         }
     }

@@ -97,6 +97,7 @@ impl Shape {
             window: Window::new(length).unwrap(),
             algorithm: self.algorithm,
             mode: self.mode,
+            on_store_error: None,
             enabled: self.enabled,
         }
     }

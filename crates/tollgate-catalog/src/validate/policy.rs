@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use tollgate_core::policy::ACCEPTED_POLICY_IDS;
 use tollgate_core::subject::{ACCEPTED_IDS, check_id};
-use tollgate_core::{Algorithm, Amount, Condition, Mode, Per, Policy, PolicyId, Unit, Window};
+use tollgate_core::{
+    Algorithm, Amount, Condition, FailureMode, Mode, Per, Policy, PolicyId, Unit, Window,
+};
 
 use super::attributes;
 use super::number::{self, ACCEPTED_LIMITS, ACCEPTED_WINDOWS};
@@ -13,7 +15,7 @@ use crate::document::{Entry, Node, Value};
 use crate::problem::Position;
 
 /// The fields of a policy, in the order in which messages list them.
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 11] = [
     "id",
     "scope",
     "per",
@@ -23,6 +25,7 @@ const FIELDS: [&str; 10] = [
     "windowSeconds",
     "algorithm",
     "mode",
+    "onStoreError",
     "enabled",
 ];
 
@@ -76,6 +79,7 @@ impl PolicyValidator {
         let window = self.window(at, fields, limit);
         let algorithm = self.named(at, fields, "algorithm", &ALGORITHMS, Algorithm::default());
         let mode = self.named(at, fields, "mode", &MODES, Mode::default());
+        let on_store_error = self.named(at, fields, "onStoreError", &FAILURE_MODES, None);
         let enabled = self.enabled(at, fields);
         Some(Policy {
             id: id?,
@@ -86,6 +90,7 @@ impl PolicyValidator {
             window: window?,
             algorithm: algorithm?,
             mode: mode?,
+            on_store_error: on_store_error?,
             enabled: enabled?,
         })
     }
@@ -365,4 +370,10 @@ const MODES: Names<Mode> = Names {
     parse: Mode::parse,
     known: &[Mode::Enforce.name(), Mode::Shadow.name()],
     accepted: Mode::ACCEPTED,
+};
+
+const FAILURE_MODES: Names<Option<FailureMode>> = Names {
+    parse: |name| FailureMode::parse(name).map(Some),
+    known: &[FailureMode::Allow.name(), FailureMode::Deny.name(), FailureMode::Local.name()],
+    accepted: FailureMode::ACCEPTED,
 };

@@ -223,7 +223,7 @@ mod tests {
         let options = MemoryStoreOptions::default().max_request_ids(2);
         let store = MemoryStore::with_clock(clock.clone(), &options);
         assert_eq!(usage_after(&store, "a"), 1);
-        clock.advance(Duration::from_secs(3_600));
+        clock.advance(Duration::from_hours(1));
         assert_eq!(usage_after(&store, "a"), 1, "a window later it is a new check");
         assert_eq!(usage_after(&store, "b"), 2);
         assert_eq!(usage_after(&store, "a"), 2);
