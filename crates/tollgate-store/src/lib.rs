@@ -1,10 +1,13 @@
 //! Where usage lives: the [`Store`] contract and the in-memory store.
 //!
 //! A store owns atomicity and time; what to decide comes from the pure transitions of
-//! `tollgate_core::algorithm`. This crate must not know a wire format, a driver or a runtime.
+//! `tollgate_core::algorithm`. This crate must not know a wire format or a driver, and without the feature
+//! `resilience` (decorators for stores that may fail) no runtime.
 
 pub mod error;
 pub mod memory;
+#[cfg(feature = "resilience")]
+pub mod resilience;
 
 use std::future::Future;
 

@@ -85,3 +85,50 @@ mod one_shard {
 
     conformance!(OneShard: contract, once, concurrency, time);
 }
+
+/// A store with everything around it that one needs which may fail.
+#[cfg(feature = "resilience")]
+mod resilient {
+    use std::future::Future;
+    use std::sync::Arc;
+
+    use tokio::runtime::{Builder, Runtime};
+    use tollgate_store::resilience::{ResilienceOptions, Resilient};
+
+    use super::*;
+
+    struct Surrounded {
+        store: Resilient<MemoryStore<ManualClock>, ManualClock>,
+        /// Drives the deadline's timer.
+        runtime: Runtime,
+    }
+
+    impl Harness for Surrounded {
+        type Store = Resilient<MemoryStore<ManualClock>, ManualClock>;
+
+        fn new() -> Self {
+            let clock = ManualClock::default();
+            let options = MemoryStoreOptions::default().max_keys(ONE_SHARD);
+            let store = MemoryStore::with_clock(clock.clone(), &options);
+            let options = ResilienceOptions::default();
+            let surrounded = Resilient::around(store, clock, &options, Arc::new(()));
+            surrounded.invalidations().connected();
+            Self { store: surrounded, runtime: runtime() }
+        }
+
+        fn store(&self) -> &Self::Store {
+            &self.store
+        }
+
+        fn run<F: Future>(&self, future: F) -> F::Output {
+            self.runtime.block_on(future)
+        }
+    }
+
+    #[expect(clippy::unwrap_used, reason = "a machine without threads runs no tests")]
+    fn runtime() -> Runtime {
+        Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap()
+    }
+
+    conformance!(Surrounded: contract, once, isolation, concurrency);
+}

@@ -1,0 +1,177 @@
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use proptest::prelude::*;
+use tollgate_core::ManualClock;
+use tollgate_testkit::harness::block_on;
+
+use super::super::scripted::{Behaviour, Scripted, one_charge};
+use super::*;
+use crate::MemoryStore;
+
+type Guarded = Breaker<Scripted, ManualClock>;
+
+fn guarded() -> (Scripted, ManualClock, Guarded) {
+    let (store, clock) = (Scripted::new(MemoryStore::new()), ManualClock::default());
+    let breaker =
+        Breaker::new(store.clone(), clock.clone(), BreakerOptions::default(), Arc::new(()));
+    (store, clock, breaker)
+}
+
+/// Whether a call is answered.
+fn ask(breaker: &Guarded) -> bool {
+    block_on(one_charge(async |charges| breaker.charge(charges, None).await)).is_ok()
+}
+
+fn opened() -> (Scripted, ManualClock, Guarded) {
+    let (store, clock, breaker) = guarded();
+    store.set(Behaviour::Unavailable);
+    for _ in 0..5 {
+        assert!(!ask(&breaker));
+    }
+    assert_eq!((store.calls(), breaker.state()), (5, BreakerState::Open));
+    (store, clock, breaker)
+}
+
+/// P3: while it is open nothing waits for the store.
+#[test]
+fn it_opens_after_failures_in_a_row_and_then_asks_no_more() {
+    let (store, _clock, breaker) = opened();
+    for _ in 0..1_000 {
+        assert!(!ask(&breaker));
+    }
+    assert_eq!(store.calls(), 5);
+}
+
+#[test]
+fn a_success_between_failures_keeps_it_closed_below_the_share() {
+    let (store, clock, breaker) = guarded();
+    for call in 0..1_000_u64 {
+        store.set(if call % 3 == 0 { Behaviour::Unavailable } else { Behaviour::Works });
+        ask(&breaker);
+        clock.advance(Duration::from_millis(1));
+    }
+    assert_eq!((store.calls(), breaker.state()), (1_000, BreakerState::Closed));
+}
+
+#[test]
+fn it_opens_when_half_of_the_calls_of_a_second_fail() {
+    let (store, clock, breaker) = guarded();
+    for call in 0..40_u64 {
+        store.set(if call % 2 == 1 { Behaviour::Unavailable } else { Behaviour::Works });
+        ask(&breaker);
+        clock.advance(Duration::from_millis(1));
+    }
+    assert_eq!(store.calls(), 20, "as soon as there are enough calls to tell");
+}
+
+#[test]
+fn what_failed_seconds_ago_counts_no_more() {
+    let (store, clock, breaker) = guarded();
+    for call in 0..100_u64 {
+        store.set(if call % 2 == 1 { Behaviour::Unavailable } else { Behaviour::Works });
+        ask(&breaker);
+        clock.advance(Duration::from_millis(200));
+    }
+    assert_eq!(breaker.state(), BreakerState::Closed, "never 20 calls a second");
+}
+
+/// A key of another type under our prefix must not make all other keys degrade.
+#[test]
+fn a_store_that_answers_what_it_must_not_is_not_left_alone() {
+    let (store, _clock, breaker) = guarded();
+    store.set(Behaviour::Unexpected);
+    for _ in 0..100 {
+        assert!(!ask(&breaker));
+    }
+    assert_eq!((store.calls(), breaker.state()), (100, BreakerState::Closed));
+}
+
+/// One probe at a time; its success closes the breaker.
+#[test]
+fn half_open_lets_one_call_through() {
+    let (store, clock, breaker) = opened();
+    clock.advance(Duration::from_secs(1));
+    store.set(Behaviour::Hangs);
+    block_on(async {
+        let mut probe = pin!(one_charge(async |charges| breaker.charge(charges, None).await));
+        poll_fn(|context| {
+            assert!(probe.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!((store.calls(), breaker.state()), (6, BreakerState::HalfOpen));
+        for _ in 0..100 {
+            assert!(!ask(&breaker));
+        }
+        assert_eq!(store.calls(), 6, "no second probe");
+    });
+    // The probe was dropped.
+    assert_eq!(breaker.state(), BreakerState::Open, "an abandoned probe does not block it");
+    store.set(Behaviour::Works);
+    clock.advance(Duration::from_millis(100));
+    assert!(ask(&breaker));
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+/// A slow failure from before must not open a breaker that has just closed.
+#[test]
+fn an_answer_to_an_earlier_phase_is_not_counted() {
+    let (_store, clock, breaker) = guarded();
+    let mut slow: Vec<_> = (0..10).map(|_| breaker.admit().map_err(drop).unwrap()).collect();
+    for call in slow.iter_mut().take(5) {
+        call.end(Outcome::Failed, None);
+    }
+    assert_eq!(breaker.state(), BreakerState::Open);
+    clock.advance(Duration::from_secs(1));
+    let mut probe = breaker.admit().map_err(drop).unwrap();
+    slow[5].end(Outcome::Failed, None);
+    slow[6].end(Outcome::Answered, None);
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    probe.end(Outcome::Answered, None);
+    for call in &mut slow[7..] {
+        call.end(Outcome::Failed, None);
+    }
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// P14: at most 10 probes a second while the store is away, and it decides again within 2 seconds of being
+    /// back, whenever that is.
+    #[test]
+    fn a_store_that_is_back_is_found_within_2_seconds(away_ms in 0..30_000_u64) {
+        let (store, clock, breaker) = opened();
+        for _ in 0..away_ms / 5 {
+            clock.advance(Duration::from_millis(5));
+            prop_assert!(!ask(&breaker));
+        }
+        let probes = store.calls() - 5;
+        prop_assert!(probes <= away_ms / 100, "{} probes in {} ms", probes, away_ms);
+        store.set(Behaviour::Works);
+        let tries = (0..400).take_while(|_| {
+            clock.advance(Duration::from_millis(5));
+            !ask(&breaker)
+        });
+        let found_ms = 5 * (tries.count() + 1);
+        prop_assert!(found_ms <= 1_005, "{} ms", found_ms);
+        prop_assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+
+    /// Full jitter: nodes that lost the store at one moment do not come back at one.
+    #[test]
+    fn two_breakers_do_not_probe_in_step(failures in 4..20_u32) {
+        let delays: Vec<_> = (0..20).map(|_| {
+            let (_, _, breaker) = guarded();
+            let mut machine = breaker.machine();
+            machine.failed_probes = failures;
+            machine.backoff(&breaker.options)
+        }).collect();
+        let distinct: std::collections::HashSet<_> = delays.iter().collect();
+        prop_assert!(distinct.len() > 5);
+        let bounds = Duration::from_millis(100)..=Duration::from_secs(1);
+        prop_assert!(delays.iter().all(|delay| bounds.contains(delay)));
+    }
+}

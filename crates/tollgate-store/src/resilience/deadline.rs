@@ -1,0 +1,95 @@
+//! One deadline over everything that a call to a store does: pool, connect, retry, answer.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tollgate_core::{Charge, Limit, Subject};
+
+use crate::{Charged, Store, StoreError, StoreErrorKind};
+
+/// The part of the deadline that the store gets.
+const STORE_SHARE: f64 = 0.95;
+
+/// Ends calls that take too long, by dropping them.
+///
+/// The store gets 95 % of the deadline: the timer is only as fine as a millisecond, and what is decided without
+/// the store must be answered within the deadline too (P3). A charge that was ended may have been recorded, and
+/// its error says so.
+///
+/// Must run on a tokio runtime with its timer enabled.
+#[derive(Debug)]
+pub struct Deadline<S> {
+    store: S,
+    store_timeout: Duration,
+}
+
+impl<S> Deadline<S> {
+    /// `store`, of which every decision takes at most about `timeout`.
+    pub fn new(store: S, timeout: Duration) -> Self {
+        Self { store, store_timeout: timeout.mul_f64(STORE_SHARE) }
+    }
+
+    /// What it surrounds.
+    pub fn inner(&self) -> &S {
+        &self.store
+    }
+
+    async fn in_time<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        tokio::time::timeout(self.store_timeout, call).await.unwrap_or_else(|_| {
+            let waited_ms = self.store_timeout.as_millis();
+            let context = format!("the store has not answered within {waited_ms} ms");
+            Err(StoreError::new(StoreErrorKind::Unavailable, context))
+        })
+    }
+}
+
+impl<S: Store> Store for Deadline<S> {
+    async fn charge(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+    ) -> Result<Charged, StoreError> {
+        // Errors of the store itself say what they know; only the deadline's own may have charged for sure.
+        let call = async { Ok(self.store.charge(charges, request_id).await) };
+        self.in_time(call).await.map_err(StoreError::after_send)?
+    }
+
+    async fn peek(&self, charges: &[Charge<'_>]) -> Result<Charged, StoreError> {
+        self.in_time(self.store.peek(charges)).await
+    }
+
+    async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
+        self.in_time(self.store.reset(limit, subject)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scripted::{Hanging, one_charge};
+    use super::*;
+    use crate::MemoryStore;
+
+    /// P3: a store that never answers costs the deadline and no more.
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_hangs_ends_within_the_deadline() {
+        let store = Deadline::new(Hanging, Duration::from_millis(100));
+        let started = tokio::time::Instant::now();
+        let error =
+            one_charge(async |charges| store.charge(charges, None).await).await.unwrap_err();
+        assert!(started.elapsed() <= Duration::from_millis(100), "{:?}", started.elapsed());
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        assert!(error.may_have_charged(), "nobody knows whether it was charged");
+        let peeked = one_charge(async |charges| store.peek(charges).await).await;
+        assert!(!peeked.unwrap_err().may_have_charged());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_answered_is_left_alone() {
+        let store = Deadline::new(MemoryStore::new(), Duration::from_millis(100));
+        let charged = one_charge(async |charges| store.charge(charges, None).await).await;
+        assert!(charged.unwrap().verdicts[0].allowed);
+    }
+}

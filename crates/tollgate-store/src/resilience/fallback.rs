@@ -1,0 +1,176 @@
+//! Decides without the store when the store cannot (R11).
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tollgate_core::algorithm::{Verdict, Wait};
+use tollgate_core::{Amount, Charge, Clock, FailureMode, Limit, MonotonicClock, Subject};
+
+use super::StoreObserver;
+use crate::memory::MemoryStoreOptions;
+use crate::{Charged, MemoryStore, Store, StoreError, Verdicts, admits};
+
+/// Turns the error of a store into verdicts by the failure mode of each limit, and flags them as degraded.
+///
+/// The mode is that of the limit's policy, or else the one given here:
+/// - [`FailureMode::Allow`] admits, without a bound, and answers as if nothing was used.
+/// - [`FailureMode::Deny`] denies, and answers as if everything was used; when there is room again nobody knows
+///   ([`Wait::Unknown`]).
+/// - [`FailureMode::Local`] decides by this node's share of the limit, `amount / nodes` **rounded down**, over what
+///   this node admitted itself since it lost the store: all nodes together never admit more than the limit in
+///   a window (P5), and a limit below the number of nodes admits nothing. It answers as if the shares of the
+///   others were used.
+///
+/// What needs no store to be known holds in every mode: a limit of 0 bans, and a cost above the limit never fits.
+/// A check that meets limits of several modes is still charged all or nothing (R3). What is admitted here is
+/// not charged to the store when that is back. A request id seen again is charged once to the local shares (R12).
+#[derive(Debug)]
+pub struct Fallback<S, C = MonotonicClock> {
+    store: S,
+    default_mode: FailureMode,
+    nodes: NonZeroU32,
+    /// What this node admitted of its shares.
+    local: MemoryStore<C>,
+    observer: Arc<dyn StoreObserver>,
+}
+
+/// The most keys counted locally: an outage is short, and the store in memory says what happens at the bound.
+const MAX_LOCAL_KEYS: usize = 1_000_000;
+
+impl<S, C: Clock> Fallback<S, C> {
+    /// `store`, and `mode` without it, for one of `nodes` that share each limit. `clock` is this node's own.
+    pub fn new(
+        store: S,
+        clock: C,
+        mode: FailureMode,
+        nodes: NonZeroU32,
+        observer: Arc<dyn StoreObserver>,
+    ) -> Self {
+        let options = MemoryStoreOptions::default().max_keys(MAX_LOCAL_KEYS);
+        let local = MemoryStore::with_clock(clock, &options);
+        Self { store, default_mode: mode, nodes, local, observer }
+    }
+
+    /// What it surrounds.
+    pub fn inner(&self) -> &S {
+        &self.store
+    }
+
+    /// Frees the memory of local usage that counts no more. O(keys).
+    pub fn sweep(&self) {
+        self.local.sweep();
+    }
+
+    fn mode(&self, limit: &Limit) -> FailureMode {
+        limit.on_store_error().unwrap_or(self.default_mode)
+    }
+
+    /// This node's share of `limit`, rounded down.
+    fn share(&self, limit: &Limit) -> Amount {
+        let share = limit.amount().get() / u64::from(self.nodes.get());
+        Amount::new(share).unwrap_or(Amount::MAX)
+    }
+
+    fn charge_degraded(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+        error: &StoreError,
+    ) -> Charged {
+        self.observer.failed(error);
+        for mode in FailureMode::ALL {
+            if charges.iter().any(|charge| self.mode(charge.limit) == mode) {
+                self.observer.degraded(mode);
+            }
+        }
+        self.decide(charges, |local| match request_id {
+            None => self.local.charge(local),
+            Some(request_id) => self.local.charge_once(local, request_id),
+        })
+    }
+
+    /// Decides without the store; the local limits by `charge` if all the others admit.
+    fn decide(
+        &self,
+        charges: &[Charge<'_>],
+        charge: impl FnOnce(&[Charge<'_>]) -> Verdicts,
+    ) -> Charged {
+        let known = charges.iter().map(|charge| self.without_usage(charge));
+        let known: SmallVec<[Option<Verdict>; 4]> = known.collect();
+        let local = || charges.iter().zip(&known).filter(|(_, known)| known.is_none());
+        let shares: SmallVec<[Arc<Limit>; 4]> = local()
+            .map(|(charge, _)| Arc::new(charge.limit.with_amount(self.share(charge.limit))))
+            .collect();
+        let local_charges: SmallVec<[Charge<'_>; 4]> =
+            local().zip(&shares).map(|((charge, _), limit)| Charge { limit, ..*charge }).collect();
+        let others_admit = {
+            let admitted = Verdict { allowed: true, usage: 0, wait: Wait::None, reset_after_ns: 0 };
+            let verdicts: Verdicts = known.iter().map(|known| known.unwrap_or(admitted)).collect();
+            admits(charges, &verdicts)
+        };
+        let decided =
+            if others_admit { charge(&local_charges) } else { self.local.peek(&local_charges) };
+        let mut decided = decided.into_iter();
+        let verdicts = charges.iter().zip(known).map(|(charge, known)| {
+            // There is a local verdict for each charge that was not known.
+            known.or_else(|| Some(self.of_share(charge.limit, decided.next()?)))
+        });
+        Charged { verdicts: verdicts.flatten().collect(), degraded: true }
+    }
+
+    /// What `charge` is told whatever was used; `None` if the local usage decides.
+    fn without_usage(&self, charge: &Charge<'_>) -> Option<Verdict> {
+        let amount = charge.limit.amount().get();
+        let verdict = |allowed, usage, wait| Verdict { allowed, usage, wait, reset_after_ns: 0 };
+        if charge.cost.get().max(1) > amount {
+            return Some(verdict(false, 0, Wait::Never));
+        }
+        match self.mode(charge.limit) {
+            FailureMode::Allow => Some(verdict(true, 0, Wait::None)),
+            FailureMode::Deny => Some(verdict(false, amount, Wait::Unknown)),
+            FailureMode::Local => None,
+        }
+    }
+
+    /// The verdict over the share of `limit` as one over the limit.
+    fn of_share(&self, limit: &Limit, verdict: Verdict) -> Verdict {
+        let others = limit.amount().get() - self.share(limit).get();
+        // The cost fits the limit, so it is for the store to say when.
+        let wait = if verdict.wait == Wait::Never { Wait::Unknown } else { verdict.wait };
+        Verdict { usage: verdict.usage.saturating_add(others), wait, ..verdict }
+    }
+}
+
+impl<S: Store, C: Clock + 'static> Store for Fallback<S, C> {
+    async fn charge(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+    ) -> Result<Charged, StoreError> {
+        match self.store.charge(charges, request_id).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => Ok(self.charge_degraded(charges, request_id, &error)),
+        }
+    }
+
+    async fn peek(&self, charges: &[Charge<'_>]) -> Result<Charged, StoreError> {
+        match self.store.peek(charges).await {
+            Ok(peeked) => Ok(peeked),
+            Err(error) => {
+                self.observer.failed(&error);
+                Ok(self.decide(charges, |local| self.local.peek(local)))
+            }
+        }
+    }
+
+    /// Fails if the store does: usage that is not reset must not look as if it were.
+    async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
+        self.local.reset(limit, subject);
+        self.store.reset(limit, subject).await.inspect_err(|error| self.observer.failed(error))
+    }
+}
+
+#[cfg(test)]
+#[path = "fallback_tests.rs"]
+mod tests;

@@ -1,0 +1,113 @@
+//! What one node knows of one limit's key, as of the store's last answer.
+
+use smallvec::SmallVec;
+use tollgate_core::algorithm::{Verdict, Wait};
+use tollgate_core::{Algorithm, Amount, Charge, Limit, Timestamp, Window};
+
+/// The costs of one key whose denials are remembered; the oldest goes for a new one.
+const MAX_DENIALS: usize = 4;
+
+/// What is known of a limit's key.
+#[derive(Debug)]
+pub(super) struct KnownLimit {
+    amount: Amount,
+    window: Window,
+    algorithm: Algorithm,
+    usage: u64,
+    resets_at: Timestamp,
+    /// Until when it may be told beside a denial.
+    usable_until: Timestamp,
+    denials: SmallVec<[Denial; 1]>,
+}
+
+/// That a cost was denied.
+#[derive(Clone, Copy, Debug)]
+struct Denial {
+    /// The room that the cost needs.
+    needed: u64,
+    /// When it may be told no more; a little before the store can admit.
+    until: Timestamp,
+    /// When it is certainly admitted if nobody else comes; `None` if never.
+    admits_at: Option<Timestamp>,
+}
+
+/// A cost of 0 needs room for 1 (R1).
+fn needed(cost: Amount) -> u64 {
+    cost.get().max(1)
+}
+
+impl KnownLimit {
+    /// What `verdict`, received then, says of `limit`.
+    pub(super) fn new(
+        limit: &Limit,
+        verdict: &Verdict,
+        usable_until: Timestamp,
+        received: Timestamp,
+    ) -> Self {
+        Self {
+            amount: limit.amount(),
+            window: limit.window(),
+            algorithm: limit.algorithm(),
+            usage: verdict.usage,
+            resets_at: later(received, verdict.reset_after_ns),
+            usable_until,
+            denials: SmallVec::new(),
+        }
+    }
+
+    /// Keeps what `before` knew of other costs, if nothing was used in between.
+    pub(super) fn keep_denials_of(&mut self, before: &Self, now: Timestamp) {
+        let same_limit = (self.amount, self.window, self.algorithm)
+            == (before.amount, before.window, before.algorithm);
+        if same_limit && self.usage == before.usage {
+            self.denials = before.denials.iter().copied().filter(|d| now < d.until).collect();
+            self.usable_until = self.usable_until.max(before.usable_until);
+        }
+    }
+
+    /// Notes that `cost` is denied `until` then, and how long it would have to wait from `received`.
+    pub(super) fn deny(&mut self, cost: Amount, wait: Wait, until: Timestamp, received: Timestamp) {
+        let admits_at = match wait {
+            Wait::Ns(ns) => Some(later(received, ns)),
+            _ => None,
+        };
+        self.denials.retain(|denial| denial.needed != needed(cost));
+        if self.denials.len() == MAX_DENIALS {
+            self.denials.remove(0);
+        }
+        self.denials.push(Denial { needed: needed(cost), until, admits_at });
+    }
+
+    /// Takes in an admission: more is used, so that waits are longer than known. Costs must be asked anew.
+    pub(super) fn update(&mut self, limit: &Limit, verdict: &Verdict, received: Timestamp) {
+        *self = Self::new(limit, verdict, self.usable_until, received);
+    }
+
+    /// What the limit says to `charge` at `now`; `None` if only the store knows.
+    pub(super) fn verdict(&self, charge: &Charge<'_>, now: Timestamp) -> Option<Verdict> {
+        let limit = charge.limit;
+        let is_same = (limit.amount(), limit.window(), limit.algorithm())
+            == (self.amount, self.window, self.algorithm);
+        if !is_same || now >= self.usable_until {
+            return None;
+        }
+        let needed = needed(charge.cost);
+        let reset_after_ns = self.resets_at.as_ns().saturating_sub(now.as_ns());
+        let (usage, amount) = (self.usage, self.amount.get());
+        if let Some(denial) = self.denials.iter().find(|denial| denial.needed == needed) {
+            if now >= denial.until {
+                return None;
+            }
+            let wait = denial
+                .admits_at
+                .map_or(Wait::Never, |at| Wait::Ns(at.as_ns().saturating_sub(now.as_ns()).max(1)));
+            return Some(Verdict { allowed: false, usage, wait, reset_after_ns });
+        }
+        let fits = usage.checked_add(needed).is_some_and(|total| total <= amount);
+        fits.then_some(Verdict { allowed: true, usage, wait: Wait::None, reset_after_ns })
+    }
+}
+
+fn later(from: Timestamp, ns: u64) -> Timestamp {
+    from.after(std::time::Duration::from_nanos(ns))
+}
