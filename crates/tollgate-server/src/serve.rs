@@ -102,7 +102,7 @@ impl Server {
             accept_errors: app.metrics.accept_errors.clone(),
         };
         let (stop, stopped) = oneshot::channel();
-        let router = http::router(Arc::clone(&app));
+        let answers = Arc::new(http::Http::new(Arc::clone(&app)));
         let draining = Arc::clone(&app);
         let stopped = async move {
             // A server that was dropped goes on: nobody can tell it to stop any more.
@@ -113,7 +113,7 @@ impl Server {
         };
         let (limits, drain_timeout) = (config.limits.clone(), config.drain_timeout);
         let serving = async move {
-            let drained = listener.serve(router, limits, metrics, stopped, drain_timeout).await;
+            let drained = listener.serve(answers, limits, metrics, stopped, drain_timeout).await;
             drop(catalog);
             drained
         };

@@ -5,25 +5,33 @@ use serde::{Serialize, Serializer};
 use tollgate_core::{Decision, LimitStatus, Window};
 use utoipa::ToSchema;
 
+use super::json_writer::JsonWriter;
+
 /// About the size of a decision with no limit, in bytes.
 const DECISION_BYTES: usize = 320;
 /// About the size of one limit, in bytes.
 const LIMIT_BYTES: usize = 288;
 
-/// Appends `decision` as JSON to nothing.
+/// `decision` as JSON.
 pub(super) fn decision_json(decision: &Decision) -> serde_json::Result<Vec<u8>> {
-    let mut json = Vec::with_capacity(DECISION_BYTES + LIMIT_BYTES * decision.limits().len());
-    serde_json::to_writer(&mut json, &DecisionBody::new(decision))?;
-    Ok(json)
+    let bytes = DECISION_BYTES + LIMIT_BYTES * decision.limits().len();
+    let mut json = JsonWriter::with_capacity(bytes);
+    DecisionBody::new(decision).write(&mut json)?;
+    Ok(json.into_bytes())
 }
 
 /// The decisions of a batch as JSON.
 pub(super) fn decisions_json(decisions: &[Decision]) -> serde_json::Result<Vec<u8>> {
     let limits: usize = decisions.iter().map(|decision| decision.limits().len()).sum();
     let bytes = DECISION_BYTES * (decisions.len() + 1) + LIMIT_BYTES * limits;
-    let mut json = Vec::with_capacity(bytes);
-    serde_json::to_writer(&mut json, &DecisionsBody { decisions: Decisions(decisions) })?;
-    Ok(json)
+    let mut json = JsonWriter::with_capacity(bytes);
+    json.raw(r#"{"decisions":["#);
+    for (index, decision) in decisions.iter().enumerate() {
+        json.raw(if index == 0 { "" } else { "," });
+        DecisionBody::new(decision).write(&mut json)?;
+    }
+    json.raw("]}");
+    Ok(json.into_bytes())
 }
 
 /// The answer to a check: the binding limit's numbers and every limit that took part.
@@ -91,6 +99,30 @@ impl<'a> DecisionBody<'a> {
             limits: Limits(decision.limits()),
         }
     }
+
+    /// What the derived code would write, in a third of its time: that looks at each byte of each name for
+    /// something to escape. A test compares the two.
+    fn write(&self, json: &mut JsonWriter) -> serde_json::Result<()> {
+        json.raw(r#"{"allowed":"#).bool(self.allowed);
+        json.raw(r#","limit":"#).number(self.limit);
+        json.raw(r#","count":"#).number(Some(self.count));
+        json.raw(r#","remaining":"#).number(self.remaining);
+        json.raw(r#","windowSeconds":"#).value(&self.window_seconds)?;
+        json.raw(r#","retryAfterMs":"#).number(self.retry_after_ms);
+        json.raw(r#","resetAfterMs":"#).number(Some(self.reset_after_ms));
+        json.raw(r#","policyId":"#).text(self.policy_id)?;
+        json.raw(r#","scope":"#).text(self.scope)?;
+        json.raw(r#","unit":"#).text(Some(self.unit))?;
+        json.raw(r#","reason":"#).text(self.reason)?;
+        json.raw(r#","degraded":"#).bool(self.degraded);
+        json.raw(r#","limits":["#);
+        for (index, status) in self.limits.0.iter().enumerate() {
+            json.raw(if index == 0 { "" } else { "," });
+            LimitBody::new(status).write(json)?;
+        }
+        json.raw("]}");
+        Ok(())
+    }
 }
 
 /// What one limit said.
@@ -150,6 +182,24 @@ impl<'a> LimitBody<'a> {
             reset_after_ms: status.reset_after_ms,
         }
     }
+
+    /// As [`DecisionBody::write`].
+    fn write(&self, json: &mut JsonWriter) -> serde_json::Result<()> {
+        json.raw(r#"{"policyId":"#).text(Some(self.policy_id))?;
+        json.raw(r#","scope":"#).text(Some(self.scope))?;
+        json.raw(r#","unit":"#).text(Some(self.unit))?;
+        json.raw(r#","algorithm":"#).text(Some(self.algorithm))?;
+        json.raw(r#","mode":"#).text(Some(self.mode))?;
+        json.raw(r#","allowed":"#).bool(self.allowed);
+        json.raw(r#","limit":"#).number(Some(self.limit));
+        json.raw(r#","count":"#).number(Some(self.count));
+        json.raw(r#","remaining":"#).number(Some(self.remaining));
+        json.raw(r#","windowSeconds":"#).value(&self.window_seconds)?;
+        json.raw(r#","retryAfterMs":"#).number(self.retry_after_ms);
+        json.raw(r#","resetAfterMs":"#).number(Some(self.reset_after_ms));
+        json.raw("}");
+        Ok(())
+    }
 }
 
 /// The answers to a batch of checks.
@@ -204,7 +254,40 @@ impl Serialize for Seconds {
 mod tests {
     use std::time::Duration;
 
+    use tollgate_core::{Amount, Check, Mode, Per, Policy, PolicyId, PolicySet};
+    use tollgate_store::MemoryStore;
+
     use super::*;
+
+    fn policy(id: &str, scope: &str, limit: u64, window_ms: u64) -> Policy {
+        let window = Window::new(Duration::from_millis(window_ms)).unwrap();
+        let per = Per::from_scope(scope).unwrap();
+        Policy::new(PolicyId::new(id).unwrap(), per, Amount::new(limit), window)
+    }
+
+    #[test]
+    fn answers_are_written_as_serde_writes_them() {
+        let mut shadow = policy("shadow", "USER", 1, 60_000);
+        shadow.mode = Mode::Shadow;
+        let set = PolicySet::new(vec![
+            policy("a \"quoted\" \\ id, ü", "USER_MODEL", 2, 1_500),
+            policy("none", "GLOBAL", 9_007_199_254_740_991, 1),
+            shadow,
+        ]);
+        let (set, store, check) = (set.unwrap(), MemoryStore::new(), Check::new("alice", "gpt-4"));
+        let mut decisions = vec![Decision::assemble(&[], &[])];
+        for _ in 0..4 {
+            let charges = set.plan(&check);
+            decisions.push(Decision::assemble(&charges, &store.charge(&charges)));
+        }
+        assert!(decisions.iter().any(|decision| !decision.allowed()));
+        for decision in &decisions {
+            let derived = serde_json::to_vec(&DecisionBody::new(decision)).unwrap();
+            assert_eq!(decision_json(decision).unwrap(), derived);
+        }
+        let derived = serde_json::to_vec(&DecisionsBody { decisions: Decisions(&decisions) });
+        assert_eq!(decisions_json(&decisions).unwrap(), derived.unwrap());
+    }
 
     #[test]
     fn seconds_are_whole_where_they_are_whole() {

@@ -5,17 +5,16 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::Request;
-use axum::http::{HeaderMap, header};
+use axum::body::{Bytes, HttpBody};
+use axum::http::{HeaderMap, Request, header};
 use bytes::BytesMut;
 use http_body_util::BodyExt;
 
 use super::problem::Problem;
 
 /// The body of `request`, which is declared as JSON and has at most `max_bytes`.
-pub(super) async fn read_json(
-    request: Request,
+pub(super) async fn read_json<B: HttpBody<Data = Bytes>>(
+    request: Request<B>,
     max_bytes: usize,
     timeout: Duration,
 ) -> Result<Bytes, Problem> {
@@ -37,7 +36,11 @@ async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 
-async fn collect(mut body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
+async fn collect<B>(body: B, max_bytes: usize) -> Result<Bytes, Problem>
+where
+    B: HttpBody<Data = Bytes>,
+{
+    let mut body = pin!(body);
     let mut whole = Bytes::new();
     let mut parts = BytesMut::new();
     while let Some(frame) = body.frame().await {

@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::State;
+use axum::http::{HeaderValue, Request, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use http_body_util::{Either, Full};
 use tollgate_core::{Check, Clock};
 use tollgate_store::{Store, StoreError};
 
@@ -32,8 +33,11 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
     request_body = CheckBody,
     responses(super::schema::CheckAnswers)
 )]
-pub(crate) async fn check<S: Store>(State(app): State<Arc<App<S>>>, request: Request) -> Response {
-    respond(decide(&app, request, Call::Check).await)
+pub(crate) async fn check<S: Store>(
+    State(app): State<Arc<App<S>>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    answer(&app, request, Call::Check).await.map(Body::new)
 }
 
 /// Decide a check, charge it, and deny with the status
@@ -48,9 +52,9 @@ pub(crate) async fn check<S: Store>(State(app): State<Arc<App<S>>>, request: Req
 )]
 pub(crate) async fn enforce<S: Store>(
     State(app): State<Arc<App<S>>>,
-    request: Request,
-) -> Response {
-    respond(decide(&app, request, Call::Enforce).await)
+    request: Request<Body>,
+) -> Response<Body> {
+    answer(&app, request, Call::Enforce).await.map(Body::new)
 }
 
 /// The decision that a check would get now
@@ -63,8 +67,11 @@ pub(crate) async fn enforce<S: Store>(
     request_body = CheckBody,
     responses(super::schema::CheckAnswers)
 )]
-pub(crate) async fn peek<S: Store>(State(app): State<Arc<App<S>>>, request: Request) -> Response {
-    respond(decide(&app, request, Call::Peek).await)
+pub(crate) async fn peek<S: Store>(
+    State(app): State<Arc<App<S>>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    answer(&app, request, Call::Peek).await.map(Body::new)
 }
 
 /// Decide several checks, each by itself
@@ -80,18 +87,35 @@ pub(crate) async fn peek<S: Store>(State(app): State<Arc<App<S>>>, request: Requ
 )]
 pub(crate) async fn check_batch<S: Store>(
     State(app): State<Arc<App<S>>>,
-    request: Request,
-) -> Response {
+    request: Request<Body>,
+) -> Response<Body> {
     respond(decide_batch(&app, request).await)
 }
 
 #[inline]
-fn respond(answered: Result<Response, Problem>) -> Response {
+fn respond(answered: Result<Response<Body>, Problem>) -> Response<Body> {
     answered.unwrap_or_else(Problem::into_response)
 }
 
+/// What `call`, which decides one check, answers to `request`.
 #[inline]
-async fn decide<S: Store>(app: &App<S>, request: Request, call: Call) -> Result<Response, Problem> {
+pub(super) async fn answer<S: Store, B: HttpBody<Data = Bytes>>(
+    app: &App<S>,
+    request: Request<B>,
+    call: Call,
+) -> Response<Either<Full<Bytes>, Body>> {
+    match decide(app, request, call).await {
+        Ok(response) => response.map(Either::Left),
+        Err(problem) => problem.into_response().map(Either::Right),
+    }
+}
+
+#[inline]
+async fn decide<S: Store, B: HttpBody<Data = Bytes>>(
+    app: &App<S>,
+    request: Request<B>,
+    call: Call,
+) -> Result<Response<Full<Bytes>>, Problem> {
     let limits = &app.limits;
     let body = read_json(request, limits.max_body_bytes, limits.body_timeout).await?;
     let started = app.clock.now();
@@ -115,7 +139,10 @@ async fn decide<S: Store>(app: &App<S>, request: Request, call: Call) -> Result<
     Ok(response)
 }
 
-async fn decide_batch<S: Store>(app: &App<S>, request: Request) -> Result<Response, Problem> {
+async fn decide_batch<S: Store>(
+    app: &App<S>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Problem> {
     let limits = &app.limits;
     let body = read_json(request, limits.max_batch_body_bytes, limits.body_timeout).await?;
     let started = app.clock.now();
@@ -133,13 +160,13 @@ async fn decide_batch<S: Store>(app: &App<S>, request: Request) -> Result<Respon
         decisions.push(decision);
     }
     let json = decisions_json(&decisions).map_err(|error| cannot_render(&error))?;
-    let response = json_response(json);
+    let response = json_response(json).map(Body::new);
     app.metrics.took(Call::Batch, app.clock.now().as_ns().saturating_sub(started.as_ns()));
     Ok(response)
 }
 
-fn json_response(json: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(Bytes::from(json)));
+fn json_response(json: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(json));
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);
     response
 }

@@ -7,6 +7,7 @@ mod body;
 mod check;
 mod docs;
 mod json;
+mod json_writer;
 mod operations;
 mod problem;
 mod request;
@@ -15,18 +16,65 @@ mod schema;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{Method, Request, Response};
 use axum::routing::{get, post};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use tower_service::Service;
 
 pub use self::docs::openapi_json;
 use self::problem::Problem;
 use crate::app::{App, Backend};
+use crate::metrics::Call;
+use crate::net::Answer;
+
+/// Answers every request of the interface over an [`App`].
+///
+/// The calls that decide one check are found by a match on their path and answered in place. The router, which
+/// has them too, allocates several times to find a handler and to hold its future: a sixth of what a check
+/// costs in all.
+pub(crate) struct Http<S> {
+    app: Arc<App<S>>,
+    router: Router,
+}
+
+impl<S: Backend> Http<S> {
+    pub(crate) fn new(app: Arc<App<S>>) -> Self {
+        Self { router: router(Arc::clone(&app)), app }
+    }
+}
+
+impl<S: Backend> Answer for Http<S> {
+    type Body = Either<Full<Bytes>, Body>;
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Self::Body> {
+        let call = match request.uri().path() {
+            _ if request.method() != Method::POST => None,
+            CHECK => Some(Call::Check),
+            ENFORCE => Some(Call::Enforce),
+            PEEK => Some(Call::Peek),
+            _ => None,
+        };
+        if let Some(call) = call {
+            return check::answer(&self.app, request, call).await;
+        }
+        // Boxed, so that the future of a check is no larger for it.
+        let Ok(response) = Box::pin(self.router.clone().call(request.map(Body::new))).await;
+        response.map(Either::Right)
+    }
+}
+
+const CHECK: &str = "/rate-limit/check";
+const ENFORCE: &str = "/rate-limit/enforce";
+const PEEK: &str = "/rate-limit/peek";
 
 /// Every path of the server over `app`.
-pub(crate) fn router<S: Backend>(app: Arc<App<S>>) -> Router {
+fn router<S: Backend>(app: Arc<App<S>>) -> Router {
     Router::new()
-        .route("/rate-limit/check", post(check::check))
-        .route("/rate-limit/enforce", post(check::enforce))
-        .route("/rate-limit/peek", post(check::peek))
+        .route(CHECK, post(check::check))
+        .route(ENFORCE, post(check::enforce))
+        .route(PEEK, post(check::peek))
         .route("/rate-limit/check/batch", post(check::check_batch))
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))

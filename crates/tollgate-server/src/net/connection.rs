@@ -1,11 +1,10 @@
 //! One connection, from the first byte to the last.
 
+use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Version};
@@ -15,9 +14,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpStream;
 use tokio::sync::watch as channel;
 use tokio::time::{Instant, Sleep, sleep};
-use tower_service::Service;
 
 use super::activity::{Activity, Observed, Verdict, Watch};
+use super::answer::Answer;
 use crate::config::HttpLimits;
 
 /// How long a connection without a request in flight may take to end when it was asked to.
@@ -35,18 +34,17 @@ pub(super) enum Phase {
 }
 
 /// What all connections of a listener share.
-#[derive(Clone, Debug)]
-pub(super) struct Shared {
-    pub(super) router: Router,
+pub(super) struct Shared<A> {
+    pub(super) answers: Arc<A>,
     pub(super) limits: HttpLimits,
     pub(super) in_flight: Gauge,
     pub(super) phase: channel::Receiver<Phase>,
     builder: Builder<TokioExecutor>,
 }
 
-impl Shared {
+impl<A> Shared<A> {
     pub(super) fn new(
-        router: Router,
+        answers: Arc<A>,
         limits: HttpLimits,
         in_flight: Gauge,
         phase: channel::Receiver<Phase>,
@@ -63,23 +61,36 @@ impl Shared {
             .max_header_list_size(max_header_list)
             .keep_alive_interval(limits.http2_ping_every)
             .keep_alive_timeout(limits.http2_ping_every);
-        Self { router, limits, in_flight, phase, builder }
+        Self { answers, limits, in_flight, phase, builder }
+    }
+}
+
+// Derived, it would ask that `A` be `Clone`.
+impl<A> Clone for Shared<A> {
+    fn clone(&self) -> Self {
+        Self {
+            answers: Arc::clone(&self.answers),
+            limits: self.limits.clone(),
+            in_flight: self.in_flight.clone(),
+            phase: self.phase.clone(),
+            builder: self.builder.clone(),
+        }
     }
 }
 
 /// Serves one connection until it ends, is ended for doing nothing, or is drained.
-pub(super) async fn serve(stream: TcpStream, mut shared: Shared) {
+pub(super) async fn serve<A: Answer>(stream: TcpStream, mut shared: Shared<A>) {
     let activity = Arc::new(Activity::new(shared.in_flight.clone()));
     let transport = Observed::new(TokioIo::new(stream), Arc::clone(&activity));
     let requests = Arc::clone(&activity);
-    let router = shared.router.clone();
+    let answers = Arc::clone(&shared.answers);
     let service = service_fn(move |request: Request<Incoming>| {
         let in_flight = requests.request(request.version() == Version::HTTP_2);
-        let answering = router.clone().call(request.map(Body::new));
+        let answers = Arc::clone(&answers);
         async move {
-            let answer = answering.await;
+            let answer = answers.answer(request).await;
             drop(in_flight);
-            answer
+            Ok::<_, Infallible>(answer)
         }
     });
     let mut connection = pin!(shared.builder.serve_connection(transport, service));

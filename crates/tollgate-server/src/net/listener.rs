@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
+use super::answer::Answer;
 use super::connection::{self, Phase, Shared};
 use crate::config::HttpLimits;
 
@@ -55,11 +55,11 @@ impl Listener {
         self.address
     }
 
-    /// Serves `router` until `stop` is done; then accepts no more, lets requests in flight be answered, and ends
+    /// Lets `answers` answer until `stop` is done; then accepts no more, lets requests in flight be answered, and ends
     /// every connection within `drain_timeout`.
     pub(crate) async fn serve(
         self,
-        router: Router,
+        answers: Arc<impl Answer>,
         limits: HttpLimits,
         metrics: NetMetrics,
         stop: impl Future<Output = ()>,
@@ -68,7 +68,7 @@ impl Listener {
         let max_connections = limits.max_connections.min(Semaphore::MAX_PERMITS);
         let slots = Arc::new(Semaphore::new(max_connections));
         let (set_phase, phase) = watch::channel(Phase::Serving);
-        let shared = Shared::new(router, limits, metrics.in_flight.clone(), phase);
+        let shared = Shared::new(answers, limits, metrics.in_flight.clone(), phase);
         let accepting = accept_all(&self.socket, &slots, &shared, &metrics);
         tokio::select! {
             () = stop => {}
@@ -90,7 +90,7 @@ impl Listener {
 async fn accept_all(
     socket: &TcpListener,
     slots: &Arc<Semaphore>,
-    shared: &Shared,
+    shared: &Shared<impl Answer>,
     metrics: &NetMetrics,
 ) {
     // The slots are never closed, so that there always is a next one.
@@ -108,7 +108,7 @@ async fn accept_all(
 async fn serve_counted(
     stream: TcpStream,
     slot: OwnedSemaphorePermit,
-    shared: Shared,
+    shared: Shared<impl Answer>,
     connections: Gauge,
 ) {
     let _open = Open::new(connections);

@@ -4,7 +4,9 @@
 //! time, that idle connections end, and that all end when the server drains. It must not know what is served.
 
 mod activity;
+mod answer;
 mod connection;
 mod listener;
 
+pub(crate) use answer::Answer;
 pub(crate) use listener::{Drained, Listener, NetMetrics};

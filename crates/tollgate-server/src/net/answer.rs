@@ -1,0 +1,19 @@
+//! What the connections of a listener want of whoever answers their requests.
+
+use std::error::Error;
+use std::future::Future;
+
+use hyper::body::{Body, Incoming};
+use hyper::{Request, Response};
+
+/// Answers requests. It never fails: an answer that tells of a failure is an answer.
+pub(crate) trait Answer: Send + Sync + 'static {
+    /// The body of an answer.
+    type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+
+    /// The answer to `request`.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+}
