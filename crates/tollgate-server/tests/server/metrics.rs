@@ -69,7 +69,10 @@ async fn a_check_that_no_limit_meets_is_counted_without_a_policy() {
 async fn no_identity_adds_a_series() {
     let policies: Vec<String> = (0..300)
         .map(|n| {
-            format!("  - {{id: policy-{n}, scope: USER_MODEL, limit: {n}, windowSeconds: 60}}")
+            format!(
+                "  - {{id: policy-{n}, scope: USER_MODEL, match: {{region: r-{n}}}, limit: {n}, \
+                 windowSeconds: 60}}"
+            )
         })
         .collect();
     let fixture =
@@ -82,7 +85,7 @@ async fn no_identity_adds_a_series() {
                 let id = format!("canary-{round}-{n}");
                 json!({"userId": id, "modelId": id, "tenantId": id, "apiKey": id, "service": id,
                        "ip": format!("10.{round}.{}.{}", n / 256, n % 256),
-                       "attributes": {id.clone(): id}, "requestId": id})
+                       "attributes": {id.clone(): id, "region": format!("r-{}", n % 300)}, "requestId": id})
             })
             .collect();
         let body = json!({ "checks": checks }).to_string();
