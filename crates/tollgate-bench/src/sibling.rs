@@ -29,6 +29,14 @@ impl Sibling {
         if let Some(cargo) = std::env::var_os("CARGO") {
             self.build(Command::new(cargo), directory)?;
         }
+        self.found()
+    }
+
+    /// Where the program is, however old it may be: enough to see that it runs.
+    pub fn found(self) -> Result<PathBuf, String> {
+        let this = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+        let directory = profile_directory(&this)
+            .ok_or_else(|| format!("{}: is in no directory of a build", this.display()))?;
         let program = directory.join(self.program);
         if program.is_file() {
             Ok(program)
