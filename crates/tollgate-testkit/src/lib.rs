@@ -5,6 +5,8 @@
 //! - [`compare`]: what the fast code decided against what the
 //!   [reference model](tollgate_core::reference) says.
 //!
+//! - `redis` (a feature): real Redis servers, and a proxy with faults.
+//!
 //! It must not know how a store works inside.
 
 #![expect(
@@ -20,6 +22,8 @@ pub mod generate;
 pub mod harness;
 pub mod limiter;
 pub mod property;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 pub use harness::{BoundedKeys, Harness, MovableClock};
 pub use limiter::Limiter;

@@ -1,0 +1,125 @@
+//! Keys: injective (R8), short, and in a Cluster where the limits of one user lie together.
+//!
+//! A key is the prefix and 160 bits of a SHA-256 over the policy id and the values, each with its length. Ids
+//! are the clients' choice, so the hash must resist collisions that are sought: 2^80 tries. In a Cluster a hash
+//! tag goes before it: of the user if the limit is kept per user, else of the whole key.
+
+use sha2::{Digest, Sha256};
+use tollgate_core::{Attribute, Charge, Limit, Subject};
+
+const DIGEST_BYTES: usize = 20;
+const TAG_BYTES: usize = 8;
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// Makes the keys of a store.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    pub(crate) prefix: String,
+    pub(crate) tagged: bool,
+}
+
+impl Keys {
+    /// The key of the usage that `charge` is about.
+    pub(crate) fn of_charge(&self, charge: &Charge<'_>) -> String {
+        self.of(charge.limit, charge.subject)
+    }
+
+    /// The key of the usage of `subject` under `limit`.
+    pub(crate) fn of(&self, limit: &Limit, subject: &Subject<'_>) -> String {
+        let mut hash = Sha256::new();
+        add(&mut hash, limit.policy_id().as_str());
+        let per = limit.per().attributes();
+        for value in per.iter().filter_map(|attribute| subject.get(attribute)) {
+            add(&mut hash, value);
+        }
+        let digest = hash.finalize();
+        let mut key = self.prefix.clone();
+        if self.tagged {
+            let user = subject.get(&Attribute::User).filter(|_| per.contains(&Attribute::User));
+            key.push('{');
+            match user {
+                Some(user) => encode(&Sha256::digest(user)[..TAG_BYTES], &mut key),
+                None => encode(&digest[DIGEST_BYTES..DIGEST_BYTES + TAG_BYTES], &mut key),
+            }
+            key.push('}');
+        }
+        encode(&digest[..DIGEST_BYTES], &mut key);
+        key
+    }
+
+    /// The key under which the first answer to `request_id`, for these limits, is kept (R12).
+    pub(crate) fn of_request(&self, request_id: &str, limit_keys: &[String]) -> String {
+        let mut hash = Sha256::new();
+        add(&mut hash, request_id);
+        for key in limit_keys {
+            add(&mut hash, key);
+        }
+        let mut key = format!("{}o", self.prefix);
+        // In the slot of its limits.
+        if let Some((_, rest)) = limit_keys.first().and_then(|first| first.split_once('{'))
+            && let Some((tag, _)) = rest.split_once('}')
+        {
+            key.push('{');
+            key.push_str(tag);
+            key.push('}');
+        }
+        key.push('-');
+        encode(&hash.finalize()[..DIGEST_BYTES], &mut key);
+        key
+    }
+}
+
+fn add(hash: &mut Sha256, part: &str) {
+    hash.update((part.len() as u64).to_le_bytes());
+    hash.update(part);
+}
+
+/// Appends `bytes` in base 64, without padding.
+fn encode(bytes: &[u8], text: &mut String) {
+    for three in bytes.chunks(3) {
+        let bits = three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte))
+            << (8 * (3 - three.len()));
+        for place in 0..=three.len() {
+            text.push(char::from(ALPHABET[(bits >> (18 - 6 * place) & 63) as usize]));
+        }
+    }
+}
+
+/// The slot of a Cluster that `key` lies in: CRC-16 (XMODEM) of its hash tag, or of all of it.
+pub(crate) fn slot(key: &str) -> u16 {
+    let tag = key
+        .split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'))
+        .map(|(tag, _)| tag)
+        .filter(|tag| !tag.is_empty());
+    let crc = tag.unwrap_or(key).bytes().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 }
+        })
+    });
+    crc % SLOTS
+}
+
+/// The slots of a Cluster.
+pub(crate) const SLOTS: u16 = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_the_cluster_specification() {
+        for (key, expected) in [("123456789", 0x31c3), ("a{123456789}b", 0x31c3), ("foo", 12182)] {
+            assert_eq!(slot(key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_written_in_base_64() {
+        for (bytes, expected) in [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v")] {
+            let mut text = String::new();
+            encode(bytes.as_bytes(), &mut text);
+            assert_eq!(text, expected);
+        }
+    }
+}

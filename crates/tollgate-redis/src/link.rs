@@ -1,0 +1,218 @@
+//! One multiplexed connection to one server: made when it is first needed, and again when it was lost, at a
+//! bounded pace. While there is none, calls fail at once; nothing is queued, and nothing is sent twice.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo,
+    RedisConnectionInfo, RedisError,
+};
+use tokio::time::Instant;
+use tollgate_store::{StoreError, StoreErrorKind};
+
+use crate::url::Address;
+
+/// What is between two attempts to connect, over all links of a store: at most 10 a second (P14).
+const PACE: Duration = Duration::from_millis(100);
+/// The most that failed attempts put off the next, before jitter.
+const MAX_BACKOFF: Duration = Duration::from_millis(800);
+/// How long a connection may take to be made. The deadline of a call is another matter: the attempt goes on
+/// when the call has given up.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Spreads the attempts to connect of one store.
+#[derive(Debug, Default)]
+pub(crate) struct Pacer(Mutex<Option<Instant>>);
+
+impl Pacer {
+    /// Takes the right to connect now, or says how long it is until then.
+    fn admit(&self) -> Result<(), Duration> {
+        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if let Some(at) = *next
+            && at > now
+        {
+            return Err(at - now);
+        }
+        *next = Some(now + PACE);
+        Ok(())
+    }
+}
+
+/// How servers are spoken to.
+#[derive(Debug)]
+pub(crate) struct Login {
+    pub(crate) tls: bool,
+    pub(crate) redis: RedisConnectionInfo,
+    pub(crate) pacer: Arc<Pacer>,
+}
+
+/// A link to one server.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) address: Address,
+    client: Client,
+    pacer: Arc<Pacer>,
+    state: Mutex<State>,
+    /// Held by the task that connects.
+    connecting: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    connection: Option<MultiplexedConnection>,
+    /// Counts connections, so that a late error does not take away a new one.
+    generation: u64,
+    failures: u32,
+    not_before: Option<Instant>,
+    last_error: Option<String>,
+}
+
+/// Why a command has no answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It was not sent.
+    NotSent(StoreError),
+    /// The server refused to run it, or it was sent and no answer came.
+    Redis(RedisError),
+}
+
+impl Link {
+    pub(crate) fn new(address: Address, login: &Login) -> Result<Self, StoreError> {
+        let (host, port) = address.clone();
+        let addr = if login.tls {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        let client = addr
+            .into_connection_info()
+            .map(|info| {
+                info.set_redis_settings(login.redis.clone())
+                    .set_tcp_settings(TcpSettings::default().set_nodelay(true))
+            })
+            .and_then(Client::open)
+            .map_err(|error| {
+                let context = format!("Redis at {}:{} cannot be used", address.0, address.1);
+                StoreError::new(StoreErrorKind::Unexpected, context).caused_by(error)
+            })?;
+        Ok(Self {
+            address,
+            client,
+            pacer: Arc::clone(&login.pacer),
+            state: Mutex::default(),
+            connecting: Arc::default(),
+        })
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends `command` once and waits for its answer.
+    pub(crate) async fn query<T: FromRedisValue>(self: &Arc<Self>, command: &Cmd) -> Result<T, Failure> {
+        let (generation, mut connection) = self.connection().await.map_err(Failure::NotSent)?;
+        command.query_async(&mut connection).await.map_err(|error| {
+            if error.is_io_error() || error.is_unrecoverable_error() {
+                self.lose(generation, &error.to_string());
+            }
+            Failure::Redis(error)
+        })
+    }
+
+    /// The same as [`Link::query`], of commands that are sent in one piece; answers the last one.
+    pub(crate) async fn query_both<T: FromRedisValue>(
+        self: &Arc<Self>,
+        first: &Cmd,
+        second: &Cmd,
+    ) -> Result<T, Failure> {
+        let (generation, mut connection) = self.connection().await.map_err(Failure::NotSent)?;
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(first.clone()).ignore().add_command(second.clone());
+        let answers: Result<(T,), _> = pipeline.query_async(&mut connection).await;
+        answers.map(|(answer,)| answer).map_err(|error| {
+            if error.is_io_error() || error.is_unrecoverable_error() {
+                self.lose(generation, &error.to_string());
+            }
+            Failure::Redis(error)
+        })
+    }
+
+    /// Gives up the connection: an answer did not come in time, or the server is no longer the right one.
+    pub(crate) fn drop_connection(&self, why: &str) {
+        let generation = self.state().generation;
+        self.lose(generation, why);
+    }
+
+    fn lose(&self, generation: u64, why: &str) {
+        let mut state = self.state();
+        if state.generation == generation {
+            state.connection = None;
+            state.last_error = Some(why.to_owned());
+        }
+    }
+
+    async fn connection(self: &Arc<Self>) -> Result<(u64, MultiplexedConnection), StoreError> {
+        if let Some(connection) = self.current() {
+            return Ok(connection);
+        }
+        // A task of its own, so that a call that has no more time does not end the attempt.
+        let attempt = tokio::spawn(Arc::clone(self).connect());
+        attempt.await.unwrap_or_else(|error| Err(self.unavailable(error.to_string())))
+    }
+
+    fn current(&self) -> Option<(u64, MultiplexedConnection)> {
+        let state = self.state();
+        state.connection.clone().map(|connection| (state.generation, connection))
+    }
+
+    async fn connect(self: Arc<Self>) -> Result<(u64, MultiplexedConnection), StoreError> {
+        let _connecting = Arc::clone(&self.connecting).lock_owned().await;
+        if let Some(connection) = self.current() {
+            return Ok(connection);
+        }
+        let put_off = self.state().not_before.filter(|at| *at > Instant::now());
+        if put_off.is_some() || self.pacer.admit().is_err() {
+            let last = self.state().last_error.clone();
+            return Err(self.unavailable(last.unwrap_or_else(|| "connecting too often".to_owned())));
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(None);
+        match self.client.get_multiplexed_async_connection_with_config(&config).await {
+            Ok(connection) => {
+                let mut state = self.state();
+                state.generation += 1;
+                state.connection = Some(connection.clone());
+                (state.failures, state.not_before) = (0, None);
+                Ok((state.generation, connection))
+            }
+            Err(error) => {
+                let mut state = self.state();
+                state.failures = state.failures.saturating_add(1);
+                state.not_before = Some(Instant::now() + backoff(state.failures));
+                state.last_error = Some(error.to_string());
+                drop(state);
+                Err(self.unavailable(error.to_string()))
+            }
+        }
+    }
+
+    fn unavailable(&self, cause: String) -> StoreError {
+        let (host, port) = &self.address;
+        let context = format!("no connection to Redis at {host}:{port}: {cause}");
+        StoreError::new(StoreErrorKind::Unavailable, context)
+    }
+}
+
+/// A random time up to a bound that doubles with each failure: full jitter.
+fn backoff(failures: u32) -> Duration {
+    let most = PACE.saturating_mul(1 << failures.min(8)).min(MAX_BACKOFF);
+    let random = RandomState::new().hash_one(failures);
+    let most_us = u64::try_from(most.as_micros()).unwrap_or(u64::MAX).max(1);
+    Duration::from_micros(random % most_us)
+}

@@ -1,0 +1,64 @@
+//! What an operator should know of a Redis at start: that it would evict limits, or that rights are missing.
+
+use std::fmt;
+
+use tollgate_store::StoreError;
+
+use crate::link::Failure;
+use crate::store::RedisStore;
+
+/// Something about a Redis that works against exact limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning(String);
+
+impl Warning {
+    pub(crate) fn new(problem: String) -> Self {
+        Self(problem)
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Warning {}
+
+impl RedisStore {
+    /// Looks at each primary for what works against exact limits. An error means that one could not be asked.
+    ///
+    /// Needs the right to `INFO`; without it there is a warning that nothing could be said.
+    pub async fn warnings(&self) -> Result<Vec<Warning>, StoreError> {
+        let mut warnings = Vec::new();
+        for link in self.topology.primaries().await? {
+            let place = format!("Redis at {}:{}", link.address.0, link.address.1);
+            let mut info = redis::cmd("INFO");
+            info.arg("memory");
+            let text: String = match link.query(&info).await {
+                Ok(text) => text,
+                Err(Failure::NotSent(error)) => return Err(error),
+                Err(Failure::Redis(error)) => {
+                    let problem = format!("{place} does not say whether it evicts keys: {error}");
+                    warnings.push(Warning(problem));
+                    continue;
+                }
+            };
+            let value = |name: &str| {
+                let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+                lines.find(|(known, _)| *known == name).map_or("", |(_, value)| value.trim())
+            };
+            let policy = value("maxmemory_policy");
+            if value("maxmemory") != "0" && policy != "noeviction" {
+                warnings.push(Warning(format!(
+                    "{place} has maxmemory-policy {policy}: when its memory is full it drops limits \
+                     that are in force; accepted: noeviction"
+                )));
+            }
+        }
+        if let Some(warning) = self.missing_rights().await? {
+            warnings.push(warning);
+        }
+        Ok(warnings)
+    }
+}

@@ -1,0 +1,154 @@
+//! A TCP proxy with faults.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// What the proxy does to what passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// Holds back each piece of an answer for so long.
+    Delay(Duration),
+    /// Closes every connection, and each new one at once.
+    Reset,
+    /// Lets requests pass, and closes the connection instead of passing on the answer.
+    DropAnswers,
+    /// Passes answers on byte by byte, with so long between two.
+    Trickle(Duration),
+    /// Takes requests and passes nothing on.
+    BlackHole,
+}
+
+/// A proxy in front of a server. It ends when it is dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    target: u16,
+    fault: Mutex<Fault>,
+    /// The streams of open connections, to close them.
+    streams: Mutex<Vec<TcpStream>>,
+    accepted: Mutex<u64>,
+    closed: Mutex<bool>,
+}
+
+impl Proxy {
+    /// A proxy of the server on port `target` of 127.0.0.1.
+    pub fn start(target: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            target,
+            fault: Mutex::new(Fault::None),
+            streams: Mutex::default(),
+            accepted: Mutex::default(),
+            closed: Mutex::default(),
+        });
+        let accepting = Arc::clone(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if *accepting.closed.lock().unwrap() {
+                    break;
+                }
+                *accepting.accepted.lock().unwrap() += 1;
+                accepting.serve(stream);
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// `redis://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// From now on does this.
+    pub fn set(&self, fault: Fault) {
+        *self.shared.fault.lock().unwrap() = fault;
+        if fault == Fault::Reset {
+            self.shared.close_all();
+        }
+    }
+
+    /// The connections made so far.
+    pub fn accepted(&self) -> u64 {
+        *self.shared.accepted.lock().unwrap()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        *self.shared.closed.lock().unwrap() = true;
+        self.shared.close_all();
+        // Wakes the thread that accepts; if nobody listens any more, it has ended already.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl Shared {
+    fn fault(&self) -> Fault {
+        *self.fault.lock().unwrap()
+    }
+
+    fn close_all(&self) {
+        for stream in self.streams.lock().unwrap().drain(..) {
+            // It may be closed already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn serve(self: &Arc<Self>, client: TcpStream) {
+        if self.fault() == Fault::Reset {
+            return;
+        }
+        let Ok(server) = TcpStream::connect(("127.0.0.1", self.target)) else { return };
+        let mut streams = self.streams.lock().unwrap();
+        streams.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+        drop(streams);
+        let (requests, answers) = (Arc::clone(self), Arc::clone(self));
+        let (to_server, to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+        thread::spawn(move || requests.pass(client, to_server, true));
+        thread::spawn(move || answers.pass(server, to_client, false));
+    }
+
+    /// Passes on until one side closes.
+    fn pass(&self, mut from: TcpStream, mut to: TcpStream, is_request: bool) {
+        let mut buffer = [0; 4_096];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            let bytes = &buffer[..read];
+            let passed = match self.fault() {
+                Fault::BlackHole => Ok(()),
+                Fault::None | Fault::Reset => to.write_all(bytes),
+                _ if is_request => to.write_all(bytes),
+                Fault::Delay(time) => {
+                    thread::sleep(time);
+                    to.write_all(bytes)
+                }
+                Fault::DropAnswers => break,
+                Fault::Trickle(time) => bytes.iter().try_for_each(|byte| {
+                    thread::sleep(time);
+                    to.write_all(std::slice::from_ref(byte))
+                }),
+            };
+            if passed.is_err() {
+                break;
+            }
+        }
+        // One side is closed: so is the other. They may be already.
+        let _ = from.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Both);
+    }
+}

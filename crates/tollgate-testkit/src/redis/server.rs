@@ -1,0 +1,199 @@
+//! One `redis-server`, or one Sentinel.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// How long a server may take to start.
+const START: Duration = Duration::from_secs(20);
+/// Between two looks whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a command of a test may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Runs a server until its own input ends, which it does however this process ends: a server that lives in a
+/// `static` is never dropped.
+const KEEPER: &str = r#"folder=$1; shift; "$@" >/dev/null & echo $!; cat >/dev/null; kill -9 $!; rm -rf "$folder""#;
+
+/// A real Redis server that keeps nothing on disk.
+#[derive(Debug)]
+pub struct RedisServer {
+    keeper: Child,
+    pid: String,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl RedisServer {
+    /// A server with default settings.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// A server with more settings, as arguments of `redis-server`: `["--maxmemory", "10mb"]`.
+    pub fn start_with(settings: &[&str]) -> Self {
+        Self::start_on(free_port(), settings)
+    }
+
+    /// A server on a port that was free a moment ago; another port if it is not any more.
+    fn start_on(port: u16, settings: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = kept(&folder);
+        command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]);
+        command.args(["--port", &port.to_string(), "--dir"]).arg(folder.path()).args(settings);
+        Self::spawn(command, port, folder)
+    }
+
+    /// A Sentinel that watches `primary` under the name `main`.
+    pub(super) fn start_sentinel(primary: u16, quorum: u8) -> Self {
+        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+        let file = folder.path().join("sentinel.conf");
+        let text = format!(
+            "bind 127.0.0.1\nport {port}\nsentinel monitor main 127.0.0.1 {primary} {quorum}\n\
+             sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n"
+        );
+        fs::write(&file, text).unwrap();
+        let mut command = kept(&folder);
+        command.arg(&file).args(["--sentinel", "--dir"]).arg(folder.path());
+        Self::spawn(command, port, folder)
+    }
+
+    fn spawn(mut command: Command, port: u16, folder: TempDir) -> Self {
+        let mut keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut pid = String::new();
+        let mut output = BufReader::new(keeper.stdout.take().unwrap());
+        output.read_line(&mut pid).unwrap();
+        let server = Self { keeper, pid: pid.trim().to_owned(), port, _folder: folder };
+        wait_for("redis-server to start (scripts/setup installs it)", || server.try_command(&["PING"]).is_ok());
+        server
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `redis://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The answer to a command, as lines; an error of Redis fails the test.
+    pub fn command(&self, arguments: &[&str]) -> Vec<String> {
+        self.try_command(arguments).unwrap()
+    }
+
+    /// The answer to a command, as lines, or the error of Redis.
+    pub fn try_command(&self, arguments: &[&str]) -> Result<Vec<String>, String> {
+        let text = |error: std::io::Error| error.to_string();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).map_err(text)?;
+        stream.set_read_timeout(Some(ANSWER)).map_err(text)?;
+        let mut request = format!("*{}\r\n", arguments.len());
+        for argument in arguments {
+            request.push_str(&format!("${}\r\n{argument}\r\n", argument.len()));
+        }
+        stream.write_all(request.as_bytes()).map_err(text)?;
+        let mut lines = Vec::new();
+        read_answer(&mut BufReader::new(stream), &mut lines)?;
+        Ok(lines)
+    }
+
+    /// Stops the process as it is: connections stay, nothing is answered.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets a paused process go on.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    /// Ends the process at once, with SIGKILL.
+    pub fn kill(&self) {
+        self.signal("KILL");
+        wait_for("redis-server to end", || self.try_command(&["PING"]).is_err());
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.pid.clone()])
+            .status()
+            .unwrap();
+        assert!(status.success(), "kill -{name}");
+    }
+
+    /// A field of `INFO`.
+    pub fn info(&self, field: &str) -> Option<String> {
+        let lines = self.command(&["INFO", "everything"]);
+        let fields = lines.iter().flat_map(|text| text.lines());
+        fields.filter_map(|line| line.split_once(':')).find(|(name, _)| *name == field).map(
+            |(_, value)| value.trim().to_owned(),
+        )
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        // The keeper ends the server, which may have been killed by the test already.
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+/// The start of a command that runs `redis-server` for as long as this process lives.
+fn kept(folder: &TempDir) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", KEEPER, "sh"]).arg(folder.path()).arg("redis-server");
+    command
+}
+
+fn read_answer(stream: &mut impl BufRead, lines: &mut Vec<String>) -> Result<(), String> {
+    let text = |error: std::io::Error| error.to_string();
+    let mut line = String::new();
+    stream.read_line(&mut line).map_err(text)?;
+    let line = line.trim_end();
+    let (kind, rest) = line.split_at_checked(1).ok_or("the connection was closed")?;
+    match kind {
+        "-" => return Err(rest.to_owned()),
+        "$" if rest != "-1" => {
+            let length: usize = rest.parse().map_err(|_| line.to_owned())?;
+            let mut bytes = vec![0; length + 2];
+            stream.read_exact(&mut bytes).map_err(text)?;
+            lines.push(String::from_utf8_lossy(&bytes[..length]).into_owned());
+        }
+        "*" => {
+            for _ in 0..rest.parse().unwrap_or(0) {
+                read_answer(stream, lines)?;
+            }
+        }
+        _ => lines.push(rest.to_owned()),
+    }
+    Ok(())
+}
+
+/// A port that is free on 127.0.0.1, and whose port for the bus of a Cluster (10,000 above) is one.
+pub(super) fn free_port() -> u16 {
+    loop {
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let bus = port.checked_add(10_000);
+        if bus.is_some_and(|bus| TcpListener::bind(("127.0.0.1", bus)).is_ok()) {
+            return port;
+        }
+    }
+}
+
+/// Looks every few milliseconds whether `is_so`; fails the test when it is not in time.
+pub(super) fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    let looks = START.as_millis() / LOOK_EVERY.as_millis();
+    for _ in 0..looks {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    panic!("waited {START:?} for {what}");
+}
