@@ -16,8 +16,11 @@ use tollgate_store::{StoreError, StoreErrorKind};
 
 use crate::url::Address;
 
-/// What is between two attempts to connect, over all links of a store: at most 10 a second (P14).
-const PACE: Duration = Duration::from_millis(100);
+/// Attempts to connect that all links of a store may make at once, and how many more in a second: at most 10 in
+/// any one second (P14).
+const CONNECTS: u32 = 5;
+/// In which time one attempt of [`CONNECTS`] comes back.
+const PACE: Duration = Duration::from_millis(200);
 /// The most that failed attempts put off the next, before jitter.
 const MAX_BACKOFF: Duration = Duration::from_millis(800);
 /// How long a connection may take to be made. The deadline of a call is another matter: the attempt goes on
@@ -29,17 +32,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Pacer(Mutex<Option<Instant>>);
 
 impl Pacer {
-    /// Takes the right to connect now, or says how long it is until then.
-    fn admit(&self) -> Result<(), Duration> {
-        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whether an attempt may be made now; then it counts as made.
+    fn admits(&self) -> bool {
+        let mut used_until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        if let Some(at) = *next
-            && at > now
-        {
-            return Err(at - now);
+        let next = used_until.map_or(now, |until| until.max(now)) + PACE;
+        let admits = next <= now + PACE * CONNECTS;
+        if admits {
+            *used_until = Some(next);
         }
-        *next = Some(now + PACE);
-        Ok(())
+        admits
     }
 }
 
@@ -176,7 +178,7 @@ impl Link {
             return Ok(connection);
         }
         let put_off = self.state().not_before.filter(|at| *at > Instant::now());
-        if put_off.is_some() || self.pacer.admit().is_err() {
+        if put_off.is_some() || !self.pacer.admits() {
             let last = self.state().last_error.clone();
             return Err(self.unavailable(last.unwrap_or_else(|| "connecting too often".to_owned())));
         }
