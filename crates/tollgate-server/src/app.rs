@@ -5,15 +5,17 @@ use std::sync::Arc;
 use tollgate_core::{Clock, MonotonicClock};
 use tollgate_service::RateLimitService;
 use tollgate_store::memory::MemoryStoreStats;
+use tollgate_store::resilience::Resilient;
 use tollgate_store::{MemoryStore, Store};
 
 use crate::config::HttpLimits;
 use crate::health::Health;
 use crate::metrics::Metrics;
 
-/// A store that the server runs: besides deciding, it says what it holds and can be told to clean up.
+/// A store that the server runs: besides deciding, it says what it holds in this process's memory and can be told
+/// to clean up.
 pub(crate) trait Backend: Store {
-    /// What it holds and did.
+    /// What it holds in memory, and did.
     fn stats(&self) -> MemoryStoreStats;
 
     /// Removes what counts no more. May take a while; not for a thread that serves.
@@ -23,6 +25,17 @@ pub(crate) trait Backend: Store {
 impl<C: Clock + 'static> Backend for MemoryStore<C> {
     fn stats(&self) -> MemoryStoreStats {
         self.stats()
+    }
+
+    fn sweep(&self) {
+        self.sweep();
+    }
+}
+
+/// A store over the network holds in this process only what was decided without it.
+impl<S: Store, C: Clock + 'static> Backend for Resilient<S, C> {
+    fn stats(&self) -> MemoryStoreStats {
+        self.local_stats()
     }
 
     fn sweep(&self) {

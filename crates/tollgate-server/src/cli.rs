@@ -60,6 +60,16 @@ struct ServeArgs {
     /// Hold at most this many keys in memory [default: 10000000]
     #[arg(long, value_name = "N")]
     max_keys: Option<String>,
+    /// Without the store allow, deny, or decide by the local share; a policy's onStoreError goes before [default:
+    /// allow]
+    #[arg(long, value_name = "MODE")]
+    on_store_error: Option<String>,
+    /// Decide within this time, whatever the store does [default: 100]
+    #[arg(long, value_name = "MS")]
+    store_timeout_ms: Option<String>,
+    /// Share the store with so many nodes: the local share of a limit is 1/N [default: 1]
+    #[arg(long, value_name = "N")]
+    nodes: Option<String>,
     /// Take policies from here: `file:PATH` [default: 100 requests an hour per user and model]
     #[arg(long, value_name = "URL")]
     catalog: Option<String>,
@@ -111,6 +121,9 @@ impl ServeArgs {
             ("http", self.http),
             ("store", self.store),
             ("max_keys", self.max_keys),
+            ("on_store_error", self.on_store_error),
+            ("store_timeout_ms", self.store_timeout_ms),
+            ("nodes", self.nodes),
             ("catalog", self.catalog),
             ("log_format", self.log_format),
             ("log_level", self.log_level),

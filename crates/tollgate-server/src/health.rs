@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) struct Health {
     draining: AtomicBool,
     catalog_refused: AtomicBool,
+    store_degraded: AtomicBool,
 }
 
 // Relaxed throughout: each flag is a value by itself, and no other memory is read because of it.
@@ -19,6 +20,16 @@ impl Health {
     /// Whether the server is about to end.
     pub(crate) fn draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the store fails, so that checks are decided without it.
+    pub(crate) fn set_store_degraded(&self, degraded: bool) {
+        self.store_degraded.store(degraded, Ordering::Relaxed);
+    }
+
+    /// Whether checks are decided without the store.
+    pub(crate) fn store_degraded(&self) -> bool {
+        self.store_degraded.load(Ordering::Relaxed)
     }
 
     /// Notes whether the latest change of the policies was refused.

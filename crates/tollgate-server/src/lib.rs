@@ -12,6 +12,7 @@ mod metrics;
 mod net;
 mod serve;
 mod signals;
+mod store_watch;
 mod telemetry;
 
 pub use cli::{Cli, Outcome};

@@ -13,8 +13,9 @@ use tollgate_catalog::{
 };
 use tollgate_core::{Clock, MonotonicClock, PolicySet};
 use tollgate_service::RateLimitService;
-use tollgate_store::MemoryStore;
 use tollgate_store::memory::MemoryStoreOptions;
+use tollgate_store::resilience::{Invalidations, Resilient};
+use tollgate_store::{MemoryStore, Store};
 
 use crate::app::{App, Backend};
 use crate::config::{CatalogConfig, ServeConfig};
@@ -22,6 +23,7 @@ use crate::health::Health;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::net::{Drained, Listener, NetMetrics};
+use crate::store_watch::StoreWatch;
 
 /// How often the store is told to remove what counts no more.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
@@ -89,12 +91,37 @@ impl Server {
         config: &ServeConfig,
         clock: C,
     ) -> Result<Self, StartError> {
+        let options = MemoryStoreOptions::default().max_keys(config.max_keys);
+        let store = MemoryStore::with_clock(clock, &options);
+        Self::run(config, Watch::new(), store).await
+    }
+
+    /// Starts a server whose usage lives in `store`, which may fail: a deadline, a breaker, a cache of denials and
+    /// the failure modes of `config` are put around it (R11). `subscribe` tells the store where to tell what
+    /// makes known denials untrue; a store that cannot does nothing, and no denial is answered without it.
+    pub async fn start_with_store<S: Store>(
+        config: &ServeConfig,
+        store: S,
+        subscribe: impl FnOnce(&S, Invalidations),
+    ) -> Result<Self, StartError> {
+        let watch = Watch::new();
+        let observer =
+            Arc::new(StoreWatch::new(Arc::clone(&watch.metrics), Arc::clone(&watch.health)));
+        let clock = Arc::new(MonotonicClock::new());
+        let store = Resilient::around(store, clock, &config.resilience, observer);
+        subscribe(store.store(), store.invalidations());
+        Self::run(config, watch, store).await
+    }
+
+    async fn run<S: Backend>(
+        config: &ServeConfig,
+        watch: Watch,
+        store: S,
+    ) -> Result<Self, StartError> {
         let address = config.http;
         let listen = |source| StartError::Listen { address, source };
         let listener = Listener::bind(address).await.map_err(listen)?;
-        let options = MemoryStoreOptions::default().max_keys(config.max_keys);
-        let store = MemoryStore::with_clock(clock, &options);
-        let (app, catalog) = assemble(config, store)?;
+        let (app, catalog) = assemble(config, watch, store)?;
         let address = listener.address();
         let metrics = NetMetrics {
             in_flight: app.metrics.in_flight.clone(),
@@ -140,12 +167,24 @@ impl Server {
     }
 }
 
+/// What is counted and known to be well or not.
+struct Watch {
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+}
+
+impl Watch {
+    fn new() -> Self {
+        Self { metrics: Arc::new(Metrics::new()), health: Arc::new(Health::default()) }
+    }
+}
+
 /// The parts of `config`, and the catalog that keeps the policies current.
 fn assemble<S: Backend>(
     config: &ServeConfig,
+    Watch { metrics, health }: Watch,
     store: S,
 ) -> Result<(Arc<App<S>>, Option<FileCatalog>), StartError> {
-    let (metrics, health) = (Arc::new(Metrics::new()), Arc::new(Health::default()));
     let (policies, catalog) = match &config.catalog {
         CatalogConfig::BuiltIn => {
             let default = PolicySet::new(Vec::new()).map_err(StartError::Policies)?;

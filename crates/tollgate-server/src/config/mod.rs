@@ -10,6 +10,7 @@ use std::time::Duration;
 pub use layers::ConfigError;
 use layers::Layers;
 use tollgate_store::memory::MemoryStoreOptions;
+use tollgate_store::resilience::ResilienceOptions;
 
 /// What `tollgate serve` runs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct ServeConfig {
     pub http: SocketAddr,
     /// The most keys that the in-memory store holds.
     pub max_keys: usize,
+    /// What happens when a store over the network fails. The store in memory does not.
+    pub resilience: ResilienceOptions,
     /// Where the policies come from.
     pub catalog: CatalogConfig,
     /// How to write the log.
@@ -101,6 +104,7 @@ impl Default for ServeConfig {
         Self {
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8_000)),
             max_keys: MemoryStoreOptions::DEFAULT_MAX_KEYS,
+            resilience: ResilienceOptions::default(),
             catalog: CatalogConfig::BuiltIn,
             log_format: LogFormat::Text,
             log_level: tracing::Level::INFO,
@@ -112,10 +116,13 @@ impl Default for ServeConfig {
 }
 
 /// The keys of all settings.
-pub(crate) const KEYS: [&str; 16] = [
+pub(crate) const KEYS: [&str; 19] = [
     "http",
     "store",
     "max_keys",
+    "on_store_error",
+    "store_timeout_ms",
+    "nodes",
     "catalog",
     "log_format",
     "log_level",
@@ -193,6 +200,7 @@ impl ServeConfig {
         Self {
             http: layers.take("http", default.http, values::address),
             max_keys: max_keys.unwrap_or(default.max_keys),
+            resilience: resilience(layers, default.resilience),
             catalog: layers.take("catalog", default.catalog, values::catalog),
             log_format: layers.take("log_format", default.log_format, values::log_format),
             log_level: layers.take("log_level", default.log_level, values::log_level),
@@ -260,6 +268,18 @@ impl HttpLimits {
             http2_ping_every,
         }
     }
+}
+
+fn resilience(layers: &mut Layers, default: ResilienceOptions) -> ResilienceOptions {
+    let mut options = default;
+    options.on_store_error =
+        layers.take("on_store_error", options.on_store_error, values::on_store_error);
+    options.timeout = layers.take("store_timeout_ms", options.timeout, |text| {
+        let accepted = "an integer from 10 to 10000, in milliseconds";
+        values::milliseconds(text, 10..=10_000, accepted)
+    });
+    options.nodes = layers.take("nodes", options.nodes, values::nodes);
+    options
 }
 
 fn read(path: &Path, place: &str) -> Result<String, ConfigError> {

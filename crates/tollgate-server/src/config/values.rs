@@ -1,9 +1,12 @@
 //! The values of settings: text in, value or refusal out.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use tollgate_core::FailureMode;
 
 use super::layers::Refused;
 use super::{CatalogConfig, LogFormat, StoreConfig};
@@ -58,6 +61,20 @@ pub(super) fn log_level(text: &str) -> Result<tracing::Level, Refused> {
             accepted: "`error`, `warn`, `info`, `debug` or `trace`",
         }),
     }
+}
+
+pub(super) fn on_store_error(text: &str) -> Result<FailureMode, Refused> {
+    FailureMode::parse(text).ok_or_else(|| Refused {
+        problem: format!("{text:?} is not what a limit does without its store"),
+        accepted: FailureMode::ACCEPTED,
+    })
+}
+
+pub(super) fn nodes(text: &str) -> Result<NonZeroU32, Refused> {
+    let accepted = "an integer from 1 to 10000";
+    let nodes = integer(text, 1..=10_000, accepted)?;
+    let nodes = u32::try_from(nodes).ok().and_then(NonZeroU32::new);
+    nodes.ok_or_else(|| Refused { problem: format!("{text:?} is not accepted"), accepted })
 }
 
 const ACCEPTED_STORES: &str = "`memory:` or `memory:?max_keys=N`";

@@ -39,7 +39,8 @@ pub(crate) async fn healthz() -> Response {
 pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Response {
     let draining = app.health.draining();
     let catalog_refused = app.health.catalog_refused();
-    let (code, status) = match (draining, catalog_refused) {
+    let store_degraded = app.health.store_degraded();
+    let (code, status) = match (draining, catalog_refused || store_degraded) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         (false, true) => (StatusCode::OK, "degraded"),
         (false, false) => (StatusCode::OK, "ready"),
@@ -51,7 +52,13 @@ pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Respon
         Part { status: "ok", detail: None }
     };
     let policies_version = app.service.policies().current().version();
-    let store = Part { status: "ok", detail: None };
+    let store = if store_degraded {
+        let detail =
+            "the store does not answer; checks are decided without it, by the failure mode";
+        Part { status: "degraded", detail: Some(detail) }
+    } else {
+        Part { status: "ok", detail: None }
+    };
     json(code, &Readiness { status, policies_version, parts: Parts { store, catalog } })
 }
 

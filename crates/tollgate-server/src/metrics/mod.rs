@@ -8,6 +8,7 @@
 
 mod latency;
 mod policy_counters;
+mod store;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +24,7 @@ use tollgate_store::memory::MemoryStoreStats;
 pub(crate) use latency::Call;
 use latency::Latencies;
 use policy_counters::PolicyCounters;
+use store::StoreMetrics;
 
 /// Every metric of one server.
 #[derive(Debug)]
@@ -37,8 +39,10 @@ pub(crate) struct Metrics {
     pub(crate) reloads_ok: Counter,
     /// Changes of the policies that were refused.
     pub(crate) reloads_refused: Counter,
-    /// Checks that no decision was possible for.
+    /// Calls that the store did not answer.
     pub(crate) store_errors: Counter,
+    /// What happens around the store.
+    pub(crate) store: StoreMetrics,
     /// Requests being answered.
     pub(crate) in_flight: Gauge,
     /// Connections that are open.
@@ -60,6 +64,7 @@ impl Metrics {
             store_keys: Gauge::default(),
             store_evicted: Counter::default(),
             store_errors: Counter::default(),
+            store: StoreMetrics::new(),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             accept_errors: Counter::default(),
@@ -78,11 +83,13 @@ impl Metrics {
         to.register("policy_reloads", reloads, self.reloads_ok.clone());
         let refused = "Changes of the policies that were refused, the old ones going on";
         to.register("policy_reloads_refused", refused, self.reloads_refused.clone());
-        to.register("store_keys", "Keys that the store holds", self.store_keys.clone());
+        to.register("store_keys", "Keys held in memory", self.store_keys.clone());
         let evicted = "Keys that were evicted at the store's cap before they were idle";
         to.register("store_keys_evicted", evicted, self.store_evicted.clone());
-        let errors = "Checks that no decision was possible for";
+        let errors =
+            "Calls that the store did not answer, also those that did not ask it as it was failing";
         to.register("store_errors", errors, self.store_errors.clone());
+        self.store.register(to);
         let in_flight = "HTTP requests being answered";
         to.register("http_requests_in_flight", in_flight, self.in_flight.clone());
         to.register("http_connections", "Open HTTP connections", self.connections.clone());

@@ -147,7 +147,7 @@ fn what_cannot_be_served_is_refused_with_its_place() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     std::fs::write(directory.path().join("bad.yaml"), "policies: [{id: p}]").unwrap();
-    let cases: [(&[&str], i32, &[&str]); 12] = [
+    let cases: [(&[&str], i32, &[&str]); 15] = [
         (
             &["--http", "here"],
             2,
@@ -161,6 +161,13 @@ fn what_cannot_be_served_is_refused_with_its_place() {
             2,
             &["--store: this version has no store for `redis:`"],
         ),
+        (
+            &["--on-store-error", "open"],
+            2,
+            &["--on-store-error: \"open\" is not", "accepted: `allow`, `deny` or `local`"],
+        ),
+        (&["--store-timeout-ms", "0"], 2, &["--store-timeout-ms: \"0\"", "from 10 to 10000"]),
+        (&["--nodes", "0"], 2, &["--nodes: \"0\" is not accepted", "from 1 to 10000"]),
         (&["--store", "floppy:"], 2, &["--store: the scheme of the store is unknown", "`memory:`"]),
         (
             &["--store", "memory:?max_keys=5", "--max-keys", "6"],

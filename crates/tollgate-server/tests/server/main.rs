@@ -12,6 +12,7 @@ mod bad_input;
 mod batch;
 mod command_line;
 mod connections;
+mod degraded;
 mod documentation;
 mod drain;
 mod metrics;

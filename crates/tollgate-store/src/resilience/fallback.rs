@@ -8,7 +8,7 @@ use tollgate_core::algorithm::{Verdict, Wait};
 use tollgate_core::{Amount, Charge, Clock, FailureMode, Limit, MonotonicClock, Subject};
 
 use super::StoreObserver;
-use crate::memory::MemoryStoreOptions;
+use crate::memory::{MemoryStoreOptions, MemoryStoreStats};
 use crate::{Charged, MemoryStore, Store, StoreError, Verdicts, admits};
 
 /// Turns the error of a store into verdicts by the failure mode of each limit, and flags them as degraded.
@@ -60,6 +60,11 @@ impl<S, C: Clock> Fallback<S, C> {
     /// Frees the memory of local usage that counts no more. O(keys).
     pub fn sweep(&self) {
         self.local.sweep();
+    }
+
+    /// The keys of local usage held.
+    pub fn local_stats(&self) -> MemoryStoreStats {
+        self.local.stats()
     }
 
     fn mode(&self, limit: &Limit) -> FailureMode {

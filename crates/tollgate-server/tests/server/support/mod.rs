@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 use tollgate_core::{ManualClock, Timestamp};
 use tollgate_server::{CatalogConfig, ServeConfig, Server};
+use tollgate_store::Store;
+use tollgate_store::resilience::Invalidations;
 
 pub(crate) use client::{Answer, Client, json_headers};
 pub(crate) use schema::{document, matches_schema};
@@ -36,15 +38,21 @@ impl Fixture {
         Self::launch(Some(yaml), |_| {}).await
     }
 
+    /// A server over `store`, with the policies of this YAML. Denials that are known are answered without it.
+    pub(crate) async fn start_with_store(
+        yaml: &str,
+        store: impl Store,
+        configure: impl FnOnce(&mut ServeConfig),
+    ) -> Self {
+        let (mut config, files) = prepare(Some(yaml));
+        configure(&mut config);
+        let subscribe = |_: &_, invalidations: Invalidations| invalidations.connected();
+        let server = Server::start_with_store(&config, store, subscribe).await.unwrap();
+        Self { server, clock: ManualClock::default(), files }
+    }
+
     async fn launch(yaml: Option<&str>, configure: impl FnOnce(&mut ServeConfig)) -> Self {
-        let files = TempDir::new().unwrap();
-        let mut config = ServeConfig::default();
-        config.http = SocketAddr::from(([127, 0, 0, 1], 0));
-        if let Some(yaml) = yaml {
-            let path = files.path().join("policies.yaml");
-            std::fs::write(&path, yaml).unwrap();
-            config.catalog = CatalogConfig::File(path);
-        }
+        let (mut config, files) = prepare(yaml);
         configure(&mut config);
         // Not at a multiple of a window, so that nothing happens to be aligned.
         let clock = ManualClock::at(Timestamp::from_ms(1_800_000_001_234));
@@ -75,4 +83,17 @@ impl Fixture {
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.client().await.send("GET", path, &[], "").await
     }
+}
+
+/// A configuration on a free port, and the files that it names.
+fn prepare(yaml: Option<&str>) -> (ServeConfig, TempDir) {
+    let files = TempDir::new().unwrap();
+    let mut config = ServeConfig::default();
+    config.http = SocketAddr::from(([127, 0, 0, 1], 0));
+    if let Some(yaml) = yaml {
+        let path = files.path().join("policies.yaml");
+        std::fs::write(&path, yaml).unwrap();
+        config.catalog = CatalogConfig::File(path);
+    }
+    (config, files)
 }

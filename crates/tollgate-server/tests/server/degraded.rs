@@ -1,0 +1,198 @@
+//! A store that fails (R11): degraded answers in time, flagged and counted; then the store again. What a real
+//! Redis does is tested beside its adapter.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tollgate_core::{Charge, Clock, FailureMode, Limit, MonotonicClock, Subject, Timestamp};
+use tollgate_store::{Charged, MemoryStore, Store, StoreError};
+
+use crate::support::{Client, Fixture};
+
+const ALICE: &str = r#"{"userId":"alice","modelId":"gpt-4"}"#;
+
+/// Bans hold without a store; each of the others does what it says.
+const POLICIES: &str = "
+policies:
+  - {id: server, scope: USER, limit: 4, windowSeconds: 60}
+  - {id: closed, scope: TENANT, limit: 4, windowSeconds: 60, onStoreError: deny}
+  - {id: ban, scope: API_KEY, limit: 0}
+";
+
+/// A store in memory that hangs when told to. Clones are the same store.
+#[derive(Clone, Default)]
+struct Hangable(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    memory: MemoryStore,
+    hangs: AtomicBool,
+    calls: AtomicU64,
+}
+
+// SeqCst throughout: what the test does, the server sees.
+impl Hangable {
+    fn set_hanging(&self, hangs: bool) {
+        self.0.hangs.store(hangs, Ordering::SeqCst);
+    }
+
+    fn calls(&self) -> u64 {
+        self.0.calls.load(Ordering::SeqCst)
+    }
+
+    async fn called(&self) {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+        if self.0.hangs.load(Ordering::SeqCst) {
+            pending::<()>().await;
+        }
+    }
+}
+
+impl Store for Hangable {
+    async fn charge(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+    ) -> Result<Charged, StoreError> {
+        self.called().await;
+        Store::charge(&self.0.memory, charges, request_id).await
+    }
+
+    async fn peek(&self, charges: &[Charge<'_>]) -> Result<Charged, StoreError> {
+        self.called().await;
+        Store::peek(&self.0.memory, charges).await
+    }
+
+    async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
+        self.called().await;
+        Store::reset(&self.0.memory, limit, subject).await
+    }
+}
+
+/// A server of two nodes whose store hangs.
+async fn hanging(mode: FailureMode) -> (Hangable, Fixture, Client) {
+    let store = Hangable::default();
+    let fixture = Fixture::start_with_store(POLICIES, store.clone(), |config| {
+        config.resilience.on_store_error = mode;
+        config.resilience.nodes = 2.try_into().unwrap();
+    })
+    .await;
+    store.set_hanging(true);
+    let client = fixture.client().await;
+    (store, fixture, client)
+}
+
+async fn counted(fixture: &Fixture, series: &str) -> u64 {
+    let metrics = fixture.get("/metrics").await.body;
+    let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in\n{metrics}")).parse().unwrap()
+}
+
+fn since(moment: Timestamp, clock: &MonotonicClock) -> Duration {
+    Duration::from_nanos(clock.now().as_ns() - moment.as_ns())
+}
+
+fn some(body: &Value, fields: &[&str]) -> Value {
+    fields.iter().map(|field| body[field].clone()).collect()
+}
+
+/// P3: within the deadline of 100 ms and never a 5xx; after a few of them at once.
+#[tokio::test]
+async fn a_store_that_hangs_costs_no_check_more_than_the_deadline() {
+    let (store, fixture, mut client) = hanging(FailureMode::Allow).await;
+    let clock = MonotonicClock::new();
+    for _ in 0..50 {
+        let started = clock.now();
+        let answer = client.post("/rate-limit/enforce", ALICE).await;
+        let took = since(started, &clock);
+        assert!(took < Duration::from_millis(150), "{took:?}");
+        assert_eq!((answer.status, &answer.json()["degraded"]), (200, &json!(true)));
+    }
+    // Five in a row open the breaker; then a probe now and then.
+    assert!((5..45).contains(&store.calls()), "{} calls", store.calls());
+    assert_eq!(counted(&fixture, r#"tollgate_degraded_decisions_total{mode="allow"}"#).await, 50);
+    assert_eq!(counted(&fixture, "tollgate_store_errors_total").await, 50);
+}
+
+#[tokio::test]
+async fn each_limit_does_without_its_store_what_it_is_told() {
+    const FIELDS: [&str; 4] = ["allowed", "reason", "retryAfterMs", "degraded"];
+    let tenant = r#"{"userId":"alice","modelId":"m","tenantId":"t"}"#;
+    let banned = r#"{"userId":"alice","modelId":"m","apiKey":"k"}"#;
+    let cases = [
+        (FailureMode::Allow, ALICE, json!([true, null, 0, true])),
+        (FailureMode::Deny, ALICE, json!([false, "store_unavailable", 1_000, true])),
+        (FailureMode::Allow, tenant, json!([false, "store_unavailable", 1_000, true])),
+        (FailureMode::Allow, banned, json!([false, "banned", null, true])),
+    ];
+    for (mode, body, expected) in cases {
+        let (_store, _fixture, mut client) = hanging(mode).await;
+        let answer = client.post("/rate-limit/enforce", body).await;
+        assert_eq!(some(&answer.json(), &FIELDS), expected, "{mode:?} {body}");
+        let status = if answer.json()["allowed"] == true { 200 } else { 429 };
+        assert_eq!(answer.status, status, "{mode:?} {body}");
+        let peeked = client.post("/rate-limit/peek", body).await;
+        assert_eq!(some(&peeked.json(), &FIELDS), expected, "a peek: {mode:?} {body}");
+    }
+}
+
+/// P5: this node's half of the limit, and no more.
+#[tokio::test]
+async fn a_local_decision_goes_by_this_nodes_share() {
+    let (_store, fixture, mut client) = hanging(FailureMode::Local).await;
+    for (allowed, remaining) in [(true, 1), (true, 0), (false, 0)] {
+        let body = client.post("/rate-limit/check", ALICE).await.json();
+        assert_eq!(some(&body, &["allowed", "remaining"]), json!([allowed, remaining]));
+    }
+    assert_eq!(counted(&fixture, r#"tollgate_degraded_decisions_total{mode="local"}"#).await, 3);
+}
+
+/// P14: enforcing again within 2 seconds of the store's return, and said so in `/readyz`.
+#[tokio::test]
+async fn a_store_that_is_back_decides_again_within_2_seconds() {
+    let (store, fixture, mut client) = hanging(FailureMode::Allow).await;
+    while counted(&fixture, r#"tollgate_store_breaker{state="closed"}"#).await == 1 {
+        client.post("/rate-limit/check", ALICE).await;
+    }
+    let ready = fixture.get("/readyz").await;
+    assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("degraded")));
+    assert_eq!(ready.json()["parts"]["store"]["status"], "degraded");
+    store.set_hanging(false);
+    let clock = MonotonicClock::new();
+    let back = clock.now();
+    while client.post("/rate-limit/check", ALICE).await.json()["degraded"] == true {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let took = since(back, &clock);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(fixture.get("/readyz").await.json()["status"], "ready");
+    // What was admitted without the store is not charged to it.
+    let body = client.post("/rate-limit/check", ALICE).await.json();
+    assert_eq!(some(&body, &["count", "degraded"]), json!([2, false]));
+}
+
+/// A client that hammers a spent limit is denied without the store, also while that hangs.
+#[tokio::test]
+async fn known_denials_are_answered_without_the_store() {
+    let store = Hangable::default();
+    let fixture = Fixture::start_with_store(POLICIES, store.clone(), |_| {}).await;
+    let mut client = fixture.client().await;
+    for count in 1..=5 {
+        let body = client.post("/rate-limit/check", ALICE).await.json();
+        assert_eq!(body["allowed"], count < 5);
+    }
+    store.set_hanging(true);
+    for _ in 0..100 {
+        let body = client.post("/rate-limit/check", ALICE).await.json();
+        assert_eq!(
+            some(&body, &["allowed", "reason", "count", "degraded"]),
+            json!([false, "limit_exceeded", 4, false])
+        );
+        assert!((1..=60_000).contains(&body["retryAfterMs"].as_u64().unwrap()), "{body}");
+    }
+    assert_eq!(store.calls(), 5);
+    assert_eq!(counted(&fixture, "tollgate_local_denials_total").await, 100);
+}
