@@ -117,6 +117,7 @@ fn every_field_says_what_it_says() {
     assert_eq!(*policy("default"), Policy::default_policy());
     let free = policy("payments-free");
     assert_eq!(free.algorithm, Algorithm::SlidingWindowCounter);
+    assert_eq!(free.on_store_error, Some(FailureMode::Local));
     assert_eq!((free.per.scope().as_str(), free.conditions.len()), ("SERVICE", 2));
     let tokens = policy("key-model-tpm");
     assert_eq!((tokens.per.scope().as_str(), &tokens.unit), ("apiKey+model", &Unit::Tokens));

@@ -136,6 +136,39 @@ fn an_answer_to_an_earlier_phase_is_not_counted() {
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
+/// Notes each change of the breaker, and whether it had a cause.
+#[derive(Debug, Default)]
+struct Noting(Mutex<Vec<(BreakerState, BreakerState, bool)>>);
+
+impl StoreObserver for Noting {
+    fn breaker_changed(&self, from: BreakerState, to: BreakerState, cause: Option<&StoreError>) {
+        self.0.lock().unwrap().push((from, to, cause.is_some()));
+    }
+}
+
+/// What is logged once per transition: an outage is told once, however many checks and probes fail in it.
+#[test]
+fn an_outage_is_told_once() {
+    use BreakerState::{Closed, HalfOpen, Open};
+    let (store, clock) = (Scripted::new(MemoryStore::new()), ManualClock::default());
+    let noting = Arc::new(Noting::default());
+    let observer: Arc<dyn StoreObserver> = Arc::<Noting>::clone(&noting);
+    let options = BreakerOptions::default();
+    let breaker = Breaker::new(store.clone(), clock.clone(), options, observer);
+    store.set(Behaviour::Unavailable);
+    for _ in 0..10_000 {
+        ask(&breaker);
+        clock.advance(Duration::from_millis(1));
+    }
+    store.set(Behaviour::Works);
+    clock.advance(Duration::from_secs(1));
+    assert!(ask(&breaker));
+    let changes = noting.0.lock().unwrap();
+    let times = |change| changes.iter().filter(|known| **known == change).count();
+    assert_eq!((times((Closed, Open, true)), times((HalfOpen, Closed, false))), (1, 1));
+    assert_eq!(changes.len(), 2 * times((Open, HalfOpen, false)) + 1, "the rest are probes");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
