@@ -40,6 +40,13 @@ pub struct RedisUrl {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UrlProblem(String);
 
+impl UrlProblem {
+    /// What is wrong, without what is accepted. Never shows the password.
+    pub fn problem(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for UrlProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; accepted: {ACCEPTED}", self.0)

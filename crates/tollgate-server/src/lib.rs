@@ -16,6 +16,6 @@ mod store_watch;
 mod telemetry;
 
 pub use cli::{Cli, Outcome};
-pub use config::{CatalogConfig, ConfigError, HttpLimits, LogFormat, ServeConfig};
+pub use config::{CatalogConfig, ConfigError, HttpLimits, LogFormat, ServeConfig, StoreConfig};
 pub use http::openapi_json;
 pub use serve::{Server, StartError};

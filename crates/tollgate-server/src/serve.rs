@@ -12,13 +12,14 @@ use tollgate_catalog::{
     CatalogError, CatalogEvent, FileCatalog, Observer, SnapshotReader, WatchOptions,
 };
 use tollgate_core::{Clock, MonotonicClock, PolicySet};
+use tollgate_redis::{RedisOptions, RedisStore};
 use tollgate_service::RateLimitService;
 use tollgate_store::memory::MemoryStoreOptions;
 use tollgate_store::resilience::{Invalidations, Resilient};
-use tollgate_store::{MemoryStore, Store};
+use tollgate_store::{MemoryStore, Store, StoreError};
 
 use crate::app::{App, Backend};
-use crate::config::{CatalogConfig, ServeConfig};
+use crate::config::{CatalogConfig, ServeConfig, StoreConfig};
 use crate::health::Health;
 use crate::http;
 use crate::metrics::Metrics;
@@ -43,6 +44,8 @@ pub enum StartError {
     Catalog(CatalogError),
     /// The built-in policies make no set.
     Policies(tollgate_core::PolicySetError),
+    /// The store cannot be used at all, whether it is there or not.
+    Store(StoreError),
 }
 
 impl fmt::Display for StartError {
@@ -57,6 +60,7 @@ impl fmt::Display for StartError {
             Self::Listen { address, .. } => write!(f, "{address} cannot be listened at"),
             Self::Catalog(error) => error.fmt(f),
             Self::Policies(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
         }
     }
 }
@@ -67,6 +71,7 @@ impl std::error::Error for StartError {
             Self::Listen { source, .. } => Some(source),
             Self::Catalog(error) => error.source(),
             Self::Policies(_) => None,
+            Self::Store(error) => error.source(),
         }
     }
 }
@@ -81,9 +86,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server that goes by the machine's clock.
+    /// Starts a server over the store of `config`. A store over the network need not be there yet.
     pub async fn start(config: &ServeConfig) -> Result<Self, StartError> {
-        Self::start_with_clock(config, MonotonicClock::new()).await
+        let url = match &config.store {
+            StoreConfig::Memory => {
+                return Self::start_with_clock(config, MonotonicClock::new()).await;
+            }
+            StoreConfig::Redis(url) => url,
+        };
+        let mut options = RedisOptions::default();
+        options.deadline = config.resilience.timeout;
+        let store = RedisStore::new(url, &options).map_err(StartError::Store)?;
+        tokio::spawn(warn_of(store.clone()));
+        // Nothing tells yet what other nodes give back, so denials are always asked for.
+        Self::start_with_store(config, store, |_, _| {}).await
     }
 
     /// Starts a server whose store reads `clock`, so that tests can move through windows.
@@ -239,6 +255,21 @@ impl Observer for CatalogObserver {
                 tracing::warn!(error, "no notifications of changes; looking every few seconds");
             }
             other => tracing::info!(event = ?other, "the catalog tells something new"),
+        }
+    }
+}
+
+/// Logs what works against exact limits in a Redis, or that it cannot be asked.
+async fn warn_of(store: RedisStore) {
+    match store.warnings().await {
+        Ok(warnings) => {
+            for warning in warnings {
+                tracing::warn!(%warning, "the store is not as it should be");
+            }
+        }
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "the store cannot be asked at start; the server goes on without");
         }
     }
 }

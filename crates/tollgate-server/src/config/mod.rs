@@ -9,6 +9,7 @@ use std::time::Duration;
 
 pub use layers::ConfigError;
 use layers::Layers;
+use tollgate_redis::RedisUrl;
 use tollgate_store::memory::MemoryStoreOptions;
 use tollgate_store::resilience::ResilienceOptions;
 
@@ -18,6 +19,8 @@ use tollgate_store::resilience::ResilienceOptions;
 pub struct ServeConfig {
     /// Where to listen.
     pub http: SocketAddr,
+    /// Where usage lives.
+    pub store: StoreConfig,
     /// The most keys that the in-memory store holds.
     pub max_keys: usize,
     /// What happens when a store over the network fails. The store in memory does not.
@@ -34,9 +37,20 @@ pub struct ServeConfig {
     pub drain_timeout: Duration,
 }
 
+/// Where usage lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreConfig {
+    /// In this process.
+    Memory,
+    /// In Redis or Valkey.
+    Redis(RedisUrl),
+}
+
 /// A store as its URL says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StoreConfig {
+pub(crate) struct StoreUrl {
+    store: StoreConfig,
     max_keys: Option<u64>,
 }
 
@@ -103,6 +117,7 @@ impl Default for ServeConfig {
     fn default() -> Self {
         Self {
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8_000)),
+            store: StoreConfig::Memory,
             max_keys: MemoryStoreOptions::DEFAULT_MAX_KEYS,
             resilience: ResilienceOptions::default(),
             catalog: CatalogConfig::BuiltIn,
@@ -185,8 +200,8 @@ impl ServeConfig {
 
     fn take(layers: &mut Layers) -> Self {
         let default = Self::default();
-        let no_keys = StoreConfig { max_keys: None };
-        let store = layers.take("store", no_keys, values::store);
+        let in_memory = StoreUrl { store: StoreConfig::Memory, max_keys: None };
+        let store = layers.take("store", in_memory, values::store);
         let max_keys = layers.take("max_keys", None, |text| {
             values::integer(text, values::MAX_KEYS_RANGE, values::ACCEPTED_MAX_KEYS).map(Some)
         });
@@ -199,6 +214,7 @@ impl ServeConfig {
         let max_keys = max_keys.or(store.max_keys).and_then(|keys| usize::try_from(keys).ok());
         Self {
             http: layers.take("http", default.http, values::address),
+            store: store.store,
             max_keys: max_keys.unwrap_or(default.max_keys),
             resilience: resilience(layers, default.resilience),
             catalog: layers.take("catalog", default.catalog, values::catalog),

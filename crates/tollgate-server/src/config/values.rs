@@ -9,7 +9,7 @@ use std::time::Duration;
 use tollgate_core::FailureMode;
 
 use super::layers::Refused;
-use super::{CatalogConfig, LogFormat, StoreConfig};
+use super::{CatalogConfig, LogFormat, StoreConfig, StoreUrl};
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, Refused> {
     text.parse().map_err(|_| Refused {
@@ -77,28 +77,37 @@ pub(super) fn nodes(text: &str) -> Result<NonZeroU32, Refused> {
     nodes.ok_or_else(|| Refused { problem: format!("{text:?} is not accepted"), accepted })
 }
 
-const ACCEPTED_STORES: &str = "`memory:` or `memory:?max_keys=N`";
+const ACCEPTED_STORES: &str = "`memory:`, `memory:?max_keys=N`, redis://HOST[:PORT][/DATABASE], rediss://… (TLS), \
+     redis-sentinel://HOST[:PORT],…/MASTER[/DATABASE] or redis-cluster://HOST[:PORT],…";
+/// How the schemes of Redis and Valkey begin.
+const REDIS: [&str; 2] = ["redis", "rediss"];
 
 pub(super) const MAX_KEYS_RANGE: RangeInclusive<u64> = 1..=1_000_000_000;
 pub(super) const ACCEPTED_MAX_KEYS: &str = "an integer from 1 to 1000000000";
 
 /// The store at a URL. A refusal shows no more of it than the scheme: a URL may hold a password.
-pub(super) fn store(url: &str) -> Result<StoreConfig, Refused> {
+pub(super) fn store(url: &str) -> Result<StoreUrl, Refused> {
     let refused = |problem| Err(Refused { problem, accepted: ACCEPTED_STORES });
     let Some((scheme, rest)) = url.split_once(':') else {
         return refused("is not a URL".to_owned());
     };
+    if REDIS.contains(&scheme.split('-').next().unwrap_or_default()) {
+        return match url.parse() {
+            Ok(url) => Ok(StoreUrl { store: StoreConfig::Redis(url), max_keys: None }),
+            Err(problem) => refused(problem.problem().to_owned()),
+        };
+    }
     if scheme != "memory" {
         return refused(not_yet("store", scheme));
     }
     if rest.is_empty() {
-        return Ok(StoreConfig { max_keys: None });
+        return Ok(StoreUrl { store: StoreConfig::Memory, max_keys: None });
     }
     let Some(max_keys) = rest.strip_prefix("?max_keys=") else {
         return refused("`memory:` has no such part or option".to_owned());
     };
     let max_keys = integer(max_keys, MAX_KEYS_RANGE, ACCEPTED_MAX_KEYS)?;
-    Ok(StoreConfig { max_keys: Some(max_keys) })
+    Ok(StoreUrl { store: StoreConfig::Memory, max_keys: Some(max_keys) })
 }
 
 /// The catalog at a URL. A refusal shows no more of it than the scheme.
@@ -118,8 +127,7 @@ pub(super) fn catalog(url: &str) -> Result<CatalogConfig, Refused> {
 }
 
 /// The schemes of the design that a later version serves.
-const LATER: [&str; 7] =
-    ["redis", "rediss", "redis-cluster", "redis-sentinel", "memcached", "sqlite", "postgres"];
+const LATER: [&str; 3] = ["memcached", "sqlite", "postgres"];
 
 fn not_yet(what: &str, scheme: &str) -> String {
     if LATER.contains(&scheme) {

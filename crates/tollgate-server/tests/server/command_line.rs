@@ -157,9 +157,9 @@ fn what_cannot_be_served_is_refused_with_its_place() {
         (&["--http", &taken], 1, &[&taken, "is in use"]),
         (&["--max-keys", "0"], 2, &["--max-keys: \"0\" is not accepted", "accepted: an integer"]),
         (
-            &["--store", "redis://:canary@h"],
+            &["--store", "memcached://:canary@h"],
             2,
-            &["--store: this version has no store for `redis:`"],
+            &["--store: this version has no store for `memcached:`"],
         ),
         (
             &["--on-store-error", "open"],

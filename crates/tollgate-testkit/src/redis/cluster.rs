@@ -13,7 +13,8 @@ impl RedisCluster {
     pub fn start() -> Self {
         let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
         let nodes: Vec<_> = (0..6).map(|_| RedisServer::start_with(&settings)).collect();
-        let addresses: Vec<_> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        let addresses: Vec<_> =
+            nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
         let created = std::process::Command::new("redis-cli")
             .args(["--cluster", "create"])
             .args(&addresses)

@@ -17,7 +17,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// Runs a server until its own input ends, which it does however this process ends: a server that lives in a
 /// `static` is never dropped.
-const KEEPER: &str = r#"folder=$1; shift; "$@" >/dev/null & echo $!; cat >/dev/null; kill -9 $!; rm -rf "$folder""#;
+const KEEPER: &str =
+    r#"folder=$1; shift; "$@" >/dev/null & echo $!; cat >/dev/null; kill -9 $!; rm -rf "$folder""#;
 
 /// A real Redis server that keeps nothing on disk.
 #[derive(Debug)]
@@ -68,7 +69,9 @@ impl RedisServer {
         let mut output = BufReader::new(keeper.stdout.take().unwrap());
         output.read_line(&mut pid).unwrap();
         let server = Self { keeper, pid: pid.trim().to_owned(), port, _folder: folder };
-        wait_for("redis-server to start (scripts/setup installs it)", || server.try_command(&["PING"]).is_ok());
+        wait_for("redis-server to start (scripts/setup installs it)", || {
+            server.try_command(&["PING"]).is_ok()
+        });
         server
     }
 
@@ -119,10 +122,8 @@ impl RedisServer {
     }
 
     fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &self.pid.clone()])
-            .status()
-            .unwrap();
+        let status =
+            Command::new("kill").args([&format!("-{name}"), &self.pid.clone()]).status().unwrap();
         assert!(status.success(), "kill -{name}");
     }
 
@@ -130,9 +131,10 @@ impl RedisServer {
     pub fn info(&self, field: &str) -> Option<String> {
         let lines = self.command(&["INFO", "everything"]);
         let fields = lines.iter().flat_map(|text| text.lines());
-        fields.filter_map(|line| line.split_once(':')).find(|(name, _)| *name == field).map(
-            |(_, value)| value.trim().to_owned(),
-        )
+        fields
+            .filter_map(|line| line.split_once(':'))
+            .find(|(name, _)| *name == field)
+            .map(|(_, value)| value.trim().to_owned())
     }
 }
 
