@@ -4,7 +4,10 @@ if #KEYS > limits then
     if first_answer:sub(1, 4) ~= 'T\4\0\1' then
       error('TOLLGATE the key ' .. KEYS[#KEYS] .. ' holds what this version did not write')
     end
-    return first_answer:sub(5)
+    local first_s, first_ns = unpack('<I4I4', first_answer, 5)
+    local since_s, since_ns = now_s - first_s, now_ns - first_ns
+    if since_ns < 0 then since_s, since_ns = since_s - 1, since_ns + 1000000000 end
+    if since_s < once_s or since_s == once_s and since_ns < once_ns then return first_answer:sub(5) end
   end
 end
 
@@ -116,6 +119,9 @@ if charging and allowed then
       end
     end
   end
-  if #KEYS > limits then call('SET', KEYS[#KEYS], 'T\4\0\1' .. answer, 'PX', once_ms + slack_ms) end
+  if #KEYS > limits then
+    local life_ms = once_s * 1000 + math.ceil(once_ns / 1000000) + 1
+    call('SET', KEYS[#KEYS], 'T\4\0\1' .. answer, 'PX', life_ms + slack_ms)
+  end
 end
 return answer

@@ -2,7 +2,7 @@
 --
 -- KEYS     one for each limit, and last the key of the request id, if there is one.
 -- ARGV[1]  'c' to charge or 'p' to peek; then, in tests, a time and more life for keys (12 bytes); then, with
---          a request id, its life in ms (5 bytes).
+--          a request id, the longest of the windows in seconds and nanoseconds (8 bytes).
 -- ARGV[2…] for each limit what `wire.rs` packs.
 -- Answer   the time and for each limit what `wire.rs` reads, in one packed string.
 --
@@ -26,7 +26,7 @@ local HEADER_BYTES = 32
 local op = ARGV[1]
 local charging = true
 local limits = #ARGV - 1
-local now_s, now_ns, slack_ms, once_ms = 0, 0, 0, 0
+local now_s, now_ns, slack_ms, once_s, once_ns = 0, 0, 0, 0, 0
 if op == 'c' then
   local time = call('TIME')
   now_s, now_ns = time[1] + 0, time[2] * 1000
@@ -35,10 +35,10 @@ else
   if #op < 13 then
     local time = call('TIME')
     now_s, now_ns = time[1] + 0, time[2] * 1000
-    if #op > 1 then once_ms = unpack('<I5', op, 2) end
+    if #op > 1 then once_s, once_ns = unpack('<I4I4', op, 2) end
   else
     now_s, now_ns, slack_ms = unpack('<I4I4I4', op, 2)
-    if #op > 13 then once_ms = unpack('<I5', op, 14) end
+    if #op > 13 then once_s, once_ns = unpack('<I4I4', op, 14) end
   end
 end
 

@@ -47,16 +47,22 @@ impl Keys {
         key
     }
 
-    /// The key under which the first answer to `request_id`, for these limits, is kept (R12).
-    pub(crate) fn of_request(&self, request_id: &str, limit_keys: &[String]) -> String {
+    /// The key under which the first answer to `request_id`, for all limits of a check in their order, is kept
+    /// beside `neighbour`, one of their keys (R12).
+    pub(crate) fn of_request(
+        &self,
+        request_id: &str,
+        limit_keys: &[String],
+        neighbour: &str,
+    ) -> String {
         let mut hash = Sha256::new();
         add(&mut hash, request_id);
         for key in limit_keys {
             add(&mut hash, key);
         }
         let mut key = format!("{}o", self.prefix);
-        // In the slot of its limits.
-        if let Some((_, rest)) = limit_keys.first().and_then(|first| first.split_once('{'))
+        // In the same slot of a Cluster.
+        if let Some((_, rest)) = neighbour.split_once('{')
             && let Some((tag, _)) = rest.split_once('}')
         {
             key.push('{');

@@ -116,7 +116,10 @@ impl Link {
     }
 
     /// Sends `command` once and waits for its answer.
-    pub(crate) async fn query<T: FromRedisValue>(self: &Arc<Self>, command: &Cmd) -> Result<T, Failure> {
+    pub(crate) async fn query<T: FromRedisValue>(
+        self: &Arc<Self>,
+        command: &Cmd,
+    ) -> Result<T, Failure> {
         let (generation, mut connection) = self.connection().await.map_err(Failure::NotSent)?;
         command.query_async(&mut connection).await.map_err(|error| {
             if error.is_io_error() || error.is_unrecoverable_error() {

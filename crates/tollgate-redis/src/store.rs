@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::{Cmd, ErrorKind, ProtocolVersion, RedisConnectionInfo, RedisError, ServerErrorKind};
 use smallvec::SmallVec;
 use tollgate_core::{Amount, Charge, Clock, Limit, Mode, MonotonicClock, Subject};
-use tollgate_store::{Store, StoreError, StoreErrorKind, Verdicts};
+use tollgate_store::{Charged, Store, StoreError, StoreErrorKind, Verdicts};
 
 use crate::key::{Keys, slot};
 use crate::link::{Failure, Link, Login};
@@ -115,17 +115,6 @@ impl RedisStore {
     /// The key in Redis of the usage of `subject` under `limit`.
     pub fn key(&self, limit: &Limit, subject: &Subject<'_>) -> String {
         self.keys.of(limit, subject)
-    }
-
-    /// Decides `charges` and charges all that admit, or none. A check that was admitted with the same
-    /// `request_id` within the longest of its windows is not charged again and gets the first answer (R12).
-    pub async fn charge_once(
-        &self,
-        charges: &[Charge<'_>],
-        request_id: Option<&str>,
-    ) -> Result<Verdicts, StoreError> {
-        let progress = Progress::default();
-        self.in_time(&progress, true, self.charge_groups(charges, request_id, &progress)).await
     }
 
     async fn in_time<T>(
@@ -258,8 +247,10 @@ impl RedisStore {
             }
         }
         if let Some(request_id) = request_id {
+            let all: Vec<_> = charges.iter().map(|charge| self.keys.of_charge(charge)).collect();
             for group in &mut groups {
-                group.once_key = Some(self.keys.of_request(request_id, &group.keys));
+                let key = self.keys.of_request(request_id, &all, &group.keys[0]);
+                group.once_key = Some(key);
             }
         }
         groups
@@ -274,15 +265,13 @@ impl RedisStore {
         progress: &Progress,
     ) -> Result<Vec<Said>, StoreError> {
         let once_key = group.once_key.as_ref().filter(|_| charging);
-        let longest = charges.iter().map(|charge| charge.limit.window().as_duration()).max();
-        let once_ms = once_key
-            .and(longest)
-            .map(|window| u64::try_from(window.as_millis()).unwrap_or(u64::MAX).saturating_add(1));
+        let longest = charges.iter().map(|charge| charge.limit.window()).max();
+        let once = once_key.and(longest);
         let test = self.test_clock.as_ref().map(|clock| clock.now());
         let hint = test.unwrap_or_else(|| self.hint.now());
         let of_group: SmallVec<[Charge<'_>; 4]> =
             group.places.iter().map(|place| charges[*place]).collect();
-        let mut arguments = vec![wire::operation(charging, test, once_ms)];
+        let mut arguments = vec![wire::operation(charging, test, once)];
         arguments.extend(of_group.iter().map(|charge| wire::argument(charge, hint)));
         let mut keys = group.keys.clone();
         keys.extend(once_key.cloned());
@@ -333,7 +322,9 @@ impl RedisStore {
             };
             let retry = attempt < MAX_ATTEMPTS;
             match error.kind() {
-                ErrorKind::Server(ServerErrorKind::NoScript) if retry => before = Some(load.clone()),
+                ErrorKind::Server(ServerErrorKind::NoScript) if retry => {
+                    before = Some(load.clone())
+                }
                 ErrorKind::Server(ServerErrorKind::Ask) if retry => {
                     redirected = self.topology.redirect(&error)?;
                     before = Some(redis::cmd("ASKING"));
@@ -347,7 +338,9 @@ impl RedisStore {
                     self.topology.distrust();
                     redirected = self.topology.redirect(&error)?;
                 }
-                ErrorKind::Server(ServerErrorKind::TryAgain) if retry => tokio::task::yield_now().await,
+                ErrorKind::Server(ServerErrorKind::TryAgain) if retry => {
+                    tokio::task::yield_now().await
+                }
                 _ => {
                     self.topology.distrust();
                     return Err(store_error(&link, error));
@@ -384,11 +377,17 @@ fn store_error(link: &Link, error: RedisError) -> StoreError {
 }
 
 impl Store for RedisStore {
-    async fn charge(&self, charges: &[Charge<'_>]) -> Result<Verdicts, StoreError> {
-        self.charge_once(charges, None).await
+    async fn charge(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+    ) -> Result<Charged, StoreError> {
+        let progress = Progress::default();
+        let call = self.charge_groups(charges, request_id, &progress);
+        self.in_time(&progress, true, call).await.map(Charged::from)
     }
 
-    async fn peek(&self, charges: &[Charge<'_>]) -> Result<Verdicts, StoreError> {
+    async fn peek(&self, charges: &[Charge<'_>]) -> Result<Charged, StoreError> {
         let progress = Progress::default();
         let call = async {
             let mut said: Vec<Option<Said>> = vec![None; charges.len()];
@@ -398,9 +397,9 @@ impl Store for RedisStore {
                     said[*place] = Some(one);
                 }
             }
-            Ok(said.into_iter().flatten().map(|one| one.before).collect())
+            Ok(said.into_iter().flatten().map(|one| one.before).collect::<Verdicts>())
         };
-        self.in_time(&progress, false, call).await
+        self.in_time(&progress, false, call).await.map(Charged::from)
     }
 
     async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
@@ -414,7 +413,9 @@ impl Store for RedisStore {
 
 impl RedisStore {
     /// Runs the scripts on a key of their own, for the rights that they need.
-    pub(crate) async fn missing_rights(&self) -> Result<Option<crate::startup::Warning>, StoreError> {
+    pub(crate) async fn missing_rights(
+        &self,
+    ) -> Result<Option<crate::startup::Warning>, StoreError> {
         let key = format!("{}probe", self.keys.prefix);
         let (slot, progress) = (slot(&key), Progress::default());
         let keys = [key];

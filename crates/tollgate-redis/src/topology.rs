@@ -122,12 +122,17 @@ impl Topology {
             }
             let now = Instant::now();
             if state.looked_at.is_some_and(|at| now - at < LOOK_EVERY) {
-                return if state.ranges.is_empty() { Err(unknown("looked just now")) } else { Ok(()) };
+                return if state.ranges.is_empty() {
+                    Err(unknown("looked just now"))
+                } else {
+                    Ok(())
+                };
             }
             state.looked_at = Some(now);
         }
         let mut problem = None;
-        let known: Vec<_> = self.state().ranges.iter().map(|(_, _, link)| Arc::clone(link)).collect();
+        let known: Vec<_> =
+            self.state().ranges.iter().map(|(_, _, link)| Arc::clone(link)).collect();
         let cluster_nodes = if self.is_cluster() { known } else { Vec::new() };
         for link in self.seeds.iter().chain(&cluster_nodes) {
             match tokio::time::timeout(LOOK_TIMEOUT, self.ask(link)).await {
@@ -158,7 +163,8 @@ impl Topology {
         };
         if let Deployment::Sentinel { master } = &self.deployment {
             let answer: Option<Address> = self.answer(link, &command).await?;
-            let address = answer.ok_or_else(|| unknown(&format!("no master is called {master:?}")))?;
+            let address =
+                answer.ok_or_else(|| unknown(&format!("no master is called {master:?}")))?;
             return Ok(vec![(0, SLOTS - 1, self.link_to(address)?)]);
         }
         let answer: Vec<Vec<Value>> = self.answer(link, &command).await?;
@@ -183,7 +189,11 @@ impl Topology {
         Ok(ranges)
     }
 
-    async fn answer<T: redis::FromRedisValue>(&self, link: &Arc<Link>, command: &Cmd) -> Result<T, StoreError> {
+    async fn answer<T: redis::FromRedisValue>(
+        &self,
+        link: &Arc<Link>,
+        command: &Cmd,
+    ) -> Result<T, StoreError> {
         link.query(command).await.map_err(|failure| match failure {
             Failure::NotSent(error) => error,
             Failure::Redis(error) => unknown(&error.to_string()),
@@ -208,7 +218,9 @@ fn find(ranges: &Ranges, slot: u16) -> Option<Arc<Link>> {
 }
 
 fn slots(range: &[Value]) -> Option<(u16, u16, Address)> {
-    let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = range else { return None };
+    let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = range else {
+        return None;
+    };
     let [host, Value::Int(port), ..] = primary.as_slice() else { return None };
     let host = match host {
         Value::BulkString(host) => String::from_utf8(host.clone()).ok()?,
@@ -219,5 +231,8 @@ fn slots(range: &[Value]) -> Option<(u16, u16, Address)> {
 }
 
 fn unknown(why: &str) -> StoreError {
-    StoreError::new(StoreErrorKind::Unavailable, format!("the primary of Redis is not known: {why}"))
+    StoreError::new(
+        StoreErrorKind::Unavailable,
+        format!("the primary of Redis is not known: {why}"),
+    )
 }

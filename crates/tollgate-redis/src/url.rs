@@ -66,7 +66,8 @@ impl fmt::Display for RedisUrl {
             (Deployment::Cluster, false) => "redis-cluster",
             (Deployment::Cluster, true) => "rediss-cluster",
         };
-        let hosts: Vec<_> = self.hosts.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+        let hosts: Vec<_> =
+            self.hosts.iter().map(|(host, port)| format!("{host}:{port}")).collect();
         write!(f, "{scheme}://{}", hosts.join(","))
     }
 }
@@ -104,7 +105,8 @@ impl FromStr for RedisUrl {
             }
             _ => return Err(problem("its scheme is none of Redis's")),
         };
-        let hosts = hosts.split(',').map(|host| address(host, port)).collect::<Result<Vec<_>, _>>()?;
+        let hosts =
+            hosts.split(',').map(|host| address(host, port)).collect::<Result<Vec<_>, _>>()?;
         if hosts.len() > MAX_HOSTS || hosts.len() > 1 && deployment == Deployment::Single {
             return Err(UrlProblem(format!("it has {} hosts", hosts.len())));
         }
@@ -115,7 +117,8 @@ impl FromStr for RedisUrl {
         if database != 0 && deployment == Deployment::Cluster {
             return Err(problem("a Cluster has no database but 0"));
         }
-        let (user, password) = match login.map(|login| login.split_once(':').unwrap_or((login, ""))) {
+        let (user, password) = match login.map(|login| login.split_once(':').unwrap_or((login, "")))
+        {
             None => (None, None),
             Some((user, password)) => (some(user, "user")?, some(password, "password")?),
         };

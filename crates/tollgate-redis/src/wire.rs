@@ -3,10 +3,10 @@
 //! The script decides; from the few numbers that it says, the verdict is worked out by the same code of
 //! `tollgate_core::algorithm` that decides in memory. If the two disagree, that is an error.
 
+use tollgate_core::algorithm::Verdict;
 use tollgate_core::algorithm::sliding_window_counter::{self as counter, Counter};
 use tollgate_core::algorithm::sliding_window_log::{self as log, Log, LogTime};
-use tollgate_core::algorithm::Verdict;
-use tollgate_core::{Algorithm, Amount, Charge, Limit, Mode, Timestamp};
+use tollgate_core::{Algorithm, Amount, Charge, Limit, Mode, Timestamp, Window};
 
 const NS_PER_S: u64 = 1_000_000_000;
 const NS_PER_MS: u64 = 1_000_000;
@@ -20,8 +20,8 @@ const HAS_ENTRIES: u8 = 2;
 const TIME_BYTES: usize = 8;
 const LIMIT_BYTES: usize = 24;
 
-/// Asks to charge or to peek; `test` replaces Redis's time, and `once_ms` is how long a request id is kept.
-pub(crate) fn operation(charges: bool, test: Option<Timestamp>, once_ms: Option<u64>) -> Vec<u8> {
+/// Asks to charge or to peek; `test` replaces Redis's time, and `once` is for how long a request id is known.
+pub(crate) fn operation(charges: bool, test: Option<Timestamp>, once: Option<Window>) -> Vec<u8> {
     /// Redis's own clock takes keys away, whatever the time of the test.
     const TEST_SLACK_MS: u64 = 600_000;
     let mut bytes = vec![if charges { b'c' } else { b'p' }];
@@ -30,8 +30,9 @@ pub(crate) fn operation(charges: bool, test: Option<Timestamp>, once_ms: Option<
         push(&mut bytes, now.as_ns() % NS_PER_S, 4);
         push(&mut bytes, TEST_SLACK_MS, 4);
     }
-    if let Some(once_ms) = once_ms {
-        push(&mut bytes, once_ms, 5);
+    if let Some(window) = once {
+        push(&mut bytes, window.as_ns() / NS_PER_S, 4);
+        push(&mut bytes, window.as_ns() % NS_PER_S, 4);
     }
     bytes
 }

@@ -1,7 +1,8 @@
 //! One `redis-server`, or one Sentinel.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -97,7 +98,8 @@ impl RedisServer {
         stream.set_read_timeout(Some(ANSWER)).map_err(text)?;
         let mut request = format!("*{}\r\n", arguments.len());
         for argument in arguments {
-            request.push_str(&format!("${}\r\n{argument}\r\n", argument.len()));
+            // Writing to a `String` cannot fail.
+            let _ = write!(request, "${}\r\n{argument}\r\n", argument.len());
         }
         stream.write_all(request.as_bytes()).map_err(text)?;
         let mut lines = Vec::new();

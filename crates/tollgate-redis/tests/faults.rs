@@ -1,0 +1,235 @@
+//! What the store does when Redis, or the way to it, is not as it should be: P3, P6, P8, and rights.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{RUNTIME, store_at};
+use tollgate_core::{
+    Algorithm, Amount, Charge, Limit, Per, Policy, PolicyId, Subject, Timestamp, Window,
+};
+use tollgate_redis::{RedisOptions, RedisStore};
+use tollgate_store::{Store, StoreErrorKind};
+use tollgate_testkit::redis::{Fault, Proxy, RedisServer};
+
+fn limit_of(id: &str, amount: u64, window: Duration, algorithm: Algorithm) -> Arc<Limit> {
+    let per = Per::from_scope("USER").unwrap();
+    let window = Window::new(window).unwrap();
+    let policy = Policy::new(PolicyId::new(id).unwrap(), per, Amount::new(amount), window);
+    Arc::new(Limit::of(&Policy { algorithm, ..policy }).unwrap())
+}
+
+fn per_hour(amount: u64) -> Arc<Limit> {
+    limit_of("p", amount, Duration::from_hours(1), Algorithm::SlidingWindowLog)
+}
+
+fn charge_of<'a>(limit: &'a Arc<Limit>, subject: &'a Subject<'a>, cost: u64) -> Charge<'a> {
+    Charge { limit, subject, cost: Amount::new(cost).unwrap() }
+}
+
+fn usage(store: &RedisStore, charge: &Charge<'_>) -> u64 {
+    RUNTIME.block_on(store.peek(&[*charge])).unwrap().verdicts[0].usage
+}
+
+/// A flush of scripts, as after a failover, is answered by loading them again; nothing is charged twice.
+#[test]
+fn scripts_are_loaded_again_when_redis_has_forgotten_them() {
+    let server = RedisServer::start();
+    let store = store_at(&server.url());
+    let (limit, subject) = (per_hour(100), Subject::new("alice", "m"));
+    let charge = charge_of(&limit, &subject, 1);
+    for count in 1..=3 {
+        server.command(&["SCRIPT", "FLUSH"]);
+        let charged = RUNTIME.block_on(store.charge(&[charge], None)).unwrap();
+        assert_eq!(charged.verdicts[0].usage, count);
+    }
+}
+
+/// A key of another type or of another program is an error; it stays as it is, and so do the other keys.
+#[test]
+fn a_key_that_is_not_ours_is_an_error_and_stays() {
+    let server = RedisServer::start();
+    let store = store_at(&server.url());
+    let (ours, other) =
+        (per_hour(100), limit_of("q", 5, Duration::from_mins(1), Algorithm::SlidingWindowCounter));
+    let subject = Subject::new("alice", "m");
+    let key = store.key(&other, &subject);
+    let long = "x".repeat(40);
+    for write in [vec!["RPUSH", &key, "a"], vec!["SET", &key, "abc"], vec!["SET", &key, &long]] {
+        server.command(&["DEL", &key]);
+        server.command(&write);
+        let before = server.command(&["DUMP", &key]);
+        let charges = [charge_of(&ours, &subject, 1), charge_of(&other, &subject, 1)];
+        let error = RUNTIME.block_on(store.charge(&charges, None)).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unexpected, "{write:?}");
+        assert!(!error.may_have_charged());
+        assert!(RUNTIME.block_on(store.reset(&other, &subject)).is_err());
+        assert_eq!(server.command(&["DUMP", &key]), before, "{write:?}");
+        assert_eq!(usage(&store, &charges[0]), 0, "the other limit was not charged");
+    }
+}
+
+/// P6: an answer that is lost after the charge is an error that says so; the same request id, sent again, is
+/// charged once.
+#[test]
+fn an_answer_lost_after_the_commit_charges_once() {
+    const CHECKS: u64 = 100;
+    let server = RedisServer::start();
+    let (limit, subject) = (per_hour(10 * CHECKS), Subject::new("alice", "m"));
+    let charge = charge_of(&limit, &subject, 1);
+    let direct = store_at(&server.url());
+    for number in 0..CHECKS {
+        let proxy = Proxy::start(server.port());
+        let store = store_at(&proxy.url());
+        assert_eq!(usage(&store, &charge), number);
+        proxy.set(Fault::DropAnswers);
+        let id = format!("request {number}");
+        let error = RUNTIME.block_on(store.charge(&[charge], Some(&id))).unwrap_err();
+        assert!(error.may_have_charged(), "{error}");
+        assert_eq!(usage(&direct, &charge), number + 1, "sent once");
+        let again = RUNTIME.block_on(direct.charge(&[charge], Some(&id))).unwrap();
+        assert_eq!(again.verdicts[0].usage, number + 1, "the first answer");
+        assert_eq!(usage(&direct, &charge), number + 1, "charged once");
+    }
+}
+
+/// P3: whatever is wrong, a call ends at its deadline; and when all is well again, it is answered.
+#[test]
+fn a_call_ends_at_its_deadline_and_the_store_recovers() {
+    let server = RedisServer::start();
+    let (limit, subject) = (per_hour(1_000_000), Subject::new("alice", "m"));
+    let charge = charge_of(&limit, &subject, 1);
+    for fault in [Fault::BlackHole, Fault::Trickle(Duration::from_millis(50)), Fault::Reset] {
+        let proxy = Proxy::start(server.port());
+        let store =
+            RedisStore::new(&proxy.url().parse().unwrap(), &RedisOptions::default()).unwrap();
+        RUNTIME.block_on(async {
+            store.charge(&[charge], None).await.unwrap();
+            proxy.set(fault);
+            let start = tokio::time::Instant::now();
+            for _ in 0..10 {
+                let asked = tokio::time::Instant::now();
+                store.charge(&[charge], None).await.unwrap_err();
+                assert!(asked.elapsed() < Duration::from_millis(300), "{fault:?}");
+            }
+            let seconds = start.elapsed().as_secs() + 1;
+            assert!(proxy.accepted() <= 1 + 10 * seconds, "{fault:?}: {}", proxy.accepted());
+            proxy.set(Fault::None);
+            let recovered = tokio::time::Instant::now();
+            while store.charge(&[charge], None).await.is_err() {
+                assert!(recovered.elapsed() < Duration::from_secs(4), "{fault:?}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+    }
+}
+
+/// P8: every key has a life of at most 2W and a second.
+#[test]
+fn every_key_expires() {
+    let server = RedisServer::start();
+    let store = store_at(&server.url());
+    let subject = Subject::new("alice", "m");
+    for window_ms in [1, 10, 1_000, 60_000, 366 * 86_400_000] {
+        for algorithm in [Algorithm::SlidingWindowLog, Algorithm::SlidingWindowCounter] {
+            server.command(&["FLUSHALL"]);
+            let limit = limit_of("p", 10_000, Duration::from_millis(window_ms), algorithm);
+            for number in 0..400 {
+                let id = (number % 100 == 0).then(|| format!("id {number}"));
+                let cost = if number > 300 { 3 } else { 1 };
+                let charges = [charge_of(&limit, &subject, cost)];
+                RUNTIME.block_on(store.charge(&charges, id.as_deref())).unwrap();
+            }
+            for key in server.command(&["KEYS", "*"]) {
+                let life_ms: i64 = server.command(&["PTTL", &key])[0].parse().unwrap();
+                // -2: it has gone since.
+                let bound_ms = i64::try_from(2 * window_ms).unwrap() + 1_000;
+                assert!(
+                    life_ms == -2 || (1..=bound_ms).contains(&life_ms),
+                    "{window_ms}: {life_ms}"
+                );
+            }
+        }
+    }
+}
+
+/// The least rights that work, as in docs/REDIS.md; and what is said where they are not given.
+#[test]
+fn the_least_rights_suffice_and_missing_ones_are_named() {
+    const LEAST: &str = "~tg:* -@all +evalsha +script|load +time +get +getrange +set +setrange +append +pexpire \
+                         +del +info +ping";
+    let server = RedisServer::start();
+    let rights = |user: &str, rights: &str| {
+        let mut command = vec!["ACL", "SETUSER", user, "on", ">secret"];
+        command.extend(rights.split_whitespace());
+        server.command(&command);
+        store_at(&format!("redis://{user}:secret@127.0.0.1:{}", server.port()))
+    };
+    let store = rights("least", LEAST);
+    let (limit, subject) = (per_hour(1_000), Subject::new("alice", "m"));
+    for number in 0..400 {
+        let id = number.to_string();
+        let cost = 1 + number % 2;
+        let charges = [charge_of(&limit, &subject, cost)];
+        RUNTIME.block_on(store.charge(&charges, Some(&id))).unwrap();
+    }
+    RUNTIME.block_on(store.reset(&limit, &subject)).unwrap();
+    assert_eq!(RUNTIME.block_on(store.warnings()).unwrap(), []);
+    let store = rights("less", "~other:* +@all");
+    let warnings = RUNTIME.block_on(store.warnings()).unwrap();
+    assert!(warnings.len() == 1 && !warnings[0].to_string().contains("secret"), "{warnings:?}");
+    let wrong = store_at(&format!("redis://least:wrong-secret@127.0.0.1:{}", server.port()));
+    let error = RUNTIME.block_on(wrong.peek(&[charge_of(&limit, &subject, 1)])).unwrap_err();
+    assert!(!error.may_have_charged() && !error.to_string().contains("secret"), "{error}");
+}
+
+/// A Redis that would drop limits in force is named at start.
+#[test]
+fn a_redis_that_evicts_is_named() {
+    let settings = ["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"];
+    let server = RedisServer::start_with(&settings);
+    let warnings = RUNTIME.block_on(store_at(&server.url()).warnings()).unwrap();
+    assert!(warnings.len() == 1 && warnings[0].to_string().contains("allkeys-lru"), "{warnings:?}");
+}
+
+/// An entry is found by its time and its cost, and changed or taken back, in logs of every size and in counters.
+#[test]
+fn an_admission_can_be_changed_and_taken_back() {
+    let server = RedisServer::start();
+    let subject = Subject::new("alice", "m");
+    for (algorithm, entries, cost) in [
+        (Algorithm::SlidingWindowLog, 3, 1),
+        (Algorithm::SlidingWindowLog, 600, 1),
+        (Algorithm::SlidingWindowLog, 3, 7),
+        (Algorithm::SlidingWindowLog, 600, 7),
+        (Algorithm::SlidingWindowCounter, 3, 7),
+    ] {
+        let clock = Arc::new(tollgate_core::ManualClock::default());
+        let base = store_at(&server.url()).with_test_clock(clock.clone());
+        let store = base.with_prefix(&format!("{algorithm:?}{entries}{cost}:"));
+        let limit = limit_of("p", 1_000_000, Duration::from_hours(1), algorithm);
+        let charge = charge_of(&limit, &subject, cost);
+        let at = |number: u64| Timestamp::from_ms(1_700_000_000_000 + number / 2);
+        for number in 0..entries {
+            clock.set(at(number));
+            RUNTIME.block_on(store.charge(&[charge], None)).unwrap();
+        }
+        let settle = |at, old, new| {
+            let old = charge_of(&limit, &subject, old);
+            let call = store.settle(&old, at, Amount::new(new).unwrap());
+            RUNTIME.block_on(call).unwrap()
+        };
+        let total = entries * cost;
+        assert!(settle(at(1), cost, 0), "{algorithm:?} {entries} {cost}");
+        assert_eq!(usage(&store, &charge), total - cost);
+        assert!(settle(at(2), cost, cost + 5));
+        assert_eq!(usage(&store, &charge), total - cost + 5);
+        assert!(settle(at(2), cost + 5, 2));
+        assert_eq!(usage(&store, &charge), total - 2 * cost + 2);
+        assert!(!settle(at(9_999_999), cost, 0), "no such time");
+        assert_eq!(usage(&store, &charge), total - 2 * cost + 2);
+        let next = RUNTIME.block_on(store.charge(&[charge], None)).unwrap();
+        assert_eq!(next.verdicts[0].usage, total - cost + 2);
+    }
+}
