@@ -1,4 +1,4 @@
-//! `cargo run --release -p tollgate-bench -- keyed|memory|http|all [--rounds N] [--json FILE]`
+//! `cargo run --release -p tollgate-bench -- keyed|memory|http|redis|all [--rounds N] [--json FILE]`
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
 
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use tollgate_bench::machine::Machine;
 use tollgate_bench::options::{Benchmark, Options, USAGE};
 use tollgate_bench::report::Report;
 use tollgate_bench::sibling::Sibling;
-use tollgate_bench::{http, keyed, memory};
+use tollgate_bench::{http, keyed, memory, redis};
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -38,6 +38,9 @@ fn run(options: &Options) -> Result<(), String> {
     if options.runs(Benchmark::Http) {
         let (tollgate, bare) = (Sibling::TOLLGATE.built()?, Sibling::BARE_SERVER.built()?);
         report.sections.push(http::run(&http::Plan::full(options.rounds), &tollgate, &bare)?);
+    }
+    if options.runs(Benchmark::Redis) {
+        report.sections.push(redis::run(&redis::Plan::full(options.rounds))?);
     }
     println!("{}", report.to_markdown());
     if let Some(path) = &options.json {

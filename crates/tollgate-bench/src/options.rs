@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// How to call it.
-pub const USAGE: &str = "usage: tollgate-bench keyed|memory|http|all [--rounds N] [--json FILE]
+pub const USAGE: &str = "usage: tollgate-bench keyed|memory|http|redis|all [--rounds N] [--json FILE]
   --rounds N    interleaved rounds, 5 or more for figures to be quoted (default 7)
   --json FILE   also write every sample to FILE";
 
@@ -18,11 +18,17 @@ pub enum Benchmark {
     Memory,
     /// [`crate::http`].
     Http,
+    /// [`crate::redis`].
+    Redis,
 }
 
 impl Benchmark {
-    const ALL: [(&'static str, Self); 3] =
-        [("keyed", Self::Keyed), ("memory", Self::Memory), ("http", Self::Http)];
+    const ALL: [(&'static str, Self); 4] = [
+        ("keyed", Self::Keyed),
+        ("memory", Self::Memory),
+        ("http", Self::Http),
+        ("redis", Self::Redis),
+    ];
 }
 
 /// What to run.

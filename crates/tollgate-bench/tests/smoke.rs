@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tollgate_bench::report::Section;
 use tollgate_bench::sibling::Sibling;
-use tollgate_bench::{http, keyed, memory};
+use tollgate_bench::{http, keyed, memory, redis};
 
 fn check_every_goal_was_measured(section: &Section) {
     for goal in &section.goals {
@@ -30,4 +30,9 @@ fn http_runs() {
     let tollgate = Sibling::TOLLGATE.found().or_else(|_| Sibling::TOLLGATE.built()).unwrap();
     let bare = Path::new(env!("CARGO_BIN_EXE_tollgate-bench-bare"));
     check_every_goal_was_measured(&http::run(&http::Plan::smoke(), &tollgate, bare).unwrap());
+}
+
+#[test]
+fn redis_runs() {
+    check_every_goal_was_measured(&redis::run(&redis::Plan::smoke()).unwrap());
 }
