@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 /// How to call it.
-pub const USAGE: &str = "usage: tollgate-bench keyed|memory|http|redis|all [--rounds N] [--json FILE]
+pub const USAGE: &str =
+    "usage: tollgate-bench keyed|memory|http|redis|all [--rounds N] [--json FILE]
   --rounds N    interleaved rounds, 5 or more for figures to be quoted (default 7)
   --json FILE   also write every sample to FILE";
 

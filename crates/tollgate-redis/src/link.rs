@@ -167,7 +167,7 @@ impl Link {
         }
         // A task of its own, so that a call that has no more time does not end the attempt.
         let attempt = tokio::spawn(Arc::clone(self).connect());
-        attempt.await.unwrap_or_else(|error| Err(self.unavailable(error.to_string())))
+        attempt.await.unwrap_or_else(|error| Err(self.unavailable(&error.to_string())))
     }
 
     fn current(&self) -> Option<(u64, MultiplexedConnection)> {
@@ -183,7 +183,7 @@ impl Link {
         let put_off = self.state().not_before.filter(|at| *at > Instant::now());
         if put_off.is_some() || !self.pacer.admits() {
             let last = self.state().last_error.clone();
-            return Err(self.unavailable(last.unwrap_or_else(|| "connecting too often".to_owned())));
+            return Err(self.unavailable(last.as_deref().unwrap_or("connecting too often")));
         }
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
@@ -202,12 +202,12 @@ impl Link {
                 state.not_before = Some(Instant::now() + backoff(state.failures));
                 state.last_error = Some(error.to_string());
                 drop(state);
-                Err(self.unavailable(error.to_string()))
+                Err(self.unavailable(&error.to_string()))
             }
         }
     }
 
-    fn unavailable(&self, cause: String) -> StoreError {
+    fn unavailable(&self, cause: &str) -> StoreError {
         let (host, port) = &self.address;
         let context = format!("no connection to Redis at {host}:{port}: {cause}");
         StoreError::new(StoreErrorKind::Unavailable, context)

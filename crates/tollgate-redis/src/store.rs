@@ -154,8 +154,8 @@ impl RedisStore {
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(error) => {
-                    let charged = groups[..number].iter().filter(|_| !refused);
-                    drop(self.give_back(charged, charges, &said));
+                    let to_give_back = groups[..number].iter().filter(|_| !refused);
+                    drop(self.give_back(to_give_back, charges, &said));
                     return Err(error);
                 }
             };
@@ -267,7 +267,7 @@ impl RedisStore {
         let once_key = group.once_key.as_ref().filter(|_| charging);
         let longest = charges.iter().map(|charge| charge.limit.window()).max();
         let once = once_key.and(longest);
-        let test = self.test_clock.as_ref().map(|clock| clock.now());
+        let test = self.test_clock.as_ref().map(Clock::now);
         let hint = test.unwrap_or_else(|| self.hint.now());
         let of_group: SmallVec<[Charge<'_>; 4]> =
             group.places.iter().map(|place| charges[*place]).collect();
@@ -323,7 +323,7 @@ impl RedisStore {
             let retry = attempt < MAX_ATTEMPTS;
             match error.kind() {
                 ErrorKind::Server(ServerErrorKind::NoScript) if retry => {
-                    before = Some(load.clone())
+                    before = Some(load.clone());
                 }
                 ErrorKind::Server(ServerErrorKind::Ask) if retry => {
                     redirected = self.topology.redirect(&error)?;
@@ -339,7 +339,7 @@ impl RedisStore {
                     redirected = self.topology.redirect(&error)?;
                 }
                 ErrorKind::Server(ServerErrorKind::TryAgain) if retry => {
-                    tokio::task::yield_now().await
+                    tokio::task::yield_now().await;
                 }
                 _ => {
                     self.topology.distrust();

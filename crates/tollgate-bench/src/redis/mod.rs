@@ -90,7 +90,11 @@ pub fn run(plan: &Plan) -> Result<Section, String> {
             bench.long_log(plan, contender, &mut measurements)?;
         }
     }
-    Ok(Section { title: format!("An exact limit in Redis {version}"), measurements, goals: goals() })
+    Ok(Section {
+        title: format!("An exact limit in Redis {version}"),
+        measurements,
+        goals: goals(),
+    })
 }
 
 fn goals() -> Vec<Goal> {
@@ -110,7 +114,12 @@ impl Bench {
     }
 
     /// 100 admissions for each key, all keys in turn.
-    fn short_logs(&mut self, plan: &Plan, contender: &str, into: &mut Measurements) -> Result<(), String> {
+    fn short_logs(
+        &mut self,
+        plan: &Plan,
+        contender: &str,
+        into: &mut Measurements,
+    ) -> Result<(), String> {
         self.reset()?;
         let start = quanta::Instant::now();
         let key = self.fill(contender, 100, 0..100 * plan.keys, plan.keys)?;
@@ -122,7 +131,12 @@ impl Bench {
     }
 
     /// One log that grows to its limit; its last tenth is what counts.
-    fn long_log(&mut self, plan: &Plan, contender: &str, into: &mut Measurements) -> Result<(), String> {
+    fn long_log(
+        &mut self,
+        plan: &Plan,
+        contender: &str,
+        into: &mut Measurements,
+    ) -> Result<(), String> {
         self.reset()?;
         let (middle, last) = (plan.longest / 100, plan.longest - plan.longest / 10);
         let key = self.fill(contender, plan.longest, 0..middle, 1)?;
@@ -160,7 +174,12 @@ impl Bench {
         }
     }
 
-    fn fill_bare(&mut self, limit: u64, numbers: std::ops::Range<u64>, keys: u64) -> Result<String, String> {
+    fn fill_bare(
+        &mut self,
+        limit: u64,
+        numbers: std::ops::Range<u64>,
+        keys: u64,
+    ) -> Result<String, String> {
         let mut client = Client::connect(self.port)?;
         let digest = client.ask(&[b"SCRIPT", b"LOAD", BARE_SCRIPT.as_bytes()])?;
         let (limit, window_us) = (limit.to_string(), WINDOW.as_micros().to_string());
@@ -201,7 +220,8 @@ async fn fill_ours(
                 let user = (number % keys).to_string();
                 let subject = Subject::new(&user, "model");
                 let charge = Charge { limit: &limit, subject: &subject, cost: Amount::ONE };
-                let charged = store.charge(&[charge], None).await.map_err(|error| error.to_string())?;
+                let charged =
+                    store.charge(&[charge], None).await.map_err(|error| error.to_string())?;
                 if !charged.verdicts[0].allowed {
                     return Err(format!("check {number} was denied"));
                 }

@@ -117,7 +117,8 @@ impl Client {
         let info = self.ask(&[b"INFO", b"commandstats"])?;
         let text = String::from_utf8_lossy(&info);
         let line = text.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:"));
-        let field = line.and_then(|line| line.split(',').find_map(|f| f.strip_prefix("usec_per_call=")));
+        let field =
+            line.and_then(|line| line.split(',').find_map(|f| f.strip_prefix("usec_per_call=")));
         field.and_then(|value| value.parse().ok()).ok_or("INFO names no EVALSHA".to_owned())
     }
 
