@@ -9,7 +9,7 @@
   -- The low stamp of entry `index` and, in a weighted log, its running sum.
   local function entry(log, index)
     local at = HEADER_BYTES + index * log.width
-    if not log.long then return unpack(log.form, log.text, at + 1) end
+    if not log.long or at + log.width <= FIRST_BYTES then return unpack(log.form, log.text, at + 1) end
     if at >= log.tail_at then return unpack(log.form, log.tail, at - log.tail_at + 1) end
     if at < log.chunk_at or at >= log.chunk_at + #log.chunk then
       log.chunk_at = at

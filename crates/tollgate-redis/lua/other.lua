@@ -41,6 +41,8 @@
       added = added .. pack('<I7', sum)
     end
     local late = not clamped and stamp + window > log.expiry
+    local noted = log.unnoted < CHUNK_ENTRIES and log.head - log.noted_head < CHUNK_ENTRIES
+    if log.long and noted and not late and log.head <= log.count - log.head then return { added = added } end
     local function header(head, count, base)
       if late then
         log.anchor_low = (log.anchor_low + (now_s - log.anchor_s) * per_s) % STAMPS
@@ -58,10 +60,7 @@
       local text = call('GETRANGE', log.key, live_at, -1)
       return { value = header(0, live + 1, log.base) .. text .. added, life_ms = life_ms }
     end
-    if late or log.unnoted >= CHUNK_ENTRIES or log.head - log.noted_head >= CHUNK_ENTRIES then
-      return { header = header(log.head, log.count + 1, log.cut_base), added = added, life_ms = life_ms }
-    end
-    return { added = added }
+    return { header = header(log.head, log.count + 1, log.cut_base), added = added, life_ms = life_ms }
   end
 
   local function decide_log(key, argument, text)
@@ -88,15 +87,16 @@
     end
     local function age(index) return (newest_low - (entry(log, index))) % STAMPS end
     if log then
-      local head = first_that(log.head, log.count - 1, function(index)
-        return newest - age(index) + window > now
-      end)
-      if head > log.head and log.kind == WEIGHTED then
-        local _, before = entry(log, head - 1)
-        log.base = before
+      if newest - age(log.head) + window <= now then
+        log.head = first_that(log.head, log.count - 1, function(index)
+          return newest - age(index) + window > now
+        end)
+        if log.kind == WEIGHTED then
+          local _, before = entry(log, log.head - 1)
+          log.base = before
+        end
       end
-      log.head = head
-      usage = log.kind == UNIT and log.count - head or (log.total - log.base) % SUMS
+      usage = log.kind == UNIT and log.count - log.head or (log.total - log.base) % SUMS
     end
     local needed = cost == 0 and 1 or cost
     local flags, newest_after = log and 2 or 0, log and newest - floor or 0

@@ -2,6 +2,8 @@
 //!
 //! Each harness has a prefix of its own on a server that all tests of the process share.
 
+#![cfg(test)]
+
 mod common;
 
 use std::future::Future;

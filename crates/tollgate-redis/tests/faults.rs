@@ -1,5 +1,7 @@
 //! What the store does when Redis, or the way to it, is not as it should be: P3, P6, P8, and rights.
 
+#![cfg(test)]
+
 mod common;
 
 use std::sync::Arc;
