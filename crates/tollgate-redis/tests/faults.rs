@@ -13,7 +13,7 @@ use tollgate_core::{
 };
 use tollgate_redis::{RedisOptions, RedisStore};
 use tollgate_store::{Store, StoreErrorKind};
-use tollgate_testkit::redis::{Fault, Proxy, RedisServer};
+use tollgate_testkit::redis::{Fault, Proxy, RedisSentinels, RedisServer};
 
 fn limit_of(id: &str, amount: u64, window: Duration, algorithm: Algorithm) -> Arc<Limit> {
     let per = Per::from_scope("USER").unwrap();
@@ -234,4 +234,28 @@ fn an_admission_can_be_changed_and_taken_back() {
         let next = RUNTIME.block_on(store.charge(&[charge], None)).unwrap();
         assert_eq!(next.verdicts[0].usage, total - cost + 2);
     }
+}
+
+/// After the loss of the primary the store finds the new one by itself.
+#[test]
+fn a_lost_primary_is_replaced() {
+    let servers = RedisSentinels::start();
+    let store = RedisStore::new(&servers.url().parse().unwrap(), &RedisOptions::default()).unwrap();
+    let limit = per_hour(100);
+    let subject = Subject::new("alice", "m");
+    let charge = charge_of(&limit, &subject, 1);
+    RUNTIME.block_on(async {
+        while store.charge(&[charge], None).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        servers.primary.kill();
+        store.charge(&[charge], None).await.unwrap_err();
+        let lost = tokio::time::Instant::now();
+        while store.charge(&[charge], None).await.is_err() {
+            assert!(lost.elapsed() < Duration::from_secs(30), "no new primary");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let role = servers.replica.info("role");
+    assert_eq!(role.as_deref(), Some("master"), "and it is the replica of before");
 }
