@@ -12,8 +12,9 @@ if #KEYS > limits then
 end
 
 local allowed, answer, other = true, nil, nil
--- By limit: the whole value to write; the life to set with it, in ms; or what else is to be written.
-local values, lives, parts = {}, nil, nil
+-- By limit: what to append; or the whole value to write and the life to set with it, in ms; or what else is
+-- to be written.
+local adds, values, lives, parts = {}, nil, nil, nil
 for i = 1, limits do
   local key, argument = KEYS[i], ARGV[i + 1]
   local tag, limit, cost, window, tick_ns, ttl_ms, mode = unpack('<I4I7I7I4I4I5B', argument)
@@ -27,9 +28,31 @@ for i = 1, limits do
   local flags, usage, newest_after, freeing_after = 0, 0, 0, 0
   local kept_tag, anchor_s, anchor_low, expiry
   if bytes >= HEADER_BYTES then kept_tag, anchor_s, anchor_low, expiry = unpack('<I4I4I4I5', text) end
-  if cost == 1 and mode < 2 and (kept_tag == tag and bytes < FIRST_BYTES or bytes == 0) then
-    local below, per_s = now_ns % tick_ns, 1000000000 / tick_ns
-    local now, up = (now_ns - below) / tick_ns, below > 0 and 1 or 0
+  local decided = cost == 1 and mode < 2 and (kept_tag == tag or bytes == 0)
+  local below, per_s, now, up
+  if decided then
+    below, per_s = now_ns % tick_ns, 1000000000 / tick_ns
+    now, up = (now_ns - below) / tick_ns, below > 0 and 1 or 0
+  end
+  if decided and bytes == FIRST_BYTES then
+    -- A long log with room, none of whose entries has left: one more is appended.
+    local head, count = unpack('<I4I4', text, 18)
+    decided = count > 0 and HEADER_BYTES + 4 * head < FIRST_BYTES
+    if decided then
+      local tail = call('GETRANGE', key, HEADER_BYTES + 4 * (count - 1), -1)
+      local unnoted = #tail / 4 - 1
+      local low, floor = unpack('<I4', tail, #tail - 3), now + (now_s - anchor_s) * per_s
+      local newest, stamp = (low - anchor_low) % STAMPS, floor + up
+      local oldest_age = (low - unpack('<I4', text, HEADER_BYTES + 1 + 4 * head)) % STAMPS
+      usage = count + unnoted - head
+      decided = newest <= stamp and newest - oldest_age + window > floor and usage < limit
+        and stamp + window <= expiry and unnoted < CHUNK_ENTRIES and usage < SHORTEST_FULL
+      if decided then
+        flags, newest_after = 3, newest - floor
+        if charging then adds[i] = pack('<I4', (anchor_low + stamp) % STAMPS) end
+      end
+    end
+  elseif decided then
     local newest, low, dead, clamped = 0, 0, 0, false
     if bytes > 0 then
       local floor = now + (now_s - anchor_s) * per_s
@@ -54,20 +77,21 @@ for i = 1, limits do
       if not charging then
         -- Nothing to write.
       elseif bytes == 0 then
+        values, lives = values or {}, lives or {}
         values[i] = pack('<I4I4I4I5I4I4I7I4', tag, now_s, 0, ttl_ms / 1000 * per_s, 0, 0, 0, now + up)
-        lives = lives or {}
         lives[i] = ttl_ms
       else
         local added = pack('<I4', (anchor_low + now + up) % STAMPS)
         if now + up + window > expiry and not clamped then
+          values, lives = values or {}, lives or {}
           anchor_low = (anchor_low + (now_s - anchor_s) * per_s) % STAMPS
           values[i] = pack('<I4I4I4I5I4I4I7', tag, now_s, anchor_low, ttl_ms / 1000 * per_s, 0, 0, 0)
             .. text:sub(HEADER_BYTES + 1 + 4 * dead) .. added
-          lives = lives or {}
           lives[i] = ttl_ms
         elseif dead == 0 then
-          values[i] = text .. added
+          adds[i] = added
         else
+          values = values or {}
           values[i] = text:sub(1, HEADER_BYTES) .. text:sub(HEADER_BYTES + 1 + 4 * dead) .. added
         end
       end
@@ -78,7 +102,8 @@ for i = 1, limits do
         freeing_after = newest_after - (low - unpack('<I4', text, at)) % STAMPS
       end
     end
-  else
+  end
+  if not decided then
     other = other or make_other()
     local admits, part
     admits, flags, usage, newest_after, freeing_after, part = other(key, argument, text)
@@ -97,12 +122,14 @@ end
 
 if charging and allowed then
   for i = 1, limits do
-    local key, value = KEYS[i], values[i]
-    if value then
+    local key = KEYS[i]
+    if adds[i] then
+      call('APPEND', key, adds[i])
+    elseif values and values[i] then
       if lives and lives[i] then
-        call('SET', key, value, 'PX', lives[i] + slack_ms)
+        call('SET', key, values[i], 'PX', lives[i] + slack_ms)
       else
-        call('SET', key, value, 'KEEPTTL')
+        call('SET', key, values[i], 'KEEPTTL')
       end
     elseif parts and parts[i] then
       local part = parts[i]

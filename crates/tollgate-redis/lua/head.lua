@@ -22,6 +22,10 @@ local FIRST_BYTES = 1024
 -- A limit up to here cannot have more than FIRST_BYTES of entries, unless it was lowered.
 local SHORT_LIMIT = 240
 local HEADER_BYTES = 32
+-- Where a long log stands is noted in steps of so many entries.
+local CHUNK_ENTRIES = 64
+-- No log is full below so many entries.
+local SHORTEST_FULL = 40000000
 
 local op = ARGV[1]
 local charging = true

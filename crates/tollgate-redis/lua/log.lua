@@ -1,8 +1,6 @@
   local MAGIC, UNIT, WEIGHTED, COUNTER, VERSION = 84, 1, 2, 3, 1
   local SUMS = 9007199254740992
   local HEADER, COUNTER_STATE = '<BBBBI4I4I5I4I4I7', '<BBBBI4I4I7I7I4I4'
-  -- A long log is read, and where it stands is noted, in steps of so many entries.
-  local CHUNK_ENTRIES = 64
   -- The most bytes of a log, below the 512 MB of a string.
   local MAX_BYTES = 500000000
 

@@ -33,7 +33,7 @@ pub(crate) static CHARGE: LazyLock<Script> = LazyLock::new(|| {
 pub(crate) static SETTLE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         "local call, pack, unpack = redis.call, struct.pack, struct.unpack\n",
-        "local STAMPS, FIRST_BYTES, HEADER_BYTES = 4294967296, 1024, 32\n",
+        "local STAMPS, FIRST_BYTES, HEADER_BYTES, CHUNK_ENTRIES = 4294967296, 1024, 32, 64\n",
         include_str!("../lua/log.lua"),
         include_str!("../lua/settle.lua"),
     ))
