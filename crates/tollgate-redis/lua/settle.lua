@@ -5,10 +5,13 @@
 -- ARGV[1]  for a log the tag, the stamp in seconds and ticks, the ticks of a second, the old and the new cost:
 --          entries with one stamp and one cost are alike, so the two are the entry's id. For a counter the tag,
 --          the start of the window of the admission in seconds and nanoseconds, 0, and the costs.
+-- ARGV[2…] the channel on which all nodes are told when usage is given back, and what names the limit on it.
 -- Answer   1 if the entry was found, 0 if it was not: it has left, or was reset or changed.
 
 local _, kind, exponent, _, stamp_s, stamp_tick, per_s, old_cost, new_cost = unpack('<BBBBI4I4I4I7I7', ARGV[1])
   local key = KEYS[1]
+  -- Before anything is written, so that an error leaves nothing half done; nobody hears of it before the end.
+  if new_cost < old_cost then call('PUBLISH', ARGV[2], ARGV[3]) end
   if KEYS[2] then call('DEL', KEYS[2]) end
   local text = call('GETRANGE', key, 0, FIRST_BYTES - 1)
   if text == '' then return 0 end

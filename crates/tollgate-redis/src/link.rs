@@ -5,11 +5,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo,
-    RedisConnectionInfo, RedisError,
+    ProtocolVersion, RedisConnectionInfo, RedisError,
 };
 use tokio::time::Instant;
 use tollgate_store::{StoreError, StoreErrorKind};
@@ -205,6 +205,33 @@ impl Link {
                 Err(self.unavailable(&error.to_string()))
             }
         }
+    }
+
+    /// A connection of its own that hears what is published on `channel`. It is given to `push`, and that the
+    /// connection has ended.
+    pub(crate) async fn subscribe(
+        &self,
+        channel: &str,
+        push: impl AsyncPushSender,
+    ) -> Result<MultiplexedConnection, StoreError> {
+        if !self.pacer.admits() {
+            return Err(self.unavailable("connecting too often"));
+        }
+        let info = self.client.get_connection_info();
+        // Only this protocol tells messages from answers on one connection.
+        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let subscribed = async {
+            let client = Client::open(info.clone().set_redis_settings(redis))?;
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(CONNECT_TIMEOUT))
+                .set_response_timeout(Some(CONNECT_TIMEOUT))
+                .set_push_sender(push);
+            let mut connection =
+                client.get_multiplexed_async_connection_with_config(&config).await?;
+            connection.subscribe(channel).await?;
+            Ok(connection)
+        };
+        subscribed.await.map_err(|error: RedisError| self.unavailable(&error.to_string()))
     }
 
     fn unavailable(&self, cause: &str) -> StoreError {

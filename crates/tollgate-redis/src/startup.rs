@@ -1,10 +1,14 @@
 //! What an operator should know of a Redis at start: that it would evict limits, or that rights are missing.
 
+use std::error::Error;
 use std::fmt;
 
-use tollgate_store::StoreError;
+use tollgate_store::{StoreError, StoreErrorKind};
 
+use crate::call::Progress;
+use crate::key::slot;
 use crate::link::Failure;
+use crate::script::RESET;
 use crate::store::RedisStore;
 
 /// Something about a Redis that works against exact limits.
@@ -12,7 +16,7 @@ use crate::store::RedisStore;
 pub struct Warning(String);
 
 impl Warning {
-    pub(crate) fn new(problem: String) -> Self {
+    fn new(problem: String) -> Self {
         Self(problem)
     }
 }
@@ -23,7 +27,7 @@ impl fmt::Display for Warning {
     }
 }
 
-impl std::error::Error for Warning {}
+impl Error for Warning {}
 
 impl RedisStore {
     /// Looks at each primary for what works against exact limits. An error means that one could not be asked.
@@ -60,5 +64,23 @@ impl RedisStore {
             warnings.push(warning);
         }
         Ok(warnings)
+    }
+
+    /// Runs the scripts on a key of their own, for the rights that they need.
+    async fn missing_rights(&self) -> Result<Option<Warning>, StoreError> {
+        let key = format!("{}probe", self.keys.prefix);
+        let (slot, progress) = (slot(&key), Progress::default());
+        // No limit has an empty name: nobody takes notice.
+        let (keys, told) = ([key], [self.channel().into_bytes(), Vec::new()]);
+        let call = self.run::<i64>(&RESET, slot, &keys, &told, &progress);
+        match self.in_time(&progress, false, call).await {
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == StoreErrorKind::Unexpected => {
+                let cause = error.source().map(ToString::to_string);
+                let cause = cause.unwrap_or_default();
+                Ok(Some(Warning::new(format!("{error}: {cause}"))))
+            }
+            Err(error) => Err(error),
+        }
     }
 }

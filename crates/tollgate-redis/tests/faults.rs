@@ -7,24 +7,11 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{RUNTIME, store_at};
-use tollgate_core::{
-    Algorithm, Amount, Charge, Limit, Per, Policy, PolicyId, Subject, Timestamp, Window,
-};
-use tollgate_redis::{RedisOptions, RedisStore};
+use common::{RUNTIME, limit_of, per_hour, store_at};
+use tollgate_core::{Algorithm, Amount, Charge, Limit, Subject, Timestamp};
+use tollgate_redis::{Announcement, RedisOptions, RedisStore};
 use tollgate_store::{Store, StoreErrorKind};
 use tollgate_testkit::redis::{Fault, Proxy, RedisSentinels, RedisServer};
-
-fn limit_of(id: &str, amount: u64, window: Duration, algorithm: Algorithm) -> Arc<Limit> {
-    let per = Per::from_scope("USER").unwrap();
-    let window = Window::new(window).unwrap();
-    let policy = Policy::new(PolicyId::new(id).unwrap(), per, Amount::new(amount), window);
-    Arc::new(Limit::of(&Policy { algorithm, ..policy }).unwrap())
-}
-
-fn per_hour(amount: u64) -> Arc<Limit> {
-    limit_of("p", amount, Duration::from_hours(1), Algorithm::SlidingWindowLog)
-}
 
 fn charge_of<'a>(limit: &'a Arc<Limit>, subject: &'a Subject<'a>, cost: u64) -> Charge<'a> {
     Charge { limit, subject, cost: Amount::new(cost).unwrap() }
@@ -53,8 +40,10 @@ fn scripts_are_loaded_again_when_redis_has_forgotten_them() {
 fn a_key_that_is_not_ours_is_an_error_and_stays() {
     let server = RedisServer::start();
     let store = store_at(&server.url());
-    let (ours, other) =
-        (per_hour(100), limit_of("q", 5, Duration::from_mins(1), Algorithm::SlidingWindowCounter));
+    let (ours, other) = (
+        per_hour(100),
+        limit_of("q", "USER", 5, Duration::from_mins(1), Algorithm::SlidingWindowCounter),
+    );
     let subject = Subject::new("alice", "m");
     let key = store.key(&other, &subject);
     let long = "x".repeat(40);
@@ -136,7 +125,7 @@ fn every_key_expires() {
     for window_ms in [1, 10, 1_000, 60_000, 366 * 86_400_000] {
         for algorithm in [Algorithm::SlidingWindowLog, Algorithm::SlidingWindowCounter] {
             server.command(&["FLUSHALL"]);
-            let limit = limit_of("p", 10_000, Duration::from_millis(window_ms), algorithm);
+            let limit = limit_of("p", "USER", 10_000, Duration::from_millis(window_ms), algorithm);
             for number in 0..400 {
                 let id = (number % 100 == 0).then(|| format!("id {number}"));
                 let cost = if number > 300 { 3 } else { 1 };
@@ -159,8 +148,8 @@ fn every_key_expires() {
 /// The least rights that work, as in docs/REDIS.md; and what is said where they are not given.
 #[test]
 fn the_least_rights_suffice_and_missing_ones_are_named() {
-    const LEAST: &str = "~tg:* -@all +evalsha +script|load +time +get +getrange +set +setrange +append +pexpire \
-                         +del +info +ping";
+    const LEAST: &str = "~tg:* &tg:* -@all +evalsha +script|load +time +get +getrange +set +setrange +append \
+                         +pexpire +del +publish +subscribe +info +ping";
     let server = RedisServer::start();
     let rights = |user: &str, rights: &str| {
         let mut command = vec!["ACL", "SETUSER", user, "on", ">secret"];
@@ -178,12 +167,26 @@ fn the_least_rights_suffice_and_missing_ones_are_named() {
     }
     RUNTIME.block_on(store.reset(&limit, &subject)).unwrap();
     assert_eq!(RUNTIME.block_on(store.warnings()).unwrap(), []);
-    let store = rights("less", "~other:* +@all");
+    assert!(RUNTIME.block_on(hears(store)), "it hears of what others give back");
+    let store = rights("less", "~other:* &* +@all");
     let warnings = RUNTIME.block_on(store.warnings()).unwrap();
     assert!(warnings.len() == 1 && !warnings[0].to_string().contains("secret"), "{warnings:?}");
     let wrong = store_at(&format!("redis://least:wrong-secret@127.0.0.1:{}", server.port()));
     let error = RUNTIME.block_on(wrong.peek(&[charge_of(&limit, &subject, 1)])).unwrap_err();
     assert!(!error.may_have_charged() && !error.to_string().contains("secret"), "{error}");
+}
+
+/// Whether `store` can be told what other nodes give back.
+async fn hears(store: RedisStore) -> bool {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let listening = store.listen(move |announcement| {
+        let _ = tell.send(announcement == Announcement::Connected);
+    });
+    tokio::select! {
+        () = listening => false,
+        connected = told.recv() => connected == Some(true),
+        () = tokio::time::sleep(Duration::from_secs(30)) => false,
+    }
 }
 
 /// A Redis that would drop limits in force is named at start.
@@ -210,7 +213,7 @@ fn an_admission_can_be_changed_and_taken_back() {
         let clock = Arc::new(tollgate_core::ManualClock::default());
         let base = store_at(&server.url()).with_test_clock(clock.clone());
         let store = base.with_prefix(&format!("{algorithm:?}{entries}{cost}:"));
-        let limit = limit_of("p", 1_000_000, Duration::from_hours(1), algorithm);
+        let limit = limit_of("p", "USER", 1_000_000, Duration::from_hours(1), algorithm);
         let charge = charge_of(&limit, &subject, cost);
         let at = |number: u64| Timestamp::from_ms(1_700_000_000_000 + number / 2);
         for number in 0..entries {

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tollgate_catalog::{
     CatalogError, CatalogEvent, FileCatalog, Observer, SnapshotReader, WatchOptions,
 };
 use tollgate_core::{Clock, MonotonicClock, PolicySet};
-use tollgate_redis::{RedisOptions, RedisStore};
+use tollgate_redis::{Announcement, RedisOptions, RedisStore};
 use tollgate_service::RateLimitService;
 use tollgate_store::memory::MemoryStoreOptions;
 use tollgate_store::resilience::{Invalidations, Resilient};
@@ -82,7 +82,6 @@ pub struct Server {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Drained>,
-    sweeping: JoinHandle<()>,
 }
 
 impl Server {
@@ -98,8 +97,16 @@ impl Server {
         options.deadline = config.resilience.timeout;
         let store = RedisStore::new(url, &options).map_err(StartError::Store)?;
         tokio::spawn(warn_of(store.clone()));
-        // Nothing tells yet what other nodes give back, so denials are always asked for.
-        Self::start_with_store(config, store, |_, _| {}).await
+        let listen = |store: &RedisStore, invalidations: Invalidations| {
+            store.clone().listen(move |announcement| match announcement {
+                Announcement::Connected => invalidations.connected(),
+                Announcement::Disconnected => invalidations.disconnected(),
+                Announcement::GivenBack(key) => invalidations.forget(key),
+                // What it cannot name may have been anything.
+                _ => invalidations.forget_all(),
+            })
+        };
+        Self::start_with_store(config, store, listen).await
     }
 
     /// Starts a server whose store reads `clock`, so that tests can move through windows.
@@ -109,30 +116,33 @@ impl Server {
     ) -> Result<Self, StartError> {
         let options = MemoryStoreOptions::default().max_keys(config.max_keys);
         let store = MemoryStore::with_clock(clock, &options);
-        Self::run(config, Watch::new(), store).await
+        Self::run(config, Watch::new(), store, JoinSet::new()).await
     }
 
     /// Starts a server whose usage lives in `store`, which may fail: a deadline, a breaker, a cache of denials and
-    /// the failure modes of `config` are put around it (R11). `subscribe` tells the store where to tell what
-    /// makes known denials untrue; a store that cannot does nothing, and no denial is answered without it.
-    pub async fn start_with_store<S: Store>(
+    /// the failure modes of `config` are put around it (R11). What `listen` makes runs beside the answers and passes
+    /// on what makes known denials untrue; for a store that tells nothing it does nothing, and then no denial is
+    /// answered without the store.
+    pub async fn start_with_store<S: Store, L: Future<Output = ()> + Send + 'static>(
         config: &ServeConfig,
         store: S,
-        subscribe: impl FnOnce(&S, Invalidations),
+        listen: impl FnOnce(&S, Invalidations) -> L,
     ) -> Result<Self, StartError> {
         let watch = Watch::new();
         let observer =
             Arc::new(StoreWatch::new(Arc::clone(&watch.metrics), Arc::clone(&watch.health)));
         let clock = Arc::new(MonotonicClock::new());
         let store = Resilient::around(store, clock, &config.resilience, observer);
-        subscribe(store.store(), store.invalidations());
-        Self::run(config, watch, store).await
+        let mut beside = JoinSet::new();
+        beside.spawn(listen(store.store(), store.invalidations()));
+        Self::run(config, watch, store, beside).await
     }
 
     async fn run<S: Backend>(
         config: &ServeConfig,
         watch: Watch,
         store: S,
+        mut beside: JoinSet<()>,
     ) -> Result<Self, StartError> {
         let address = config.http;
         let listen = |source| StartError::Listen { address, source };
@@ -154,18 +164,15 @@ impl Server {
             }
             draining.health.set_draining();
         };
+        beside.spawn(sweep_now_and_then(app));
         let (limits, drain_timeout) = (config.limits.clone(), config.drain_timeout);
         let serving = async move {
             let drained = listener.serve(answers, limits, metrics, stopped, drain_timeout).await;
-            drop(catalog);
+            // What goes on beside the answers ends with the last of them, not before.
+            drop((catalog, beside));
             drained
         };
-        Ok(Self {
-            address,
-            stop,
-            serving: tokio::spawn(serving),
-            sweeping: tokio::spawn(sweep_now_and_then(app)),
-        })
+        Ok(Self { address, stop, serving: tokio::spawn(serving) })
     }
 
     /// Where it listens.
@@ -178,7 +185,6 @@ impl Server {
     pub async fn drain(self) -> bool {
         // An error says that serving has ended by itself.
         _ = self.stop.send(());
-        self.sweeping.abort();
         matches!(self.serving.await, Ok(Drained::Whole))
     }
 }

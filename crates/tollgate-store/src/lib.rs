@@ -5,6 +5,7 @@
 //! `resilience` (decorators for stores that may fail) no runtime.
 
 pub mod error;
+mod key;
 pub mod memory;
 #[cfg(feature = "resilience")]
 pub mod resilience;
@@ -16,6 +17,7 @@ use tollgate_core::algorithm::Verdict;
 use tollgate_core::{Charge, Limit, Mode, Subject};
 
 pub use error::{StoreError, StoreErrorKind};
+pub use key::key_bytes;
 pub use memory::MemoryStore;
 
 /// What a store says to the charges of one check: a verdict for each, in the same order.

@@ -1,9 +1,10 @@
-//! What the tests share: a runtime, and a store with time enough.
+//! What the tests share: a runtime, limits, and a store with time enough.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tollgate_core::{Algorithm, Amount, Limit, Per, Policy, PolicyId, Window};
 use tollgate_redis::{RedisOptions, RedisStore};
 
 /// Plenty: what is slow on a busy machine is no failure here.
@@ -18,4 +19,23 @@ pub(crate) fn store_at(url: &str) -> RedisStore {
     let mut options = RedisOptions::default();
     options.deadline = DEADLINE;
     RedisStore::new(&url.parse().unwrap(), &options).unwrap()
+}
+
+/// The limit of the policy `id`.
+pub(crate) fn limit_of(
+    id: &str,
+    scope: &str,
+    amount: u64,
+    window: Duration,
+    algorithm: Algorithm,
+) -> Arc<Limit> {
+    let per = Per::from_scope(scope).unwrap();
+    let window = Window::new(window).unwrap();
+    let policy = Policy::new(PolicyId::new(id).unwrap(), per, Amount::new(amount), window);
+    Arc::new(Limit::of(&Policy { algorithm, ..policy }).unwrap())
+}
+
+/// `amount` an hour for each user, exactly.
+pub(crate) fn per_hour(amount: u64) -> Arc<Limit> {
+    limit_of("p", "USER", amount, Duration::from_hours(1), Algorithm::SlidingWindowLog)
 }

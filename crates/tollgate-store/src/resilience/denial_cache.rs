@@ -18,6 +18,7 @@ use tollgate_core::{Charge, Clock, Limit, Mode, MonotonicClock, Subject, Timesta
 
 use super::StoreObserver;
 use super::known_limit::KnownLimit;
+use crate::key::each_part;
 use crate::{Charged, Store, StoreError, Verdicts, admits};
 
 /// For how long a denial that no wait ends is answered here: it needs no store, but its count does.
@@ -52,25 +53,9 @@ pub struct DenialCache<S, C = MonotonicClock> {
     observer: Arc<dyn StoreObserver>,
 }
 
-/// A limit's key on every node: the policy id and the values of `per`, each with its length (R8).
-pub fn key_bytes(limit: &Limit, subject: &Subject<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    each_part(limit, subject, |part| bytes.extend_from_slice(part));
-    bytes
-}
-
-fn each_part(limit: &Limit, subject: &Subject<'_>, mut take: impl FnMut(&[u8])) {
-    let values = limit.per().attributes().iter();
-    let values = values.map(|attribute| subject.get(attribute).unwrap_or_default());
-    for text in std::iter::once(limit.policy_id().as_str()).chain(values) {
-        take(&(text.len() as u64).to_le_bytes());
-        take(text.as_bytes());
-    }
-}
-
 /// Where a store tells what makes known denials untrue, on this node or on any other. Clones tell the same cache.
 ///
-/// A store that several nodes share sends [`key_bytes`] to all of them, **after** it gave usage back: by a reset,
+/// A store that several nodes share sends [`key_bytes`](crate::key_bytes) to all of them, **after** it gave usage back: by a reset,
 /// a refund, a settlement. Each of them calls [`Invalidations::forget`]. While it cannot be told, it is not
 /// [connected](Invalidations::connected).
 #[derive(Clone, Debug)]
@@ -91,7 +76,7 @@ impl Invalidations {
         self.0.forget_all();
     }
 
-    /// Usage of this key was given back; `key` is its [`key_bytes`].
+    /// Usage of this key was given back; `key` is its [`key_bytes`](crate::key_bytes).
     pub fn forget(&self, key: &[u8]) {
         let mut hasher = self.0.hasher();
         hasher.write(key);

@@ -8,8 +8,8 @@ use tollgate_testkit::harness::block_on;
 
 use super::super::scripted::{Behaviour, Scripted};
 use super::*;
-use crate::MemoryStore;
 use crate::memory::MemoryStoreOptions;
+use crate::{MemoryStore, key_bytes};
 
 type Inner = Scripted<MemoryStore<ManualClock>>;
 type Cached = DenialCache<Inner, ManualClock>;

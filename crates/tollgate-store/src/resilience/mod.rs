@@ -29,7 +29,7 @@ use tollgate_core::{Clock, FailureMode, MonotonicClock};
 use crate::{Store, StoreError};
 pub use breaker::{Breaker, BreakerOptions, BreakerState};
 pub use deadline::Deadline;
-pub use denial_cache::{DenialCache, Invalidations, key_bytes};
+pub use denial_cache::{DenialCache, Invalidations};
 pub use fallback::Fallback;
 
 /// A store with everything around it that it needs to fail without harm.

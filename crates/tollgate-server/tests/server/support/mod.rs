@@ -46,8 +46,11 @@ impl Fixture {
     ) -> Self {
         let (mut config, files) = prepare(Some(yaml));
         configure(&mut config);
-        let subscribe = |_: &_, invalidations: Invalidations| invalidations.connected();
-        let server = Server::start_with_store(&config, store, subscribe).await.unwrap();
+        let listen = |_: &_, invalidations: Invalidations| {
+            invalidations.connected();
+            std::future::pending()
+        };
+        let server = Server::start_with_store(&config, store, listen).await.unwrap();
         Self { server, clock: ManualClock::default(), files }
     }
 
