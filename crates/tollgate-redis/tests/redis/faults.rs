@@ -1,17 +1,14 @@
 //! What the store does when Redis, or the way to it, is not as it should be: P3, P6, P8, and rights.
 
-#![cfg(test)]
-
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{RUNTIME, limit_of, per_hour, store_at};
 use tollgate_core::{Algorithm, Amount, Charge, Limit, Subject, Timestamp};
 use tollgate_redis::{Announcement, RedisOptions, RedisStore};
 use tollgate_store::{Store, StoreErrorKind};
 use tollgate_testkit::redis::{Fault, Proxy, RedisSentinels, RedisServer};
+
+use crate::support::{RUNTIME, limit_of, per_hour, store_at};
 
 fn charge_of<'a>(limit: &'a Arc<Limit>, subject: &'a Subject<'a>, cost: u64) -> Charge<'a> {
     Charge { limit, subject, cost: Amount::new(cost).unwrap() }

@@ -2,19 +2,16 @@
 //!
 //! Each harness has a prefix of its own on a server that all tests of the process share.
 
-#![cfg(test)]
-
-mod common;
-
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use common::{RUNTIME, store_at};
 use tollgate_core::{Clock, ManualClock, Timestamp};
 use tollgate_redis::RedisStore;
 use tollgate_testkit::redis::{RedisCluster, RedisServer};
 use tollgate_testkit::{Harness, MovableClock, conformance};
+
+use crate::support::{RUNTIME, store_at};
 
 /// A store with keys that no other has.
 fn apart(store: &RedisStore) -> RedisStore {

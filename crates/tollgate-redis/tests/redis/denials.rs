@@ -1,19 +1,16 @@
 //! Denials that nodes over one Redis answer by themselves: exact, and told of what gives usage back.
 
-#![cfg(test)]
-
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{RUNTIME, limit_of, per_hour, store_at};
 use tokio::sync::watch;
 use tollgate_core::{Algorithm, Amount, Charge, Limit, MonotonicClock, Subject};
 use tollgate_redis::{Announcement, RedisStore};
 use tollgate_store::Store;
 use tollgate_store::resilience::{DenialCache, Invalidations};
 use tollgate_testkit::redis::{Fault, Proxy, RedisCluster, RedisServer};
+
+use crate::support::{RUNTIME, limit_of, per_hour, store_at};
 
 /// A node: its store, and how often it was connected, disconnected and told of a key.
 struct Node {
@@ -61,8 +58,8 @@ impl Node {
     async fn allowed(&self, limits: &[Arc<Limit>], subject: &Subject<'_>) -> bool {
         let charge = |limit| Charge { limit, subject, cost: Amount::ONE };
         let charges: Vec<_> = limits.iter().map(charge).collect();
-        let charged = self.store.charge(&charges, None).await.unwrap();
-        charged.verdicts.iter().all(|verdict| verdict.allowed)
+        let answer = self.store.charge(&charges, None).await.unwrap();
+        answer.verdicts.iter().all(|verdict| verdict.allowed)
     }
 }
 
@@ -150,8 +147,9 @@ fn a_charge_taken_back_is_told_to_every_node() {
         // The model's limit is charged, the user's refuses, the charge is taken back.
         assert!(!there.allowed(&both, &alice).await);
         here.until(|news| news.given_back > 0).await;
-        assert!(here.allowed(&[by_model.clone()], &Subject::new("bob", "m")).await);
-        assert!(!here.allowed(&[by_model.clone()], &Subject::new("bob", "m")).await);
+        let (by_model, bob) = ([by_model], Subject::new("bob", "m"));
+        assert!(here.allowed(&by_model, &bob).await);
+        assert!(!here.allowed(&by_model, &bob).await);
     });
 }
 

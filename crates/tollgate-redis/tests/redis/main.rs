@@ -1,0 +1,8 @@
+//! The store over real servers: the conformance suite, faults, and what nodes tell each other.
+
+#![cfg(test)]
+
+mod conformance;
+mod denials;
+mod faults;
+mod support;
