@@ -1,4 +1,4 @@
-//! `cargo run --release -p tollgate-bench -- keyed|memory|http|redis|all [--rounds N] [--json FILE]`
+//! `cargo run --release -p tollgate-bench -- keyed|memory|http|redis|http-redis|all [--rounds N] [--json FILE]`
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
 
 use std::process::ExitCode;
@@ -41,6 +41,11 @@ fn run(options: &Options) -> Result<(), String> {
     }
     if options.runs(Benchmark::Redis) {
         report.sections.push(redis::run(&redis::Plan::full(options.rounds))?);
+    }
+    if options.runs(Benchmark::HttpRedis) {
+        let (tollgate, bare) = (Sibling::TOLLGATE.built()?, Sibling::BARE_SERVER.built()?);
+        let plan = http::Plan::full(options.rounds);
+        report.sections.push(http::over_redis::run(&plan, &tollgate, &bare)?);
     }
     println!("{}", report.to_markdown());
     if let Some(path) = &options.json {

@@ -33,6 +33,14 @@ fn http_runs() {
 }
 
 #[test]
+fn http_redis_runs() {
+    let tollgate = Sibling::TOLLGATE.found().or_else(|_| Sibling::TOLLGATE.built()).unwrap();
+    let bare = Path::new(env!("CARGO_BIN_EXE_tollgate-bench-bare"));
+    let plan = http::Plan::smoke();
+    check_every_goal_was_measured(&http::over_redis::run(&plan, &tollgate, bare).unwrap());
+}
+
+#[test]
 fn redis_runs() {
     check_every_goal_was_measured(&redis::run(&redis::Plan::smoke()).unwrap());
 }

@@ -27,7 +27,7 @@ const KEPT_TO: [(&str, &[&str]); 7] = [
     ("governor", &["tollgate-bench"]),
     ("hyper", &["tollgate-server", "tollgate-bench"]),
     ("notify", &["tollgate-catalog"]),
-    ("redis", &["tollgate-redis"]),
+    ("redis", &["tollgate-redis", "tollgate-bench"]),
     ("serde_json", &["tollgate", "tollgate-server", "tollgate-simulate", "tollgate-bench"]),
 ];
 

@@ -55,18 +55,35 @@ impl Outcome {
 }
 
 impl Load {
-    /// Connects and starts to ask.
+    /// Connects and starts to ask, each connection again as soon as it is answered.
     pub(super) async fn start(
         address: SocketAddr,
         connections: u32,
         seed: u64,
     ) -> Result<Self, String> {
+        Self::start_paced(address, connections, seed, None).await
+    }
+
+    /// Connects and starts to ask `per_second` times a second in all, whether the server keeps up or not: what
+    /// waits behind a slow answer counts as late.
+    pub(super) async fn start_paced(
+        address: SocketAddr,
+        connections: u32,
+        seed: u64,
+        per_second: Option<f64>,
+    ) -> Result<Self, String> {
         let phase = Arc::new(AtomicU8::new(WARMING_UP));
         let mut running = JoinSet::new();
+        let interval =
+            per_second.map(|rate| Duration::from_secs_f64(f64::from(connections) / rate));
         for connection in 0..connections {
             let seed = seed * u64::from(connections) + u64::from(connection);
             let asker = Asker::connect(address, seed).await?;
-            running.spawn(asker.ask_until_the_end(Arc::clone(&phase)));
+            let schedule = interval.map(|interval| Schedule {
+                next: now() + interval * connection / connections,
+                interval,
+            });
+            running.spawn(asker.ask_until_the_end(schedule, Arc::clone(&phase)));
         }
         Ok(Self { connections: running, phase, measuring_since: now() })
     }
@@ -99,6 +116,22 @@ pub(super) async fn ask_once(address: SocketAddr) -> Result<String, String> {
     String::from_utf8(body.to_vec()).map_err(|error| format!("{address}: {error}"))
 }
 
+/// When a connection asks, whatever was answered.
+struct Schedule {
+    next: Instant,
+    interval: Duration,
+}
+
+impl Schedule {
+    /// Waits for the next turn; when it is, or was.
+    async fn wait(&mut self) -> Instant {
+        let turn = self.next;
+        tokio::time::sleep_until(turn.into()).await;
+        self.next = turn + self.interval;
+        turn
+    }
+}
+
 /// One connection.
 struct Asker {
     address: SocketAddr,
@@ -118,10 +151,17 @@ impl Asker {
     }
 
     /// The latencies of what was answered while measuring.
-    async fn ask_until_the_end(mut self, phase: Arc<AtomicU8>) -> Result<Vec<Duration>, String> {
+    async fn ask_until_the_end(
+        mut self,
+        mut schedule: Option<Schedule>,
+        phase: Arc<AtomicU8>,
+    ) -> Result<Vec<Duration>, String> {
         let mut latencies = Vec::new();
         loop {
-            let asked = now();
+            let asked = match &mut schedule {
+                Some(schedule) => schedule.wait().await,
+                None => now(),
+            };
             self.ask().await?;
             // Relaxed: as in `begin_measuring`.
             match phase.load(Ordering::Relaxed) {

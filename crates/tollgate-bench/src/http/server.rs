@@ -56,6 +56,19 @@ impl Server {
         }
     }
 
+    /// The same, on one core.
+    pub(super) fn start_on_core(
+        name: &'static str,
+        core: u32,
+        program: &Path,
+        arguments: &[&str],
+    ) -> Result<Self, String> {
+        let (core, program) = (core.to_string(), program.to_string_lossy());
+        let mut all = vec!["-c", &core, &program];
+        all.extend(arguments);
+        Self::start(name, Path::new("taskset"), &all)
+    }
+
     pub(super) fn name(&self) -> &'static str {
         self.name
     }

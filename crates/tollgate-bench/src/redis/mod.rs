@@ -7,7 +7,7 @@
 //!
 //! Both are measured on one server, in turns; between two, it is emptied.
 
-mod server;
+pub(crate) mod server;
 
 use std::sync::Arc;
 use std::time::Duration;

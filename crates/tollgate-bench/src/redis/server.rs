@@ -13,14 +13,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A `redis-server` that keeps nothing on disk, killed when it is dropped.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     port: u16,
     _folder: TempDir,
 }
 
 impl Server {
-    pub(super) fn start() -> Result<Self, String> {
+    pub(crate) fn start() -> Result<Self, String> {
         let problem = |error: std::io::Error| format!("redis-server: {error}");
         let folder = tempfile::tempdir().map_err(problem)?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(problem)?;
@@ -42,8 +42,12 @@ impl Server {
         Err(format!("redis-server has not started on port {port}"))
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 }
 
@@ -57,26 +61,26 @@ impl Drop for Server {
 
 /// One connection.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     stream: BufReader<TcpStream>,
 }
 
 impl Client {
-    pub(super) fn connect(port: u16) -> Result<Self, String> {
+    pub(crate) fn connect(port: u16) -> Result<Self, String> {
         let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         Ok(Self { stream: BufReader::new(stream) })
     }
 
     /// The answer to one command, the parts of a list joined.
-    pub(super) fn ask(&mut self, parts: &[&[u8]]) -> Result<Vec<u8>, String> {
+    pub(crate) fn ask(&mut self, parts: &[&[u8]]) -> Result<Vec<u8>, String> {
         let mut request = Vec::new();
         write_command(&mut request, parts);
         self.ask_all(&request, 1)
     }
 
     /// The answer to the last of `count` commands in `requests`.
-    pub(super) fn ask_all(&mut self, requests: &[u8], count: usize) -> Result<Vec<u8>, String> {
+    pub(crate) fn ask_all(&mut self, requests: &[u8], count: usize) -> Result<Vec<u8>, String> {
         self.stream.get_mut().write_all(requests).map_err(|error| error.to_string())?;
         let mut answer = Vec::new();
         for _ in 0..count {
@@ -113,7 +117,7 @@ impl Client {
     }
 
     /// What one run of a script has taken since the statistics were reset, in microseconds.
-    pub(super) fn script_us(&mut self) -> Result<f64, String> {
+    pub(crate) fn script_us(&mut self) -> Result<f64, String> {
         let info = self.ask(&[b"INFO", b"commandstats"])?;
         let text = String::from_utf8_lossy(&info);
         let line = text.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:"));
@@ -123,7 +127,7 @@ impl Client {
     }
 
     /// What Redis says about its version.
-    pub(super) fn version(&mut self) -> Result<String, String> {
+    pub(crate) fn version(&mut self) -> Result<String, String> {
         let info = self.ask(&[b"INFO", b"server"])?;
         let text = String::from_utf8_lossy(&info);
         let version = text.lines().find_map(|line| line.strip_prefix("redis_version:"));
@@ -132,7 +136,7 @@ impl Client {
 }
 
 /// Appends a command in Redis's own protocol.
-pub(super) fn write_command(request: &mut Vec<u8>, parts: &[&[u8]]) {
+pub(crate) fn write_command(request: &mut Vec<u8>, parts: &[&[u8]]) {
     request.extend_from_slice(format!("*{}\r\n", parts.len()).as_bytes());
     for part in parts {
         request.extend_from_slice(format!("${}\r\n", part.len()).as_bytes());

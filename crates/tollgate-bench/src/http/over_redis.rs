@@ -1,0 +1,105 @@
+//! What does the server cost over Redis, beside the barest one that could stand in its place?
+//!
+//! `tollgate serve` with its usage in Redis, and an axum handler that runs the usual sorted-set script through
+//! redis-rs and answers a fixed JSON of the same size. The server and Redis share one core, the load has another.
+//! First 50 connections ask as fast as they are answered: the peak. Then as many ask at 80 % of that rate, by a
+//! schedule that waits for nobody, and the latencies count from when it was their turn.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::load::{self, Load};
+use super::server::Server;
+use super::{BARE, Plan, TOLLGATE};
+use crate::redis::server::Server as Redis;
+use crate::report::{Bound, Goal, Measurements, Section};
+use crate::stopwatch::to_f64;
+
+const PER_SECOND: &str = "requests per second, as fast as it goes";
+const P99: &str = "99th percentile at 80 % of that, ms";
+/// The part of its peak at which a server's latency is measured.
+const PART_OF_PEAK: f64 = 0.8;
+/// Where the server and Redis run.
+const CORE_OF_SERVERS: u32 = 0;
+/// Where the load comes from.
+const CORE_OF_LOAD: u32 = 1;
+const CONNECTIONS: u32 = 50;
+
+/// Measures both servers, the programs `tollgate` and `bare`, by `plan`, with 50 connections.
+pub fn run(plan: &Plan, tollgate: &Path, bare: &Path) -> Result<Section, String> {
+    let redis = Redis::start()?;
+    let _pinned = Pinned::all_threads_of(redis.pid(), CORE_OF_SERVERS)?;
+    let _load = Pinned::all_threads_of(std::process::id(), CORE_OF_LOAD)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the load generator's runtime: {error}"))?;
+    let url = format!("redis://127.0.0.1:{}", redis.port());
+    let serve = ["serve", "--http", "127.0.0.1:0", "--store", &url];
+    let tollgate = Server::start_on_core(TOLLGATE, CORE_OF_SERVERS, tollgate, &serve)?;
+    let body = runtime.block_on(load::ask_once(tollgate.address()))?;
+    let bare = Server::start_on_core(BARE, CORE_OF_SERVERS, bare, &[&body, &url])?;
+    let mut measured = Measurements::in_unit("median");
+    for round in 0..plan.rounds {
+        super::progress(round, plan.rounds);
+        for server in [&bare, &tollgate] {
+            let seed = u64::from(round) * 2;
+            let peak = runtime.block_on(measure(plan, server, seed, None))?;
+            let rate = to_f64(peak.requests) / peak.elapsed.as_secs_f64();
+            measured.add(PER_SECOND, server.name(), rate);
+            let pace = Some(rate * PART_OF_PEAK);
+            let paced = runtime.block_on(measure(plan, server, seed + 1, pace))?;
+            measured.add(P99, server.name(), paced.latency_us(99) / 1e3);
+        }
+    }
+    Ok(Section {
+        title: format!("http-redis: the same over Redis, {CONNECTIONS} connections, one core"),
+        measurements: measured,
+        goals: vec![
+            Goal {
+                question: PER_SECOND,
+                contender: TOLLGATE,
+                bound: Bound::AtLeastRatio { ratio: 0.9, of: BARE },
+            },
+            Goal { question: P99, contender: TOLLGATE, bound: Bound::AtMost(5.0) },
+        ],
+    })
+}
+
+async fn measure(
+    plan: &Plan,
+    server: &Server,
+    seed: u64,
+    pace: Option<f64>,
+) -> Result<load::Outcome, String> {
+    let mut load = Load::start_paced(server.address(), CONNECTIONS, seed, pace).await?;
+    tokio::time::sleep(plan.warm_up).await;
+    load.begin_measuring();
+    tokio::time::sleep(plan.measured).await;
+    load.finish().await
+}
+
+/// A process that runs on one core until this is dropped.
+struct Pinned(u32);
+
+impl Pinned {
+    fn all_threads_of(pid: u32, core: u32) -> Result<Self, String> {
+        pin(pid, &core.to_string())?;
+        Ok(Self(pid))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // It may have ended, and then there is nothing to undo.
+        let _ = pin(self.0, "0-1023");
+    }
+}
+
+fn pin(pid: u32, cores: &str) -> Result<(), String> {
+    let mut command = Command::new("taskset");
+    command.args(["--all-tasks", "--cpu-list", "--pid", cores, &pid.to_string()]);
+    let status =
+        command.stdout(Stdio::null()).status().map_err(|error| format!("taskset: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("taskset: no core {cores} for {pid}")) }
+}
