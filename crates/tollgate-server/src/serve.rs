@@ -15,7 +15,7 @@ use tollgate_core::{Clock, MonotonicClock, PolicySet};
 use tollgate_redis::{Announcement, RedisOptions, RedisStore};
 use tollgate_service::RateLimitService;
 use tollgate_store::memory::MemoryStoreOptions;
-use tollgate_store::resilience::{Invalidations, Resilient};
+use tollgate_store::resilience::{Invalidations, Resilient, store_timeout};
 use tollgate_store::{MemoryStore, Store, StoreError};
 
 use crate::app::{App, Backend};
@@ -91,11 +91,13 @@ impl Server {
             StoreConfig::Memory => {
                 return Self::start_with_clock(config, MonotonicClock::new()).await;
             }
-            StoreConfig::Redis(url) => url,
+            StoreConfig::Redis(url) => url.clone(),
         };
+        let mut config = config.clone();
         let mut options = RedisOptions::default();
-        options.deadline = config.resilience.timeout;
-        let store = RedisStore::new(url, &options).map_err(StartError::Store)?;
+        // The store's own deadline, which also gives up a connection on which nothing comes back, and no other.
+        options.deadline = config.resilience.timeout.take().map_or(options.deadline, store_timeout);
+        let store = RedisStore::new(&url, &options).map_err(StartError::Store)?;
         tokio::spawn(warn_of(store.clone()));
         let listen = |store: &RedisStore, invalidations: Invalidations| {
             store.clone().listen(move |announcement| match announcement {
@@ -106,7 +108,7 @@ impl Server {
                 _ => invalidations.forget_all(),
             })
         };
-        Self::start_with_store(config, store, listen).await
+        Self::start_with_store(&config, store, listen).await
     }
 
     /// Starts a server whose store reads `clock`, so that tests can move through windows.

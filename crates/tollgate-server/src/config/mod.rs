@@ -292,7 +292,7 @@ fn resilience(layers: &mut Layers, default: ResilienceOptions) -> ResilienceOpti
         layers.take("on_store_error", options.on_store_error, values::on_store_error);
     options.timeout = layers.take("store_timeout_ms", options.timeout, |text| {
         let accepted = "an integer from 10 to 10000, in milliseconds";
-        values::milliseconds(text, 10..=10_000, accepted)
+        values::milliseconds(text, 10..=10_000, accepted).map(Some)
     });
     options.nodes = layers.take("nodes", options.nodes, values::nodes);
     options

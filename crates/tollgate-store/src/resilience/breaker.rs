@@ -4,7 +4,6 @@
 //! (P3). After a while it is *half-open*: one call, the probe, is let through; its success closes the
 //! breaker, its failure opens it for longer.
 
-use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -249,26 +248,13 @@ impl<S, C: Clock> Breaker<S, C> {
         Ok(Call { breaker: self, epoch, ended: false })
     }
 
-    async fn guard<T>(
-        &self,
-        call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        let mut permit = match self.admit() {
-            Ok(permit) => permit,
-            Err(wait) => {
-                let context =
-                    format!("the store has failed; it is tried again in {} ms", wait.as_millis());
-                return Err(StoreError::new(StoreErrorKind::Unavailable, context));
-            }
-        };
-        let answer = call.await;
-        match &answer {
-            Err(error) if error.kind() == StoreErrorKind::Unavailable => {
-                permit.end(Outcome::Failed, Some(error));
-            }
-            _ => permit.end(Outcome::Answered, None),
-        }
-        answer
+    /// Lets a call through, or says why none is.
+    fn begin(&self) -> Result<Call<'_, S, C>, StoreError> {
+        self.admit().map_err(|wait| {
+            let context =
+                format!("the store has failed; it is tried again in {} ms", wait.as_millis());
+            StoreError::new(StoreErrorKind::Unavailable, context)
+        })
     }
 }
 
@@ -281,6 +267,17 @@ struct Call<'a, S, C: Clock> {
 }
 
 impl<S, C: Clock> Call<'_, S, C> {
+    /// Notes what the store said.
+    fn answered<T>(mut self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &answer {
+            Err(error) if error.kind() == StoreErrorKind::Unavailable => {
+                self.end(Outcome::Failed, Some(error));
+            }
+            _ => self.end(Outcome::Answered, None),
+        }
+        answer
+    }
+
     fn end(&mut self, outcome: Outcome, cause: Option<&StoreError>) {
         self.ended = true;
         let breaker = self.breaker;
@@ -306,15 +303,19 @@ impl<S: Store, C: Clock + 'static> Store for Breaker<S, C> {
         charges: &[Charge<'_>],
         request_id: Option<&str>,
     ) -> Result<Charged, StoreError> {
-        self.guard(self.store.charge(charges, request_id)).await
+        // No future is passed on: to move one costs as much as a reading of the clock.
+        let call = self.begin()?;
+        call.answered(self.store.charge(charges, request_id).await)
     }
 
     async fn peek(&self, charges: &[Charge<'_>]) -> Result<Charged, StoreError> {
-        self.guard(self.store.peek(charges)).await
+        let call = self.begin()?;
+        call.answered(self.store.peek(charges).await)
     }
 
     async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
-        self.guard(self.store.reset(limit, subject)).await
+        let call = self.begin()?;
+        call.answered(self.store.reset(limit, subject).await)
     }
 }
 

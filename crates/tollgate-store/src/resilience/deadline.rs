@@ -20,13 +20,19 @@ const STORE_SHARE: f64 = 0.95;
 #[derive(Debug)]
 pub struct Deadline<S> {
     store: S,
-    store_timeout: Duration,
+    store_timeout: Option<Duration>,
+}
+
+/// What a store gets of `timeout`, the deadline of a decision.
+pub fn store_timeout(timeout: Duration) -> Duration {
+    timeout.mul_f64(STORE_SHARE)
 }
 
 impl<S> Deadline<S> {
-    /// `store`, of which every decision takes at most about `timeout`.
-    pub fn new(store: S, timeout: Duration) -> Self {
-        Self { store, store_timeout: timeout.mul_f64(STORE_SHARE) }
+    /// `store`, of which every decision takes at most about `timeout`. Without one, `store` must see to that
+    /// by itself, and get [`store_timeout`].
+    pub fn new(store: S, timeout: Option<Duration>) -> Self {
+        Self { store, store_timeout: timeout.map(store_timeout) }
     }
 
     /// What it surrounds.
@@ -38,8 +44,9 @@ impl<S> Deadline<S> {
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        tokio::time::timeout(self.store_timeout, call).await.unwrap_or_else(|_| {
-            let waited_ms = self.store_timeout.as_millis();
+        let Some(store_timeout) = self.store_timeout else { return call.await };
+        tokio::time::timeout(store_timeout, call).await.unwrap_or_else(|_| {
+            let waited_ms = store_timeout.as_millis();
             let context = format!("the store has not answered within {waited_ms} ms");
             Err(StoreError::new(StoreErrorKind::Unavailable, context))
         })
@@ -75,7 +82,7 @@ mod tests {
     /// P3: a store that never answers costs the deadline and no more.
     #[tokio::test(start_paused = true)]
     async fn a_call_that_hangs_ends_within_the_deadline() {
-        let store = Deadline::new(Hanging, Duration::from_millis(100));
+        let store = Deadline::new(Hanging, Some(Duration::from_millis(100)));
         let started = tokio::time::Instant::now();
         let error =
             one_charge(async |charges| store.charge(charges, None).await).await.unwrap_err();
@@ -88,7 +95,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_is_answered_is_left_alone() {
-        let store = Deadline::new(MemoryStore::new(), Duration::from_millis(100));
+        let store = Deadline::new(MemoryStore::new(), Some(Duration::from_millis(100)));
         let charged = one_charge(async |charges| store.charge(charges, None).await).await;
         assert!(charged.unwrap().verdicts[0].allowed);
     }

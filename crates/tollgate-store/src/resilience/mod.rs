@@ -28,7 +28,7 @@ use tollgate_core::{Clock, FailureMode, MonotonicClock};
 
 use crate::{Store, StoreError};
 pub use breaker::{Breaker, BreakerOptions, BreakerState};
-pub use deadline::Deadline;
+pub use deadline::{Deadline, store_timeout};
 pub use denial_cache::{DenialCache, Invalidations};
 pub use fallback::Fallback;
 
@@ -39,8 +39,9 @@ pub type Resilient<S, C = MonotonicClock> = Fallback<DenialCache<Breaker<Deadlin
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ResilienceOptions {
-    /// The most time that a decision takes, whatever the store does.
-    pub timeout: Duration,
+    /// The most time that a decision takes, whatever the store does; `None` if the store keeps to its
+    /// [part of it](store_timeout) by itself, and so can tell a slow connection from a call that was given up.
+    pub timeout: Option<Duration>,
     /// What a limit says without its store, unless its policy says otherwise.
     pub on_store_error: FailureMode,
     /// How many nodes share each limit: a limit decided locally has 1/nodes of its amount.
@@ -54,7 +55,7 @@ pub struct ResilienceOptions {
 impl Default for ResilienceOptions {
     fn default() -> Self {
         Self {
-            timeout: Duration::from_millis(100),
+            timeout: Some(Duration::from_millis(100)),
             on_store_error: FailureMode::default(),
             nodes: NonZeroU32::MIN,
             max_denied_keys: 65_536,
