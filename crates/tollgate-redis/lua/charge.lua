@@ -104,7 +104,8 @@ for i = 1, limits do
     end
   end
   if not decided then
-    other = other or make_other()
+    other = other or make_other(call, pack, unpack, STAMPS, FIRST_BYTES, HEADER_BYTES, CHUNK_ENTRIES,
+      charging, now_s, now_ns)
     local admits, part
     admits, flags, usage, newest_after, freeing_after, part = other(key, argument, text)
     if part then

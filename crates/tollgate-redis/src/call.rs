@@ -51,14 +51,13 @@ impl RedisStore {
         &self,
         script: &Script,
         slot: u16,
-        keys: &[String],
+        keys: &[&str],
         arguments: &[Vec<u8>],
         progress: &Progress,
     ) -> Result<T, StoreError> {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&script.digest).arg(keys.len()).arg(keys).arg(arguments);
-        let mut load = redis::cmd("SCRIPT");
-        load.arg("LOAD").arg(script.text);
+        // Room for a check of one limit.
+        let mut command = Cmd::with_capacity(3 + keys.len() + arguments.len(), 256);
+        command.arg("EVALSHA").arg(&script.digest).arg(keys.len()).arg(keys).arg(arguments);
         let mut before: Option<Cmd> = None;
         let mut redirected: Option<Arc<Link>> = None;
         let mut attempt = 0;
@@ -86,7 +85,9 @@ impl RedisStore {
             let retry = attempt < MAX_ATTEMPTS;
             match error.kind() {
                 ErrorKind::Server(ServerErrorKind::NoScript) if retry => {
-                    before = Some(load.clone());
+                    let mut load = redis::cmd("SCRIPT");
+                    load.arg("LOAD").arg(script.text);
+                    before = Some(load);
                 }
                 ErrorKind::Server(ServerErrorKind::Ask) if retry => {
                     redirected = self.topology.redirect(&error)?;

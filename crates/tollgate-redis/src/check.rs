@@ -90,8 +90,7 @@ impl RedisStore {
                 if !one.before.allowed || charge.cost == Amount::ZERO {
                     continue;
                 }
-                let mut keys = vec![key.clone()];
-                keys.extend(group.once_key.clone());
+                let keys = (key.clone(), group.once_key.clone());
                 let arguments = self.settlement(charge, one.id, Amount::ZERO);
                 calls.push((group.slot, keys, arguments));
             }
@@ -100,6 +99,8 @@ impl RedisStore {
         Some(tokio::spawn(async move {
             for (slot, keys, arguments) in calls {
                 let progress = Progress::default();
+                let keys: SmallVec<[&str; 2]> =
+                    std::iter::once(&keys.0).chain(&keys.1).map(String::as_str).collect();
                 let call = store.run::<i64>(&SETTLE, slot, &keys, &arguments, &progress);
                 // What could not be taken back leaves with its window.
                 let _ = tokio::time::timeout(store.deadline, call).await;
@@ -119,7 +120,7 @@ impl RedisStore {
         let key = self.keys.of_charge(charge);
         let arguments = self.settlement(charge, id, new_cost);
         let (slot, progress) = (slot(&key), Progress::default());
-        let keys = [key];
+        let keys = [key.as_str()];
         let call = self.run::<i64>(&SETTLE, slot, &keys, &arguments, &progress);
         Ok(self.in_time(&progress, true, call).await? == 1)
     }
@@ -177,8 +178,8 @@ impl RedisStore {
             group.places.iter().map(|place| charges[*place]).collect();
         let mut arguments = vec![wire::operation(charging, test, once)];
         arguments.extend(of_group.iter().map(|charge| wire::argument(charge, hint)));
-        let mut keys = group.keys.clone();
-        keys.extend(once_key.cloned());
+        let keys: SmallVec<[&str; 4]> =
+            group.keys.iter().chain(once_key).map(String::as_str).collect();
         let bytes: Vec<u8> = self.run(&CHARGE, group.slot, &keys, &arguments, progress).await?;
         wire::answer(&bytes, &of_group).ok_or_else(|| {
             let context = "the script in Redis answered what this version does not understand";

@@ -9,6 +9,8 @@ use tollgate_core::{Attribute, Charge, Limit, Subject};
 
 const DIGEST_BYTES: usize = 20;
 const TAG_BYTES: usize = 8;
+/// What follows the prefix, with a tag.
+const KEY_BYTES: usize = 40;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Makes the keys of a store.
@@ -33,7 +35,8 @@ impl Keys {
             add(&mut hash, value);
         }
         let digest = hash.finalize();
-        let mut key = self.prefix.clone();
+        let mut key = String::with_capacity(self.prefix.len() + KEY_BYTES);
+        key.push_str(&self.prefix);
         if self.tagged {
             let user = subject.get(&Attribute::User).filter(|_| per.contains(&Attribute::User));
             key.push('{');

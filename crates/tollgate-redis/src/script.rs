@@ -21,7 +21,9 @@ impl Script {
 pub(crate) static CHARGE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         include_str!("../lua/head.lua"),
-        "local function make_other()\n",
+        // Parameters, not upvalues: to make a function costs as much again for each upvalue that it has.
+        "local function make_other(call, pack, unpack, STAMPS, FIRST_BYTES, HEADER_BYTES, CHUNK_ENTRIES, ",
+        "charging, now_s, now_ns)\n",
         include_str!("../lua/log.lua"),
         include_str!("../lua/other.lua"),
         "end\n",

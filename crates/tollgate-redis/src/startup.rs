@@ -71,7 +71,7 @@ impl RedisStore {
         let key = format!("{}probe", self.keys.prefix);
         let (slot, progress) = (slot(&key), Progress::default());
         // No limit has an empty name: nobody takes notice.
-        let (keys, told) = ([key], [self.channel().into_bytes(), Vec::new()]);
+        let (keys, told) = ([key.as_str()], [self.channel().into_bytes(), Vec::new()]);
         let call = self.run::<i64>(&RESET, slot, &keys, &told, &progress);
         match self.in_time(&progress, false, call).await {
             Ok(_) => Ok(None),

@@ -117,7 +117,8 @@ impl Store for RedisStore {
     async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
         let key = self.keys.of(limit, subject);
         let (slot, progress) = (slot(&key), Progress::default());
-        let (keys, told) = ([key], [self.channel().into_bytes(), key_bytes(limit, subject)]);
+        let (keys, told) =
+            ([key.as_str()], [self.channel().into_bytes(), key_bytes(limit, subject)]);
         let call = self.run::<i64>(&RESET, slot, &keys, &told, &progress);
         self.in_time(&progress, false, call).await.map(|_| ())
     }
