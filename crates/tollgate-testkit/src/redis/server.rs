@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -41,6 +42,29 @@ impl RedisServer {
         Self::start_on(free_port(), settings)
     }
 
+    /// A server that speaks TLS too, on another port of `localhost`; that port, and the file of the certificate
+    /// that it must be trusted by.
+    pub fn start_with_tls() -> (Self, u16, TempDir, PathBuf) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let files = tempfile::tempdir().unwrap();
+        let (certificate, key) = (files.path().join("server.crt"), files.path().join("server.key"));
+        fs::write(&certificate, made.cert.pem()).unwrap();
+        fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let port = free_port();
+        let text = |path: &PathBuf| path.to_str().unwrap().to_owned();
+        let server = Self::start_with(&[
+            "--tls-port",
+            &port.to_string(),
+            "--tls-auth-clients",
+            "no",
+            "--tls-cert-file",
+            &text(&certificate),
+            "--tls-key-file",
+            &text(&key),
+        ]);
+        (server, port, files, certificate)
+    }
+
     /// A server on a port that was free a moment ago; another port if it is not any more.
     fn start_on(port: u16, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -71,7 +95,9 @@ impl RedisServer {
         output.read_line(&mut pid).unwrap();
         let server = Self { keeper, pid: pid.trim().to_owned(), port, _folder: folder };
         wait_for("redis-server to start (scripts/setup installs it)", || {
-            server.try_command(&["PING"]).is_ok()
+            // A server that wants a password has started too.
+            let said = server.try_command(&["PING"]);
+            said.is_ok() || said.is_err_and(|error| error.starts_with("NOAUTH"))
         });
         server
     }
