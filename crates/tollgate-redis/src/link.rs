@@ -58,6 +58,7 @@ pub(crate) struct Login {
 pub(crate) struct Link {
     pub(crate) address: Address,
     client: Client,
+    tls: bool,
     pacer: Arc<Pacer>,
     state: Mutex<State>,
     /// Held by the task that connects.
@@ -105,6 +106,7 @@ impl Link {
         Ok(Self {
             address,
             client,
+            tls: login.tls,
             pacer: Arc::clone(&login.pacer),
             state: Mutex::default(),
             connecting: Arc::default(),
@@ -197,12 +199,15 @@ impl Link {
                 Ok((state.generation, connection))
             }
             Err(error) => {
+                // A server that speaks no TLS waits for the end of a command that is none.
+                let hint = if self.tls && error.is_timeout() { "; does it speak TLS?" } else { "" };
+                let problem = format!("{error}{hint}");
                 let mut state = self.state();
                 state.failures = state.failures.saturating_add(1);
                 state.not_before = Some(Instant::now() + backoff(state.failures));
-                state.last_error = Some(error.to_string());
+                state.last_error = Some(problem.clone());
                 drop(state);
-                Err(self.unavailable(&error.to_string()))
+                Err(self.unavailable(&problem))
             }
         }
     }

@@ -8,6 +8,7 @@ pub(crate) struct Health {
     draining: AtomicBool,
     catalog_refused: AtomicBool,
     store_degraded: AtomicBool,
+    store_awaited: AtomicBool,
 }
 
 // Relaxed throughout: each flag is a value by itself, and no other memory is read because of it.
@@ -27,9 +28,19 @@ impl Health {
         self.store_degraded.store(degraded, Ordering::Relaxed);
     }
 
-    /// Whether checks are decided without the store.
+    /// Notes that the store has not been reached since the start.
+    pub(crate) fn set_store_awaited(&self) {
+        self.store_awaited.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the store has answered.
+    pub(crate) fn set_store_reached(&self) {
+        self.store_awaited.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether checks are decided without the store, or would be if there were any.
     pub(crate) fn store_degraded(&self) -> bool {
-        self.store_degraded.load(Ordering::Relaxed)
+        self.store_degraded.load(Ordering::Relaxed) || self.store_awaited.load(Ordering::Relaxed)
     }
 
     /// Notes whether the latest change of the policies was refused.

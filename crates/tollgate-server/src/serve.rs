@@ -25,9 +25,13 @@ use crate::http;
 use crate::metrics::Metrics;
 use crate::net::{Drained, Listener, NetMetrics};
 use crate::store_watch::StoreWatch;
+use crate::telemetry::Chain;
 
 /// How often the store is told to remove what counts no more.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// What is between two attempts to reach a store that was not there at the start.
+const INTRODUCE_EVERY: Duration = Duration::from_secs(1);
 
 /// Why the server did not start.
 #[derive(Debug)]
@@ -98,7 +102,11 @@ impl Server {
         // The store's own deadline, which also gives up a connection on which nothing comes back, and no other.
         options.deadline = config.resilience.timeout.take().map_or(options.deadline, store_timeout);
         let store = RedisStore::new(&url, &options).map_err(StartError::Store)?;
-        tokio::spawn(warn_of(store.clone()));
+        let watch = Watch::new();
+        watch.health.set_store_awaited();
+        let set_by = config.store_set_by.clone();
+        let mut beside = JoinSet::new();
+        beside.spawn(introduce(store.clone(), set_by, Arc::clone(&watch.health)));
         let listen = |store: &RedisStore, invalidations: Invalidations| {
             store.clone().listen(move |announcement| match announcement {
                 Announcement::Connected => invalidations.connected(),
@@ -108,7 +116,7 @@ impl Server {
                 _ => invalidations.forget_all(),
             })
         };
-        Self::start_with_store(&config, store, listen).await
+        Self::surround(&config, watch, store, beside, listen).await
     }
 
     /// Starts a server whose store reads `clock`, so that tests can move through windows.
@@ -130,12 +138,20 @@ impl Server {
         store: S,
         listen: impl FnOnce(&S, Invalidations) -> L,
     ) -> Result<Self, StartError> {
-        let watch = Watch::new();
+        Self::surround(config, Watch::new(), store, JoinSet::new(), listen).await
+    }
+
+    async fn surround<S: Store, L: Future<Output = ()> + Send + 'static>(
+        config: &ServeConfig,
+        watch: Watch,
+        store: S,
+        mut beside: JoinSet<()>,
+        listen: impl FnOnce(&S, Invalidations) -> L,
+    ) -> Result<Self, StartError> {
         let observer =
             Arc::new(StoreWatch::new(Arc::clone(&watch.metrics), Arc::clone(&watch.health)));
         let clock = Arc::new(MonotonicClock::new());
         let store = Resilient::around(store, clock, &config.resilience, observer);
-        let mut beside = JoinSet::new();
         beside.spawn(listen(store.store(), store.invalidations()));
         Self::run(config, watch, store, beside).await
     }
@@ -252,8 +268,7 @@ impl Observer for CatalogObserver {
             CatalogEvent::Refused(error) => {
                 self.metrics.reloads_refused.inc();
                 self.health.set_catalog_refused(true);
-                let error: &dyn std::error::Error = *error;
-                tracing::error!(error, "the changed policies were refused; the old ones go on");
+                tracing::error!(error = %Chain(*error), "the changed policies were refused; the old ones go on");
             }
             CatalogEvent::Restored => {
                 self.health.set_catalog_refused(false);
@@ -267,18 +282,25 @@ impl Observer for CatalogObserver {
     }
 }
 
-/// Logs what works against exact limits in a Redis, or that it cannot be asked.
-async fn warn_of(store: RedisStore) {
-    match store.warnings().await {
-        Ok(warnings) => {
-            for warning in warnings {
-                tracing::warn!(%warning, "the store is not as it should be");
+/// Asks a Redis until it answers, and logs what works against exact limits in it; once, too, that it cannot be asked.
+async fn introduce(store: RedisStore, set_by: Option<String>, health: Arc<Health>) {
+    let mut said = false;
+    loop {
+        match store.warnings().await {
+            Ok(warnings) => {
+                for warning in warnings {
+                    tracing::warn!(%warning, set_by, "the store is not as it should be");
+                }
+                return health.set_store_reached();
             }
+            Err(error) if !said => {
+                said = true;
+                let error = Chain(&error);
+                tracing::warn!(%error, set_by, "the store cannot be asked; the server goes on without");
+            }
+            Err(_) => {}
         }
-        Err(error) => {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "the store cannot be asked at start; the server goes on without");
-        }
+        tokio::time::sleep(INTRODUCE_EVERY).await;
     }
 }
 

@@ -1,6 +1,5 @@
 //! Counts and logs what happens around the store: a line for each transition, not for each check.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use tollgate_store::{StoreError, StoreErrorKind};
 
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::telemetry::Chain;
 
 /// The least time between two lines about answers of the store that must not be.
 const UNEXPECTED_EVERY: Duration = Duration::from_secs(10);
@@ -45,8 +45,7 @@ impl StoreWatch {
                 .compare_exchange(due_ns, next_ns, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok();
         if elected {
-            let error: &dyn Error = error;
-            tracing::error!(error, "the store answered what it must not; decided without it");
+            tracing::error!(error = %Chain(error), "the store answered what it must not; decided without it");
         }
     }
 }
@@ -55,7 +54,7 @@ impl StoreObserver for StoreWatch {
     fn breaker_changed(&self, from: BreakerState, to: BreakerState, cause: Option<&StoreError>) {
         self.metrics.store.breaker_is(to);
         self.health.set_store_degraded(to != BreakerState::Closed);
-        let error = cause.map(|cause| cause as &dyn Error);
+        let error = cause.map(|cause| tracing::field::display(Chain(cause)));
         match (from, to) {
             (BreakerState::Closed, _) => {
                 tracing::warn!(error, "the store fails; checks are decided without it");

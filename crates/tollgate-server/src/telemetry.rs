@@ -3,6 +3,7 @@
 //! No event holds an id, a key or an address of a check, at any level: nothing of a request is logged. Other
 //! crates log only warnings, since HTTP/2's trace shows whole frames.
 
+use std::error::Error;
 use std::io;
 
 use tracing::Level;
@@ -31,4 +32,19 @@ pub(crate) fn start(format: LogFormat, level: Level) {
             tracing::subscriber::set_global_default(registry().with(lines))
         }
     };
+}
+
+/// An error with all that caused it, in one line: JSON lines would show the error alone.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn Error + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
 }

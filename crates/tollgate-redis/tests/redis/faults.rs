@@ -62,7 +62,7 @@ fn a_key_that_is_not_ours_is_an_error_and_stays() {
 /// charged once.
 #[test]
 fn an_answer_lost_after_the_commit_charges_once() {
-    const CHECKS: u64 = 100;
+    const CHECKS: u64 = 1_000;
     let server = RedisServer::start();
     let (limit, subject) = (per_hour(10 * CHECKS), Subject::new("alice", "m"));
     let charge = charge_of(&limit, &subject, 1);

@@ -21,6 +21,8 @@ pub struct ServeConfig {
     pub http: SocketAddr,
     /// Where usage lives.
     pub store: StoreConfig,
+    /// What named the store, for messages: a flag, a variable or a line of a file.
+    pub store_set_by: Option<String>,
     /// The most keys that the in-memory store holds.
     pub max_keys: usize,
     /// What happens when a store over the network fails. The store in memory does not.
@@ -118,6 +120,7 @@ impl Default for ServeConfig {
         Self {
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8_000)),
             store: StoreConfig::Memory,
+            store_set_by: None,
             max_keys: MemoryStoreOptions::DEFAULT_MAX_KEYS,
             resilience: ResilienceOptions::default(),
             catalog: CatalogConfig::BuiltIn,
@@ -215,6 +218,7 @@ impl ServeConfig {
         Self {
             http: layers.take("http", default.http, values::address),
             store: store.store,
+            store_set_by: layers.place("store").map(|place| place.to_string()),
             max_keys: max_keys.unwrap_or(default.max_keys),
             resilience: resilience(layers, default.resilience),
             catalog: layers.take("catalog", default.catalog, values::catalog),
