@@ -1,4 +1,4 @@
-//! `cargo run --release -p tollgate-bench -- keyed|memory|http|redis|http-redis|all [--rounds N] [--json FILE]`
+//! `cargo run --release -p tollgate-bench -- keyed|memory|http|redis|http-redis|outage|all [--rounds N] [--json FILE]`
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
 
 use std::process::ExitCode;
@@ -46,6 +46,10 @@ fn run(options: &Options) -> Result<(), String> {
         let (tollgate, bare) = (Sibling::TOLLGATE.built()?, Sibling::BARE_SERVER.built()?);
         let plan = http::Plan::full(options.rounds);
         report.sections.push(http::over_redis::run(&plan, &tollgate, &bare)?);
+    }
+    if options.runs(Benchmark::Outage) {
+        let tollgate = Sibling::TOLLGATE.built()?;
+        report.sections.push(http::outage::run(&http::outage::Plan::full(), &tollgate)?);
     }
     println!("{}", report.to_markdown());
     if let Some(path) = &options.json {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// How to call it.
 pub const USAGE: &str =
-    "usage: tollgate-bench keyed|memory|http|redis|http-redis|all [--rounds N] [--json FILE]
+    "usage: tollgate-bench keyed|memory|http|redis|http-redis|outage|all [--rounds N] [--json FILE]
   --rounds N    interleaved rounds, 5 or more for figures to be quoted (default 7)
   --json FILE   also write every sample to FILE";
 
@@ -23,15 +23,18 @@ pub enum Benchmark {
     Redis,
     /// [`crate::http::over_redis`].
     HttpRedis,
+    /// [`crate::http::outage`].
+    Outage,
 }
 
 impl Benchmark {
-    const ALL: [(&'static str, Self); 5] = [
+    const ALL: [(&'static str, Self); 6] = [
         ("keyed", Self::Keyed),
         ("memory", Self::Memory),
         ("http", Self::Http),
         ("redis", Self::Redis),
         ("http-redis", Self::HttpRedis),
+        ("outage", Self::Outage),
     ];
 }
 

@@ -41,6 +41,13 @@ fn http_redis_runs() {
 }
 
 #[test]
+fn outage_runs() {
+    let tollgate = Sibling::TOLLGATE.found().or_else(|_| Sibling::TOLLGATE.built()).unwrap();
+    let plan = http::outage::Plan::smoke();
+    check_every_goal_was_measured(&http::outage::run(&plan, &tollgate).unwrap());
+}
+
+#[test]
 fn redis_runs() {
     check_every_goal_was_measured(&redis::run(&redis::Plan::smoke()).unwrap());
 }

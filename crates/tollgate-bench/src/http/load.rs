@@ -49,7 +49,12 @@ pub(super) struct Outcome {
 impl Outcome {
     /// The latency that `percent` of the answers did not exceed, in microseconds.
     pub(super) fn latency_us(&self, percent: usize) -> f64 {
-        let index = (self.latencies.len() * percent / 100).min(self.latencies.len().max(1) - 1);
+        self.latency_us_at(10 * percent)
+    }
+
+    /// The latency that `per_mille` of the answers did not exceed, in microseconds.
+    pub(super) fn latency_us_at(&self, per_mille: usize) -> f64 {
+        let index = (self.latencies.len() * per_mille / 1_000).min(self.latencies.len().max(1) - 1);
         self.latencies.get(index).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e6)
     }
 }

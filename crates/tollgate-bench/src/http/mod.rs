@@ -10,6 +10,7 @@
 //! same body and, beside it, its `RateLimit` headers.
 
 mod load;
+pub mod outage;
 pub mod over_redis;
 mod server;
 
