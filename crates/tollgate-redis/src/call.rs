@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
+use smallvec::{SmallVec, smallvec};
 use tollgate_store::{StoreError, StoreErrorKind};
 
 use crate::link::{Failure, Link};
@@ -58,7 +59,7 @@ impl RedisStore {
         // Room for a check of one limit.
         let mut command = Cmd::with_capacity(3 + keys.len() + arguments.len(), 256);
         command.arg("EVALSHA").arg(&script.digest).arg(keys.len()).arg(keys).arg(arguments);
-        let mut before: Option<Cmd> = None;
+        let mut before: SmallVec<[Cmd; 2]> = SmallVec::new();
         let mut redirected: Option<Arc<Link>> = None;
         let mut attempt = 0;
         loop {
@@ -70,9 +71,10 @@ impl RedisStore {
             *progress.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&link));
             // Relaxed: read by the same task.
             progress.sent.store(true, Ordering::Relaxed);
-            let answer = match before.take() {
-                Some(first) => link.query_both(&first, &command).await,
-                None => link.query(&command).await,
+            let answer = if before.is_empty() {
+                link.query(&command).await
+            } else {
+                link.query_after(&before, &command).await
             };
             let error = match answer {
                 Ok(answer) => return Ok(answer),
@@ -85,13 +87,15 @@ impl RedisStore {
             let retry = attempt < MAX_ATTEMPTS;
             match error.kind() {
                 ErrorKind::Server(ServerErrorKind::NoScript) if retry => {
+                    // There, and before `ASKING`, which holds for one command.
                     let mut load = redis::cmd("SCRIPT");
                     load.arg("LOAD").arg(script.text);
-                    before = Some(load);
+                    before.insert(0, load);
+                    redirected = Some(link);
                 }
                 ErrorKind::Server(ServerErrorKind::Ask) if retry => {
+                    before = smallvec![redis::cmd("ASKING")];
                     redirected = self.topology.redirect(&error)?;
-                    before = Some(redis::cmd("ASKING"));
                 }
                 ErrorKind::Server(
                     ServerErrorKind::Moved
@@ -99,10 +103,12 @@ impl RedisStore {
                     | ServerErrorKind::ClusterDown
                     | ServerErrorKind::MasterDown,
                 ) if retry => {
+                    before.clear();
                     self.topology.distrust();
                     redirected = self.topology.redirect(&error)?;
                 }
                 ErrorKind::Server(ServerErrorKind::TryAgain) if retry => {
+                    redirected = Some(link);
                     tokio::task::yield_now().await;
                 }
                 _ => {

@@ -131,15 +131,18 @@ impl Link {
         })
     }
 
-    /// The same as [`Link::query`], of commands that are sent in one piece; answers the last one.
-    pub(crate) async fn query_both<T: FromRedisValue>(
+    /// The same as [`Link::query`], after other commands in one piece with it; answers `command`.
+    pub(crate) async fn query_after<T: FromRedisValue>(
         self: &Arc<Self>,
-        first: &Cmd,
-        second: &Cmd,
+        before: &[Cmd],
+        command: &Cmd,
     ) -> Result<T, Failure> {
         let (generation, mut connection) = self.connection().await.map_err(Failure::NotSent)?;
         let mut pipeline = redis::pipe();
-        pipeline.add_command(first.clone()).ignore().add_command(second.clone());
+        for first in before {
+            pipeline.add_command(first.clone()).ignore();
+        }
+        pipeline.add_command(command.clone());
         let answers: Result<(T,), _> = pipeline.query_async(&mut connection).await;
         answers.map(|(answer,)| answer).map_err(|error| {
             if error.is_io_error() || error.is_unrecoverable_error() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tollgate_core::{Algorithm, Amount, Charge, Limit, Subject, Timestamp};
 use tollgate_redis::{Announcement, RedisOptions, RedisStore};
 use tollgate_store::{Store, StoreErrorKind};
-use tollgate_testkit::redis::{Fault, Proxy, RedisSentinels, RedisServer};
+use tollgate_testkit::redis::{Fault, Proxy, RedisCluster, RedisServer};
 
 use crate::support::{RUNTIME, limit_of, per_hour, store_at};
 
@@ -173,6 +173,32 @@ fn the_least_rights_suffice_and_missing_ones_are_named() {
     assert!(!error.may_have_charged() && !error.to_string().contains("secret"), "{error}");
 }
 
+/// The same for a Cluster, whose limits lie on several servers.
+#[test]
+fn the_least_rights_for_a_cluster_suffice() {
+    const LEAST: &str = "on >secret ~tg:* &tg:* -@all +evalsha +script|load +time +get +getrange +set +setrange \
+                         +append +pexpire +del +publish +subscribe +info +ping +cluster|slots +asking";
+    let cluster = RedisCluster::start();
+    for node in cluster.nodes() {
+        let mut command = vec!["ACL", "SETUSER", "least"];
+        command.extend(LEAST.split_whitespace());
+        node.command(&command);
+    }
+    let store = store_at(&cluster.url().replace("://", "://least:secret@"));
+    let user = per_hour(1_000);
+    let window = Duration::from_hours(1);
+    let model = limit_of("m", "MODEL", 100, window, Algorithm::SlidingWindowLog);
+    for number in 0..100 {
+        let name = number.to_string();
+        let subject = Subject::new(&name, "m");
+        let charges = [charge_of(&user, &subject, 1), charge_of(&model, &subject, 1)];
+        let answer = RUNTIME.block_on(store.charge(&charges, Some(&name))).unwrap();
+        assert_eq!(answer.verdicts[1].usage, number + 1);
+    }
+    assert_eq!(RUNTIME.block_on(store.warnings()).unwrap(), []);
+    assert!(RUNTIME.block_on(hears(store)), "it hears of what others give back");
+}
+
 /// Whether `store` can be told what other nodes give back.
 async fn hears(store: RedisStore) -> bool {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
@@ -234,28 +260,4 @@ fn an_admission_can_be_changed_and_taken_back() {
         let next = RUNTIME.block_on(store.charge(&[charge], None)).unwrap();
         assert_eq!(next.verdicts[0].usage, total - cost + 2);
     }
-}
-
-/// After the loss of the primary the store finds the new one by itself.
-#[test]
-fn a_lost_primary_is_replaced() {
-    let servers = RedisSentinels::start();
-    let store = RedisStore::new(&servers.url().parse().unwrap(), &RedisOptions::default()).unwrap();
-    let limit = per_hour(100);
-    let subject = Subject::new("alice", "m");
-    let charge = charge_of(&limit, &subject, 1);
-    RUNTIME.block_on(async {
-        while store.charge(&[charge], None).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        servers.primary.kill();
-        store.charge(&[charge], None).await.unwrap_err();
-        let lost = tokio::time::Instant::now();
-        while store.charge(&[charge], None).await.is_err() {
-            assert!(lost.elapsed() < Duration::from_secs(30), "no new primary");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
-    let role = servers.replica.info("role");
-    assert_eq!(role.as_deref(), Some("master"), "and it is the replica of before");
 }

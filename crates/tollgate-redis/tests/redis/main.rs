@@ -4,5 +4,6 @@
 
 mod conformance;
 mod denials;
+mod failover;
 mod faults;
 mod support;
