@@ -179,6 +179,7 @@ fn a_wrong_value_is_refused_at_every_field() {
         (("id", "\"\""), "\"\" is empty"),
         (("id", "\"a\\u0000b\""), "has the control character U+0000"),
         (("id", "[\"a\"]"), "is a list"),
+        (("id", "\"(none)\""), "is reserved for metrics"),
         (("scope", "\"user\""), "\"user\" is no scope (did you mean `USER`?)"),
         (("scope", "\"PLANET\""), "\"PLANET\" is no scope"),
         (("scope", "3"), "3 is a number"),
@@ -232,9 +233,25 @@ fn a_wrong_condition_is_refused_where_it_stands() {
         ("{\"tier\": [[\"free\"]]}", ".tier[0]", "is a list"),
         ("{\"userId\": \"alice\"}", ".userId", "is like the built-in attribute `user`"),
         ("{\"\": \"x\"}", "[\"\"]", "is empty"),
+        ("{\"ip\": \"203.0.113.0/24\"}", ".ip", "is not an IP address"),
+        ("{\"ip\": [\"::1\", \" 8.8.8.8\"]}", ".ip[1]", "is not an IP address"),
     ];
     for (value, path, says) in cases {
         check_field(("match", value), &format!("policies[0].match{path}"), says);
+    }
+}
+
+/// Checks name addresses in their canonical form, so a condition in another would silently match nothing.
+#[test]
+fn an_address_is_matched_however_it_is_written() {
+    for (written, canonical) in [
+        ("2001:DB8:0::8", "2001:db8::8"),
+        ("::ffff:9.9.9.9", "9.9.9.9"),
+        ("203.0.113.7", "203.0.113.7"),
+    ] {
+        let text =
+            format!("policies: [{{id: p, scope: IP, match: {{ip: \"{written}\"}}, limit: 0}}]");
+        assert_eq!(yaml(&text).unwrap()[0].conditions[0].values, [canonical]);
     }
 }
 

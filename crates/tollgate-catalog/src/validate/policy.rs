@@ -1,11 +1,12 @@
 //! One policy from its map: every field is judged, so that one reading lists all problems.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use tollgate_core::policy::ACCEPTED_POLICY_IDS;
 use tollgate_core::subject::{ACCEPTED_IDS, check_id};
 use tollgate_core::{
-    Algorithm, Amount, Condition, FailureMode, Mode, Per, Policy, PolicyId, Unit, Window,
+    Algorithm, Amount, Attribute, Condition, FailureMode, Mode, Per, Policy, PolicyId, Unit, Window,
 };
 
 use super::attributes;
@@ -33,6 +34,9 @@ const FIELDS: [&str; 11] = [
 const EXEMPT: &str = "exempt";
 
 const ACCEPTED_CONDITION_VALUES: &str = "a text or a list of texts";
+const ACCEPTED_IPS: &str = "one IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::7";
+/// What metrics call policies without series of their own, and decisions without a policy.
+const RESERVED_IDS: [&str; 2] = ["(none)", "(other)"];
 
 /// What the field `limit` says.
 #[derive(Clone, Copy)]
@@ -110,6 +114,11 @@ impl PolicyValidator {
                 return None;
             }
         };
+        if RESERVED_IDS.contains(&id.as_str()) {
+            let message = format!("{} is reserved for metrics", shown(&entry.node.value));
+            self.report.problem(&at, message, ACCEPTED_POLICY_IDS);
+            return None;
+        }
         if let Some((first, position)) = self.ids.get(&id) {
             let on_line = position.map(|at| format!(", on line {}", at.line)).unwrap_or_default();
             let message =
@@ -215,15 +224,20 @@ impl PolicyValidator {
         }
         let at = at.field(entry);
         let values = match &entry.node.value {
-            Value::List(items) => self.condition_values(&at, items),
-            value => {
-                self.condition_value(&at, value, ACCEPTED_CONDITION_VALUES).map(|value| vec![value])
-            }
+            Value::List(items) => self.condition_values(&at, items, attribute.as_ref().ok()),
+            value => self
+                .condition_value(&at, value, ACCEPTED_CONDITION_VALUES, attribute.as_ref().ok())
+                .map(|value| vec![value]),
         };
         Some(Condition { attribute: attribute.ok()?, values: values? })
     }
 
-    fn condition_values(&mut self, at: &At<'_>, items: &[Node]) -> Option<Vec<String>> {
+    fn condition_values(
+        &mut self,
+        at: &At<'_>,
+        items: &[Node],
+        attribute: Option<&Attribute>,
+    ) -> Option<Vec<String>> {
         if items.is_empty() {
             self.report.problem(at, "is an empty list, which nothing matches", "at least one text");
             return None;
@@ -235,13 +249,30 @@ impl PolicyValidator {
         }
         let items_at = items.iter().enumerate().map(|(index, item)| (at.item(index, item), item));
         let values: Vec<_> = items_at
-            .filter_map(|(at, item)| self.condition_value(&at, &item.value, ACCEPTED_IDS))
+            .filter_map(|(at, item)| {
+                self.condition_value(&at, &item.value, ACCEPTED_IDS, attribute)
+            })
             .collect();
         (values.len() == items.len()).then_some(values)
     }
 
-    fn condition_value(&mut self, at: &At<'_>, value: &Value, accepted: &str) -> Option<String> {
+    /// The text of a condition on `attribute`: as checks have it, or it would silently match nothing.
+    fn condition_value(
+        &mut self,
+        at: &At<'_>,
+        value: &Value,
+        accepted: &str,
+        attribute: Option<&Attribute>,
+    ) -> Option<String> {
         let text = self.report.text(at, value, accepted)?;
+        if attribute == Some(&Attribute::Ip) {
+            let Ok(address) = text.parse::<IpAddr>() else {
+                let message = format!("{} is not an IP address", shown(value));
+                self.report.problem(at, message, ACCEPTED_IPS);
+                return None;
+            };
+            return Some(address.to_canonical().to_string());
+        }
         match check_id(text) {
             Ok(()) => Some(text.to_owned()),
             Err(problem) => {
