@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use tollgate_core::Policy;
 use tollgate_simulate::SimulateArgs;
 
 use crate::config::ServeConfig;
@@ -190,7 +191,12 @@ fn validate(file: &Path) -> Outcome {
     match tollgate_catalog::policy_file::load(file) {
         Ok(set) => {
             let count = set.policies().len();
-            Outcome::done(format!("{}: valid, policies: {count}\n", file.display()))
+            let default = if set.policies() == [Policy::default_policy()] {
+                " (the built-in default)"
+            } else {
+                ""
+            };
+            Outcome::done(format!("{}: valid, policies: {count}{default}\n", file.display()))
         }
         Err(error) => Outcome::failed(FAILED, &error),
     }
@@ -198,7 +204,7 @@ fn validate(file: &Path) -> Outcome {
 
 fn serve_until_signal(mut args: ServeArgs) -> Outcome {
     let file = args.config.take();
-    let environment = |name: &str| std::env::var(name).ok();
+    let environment = |name: &str| std::env::var_os(name);
     let config = match ServeConfig::load(args.into_flags(), environment, file.as_deref()) {
         Ok(config) => config,
         Err(error) => return Outcome::failed(MISUSED, &error),

@@ -1,14 +1,22 @@
 //! The command `tollgate`.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
     let outcome = tollgate_server::Cli::parse().run();
-    // A closed pipe is no reason to fail: whoever read it has seen enough.
-    _ = std::io::stdout().write_all(outcome.output.as_bytes());
+    let mut output = std::io::stdout();
+    let written = output.write_all(outcome.output.as_bytes()).and_then(|()| output.flush());
+    // There is nowhere else to say that an error could not be shown.
     _ = std::io::stderr().write_all(outcome.error.as_bytes());
-    outcome.code
+    match written {
+        // A closed pipe is no reason to fail: whoever read it has seen enough.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            _ = writeln!(std::io::stderr(), "error: the output could not be written: {error}");
+            ExitCode::FAILURE
+        }
+        _ => outcome.code,
+    }
 }

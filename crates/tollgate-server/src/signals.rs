@@ -1,4 +1,4 @@
-//! The signals that end the server.
+//! The signals that end the server, and the one that does not.
 
 use std::io;
 
@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
@@ -17,14 +18,20 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
-    /// The name of the next signal.
+    /// The name of the next signal to end. SIGHUP, by habit the one to read files again, ends nothing.
     pub(crate) async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => tracing::info!(
+                    "SIGHUP: there is nothing to read again; a policy file is watched, settings need a restart"
+                ),
+            }
         }
     }
 }

@@ -74,7 +74,10 @@ impl fmt::Display for BuildError {
                 write!(f, "the name {name:?} {problem}; accepted: {ACCEPTED_IDS}")
             }
             Self::DuplicateTier(tier) => {
-                write!(f, "the tier {tier:?} is given twice; accepted: each tier once")
+                write!(
+                    f,
+                    "the tier {tier:?} is given twice or is the one of all other models; accepted: each name but `default`, once"
+                )
             }
             Self::UnknownTier { model, tier } => {
                 write!(f, "the model {model:?} is in the tier {tier:?}, which is not given")

@@ -5,6 +5,7 @@
 //! Written out here because the libraries that layer configuration do not know the line of a value.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -83,12 +84,18 @@ impl Layers {
     pub(crate) fn new(
         keys: &[&'static str],
         flags: impl IntoIterator<Item = (&'static str, Option<String>)>,
-        environment: impl Fn(&str) -> Option<String>,
+        environment: impl Fn(&str) -> Option<OsString>,
         file: Option<(&Path, &str)>,
     ) -> Self {
         let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-        let variables = keys.iter().filter_map(|key| Some((*key, environment(&variable(key))?)));
-        let mut layers = Self { flags, variables: variables.collect(), ..Self::default() };
+        let mut layers = Self { flags, ..Self::default() };
+        for key in keys {
+            let Some(value) = environment(&variable(key)) else { continue };
+            match value.into_string() {
+                Ok(text) => _ = layers.variables.insert(key, text),
+                Err(_) => layers.error.add(&variable(key), "is not UTF-8", "text in UTF-8"),
+            }
+        }
         if let Some((path, text)) = file {
             layers.read_file(keys, path, text);
         }

@@ -3,6 +3,7 @@
 mod layers;
 mod values;
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -169,7 +170,7 @@ impl ServeConfig {
     /// if there is one.
     pub fn load(
         flags: impl IntoIterator<Item = (&'static str, Option<String>)>,
-        environment: impl Fn(&str) -> Option<String>,
+        environment: impl Fn(&str) -> Option<OsString>,
         file: Option<&Path>,
     ) -> Result<Self, ConfigError> {
         let named = file.map(|path| (path.to_owned(), "--config"));

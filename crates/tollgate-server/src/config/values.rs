@@ -119,7 +119,14 @@ pub(super) fn catalog(url: &str) -> Result<CatalogConfig, Refused> {
         Some(("file", "")) => refused("the path is empty".to_owned()),
         Some(("file", path)) => {
             // `file:///a/b` and `file:a/b` both name a file of this machine.
-            let path = path.strip_prefix("//").unwrap_or(path);
+            let path = match path.strip_prefix("//") {
+                None => path,
+                Some(path) if path.starts_with('/') => path,
+                Some(path) => match path.strip_prefix("localhost") {
+                    Some(path) if path.starts_with('/') => path,
+                    _ => return refused("names a file of another machine".to_owned()),
+                },
+            };
             Ok(CatalogConfig::File(PathBuf::from(path)))
         }
         Some((scheme, _)) => refused(not_yet("catalog", scheme)),

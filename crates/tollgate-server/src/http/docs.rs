@@ -111,6 +111,8 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/", get(async || Redirect::temporary("docs")))
         .route("/openapi.json", get(async || document()))
         .route("/docs", get(async || page(SWAGGER_PAGE)))
+        .route("/docs/", get(async || Redirect::permanent("../docs")))
+        .route("/redoc/", get(async || Redirect::permanent("../redoc")))
         .route("/docs/start.js", get(async || asset(JAVASCRIPT, SWAGGER_START.as_bytes())))
         .route("/docs/swagger-ui.css", get(swagger_style))
         .route("/docs/swagger-ui-bundle.js", get(swagger_script))

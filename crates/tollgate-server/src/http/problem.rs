@@ -101,7 +101,9 @@ impl Problem {
     pub(crate) fn broken_body() -> Self {
         let kind = "urn:tollgate:problem:broken-body";
         let title = "The body could not be read";
-        Self::new(StatusCode::BAD_REQUEST, kind, title, "The body ended before it was whole")
+        let detail =
+            "The body ended before it was whole, or is not framed as its header fields say";
+        Self::new(StatusCode::BAD_REQUEST, kind, title, detail)
     }
 
     /// 404: nothing is at this path.

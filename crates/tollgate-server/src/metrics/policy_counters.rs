@@ -3,7 +3,7 @@
 //! The counters of each policy are made when its snapshot is put in force. A decision finds them by the
 //! address of its limit, which is that of the snapshot's: no label is hashed or compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use tollgate_catalog::Snapshot;
-use tollgate_core::{Decision, Limit, Reason};
+use tollgate_core::{Decision, Limit, Mode, Reason};
 
 /// The most policies with series of their own; the others are counted together as [`OTHER_POLICIES`].
 ///
@@ -34,6 +34,8 @@ struct Table {
     /// Where the limits of the snapshot lie, sorted, and the counters of each.
     by_address: Vec<(usize, Arc<Outcomes>)>,
     by_policy: BTreeMap<Box<str>, Arc<Outcomes>>,
+    /// The policies of `by_policy` in shadow mode.
+    in_shadow: BTreeSet<Box<str>>,
     other: Arc<Outcomes>,
     none: Arc<Outcomes>,
     /// Keeps the limits where they lie.
@@ -46,6 +48,8 @@ struct Outcomes {
     allowed: Counter,
     /// In the order of [`Reason::ALL`].
     denied: [Counter; Reason::ALL.len()],
+    /// While the policy is in shadow mode: what it let pass, and what it would have denied.
+    shadow: [Counter; 2],
 }
 
 impl PolicyCounters {
@@ -70,6 +74,12 @@ impl PolicyCounters {
     #[inline]
     pub(super) fn count(&self, decision: &Decision) {
         let table = self.0.load();
+        for status in decision.limits() {
+            // A shadow limit is never the headline of a denial (R10).
+            if status.limit.mode() == Mode::Shadow {
+                table.of(&status.limit).shadow[usize::from(!status.allowed)].inc();
+            }
+        }
         let outcomes = match decision.headline() {
             Some(status) => table.of(&status.limit),
             None => &table.none,
@@ -93,12 +103,15 @@ impl Table {
 
     fn followed_by(&self, snapshot: &Arc<Snapshot>) -> Self {
         let mut by_policy = BTreeMap::new();
-        let mut by_address = Vec::new();
+        let (mut by_address, mut in_shadow) = (Vec::new(), BTreeSet::new());
         for limit in snapshot.policies().limits() {
             let id = limit.policy_id().as_str();
             let outcomes = if by_policy.len() < MAX_LABELLED_POLICIES {
                 let outcomes = self.by_policy.get(id).cloned().unwrap_or_default();
                 by_policy.insert(id.into(), Arc::clone(&outcomes));
+                if limit.mode() == Mode::Shadow {
+                    in_shadow.insert(id.into());
+                }
                 outcomes
             } else {
                 Arc::clone(&self.other)
@@ -109,6 +122,7 @@ impl Table {
         Self {
             by_address,
             by_policy,
+            in_shadow,
             other: Arc::clone(&self.other),
             none: Arc::clone(&self.none),
             snapshot: Some(Arc::clone(snapshot)),
@@ -122,6 +136,10 @@ impl Table {
             // A decision by a version that has just been replaced, or is about to be.
             Err(_) => self.by_policy.get(limit.policy_id().as_str()).unwrap_or(&self.other),
         }
+    }
+
+    fn shadows(&self, policy: &str) -> bool {
+        self.in_shadow.contains(policy)
     }
 
     fn all(&self) -> impl Iterator<Item = (&str, &Outcomes)> {
@@ -148,10 +166,25 @@ impl Collector for PolicyCounters {
             counter.encode(metric.encode_family(&labels)?)
         };
         encode(NO_POLICY, "allowed", "", &table.none.allowed)?;
-        for (policy, outcomes) in table.all() {
+        for (policy, outcomes) in table.all().filter(|(policy, _)| !table.shadows(policy)) {
             encode(policy, "allowed", "", &outcomes.allowed)?;
             for (reason, denied) in Reason::ALL.iter().zip(&outcomes.denied) {
                 encode(policy, "denied", reason.name(), denied)?;
+            }
+        }
+        let mut metric = encoder.encode_descriptor(
+            "shadow_decisions",
+            "What policies in shadow mode decided, and did not enforce",
+            None,
+            MetricType::Counter,
+        )?;
+        for (policy, outcomes) in table.all() {
+            let [allowed, would_deny] = &outcomes.shadow;
+            for (outcome, counter) in [("allowed", allowed), ("would_deny", would_deny)] {
+                if table.shadows(policy) {
+                    let labels = [("outcome", outcome), ("policy", policy)];
+                    counter.encode(metric.encode_family(&labels)?)?;
+                }
             }
         }
         Ok(())

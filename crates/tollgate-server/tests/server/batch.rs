@@ -68,6 +68,8 @@ async fn one_malformed_check_refuses_the_batch_and_names_where() {
             .map(|error| error["field"].as_str().unwrap())
             .collect();
         assert_eq!(fields, expected, "{body}");
+        let unknown = problem["errors"][0]["problem"] == "is unknown";
+        assert_eq!(unknown, body.contains(r#""x":1"#), "{problem}");
     }
     let metrics = fixture.get("/metrics").await.body;
     assert!(metrics.contains("\ntollgate_store_keys 0\n"), "something was charged: {metrics}");

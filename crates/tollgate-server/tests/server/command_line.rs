@@ -147,7 +147,7 @@ fn what_cannot_be_served_is_refused_with_its_place() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     std::fs::write(directory.path().join("bad.yaml"), "policies: [{id: p}]").unwrap();
-    let cases: [(&[&str], i32, &[&str]); 15] = [
+    let cases: [(&[&str], i32, &[&str]); 16] = [
         (
             &["--http", "here"],
             2,
@@ -181,6 +181,7 @@ fn what_cannot_be_served_is_refused_with_its_place() {
         ),
         (&["--catalog", "file:bad.yaml"], 1, &["bad.yaml:1:"]),
         (&["--catalog", "file:none.yaml"], 1, &["none.yaml"]),
+        (&["--catalog", "file://host/a.yaml"], 2, &["--catalog: names a file of another machine"]),
         (&["--log-level", "loud"], 2, &["--log-level: \"loud\" is not a log level", "`debug`"]),
         (&["--nonsense"], 2, &["--nonsense"]),
     ];
@@ -193,6 +194,45 @@ fn what_cannot_be_served_is_refused_with_its_place() {
         }
         assert!(!error.contains("canary"), "{error}");
     }
+}
+
+/// A variable that cannot be read must not look as if it were not set.
+#[test]
+fn a_variable_that_is_not_text_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let directory = TempDir::new().unwrap();
+    let value = std::ffi::OsStr::from_bytes(b"redis\xff");
+    let output = tollgate(&directory).arg("serve").env("TOLLGATE_STORE", value).output().unwrap();
+    let (code, _, error) = text(&output);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("TOLLGATE_STORE: is not UTF-8"), "{error}");
+}
+
+/// SIGHUP, by habit the signal to read files again, ends nothing.
+#[test]
+fn sighup_does_not_end_the_process() {
+    let directory = TempDir::new().unwrap();
+    let mut process = Process::start(&mut tollgate(&directory));
+    let pid = process.child.id().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    let mut line = String::new();
+    process.log.read_line(&mut line).unwrap();
+    assert!(line.contains("SIGHUP"), "{line}");
+    let (code, log) = process.end("-TERM");
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let directory = TempDir::new().unwrap();
+    std::fs::write(directory.path().join("p.yaml"), "policies: []").unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = tollgate(&directory);
+    let output = command.args(["policies", "validate", "p.yaml"]).stdout(full).output().unwrap();
+    let (code, _, error) = text(&output);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("the output could not be written"), "{error}");
 }
 
 #[test]

@@ -116,6 +116,10 @@ async fn the_root_leads_to_the_documentation() {
     let fixture = Fixture::start().await;
     let answer = fixture.get("/").await;
     assert_eq!((answer.status, answer.header("location")), (307, Some("docs")));
+    for (path, location) in [("/docs/", "../docs"), ("/redoc/", "../redoc")] {
+        let answer = fixture.get(path).await;
+        assert_eq!((answer.status, answer.header("location")), (308, Some(location)));
+    }
 }
 
 #[tokio::test]

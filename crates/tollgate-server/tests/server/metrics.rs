@@ -54,6 +54,24 @@ policies:
     assert!(metrics.ends_with("# EOF\n"));
 }
 
+/// R10: what a policy in shadow mode would have done is counted, and denies nothing.
+#[tokio::test]
+async fn what_a_shadow_policy_would_deny_is_counted() {
+    let yaml = "policies: [{id: s, scope: USER, limit: 1, windowSeconds: 10, mode: shadow}]";
+    let fixture = Fixture::start_with_policies(yaml).await;
+    for _ in 0..3 {
+        let answer = fixture.post("/rate-limit/check", r#"{"userId":"a","modelId":"m"}"#).await;
+        assert_eq!(answer.json()["allowed"], true);
+    }
+    let metrics = fixture.get("/metrics").await.body;
+    for (outcome, count) in [("allowed", 1), ("would_deny", 2)] {
+        let series =
+            format!(r#"tollgate_shadow_decisions_total{{outcome="{outcome}",policy="s"}}"#);
+        assert_eq!(value(&metrics, &series), count);
+    }
+    assert!(!metrics.contains(r#"checks_total{outcome="allowed",policy="s""#), "{metrics}");
+}
+
 #[tokio::test]
 async fn a_check_that_no_limit_meets_is_counted_without_a_policy() {
     let yaml = "policies: [{id: t, scope: TENANT, limit: 1, windowSeconds: 10}]";

@@ -41,7 +41,7 @@ impl<'de> Container<'de> for BatchReader<'_, 'de> {
     fn object<A: MapAccess<'de>>(&mut self, mut members: A) -> Result<(), A::Error> {
         while let Some(name) = members.next_key_seed(Name)? {
             if name != "checks" || self.seen {
-                let problem = if self.seen { "is given twice" } else { "is unknown" };
+                let problem = if name == "checks" { "is given twice" } else { "is unknown" };
                 self.problems.add(Path::Member(&Path::Body, &name), problem, ACCEPTED_BATCH);
                 members.next_value_seed(Read(&mut Scalar))?;
                 continue;
