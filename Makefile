@@ -19,7 +19,7 @@ run: setup ## Set up what is missing, build, and serve on 127.0.0.1:8000 (HTTP=â
 	exec $(CARGO) run --locked --release -p tollgate-server -- serve --http $(HTTP) $(ARGS)
 
 .PHONY: test
-test: setup lint doc ## Set up what is missing, then formatting, lints, documentation and every test
+test: setup-tests lint doc ## Set up what is missing, then formatting, lints, documentation and every test
 	$(CARGO) test $(ALL) --doc
 	@# nextest runs the binaries' tests side by side; without it `cargo test` runs the same tests.
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
@@ -29,7 +29,7 @@ test: setup lint doc ## Set up what is missing, then formatting, lints, document
 	fi
 
 .PHONY: bench
-bench: setup ## Run every benchmark (BENCH=NAME for one)
+bench: setup-tests ## Run every benchmark (BENCH=NAME for one)
 	$(CARGO) run --locked --release -p tollgate-bench -- $(or $(BENCH),all)
 
 .PHONY: lint
@@ -49,10 +49,14 @@ doc: setup ## Build the API documentation; a broken link fails
 setup: ## Install what is missing of compiler, linker and tools
 	@scripts/setup
 
+.PHONY: setup-tests
+setup-tests: ## The same, and what only tests and benchmarks need: Redis
+	@scripts/setup tests
+
 .PHONY: clean
 clean: ## Remove everything that was built
 	$(CARGO) clean
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
