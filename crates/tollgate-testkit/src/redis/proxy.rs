@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use tollgate_core::{Clock, MonotonicClock, Timestamp};
+
 /// What the proxy does to what passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -17,6 +19,8 @@ pub enum Fault {
     Reset,
     /// Lets requests pass, and closes the connection instead of passing on the answer.
     DropAnswers,
+    /// Lets requests pass, and takes the answers without passing them on: the connection stays.
+    LoseAnswers,
     /// Passes answers on byte by byte, with so long between two.
     Trickle(Duration),
     /// Takes requests and passes nothing on.
@@ -36,7 +40,9 @@ struct Shared {
     fault: Mutex<Fault>,
     /// The streams of open connections, to close them.
     streams: Mutex<Vec<TcpStream>>,
-    accepted: Mutex<u64>,
+    clock: MonotonicClock,
+    /// When each connection was made.
+    accepted: Mutex<Vec<Timestamp>>,
     closed: Mutex<bool>,
 }
 
@@ -49,6 +55,7 @@ impl Proxy {
             target,
             fault: Mutex::new(Fault::None),
             streams: Mutex::default(),
+            clock: MonotonicClock::new(),
             accepted: Mutex::default(),
             closed: Mutex::default(),
         });
@@ -58,7 +65,7 @@ impl Proxy {
                 if *accepting.closed.lock().unwrap() {
                     break;
                 }
-                *accepting.accepted.lock().unwrap() += 1;
+                accepting.accepted.lock().unwrap().push(accepting.clock.now());
                 accepting.serve(stream);
             }
         });
@@ -85,7 +92,16 @@ impl Proxy {
 
     /// The connections made so far.
     pub fn accepted(&self) -> u64 {
-        *self.shared.accepted.lock().unwrap()
+        self.shared.accepted.lock().unwrap().len() as u64
+    }
+
+    /// The most connections made in any one second so far.
+    pub fn most_accepted_in_a_second(&self) -> usize {
+        let accepted = self.shared.accepted.lock().unwrap();
+        let until = |first: &Timestamp| first.after(Duration::from_secs(1));
+        let from = |first: &Timestamp| accepted.partition_point(|at| at < first);
+        let within = |first| accepted.partition_point(|at| *at < until(first)) - from(first);
+        accepted.iter().map(within).max().unwrap_or_default()
     }
 }
 
@@ -138,6 +154,7 @@ impl Shared {
                     to.write_all(bytes)
                 }
                 Fault::DropAnswers => break,
+                Fault::LoseAnswers => Ok(()),
                 Fault::Trickle(time) => bytes.iter().try_for_each(|byte| {
                     thread::sleep(time);
                     to.write_all(std::slice::from_ref(byte))

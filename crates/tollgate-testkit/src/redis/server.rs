@@ -65,8 +65,8 @@ impl RedisServer {
         (server, port, files, certificate)
     }
 
-    /// A server on a port that was free a moment ago; another port if it is not any more.
-    fn start_on(port: u16, settings: &[&str]) -> Self {
+    /// A server on this port, which nothing else must listen on.
+    pub fn start_on(port: u16, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = kept(&folder);
         command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]);
