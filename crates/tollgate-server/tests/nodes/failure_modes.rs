@@ -1,84 +1,109 @@
-//! P5: without the store, three processes decide by the failure mode, say so, and count it.
+//! P5: without the store three processes decide by the failure mode of each policy, say so, count it, and log it
+//! once.
 
 use tollgate_testkit::redis::RedisServer;
 
-use super::support::{Decision, Node};
+use crate::support::{Decision, Node, until_enforcing};
 
-const LIMIT: u32 = 100;
+/// Checks of one subject by each node: more than the limit.
+const CHECKS: u64 = 120;
 
-/// What 300 checks of one key over three nodes were answered, the store gone.
-async fn without_the_store(arguments: &[&str], yaml: Option<&str>) -> (Vec<Decision>, Vec<Node>) {
-    let server = RedisServer::start();
-    let start = |_| match yaml {
-        None => Node::start(&server.url(), arguments),
-        Some(yaml) => Node::start_with_policies(&server.url(), arguments, yaml),
-    };
-    let nodes: Vec<_> = (0..3).map(start).collect();
-    for node in &nodes {
-        while node.client().await.check("somebody", "m").await.degraded {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+/// What is done without the store, and what comes of it.
+struct Case {
+    /// Flags of the server.
+    flags: &'static [&'static str],
+    limit: u64,
+    /// What the policy says, if it does.
+    on_store_error: Option<&'static str>,
+    /// The mode that decides in the end, as in `/metrics`.
+    decides: &'static str,
+    /// How many of all checks of all nodes are admitted.
+    admitted: u64,
+    /// Why the others are not.
+    reason: &'static str,
+}
+
+/// Without a mode of its own, a policy goes by its server's. A limit below the number of nodes has no share to decide
+/// by, and admits nothing.
+const CASES: [Case; 9] = [
+    Case::new(&["local", "--nodes", "3"], 100, None, "local", 3 * 33, "limit_exceeded"),
+    Case::new(&["local", "--nodes", "3"], 101, None, "local", 3 * 33, "limit_exceeded"),
+    Case::new(&["local", "--nodes", "3"], 2, None, "local", 0, "store_unavailable"),
+    Case::new(&["allow"], 100, None, "allow", 3 * CHECKS, ""),
+    Case::new(&["deny"], 100, None, "deny", 0, "store_unavailable"),
+    Case::new(&["allow"], 100, Some("deny"), "deny", 0, "store_unavailable"),
+    Case::new(&["deny"], 100, Some("allow"), "allow", 3 * CHECKS, ""),
+    Case::new(&["deny", "--nodes", "3"], 100, Some("local"), "local", 3 * 33, "limit_exceeded"),
+    Case::new(&["local", "--nodes", "3"], 100, Some("allow"), "allow", 3 * CHECKS, ""),
+];
+
+impl Case {
+    const fn new(
+        flags: &'static [&'static str],
+        limit: u64,
+        on_store_error: Option<&'static str>,
+        decides: &'static str,
+        admitted: u64,
+        reason: &'static str,
+    ) -> Self {
+        Self { flags, limit, on_store_error, decides, admitted, reason }
     }
-    server.kill();
-    let mut decisions = Vec::new();
-    for node in &nodes {
+
+    fn yaml(&self) -> String {
+        let mode = self.on_store_error.map(|mode| format!(", onStoreError: {mode}"));
+        format!(
+            "policies: [{{id: p, scope: USER, limit: {}, windowSeconds: 3600{}}}]",
+            self.limit,
+            mode.unwrap_or_default()
+        )
+    }
+
+    async fn check(&self) {
+        let server = RedisServer::start();
+        let flags = [&["--on-store-error"], self.flags].concat();
+        let start = |_| Node::start_with_policies(&server.url(), &flags, &self.yaml());
+        let nodes: Vec<_> = (0..3).map(start).collect();
+        for node in &nodes {
+            until_enforcing(node).await;
+        }
+        server.kill();
+        let mut admitted = 0;
+        for node in nodes {
+            admitted += self.check_node(node).await;
+        }
+        assert_eq!(admitted, self.admitted, "{flags:?} {}", self.yaml());
+    }
+
+    /// Asks one node; how many checks it admitted.
+    async fn check_node(&self, node: Node) -> u64 {
+        let about = format!("{:?} {}", self.flags, self.yaml());
+        let series = format!(r#"tollgate_degraded_decisions_total{{mode="{}"}}"#, self.decides);
+        let counted_before = node.counted(&series).await;
         let mut client = node.client().await;
-        for _ in 0..LIMIT {
-            decisions.push(client.check("alice", "m").await);
+        let mut admitted = 0;
+        for _ in 0..CHECKS {
+            let Decision { allowed, degraded, reason, .. } = client.check("alice", "m").await;
+            assert!(degraded, "{about}");
+            if allowed {
+                admitted += 1;
+            } else {
+                assert_eq!(reason.as_deref(), Some(self.reason), "{about}");
+            }
         }
-    }
-    (decisions, nodes)
-}
-
-/// A counter of `/metrics`, over all nodes.
-async fn counted(nodes: &[Node], series: &str) -> u64 {
-    let mut total = 0;
-    for node in nodes {
-        let (_, text) = node.client().await.get("/metrics").await;
-        let line = text.lines().find_map(|line| line.strip_prefix(series));
-        let value = line.unwrap_or_else(|| panic!("{series} in {text}"));
-        total += value.trim().parse::<u64>().unwrap();
-    }
-    total
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn local_nodes_admit_their_shares_together() {
-    let (decisions, nodes) =
-        without_the_store(&["--on-store-error", "local", "--nodes", "3"], None).await;
-    let admitted = decisions.iter().filter(|decision| decision.allowed).count();
-    assert_eq!(admitted, 3 * (LIMIT as usize / 3));
-    assert!(decisions.iter().all(|decision| decision.degraded));
-    let series = r#"tollgate_degraded_decisions_total{mode="local"}"#;
-    assert!(counted(&nodes, series).await >= decisions.len() as u64);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn allowing_nodes_admit_everything_and_say_so() {
-    let (decisions, nodes) = without_the_store(&["--on-store-error", "allow"], None).await;
-    assert!(decisions.iter().all(|decision| decision.allowed && decision.degraded));
-    let series = r#"tollgate_degraded_decisions_total{mode="allow"}"#;
-    assert!(counted(&nodes, series).await >= decisions.len() as u64);
-    for node in nodes {
-        assert_eq!(node.logged("the store fails"), 1, "once for the transition");
-        drop(node.end());
+        assert_eq!(node.counted(&series).await - counted_before, CHECKS, "{about}");
+        let (_, ready) = client.get("/readyz").await;
+        assert!(ready.contains("degraded"), "{about}: {ready}");
+        let log = node.end();
+        let failing = log.lines().filter(|line| line.contains("the store fails")).count();
+        assert_eq!(failing, 1, "{about}: once for the transition in {log}");
+        assert!(log.lines().count() < 10, "{about}: not a line for each check: {log}");
+        admitted
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn denying_nodes_admit_nothing_and_say_why() {
-    let (decisions, nodes) = without_the_store(&["--on-store-error", "deny"], None).await;
-    let denied =
-        Decision { allowed: false, degraded: true, reason: Some("store_unavailable".to_owned()) };
-    assert!(decisions.iter().all(|decision| *decision == denied), "{:?}", decisions[0]);
-    let series = r#"tollgate_degraded_decisions_total{mode="deny"}"#;
-    assert!(counted(&nodes, series).await >= decisions.len() as u64);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_policy_says_otherwise_than_its_server() {
-    let yaml =
-        "policies:\n  - {id: p, scope: USER, limit: 100, windowSeconds: 60, onStoreError: deny}\n";
-    let (decisions, _) = without_the_store(&["--on-store-error", "allow"], Some(yaml)).await;
-    assert!(decisions.iter().all(|decision| !decision.allowed && decision.degraded));
+async fn without_the_store_each_policy_does_what_it_is_told() {
+    for case in CASES {
+        case.check().await;
+    }
 }

@@ -1,0 +1,69 @@
+//! A node: a server over a store, in a process of its own.
+
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::Client;
+use super::process::{Process, serve};
+
+/// Time enough on a busy machine: for what a test does while no store fails.
+pub(crate) const PATIENT: [&str; 2] = ["--store-timeout-ms", "10000"];
+
+/// A `tollgate serve` in a process of its own, killed when it is dropped.
+pub(crate) struct Node {
+    process: Process,
+    _directory: TempDir,
+}
+
+impl Node {
+    /// A node over the store at `url`.
+    pub(crate) fn start(url: &str, arguments: &[&str]) -> Self {
+        Self::start_with(arguments, |command, _| {
+            command.args(["--store", url]);
+        })
+    }
+
+    /// A node over the store at `url` by the policies of `yaml`.
+    pub(crate) fn start_with_policies(url: &str, arguments: &[&str], yaml: &str) -> Self {
+        Self::start_with(arguments, |command, directory| {
+            std::fs::write(directory.path().join("policies.yaml"), yaml).unwrap();
+            command.args(["--store", url, "--catalog", "file:policies.yaml"]);
+        })
+    }
+
+    /// A node whose command and directory are prepared before it starts.
+    pub(crate) fn start_with(
+        arguments: &[&str],
+        prepare: impl FnOnce(&mut Command, &TempDir),
+    ) -> Self {
+        let directory = TempDir::new().unwrap();
+        let mut command = serve(&directory);
+        command.args(arguments);
+        prepare(&mut command, &directory);
+        let process = Process::start(&mut command);
+        Self { process, _directory: directory }
+    }
+
+    /// A client with a connection of its own.
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(&self.process.address).await
+    }
+
+    /// A number of `/metrics`.
+    pub(crate) async fn counted(&self, series: &str) -> u64 {
+        let (_, text) = self.client().await.get("/metrics").await;
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
+    }
+
+    /// How many lines of the log so far contain `text`.
+    pub(crate) fn logged(&self, text: &str) -> usize {
+        self.process.log().lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// Ends the process and gives all that it has logged.
+    pub(crate) fn end(self) -> String {
+        self.process.end("-KILL").1
+    }
+}

@@ -1,0 +1,96 @@
+//! The program `tollgate` in a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use tempfile::TempDir;
+
+/// The program, with no configuration of its surroundings.
+fn tollgate(directory: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.current_dir(directory.path());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TOLLGATE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// The command of a server on a free port.
+pub(crate) fn serve(directory: &TempDir) -> Command {
+    let mut command = tollgate(directory);
+    command.args(["serve", "--http", "127.0.0.1:0", "--log-format", "json"]);
+    command
+}
+
+/// A server in a process of its own; killed when it is dropped.
+pub(super) struct Process {
+    child: Child,
+    /// Where it serves.
+    pub(super) address: String,
+    log: Arc<Mutex<Vec<String>>>,
+    reading: Option<JoinHandle<()>>,
+}
+
+impl Process {
+    /// Starts a command made by [`serve`], and waits until it says where it serves.
+    pub(super) fn start(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut first = Vec::new();
+        let address = lines.by_ref().map_while(Result::ok).find_map(|line| {
+            let said: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            first.push(line);
+            let url = said["http"].as_str()?;
+            assert_eq!(said["docs"], format!("{url}/docs"));
+            Some(url.strip_prefix("http://")?.to_owned())
+        });
+        let address = address.unwrap_or_else(|| panic!("it says where it serves: {first:?}"));
+        let log = Arc::new(Mutex::new(first));
+        let noted = Arc::clone(&log);
+        let reading = std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                noted.lock().unwrap().push(line);
+            }
+        });
+        Self { child, address, log, reading: Some(reading) }
+    }
+
+    /// What it has logged so far.
+    pub(super) fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// Sends a signal that ends it; gives the exit code, if it had one, and the whole log.
+    pub(super) fn end(mut self, signal: &str) -> (Option<i32>, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        let code = self.child.wait().unwrap().code();
+        if let Some(reading) = self.reading.take() {
+            reading.join().unwrap();
+        }
+        (code, self.log())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// What a command made by [`serve`] ends with and says when it refuses to serve; fails the test if it serves.
+pub(crate) fn refusal(command: &mut Command) -> (Option<i32>, String) {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = Vec::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok) {
+        if line.contains(r#""message":"serving""#) {
+            _ = child.kill();
+        }
+        said.push(line);
+    }
+    (child.wait().unwrap().code(), said.join("\n"))
+}
