@@ -7,16 +7,21 @@
 //!
 //! This crate must not know a store, a server, a wire format of checks or a runtime.
 
+pub mod api_key;
+pub mod directory;
 pub mod document;
 pub mod error;
 pub mod file_catalog;
 pub mod policy_file;
 pub mod problem;
+pub mod resolve;
 pub mod snapshot;
 pub mod validate;
 
+pub use directory::{Directory, DirectoryError};
 pub use document::Format;
 pub use error::CatalogError;
 pub use file_catalog::{CatalogEvent, FileCatalog, Observer, WatchOptions};
 pub use problem::{Position, Problem, Problems};
+pub use resolve::{Asked, Resolution, ResolvedKey, Standing};
 pub use snapshot::{Snapshot, SnapshotReader};

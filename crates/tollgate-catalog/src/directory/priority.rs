@@ -1,0 +1,38 @@
+//! Priority classes: who keeps room when there is too little.
+
+/// How much a tier counts when not everyone can pass. The order is that of importance: [`PriorityClass::Internal`]
+/// is the greatest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PriorityClass {
+    /// Work that can wait; shed first.
+    Batch,
+    /// The class of a tier that says nothing else.
+    #[default]
+    Standard,
+    /// Work that was paid more for.
+    Premium,
+    /// The platform's own work; shed last.
+    Internal,
+}
+
+impl PriorityClass {
+    /// Every class, the least important first.
+    pub const ALL: [Self; 4] = [Self::Batch, Self::Standard, Self::Premium, Self::Internal];
+    /// What [`PriorityClass::parse`] accepts, for messages.
+    pub const ACCEPTED: &str = "`internal`, `premium`, `standard` or `batch`";
+
+    /// The class called `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
+
+    /// The name, as in tiers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Standard => "standard",
+            Self::Premium => "premium",
+            Self::Internal => "internal",
+        }
+    }
+}
