@@ -5,11 +5,13 @@
 //! - [`compare`]: what the fast code decided against what the
 //!   [reference model](tollgate_core::reference) says.
 //!
+//! - `postgres` (a feature): real PostgreSQL servers.
 //! - `redis` (a feature): real Redis servers, and a proxy with faults.
 //!
 //! It must not know how a store works inside.
 
 #![expect(
+    clippy::expect_used,
     clippy::unwrap_used,
     clippy::panic,
     clippy::missing_panics_doc,
@@ -21,6 +23,8 @@ pub mod conformance;
 pub mod generate;
 pub mod harness;
 pub mod limiter;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod property;
 #[cfg(feature = "redis")]
 pub mod redis;

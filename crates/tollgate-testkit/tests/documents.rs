@@ -21,14 +21,16 @@ const CORE: &str = "tollgate-core";
 const NEVER_SHIPPED: [&str; 2] = ["tollgate-testkit", "tollgate-bench"];
 
 /// Third-party crates that only these crates of ours may name, lest what they are for spreads.
-const KEPT_TO: [(&str, &[&str]); 7] = [
+const KEPT_TO: [(&str, &[&str]); 9] = [
     ("axum", &["tollgate-server", "tollgate-bench"]),
     ("clap", &["tollgate-server", "tollgate-simulate", "tollgate-bench"]),
     ("governor", &["tollgate-bench"]),
     ("hyper", &["tollgate-server", "tollgate-bench"]),
+    ("moka", &["tollgate-catalog"]),
     ("notify", &["tollgate-catalog"]),
     ("redis", &["tollgate-redis", "tollgate-bench"]),
     ("serde_json", &["tollgate", "tollgate-server", "tollgate-simulate", "tollgate-bench"]),
+    ("sqlx", &["tollgate-catalog"]),
 ];
 
 fn root() -> PathBuf {
