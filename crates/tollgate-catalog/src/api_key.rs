@@ -13,6 +13,7 @@ use sha2::Sha256;
 pub const SECRET_START: &str = "tg_live_";
 
 /// The random bytes of a secret.
+#[cfg(any(feature = "database", test))]
 const SECRET_BYTES: usize = 32;
 
 /// The characters of the random part that a record keeps to tell keys apart. They give away 4 of 32 bytes.
@@ -24,6 +25,7 @@ pub struct Secret(String);
 
 impl Secret {
     /// A new secret from the system's random source; an error only where the system has none.
+    #[cfg(any(feature = "database", test))]
     pub(crate) fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; SECRET_BYTES];
         getrandom::fill(&mut bytes)?;
@@ -58,7 +60,7 @@ impl KeyHash {
     }
 
     /// The hash written as `text`.
-    #[cfg_attr(not(feature = "database"), expect(dead_code, reason = "only a database stores it"))]
+    #[cfg(any(feature = "database", test))]
     pub(crate) fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         if text.len() != 2 * bytes.len() {
@@ -84,9 +86,9 @@ pub struct KeyHasher(Hmac<Sha256>);
 impl KeyHasher {
     /// A hasher with the key `key`: at least 32 random bytes, the same on every node and for as long as the API keys
     /// shall live.
+    #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "it cannot fail")]
     pub fn new(key: &[u8]) -> Self {
-        // A key of any length is one for HMAC: long ones are hashed, short ones padded.
-        Self(Hmac::new_from_slice(key).unwrap_or_else(|_| Hmac::new(&Default::default())))
+        Self(Hmac::new_from_slice(key).expect("HMAC takes a key of any length (RFC 2104)"))
     }
 
     /// The hash of `secret`.
@@ -104,7 +106,7 @@ impl fmt::Debug for KeyHasher {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {
         // Writing to a `String` cannot fail.

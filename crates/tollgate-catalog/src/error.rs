@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::{fmt, io};
 
+use crate::directory::Unavailable;
 use crate::document::{Format, MAX_DOCUMENT_BYTES};
 use crate::problem::Problems;
 
@@ -51,6 +52,10 @@ pub enum CatalogError {
         /// The file.
         path: PathBuf,
     },
+    /// The URL names no database that can be used.
+    DatabaseUrl,
+    /// The database did not do it.
+    Database(Unavailable),
     /// The thread that watches could not be started.
     NoWatcher {
         /// The file.
@@ -67,10 +72,12 @@ impl CatalogError {
             Self::Unreadable { .. }
             | Self::BecameEmpty { .. }
             | Self::Unsettled { .. }
+            | Self::Database(_)
             | Self::NoWatcher { .. } => true,
             Self::UnknownFormat { .. }
             | Self::NotAFile { .. }
             | Self::TooLong { .. }
+            | Self::DatabaseUrl
             | Self::Invalid(_)
             | Self::ReaderFailed { .. } => false,
         }
@@ -104,6 +111,11 @@ impl fmt::Display for CatalogError {
             Self::ReaderFailed { path } => {
                 write!(f, "{}: the reader failed on it, which is a bug", path.display())
             }
+            Self::DatabaseUrl => f.write_str(
+                "the URL of the catalog names no database; accepted: sqlite:FILE or \
+                 postgres://USER:PASSWORD@HOST:PORT/DATABASE",
+            ),
+            Self::Database(unavailable) => write!(f, "the catalog: {unavailable}"),
             Self::NoWatcher { path, .. } => write!(f, "{}: cannot be watched", path.display()),
         }
     }
@@ -113,7 +125,14 @@ impl Error for CatalogError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Unreadable { source, .. } | Self::NoWatcher { source, .. } => Some(source),
+            Self::Database(unavailable) => unavailable.source(),
             _ => None,
         }
+    }
+}
+
+impl From<Unavailable> for CatalogError {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Database(unavailable)
     }
 }

@@ -8,6 +8,8 @@
 //! This crate must not know a store, a server, a wire format of checks or a runtime.
 
 pub mod api_key;
+#[cfg(feature = "database")]
+pub mod database;
 pub mod directory;
 pub mod document;
 pub mod error;
@@ -18,10 +20,12 @@ pub mod resolve;
 pub mod snapshot;
 pub mod validate;
 
+#[cfg(feature = "database")]
+pub use database::{DatabaseCatalog, DatabaseOptions};
 pub use directory::{Directory, DirectoryError};
 pub use document::Format;
 pub use error::CatalogError;
 pub use file_catalog::{CatalogEvent, FileCatalog, Observer, WatchOptions};
 pub use problem::{Position, Problem, Problems};
-pub use resolve::{Asked, Resolution, ResolvedKey, Standing};
+pub use resolve::{Asked, Resolution, ResolvedKey, Resolver, Standing};
 pub use snapshot::{Snapshot, SnapshotReader};

@@ -9,6 +9,7 @@ use tollgate_core::{Policy, PolicySet};
 use crate::document::{self, Format, MAX_DOCUMENT_BYTES, Node};
 use crate::error::CatalogError;
 use crate::problem::{Position, Problem, Problems};
+use crate::snapshot::Loaded;
 use crate::validate;
 
 /// The policies of `text`, which problems call `name`. An empty text has none.
@@ -33,7 +34,7 @@ pub fn parse(name: &str, text: &str, format: Format) -> Result<Vec<Policy>, Prob
 pub fn load(path: &Path) -> Result<PolicySet, CatalogError> {
     let format = format_of(path)?;
     let document = document(path, format, &read_bytes(path)?)?;
-    compile(path, document.as_ref())
+    compile(path, document.as_ref()).map(|content| content.policies)
 }
 
 /// The format of the file at `path`.
@@ -72,12 +73,14 @@ pub(crate) fn document(
     document::read(text, format).map_err(|problems| invalid(path, problems))
 }
 
-/// The set of the policies in `document`, the content of the file at `path`.
-pub(crate) fn compile(path: &Path, document: Option<&Node>) -> Result<PolicySet, CatalogError> {
+/// What is in `document`, the content of the file at `path`, compiled.
+pub(crate) fn compile(path: &Path, document: Option<&Node>) -> Result<Loaded, CatalogError> {
     let name = path.display().to_string();
-    let policies = validate::policies(&name, document).map_err(CatalogError::Invalid)?;
-    PolicySet::new(policies)
-        .map_err(|error| invalid(path, vec![Problem::of_text(None, error.to_string(), "")]))
+    let mut records = validate::records(&name, document, validate::Scope::Document)
+        .map_err(CatalogError::Invalid)?;
+    let policies = PolicySet::new(std::mem::take(&mut records.policies))
+        .map_err(|error| invalid(path, vec![Problem::of_text(None, error.to_string(), "")]))?;
+    Ok(Loaded { policies, listed: records.into() })
 }
 
 fn invalid(path: &Path, problems: Vec<Problem>) -> CatalogError {

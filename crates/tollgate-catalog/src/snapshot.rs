@@ -1,19 +1,26 @@
-//! The policies in force, published whole and read without a lock.
+//! What is in force, published whole and read without a lock: the policies, and what they are about.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use tollgate_core::PolicySet;
 
-/// The policies in force from one change of the catalog to the next.
+use crate::directory::{
+    DEFAULT_TIER, Id, Model, ModelTier, PriorityClass, Records, Tenant, Tier, User,
+};
+
+/// The policies, tiers and models in force from one change of the catalog to the next.
 #[derive(Debug)]
 pub struct Snapshot {
     version: u64,
     policies: Arc<PolicySet>,
+    listed: Arc<Listed>,
 }
 
 impl Snapshot {
-    /// The number of this set: 1 for the first of a process, then one more for each change.
+    /// The number of this set. It grows with each change, but not always by one: that of a database is the
+    /// number of the change, the same on all nodes; that of a file counts the changes that this process saw.
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -22,6 +29,61 @@ impl Snapshot {
     pub fn policies(&self) -> &Arc<PolicySet> {
         &self.policies
     }
+
+    /// The records in memory beside the policies.
+    pub fn listed(&self) -> &Listed {
+        &self.listed
+    }
+}
+
+/// The records that are in memory whole, by their ids.
+#[derive(Debug)]
+pub struct Listed {
+    pub(crate) default_tier: Id,
+    pub(crate) tiers: HashMap<Id, Tier>,
+    pub(crate) model_tiers: HashMap<Id, ModelTier>,
+    pub(crate) models: HashMap<Id, Model>,
+    /// Those of a file. In a database there may be too many.
+    pub(crate) tenants: HashMap<Id, Tenant>,
+    /// Those of a file.
+    pub(crate) users: HashMap<Id, User>,
+}
+
+impl Listed {
+    /// The priority class of the tier `tier`: `standard` for one that does not exist (any more).
+    #[inline]
+    pub fn priority(&self, tier: &Id) -> PriorityClass {
+        self.tiers.get(tier).map(|tier| tier.priority).unwrap_or_default()
+    }
+
+    /// The model tier of the model `model`, if that is known.
+    #[inline]
+    pub fn model_tier(&self, model: &str) -> Option<&Id> {
+        self.models.get(model).map(|model| &model.model_tier)
+    }
+}
+
+impl From<Records> for Listed {
+    fn from(records: Records) -> Self {
+        fn by_id<T>(items: Vec<T>, id: impl Fn(&T) -> &Id) -> HashMap<Id, T> {
+            items.into_iter().map(|item| (id(&item).clone(), item)).collect()
+        }
+        Self {
+            default_tier: Id::checked(DEFAULT_TIER),
+            tiers: by_id(records.tiers, |tier| &tier.id),
+            model_tiers: by_id(records.model_tiers, |model_tier| &model_tier.id),
+            models: by_id(records.models, |model| &model.id),
+            tenants: by_id(records.tenants, |tenant| &tenant.id),
+            users: by_id(records.users, |user| &user.id),
+        }
+    }
+}
+
+/// What a catalog has loaded and compiled, and not yet published.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) policies: PolicySet,
+    pub(crate) listed: Listed,
 }
 
 /// Reads the snapshot in force. Clones read the same.
@@ -33,7 +95,7 @@ pub struct SnapshotReader(Arc<ArcSwap<Snapshot>>);
 impl SnapshotReader {
     /// A reader whose snapshot never changes, for policies that come from no catalog.
     pub fn fixed(policies: PolicySet) -> Self {
-        Publisher::new(policies).reader()
+        Publisher::new(1, Loaded { policies, listed: Records::default().into() }).reader()
     }
 
     /// The snapshot in force, for one decision. Keep the guard short; [`SnapshotReader::snapshot`] gives one
@@ -56,21 +118,29 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes `policies` as version 1.
-    pub(crate) fn new(policies: PolicySet) -> Self {
-        let first = Snapshot { version: 1, policies: Arc::new(policies) };
-        Self { current: Arc::new(ArcSwap::from_pointee(first)) }
+    /// Publishes `loaded` as the first version, `version`.
+    pub(crate) fn new(version: u64, loaded: Loaded) -> Self {
+        Self { current: Arc::new(ArcSwap::from_pointee(snapshot(version, loaded))) }
     }
 
     pub(crate) fn reader(&self) -> SnapshotReader {
         SnapshotReader(Arc::clone(&self.current))
     }
 
-    /// Publishes `policies` as the next version, and gives it. `&mut` because only one may count.
-    pub(crate) fn publish(&mut self, policies: PolicySet) -> Arc<Snapshot> {
-        let version = self.current.load().version + 1;
-        let next = Arc::new(Snapshot { version, policies: Arc::new(policies) });
+    /// The version that is published.
+    pub(crate) fn version(&self) -> u64 {
+        self.current.load().version
+    }
+
+    /// Publishes `loaded` as `version`, and gives the snapshot. `&mut` because only one may publish.
+    pub(crate) fn publish(&mut self, version: u64, loaded: Loaded) -> Arc<Snapshot> {
+        let next = Arc::new(snapshot(version, loaded));
         self.current.store(Arc::clone(&next));
         next
     }
+}
+
+fn snapshot(version: u64, loaded: Loaded) -> Snapshot {
+    let Loaded { policies, listed } = loaded;
+    Snapshot { version, policies: Arc::new(policies), listed: Arc::new(listed) }
 }

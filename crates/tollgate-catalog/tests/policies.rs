@@ -398,7 +398,7 @@ extra: 1
         "p.yaml:9:5: policies[1].limt: is not a field (did you mean `limit`?); accepted: `id`, `scope`",
         "p.yaml:10:19: policies[1].match.tier: 1 is a number; accepted: a text or a list of texts; put it in quotes",
         "p.yaml:10:36: policies[1].match.country[1]: true is a boolean; accepted: ",
-        "p.yaml:11:1: extra: is not a field; accepted: `policies`",
+        "p.yaml:11:1: extra: is not a field; accepted: `tiers`, `modelTiers`, `models`, `tenants`, `users`, `policies`",
     ];
     let lines: Vec<_> = shown.lines().collect();
     assert_eq!(lines.len(), starts.len(), "{shown}");

@@ -1,6 +1,6 @@
 //! What to list, and how much of it at once.
 
-use super::Id;
+use super::{Id, Record};
 
 /// Which records to list: those that have all that is given. What a kind does not have, such as the tier of a
 /// policy, no record of it has.
@@ -14,6 +14,27 @@ pub struct Filter {
     pub tier: Option<Id>,
     /// Of this model tier: models.
     pub model_tier: Option<Id>,
+}
+
+impl Filter {
+    /// Whether `record` has all that is given.
+    pub fn matches(&self, record: &Record) -> bool {
+        let (tenant_id, user_id, tier, model_tier) = match record {
+            Record::Model(model) => (None, None, None, Some(&model.model_tier)),
+            Record::Tenant(tenant) => (None, None, tenant.tier.as_ref(), None),
+            Record::User(user) => (Some(&user.tenant_id), None, user.tier.as_ref(), None),
+            Record::ApiKey(key) => {
+                (Some(&key.tenant_id), key.user_id.as_ref(), key.tier.as_ref(), None)
+            }
+            Record::Tier(_) | Record::ModelTier(_) | Record::Policy(_) => (None, None, None, None),
+        };
+        let has =
+            |wanted: &Option<Id>, has: Option<&Id>| wanted.is_none() || wanted.as_ref() == has;
+        has(&self.tenant_id, tenant_id)
+            && has(&self.user_id, user_id)
+            && has(&self.tier, tier)
+            && has(&self.model_tier, model_tier)
+    }
 }
 
 /// Which part of a list to give.

@@ -12,6 +12,7 @@ mod filter;
 mod kind;
 mod priority;
 mod record;
+mod records;
 mod verbs;
 
 pub use change::{Action, Actor, Change, ChangeFilter};
@@ -20,6 +21,7 @@ pub use filter::{Filter, Page, PageRequest};
 pub use kind::Kind;
 pub use priority::PriorityClass;
 pub use record::{ApiKey, Id, Model, ModelTier, Record, Stored, Tenant, Tier, User, Version};
+pub use records::Records;
 pub use verbs::{Created, Directory, Imported};
 
 /// The id of the tier of everyone who has no other. It always exists.

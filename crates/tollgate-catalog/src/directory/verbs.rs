@@ -1,8 +1,7 @@
 //! What can be done with a directory.
 
 use super::{
-    Actor, Change, ChangeFilter, DirectoryError, Filter, Id, Kind, Page, PageRequest, Stored,
-    Version,
+    Actor, Change, ChangeFilter, DirectoryError, Filter, Kind, Page, PageRequest, Stored, Version,
 };
 use crate::document::Node;
 
@@ -26,7 +25,8 @@ pub struct Imported {
     pub unchanged: usize,
 }
 
-/// Keeps records, and their history.
+/// Keeps records, and their history. What is wrong with a record or a document by itself is told without it, by
+/// [`validate`](crate::validate).
 ///
 /// A change is made whole, with its entry in the history, or not at all. When a call that changes something returns,
 /// checks on this node obey it; on other nodes they do within 5 seconds. A call that fails has changed nothing,
@@ -112,13 +112,4 @@ pub trait Directory: Send + Sync {
 
     /// Whether [`Directory::create`] and the other changes can succeed at all; not so for a file.
     fn is_writable(&self) -> bool;
-
-    /// What is wrong with `body` as a new record of `kind`, by itself: references are not looked up.
-    fn validate(&self, kind: Kind, body: &Node) -> Result<(), DirectoryError>;
-
-    /// The id of the record of `kind` that a client wrote as `text`, or [`DirectoryError::NotFound`]: what is no id is
-    /// the id of nothing.
-    fn id(kind: Kind, text: &str) -> Result<Id, DirectoryError> {
-        Id::new(text).map_err(|_| DirectoryError::NotFound { kind, id: text.to_owned() })
-    }
 }

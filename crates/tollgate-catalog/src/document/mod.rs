@@ -9,9 +9,12 @@
 mod json;
 mod line_index;
 mod toml;
+mod write;
 mod yaml;
 
 use std::path::Path;
+
+pub use self::write::{to_json, to_yaml};
 
 use crate::problem::{Position, Problem};
 

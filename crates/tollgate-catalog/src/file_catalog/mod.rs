@@ -4,6 +4,7 @@
 //! Kubernetes' `ConfigMap`s are seen; looking every few seconds makes up for lost ones. What counts is the
 //! content: the same bytes are no change, and a new content is read twice before it is believed.
 
+mod directory;
 mod signal;
 mod watch;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::directory::Unavailable;
 use crate::error::CatalogError;
 use crate::policy_file;
 use crate::snapshot::{Publisher, Snapshot, SnapshotReader};
@@ -43,7 +45,7 @@ impl Default for WatchOptions {
     }
 }
 
-/// What happened to a watched file.
+/// What happened to a catalog.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CatalogEvent<'a> {
@@ -53,14 +55,18 @@ pub enum CatalogEvent<'a> {
     Refused(&'a CatalogError),
     /// After a refusal, the content is again that of the set in force.
     Restored,
+    /// The database does not answer; what is known stands. Told once.
+    Unavailable(&'a Unavailable),
+    /// The database answers again, and what changed meanwhile is known.
+    Available,
     /// The system gives no notifications; changes are found by polling only.
     PollingOnly(&'a (dyn Error + 'static)),
 }
 
-/// Is told what happens to a watched file, to log and to count it.
+/// Is told what happens to a catalog, to log and to count it.
 ///
-/// Called from the watching thread, one call at a time; what it takes delays the next change. It must not drop
-/// the [`FileCatalog`].
+/// Called from the thread or the task that follows the catalog, one call at a time; what it takes delays the next
+/// change. It must not drop the catalog.
 pub trait Observer: Send + 'static {
     /// Takes note of `event`.
     fn observe(&self, event: &CatalogEvent<'_>);
@@ -103,7 +109,7 @@ impl FileCatalog {
         };
         let content: Arc<[u8]> = policy_file::read_bytes(path)?.into();
         let document = policy_file::document(path, format, &content)?;
-        let publisher = Publisher::new(policy_file::compile(path, document.as_ref())?);
+        let publisher = Publisher::new(1, policy_file::compile(path, document.as_ref())?);
         let reader = publisher.reader();
         let watch = Watch::new(path, format, options, content, publisher, observer);
         let watched = Arc::clone(&signal);

@@ -8,14 +8,13 @@ use std::sync::Arc;
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tollgate_core::PolicySet;
 
 use super::signal::{Next, Signal};
 use super::{CatalogEvent, Observer, WatchOptions};
 use crate::document::Format;
 use crate::error::CatalogError;
 use crate::policy_file;
-use crate::snapshot::Publisher;
+use crate::snapshot::{Loaded, Publisher};
 
 /// How often a content is read again that differs each time, before it is refused.
 const MAX_SETTLE_READS: usize = 20;
@@ -124,8 +123,9 @@ impl<O: Observer> Watch<O> {
         let compiled = catch_unwind(AssertUnwindSafe(|| self.compile(&bytes)))
             .unwrap_or_else(|_| Err(CatalogError::ReaderFailed { path: self.path.clone() }));
         match compiled {
-            Ok(policies) => {
-                let snapshot = self.publisher.publish(policies);
+            Ok(loaded) => {
+                let version = self.publisher.version() + 1;
+                let snapshot = self.publisher.publish(version, loaded);
                 self.in_force = bytes;
                 self.observer.observe(&CatalogEvent::Published(&snapshot));
             }
@@ -133,7 +133,7 @@ impl<O: Observer> Watch<O> {
         }
     }
 
-    fn compile(&self, bytes: &[u8]) -> Result<PolicySet, CatalogError> {
+    fn compile(&self, bytes: &[u8]) -> Result<Loaded, CatalogError> {
         let document = policy_file::document(&self.path, self.format, bytes)?;
         if document.is_none() {
             return Err(CatalogError::BecameEmpty { path: self.path.clone() });

@@ -2,9 +2,15 @@
 //!
 //! What is not known is no error: it resolves to itself, with the tier `default`.
 
+mod resolver;
+
 use tollgate_core::Timestamp;
 
 use crate::directory::{Id, PriorityClass};
+
+pub use self::resolver::Resolver;
+#[cfg(feature = "database")]
+pub(crate) use self::resolver::{KeyFacts, TenantFacts, UserFacts};
 
 /// What a check says of its subject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,27 +7,54 @@
 mod attributes;
 mod number;
 mod policy;
+mod record;
+mod references;
 mod report;
 
 use tollgate_core::{Policy, PolicySet};
 
 use self::policy::PolicyValidator;
-use self::report::{At, Report};
+use self::record::RecordValidator;
+use self::report::{At, Fields, Report};
+use crate::directory::{Kind, Record, Records};
 use crate::document::{Node, Value};
 use crate::problem::Problems;
 
-/// The only field of a policy document.
-const POLICIES: &str = "policies";
+#[cfg(feature = "database")]
+pub(crate) use self::references::{Reference, reference_fields, references, unknown_reference};
 
-/// The policies of a document called `name`: a map with the list `policies`. None at all without a value,
-/// without the list, or where the list is empty; then the built-in default policy holds.
-pub fn policies(name: &str, document: Option<&Node>) -> Result<Vec<Policy>, Problems> {
-    let mut validator = PolicyValidator::new();
-    let policies = match document {
-        Some(document) => list_of_policies(document, &mut validator),
-        None => Vec::new(),
+/// The kinds that a document may list. Not API keys: their secrets are in no document, and without them they
+/// would be good for nothing.
+const LISTED: [Kind; 6] =
+    [Kind::Tier, Kind::ModelTier, Kind::Model, Kind::Tenant, Kind::User, Kind::Policy];
+
+/// The most records of one list, policies aside. The document's length is the tighter bound.
+const MAX_RECORDS: usize = 1_000_000;
+
+/// Where a document's references may lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Only to records of the same document: it is all there is.
+    Document,
+    /// Anywhere: whoever takes it looks them up.
+    Anywhere,
+}
+
+/// The records of a document called `name`: a map of lists, such as `policies` and `tiers`. None at all without a
+/// value, without lists, or where the lists are empty.
+pub fn records(name: &str, document: Option<&Node>, scope: Scope) -> Result<Records, Problems> {
+    let mut report = Report::default();
+    let records = match document {
+        Some(document) => lists(document, scope, &mut report),
+        None => Records::default(),
     };
-    validator.report.into_result(name, policies)
+    report.into_result(name, records)
+}
+
+/// The policies of a document called `name`, whose other lists are judged too. Without a policy, the built-in
+/// default policy holds.
+pub fn policies(name: &str, document: Option<&Node>) -> Result<Vec<Policy>, Problems> {
+    records(name, document, Scope::Document).map(|records| records.policies)
 }
 
 /// One policy by itself, called `name` in problems.
@@ -40,28 +67,63 @@ pub fn policy(name: &str, policy: &Node) -> Result<Policy, Problems> {
     }
 }
 
-fn list_of_policies(document: &Node, validator: &mut PolicyValidator) -> Vec<Policy> {
-    let root = At::root(document.position);
-    let Value::Map(entries) = &document.value else {
-        validator.report.mismatch(&root, &document.value, "a map with the list `policies`");
-        return Vec::new();
-    };
-    let fields = validator.report.fields(&root, entries, &[POLICIES]);
-    let Some(list) = fields.get(POLICIES) else { return Vec::new() };
-    let at = root.field(list);
-    let Value::List(items) = &list.node.value else {
-        validator.report.mismatch(&at, &list.node.value, "a list of policies, `[]` for none");
-        return Vec::new();
-    };
-    if let Some(first_beyond) = items.get(PolicySet::MAX_POLICIES) {
-        report_too_many(&mut validator.report, &at, items.len(), first_beyond);
+/// One record of `kind` by itself, called `name` in problems. References are not looked up.
+pub fn record(name: &str, kind: Kind, record: &Node) -> Result<Record, Problems> {
+    if kind == Kind::Policy {
+        return policy(name, record).map(Record::Policy);
     }
-    let items = items.iter().take(PolicySet::MAX_POLICIES).enumerate();
-    items.filter_map(|(index, item)| validator.policy(&at.item(index, item), index, item)).collect()
+    let mut report = Report::default();
+    let at = At::root(record.position);
+    match RecordValidator::new(kind, &mut report).record(&at, 0, record) {
+        Some(record) => report.into_result(name, record),
+        None => Err(report.into_problems(name)),
+    }
 }
 
-fn report_too_many(report: &mut Report, at: &At<'_>, count: usize, first_beyond: &Node) {
-    let place = at.item(PolicySet::MAX_POLICIES, first_beyond);
-    let accepted = format!("at most {} policies", PolicySet::MAX_POLICIES);
-    report.problem(&place, format!("is one of {count} policies"), accepted);
+fn lists(document: &Node, scope: Scope, report: &mut Report) -> Records {
+    let root = At::root(document.position);
+    let mut records = Records::default();
+    let Value::Map(entries) = &document.value else {
+        let accepted = "a map of lists, such as `policies`";
+        report.mismatch(&root, &document.value, accepted);
+        return records;
+    };
+    let fields = report.fields(&root, entries, &LISTED.map(Kind::list_name));
+    for kind in LISTED {
+        list(&root, fields, kind, report, &mut records);
+    }
+    if scope == Scope::Document {
+        references::within(&root, fields, report);
+    }
+    records
+}
+
+/// Judges the list of `kind`, and adds what is right to `records`.
+fn list(root: &At<'_>, fields: Fields<'_>, kind: Kind, report: &mut Report, records: &mut Records) {
+    let Some(list) = fields.get(kind.list_name()) else { return };
+    let at = root.field(list);
+    let Value::List(items) = &list.node.value else {
+        let accepted = format!("a list of {}, `[]` for none", kind.list_name());
+        report.mismatch(&at, &list.node.value, accepted);
+        return;
+    };
+    let most = if kind == Kind::Policy { PolicySet::MAX_POLICIES } else { MAX_RECORDS };
+    if let Some(first_beyond) = items.get(most) {
+        let message = format!("is one of {} {}", items.len(), kind.list_name());
+        let accepted = format!("at most {most} {}", kind.list_name());
+        report.problem(&at.item(most, first_beyond), message, accepted);
+    }
+    let items = items.iter().take(most).enumerate();
+    if kind == Kind::Policy {
+        let mut validator = PolicyValidator::reporting_to(std::mem::take(report));
+        records.policies.extend(
+            items.filter_map(|(index, item)| validator.policy(&at.item(index, item), index, item)),
+        );
+        *report = validator.report;
+    } else {
+        let mut validator = RecordValidator::new(kind, report);
+        items
+            .filter_map(|(index, item)| validator.record(&at.item(index, item), index, item))
+            .for_each(|record| records.add(record));
+    }
 }

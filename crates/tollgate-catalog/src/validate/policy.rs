@@ -67,6 +67,11 @@ impl PolicyValidator {
         Self::default()
     }
 
+    /// The same, which adds to what `report` has already.
+    pub(super) fn reporting_to(report: Report) -> Self {
+        Self { report, ids: HashMap::new() }
+    }
+
     /// The policy at `at`, number `index` of its list; `None` if anything is wrong with it.
     pub(super) fn policy(&mut self, at: &At<'_>, index: usize, node: &Node) -> Option<Policy> {
         let Value::Map(entries) = &node.value else {
@@ -84,7 +89,7 @@ impl PolicyValidator {
         let algorithm = self.named(at, fields, "algorithm", &ALGORITHMS, Algorithm::default());
         let mode = self.named(at, fields, "mode", &MODES, Mode::default());
         let on_store_error = self.named(at, fields, "onStoreError", &FAILURE_MODES, None);
-        let enabled = self.enabled(at, fields);
+        let enabled = self.report.flag(at, fields, "enabled", true);
         Some(Policy {
             id: id?,
             per: per?,
@@ -372,15 +377,6 @@ impl PolicyValidator {
             self.report.problem(&at, message, names.accepted);
         }
         value
-    }
-
-    fn enabled(&mut self, at: &At<'_>, fields: Fields<'_>) -> Option<bool> {
-        let Some(entry) = fields.get("enabled") else { return Some(true) };
-        if let Value::Bool(enabled) = &entry.node.value {
-            return Some(*enabled);
-        }
-        self.report.mismatch(&at.field(entry), &entry.node.value, "`true` or `false`");
-        None
     }
 }
 

@@ -169,6 +169,22 @@ impl Report {
         None
     }
 
+    /// The boolean in the optional field `field`.
+    pub(super) fn flag(
+        &mut self,
+        at: &At<'_>,
+        fields: Fields<'_>,
+        field: &str,
+        default: bool,
+    ) -> Option<bool> {
+        let Some(entry) = fields.get(field) else { return Some(default) };
+        if let Value::Bool(flag) = &entry.node.value {
+            return Some(*flag);
+        }
+        self.mismatch(&at.field(entry), &entry.node.value, "`true` or `false`");
+        None
+    }
+
     /// The fields of a map, which may only be `known` ones, each once.
     pub(super) fn fields<'n>(
         &mut self,
@@ -215,6 +231,11 @@ impl<'n> Fields<'n> {
     /// The first entry with the key `name`.
     pub(super) fn get(&self, name: &str) -> Option<&'n Entry> {
         self.0.iter().find(|entry| entry.key == name)
+    }
+
+    /// The same, if its value is not null: for a field where null says the same as leaving it out.
+    pub(super) fn given(&self, name: &str) -> Option<&'n Entry> {
+        self.get(name).filter(|entry| entry.node.value != Value::Null)
     }
 }
 

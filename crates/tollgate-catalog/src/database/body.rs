@@ -1,0 +1,100 @@
+//! Bodies of calls, made ready to be judged: an id is made or checked, a patch is laid over what there is.
+
+use crate::directory::{Id, Kind, Record};
+use crate::document::{Entry, Node, Value};
+use crate::problem::{Problem, Problems};
+
+/// The random bytes of an id that is made.
+const MADE_ID_BYTES: usize = 12;
+
+/// Optional fields that the validators do not take null for; in a patch it gives their default again.
+const NULL_IS_DEFAULT: [&str; 9] =
+    ["scope", "per", "match", "unit", "algorithm", "mode", "onStoreError", "enabled", "revoked"];
+
+/// The fields of an API key that only the directory sets: accepted as they are, so that what was read can be
+/// sent back.
+const KEPT: [&str; 2] = ["prefix", "lastUsedAt"];
+
+/// `body` with an id: its own, or a new one from the system's random source.
+pub(super) fn with_id(body: &Node) -> Result<Node, getrandom::Error> {
+    let mut body = body.clone();
+    if let Value::Map(entries) = &mut body.value
+        && !entries.iter().any(|entry| entry.key == "id")
+    {
+        let mut bytes = [0; MADE_ID_BYTES];
+        getrandom::fill(&mut bytes)?;
+        entries.insert(0, id_entry(&crate::api_key::hex(&bytes)));
+    }
+    Ok(body)
+}
+
+/// `body` as the replacement of `current`: with its id, and without what only the directory sets.
+pub(super) fn replacement(current: &Record, body: &Node) -> Result<Node, Problems> {
+    let mut body = body.clone();
+    let Value::Map(entries) = &mut body.value else { return Ok(body) };
+    let mut problems = Vec::new();
+    if let Some(entry) = entries.iter().find(|entry| entry.key == "id") {
+        if entry.node.value != Value::String(current.id().to_owned()) {
+            let message = "is not the id of the record that is changed";
+            problems.push(problem(entry, message, "the same id, or none"));
+        }
+    } else {
+        entries.insert(0, id_entry(current.id()));
+    }
+    if let Record::ApiKey(api_key) = current {
+        let prefix = Value::String(api_key.prefix.clone());
+        if let Some(entry) =
+            entries.iter().find(|entry| entry.key == "prefix" && entry.node.value != prefix)
+        {
+            let message = "is that of the key's secret, and cannot be changed";
+            problems.push(problem(entry, message, "the same prefix, or none"));
+        }
+        entries.retain(|entry| !KEPT.contains(&entry.key.as_str()));
+    }
+    if problems.is_empty() { Ok(body) } else { Err(Problems::of("", problems, 0)) }
+}
+
+/// `current` with the fields of `patch` in place of its own.
+pub(super) fn patched(current: &Record, patch: &Node) -> Result<Node, Problems> {
+    let Value::Map(changes) = &patch.value else { return Ok(patch.clone()) };
+    let mut node = current.to_node();
+    if let Value::Map(entries) = &mut node.value {
+        let is_set = |name: &str| {
+            changes.iter().any(|entry| entry.key == name && entry.node.value != Value::Null)
+        };
+        entries.retain(|entry| {
+            // `scope` and `per` say the same in two ways: the one that is set stands.
+            let is_other = match entry.key.as_str() {
+                "scope" => is_set("per"),
+                "per" => is_set("scope"),
+                _ => false,
+            };
+            !is_other && !changes.iter().any(|change| change.key == entry.key)
+        });
+        let resets = |entry: &Entry| {
+            entry.node.value == Value::Null && NULL_IS_DEFAULT.contains(&entry.key.as_str())
+        };
+        entries.extend(changes.iter().filter(|entry| !resets(entry)).cloned());
+    }
+    node.position = patch.position;
+    replacement(current, &node)
+}
+
+/// The problem that the record in `body` has the id of another.
+pub(super) fn id_of(kind: Kind, id: &str) -> Result<Id, crate::directory::DirectoryError> {
+    Id::new(id).map_err(|_| crate::directory::DirectoryError::NotFound { kind, id: id.to_owned() })
+}
+
+fn id_entry(id: &str) -> Entry {
+    let node = Node::unplaced(Value::String(id.to_owned()));
+    Entry { key: "id".to_owned(), key_position: None, node }
+}
+
+fn problem(entry: &Entry, message: &str, accepted: &str) -> Problem {
+    Problem {
+        position: entry.node.position,
+        path: entry.key.clone(),
+        message: message.to_owned(),
+        accepted: accepted.to_owned(),
+    }
+}

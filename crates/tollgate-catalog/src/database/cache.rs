@@ -1,0 +1,392 @@
+//! What a node remembers of users, tenants and API keys: bounded, loaded once however many ask, negative answers
+//! too. What is remembered is answered without the database; while that is down, the last known answer stands.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use moka::future::Cache;
+use moka::ops::compute::{CompResult, Op};
+use tollgate_core::Timestamp;
+
+use super::DatabaseOptions;
+use super::gate::Gate;
+use super::rows::{self, as_ms, decode};
+use super::session::Pool;
+use super::statements;
+use crate::api_key::KeyHash;
+use crate::directory::{Id, Kind};
+use crate::resolve::{KeyFacts, TenantFacts, UserFacts};
+
+/// What was found out about a subject.
+#[derive(Debug)]
+pub(crate) struct Answer<T> {
+    /// The facts; `None` if there is no such subject, or none is known.
+    pub(crate) facts: Option<Arc<T>>,
+    /// Whether the database should have been asked and did not answer.
+    pub(crate) is_degraded: bool,
+}
+
+/// When an API key was last used, in milliseconds since the Unix epoch; 0 for not since this node knows it.
+#[derive(Debug, Default)]
+struct LastUse {
+    used_ms: AtomicU64,
+    recorded_ms: AtomicU64,
+}
+
+/// One remembered answer.
+#[derive(Debug)]
+struct Entry<T> {
+    facts: Option<Arc<T>>,
+    loaded_at: Timestamp,
+    /// The generation of what was known when it was loaded; an entry of an older one is not believed.
+    generation: AtomicU64,
+    /// Whether a task refreshes it already.
+    is_refreshing: AtomicBool,
+    last_use: Arc<LastUse>,
+}
+
+impl<T> Entry<T> {
+    fn answer(&self, is_degraded: bool) -> Answer<T> {
+        Answer { facts: self.facts.clone(), is_degraded }
+    }
+}
+
+/// Remembers users, tenants and API keys.
+#[derive(Debug)]
+pub(crate) struct SubjectCache {
+    keys: Cache<KeyHash, Arc<Entry<KeyFacts>>>,
+    users: Cache<Id, Arc<Entry<UserFacts>>>,
+    tenants: Cache<Id, Arc<Entry<TenantFacts>>>,
+    pool: Pool,
+    options: DatabaseOptions,
+    gate: Gate,
+    /// Raised when nobody can say what changed, so that every entry is asked for again.
+    generation: AtomicU64,
+    /// Raised before each change of entries, so that what was read before it and comes after it is noticed.
+    epoch: AtomicU64,
+    /// How often the database was asked, for tests of single flight.
+    loads: AtomicU64,
+}
+
+/// A kind of subject: how it is remembered and loaded.
+trait Subject: Sized + Send + Sync + 'static {
+    type Key: Hash + Eq + Clone + Send + Sync + 'static;
+    fn cache(subjects: &SubjectCache) -> &Cache<Self::Key, Arc<Entry<Self>>>;
+    fn load(
+        pool: &Pool,
+        key: &Self::Key,
+    ) -> impl Future<Output = sqlx::Result<Option<Self>>> + Send;
+}
+
+impl Subject for KeyFacts {
+    type Key = KeyHash;
+
+    fn cache(subjects: &SubjectCache) -> &Cache<KeyHash, Arc<Entry<Self>>> {
+        &subjects.keys
+    }
+
+    async fn load(pool: &Pool, hash: &KeyHash) -> sqlx::Result<Option<Self>> {
+        let hash = hash.to_hex();
+        let Some(row) = pool.row(statements::KEY_BY_HASH, &[hash.as_str().into()]).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            id: rows::id(&row, 0)?,
+            tenant_id: rows::id(&row, 1)?,
+            user_id: rows::optional_id(&row, 2)?,
+            tier: rows::optional_id(&row, 3)?,
+            expires_at: rows::moment(&row, 4)?,
+            revoked: row.integer(5)? != 0,
+        }))
+    }
+}
+
+impl Subject for UserFacts {
+    type Key = Id;
+
+    fn cache(subjects: &SubjectCache) -> &Cache<Id, Arc<Entry<Self>>> {
+        &subjects.users
+    }
+
+    async fn load(pool: &Pool, id: &Id) -> sqlx::Result<Option<Self>> {
+        let row = pool.row(statements::USER_FACTS, &[id.as_str().into()]).await?;
+        row.map(|row| Ok(Self { tenant_id: rows::id(&row, 0)?, tier: rows::optional_id(&row, 1)? }))
+            .transpose()
+    }
+}
+
+impl Subject for TenantFacts {
+    type Key = Id;
+
+    fn cache(subjects: &SubjectCache) -> &Cache<Id, Arc<Entry<Self>>> {
+        &subjects.tenants
+    }
+
+    async fn load(pool: &Pool, id: &Id) -> sqlx::Result<Option<Self>> {
+        let row = pool.row(statements::TENANT_FACTS, &[id.as_str().into()]).await?;
+        row.map(|row| Ok(Self { tier: rows::optional_id(&row, 0)? })).transpose()
+    }
+}
+
+/// The database did not answer.
+struct NoAnswer;
+
+impl SubjectCache {
+    pub(super) fn new(pool: Pool, options: &DatabaseOptions) -> Self {
+        let entries = options.cached_subjects;
+        Self {
+            keys: Cache::new(entries),
+            users: Cache::new(entries),
+            tenants: Cache::new(entries),
+            pool,
+            gate: Gate::new(options.retry_every),
+            options: options.clone(),
+            generation: AtomicU64::new(1),
+            epoch: AtomicU64::new(0),
+            loads: AtomicU64::new(0),
+        }
+    }
+
+    /// What is known of the API key with this hash, which is being used.
+    pub(crate) async fn key(self: &Arc<Self>, hash: KeyHash, now: Timestamp) -> Answer<KeyFacts> {
+        let (answer, last_use) = self.find(&hash, now, || Some(hash)).await;
+        if answer.facts.is_some()
+            && let Some(last_use) = last_use
+        {
+            // Only a time for people: no order with anything else is needed.
+            last_use.used_ms.store(now.as_ns() / 1_000_000, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    /// What is known of the user `id`.
+    pub(crate) async fn user(self: &Arc<Self>, id: &str, now: Timestamp) -> Answer<UserFacts> {
+        self.find(id, now, || Id::new(id).ok()).await.0
+    }
+
+    /// What is known of the tenant `id`.
+    pub(crate) async fn tenant(self: &Arc<Self>, id: &str, now: Timestamp) -> Answer<TenantFacts> {
+        self.find(id, now, || Id::new(id).ok()).await.0
+    }
+
+    /// Whether the database answered when it was last asked.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// How often the database was asked for a subject.
+    pub(super) fn loads(&self) -> u64 {
+        self.loads.load(Ordering::Relaxed)
+    }
+
+    async fn find<T, Q>(
+        self: &Arc<Self>,
+        asked: &Q,
+        now: Timestamp,
+        key: impl FnOnce() -> Option<T::Key>,
+    ) -> (Answer<T>, Option<Arc<LastUse>>)
+    where
+        T: Subject,
+        T::Key: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let known = T::cache(self).get(asked).await;
+        if let Some(entry) = &known
+            && self.is_believed(entry)
+        {
+            if self.is_old(entry, now)
+                && !entry.is_refreshing.swap(true, Ordering::Relaxed)
+                && let Some(key) = key()
+            {
+                self.refresh_beside::<T>(key, Arc::clone(entry), now);
+            }
+            return (entry.answer(false), Some(Arc::clone(&entry.last_use)));
+        }
+        // What is no id is nobody's.
+        let Some(key) = key() else {
+            return (Answer { facts: None, is_degraded: false }, None);
+        };
+        match self.load::<T>(key, now).await {
+            Ok(entry) => (entry.answer(false), Some(Arc::clone(&entry.last_use))),
+            Err(NoAnswer) => match known {
+                Some(entry) => (entry.answer(true), Some(Arc::clone(&entry.last_use))),
+                None => (Answer { facts: None, is_degraded: true }, None),
+            },
+        }
+    }
+
+    fn is_believed<T>(&self, entry: &Entry<T>) -> bool {
+        // Acquire: who sees the new generation of an entry sees the change that raised it.
+        entry.generation.load(Ordering::Acquire) == self.generation.load(Ordering::Acquire)
+    }
+
+    fn is_old<T>(&self, entry: &Entry<T>, now: Timestamp) -> bool {
+        let lives = if entry.facts.is_some() {
+            self.options.refresh_after
+        } else {
+            self.options.refresh_unknown_after
+        };
+        entry.loaded_at.after(lives) <= now
+    }
+
+    /// Loads what `key` stands for again in a task of its own, while the old answer stands.
+    fn refresh_beside<T: Subject>(
+        self: &Arc<Self>,
+        key: T::Key,
+        entry: Arc<Entry<T>>,
+        now: Timestamp,
+    ) {
+        let subjects = Arc::clone(self);
+        tokio::spawn(async move {
+            // Without an answer the next check tries again, which the gate spaces out.
+            _ = subjects.load::<T>(key, now).await;
+            entry.is_refreshing.store(false, Ordering::Relaxed);
+        });
+    }
+
+    /// Loads what `key` stands for, unless somebody has meanwhile: of all who ask at once, one asks the database.
+    async fn load<T: Subject>(
+        &self,
+        key: T::Key,
+        now: Timestamp,
+    ) -> Result<Arc<Entry<T>>, NoAnswer> {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let wanted = key.clone();
+        let computed = T::cache(self)
+            .entry(key)
+            .and_try_compute_with(async |existing| {
+                let existing = existing.map(moka::Entry::into_value);
+                if let Some(entry) = &existing
+                    && self.is_believed(entry)
+                    && !self.is_old(entry, now)
+                {
+                    return Ok(Op::Nop);
+                }
+                self.ask::<T>(&wanted, existing.as_deref(), now).await.map(Op::Put)
+            })
+            .await?;
+        let entry = match computed {
+            CompResult::Inserted(entry)
+            | CompResult::ReplacedWith(entry)
+            | CompResult::Unchanged(entry)
+            | CompResult::Removed(entry) => entry.into_value(),
+            CompResult::StillNone(_) => return Err(NoAnswer),
+        };
+        // A change between the question and now may be newer than the answer, and has not found the entry to
+        // change it: then it is not believed by the next who asks.
+        if self.epoch.load(Ordering::Acquire) != epoch {
+            entry.generation.store(0, Ordering::Release);
+        }
+        Ok(entry)
+    }
+
+    /// Asks the database, within the deadline and unless it is known to be down.
+    async fn ask<T: Subject>(
+        &self,
+        key: &T::Key,
+        existing: Option<&Entry<T>>,
+        now: Timestamp,
+    ) -> Result<Arc<Entry<T>>, NoAnswer> {
+        if !self.gate.may_try(now) {
+            return Err(NoAnswer);
+        }
+        self.loads.fetch_add(1, Ordering::Relaxed);
+        let generation = self.generation.load(Ordering::Acquire);
+        let loading = tokio::time::timeout(self.options.load_timeout, T::load(&self.pool, key));
+        let Ok(Ok(facts)) = loading.await else {
+            self.gate.failed(now);
+            return Err(NoAnswer);
+        };
+        self.gate.succeeded();
+        Ok(Arc::new(Entry {
+            facts: facts.map(Arc::new),
+            loaded_at: now,
+            generation: AtomicU64::new(generation),
+            is_refreshing: AtomicBool::new(false),
+            last_use: existing.map(|entry| Arc::clone(&entry.last_use)).unwrap_or_default(),
+        }))
+    }
+
+    /// Everything is asked for again when it is next needed, because nobody can say what changed.
+    pub(super) fn doubt_all(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Takes note that these changed, and loads again those that are remembered, so that no check has to wait.
+    pub(super) async fn changed(
+        &self,
+        changed: &[(Kind, String)],
+        now: Timestamp,
+    ) -> sqlx::Result<()> {
+        // Before anything else: see `load`.
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        for (kind, name) in changed {
+            let reloaded = match kind {
+                Kind::ApiKey => match KeyHash::from_hex(name) {
+                    Some(hash) => self.reload::<KeyFacts>(hash, now).await,
+                    None => Ok(()),
+                },
+                Kind::User => self.reload::<UserFacts>(Id::checked(name.as_str()), now).await,
+                Kind::Tenant => self.reload::<TenantFacts>(Id::checked(name.as_str()), now).await,
+                _ => Ok(()),
+            };
+            reloaded?;
+        }
+        Ok(())
+    }
+
+    async fn reload<T: Subject>(&self, key: T::Key, now: Timestamp) -> sqlx::Result<()> {
+        let cache = T::cache(self);
+        if !cache.contains_key(&key) {
+            return Ok(());
+        }
+        let facts = T::load(&self.pool, &key).await?.map(Arc::new);
+        let existing = cache.get(&key).await;
+        let entry = Entry {
+            facts,
+            loaded_at: now,
+            generation: AtomicU64::new(self.generation.load(Ordering::Acquire)),
+            is_refreshing: AtomicBool::new(false),
+            last_use: existing.map(|entry| Arc::clone(&entry.last_use)).unwrap_or_default(),
+        };
+        cache.insert(key, Arc::new(entry)).await;
+        Ok(())
+    }
+
+    /// Writes when API keys were last used, those that were since this was last done. What was used and has been
+    /// forgotten since is lost: it is a time for people.
+    pub(super) async fn record_uses(&self) -> sqlx::Result<()> {
+        let used: Vec<_> = self
+            .keys
+            .iter()
+            .filter_map(|(hash, entry)| {
+                let used_ms = entry.last_use.used_ms.load(Ordering::Relaxed);
+                let recorded_ms = entry.last_use.recorded_ms.load(Ordering::Relaxed);
+                (used_ms > recorded_ms).then(|| (*hash, Arc::clone(&entry.last_use), used_ms))
+            })
+            .collect();
+        for batch in used.chunks(self.options.uses_per_batch.max(1)) {
+            let mut transaction = self.pool.begin_writing().await?;
+            for (hash, _, used_ms) in batch {
+                let hash = hash.to_hex();
+                let used_ms = as_ms(Timestamp::from_ms(*used_ms));
+                let arguments = [hash.as_str().into(), used_ms.into()];
+                transaction.connection().execute(statements::RECORD_USE, &arguments).await?;
+            }
+            transaction.commit().await?;
+            for (_, last_use, used_ms) in batch {
+                last_use.recorded_ms.fetch_max(*used_ms, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What changed, in a row of [`CHANGED_SINCE`](statements::CHANGED_SINCE).
+pub(super) fn changed(row: &super::session::Row) -> sqlx::Result<(Kind, String)> {
+    let kind = Kind::parse(&row.text(1)?).ok_or_else(|| decode("is no kind"))?;
+    Ok((kind, row.text(2)?))
+}

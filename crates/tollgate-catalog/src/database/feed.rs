@@ -1,0 +1,250 @@
+//! Follows the changes of the database: what is committed anywhere is obeyed here (P11).
+//!
+//! The version of the catalog is asked for every so often, which alone is enough; a change in this process and a
+//! notification of PostgreSQL only say to ask at once. What is loaded and found invalid never replaces what is valid.
+
+use std::sync::Arc;
+
+use sqlx::postgres::PgListener;
+use tokio::sync::Mutex;
+use tollgate_core::PolicySet;
+
+use super::cache;
+use super::failure::{Failure, unavailable};
+use super::rows::{self, signed};
+use super::session::{Connection, Pool};
+use super::{Core, statements};
+use crate::directory::{Kind, Records, Unavailable};
+use crate::error::CatalogError;
+use crate::file_catalog::{CatalogEvent, Observer};
+use crate::problem::{Problem, Problems};
+use crate::snapshot::{Loaded, Publisher, SnapshotReader};
+
+/// The most changes that are followed one by one; after more, every entry of the caches is asked for again.
+const MAX_FOLLOWED: usize = 1_000;
+
+/// The versions in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Versions {
+    /// Of everything.
+    pub(super) version: u64,
+    /// Of what the snapshot holds.
+    pub(super) snapshot_version: u64,
+}
+
+/// What this node knows of the database.
+pub(super) struct Feed {
+    followed: Mutex<Followed>,
+    reader: SnapshotReader,
+}
+
+struct Followed {
+    /// The last change that the caches took note of.
+    version: u64,
+    publisher: Publisher,
+    /// The snapshot version that was refused.
+    refused: Option<u64>,
+    observer: Box<dyn Observer>,
+    is_away: bool,
+}
+
+impl Feed {
+    /// Loads what is in force.
+    pub(super) async fn start(
+        pool: &Pool,
+        observer: Box<dyn Observer>,
+    ) -> Result<Self, CatalogError> {
+        let (versions, loaded) = load(pool).await.map_err(CatalogError::from)?;
+        let publisher = Publisher::new(versions.snapshot_version, loaded);
+        let reader = publisher.reader();
+        let version = versions.version;
+        let followed = Followed { version, publisher, refused: None, observer, is_away: false };
+        Ok(Self { followed: Mutex::new(followed), reader })
+    }
+
+    pub(super) fn reader(&self) -> SnapshotReader {
+        self.reader.clone()
+    }
+
+    /// Tells the observer that there are no notifications.
+    async fn tell_polling_only(&self, error: sqlx::Error) {
+        let followed = self.followed.lock().await;
+        followed.observer.observe(&CatalogEvent::PollingOnly(&error));
+    }
+
+    /// Catches up with the database. What fails is tried again with the next call.
+    pub(super) async fn follow(&self, core: &Core) {
+        let mut followed = self.followed.lock().await;
+        match catch_up(&mut followed, core).await {
+            Ok(()) => {
+                core.subjects.gate().succeeded();
+                if std::mem::take(&mut followed.is_away) {
+                    followed.observer.observe(&CatalogEvent::Available);
+                }
+            }
+            Err(error) => {
+                core.subjects.gate().failed(core.options.clock.now());
+                if !std::mem::replace(&mut followed.is_away, true) {
+                    followed.observer.observe(&CatalogEvent::Unavailable(&error));
+                }
+            }
+        }
+    }
+}
+
+async fn catch_up(followed: &mut Followed, core: &Core) -> Result<(), Unavailable> {
+    core.place.check()?;
+    let versions = versions_of(core.pool.row(statements::VERSIONS, &[]).await)?;
+    let now = core.options.clock.now();
+    if versions.version < followed.version {
+        // A backup was put in its place.
+        core.subjects.doubt_all();
+    } else if versions.version > followed.version {
+        let arguments = [signed(followed.version).into(), signed(MAX_FOLLOWED as u64 + 1).into()];
+        let mut transaction = core.pool.begin_reading().await.map_err(unavailable)?;
+        let rows = transaction.connection().rows(statements::CHANGED_SINCE, &arguments).await;
+        let rows = rows.map_err(unavailable)?;
+        drop(transaction);
+        if rows.len() > MAX_FOLLOWED {
+            core.subjects.doubt_all();
+        } else {
+            let changed: Result<Vec<_>, _> = rows.iter().map(cache::changed).collect();
+            let changed = changed.map_err(unavailable)?;
+            core.subjects.changed(&changed, now).await.map_err(unavailable)?;
+        }
+    }
+    if versions.snapshot_version != followed.publisher.version() {
+        publish(followed, &core.pool, versions.snapshot_version).await?;
+    } else if followed.refused.take().is_some() {
+        followed.observer.observe(&CatalogEvent::Restored);
+    }
+    followed.version = versions.version;
+    Ok(())
+}
+
+/// Publishes what is in the database, unless it is invalid, which is told once for each version.
+async fn publish(
+    followed: &mut Followed,
+    pool: &Pool,
+    snapshot_version: u64,
+) -> Result<(), Unavailable> {
+    if followed.refused == Some(snapshot_version) {
+        return Ok(());
+    }
+    match load(pool).await {
+        Ok((versions, loaded)) => {
+            let snapshot = followed.publisher.publish(versions.snapshot_version, loaded);
+            followed.refused = None;
+            followed.observer.observe(&CatalogEvent::Published(&snapshot));
+            Ok(())
+        }
+        Err(Failure::Invalid(problems)) => {
+            followed.refused = Some(snapshot_version);
+            let error = CatalogError::Invalid(problems);
+            followed.observer.observe(&CatalogEvent::Refused(&error));
+            Ok(())
+        }
+        Err(Failure::Database(error)) => Err(error),
+    }
+}
+
+/// All that the snapshot holds, in one state, and its version.
+async fn load(pool: &Pool) -> Result<(Versions, Loaded), Failure> {
+    let mut transaction = pool.begin_reading().await.map_err(unavailable)?;
+    let mut connection = transaction.connection();
+    let versions = versions_of(connection.row(statements::VERSIONS, &[]).await)?;
+    let mut records = Records::default();
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.is_in_snapshot()) {
+        read_all(&mut connection, kind, &mut records).await?;
+    }
+    let policies = policy_set(&mut records)?;
+    Ok((versions, Loaded { policies, listed: records.into() }))
+}
+
+/// Adds all records of `kind` to `records`. Those that are not right are problems, all of them.
+pub(super) async fn read_all(
+    connection: &mut Connection<'_>,
+    kind: Kind,
+    records: &mut Records,
+) -> Result<(), Failure> {
+    let mut problems = Vec::new();
+    for row in connection.rows(statements::all(kind), &[]).await.map_err(unavailable)? {
+        match rows::stored(kind, &row) {
+            Ok(stored) => records.add(stored.record),
+            Err(error) => problems.extend(row_problems(kind, &row, &error)),
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Problems::of("", problems, 0).into()) }
+}
+
+/// What is wrong with a row, with the record's id in front of each path.
+fn row_problems(kind: Kind, row: &super::session::Row, error: &sqlx::Error) -> Vec<Problem> {
+    let id = row.text(0).unwrap_or_default();
+    let place = format!("{}[{id:?}]", kind.list_name());
+    let inner = match error {
+        sqlx::Error::Decode(source) => source.downcast_ref::<Problems>(),
+        _ => None,
+    };
+    match inner {
+        Some(problems) => problems
+            .iter()
+            .map(|problem| {
+                let dot = if problem.path.is_empty() { "" } else { "." };
+                let path = format!("{place}{dot}{}", problem.path);
+                Problem { path, position: None, ..problem.clone() }
+            })
+            .collect(),
+        None => vec![Problem {
+            position: None,
+            path: place,
+            message: format!("cannot be read: {error}"),
+            accepted: "what this catalog writes itself".to_owned(),
+        }],
+    }
+}
+
+/// The policies of `records`, compiled.
+pub(super) fn policy_set(records: &mut Records) -> Result<PolicySet, Problems> {
+    PolicySet::new(std::mem::take(&mut records.policies))
+        .map_err(|error| Problems::of("", vec![Problem::of_text(None, error.to_string(), "")], 0))
+}
+
+pub(super) fn versions_of(
+    row: sqlx::Result<Option<super::session::Row>>,
+) -> Result<Versions, Unavailable> {
+    let read = |row: super::session::Row| {
+        let (version, snapshot_version) = (rows::unsigned(&row, 0)?, rows::unsigned(&row, 1)?);
+        Ok(Versions { version, snapshot_version })
+    };
+    row.and_then(|row| row.ok_or(sqlx::Error::RowNotFound)).and_then(read).map_err(unavailable)
+}
+
+/// Asks at each notification of PostgreSQL, for ever. Whatever happens to the connection, polling goes on beside it.
+pub(super) async fn listen(core: Arc<Core>, pool: sqlx::PgPool) {
+    let mut is_told = false;
+    loop {
+        match listener(&pool).await {
+            Ok(mut listener) => {
+                is_told = false;
+                // What was notified before it listened is found now.
+                core.feed.follow(&core).await;
+                // `None` is a connection that was lost and made again; something may have been missed.
+                while listener.try_recv().await.is_ok() {
+                    core.feed.follow(&core).await;
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    core.feed.tell_polling_only(error).await;
+                }
+            }
+        }
+        tokio::time::sleep(core.options.retry_every).await;
+    }
+}
+
+async fn listener(pool: &sqlx::PgPool) -> sqlx::Result<PgListener> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(statements::CHANNEL).await?;
+    Ok(listener)
+}

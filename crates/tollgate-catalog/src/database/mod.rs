@@ -1,0 +1,207 @@
+//! The catalog in SQLite or PostgreSQL.
+//!
+//! Policies, tiers and models are loaded whole and published as a [`Snapshot`](crate::Snapshot); users, tenants and API
+//! keys, of which there may be millions, are loaded when they are needed and remembered. The version of the
+//! database, one number that every change raises, tells all nodes when there is something new.
+//!
+//! This module must not know HTTP or a check's limits. Only it names sqlx.
+
+mod body;
+mod cache;
+mod failure;
+mod feed;
+mod gate;
+mod migrations;
+mod open;
+mod place;
+mod read;
+mod rows;
+mod session;
+mod statements;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tollgate_core::{Clock, MonotonicClock};
+
+pub(crate) use self::cache::{Answer, SubjectCache};
+use self::failure::unavailable;
+use self::feed::Feed;
+use self::place::Place;
+use self::session::Pool;
+use crate::api_key::KeyHasher;
+use crate::directory::DirectoryError;
+use crate::error::CatalogError;
+use crate::file_catalog::Observer;
+use crate::resolve::Resolver;
+use crate::snapshot::SnapshotReader;
+
+/// How a database is used. Every bound has a name here.
+#[derive(Clone)]
+pub struct DatabaseOptions {
+    /// The most connections of this node.
+    pub connections: u32,
+    /// How often to ask for changes: with what loading takes, how late a change holds on a node that no notification
+    /// reaches.
+    pub poll_every: Duration,
+    /// Whether to listen to the notifications of PostgreSQL; without them there is only the polling.
+    pub notifications: bool,
+    /// The most users, the most tenants and the most API keys that are remembered, each.
+    pub cached_subjects: u64,
+    /// How old an answer may be before it is asked for again, beside its use. Changes do not wait for it.
+    pub refresh_after: Duration,
+    /// The same for the answer that there is no such subject.
+    pub refresh_unknown_after: Duration,
+    /// How long a check may wait for a subject that this node does not know.
+    pub load_timeout: Duration,
+    /// How often to try again when the database does not answer. Between, nobody waits for it.
+    pub retry_every: Duration,
+    /// How long a change waits for others to end.
+    pub lock_timeout: Duration,
+    /// How long a call of the directory may take. An import is one call.
+    pub call_timeout: Duration,
+    /// How often to write when API keys were last used.
+    pub record_uses_every: Duration,
+    /// The most of those in one transaction.
+    pub uses_per_batch: usize,
+    /// Tells expiry and the age of answers.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for DatabaseOptions {
+    fn default() -> Self {
+        Self {
+            connections: 8,
+            poll_every: Duration::from_secs(1),
+            notifications: true,
+            cached_subjects: 100_000,
+            refresh_after: Duration::from_mins(1),
+            refresh_unknown_after: Duration::from_secs(10),
+            load_timeout: Duration::from_millis(100),
+            retry_every: Duration::from_secs(1),
+            lock_timeout: Duration::from_secs(5),
+            call_timeout: Duration::from_mins(1),
+            record_uses_every: Duration::from_secs(30),
+            uses_per_batch: 500,
+            clock: Arc::new(MonotonicClock::new()),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseOptions")
+            .field("connections", &self.connections)
+            .field("cached_subjects", &self.cached_subjects)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A catalog in a database. Following its changes ends when it is dropped; readers then keep the last snapshot.
+pub struct DatabaseCatalog {
+    core: Arc<Core>,
+    /// Follows changes and records uses; aborted when it is dropped.
+    _tasks: JoinSet<()>,
+}
+
+/// What the calls and the tasks of one catalog share.
+struct Core {
+    pool: Pool,
+    place: Place,
+    subjects: Arc<SubjectCache>,
+    feed: Feed,
+    hasher: KeyHasher,
+    options: DatabaseOptions,
+    /// The changes of this node wait for each other here, in order, instead of in the database.
+    writing: Mutex<()>,
+}
+
+impl DatabaseCatalog {
+    /// Opens the database at `url` (`sqlite:FILE`, made if it is missing, or `postgres://…`), brings its schema up to
+    /// date, loads what is in force and follows it from here on.
+    ///
+    /// `hasher` hashes API keys: the same key on every node, and for as long as they shall be known. `observer` is
+    /// told what happens, from a task of the runtime; it must not wait.
+    pub async fn open(
+        url: &str,
+        hasher: KeyHasher,
+        options: DatabaseOptions,
+        observer: impl Observer,
+    ) -> Result<Self, CatalogError> {
+        let (pool, place) = open::pool(url, &options).await?;
+        let subjects = Arc::new(SubjectCache::new(pool.clone(), &options));
+        let feed = Feed::start(&pool, Box::new(observer)).await?;
+        let writing = Mutex::new(());
+        let core = Arc::new(Core { pool, place, subjects, feed, hasher, options, writing });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(poll(Arc::clone(&core)));
+        tasks.spawn(record_uses(Arc::clone(&core)));
+        if let Pool::Postgres(pool) = &core.pool
+            && core.options.notifications
+        {
+            tasks.spawn(feed::listen(Arc::clone(&core), pool.clone()));
+        }
+        Ok(Self { core, _tasks: tasks })
+    }
+
+    /// A reader of the snapshots of this catalog.
+    pub fn reader(&self) -> SnapshotReader {
+        self.core.feed.reader()
+    }
+
+    /// Resolves the subjects of checks.
+    pub fn resolver(&self) -> Resolver {
+        let subjects = Arc::clone(&self.core.subjects);
+        let clock = Arc::clone(&self.core.options.clock);
+        Resolver::of_database(subjects, self.core.hasher.clone(), clock)
+    }
+
+    /// Whether the database answered when it was last asked. If not, the last known answers stand.
+    pub fn is_reachable(&self) -> bool {
+        self.core.subjects.gate().is_open()
+    }
+
+    /// How often the database was asked for a user, a tenant or an API key since the start.
+    pub fn subject_loads(&self) -> u64 {
+        self.core.subjects.loads()
+    }
+
+    /// Writes now when API keys were last used, as is done every so often.
+    pub async fn record_uses(&self) -> Result<(), DirectoryError> {
+        Ok(self.core.subjects.record_uses().await?)
+    }
+
+    /// Writes what is to be written, and closes every connection.
+    pub async fn close(self) {
+        // Uses that cannot be written are lost with the process; the times are for people.
+        _ = self.core.subjects.record_uses().await;
+        self.core.pool.close().await;
+    }
+}
+
+impl fmt::Debug for DatabaseCatalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseCatalog").field("pool", &self.core.pool).finish_non_exhaustive()
+    }
+}
+
+async fn poll(core: Arc<Core>) {
+    loop {
+        tokio::time::sleep(core.options.poll_every).await;
+        core.feed.follow(&core).await;
+    }
+}
+
+async fn record_uses(core: Arc<Core>) {
+    loop {
+        tokio::time::sleep(core.options.record_uses_every).await;
+        // What cannot be written now is written next time.
+        _ = core.subjects.record_uses().await;
+    }
+}

@@ -1,0 +1,44 @@
+//! Where a database is: for SQLite, that its file is still the one that was opened.
+
+use std::path::PathBuf;
+
+use crate::directory::Unavailable;
+
+/// The file of a SQLite database, or the fact that there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Server,
+    File { path: PathBuf, identity: Option<(u64, u64)> },
+}
+
+impl Place {
+    /// The file at `path`, as it is now.
+    pub(super) fn of_file(path: PathBuf) -> Self {
+        let identity = identity(&path);
+        Self::File { path, identity }
+    }
+
+    /// Fails if the file was deleted, moved or replaced: what is written into it from here on would be lost, though
+    /// SQLite would not say so.
+    pub(super) fn check(&self) -> Result<(), Unavailable> {
+        match self {
+            Self::File { path, identity: opened } if identity(path) != *opened => {
+                Err(Unavailable::new("the database file was deleted, moved or replaced", None))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What tells a file from another one at the same path.
+#[cfg(unix)]
+fn identity(path: &std::path::Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Elsewhere an open file cannot be deleted.
+#[cfg(not(unix))]
+fn identity(_: &std::path::Path) -> Option<(u64, u64)> {
+    None
+}

@@ -1,0 +1,132 @@
+//! Tests that need to see inside: each statement is one that both databases take, and the schema is the last defence.
+
+use tempfile::TempDir;
+use tollgate_testkit::postgres::PostgresServer;
+
+use super::session::{Connection, Pool, Statement};
+use super::{DatabaseOptions, open, statements};
+use crate::directory::{ChangeFilter, Filter, Id, Kind};
+
+/// Every statement that both databases run.
+fn all_statements() -> Vec<Statement> {
+    let mut all: Vec<Statement> = [
+        statements::TAKE_TURN,
+        statements::SET_VERSIONS,
+        statements::VERSIONS,
+        statements::ADD_CHANGE,
+        statements::CHANGED_SINCE,
+        statements::KEY_BY_HASH,
+        statements::USER_FACTS,
+        statements::TENANT_FACTS,
+        statements::HASH_OF_KEY,
+        statements::RECORD_USE,
+    ]
+    .map(Statement::from)
+    .into();
+    for kind in Kind::ALL {
+        let table = statements::table(kind);
+        all.extend([table.select, table.insert, table.update, table.delete].map(Statement::from));
+        all.extend([statements::get(kind), statements::all(kind)]);
+        let fields = ["tenantId", "userId", "tier", "modelTier"];
+        all.extend(
+            fields.iter().filter_map(|field| statements::referrer(kind, field)).map(Into::into),
+        );
+        for asked in 0..16_u32 {
+            let given = |bit: u32| (asked & bit != 0).then(|| Id::checked("x"));
+            let filter = Filter {
+                tenant_id: given(1),
+                user_id: given(2),
+                tier: given(4),
+                model_tier: given(8),
+            };
+            all.extend(statements::list(kind, &filter));
+        }
+    }
+    for asked in 0..8_u32 {
+        let given = |bit: u32| (asked & bit != 0).then(|| Id::checked("x"));
+        let kind = (asked & 4 != 0).then_some(Kind::User);
+        let filter = ChangeFilter { kind, record_id: given(1), actor: given(2) };
+        all.push(statements::changes(&filter));
+    }
+    all
+}
+
+async fn opened() -> (Vec<Pool>, TempDir, PostgresServer) {
+    let (folder, server) = (tempfile::tempdir().unwrap(), PostgresServer::start());
+    let file = format!("sqlite:{}", folder.path().join("t.db").display());
+    let mut pools = Vec::new();
+    for url in [file, server.new_database()] {
+        pools.push(open::pool(&url, &DatabaseOptions::default()).await.unwrap().0);
+    }
+    (pools, folder, server)
+}
+
+#[tokio::test]
+async fn both_databases_take_every_statement() {
+    let (pools, _folder, _server) = opened().await;
+    let all = all_statements();
+    for pool in pools {
+        let mut transaction = pool.begin_writing().await.unwrap();
+        for statement in &all {
+            let prepared = transaction.connection().prepare(statement.clone()).await;
+            prepared.unwrap_or_else(|error| panic!("{pool:?} {statement:?}: {error}"));
+        }
+        if matches!(pool, Pool::Postgres(_)) {
+            transaction.connection().prepare(statements::NOTIFY.into()).await.unwrap();
+        }
+    }
+}
+
+/// The schema refuses what the code would not write: foreign keys and checks hold for whoever writes.
+#[tokio::test]
+async fn the_schema_refuses_what_would_break_it() {
+    let (pools, _folder, _server) = opened().await;
+    let (hash, other_hash) = ("a".repeat(64), "b".repeat(64));
+    let key = |id: &str, user: &str, hash: &str| {
+        format!(
+            "INSERT INTO api_keys (id, name, tenant_id, user_id, tier, revoked, prefix, hash, version) \
+             VALUES ('{id}', 'n', 'a', '{user}', NULL, 0, 'p', '{hash}', 2)"
+        )
+    };
+    let right = [
+        "INSERT INTO tenants (id, name, tier, version) VALUES ('a', 'n', 'default', 2)".to_owned(),
+        "INSERT INTO tenants (id, name, version) VALUES ('b', 'n', 2)".to_owned(),
+        "INSERT INTO users (id, tenant_id, name, version) VALUES ('u', 'a', 'n', 2)".to_owned(),
+        key("k", "u", &hash),
+    ];
+    let wrong = [
+        "INSERT INTO tenants (id, name, tier, version) VALUES ('c', 'n', 'gold', 2)".to_owned(),
+        "INSERT INTO tenants (id, name, version) VALUES ('a', 'n', 2)".to_owned(),
+        "INSERT INTO tenants (id, name, version) VALUES ('', 'n', 2)".to_owned(),
+        "INSERT INTO users (id, tenant_id, name, version) VALUES ('v', 'zz', 'n', 2)".to_owned(),
+        "INSERT INTO tiers (id, name, priority, version) VALUES ('t', 'n', 'vip', 2)".to_owned(),
+        "INSERT INTO models (id, name, model_tier, version) VALUES ('m', 'n', 'zz', 2)".to_owned(),
+        "DELETE FROM tiers WHERE id = 'default'".to_owned(),
+        "DELETE FROM tenants WHERE id = 'a'".to_owned(),
+        "DELETE FROM users WHERE id = 'u'".to_owned(),
+        "UPDATE users SET tenant_id = 'b' WHERE id = 'u'".to_owned(),
+        "INSERT INTO catalog_state (singleton, version, snapshot_version) VALUES (2, 1, 1)"
+            .to_owned(),
+        "UPDATE catalog_state SET snapshot_version = version + 1".to_owned(),
+        key("l", "nobody", &other_hash),
+        key("l", "u", &hash),
+    ];
+    for pool in pools {
+        for statement in &right {
+            run(&pool, statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+        }
+        for statement in &wrong {
+            let error = run(&pool, statement).await.expect_err(statement);
+            let sqlx::Error::Database(error) = error else { panic!("{statement}: {error}") };
+            assert_ne!(error.kind(), sqlx::error::ErrorKind::Other, "{statement}: {error}");
+        }
+    }
+}
+
+async fn run(pool: &Pool, statement: &str) -> sqlx::Result<u64> {
+    let mut transaction = pool.begin_writing().await?;
+    let statement = Statement::assembled(statement.to_owned());
+    let mut connection: Connection<'_> = transaction.connection();
+    let rows = connection.execute(statement, &[]).await?;
+    transaction.commit().await.map(|()| rows)
+}

@@ -1,0 +1,204 @@
+//! All records of a document, and the document of records.
+
+use tollgate_core::{Algorithm, Attribute, Condition, Mode, Policy, Timestamp, Unit, Window};
+
+use super::{ApiKey, Id, Kind, Model, ModelTier, Record, Tenant, Tier, User};
+use crate::document::{Entry, Node, Value};
+
+/// The records of a document: of every kind that a document may list, in its order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Records {
+    /// The tiers.
+    pub tiers: Vec<Tier>,
+    /// The model tiers.
+    pub model_tiers: Vec<ModelTier>,
+    /// The models.
+    pub models: Vec<Model>,
+    /// The tenants.
+    pub tenants: Vec<Tenant>,
+    /// The users.
+    pub users: Vec<User>,
+    /// The policies.
+    pub policies: Vec<Policy>,
+}
+
+impl Records {
+    /// Adds `record`; an API key, which no document lists, is dropped.
+    pub(crate) fn add(&mut self, record: Record) {
+        match record {
+            Record::Tier(tier) => self.tiers.push(tier),
+            Record::ModelTier(model_tier) => self.model_tiers.push(model_tier),
+            Record::Model(model) => self.models.push(model),
+            Record::Tenant(tenant) => self.tenants.push(tenant),
+            Record::User(user) => self.users.push(user),
+            Record::Policy(policy) => self.policies.push(policy),
+            Record::ApiKey(_) => {}
+        }
+    }
+
+    /// Every record; one comes after those that it refers to.
+    pub fn into_records(self) -> impl Iterator<Item = Record> {
+        let tiers = self.tiers.into_iter().map(Record::Tier);
+        let model_tiers = self.model_tiers.into_iter().map(Record::ModelTier);
+        let models = self.models.into_iter().map(Record::Model);
+        let tenants = self.tenants.into_iter().map(Record::Tenant);
+        let users = self.users.into_iter().map(Record::User);
+        let policies = self.policies.into_iter().map(Record::Policy);
+        tiers.chain(model_tiers).chain(models).chain(tenants).chain(users).chain(policies)
+    }
+
+    /// The document of these records, as [`validate::records`](crate::validate::records) reads it.
+    pub fn into_document(self) -> Node {
+        let mut lists: Vec<(Kind, Vec<Node>)> = Vec::new();
+        for record in self.into_records() {
+            let node = record.to_node();
+            match lists.last_mut() {
+                Some((kind, items)) if *kind == record.kind() => items.push(node),
+                _ => lists.push((record.kind(), vec![node])),
+            }
+        }
+        let list = |(kind, items): (Kind, _)| entry(kind.list_name(), Value::List(items));
+        Node::unplaced(Value::Map(lists.into_iter().map(list).collect()))
+    }
+}
+
+impl Record {
+    /// The map of this record, as [`validate::record`](crate::validate::record) reads it. What is not set is left
+    /// out. That of an API key also has `prefix` and `lastUsedAt`, which only a directory sets.
+    pub fn to_node(&self) -> Node {
+        let mut fields = Fields::default();
+        match self {
+            Self::Tier(tier) => {
+                fields.named(&tier.id, &tier.name);
+                fields.text("priority", tier.priority.name());
+            }
+            Self::ModelTier(model_tier) => fields.named(&model_tier.id, &model_tier.name),
+            Self::Model(model) => {
+                fields.named(&model.id, &model.name);
+                fields.text("modelTier", model.model_tier.as_str());
+            }
+            Self::Tenant(tenant) => {
+                fields.named(&tenant.id, &tenant.name);
+                fields.id("tier", tenant.tier.as_ref());
+            }
+            Self::User(user) => {
+                fields.named(&user.id, &user.name);
+                fields.text("tenantId", user.tenant_id.as_str());
+                fields.id("tier", user.tier.as_ref());
+            }
+            Self::ApiKey(api_key) => fields.api_key(api_key),
+            Self::Policy(policy) => fields.policy(policy),
+        }
+        Node::unplaced(Value::Map(fields.0))
+    }
+}
+
+/// The fields of a map, as they are added.
+#[derive(Default)]
+struct Fields(Vec<Entry>);
+
+impl Fields {
+    fn add(&mut self, name: &str, value: Value) {
+        self.0.push(entry(name, value));
+    }
+
+    fn text(&mut self, name: &str, text: &str) {
+        self.add(name, text_value(text));
+    }
+
+    fn id(&mut self, name: &str, id: Option<&Id>) {
+        if let Some(id) = id {
+            self.text(name, id.as_str());
+        }
+    }
+
+    fn named(&mut self, id: &Id, name: &str) {
+        self.text("id", id.as_str());
+        self.text("name", name);
+    }
+
+    fn moment(&mut self, name: &str, moment: Option<Timestamp>) {
+        if let Some(moment) = moment {
+            self.text(name, &rfc_3339(moment));
+        }
+    }
+
+    fn api_key(&mut self, api_key: &ApiKey) {
+        self.named(&api_key.id, &api_key.name);
+        self.text("tenantId", api_key.tenant_id.as_str());
+        self.id("userId", api_key.user_id.as_ref());
+        self.id("tier", api_key.tier.as_ref());
+        self.moment("expiresAt", api_key.expires_at);
+        self.add("revoked", Value::Bool(api_key.revoked));
+        self.text("prefix", &api_key.prefix);
+        self.moment("lastUsedAt", api_key.last_used_at);
+    }
+
+    fn policy(&mut self, policy: &Policy) {
+        self.text("id", policy.id.as_str());
+        let scope = policy.per.scope();
+        if tollgate_core::Per::from_scope(&scope).as_ref() == Some(&policy.per) {
+            self.text("scope", &scope);
+        } else {
+            let per = policy.per.attributes().iter().map(Attribute::name);
+            self.add("per", list(per));
+        }
+        if !policy.conditions.is_empty() {
+            let conditions = policy.conditions.iter().map(condition).collect();
+            self.add("match", Value::Map(conditions));
+        }
+        if policy.unit != Unit::Requests {
+            self.text("unit", policy.unit.name());
+        }
+        let limit = policy.limit.map(|limit| Value::Number(limit.to_string()));
+        self.add("limit", limit.unwrap_or(Value::Null));
+        self.add("windowSeconds", Value::Number(seconds(policy.window)));
+        if policy.algorithm != Algorithm::default() {
+            self.text("algorithm", policy.algorithm.name());
+        }
+        if policy.mode != Mode::default() {
+            self.text("mode", policy.mode.name());
+        }
+        if let Some(mode) = policy.on_store_error {
+            self.text("onStoreError", mode.name());
+        }
+        if !policy.enabled {
+            self.add("enabled", Value::Bool(false));
+        }
+    }
+}
+
+fn entry(key: &str, value: Value) -> Entry {
+    Entry { key: key.to_owned(), key_position: None, node: Node::unplaced(value) }
+}
+
+fn text_value(text: &str) -> Value {
+    Value::String(text.to_owned())
+}
+
+fn list<'a>(texts: impl Iterator<Item = &'a str>) -> Value {
+    Value::List(texts.map(|text| Node::unplaced(text_value(text))).collect())
+}
+
+fn condition(condition: &Condition) -> Entry {
+    let value = match &condition.values[..] {
+        [one] => text_value(one),
+        several => list(several.iter().map(String::as_str)),
+    };
+    entry(condition.attribute.name(), value)
+}
+
+/// The seconds of a window, exactly and in plain decimals.
+fn seconds(window: Window) -> String {
+    let (whole, ns) = (window.as_ns() / 1_000_000_000, window.as_ns() % 1_000_000_000);
+    if ns == 0 {
+        return whole.to_string();
+    }
+    format!("{whole}.{ns:09}").trim_end_matches('0').to_owned()
+}
+
+/// A moment as RFC 3339 has it, in UTC.
+fn rfc_3339(moment: Timestamp) -> String {
+    // Nanoseconds in 64 bits end in the year 2554, long before jiff's moments do.
+    jiff::Timestamp::from_nanosecond(i128::from(moment.as_ns())).unwrap_or_default().to_string()
+}

@@ -1,0 +1,144 @@
+//! A policy file as a directory: it can be read, and is changed by who edits it.
+
+use tollgate_core::Policy;
+
+use super::FileCatalog;
+use crate::directory::{
+    Actor, Change, ChangeFilter, Created, Directory, DirectoryError, Filter, Imported, Kind, Page,
+    PageRequest, Record, Records, Stored, Version,
+};
+use crate::document::Node;
+use crate::snapshot::Snapshot;
+
+impl Directory for FileCatalog {
+    async fn list(
+        &self,
+        kind: Kind,
+        filter: &Filter,
+        page: &PageRequest,
+    ) -> Result<Page<Stored>, DirectoryError> {
+        let snapshot = self.reader.snapshot();
+        let after = page.cursor.as_deref();
+        let mut records: Vec<_> = records(&snapshot, kind)
+            .into_iter()
+            .filter(|record| after.is_none_or(|after| record.id() > after))
+            .filter(|record| filter.matches(record))
+            .collect();
+        records.sort_unstable_by(|one, other| one.id().cmp(other.id()));
+        let has_more = records.len() > page.bounded_items();
+        records.truncate(page.bounded_items());
+        let last = records.last().filter(|_| has_more);
+        let next_cursor = last.map(|record| record.id().to_owned());
+        let version = Version(snapshot.version());
+        let items = records.into_iter().map(|record| Stored { record, version }).collect();
+        Ok(Page { items, next_cursor })
+    }
+
+    async fn get(&self, kind: Kind, id: &str) -> Result<Stored, DirectoryError> {
+        let snapshot = self.reader.snapshot();
+        let record = record(&snapshot, kind, id)
+            .ok_or_else(|| DirectoryError::NotFound { kind, id: id.to_owned() })?;
+        Ok(Stored { record, version: Version(snapshot.version()) })
+    }
+
+    async fn create(&self, _: &Actor, _: Kind, _: &Node) -> Result<Created, DirectoryError> {
+        Err(DirectoryError::ReadOnly)
+    }
+
+    async fn replace(
+        &self,
+        _: &Actor,
+        _: Kind,
+        _: &str,
+        _: Option<Version>,
+        _: &Node,
+    ) -> Result<Stored, DirectoryError> {
+        Err(DirectoryError::ReadOnly)
+    }
+
+    async fn patch(
+        &self,
+        _: &Actor,
+        _: Kind,
+        _: &str,
+        _: Option<Version>,
+        _: &Node,
+    ) -> Result<Stored, DirectoryError> {
+        Err(DirectoryError::ReadOnly)
+    }
+
+    async fn delete(
+        &self,
+        _: &Actor,
+        _: Kind,
+        _: &str,
+        _: Option<Version>,
+    ) -> Result<(), DirectoryError> {
+        Err(DirectoryError::ReadOnly)
+    }
+
+    /// Nothing: the history of a file is with whoever keeps the file.
+    async fn changes(
+        &self,
+        _: &ChangeFilter,
+        _: &PageRequest,
+    ) -> Result<Page<Change>, DirectoryError> {
+        Ok(Page { items: Vec::new(), next_cursor: None })
+    }
+
+    async fn export(&self) -> Result<Node, DirectoryError> {
+        let snapshot = self.reader.snapshot();
+        let mut all = Records::default();
+        for kind in Kind::ALL {
+            let mut records = records(&snapshot, kind);
+            // Policies keep the order of the file; the others have none.
+            if kind != Kind::Policy {
+                records.sort_unstable_by(|one, other| one.id().cmp(other.id()));
+            }
+            for record in records {
+                all.add(record);
+            }
+        }
+        Ok(all.into_document())
+    }
+
+    async fn import(&self, _: &Actor, _: &Node) -> Result<Imported, DirectoryError> {
+        Err(DirectoryError::ReadOnly)
+    }
+
+    fn is_writable(&self) -> bool {
+        false
+    }
+}
+
+/// The records of `kind`, in no order; policies in that of the file.
+fn records(snapshot: &Snapshot, kind: Kind) -> Vec<Record> {
+    let listed = snapshot.listed();
+    match kind {
+        Kind::Tier => listed.tiers.values().cloned().map(Record::Tier).collect(),
+        Kind::ModelTier => listed.model_tiers.values().cloned().map(Record::ModelTier).collect(),
+        Kind::Model => listed.models.values().cloned().map(Record::Model).collect(),
+        Kind::Tenant => listed.tenants.values().cloned().map(Record::Tenant).collect(),
+        Kind::User => listed.users.values().cloned().map(Record::User).collect(),
+        Kind::ApiKey => Vec::new(),
+        Kind::Policy => {
+            snapshot.policies().policies().iter().cloned().map(Record::Policy).collect()
+        }
+    }
+}
+
+fn record(snapshot: &Snapshot, kind: Kind, id: &str) -> Option<Record> {
+    let listed = snapshot.listed();
+    Some(match kind {
+        Kind::Tier => Record::Tier(listed.tiers.get(id)?.clone()),
+        Kind::ModelTier => Record::ModelTier(listed.model_tiers.get(id)?.clone()),
+        Kind::Model => Record::Model(listed.models.get(id)?.clone()),
+        Kind::Tenant => Record::Tenant(listed.tenants.get(id)?.clone()),
+        Kind::User => Record::User(listed.users.get(id)?.clone()),
+        Kind::ApiKey => return None,
+        Kind::Policy => {
+            let is_it = |policy: &&Policy| policy.id.as_str() == id;
+            Record::Policy(snapshot.policies().policies().iter().find(is_it)?.clone())
+        }
+    })
+}
