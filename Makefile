@@ -50,7 +50,7 @@ setup: ## Install what is missing of compiler, linker and tools
 	@scripts/setup
 
 .PHONY: setup-tests
-setup-tests: ## The same, and what only tests and benchmarks need: Redis
+setup-tests: ## The same, and what only tests and benchmarks need: Redis, PostgreSQL
 	@scripts/setup tests
 
 .PHONY: clean

@@ -25,7 +25,7 @@ pub use database::{DatabaseCatalog, DatabaseOptions};
 pub use directory::{Directory, DirectoryError};
 pub use document::Format;
 pub use error::CatalogError;
-pub use file_catalog::{CatalogEvent, FileCatalog, Observer, WatchOptions};
+pub use file_catalog::{CatalogEvent, FileCatalog, Observer, SnapshotDirectory, WatchOptions};
 pub use problem::{Position, Problem, Problems};
 pub use resolve::{Asked, Resolution, ResolvedKey, Resolver, Standing};
 pub use snapshot::{Snapshot, SnapshotReader};

@@ -19,12 +19,21 @@ pub enum Reason {
     Banned,
     /// The store did not answer, and the limit denies without it (R11).
     StoreUnavailable,
+    /// The API key was taken back. No limit took part.
+    ApiKeyRevoked,
+    /// The API key has expired. No limit took part.
+    ApiKeyExpired,
+    /// The API key is not known, and unknown ones are denied. No limit took part.
+    ApiKeyUnknown,
 }
 
 impl Reason {
-    /// Every reason.
-    pub const ALL: [Self; 4] =
+    /// Every reason that a limit may have.
+    pub const OF_LIMITS: [Self; 4] =
         [Self::LimitExceeded, Self::CostExceedsLimit, Self::Banned, Self::StoreUnavailable];
+    /// Every reason that an API key may be: then no limit took part.
+    pub const OF_API_KEYS: [Self; 3] =
+        [Self::ApiKeyRevoked, Self::ApiKeyExpired, Self::ApiKeyUnknown];
 
     /// The name, as in answers and metrics.
     pub const fn name(self) -> &'static str {
@@ -33,6 +42,9 @@ impl Reason {
             Self::CostExceedsLimit => "cost_exceeds_limit",
             Self::Banned => "banned",
             Self::StoreUnavailable => "store_unavailable",
+            Self::ApiKeyRevoked => "api_key_revoked",
+            Self::ApiKeyExpired => "api_key_expired",
+            Self::ApiKeyUnknown => "api_key_unknown",
         }
     }
 }
@@ -107,6 +119,8 @@ pub struct Decision {
     degraded: bool,
     headline: Option<usize>,
     limits: SmallVec<[LimitStatus; 2]>,
+    /// Why no limit was asked.
+    refused: Option<Reason>,
 }
 
 impl Decision {
@@ -128,7 +142,13 @@ impl Decision {
             limits: limits
                 .map(|(charge, verdict)| LimitStatus::new(charge.limit, verdict))
                 .collect(),
+            refused: None,
         }
+    }
+
+    /// A denial for `reason` before any limit was asked. No wait ends it.
+    pub fn refused(reason: Reason) -> Self {
+        Self { allowed: false, refused: Some(reason), ..Self::assemble(&[], &[]) }
     }
 
     /// The same decision, taken without the store if `degraded` (R11).
@@ -164,7 +184,10 @@ impl Decision {
 
     /// Why the check was denied; `None` if it was not.
     pub fn reason(&self) -> Option<Reason> {
-        if self.allowed { None } else { self.headline().and_then(LimitStatus::reason) }
+        if self.allowed {
+            return None;
+        }
+        self.refused.or_else(|| self.headline().and_then(LimitStatus::reason))
     }
 
     /// The least wait, in milliseconds, after which the same check would be admitted if nobody else came: 0

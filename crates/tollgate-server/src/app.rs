@@ -8,8 +8,10 @@ use tollgate_store::memory::MemoryStoreStats;
 use tollgate_store::resilience::Resilient;
 use tollgate_store::{MemoryStore, Store};
 
+use crate::administered::Administered;
 use crate::config::HttpLimits;
 use crate::health::Health;
+use crate::http::Guard;
 use crate::metrics::Metrics;
 
 /// A store that the server runs: besides deciding, it says what it holds in this process's memory and can be told
@@ -43,9 +45,20 @@ impl<S: Store, C: Clock + 'static> Backend for Resilient<S, C> {
     }
 }
 
+/// What the calls below `/admin` work on.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    /// Lets in who bears a token.
+    pub(crate) guard: Guard,
+    /// The records.
+    pub(crate) directory: Administered,
+}
+
 /// What every call works on.
 #[derive(Debug)]
 pub(crate) struct App<S> {
+    /// The directory, and who may use it.
+    pub(crate) admin: Admin,
     /// The use cases.
     pub(crate) service: RateLimitService<S>,
     /// What is counted.

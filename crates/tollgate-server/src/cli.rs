@@ -71,9 +71,13 @@ struct ServeArgs {
     /// Share the store with so many nodes: the local share of a limit is 1/N [default: 1]
     #[arg(long, value_name = "N")]
     nodes: Option<String>,
-    /// Take policies from here: `file:PATH` [default: 100 requests an hour per user and model]
+    /// Take policies, users and keys from here: `file:PATH`, `sqlite:FILE` or `postgres://…` [default: 100 requests an
+    /// hour per user and model]
     #[arg(long, value_name = "URL")]
     catalog: Option<String>,
+    /// Count checks with unknown API keys under the key's hash, or deny them: count or deny [default: count]
+    #[arg(long, value_name = "WHAT")]
+    unknown_api_keys: Option<String>,
     /// Log as json or text [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -113,8 +117,10 @@ struct ServeArgs {
 }
 
 const AFTER_HELP: &str = "Each setting is also an environment variable (--max-keys: TOLLGATE_MAX_KEYS) \
-     and a key of the file (max_keys). TOLLGATE_ADMIN_TOKEN must be set to listen at an address that \
-     other machines reach.";
+     and a key of the file (max_keys). Secrets are variables only: \
+     TOLLGATE_ADMIN_TOKEN (to change the catalog; must be set to listen at an address that other machines reach), \
+     TOLLGATE_ADMIN_READ_TOKEN (to read it) and TOLLGATE_API_KEY_SECRET (what API keys are hashed with; the same on \
+     every node).";
 
 impl ServeArgs {
     fn into_flags(self) -> [(&'static str, Option<String>); crate::config::KEYS.len()] {
@@ -126,6 +132,7 @@ impl ServeArgs {
             ("store_timeout_ms", self.store_timeout_ms),
             ("nodes", self.nodes),
             ("catalog", self.catalog),
+            ("unknown_api_keys", self.unknown_api_keys),
             ("log_format", self.log_format),
             ("log_level", self.log_level),
             ("max_body_bytes", self.max_body_bytes),

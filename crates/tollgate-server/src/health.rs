@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) struct Health {
     draining: AtomicBool,
     catalog_refused: AtomicBool,
+    catalog_unavailable: AtomicBool,
     store_degraded: AtomicBool,
     store_awaited: AtomicBool,
 }
@@ -41,6 +42,16 @@ impl Health {
     /// Whether checks are decided without the store, or would be if there were any.
     pub(crate) fn store_degraded(&self) -> bool {
         self.store_degraded.load(Ordering::Relaxed) || self.store_awaited.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the database of the catalog does not answer.
+    pub(crate) fn set_catalog_unavailable(&self, unavailable: bool) {
+        self.catalog_unavailable.store(unavailable, Ordering::Relaxed);
+    }
+
+    /// Whether the database of the catalog does not answer, so that the last known answers stand.
+    pub(crate) fn catalog_unavailable(&self) -> bool {
+        self.catalog_unavailable.load(Ordering::Relaxed)
     }
 
     /// Notes whether the latest change of the policies was refused.

@@ -3,7 +3,9 @@
 //! This is the only crate that knows HTTP and JSON on the wire. It is a library so that tests start the real
 //! server in their own process, with a clock of their own.
 
+mod administered;
 mod app;
+mod catalog;
 mod cli;
 mod config;
 mod health;
@@ -16,6 +18,8 @@ mod store_watch;
 mod telemetry;
 
 pub use cli::{Cli, Outcome};
-pub use config::{CatalogConfig, ConfigError, HttpLimits, LogFormat, ServeConfig, StoreConfig};
+pub use config::{
+    CatalogConfig, ConfigError, HttpLimits, LogFormat, Secret, ServeConfig, StoreConfig,
+};
 pub use http::openapi_json;
 pub use serve::{Server, StartError};

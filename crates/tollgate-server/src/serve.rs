@@ -3,23 +3,23 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
-use tollgate_catalog::{
-    CatalogError, CatalogEvent, FileCatalog, Observer, SnapshotReader, WatchOptions,
-};
-use tollgate_core::{Clock, MonotonicClock, PolicySet};
+use tollgate_catalog::{CatalogError, FileCatalog};
+use tollgate_core::{Clock, MonotonicClock};
 use tollgate_redis::{Announcement, RedisOptions, RedisStore};
-use tollgate_service::RateLimitService;
+use tollgate_service::{DirectoryLookup, RateLimitService};
 use tollgate_store::memory::MemoryStoreOptions;
 use tollgate_store::resilience::{Invalidations, Resilient, store_timeout};
 use tollgate_store::{MemoryStore, Store, StoreError};
 
-use crate::app::{App, Backend};
-use crate::config::{CatalogConfig, ServeConfig, StoreConfig};
+use crate::app::{Admin, App, Backend};
+use crate::catalog;
+use crate::config::{ServeConfig, StoreConfig};
 use crate::health::Health;
 use crate::http;
 use crate::metrics::Metrics;
@@ -50,6 +50,17 @@ pub enum StartError {
     Policies(tollgate_core::PolicySetError),
     /// The store cannot be used at all, whether it is there or not.
     Store(StoreError),
+    /// Nothing says what API keys are hashed with.
+    NoApiKeySecret,
+    /// What API keys are hashed with could not be read or made.
+    ApiKeySecret {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No admin token could be made.
+    AdminToken(io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -65,6 +76,13 @@ impl fmt::Display for StartError {
             Self::Catalog(error) => error.fmt(f),
             Self::Policies(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
+            Self::NoApiKeySecret => f.write_str(
+                "TOLLGATE_API_KEY_SECRET is not set; accepted with PostgreSQL: at least 16 bytes, the same on every node",
+            ),
+            Self::ApiKeySecret { path, .. } => {
+                write!(f, "{}: the secret of API keys cannot be read or made", path.display())
+            }
+            Self::AdminToken(_) => f.write_str("no admin token could be made"),
         }
     }
 }
@@ -72,9 +90,11 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Listen { source, .. } => Some(source),
+            Self::Listen { source, .. }
+            | Self::ApiKeySecret { source, .. }
+            | Self::AdminToken(source) => Some(source),
             Self::Catalog(error) => error.source(),
-            Self::Policies(_) => None,
+            Self::Policies(_) | Self::NoApiKeySecret => None,
             Self::Store(error) => error.source(),
         }
     }
@@ -165,7 +185,7 @@ impl Server {
         let address = config.http;
         let listen = |source| StartError::Listen { address, source };
         let listener = Listener::bind(address).await.map_err(listen)?;
-        let (app, catalog) = assemble(config, watch, store)?;
+        let (app, catalog) = assemble(config, watch, store).await?;
         let address = listener.address();
         let metrics = NetMetrics {
             in_flight: app.metrics.in_flight.clone(),
@@ -219,67 +239,29 @@ impl Watch {
     }
 }
 
-/// The parts of `config`, and the catalog that keeps the policies current.
-fn assemble<S: Backend>(
+/// The parts of `config`, and the file that keeps the policies current.
+async fn assemble<S: Backend>(
     config: &ServeConfig,
-    Watch { metrics, health }: Watch,
+    watch: Watch,
     store: S,
 ) -> Result<(Arc<App<S>>, Option<FileCatalog>), StartError> {
-    let (policies, catalog) = match &config.catalog {
-        CatalogConfig::BuiltIn => {
-            let default = PolicySet::new(Vec::new()).map_err(StartError::Policies)?;
-            (SnapshotReader::fixed(default), None)
-        }
-        CatalogConfig::File(path) => {
-            let observer =
-                CatalogObserver { metrics: Arc::clone(&metrics), health: Arc::clone(&health) };
-            let catalog = FileCatalog::open(path, WatchOptions::default(), observer)
-                .map_err(StartError::Catalog)?;
-            (catalog.reader(), Some(catalog))
-        }
-    };
-    metrics.policies_in_force(&policies.snapshot());
+    let Watch { metrics, health } = watch;
+    let catalog = catalog::open(config, &metrics, &health).await?;
+    metrics.policies_in_force(&catalog.policies.snapshot());
+    let mut service = RateLimitService::new(store, catalog.policies);
+    if let Some(resolver) = catalog.lookup {
+        let lookup = DirectoryLookup::new(resolver, config.unknown_api_keys);
+        service = service.with_directory(lookup);
+    }
     let app = App {
-        service: RateLimitService::new(store, policies),
+        admin: Admin { guard: catalog::guard(config)?, directory: catalog.directory },
+        service,
         metrics,
         health,
         limits: config.limits.clone(),
         clock: MonotonicClock::new(),
     };
-    Ok((Arc::new(app), catalog))
-}
-
-/// Logs and counts what happens to the policy file.
-struct CatalogObserver {
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
-}
-
-impl Observer for CatalogObserver {
-    fn observe(&self, event: &CatalogEvent<'_>) {
-        match event {
-            CatalogEvent::Published(snapshot) => {
-                self.metrics.policies_in_force(snapshot);
-                self.metrics.reloads_ok.inc();
-                self.health.set_catalog_refused(false);
-                let policies = snapshot.policies().policies().len();
-                tracing::info!(version = snapshot.version(), policies, "new policies are in force");
-            }
-            CatalogEvent::Refused(error) => {
-                self.metrics.reloads_refused.inc();
-                self.health.set_catalog_refused(true);
-                tracing::error!(error = %Chain(*error), "the changed policies were refused; the old ones go on");
-            }
-            CatalogEvent::Restored => {
-                self.health.set_catalog_refused(false);
-                tracing::info!("the policy file is again the one in force");
-            }
-            CatalogEvent::PollingOnly(error) => {
-                tracing::warn!(error, "no notifications of changes; looking every few seconds");
-            }
-            other => tracing::info!(event = ?other, "the catalog tells something new"),
-        }
-    }
+    Ok((Arc::new(app), catalog.file))
 }
 
 /// Asks a Redis until it answers, and logs what works against exact limits in it; once, too, that it cannot be asked.

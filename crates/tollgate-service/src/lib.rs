@@ -6,6 +6,8 @@
 //! This crate must not know HTTP, gRPC or JSON, nor which store it is given. It reads no clock:
 //! time belongs to the store (R7).
 
+mod directory;
 mod rate_limit;
 
-pub use rate_limit::{BatchTooLong, MAX_BATCH_CHECKS, RateLimitService};
+pub use directory::{DirectoryLookup, UnknownApiKeys};
+pub use rate_limit::{BatchTooLong, Explanation, MAX_BATCH_CHECKS, RateLimitService};

@@ -3,8 +3,10 @@
 use std::fmt;
 
 use tollgate_catalog::{Snapshot, SnapshotReader};
-use tollgate_core::{Check, Decision};
+use tollgate_core::{Check, Consideration, Decision, Policy, PolicyId, Reason, Subject};
 use tollgate_store::{Store, StoreError};
+
+use crate::directory::{DirectoryLookup, resolved};
 
 /// The most checks of one batch.
 pub const MAX_BATCH_CHECKS: usize = 1_000;
@@ -26,12 +28,42 @@ impl std::error::Error for BatchTooLong {}
 pub struct RateLimitService<S> {
     store: S,
     policies: SnapshotReader,
+    directory: Option<DirectoryLookup>,
+}
+
+/// Why a check is decided as it is.
+#[derive(Debug)]
+pub struct Explanation<'a> {
+    /// The subject, with what the catalog knows of it.
+    pub subject: &'a Subject<'a>,
+    /// The version of the policies.
+    pub version: u64,
+    /// Why no limit was asked, if so.
+    pub refused: Option<Reason>,
+    /// What became of each policy.
+    pub policies: Vec<(&'a Policy, Consideration)>,
+    /// The decision that a check would get now.
+    pub decision: Decision,
+}
+
+/// What is done with the limits that a check meets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Charge,
+    Peek,
 }
 
 impl<S: Store> RateLimitService<S> {
-    /// A service over `store` and `policies`.
+    /// A service over `store` and `policies`. Subjects are what the callers say.
     pub fn new(store: S, policies: SnapshotReader) -> Self {
-        Self { store, policies }
+        Self { store, policies, directory: None }
+    }
+
+    /// The same service, which looks up in `directory` what it knows of each subject.
+    #[must_use]
+    pub fn with_directory(mut self, directory: DirectoryLookup) -> Self {
+        self.directory = Some(directory);
+        self
     }
 
     /// Where usage lives.
@@ -51,19 +83,13 @@ impl<S: Store> RateLimitService<S> {
     /// charged. A check that meets no limit does not ask the store.
     #[inline]
     pub async fn check(&self, check: &Check<'_>) -> Result<Decision, StoreError> {
-        self.check_by(&self.policies.current(), check).await
+        self.decide(&self.policies.current(), check, Verb::Charge).await
     }
 
     /// The decision that [`RateLimitService::check`] would take now; changes nothing.
     #[inline]
     pub async fn peek(&self, check: &Check<'_>) -> Result<Decision, StoreError> {
-        let snapshot = self.policies.current();
-        let charges = snapshot.policies().plan(check);
-        if charges.is_empty() {
-            return Ok(Decision::assemble(&[], &[]));
-        }
-        let peeked = self.store.peek(&charges).await?;
-        Ok(Decision::assemble(&charges, &peeked.verdicts).with_degraded(peeked.degraded))
+        self.decide(&self.policies.current(), check, Verb::Peek).await
     }
 
     /// Decides each of `checks` by itself, in their order, all by one version of the policies. Of the same
@@ -78,29 +104,106 @@ impl<S: Store> RateLimitService<S> {
         let snapshot = self.policies.snapshot();
         let mut decisions = Vec::with_capacity(checks.len());
         for check in checks {
-            decisions.push(self.check_by(&snapshot, check).await);
+            decisions.push(self.decide(&snapshot, check, Verb::Charge).await);
         }
         Ok(decisions)
     }
 
+    /// Forgets the usage of every limit that `check` meets, and says of which policies they are.
+    ///
+    /// Limits that were reset before one fails stay so: a reset may be repeated.
+    pub async fn reset(&self, check: &Check<'_>) -> Result<Vec<PolicyId>, StoreError> {
+        let snapshot = self.policies.snapshot();
+        let resolution = match &self.directory {
+            Some(directory) => directory.resolve(&snapshot, check).await.ok(),
+            None => None,
+        };
+        let known = resolution.as_ref().map(|resolution| Check {
+            subject: resolved(&check.subject, resolution),
+            ..check.clone()
+        });
+        let mut reset = Vec::new();
+        for charge in snapshot.policies().plan(known.as_ref().unwrap_or(check)) {
+            self.store.reset(charge.limit, charge.subject).await?;
+            reset.push(charge.limit.policy_id().clone());
+        }
+        Ok(reset)
+    }
+
+    /// Tells `render` what a peek at `check` says, and what became of each policy.
+    pub async fn explain<T>(
+        &self,
+        check: &Check<'_>,
+        render: impl FnOnce(Explanation<'_>) -> T,
+    ) -> Result<T, StoreError> {
+        let snapshot = self.policies.snapshot();
+        let (resolution, refused) = match &self.directory {
+            None => (None, None),
+            Some(directory) => match directory.resolve(&snapshot, check).await {
+                Ok(resolution) => (Some(resolution), None),
+                Err(reason) => (None, Some(reason)),
+            },
+        };
+        let known = resolution.as_ref().map(|resolution| Check {
+            subject: resolved(&check.subject, resolution),
+            ..check.clone()
+        });
+        let check = known.as_ref().unwrap_or(check);
+        let decision = match refused {
+            Some(reason) => Decision::refused(reason),
+            None => self.decide_known(&snapshot, check, Verb::Peek).await?,
+        };
+        Ok(render(Explanation {
+            subject: &check.subject,
+            version: snapshot.version(),
+            refused,
+            policies: snapshot.policies().explain(check),
+            decision,
+        }))
+    }
+
     #[inline]
-    async fn check_by(
+    async fn decide(
         &self,
         snapshot: &Snapshot,
         check: &Check<'_>,
+        verb: Verb,
+    ) -> Result<Decision, StoreError> {
+        let Some(directory) = &self.directory else {
+            return self.decide_known(snapshot, check, verb).await;
+        };
+        match directory.resolve(snapshot, check).await {
+            Ok(resolution) => {
+                let subject = resolved(&check.subject, &resolution);
+                let check = Check { subject, ..check.clone() };
+                self.decide_known(snapshot, &check, verb).await
+            }
+            Err(reason) => Ok(Decision::refused(reason)),
+        }
+    }
+
+    #[inline]
+    async fn decide_known(
+        &self,
+        snapshot: &Snapshot,
+        check: &Check<'_>,
+        verb: Verb,
     ) -> Result<Decision, StoreError> {
         let charges = snapshot.policies().plan(check);
         if charges.is_empty() {
             return Ok(Decision::assemble(&[], &[]));
         }
-        let answer = self.store.charge(&charges, check.request_id).await?;
+        let answer = match verb {
+            Verb::Charge => self.store.charge(&charges, check.request_id).await?,
+            Verb::Peek => self.store.peek(&charges).await?,
+        };
         Ok(Decision::assemble(&charges, &answer.verdicts).with_degraded(answer.degraded))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tollgate_core::{Amount, ManualClock, Per, Policy, PolicyId, PolicySet, Window};
+    use tollgate_core::{Amount, ManualClock, Per, PolicySet, Window};
     use tollgate_store::MemoryStore;
     use tollgate_store::memory::MemoryStoreOptions;
 

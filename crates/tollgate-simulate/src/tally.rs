@@ -58,7 +58,7 @@ impl<'p> Tally<'p> {
         Self {
             checks: 0,
             admitted: 0,
-            reasons: Reason::ALL.iter().map(|reason| (reason.name(), 0)).collect(),
+            reasons: Reason::OF_LIMITS.iter().map(|reason| (reason.name(), 0)).collect(),
             index_by_policy: ids.zip(0..).collect(),
             policies,
             denials: HashMap::new(),

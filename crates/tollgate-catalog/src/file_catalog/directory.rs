@@ -1,23 +1,32 @@
-//! A policy file as a directory: it can be read, and is changed by who edits it.
+//! What is in force as a directory that can only be read: a policy file is changed by who edits it.
 
 use tollgate_core::Policy;
 
-use super::FileCatalog;
 use crate::directory::{
     Actor, Change, ChangeFilter, Created, Directory, DirectoryError, Filter, Imported, Kind, Page,
     PageRequest, Record, Records, Stored, Version,
 };
 use crate::document::Node;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, SnapshotReader};
 
-impl Directory for FileCatalog {
+/// A directory of what the snapshots of a reader hold: those of a file, or of policies that come from no catalog.
+#[derive(Clone, Debug)]
+pub struct SnapshotDirectory(SnapshotReader);
+
+impl From<SnapshotReader> for SnapshotDirectory {
+    fn from(reader: SnapshotReader) -> Self {
+        Self(reader)
+    }
+}
+
+impl Directory for SnapshotDirectory {
     async fn list(
         &self,
         kind: Kind,
         filter: &Filter,
         page: &PageRequest,
     ) -> Result<Page<Stored>, DirectoryError> {
-        let snapshot = self.reader.snapshot();
+        let snapshot = self.0.snapshot();
         let after = page.cursor.as_deref();
         let mut records: Vec<_> = records(&snapshot, kind)
             .into_iter()
@@ -35,7 +44,7 @@ impl Directory for FileCatalog {
     }
 
     async fn get(&self, kind: Kind, id: &str) -> Result<Stored, DirectoryError> {
-        let snapshot = self.reader.snapshot();
+        let snapshot = self.0.snapshot();
         let record = record(&snapshot, kind, id)
             .ok_or_else(|| DirectoryError::NotFound { kind, id: id.to_owned() })?;
         Ok(Stored { record, version: Version(snapshot.version()) })
@@ -87,7 +96,7 @@ impl Directory for FileCatalog {
     }
 
     async fn export(&self) -> Result<Node, DirectoryError> {
-        let snapshot = self.reader.snapshot();
+        let snapshot = self.0.snapshot();
         let mut all = Records::default();
         for kind in Kind::ALL {
             let mut records = records(&snapshot, kind);

@@ -19,6 +19,7 @@ use crate::error::CatalogError;
 use crate::policy_file;
 use crate::snapshot::{Publisher, Snapshot, SnapshotReader};
 
+pub use self::directory::SnapshotDirectory;
 use self::signal::Signal;
 use self::watch::Watch;
 

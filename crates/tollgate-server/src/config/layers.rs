@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
+use super::Secret;
+
 /// Where a value was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -138,6 +140,17 @@ impl Layers {
             };
             self.file.insert(key.into_owned(), (text, value_place));
         }
+    }
+
+    /// The secret in the variable `name`, of which no message shows more than the length.
+    pub(crate) fn secret(&mut self, name: &str, value: Option<OsString>) -> Option<Secret> {
+        let text = value?.into_string().unwrap_or_default();
+        if text.len() >= Secret::MIN_BYTES {
+            return Some(Secret::new(text));
+        }
+        let accepted = format!("at least {} bytes of UTF-8", Secret::MIN_BYTES);
+        self.error.add(&name, "is too short, or not UTF-8", &accepted);
+        None
     }
 
     /// The text given for `key` by the topmost layer that gives one, and where.

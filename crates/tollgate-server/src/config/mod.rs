@@ -1,6 +1,7 @@
 //! The configuration of `tollgate serve`: what can be set, its defaults and its bounds.
 
 mod layers;
+mod secret;
 mod values;
 
 use std::ffi::OsString;
@@ -10,7 +11,9 @@ use std::time::Duration;
 
 pub use layers::ConfigError;
 use layers::Layers;
+pub use secret::Secret;
 use tollgate_redis::RedisUrl;
+use tollgate_service::UnknownApiKeys;
 use tollgate_store::memory::MemoryStoreOptions;
 use tollgate_store::resilience::ResilienceOptions;
 
@@ -30,6 +33,16 @@ pub struct ServeConfig {
     pub resilience: ResilienceOptions,
     /// Where the policies come from.
     pub catalog: CatalogConfig,
+    /// What happens to checks with API keys that the catalog does not know.
+    pub unknown_api_keys: UnknownApiKeys,
+    /// What API keys are hashed with. Without it a database of SQLite keeps one in a file beside it.
+    pub api_key_secret: Option<Secret>,
+    /// The bearer token of those who may change the catalog. Without it one is made at the start.
+    pub admin_token: Option<Secret>,
+    /// Whether to print a token that was made: to who starts the server by hand.
+    pub show_admin_token: bool,
+    /// The bearer token of those who may only read it.
+    pub admin_read_token: Option<Secret>,
     /// How to write the log.
     pub log_format: LogFormat,
     /// What to log.
@@ -63,6 +76,8 @@ pub(crate) struct StoreUrl {
 pub enum CatalogConfig {
     /// The built-in default policy: 100 requests an hour per user and model.
     BuiltIn,
+    /// A database, at this URL.
+    Database(Secret),
     /// A policy file, watched.
     File(PathBuf),
 }
@@ -125,6 +140,11 @@ impl Default for ServeConfig {
             max_keys: MemoryStoreOptions::DEFAULT_MAX_KEYS,
             resilience: ResilienceOptions::default(),
             catalog: CatalogConfig::BuiltIn,
+            unknown_api_keys: UnknownApiKeys::default(),
+            api_key_secret: None,
+            admin_token: None,
+            show_admin_token: false,
+            admin_read_token: None,
             log_format: LogFormat::Text,
             log_level: tracing::Level::INFO,
             limits: HttpLimits::default(),
@@ -135,7 +155,7 @@ impl Default for ServeConfig {
 }
 
 /// The keys of all settings.
-pub(crate) const KEYS: [&str; 19] = [
+pub(crate) const KEYS: [&str; 20] = [
     "http",
     "store",
     "max_keys",
@@ -143,6 +163,7 @@ pub(crate) const KEYS: [&str; 19] = [
     "store_timeout_ms",
     "nodes",
     "catalog",
+    "unknown_api_keys",
     "log_format",
     "log_level",
     "max_body_bytes",
@@ -161,6 +182,8 @@ pub(crate) const KEYS: [&str; 19] = [
 const DEFAULT_FILE: &str = "tollgate.toml";
 /// Only ever read from the environment: flags show in lists of processes, files in backups.
 const ADMIN_TOKEN_VARIABLE: &str = "TOLLGATE_ADMIN_TOKEN";
+const ADMIN_READ_TOKEN_VARIABLE: &str = "TOLLGATE_ADMIN_READ_TOKEN";
+const API_KEY_SECRET_VARIABLE: &str = "TOLLGATE_API_KEY_SECRET";
 const CONFIG_VARIABLE: &str = "TOLLGATE_CONFIG";
 
 impl ServeConfig {
@@ -186,10 +209,15 @@ impl ServeConfig {
             None => None,
         };
         let file = file.as_ref().map(|(text, path)| (&**path, &**text));
-        let admin_token = environment(ADMIN_TOKEN_VARIABLE).is_some_and(|token| !token.is_empty());
+        let [admin_token, admin_read_token, api_key_secret] =
+            [ADMIN_TOKEN_VARIABLE, ADMIN_READ_TOKEN_VARIABLE, API_KEY_SECRET_VARIABLE]
+                .map(|name| (name, environment(name)));
         let mut layers = Layers::new(&KEYS, flags, environment, file);
-        let config = Self::take(&mut layers);
-        if !config.http.ip().is_loopback() && !admin_token {
+        let mut secret = |(name, value)| layers.secret(name, value);
+        let secrets = (secret(admin_token), secret(admin_read_token), secret(api_key_secret));
+        let mut config = Self::take(&mut layers);
+        (config.admin_token, config.admin_read_token, config.api_key_secret) = secrets;
+        if !config.http.ip().is_loopback() && config.admin_token.is_none() {
             let place = layers.place("http").map_or_else(String::new, |place| place.to_string());
             let problem = format!(
                 "{} can be reached from other machines, and {ADMIN_TOKEN_VARIABLE} is not set",
@@ -223,6 +251,15 @@ impl ServeConfig {
             max_keys: max_keys.unwrap_or(default.max_keys),
             resilience: resilience(layers, default.resilience),
             catalog: layers.take("catalog", default.catalog, values::catalog),
+            unknown_api_keys: layers.take(
+                "unknown_api_keys",
+                default.unknown_api_keys,
+                values::unknown_api_keys,
+            ),
+            api_key_secret: None,
+            admin_token: None,
+            show_admin_token: true,
+            admin_read_token: None,
             log_format: layers.take("log_format", default.log_format, values::log_format),
             log_level: layers.take("log_level", default.log_level, values::log_level),
             limits: HttpLimits::take(layers),

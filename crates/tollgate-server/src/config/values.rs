@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tollgate_core::FailureMode;
+use tollgate_service::UnknownApiKeys;
 
 use super::layers::Refused;
-use super::{CatalogConfig, LogFormat, StoreConfig, StoreUrl};
+use super::{CatalogConfig, LogFormat, Secret, StoreConfig, StoreUrl};
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, Refused> {
     text.parse().map_err(|_| Refused {
@@ -77,6 +78,17 @@ pub(super) fn nodes(text: &str) -> Result<NonZeroU32, Refused> {
     nodes.ok_or_else(|| Refused { problem: format!("{text:?} is not accepted"), accepted })
 }
 
+pub(super) fn unknown_api_keys(text: &str) -> Result<UnknownApiKeys, Refused> {
+    match text {
+        "count" => Ok(UnknownApiKeys::Count),
+        "deny" => Ok(UnknownApiKeys::Deny),
+        _ => Err(Refused {
+            problem: format!("{text:?} is not what happens to unknown API keys"),
+            accepted: "`count` or `deny`",
+        }),
+    }
+}
+
 const ACCEPTED_STORES: &str = "`memory:`, `memory:?max_keys=N`, redis://HOST[:PORT][/DATABASE], rediss://… (TLS), \
      redis-sentinel://HOST[:PORT],…/MASTER[/DATABASE] or redis-cluster://HOST[:PORT],…";
 /// How the schemes of Redis and Valkey begin.
@@ -112,7 +124,8 @@ pub(super) fn store(url: &str) -> Result<StoreUrl, Refused> {
 
 /// The catalog at a URL. A refusal shows no more of it than the scheme.
 pub(super) fn catalog(url: &str) -> Result<CatalogConfig, Refused> {
-    let accepted = "`file:PATH`, a policy file ending in .yaml, .yml, .json or .toml";
+    let accepted = "`file:PATH`, a policy file ending in .yaml, .yml, .json or .toml; `sqlite:FILE`; or \
+         postgres://[USER[:PASSWORD]@]HOST[:PORT]/DATABASE";
     let refused = |problem| Err(Refused { problem, accepted });
     match url.split_once(':') {
         None => refused("is not a URL".to_owned()),
@@ -129,12 +142,16 @@ pub(super) fn catalog(url: &str) -> Result<CatalogConfig, Refused> {
             };
             Ok(CatalogConfig::File(PathBuf::from(path)))
         }
+        Some(("sqlite", "" | "//")) => refused("names no file".to_owned()),
+        Some(("sqlite" | "postgres" | "postgresql", _)) => {
+            Ok(CatalogConfig::Database(Secret::new(url)))
+        }
         Some((scheme, _)) => refused(not_yet("catalog", scheme)),
     }
 }
 
 /// The schemes of the design that a later version serves.
-const LATER: [&str; 3] = ["memcached", "sqlite", "postgres"];
+const LATER: [&str; 1] = ["memcached"];
 
 fn not_yet(what: &str, scheme: &str) -> String {
     if LATER.contains(&scheme) {

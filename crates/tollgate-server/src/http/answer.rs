@@ -69,8 +69,8 @@ pub(crate) struct DecisionBody<'a> {
     /// What is counted.
     #[schema(value_type = String)]
     unit: &'a str,
-    /// Why the check was denied: `limit_exceeded`, `cost_exceeds_limit`, `banned` or `store_unavailable`; null if it
-    /// was not.
+    /// Why the check was denied: `limit_exceeded`, `cost_exceeds_limit`, `banned` or `store_unavailable`; or, where no
+    /// limit was asked, `api_key_revoked`, `api_key_expired` or `api_key_unknown`; null if it was not.
     #[schema(required = true, value_type = Option<String>)]
     reason: Option<&'static str>,
     /// Whether the decision was taken without the store.

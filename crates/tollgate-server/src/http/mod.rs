@@ -2,6 +2,7 @@
 //!
 //! Handlers parse, call one use case and render. JSON is known here and nowhere else.
 
+mod admin;
 mod answer;
 mod body;
 mod check;
@@ -13,6 +14,7 @@ mod problem;
 mod request;
 mod schema;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -23,6 +25,8 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower_service::Service;
 
+pub(crate) use self::admin::Guard;
+use self::admin::Peer;
 pub use self::docs::openapi_json;
 use self::problem::Problem;
 use crate::app::{App, Backend};
@@ -48,7 +52,7 @@ impl<S: Backend> Http<S> {
 impl<S: Backend> Answer for Http<S> {
     type Body = Either<Full<Bytes>, Body>;
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Self::Body> {
+    async fn answer(&self, mut request: Request<Incoming>, peer: IpAddr) -> Response<Self::Body> {
         let call = match request.uri().path() {
             _ if request.method() != Method::POST => None,
             CHECK => Some(Call::Check),
@@ -59,6 +63,7 @@ impl<S: Backend> Answer for Http<S> {
         if let Some(call) = call {
             return check::answer(&self.app, request, call).await;
         }
+        request.extensions_mut().insert(Peer(peer));
         // Boxed, so that the future of a check is no larger for it.
         let Ok(response) = Box::pin(self.router.clone().call(request.map(Body::new))).await;
         response.map(Either::Right)
@@ -79,6 +84,7 @@ fn router<S: Backend>(app: Arc<App<S>>) -> Router {
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))
         .route("/metrics", get(operations::metrics))
+        .merge(admin::routes(Arc::clone(&app)))
         .merge(docs::routes())
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())

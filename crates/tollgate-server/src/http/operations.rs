@@ -40,13 +40,18 @@ pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Respon
     let draining = app.health.draining();
     let catalog_refused = app.health.catalog_refused();
     let store_degraded = app.health.store_degraded();
-    let (code, status) = match (draining, catalog_refused || store_degraded) {
+    let catalog_unavailable = app.health.catalog_unavailable();
+    let degraded = catalog_refused || catalog_unavailable || store_degraded;
+    let (code, status) = match (draining, degraded) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         (false, true) => (StatusCode::OK, "degraded"),
         (false, false) => (StatusCode::OK, "ready"),
     };
     let catalog = if catalog_refused {
         let detail = "the latest change of the policies was refused; the version before it holds";
+        Part { status: "degraded", detail: Some(detail) }
+    } else if catalog_unavailable {
+        let detail = "the catalog's database does not answer; what is known of it stands";
         Part { status: "degraded", detail: Some(detail) }
     } else {
         Part { status: "ok", detail: None }

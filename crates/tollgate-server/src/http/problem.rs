@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tollgate_core::algorithm::Wait;
 use utoipa::ToSchema;
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -42,6 +43,9 @@ pub(crate) struct Problem {
     detail: Cow<'static, str>,
     /// What is wrong with which field; empty where no field is to blame.
     errors: Vec<FieldProblem>,
+    /// For the header `Retry-After`.
+    #[serde(skip)]
+    retry_after_s: Option<u64>,
 }
 
 /// What is wrong with one field.
@@ -69,7 +73,8 @@ impl Problem {
         title: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { kind, title, status, detail: detail.into(), errors: Vec::new() }
+        let (detail, errors) = (detail.into(), Vec::new());
+        Self { kind, title, status, detail, errors, retry_after_s: None }
     }
 
     fn at(
@@ -119,6 +124,95 @@ impl Problem {
         let title = "The path does not take this method";
         let detail = "The path does not take this method; the header Allow lists those it takes";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, kind, title, detail)
+    }
+
+    /// 401: there is no token, or a wrong one.
+    pub(crate) fn unauthorized() -> Self {
+        let kind = "urn:tollgate:problem:unauthorized";
+        let detail = "The header Authorization must be `Bearer` and an admin token";
+        Self::new(StatusCode::UNAUTHORIZED, kind, "This needs an admin token", detail).at(
+            "Authorization",
+            "has no token that is known",
+            "Bearer and the token that the server was started with",
+        )
+    }
+
+    /// 403: the token may only read.
+    pub(crate) fn forbidden() -> Self {
+        let kind = "urn:tollgate:problem:forbidden";
+        let title = "This token may only read";
+        Self::new(StatusCode::FORBIDDEN, kind, title, "A change needs the token that may write")
+    }
+
+    /// 404: there is no such record; `said` names it.
+    pub(crate) fn no_record(said: String) -> Self {
+        let kind = "urn:tollgate:problem:no-record";
+        Self::new(StatusCode::NOT_FOUND, kind, "There is no such record", said)
+    }
+
+    /// 405: the catalog cannot be changed by calls.
+    pub(crate) fn read_only(said: String) -> Self {
+        let kind = "urn:tollgate:problem:read-only";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, kind, "The catalog can only be read", said)
+    }
+
+    /// 409: the record is there already, or in use.
+    pub(crate) fn conflict(said: String) -> Self {
+        let kind = "urn:tollgate:problem:conflict";
+        Self::new(StatusCode::CONFLICT, kind, "Another record is in the way", said)
+    }
+
+    /// 412: the record is another version.
+    pub(crate) fn stale(said: String) -> Self {
+        let kind = "urn:tollgate:problem:stale";
+        Self::new(StatusCode::PRECONDITION_FAILED, kind, "The record has changed meanwhile", said)
+    }
+
+    /// 400: `If-Match` is not one version.
+    pub(crate) fn malformed_if_match() -> Self {
+        let kind = "urn:tollgate:problem:malformed-header";
+        let title = "A header cannot be read";
+        let detail = "The header If-Match is not the ETag of a record";
+        Self::new(StatusCode::BAD_REQUEST, kind, title, detail).at(
+            "If-Match",
+            "is not the ETag of a record",
+            "an ETag as it was given, such as \"7\", or *",
+        )
+    }
+
+    /// 422: a parameter of the query is unknown or out of range.
+    pub(crate) fn invalid_query(name: &str, accepted: &'static str) -> Self {
+        let problem = FieldProblem {
+            field: name.to_owned(),
+            problem: "is not accepted in the query".into(),
+            accepted: accepted.into(),
+        };
+        Self::invalid_fields(vec![problem], 0)
+    }
+
+    /// 429: the address has given too many wrong tokens; `wait` says for how long.
+    pub(crate) fn too_many_guesses(wait: Wait) -> Self {
+        let kind = "urn:tollgate:problem:too-many-guesses";
+        let title = "Too many wrong tokens came from this address";
+        let seconds = match wait {
+            Wait::Ns(ns) => ns.div_ceil(1_000_000_000),
+            _ => 1,
+        };
+        let detail = format!("Wrong tokens came too often; ask again in {seconds} s");
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, kind, title, detail);
+        Self { retry_after_s: Some(seconds), ..problem }
+    }
+
+    /// 503: the catalog's database did not do it; `said` says what.
+    pub(crate) fn catalog_unavailable(said: String) -> Self {
+        let kind = "urn:tollgate:problem:catalog-unavailable";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, "The catalog did not answer", said)
+    }
+
+    /// The status of the answer.
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// 408: the body did not arrive in time.
@@ -191,6 +285,13 @@ impl IntoResponse for Problem {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         response.headers_mut().insert(header::CONTENT_TYPE, PROBLEM_JSON);
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
         if self.status == StatusCode::REQUEST_TIMEOUT {
             // The rest of the body may still come; it must not be read as the next request.
             let close = HeaderValue::from_static("close");

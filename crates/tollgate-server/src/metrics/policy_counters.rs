@@ -18,7 +18,7 @@ use tollgate_core::{Decision, Limit, Mode, Reason};
 /// The most policies with series of their own; the others are counted together as [`OTHER_POLICIES`].
 ///
 /// With five series a policy this keeps all metrics within 500 series, whatever the configuration (P10).
-const MAX_LABELLED_POLICIES: usize = 75;
+const MAX_LABELLED_POLICIES: usize = 74;
 /// The label of the policies that have no series of their own.
 const OTHER_POLICIES: &str = "(other)";
 /// The label where no limit bound the decision.
@@ -46,8 +46,8 @@ struct Table {
 #[derive(Debug, Default)]
 struct Outcomes {
     allowed: Counter,
-    /// In the order of [`Reason::ALL`].
-    denied: [Counter; Reason::ALL.len()],
+    /// In the order of [`Reason::OF_LIMITS`]; where there is no policy, of [`Reason::OF_API_KEYS`].
+    denied: [Counter; Reason::OF_LIMITS.len()],
     /// While the policy is in shadow mode: what it let pass, and what it would have denied.
     shadow: [Counter; 2],
 }
@@ -87,7 +87,8 @@ impl PolicyCounters {
         match decision.reason() {
             None => _ = outcomes.allowed.inc(),
             Some(reason) => {
-                let index = Reason::ALL.iter().position(|known| *known == reason);
+                let index = |reasons: &[Reason]| reasons.iter().position(|known| *known == reason);
+                let index = index(&Reason::OF_LIMITS).or_else(|| index(&Reason::OF_API_KEYS));
                 if let Some(denied) = index.and_then(|index| outcomes.denied.get(index)) {
                     denied.inc();
                 }
@@ -166,9 +167,12 @@ impl Collector for PolicyCounters {
             counter.encode(metric.encode_family(&labels)?)
         };
         encode(NO_POLICY, "allowed", "", &table.none.allowed)?;
+        for (reason, denied) in Reason::OF_API_KEYS.iter().zip(&table.none.denied) {
+            encode(NO_POLICY, "denied", reason.name(), denied)?;
+        }
         for (policy, outcomes) in table.all().filter(|(policy, _)| !table.shadows(policy)) {
             encode(policy, "allowed", "", &outcomes.allowed)?;
-            for (reason, denied) in Reason::ALL.iter().zip(&outcomes.denied) {
+            for (reason, denied) in Reason::OF_LIMITS.iter().zip(&outcomes.denied) {
                 encode(policy, "denied", reason.name(), denied)?;
             }
         }

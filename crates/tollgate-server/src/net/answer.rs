@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::net::IpAddr;
 
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
@@ -11,9 +12,10 @@ pub(crate) trait Answer: Send + Sync + 'static {
     /// The body of an answer.
     type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
 
-    /// The answer to `request`.
+    /// The answer to `request`, which came from `peer`.
     fn answer(
         &self,
         request: Request<Incoming>,
+        peer: IpAddr,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 }

@@ -1,6 +1,7 @@
 //! One connection, from the first byte to the last.
 
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +81,8 @@ impl<A> Clone for Shared<A> {
 
 /// Serves one connection until it ends, is ended for doing nothing, or is drained.
 pub(super) async fn serve<A: Answer>(stream: TcpStream, mut shared: Shared<A>) {
+    // A peer that is gone already has no address, and will hear no answer.
+    let peer = stream.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
     let activity = Arc::new(Activity::new(shared.in_flight.clone()));
     let transport = Observed::new(TokioIo::new(stream), Arc::clone(&activity));
     let requests = Arc::clone(&activity);
@@ -88,7 +91,7 @@ pub(super) async fn serve<A: Answer>(stream: TcpStream, mut shared: Shared<A>) {
         let in_flight = requests.request(request.version() == Version::HTTP_2);
         let answers = Arc::clone(&answers);
         async move {
-            let answer = answers.answer(request).await;
+            let answer = answers.answer(request, peer).await;
             drop(in_flight);
             Ok::<_, Infallible>(answer)
         }

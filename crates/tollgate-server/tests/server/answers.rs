@@ -100,7 +100,7 @@ async fn each_kind_of_decision_has_its_fields() {
                    "unit": "tokens", "scope": "USER_MODEL", "windowSeconds": 0.5}),
         ),
         (
-            "{id: p, per: [user, tier], limit: 1, windowSeconds: 60}",
+            "{id: p, per: [user, service], limit: 1, windowSeconds: 60}",
             json!({"allowed": true, "limit": null, "count": 0, "remaining": null,
                    "windowSeconds": null, "retryAfterMs": 0, "resetAfterMs": 0, "policyId": null,
                    "scope": null, "reason": null, "degraded": false, "limits": []}),

@@ -91,7 +91,9 @@ fn sigterm_ends_the_process_with_0_in_time() {
 fn the_log_holds_no_id_and_no_secret_even_at_trace() {
     let directory = TempDir::new().unwrap();
     let mut command = tollgate(&directory);
-    command.env("TOLLGATE_LOG_LEVEL", "trace").env("TOLLGATE_ADMIN_TOKEN", "canary-token");
+    command
+        .env("TOLLGATE_LOG_LEVEL", "trace")
+        .env("TOLLGATE_ADMIN_TOKEN", "canary-token-of-the-admin");
     let process = Process::start(&mut command);
     let bodies = [
         r#"{"userId":"canary-user","modelId":"canary-model","apiKey":"canary-key","requestId":"canary-id"}"#,
@@ -147,7 +149,7 @@ fn what_cannot_be_served_is_refused_with_its_place() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     std::fs::write(directory.path().join("bad.yaml"), "policies: [{id: p}]").unwrap();
-    let cases: [(&[&str], i32, &[&str]); 16] = [
+    let cases: [(&[&str], i32, &[&str]); 17] = [
         (
             &["--http", "here"],
             2,
@@ -174,13 +176,10 @@ fn what_cannot_be_served_is_refused_with_its_place() {
             2,
             &["--max-keys: the URL of the store"],
         ),
-        (
-            &["--catalog", "sqlite:x.db"],
-            2,
-            &["--catalog: this version has no catalog for `sqlite:`"],
-        ),
+        (&["--catalog", "postgres://127.0.0.1:1/x"], 1, &["TOLLGATE_API_KEY_SECRET is not set"]),
         (&["--catalog", "file:bad.yaml"], 1, &["bad.yaml:1:"]),
         (&["--catalog", "file:none.yaml"], 1, &["none.yaml"]),
+        (&["--catalog", "sqlite:"], 2, &["--catalog: names no file"]),
         (&["--catalog", "file://host/a.yaml"], 2, &["--catalog: names a file of another machine"]),
         (&["--log-level", "loud"], 2, &["--log-level: \"loud\" is not a log level", "`debug`"]),
         (&["--nonsense"], 2, &["--nonsense"]),

@@ -7,6 +7,7 @@
     reason = "what fails here fails the test"
 )]
 
+mod admin;
 mod answers;
 mod bad_input;
 mod batch;

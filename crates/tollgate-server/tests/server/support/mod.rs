@@ -38,6 +38,14 @@ impl Fixture {
         Self::launch(Some(yaml), |_| {}).await
     }
 
+    /// The same with its configuration changed.
+    pub(crate) async fn start_with_policies_and(
+        yaml: &str,
+        configure: impl FnOnce(&mut ServeConfig),
+    ) -> Self {
+        Self::launch(Some(yaml), configure).await
+    }
+
     /// A server over `store`, with the policies of this YAML. Denials that are known are answered without it.
     pub(crate) async fn start_with_store(
         yaml: &str,

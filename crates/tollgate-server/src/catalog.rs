@@ -1,0 +1,168 @@
+//! The catalog that the configuration names, opened; and the secrets that go with it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tollgate_catalog::api_key::KeyHasher;
+use tollgate_catalog::{
+    CatalogEvent, DatabaseCatalog, DatabaseOptions, FileCatalog, Observer, Resolver,
+    SnapshotReader, WatchOptions,
+};
+use tollgate_core::{MonotonicClock, PolicySet};
+
+use crate::administered::Administered;
+use crate::config::{CatalogConfig, Secret, ServeConfig};
+use crate::health::Health;
+use crate::http::Guard;
+use crate::metrics::Metrics;
+use crate::serve::StartError;
+use crate::telemetry::Chain;
+
+/// What stands for a secret where nothing is kept that it would protect.
+const FILE_KEY: &str = "the API keys of a policy file";
+
+/// A catalog: what is in force, who may be looked up in it, and what keeps it current.
+pub(crate) struct Catalog {
+    pub(crate) policies: SnapshotReader,
+    pub(crate) lookup: Option<Resolver>,
+    pub(crate) directory: Administered,
+    /// Dropped when the last request is answered; then nothing follows changes any more.
+    pub(crate) file: Option<FileCatalog>,
+}
+
+/// Opens the catalog of `config`; what happens to it is logged, counted and shown.
+pub(crate) async fn open(
+    config: &ServeConfig,
+    metrics: &Arc<Metrics>,
+    health: &Arc<Health>,
+) -> Result<Catalog, StartError> {
+    let observer = CatalogObserver { metrics: Arc::clone(metrics), health: Arc::clone(health) };
+    match &config.catalog {
+        CatalogConfig::BuiltIn => {
+            let default = PolicySet::new(Vec::new()).map_err(StartError::Policies)?;
+            let policies = SnapshotReader::fixed(default);
+            let directory = Administered::Snapshots(policies.clone().into());
+            Ok(Catalog { policies, lookup: None, directory, file: None })
+        }
+        CatalogConfig::File(path) => {
+            let file = FileCatalog::open(path, WatchOptions::default(), observer)
+                .map_err(StartError::Catalog)?;
+            let policies = file.reader();
+            let directory = Administered::Snapshots(policies.clone().into());
+            // A file knows no API keys: the hash only shortens what limits count under.
+            let secret = config.api_key_secret.as_ref().map_or(FILE_KEY, Secret::reveal);
+            let hasher = KeyHasher::new(secret.as_bytes());
+            let lookup = Resolver::of_snapshot(hasher, Arc::new(MonotonicClock::new()));
+            Ok(Catalog { policies, lookup: Some(lookup), directory, file: Some(file) })
+        }
+        CatalogConfig::Database(url) => {
+            let hasher = KeyHasher::new(&api_key_secret(url.reveal(), config)?);
+            let options = DatabaseOptions::default();
+            let opened = DatabaseCatalog::open(url.reveal(), hasher, options, observer).await;
+            let database = Arc::new(opened.map_err(StartError::Catalog)?);
+            let (policies, lookup) = (database.reader(), Some(database.resolver()));
+            Ok(Catalog {
+                policies,
+                lookup,
+                directory: Administered::Database(database),
+                file: None,
+            })
+        }
+    }
+}
+
+/// What API keys are hashed with: as set, or for SQLite as in a file beside the database, made at the first start.
+fn api_key_secret(url: &str, config: &ServeConfig) -> Result<Vec<u8>, StartError> {
+    if let Some(secret) = &config.api_key_secret {
+        return Ok(secret.reveal().as_bytes().to_vec());
+    }
+    let Some(path) = url.strip_prefix("sqlite:") else { return Err(StartError::NoApiKeySecret) };
+    let path = path.strip_prefix("//").unwrap_or(path).split('?').next().unwrap_or_default();
+    let path = PathBuf::from(format!("{path}.secret"));
+    let failed = |source| StartError::ApiKeySecret { path: path.clone(), source };
+    match fs::read(&path) {
+        Ok(secret) if secret.len() >= Secret::MIN_BYTES => Ok(secret),
+        Ok(_) => Err(failed(io::Error::other("it is too short"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut secret = [0; 32];
+            getrandom::fill(&mut secret).map_err(|error| failed(io::Error::other(error)))?;
+            let mut options = fs::OpenOptions::new();
+            let mut file =
+                options.write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+            file.write_all(&secret).map_err(failed)?;
+            Ok(secret.to_vec())
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// The guard of the admin calls. A token that is not set is made, and shown to who started the server, not logged.
+pub(crate) fn guard(config: &ServeConfig) -> Result<Guard, StartError> {
+    let write = match &config.admin_token {
+        Some(token) => token.clone(),
+        None => made_token(config.show_admin_token)?,
+    };
+    let impossible = || StartError::AdminToken(io::Error::other("its limit cannot be made"));
+    Guard::new(&write, config.admin_read_token.as_ref()).ok_or_else(impossible)
+}
+
+fn made_token(is_shown: bool) -> Result<Secret, StartError> {
+    let mut random = [0; 24];
+    getrandom::fill(&mut random)
+        .map_err(|error| StartError::AdminToken(io::Error::other(error)))?;
+    let mut token = String::new();
+    for byte in random {
+        // Writing to a `String` cannot fail.
+        _ = write!(token, "{byte:02x}");
+    }
+    if is_shown {
+        // Whoever cannot see it can set one.
+        _ = writeln!(io::stdout(), "admin token, for this run: {token}");
+    }
+    Ok(Secret::new(token))
+}
+
+/// Logs and counts what happens to the policy file.
+struct CatalogObserver {
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+}
+
+impl Observer for CatalogObserver {
+    fn observe(&self, event: &CatalogEvent<'_>) {
+        match event {
+            CatalogEvent::Published(snapshot) => {
+                self.metrics.policies_in_force(snapshot);
+                self.metrics.reloads_ok.inc();
+                self.health.set_catalog_refused(false);
+                let policies = snapshot.policies().policies().len();
+                tracing::info!(version = snapshot.version(), policies, "new policies are in force");
+            }
+            CatalogEvent::Refused(error) => {
+                self.metrics.reloads_refused.inc();
+                self.health.set_catalog_refused(true);
+                tracing::error!(error = %Chain(*error), "the changed policies were refused; the old ones go on");
+            }
+            CatalogEvent::Unavailable(error) => {
+                self.health.set_catalog_unavailable(true);
+                tracing::warn!(error = %Chain(*error), "the catalog does not answer; what is known stands");
+            }
+            CatalogEvent::Available => {
+                self.health.set_catalog_unavailable(false);
+                tracing::info!("the catalog answers again");
+            }
+            CatalogEvent::Restored => {
+                self.health.set_catalog_refused(false);
+                tracing::info!("the policy file is again the one in force");
+            }
+            CatalogEvent::PollingOnly(error) => {
+                tracing::warn!(error, "no notifications of changes; looking every few seconds");
+            }
+            other => tracing::info!(event = ?other, "the catalog tells something new"),
+        }
+    }
+}

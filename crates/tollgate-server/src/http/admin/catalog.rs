@@ -1,0 +1,232 @@
+//! The records of the catalog, their history, and all of them at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tollgate_catalog::directory::{
+    Actor, ChangeFilter, Directory, Filter, Id, Kind, Page, Record, Stored,
+};
+use tollgate_catalog::document::{self, MAX_DOCUMENT_BYTES, Node, Value};
+use tollgate_catalog::{Format, validate as judge};
+
+use super::super::problem::Problem;
+use super::bodies::{self, etag, expected, failed, kind_at, list as list_value, map, optional};
+use crate::app::{App, Backend};
+
+type Query_ = Query<BTreeMap<String, String>>;
+
+/// Everyone who bears the token that changes. Tokens have no names yet.
+const ACTOR: &str = "admin";
+
+fn actor() -> Result<Actor, Problem> {
+    Actor::new(ACTOR).map_err(|_| Problem::internal())
+}
+
+/// The parameters of a query, each taken once; what is left over is unknown.
+struct Parameters(BTreeMap<String, String>);
+
+impl Parameters {
+    fn take(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name)
+    }
+
+    fn id(&mut self, name: &'static str) -> Result<Option<Id>, Problem> {
+        let id = self.take(name).map(|id| Id::new(&id));
+        id.transpose().map_err(|_| Problem::invalid_query(name, "an id"))
+    }
+
+    fn page(&mut self) -> Result<tollgate_catalog::directory::PageRequest, Problem> {
+        let (cursor, limit) = (self.take("cursor"), self.take("limit"));
+        bodies::page(cursor, limit.as_deref())
+    }
+
+    fn end(self, accepted: &'static str) -> Result<(), Problem> {
+        match self.0.into_keys().next() {
+            Some(name) => Err(Problem::invalid_query(&name, accepted)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn stored(status: StatusCode, stored: &Stored) -> Response {
+    let mut response = bodies::json(status, &stored.record.to_node());
+    response.headers_mut().insert(header::ETAG, etag(stored.version));
+    response
+}
+
+fn page_of(items: Value, next_cursor: Option<String>) -> Node {
+    Node::unplaced(map([("items", items), ("nextCursor", optional(next_cursor))]))
+}
+
+pub(super) async fn list<S: Backend>(
+    State(app): State<Arc<App<S>>>,
+    Path(records): Path<String>,
+    Query(query): Query_,
+) -> Result<Response, Problem> {
+    let kind = kind_at(&records)?;
+    let mut parameters = Parameters(query);
+    let filter = Filter {
+        tenant_id: parameters.id("tenantId")?,
+        user_id: parameters.id("userId")?,
+        tier: parameters.id("tier")?,
+        model_tier: parameters.id("modelTier")?,
+    };
+    let page = parameters.page()?;
+    parameters.end("cursor, limit, tenantId, userId, tier or modelTier")?;
+    let Page { items, next_cursor } =
+        app.admin.directory.list(kind, &filter, &page).await.map_err(|e| failed(&e))?;
+    let items = list_value(items.iter().map(|stored| stored.record.to_node()));
+    Ok(bodies::json(StatusCode::OK, &page_of(items, next_cursor)))
+}
+
+pub(super) async fn get<S: Backend>(
+    State(app): State<Arc<App<S>>>,
+    Path((records, id)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let kind = kind_at(&records)?;
+    let found = app.admin.directory.get(kind, &id).await.map_err(|e| failed(&e))?;
+    Ok(stored(StatusCode::OK, &found))
+}
+
+pub(super) async fn create<S: Backend>(
+    State(app): State<Arc<App<S>>>,
+    Path(records): Path<String>,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    let kind = kind_at(&records)?;
+    let body = bodies::read(request, &app.limits, app.limits.max_body_bytes).await?;
+    let made = app.admin.directory.create(&actor()?, kind, &body).await.map_err(|e| failed(&e))?;
+    let mut node = made.stored.record.to_node();
+    if let (Some(secret), Value::Map(entries)) = (&made.secret, &mut node.value) {
+        // Shown now and never again.
+        let Value::Map(key) = map([("key", Value::String(secret.reveal().to_owned()))]) else {
+            return Err(Problem::internal());
+        };
+        entries.extend(key);
+    }
+    let mut response = bodies::json(StatusCode::CREATED, &node);
+    response.headers_mut().insert(header::ETAG, etag(made.stored.version));
+    Ok(response)
+}
+
+pub(super) async fn replace<S: Backend>(
+    State(app): State<Arc<App<S>>>,
+    Path((records, id)): Path<(String, String)>,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    let (kind, version) = (kind_at(&records)?, expected(request.headers())?);
+    let body = bodies::read(request, &app.limits, app.limits.max_body_bytes).await?;
+    let changed = app.admin.directory.replace(&actor()?, kind, &id, version, &body).await;
+    Ok(stored(StatusCode::OK, &changed.map_err(|e| failed(&e))?))
+}
+
+pub(super) async fn patch<S: Backend>(
+    State(app): State<Arc<App<S>>>,
+    Path((records, id)): Path<(String, String)>,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    let (kind, version) = (kind_at(&records)?, expected(request.headers())?);
+    let body = bodies::read(request, &app.limits, app.limits.max_body_bytes).await?;
+    let changed = app.admin.directory.patch(&actor()?, kind, &id, version, &body).await;
+    Ok(stored(StatusCode::OK, &changed.map_err(|e| failed(&e))?))
+}
+
+pub(super) async fn delete<S: Backend>(
+    State(app): State<Arc<App<S>>>,
+    Path((records, id)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (kind, version) = (kind_at(&records)?, expected(&headers)?);
+    let deleted = app.admin.directory.delete(&actor()?, kind, &id, version).await;
+    deleted.map_err(|e| failed(&e))?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Judges a policy, or a whole document of them, and changes nothing.
+pub(super) async fn validate(request: Request<Body>) -> Result<Response, Problem> {
+    let limits = crate::config::HttpLimits::default();
+    let body = bodies::read(request, &limits, limits.max_batch_body_bytes).await?;
+    let is_document = matches!(&body.value, Value::Map(entries) if entries.iter().any(|entry| entry.key == "policies"))
+        || matches!(body.value, Value::List(_));
+    let judged = if is_document {
+        judge::policies("", Some(&body)).map(|policies| policies.len())
+    } else {
+        judge::record("", Kind::Policy, &body).map(|_: Record| 1)
+    };
+    let count = judged.map_err(|problems| bodies::invalid(&problems))?;
+    let answer =
+        map([("valid", Value::Bool(true)), ("policies", Value::Number(count.to_string()))]);
+    Ok(bodies::json(StatusCode::OK, &Node::unplaced(answer)))
+}
+
+pub(super) async fn audit<S: Backend>(
+    State(app): State<Arc<App<S>>>,
+    Query(query): Query_,
+) -> Result<Response, Problem> {
+    let mut parameters = Parameters(query);
+    let kind = parameters.take("kind").map(|name| {
+        Kind::parse(&name).ok_or_else(|| Problem::invalid_query("kind", "a kind of record"))
+    });
+    let filter = ChangeFilter {
+        kind: kind.transpose()?,
+        record_id: parameters.id("id")?,
+        actor: parameters.id("actor")?,
+    };
+    let page = parameters.page()?;
+    parameters.end("cursor, limit, kind, id or actor")?;
+    let changes = app.admin.directory.changes(&filter, &page).await.map_err(|e| failed(&e))?;
+    let record = |json: Option<&String>| match json {
+        None => Value::Null,
+        // What the catalog wrote, it can read.
+        Some(text) => {
+            document::read(text, Format::Json).ok().flatten().map_or(Value::Null, |node| node.value)
+        }
+    };
+    let items = changes.items.iter().map(|change| {
+        Node::unplaced(map([
+            ("id", Value::Number(change.id.to_string())),
+            ("at", Value::Number((change.at.as_ns() / 1_000_000).to_string())),
+            ("actor", Value::String(change.actor.name().to_owned())),
+            ("action", Value::String(change.action.name().to_owned())),
+            ("kind", Value::String(change.kind.name().to_owned())),
+            ("recordId", Value::String(change.record_id.to_string())),
+            ("before", record(change.before.as_ref())),
+            ("after", record(change.after.as_ref())),
+        ]))
+    });
+    Ok(bodies::json(StatusCode::OK, &page_of(list_value(items), changes.next_cursor)))
+}
+
+/// The catalog as a policy file: YAML, or JSON where that is asked for.
+pub(super) async fn export<S: Backend>(
+    State(app): State<Arc<App<S>>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let document = app.admin.directory.export().await.map_err(|e| failed(&e))?;
+    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if accepts.is_some_and(|accepts| accepts.contains("application/json")) {
+        return Ok(bodies::json(StatusCode::OK, &document));
+    }
+    let yaml = HeaderValue::from_static("application/yaml");
+    Ok(bodies::text(StatusCode::OK, yaml, document::to_yaml(&document)))
+}
+
+/// Takes in a policy file in JSON: all of it or nothing.
+pub(super) async fn import<S: Backend>(
+    State(app): State<Arc<App<S>>>,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    let body = bodies::read(request, &app.limits, MAX_DOCUMENT_BYTES).await?;
+    let imported = app.admin.directory.import(&actor()?, &body).await.map_err(|e| failed(&e))?;
+    let number = |count: usize| Value::Number(count.to_string());
+    let answer = map([
+        ("created", number(imported.created)),
+        ("updated", number(imported.updated)),
+        ("unchanged", number(imported.unchanged)),
+    ]);
+    Ok(bodies::json(StatusCode::OK, &Node::unplaced(answer)))
+}

@@ -1,0 +1,76 @@
+//! What the catalog knows of a check, put into its subject before the policies are asked.
+
+use tollgate_catalog::{Asked, Resolution, Resolver, Snapshot, Standing};
+use tollgate_core::{Attribute, Check, Reason, Subject};
+
+/// What happens to a check with an API key that the catalog does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownApiKeys {
+    /// It counts under the key's own hash.
+    #[default]
+    Count,
+    /// It is denied.
+    Deny,
+}
+
+/// Resolves the subjects of checks in a catalog.
+#[derive(Clone, Debug)]
+pub struct DirectoryLookup {
+    resolver: Resolver,
+    unknown_api_keys: UnknownApiKeys,
+}
+
+impl DirectoryLookup {
+    /// A lookup in the catalog of `resolver`.
+    pub fn new(resolver: Resolver, unknown_api_keys: UnknownApiKeys) -> Self {
+        Self { resolver, unknown_api_keys }
+    }
+
+    /// What is known of `check`, or why it is denied without asking a limit.
+    pub(crate) async fn resolve(
+        &self,
+        snapshot: &Snapshot,
+        check: &Check<'_>,
+    ) -> Result<Resolution, Reason> {
+        let subject = &check.subject;
+        let asked = Asked {
+            api_key: subject.get(&Attribute::ApiKey),
+            user: subject.get(&Attribute::User),
+            tenant: subject.get(&Attribute::Tenant),
+            model: subject.get(&Attribute::Model),
+        };
+        let resolution = self.resolver.resolve(snapshot, &asked).await;
+        let standing = resolution.api_key.as_ref().map(|key| key.standing);
+        match (standing, self.unknown_api_keys) {
+            (Some(Standing::Revoked), _) => Err(Reason::ApiKeyRevoked),
+            (Some(Standing::Expired), _) => Err(Reason::ApiKeyExpired),
+            (Some(Standing::Unknown), UnknownApiKeys::Deny) => Err(Reason::ApiKeyUnknown),
+            _ => Ok(resolution),
+        }
+    }
+}
+
+/// `subject` with what `resolution` adds or puts in the place of what the caller said.
+///
+/// The tier that the caller gave counts only where the catalog knows none: without users, tenants and keys it is the
+/// caller who knows.
+pub(crate) fn resolved<'a>(subject: &Subject<'a>, resolution: &'a Resolution) -> Subject<'a> {
+    let mut subject = subject.clone();
+    if let Some(key) = &resolution.api_key {
+        subject.set(&Attribute::ApiKey, key.counted_as.as_str());
+    }
+    if let Some(user) = &resolution.user {
+        subject.set(&Attribute::User, user.as_str());
+    }
+    if let Some(tenant) = &resolution.tenant {
+        subject.set(&Attribute::Tenant, tenant.as_str());
+    }
+    if let Some(model_tier) = &resolution.model_tier {
+        subject.set(&Attribute::ModelTier, model_tier.as_str());
+    }
+    let is_default = resolution.tier.as_str() == tollgate_catalog::directory::DEFAULT_TIER;
+    if !is_default || subject.get(&Attribute::Tier).is_none() {
+        subject.set(&Attribute::Tier, resolution.tier.as_str());
+    }
+    subject
+}
