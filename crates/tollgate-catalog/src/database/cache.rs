@@ -17,16 +17,7 @@ use super::session::Pool;
 use super::statements;
 use crate::api_key::KeyHash;
 use crate::directory::{Id, Kind};
-use crate::resolve::{KeyFacts, TenantFacts, UserFacts};
-
-/// What was found out about a subject.
-#[derive(Debug)]
-pub(crate) struct Answer<T> {
-    /// The facts; `None` if there is no such subject, or none is known.
-    pub(crate) facts: Option<Arc<T>>,
-    /// Whether the database should have been asked and did not answer.
-    pub(crate) is_degraded: bool,
-}
+use crate::resolve::{Answer, KeyFacts, TenantFacts, UserFacts};
 
 /// When an API key was last used, in milliseconds since the Unix epoch; 0 for not since this node knows it.
 #[derive(Debug, Default)]
@@ -48,7 +39,7 @@ struct Entry<T> {
 }
 
 impl<T> Entry<T> {
-    fn answer(&self, is_degraded: bool) -> Answer<T> {
+    fn answer(&self, is_degraded: bool) -> Answer<Arc<T>> {
         Answer { facts: self.facts.clone(), is_degraded }
     }
 }
@@ -150,7 +141,11 @@ impl SubjectCache {
     }
 
     /// What is known of the API key with this hash, which is being used.
-    pub(crate) async fn key(self: &Arc<Self>, hash: KeyHash, now: Timestamp) -> Answer<KeyFacts> {
+    pub(crate) async fn key(
+        self: &Arc<Self>,
+        hash: KeyHash,
+        now: Timestamp,
+    ) -> Answer<Arc<KeyFacts>> {
         let (answer, last_use) = self.find(&hash, now, || Some(hash)).await;
         if answer.facts.is_some()
             && let Some(last_use) = last_use
@@ -162,12 +157,16 @@ impl SubjectCache {
     }
 
     /// What is known of the user `id`.
-    pub(crate) async fn user(self: &Arc<Self>, id: &str, now: Timestamp) -> Answer<UserFacts> {
+    pub(crate) async fn user(self: &Arc<Self>, id: &str, now: Timestamp) -> Answer<Arc<UserFacts>> {
         self.find(id, now, || Id::new(id).ok()).await.0
     }
 
     /// What is known of the tenant `id`.
-    pub(crate) async fn tenant(self: &Arc<Self>, id: &str, now: Timestamp) -> Answer<TenantFacts> {
+    pub(crate) async fn tenant(
+        self: &Arc<Self>,
+        id: &str,
+        now: Timestamp,
+    ) -> Answer<Arc<TenantFacts>> {
         self.find(id, now, || Id::new(id).ok()).await.0
     }
 
@@ -186,7 +185,7 @@ impl SubjectCache {
         asked: &Q,
         now: Timestamp,
         key: impl FnOnce() -> Option<T::Key>,
-    ) -> (Answer<T>, Option<Arc<LastUse>>)
+    ) -> (Answer<Arc<T>>, Option<Arc<LastUse>>)
     where
         T: Subject,
         T::Key: Borrow<Q>,
@@ -206,7 +205,7 @@ impl SubjectCache {
         }
         // What is no id is nobody's.
         let Some(key) = key() else {
-            return (Answer { facts: None, is_degraded: false }, None);
+            return (Answer::default(), None);
         };
         match self.load::<T>(key, now).await {
             Ok(entry) => (entry.answer(false), Some(Arc::clone(&entry.last_use))),

@@ -30,7 +30,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tollgate_core::{Clock, MonotonicClock};
 
-pub(crate) use self::cache::{Answer, SubjectCache};
+pub(crate) use self::cache::SubjectCache;
 use self::failure::unavailable;
 use self::feed::Feed;
 use self::place::Place;

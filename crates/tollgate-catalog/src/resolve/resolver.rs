@@ -79,54 +79,57 @@ impl Resolver {
     /// Waits only for what this node does not know yet, and for that not longer than the cache's deadline. Never
     /// fails: without an answer, what is asked for is unknown, and [`Resolution::is_degraded`] says so.
     pub async fn resolve(&self, snapshot: &Snapshot, asked: &Asked<'_>) -> Resolution {
-        let mut found = Found::default();
-        let key = match asked.api_key {
-            Some(secret) => Some(self.key(secret, &mut found).await),
-            None => None,
-        };
-        let facts = key.as_ref().and_then(|key| key.facts.as_deref());
-        let own_user = facts.and_then(|key| key.user_id.clone());
-        let mut tier = facts.and_then(|key| key.tier.clone());
-        let mut tenant = facts.map(|key| key.tenant_id.clone());
-        // The user also gives the tenant; once both that and the tier are known, it has nothing to add.
-        if tier.is_none() || tenant.is_none() {
-            let user = own_user.as_ref().map(Id::as_str).or(asked.user);
-            let user = match user {
-                Some(user) => self.user(snapshot, user, &mut found).await,
-                None => None,
-            };
+        let (mut key, mut resolved_key, mut is_degraded) = (None, None, false);
+        if let Some(secret) = asked.api_key {
+            let (facts, resolved, degraded) = self.key(secret).await;
+            (key, resolved_key, is_degraded) = (facts, Some(resolved), degraded);
+        }
+        let key = key.as_deref();
+        let own_user = key.and_then(|key| key.user_id.clone());
+        let mut tier = key.and_then(|key| key.tier.clone());
+        let mut tenant = key.map(|key| key.tenant_id.clone());
+        // Once both the tier and the tenant are known, the user has nothing to add.
+        if (tier.is_none() || tenant.is_none())
+            && let Some(id) = own_user.as_ref().map(Id::as_str).or(asked.user)
+        {
+            let user = self.user(snapshot, id).await;
+            is_degraded |= user.is_degraded;
             // A stranger's tier is not for the key's tenant.
-            let user = user.filter(|user| tenant.as_ref().is_none_or(|own| *own == user.tenant_id));
-            if let Some(user) = user {
-                tier = tier.or_else(|| user.tier.clone());
-                tenant = tenant.or(Some(user.tenant_id));
+            let is_own =
+                |user: &UserFacts| tenant.as_ref().is_none_or(|own| *own == user.tenant_id);
+            if let Some(user) = user.facts.filter(is_own) {
+                tier = tier.or(user.tier);
+                tenant = Some(user.tenant_id);
             }
         }
         if tier.is_none()
-            && let Some(tenant) = tenant.as_ref().map(Id::as_str).or(asked.tenant)
+            && let Some(id) = tenant.as_ref().map(Id::as_str).or(asked.tenant)
         {
-            tier = self.tenant(snapshot, tenant, &mut found).await.and_then(|tenant| tenant.tier);
+            let tenant = self.tenant(snapshot, id).await;
+            is_degraded |= tenant.is_degraded;
+            tier = tenant.facts.and_then(|tenant| tenant.tier);
         }
         let listed = snapshot.listed();
         let tier = tier.unwrap_or_else(|| listed.default_tier.clone());
         Resolution {
-            api_key: key.map(|key| key.resolved),
+            api_key: resolved_key,
             user: own_user,
             tenant,
             priority: listed.priority(&tier),
             tier,
             model_tier: asked.model.and_then(|model| listed.model_tier(model)).cloned(),
-            is_degraded: found.is_degraded,
+            is_degraded,
         }
     }
 
-    async fn key(&self, secret: &str, found: &mut Found) -> Key {
+    #[cfg_attr(not(feature = "database"), expect(clippy::unused_async, reason = "a file is here"))]
+    async fn key(&self, secret: &str) -> (Option<Arc<KeyFacts>>, ResolvedKey, bool) {
         let hash = self.hasher.hash(secret);
         let now = self.clock.now();
-        let facts: Option<Arc<KeyFacts>> = match &self.subjects {
-            Subjects::Listed => None,
+        let Answer { facts, is_degraded }: Answer<Arc<KeyFacts>> = match &self.subjects {
+            Subjects::Listed => Answer::default(),
             #[cfg(feature = "database")]
-            Subjects::Cached(cache) => found.take(cache.key(hash, now).await),
+            Subjects::Cached(cache) => cache.key(hash, now).await,
         };
         let resolved = match facts.as_deref() {
             Some(key) => ResolvedKey {
@@ -137,59 +140,59 @@ impl Resolver {
                 ResolvedKey { counted_as: Id::checked(hash.to_hex()), standing: Standing::Unknown }
             }
         };
-        Key { facts, resolved }
+        (facts, resolved, is_degraded)
     }
 
-    async fn user(&self, snapshot: &Snapshot, id: &str, found: &mut Found) -> Option<UserFacts> {
+    #[cfg_attr(not(feature = "database"), expect(clippy::unused_async, reason = "a file is here"))]
+    async fn user(&self, snapshot: &Snapshot, id: &str) -> Answer<UserFacts> {
         match &self.subjects {
-            Subjects::Listed => snapshot.listed().users.get(id).map(|user| UserFacts {
-                tenant_id: user.tenant_id.clone(),
-                tier: user.tier.clone(),
-            }),
+            Subjects::Listed => Answer::known(snapshot.listed().users.get(id).map(|user| {
+                UserFacts { tenant_id: user.tenant_id.clone(), tier: user.tier.clone() }
+            })),
             #[cfg(feature = "database")]
-            Subjects::Cached(cache) => {
-                let user = found.take(cache.user(id, self.clock.now()).await);
-                user.as_deref().cloned()
-            }
+            Subjects::Cached(cache) => cache.user(id, self.clock.now()).await.unshared(),
         }
     }
 
-    async fn tenant(
-        &self,
-        snapshot: &Snapshot,
-        id: &str,
-        found: &mut Found,
-    ) -> Option<TenantFacts> {
+    #[cfg_attr(not(feature = "database"), expect(clippy::unused_async, reason = "a file is here"))]
+    async fn tenant(&self, snapshot: &Snapshot, id: &str) -> Answer<TenantFacts> {
         match &self.subjects {
             Subjects::Listed => {
                 let tenant = snapshot.listed().tenants.get(id);
-                tenant.map(|tenant| TenantFacts { tier: tenant.tier.clone() })
+                Answer::known(tenant.map(|tenant| TenantFacts { tier: tenant.tier.clone() }))
             }
             #[cfg(feature = "database")]
-            Subjects::Cached(cache) => {
-                let tenant = found.take(cache.tenant(id, self.clock.now()).await);
-                tenant.as_deref().cloned()
-            }
+            Subjects::Cached(cache) => cache.tenant(id, self.clock.now()).await.unshared(),
         }
     }
 }
 
-/// An API key that was looked up.
-struct Key {
-    facts: Option<Arc<KeyFacts>>,
-    resolved: ResolvedKey,
+/// What was found out about a subject.
+#[derive(Debug)]
+pub(crate) struct Answer<T> {
+    /// The facts; `None` if there is no such subject, or none is known.
+    pub(crate) facts: Option<T>,
+    /// Whether the database should have been asked and did not answer.
+    pub(crate) is_degraded: bool,
 }
 
-/// What the answers of one resolution have in common.
-#[derive(Default)]
-struct Found {
-    is_degraded: bool,
+impl<T> Default for Answer<T> {
+    fn default() -> Self {
+        Self::known(None)
+    }
 }
 
-impl Found {
-    #[cfg(feature = "database")]
-    fn take<T>(&mut self, answer: crate::database::Answer<T>) -> Option<Arc<T>> {
-        self.is_degraded |= answer.is_degraded;
-        answer.facts
+impl<T> Answer<T> {
+    /// An answer that can be relied on.
+    pub(crate) fn known(facts: Option<T>) -> Self {
+        Self { facts, is_degraded: false }
+    }
+}
+
+#[cfg(feature = "database")]
+impl<T: Clone> Answer<Arc<T>> {
+    /// The same with facts of one's own; ids stay shared.
+    fn unshared(self) -> Answer<T> {
+        Answer { facts: self.facts.as_deref().cloned(), is_degraded: self.is_degraded }
     }
 }

@@ -1,0 +1,214 @@
+//! What a check is told of its subject (issue 4, resolution; P15).
+
+use std::time::Duration;
+
+use tollgate_catalog::directory::{ChangeFilter, Id, Kind, PageRequest, PriorityClass, Record};
+use tollgate_catalog::{Asked, Directory as _, Standing};
+use tollgate_core::Timestamp;
+
+use crate::common::{DEADLINE, Database, NOW_MS, Node, json};
+
+/// Two tenants, one with a tier; users and keys with and without.
+const RECORDS: [(Kind, &str); 10] = [
+    (Kind::Tier, r#"{"id":"free","priority":"batch"}"#),
+    (Kind::Tier, r#"{"id":"pro","priority":"premium"}"#),
+    (Kind::Tier, r#"{"id":"vip","priority":"internal"}"#),
+    (Kind::ModelTier, r#"{"id":"large"}"#),
+    (Kind::Model, r#"{"id":"gpt-4","modelTier":"large"}"#),
+    (Kind::Tenant, r#"{"id":"acme","tier":"free"}"#),
+    (Kind::Tenant, r#"{"id":"bare"}"#),
+    (Kind::User, r#"{"id":"plain","tenantId":"acme"}"#),
+    (Kind::User, r#"{"id":"paid","tenantId":"acme","tier":"pro"}"#),
+    (Kind::User, r#"{"id":"stranger","tenantId":"bare","tier":"vip"}"#),
+];
+
+async fn key(node: &Node, json: &str) -> String {
+    node.create(Kind::ApiKey, json).await.secret.unwrap().reveal().to_owned()
+}
+
+fn user(user: &str) -> Asked<'_> {
+    Asked { user: Some(user), ..Asked::default() }
+}
+
+fn with_key<'a>(key: &'a str, user: Option<&'a str>) -> Asked<'a> {
+    Asked { api_key: Some(key), user, ..Asked::default() }
+}
+
+pub(crate) async fn the_tier_is_the_keys_else_the_users_else_the_tenants_else_default(
+    database: Database,
+) {
+    let node = database.open().await;
+    node.create_all(&RECORDS).await;
+    let of_tenant = key(&node, r#"{"id":"k1","tenantId":"acme"}"#).await;
+    let of_user = key(&node, r#"{"id":"k2","tenantId":"acme","userId":"paid"}"#).await;
+    let with_tier =
+        key(&node, r#"{"id":"k3","tenantId":"acme","userId":"paid","tier":"vip"}"#).await;
+    let of_bare = key(&node, r#"{"id":"k4","tenantId":"bare"}"#).await;
+    let tenant = |tenant| Asked { tenant: Some(tenant), ..Asked::default() };
+    // Asked, the tenant, the tier, its priority.
+    let cases = [
+        (user("plain"), Some("acme"), "free", PriorityClass::Batch),
+        (user("paid"), Some("acme"), "pro", PriorityClass::Premium),
+        (user("nobody"), None, "default", PriorityClass::Standard),
+        (user(""), None, "default", PriorityClass::Standard),
+        (tenant("acme"), None, "free", PriorityClass::Batch),
+        (tenant("bare"), None, "default", PriorityClass::Standard),
+        (with_key(&of_tenant, None), Some("acme"), "free", PriorityClass::Batch),
+        (with_key(&of_tenant, Some("paid")), Some("acme"), "pro", PriorityClass::Premium),
+        // Whom a key's holder names does not lend it his tier.
+        (with_key(&of_tenant, Some("stranger")), Some("acme"), "free", PriorityClass::Batch),
+        (with_key(&of_user, Some("plain")), Some("acme"), "pro", PriorityClass::Premium),
+        (with_key(&with_tier, None), Some("acme"), "vip", PriorityClass::Internal),
+        (with_key(&of_bare, None), Some("bare"), "default", PriorityClass::Standard),
+        (with_key("guess", Some("paid")), Some("acme"), "pro", PriorityClass::Premium),
+    ];
+    // Cold, then warm.
+    for _ in 0..2 {
+        for (asked, tenant, tier, priority) in &cases {
+            let found = node.resolve(*asked).await;
+            assert_eq!(found.tenant.as_ref().map(Id::as_str), *tenant, "{asked:?}");
+            assert_eq!((found.tier.as_str(), found.priority), (*tier, *priority), "{asked:?}");
+            assert!(!found.is_degraded);
+        }
+    }
+    let own = node.resolve(with_key(&of_user, Some("plain"))).await;
+    assert_eq!(own.user.unwrap().as_str(), "paid", "a key's user stands");
+    let model = |model| Asked { model: Some(model), ..Asked::default() };
+    assert_eq!(node.resolve(model("gpt-4")).await.model_tier.unwrap().as_str(), "large");
+    assert_eq!(node.resolve(model("other")).await.model_tier, None);
+
+    // What changes holds when the call returns, for what is remembered too, negative answers included.
+    node.patch(Kind::User, "plain", r#"{"tier":"vip"}"#).await;
+    assert_eq!(node.resolve(user("plain")).await.tier.as_str(), "vip");
+    node.patch(Kind::Tenant, "acme", r#"{"tier":"pro"}"#).await;
+    assert_eq!(node.resolve(with_key(&of_tenant, None)).await.tier.as_str(), "pro");
+    node.create(Kind::User, r#"{"id":"nobody","tenantId":"bare","tier":"free"}"#).await;
+    assert_eq!(node.resolve(user("nobody")).await.tier.as_str(), "free");
+    node.patch(Kind::Tier, "free", r#"{"priority":"premium"}"#).await;
+    assert_eq!(node.resolve(user("nobody")).await.priority, PriorityClass::Premium);
+    node.delete(Kind::User, "nobody").await;
+    assert_eq!(node.resolve(user("nobody")).await.tier.as_str(), "default");
+}
+
+pub(crate) async fn a_key_is_kept_as_a_hash_and_shown_once(database: Database) {
+    let node = database.open().await;
+    node.create(Kind::Tenant, r#"{"id":"acme"}"#).await;
+    let created = node.create(Kind::ApiKey, r#"{"id":"k","tenantId":"acme"}"#).await;
+    let secret = created.secret.unwrap().reveal().to_owned();
+    let Record::ApiKey(key) = &created.stored.record else { panic!("no key") };
+    assert!(secret.starts_with("tg_live_") && secret.starts_with(&key.prefix));
+    assert_eq!(key.prefix.len(), 16);
+    let random = &secret[key.prefix.len()..];
+    // Nowhere in what can be read back.
+    let history =
+        node.catalog.changes(&ChangeFilter::default(), &PageRequest::default()).await.unwrap();
+    assert!(!format!("{history:?}").contains(random));
+    assert!(!json(&node.get(Kind::ApiKey, "k").await.record).contains(random));
+    assert!(!format!("{:?}", node.catalog.export().await.unwrap()).contains(random));
+    if let Some(path) = &database.path {
+        drop(node);
+        for file in ["", "-wal"] {
+            let bytes = std::fs::read(format!("{}{file}", path.display())).unwrap_or_default();
+            let holds = bytes.windows(random.len()).any(|window| window == random.as_bytes());
+            assert!(!holds, "the file{file} holds the secret");
+        }
+    }
+}
+
+pub(crate) async fn revoked_and_expired_keys_say_so(database: Database) {
+    let node = database.open().await;
+    node.create(Kind::Tenant, r#"{"id":"acme"}"#).await;
+    // 100 ms after the tests begin.
+    let ends = r#"{"id":"k","tenantId":"acme","expiresAt":"2023-11-14T22:13:20.100Z"}"#;
+    let secret = key(&node, ends).await;
+    let standing = async || node.resolve(with_key(&secret, None)).await.api_key.unwrap();
+    assert_eq!(standing().await.standing, Standing::Active);
+    assert_eq!(standing().await.counted_as.as_str(), "k");
+    node.clock.set(Timestamp::from_ms(NOW_MS + 99));
+    assert_eq!(standing().await.standing, Standing::Active);
+    node.clock.set(Timestamp::from_ms(NOW_MS + 100));
+    assert_eq!(standing().await.standing, Standing::Expired);
+    node.patch(Kind::ApiKey, "k", r#"{"expiresAt":null}"#).await;
+    assert_eq!(standing().await.standing, Standing::Active);
+    node.patch(Kind::ApiKey, "k", r#"{"revoked":true}"#).await;
+    assert_eq!(standing().await.standing, Standing::Revoked);
+    node.delete(Kind::ApiKey, "k").await;
+    let unknown = standing().await;
+    assert_eq!(unknown.standing, Standing::Unknown);
+    // Under its own keyed hash, which is not the key.
+    assert_eq!(unknown.counted_as.as_str().len(), 64);
+    let other = node.resolve(with_key("guess", None)).await.api_key.unwrap();
+    assert_ne!(other.counted_as, unknown.counted_as);
+}
+
+/// Single flight and negative entries: however many ask at once, one asks the database.
+pub(crate) async fn a_warm_subject_asks_no_database_and_a_cold_one_asks_once(database: Database) {
+    let node = database.open().await;
+    node.create_all(&RECORDS).await;
+    let resolver = node.catalog.resolver();
+    let snapshot = node.catalog.reader().snapshot();
+    for (name, loads_of_one) in [("plain", 2), ("nobody", 1)] {
+        let before = node.catalog.subject_loads();
+        let asking: Vec<_> = (0..50)
+            .map(|_| {
+                let (resolver, snapshot) = (resolver.clone(), snapshot.clone());
+                tokio::spawn(async move { resolver.resolve(&snapshot, &user(name)).await })
+            })
+            .collect();
+        for resolution in asking {
+            assert!(!resolution.await.unwrap().is_degraded);
+        }
+        // The user, and the tenant of one who is known.
+        assert_eq!(node.catalog.subject_loads() - before, loads_of_one, "{name}");
+        node.resolve(user(name)).await;
+        assert_eq!(node.catalog.subject_loads() - before, loads_of_one, "{name}, warm");
+    }
+}
+
+pub(crate) async fn uses_are_recorded_in_batches(database: Database) {
+    let node = database.open_with(|options| options.uses_per_batch = 2).await;
+    node.create(Kind::Tenant, r#"{"id":"acme"}"#).await;
+    let mut secrets = Vec::new();
+    for number in 0..5 {
+        secrets.push(key(&node, &format!(r#"{{"id":"k{number}","tenantId":"acme"}}"#)).await);
+    }
+    let before = node.last_change().await;
+    for secret in &secrets[..4] {
+        node.resolve(with_key(secret, None)).await;
+    }
+    let last_use = async |id: &str| match node.get(Kind::ApiKey, id).await.record {
+        Record::ApiKey(key) => key.last_used_at,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(last_use("k0").await, None, "not on the path of a check");
+    node.catalog.record_uses().await.unwrap();
+    for number in 0..4 {
+        assert_eq!(last_use(&format!("k{number}")).await, Some(Timestamp::from_ms(NOW_MS)));
+    }
+    assert_eq!(last_use("k4").await, None);
+    let version = node.get(Kind::ApiKey, "k0").await.version;
+    node.clock.set(Timestamp::from_ms(NOW_MS + 5_000));
+    node.resolve(with_key(&secrets[0], None)).await;
+    node.catalog.record_uses().await.unwrap();
+    assert_eq!(last_use("k0").await, Some(Timestamp::from_ms(NOW_MS + 5_000)));
+    assert_eq!(node.get(Kind::ApiKey, "k0").await.version, version, "a use is no change");
+    assert_eq!(node.last_change().await, before);
+}
+
+/// What was written past the catalog is seen when the answer has grown old, and nobody waits for it.
+pub(crate) async fn an_old_answer_is_refreshed_beside_its_use(database: Database) {
+    let node = database.open().await;
+    node.create_all(&RECORDS).await;
+    assert_eq!(node.resolve(user("plain")).await.tier.as_str(), "free");
+    database.sql("UPDATE users SET tier = 'vip' WHERE id = 'plain'").await;
+    assert_eq!(node.resolve(user("plain")).await.tier.as_str(), "free");
+    node.clock.set(Timestamp::from_ms(NOW_MS + 60_000));
+    // This one does not wait, but starts the refresh.
+    assert_eq!(node.resolve(user("plain")).await.tier.as_str(), "free");
+    let refreshed = async {
+        while node.resolve(user("plain")).await.tier.as_str() != "vip" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, refreshed).await.expect("refreshed before the deadline");
+}
