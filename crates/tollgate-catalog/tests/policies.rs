@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use tollgate_catalog::document::{Entry, Node, Value};
+use tollgate_catalog::directory::{Id, Records, Tenant, User};
+use tollgate_catalog::document::{self, Entry, Node, Value};
+use tollgate_catalog::validate::Scope;
 use tollgate_catalog::{CatalogError, Format, Position, Problems, policy_file, validate};
 use tollgate_core::{Algorithm, Amount, FailureMode, Mode, Per, Policy, PolicySet, Unit};
 
@@ -574,6 +576,54 @@ proptest! {
                 prop_assert!(problems.iter().count() > 0);
                 prop_assert!(!problems.to_string().contains(|c: char| c.is_control() && c != '\n'));
             }
+        }
+    }
+}
+
+/// An id as people may choose it: separators, quotes, controls' look-alikes, whatever YAML reads as something else.
+fn odd_id() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z/ '\"\\\\#:{}\\[\\],&*!|>%@`~?-]{1,12}",
+        "\\PC{1,12}",
+        prop_oneof![Just("null"), Just("no"), Just("1.0"), Just("2001-01-01"), Just("\u{2028}")]
+            .prop_map(str::to_owned),
+    ]
+}
+
+proptest! {
+    /// What is exported is read back as it was, through JSON and through YAML.
+    #[test]
+    fn records_read_back_as_they_were_written(
+        policies in tollgate_testkit::generate::policies(1..=5),
+        names in proptest::collection::vec((odd_id(), odd_id()), 1..5),
+        conditions in proptest::collection::vec((odd_id(), odd_id()), 0..3),
+    ) {
+        let mut records = Records { policies, ..Records::default() };
+        let mut seen = std::collections::HashSet::new();
+        for (id, name) in names.into_iter().filter(|(id, _)| seen.insert(id.clone())) {
+            let id = Id::new(&id).unwrap();
+            records.tenants.push(Tenant { id: id.clone(), name: name.clone(), tier: None });
+            records.users.push(User { id: id.clone(), tenant_id: id, name, tier: None });
+        }
+        let mut attributes = std::collections::HashSet::new();
+        for (name, value) in conditions {
+            let attribute = tollgate_core::Attribute::parse(&format!("x-{name}")).unwrap();
+            if attributes.insert(attribute.clone()) && let Some(policy) = records.policies.first_mut() {
+                let values = vec![value];
+                policy.conditions.push(tollgate_core::Condition { attribute, values });
+            }
+        }
+        let document = records.clone().into_document();
+        let texts = [
+            (Format::Json, document::to_json(&document)),
+            (Format::Yaml, document::to_json(&document)),
+            (Format::Yaml, document::to_yaml(&document)),
+        ];
+        for (format, text) in texts {
+            let read = document::read(&text, format);
+            prop_assert!(read.is_ok(), "{read:?}\n{text}");
+            let again = validate::records("again", read.unwrap().as_ref(), Scope::Document);
+            prop_assert_eq!(again.as_ref(), Ok(&records), "{}", text);
         }
     }
 }

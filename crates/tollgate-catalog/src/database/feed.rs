@@ -75,7 +75,9 @@ impl Feed {
     /// Catches up with the database. What fails is tried again with the next call.
     pub(super) async fn follow(&self, core: &Core) {
         let mut followed = self.followed.lock().await;
-        match catch_up(&mut followed, core).await {
+        let catching_up = catch_up(&mut followed, core);
+        let caught_up = tokio::time::timeout(core.options.call_timeout, catching_up).await;
+        match caught_up.unwrap_or_else(|_| Err(too_late())) {
             Ok(()) => {
                 core.subjects.gate().succeeded();
                 if std::mem::take(&mut followed.is_away) {
@@ -92,9 +94,16 @@ impl Feed {
     }
 }
 
+fn too_late() -> Unavailable {
+    Unavailable::new("the database has not answered in time; try again", None)
+}
+
 async fn catch_up(followed: &mut Followed, core: &Core) -> Result<(), Unavailable> {
     core.place.check()?;
-    let versions = versions_of(core.pool.row(statements::VERSIONS, &[]).await)?;
+    // A database that hangs is noticed here, before anything that may rightly take long.
+    let asking = core.pool.row(statements::VERSIONS, &[]);
+    let asked = tokio::time::timeout(core.options.lock_timeout, asking).await;
+    let versions = versions_of(asked.map_err(|_| too_late())?)?;
     let now = core.options.clock.now();
     if versions.version < followed.version {
         // A backup was put in its place.

@@ -4,8 +4,13 @@ use tempfile::TempDir;
 use tollgate_testkit::postgres::PostgresServer;
 
 use super::session::{Connection, Pool, Statement};
-use super::{DatabaseOptions, open, statements};
-use crate::directory::{ChangeFilter, Filter, Id, Kind};
+use super::{DatabaseCatalog, DatabaseOptions, open, statements};
+use crate::api_key::KeyHasher;
+use crate::directory::{
+    Actor, ChangeFilter, Directory as _, DirectoryError, Filter, Id, Kind, PageRequest,
+};
+use crate::document::{self, Format};
+use crate::file_catalog::CatalogEvent;
 
 /// Every statement that both databases run.
 fn all_statements() -> Vec<Statement> {
@@ -129,4 +134,40 @@ async fn run(pool: &Pool, statement: &str) -> sqlx::Result<u64> {
     let mut connection: Connection<'_> = transaction.connection();
     let rows = connection.execute(statement, &[]).await?;
     transaction.commit().await.map(|()| rows)
+}
+
+/// A full disk, as SQLite sees it: the file may not grow any more. A change that needs room is refused whole.
+#[tokio::test]
+async fn a_full_database_refuses_changes_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("t.db").display());
+    // With one connection, what is set on it holds for all that the catalog does.
+    let options = DatabaseOptions { connections: 1, ..DatabaseOptions::default() };
+    let hasher = KeyHasher::new(b"0123456789abcdef0123456789abcdef");
+    let ignore = |_: &CatalogEvent<'_>| {};
+    let catalog = DatabaseCatalog::open(&url, hasher, options, ignore).await.unwrap();
+    // Less than there are: no page more.
+    catalog.core.pool.row("PRAGMA max_page_count = 1", &[]).await.unwrap();
+
+    let actor = Actor::new("tester").unwrap();
+    let tenant = |number: u32| {
+        let text = format!(r#"{{"id":"t{number}","name":"{}"}}"#, "n".repeat(250));
+        document::read(&text, Format::Json).unwrap().unwrap()
+    };
+    for number in 0..1_000 {
+        let Err(error) = catalog.create(&actor, Kind::Tenant, &tenant(number)).await else {
+            continue;
+        };
+        assert_eq!(error.to_string(), "the database has no room left");
+        let missing = catalog.get(Kind::Tenant, &format!("t{number}")).await;
+        assert!(matches!(missing, Err(DirectoryError::NotFound { .. })), "{missing:?}");
+        let newest = PageRequest { cursor: None, items: 1 };
+        let newest = catalog.changes(&ChangeFilter::default(), &newest).await.unwrap();
+        let before = format!("t{}", number - 1);
+        assert_eq!(newest.items[0].record_id.as_str(), before);
+        let stored = catalog.get(Kind::Tenant, &before).await.unwrap();
+        assert_eq!(stored.version.0, newest.items[0].id);
+        return;
+    }
+    panic!("the database never was full");
 }

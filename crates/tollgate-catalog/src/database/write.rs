@@ -69,8 +69,10 @@ impl<'c> Writer<'c> {
         self.core.place.check()?;
         self.transaction.commit().await?;
         drop(self.turn);
-        // Checks of this node obey before the call returns. What fails here is followed up by polling.
-        self.core.feed.follow(self.core).await;
+        // Checks of this node obey before the call returns. What fails or takes too long here is followed up by
+        // polling: the change is made.
+        let following = self.core.feed.follow(self.core);
+        _ = tokio::time::timeout(self.core.options.lock_timeout, following).await;
         Ok(())
     }
 

@@ -54,7 +54,8 @@ impl Action {
 /// One change of one record. It is written in the transaction of the change, so there is none without the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Its number: 1 for the first, then one more for each, in the order in which they took effect.
+    /// Its number: one more for each, in the order in which they took effect. 1 is the making of the catalog,
+    /// so the first is 2.
     pub id: u64,
     /// When, by the clock of the node that made it.
     pub at: Timestamp,
