@@ -12,9 +12,10 @@ use tollgate_core::Timestamp;
 
 use super::DatabaseOptions;
 use super::gate::Gate;
-use super::rows::{self, as_ms, decode};
+use super::rows::{as_ms, decode};
 use super::session::Pool;
 use super::statements;
+use super::subject::{Subject, is_about_the_row};
 use crate::api_key::KeyHash;
 use crate::directory::{Id, Kind};
 use crate::resolve::{Answer, KeyFacts, TenantFacts, UserFacts};
@@ -28,7 +29,7 @@ struct LastUse {
 
 /// One remembered answer.
 #[derive(Debug)]
-struct Entry<T> {
+pub(super) struct Entry<T> {
     facts: Option<Arc<T>>,
     loaded_at: Timestamp,
     /// The generation of what was known when it was loaded; an entry of an older one is not believed.
@@ -47,9 +48,9 @@ impl<T> Entry<T> {
 /// Remembers users, tenants and API keys.
 #[derive(Debug)]
 pub(crate) struct SubjectCache {
-    keys: Cache<KeyHash, Arc<Entry<KeyFacts>>>,
-    users: Cache<Id, Arc<Entry<UserFacts>>>,
-    tenants: Cache<Id, Arc<Entry<TenantFacts>>>,
+    pub(super) keys: Cache<KeyHash, Arc<Entry<KeyFacts>>>,
+    pub(super) users: Cache<Id, Arc<Entry<UserFacts>>>,
+    pub(super) tenants: Cache<Id, Arc<Entry<TenantFacts>>>,
     pool: Pool,
     options: DatabaseOptions,
     gate: Gate,
@@ -59,66 +60,6 @@ pub(crate) struct SubjectCache {
     epoch: AtomicU64,
     /// How often the database was asked, for tests of single flight.
     loads: AtomicU64,
-}
-
-/// A kind of subject: how it is remembered and loaded.
-trait Subject: Sized + Send + Sync + 'static {
-    type Key: Hash + Eq + Clone + Send + Sync + 'static;
-    fn cache(subjects: &SubjectCache) -> &Cache<Self::Key, Arc<Entry<Self>>>;
-    fn load(
-        pool: &Pool,
-        key: &Self::Key,
-    ) -> impl Future<Output = sqlx::Result<Option<Self>>> + Send;
-}
-
-impl Subject for KeyFacts {
-    type Key = KeyHash;
-
-    fn cache(subjects: &SubjectCache) -> &Cache<KeyHash, Arc<Entry<Self>>> {
-        &subjects.keys
-    }
-
-    async fn load(pool: &Pool, hash: &KeyHash) -> sqlx::Result<Option<Self>> {
-        let hash = hash.to_hex();
-        let Some(row) = pool.row(statements::KEY_BY_HASH, &[hash.as_str().into()]).await? else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            id: rows::id(&row, 0)?,
-            tenant_id: rows::id(&row, 1)?,
-            user_id: rows::optional_id(&row, 2)?,
-            tier: rows::optional_id(&row, 3)?,
-            expires_at: rows::moment(&row, 4)?,
-            revoked: row.integer(5)? != 0,
-        }))
-    }
-}
-
-impl Subject for UserFacts {
-    type Key = Id;
-
-    fn cache(subjects: &SubjectCache) -> &Cache<Id, Arc<Entry<Self>>> {
-        &subjects.users
-    }
-
-    async fn load(pool: &Pool, id: &Id) -> sqlx::Result<Option<Self>> {
-        let row = pool.row(statements::USER_FACTS, &[id.as_str().into()]).await?;
-        row.map(|row| Ok(Self { tenant_id: rows::id(&row, 0)?, tier: rows::optional_id(&row, 1)? }))
-            .transpose()
-    }
-}
-
-impl Subject for TenantFacts {
-    type Key = Id;
-
-    fn cache(subjects: &SubjectCache) -> &Cache<Id, Arc<Entry<Self>>> {
-        &subjects.tenants
-    }
-
-    async fn load(pool: &Pool, id: &Id) -> sqlx::Result<Option<Self>> {
-        let row = pool.row(statements::TENANT_FACTS, &[id.as_str().into()]).await?;
-        row.map(|row| Ok(Self { tier: rows::optional_id(&row, 0)? })).transpose()
-    }
 }
 
 /// The database did not answer.
@@ -294,9 +235,14 @@ impl SubjectCache {
         self.loads.fetch_add(1, Ordering::Relaxed);
         let generation = self.generation.load(Ordering::Acquire);
         let loading = tokio::time::timeout(self.options.load_timeout, T::load(&self.pool, key));
-        let Ok(Ok(facts)) = loading.await else {
-            self.gate.failed(now);
-            return Err(NoAnswer);
+        let facts = match loading.await {
+            Ok(Ok(facts)) => facts,
+            // One row that cannot be read is no reason to spare the database.
+            Ok(Err(error)) if is_about_the_row(&error) => return Err(NoAnswer),
+            Ok(Err(_)) | Err(_) => {
+                self.gate.failed(now);
+                return Err(NoAnswer);
+            }
         };
         self.gate.succeeded();
         Ok(Arc::new(Entry {
@@ -342,7 +288,15 @@ impl SubjectCache {
         if !cache.contains_key(&key) {
             return Ok(());
         }
-        let facts = T::load(&self.pool, &key).await?.map(Arc::new);
+        let facts = match T::load(&self.pool, &key).await {
+            Ok(facts) => facts.map(Arc::new),
+            // The next who asks is told that there is no answer; others' changes must not wait for this row.
+            Err(error) if is_about_the_row(&error) => {
+                cache.invalidate(&key).await;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         let existing = cache.get(&key).await;
         let entry = Entry {
             facts,

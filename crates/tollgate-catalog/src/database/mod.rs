@@ -18,6 +18,7 @@ mod read;
 mod rows;
 mod session;
 mod statements;
+mod subject;
 #[cfg(test)]
 mod tests;
 mod write;

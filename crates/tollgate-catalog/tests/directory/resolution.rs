@@ -195,6 +195,28 @@ pub(crate) async fn uses_are_recorded_in_batches(database: Database) {
     assert_eq!(node.last_change().await, before);
 }
 
+/// One row that somebody else wrote wrong is no answer for its subject, and does no harm to others.
+pub(crate) async fn a_row_that_cannot_be_read_harms_no_other_subject(database: Database) {
+    let node = database.open().await;
+    node.create_all(&RECORDS).await;
+    let control = if database.server.is_some() { "chr(1)" } else { "char(1)" };
+    let tier = "INSERT INTO tiers (id, name, priority, version)";
+    database.sql(&format!("{tier} VALUES ({control}, 'n', 'batch', 1)")).await;
+    database
+        .sql(
+            "UPDATE users SET tier = (SELECT id FROM tiers WHERE name = 'n' AND priority = 'batch') \
+             WHERE id = 'paid'",
+        )
+        .await;
+    let wrong = node.resolve(user("paid")).await;
+    assert_eq!((wrong.tier.as_str(), wrong.is_degraded), ("default", true));
+    assert!(node.catalog.is_reachable());
+    assert_eq!(node.resolve(user("plain")).await.tier.as_str(), "free");
+    // A change of it is followed, and what comes after it too.
+    node.patch(Kind::User, "plain", r#"{"tier":"vip"}"#).await;
+    assert_eq!(node.resolve(user("plain")).await.tier.as_str(), "vip");
+}
+
 /// What was written past the catalog is seen when the answer has grown old, and nobody waits for it.
 pub(crate) async fn an_old_answer_is_refreshed_beside_its_use(database: Database) {
     let node = database.open().await;

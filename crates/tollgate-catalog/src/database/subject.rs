@@ -1,0 +1,82 @@
+//! The kinds of subjects that are remembered, and how each is loaded.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use moka::future::Cache;
+
+use super::cache::{Entry, SubjectCache};
+use super::rows;
+use super::session::Pool;
+use super::statements;
+use crate::api_key::KeyHash;
+use crate::directory::Id;
+use crate::resolve::{KeyFacts, TenantFacts, UserFacts};
+
+/// A kind of subject: how it is remembered and loaded.
+pub(super) trait Subject: Sized + Send + Sync + 'static {
+    type Key: Hash + Eq + Clone + Send + Sync + 'static;
+    fn cache(subjects: &SubjectCache) -> &Cache<Self::Key, Arc<Entry<Self>>>;
+    fn load(
+        pool: &Pool,
+        key: &Self::Key,
+    ) -> impl Future<Output = sqlx::Result<Option<Self>>> + Send;
+}
+
+impl Subject for KeyFacts {
+    type Key = KeyHash;
+
+    fn cache(subjects: &SubjectCache) -> &Cache<KeyHash, Arc<Entry<Self>>> {
+        &subjects.keys
+    }
+
+    async fn load(pool: &Pool, hash: &KeyHash) -> sqlx::Result<Option<Self>> {
+        let hash = hash.to_hex();
+        let Some(row) = pool.row(statements::KEY_BY_HASH, &[hash.as_str().into()]).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            id: rows::id(&row, 0)?,
+            tenant_id: rows::id(&row, 1)?,
+            user_id: rows::optional_id(&row, 2)?,
+            tier: rows::optional_id(&row, 3)?,
+            expires_at: rows::moment(&row, 4)?,
+            revoked: row.integer(5)? != 0,
+        }))
+    }
+}
+
+impl Subject for UserFacts {
+    type Key = Id;
+
+    fn cache(subjects: &SubjectCache) -> &Cache<Id, Arc<Entry<Self>>> {
+        &subjects.users
+    }
+
+    async fn load(pool: &Pool, id: &Id) -> sqlx::Result<Option<Self>> {
+        let row = pool.row(statements::USER_FACTS, &[id.as_str().into()]).await?;
+        row.map(|row| Ok(Self { tenant_id: rows::id(&row, 0)?, tier: rows::optional_id(&row, 1)? }))
+            .transpose()
+    }
+}
+
+impl Subject for TenantFacts {
+    type Key = Id;
+
+    fn cache(subjects: &SubjectCache) -> &Cache<Id, Arc<Entry<Self>>> {
+        &subjects.tenants
+    }
+
+    async fn load(pool: &Pool, id: &Id) -> sqlx::Result<Option<Self>> {
+        let row = pool.row(statements::TENANT_FACTS, &[id.as_str().into()]).await?;
+        row.map(|row| Ok(Self { tier: rows::optional_id(&row, 0)? })).transpose()
+    }
+}
+
+/// Whether the database answered, with something that this catalog does not write.
+pub(super) fn is_about_the_row(error: &sqlx::Error) -> bool {
+    matches!(
+        error,
+        sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_)
+    )
+}
