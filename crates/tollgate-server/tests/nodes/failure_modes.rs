@@ -23,32 +23,7 @@ struct Case {
     reason: &'static str,
 }
 
-/// Without a mode of its own, a policy goes by its server's. A limit below the number of nodes has no share to decide
-/// by, and admits nothing.
-const CASES: [Case; 9] = [
-    Case::new(&["local", "--nodes", "3"], 100, None, "local", 3 * 33, "limit_exceeded"),
-    Case::new(&["local", "--nodes", "3"], 101, None, "local", 3 * 33, "limit_exceeded"),
-    Case::new(&["local", "--nodes", "3"], 2, None, "local", 0, "store_unavailable"),
-    Case::new(&["allow"], 100, None, "allow", 3 * CHECKS, ""),
-    Case::new(&["deny"], 100, None, "deny", 0, "store_unavailable"),
-    Case::new(&["allow"], 100, Some("deny"), "deny", 0, "store_unavailable"),
-    Case::new(&["deny"], 100, Some("allow"), "allow", 3 * CHECKS, ""),
-    Case::new(&["deny", "--nodes", "3"], 100, Some("local"), "local", 3 * 33, "limit_exceeded"),
-    Case::new(&["local", "--nodes", "3"], 100, Some("allow"), "allow", 3 * CHECKS, ""),
-];
-
 impl Case {
-    const fn new(
-        flags: &'static [&'static str],
-        limit: u64,
-        on_store_error: Option<&'static str>,
-        decides: &'static str,
-        admitted: u64,
-        reason: &'static str,
-    ) -> Self {
-        Self { flags, limit, on_store_error, decides, admitted, reason }
-    }
-
     fn yaml(&self) -> String {
         let mode = self.on_store_error.map(|mode| format!(", onStoreError: {mode}"));
         format!(
@@ -101,9 +76,24 @@ impl Case {
     }
 }
 
+/// Without a mode of its own, a policy goes by its server's. A limit below the number of nodes has no share to decide
+/// by, and admits nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_store_each_policy_does_what_it_is_told() {
-    for case in CASES {
-        case.check().await;
+    const LOCAL: &[&str] = &["local", "--nodes", "3"];
+    const EVERY: u64 = 3 * CHECKS;
+    let cases: [(&'static [&'static str], u64, Option<&str>, &str, u64, &str); 9] = [
+        (LOCAL, 100, None, "local", 3 * 33, "limit_exceeded"),
+        (LOCAL, 101, None, "local", 3 * 33, "limit_exceeded"),
+        (LOCAL, 2, None, "local", 0, "store_unavailable"),
+        (&["allow"], 100, None, "allow", EVERY, ""),
+        (&["deny"], 100, None, "deny", 0, "store_unavailable"),
+        (&["allow"], 100, Some("deny"), "deny", 0, "store_unavailable"),
+        (&["deny"], 100, Some("allow"), "allow", EVERY, ""),
+        (&["deny", "--nodes", "3"], 100, Some("local"), "local", 3 * 33, "limit_exceeded"),
+        (LOCAL, 100, Some("allow"), "allow", EVERY, ""),
+    ];
+    for (flags, limit, on_store_error, decides, admitted, reason) in cases {
+        Case { flags, limit, on_store_error, decides, admitted, reason }.check().await;
     }
 }

@@ -6,6 +6,8 @@
 #![cfg(test)]
 
 mod bad_input;
+#[path = "../common/mod.rs"]
+mod common;
 mod exact;
 mod failover;
 mod failure_modes;

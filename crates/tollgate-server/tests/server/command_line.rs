@@ -7,14 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-fn tollgate(directory: &TempDir) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-    command.current_dir(directory.path());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TOLLGATE_")) {
-        command.env_remove(name);
-    }
-    command
-}
+use crate::common::tollgate;
 
 fn text(output: &Output) -> (Option<i32>, String, String) {
     let utf8 = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();

@@ -12,6 +12,8 @@ mod answers;
 mod bad_input;
 mod batch;
 mod command_line;
+#[path = "../common/mod.rs"]
+mod common;
 mod connections;
 mod degraded;
 mod documentation;

@@ -7,15 +7,7 @@ use std::thread::JoinHandle;
 
 use tempfile::TempDir;
 
-/// The program, with no configuration of its surroundings.
-fn tollgate(directory: &TempDir) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-    command.current_dir(directory.path());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TOLLGATE_")) {
-        command.env_remove(name);
-    }
-    command
-}
+use crate::common::tollgate;
 
 /// The command of a server on a free port.
 pub(crate) fn serve(directory: &TempDir) -> Command {
