@@ -1,4 +1,4 @@
-//! `cargo run --release -p tollgate-bench -- keyed|memory|http|redis|http-redis|outage|all [--rounds N] [--json FILE]`
+//! `cargo run --release -p tollgate-bench -- BENCHMARK`, where [`tollgate_bench::options::USAGE`] says which there are.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
 
 use std::process::ExitCode;
@@ -49,7 +49,8 @@ fn run(options: &Options) -> Result<(), String> {
     }
     if options.runs(Benchmark::Outage) {
         let tollgate = Sibling::TOLLGATE.built()?;
-        report.sections.push(http::outage::run(&http::outage::Plan::full(), &tollgate)?);
+        let plan = http::outage::Plan::lasting(options.seconds);
+        report.sections.push(http::outage::run(&plan, &tollgate)?);
     }
     println!("{}", report.to_markdown());
     if let Some(path) = &options.json {

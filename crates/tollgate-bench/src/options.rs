@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 /// How to call it.
 pub const USAGE: &str =
-    "usage: tollgate-bench keyed|memory|http|redis|http-redis|outage|all [--rounds N] [--json FILE]
+    "usage: tollgate-bench keyed|memory|http|redis|http-redis|outage|all [--rounds N] [--seconds N] [--json FILE]
   --rounds N    interleaved rounds, 5 or more for figures to be quoted (default 7)
+  --seconds N   how long an outage lasts, 60 for figures to be quoted (default 60)
   --json FILE   also write every sample to FILE";
 
 const MAX_ROUNDS: u32 = 1_000;
+const MAX_SECONDS: u32 = 3_600;
 
 /// A benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub struct Options {
     benchmark: Option<Benchmark>,
     /// Interleaved rounds.
     pub rounds: u32,
+    /// How long an outage lasts.
+    pub seconds: u32,
     /// Where to write every sample.
     pub json: Option<PathBuf>,
 }
@@ -64,11 +68,12 @@ impl Options {
             None if name == "all" => None,
             None => return Err(format!("there is no benchmark {name:?}")),
         };
-        let mut options = Self { benchmark, rounds: 7, json: None };
+        let mut options = Self { benchmark, rounds: 7, seconds: 60, json: None };
         while let Some(flag) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{flag} takes a value"));
             match flag.as_str() {
-                "--rounds" => options.rounds = parse_rounds(&value()?)?,
+                "--rounds" => options.rounds = parse_count(&flag, &value()?, MAX_ROUNDS)?,
+                "--seconds" => options.seconds = parse_count(&flag, &value()?, MAX_SECONDS)?,
                 "--json" => options.json = Some(value()?.into()),
                 _ => return Err(format!("there is no flag {flag:?}")),
             }
@@ -77,9 +82,9 @@ impl Options {
     }
 }
 
-fn parse_rounds(text: &str) -> Result<u32, String> {
-    let rounds = text.parse().ok().filter(|rounds| (1..=MAX_ROUNDS).contains(rounds));
-    rounds.ok_or_else(|| format!("--rounds {text}: accepted are 1 to {MAX_ROUNDS}"))
+fn parse_count(flag: &str, text: &str, most: u32) -> Result<u32, String> {
+    let count = text.parse().ok().filter(|count| (1..=most).contains(count));
+    count.ok_or_else(|| format!("{flag} {text}: accepted are 1 to {most}"))
 }
 
 #[cfg(test)]
@@ -95,7 +100,9 @@ mod tests {
         let options = parse("keyed --rounds 9 --json out.json").unwrap();
         assert!(options.runs(Benchmark::Keyed));
         assert_eq!((options.rounds, options.json), (9, Some("out.json".into())));
-        assert_eq!(parse("all").unwrap().rounds, 7);
+        assert_eq!(parse("outage --seconds 5").unwrap().seconds, 5);
+        let all = parse("all").unwrap();
+        assert_eq!((all.rounds, all.seconds), (7, 60));
     }
 
     #[test]
@@ -104,6 +111,7 @@ mod tests {
             ("", "no benchmark is named"),
             ("fast", "there is no benchmark \"fast\""),
             ("all --rounds 0", "--rounds 0: accepted are 1 to 1000"),
+            ("outage --seconds 3601", "--seconds 3601: accepted are 1 to 3600"),
             ("all --rounds", "--rounds takes a value"),
             ("all --turbo", "there is no flag \"--turbo\""),
         ] {
