@@ -19,6 +19,8 @@ use crate::url::Address;
 /// Attempts to connect that all links of a store may make at once, and how many more in a second: at most 10 in
 /// any one second (P14).
 const CONNECTS: u32 = 5;
+/// How many of [`CONNECTS`] subscriptions leave to the checks: enough to know a Cluster of three primaries.
+const FOR_CHECKS: u32 = 3;
 /// In which time one attempt of [`CONNECTS`] comes back.
 const PACE: Duration = Duration::from_millis(200);
 /// The most that failed attempts put off the next, before jitter.
@@ -34,10 +36,21 @@ pub(crate) struct Pacer(Mutex<Option<Instant>>);
 impl Pacer {
     /// Whether an attempt may be made now; then it counts as made.
     fn admits(&self) -> bool {
+        self.admits_up_to(CONNECTS, Instant::now())
+    }
+
+    /// Waits until an attempt may be made that is less urgent than a check's; then it counts as made.
+    async fn admits_beside_checks(&self) {
+        while !self.admits_up_to(CONNECTS - FOR_CHECKS, Instant::now()) {
+            tokio::time::sleep(PACE).await;
+        }
+    }
+
+    /// Whether an attempt may be made at `now` with at most `most` of them at once; then it counts as made.
+    fn admits_up_to(&self, most: u32, now: Instant) -> bool {
         let mut used_until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
         let next = used_until.map_or(now, |until| until.max(now)) + PACE;
-        let admits = next <= now + PACE * CONNECTS;
+        let admits = next <= now + PACE * most;
         if admits {
             *used_until = Some(next);
         }
@@ -216,15 +229,14 @@ impl Link {
     }
 
     /// A connection of its own that hears what is published on `channel`. It is given to `push`, and that the
-    /// connection has ended.
+    /// connection has ended. It waits for its turn to connect: to give up what a Cluster's other primaries have
+    /// granted meanwhile would be to begin anew for ever.
     pub(crate) async fn subscribe(
         &self,
         channel: &str,
         push: impl AsyncPushSender,
     ) -> Result<MultiplexedConnection, StoreError> {
-        if !self.pacer.admits() {
-            return Err(self.unavailable("connecting too often"));
-        }
+        self.pacer.admits_beside_checks().await;
         let info = self.client.get_connection_info();
         // Only this protocol tells messages from answers on one connection.
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
@@ -255,4 +267,35 @@ fn backoff(failures: u32) -> Duration {
     let random = RandomState::new().hash_one(failures);
     let most_us = u64::try_from(most.as_micros()).unwrap_or(u64::MAX).max(1);
     Duration::from_micros(random % most_us)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fresh node over a Cluster subscribes and checks at once: the checks have connections first.
+    #[test]
+    fn subscriptions_leave_connects_to_the_checks() {
+        let (pacer, now) = (Pacer::default(), Instant::now());
+        let beside = CONNECTS - FOR_CHECKS;
+        let made = (0..100).filter(|_| pacer.admits_up_to(beside, now)).count();
+        assert_eq!(made, beside as usize);
+        let made = (0..100).filter(|_| pacer.admits_up_to(CONNECTS, now)).count();
+        assert_eq!(made, FOR_CHECKS as usize);
+        assert!(!pacer.admits_up_to(beside, now + PACE * FOR_CHECKS));
+        assert!(pacer.admits_up_to(beside, now + PACE * (FOR_CHECKS + 1)));
+    }
+
+    /// P14, whatever is connected for.
+    #[test]
+    fn no_second_has_more_than_10_attempts() {
+        let (pacer, start) = (Pacer::default(), Instant::now());
+        let tick = Duration::from_millis(1);
+        let made: Vec<u32> = (0..5_000)
+            .filter(|tick_count| pacer.admits_up_to(CONNECTS, start + tick * *tick_count))
+            .collect();
+        let within =
+            |first: &u32| made.iter().filter(|at| (*first..first + 1_000).contains(at)).count();
+        assert!(made.iter().map(within).max().is_some_and(|most| (6..=10).contains(&most)));
+    }
 }

@@ -153,6 +153,32 @@ fn a_charge_taken_back_is_told_to_every_node() {
     });
 }
 
+/// A Cluster of more primaries than may be connected to at once: all are subscribed to, one after the other, and none
+/// of them again and again.
+#[test]
+fn every_primary_of_a_large_cluster_is_heard() {
+    const PRIMARIES: usize = 8;
+    let cluster = RedisCluster::of(PRIMARIES, 0);
+    let received = || {
+        let of = |node: &RedisServer| node.info("total_connections_received").unwrap();
+        cluster.nodes().iter().map(|node| of(node).parse::<usize>().unwrap()).sum::<usize>()
+    };
+    RUNTIME.block_on(async {
+        let before = received();
+        let (limits, subject) = ([per_hour(1)], Subject::new("alice", "m"));
+        let node = Node::listening(&cluster.url()).await;
+        // Each look at the Cluster connects to each of its nodes.
+        let connected = received() - before - PRIMARIES;
+        assert!(connected <= 2 * PRIMARIES, "{connected} connections");
+        assert!(node.allowed(&limits, &subject).await);
+        let run = || scripts_run(&cluster.nodes().iter().collect::<Vec<_>>());
+        assert!(!node.allowed(&limits, &subject).await);
+        let asked = run();
+        assert!(!node.allowed(&limits, &subject).await);
+        assert_eq!(run(), asked, "a denial that is known is answered here");
+    });
+}
+
 /// A node that cannot be told answers nothing by itself, whatever kept the news away; and is told again later.
 #[test]
 fn a_node_that_cannot_be_told_asks_every_time() {

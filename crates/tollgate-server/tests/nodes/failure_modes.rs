@@ -82,7 +82,7 @@ impl Case {
 async fn without_the_store_each_policy_does_what_it_is_told() {
     const LOCAL: &[&str] = &["local", "--nodes", "3"];
     const EVERY: u64 = 3 * CHECKS;
-    let cases: [(&'static [&'static str], u64, Option<&str>, &str, u64, &str); 9] = [
+    let cases: [(&[&str], _, _, _, _, _); 9] = [
         (LOCAL, 100, None, "local", 3 * 33, "limit_exceeded"),
         (LOCAL, 101, None, "local", 3 * 33, "limit_exceeded"),
         (LOCAL, 2, None, "local", 0, "store_unavailable"),

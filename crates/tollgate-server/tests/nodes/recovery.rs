@@ -4,16 +4,31 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tollgate_testkit::redis::{Proxy, RedisServer};
+use tollgate_testkit::redis::{Proxy, RedisCluster, RedisServer};
 
 use crate::support::{
-    Node, SLACK, connects_seldom, enforces_in_time, every_key_expires, load, reserved_port,
-    until_ready,
+    Node, PATIENT, SLACK, connects_seldom, enforces_in_time, every_key_expires, load,
+    reserved_port, until_ready,
 };
 
 /// How soon a process serves without its store.
 const SERVING: Duration = Duration::from_secs(2);
 const PROCESSES: usize = 4;
+
+/// A node that has just started has connections to make before it knows a Cluster. No check is decided without the store
+/// for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fresh_node_over_a_cluster_decides_from_its_first_check() {
+    let cluster = RedisCluster::start();
+    for start in 0..8 {
+        let node = Node::start(&cluster.url(), &PATIENT);
+        let mut client = node.client().await;
+        for user in 0..20 {
+            let decision = client.check(format!("user-{user}"), "m").await;
+            assert!(!decision.degraded, "start {start}, user {user}");
+        }
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_start_without_their_store_and_find_it() {

@@ -1,39 +1,46 @@
-//! A Cluster of three primaries with a replica each.
+//! A Cluster: three primaries with a replica each, or what a test asks for.
 
 use super::server::{RedisServer, wait_for};
 
-/// Three primaries, then their replicas.
+/// The primaries, then their replicas.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<RedisServer>,
 }
 
 impl RedisCluster {
-    /// A Cluster whose every node knows all slots.
+    /// A Cluster of three primaries with a replica each, whose every node knows all slots.
     pub fn start() -> Self {
+        Self::of(3, 1)
+    }
+
+    /// The same of so many primaries with so many replicas each.
+    pub fn of(primaries: usize, replicas: usize) -> Self {
+        let count = primaries * (1 + replicas);
         let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
-        let nodes: Vec<_> = (0..6).map(|_| RedisServer::start_with(&settings)).collect();
+        let nodes: Vec<_> = (0..count).map(|_| RedisServer::start_with(&settings)).collect();
         let addresses: Vec<_> =
             nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
         let created = std::process::Command::new("redis-cli")
             .args(["--cluster", "create"])
             .args(&addresses)
-            .args(["--cluster-replicas", "1", "--cluster-yes"])
+            .args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"])
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&created.stdout);
         assert!(created.status.success(), "redis-cli --cluster create: {said}");
+        let all_known = format!("cluster_known_nodes:{count}\r");
         wait_for("the Cluster to be whole", || {
             nodes.iter().all(|node| {
                 let info = node.command(&["CLUSTER", "INFO"]).concat();
-                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:6")
+                info.contains("cluster_state:ok") && info.contains(&all_known)
             })
         });
         wait_for("the replicas to be linked", || {
             let linked = |node: &&RedisServer| {
                 node.info("master_link_status").is_some_and(|status| status == "up")
             };
-            nodes.iter().filter(linked).count() == 3
+            nodes.iter().filter(linked).count() == primaries * replicas
         });
         Self { nodes }
     }
