@@ -7,8 +7,8 @@ use tollgate_catalog::directory::{Filter, Id, Kind, PageRequest, PriorityClass};
 use tollgate_catalog::document::{self, Format};
 use tollgate_catalog::validate::{self, Scope};
 use tollgate_catalog::{
-    Asked, CatalogEvent, Directory as _, DirectoryError, FileCatalog, Resolver, Standing,
-    WatchOptions,
+    Asked, CatalogEvent, Directory as _, DirectoryError, FileCatalog, Resolver, SnapshotDirectory,
+    Standing, WatchOptions,
 };
 use tollgate_core::ManualClock;
 
@@ -44,6 +44,7 @@ fn catalog() -> (tempfile::TempDir, FileCatalog) {
 #[tokio::test]
 async fn a_file_is_listed_read_and_exported() {
     let (_folder, catalog) = catalog();
+    let catalog = SnapshotDirectory::from(catalog.reader());
     let page = PageRequest { cursor: None, items: 1 };
     let first = catalog.list(Kind::User, &Filter::default(), &page).await.unwrap();
     assert_eq!(
@@ -75,6 +76,7 @@ async fn a_file_is_listed_read_and_exported() {
 #[tokio::test]
 async fn a_file_is_not_changed() {
     let (_folder, catalog) = catalog();
+    let catalog = SnapshotDirectory::from(catalog.reader());
     let (actor, body) = (actor(), body("{}"));
     let results = [
         catalog.create(&actor, Kind::Tenant, &body).await.map(drop),
