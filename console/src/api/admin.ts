@@ -1,0 +1,66 @@
+/**
+ * The calls below `/admin`, with types by hand until `openapi.json` describes them. Shapes that a page alone uses are
+ * declared with that page's own queries; what several need is here.
+ */
+import { apiUrl, send } from './client';
+
+export type RecordKind = 'tenants' | 'users' | 'api-keys' | 'tiers' | 'model-tiers' | 'models' | 'policies';
+
+export interface Page<Item> {
+  items: Item[];
+  /** Where the next page starts; null on the last. */
+  nextCursor: string | null;
+}
+
+/** A record and the version that a change of it names in `If-Match`. */
+export interface Versioned<Item> {
+  record: Item;
+  etag: string | null;
+}
+
+export interface AdminCall {
+  method?: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  query?: Readonly<Record<string, string | number | boolean | undefined>>;
+  body?: unknown;
+  /** The version that the change is meant for; any if left out. */
+  ifMatch?: string | null;
+  signal?: AbortSignal;
+}
+
+/** Makes one call below `/admin`; throws what `send` throws. */
+export async function adminResponse(path: `/admin/${string}`, call: AdminCall = {}): Promise<Response> {
+  const url = new URL(apiUrl(path));
+  for (const [name, value] of Object.entries(call.query ?? {})) {
+    if (value !== undefined && value !== '') url.searchParams.set(name, String(value));
+  }
+  const headers = new Headers();
+  if (call.body !== undefined) headers.set('content-type', 'application/json');
+  if (typeof call.ifMatch === 'string') headers.set('if-match', call.ifMatch);
+  return send(
+    new Request(url, {
+      method: call.method ?? 'GET',
+      headers,
+      cache: 'no-store',
+      ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
+      ...(call.signal === undefined ? {} : { signal: call.signal }),
+    }),
+  );
+}
+
+/** The same, and its body. The type is the caller's word for what the server sends. */
+ 
+export async function adminCall<Answer>(path: `/admin/${string}`, call: AdminCall = {}): Promise<Answer> {
+  const response = await adminResponse(path, call);
+  return (await response.json()) as Answer;
+}
+
+/** Id as a part of a path. */
+export function recordPath(kind: RecordKind, id: string): `/admin/${string}` {
+  return `/admin/${kind}/${encodeURIComponent(id)}`;
+}
+
+/** Whether the server takes the token: the least call that needs one. */
+export async function checkToken(signal: AbortSignal): Promise<true> {
+  await adminResponse('/admin/policies', { query: { limit: 1 }, signal });
+  return true;
+}

@@ -1,0 +1,37 @@
+/** What the server says about itself. */
+import { useQuery, type UseQueryResult } from '@tanstack/react-query';
+
+import { apiUrl } from './client';
+import { OfflineError, problemOf } from './problem';
+import type { components } from './schema';
+
+export type Readiness = components['schemas']['Readiness'];
+
+const EVERY_MS = 5_000;
+const DEADLINE_MS = 4_000;
+
+async function fetchReadiness(signal: AbortSignal): Promise<Readiness> {
+  const limited = AbortSignal.any([signal, AbortSignal.timeout(DEADLINE_MS)]);
+  let response: Response;
+  try {
+    response = await fetch(apiUrl('/readyz'), { signal: limited, cache: 'no-store' });
+  } catch (error) {
+    throw new OfflineError(error);
+  }
+  // A server that is about to end answers 503 with the same document.
+  if (response.headers.get('content-type')?.startsWith('application/json') === true) {
+    return (await response.json()) as Readiness;
+  }
+  throw await problemOf(response);
+}
+
+/** The readiness, asked every few seconds while the page is seen. */
+export function useReadiness(): UseQueryResult<Readiness> {
+  return useQuery({
+    queryKey: ['readyz'],
+    queryFn: ({ signal }) => fetchReadiness(signal),
+    refetchInterval: EVERY_MS,
+    retry: false,
+    networkMode: 'always',
+  });
+}

@@ -1,0 +1,12 @@
+/** An address that no page has. */
+import { Link } from 'react-router';
+
+import { EmptyState } from '../ui/EmptyState';
+
+export function NotFound(): React.JSX.Element {
+  return (
+    <EmptyState title="There is no page at this address">
+      <Link to="/">Go to the playground</Link>
+    </EmptyState>
+  );
+}

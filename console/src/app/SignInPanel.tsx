@@ -1,0 +1,71 @@
+/** Asks for the admin token, checks it with the server, and says why if the server does not take it. */
+import { useForm } from 'react-hook-form';
+
+import { checkToken } from '../api/admin';
+import { ProblemError } from '../api/problem';
+import { signIn, signOut, useSession } from '../api/token';
+import { Button } from '../ui/Button';
+import { describeError } from '../ui/errors';
+import { FormField } from '../ui/Field';
+import { Panel } from '../ui/Panel';
+import styles from './SignIn.module.css';
+
+interface SignInForm {
+  token: string;
+}
+
+/** Longer than any check of a token takes where a server answers at all. */
+const DEADLINE_MS = 10_000;
+
+async function trySignIn(token: string): Promise<string | null> {
+  signIn(token);
+  try {
+    await checkToken(AbortSignal.timeout(DEADLINE_MS));
+    return null;
+  } catch (error) {
+    signOut();
+    if (error instanceof ProblemError && error.status === 401) return 'The server does not know this token.';
+    const { title, detail } = describeError(error);
+    return detail === null ? title : `${title}: ${detail}`;
+  }
+}
+
+export function SignInPanel({ what }: { what?: string }): React.JSX.Element {
+  const { reason } = useSession();
+  const { control, handleSubmit, setError, formState } = useForm<SignInForm>({
+    defaultValues: { token: '' },
+  });
+  const submit = handleSubmit(async ({ token }) => {
+    const refusal = await trySignIn(token.trim());
+    if (refusal !== null) setError('token', { message: refusal });
+  });
+  return (
+    <Panel className={styles.panel} title={what === undefined ? 'Sign in' : `${what} needs the admin token`}>
+      {reason === 'refused' && (
+        <p className={styles.refused} role="status">
+          You were signed out: the server no longer takes your token. It may have been restarted with another
+          one.
+        </p>
+      )}
+      <p>
+        The server prints a sign-in link when it starts. Open it, or paste the token here: the value of{' '}
+        <code>TOLLGATE_ADMIN_TOKEN</code>, or of <code>TOLLGATE_ADMIN_READ_TOKEN</code> to look without
+        changing.
+      </p>
+      <form className={styles.form} onSubmit={(event) => void submit(event)} noValidate>
+        <FormField
+          control={control}
+          name="token"
+          label="Admin token"
+          type="password"
+          autoComplete="off"
+          rules={{ required: 'Paste the token.' }}
+        />
+        <Button type="submit" variant="primary" isPending={formState.isSubmitting}>
+          Sign in
+        </Button>
+      </form>
+      <p className={styles.note}>It is kept in this tab alone, until you close the tab or sign out.</p>
+    </Panel>
+  );
+}

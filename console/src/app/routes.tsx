@@ -1,0 +1,17 @@
+/** The pages. To add one: write `src/pages/<page>/<Page>Page.tsx` with a default export, and a line here. */
+import type { ComponentType } from 'react';
+
+export interface PageEntry {
+  /** Below `#/`. A page with views of its own ends in `/*`. */
+  readonly path: string;
+  /** In the navigation and the document's title. */
+  readonly label: string;
+  /** Whether it needs the admin token; the shell then offers to sign in, in the page's place. */
+  readonly needsToken: boolean;
+  readonly load: () => Promise<{ default: ComponentType }>;
+}
+
+// prettier-ignore
+export const pages: readonly PageEntry[] = [
+  { path: '', label: 'Playground', needsToken: false, load: () => import('../pages/playground/PlaygroundPage') },
+];
