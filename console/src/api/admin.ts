@@ -48,7 +48,7 @@ export async function adminResponse(path: `/admin/${string}`, call: AdminCall = 
 }
 
 /** The same, and its body. The type is the caller's word for what the server sends. */
- 
+
 export async function adminCall<Answer>(path: `/admin/${string}`, call: AdminCall = {}): Promise<Answer> {
   const response = await adminResponse(path, call);
   return (await response.json()) as Answer;

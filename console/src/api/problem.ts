@@ -70,10 +70,7 @@ function retryAfterMs(headers: Headers): number | null {
 export async function problemOf(response: Response): Promise<ProblemError> {
   const body: unknown = await response.json().catch(() => null);
   const problem = isRecord(body) ? body : {};
-  const title = text(
-    problem.title,
-    `The server answered ${response.status} ${response.statusText}`.trim(),
-  );
+  const title = text(problem.title, `The server answered ${response.status} ${response.statusText}`.trim());
   return new ProblemError({
     status: response.status,
     type: text(problem.type, 'about:blank'),
