@@ -1,0 +1,115 @@
+/** A check as the form holds it, as the address holds it, as the server takes it, and as a shell sends it. */
+import type { components } from '../../api/schema';
+
+export type Check = components['schemas']['Check'];
+
+export interface CostRow {
+  unit: string;
+  amount: string;
+}
+
+export interface CheckForm {
+  user: string;
+  model: string;
+  tenant: string;
+  apiKey: string;
+  service: string;
+  ip: string;
+  cost: CostRow[];
+}
+
+/** What a newcomer finds, so that one press shows something. */
+export const DEFAULT_FORM: CheckForm = {
+  user: 'alice',
+  model: 'gpt-4',
+  tenant: '',
+  apiKey: '',
+  service: '',
+  ip: '',
+  cost: [],
+};
+
+/** What the address holds. An API key is a secret and is left out. */
+const IN_ADDRESS = ['user', 'model', 'tenant', 'service', 'ip'] as const;
+
+/** The form that an address's query names. */
+export function formOfQuery(query: URLSearchParams): CheckForm {
+  const form: CheckForm = { ...DEFAULT_FORM, cost: [] };
+  for (const name of IN_ADDRESS) form[name] = query.get(name) ?? form[name];
+  for (const row of query.getAll('cost')) {
+    // A unit may hold a `=`, an amount not.
+    const [, unit = '', amount = ''] = /^(.*)=([^=]*)$/su.exec(row) ?? [];
+    if (unit !== '') form.cost.push({ unit, amount });
+  }
+  return form;
+}
+
+/** The address's query for `form`: what differs from the default. */
+export function queryOfForm(form: CheckForm): URLSearchParams {
+  const query = new URLSearchParams();
+  for (const name of IN_ADDRESS) {
+    if (form[name] !== DEFAULT_FORM[name]) query.set(name, form[name]);
+  }
+  for (const { unit, amount } of form.cost) {
+    if (unit !== '') query.append('cost', `${unit}=${amount}`);
+  }
+  return query;
+}
+
+/** Whether anything is set that the form folds away. */
+export function hasDetails(form: CheckForm): boolean {
+  return (
+    [form.tenant, form.apiKey, form.service, form.ip].some((value) => value !== '') || form.cost.length > 0
+  );
+}
+
+/** The check that the server is asked. */
+export function checkOf(form: CheckForm): Check {
+  const check: Check = { userId: form.user, modelId: form.model };
+  if (form.tenant !== '') check.tenantId = form.tenant;
+  if (form.apiKey !== '') check.apiKey = form.apiKey;
+  if (form.service !== '') check.service = form.service;
+  if (form.ip !== '') check.ip = form.ip;
+  const cost = form.cost.filter(({ unit }) => unit !== '');
+  if (cost.length > 0)
+    check.cost = Object.fromEntries(cost.map(({ unit, amount }) => [unit, Number(amount)]));
+  return check;
+}
+
+/** `text` as one word of a POSIX shell. */
+export function shellQuoted(text: string): string {
+  return `'${text.replaceAll("'", `'\\''`)}'`;
+}
+
+/** The same check for a terminal. */
+export function curlOf(check: Check, url: string): string {
+  return [
+    `curl -sS ${shellQuoted(url)}`,
+    `-H 'content-type: application/json'`,
+    `-d ${shellQuoted(JSON.stringify(check))}`,
+  ].join(' \\\n  ');
+}
+
+/** What `check` asks of `unit`. */
+export function costOf(check: Check, unit: string): number {
+  return check.cost?.[unit] ?? (unit === 'requests' ? 1 : 0);
+}
+
+export type FormPath = Exclude<keyof CheckForm, 'cost'> | `cost.${number}.unit` | `cost.${number}.amount`;
+
+const FIELD_OF: Readonly<Record<string, FormPath>> = {
+  userId: 'user',
+  modelId: 'model',
+  tenantId: 'tenant',
+  apiKey: 'apiKey',
+  service: 'service',
+  ip: 'ip',
+};
+
+/** The form's field for a field that the server names; null if the form has none. */
+export function formPathOf(field: string, form: CheckForm): FormPath | null {
+  const row = form.cost.findIndex(({ unit }) => unit !== '' && field === `cost.${unit}`);
+  if (row >= 0) return `cost.${row}.amount`;
+  if (field.startsWith('cost') && form.cost.length > 0) return 'cost.0.unit';
+  return FIELD_OF[field] ?? null;
+}

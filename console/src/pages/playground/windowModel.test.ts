@@ -1,0 +1,209 @@
+import { describe, expect, it } from 'vitest';
+
+import {
+  admissionsAt,
+  isExact,
+  leavesAt,
+  MAX_ADMISSIONS,
+  MAX_DENIALS,
+  nextToLeave,
+  observe,
+  prune,
+  usageAt,
+  usageOfOthers,
+  usageSteps,
+  type LimitWindow,
+  type Observation,
+} from './windowModel';
+
+const WINDOW_MS = 1_000;
+
+function at(time: number, change: Partial<Observation> = {}): Observation {
+  return {
+    at: time,
+    policyId: 'default',
+    unit: 'requests',
+    scope: 'USER_MODEL',
+    algorithm: 'sliding_window_log',
+    limit: 3,
+    windowMs: WINDOW_MS,
+    admits: true,
+    charged: 1,
+    count: 1,
+    ...change,
+  };
+}
+
+function windowOf(...observations: readonly Observation[]): LimitWindow {
+  const [first = at(0, { charged: 0, count: 0 }), ...rest] = observations;
+  return rest.reduce<LimitWindow>((window, one) => observe(window, one), observe(undefined, first));
+}
+
+describe('an admission', () => {
+  it('is in the window from its moment until exactly one window later (R1)', () => {
+    const window = windowOf(at(100));
+    const cases: [number, number][] = [
+      [99, 0],
+      [100, 1],
+      [1_099, 1],
+      [1_099.999, 1],
+      [1_100, 0],
+      [5_000, 0],
+    ];
+    for (const [now, usage] of cases) expect([now, usageAt(window, now)]).toEqual([now, usage]);
+  });
+
+  it('counts what it cost', () => {
+    const window = windowOf(at(0, { charged: 400 }), at(10, { charged: 50 }));
+    expect(usageAt(window, 10)).toBe(450);
+    expect(usageAt(window, 1_000)).toBe(50);
+  });
+
+  it('leaves one window after it was made', () => {
+    const window = windowOf(at(100), at(250));
+    const [first] = window.admissions;
+    expect(first && leavesAt(window, first)).toBe(1_100);
+  });
+
+  it('is not made by a check that was charged nothing', () => {
+    const window = windowOf(at(0, { charged: 0 }));
+    expect(window.admissions).toEqual([]);
+    expect(window.denials).toEqual([]);
+  });
+
+  it('finds its place by time when its answer was overtaken', () => {
+    const window = windowOf(at(10), at(30), at(20), at(20), at(5));
+    expect(window.admissions.map((one) => one.at)).toEqual([5, 10, 20, 20, 30]);
+  });
+});
+
+describe('a denial', () => {
+  it('is a mark and uses nothing', () => {
+    const window = windowOf(at(0), at(10, { admits: false, charged: 0 }));
+    expect(window.denials).toEqual([10]);
+    expect(usageAt(window, 10)).toBe(1);
+  });
+
+  it('is forgotten after one window', () => {
+    const window = windowOf(at(0, { admits: false, charged: 0 }));
+    expect(prune(window, 999).denials).toEqual([0]);
+    expect(prune(window, 1_000).denials).toEqual([]);
+  });
+
+  it('by another limit marks nothing here', () => {
+    const window = windowOf(at(0, { admits: true, charged: 0 }));
+    expect(window.denials).toEqual([]);
+  });
+});
+
+describe('the next to leave', () => {
+  it('is the oldest that is still in', () => {
+    const window = windowOf(at(0), at(400), at(900));
+    const cases: [number, number | null][] = [
+      [900, 0],
+      [999, 0],
+      [1_000, 400],
+      [1_400, 900],
+      [1_899, 900],
+      [1_900, null],
+    ];
+    for (const [now, expected] of cases) {
+      expect([now, nextToLeave(window, now)?.at ?? null]).toEqual([now, expected]);
+    }
+  });
+
+  it('is nothing in an empty window', () => {
+    expect(nextToLeave(windowOf(), 0)).toBeNull();
+  });
+});
+
+describe('pruning', () => {
+  it('keeps two windows of admissions, which the usage of the past window needs', () => {
+    const window = windowOf(at(0), at(500));
+    expect(prune(window, 1_999).admissions).toHaveLength(2);
+    expect(prune(window, 2_000).admissions).toHaveLength(1);
+    expect(prune(window, 2_500).admissions).toHaveLength(0);
+  });
+
+  it('never tells a usage that is too low and lets nothing leave early when it joins admissions', () => {
+    const many = Array.from({ length: MAX_ADMISSIONS + 1 }, (_, index) => ({ at: index / 100, amount: 2 }));
+    const full: LimitWindow = { ...windowOf(), admissions: many };
+    const joined = prune(full, 200);
+    expect(joined.admissions.length).toBeLessThanOrEqual(MAX_ADMISSIONS);
+    for (const now of [200.01, 900, 1_050, 1_100.005, 1_199.99, 1_200]) {
+      expect(usageAt(joined, now)).toBeGreaterThanOrEqual(usageAt(full, now));
+    }
+    expect(usageAt(joined, 200.01)).toBe(2 * (MAX_ADMISSIONS + 1));
+  });
+
+  it('keeps the latest denials', () => {
+    const denials = Array.from({ length: MAX_DENIALS + 5 }, (_, index) => index / 100);
+    const pruned = prune({ ...windowOf(), denials }, 60);
+    expect(pruned.denials).toHaveLength(MAX_DENIALS);
+    expect(pruned.denials.at(-1)).toBe(denials.at(-1));
+  });
+});
+
+describe('what others used', () => {
+  it('is what the server counted and this page did not admit', () => {
+    expect(usageOfOthers(windowOf(at(0, { count: 8 })))).toBe(7);
+    expect(usageOfOthers(windowOf(at(0, { count: 1 })))).toBe(0);
+  });
+
+  it('does not grow when an admission of this page leaves', () => {
+    const window = windowOf(at(0, { count: 1 }), at(1_000, { count: 1 }));
+    expect(usageOfOthers(window)).toBe(0);
+  });
+
+  it('is never negative where answers overtook each other', () => {
+    const window = windowOf(at(0, { count: 2 }), at(1, { count: 1 }));
+    expect(usageOfOthers(window)).toBe(0);
+  });
+
+  it('follows the newest answer, whichever came last', () => {
+    const window = windowOf(at(10, { count: 5 }), at(5, { count: 90 }));
+    expect(window.told).toEqual({ at: 10, count: 5 });
+  });
+});
+
+describe('the steps of usage', () => {
+  it('rise with each admission and fall one window later', () => {
+    expect(usageSteps(windowOf(at(0), at(400, { charged: 2 })))).toEqual([
+      { at: 0, usage: 1 },
+      { at: 400, usage: 3 },
+      { at: 1_000, usage: 2 },
+      { at: 1_400, usage: 0 },
+    ]);
+  });
+
+  it('take what happens at one moment as one step', () => {
+    expect(usageSteps(windowOf(at(0), at(1_000)))).toEqual([
+      { at: 0, usage: 1 },
+      { at: 1_000, usage: 1 },
+      { at: 2_000, usage: 0 },
+    ]);
+  });
+
+  it('agree with the usage at every moment', () => {
+    const window = windowOf(at(3), at(3), at(250), at(700, { charged: 5 }), at(1_003), at(1_600));
+    const steps = usageSteps(window);
+    for (let now = 0; now < 1_700; now += 1) {
+      const step = steps.findLast((one) => one.at <= now);
+      expect([now, step?.usage ?? 0]).toEqual([now, usageAt(window, now)]);
+    }
+  });
+});
+
+describe('a window', () => {
+  it('follows a change of its policy and keeps its usage (R8)', () => {
+    const window = windowOf(at(0), at(10, { limit: 50, windowMs: 2_000 }));
+    expect(window.limit).toBe(50);
+    expect(usageAt(window, 1_500)).toBe(2);
+    expect(admissionsAt(window, 2_000)).toEqual([{ at: 10, amount: 1 }]);
+  });
+
+  it('is exact for a log alone', () => {
+    expect(isExact(windowOf(at(0)))).toBe(true);
+    expect(isExact(windowOf(at(0, { algorithm: 'sliding_window_counter' })))).toBe(false);
+  });
+});

@@ -1,0 +1,145 @@
+/**
+ * The window of one limit, as this page saw it: which admissions it holds, what leaves next, and the usage at any
+ * moment. Pure: every function takes the time, in milliseconds of one monotonic clock.
+ *
+ * An admission is in the window during [at, at + window) and leaves exactly one window after it was made (R1). The
+ * page knows an admission's moment only to within the time that the answer took; it takes the arrival of the answer,
+ * so nothing here leaves before it leaves the store.
+ */
+
+export interface Admission {
+  readonly at: number;
+  /** How much of the limit's unit it took. */
+  readonly amount: number;
+}
+
+export interface LimitWindow {
+  readonly policyId: string;
+  readonly unit: string;
+  readonly scope: string;
+  readonly algorithm: string;
+  readonly limit: number;
+  readonly windowMs: number;
+  /** By time. Kept for two windows: usage in the past needs what was in the window then. */
+  readonly admissions: readonly Admission[];
+  /** When checks were denied by this limit, by time. */
+  readonly denials: readonly number[];
+  /** The usage that the server told last, and when. It counts others' admissions too. */
+  readonly told: { readonly at: number; readonly count: number } | null;
+}
+
+/** What a decision said of one limit. */
+export interface Observation {
+  readonly at: number;
+  readonly policyId: string;
+  readonly unit: string;
+  readonly scope: string;
+  readonly algorithm: string;
+  readonly limit: number;
+  readonly windowMs: number;
+  /** Whether this limit admitted the check. */
+  readonly admits: boolean;
+  /** What the check took from it: 0 if the check was denied, by this limit or another one. */
+  readonly charged: number;
+  /** The usage after the decision. */
+  readonly count: number;
+}
+
+/** The most admissions that are kept by themselves; above it, neighbours are joined. */
+export const MAX_ADMISSIONS = 20_000;
+/** The most denials that are kept; above it, the oldest go. */
+export const MAX_DENIALS = 5_000;
+
+/** Puts `observation` into `window`, or starts one. */
+export function observe(window: LimitWindow | undefined, observation: Observation): LimitWindow {
+  const { policyId, unit, scope, algorithm, limit, windowMs, at } = observation;
+  const known = window ?? { admissions: [], denials: [], told: null };
+  const isNewer = known.told === null || at >= known.told.at;
+  const charge = { at, amount: observation.charged };
+  const admissions = observation.charged > 0 ? insert(known.admissions, charge) : known.admissions;
+  const denials = observation.admits ? known.denials : [...known.denials, at].sort((a, b) => a - b);
+  const told = isNewer ? { at, count: observation.count } : known.told;
+  return prune({ policyId, unit, scope, algorithm, limit, windowMs, admissions, denials, told }, at);
+}
+
+/** Answers may overtake each other: the order is that of their arrival, which a caller need not keep. */
+function insert(admissions: readonly Admission[], one: Admission): readonly Admission[] {
+  const last = admissions.at(-1);
+  if (last === undefined || last.at <= one.at) return [...admissions, one];
+  const index = admissions.findLastIndex((other) => other.at <= one.at) + 1;
+  return [...admissions.slice(0, index), one, ...admissions.slice(index)];
+}
+
+/** Forgets what can be seen neither now nor in the usage of the past window, and keeps the lists bounded. */
+export function prune(window: LimitWindow, now: number): LimitWindow {
+  const kept = window.admissions.filter(({ at }) => at > now - 2 * window.windowMs);
+  const denials = window.denials.filter((at) => at > now - window.windowMs).slice(-MAX_DENIALS);
+  return { ...window, admissions: kept.length > MAX_ADMISSIONS ? joinNeighbours(kept) : kept, denials };
+}
+
+/** Joins admissions two by two at the later one's moment: the usage is never told too low, and nothing leaves early. */
+function joinNeighbours(admissions: readonly Admission[]): readonly Admission[] {
+  const joined: Admission[] = [];
+  for (let index = 0; index < admissions.length; index += 2) {
+    const [first, second] = [admissions[index], admissions[index + 1]];
+    if (first === undefined) break;
+    joined.push(second === undefined ? first : { at: second.at, amount: first.amount + second.amount });
+  }
+  return joined;
+}
+
+/** When `admission` leaves. */
+export function leavesAt(window: LimitWindow, admission: Admission): number {
+  return admission.at + window.windowMs;
+}
+
+/** The admissions in the window at `now`, the next to leave first. */
+export function admissionsAt(window: LimitWindow, now: number): readonly Admission[] {
+  return window.admissions.filter(({ at }) => at <= now && at > now - window.windowMs);
+}
+
+/** What this page's admissions use at `now`. */
+export function usageAt(window: LimitWindow, now: number): number {
+  return admissionsAt(window, now).reduce((sum, { amount }) => sum + amount, 0);
+}
+
+export function nextToLeave(window: LimitWindow, now: number): Admission | null {
+  return admissionsAt(window, now)[0] ?? null;
+}
+
+/** What others used when the server told the usage last: whatever this page did not admit. */
+export function usageOfOthers(window: LimitWindow): number {
+  if (window.told === null) return 0;
+  return Math.max(0, window.told.count - usageAt(window, window.told.at));
+}
+
+export interface Step {
+  readonly at: number;
+  /** The usage from `at` on. */
+  readonly usage: number;
+}
+
+/**
+ * This page's usage over time: each admission lifts it, and one window later lowers it by as much. It goes on into
+ * the future, as it will be if nothing more is admitted.
+ */
+export function usageSteps(window: LimitWindow): readonly Step[] {
+  const changes = window.admissions.flatMap(({ at, amount }) => [
+    { at, by: amount },
+    { at: at + window.windowMs, by: -amount },
+  ]);
+  changes.sort((a, b) => a.at - b.at);
+  const steps: Step[] = [];
+  let usage = 0;
+  for (const { at, by } of changes) {
+    usage += by;
+    if (steps.at(-1)?.at === at) steps.pop();
+    steps.push({ at, usage });
+  }
+  return steps;
+}
+
+/** Whether an admission leaves at one moment; a counter's fades out with the windows instead (R2). */
+export function isExact(window: LimitWindow): boolean {
+  return window.algorithm === 'sliding_window_log';
+}
