@@ -188,7 +188,9 @@ impl Directory for DatabaseCatalog {
 /// The number of the change that the page before ended with.
 fn cursor(cursor: Option<&str>) -> Result<i64, DirectoryError> {
     let Some(cursor) = cursor else { return Ok(i64::MAX) };
-    cursor.parse().map_err(|_| {
+    // `parse` takes a sign too.
+    let digits = Some(cursor).filter(|cursor| cursor.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| {
         let problem = Problem {
             position: None,
             path: "cursor".to_owned(),

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use utoipa::OpenApi;
 
+use super::admin::AdminDocumentation;
 use super::problem::Problem;
 
 /// The document, generated from the handlers and types that it describes.
@@ -26,6 +27,12 @@ use super::problem::Problem;
         super::check::enforce,
         super::check::peek,
         super::check::check_batch,
+        super::admin::catalog::validate,
+        super::admin::catalog::export,
+        super::admin::catalog::import,
+        super::admin::catalog::audit,
+        super::admin::explain::explain,
+        super::admin::explain::reset,
         super::operations::healthz,
         super::operations::readyz,
         super::operations::metrics
@@ -37,8 +44,14 @@ use super::problem::Problem;
         super::problem::Problem,
         super::problem::FieldProblem
     )),
+    modifiers(&AdminDocumentation),
     tags(
         (name = "rate limit", description = "Ask whether a request may pass"),
+        (
+            name = "policies and directory",
+            description = "Policies, and whom they are for: tenants, users, API keys, tiers and models"
+        ),
+        (name = "usage", description = "What limits have counted"),
         (name = "operations", description = "Run the server")
     )
 )]

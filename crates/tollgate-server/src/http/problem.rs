@@ -46,6 +46,9 @@ pub(crate) struct Problem {
     /// For the header `Retry-After`.
     #[serde(skip)]
     retry_after_s: Option<u64>,
+    /// For the header `Allow`; where it is left out, the router adds it.
+    #[serde(skip)]
+    allow: Option<&'static str>,
 }
 
 /// What is wrong with one field.
@@ -74,7 +77,7 @@ impl Problem {
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
         let (detail, errors) = (detail.into(), Vec::new());
-        Self { kind, title, status, detail, errors, retry_after_s: None }
+        Self { kind, title, status, detail, errors, retry_after_s: None, allow: None }
     }
 
     fn at(
@@ -150,10 +153,12 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, kind, "There is no such record", said)
     }
 
-    /// 405: the catalog cannot be changed by calls.
-    pub(crate) fn read_only(said: String) -> Self {
+    /// 405: the catalog cannot be changed by calls; the path takes `allow` still.
+    pub(crate) fn read_only(said: String, allow: &'static str) -> Self {
         let kind = "urn:tollgate:problem:read-only";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, kind, "The catalog can only be read", said)
+        let title = "The catalog can only be read";
+        let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, kind, title, said);
+        Self { allow: Some(allow), ..problem }
     }
 
     /// 409: the record is there already, or in use.
@@ -287,6 +292,9 @@ impl IntoResponse for Problem {
         response.headers_mut().insert(header::CONTENT_TYPE, PROBLEM_JSON);
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(methods) = self.allow {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");

@@ -1,10 +1,10 @@
-//! Bodies, conditions and pages of the admin calls.
+//! Bodies and conditions of the admin calls.
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use tollgate_catalog::directory::{Kind, PageRequest, Version};
+use tollgate_catalog::directory::Version;
 use tollgate_catalog::document::{self, Entry, Node, Value};
 use tollgate_catalog::{DirectoryError, Format, Problems};
 
@@ -54,27 +54,12 @@ pub(super) fn failed(error: &DirectoryError) -> Problem {
         DirectoryError::Duplicate { .. } | DirectoryError::InUse { .. } => Problem::conflict(said),
         DirectoryError::Stale { .. } => Problem::stale(said),
         DirectoryError::Invalid(problems) => invalid(problems),
-        DirectoryError::ReadOnly => Problem::read_only(said),
+        DirectoryError::ReadOnly => Problem::read_only(said, "GET, HEAD"),
         _ => {
             tracing::warn!(error = %crate::telemetry::Chain(error), "the catalog did not answer");
             Problem::catalog_unavailable(said)
         }
     }
-}
-
-/// The kind whose list is at `path`: `api-keys`.
-pub(super) fn kind_at(path: &str) -> Result<Kind, Problem> {
-    let known = [
-        ("tenants", Kind::Tenant),
-        ("users", Kind::User),
-        ("api-keys", Kind::ApiKey),
-        ("tiers", Kind::Tier),
-        ("model-tiers", Kind::ModelTier),
-        ("models", Kind::Model),
-        ("policies", Kind::Policy),
-    ];
-    let found = known.into_iter().find(|(name, _)| *name == path);
-    found.map(|(_, kind)| kind).ok_or_else(Problem::not_found)
 }
 
 /// The version that a change is meant for, by `If-Match`; `None` for any.
@@ -92,15 +77,6 @@ pub(super) fn expected(headers: &HeaderMap) -> Result<Option<Version>, Problem> 
 pub(super) fn etag(version: Version) -> HeaderValue {
     // Digits in quotes are a value of a header.
     HeaderValue::from_str(&format!("\"{}\"", version.0)).unwrap_or(HeaderValue::from_static("\"\""))
-}
-
-/// The page that `cursor` and `limit` of a query name.
-pub(super) fn page(cursor: Option<String>, limit: Option<&str>) -> Result<PageRequest, Problem> {
-    let Some(limit) = limit else { return Ok(PageRequest { cursor, ..PageRequest::default() }) };
-    let items = limit.parse().ok().filter(|items| (1..=PageRequest::MAX_ITEMS).contains(items));
-    let accepted = "an integer from 1 to 1000";
-    let items = items.ok_or_else(|| Problem::invalid_query("limit", accepted))?;
-    Ok(PageRequest { cursor, items })
 }
 
 /// `node` as the body of an answer.

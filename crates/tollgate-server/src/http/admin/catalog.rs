@@ -1,55 +1,32 @@
 //! The records of the catalog, their history, and all of them at once.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tollgate_catalog::directory::{
-    Actor, ChangeFilter, Directory, Filter, Id, Kind, Page, Record, Stored,
+    Actor, ChangeFilter, Directory, DirectoryError, Filter, Kind, Page, Record, Stored,
 };
 use tollgate_catalog::document::{self, MAX_DOCUMENT_BYTES, Node, Value};
 use tollgate_catalog::{Format, validate as judge};
 
 use super::super::problem::Problem;
-use super::bodies::{self, etag, expected, failed, kind_at, list as list_value, map, optional};
+use super::CATALOG_TAG;
+use super::bodies::{self, etag, expected, failed, list as list_value, map, optional};
+use super::schema::{
+    CatalogBody, CatalogUnavailable, ChangePageBody, ChangeParameters, ChangeRefused, ImportedBody,
+    JudgedBody, JudgementBody, QueryRefused,
+};
+use super::target::{At, Of, Parameters};
 use crate::app::{App, Backend};
-
-type Query_ = Query<BTreeMap<String, String>>;
 
 /// Everyone who bears the token that changes. Tokens have no names yet.
 const ACTOR: &str = "admin";
 
 fn actor() -> Result<Actor, Problem> {
     Actor::new(ACTOR).map_err(|_| Problem::internal())
-}
-
-/// The parameters of a query, each taken once; what is left over is unknown.
-struct Parameters(BTreeMap<String, String>);
-
-impl Parameters {
-    fn take(&mut self, name: &str) -> Option<String> {
-        self.0.remove(name)
-    }
-
-    fn id(&mut self, name: &'static str) -> Result<Option<Id>, Problem> {
-        let id = self.take(name).map(|id| Id::new(&id));
-        id.transpose().map_err(|_| Problem::invalid_query(name, "an id"))
-    }
-
-    fn page(&mut self) -> Result<tollgate_catalog::directory::PageRequest, Problem> {
-        let (cursor, limit) = (self.take("cursor"), self.take("limit"));
-        bodies::page(cursor, limit.as_deref())
-    }
-
-    fn end(self, accepted: &'static str) -> Result<(), Problem> {
-        match self.0.into_keys().next() {
-            Some(name) => Err(Problem::invalid_query(&name, accepted)),
-            None => Ok(()),
-        }
-    }
 }
 
 fn stored(status: StatusCode, stored: &Stored) -> Response {
@@ -64,11 +41,9 @@ fn page_of(items: Value, next_cursor: Option<String>) -> Node {
 
 pub(super) async fn list<S: Backend>(
     State(app): State<Arc<App<S>>>,
-    Path(records): Path<String>,
-    Query(query): Query_,
+    Of(kind): Of,
+    mut parameters: Parameters,
 ) -> Result<Response, Problem> {
-    let kind = kind_at(&records)?;
-    let mut parameters = Parameters(query);
     let filter = Filter {
         tenant_id: parameters.id("tenantId")?,
         user_id: parameters.id("userId")?,
@@ -85,19 +60,17 @@ pub(super) async fn list<S: Backend>(
 
 pub(super) async fn get<S: Backend>(
     State(app): State<Arc<App<S>>>,
-    Path((records, id)): Path<(String, String)>,
+    At { kind, id }: At,
 ) -> Result<Response, Problem> {
-    let kind = kind_at(&records)?;
     let found = app.admin.directory.get(kind, &id).await.map_err(|e| failed(&e))?;
     Ok(stored(StatusCode::OK, &found))
 }
 
 pub(super) async fn create<S: Backend>(
     State(app): State<Arc<App<S>>>,
-    Path(records): Path<String>,
+    Of(kind): Of,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
-    let kind = kind_at(&records)?;
     let body = bodies::read(request, &app.limits, app.limits.max_body_bytes).await?;
     let made = app.admin.directory.create(&actor()?, kind, &body).await.map_err(|e| failed(&e))?;
     let mut node = made.stored.record.to_node();
@@ -115,10 +88,10 @@ pub(super) async fn create<S: Backend>(
 
 pub(super) async fn replace<S: Backend>(
     State(app): State<Arc<App<S>>>,
-    Path((records, id)): Path<(String, String)>,
+    At { kind, id }: At,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
-    let (kind, version) = (kind_at(&records)?, expected(request.headers())?);
+    let version = expected(request.headers())?;
     let body = bodies::read(request, &app.limits, app.limits.max_body_bytes).await?;
     let changed = app.admin.directory.replace(&actor()?, kind, &id, version, &body).await;
     Ok(stored(StatusCode::OK, &changed.map_err(|e| failed(&e))?))
@@ -126,10 +99,10 @@ pub(super) async fn replace<S: Backend>(
 
 pub(super) async fn patch<S: Backend>(
     State(app): State<Arc<App<S>>>,
-    Path((records, id)): Path<(String, String)>,
+    At { kind, id }: At,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
-    let (kind, version) = (kind_at(&records)?, expected(request.headers())?);
+    let version = expected(request.headers())?;
     let body = bodies::read(request, &app.limits, app.limits.max_body_bytes).await?;
     let changed = app.admin.directory.patch(&actor()?, kind, &id, version, &body).await;
     Ok(stored(StatusCode::OK, &changed.map_err(|e| failed(&e))?))
@@ -137,19 +110,31 @@ pub(super) async fn patch<S: Backend>(
 
 pub(super) async fn delete<S: Backend>(
     State(app): State<Arc<App<S>>>,
-    Path((records, id)): Path<(String, String)>,
+    At { kind, id }: At,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (kind, version) = (kind_at(&records)?, expected(&headers)?);
+    let version = expected(&headers)?;
     let deleted = app.admin.directory.delete(&actor()?, kind, &id, version).await;
     deleted.map_err(|e| failed(&e))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Judges a policy, or a whole document of them, and changes nothing.
-pub(super) async fn validate(request: Request<Body>) -> Result<Response, Problem> {
-    let limits = crate::config::HttpLimits::default();
-    let body = bodies::read(request, &limits, limits.max_batch_body_bytes).await?;
+/// Judge policies
+///
+/// Tells what is wrong with a policy, or with a policy file, and changes nothing.
+#[utoipa::path(
+    post,
+    path = "/admin/policies/validate",
+    operation_id = "validate_policies",
+    tag = CATALOG_TAG,
+    request_body = JudgedBody,
+    responses((status = 200, description = "Nothing is wrong", body = JudgementBody))
+)]
+pub(super) async fn validate<S: Backend>(
+    State(app): State<Arc<App<S>>>,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    let body = bodies::read(request, &app.limits, app.limits.max_batch_body_bytes).await?;
     let is_document = matches!(&body.value, Value::Map(entries) if entries.iter().any(|entry| entry.key == "policies"))
         || matches!(body.value, Value::List(_));
     let judged = if is_document {
@@ -163,11 +148,25 @@ pub(super) async fn validate(request: Request<Body>) -> Result<Response, Problem
     Ok(bodies::json(StatusCode::OK, &Node::unplaced(answer)))
 }
 
+/// List changes
+///
+/// Who changed what, and when; the newest change first. A catalog in a file has no history.
+#[utoipa::path(
+    get,
+    path = "/admin/audit",
+    operation_id = "list_changes",
+    tag = CATALOG_TAG,
+    params(ChangeParameters),
+    responses(
+        (status = 200, description = "A page of them", body = ChangePageBody),
+        QueryRefused,
+        CatalogUnavailable
+    )
+)]
 pub(super) async fn audit<S: Backend>(
     State(app): State<Arc<App<S>>>,
-    Query(query): Query_,
+    mut parameters: Parameters,
 ) -> Result<Response, Problem> {
-    let mut parameters = Parameters(query);
     let kind = parameters.take("kind").map(|name| {
         Kind::parse(&name).ok_or_else(|| Problem::invalid_query("kind", "a kind of record"))
     });
@@ -201,7 +200,22 @@ pub(super) async fn audit<S: Backend>(
     Ok(bodies::json(StatusCode::OK, &page_of(list_value(items), changes.next_cursor)))
 }
 
-/// The catalog as a policy file: YAML, or JSON where that is asked for.
+/// Export the catalog
+///
+/// Everything but API keys, as a policy file: YAML, or JSON where `Accept` names `application/json`.
+#[utoipa::path(
+    get,
+    path = "/admin/export",
+    operation_id = "export_catalog",
+    tag = CATALOG_TAG,
+    responses(
+        (status = 200, description = "The policy file", content(
+            (CatalogBody = "application/yaml"),
+            (CatalogBody = "application/json")
+        )),
+        CatalogUnavailable
+    )
+)]
 pub(super) async fn export<S: Backend>(
     State(app): State<Arc<App<S>>>,
     headers: HeaderMap,
@@ -215,13 +229,32 @@ pub(super) async fn export<S: Backend>(
     Ok(bodies::text(StatusCode::OK, yaml, document::to_yaml(&document)))
 }
 
-/// Takes in a policy file in JSON: all of it or nothing.
+/// Import a policy file
+///
+/// Makes or replaces every record of the file, all or none. Records that it does not name stay.
+#[utoipa::path(
+    post,
+    path = "/admin/import",
+    operation_id = "import_catalog",
+    tag = CATALOG_TAG,
+    request_body = CatalogBody,
+    responses(
+        (status = 200, description = "What it did", body = ImportedBody),
+        ChangeRefused,
+        CatalogUnavailable
+    )
+)]
 pub(super) async fn import<S: Backend>(
     State(app): State<Arc<App<S>>>,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let body = bodies::read(request, &app.limits, MAX_DOCUMENT_BYTES).await?;
-    let imported = app.admin.directory.import(&actor()?, &body).await.map_err(|e| failed(&e))?;
+    let imported = app.admin.directory.import(&actor()?, &body).await;
+    let imported = imported.map_err(|error| match &error {
+        // Nothing else is at this path.
+        DirectoryError::ReadOnly => Problem::read_only(error.to_string(), ""),
+        _ => failed(&error),
+    })?;
     let number = |count: usize| Value::Number(count.to_string());
     let answer = map([
         ("created", number(imported.created)),

@@ -13,10 +13,25 @@ use tollgate_service::Explanation;
 use super::super::body::read_json;
 use super::super::problem::Problem;
 use super::super::request::CheckRequest;
+use super::super::schema::CheckBody;
 use super::bodies::{self, list, map, optional};
+use super::schema::{ExplanationBody, ResetBody, StoreUnavailable};
 use crate::app::{App, Backend};
 
-/// Every policy that was considered for a check, why it applies or not, its key and its usage now.
+/// Explain a check
+///
+/// Every policy, why it applies or not, its key, its usage now, and when the next slot frees. Charges nothing.
+#[utoipa::path(
+    post,
+    path = "/admin/explain",
+    operation_id = "explain_check",
+    tag = "usage",
+    request_body = CheckBody,
+    responses(
+        (status = 200, description = "What would become of the check", body = ExplanationBody),
+        StoreUnavailable
+    )
+)]
 pub(super) async fn explain<S: Backend>(
     State(app): State<Arc<App<S>>>,
     request: Request<Body>,
@@ -31,7 +46,20 @@ pub(super) async fn explain<S: Backend>(
     Ok(bodies::json(StatusCode::OK, &node))
 }
 
+/// Reset usage
+///
 /// Forgets the usage of every limit that a check meets.
+#[utoipa::path(
+    post,
+    path = "/admin/usage/reset",
+    operation_id = "reset_usage",
+    tag = "usage",
+    request_body = CheckBody,
+    responses(
+        (status = 200, description = "The usage is 0", body = ResetBody),
+        StoreUnavailable
+    )
+)]
 pub(super) async fn reset<S: Backend>(
     State(app): State<Arc<App<S>>>,
     request: Request<Body>,

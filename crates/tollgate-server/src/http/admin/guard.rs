@@ -21,6 +21,9 @@ const GUESSES_WINDOW: Duration = Duration::from_mins(1);
 /// The most addresses whose guesses are remembered.
 const MAX_GUESSERS: usize = 100_000;
 
+/// Calls that only look although they have a body.
+const LOOKS: [&str; 2] = ["/admin/explain", "/admin/policies/validate"];
+
 /// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -28,6 +31,17 @@ pub(crate) enum Role {
     Read,
     /// To look and to change.
     Write,
+}
+
+impl Role {
+    /// The role that a call of `method` at `path` takes.
+    pub(super) fn needed(method: &Method, path: &str) -> Self {
+        match *method {
+            Method::GET | Method::HEAD => Self::Read,
+            Method::POST if LOOKS.contains(&path) => Self::Read,
+            _ => Self::Write,
+        }
+    }
 }
 
 /// Lets the bearers of tokens in. Wrong tokens are limited by Tollgate's own store, exactly.
@@ -58,12 +72,12 @@ impl Guard {
         })
     }
 
-    /// The role of who sends `headers` from `peer`, if it is enough for `method`.
+    /// The role of who sends `headers` from `peer`, if it is enough for a call that takes `needed`.
     pub(crate) fn admit(
         &self,
         headers: &HeaderMap,
         peer: IpAddr,
-        method: &Method,
+        needed: Role,
     ) -> Result<Role, Problem> {
         let peer = peer.to_canonical().to_string();
         let subject = Subject::empty().with(&Attribute::Ip, &peer);
@@ -86,11 +100,10 @@ impl Guard {
             self.guesses.charge(&charge);
             return Err(Problem::unauthorized());
         }
-        let is_safe = matches!(*method, Method::GET | Method::HEAD);
-        match writes {
-            true => Ok(Role::Write),
-            false if is_safe => Ok(Role::Read),
-            false => Err(Problem::forbidden()),
+        match (writes, needed) {
+            (true, _) => Ok(Role::Write),
+            (false, Role::Read) => Ok(Role::Read),
+            (false, Role::Write) => Err(Problem::forbidden()),
         }
     }
 }
@@ -112,11 +125,30 @@ mod tests {
 
     use super::*;
 
-    fn ask(guard: &Guard, peer: u8, token: &str, method: &Method) -> Result<Role, u16> {
+    fn ask(guard: &Guard, peer: u8, token: &str, needed: Role) -> Result<Role, u16> {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, HeaderValue::from_str(token).unwrap());
         let peer = IpAddr::from([127, 0, 0, peer]);
-        guard.admit(&headers, peer, method).map_err(|problem| problem.status().as_u16())
+        guard.admit(&headers, peer, needed).map_err(|problem| problem.status().as_u16())
+    }
+
+    /// A call that changes nothing is for everyone who may look, whatever its method.
+    #[test]
+    fn a_change_needs_the_role_that_writes() {
+        let cases = [
+            (Method::GET, "/admin/users", Role::Read),
+            (Method::HEAD, "/admin/export", Role::Read),
+            (Method::POST, "/admin/explain", Role::Read),
+            (Method::POST, "/admin/policies/validate", Role::Read),
+            (Method::DELETE, "/admin/policies/validate", Role::Write),
+            (Method::POST, "/admin/usage/reset", Role::Write),
+            (Method::POST, "/admin/policies", Role::Write),
+            (Method::PATCH, "/admin/users/a", Role::Write),
+            (Method::OPTIONS, "/admin/users", Role::Write),
+        ];
+        for (method, path, needed) in cases {
+            assert_eq!(Role::needed(&method, path), needed, "{method} {path}");
+        }
     }
 
     /// P15: a token of its role and no other is let in; who guesses is soon not listened to, and others are.
@@ -125,16 +157,16 @@ mod tests {
         let guard = Guard::new(&Secret::new("w".repeat(16)), Some(&Secret::new("r".repeat(16))));
         let guard = guard.unwrap();
         let (write, read) = (format!("Bearer {}", "w".repeat(16)), "bearer rrrrrrrrrrrrrrrr");
-        assert_eq!(ask(&guard, 1, &write, &Method::DELETE), Ok(Role::Write));
-        assert_eq!(ask(&guard, 1, read, &Method::GET), Ok(Role::Read));
-        assert_eq!(ask(&guard, 1, read, &Method::POST), Err(403));
+        assert_eq!(ask(&guard, 1, &write, Role::Write), Ok(Role::Write));
+        assert_eq!(ask(&guard, 1, read, Role::Read), Ok(Role::Read));
+        assert_eq!(ask(&guard, 1, read, Role::Write), Err(403));
         for token in ["Basic abc", "Bearer", "Bearer  "] {
-            assert_eq!(ask(&guard, 1, token, &Method::GET), Err(401), "{token}");
+            assert_eq!(ask(&guard, 1, token, Role::Read), Err(401), "{token}");
         }
         for _ in 0..GUESSES {
-            let _ = ask(&guard, 2, "Bearer wwwwwwwwwwwwwwwwx", &Method::GET);
+            let _ = ask(&guard, 2, "Bearer wwwwwwwwwwwwwwwwx", Role::Read);
         }
-        assert_eq!(ask(&guard, 2, &write, &Method::GET), Err(429), "right or wrong");
-        assert_eq!(ask(&guard, 3, &write, &Method::GET), Ok(Role::Write));
+        assert_eq!(ask(&guard, 2, &write, Role::Read), Err(429), "right or wrong");
+        assert_eq!(ask(&guard, 3, &write, Role::Read), Ok(Role::Write));
     }
 }

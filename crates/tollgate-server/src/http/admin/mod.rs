@@ -4,9 +4,13 @@
 //! same messages.
 
 mod bodies;
-mod catalog;
-mod explain;
+pub(super) mod catalog;
+mod collection;
+mod documentation;
+pub(super) mod explain;
 mod guard;
+mod schema;
+mod target;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +21,10 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
+pub(super) use self::documentation::AdminDocumentation;
+use self::documentation::CATALOG_TAG;
 pub(crate) use self::guard::Guard;
+use self::guard::Role;
 use super::problem::Problem;
 use crate::app::{App, Backend};
 
@@ -32,7 +39,7 @@ pub(super) fn routes<S: Backend>(app: Arc<App<S>>) -> Router<Arc<App<S>>> {
         .route("/admin/audit", get(catalog::audit::<S>))
         .route("/admin/export", get(catalog::export::<S>))
         .route("/admin/import", post(catalog::import::<S>))
-        .route("/admin/policies/validate", post(catalog::validate))
+        .route("/admin/policies/validate", post(catalog::validate::<S>))
         .route("/admin/explain", post(explain::explain::<S>))
         .route("/admin/usage/reset", post(explain::reset::<S>))
         .route("/admin/{records}", get(catalog::list::<S>).post(catalog::create::<S>))
@@ -46,7 +53,7 @@ pub(super) fn routes<S: Backend>(app: Arc<App<S>>) -> Router<Arc<App<S>>> {
         .layer(guarded)
 }
 
-/// Lets a request pass whose token is good for its method.
+/// Lets a request pass whose token is good for it.
 async fn admit<S: Backend>(
     State(app): State<Arc<App<S>>>,
     peer: Option<Extension<Peer>>,
@@ -54,8 +61,37 @@ async fn admit<S: Backend>(
     next: Next,
 ) -> Response {
     let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |Extension(Peer(address))| address);
-    match app.admin.guard.admit(request.headers(), peer, request.method()) {
+    let needed = Role::needed(request.method(), request.uri().path());
+    match app.admin.guard.admit(request.headers(), peer, needed) {
         Ok(_) => next.run(request).await,
         Err(problem) => Problem::into_response(problem),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use utoipa::OpenApi;
+
+    use super::super::docs::Document;
+    use super::collection::Collection;
+
+    /// The paths of [`routes`](super::routes) are those of the document.
+    #[test]
+    fn every_path_is_documented_and_every_documented_path_is_routed() {
+        let this_file = include_str!("mod.rs");
+        let (code, _) = this_file.split_once("#[cfg(test)]").unwrap();
+        let literals =
+            code.split('"').skip(1).step_by(2).filter(|text| text.starts_with("/admin/"));
+        let routed: BTreeSet<String> = literals
+            .flat_map(|path| {
+                let concrete = Collection::ALL.map(|one| path.replace("{records}", one.segment));
+                BTreeSet::from(concrete)
+            })
+            .collect();
+        let document = Document::openapi();
+        let documented = document.paths.paths.keys().filter(|path| path.starts_with("/admin/"));
+        assert_eq!(routed, documented.cloned().collect());
     }
 }

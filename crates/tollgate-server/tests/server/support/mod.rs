@@ -13,7 +13,7 @@ use tollgate_store::Store;
 use tollgate_store::resilience::Invalidations;
 
 pub(crate) use client::{Answer, Client, json_headers};
-pub(crate) use schema::{document, matches_schema};
+pub(crate) use schema::{document, matches_schema, validator};
 
 /// A server for one test. Its store stands at a fixed time until the clock is moved.
 pub(crate) struct Fixture {

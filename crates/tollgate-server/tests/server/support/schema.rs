@@ -1,7 +1,7 @@
 //! Holds answers against the OpenAPI document that the server serves.
 
-use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
@@ -15,53 +15,114 @@ pub(crate) fn document() -> &'static Value {
         .get_or_init(|| serde_json::from_str(&tollgate_server::openapi_json().unwrap()).unwrap())
 }
 
-fn validators() -> &'static HashMap<String, Validator> {
-    static VALIDATORS: OnceLock<HashMap<String, Validator>> = OnceLock::new();
-    VALIDATORS.get_or_init(|| {
-        let schemas = document()["components"]["schemas"].as_object().unwrap();
-        schemas.keys().map(|name| (name.clone(), validator(name))).collect()
-    })
+/// The validator of the schema called `name`, made when it is first asked for: making all takes longer than some tests
+/// give an answer.
+fn validator_of(name: &str) -> Arc<Validator> {
+    static VALIDATORS: Mutex<BTreeMap<String, Arc<Validator>>> = Mutex::new(BTreeMap::new());
+    let mut known = VALIDATORS.lock().unwrap();
+    let made = known.entry(name.to_owned()).or_insert_with(|| {
+        let reference = format!("#/components/schemas/{name}");
+        assert!(document().pointer(&reference[1..]).is_some(), "{name} is no schema");
+        Arc::new(validator(&json!({"$ref": reference})))
+    });
+    Arc::clone(made)
 }
 
-/// A validator of the schema called `name`.
-fn validator(name: &str) -> Validator {
-    let schema = json!({
+/// A validator of `schema`, which stands somewhere in the document.
+pub(crate) fn validator(schema: &Value) -> Validator {
+    let whole = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$ref": format!("#/components/schemas/{name}"),
+        "allOf": [schema],
         "components": document()["components"],
     });
-    jsonschema::validator_for(&schema).unwrap()
+    jsonschema::options().should_validate_formats(true).build(&whole).unwrap()
 }
 
 /// Panics if `value` is not what the schema called `name` says.
 pub(crate) fn check_schema(name: &str, value: &Value) {
     let errors: Vec<String> =
-        validators()[name].iter_errors(value).map(|error| error.to_string()).collect();
+        validator_of(name).iter_errors(value).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "not a {name}: {errors:?}\n{value}");
 }
 
 /// Whether `value` is what the schema called `name` says.
 pub(crate) fn matches_schema(name: &str, value: &Value) -> bool {
-    validators()[name].is_valid(value)
+    validator_of(name).is_valid(value)
 }
 
-/// Panics if the document does not tell of this status and media type, or the body is not what it says.
-pub(super) fn check_against_document(method: &str, path: &str, answer: &Answer) {
-    let operation = &document()["paths"][path][method.to_lowercase()];
-    if operation.is_null() {
+/// What the document says at the path that `url` is one of: its template, and its methods.
+fn documented(url: &str) -> Option<(&'static str, &'static Value)> {
+    let path = url.split('?').next().unwrap_or_default();
+    let paths = document()["paths"].as_object().unwrap();
+    let is_same = |template: &str| {
+        let (ours, theirs) = (path.split('/'), template.split('/'));
+        let same = |(ours, theirs): (&str, &str)| ours == theirs || theirs.starts_with('{');
+        ours.clone().count() == theirs.clone().count() && ours.zip(theirs).all(same)
+    };
+    let of_template = || paths.iter().find(|(template, _)| is_same(template));
+    let (template, item) = paths.get_key_value(path).or_else(of_template)?;
+    Some((template, item))
+}
+
+/// Panics if the document does not tell of this status, media type or header, or the body is not what it says.
+pub(super) fn check_against_document(method: &str, url: &str, answer: &Answer) {
+    let called = documented(url).map(|(path, item)| (path, &item[method.to_lowercase()]));
+    let Some((path, operation)) = called.filter(|(_, operation)| !operation.is_null()) else {
         // A page, an asset, or a path or method that is not there: then only the problem has a schema.
         if answer.status >= 400 {
             check_schema("Problem", &answer.json());
         }
         return;
-    }
+    };
     let response = &operation["responses"][answer.status.to_string()];
     assert!(!response.is_null(), "{method} {path} does not document {}", answer.status);
+    for name in ["etag", "retry-after", "www-authenticate", "allow"] {
+        let headers = response["headers"].as_object();
+        let is_documented =
+            headers.is_some_and(|all| all.keys().any(|key| key.to_lowercase() == name));
+        let is_sent = answer.header(name).is_some();
+        assert!(is_documented || !is_sent, "{method} {path} {}: {name}", answer.status);
+    }
     let declared = answer.header("content-type").unwrap_or_default();
+    if response["content"].is_null() {
+        assert_eq!((declared, &*answer.body), ("", ""), "{method} {path} {}", answer.status);
+        return;
+    }
     let content = &response["content"][declared];
     assert!(!content.is_null(), "{method} {path} {} has no {declared}", answer.status);
     let schema = content["schema"]["$ref"].as_str();
-    if let Some(name) = schema.and_then(|reference| reference.rsplit('/').next()) {
+    let name = schema.and_then(|reference| reference.rsplit('/').next());
+    if let Some(name) = name.filter(|_| declared.ends_with("json")) {
         check_schema(name, &answer.json());
+        check_no_unknown_fields(name, &answer.json());
     }
+}
+
+/// Panics if `value` has a field that the schema called `name` does not tell of. Schemas of answers are open, so that
+/// an answer may get a field without breaking a client; but then the document must get it too.
+fn check_no_unknown_fields(name: &str, value: &Value) {
+    let schema = &document()["components"]["schemas"][name];
+    let known: Vec<&String> = properties(schema).collect();
+    let fields = value.as_object().unwrap();
+    for (field, value) in fields {
+        assert!(known.contains(&field), "{name} has no {field}: {value}");
+        let item = schema["properties"][field]["items"]["$ref"].as_str();
+        let item = item.and_then(|reference| reference.rsplit('/').next());
+        for value in item.and(value.as_array()).into_iter().flatten() {
+            check_no_unknown_fields(item.unwrap(), value);
+        }
+    }
+}
+
+/// The properties of `schema`, and of those that it is all of.
+fn properties(schema: &'static Value) -> impl Iterator<Item = &'static String> {
+    let parts = schema["allOf"].as_array().into_iter().flatten();
+    let parts = parts.map(|part| match part["$ref"].as_str() {
+        Some(reference) => document().pointer(&reference[1..]).unwrap(),
+        None => part,
+    });
+    parts
+        .chain([schema])
+        .flat_map(|part| part["properties"].as_object().into_iter().flatten())
+        .map(|(name, _)| name)
 }
