@@ -3,15 +3,22 @@
 //! Requests are read by hand in [`super::request`], so that all problems are found; these types say the same.
 //! A test holds them against what the reader accepts.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use tollgate_core::subject::{ACCEPTED_IDS, MAX_ID_BYTES};
+use tollgate_core::{Amount, Unit};
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::schema::{
+    AnyOfBuilder, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
+};
 use utoipa::openapi::{Ref, RefOr, Response, ResponseBuilder};
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::{IntoResponses, PartialSchema, ToSchema};
+
+use super::request::{MAX_ATTRIBUTES, MAX_COST_UNITS};
 
 /// One question: may this request pass, at this cost?
 #[derive(ToSchema)]
@@ -31,34 +38,108 @@ use utoipa::{IntoResponses, ToSchema};
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "read for the schema")]
 pub(crate) struct CheckBody {
-    /// The user: 1 to 256 bytes of UTF-8 without control characters, like every id here.
-    #[schema(min_length = 1, max_length = 256)]
-    user_id: String,
+    /// The user.
+    user_id: Id,
     /// The model asked for.
-    #[schema(min_length = 1, max_length = 256)]
-    model_id: String,
+    model_id: Id,
     /// The tenant.
-    #[schema(min_length = 1, max_length = 256)]
-    tenant_id: Option<String>,
+    tenant_id: Option<Id>,
     /// The API key.
-    #[schema(min_length = 1, max_length = 256)]
-    api_key: Option<String>,
+    api_key: Option<Id>,
     /// The service that asks.
-    #[schema(min_length = 1, max_length = 256)]
-    service: Option<String>,
-    /// The client's address, IPv4 or IPv6. An IPv4 address written as an IPv6 one is the same address.
+    service: Option<Id>,
+    #[schema(schema_with = address, required = false)]
     ip: Option<String>,
-    /// Other attributes that policies match or count per, at most 32: `tier`, `modelTier` and any name of your
-    /// own. Attributes with a field of their own (user, model, tenant, apiKey, service, ip) are refused here.
+    #[schema(schema_with = attributes, required = false)]
     attributes: Option<BTreeMap<String, String>>,
-    /// How much of each unit the request asks for, at most 16 units; `requests` is 1 unless said. Integers from
-    /// 0 to 2^53 − 1, written without a fraction or an exponent.
+    #[schema(schema_with = cost, required = false)]
     cost: Option<BTreeMap<String, u64>>,
     /// An id of this request, for a check that may have to be sent again. Once admitted, the same check with the
     /// same id is not charged again within the longest window of its limits, and gets the first answer. A peek
     /// takes no notice of it.
-    #[schema(min_length = 1, max_length = 256)]
-    request_id: Option<String>,
+    request_id: Option<Id>,
+}
+
+/// What an id is made of. Its bound is in bytes, of which a character outside of ASCII has several.
+pub(super) struct Id;
+
+impl Id {
+    /// The schema of a text that is bounded like an id, of this type.
+    pub(super) fn text(kind: SchemaType, description: &str) -> ObjectBuilder {
+        ObjectBuilder::new()
+            .schema_type(kind)
+            .min_length(Some(1))
+            .max_length(Some(MAX_ID_BYTES))
+            .pattern(Some("^[^\\u0000-\\u001f\\u007f-\\u009f]*$"))
+            .description(Some(description))
+    }
+}
+
+impl PartialSchema for Id {
+    fn schema() -> RefOr<Schema> {
+        Self::text(SchemaType::new(Type::String), ACCEPTED_IDS).into()
+    }
+}
+
+impl ToSchema for Id {
+    fn name() -> Cow<'static, str> {
+        "Id".into()
+    }
+}
+
+fn nullable(kind: Type) -> SchemaType {
+    [kind, Type::Null].into_iter().collect()
+}
+
+fn address() -> Schema {
+    let of = |format| {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(format)))
+    };
+    let description = "The client's address, IPv4 or IPv6. An IPv4 address written as an IPv6 one is the same address.";
+    AnyOfBuilder::new()
+        .item(of(KnownFormat::Ipv4))
+        .item(of(KnownFormat::Ipv6))
+        .item(ObjectBuilder::new().schema_type(Type::Null))
+        .description(Some(description))
+        .into()
+}
+
+fn attributes() -> Object {
+    let description = "Further attributes that policies match or count per: `tier`, `modelTier` and any name of your own. \
+         Attributes with a field of their own (user, model, tenant, apiKey, service, ip) are refused here.";
+    ObjectBuilder::new()
+        .schema_type(nullable(Type::Object))
+        .additional_properties(Some(Ref::from_schema_name("Id")))
+        .property_names(Some(Id::text(SchemaType::new(Type::String), ACCEPTED_IDS)))
+        .max_properties(Some(MAX_ATTRIBUTES))
+        .description(Some(description))
+        .build()
+}
+
+fn cost() -> Object {
+    let amount = ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(0))
+        .maximum(Some(Amount::MAX.get()));
+    let description = "How much of each unit the request asks for; `requests` is 1 unless said. Integers, written without a \
+         fraction or an exponent.";
+    ObjectBuilder::new()
+        .schema_type(nullable(Type::Object))
+        .additional_properties(Some(amount))
+        .property_names(Some(unit(SchemaType::new(Type::String))))
+        .max_properties(Some(MAX_COST_UNITS))
+        .description(Some(description))
+        .build()
+}
+
+/// The name of a unit, of this type. `concurrency` is reserved, which the description says.
+pub(super) fn unit(kind: SchemaType) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(kind)
+        .pattern(Some("^[a-z][a-z0-9_]{0,63}$"))
+        .description(Some(Unit::ACCEPTED))
 }
 
 /// Several checks, each decided by itself.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Response, Schema};
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
+use super::super::schema::Id;
 use super::documentation::{answers, records};
 
 /// A refusal that calls share, as `responses` of `utoipa::path` takes it.
@@ -115,11 +116,9 @@ pub(super) struct ChangeParameters {
     #[param(inline)]
     kind: Option<KindName>,
     /// Of the records with this id.
-    #[param(min_length = 1, max_length = 256)]
-    id: Option<String>,
+    id: Option<Id>,
     /// Made by this actor.
-    #[param(min_length = 1, max_length = 256)]
-    actor: Option<String>,
+    actor: Option<Id>,
     /// `nextCursor` of the page before.
     #[param(pattern = "^[0-9]{1,18}$")]
     cursor: Option<String>,

@@ -7,13 +7,15 @@ use std::iter;
 
 use serde_json::{Value, json};
 use tollgate_catalog::directory::{Kind, PriorityClass};
-use tollgate_core::subject::MAX_ID_BYTES;
+use tollgate_core::subject::ACCEPTED_IDS;
 use tollgate_core::{Algorithm, Amount, FailureMode, Mode, Per, Policy};
 use utoipa::openapi::schema::{
-    AdditionalProperties, ArrayBuilder, KnownFormat, Object, ObjectBuilder, OneOfBuilder, Schema,
+    AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, Schema,
     SchemaFormat, SchemaType, Type,
 };
 use utoipa::openapi::{Ref, RefOr};
+
+use super::super::super::schema::{Id, unit};
 
 /// A field of a record.
 pub(super) struct Field {
@@ -199,21 +201,6 @@ pub(super) fn of(kind: Kind) -> &'static [Field] {
     }
 }
 
-/// An id. Its bound is in bytes, of which a character outside of ASCII has several.
-pub(super) fn id() -> Object {
-    let description = "1 to 256 bytes of UTF-8 without control characters";
-    text(SchemaType::new(Type::String), description).build()
-}
-
-fn text(kind: SchemaType, description: &str) -> ObjectBuilder {
-    ObjectBuilder::new()
-        .schema_type(kind)
-        .min_length(Some(1))
-        .max_length(Some(MAX_ID_BYTES))
-        .pattern(Some("^[^\\u0000-\\u001f\\u007f-\\u009f]*$"))
-        .description(Some(description))
-}
-
 impl Field {
     /// The schema of its value, which may be null too.
     pub(super) fn schema(&self, nullable: bool) -> RefOr<Schema> {
@@ -223,7 +210,7 @@ impl Field {
         let described =
             |kind| ObjectBuilder::new().schema_type(of(kind)).description(Some(self.description));
         match self.holds {
-            Holds::Id => text(of(Type::String), self.description).into(),
+            Holds::Id => Id::text(of(Type::String), self.description).into(),
             Holds::OneOf(names) => {
                 let null = nullable.then_some(Value::Null);
                 let values = names().into_iter().map(Value::from).chain(null);
@@ -243,10 +230,10 @@ impl Field {
                 .into(),
             Holds::Conditions => described(Type::Object)
                 .additional_properties(Some(AdditionalProperties::RefOr(condition())))
-                .property_names(Some(Schema::Object(id())))
+                .property_names(Some(Id::text(SchemaType::new(Type::String), ACCEPTED_IDS)))
                 .max_properties(Some(Policy::MAX_CONDITIONS))
                 .into(),
-            Holds::Unit => described(Type::String).pattern(Some("^[a-z][a-z0-9_]{0,63}$")).into(),
+            Holds::Unit => unit(of(Type::String)).description(Some(self.description)).into(),
             Holds::Limit => ObjectBuilder::new()
                 .schema_type(iter::once(Type::Integer).chain([Type::Null]).collect::<SchemaType>())
                 .minimum(Some(0))
@@ -276,7 +263,9 @@ pub(super) fn example(kind: Kind) -> Value {
         Kind::ModelTier => json!({"id": "large", "name": "Large models"}),
         Kind::Model => json!({"id": "gpt-4", "name": "GPT-4", "modelTier": "large"}),
         Kind::Tenant => json!({"id": "acme", "name": "Acme", "tier": "enterprise"}),
-        Kind::User => json!({"id": "alice", "tenantId": "acme", "name": "Alice", "tier": "free"}),
+        Kind::User => {
+            json!({"id": "alice", "tenantId": "acme", "name": "Alice", "tier": "enterprise"})
+        }
         Kind::ApiKey => json!({
             "id": "acme-production", "name": "Production", "tenantId": "acme", "userId": "alice",
             "expiresAt": "2030-12-31T23:59:59Z", "revoked": false, "prefix": "tg_live_3f9a1c07"
@@ -295,8 +284,7 @@ pub(super) fn patch_example(kind: Kind) -> Value {
         Kind::Tier => json!({"priority": "internal"}),
         Kind::ModelTier => json!({"name": "Largest models"}),
         Kind::Model => json!({"modelTier": "small"}),
-        Kind::Tenant => json!({"tier": null}),
-        Kind::User => json!({"tier": "enterprise"}),
+        Kind::Tenant | Kind::User => json!({"tier": null}),
         Kind::ApiKey => json!({"revoked": true}),
         Kind::Policy => json!({"limit": 20, "algorithm": null}),
     }

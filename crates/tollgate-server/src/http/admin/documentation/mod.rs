@@ -29,7 +29,6 @@ impl Modify for AdminDocumentation {
     fn modify(&self, document: &mut OpenApi) {
         let components = document.components.get_or_insert_with(Components::new);
         components.add_security_scheme(SECURITY_SCHEME, token());
-        components.schemas.insert("Id".to_owned(), fields::id().into());
         for collection in &Collection::ALL {
             components.schemas.extend(records::schemas(collection.kind));
         }

@@ -12,6 +12,7 @@ use utoipa::openapi::{HttpMethod, PathItem, Ref, RefOr, Required, Response, Resp
 use super::super::collection::Collection;
 use super::CATALOG_TAG;
 use super::answers::{self, refused};
+use super::fields;
 use super::records::{self, Schema};
 
 /// The paths of `collection`, and what they take.
@@ -21,7 +22,7 @@ pub(super) fn of(collection: &Collection) -> [(String, PathItem); 2] {
         .operation(HttpMethod::Get, list(collection, &words))
         .operation(HttpMethod::Post, create(collection.kind, &words));
     let one = PathItemBuilder::new()
-        .parameters(Some([id(&words)]))
+        .parameters(Some([id(collection.kind, &words)]))
         .operation(HttpMethod::Get, get(collection.kind, &words))
         .operation(HttpMethod::Put, replace(collection.kind, &words))
         .operation(HttpMethod::Patch, patch(collection.kind, &words))
@@ -186,13 +187,14 @@ fn body(schema: &str) -> RequestBodyBuilder {
     RequestBodyBuilder::new().content("application/json", content).required(Some(Required::True))
 }
 
-fn id(words: &Words) -> Parameter {
+fn id(kind: Kind, words: &Words) -> Parameter {
     ParameterBuilder::new()
         .name("id")
         .parameter_in(ParameterIn::Path)
         .required(Required::True)
         .description(Some(format!("The id of {}, percent-encoded", words.one)))
         .schema(Some(Ref::from_schema_name("Id")))
+        .example(fields::example(kind).get("id").cloned())
         .build()
 }
 
@@ -206,6 +208,7 @@ fn if_match() -> Parameter {
         .parameter_in(ParameterIn::Header)
         .description(Some(description))
         .schema(Some(etag))
+        .example(Some("*".into()))
         .build()
 }
 
