@@ -27,6 +27,7 @@ test: setup-tests lint doc ## Set up what is missing, then formatting, lints, do
 	else \
 		$(CARGO) test $(ALL) --no-fail-fast --lib --bins --tests --examples; \
 	fi
+	CARGO=$(CARGO) scripts/schemathesis
 
 .PHONY: bench
 bench: setup-tests ## Run every benchmark (BENCH=NAME for one)
@@ -50,7 +51,7 @@ setup: ## Install what is missing of compiler, linker and tools
 	@scripts/setup
 
 .PHONY: setup-tests
-setup-tests: ## The same, and what only tests and benchmarks need: Redis, PostgreSQL
+setup-tests: ## The same, and what only tests and benchmarks need: Redis, PostgreSQL, schemathesis
 	@scripts/setup tests
 
 .PHONY: clean
