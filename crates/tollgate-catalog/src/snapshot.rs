@@ -52,7 +52,7 @@ pub struct Listed {
 impl Listed {
     /// The priority class of the tier `tier`: `standard` for one that does not exist (any more).
     #[inline]
-    pub fn priority(&self, tier: &Id) -> PriorityClass {
+    pub fn priority(&self, tier: &str) -> PriorityClass {
         self.tiers.get(tier).map(|tier| tier.priority).unwrap_or_default()
     }
 

@@ -9,7 +9,9 @@ use tollgate_catalog::directory::{Id, Records, Tenant, User};
 use tollgate_catalog::document::{self, Entry, Node, Value};
 use tollgate_catalog::validate::Scope;
 use tollgate_catalog::{CatalogError, Format, Position, Problems, policy_file, validate};
-use tollgate_core::{Algorithm, Amount, FailureMode, Mode, Per, Policy, PolicySet, Unit};
+use tollgate_core::{
+    Algorithm, Amount, FailureMode, Mode, Per, Policy, PolicySet, PriorityClass, Unit,
+};
 
 const FORMATS: [Format; 3] = [Format::Yaml, Format::Json, Format::Toml];
 
@@ -110,6 +112,15 @@ fn a_policy_says_what_it_does_without_the_store() {
         let policies = policy_file::parse("p", &yaml, Format::Yaml).unwrap();
         assert_eq!(policies[0].on_store_error, mode, "{field}");
     }
+}
+
+/// Decision 0009: a class may have a part of the limit, and the less important one no more than another.
+#[test]
+fn a_policy_keeps_room_for_the_more_important_classes() {
+    let yaml = "policies: [{id: p, scope: GLOBAL, limit: 10, windowSeconds: 1, shares: {standard: 0.8, batch: 0.5}}]";
+    let policies = policy_file::parse("p", yaml, Format::Yaml).unwrap();
+    let of_each = PriorityClass::ALL.map(|class| policies[0].shares.of(class).to_string());
+    assert_eq!(of_each, ["0.5", "0.8", "1", "1"]);
 }
 
 #[test]
@@ -215,11 +226,26 @@ fn a_wrong_value_is_refused_at_every_field() {
         (("mode", "false"), "false is a boolean"),
         (("onStoreError", "\"alow\""), "\"alow\" is no onStoreError (did you mean `allow`?)"),
         (("onStoreError", "null"), "is null"),
+        (("shares", "0.5"), "0.5 is a number"),
+        (("shares", "{\"batch\": 0.9, \"standard\": 0.8}"), "give `batch` more than `standard`"),
         (("enabled", "\"yes\""), "\"yes\" is a text"),
         (("enabled", "1"), "1 is a number"),
     ];
     for (field, says) in cases {
         check_field(field, &format!("policies[0].{}", field.0), says);
+    }
+}
+
+#[test]
+fn a_wrong_share_is_refused_where_it_stands() {
+    let cases = [
+        ("{\"batch\": \"half\"}", ".batch", "\"half\" is a text"),
+        ("{\"batch\": 1.5}", ".batch", "1.5 is above 1"),
+        ("{\"bach\": 0.5}", ".bach", "\"bach\" is no priority class (did you mean `batch`?)"),
+        ("{\"batch\": null}", ".batch", "is null"),
+    ];
+    for (shares, at, says) in cases {
+        check_field(("shares", shares), &format!("policies[0].shares{at}"), says);
     }
 }
 

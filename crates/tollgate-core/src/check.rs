@@ -1,6 +1,6 @@
 //! A check: one question to the limiter.
 
-use crate::{Cost, Subject};
+use crate::{Cost, PriorityClass, Subject};
 
 /// One question: may `subject` pass now, at `cost`?
 #[derive(Clone, Debug)]
@@ -12,6 +12,8 @@ pub struct Check<'a> {
     /// What tells this check from every other one of the caller's: sent again, for example after a lost answer,
     /// it is charged once (R12). `None`: each time is a check of its own.
     pub request_id: Option<&'a str>,
+    /// How important it is where a policy keeps room by [`Shares`](crate::Shares).
+    pub priority: PriorityClass,
 }
 
 impl<'a> Check<'a> {
@@ -22,13 +24,25 @@ impl<'a> Check<'a> {
 
     /// A check of one request by `subject`.
     pub fn of(subject: Subject<'a>) -> Self {
-        Self { subject, cost: Cost::one_request(), request_id: None }
+        Self {
+            subject,
+            cost: Cost::one_request(),
+            request_id: None,
+            priority: PriorityClass::default(),
+        }
     }
 
     /// The same check at `cost`.
     #[must_use]
     pub fn at_cost(mut self, cost: Cost) -> Self {
         self.cost = cost;
+        self
+    }
+
+    /// The same check, in this priority class.
+    #[must_use]
+    pub fn with_priority(mut self, priority: PriorityClass) -> Self {
+        self.priority = priority;
         self
     }
 

@@ -3,7 +3,10 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use crate::{Algorithm, Amount, FailureMode, Mode, Per, Policy, PolicyId, Subject, Unit, Window};
+use crate::{
+    Algorithm, Amount, FailureMode, Mode, Per, Policy, PolicyId, PriorityClass, Share, Subject,
+    Unit, Window,
+};
 
 /// A policy that limits, compiled: all that a store needs to decide, but the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +20,19 @@ pub struct Limit {
     mode: Mode,
     on_store_error: Option<FailureMode>,
     amount: Amount,
+    kept_to: Option<KeptTo>,
     window: Window,
+}
+
+/// That a limit is the part of a policy's limit up to which a priority class is admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptTo {
+    /// The class.
+    pub class: PriorityClass,
+    /// Its part.
+    pub share: Share,
+    /// What it is a part of: the limit of the policy.
+    pub whole: Amount,
 }
 
 impl Limit {
@@ -33,8 +48,24 @@ impl Limit {
             mode: policy.mode,
             on_store_error: policy.on_store_error,
             amount: policy.limit?,
+            kept_to: None,
             window: policy.window,
         })
+    }
+
+    /// The limits that `policy` sets to each priority class, by [`PriorityClass::index`]; `None` if it exempts.
+    ///
+    /// The same limit of another amount, over one usage (R8): what one class used, all of them have used.
+    pub fn of_classes(policy: &Policy) -> Option<[Arc<Self>; PriorityClass::ALL.len()]> {
+        let whole = Arc::new(Self::of(policy)?);
+        Some(PriorityClass::ALL.map(|class| {
+            let share = policy.shares.of(class);
+            if share == Share::WHOLE {
+                return Arc::clone(&whole);
+            }
+            let kept_to = Some(KeptTo { class, share, whole: whole.amount });
+            Arc::new(Self { kept_to, ..whole.with_amount(share.of(whole.amount)) })
+        }))
     }
 
     /// The policy it comes from.
@@ -87,6 +118,11 @@ impl Limit {
     #[must_use]
     pub fn with_amount(&self, amount: Amount) -> Self {
         Self { amount, ..self.clone() }
+    }
+
+    /// Which part of the policy's limit it is; `None` if it is all of it.
+    pub fn kept_to(&self) -> Option<KeptTo> {
+        self.kept_to
     }
 
     /// The most of its unit in a window.

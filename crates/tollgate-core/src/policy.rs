@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::subject::{ACCEPTED_IDS, Attribute, IdProblem, check_id};
-use crate::{Amount, Unit, Window};
+use crate::{Amount, Shares, Unit, Window};
 
 /// The name of a policy: an id (1 to 256 bytes of UTF-8 without control characters).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -194,6 +194,8 @@ pub struct Policy {
     pub unit: Unit,
     /// The most of `unit` in a window: 0 bans, `None` exempts (R4).
     pub limit: Option<Amount>,
+    /// The part of `limit` up to which each priority class is admitted. All classes share one usage.
+    pub shares: Shares,
     /// The length of the window.
     pub window: Window,
     /// How it counts.
@@ -220,6 +222,7 @@ impl Policy {
             conditions: Vec::new(),
             unit: Unit::Requests,
             limit,
+            shares: Shares::default(),
             window,
             algorithm: Algorithm::default(),
             mode: Mode::default(),
@@ -236,6 +239,7 @@ impl Policy {
             conditions: Vec::new(),
             unit: Unit::Requests,
             limit: Amount::new(100),
+            shares: Shares::default(),
             window: DEFAULT_WINDOW,
             algorithm: Algorithm::default(),
             mode: Mode::default(),

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::{
-    Amount, Attribute, Charge, Check, Condition, Cost, Limit, Mode, Per, Policy, PolicyId, Subject,
-    Unit,
+    Amount, Attribute, Charge, Check, Condition, Cost, Limit, Mode, Per, Policy, PolicyId,
+    PriorityClass, Subject, Unit,
 };
 
 /// What a check charges: one charge for each limit that it meets, in the order of the policies.
@@ -33,8 +33,8 @@ type RuleIndex = u32;
 /// An enabled policy, compiled.
 #[derive(Debug)]
 struct Rule {
-    /// `None` exempts.
-    limit: Option<Arc<Limit>>,
+    /// The limit of each priority class, all one where there are no shares; `None` exempts.
+    limits: Option<[Arc<Limit>; PriorityClass::ALL.len()]>,
     per: Per,
     unit: Unit,
     conditions: Vec<Condition>,
@@ -107,9 +107,14 @@ impl PolicySet {
         &self.policies
     }
 
-    /// The limits of its enabled policies.
+    /// The limits of its enabled policies, as the most important priority class has them.
     pub fn limits(&self) -> impl Iterator<Item = &Arc<Limit>> {
-        self.rules.iter().filter_map(|rule| rule.limit.as_ref())
+        self.rules.iter().filter_map(|rule| rule.limits.as_ref()?.last())
+    }
+
+    /// The limits of its enabled policies, those of one policy by [`PriorityClass::index`].
+    pub fn limits_of_classes(&self) -> impl Iterator<Item = &[Arc<Limit>]> {
+        self.rules.iter().filter_map(|rule| Some(rule.limits.as_ref()?.as_slice()))
     }
 
     /// The limits that `check` meets, and what it charges them (R4).
@@ -170,7 +175,7 @@ impl PolicySet {
 
 #[inline]
 fn charge<'a>(rule: &'a Rule, check: &'a Check<'_>) -> Option<Charge<'a>> {
-    let limit = rule.limit.as_ref()?;
+    let limit = &rule.limits.as_ref()?[check.priority.index()];
     Some(Charge { limit, subject: &check.subject, cost: rule.cost(&check.cost) })
 }
 
@@ -181,7 +186,7 @@ fn compile(policies: &[Policy]) -> Vec<Rule> {
         .map(|policy| {
             let next = u32::try_from(groups.len()).unwrap_or(u32::MAX);
             Rule {
-                limit: Limit::of(policy).map(Arc::new),
+                limits: Limit::of_classes(policy),
                 per: policy.per.clone(),
                 unit: policy.unit.clone(),
                 conditions: policy.conditions.clone(),

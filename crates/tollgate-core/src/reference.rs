@@ -11,7 +11,9 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use crate::{Algorithm, Check, Mode, Policy, PolicyId, Reason, Subject, Timestamp, Window};
+use crate::{
+    Algorithm, Check, Mode, Policy, PolicyId, PriorityClass, Reason, Subject, Timestamp, Window,
+};
 
 /// What the model answers to a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,7 +173,7 @@ impl Model {
                 let counting = admissions.filter(|admission| counts(policy, admission, now_ns));
                 let mut look = Look {
                     policy,
-                    limit: u128::from(limit.get()),
+                    limit: room(policy, check.priority, u128::from(limit.get())),
                     cost: u128::from(check.cost.of(&policy.unit).get()),
                     admissions: counting.collect(),
                     key,
@@ -245,6 +247,14 @@ fn holds(policy: &Policy, subject: &Subject<'_>) -> bool {
         && policy.conditions.iter().all(|condition| {
             condition.values.iter().any(|v| subject.get(&condition.attribute) == Some(v.as_str()))
         })
+}
+
+/// The part of `limit` that checks of `class` may use: that of the least important class which has a share and is not
+/// less important, or all of it. Under a part is who leaves room for one in it.
+fn room(policy: &Policy, class: PriorityClass, limit: u128) -> u128 {
+    let shares = policy.shares.given().filter(|(other, _)| *other >= class);
+    let millionths = shares.min_by_key(|(other, _)| *other).map(|(_, share)| share.millionths());
+    millionths.map_or(limit, |millionths| (limit * u128::from(millionths)).div_ceil(1_000_000))
 }
 
 fn key(policy: &Policy, subject: &Subject<'_>) -> Key {

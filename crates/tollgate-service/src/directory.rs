@@ -1,7 +1,7 @@
 //! What the catalog knows of a check, put into its subject before the policies are asked.
 
 use tollgate_catalog::{Asked, Resolution, Resolver, Snapshot, Standing};
-use tollgate_core::{Attribute, Check, Reason, Subject};
+use tollgate_core::{Attribute, Check, Reason};
 
 /// What happens to a check with an API key that the catalog does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,12 +50,17 @@ impl DirectoryLookup {
     }
 }
 
-/// `subject` with what `resolution` adds or puts in the place of what the caller said.
+/// `check` with what `resolution` adds or puts in the place of what the caller said.
 ///
 /// The tier that the caller gave counts only where the catalog knows none: without users, tenants and keys it is the
-/// caller who knows.
-pub(crate) fn resolved<'a>(subject: &Subject<'a>, resolution: &'a Resolution) -> Subject<'a> {
-    let mut subject = subject.clone();
+/// caller who knows. The priority class is always that of the tier.
+pub(crate) fn resolved<'a>(
+    check: &Check<'a>,
+    resolution: &'a Resolution,
+    snapshot: &Snapshot,
+) -> Check<'a> {
+    let mut check = check.clone();
+    let subject = &mut check.subject;
     if let Some(key) = &resolution.api_key {
         subject.set(&Attribute::ApiKey, key.counted_as.as_str());
     }
@@ -69,8 +74,11 @@ pub(crate) fn resolved<'a>(subject: &Subject<'a>, resolution: &'a Resolution) ->
         subject.set(&Attribute::ModelTier, model_tier.as_str());
     }
     let is_default = resolution.tier.as_str() == tollgate_catalog::directory::DEFAULT_TIER;
-    if !is_default || subject.get(&Attribute::Tier).is_none() {
+    if let Some(given) = subject.get(&Attribute::Tier).filter(|_| is_default) {
+        check.priority = snapshot.listed().priority(given);
+    } else {
         subject.set(&Attribute::Tier, resolution.tier.as_str());
+        check.priority = resolution.priority;
     }
-    subject
+    check
 }

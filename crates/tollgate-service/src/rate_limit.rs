@@ -3,7 +3,9 @@
 use std::fmt;
 
 use tollgate_catalog::{Snapshot, SnapshotReader};
-use tollgate_core::{Check, Consideration, Decision, Policy, PolicyId, Reason, Subject};
+use tollgate_core::{
+    Check, Consideration, Decision, Policy, PolicyId, PriorityClass, Reason, Subject,
+};
 use tollgate_store::{Store, StoreError};
 
 use crate::directory::{DirectoryLookup, resolved};
@@ -36,6 +38,8 @@ pub struct RateLimitService<S> {
 pub struct Explanation<'a> {
     /// The subject, with what the catalog knows of it.
     pub subject: &'a Subject<'a>,
+    /// The priority class of its tier.
+    pub priority: PriorityClass,
     /// The version of the policies.
     pub version: u64,
     /// Why no limit was asked, if so.
@@ -118,10 +122,7 @@ impl<S: Store> RateLimitService<S> {
             Some(directory) => directory.resolve(&snapshot, check).await.ok(),
             None => None,
         };
-        let known = resolution.as_ref().map(|resolution| Check {
-            subject: resolved(&check.subject, resolution),
-            ..check.clone()
-        });
+        let known = resolution.as_ref().map(|known| resolved(check, known, &snapshot));
         let mut reset = Vec::new();
         for charge in snapshot.policies().plan(known.as_ref().unwrap_or(check)) {
             self.store.reset(charge.limit, charge.subject).await?;
@@ -144,10 +145,7 @@ impl<S: Store> RateLimitService<S> {
                 Err(reason) => (None, Some(reason)),
             },
         };
-        let known = resolution.as_ref().map(|resolution| Check {
-            subject: resolved(&check.subject, resolution),
-            ..check.clone()
-        });
+        let known = resolution.as_ref().map(|known| resolved(check, known, &snapshot));
         let check = known.as_ref().unwrap_or(check);
         let decision = match refused {
             Some(reason) => Decision::refused(reason),
@@ -155,6 +153,7 @@ impl<S: Store> RateLimitService<S> {
         };
         Ok(render(Explanation {
             subject: &check.subject,
+            priority: check.priority,
             version: snapshot.version(),
             refused,
             policies: snapshot.policies().explain(check),
@@ -174,9 +173,7 @@ impl<S: Store> RateLimitService<S> {
         };
         match directory.resolve(snapshot, check).await {
             Ok(resolution) => {
-                let subject = resolved(&check.subject, &resolution);
-                let check = Check { subject, ..check.clone() };
-                self.decide_known(snapshot, &check, verb).await
+                self.decide_known(snapshot, &resolved(check, &resolution, snapshot), verb).await
             }
             Err(reason) => Ok(Decision::refused(reason)),
         }

@@ -9,8 +9,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use tollgate_core::{
-    Algorithm, Amount, Attribute, Check, Condition, Cost, Mode, Per, Policy, PolicyId, Subject,
-    Timestamp, Unit, Window,
+    Algorithm, Amount, Attribute, Check, Condition, Cost, Mode, Per, Policy, PolicyId,
+    PriorityClass, Share, Shares, Subject, Timestamp, Unit, Window,
 };
 
 /// A check that owns what it is about.
@@ -20,6 +20,8 @@ pub struct OwnedCheck {
     pub attributes: Vec<(Attribute, String)>,
     /// Its cost.
     pub cost: Cost,
+    /// Its priority class.
+    pub priority: PriorityClass,
 }
 
 impl OwnedCheck {
@@ -29,7 +31,7 @@ impl OwnedCheck {
         for (attribute, value) in &self.attributes {
             subject.set(attribute, value);
         }
-        Check::of(subject).at_cost(self.cost.clone())
+        Check::of(subject).at_cost(self.cost.clone()).with_priority(self.priority)
     }
 }
 
@@ -64,6 +66,7 @@ struct Shape {
     conditions: Vec<Condition>,
     unit: Unit,
     limit: Option<u8>,
+    shares: Shares,
     stretch: Stretch,
     algorithm: Algorithm,
     mode: Mode,
@@ -94,6 +97,8 @@ impl Shape {
             conditions: self.conditions,
             unit: self.unit,
             limit: self.limit.map(|index| amount(index, large)),
+            // Nothing has a part of no limit.
+            shares: self.limit.map_or_else(Shares::default, |_| self.shares),
             window: Window::new(length).unwrap(),
             algorithm: self.algorithm,
             mode: self.mode,
@@ -117,6 +122,22 @@ fn conditions() -> impl Strategy<Value = Vec<Condition>> {
         .prop_flat_map(|attributes| attributes.into_iter().map(condition).collect::<Vec<_>>())
 }
 
+/// Shares that do not fall from one class to a more important one; most often none at all.
+fn shares() -> impl Strategy<Value = Shares> {
+    let some =
+        vec((select(PriorityClass::ALL.to_vec()), 0..=20_u32), 1..=3).prop_map(|mut given| {
+            given.sort_by_key(|(class, _)| *class);
+            let mut twentieths: Vec<_> = given.iter().map(|(_, twentieths)| *twentieths).collect();
+            twentieths.sort_unstable();
+            let mut shares = Shares::default();
+            for ((class, _), twentieths) in given.into_iter().zip(twentieths) {
+                shares.set(class, Share::of_millionths(twentieths * 50_000).unwrap());
+            }
+            shares
+        });
+    prop_oneof![2 => Just(Shares::default()), 1 => some]
+}
+
 fn shape() -> impl Strategy<Value = Shape> {
     let limit = prop_oneof![
         12 => (1..=7_u8).prop_map(Some),
@@ -134,12 +155,14 @@ fn shape() -> impl Strategy<Value = Shape> {
     let mode = prop_oneof![3 => Just(Mode::Enforce), 1 => Just(Mode::Shadow)];
     let enabled = prop_oneof![9 => Just(true), 1 => Just(false)];
     let unit = select(vec![Unit::Requests, Unit::Requests, Unit::Tokens]);
+    let limit = (limit, shares());
     (select(pers()), conditions(), unit, limit, stretch, algorithm, mode, enabled).prop_map(
-        |(per, conditions, unit, limit, stretch, algorithm, mode, enabled)| Shape {
+        |(per, conditions, unit, (limit, shares), stretch, algorithm, mode, enabled)| Shape {
             per,
             conditions,
             unit,
             limit,
+            shares,
             stretch,
             algorithm,
             mode,
@@ -164,6 +187,7 @@ struct Asked {
     attributes: Vec<(Attribute, String)>,
     requests: u8,
     tokens: u8,
+    priority: PriorityClass,
 }
 
 impl Asked {
@@ -171,7 +195,7 @@ impl Asked {
         let cost = Cost::default()
             .with(Unit::Requests, amount(self.requests, large))
             .with(Unit::Tokens, amount(self.tokens, large));
-        OwnedCheck { attributes: self.attributes, cost }
+        OwnedCheck { attributes: self.attributes, cost, priority: self.priority }
     }
 }
 
@@ -184,9 +208,15 @@ fn asked() -> impl Strategy<Value = Asked> {
         given.prop_map(move |value| Some((attribute.clone(), value?.to_owned())))
     });
     let requests = prop_oneof![6 => Just(1), 1 => Just(0), 2 => 2..=7_u8];
-    (subject.collect::<Vec<_>>(), requests, 0..=7_u8).prop_map(|(subject, requests, tokens)| {
-        Asked { attributes: subject.into_iter().flatten().collect(), requests, tokens }
-    })
+    let priority = select(PriorityClass::ALL.to_vec());
+    (subject.collect::<Vec<_>>(), requests, 0..=7_u8, priority).prop_map(
+        |(subject, requests, tokens, priority)| Asked {
+            attributes: subject.into_iter().flatten().collect(),
+            requests,
+            tokens,
+            priority,
+        },
+    )
 }
 
 /// A check.

@@ -8,8 +8,18 @@ use crate::problem::{Problem, Problems};
 const MADE_ID_BYTES: usize = 12;
 
 /// Optional fields that the validators do not take null for; in a patch it gives their default again.
-const NULL_IS_DEFAULT: [&str; 9] =
-    ["scope", "per", "match", "unit", "algorithm", "mode", "onStoreError", "enabled", "revoked"];
+const NULL_IS_DEFAULT: [&str; 10] = [
+    "scope",
+    "per",
+    "match",
+    "unit",
+    "shares",
+    "algorithm",
+    "mode",
+    "onStoreError",
+    "enabled",
+    "revoked",
+];
 
 /// The fields of an API key that only the directory sets: accepted as they are, so that what was read can be
 /// sent back.

@@ -10,7 +10,6 @@ mod change;
 mod error;
 mod filter;
 mod kind;
-mod priority;
 mod record;
 mod records;
 mod verbs;
@@ -19,9 +18,9 @@ pub use change::{Action, Actor, Change, ChangeFilter};
 pub use error::{DirectoryError, Unavailable};
 pub use filter::{Filter, Page, PageRequest};
 pub use kind::Kind;
-pub use priority::PriorityClass;
 pub use record::{ApiKey, Id, Model, ModelTier, Record, Stored, Tenant, Tier, User, Version};
 pub use records::Records;
+pub use tollgate_core::PriorityClass;
 pub use verbs::{Created, Directory, Imported};
 
 /// The id of the tier of everyone who has no other. It always exists.

@@ -152,6 +152,12 @@ impl Fields {
         }
         let limit = policy.limit.map(|limit| Value::Number(limit.to_string()));
         self.add("limit", limit.unwrap_or(Value::Null));
+        if !policy.shares.is_empty() {
+            let shares = policy.shares.given();
+            let shares =
+                shares.map(|(class, share)| entry(class.name(), Value::Number(share.to_string())));
+            self.add("shares", Value::Map(shares.collect()));
+        }
         self.add("windowSeconds", Value::Number(seconds(policy.window)));
         if policy.algorithm != Algorithm::default() {
             self.text("algorithm", policy.algorithm.name());

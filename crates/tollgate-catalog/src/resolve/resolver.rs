@@ -115,7 +115,7 @@ impl Resolver {
             api_key: resolved_key,
             user: own_user,
             tenant,
-            priority: listed.priority(&tier),
+            priority: listed.priority(tier.as_str()),
             tier,
             model_tier: asked.model.and_then(|model| listed.model_tier(model)).cloned(),
             is_degraded,

@@ -10,6 +10,7 @@ mod policy;
 mod record;
 mod references;
 mod report;
+mod shares;
 
 use tollgate_core::{Policy, PolicySet};
 

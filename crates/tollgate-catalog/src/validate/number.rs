@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tollgate_core::{Amount, Window};
+use tollgate_core::{Amount, Share, Window};
 
 use super::report::shortened;
 
@@ -14,7 +14,11 @@ pub(super) const ACCEPTED_LIMITS: &str =
 pub(super) const ACCEPTED_WINDOWS: &str =
     "a number of seconds from 0.001 to 31622400 with at most 9 decimals";
 
-const MAX_DECIMALS: usize = 9;
+/// What [`share`] accepts.
+pub(super) const ACCEPTED_SHARES: &str = "a number from 0 to 1 with at most 6 decimals";
+
+/// A window is exact to the nanosecond.
+const WINDOW_DECIMALS: usize = 9;
 
 /// The amount written as `text`, or what is wrong with it.
 ///
@@ -39,6 +43,30 @@ pub(super) fn amount(text: &str) -> Result<Amount, String> {
 ///
 /// Exact to the nanosecond. An exponent is refused, as are more decimals than there are nanoseconds.
 pub(super) fn window(text: &str) -> Result<Window, String> {
+    let (seconds, subsecond_ns) = decimal(text, WINDOW_DECIMALS)?;
+    let length = Duration::new(seconds, subsecond_ns);
+    Window::new(length).ok_or_else(|| {
+        let (side, bound) =
+            if length < Window::MIN { ("below", Window::MIN) } else { ("above", Window::MAX) };
+        format!("{} is {side} {}", shortened(text), bound.as_secs_f64())
+    })
+}
+
+/// The share written as `text`, or what is wrong with it.
+pub(super) fn share(text: &str) -> Result<Share, String> {
+    let (whole, millionths) = decimal(text, Share::MAX_DECIMALS)?;
+    let in_millionths = match whole {
+        0 => Share::of_millionths(millionths),
+        1 if millionths == 0 => Some(Share::WHOLE),
+        _ => None,
+    };
+    in_millionths.ok_or_else(|| format!("{} is above 1", shortened(text)))
+}
+
+/// The whole part of the number written as `text`, and the rest in units of its last decimal allowed.
+///
+/// A whole part that overflows is the greatest, above every bound.
+fn decimal(text: &str, max_decimals: usize) -> Result<(u64, u32), String> {
     let number = unsigned(text)?;
     let (whole, decimals) = match number.split_once('.') {
         Some((whole, decimals)) => (whole, Some(decimals)),
@@ -51,18 +79,11 @@ pub(super) fn window(text: &str) -> Result<Window, String> {
     }
     refuse_leading_zero(text, whole)?;
     let decimals = decimals.unwrap_or("");
-    if decimals.len() > MAX_DECIMALS {
+    if decimals.len() > max_decimals {
         return Err(format!("{} has {} decimals", shortened(text), decimals.len()));
     }
-    // Padded to nanoseconds; digits that overflow are above the longest window too.
-    let subsecond_ns: u32 = format!("{decimals:0<MAX_DECIMALS$}").parse().unwrap_or(0);
-    let seconds = whole.parse().unwrap_or(u64::MAX);
-    let length = Duration::new(seconds, subsecond_ns);
-    Window::new(length).ok_or_else(|| {
-        let (side, bound) =
-            if length < Window::MIN { ("below", Window::MIN) } else { ("above", Window::MAX) };
-        format!("{} is {side} {}", shortened(text), bound.as_secs_f64())
-    })
+    let rest = format!("{decimals:0<max_decimals$}").parse().unwrap_or(0);
+    Ok((whole.parse().unwrap_or(u64::MAX), rest))
 }
 
 /// `text` without a plus, or the problem with its minus.
@@ -108,6 +129,26 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(amount(text).map(Amount::get), expected.map_err(str::to_owned), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_a_part_of_one() {
+        let cases = [
+            ("0.5", Ok(500_000)),
+            ("1", Ok(1_000_000)),
+            ("1.0", Ok(1_000_000)),
+            ("0", Ok(0)),
+            ("0.000001", Ok(1)),
+            ("1.000001", Err("1.000001 is above 1")),
+            ("2", Err("2 is above 1")),
+            ("0.0000001", Err("0.0000001 has 7 decimals")),
+            ("-0.5", Err("-0.5 is negative")),
+            ("5e-1", Err("5e-1 is not in plain decimal digits")),
+        ];
+        for (text, expected) in cases {
+            let expected = expected.map_err(str::to_owned);
+            assert_eq!(share(text).map(Share::millionths), expected, "{text:?}");
         }
     }
 

@@ -6,23 +6,26 @@ use std::net::IpAddr;
 use tollgate_core::policy::ACCEPTED_POLICY_IDS;
 use tollgate_core::subject::{ACCEPTED_IDS, check_id};
 use tollgate_core::{
-    Algorithm, Amount, Attribute, Condition, FailureMode, Mode, Per, Policy, PolicyId, Unit, Window,
+    Algorithm, Amount, Attribute, Condition, FailureMode, Mode, Per, Policy, PolicyId, Shares,
+    Unit, Window,
 };
 
 use super::attributes;
 use super::number::{self, ACCEPTED_LIMITS, ACCEPTED_WINDOWS};
 use super::report::{At, Fields, Report, did_you_mean, shown};
+use super::shares;
 use crate::document::{Entry, Node, Value};
 use crate::problem::Position;
 
 /// The fields of a policy, in the order in which messages list them.
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "id",
     "scope",
     "per",
     "match",
     "unit",
     "limit",
+    "shares",
     "windowSeconds",
     "algorithm",
     "mode",
@@ -85,6 +88,10 @@ impl PolicyValidator {
         let conditions = self.conditions(at, fields);
         let unit = self.unit(at, fields);
         let limit = self.limit(at, fields);
+        let shares = match fields.get("shares") {
+            Some(entry) => self.shares(at, entry, limit),
+            None => Some(Shares::default()),
+        };
         let window = self.window(at, fields, limit);
         let algorithm = self.named(at, fields, "algorithm", &ALGORITHMS, Algorithm::default());
         let mode = self.named(at, fields, "mode", &MODES, Mode::default());
@@ -96,6 +103,7 @@ impl PolicyValidator {
             conditions: conditions?,
             unit: unit?,
             limit: limit?.amount(),
+            shares: shares?,
             window: window?,
             algorithm: algorithm?,
             mode: mode?,
@@ -325,6 +333,14 @@ impl PolicyValidator {
                 None
             }
         }
+    }
+
+    fn shares(&mut self, at: &At<'_>, entry: &Entry, limit: Option<Ceiling>) -> Option<Shares> {
+        if matches!(limit, Some(Ceiling::Exempt)) {
+            let message = "are given to a policy that exempts";
+            self.report.problem(&at.key(entry), message, "shares of a limit, or none");
+        }
+        shares::shares(&mut self.report, at, entry)
     }
 
     /// The window, which a policy that bans or exempts may leave out: an hour.

@@ -41,7 +41,7 @@ const ONE_OF_EACH: [(Kind, &str, &str); 7] = [
     ),
     (
         Kind::Policy,
-        r#"{"id":"p","scope":"USER","match":{"service":["a","b"],"tier":"gold"},"limit":10,"windowSeconds":0.5}"#,
+        r#"{"id":"p","scope":"USER","match":{"service":["a","b"],"tier":"gold"},"limit":10,"shares":{"batch":0.5,"internal":1},"windowSeconds":0.5}"#,
         r#"{"id":"p","per":["apiKey","model"],"unit":"tokens","limit":null,"windowSeconds":60,"algorithm":"sliding_window_counter","mode":"shadow","onStoreError":"deny","enabled":false}"#,
     ),
 ];

@@ -162,11 +162,21 @@ pub(crate) struct LimitBody<'a> {
     retry_after_ms: Option<u64>,
     /// When its usage would be 0 again, in milliseconds.
     reset_after_ms: u64,
+    /// The priority class of the check, where the policy keeps room by `shares` and `limit` is the part of its limit up
+    /// to which this class is admitted; otherwise left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
+    priority: Option<&'static str>,
+    /// That part; left out where `limit` is all of the policy's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, minimum = 0, maximum = 1)]
+    share: Option<f64>,
 }
 
 impl<'a> LimitBody<'a> {
     fn new(status: &'a LimitStatus) -> Self {
         let limit = &*status.limit;
+        let kept_to = limit.kept_to();
         Self {
             policy_id: limit.policy_id().as_str(),
             scope: limit.scope(),
@@ -180,6 +190,8 @@ impl<'a> LimitBody<'a> {
             window_seconds: Seconds(limit.window()),
             retry_after_ms: status.retry_after_ms,
             reset_after_ms: status.reset_after_ms,
+            priority: kept_to.map(|kept_to| kept_to.class.name()),
+            share: kept_to.map(|kept_to| f64::from(kept_to.share.millionths()) / 1e6),
         }
     }
 
@@ -197,6 +209,10 @@ impl<'a> LimitBody<'a> {
         json.raw(r#","windowSeconds":"#).value(&self.window_seconds)?;
         json.raw(r#","retryAfterMs":"#).number(self.retry_after_ms);
         json.raw(r#","resetAfterMs":"#).number(Some(self.reset_after_ms));
+        if let (Some(priority), Some(share)) = (self.priority, self.share) {
+            json.raw(r#","priority":"#).text(Some(priority))?;
+            json.raw(r#","share":"#).value(&share)?;
+        }
         json.raw("}");
         Ok(())
     }
@@ -254,7 +270,9 @@ impl Serialize for Seconds {
 mod tests {
     use std::time::Duration;
 
-    use tollgate_core::{Amount, Check, Mode, Per, Policy, PolicyId, PolicySet};
+    use tollgate_core::{
+        Amount, Check, Mode, Per, Policy, PolicyId, PolicySet, PriorityClass, Share,
+    };
     use tollgate_store::MemoryStore;
 
     use super::*;
@@ -269,10 +287,13 @@ mod tests {
     fn answers_are_written_as_serde_writes_them() {
         let mut shadow = policy("shadow", "USER", 1, 60_000);
         shadow.mode = Mode::Shadow;
+        let mut shared = policy("shared", "GLOBAL", 3, 60_000);
+        shared.shares.set(PriorityClass::Standard, Share::of_millionths(333_333).unwrap());
         let set = PolicySet::new(vec![
             policy("a \"quoted\" \\ id, ü", "USER_MODEL", 2, 1_500),
             policy("none", "GLOBAL", 9_007_199_254_740_991, 1),
             shadow,
+            shared,
         ]);
         let (set, store, check) = (set.unwrap(), MemoryStore::new(), Check::new("alice", "gpt-4"));
         let mut decisions = vec![Decision::assemble(&[], &[])];

@@ -105,7 +105,8 @@ impl Table {
     fn followed_by(&self, snapshot: &Arc<Snapshot>) -> Self {
         let mut by_policy = BTreeMap::new();
         let (mut by_address, mut in_shadow) = (Vec::new(), BTreeSet::new());
-        for limit in snapshot.policies().limits() {
+        for limits in snapshot.policies().limits_of_classes() {
+            let Some(limit) = limits.last() else { continue };
             let id = limit.policy_id().as_str();
             let outcomes = if by_policy.len() < MAX_LABELLED_POLICIES {
                 let outcomes = self.by_policy.get(id).cloned().unwrap_or_default();
@@ -117,9 +118,11 @@ impl Table {
             } else {
                 Arc::clone(&self.other)
             };
-            by_address.push((address(limit), outcomes));
+            by_address.extend(limits.iter().map(|limit| (address(limit), Arc::clone(&outcomes))));
         }
         by_address.sort_unstable_by_key(|(address, _)| *address);
+        // Classes without a share have one limit.
+        by_address.dedup_by_key(|(address, _)| *address);
         Self {
             by_address,
             by_policy,

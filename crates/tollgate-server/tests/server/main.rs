@@ -20,4 +20,5 @@ mod documentation;
 mod drain;
 mod metrics;
 mod policies;
+mod priority;
 mod support;

@@ -1,6 +1,8 @@
 //! What holds at one moment: no time passes in these tests, so every store can run them.
 
-use tollgate_core::{Amount, Attribute, Check, Cost, Mode, Policy, Reason, Subject, Unit};
+use tollgate_core::{
+    Amount, Attribute, Check, Cost, Mode, Policy, PriorityClass, Reason, Share, Subject, Unit,
+};
 
 use super::{ALGORITHMS, MONTH, check_at, counted_by, policy};
 use crate::{Harness, Limiter};
@@ -229,5 +231,38 @@ pub fn a_changed_limit_keeps_its_usage<H: Harness>() {
             let status = limiter.check_one(&check_at("alice", 1));
             assert_eq!((status.allowed, status.count, status.remaining), expected, "limit {limit}");
         }
+    }
+}
+
+/// Decision 0009: all classes use one usage, and each is admitted only while that is under its own part of the limit;
+/// so the less important ones are denied first, and the rest is kept for the others.
+pub fn priority_classes_share_one_usage_and_keep_their_room<H: Harness>() {
+    for algorithm in ALGORITHMS {
+        let harness = H::new();
+        let mut shared = counted_by(algorithm, policy("p", &[], 10, MONTH));
+        shared.shares.set(PriorityClass::Batch, Share::of_millionths(450_000).unwrap());
+        shared.shares.set(PriorityClass::Premium, Share::of_millionths(800_000).unwrap());
+        let limiter = Limiter::new(&harness, vec![shared]);
+        // `batch` may use 4.5 of 10, rounded up; `standard` has the share of `premium`.
+        let courses = [
+            (PriorityClass::Batch, 5, 5),
+            (PriorityClass::Standard, 2, 7),
+            (PriorityClass::Batch, 0, 7),
+            (PriorityClass::Premium, 1, 8),
+            (PriorityClass::Standard, 0, 8),
+            (PriorityClass::Internal, 2, 10),
+        ];
+        for (class, admitted, usage) in courses {
+            let check = check_at("alice", 1).with_priority(class);
+            let asked =
+                if class == PriorityClass::Standard && admitted > 0 { admitted } else { 20 };
+            let allowed = (0..asked).filter(|_| limiter.check(&check).allowed()).count();
+            assert_eq!(allowed, admitted, "{class:?}");
+            assert_eq!(limiter.counts(&check), [usage], "{class:?}");
+        }
+        let batch = limiter.check(&check_at("alice", 1).with_priority(PriorityClass::Batch));
+        assert_eq!(batch.reason(), Some(Reason::LimitExceeded));
+        let never = limiter.check(&check_at("alice", 6).with_priority(PriorityClass::Batch));
+        assert_eq!(never.reason(), Some(Reason::CostExceedsLimit), "the part is the limit");
     }
 }

@@ -87,6 +87,7 @@ macro_rules! conformance_group {
             a_shadow_limit_denies_nothing_and_charges_what_it_admits
             a_reset_forgets_one_key
             a_changed_limit_keeps_its_usage
+            priority_classes_share_one_usage_and_keep_their_room
         );
     };
     ($harness:ty, once) => {

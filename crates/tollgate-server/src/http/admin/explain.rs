@@ -75,7 +75,7 @@ pub(super) async fn reset<S: Backend>(
 }
 
 fn render(explanation: &Explanation<'_>) -> Node {
-    let Explanation { subject, version, refused, policies, decision } = explanation;
+    let Explanation { subject, priority, version, refused, policies, decision } = explanation;
     let statuses = decision.limits();
     let items = policies.iter().map(|(policy, consideration)| {
         let of_policy = |status: &&LimitStatus| *status.limit.policy_id() == policy.id;
@@ -90,6 +90,7 @@ fn render(explanation: &Explanation<'_>) -> Node {
         ("degraded", Value::Bool(decision.degraded())),
         ("policiesVersion", Value::Number(version.to_string())),
         ("subject", attributes_of(subject)),
+        ("priority", Value::String(priority.name().to_owned())),
         ("policies", list(items)),
     ]))
 }
@@ -120,12 +121,15 @@ fn considered(
     let numbers = |of: fn(&LimitStatus) -> u64| status.map_or(Value::Null, |s| number(of(s)));
     let key = policy.per.attributes().iter().filter_map(|one| Some((one, subject.get(one)?)));
     let key = key.map(|(one, value)| format!("{one}={value}")).collect::<Vec<_>>().join(" ");
+    let kept_to = status.and_then(|status| status.limit.kept_to());
+    let share = kept_to.map_or(Value::Null, |kept_to| Value::Number(kept_to.share.to_string()));
     map([
         ("policyId", Value::String(policy.id.as_str().to_owned())),
         ("outcome", Value::String(outcome.to_owned())),
         ("why", Value::String(why)),
         ("key", optional(status.map(|_| key))),
         ("limit", numbers(|status| status.limit.amount().get())),
+        ("share", share),
         ("count", numbers(|status| status.count)),
         ("remaining", numbers(|status| status.remaining)),
         ("retryAfterMs", status.and_then(|s| s.retry_after_ms).map_or(Value::Null, number)),

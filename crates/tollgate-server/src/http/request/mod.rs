@@ -81,7 +81,8 @@ impl<'de> CheckRequest<'de> {
         for (name, value) in &self.attributes {
             subject.set_named(name, value);
         }
-        Check { subject, cost: self.cost.clone(), request_id: self.request_id.as_deref() }
+        let check = Check::of(subject).at_cost(self.cost.clone());
+        Check { request_id: self.request_id.as_deref(), ..check }
     }
 }
 

@@ -21,6 +21,12 @@ impl PriorityClass {
     /// What [`PriorityClass::parse`] accepts, for messages.
     pub const ACCEPTED: &str = "`internal`, `premium`, `standard` or `batch`";
 
+    /// The place of the class in [`PriorityClass::ALL`].
+    #[inline]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
     /// The class called `name`.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.name() == name)
