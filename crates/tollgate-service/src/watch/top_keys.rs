@@ -1,0 +1,293 @@
+//! The keys of each policy that use most and are denied most, of as many keys as there may be.
+//!
+//! The Space-Saving algorithm (Metwally, Agrawal and El Abbadi, 2005) keeps the counts of [`MAX_KEYS`] keys. A new key
+//! takes the place of the least, and its rank: so a key that has more than one part in [`MAX_KEYS`] of the
+//! whole is always among them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tollgate_core::{Attribute, Decision, LimitStatus, PolicyId, Subject, Timestamp};
+
+/// The keys counted of a policy, by use and by denials each.
+const MAX_KEYS: usize = 128;
+/// The policies whose keys are counted; those that are met first.
+const MAX_POLICIES: usize = 256;
+/// After so long counting begins anew; what was counted before is told as long again.
+const GENERATION: Duration = Duration::from_mins(5);
+
+/// What makes a key one of the top.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// What it was admitted.
+    Use,
+    /// How often it was denied.
+    Denials,
+}
+
+/// A key of a policy, and how often it was admitted and denied, estimated from the decisions sampled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyCounts {
+    /// Its attributes and their values.
+    pub key: Vec<(Attribute, Box<str>)>,
+    /// How often it was admitted.
+    pub admitted: u64,
+    /// How often the limit denied it.
+    pub denied: u64,
+}
+
+type Key = Vec<(Attribute, Box<str>)>;
+
+/// Counts of one key.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    admitted: u64,
+    denied: u64,
+    /// The rank of the key whose place it took.
+    inherited: u64,
+}
+
+impl Counts {
+    fn rank(&self, by: By) -> u64 {
+        self.inherited
+            + match by {
+                By::Use => self.admitted,
+                By::Denials => self.denied,
+            }
+    }
+}
+
+#[derive(Debug)]
+struct Sketch {
+    by: By,
+    counts: HashMap<Key, Counts>,
+}
+
+impl Sketch {
+    fn new(by: By) -> Self {
+        Self { by, counts: HashMap::new() }
+    }
+
+    /// Counts what became of `key`; a key that is not here comes in only with what this sketch ranks by.
+    fn record(&mut self, key: &Key, admitted: u64, denied: u64) {
+        if let Some(counts) = self.counts.get_mut(key) {
+            counts.admitted += admitted;
+            counts.denied += denied;
+            return;
+        }
+        let mut counts = Counts { admitted, denied, inherited: 0 };
+        if counts.rank(self.by) == 0 {
+            return;
+        }
+        if self.counts.len() >= MAX_KEYS {
+            let by = self.by;
+            let least = self.counts.iter().min_by_key(|(_, counts)| counts.rank(by));
+            let Some((key, rank)) = least.map(|(key, counts)| (key.clone(), counts.rank(by)))
+            else {
+                return;
+            };
+            self.counts.remove(&key);
+            counts.inherited = rank;
+        }
+        self.counts.insert(key.clone(), counts);
+    }
+}
+
+/// The sketches of a policy.
+#[derive(Debug)]
+struct OfPolicy([Sketch; 2]);
+
+impl OfPolicy {
+    fn new() -> Self {
+        Self([Sketch::new(By::Use), Sketch::new(By::Denials)])
+    }
+
+    fn sketch(&self, by: By) -> &Sketch {
+        let [by_use, by_denials] = &self.0;
+        match by {
+            By::Use => by_use,
+            By::Denials => by_denials,
+        }
+    }
+}
+
+type Generation = HashMap<PolicyId, OfPolicy>;
+
+/// The top keys of all policies.
+#[derive(Debug)]
+pub(super) struct TopKeys {
+    current: Generation,
+    current_since: Timestamp,
+    previous: Generation,
+    previous_since: Timestamp,
+}
+
+impl TopKeys {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self {
+            current: HashMap::new(),
+            current_since: now,
+            previous: HashMap::new(),
+            previous_since: now,
+        }
+    }
+
+    /// Counts a decision that stands for `weight` of them. O([`MAX_KEYS`]) for each limit.
+    pub(super) fn record(
+        &mut self,
+        now: Timestamp,
+        subject: &Subject<'_>,
+        decision: &Decision,
+        weight: u64,
+    ) {
+        self.turn(now);
+        for status in decision.limits() {
+            let (admitted, denied) = match (status.allowed, decision.allowed()) {
+                (false, _) => (0, weight),
+                (true, true) => (weight, 0),
+                // Another limit denied: nothing was charged here.
+                (true, false) => continue,
+            };
+            let policy = status.limit.policy_id();
+            if !self.current.contains_key(policy) && self.current.len() >= MAX_POLICIES {
+                continue;
+            }
+            let of_policy = self.current.entry(policy.clone()).or_insert_with(OfPolicy::new);
+            let key = key(status, subject);
+            for sketch in &mut of_policy.0 {
+                sketch.record(&key, admitted, denied);
+            }
+        }
+    }
+
+    /// The keys of `policy` with the most by `by`, the greatest first, and since when they were counted.
+    pub(super) fn top(
+        &mut self,
+        now: Timestamp,
+        policy: &PolicyId,
+        by: By,
+        most: usize,
+    ) -> (Timestamp, Vec<KeyCounts>) {
+        self.turn(now);
+        let mut sums: HashMap<&Key, Counts> = HashMap::new();
+        let generations = [&self.previous, &self.current].into_iter();
+        let sketches =
+            generations.filter_map(|generation| Some(generation.get(policy)?.sketch(by)));
+        for (key, counts) in sketches.flat_map(|sketch| &sketch.counts) {
+            let sum = sums.entry(key).or_default();
+            sum.admitted += counts.admitted;
+            sum.denied += counts.denied;
+            sum.inherited += counts.inherited;
+        }
+        let mut ranked: Vec<_> = sums.into_iter().collect();
+        ranked.sort_by(|(a_key, a), (b_key, b)| b.rank(by).cmp(&a.rank(by)).then(a_key.cmp(b_key)));
+        ranked.truncate(most);
+        let counted = ranked.into_iter().map(|(key, counts)| KeyCounts {
+            key: key.clone(),
+            admitted: counts.admitted,
+            denied: counts.denied,
+        });
+        (self.previous_since, counted.collect())
+    }
+
+    /// Begins a generation when the current one is over.
+    fn turn(&mut self, now: Timestamp) {
+        if now >= self.current_since.after(GENERATION) {
+            self.previous = std::mem::take(&mut self.current);
+            self.previous_since = self.current_since;
+            self.current_since = now;
+        }
+    }
+}
+
+/// The key of `subject` under the limit that `status` is of.
+fn key(status: &LimitStatus, subject: &Subject<'_>) -> Key {
+    let attributes = status.limit.per().attributes().iter();
+    attributes.filter_map(|one| Some((one.clone(), subject.get(one)?.into()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_core::{Amount, Check, Per, Policy, PolicySet, Window};
+    use tollgate_store::MemoryStore;
+
+    use super::*;
+
+    struct Counted {
+        set: PolicySet,
+        store: MemoryStore,
+        top: TopKeys,
+    }
+
+    impl Counted {
+        fn new(limit: u64) -> Self {
+            let window = Window::new(Duration::from_hours(1)).unwrap();
+            let (id, per) = (PolicyId::new("p").unwrap(), Per::from_scope("USER").unwrap());
+            let set = PolicySet::new(vec![Policy::new(id, per, Amount::new(limit), window)]);
+            let top = TopKeys::new(Timestamp::from_ms(0));
+            Self { set: set.unwrap(), store: MemoryStore::new(), top }
+        }
+
+        fn check(&mut self, at_ms: u64, user: &str, weight: u64) {
+            let check = Check::new(user, "m");
+            let charges = self.set.plan(&check);
+            let decision = Decision::assemble(&charges, &self.store.charge(&charges));
+            self.top.record(Timestamp::from_ms(at_ms), &check.subject, &decision, weight);
+        }
+
+        fn top(&mut self, at_ms: u64, by: By) -> (u64, Vec<(String, u64, u64)>) {
+            let policy = PolicyId::new("p").unwrap();
+            let (since, top) = self.top.top(Timestamp::from_ms(at_ms), &policy, by, 3);
+            let top =
+                top.into_iter().map(|one| (one.key[0].1.to_string(), one.admitted, one.denied));
+            (since.as_ns() / 1_000_000, top.collect())
+        }
+    }
+
+    fn counted(user: &str, admitted: u64, denied: u64) -> (String, u64, u64) {
+        (user.to_owned(), admitted, denied)
+    }
+
+    #[test]
+    fn keys_are_ranked_by_what_is_asked_for() {
+        let mut counted_keys = Counted::new(2);
+        for (user, times) in [("a", 1), ("b", 6), ("c", 4)] {
+            (0..times).for_each(|_| counted_keys.check(1, user, 10));
+        }
+        let by_use = [counted("b", 20, 40), counted("c", 20, 20), counted("a", 10, 0)];
+        assert_eq!(counted_keys.top(2, By::Use), (0, by_use.to_vec()));
+        let by_denials = [counted("b", 0, 40), counted("c", 0, 20)];
+        let (_, top) = counted_keys.top(2, By::Denials);
+        let ranked = |top: &[(String, u64, u64)]| -> Vec<_> {
+            top.iter().map(|(user, _, denied)| (user.clone(), *denied)).collect()
+        };
+        assert_eq!(ranked(&top), ranked(&by_denials));
+    }
+
+    #[test]
+    fn a_frequent_key_is_found_among_any_number_of_others() {
+        let mut counted_keys = Counted::new(1_000_000);
+        for round in 0..20_000 {
+            counted_keys.check(1, &format!("seldom-{round}"), 1);
+            if round % 50 == 0 {
+                counted_keys.check(1, "often", 1);
+            }
+        }
+        let (_, top) = counted_keys.top(2, By::Use);
+        assert!(top.iter().any(|(user, admitted, _)| user == "often" && *admitted > 1), "{top:?}");
+        let held = &counted_keys.top.current[&PolicyId::new("p").unwrap()];
+        assert_eq!(held.sketch(By::Use).counts.len(), MAX_KEYS);
+        assert!(held.sketch(By::Denials).counts.is_empty());
+    }
+
+    #[test]
+    fn counts_are_told_for_two_generations() {
+        let mut counted_keys = Counted::new(100);
+        let ms = u64::try_from(GENERATION.as_millis()).unwrap();
+        counted_keys.check(1, "a", 1);
+        counted_keys.check(ms, "a", 1);
+        assert_eq!(counted_keys.top(ms + 1, By::Use), (0, vec![counted("a", 2, 0)]));
+        assert_eq!(counted_keys.top(2 * ms, By::Use), (ms, vec![counted("a", 1, 0)]));
+        assert_eq!(counted_keys.top(3 * ms, By::Use), (2 * ms, Vec::new()));
+    }
+}
