@@ -10,7 +10,7 @@ use hyper::{Request, Response};
 /// Answers requests. It never fails: an answer that tells of a failure is an answer.
 pub(crate) trait Answer: Send + Sync + 'static {
     /// The body of an answer.
-    type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+    type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
 
     /// The answer to `request`, which came from `peer`.
     fn answer(

@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::activity::{Activity, Observed, Verdict, Watch};
 use super::answer::Answer;
+use super::answering::Answering;
 use crate::config::HttpLimits;
 
 /// How long a connection without a request in flight may take to end when it was asked to.
@@ -92,8 +93,7 @@ pub(super) async fn serve<A: Answer>(stream: TcpStream, mut shared: Shared<A>) {
         let answers = Arc::clone(&answers);
         async move {
             let answer = answers.answer(request, peer).await;
-            drop(in_flight);
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(Answering::new(answer, in_flight))
         }
     });
     let mut connection = pin!(shared.builder.serve_connection(transport, service));

@@ -5,6 +5,7 @@
 
 mod activity;
 mod answer;
+mod answering;
 mod connection;
 mod listener;
 

@@ -1,0 +1,51 @@
+//! The body of an answer, which keeps its request in flight for as long as it goes on.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper::Response;
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::activity::InFlight;
+
+/// A body, and its request while it is in flight.
+pub(super) struct Answering<B> {
+    body: B,
+    /// Only where the body's end is not known: a stream of events must not be taken for an idle connection. A body
+    /// of a known length is written at once.
+    _in_flight: Option<InFlight>,
+}
+
+impl<B: Body> Answering<B> {
+    /// `answer` to the request that is `in_flight`.
+    #[inline]
+    pub(super) fn new(answer: Response<B>, in_flight: InFlight) -> Response<Self> {
+        answer.map(|body| {
+            let goes_on = body.size_hint().exact().is_none();
+            Self { body, _in_flight: goes_on.then_some(in_flight) }
+        })
+    }
+}
+
+impl<B: Body + Unpin> Body for Answering<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    #[inline]
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    #[inline]
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    #[inline]
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
