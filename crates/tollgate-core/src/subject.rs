@@ -136,6 +136,14 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// The attributes that it has, with their names.
+    pub fn attributes(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let names = ["tenant", "user", "apiKey", "model", "modelTier", "service", "ip", "tier"];
+        let built_in = names.into_iter().zip(self.built_in);
+        let built_in = built_in.filter_map(|(name, value)| Some((name, value?)));
+        built_in.chain(self.custom.iter().copied())
+    }
+
     /// The value of `attribute`, if the subject has it.
     #[inline]
     pub fn get(&self, attribute: &Attribute) -> Option<&'a str> {
@@ -205,6 +213,7 @@ mod tests {
             let mut by_name = Subject::empty();
             by_name.set_named(name, "v");
             assert_eq!(by_name.get(&attribute), Some("v"));
+            assert_eq!(by_name.attributes().collect::<Vec<_>>(), [(name, "v")]);
             assert_eq!(Subject::empty().with(&attribute, "v").get(&attribute), Some("v"));
             assert_eq!(Subject::empty().get(&attribute), None);
         }

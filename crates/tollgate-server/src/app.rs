@@ -20,6 +20,9 @@ pub(crate) trait Backend: Store {
     /// What it holds in memory, and did.
     fn stats(&self) -> MemoryStoreStats;
 
+    /// How many keys have usage; `None` if another process holds them.
+    fn keys(&self) -> Option<u64>;
+
     /// Removes what counts no more. May take a while; not for a thread that serves.
     fn sweep(&self);
 }
@@ -27,6 +30,10 @@ pub(crate) trait Backend: Store {
 impl<C: Clock + 'static> Backend for MemoryStore<C> {
     fn stats(&self) -> MemoryStoreStats {
         self.stats()
+    }
+
+    fn keys(&self) -> Option<u64> {
+        Some(self.stats().keys)
     }
 
     fn sweep(&self) {
@@ -38,6 +45,10 @@ impl<C: Clock + 'static> Backend for MemoryStore<C> {
 impl<S: Store, C: Clock + 'static> Backend for Resilient<S, C> {
     fn stats(&self) -> MemoryStoreStats {
         self.local_stats()
+    }
+
+    fn keys(&self) -> Option<u64> {
+        None
     }
 
     fn sweep(&self) {

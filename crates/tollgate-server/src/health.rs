@@ -2,10 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::watch;
+
 /// What is known of the parts. By itself all is well.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
     catalog_refused: AtomicBool,
     catalog_unavailable: AtomicBool,
     store_degraded: AtomicBool,
@@ -16,12 +18,17 @@ pub(crate) struct Health {
 impl Health {
     /// Notes that the server is about to end and should get no new work.
     pub(crate) fn set_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
     }
 
     /// Whether the server is about to end.
     pub(crate) fn draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
+    }
+
+    /// Told when the server is about to end: for answers that would go on for ever.
+    pub(crate) fn subscribe_draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
     }
 
     /// Notes whether the store fails, so that checks are decided without it.

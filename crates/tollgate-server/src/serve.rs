@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tollgate_catalog::{CatalogError, FileCatalog};
 use tollgate_core::{Clock, MonotonicClock};
 use tollgate_redis::{Announcement, RedisOptions, RedisStore};
-use tollgate_service::{DirectoryLookup, RateLimitService};
+use tollgate_service::{self as service, DirectoryLookup, RateLimitService};
 use tollgate_store::memory::MemoryStoreOptions;
 use tollgate_store::resilience::{Invalidations, Resilient, store_timeout};
 use tollgate_store::{MemoryStore, Store, StoreError};
@@ -248,7 +248,8 @@ async fn assemble<S: Backend>(
     let Watch { metrics, health } = watch;
     let catalog = catalog::open(config, &metrics, &health).await?;
     metrics.policies_in_force(&catalog.policies.snapshot());
-    let mut service = RateLimitService::new(store, catalog.policies);
+    let watch = Arc::new(service::Watch::new(MonotonicClock::new()));
+    let mut service = RateLimitService::new(store, catalog.policies).with_watch(watch);
     if let Some(resolver) = catalog.lookup {
         let lookup = DirectoryLookup::new(resolver, config.unknown_api_keys);
         service = service.with_directory(lookup);

@@ -1,6 +1,7 @@
 //! Checks: the questions that the limiter answers.
 
 use std::fmt;
+use std::sync::Arc;
 
 use tollgate_catalog::{Snapshot, SnapshotReader};
 use tollgate_core::{
@@ -9,6 +10,7 @@ use tollgate_core::{
 use tollgate_store::{Store, StoreError};
 
 use crate::directory::{DirectoryLookup, resolved};
+use crate::watch::Watch;
 
 /// The most checks of one batch.
 pub const MAX_BATCH_CHECKS: usize = 1_000;
@@ -31,6 +33,7 @@ pub struct RateLimitService<S> {
     store: S,
     policies: SnapshotReader,
     directory: Option<DirectoryLookup>,
+    watch: Option<Arc<Watch>>,
 }
 
 /// Why a check is decided as it is.
@@ -60,7 +63,7 @@ enum Verb {
 impl<S: Store> RateLimitService<S> {
     /// A service over `store` and `policies`. Subjects are what the callers say.
     pub fn new(store: S, policies: SnapshotReader) -> Self {
-        Self { store, policies, directory: None }
+        Self { store, policies, directory: None, watch: None }
     }
 
     /// The same service, which looks up in `directory` what it knows of each subject.
@@ -68,6 +71,18 @@ impl<S: Store> RateLimitService<S> {
     pub fn with_directory(mut self, directory: DirectoryLookup) -> Self {
         self.directory = Some(directory);
         self
+    }
+
+    /// The same service, whose decisions come by `watch`.
+    #[must_use]
+    pub fn with_watch(mut self, watch: Arc<Watch>) -> Self {
+        self.watch = Some(watch);
+        self
+    }
+
+    /// Where its decisions come by.
+    pub fn watch(&self) -> Option<&Arc<Watch>> {
+        self.watch.as_ref()
     }
 
     /// Where usage lives.
@@ -175,7 +190,11 @@ impl<S: Store> RateLimitService<S> {
             Ok(resolution) => {
                 self.decide_known(snapshot, &resolved(check, &resolution, snapshot), verb).await
             }
-            Err(reason) => Ok(Decision::refused(reason)),
+            Err(reason) => {
+                let decision = Decision::refused(reason);
+                self.decided(check, &decision, verb);
+                Ok(decision)
+            }
         }
     }
 
@@ -187,14 +206,25 @@ impl<S: Store> RateLimitService<S> {
         verb: Verb,
     ) -> Result<Decision, StoreError> {
         let charges = snapshot.policies().plan(check);
-        if charges.is_empty() {
-            return Ok(Decision::assemble(&[], &[]));
-        }
-        let answer = match verb {
-            Verb::Charge => self.store.charge(&charges, check.request_id).await?,
-            Verb::Peek => self.store.peek(&charges).await?,
+        let decision = if charges.is_empty() {
+            Decision::assemble(&[], &[])
+        } else {
+            let answer = match verb {
+                Verb::Charge => self.store.charge(&charges, check.request_id).await?,
+                Verb::Peek => self.store.peek(&charges).await?,
+            };
+            Decision::assemble(&charges, &answer.verdicts).with_degraded(answer.degraded)
         };
-        Ok(Decision::assemble(&charges, &answer.verdicts).with_degraded(answer.degraded))
+        self.decided(check, &decision, verb);
+        Ok(decision)
+    }
+
+    /// Lets a decision that may have charged come by the watch.
+    #[inline]
+    fn decided(&self, check: &Check<'_>, decision: &Decision, verb: Verb) {
+        if let (Some(watch), Verb::Charge) = (&self.watch, verb) {
+            watch.decided(&check.subject, decision);
+        }
     }
 }
 

@@ -32,7 +32,9 @@ use super::problem::Problem;
         super::admin::catalog::import,
         super::admin::catalog::audit,
         super::admin::explain::explain,
+        super::admin::usage::usage,
         super::admin::explain::reset,
+        super::admin::events::events,
         super::operations::healthz,
         super::operations::readyz,
         super::operations::metrics

@@ -186,7 +186,7 @@ impl Problem {
     }
 
     /// 422: a parameter of the query is unknown or out of range.
-    pub(crate) fn invalid_query(name: &str, accepted: &'static str) -> Self {
+    pub(crate) fn invalid_query(name: &str, accepted: impl Into<Cow<'static, str>>) -> Self {
         let problem = FieldProblem {
             field: name.to_owned(),
             problem: "is not accepted in the query".into(),
@@ -212,6 +212,13 @@ impl Problem {
     pub(crate) fn catalog_unavailable(said: String) -> Self {
         let kind = "urn:tollgate:problem:catalog-unavailable";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, "The catalog did not answer", said)
+    }
+
+    /// 503: `max` listen already.
+    pub(crate) fn too_many_listeners(max: usize) -> Self {
+        let kind = "urn:tollgate:problem:too-many-listeners";
+        let detail = format!("{max} listen already; ask again when one of them has gone");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, "Nobody else can listen", detail)
     }
 
     /// The status of the answer.

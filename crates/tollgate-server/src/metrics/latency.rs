@@ -77,6 +77,55 @@ impl Latencies {
     }
 }
 
+impl Latencies {
+    /// What was observed so far, of all calls together.
+    pub(super) fn counts(&self) -> LatencyCounts {
+        let mut counts = LatencyCounts::default();
+        for histogram in &self.0 {
+            for (sum, count) in counts.0.iter_mut().zip(&histogram.buckets) {
+                // Relaxed: as in `observe`.
+                *sum += count.load(Ordering::Relaxed);
+            }
+        }
+        counts
+    }
+}
+
+/// How many calls took how long.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LatencyCounts([u64; BUCKETS]);
+
+impl LatencyCounts {
+    /// What was observed after `earlier`.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let mut counts = *self;
+        for (count, before) in counts.0.iter_mut().zip(earlier.0) {
+            *count = count.saturating_sub(before);
+        }
+        counts
+    }
+
+    /// The time that so many thousandths of the calls did not exceed, taken to lie evenly in their buckets; `None`
+    /// without calls.
+    pub(crate) fn quantile_ns(&self, thousandths: u64) -> Option<u64> {
+        let all: u64 = self.0.iter().sum();
+        // The call looked for, counted from the fastest, which is the first.
+        let nth = (u128::from(all) * u128::from(thousandths)).div_ceil(1_000).max(1);
+        let starts = [0].into_iter().chain(BUCKET_ENDS_NS);
+        // The last bucket has no end: what is in it took at least as long as it begins.
+        let ends = BUCKET_ENDS_NS.into_iter().chain(BUCKET_ENDS_NS.last().copied());
+        let mut before = 0_u128;
+        for ((start, end), count) in starts.zip(ends).zip(self.0.map(u128::from)) {
+            if count > 0 && nth <= before + count {
+                let within = u128::from(end - start) * (nth - before) / count;
+                return Some(start + u64::try_from(within).unwrap_or(0));
+            }
+            before += count;
+        }
+        None
+    }
+}
+
 impl Collector for Latencies {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut metric = encoder.encode_descriptor(
@@ -107,4 +156,26 @@ impl Collector for Latencies {
 #[expect(clippy::cast_precision_loss, reason = "for people and graphs")]
 fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_lie_in_the_bucket_of_their_call() {
+        let latencies = Latencies::default();
+        assert_eq!(latencies.counts().quantile_ns(500), None);
+        for ns in [500, 600, 700, 800, 1_500, 2_000, 2_000, 2_000, 2_000_000_000] {
+            latencies.observe(Call::Check, ns);
+        }
+        let counts = latencies.counts();
+        for (thousandths, ns) in
+            [(0, 250), (444, 1_000), (500, 1_375), (888, 2_500), (999, 1_000_000_000)]
+        {
+            assert_eq!(counts.quantile_ns(thousandths), Some(ns), "{thousandths}");
+        }
+        latencies.observe(Call::Peek, 20_000);
+        assert_eq!(latencies.counts().since(&counts).quantile_ns(500), Some(25_000));
+    }
 }

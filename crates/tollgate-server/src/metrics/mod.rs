@@ -9,6 +9,7 @@
 mod latency;
 mod policy_counters;
 mod store;
+mod totals;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,7 @@ pub(crate) use latency::Call;
 use latency::Latencies;
 use policy_counters::PolicyCounters;
 use store::StoreMetrics;
+pub(crate) use totals::Totals;
 
 /// Every metric of one server.
 #[derive(Debug)]
@@ -115,6 +117,15 @@ impl Metrics {
     /// gone end.
     pub(crate) fn policies_in_force(&self, snapshot: &Arc<Snapshot>) {
         self.policy_counters.policies_in_force(snapshot);
+    }
+
+    /// What was counted so far, for who watches it grow.
+    pub(crate) fn totals(&self) -> Totals {
+        Totals {
+            outcomes: self.policy_counters.totals(),
+            degraded: self.store.degraded_total(),
+            latencies: self.latencies.counts(),
+        }
     }
 
     /// Everything counted, as text for Prometheus; `store` is what the store holds now.

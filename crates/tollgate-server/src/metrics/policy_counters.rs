@@ -15,6 +15,8 @@ use prometheus_client::metrics::counter::Counter;
 use tollgate_catalog::Snapshot;
 use tollgate_core::{Decision, Limit, Mode, Reason};
 
+use super::totals::PolicyTotals;
+
 /// The most policies with series of their own; the others are counted together as [`OTHER_POLICIES`].
 ///
 /// With five series a policy this keeps all metrics within 500 series, whatever the configuration (P10).
@@ -68,6 +70,19 @@ impl PolicyCounters {
     /// The version of the policies in force; 0 before the first.
     pub(super) fn policies_version(&self) -> u64 {
         self.0.load().version()
+    }
+
+    /// What was decided so far, by policy.
+    pub(super) fn totals(&self) -> Vec<PolicyTotals> {
+        let table = self.0.load();
+        let none = (NO_POLICY, &*table.none);
+        let all = table.all().filter(|(policy, _)| !table.shadows(policy)).chain([none]);
+        all.map(|(policy, outcomes)| PolicyTotals {
+            policy: policy.into(),
+            allowed: outcomes.allowed.get(),
+            denied: outcomes.denied.iter().map(Counter::get).sum(),
+        })
+        .collect()
     }
 
     /// Counts `decision`.

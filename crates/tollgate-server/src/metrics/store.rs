@@ -54,6 +54,11 @@ impl StoreMetrics {
         }
     }
 
+    /// The decisions of all modes; one that limits of several modes took part in is in each.
+    pub(super) fn degraded_total(&self) -> u64 {
+        self.degraded_by_mode.iter().map(Counter::get).sum()
+    }
+
     /// Shows how the breaker stands.
     pub(crate) fn breaker_is(&self, state: BreakerState) {
         for (gauge, known) in self.breaker_in_state.iter().zip(BreakerState::ALL) {

@@ -22,3 +22,4 @@ mod metrics;
 mod policies;
 mod priority;
 mod support;
+mod watch;

@@ -7,10 +7,12 @@ mod bodies;
 pub(super) mod catalog;
 mod collection;
 mod documentation;
+pub(super) mod events;
 pub(super) mod explain;
 mod guard;
 mod schema;
 mod target;
+pub(super) mod usage;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -41,6 +43,8 @@ pub(super) fn routes<S: Backend>(app: Arc<App<S>>) -> Router<Arc<App<S>>> {
         .route("/admin/import", post(catalog::import::<S>))
         .route("/admin/policies/validate", post(catalog::validate::<S>))
         .route("/admin/explain", post(explain::explain::<S>))
+        .route("/admin/events", get(events::events::<S>))
+        .route("/admin/usage", get(usage::usage::<S>))
         .route("/admin/usage/reset", post(explain::reset::<S>))
         .route("/admin/{records}", get(catalog::list::<S>).post(catalog::create::<S>))
         .route(

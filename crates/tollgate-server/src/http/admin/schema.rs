@@ -38,6 +38,16 @@ refusal!(
     (503, "The catalog's database did not do it, and nothing has changed; ask again")
 );
 refusal!(
+    /// The policy has no top keys.
+    NoSuchPolicy,
+    (404, "No policy in force has this id and a limit")
+);
+refusal!(
+    /// Nobody else can listen.
+    TooManyListeners,
+    (503, "As many listen as may")
+);
+refusal!(
     /// The store did not do it.
     StoreUnavailable,
     (503, "The store that holds the usage did not answer; ask again")
@@ -213,6 +223,8 @@ pub(super) struct ExplanationBody {
     /// The version of the policies.
     policies_version: u64,
     subject: SubjectBody,
+    /// The priority class of its tier: `internal`, `premium`, `standard` or `batch`.
+    priority: String,
     /// Every policy, and why it applies or not.
     policies: Vec<ConsideredBody>,
 }
@@ -257,6 +269,9 @@ struct ConsideredBody {
     /// The most of the unit in a window.
     #[schema(required = true)]
     limit: Option<u64>,
+    /// The part of the policy's limit that `limit` is, kept for this priority class; null where it is all of it.
+    #[schema(required = true, minimum = 0, maximum = 1)]
+    share: Option<f64>,
     /// The usage now.
     #[schema(required = true)]
     count: Option<u64>,
@@ -288,7 +303,7 @@ fn explanation() -> Value {
         json!({
             "policyId": id, "outcome": outcome, "why": why,
             "key": if applies { json!("service=payments user=alice") } else { Value::Null },
-            "limit": number(10), "count": number(10), "remaining": number(0),
+            "limit": number(10), "share": null, "count": number(10), "remaining": number(0),
             "retryAfterMs": number(4_100), "resetAfterMs": number(58_200)
         })
     };
@@ -300,6 +315,7 @@ fn explanation() -> Value {
         "degraded": false, "policiesVersion": 7,
         "subject": {"user": "alice", "model": "gpt-4", "tenant": "acme", "apiKey": null, "tier": "free",
             "modelTier": "large", "service": "payments", "ip": null},
+        "priority": "standard",
         "policies": [overridden, applies]
     })
 }

@@ -80,13 +80,12 @@ impl Parameters {
         let Some(limit) = self.take("limit") else {
             return Ok(PageRequest { cursor, ..PageRequest::default() });
         };
-        // `parse` takes a plus sign too.
-        let digits = Some(&*limit).filter(|limit| limit.bytes().all(|byte| byte.is_ascii_digit()));
-        let items = digits.and_then(|digits| digits.parse().ok());
-        let items = items.filter(|items| (1..=PageRequest::MAX_ITEMS).contains(items));
-        let accepted = "an integer from 1 to 1000";
-        let items = items.ok_or_else(|| Problem::invalid_query("limit", accepted))?;
-        Ok(PageRequest { cursor, items })
+        Ok(PageRequest { cursor, items: items(&limit, PageRequest::MAX_ITEMS)? })
+    }
+
+    /// The most items of a list, which `limit` names: `default` unless given, and at most `max`.
+    pub(super) fn items(&mut self, default: usize, max: usize) -> Result<usize, Problem> {
+        self.take("limit").map_or(Ok(default), |limit| items(&limit, max))
     }
 
     pub(super) fn end(self, accepted: &'static str) -> Result<(), Problem> {
@@ -95,4 +94,13 @@ impl Parameters {
             None => Ok(()),
         }
     }
+}
+
+/// The number of items that `limit` says, from 1 to `max`.
+fn items(limit: &str, max: usize) -> Result<usize, Problem> {
+    // `parse` takes a plus sign too.
+    let digits = Some(limit).filter(|limit| limit.bytes().all(|byte| byte.is_ascii_digit()));
+    let items = digits.and_then(|digits| digits.parse().ok());
+    let items = items.filter(|items| (1..=max).contains(items));
+    items.ok_or_else(|| Problem::invalid_query("limit", format!("an integer from 1 to {max}")))
 }

@@ -42,6 +42,8 @@ pub(super) enum Holds {
     Conditions,
     Unit,
     Limit,
+    /// The shares of priority classes.
+    Shares,
     Seconds,
 }
 
@@ -142,6 +144,12 @@ const POLICY: &[Field] = &[
         field("limit", Holds::Limit, Given::Required, true, what)
     },
     {
+        let what = "The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority class are admitted; \
+             all classes share one usage. A class that is not named has the part of the next more important one, or all of it; \
+             a less important class cannot have more than another.";
+        field("shares", Holds::Shares, Given::Resettable, false, what)
+    },
+    {
         let what = "The length of the window, with at most 9 decimals and without an exponent. May be left out only \
              where `limit` is null or 0.";
         field("windowSeconds", Holds::Seconds, Given::Optional, true, what)
@@ -240,6 +248,17 @@ impl Field {
                 .maximum(Some(Amount::MAX.get()))
                 .description(Some(self.description))
                 .into(),
+            Holds::Shares => {
+                let share = ObjectBuilder::new().schema_type(SchemaType::new(Type::Number));
+                let share = share.minimum(Some(0)).maximum(Some(1)).build();
+                let properties = priorities().into_iter();
+                properties
+                    .fold(described(Type::Object), |object, class| {
+                        object.property(class, share.clone())
+                    })
+                    .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+                    .into()
+            }
             Holds::Seconds => {
                 described(Type::Number).minimum(Some(0.001)).maximum(Some(31_622_400)).into()
             }

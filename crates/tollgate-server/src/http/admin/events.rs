@@ -1,0 +1,284 @@
+//! Decisions as they happen, as server-sent events.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use serde::Serialize;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tollgate_core::{Clock, Reason};
+use tollgate_service::{Observed, Watch};
+use utoipa::IntoParams;
+
+use super::super::problem::Problem;
+use super::schema::{QueryRefused, TooManyListeners};
+use super::target::Parameters;
+use crate::app::{App, Backend};
+use crate::metrics::Totals;
+
+const STATS_EVERY: Duration = Duration::from_secs(1);
+const NS_PER_MS: u64 = 1_000_000;
+const NS_PER_MICROSECOND: u64 = 1_000;
+
+/// Which decisions to tell: those that have all that is given.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+#[expect(dead_code, reason = "read for the schema")]
+pub(super) struct EventParameters {
+    /// Only what was allowed, or only what was denied.
+    allowed: Option<bool>,
+    /// Bound by this policy.
+    #[param(min_length = 1, max_length = 256)]
+    policy: Option<String>,
+    /// About this user.
+    #[param(min_length = 1, max_length = 256)]
+    user: Option<String>,
+    /// For this model.
+    #[param(min_length = 1, max_length = 256)]
+    model: Option<String>,
+    /// About this tenant.
+    #[param(min_length = 1, max_length = 256)]
+    tenant: Option<String>,
+}
+
+/// Which decisions a listener wants.
+struct Wanted {
+    allowed: Option<bool>,
+    policy: Option<String>,
+    /// Attributes by name, and the values that they must have.
+    attributes: [(&'static str, Option<String>); 3],
+}
+
+impl Wanted {
+    fn take(parameters: &mut Parameters) -> Result<Self, Problem> {
+        let allowed = match parameters.take("allowed").as_deref() {
+            None => None,
+            Some("true") => Some(true),
+            Some("false") => Some(false),
+            Some(_) => return Err(Problem::invalid_query("allowed", "true or false")),
+        };
+        let mut id = |name| -> Result<Option<String>, Problem> {
+            Ok(parameters.id(name)?.map(|id| id.as_str().to_owned()))
+        };
+        let policy = id("policy")?;
+        let attributes = ["user", "model", "tenant"].map(|name| (name, id(name)));
+        let [user, model, tenant] = attributes;
+        let attributes = [(user.0, user.1?), (model.0, model.1?), (tenant.0, tenant.1?)];
+        Ok(Self { allowed, policy, attributes })
+    }
+
+    fn has(&self, observed: &Observed) -> bool {
+        let decision = &observed.decision;
+        let policy = decision.headline().map(|status| status.limit.policy_id().as_str());
+        self.allowed.is_none_or(|allowed| allowed == decision.allowed())
+            && self.policy.as_deref().is_none_or(|wanted| Some(wanted) == policy)
+            && self.attributes.iter().all(|(name, wanted)| {
+                wanted.as_deref().is_none_or(|wanted| Some(wanted) == observed.attribute(name))
+            })
+    }
+}
+
+/// A decision as it is told.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DecisionEvent<'a> {
+    at: u64,
+    allowed: bool,
+    reason: Option<&'static str>,
+    policy_id: Option<&'a str>,
+    scope: Option<&'a str>,
+    unit: Option<&'a str>,
+    degraded: bool,
+    limit: Option<u64>,
+    count: Option<u64>,
+    remaining: Option<u64>,
+    retry_after_ms: Option<u64>,
+    weight: u64,
+    subject: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> DecisionEvent<'a> {
+    fn new(observed: &'a Observed) -> Self {
+        let decision = &observed.decision;
+        let headline = decision.headline();
+        let subject = observed.subject.iter().map(|(name, value)| (&**name, &**value));
+        Self {
+            at: observed.at.as_ns() / NS_PER_MS,
+            allowed: decision.allowed(),
+            reason: decision.reason().map(Reason::name),
+            policy_id: headline.map(|status| status.limit.policy_id().as_str()),
+            scope: headline.map(|status| status.limit.scope()),
+            unit: headline.map(|status| status.limit.unit().name()),
+            degraded: decision.degraded(),
+            limit: headline.map(|status| status.limit.amount().get()),
+            count: headline.map(|status| status.count),
+            remaining: headline.map(|status| status.remaining),
+            retry_after_ms: decision.retry_after_ms(),
+            weight: observed.weight,
+            subject: subject.collect(),
+        }
+    }
+}
+
+/// How the server does, every second.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Stats {
+    at: u64,
+    allowed: u64,
+    denied: u64,
+    degraded: u64,
+    policies: BTreeMap<Box<str>, Outcomes>,
+    latency_micros: Option<Quantiles>,
+    keys: Option<u64>,
+    store: &'static str,
+    catalog: &'static str,
+    policies_version: u64,
+}
+
+#[derive(Serialize)]
+struct Outcomes {
+    allowed: u64,
+    denied: u64,
+}
+
+#[derive(Serialize)]
+struct Quantiles {
+    p50: u64,
+    p95: u64,
+    p99: u64,
+}
+
+/// That a listener was too slow.
+#[derive(Serialize)]
+struct Lagged {
+    skipped: u64,
+}
+
+/// Listen to decisions
+///
+/// A stream of server-sent events that goes on until the listener or the server ends it. `decision` tells a decision as it was
+/// made on this node; of more than 1,000 a second a sample, and `weight` says how many it stands for. `stats` tells once
+/// a second what the server has counted since its start, how long decisions took in the last second, and how its parts
+/// are. `lagged` says how many decisions a listener that was too slow has lost. At most 16 may listen at once.
+#[utoipa::path(
+    get,
+    path = "/admin/events",
+    operation_id = "listen_to_decisions",
+    tag = "usage",
+    params(EventParameters),
+    responses(
+        (status = 200, description = "The events", content_type = "text/event-stream", body = String),
+        QueryRefused,
+        TooManyListeners
+    )
+)]
+pub(super) async fn events<S: Backend>(
+    State(app): State<Arc<App<S>>>,
+    mut parameters: Parameters,
+) -> Result<Response, Problem> {
+    let wanted = Wanted::take(&mut parameters)?;
+    parameters.end("allowed, policy, user, model or tenant")?;
+    let decisions = app.service.watch().and_then(|watch| watch.listen());
+    let decisions = decisions.ok_or_else(|| Problem::too_many_listeners(Watch::MAX_LISTENERS))?;
+    let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok((no_store, Sse::new(Listener::new(app, wanted, decisions).stream())).into_response())
+}
+
+/// One who listens.
+struct Listener<S> {
+    app: Arc<App<S>>,
+    wanted: Wanted,
+    decisions: Receiver<Arc<Observed>>,
+    draining: watch::Receiver<bool>,
+    ticks: Interval,
+    /// What was counted at the last tick.
+    before: Totals,
+}
+
+impl<S: Backend> Listener<S> {
+    fn new(app: Arc<App<S>>, wanted: Wanted, decisions: Receiver<Arc<Observed>>) -> Self {
+        let mut ticks = interval(STATS_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (draining, before) = (app.health.subscribe_draining(), app.metrics.totals());
+        Self { app, wanted, decisions, draining, ticks, before }
+    }
+
+    fn stream(self) -> impl Stream<Item = Result<Event, Infallible>> + Send + 'static {
+        unfold(self, |mut listener| async move {
+            let event = listener.next().await?;
+            Some((Ok(event), listener))
+        })
+    }
+
+    /// The next event; `None` when the server is about to end.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            // In this order, so that many decisions keep neither the end nor the ticks from being told.
+            let decision = tokio::select! {
+                biased;
+                _ = self.draining.wait_for(|draining| *draining) => return None,
+                _ = self.ticks.tick() => None,
+                decision = self.decisions.recv() => Some(decision),
+            };
+            match decision {
+                None => return event("stats", &self.stats()),
+                Some(Ok(observed)) if self.wanted.has(&observed) => {
+                    return event("decision", &DecisionEvent::new(&observed));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(RecvError::Lagged(skipped))) => {
+                    return event("lagged", &Lagged { skipped });
+                }
+                Some(Err(RecvError::Closed)) => return None,
+            }
+        }
+    }
+
+    fn stats(&mut self) -> Stats {
+        let totals = self.app.metrics.totals();
+        let latencies = totals.latencies.since(&self.before.latencies);
+        let micros =
+            |thousandths| Some(latencies.quantile_ns(thousandths)?.div_ceil(NS_PER_MICROSECOND));
+        let quantiles =
+            || Some(Quantiles { p50: micros(500)?, p95: micros(950)?, p99: micros(990)? });
+        let part = |degraded| if degraded { "degraded" } else { "ok" };
+        let health = &self.app.health;
+        let stats = Stats {
+            at: self.app.clock.now().as_ns() / NS_PER_MS,
+            allowed: totals.outcomes.iter().map(|one| one.allowed).sum(),
+            denied: totals.outcomes.iter().map(|one| one.denied).sum(),
+            degraded: totals.degraded,
+            policies: totals
+                .outcomes
+                .iter()
+                .map(|one| {
+                    let outcomes = Outcomes { allowed: one.allowed, denied: one.denied };
+                    (one.policy.clone(), outcomes)
+                })
+                .collect(),
+            latency_micros: quantiles(),
+            keys: self.app.service.store().keys(),
+            store: part(health.store_degraded()),
+            catalog: part(health.catalog_refused() || health.catalog_unavailable()),
+            policies_version: self.app.service.policies().current().version(),
+        };
+        self.before = totals;
+        stats
+    }
+}
+
+/// `data` as an event called `name`; `None` if it cannot be written, which its type rules out.
+fn event(name: &str, data: &impl Serialize) -> Option<Event> {
+    Event::default().event(name).json_data(data).ok()
+}

@@ -1,0 +1,154 @@
+//! Who uses most of a policy's limits, and who is denied most.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tollgate_core::PolicyId;
+use tollgate_service::{By, TopKey};
+use utoipa::{IntoParams, ToSchema};
+
+use super::super::problem::Problem;
+use super::schema::{NoSuchPolicy, QueryRefused};
+use super::target::Parameters;
+use crate::app::{App, Backend};
+
+const DEFAULT_ITEMS: usize = 20;
+const MAX_ITEMS: usize = 100;
+
+/// Of which policy to tell the top keys, and how many.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+#[expect(dead_code, reason = "read for the schema")]
+pub(super) struct UsageParameters {
+    /// The id of the policy.
+    #[param(min_length = 1, max_length = 256, example = "default")]
+    policy: String,
+    #[param(inline)]
+    by: Option<Ranking>,
+    /// The most items.
+    #[param(minimum = 1, maximum = 100, default = 20)]
+    limit: Option<u64>,
+}
+
+/// By what keys are ranked: their usage now, which holds unless said, or how often they were denied.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+enum Ranking {
+    Count,
+    Denials,
+}
+
+/// The keys of a policy that use most or are denied most.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Usage, examples(json!({
+    "policyId": "default", "by": "count", "sinceMs": 1_800_000_000_000_u64,
+    "items": [{
+        "key": {"user": "alice", "model": "gpt-4"}, "count": 100, "limit": 100, "remaining": 0,
+        "retryAfterMs": 1200, "resetAfterMs": 3_480_000, "admitted": 100, "denied": 14
+    }]
+})))]
+pub(super) struct UsageBody {
+    /// The policy.
+    policy_id: String,
+    #[schema(inline)]
+    by: Ranking,
+    /// From when on this node counted `admitted` and `denied`, in milliseconds since 1970.
+    since_ms: u64,
+    /// The keys, the greatest first.
+    items: Vec<TopKeyBody>,
+}
+
+/// A key of a policy's limit. What the store tells is null while it does not answer.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = TopKey)]
+struct TopKeyBody {
+    /// Its attributes and their values.
+    key: BTreeMap<String, String>,
+    /// The usage now, exactly.
+    #[schema(required = true)]
+    count: Option<u64>,
+    /// The most of the unit in a window.
+    #[schema(required = true)]
+    limit: Option<u64>,
+    /// What is left now.
+    #[schema(required = true)]
+    remaining: Option<u64>,
+    /// The wait in milliseconds until there is room for one: 0 if there is, null if there never will be.
+    #[schema(required = true)]
+    retry_after_ms: Option<u64>,
+    /// When the usage would be 0 again, in milliseconds.
+    #[schema(required = true)]
+    reset_after_ms: Option<u64>,
+    /// The checks that it was admitted by this node, estimated where more than 1,000 come in a second.
+    admitted: u64,
+    /// The checks that the limit denied it on this node, estimated likewise.
+    denied: u64,
+}
+
+/// Top keys of a policy
+///
+/// Those that use most now, or were denied most in the last five to ten minutes, as far as they asked this node. Their usage
+/// is what the store says, whichever node charged it.
+#[utoipa::path(
+    get,
+    path = "/admin/usage",
+    operation_id = "list_top_keys",
+    tag = "usage",
+    params(UsageParameters),
+    responses((status = 200, description = "The keys", body = UsageBody), NoSuchPolicy, QueryRefused)
+)]
+pub(super) async fn usage<S: Backend>(
+    State(app): State<Arc<App<S>>>,
+    mut parameters: Parameters,
+) -> Result<Response, Problem> {
+    let policy = parameters.take("policy");
+    let policy = policy.ok_or_else(|| Problem::invalid_query("policy", "the id of a policy"))?;
+    let policy = PolicyId::new(&policy)
+        .map_err(|_| Problem::invalid_query("policy", "the id of a policy"))?;
+    let (ranking, by) = match parameters.take("by").as_deref() {
+        None | Some("count") => (Ranking::Count, By::Use),
+        Some("denials") => (Ranking::Denials, By::Denials),
+        Some(_) => return Err(Problem::invalid_query("by", "count or denials")),
+    };
+    let most = parameters.items(DEFAULT_ITEMS, MAX_ITEMS)?;
+    parameters.end("policy, by or limit")?;
+    let top = app.service.top_keys(&policy, by, most).await;
+    let (since, keys) = top.ok_or_else(|| {
+        let said = format!("there is no policy {:?} with a limit in force", policy.as_str());
+        Problem::no_record(said)
+    })?;
+    let body = UsageBody {
+        policy_id: policy.as_str().to_owned(),
+        by: ranking,
+        since_ms: since.as_ns() / 1_000_000,
+        items: keys.into_iter().map(TopKeyBody::from).collect(),
+    };
+    let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok((no_store, Json(body)).into_response())
+}
+
+impl From<TopKey> for TopKeyBody {
+    fn from(TopKey { counts, status }: TopKey) -> Self {
+        let key = counts.key.into_iter();
+        let status = status.as_ref();
+        Self {
+            key: key
+                .map(|(attribute, value)| (attribute.name().to_owned(), value.into()))
+                .collect(),
+            count: status.map(|status| status.count),
+            limit: status.map(|status| status.limit.amount().get()),
+            remaining: status.map(|status| status.remaining),
+            retry_after_ms: status.and_then(|status| status.retry_after_ms),
+            reset_after_ms: status.map(|status| status.reset_after_ms),
+            admitted: counts.admitted,
+            denied: counts.denied,
+        }
+    }
+}

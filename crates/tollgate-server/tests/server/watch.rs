@@ -1,0 +1,203 @@
+//! What can be watched of decisions: top keys of a policy, and the stream of events.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpStream;
+use tollgate_server::Secret;
+
+use crate::support::{Answer, Fixture};
+
+const TOKEN: &str = "the-token-that-writes";
+const POLICIES: &str = "
+policies:
+  - {id: per-user, scope: USER, limit: 3, windowSeconds: 60}
+  - {id: banned, scope: IP, limit: 0}
+";
+/// Longer than any event takes; a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn start() -> Fixture {
+    Fixture::start_with_policies_and(POLICIES, |config| {
+        config.admin_token = Some(Secret::new(TOKEN));
+    })
+    .await
+}
+
+async fn get(fixture: &Fixture, path: &str) -> Answer {
+    let token = format!("Bearer {TOKEN}");
+    fixture.client().await.send("GET", path, &[("authorization", &token)], "").await
+}
+
+async fn check(fixture: &Fixture, user: &str) -> Value {
+    let body = json!({"userId": user, "modelId": "m"});
+    fixture.post("/rate-limit/check", &body.to_string()).await.json()
+}
+
+fn ranked(usage: &Value) -> Vec<(&str, u64, u64, u64)> {
+    let items = usage["items"].as_array().unwrap().iter();
+    let number = |item: &Value, name: &str| item[name].as_u64().unwrap();
+    items
+        .map(|item| {
+            let user = item["key"]["user"].as_str().unwrap();
+            (user, number(item, "count"), number(item, "admitted"), number(item, "denied"))
+        })
+        .collect()
+}
+
+/// The usage is the store's; what was admitted and denied is counted from the decisions.
+#[tokio::test]
+async fn the_keys_that_use_most_and_are_denied_most_are_told() {
+    let fixture = start().await;
+    for (user, times) in [("a", 1), ("b", 9), ("c", 2), ("d", 4)] {
+        for _ in 0..times {
+            check(&fixture, user).await;
+        }
+    }
+    let usage = get(&fixture, "/admin/usage?policy=per-user&limit=3").await.json();
+    let by_use = ranked(&usage);
+    assert_eq!(by_use[2], ("c", 2, 2, 0));
+    assert!(by_use[..2].contains(&("b", 3, 3, 6)) && by_use[..2].contains(&("d", 3, 3, 1)));
+    let usage = get(&fixture, "/admin/usage?policy=per-user&by=denials&limit=1").await.json();
+    let by_denials = ranked(&usage);
+    assert_eq!(
+        (by_denials[0].0, by_denials[0].1, by_denials[0].3, by_denials.len()),
+        ("b", 3, 6, 1)
+    );
+    fixture.clock.advance(Duration::from_mins(1));
+    let usage = get(&fixture, "/admin/usage?policy=per-user").await.json();
+    assert_eq!(ranked(&usage)[0].1, 0, "what was used has left the window: {usage}");
+    assert_eq!(get(&fixture, "/admin/usage?policy=banned").await.json()["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_wrong_question_about_usage_or_events_is_refused() {
+    let fixture = start().await;
+    let cases = [
+        ("/admin/usage", 422, "policy"),
+        ("/admin/usage?policy=per-user&by=size", 422, "by"),
+        ("/admin/usage?policy=per-user&limit=0", 422, "limit"),
+        ("/admin/usage?policy=per-user&limit=101", 422, "limit"),
+        ("/admin/usage?policy=per-user&window=1", 422, "window"),
+        ("/admin/events?allowed=yes", 422, "allowed"),
+        ("/admin/events?user=", 422, "user"),
+        ("/admin/events?color=red", 422, "color"),
+    ];
+    for (path, status, field) in cases {
+        let answer = get(&fixture, path).await;
+        assert_eq!((answer.status, &answer.json()["errors"][0]["field"]), (status, &json!(field)));
+    }
+    assert_eq!(get(&fixture, "/admin/usage?policy=nothing").await.status, 404);
+}
+
+/// One who listens to the events of a server.
+struct Listener(Lines<BufReader<TcpStream>>);
+
+impl Listener {
+    async fn connect(fixture: &Fixture, query: &str) -> Self {
+        let mut stream = TcpStream::connect(fixture.address()).await.unwrap();
+        let request = format!(
+            "GET /admin/events{query} HTTP/1.1\r\nhost: tollgate\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut lines = BufReader::new(stream).lines();
+        assert_eq!(lines.next_line().await.unwrap().unwrap(), "HTTP/1.1 200 OK");
+        Self(lines)
+    }
+
+    /// The next event called `name`; `None` if the stream ends before.
+    async fn next(&mut self, name: &str) -> Option<Value> {
+        let next = async {
+            let wanted = format!("event: {name}");
+            while let Some(line) = self.0.next_line().await.unwrap() {
+                if line == wanted {
+                    let data = self.0.next_line().await.unwrap().unwrap();
+                    return Some(
+                        serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap(),
+                    );
+                }
+            }
+            None
+        };
+        tokio::time::timeout(PATIENCE, next).await.unwrap()
+    }
+}
+
+/// P15: who has no token hears nothing.
+#[tokio::test]
+async fn only_a_token_lets_listen() {
+    let fixture = start().await;
+    assert_eq!(fixture.get("/admin/events").await.status, 401);
+}
+
+#[tokio::test]
+async fn decisions_are_told_to_those_who_listen_as_they_want_them() {
+    let fixture = start().await;
+    let mut all = Listener::connect(&fixture, "").await;
+    let mut denials = Listener::connect(&fixture, "?allowed=false&policy=per-user").await;
+    let mut of_bob = Listener::connect(&fixture, "?user=bob&model=m").await;
+    for _ in 0..4 {
+        check(&fixture, "alice").await;
+    }
+    check(&fixture, "bob").await;
+    let first = all.next("decision").await.unwrap();
+    assert_eq!(first["subject"], json!({"user": "alice", "model": "m", "tier": "default"}));
+    assert_eq!(
+        (&first["allowed"], &first["count"], &first["weight"]),
+        (&json!(true), &json!(1), &json!(1))
+    );
+    let denied = denials.next("decision").await.unwrap();
+    assert_eq!(
+        (&denied["reason"], &denied["policyId"]),
+        (&json!("limit_exceeded"), &json!("per-user"))
+    );
+    assert_eq!(denied["retryAfterMs"], 60_000);
+    assert_eq!(of_bob.next("decision").await.unwrap()["subject"]["user"], "bob");
+    let stats = loop {
+        let stats = all.next("stats").await.unwrap();
+        if stats["allowed"] == 4 {
+            break stats;
+        }
+    };
+    assert_eq!((&stats["denied"], &stats["keys"]), (&json!(1), &json!(2)));
+    assert_eq!(stats["policies"]["per-user"], json!({"allowed": 4, "denied": 1}));
+    assert_eq!((&stats["store"], &stats["catalog"]), (&json!("ok"), &json!("ok")));
+}
+
+/// A stream of events is no idle connection, however little is sent.
+#[tokio::test]
+async fn who_listens_is_not_taken_for_idle() {
+    let fixture = Fixture::start_with_policies_and(POLICIES, |config| {
+        config.admin_token = Some(Secret::new(TOKEN));
+        config.limits.idle_timeout = Duration::from_millis(400);
+        config.limits.header_timeout = Duration::from_millis(400);
+    })
+    .await;
+    let mut listener = Listener::connect(&fixture, "").await;
+    for _ in 0..3 {
+        assert!(listener.next("stats").await.is_some());
+    }
+}
+
+/// Those who listen are bounded, and do not keep a server from ending (P13).
+#[tokio::test]
+async fn listeners_are_bounded_and_end_with_the_server() {
+    let fixture = start().await;
+    let mut listeners = Vec::new();
+    for _ in 0..16 {
+        listeners.push(Listener::connect(&fixture, "").await);
+    }
+    let refused = get(&fixture, "/admin/events").await;
+    assert_eq!(
+        (refused.status, &refused.json()["type"]),
+        (503, &json!("urn:tollgate:problem:too-many-listeners"))
+    );
+    assert!(
+        tokio::time::timeout(PATIENCE, fixture.server.drain()).await.unwrap(),
+        "all was answered"
+    );
+    for mut listener in listeners {
+        assert_eq!(listener.next("decision").await, None);
+    }
+}
