@@ -60,6 +60,8 @@ pub(crate) struct SubjectCache {
     epoch: AtomicU64,
     /// How often the database was asked, for tests of single flight.
     loads: AtomicU64,
+    /// False only while it is certain that there is no user, tenant or API key: then nobody is looked up.
+    has_subjects: AtomicBool,
 }
 
 /// The database did not answer.
@@ -78,7 +80,18 @@ impl SubjectCache {
             generation: AtomicU64::new(1),
             epoch: AtomicU64::new(0),
             loads: AtomicU64::new(0),
+            has_subjects: AtomicBool::new(true),
         }
+    }
+
+    /// Asks whether there is anybody to look up. To be called after the version that is followed was read: so a change
+    /// that this does not see yet is one that follows.
+    pub(super) async fn ask_whether_empty(&self) -> sqlx::Result<()> {
+        let row = self.pool.row(statements::HAS_TENANTS, &[]).await?;
+        let count = row.ok_or(sqlx::Error::RowNotFound)?.integer(0)?;
+        // Release: with the Acquire of `find`.
+        self.has_subjects.store(count > 0, Ordering::Release);
+        Ok(())
     }
 
     /// What is known of the API key with this hash, which is being used.
@@ -132,6 +145,9 @@ impl SubjectCache {
         T::Key: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
+        if !self.has_subjects.load(Ordering::Acquire) {
+            return (Answer::default(), None);
+        }
         let known = T::cache(self).get(asked).await;
         if let Some(entry) = &known
             && self.is_believed(entry)
@@ -256,6 +272,7 @@ impl SubjectCache {
 
     /// Everything is asked for again when it is next needed, because nobody can say what changed.
     pub(super) fn doubt_all(&self) {
+        self.has_subjects.store(true, Ordering::Release);
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
@@ -268,6 +285,9 @@ impl SubjectCache {
     ) -> sqlx::Result<()> {
         // Before anything else: see `load`.
         self.epoch.fetch_add(1, Ordering::AcqRel);
+        if changed.iter().any(|(kind, _)| !kind.is_in_snapshot()) {
+            self.has_subjects.store(true, Ordering::Release);
+        }
         for (kind, name) in changed {
             let reloaded = match kind {
                 Kind::ApiKey => match KeyHash::from_hex(name) {

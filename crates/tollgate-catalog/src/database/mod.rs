@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 use tollgate_core::{Clock, MonotonicClock};
 
 pub(crate) use self::cache::SubjectCache;
-use self::failure::unavailable;
+use self::failure::{Failure, unavailable};
 use self::feed::Feed;
 use self::place::Place;
 use self::session::Pool;
@@ -138,6 +138,7 @@ impl DatabaseCatalog {
         let (pool, place) = open::pool(url, &options).await?;
         let subjects = Arc::new(SubjectCache::new(pool.clone(), &options));
         let feed = Feed::start(&pool, Box::new(observer)).await?;
+        subjects.ask_whether_empty().await.map_err(unavailable).map_err(Failure::from)?;
         let writing = Mutex::new(());
         let core = Arc::new(Core { pool, place, subjects, feed, hasher, options, writing });
         let mut tasks = JoinSet::new();

@@ -10,6 +10,10 @@ pub(super) const TAKE_TURN: &str =
     "UPDATE catalog_state SET version = version RETURNING version, snapshot_version";
 pub(super) const SET_VERSIONS: &str =
     "UPDATE catalog_state SET version = $1, snapshot_version = $2";
+/// Whether there is anybody to look up: users and API keys are of a tenant.
+pub(super) const HAS_TENANTS: &str =
+    "SELECT CAST(CASE WHEN EXISTS (SELECT 1 FROM tenants) THEN 1 ELSE 0 END AS BIGINT)";
+
 pub(super) const VERSIONS: &str = "SELECT version, snapshot_version FROM catalog_state";
 
 pub(super) const ADD_CHANGE: &str = "INSERT INTO changes (id, at_ms, actor, action, kind, record_id, cached_as, before, after) \

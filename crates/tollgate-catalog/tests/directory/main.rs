@@ -30,7 +30,7 @@ macro_rules! behaviours {
     };
 }
 
-const BEHAVIOURS: [(&str, Behaviour); 23] = behaviours![
+const BEHAVIOURS: [(&str, Behaviour); 24] = behaviours![
     records::a_new_catalog_holds_the_default_tier_and_the_built_in_policy,
     records::every_kind_is_made_read_changed_and_deleted,
     records::an_id_left_out_is_made_and_any_text_is_an_id,
@@ -48,6 +48,7 @@ const BEHAVIOURS: [(&str, Behaviour); 23] = behaviours![
     resolution::the_tier_is_the_keys_else_the_users_else_the_tenants_else_default,
     resolution::a_key_is_kept_as_a_hash_and_shown_once,
     resolution::revoked_and_expired_keys_say_so,
+    resolution::an_empty_directory_is_not_asked,
     resolution::a_warm_subject_asks_no_database_and_a_cold_one_asks_once,
     resolution::uses_are_recorded_in_batches,
     resolution::a_row_that_cannot_be_read_harms_no_other_subject,

@@ -141,6 +141,24 @@ pub(crate) async fn revoked_and_expired_keys_say_so(database: Database) {
     assert_ne!(other.counted_as, unknown.counted_as);
 }
 
+/// Where nobody can be known, nobody is asked for; the first tenant changes that at once, on every node.
+pub(crate) async fn an_empty_directory_is_not_asked(database: Database) {
+    let node = database.open_with(|options| options.poll_every = Duration::from_millis(20)).await;
+    let other = database.open().await;
+    let resolved = node.resolve(with_key("guess", Some("alice"))).await;
+    assert_eq!(resolved.api_key.unwrap().standing, Standing::Unknown);
+    assert_eq!((node.catalog.subject_loads(), resolved.is_degraded), (0, false));
+    other.create(Kind::Tenant, r#"{"id":"acme"}"#).await;
+    other.create(Kind::User, r#"{"id":"alice","tenantId":"acme"}"#).await;
+    assert_eq!(other.resolve(user("alice")).await.tenant.unwrap().as_str(), "acme");
+    let known = async {
+        while node.resolve(user("alice")).await.tenant.is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, known).await.expect("the other node has heard of the user");
+}
+
 /// Single flight and negative entries: however many ask at once, one asks the database.
 pub(crate) async fn a_warm_subject_asks_no_database_and_a_cold_one_asks_once(database: Database) {
     let node = database.open().await;
