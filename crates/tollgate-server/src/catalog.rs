@@ -100,17 +100,15 @@ fn api_key_secret(url: &str, config: &ServeConfig) -> Result<Vec<u8>, StartError
     }
 }
 
-/// The guard of the admin calls. A token that is not set is made, and shown to who started the server, not logged.
-pub(crate) fn guard(config: &ServeConfig) -> Result<Guard, StartError> {
-    let write = match &config.admin_token {
-        Some(token) => token.clone(),
-        None => made_token(config.show_admin_token)?,
-    };
-    let impossible = || StartError::AdminToken(io::Error::other("its limit cannot be made"));
-    Guard::new(&write, config.admin_read_token.as_ref()).ok_or_else(impossible)
+/// The guard of the admin calls, for the bearer of `token`.
+pub(crate) fn guard(config: &ServeConfig, token: Option<&Secret>) -> Result<Guard, StartError> {
+    let impossible = || StartError::AdminToken(io::Error::other("there is none to compare with"));
+    let guard = token.and_then(|token| Guard::new(token, config.admin_read_token.as_ref()));
+    guard.ok_or_else(impossible)
 }
 
-fn made_token(is_shown: bool) -> Result<Secret, StartError> {
+/// A token for the time until the server ends.
+pub(crate) fn made_token() -> Result<Secret, StartError> {
     let mut random = [0; 24];
     getrandom::fill(&mut random)
         .map_err(|error| StartError::AdminToken(io::Error::other(error)))?;
@@ -118,10 +116,6 @@ fn made_token(is_shown: bool) -> Result<Secret, StartError> {
     for byte in random {
         // Writing to a `String` cannot fail.
         _ = write!(token, "{byte:02x}");
-    }
-    if is_shown {
-        // Whoever cannot see it can set one.
-        _ = writeln!(io::stdout(), "admin token, for this run: {token}");
     }
     Ok(Secret::new(token))
 }

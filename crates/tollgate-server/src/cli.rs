@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -71,8 +72,7 @@ struct ServeArgs {
     /// Share the store with so many nodes: the local share of a limit is 1/N [default: 1]
     #[arg(long, value_name = "N")]
     nodes: Option<String>,
-    /// Take policies, users and keys from here: `file:PATH`, `sqlite:FILE` or `postgres://…` [default: 100 requests an
-    /// hour per user and model]
+    /// Take policies, users and keys from here: `file:PATH`, `sqlite:FILE` or `postgres://…` [default: sqlite:tollgate.db]
     #[arg(long, value_name = "URL")]
     catalog: Option<String>,
     /// Count checks with unknown API keys under the key's hash, or deny them: count or deny [default: count]
@@ -227,6 +227,20 @@ fn serve_until_signal(mut args: ServeArgs) -> Outcome {
     outcome
 }
 
+/// Tells who started the server where the console is; with the token, if one was made. Not through the log, which others
+/// may read.
+fn show_console(url: &str, server: &serve::Server) {
+    // Whoever cannot see it can set a token.
+    _ = match server.made_admin_token() {
+        Some(token) => writeln!(
+            io::stdout(),
+            "console, with the admin token of this run: {url}/#/sign-in?token={}",
+            token.reveal()
+        ),
+        None => writeln!(io::stdout(), "console: {url}/"),
+    };
+}
+
 async fn run(config: &ServeConfig) -> Outcome {
     let mut signals = match signals::Signals::listen() {
         Ok(signals) => signals,
@@ -237,6 +251,7 @@ async fn run(config: &ServeConfig) -> Outcome {
         Err(error) => return Outcome::failed(FAILED, &error),
     };
     let url = format!("http://{}", server.address());
+    show_console(&url, &server);
     tracing::info!(http = url, docs = format!("{url}/docs"), "serving");
     let signal = signals.next().await;
     tracing::info!(signal, "draining");

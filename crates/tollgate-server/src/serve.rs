@@ -19,7 +19,7 @@ use tollgate_store::{MemoryStore, Store, StoreError};
 
 use crate::app::{Admin, App, Backend};
 use crate::catalog;
-use crate::config::{ServeConfig, StoreConfig};
+use crate::config::{Secret, ServeConfig, StoreConfig};
 use crate::health::Health;
 use crate::http;
 use crate::metrics::Metrics;
@@ -104,6 +104,8 @@ impl std::error::Error for StartError {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    /// The admin token, if it was made for this run.
+    made_token: Option<Secret>,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Drained>,
 }
@@ -185,7 +187,13 @@ impl Server {
         let address = config.http;
         let listen = |source| StartError::Listen { address, source };
         let listener = Listener::bind(address).await.map_err(listen)?;
-        let (app, catalog) = assemble(config, watch, store).await?;
+        let made_token = match &config.admin_token {
+            Some(_) => None,
+            None => Some(catalog::made_token()?),
+        };
+        let token = config.admin_token.as_ref().or(made_token.as_ref());
+        let guard = catalog::guard(config, token)?;
+        let (app, catalog) = assemble(config, watch, store, guard).await?;
         let address = listener.address();
         let metrics = NetMetrics {
             in_flight: app.metrics.in_flight.clone(),
@@ -210,12 +218,17 @@ impl Server {
             drop((catalog, beside));
             drained
         };
-        Ok(Self { address, stop, serving: tokio::spawn(serving) })
+        Ok(Self { address, made_token, stop, serving: tokio::spawn(serving) })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The admin token that was made because none was set: to be shown to who started the server, and to nobody else.
+    pub fn made_admin_token(&self) -> Option<&Secret> {
+        self.made_token.as_ref()
     }
 
     /// Accepts no more, answers what is in flight and ends, within the time configured for it. Tells whether
@@ -244,6 +257,7 @@ async fn assemble<S: Backend>(
     config: &ServeConfig,
     watch: Watch,
     store: S,
+    guard: http::Guard,
 ) -> Result<(Arc<App<S>>, Option<FileCatalog>), StartError> {
     let Watch { metrics, health } = watch;
     let catalog = catalog::open(config, &metrics, &health).await?;
@@ -255,7 +269,7 @@ async fn assemble<S: Backend>(
         service = service.with_directory(lookup);
     }
     let app = App {
-        admin: Admin { guard: catalog::guard(config)?, directory: catalog.directory },
+        admin: Admin { guard, directory: catalog.directory },
         service,
         metrics,
         health,

@@ -39,8 +39,6 @@ pub struct ServeConfig {
     pub api_key_secret: Option<Secret>,
     /// The bearer token of those who may change the catalog. Without it one is made at the start.
     pub admin_token: Option<Secret>,
-    /// Whether to print a token that was made: to who starts the server by hand.
-    pub show_admin_token: bool,
     /// The bearer token of those who may only read it.
     pub admin_read_token: Option<Secret>,
     /// How to write the log.
@@ -70,11 +68,14 @@ pub(crate) struct StoreUrl {
     max_keys: Option<u64>,
 }
 
+/// The catalog without any configuration: a file in the working directory.
+const DEFAULT_CATALOG: &str = "sqlite:tollgate.db";
+
 /// Where the policies come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CatalogConfig {
-    /// The built-in default policy: 100 requests an hour per user and model.
+    /// The built-in default policy, and nobody known: 100 requests an hour per user and model.
     BuiltIn,
     /// A database, at this URL.
     Database(Secret),
@@ -139,11 +140,10 @@ impl Default for ServeConfig {
             store_set_by: None,
             max_keys: MemoryStoreOptions::DEFAULT_MAX_KEYS,
             resilience: ResilienceOptions::default(),
-            catalog: CatalogConfig::BuiltIn,
+            catalog: CatalogConfig::Database(Secret::new(DEFAULT_CATALOG)),
             unknown_api_keys: UnknownApiKeys::default(),
             api_key_secret: None,
             admin_token: None,
-            show_admin_token: false,
             admin_read_token: None,
             log_format: LogFormat::Text,
             log_level: tracing::Level::INFO,
@@ -258,7 +258,6 @@ impl ServeConfig {
             ),
             api_key_secret: None,
             admin_token: None,
-            show_admin_token: true,
             admin_read_token: None,
             log_format: layers.take("log_format", default.log_format, values::log_format),
             log_level: layers.take("log_level", default.log_level, values::log_level),

@@ -123,7 +123,6 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let swagger_style = async || swagger_asset("swagger-ui.css", CSS);
     let swagger_script = async || swagger_asset("swagger-ui-bundle.js", JAVASCRIPT);
     Router::new()
-        .route("/", get(async || Redirect::temporary("docs")))
         .route("/openapi.json", get(async || document()))
         .route("/docs", get(async || page(SWAGGER_PAGE)))
         .route("/docs/", get(async || Redirect::permanent("../docs")))

@@ -6,6 +6,7 @@ mod admin;
 mod answer;
 mod body;
 mod check;
+mod console;
 mod docs;
 mod json;
 mod json_writer;
@@ -86,6 +87,7 @@ fn router<S: Backend>(app: Arc<App<S>>) -> Router {
         .route("/metrics", get(operations::metrics))
         .merge(admin::routes(Arc::clone(&app)))
         .merge(docs::routes())
+        .merge(console::routes())
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(app)

@@ -79,6 +79,30 @@ fn sigterm_ends_the_process_with_0_in_time() {
     }
 }
 
+/// DESIGN 3.3: without any configuration the catalog is in the working directory, and a token is made, told with the
+/// console's address to who started the server, and not logged (P15).
+#[test]
+fn a_server_without_configuration_has_a_catalog_and_tells_its_token() {
+    let directory = TempDir::new().unwrap();
+    let mut process = Process::start(tollgate(&directory).stdout(Stdio::piped()));
+    let mut told = String::new();
+    BufReader::new(process.child.stdout.take().unwrap()).read_line(&mut told).unwrap();
+    let (_, token) = told.trim_end().rsplit_once("/#/sign-in?token=").expect(&told);
+    assert!(told.contains(&format!("http://{}/#/", process.address)), "{told}");
+    let tenant = r#"{"id":"acme"}"#;
+    let mut stream = process.send(&format!(
+        "POST /admin/tenants HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{tenant}",
+        tenant.len()
+    ));
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert!(directory.path().join("tollgate.db").is_file());
+    let (_, log) = process.end("-TERM");
+    assert!(!log.contains(token), "{log}");
+}
+
 /// P15: nothing of a check, and no secret, is in the log, at any level.
 #[test]
 fn the_log_holds_no_id_and_no_secret_even_at_trace() {

@@ -15,6 +15,7 @@ mod command_line;
 #[path = "../common/mod.rs"]
 mod common;
 mod connections;
+mod console;
 mod degraded;
 mod documentation;
 mod drain;

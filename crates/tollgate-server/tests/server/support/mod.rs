@@ -100,6 +100,7 @@ impl Fixture {
 fn prepare(yaml: Option<&str>) -> (ServeConfig, TempDir) {
     let files = TempDir::new().unwrap();
     let mut config = ServeConfig::default();
+    config.catalog = CatalogConfig::BuiltIn;
     config.http = SocketAddr::from(([127, 0, 0, 1], 0));
     if let Some(yaml) = yaml {
         let path = files.path().join("policies.yaml");
