@@ -15,23 +15,37 @@ ALL = --locked --workspace --all-features
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .PHONY: run
-run: setup ## Set up what is missing, build, and serve on 127.0.0.1:8000 (HTTP=… ARGS=… to change)
+run: setup console ## Set up what is missing, build, and serve on 127.0.0.1:8000 (HTTP=… ARGS=… to change)
 	exec $(CARGO) run --locked --release -p tollgate-server -- serve --http $(HTTP) $(ARGS)
 
 .PHONY: test
-test: setup-tests lint doc ## Set up what is missing, then formatting, lints, documentation and every test
+test: setup-tests console-check lint doc ## Set up what is missing, then formatting, lints, documentation and every test
 	$(CARGO) test $(ALL) --doc
+	CARGO=$(CARGO) scripts/schemathesis
 	@# nextest runs the binaries' tests side by side; without it `cargo test` runs the same tests.
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run $(ALL) --no-fail-fast; \
 	else \
 		$(CARGO) test $(ALL) --no-fail-fast --lib --bins --tests --examples; \
 	fi
-	CARGO=$(CARGO) scripts/schemathesis
 
 .PHONY: bench
 bench: setup-tests ## Run every benchmark (BENCH=NAME for one)
 	$(CARGO) run --locked --release -p tollgate-bench -- $(or $(BENCH),all)
+
+.PHONY: console
+console: ## Build the console, if there is Node.js and it is not built already
+	@scripts/console
+
+.PHONY: console-check
+console-check: ## Build the console; its types, lint, format, unit tests and sizes
+	@scripts/console check
+
+.PHONY: api
+api: ## Write the OpenAPI document down for the console, and make its types anew
+	$(CARGO) run --locked -q -p tollgate-server -- openapi > console/openapi.json.new
+	mv console/openapi.json.new console/openapi.json
+	cd console && npm run --silent api && npx prettier --log-level warn --write src/api/schema.d.ts
 
 .PHONY: lint
 lint: setup ## Check formatting and lints; a warning fails

@@ -4,46 +4,6 @@
  */
 
 export interface paths {
-    "/healthz": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Alive
-         * @description Answers as long as the process serves at all.
-         */
-        get: operations["healthz"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/metrics": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Metrics
-         * @description Everything counted, for Prometheus. No label holds a user, a key or an address.
-         */
-        get: operations["metrics"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/rate-limit/check": {
         parameters: {
             query?: never;
@@ -59,27 +19,6 @@ export interface paths {
          *     charged, or none.
          */
         post: operations["check"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/rate-limit/check/batch": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Decide several checks, each by itself
-         * @description Checks are decided in their order, and one that is denied does not keep another from being charged. If one
-         *     of them is malformed, none is decided.
-         */
-        post: operations["check_batch"];
         delete?: never;
         options?: never;
         head?: never;
@@ -126,6 +65,645 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/rate-limit/check/batch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Decide several checks, each by itself
+         * @description Checks are decided in their order, and one that is denied does not keep another from being charged. If one
+         *     of them is malformed, none is decided.
+         */
+        post: operations["check_batch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/policies/validate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Judge policies
+         * @description Tells what is wrong with a policy, or with a policy file, and changes nothing.
+         */
+        post: operations["validate_policies"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export the catalog
+         * @description Everything but API keys, as a policy file: YAML, or JSON where `Accept` names `application/json`.
+         */
+        get: operations["export_catalog"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Import a policy file
+         * @description Makes or replaces every record of the file, all or none. Records that it does not name stay.
+         */
+        post: operations["import_catalog"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List changes
+         * @description Who changed what, and when; the newest change first. A catalog in a file has no history.
+         */
+        get: operations["list_changes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/policies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List policies
+         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
+         */
+        get: operations["list_policies"];
+        put?: never;
+        /**
+         * Create a policy
+         * @description An `id` that is left out is made.
+         */
+        post: operations["create_policy"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/policies/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a policy, percent-encoded
+                 * @example payments-free
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Get a policy
+         * @description With its version, as `ETag`.
+         */
+        get: operations["get_policy"];
+        /**
+         * Replace a policy
+         * @description What the body leaves out gets its default. The id stays.
+         */
+        put: operations["replace_policy"];
+        post?: never;
+        /**
+         * Delete a policy
+         * @description Only one that no other record refers to.
+         */
+        delete: operations["delete_policy"];
+        options?: never;
+        head?: never;
+        /**
+         * Change fields of a policy
+         * @description Fields that the body has are replaced, each whole. `null` gives a field its default again, but `limit: null` exempts.
+         */
+        patch: operations["patch_policy"];
+        trace?: never;
+    };
+    "/admin/tenants": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List tenants
+         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
+         */
+        get: operations["list_tenants"];
+        put?: never;
+        /**
+         * Create a tenant
+         * @description An `id` that is left out is made.
+         */
+        post: operations["create_tenant"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/tenants/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a tenant, percent-encoded
+                 * @example acme
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Get a tenant
+         * @description With its version, as `ETag`.
+         */
+        get: operations["get_tenant"];
+        /**
+         * Replace a tenant
+         * @description What the body leaves out gets its default. The id stays.
+         */
+        put: operations["replace_tenant"];
+        post?: never;
+        /**
+         * Delete a tenant
+         * @description Only one that no other record refers to.
+         */
+        delete: operations["delete_tenant"];
+        options?: never;
+        head?: never;
+        /**
+         * Change fields of a tenant
+         * @description Fields that the body has are replaced, each whole. `null` gives a field its default again.
+         */
+        patch: operations["patch_tenant"];
+        trace?: never;
+    };
+    "/admin/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List users
+         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
+         */
+        get: operations["list_users"];
+        put?: never;
+        /**
+         * Create a user
+         * @description An `id` that is left out is made.
+         */
+        post: operations["create_user"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a user, percent-encoded
+                 * @example alice
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Get a user
+         * @description With its version, as `ETag`.
+         */
+        get: operations["get_user"];
+        /**
+         * Replace a user
+         * @description What the body leaves out gets its default. The id stays.
+         */
+        put: operations["replace_user"];
+        post?: never;
+        /**
+         * Delete a user
+         * @description Only one that no other record refers to.
+         */
+        delete: operations["delete_user"];
+        options?: never;
+        head?: never;
+        /**
+         * Change fields of a user
+         * @description Fields that the body has are replaced, each whole. `null` gives a field its default again.
+         */
+        patch: operations["patch_user"];
+        trace?: never;
+    };
+    "/admin/api-keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List API keys
+         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
+         */
+        get: operations["list_api_keys"];
+        put?: never;
+        /**
+         * Create an API key
+         * @description An `id` that is left out is made. The answer has the key itself, now and never again.
+         */
+        post: operations["create_api_key"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/api-keys/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of an API key, percent-encoded
+                 * @example acme-production
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Get an API key
+         * @description With its version, as `ETag`.
+         */
+        get: operations["get_api_key"];
+        /**
+         * Replace an API key
+         * @description What the body leaves out gets its default. The id stays.
+         */
+        put: operations["replace_api_key"];
+        post?: never;
+        /**
+         * Delete an API key
+         * @description Only one that no other record refers to.
+         */
+        delete: operations["delete_api_key"];
+        options?: never;
+        head?: never;
+        /**
+         * Change fields of an API key
+         * @description Fields that the body has are replaced, each whole. `null` gives a field its default again.
+         */
+        patch: operations["patch_api_key"];
+        trace?: never;
+    };
+    "/admin/tiers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List tiers
+         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
+         */
+        get: operations["list_tiers"];
+        put?: never;
+        /**
+         * Create a tier
+         * @description An `id` that is left out is made.
+         */
+        post: operations["create_tier"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/tiers/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a tier, percent-encoded
+                 * @example enterprise
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Get a tier
+         * @description With its version, as `ETag`.
+         */
+        get: operations["get_tier"];
+        /**
+         * Replace a tier
+         * @description What the body leaves out gets its default. The id stays.
+         */
+        put: operations["replace_tier"];
+        post?: never;
+        /**
+         * Delete a tier
+         * @description Only one that no other record refers to.
+         */
+        delete: operations["delete_tier"];
+        options?: never;
+        head?: never;
+        /**
+         * Change fields of a tier
+         * @description Fields that the body has are replaced, each whole. `null` gives a field its default again.
+         */
+        patch: operations["patch_tier"];
+        trace?: never;
+    };
+    "/admin/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List models
+         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
+         */
+        get: operations["list_models"];
+        put?: never;
+        /**
+         * Create a model
+         * @description An `id` that is left out is made.
+         */
+        post: operations["create_model"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/models/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a model, percent-encoded
+                 * @example gpt-4
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Get a model
+         * @description With its version, as `ETag`.
+         */
+        get: operations["get_model"];
+        /**
+         * Replace a model
+         * @description What the body leaves out gets its default. The id stays.
+         */
+        put: operations["replace_model"];
+        post?: never;
+        /**
+         * Delete a model
+         * @description Only one that no other record refers to.
+         */
+        delete: operations["delete_model"];
+        options?: never;
+        head?: never;
+        /**
+         * Change fields of a model
+         * @description Fields that the body has are replaced, each whole. `null` gives a field its default again.
+         */
+        patch: operations["patch_model"];
+        trace?: never;
+    };
+    "/admin/model-tiers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List model tiers
+         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
+         */
+        get: operations["list_model_tiers"];
+        put?: never;
+        /**
+         * Create a model tier
+         * @description An `id` that is left out is made.
+         */
+        post: operations["create_model_tier"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/model-tiers/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a model tier, percent-encoded
+                 * @example large
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Get a model tier
+         * @description With its version, as `ETag`.
+         */
+        get: operations["get_model_tier"];
+        /**
+         * Replace a model tier
+         * @description What the body leaves out gets its default. The id stays.
+         */
+        put: operations["replace_model_tier"];
+        post?: never;
+        /**
+         * Delete a model tier
+         * @description Only one that no other record refers to.
+         */
+        delete: operations["delete_model_tier"];
+        options?: never;
+        head?: never;
+        /**
+         * Change fields of a model tier
+         * @description Fields that the body has are replaced, each whole. `null` gives a field its default again.
+         */
+        patch: operations["patch_model_tier"];
+        trace?: never;
+    };
+    "/admin/explain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Explain a check
+         * @description Every policy, why it applies or not, its key, its usage now, and when the next slot frees. Charges nothing.
+         */
+        post: operations["explain_check"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Top keys of a policy
+         * @description Those that use most now, or were denied most in the last five to ten minutes, as far as they asked this node. Their usage
+         *     is what the store says, whichever node charged it.
+         */
+        get: operations["list_top_keys"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/usage/reset": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Reset usage
+         * @description Forgets the usage of every limit that a check meets.
+         */
+        post: operations["reset_usage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Listen to decisions
+         * @description A stream of server-sent events that goes on until the listener or the server ends it. `decision` tells a decision as it was
+         *     made on this node; of more than 1,000 a second a sample, and `weight` says how many it stands for. `stats` tells once
+         *     a second what the server has counted since its start, how long decisions took in the last second, and how its parts
+         *     are. `lagged` says how many decisions a listener that was too slow has lost. At most 16 may listen at once.
+         */
+        get: operations["listen_to_decisions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/healthz": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Alive
+         * @description Answers as long as the process serves at all.
+         */
+        get: operations["healthz"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/readyz": {
         parameters: {
             query?: never;
@@ -138,6 +716,26 @@ export interface paths {
          * @description Whether the server should get work, and which part of it is degraded.
          */
         get: operations["readyz"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Metrics
+         * @description Everything counted, for Prometheus. No label holds a user, a key or an address.
+         */
+        get: operations["metrics"];
         put?: never;
         post?: never;
         delete?: never;
@@ -159,6 +757,282 @@ export interface components {
             status: string;
         };
         /**
+         * @description An API key of a tenant, without the key itself: only its hash is kept.
+         * @example {
+         *       "expiresAt": "2030-12-31T23:59:59Z",
+         *       "id": "acme-production",
+         *       "name": "Production",
+         *       "prefix": "tg_live_3f9a1c07",
+         *       "revoked": false,
+         *       "tenantId": "acme",
+         *       "userId": "alice"
+         *     }
+         */
+        ApiKey: {
+            /** @description Its id, unique among its kind. */
+            id: string;
+            /** @description What people call it; the id unless said. */
+            name: string;
+            /** @description The tenant that it belongs to. */
+            tenantId: string;
+            /** @description The user of that tenant that it belongs to. */
+            userId?: string;
+            /** @description Its own tier, before those of its user and its tenant. */
+            tier?: string;
+            /**
+             * Format: date-time
+             * @description From when on it is refused: to the millisecond, from 1970 to 2554.
+             */
+            expiresAt?: string;
+            /** @description Whether it was taken back. */
+            revoked: boolean;
+            /** @description The first characters of the key, to tell keys apart. */
+            prefix: string;
+            /**
+             * Format: date-time
+             * @description About when it was last used.
+             */
+            lastUsedAt?: string;
+        };
+        /**
+         * @example {
+         *       "items": [
+         *         {
+         *           "expiresAt": "2030-12-31T23:59:59Z",
+         *           "id": "acme-production",
+         *           "name": "Production",
+         *           "prefix": "tg_live_3f9a1c07",
+         *           "revoked": false,
+         *           "tenantId": "acme",
+         *           "userId": "alice"
+         *         }
+         *       ],
+         *       "nextCursor": null
+         *     }
+         */
+        ApiKeyPage: {
+            items: components["schemas"]["ApiKey"][];
+            /** @description `cursor` for the next page; null on the last one */
+            nextCursor: string | null;
+        };
+        /**
+         * @example {
+         *       "revoked": true
+         *     }
+         */
+        ApiKeyPatch: {
+            /** @description Its id, unique among its kind. */
+            id?: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+            /** @description The tenant that it belongs to. */
+            tenantId?: string;
+            /** @description The user of that tenant that it belongs to. */
+            userId?: string | null;
+            /** @description Its own tier, before those of its user and its tenant. */
+            tier?: string | null;
+            /**
+             * Format: date-time
+             * @description From when on it is refused: to the millisecond, from 1970 to 2554.
+             */
+            expiresAt?: string | null;
+            /** @description Whether it was taken back. */
+            revoked?: boolean | null;
+            /** @description The first characters of the key, to tell keys apart. */
+            prefix?: string;
+            /**
+             * Format: date-time
+             * @description About when it was last used.
+             */
+            lastUsedAt?: string;
+        };
+        /**
+         * @example {
+         *       "expiresAt": "2030-12-31T23:59:59Z",
+         *       "id": "acme-production",
+         *       "name": "Production",
+         *       "revoked": false,
+         *       "tenantId": "acme",
+         *       "userId": "alice"
+         *     }
+         */
+        ApiKeyReplacement: {
+            /** @description Its id, unique among its kind. */
+            id?: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+            /** @description The tenant that it belongs to. */
+            tenantId: string;
+            /** @description The user of that tenant that it belongs to. */
+            userId?: string | null;
+            /** @description Its own tier, before those of its user and its tenant. */
+            tier?: string | null;
+            /**
+             * Format: date-time
+             * @description From when on it is refused: to the millisecond, from 1970 to 2554.
+             */
+            expiresAt?: string | null;
+            /** @description Whether it was taken back. */
+            revoked?: boolean;
+            /** @description The first characters of the key, to tell keys apart. */
+            prefix?: string;
+            /**
+             * Format: date-time
+             * @description About when it was last used.
+             */
+            lastUsedAt?: string;
+        };
+        /**
+         * @description The policy file: every record but API keys, whose secrets are in no document. A list that is left out has no records.
+         * @example {
+         *       "modelTiers": [
+         *         {
+         *           "id": "large",
+         *           "name": "Large models"
+         *         }
+         *       ],
+         *       "models": [
+         *         {
+         *           "id": "gpt-4",
+         *           "modelTier": "large",
+         *           "name": "GPT-4"
+         *         }
+         *       ],
+         *       "policies": [
+         *         {
+         *           "algorithm": "sliding_window_counter",
+         *           "id": "payments-free",
+         *           "limit": 10,
+         *           "match": {
+         *             "service": "payments",
+         *             "tier": [
+         *               "free",
+         *               "default"
+         *             ]
+         *           },
+         *           "scope": "SERVICE",
+         *           "windowSeconds": 60
+         *         }
+         *       ],
+         *       "tenants": [
+         *         {
+         *           "id": "acme",
+         *           "name": "Acme",
+         *           "tier": "enterprise"
+         *         }
+         *       ],
+         *       "tiers": [
+         *         {
+         *           "id": "enterprise",
+         *           "name": "Enterprise",
+         *           "priority": "premium"
+         *         }
+         *       ],
+         *       "users": [
+         *         {
+         *           "id": "alice",
+         *           "name": "Alice",
+         *           "tenantId": "acme",
+         *           "tier": "enterprise"
+         *         }
+         *       ]
+         *     }
+         */
+        Catalog: {
+            tiers?: (components["schemas"]["NewTier"] & unknown)[];
+            modelTiers?: (components["schemas"]["NewModelTier"] & unknown)[];
+            models?: (components["schemas"]["NewModel"] & unknown)[];
+            tenants?: (components["schemas"]["NewTenant"] & unknown)[];
+            users?: (components["schemas"]["NewUser"] & unknown)[];
+            policies?: (components["schemas"]["NewPolicy"] & unknown)[];
+        };
+        /**
+         * @description A change of one record.
+         * @example {
+         *       "action": "update",
+         *       "actor": "admin",
+         *       "after": {
+         *         "id": "alice",
+         *         "name": "Alice",
+         *         "tenantId": "acme",
+         *         "tier": "enterprise"
+         *       },
+         *       "at": 1800000000000,
+         *       "before": {
+         *         "id": "alice",
+         *         "name": "Alice",
+         *         "tenantId": "acme",
+         *         "tier": "free"
+         *       },
+         *       "id": 42,
+         *       "kind": "user",
+         *       "recordId": "alice"
+         *     }
+         */
+        Change: {
+            /**
+             * Format: int64
+             * @description Its number, in the order in which changes took effect.
+             */
+            id: number;
+            /**
+             * Format: int64
+             * @description When, in milliseconds since 1970, by the clock of the node that made it.
+             */
+            at: number;
+            /** @description Who made it. */
+            actor: string;
+            /**
+             * @description What was done to a record.
+             * @enum {string}
+             */
+            action: "create" | "update" | "delete";
+            /**
+             * @description A kind of record.
+             * @enum {string}
+             */
+            kind: "tier" | "modelTier" | "model" | "tenant" | "user" | "apiKey" | "policy";
+            /** @description The id of the record. */
+            recordId: string;
+            /** @description The record before; null if it was made. */
+            before: Record<string, never> | null;
+            /** @description The record after; null if it was deleted. */
+            after: Record<string, never> | null;
+        };
+        /**
+         * @description A page of the history, the newest change first.
+         * @example {
+         *       "items": [
+         *         {
+         *           "action": "update",
+         *           "actor": "admin",
+         *           "after": {
+         *             "id": "alice",
+         *             "name": "Alice",
+         *             "tenantId": "acme",
+         *             "tier": "enterprise"
+         *           },
+         *           "at": 1800000000000,
+         *           "before": {
+         *             "id": "alice",
+         *             "name": "Alice",
+         *             "tenantId": "acme",
+         *             "tier": "free"
+         *           },
+         *           "id": 42,
+         *           "kind": "user",
+         *           "recordId": "alice"
+         *         }
+         *       ],
+         *       "nextCursor": "41"
+         *     }
+         */
+        ChangePage: {
+            items: components["schemas"]["Change"][];
+            /** @description `cursor` for the next page; null on the last one. */
+            nextCursor: string | null;
+        };
+        /**
          * @description One question: may this request pass, at this cost?
          * @example {
          *       "attributes": {
@@ -175,43 +1049,86 @@ export interface components {
          *     }
          */
         Check: {
-            /** @description The API key. */
-            apiKey?: string | null;
-            /**
-             * @description Other attributes that policies match or count per, at most 32: `tier`, `modelTier` and any name of your
-             *     own. Attributes with a field of their own (user, model, tenant, apiKey, service, ip) are refused here.
-             */
+            /** @description The user. */
+            userId: components["schemas"]["Id"];
+            /** @description The model asked for. */
+            modelId: components["schemas"]["Id"];
+            tenantId?: components["schemas"]["Id"] | null;
+            apiKey?: components["schemas"]["Id"] | null;
+            service?: components["schemas"]["Id"] | null;
+            /** @description The client's address, IPv4 or IPv6. An IPv4 address written as an IPv6 one is the same address. */
+            ip?: string | null;
+            /** @description Further attributes that policies match or count per: `tier`, `modelTier` and any name of your own. Attributes with a field of their own (user, model, tenant, apiKey, service, ip) are refused here. */
             attributes?: {
-                [key: string]: string;
+                [key: string]: components["schemas"]["Id"];
             } | null;
-            /**
-             * @description How much of each unit the request asks for, at most 16 units; `requests` is 1 unless said. Integers from
-             *     0 to 2^53 − 1, written without a fraction or an exponent.
-             */
+            /** @description How much of each unit the request asks for; `requests` is 1 unless said. Integers, written without a fraction or an exponent. */
             cost?: {
                 [key: string]: number;
             } | null;
-            /** @description The client's address, IPv4 or IPv6. An IPv4 address written as an IPv6 one is the same address. */
-            ip?: string | null;
-            /** @description The model asked for. */
-            modelId: string;
-            /**
-             * @description An id of this request, for a check that may have to be sent again. Once admitted, the same check with the
-             *     same id is not charged again within the longest window of its limits, and gets the first answer. A peek
-             *     takes no notice of it.
-             */
-            requestId?: string | null;
-            /** @description The service that asks. */
-            service?: string | null;
-            /** @description The tenant. */
-            tenantId?: string | null;
-            /** @description The user: 1 to 256 bytes of UTF-8 without control characters, like every id here. */
-            userId: string;
+            requestId?: components["schemas"]["Id"] | null;
         };
         /** @description Several checks, each decided by itself. */
         CheckBatch: {
             /** @description The checks, in the order in which they are decided. */
             checks: components["schemas"]["Check"][];
+        };
+        /** @description One policy that was considered. Its numbers are null unless it takes part in the decision. */
+        ConsideredPolicy: {
+            policyId: string;
+            /** @enum {string} */
+            outcome: "applies" | "overridden" | "exempts" | "does_not_apply" | "disabled";
+            /** @description The outcome in words. */
+            why: string;
+            /** @description What its limit counts under, such as `user=alice`. */
+            key: string | null;
+            /**
+             * Format: int64
+             * @description The most of the unit in a window.
+             */
+            limit: number | null;
+            /**
+             * Format: double
+             * @description The part of the policy's limit that `limit` is, kept for this priority class; null where it is all of it.
+             */
+            share: number | null;
+            /**
+             * Format: int64
+             * @description The usage now.
+             */
+            count: number | null;
+            /**
+             * Format: int64
+             * @description What is left now.
+             */
+            remaining: number | null;
+            /**
+             * Format: int64
+             * @description The least wait in milliseconds after which the check would be admitted; null if it never will be.
+             */
+            retryAfterMs: number | null;
+            /**
+             * Format: int64
+             * @description When the usage would be 0 again, in milliseconds.
+             */
+            resetAfterMs: number | null;
+        };
+        /**
+         * @description An API key that was just made
+         * @example {
+         *       "expiresAt": "2030-12-31T23:59:59Z",
+         *       "id": "acme-production",
+         *       "key": "tg_live_4fQ2Zx9aJ7mWv1KcR8sYbTgH3nLpXeUd5oAqViC6",
+         *       "name": "Production",
+         *       "prefix": "tg_live_3f9a1c07",
+         *       "revoked": false,
+         *       "tenantId": "acme",
+         *       "userId": "alice"
+         *     }
+         */
+        CreatedApiKey: components["schemas"]["ApiKey"] & {
+            /** @description The key itself, which checks give as `apiKey`. It is never shown again. */
+            key: string;
         };
         /**
          * @description The answer to a check: the binding limit's numbers and every limit that took part.
@@ -223,71 +1140,211 @@ export interface components {
             allowed: boolean;
             /**
              * Format: int64
-             * @description The usage after this decision.
-             */
-            count: number;
-            /** @description Whether the decision was taken without the store. */
-            degraded: boolean;
-            /**
-             * Format: int64
              * @description The most of the unit in a window; null where no limit is met.
              */
             limit: number | null;
-            /** @description Every limit that took part, shadow ones too. */
-            limits: components["schemas"]["Limit"][];
-            /** @description The policy that the limit comes from; null where no limit is met. */
-            policyId: string | null;
             /**
-             * @description Why the check was denied: `limit_exceeded`, `cost_exceeds_limit`, `banned` or `store_unavailable`; or, where no
-             *     limit was asked, `api_key_revoked`, `api_key_expired` or `api_key_unknown`; null if it was not.
+             * Format: int64
+             * @description The usage after this decision.
              */
-            reason: string | null;
+            count: number;
             /**
              * Format: int64
              * @description What is left after this decision; null where no limit is met.
              */
             remaining: number | null;
             /**
-             * Format: int64
-             * @description When the usage would be 0 again, in milliseconds.
+             * Format: double
+             * @description The length of the window in seconds, whole where it is whole; null where no limit is met.
              */
-            resetAfterMs: number;
+            windowSeconds: number | null;
             /**
              * Format: int64
              * @description The least wait in milliseconds after which the same check would be admitted if nobody else came: 0 if it
              *     is admitted now, null if it never will be.
              */
             retryAfterMs: number | null;
+            /**
+             * Format: int64
+             * @description When the usage would be 0 again, in milliseconds.
+             */
+            resetAfterMs: number;
+            /** @description The policy that the limit comes from; null where no limit is met. */
+            policyId: string | null;
             /** @description What the limit is kept per, such as `USER_MODEL` or `apiKey+model`; null where no limit is met. */
             scope: string | null;
             /** @description What is counted. */
             unit: string;
             /**
-             * Format: double
-             * @description The length of the window in seconds, whole where it is whole; null where no limit is met.
+             * @description Why the check was denied: `limit_exceeded`, `cost_exceeds_limit`, `banned` or `store_unavailable`; or, where no
+             *     limit was asked, `api_key_revoked`, `api_key_expired` or `api_key_unknown`; null if it was not.
              */
-            windowSeconds: number | null;
+            reason: string | null;
+            /** @description Whether the decision was taken without the store. */
+            degraded: boolean;
+            /** @description Every limit that took part, shadow ones too. */
+            limits: components["schemas"]["Limit"][];
         };
         /** @description The answers to a batch of checks. */
         Decisions: {
             /** @description A decision for each check, in their order. */
             decisions: components["schemas"]["Decision"][];
         };
+        /**
+         * @description What would become of a check, policy by policy.
+         * @example {
+         *       "allowed": false,
+         *       "bindingPolicyId": "payments-free",
+         *       "degraded": false,
+         *       "policies": [
+         *         {
+         *           "count": null,
+         *           "key": null,
+         *           "limit": null,
+         *           "outcome": "overridden",
+         *           "policyId": "default",
+         *           "remaining": null,
+         *           "resetAfterMs": null,
+         *           "retryAfterMs": null,
+         *           "share": null,
+         *           "why": "\"payments-free\" has more conditions"
+         *         },
+         *         {
+         *           "count": 10,
+         *           "key": "service=payments user=alice",
+         *           "limit": 10,
+         *           "outcome": "applies",
+         *           "policyId": "payments-free",
+         *           "remaining": 0,
+         *           "resetAfterMs": 58200,
+         *           "retryAfterMs": 4100,
+         *           "share": null,
+         *           "why": "all its conditions hold"
+         *         }
+         *       ],
+         *       "policiesVersion": 7,
+         *       "priority": "standard",
+         *       "reason": "limit_exceeded",
+         *       "subject": {
+         *         "apiKey": null,
+         *         "ip": null,
+         *         "model": "gpt-4",
+         *         "modelTier": "large",
+         *         "service": "payments",
+         *         "tenant": "acme",
+         *         "tier": "free",
+         *         "user": "alice"
+         *       }
+         *     }
+         */
+        Explanation: {
+            /** @description Whether the check would pass now. */
+            allowed: boolean;
+            /** @description Why not, as in a decision; null if it would. */
+            reason: string | null;
+            /** @description The policy whose limit decides; null where no limit is met. */
+            bindingPolicyId: string | null;
+            /** @description Whether the store did not answer. */
+            degraded: boolean;
+            /**
+             * Format: int64
+             * @description The version of the policies.
+             */
+            policiesVersion: number;
+            subject: components["schemas"]["Subject"];
+            /** @description The priority class of its tier: `internal`, `premium`, `standard` or `batch`. */
+            priority: string;
+            /** @description Every policy, and why it applies or not. */
+            policies: components["schemas"]["ConsideredPolicy"][];
+        };
         /** @description What is wrong with one field. */
         FieldProblem: {
-            /** @description What is accepted. */
-            accepted: string;
             /** @description Where: `cost.tokens`, `checks[3].userId`, a header, or `body` for the whole of it. */
             field: string;
             /** @description What is wrong with it. */
             problem: string;
+            /** @description What is accepted. */
+            accepted: string;
+        };
+        /** @description 1 to 256 bytes of UTF-8 without control characters */
+        Id: string;
+        /**
+         * @description What an import did.
+         * @example {
+         *       "created": 2,
+         *       "unchanged": 5,
+         *       "updated": 1
+         *     }
+         */
+        Imported: {
+            /**
+             * Format: int64
+             * @description Records that were made.
+             */
+            created: number;
+            /**
+             * Format: int64
+             * @description Records that were replaced, because they differed.
+             */
+            updated: number;
+            /**
+             * Format: int64
+             * @description Records that were so already.
+             */
+            unchanged: number;
+        };
+        /**
+         * @example {
+         *       "algorithm": "sliding_window_counter",
+         *       "id": "payments-free",
+         *       "limit": 10,
+         *       "match": {
+         *         "service": "payments",
+         *         "tier": [
+         *           "free",
+         *           "default"
+         *         ]
+         *       },
+         *       "scope": "SERVICE",
+         *       "windowSeconds": 60
+         *     }
+         */
+        Judged: (components["schemas"]["NewPolicy"] & unknown) | (components["schemas"]["Catalog"] & unknown);
+        /**
+         * @description That nothing is wrong.
+         * @example {
+         *       "policies": 1,
+         *       "valid": true
+         *     }
+         */
+        Judgement: {
+            /** @description Always true: what is wrong is a problem with the status 422. */
+            valid: boolean;
+            /**
+             * Format: int64
+             * @description How many policies there are.
+             */
+            policies: number;
         };
         /** @description What one limit said. */
         Limit: {
+            /** @description The policy that it comes from. */
+            policyId: string;
+            /** @description What it is kept per. */
+            scope: string;
+            /** @description What it counts. */
+            unit: string;
             /** @description How it counts: `sliding_window_log` or `sliding_window_counter`. */
             algorithm: string;
+            /** @description `enforce`, or `shadow`: decides, counts and reports, and never denies. */
+            mode: string;
             /** @description Whether it admits the check by itself. */
             allowed: boolean;
+            /**
+             * Format: int64
+             * @description The most of its unit in a window.
+             */
+            limit: number;
             /**
              * Format: int64
              * @description The usage after this decision.
@@ -295,54 +1352,447 @@ export interface components {
             count: number;
             /**
              * Format: int64
-             * @description The most of its unit in a window.
-             */
-            limit: number;
-            /** @description `enforce`, or `shadow`: decides, counts and reports, and never denies. */
-            mode: string;
-            /** @description The policy that it comes from. */
-            policyId: string;
-            /**
-             * Format: int64
              * @description What is left after this decision.
              */
             remaining: number;
+            /**
+             * Format: double
+             * @description The length of the window in seconds.
+             */
+            windowSeconds: number;
+            /**
+             * Format: int64
+             * @description The least wait in milliseconds after which it would admit the same check; null if it never will.
+             */
+            retryAfterMs: number | null;
             /**
              * Format: int64
              * @description When its usage would be 0 again, in milliseconds.
              */
             resetAfterMs: number;
             /**
-             * Format: int64
-             * @description The least wait in milliseconds after which it would admit the same check; null if it never will.
+             * @description The priority class of the check, where the policy keeps room by `shares` and `limit` is the part of its limit up
+             *     to which this class is admitted; otherwise left out.
              */
-            retryAfterMs: number | null;
-            /** @description What it is kept per. */
-            scope: string;
-            /** @description What it counts. */
-            unit: string;
+            priority?: string;
             /**
              * Format: double
-             * @description The length of the window in seconds.
+             * @description That part; left out where `limit` is all of the policy's.
              */
-            windowSeconds: number;
+            share?: number;
+        };
+        /**
+         * @description A model, which checks name as `modelId`.
+         * @example {
+         *       "id": "gpt-4",
+         *       "modelTier": "large",
+         *       "name": "GPT-4"
+         *     }
+         */
+        Model: {
+            /** @description Its id, unique among its kind. */
+            id: string;
+            /** @description What people call it; the id unless said. */
+            name: string;
+            /** @description The model tier that it belongs to. */
+            modelTier: string;
+        };
+        /**
+         * @example {
+         *       "items": [
+         *         {
+         *           "id": "gpt-4",
+         *           "modelTier": "large",
+         *           "name": "GPT-4"
+         *         }
+         *       ],
+         *       "nextCursor": null
+         *     }
+         */
+        ModelPage: {
+            items: components["schemas"]["Model"][];
+            /** @description `cursor` for the next page; null on the last one */
+            nextCursor: string | null;
+        };
+        /**
+         * @example {
+         *       "modelTier": "small"
+         *     }
+         */
+        ModelPatch: {
+            /** @description Its id, unique among its kind. */
+            id?: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+            /** @description The model tier that it belongs to. */
+            modelTier?: string;
+        };
+        /**
+         * @description A class of models by price or size.
+         * @example {
+         *       "id": "large",
+         *       "name": "Large models"
+         *     }
+         */
+        ModelTier: {
+            /** @description Its id, unique among its kind. */
+            id: string;
+            /** @description What people call it; the id unless said. */
+            name: string;
+        };
+        /**
+         * @example {
+         *       "items": [
+         *         {
+         *           "id": "large",
+         *           "name": "Large models"
+         *         }
+         *       ],
+         *       "nextCursor": null
+         *     }
+         */
+        ModelTierPage: {
+            items: components["schemas"]["ModelTier"][];
+            /** @description `cursor` for the next page; null on the last one */
+            nextCursor: string | null;
+        };
+        /**
+         * @example {
+         *       "name": "Largest models"
+         *     }
+         */
+        ModelTierPatch: {
+            /** @description Its id, unique among its kind. */
+            id?: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+        };
+        /**
+         * @example {
+         *       "expiresAt": "2030-12-31T23:59:59Z",
+         *       "id": "acme-production",
+         *       "name": "Production",
+         *       "revoked": false,
+         *       "tenantId": "acme",
+         *       "userId": "alice"
+         *     }
+         */
+        NewApiKey: {
+            /** @description Its id, unique among its kind. */
+            id?: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+            /** @description The tenant that it belongs to. */
+            tenantId: string;
+            /** @description The user of that tenant that it belongs to. */
+            userId?: string | null;
+            /** @description Its own tier, before those of its user and its tenant. */
+            tier?: string | null;
+            /**
+             * Format: date-time
+             * @description From when on it is refused: to the millisecond, from 1970 to 2554.
+             */
+            expiresAt?: string | null;
+            /** @description Whether it was taken back. */
+            revoked?: boolean;
+        };
+        /**
+         * @example {
+         *       "id": "gpt-4",
+         *       "modelTier": "large",
+         *       "name": "GPT-4"
+         *     }
+         */
+        NewModel: {
+            /** @description Its id, unique among its kind. */
+            id?: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+            /** @description The model tier that it belongs to. */
+            modelTier: string;
+        };
+        /**
+         * @example {
+         *       "id": "large",
+         *       "name": "Large models"
+         *     }
+         */
+        NewModelTier: {
+            /** @description Its id, unique among its kind. */
+            id?: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+        };
+        /**
+         * @example {
+         *       "algorithm": "sliding_window_counter",
+         *       "id": "payments-free",
+         *       "limit": 10,
+         *       "match": {
+         *         "service": "payments",
+         *         "tier": [
+         *           "free",
+         *           "default"
+         *         ]
+         *       },
+         *       "scope": "SERVICE",
+         *       "windowSeconds": 60
+         *     }
+         */
+        NewPolicy: ({
+            /** @description Its id, unique among its kind. */
+            id?: string;
+            /**
+             * @description What its limits are kept per, by a short name. Either this or `per` is given.
+             * @enum {string}
+             */
+            scope?: "GLOBAL" | "TENANT" | "USER" | "API_KEY" | "MODEL" | "MODEL_TIER" | "USER_MODEL" | "SERVICE" | "IP";
+            /** @description What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these. */
+            per?: components["schemas"]["Id"][];
+            /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
+            match?: {
+                [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
+            };
+            /** @description What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
+            unit?: string;
+            /** @description The most of the unit in a window. 0 bans; null exempts, and is not the same as left out. */
+            limit: number | null;
+            /** @description The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority class are admitted; all classes share one usage. A class that is not named has the part of the next more important one, or all of it; a less important class cannot have more than another. */
+            shares?: {
+                batch?: number;
+                standard?: number;
+                premium?: number;
+                internal?: number;
+            };
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only where `limit` is null or 0. */
+            windowSeconds?: number;
+            /**
+             * @description How a window is counted; `sliding_window_log`, which is exact, unless said.
+             * @enum {string}
+             */
+            algorithm?: "sliding_window_log" | "sliding_window_counter";
+            /**
+             * @description `shadow` decides and counts, and never denies; `enforce` unless said.
+             * @enum {string}
+             */
+            mode?: "enforce" | "shadow";
+            /**
+             * @description What it decides while the store does not answer; as the server is set unless said.
+             * @enum {string}
+             */
+            onStoreError?: "allow" | "deny" | "local";
+            /** @description Whether it is in force; it is unless said. */
+            enabled?: boolean;
+        } | unknown | {
+            /** @enum {unknown} */
+            limit?: null | 0;
+        }) & (unknown | unknown);
+        /**
+         * @example {
+         *       "id": "acme",
+         *       "name": "Acme",
+         *       "tier": "enterprise"
+         *     }
+         */
+        NewTenant: {
+            /** @description Its id, unique among its kind. */
+            id?: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+            /** @description The tier of its users and API keys that have none of their own. */
+            tier?: string | null;
+        };
+        /**
+         * @example {
+         *       "id": "enterprise",
+         *       "name": "Enterprise",
+         *       "priority": "premium"
+         *     }
+         */
+        NewTier: {
+            /** @description Its id, unique among its kind. */
+            id?: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+            /**
+             * @description How it counts when not everyone can pass; `standard` unless said.
+             * @enum {string|null}
+             */
+            priority?: "batch" | "standard" | "premium" | "internal" | null;
+        };
+        /**
+         * @example {
+         *       "id": "alice",
+         *       "name": "Alice",
+         *       "tenantId": "acme",
+         *       "tier": "enterprise"
+         *     }
+         */
+        NewUser: {
+            /** @description Its id, unique among its kind. */
+            id?: string;
+            /** @description The tenant that it belongs to. */
+            tenantId: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+            /** @description Its own tier, before that of its tenant. */
+            tier?: string | null;
         };
         /** @description A part of the server. */
         Part: {
-            /** @description What that means here; absent where all is well. */
-            detail?: string | null;
             /**
              * @description `ok` or `degraded`
              * @example ok
              */
             status: string;
+            /** @description What that means here; absent where all is well. */
+            detail?: string | null;
         };
         /** @description The parts of the server. */
         Parts: {
-            /** @description Where the policies come from. */
-            catalog: components["schemas"]["Part"];
             /** @description Where usage lives. */
             store: components["schemas"]["Part"];
+            /** @description Where the policies come from. */
+            catalog: components["schemas"]["Part"];
+        };
+        /**
+         * @description A rule: which checks it is for, what it counts per, and how much of it passes.
+         * @example {
+         *       "algorithm": "sliding_window_counter",
+         *       "id": "payments-free",
+         *       "limit": 10,
+         *       "match": {
+         *         "service": "payments",
+         *         "tier": [
+         *           "free",
+         *           "default"
+         *         ]
+         *       },
+         *       "scope": "SERVICE",
+         *       "windowSeconds": 60
+         *     }
+         */
+        Policy: {
+            /** @description Its id, unique among its kind. */
+            id: string;
+            /**
+             * @description What its limits are kept per, by a short name. Either this or `per` is given.
+             * @enum {string}
+             */
+            scope?: "GLOBAL" | "TENANT" | "USER" | "API_KEY" | "MODEL" | "MODEL_TIER" | "USER_MODEL" | "SERVICE" | "IP";
+            /** @description What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these. */
+            per?: components["schemas"]["Id"][];
+            /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
+            match?: {
+                [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
+            };
+            /** @description What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
+            unit?: string;
+            /** @description The most of the unit in a window. 0 bans; null exempts, and is not the same as left out. */
+            limit: number | null;
+            /** @description The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority class are admitted; all classes share one usage. A class that is not named has the part of the next more important one, or all of it; a less important class cannot have more than another. */
+            shares?: {
+                batch?: number;
+                standard?: number;
+                premium?: number;
+                internal?: number;
+            };
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only where `limit` is null or 0. */
+            windowSeconds: number;
+            /**
+             * @description How a window is counted; `sliding_window_log`, which is exact, unless said.
+             * @enum {string}
+             */
+            algorithm?: "sliding_window_log" | "sliding_window_counter";
+            /**
+             * @description `shadow` decides and counts, and never denies; `enforce` unless said.
+             * @enum {string}
+             */
+            mode?: "enforce" | "shadow";
+            /**
+             * @description What it decides while the store does not answer; as the server is set unless said.
+             * @enum {string}
+             */
+            onStoreError?: "allow" | "deny" | "local";
+            /** @description Whether it is in force; it is unless said. */
+            enabled?: boolean;
+        };
+        /**
+         * @example {
+         *       "items": [
+         *         {
+         *           "algorithm": "sliding_window_counter",
+         *           "id": "payments-free",
+         *           "limit": 10,
+         *           "match": {
+         *             "service": "payments",
+         *             "tier": [
+         *               "free",
+         *               "default"
+         *             ]
+         *           },
+         *           "scope": "SERVICE",
+         *           "windowSeconds": 60
+         *         }
+         *       ],
+         *       "nextCursor": null
+         *     }
+         */
+        PolicyPage: {
+            items: components["schemas"]["Policy"][];
+            /** @description `cursor` for the next page; null on the last one */
+            nextCursor: string | null;
+        };
+        /**
+         * @example {
+         *       "algorithm": null,
+         *       "limit": 20
+         *     }
+         */
+        PolicyPatch: {
+            /** @description Its id, unique among its kind. */
+            id?: string;
+            /**
+             * @description What its limits are kept per, by a short name. Either this or `per` is given.
+             * @enum {string|null}
+             */
+            scope?: "GLOBAL" | "TENANT" | "USER" | "API_KEY" | "MODEL" | "MODEL_TIER" | "USER_MODEL" | "SERVICE" | "IP" | null;
+            /** @description What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these. */
+            per?: components["schemas"]["Id"][] | null;
+            /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
+            match?: {
+                [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
+            } | null;
+            /** @description What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
+            unit?: string | null;
+            /** @description The most of the unit in a window. 0 bans; null exempts, and is not the same as left out. */
+            limit?: number | null;
+            /** @description The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority class are admitted; all classes share one usage. A class that is not named has the part of the next more important one, or all of it; a less important class cannot have more than another. */
+            shares?: {
+                batch?: number;
+                standard?: number;
+                premium?: number;
+                internal?: number;
+            } | null;
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only where `limit` is null or 0. */
+            windowSeconds?: number;
+            /**
+             * @description How a window is counted; `sliding_window_log`, which is exact, unless said.
+             * @enum {string|null}
+             */
+            algorithm?: "sliding_window_log" | "sliding_window_counter" | null;
+            /**
+             * @description `shadow` decides and counts, and never denies; `enforce` unless said.
+             * @enum {string|null}
+             */
+            mode?: "enforce" | "shadow" | null;
+            /**
+             * @description What it decides while the store does not answer; as the server is set unless said.
+             * @enum {string|null}
+             */
+            onStoreError?: "allow" | "deny" | "local" | null;
+            /** @description Whether it is in force; it is unless said. */
+            enabled?: boolean | null;
         };
         /**
          * @description An error: what is wrong, where, and what is accepted instead (RFC 9457).
@@ -361,34 +1811,290 @@ export interface components {
          *     }
          */
         Problem: {
-            /** @description This occurrence in words. */
-            detail: string;
-            /** @description What is wrong with which field; empty where no field is to blame. */
-            errors: components["schemas"]["FieldProblem"][];
+            /** @description The kind of problem; stable. */
+            type: string;
+            /** @description The kind in words. */
+            title: string;
             /**
              * Format: int32
              * @description The status of the answer.
              */
             status: number;
-            /** @description The kind in words. */
-            title: string;
-            /** @description The kind of problem; stable. */
-            type: string;
+            /** @description This occurrence in words. */
+            detail: string;
+            /** @description What is wrong with which field; empty where no field is to blame. */
+            errors: components["schemas"]["FieldProblem"][];
         };
         /** @description Whether the server should get work. */
         Readiness: {
-            /** @description Each part. */
-            parts: components["schemas"]["Parts"];
-            /**
-             * Format: int64
-             * @description The version of the policies in force, from 1.
-             */
-            policiesVersion: number;
             /**
              * @description `ready`, `degraded` (works, and a part is degraded) or `draining` (is about to end).
              * @example ready
              */
             status: string;
+            /**
+             * Format: int64
+             * @description The version of the policies in force, from 1.
+             */
+            policiesVersion: number;
+            /** @description Each part. */
+            parts: components["schemas"]["Parts"];
+        };
+        /**
+         * @description Whose usage was given back.
+         * @example {
+         *       "reset": [
+         *         "default",
+         *         "payments-free"
+         *       ]
+         *     }
+         */
+        Reset: {
+            /** @description The policies whose limits the check meets. */
+            reset: string[];
+        };
+        /** @description Who and what the check is about, with what the catalog adds; null for what it lacks. */
+        Subject: {
+            user: string | null;
+            model: string | null;
+            tenant: string | null;
+            /** @description The id of the API key, or its hash; never the key itself. */
+            apiKey: string | null;
+            tier: string | null;
+            modelTier: string | null;
+            service: string | null;
+            ip: string | null;
+        };
+        /**
+         * @description A customer or an organisation, which checks name as `tenantId`.
+         * @example {
+         *       "id": "acme",
+         *       "name": "Acme",
+         *       "tier": "enterprise"
+         *     }
+         */
+        Tenant: {
+            /** @description Its id, unique among its kind. */
+            id: string;
+            /** @description What people call it; the id unless said. */
+            name: string;
+            /** @description The tier of its users and API keys that have none of their own. */
+            tier?: string;
+        };
+        /**
+         * @example {
+         *       "items": [
+         *         {
+         *           "id": "acme",
+         *           "name": "Acme",
+         *           "tier": "enterprise"
+         *         }
+         *       ],
+         *       "nextCursor": null
+         *     }
+         */
+        TenantPage: {
+            items: components["schemas"]["Tenant"][];
+            /** @description `cursor` for the next page; null on the last one */
+            nextCursor: string | null;
+        };
+        /**
+         * @example {
+         *       "tier": null
+         *     }
+         */
+        TenantPatch: {
+            /** @description Its id, unique among its kind. */
+            id?: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+            /** @description The tier of its users and API keys that have none of their own. */
+            tier?: string | null;
+        };
+        /**
+         * @description A subscription class of API keys, users and tenants. `default` always exists.
+         * @example {
+         *       "id": "enterprise",
+         *       "name": "Enterprise",
+         *       "priority": "premium"
+         *     }
+         */
+        Tier: {
+            /** @description Its id, unique among its kind. */
+            id: string;
+            /** @description What people call it; the id unless said. */
+            name: string;
+            /**
+             * @description How it counts when not everyone can pass; `standard` unless said.
+             * @enum {string}
+             */
+            priority: "batch" | "standard" | "premium" | "internal";
+        };
+        /**
+         * @example {
+         *       "items": [
+         *         {
+         *           "id": "enterprise",
+         *           "name": "Enterprise",
+         *           "priority": "premium"
+         *         }
+         *       ],
+         *       "nextCursor": null
+         *     }
+         */
+        TierPage: {
+            items: components["schemas"]["Tier"][];
+            /** @description `cursor` for the next page; null on the last one */
+            nextCursor: string | null;
+        };
+        /**
+         * @example {
+         *       "priority": "internal"
+         *     }
+         */
+        TierPatch: {
+            /** @description Its id, unique among its kind. */
+            id?: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+            /**
+             * @description How it counts when not everyone can pass; `standard` unless said.
+             * @enum {string|null}
+             */
+            priority?: "batch" | "standard" | "premium" | "internal" | null;
+        };
+        /** @description A key of a policy's limit. What the store tells is null while it does not answer. */
+        TopKey: {
+            /** @description Its attributes and their values. */
+            key: {
+                [key: string]: string;
+            };
+            /**
+             * Format: int64
+             * @description The usage now, exactly.
+             */
+            count: number | null;
+            /**
+             * Format: int64
+             * @description The most of the unit in a window.
+             */
+            limit: number | null;
+            /**
+             * Format: int64
+             * @description What is left now.
+             */
+            remaining: number | null;
+            /**
+             * Format: int64
+             * @description The wait in milliseconds until there is room for one: 0 if there is, null if there never will be.
+             */
+            retryAfterMs: number | null;
+            /**
+             * Format: int64
+             * @description When the usage would be 0 again, in milliseconds.
+             */
+            resetAfterMs: number | null;
+            /**
+             * Format: int64
+             * @description The checks that it was admitted by this node, estimated where more than 1,000 come in a second.
+             */
+            admitted: number;
+            /**
+             * Format: int64
+             * @description The checks that the limit denied it on this node, estimated likewise.
+             */
+            denied: number;
+        };
+        /**
+         * @description The keys of a policy that use most or are denied most.
+         * @example {
+         *       "by": "count",
+         *       "items": [
+         *         {
+         *           "admitted": 100,
+         *           "count": 100,
+         *           "denied": 14,
+         *           "key": {
+         *             "model": "gpt-4",
+         *             "user": "alice"
+         *           },
+         *           "limit": 100,
+         *           "remaining": 0,
+         *           "resetAfterMs": 3480000,
+         *           "retryAfterMs": 1200
+         *         }
+         *       ],
+         *       "policyId": "default",
+         *       "sinceMs": 1800000000000
+         *     }
+         */
+        Usage: {
+            /** @description The policy. */
+            policyId: string;
+            /**
+             * @description By what keys are ranked: their usage now, which holds unless said, or how often they were denied.
+             * @enum {string}
+             */
+            by: "count" | "denials";
+            /**
+             * Format: int64
+             * @description From when on this node counted `admitted` and `denied`, in milliseconds since 1970.
+             */
+            sinceMs: number;
+            /** @description The keys, the greatest first. */
+            items: components["schemas"]["TopKey"][];
+        };
+        /**
+         * @description A user of a tenant, which checks name as `userId`.
+         * @example {
+         *       "id": "alice",
+         *       "name": "Alice",
+         *       "tenantId": "acme",
+         *       "tier": "enterprise"
+         *     }
+         */
+        User: {
+            /** @description Its id, unique among its kind. */
+            id: string;
+            /** @description The tenant that it belongs to. */
+            tenantId: string;
+            /** @description What people call it; the id unless said. */
+            name: string;
+            /** @description Its own tier, before that of its tenant. */
+            tier?: string;
+        };
+        /**
+         * @example {
+         *       "items": [
+         *         {
+         *           "id": "alice",
+         *           "name": "Alice",
+         *           "tenantId": "acme",
+         *           "tier": "enterprise"
+         *         }
+         *       ],
+         *       "nextCursor": null
+         *     }
+         */
+        UserPage: {
+            items: components["schemas"]["User"][];
+            /** @description `cursor` for the next page; null on the last one */
+            nextCursor: string | null;
+        };
+        /**
+         * @example {
+         *       "tier": null
+         *     }
+         */
+        UserPatch: {
+            /** @description Its id, unique among its kind. */
+            id?: string;
+            /** @description The tenant that it belongs to. */
+            tenantId?: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+            /** @description Its own tier, before that of its tenant. */
+            tier?: string | null;
         };
     };
     responses: never;
@@ -399,46 +2105,6 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    healthz: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description It is alive */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Alive"];
-                };
-            };
-        };
-    };
-    metrics: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Text of OpenMetrics 1.0 */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/openmetrics-text; version=1.0.0; charset=utf-8": string;
-                };
-            };
-        };
-    };
     check: {
         parameters: {
             query?: never;
@@ -486,159 +2152,6 @@ export interface operations {
                 };
             };
             /** @description The body has more bytes than are accepted (64 KiB by default) */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is not declared as `application/json`, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted; the problem names them all */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No decision was possible: the store did not answer */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    check_batch: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["CheckBatch"];
-            };
-        };
-        responses: {
-            /** @description A decision for each check, in their order */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "decisions": [
-                     *         {
-                     *           "allowed": true,
-                     *           "count": 1,
-                     *           "degraded": false,
-                     *           "limit": 100,
-                     *           "limits": [
-                     *             {
-                     *               "algorithm": "sliding_window_log",
-                     *               "allowed": true,
-                     *               "count": 1,
-                     *               "limit": 100,
-                     *               "mode": "enforce",
-                     *               "policyId": "default",
-                     *               "remaining": 99,
-                     *               "resetAfterMs": 3600000,
-                     *               "retryAfterMs": 0,
-                     *               "scope": "USER_MODEL",
-                     *               "unit": "requests",
-                     *               "windowSeconds": 3600
-                     *             }
-                     *           ],
-                     *           "policyId": "default",
-                     *           "reason": null,
-                     *           "remaining": 99,
-                     *           "resetAfterMs": 3600000,
-                     *           "retryAfterMs": 0,
-                     *           "scope": "USER_MODEL",
-                     *           "unit": "requests",
-                     *           "windowSeconds": 3600
-                     *         },
-                     *         {
-                     *           "allowed": false,
-                     *           "count": 100,
-                     *           "degraded": false,
-                     *           "limit": 100,
-                     *           "limits": [
-                     *             {
-                     *               "algorithm": "sliding_window_log",
-                     *               "allowed": false,
-                     *               "count": 100,
-                     *               "limit": 100,
-                     *               "mode": "enforce",
-                     *               "policyId": "default",
-                     *               "remaining": 0,
-                     *               "resetAfterMs": 3598100,
-                     *               "retryAfterMs": 41250,
-                     *               "scope": "USER_MODEL",
-                     *               "unit": "requests",
-                     *               "windowSeconds": 3600
-                     *             }
-                     *           ],
-                     *           "policyId": "default",
-                     *           "reason": "limit_exceeded",
-                     *           "remaining": 0,
-                     *           "resetAfterMs": 3598100,
-                     *           "retryAfterMs": 41250,
-                     *           "scope": "USER_MODEL",
-                     *           "unit": "requests",
-                     *           "windowSeconds": 3600
-                     *         }
-                     *       ]
-                     *     }
-                     */
-                    "application/json": components["schemas"]["Decisions"];
-                };
-            };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted (4 MiB by default) */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -886,6 +2399,6148 @@ export interface operations {
             };
         };
     };
+    check_batch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CheckBatch"];
+            };
+        };
+        responses: {
+            /** @description A decision for each check, in their order */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "decisions": [
+                     *         {
+                     *           "allowed": true,
+                     *           "count": 1,
+                     *           "degraded": false,
+                     *           "limit": 100,
+                     *           "limits": [
+                     *             {
+                     *               "algorithm": "sliding_window_log",
+                     *               "allowed": true,
+                     *               "count": 1,
+                     *               "limit": 100,
+                     *               "mode": "enforce",
+                     *               "policyId": "default",
+                     *               "remaining": 99,
+                     *               "resetAfterMs": 3600000,
+                     *               "retryAfterMs": 0,
+                     *               "scope": "USER_MODEL",
+                     *               "unit": "requests",
+                     *               "windowSeconds": 3600
+                     *             }
+                     *           ],
+                     *           "policyId": "default",
+                     *           "reason": null,
+                     *           "remaining": 99,
+                     *           "resetAfterMs": 3600000,
+                     *           "retryAfterMs": 0,
+                     *           "scope": "USER_MODEL",
+                     *           "unit": "requests",
+                     *           "windowSeconds": 3600
+                     *         },
+                     *         {
+                     *           "allowed": false,
+                     *           "count": 100,
+                     *           "degraded": false,
+                     *           "limit": 100,
+                     *           "limits": [
+                     *             {
+                     *               "algorithm": "sliding_window_log",
+                     *               "allowed": false,
+                     *               "count": 100,
+                     *               "limit": 100,
+                     *               "mode": "enforce",
+                     *               "policyId": "default",
+                     *               "remaining": 0,
+                     *               "resetAfterMs": 3598100,
+                     *               "retryAfterMs": 41250,
+                     *               "scope": "USER_MODEL",
+                     *               "unit": "requests",
+                     *               "windowSeconds": 3600
+                     *             }
+                     *           ],
+                     *           "policyId": "default",
+                     *           "reason": "limit_exceeded",
+                     *           "remaining": 0,
+                     *           "resetAfterMs": 3598100,
+                     *           "retryAfterMs": 41250,
+                     *           "scope": "USER_MODEL",
+                     *           "unit": "requests",
+                     *           "windowSeconds": 3600
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Decisions"];
+                };
+            };
+            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted (4 MiB by default) */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No decision was possible: the store did not answer */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    validate_policies: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Judged"];
+            };
+        };
+        responses: {
+            /** @description Nothing is wrong */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Judgement"];
+                };
+            };
+            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    export_catalog: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The policy file */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/yaml": components["schemas"]["Catalog"];
+                    "application/json": components["schemas"]["Catalog"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    import_catalog: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Catalog"];
+            };
+        };
+        responses: {
+            /** @description What it did */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Imported"];
+                };
+            };
+            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A user cannot leave the tenant that its API keys are of */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_changes: {
+        parameters: {
+            query?: {
+                /** @description Of records of this kind. */
+                kind?: "tier" | "modelTier" | "model" | "tenant" | "user" | "apiKey" | "policy";
+                /** @description Of the records with this id. */
+                id?: components["schemas"]["Id"];
+                /** @description Made by this actor. */
+                actor?: components["schemas"]["Id"];
+                /** @description `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description The most items of the page. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of them */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangePage"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_policies: {
+        parameters: {
+            query?: {
+                /** @description `nextCursor` of the page before */
+                cursor?: components["schemas"]["Id"];
+                /** @description The most items of the page */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of them */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PolicyPage"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_policy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewPolicy"];
+            };
+        };
+        responses: {
+            /** @description The record, as it was made */
+            201: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Policy"];
+                };
+            };
+            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is a record with this id already */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_policy: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a policy, percent-encoded
+                 * @example payments-free
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The record */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Policy"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    replace_policy: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a policy, percent-encoded
+                 * @example payments-free
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewPolicy"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Policy"];
+                };
+            };
+            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_policy: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a policy, percent-encoded
+                 * @example payments-free
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is deleted */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Other records refer to it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_policy: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a policy, percent-encoded
+                 * @example payments-free
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PolicyPatch"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Policy"];
+                };
+            };
+            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_tenants: {
+        parameters: {
+            query?: {
+                /** @description Only those with this `tier` of their own */
+                tier?: components["schemas"]["Id"];
+                /** @description `nextCursor` of the page before */
+                cursor?: components["schemas"]["Id"];
+                /** @description The most items of the page */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of them */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TenantPage"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_tenant: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewTenant"];
+            };
+        };
+        responses: {
+            /** @description The record, as it was made */
+            201: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tenant"];
+                };
+            };
+            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is a record with this id already */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_tenant: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a tenant, percent-encoded
+                 * @example acme
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The record */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tenant"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    replace_tenant: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a tenant, percent-encoded
+                 * @example acme
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewTenant"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tenant"];
+                };
+            };
+            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_tenant: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a tenant, percent-encoded
+                 * @example acme
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is deleted */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Other records refer to it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_tenant: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a tenant, percent-encoded
+                 * @example acme
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TenantPatch"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tenant"];
+                };
+            };
+            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_users: {
+        parameters: {
+            query?: {
+                /** @description Only those with this `tenantId` of their own */
+                tenantId?: components["schemas"]["Id"];
+                /** @description Only those with this `tier` of their own */
+                tier?: components["schemas"]["Id"];
+                /** @description `nextCursor` of the page before */
+                cursor?: components["schemas"]["Id"];
+                /** @description The most items of the page */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of them */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserPage"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_user: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewUser"];
+            };
+        };
+        responses: {
+            /** @description The record, as it was made */
+            201: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is a record with this id already */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_user: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a user, percent-encoded
+                 * @example alice
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The record */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    replace_user: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a user, percent-encoded
+                 * @example alice
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewUser"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The user cannot leave the tenant that its API keys are of */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_user: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a user, percent-encoded
+                 * @example alice
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is deleted */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Other records refer to it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_user: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a user, percent-encoded
+                 * @example alice
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserPatch"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The user cannot leave the tenant that its API keys are of */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_api_keys: {
+        parameters: {
+            query?: {
+                /** @description Only those with this `tenantId` of their own */
+                tenantId?: components["schemas"]["Id"];
+                /** @description Only those with this `userId` of their own */
+                userId?: components["schemas"]["Id"];
+                /** @description Only those with this `tier` of their own */
+                tier?: components["schemas"]["Id"];
+                /** @description `nextCursor` of the page before */
+                cursor?: components["schemas"]["Id"];
+                /** @description The most items of the page */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of them */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKeyPage"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_api_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewApiKey"];
+            };
+        };
+        responses: {
+            /** @description The record, as it was made */
+            201: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedApiKey"];
+                };
+            };
+            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is a record with this id already */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_api_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of an API key, percent-encoded
+                 * @example acme-production
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The record */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKey"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    replace_api_key: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of an API key, percent-encoded
+                 * @example acme-production
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApiKeyReplacement"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKey"];
+                };
+            };
+            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_api_key: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of an API key, percent-encoded
+                 * @example acme-production
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is deleted */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Other records refer to it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_api_key: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of an API key, percent-encoded
+                 * @example acme-production
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApiKeyPatch"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKey"];
+                };
+            };
+            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_tiers: {
+        parameters: {
+            query?: {
+                /** @description `nextCursor` of the page before */
+                cursor?: components["schemas"]["Id"];
+                /** @description The most items of the page */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of them */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TierPage"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_tier: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewTier"];
+            };
+        };
+        responses: {
+            /** @description The record, as it was made */
+            201: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tier"];
+                };
+            };
+            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is a record with this id already */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_tier: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a tier, percent-encoded
+                 * @example enterprise
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The record */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tier"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    replace_tier: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a tier, percent-encoded
+                 * @example enterprise
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewTier"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tier"];
+                };
+            };
+            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_tier: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a tier, percent-encoded
+                 * @example enterprise
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is deleted */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Other records refer to it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_tier: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a tier, percent-encoded
+                 * @example enterprise
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TierPatch"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tier"];
+                };
+            };
+            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_models: {
+        parameters: {
+            query?: {
+                /** @description Only those with this `modelTier` of their own */
+                modelTier?: components["schemas"]["Id"];
+                /** @description `nextCursor` of the page before */
+                cursor?: components["schemas"]["Id"];
+                /** @description The most items of the page */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of them */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelPage"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewModel"];
+            };
+        };
+        responses: {
+            /** @description The record, as it was made */
+            201: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Model"];
+                };
+            };
+            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is a record with this id already */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a model, percent-encoded
+                 * @example gpt-4
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The record */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Model"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    replace_model: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a model, percent-encoded
+                 * @example gpt-4
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewModel"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Model"];
+                };
+            };
+            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_model: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a model, percent-encoded
+                 * @example gpt-4
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is deleted */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Other records refer to it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_model: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a model, percent-encoded
+                 * @example gpt-4
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ModelPatch"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Model"];
+                };
+            };
+            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_model_tiers: {
+        parameters: {
+            query?: {
+                /** @description `nextCursor` of the page before */
+                cursor?: components["schemas"]["Id"];
+                /** @description The most items of the page */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of them */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelTierPage"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_model_tier: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewModelTier"];
+            };
+        };
+        responses: {
+            /** @description The record, as it was made */
+            201: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelTier"];
+                };
+            };
+            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is a record with this id already */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_model_tier: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a model tier, percent-encoded
+                 * @example large
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The record */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelTier"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    replace_model_tier: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a model tier, percent-encoded
+                 * @example large
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewModelTier"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelTier"];
+                };
+            };
+            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_model_tier: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a model tier, percent-encoded
+                 * @example large
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is deleted */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Other records refer to it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_model_tier: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a model tier, percent-encoded
+                 * @example large
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ModelTierPatch"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelTier"];
+                };
+            };
+            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    explain_check: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Check"];
+            };
+        };
+        responses: {
+            /** @description What would become of the check */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Explanation"];
+                };
+            };
+            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The store that holds the usage did not answer; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_top_keys: {
+        parameters: {
+            query: {
+                /**
+                 * @description The id of the policy.
+                 * @example default
+                 */
+                policy: string;
+                by?: "count" | "denials";
+                /** @description The most items. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The keys */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Usage"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No policy in force has this id and a limit */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    reset_usage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Check"];
+            };
+        };
+        responses: {
+            /** @description The usage is 0 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Reset"];
+                };
+            };
+            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The store that holds the usage did not answer; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listen_to_decisions: {
+        parameters: {
+            query?: {
+                /** @description Only what was allowed, or only what was denied. */
+                allowed?: boolean;
+                /** @description Bound by this policy. */
+                policy?: string;
+                /** @description About this user. */
+                user?: string;
+                /** @description For this model. */
+                model?: string;
+                /** @description About this tenant. */
+                tenant?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The events */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As many listen as may */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    healthz: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is alive */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Alive"];
+                };
+            };
+        };
+    };
     readyz: {
         parameters: {
             query?: never;
@@ -911,6 +8566,26 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Readiness"];
+                };
+            };
+        };
+    };
+    metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Text of OpenMetrics 1.0 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/openmetrics-text; version=1.0.0; charset=utf-8": string;
                 };
             };
         };

@@ -33,6 +33,8 @@ enum Command {
     #[command(subcommand)]
     Policies(PoliciesCommand),
     Simulate(Box<SimulateArgs>),
+    /// Print the OpenAPI document of the HTTP interface
+    Openapi,
 }
 
 #[derive(Debug, Subcommand)]
@@ -183,6 +185,7 @@ impl Cli {
             Command::Serve(args) => serve_until_signal(*args),
             Command::Policies(PoliciesCommand::Validate { file }) => validate(&file),
             Command::Simulate(args) => simulate(&args),
+            Command::Openapi => openapi(),
         }
     }
 }
@@ -191,6 +194,13 @@ fn simulate(args: &SimulateArgs) -> Outcome {
     match tollgate_simulate::run(args) {
         Ok(report) => Outcome::done(report.to_string()),
         Err(error) => Outcome::failed(error.exit_code(), &error),
+    }
+}
+
+fn openapi() -> Outcome {
+    match crate::http::openapi_json() {
+        Ok(json) => Outcome::done(json + "\n"),
+        Err(error) => Outcome::failed(FAILED, &error),
     }
 }
 

@@ -278,6 +278,14 @@ async fn the_pages_and_all_that_they_load_come_from_the_server() {
     }
 }
 
+/// The console's types are made from this copy of the document.
+#[test]
+fn the_console_knows_this_document() {
+    let copy = concat!(env!("CARGO_MANIFEST_DIR"), "/../../console/openapi.json");
+    let known: Value = serde_json::from_str(&std::fs::read_to_string(copy).unwrap()).unwrap();
+    assert!(known == *document(), "console/openapi.json is old; run `make api`");
+}
+
 #[tokio::test]
 async fn a_slash_at_the_end_leads_to_the_page() {
     let fixture = Fixture::start().await;
