@@ -19,6 +19,8 @@ pub(super) enum Schema {
     Created,
     /// The body that makes one.
     New,
+    /// One of a policy file, with its id.
+    Listed,
     /// The body that replaces one, where it may hold more than a new one.
     Replacement,
     /// The body that changes some fields.
@@ -37,6 +39,7 @@ impl Schema {
             Self::Answer => record,
             Self::Created => format!("Created{record}"),
             Self::New => format!("New{record}"),
+            Self::Listed => format!("Listed{record}"),
             Self::Replacement => format!("{record}Replacement"),
             Self::Patch => format!("{record}Patch"),
             Self::Page => format!("{record}Page"),
@@ -63,6 +66,8 @@ pub(super) fn schemas(kind: Kind) -> Vec<(String, RefOr<schema::Schema>)> {
     }
     if kind == Kind::ApiKey {
         schemas.push((Schema::Created, created()));
+    } else {
+        schemas.push((Schema::Listed, body(kind, Schema::Listed)));
     }
     schemas.into_iter().map(|(schema, written)| (schema.name(kind), written)).collect()
 }
@@ -98,7 +103,8 @@ fn described(kind: Kind) -> &'static str {
 /// A body that makes or changes a record of `kind`.
 fn body(kind: Kind, schema: Schema) -> RefOr<schema::Schema> {
     let is_patch = schema == Schema::Patch;
-    let is_given = |field: &&Field| field.given != Given::Kept || schema != Schema::New;
+    let takes_kept = matches!(schema, Schema::Replacement | Schema::Patch);
+    let is_given = |field: &&Field| field.given != Given::Kept || takes_kept;
     let mut object = ObjectBuilder::new()
         .additional_properties(Some(AdditionalProperties::FreeForm(false)))
         .examples([if is_patch { fields::patch_example(kind) } else { body_example(kind) }]);
@@ -106,7 +112,8 @@ fn body(kind: Kind, schema: Schema) -> RefOr<schema::Schema> {
         let nullable =
             field.given == Given::Nullable || is_patch && field.given == Given::Resettable;
         object = object.property(field.name, field.schema(nullable));
-        if field.given == Given::Required && !is_patch {
+        let is_id = schema == Schema::Listed && field.name == "id";
+        if is_id || field.given == Given::Required && !is_patch {
             object = object.required(field.name);
         }
     }
@@ -182,7 +189,7 @@ pub(in super::super) fn catalog() -> RefOr<schema::Schema> {
         .additional_properties(Some(AdditionalProperties::FreeForm(false)));
     let mut example = json!({});
     for kind in listed {
-        let item = with(&Schema::New.name(kind), "id");
+        let item = RefOr::from(Ref::from_schema_name(Schema::Listed.name(kind)));
         object = object.property(kind.list_name(), ArrayBuilder::new().items(item));
         example[kind.list_name()] = json!([fields::example(kind)]);
     }
@@ -191,14 +198,12 @@ pub(in super::super) fn catalog() -> RefOr<schema::Schema> {
 
 /// What policies are judged in: one by itself, or a policy file with what they refer to.
 pub(in super::super) fn judged() -> RefOr<schema::Schema> {
-    let policy = with(&Schema::New.name(Kind::Policy), "id").description(Some("One policy"));
-    let file = with("Catalog", Kind::Policy.list_name())
+    let list = Kind::Policy.list_name();
+    let required = ObjectBuilder::new().schema_type(SchemaType::AnyValue).required(list);
+    let file = AllOfBuilder::new()
+        .item(Ref::from_schema_name("Catalog"))
+        .item(required)
         .description(Some("A policy file. What its records refer to must be in it too."));
+    let policy = Ref::from_schema_name(Schema::Listed.name(Kind::Policy));
     OneOfBuilder::new().item(policy).item(file).examples([fields::example(Kind::Policy)]).into()
-}
-
-/// What is called `schema`, where `field` must not be left out.
-fn with(schema: &str, field: &str) -> AllOfBuilder {
-    let required = ObjectBuilder::new().schema_type(SchemaType::AnyValue).required(field);
-    AllOfBuilder::new().item(Ref::from_schema_name(schema)).item(required)
 }
