@@ -939,12 +939,12 @@ export interface components {
          *     }
          */
         Catalog: {
-            tiers?: (components["schemas"]["NewTier"] & unknown)[];
-            modelTiers?: (components["schemas"]["NewModelTier"] & unknown)[];
-            models?: (components["schemas"]["NewModel"] & unknown)[];
-            tenants?: (components["schemas"]["NewTenant"] & unknown)[];
-            users?: (components["schemas"]["NewUser"] & unknown)[];
-            policies?: (components["schemas"]["NewPolicy"] & unknown)[];
+            tiers?: components["schemas"]["ListedTier"][];
+            modelTiers?: components["schemas"]["ListedModelTier"][];
+            models?: components["schemas"]["ListedModel"][];
+            tenants?: components["schemas"]["ListedTenant"][];
+            users?: components["schemas"]["ListedUser"][];
+            policies?: components["schemas"]["ListedPolicy"][];
         };
         /**
          * @description A change of one record.
@@ -1309,7 +1309,7 @@ export interface components {
          *       "windowSeconds": 60
          *     }
          */
-        Judged: (components["schemas"]["NewPolicy"] & unknown) | (components["schemas"]["Catalog"] & unknown);
+        Judged: components["schemas"]["ListedPolicy"] | (components["schemas"]["Catalog"] & unknown);
         /**
          * @description That nothing is wrong.
          * @example {
@@ -1380,6 +1380,148 @@ export interface components {
              * @description That part; left out where `limit` is all of the policy's.
              */
             share?: number;
+        };
+        /**
+         * @example {
+         *       "id": "gpt-4",
+         *       "modelTier": "large",
+         *       "name": "GPT-4"
+         *     }
+         */
+        ListedModel: {
+            /** @description Its id, unique among its kind. */
+            id: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+            /** @description The model tier that it belongs to. */
+            modelTier: string;
+        };
+        /**
+         * @example {
+         *       "id": "large",
+         *       "name": "Large models"
+         *     }
+         */
+        ListedModelTier: {
+            /** @description Its id, unique among its kind. */
+            id: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+        };
+        /**
+         * @example {
+         *       "algorithm": "sliding_window_counter",
+         *       "id": "payments-free",
+         *       "limit": 10,
+         *       "match": {
+         *         "service": "payments",
+         *         "tier": [
+         *           "free",
+         *           "default"
+         *         ]
+         *       },
+         *       "scope": "SERVICE",
+         *       "windowSeconds": 60
+         *     }
+         */
+        ListedPolicy: ({
+            /** @description Its id, unique among its kind. */
+            id: string;
+            /**
+             * @description What its limits are kept per, by a short name. Either this or `per` is given.
+             * @enum {string}
+             */
+            scope?: "GLOBAL" | "TENANT" | "USER" | "API_KEY" | "MODEL" | "MODEL_TIER" | "USER_MODEL" | "SERVICE" | "IP";
+            /** @description What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these. */
+            per?: components["schemas"]["Id"][];
+            /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
+            match?: {
+                [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
+            };
+            /** @description What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
+            unit?: string;
+            /** @description The most of the unit in a window. 0 bans; null exempts, and is not the same as left out. */
+            limit: number | null;
+            /** @description The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority class are admitted; all classes share one usage. A class that is not named has the part of the next more important one, or all of it; a less important class cannot have more than another. */
+            shares?: {
+                batch?: number;
+                standard?: number;
+                premium?: number;
+                internal?: number;
+            };
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only where `limit` is null or 0. */
+            windowSeconds?: number;
+            /**
+             * @description How a window is counted; `sliding_window_log`, which is exact, unless said.
+             * @enum {string}
+             */
+            algorithm?: "sliding_window_log" | "sliding_window_counter";
+            /**
+             * @description `shadow` decides and counts, and never denies; `enforce` unless said.
+             * @enum {string}
+             */
+            mode?: "enforce" | "shadow";
+            /**
+             * @description What it decides while the store does not answer; as the server is set unless said.
+             * @enum {string}
+             */
+            onStoreError?: "allow" | "deny" | "local";
+            /** @description Whether it is in force; it is unless said. */
+            enabled?: boolean;
+        } | unknown | {
+            /** @enum {unknown} */
+            limit?: null | 0;
+        }) & (unknown | unknown);
+        /**
+         * @example {
+         *       "id": "acme",
+         *       "name": "Acme",
+         *       "tier": "enterprise"
+         *     }
+         */
+        ListedTenant: {
+            /** @description Its id, unique among its kind. */
+            id: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+            /** @description The tier of its users and API keys that have none of their own. */
+            tier?: string | null;
+        };
+        /**
+         * @example {
+         *       "id": "enterprise",
+         *       "name": "Enterprise",
+         *       "priority": "premium"
+         *     }
+         */
+        ListedTier: {
+            /** @description Its id, unique among its kind. */
+            id: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+            /**
+             * @description How it counts when not everyone can pass; `standard` unless said.
+             * @enum {string|null}
+             */
+            priority?: "batch" | "standard" | "premium" | "internal" | null;
+        };
+        /**
+         * @example {
+         *       "id": "alice",
+         *       "name": "Alice",
+         *       "tenantId": "acme",
+         *       "tier": "enterprise"
+         *     }
+         */
+        ListedUser: {
+            /** @description Its id, unique among its kind. */
+            id: string;
+            /** @description The tenant that it belongs to. */
+            tenantId: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+            /** @description Its own tier, before that of its tenant. */
+            tier?: string | null;
         };
         /**
          * @description A model, which checks name as `modelId`.
