@@ -47,6 +47,11 @@ fn run(options: &Options) -> Result<(), String> {
         let plan = http::Plan::full(options.rounds);
         report.sections.push(http::over_redis::run(&plan, &tollgate, &bare)?);
     }
+    if options.runs(Benchmark::HttpCatalog) {
+        let tollgate = Sibling::TOLLGATE.built()?;
+        let plan = http::Plan::full(options.rounds);
+        report.sections.push(http::over_catalog::run(&plan, &tollgate)?);
+    }
     if options.runs(Benchmark::Outage) {
         let tollgate = Sibling::TOLLGATE.built()?;
         let plan = http::outage::Plan::lasting(options.seconds);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// How to call it.
 pub const USAGE: &str =
-    "usage: tollgate-bench keyed|memory|http|redis|http-redis|outage|all [--rounds N] [--seconds N] [--json FILE]
+    "usage: tollgate-bench keyed|memory|http|redis|http-redis|http-catalog|outage|all [--rounds N] [--seconds N] [--json FILE]
   --rounds N    interleaved rounds, 5 or more for figures to be quoted (default 7)
   --seconds N   how long an outage lasts, 60 for figures to be quoted (default 60)
   --json FILE   also write every sample to FILE";
@@ -25,17 +25,20 @@ pub enum Benchmark {
     Redis,
     /// [`crate::http::over_redis`].
     HttpRedis,
+    /// [`crate::http::over_catalog`].
+    HttpCatalog,
     /// [`crate::http::outage`].
     Outage,
 }
 
 impl Benchmark {
-    const ALL: [(&'static str, Self); 6] = [
+    const ALL: [(&'static str, Self); 7] = [
         ("keyed", Self::Keyed),
         ("memory", Self::Memory),
         ("http", Self::Http),
         ("redis", Self::Redis),
         ("http-redis", Self::HttpRedis),
+        ("http-catalog", Self::HttpCatalog),
         ("outage", Self::Outage),
     ];
 }

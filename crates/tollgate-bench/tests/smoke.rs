@@ -41,6 +41,13 @@ fn http_redis_runs() {
 }
 
 #[test]
+fn http_catalog_runs() {
+    let tollgate = Sibling::TOLLGATE.found().or_else(|_| Sibling::TOLLGATE.built()).unwrap();
+    let plan = http::Plan::smoke();
+    check_every_goal_was_measured(&http::over_catalog::run(&plan, &tollgate).unwrap());
+}
+
+#[test]
 fn outage_runs() {
     let tollgate = Sibling::TOLLGATE.found().or_else(|_| Sibling::TOLLGATE.built()).unwrap();
     let plan = http::outage::Plan::smoke();

@@ -69,6 +69,16 @@ impl Load {
         Self::start_paced(address, connections, seed, None).await
     }
 
+    /// The same, of so many users only.
+    pub(super) async fn start_among(
+        address: SocketAddr,
+        connections: u32,
+        seed: u64,
+        users: u64,
+    ) -> Result<Self, String> {
+        Self::begin(address, connections, seed, users, None).await
+    }
+
     /// Connects and starts to ask `per_second` times a second in all, whether the server keeps up or not: what
     /// waits behind a slow answer counts as late.
     pub(super) async fn start_paced(
@@ -77,13 +87,23 @@ impl Load {
         seed: u64,
         per_second: Option<f64>,
     ) -> Result<Self, String> {
+        Self::begin(address, connections, seed, USERS, per_second).await
+    }
+
+    async fn begin(
+        address: SocketAddr,
+        connections: u32,
+        seed: u64,
+        users: u64,
+        per_second: Option<f64>,
+    ) -> Result<Self, String> {
         let phase = Arc::new(AtomicU8::new(WARMING_UP));
         let mut running = JoinSet::new();
         let interval =
             per_second.map(|rate| Duration::from_secs_f64(f64::from(connections) / rate));
         for connection in 0..connections {
             let seed = seed * u64::from(connections) + u64::from(connection);
-            let asker = Asker::connect(address, seed).await?;
+            let asker = Asker::connect(address, seed, users).await?;
             let schedule = interval.map(|interval| Schedule {
                 next: now() + interval * connection / connections,
                 interval,
@@ -116,9 +136,14 @@ impl Load {
 
 /// Asks one check and returns the body of the answer.
 pub(super) async fn ask_once(address: SocketAddr) -> Result<String, String> {
-    let mut asker = Asker::connect(address, 0).await?;
+    let mut asker = Asker::connect(address, 0, USERS).await?;
     let body = asker.ask().await?;
     String::from_utf8(body.to_vec()).map_err(|error| format!("{address}: {error}"))
+}
+
+/// The id of the user with this number.
+pub(super) fn user_id(number: u64) -> String {
+    format!("user-{number:0USER_DIGITS$}")
 }
 
 /// When a connection asks, whatever was answered.
@@ -147,11 +172,11 @@ struct Asker {
 }
 
 impl Asker {
-    async fn connect(address: SocketAddr, seed: u64) -> Result<Self, String> {
+    async fn connect(address: SocketAddr, seed: u64, users: u64) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("{address}: {error}");
         let stream = TcpStream::connect(address).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
-        let (request, draw) = (Request::new(), Draw::new(seed, USERS));
+        let (request, draw) = (Request::new(), Draw::new(seed, users));
         Ok(Self { address, stream, request, draw, answer: Vec::with_capacity(MAX_ANSWER_BYTES) })
     }
 

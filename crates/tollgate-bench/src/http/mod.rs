@@ -11,6 +11,7 @@
 
 mod load;
 pub mod outage;
+pub mod over_catalog;
 pub mod over_redis;
 mod server;
 

@@ -33,11 +33,22 @@ impl Server {
         program: &Path,
         arguments: &[&str],
     ) -> Result<Self, String> {
+        Self::start_with(name, program, arguments, &[])
+    }
+
+    /// The same, with these variables and no others.
+    pub(super) fn start_with(
+        name: &'static str,
+        program: &Path,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Self, String> {
         let failed = |problem: String| format!("{}: {problem}", program.display());
         let directory = tempfile::tempdir().map_err(|error| failed(error.to_string()))?;
         let mut child = Command::new(program)
             .args(arguments)
             .env_clear()
+            .envs(variables.iter().copied())
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -164,7 +164,8 @@ impl SubjectCache {
         let Some(key) = key() else {
             return (Answer::default(), None);
         };
-        match self.load::<T>(key, now).await {
+        // Boxed: what loads is deep and large, and most checks do not load.
+        match Box::pin(self.load::<T>(key, now)).await {
             Ok(entry) => (entry.answer(false), Some(Arc::clone(&entry.last_use))),
             Err(NoAnswer) => match known {
                 Some(entry) => (entry.answer(true), Some(Arc::clone(&entry.last_use))),
