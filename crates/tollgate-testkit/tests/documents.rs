@@ -26,7 +26,7 @@ const KEPT_TO: [(&str, &[&str]); 9] = [
     ("clap", &["tollgate-server", "tollgate-simulate", "tollgate-bench"]),
     ("governor", &["tollgate-bench"]),
     ("hyper", &["tollgate-server", "tollgate-bench"]),
-    ("moka", &["tollgate-catalog"]),
+    ("quick_cache", &["tollgate-catalog"]),
     ("notify", &["tollgate-catalog"]),
     ("redis", &["tollgate-redis", "tollgate-bench"]),
     ("serde_json", &["tollgate", "tollgate-server", "tollgate-simulate", "tollgate-bench"]),

@@ -6,8 +6,8 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use moka::future::Cache;
-use moka::ops::compute::{CompResult, Op};
+use quick_cache::sync::{Cache, DefaultLifecycle, EntryAction, EntryResult, PlaceholderGuard};
+use quick_cache::{DefaultHashBuilder, UnitWeighter};
 use tollgate_core::Timestamp;
 
 use super::DatabaseOptions;
@@ -67,9 +67,38 @@ pub(crate) struct SubjectCache {
 /// The database did not answer.
 struct NoAnswer;
 
+/// The place of what is being loaded, in a cache as [`Cache`] is by default.
+type Place<'a, K, V> =
+    PlaceholderGuard<'a, K, V, UnitWeighter, DefaultHashBuilder, DefaultLifecycle<K, V>>;
+
+/// The place of an entry that is being loaded, and what was known before.
+///
+/// However loading ends, also when nobody waits for it any more, what was known is put back unless there is better: it is
+/// the last known answer.
+struct Loading<'a, T: Subject> {
+    place: Option<Place<'a, T::Key, Arc<Entry<T>>>>,
+    known: Option<Arc<Entry<T>>>,
+}
+
+impl<T: Subject> Loading<'_, T> {
+    /// Puts `entry` into the place, unless somebody has put something there that is newer.
+    fn loaded(mut self, entry: Arc<Entry<T>>) {
+        self.known = Some(entry);
+    }
+}
+
+impl<T: Subject> Drop for Loading<'_, T> {
+    fn drop(&mut self) {
+        if let (Some(place), Some(entry)) = (self.place.take(), self.known.take()) {
+            // Refused if the place is gone: then a change has put its own there.
+            _ = place.insert(entry);
+        }
+    }
+}
+
 impl SubjectCache {
     pub(super) fn new(pool: Pool, options: &DatabaseOptions) -> Self {
-        let entries = options.cached_subjects;
+        let entries = usize::try_from(options.cached_subjects).unwrap_or(usize::MAX);
         Self {
             keys: Cache::new(entries),
             users: Cache::new(entries),
@@ -148,7 +177,7 @@ impl SubjectCache {
         if !self.has_subjects.load(Ordering::Acquire) {
             return (Answer::default(), None);
         }
-        let known = T::cache(self).get(asked).await;
+        let known = T::cache(self).get(asked);
         if let Some(entry) = &known
             && self.is_believed(entry)
         {
@@ -197,8 +226,12 @@ impl SubjectCache {
     ) {
         let subjects = Arc::clone(self);
         tokio::spawn(async move {
+            let epoch = subjects.epoch.load(Ordering::Acquire);
             // Without an answer the next check tries again, which the gate spaces out.
-            _ = subjects.load::<T>(key, now).await;
+            if let Ok(fresh) = subjects.ask::<T>(&key, Some(&entry), now).await {
+                T::cache(&subjects).insert(key, Arc::clone(&fresh));
+                subjects.doubt_if_changed_since(epoch, &fresh);
+            }
             entry.is_refreshing.store(false, Ordering::Relaxed);
         });
     }
@@ -210,33 +243,33 @@ impl SubjectCache {
         now: Timestamp,
     ) -> Result<Arc<Entry<T>>, NoAnswer> {
         let epoch = self.epoch.load(Ordering::Acquire);
-        let wanted = key.clone();
-        let computed = T::cache(self)
-            .entry(key)
-            .and_try_compute_with(async |existing| {
-                let existing = existing.map(moka::Entry::into_value);
-                if let Some(entry) = &existing
-                    && self.is_believed(entry)
-                    && !self.is_old(entry, now)
-                {
-                    return Ok(Op::Nop);
-                }
-                self.ask::<T>(&wanted, existing.as_deref(), now).await.map(Op::Put)
-            })
-            .await?;
-        let entry = match computed {
-            CompResult::Inserted(entry)
-            | CompResult::ReplacedWith(entry)
-            | CompResult::Unchanged(entry)
-            | CompResult::Removed(entry) => entry.into_value(),
-            CompResult::StillNone(_) => return Err(NoAnswer),
+        let found = T::cache(self).entry_async(&key, |_, entry: &mut Arc<Entry<T>>| {
+            if self.is_believed(entry) {
+                EntryAction::Retain(Arc::clone(entry))
+            } else {
+                EntryAction::ReplaceWithGuard
+            }
+        });
+        let (place, known) = match found.await {
+            EntryResult::Retained(entry) => return Ok(entry),
+            EntryResult::Replaced(place, known) => (place, Some(known)),
+            EntryResult::Vacant(place) => (place, None),
+            // Neither is asked for.
+            EntryResult::Removed(..) | EntryResult::Timeout => return Err(NoAnswer),
         };
-        // A change between the question and now may be newer than the answer, and has not found the entry to
-        // change it: then it is not believed by the next who asks.
+        let loading = Loading { place: Some(place), known };
+        let entry = self.ask::<T>(&key, loading.known.as_deref(), now).await?;
+        loading.loaded(Arc::clone(&entry));
+        self.doubt_if_changed_since(epoch, &entry);
+        Ok(entry)
+    }
+
+    /// Makes the next who asks for `entry` load it again if something has changed since `epoch`, when the database was
+    /// asked: the change may be newer than the answer, and has not found the entry to change it.
+    fn doubt_if_changed_since<T>(&self, epoch: u64, entry: &Entry<T>) {
         if self.epoch.load(Ordering::Acquire) != epoch {
             entry.generation.store(0, Ordering::Release);
         }
-        Ok(entry)
     }
 
     /// Asks the database, within the deadline and unless it is known to be down.
@@ -306,27 +339,24 @@ impl SubjectCache {
 
     async fn reload<T: Subject>(&self, key: T::Key, now: Timestamp) -> sqlx::Result<()> {
         let cache = T::cache(self);
-        if !cache.contains_key(&key) {
-            return Ok(());
-        }
+        let Some(existing) = cache.get(&key) else { return Ok(()) };
         let facts = match T::load(&self.pool, &key).await {
             Ok(facts) => facts.map(Arc::new),
             // The next who asks is told that there is no answer; others' changes must not wait for this row.
             Err(error) if is_about_the_row(&error) => {
-                cache.invalidate(&key).await;
+                cache.remove(&key);
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
-        let existing = cache.get(&key).await;
         let entry = Entry {
             facts,
             loaded_at: now,
             generation: AtomicU64::new(self.generation.load(Ordering::Acquire)),
             is_refreshing: AtomicBool::new(false),
-            last_use: existing.map(|entry| Arc::clone(&entry.last_use)).unwrap_or_default(),
+            last_use: Arc::clone(&existing.last_use),
         };
-        cache.insert(key, Arc::new(entry)).await;
+        cache.insert(key, Arc::new(entry));
         Ok(())
     }
 
@@ -339,7 +369,7 @@ impl SubjectCache {
             .filter_map(|(hash, entry)| {
                 let used_ms = entry.last_use.used_ms.load(Ordering::Relaxed);
                 let recorded_ms = entry.last_use.recorded_ms.load(Ordering::Relaxed);
-                (used_ms > recorded_ms).then(|| (*hash, Arc::clone(&entry.last_use), used_ms))
+                (used_ms > recorded_ms).then(|| (hash, Arc::clone(&entry.last_use), used_ms))
             })
             .collect();
         for batch in used.chunks(self.options.uses_per_batch.max(1)) {

@@ -3,7 +3,7 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use moka::future::Cache;
+use quick_cache::sync::Cache;
 
 use super::cache::{Entry, SubjectCache};
 use super::rows;
