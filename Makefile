@@ -9,6 +9,7 @@ HTTP ?= 127.0.0.1:8000
 ARGS ?=
 
 CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Every crate with every feature, or tests that need a feature would silently not run.
 ALL = --locked --workspace --all-features
 # Where rustup puts cargo, for a shell that was opened before rustup ran.
@@ -47,6 +48,15 @@ api: ## Write the OpenAPI document down for the console, and make its types anew
 	mv console/openapi.json.new console/openapi.json
 	cd console && npm run --silent api && npx prettier --log-level warn --write src/api/schema.d.ts
 
+# Of another server's than its own: HOST=http://… with TOLLGATE_ADMIN_TOKEN. TOLLGATE_BIN uses a program that is built.
+.PHONY: loadtest
+loadtest: setup-loadtest ## Three scenarios of Locust against a release build, judged (HOST=… for another server)
+	if [ -z "$${HOST:-}$${TOLLGATE_BIN:-}" ]; then \
+		$(CARGO) build --locked --release -p tollgate-server --bin tollgate; \
+		export TOLLGATE_BIN="$(TARGET)/release/tollgate"; \
+	fi; \
+	exec "$(TARGET)/locust/bin/python" -B loadtest/run.py
+
 .PHONY: lint
 lint: setup ## Check formatting and lints; a warning fails
 	$(CARGO) fmt --all --check
@@ -67,6 +77,10 @@ setup: ## Install what is missing of compiler, linker and tools
 .PHONY: setup-tests
 setup-tests: ## The same, and what only tests and benchmarks need: Redis, PostgreSQL, schemathesis
 	@scripts/setup tests
+
+.PHONY: setup-loadtest
+setup-loadtest: ## The same, and what only the load test needs: Locust
+	@scripts/setup loadtest
 
 .PHONY: clean
 clean: ## Remove everything that was built

@@ -1,8 +1,8 @@
 """The tenant, users, tiers, key and policies that a run needs, made and removed through the admin API.
 
-Every id begins with the run's own tenant and every policy matches that tenant, so that a run changes no decision
-for anybody else on the server. Only the tiers `free` and `enterprise` are shared: where they exist they are taken
-as they are.
+Every id begins with the run's own tenant and every policy matches that tenant, so that a run changes no
+decision for anybody else on the server. Only the tiers `free` and `enterprise` are shared: where they exist
+they are taken as they are.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import secrets
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,9 +107,9 @@ class Fixture:
                     user = {"id": self.user_id(group, number), "tenantId": self.tenant, "tier": "free"}
                     self._make("users", user)
             if scenario == "parallel":
-                self.api_key = self._make("api-keys", {"id": f"{self.tenant}-key", "tenantId": self.tenant})[
-                    "key"
-                ]
+                key = {"id": f"{self.tenant}-key", "tenantId": self.tenant}
+                key["userId"] = self.user_id("parallel", 0)
+                self.api_key = self._make("api-keys", key)["key"]
             self._await_policies()
         except AdminError:
             self.tear_down()
@@ -126,7 +127,7 @@ class Fixture:
                 left.append(str(error))
         return left
 
-    def _make(self, kind: str, record: dict[str, object], *, may_exist: bool = False) -> Any:
+    def _make(self, kind: str, record: Mapping[str, object], *, may_exist: bool = False) -> Any:
         made = self.server.call("POST", f"/admin/{kind}", record, accept=(409,) if may_exist else ())
         if made is not None:
             self._made.append(f"/admin/{kind}/{record['id']}")
@@ -153,7 +154,7 @@ class Fixture:
         ]
 
     def _await_policies(self) -> None:
-        """Waits until a peek meets this run's policies: at once on the node that made them, later on others."""
+        """Waits until a peek meets the run's policies, which other nodes than the first learn of later."""
         peek = {"userId": self.user_id("nobody", 0), "modelId": plan.MODEL, "tenantId": self.tenant}
         peek |= {"service": plan.PAYMENTS}
         until_s = time.monotonic() + plan.CHANGE_HOLDS_WITHIN_S
@@ -175,6 +176,6 @@ def _users(scenario: str) -> dict[str, int]:
     groups = {
         "services": {"free": plan.FREE_USERS},
         "upgrade": {"upgraded": 1, "bystander": plan.BYSTANDERS},
-        "parallel": {},
+        "parallel": {"parallel": 1},
     }
     return groups[scenario]

@@ -1,7 +1,7 @@
 """Whether what a run has seen is what the limits allow: pure, from a record to rows of the table.
 
-A check compares exact numbers wherever the limiter promises them. Of times only the promised 5 s are judged, and that
-the run lay within one window; latencies are figures to read, never a verdict.
+A check compares exact numbers wherever the limiter promises them. Of times only the promised 5 s are judged,
+and that the run lay within one window; latencies are figures to read, never a verdict.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ JUDGES: dict[str, Callable[[Record], list[Row]]] = {
 
 
 def _end_of_denials(record: Record, by_free: list[Answer], by_enterprise: list[Answer]) -> Row:
-    """From the change being sent to the later of the last denial of the old tier and the first admission of the new."""
+    """From the change being sent to the last denial by the old tier and the first admission by the new."""
     what = "429s end after the tier is raised"
     wanted = f"within {plan.CHANGE_HOLDS_WITHIN_S:.0f} s"
     sent_s = record.measured.get("raise_sent_s")
@@ -173,10 +173,10 @@ def _decision_times(record: Record) -> list[Row]:
     total = buckets.get(float("inf"), 0.0)
     if not total:
         return []
-    bounds = [
-        f"p{percent} ≤ {min(le for le, count in buckets.items() if count >= total * percent / 100) * 1e6:g} µs"
-        for percent in (50, 95, 99)
-    ]
+    bounds = []
+    for percent in (50, 95, 99):
+        bound_s = min(le for le, count in buckets.items() if count >= total * percent / 100)
+        bounds.append(f"p{percent} ≤ {bound_s * 1000:g} ms")
     return [Row("time to decide, says the server", "", ", ".join(bounds), None)]
 
 

@@ -4,8 +4,8 @@
     upgrade   a free user is raised to the tier `enterprise` while its checks are being denied
     parallel  5,000 checks on one API key are open at the same time
 
-`make loadtest` runs them one after the other and judges what they have seen. By hand, with a server of your own
-and its token in TOLLGATE_ADMIN_TOKEN:
+`make loadtest` runs them one after the other and judges what they have seen. By hand, with a server of your
+own and its token in TOLLGATE_ADMIN_TOKEN:
 
     locust -f loadtest/locustfile.py --headless --scenario services --host http://127.0.0.1:8000
 
@@ -111,8 +111,8 @@ class CurrentRun:
 class HeldBody:
     """A body whose last byte waits until every other request is open too.
 
-    It has a length, so that it is sent with one and the last byte goes out alone, and `read`, which the client
-    calls for one piece after the other.
+    It has a length, so that it is sent with one and the last byte goes out alone, and `read`, which the
+    client calls for one piece after the other.
     """
 
     def __init__(self, run: Run, body: bytes) -> None:
@@ -141,14 +141,16 @@ class Caller(FastHttpUser):
 
     abstract = True
     group: ClassVar[str]
+    # Whether each asks for a user of its own, or all of the group for the same one.
+    own_user: ClassVar[bool] = True
     connection_timeout = 15.0
     network_timeout = 20.0
     concurrency = 1
 
     def on_start(self) -> None:
         self.current = CurrentRun.get()
-        self.number = self.current.number(self.group)
-        self.user_id = self.current.fixture.user_id(self.group, self.number)
+        number = self.current.number(self.group) if self.own_user else 0
+        self.user_id = self.current.fixture.user_id(self.group, number)
 
     def enforce(self, service: str) -> Answer:
         body = {"userId": self.user_id, "modelId": plan.MODEL, "service": service}
@@ -214,11 +216,8 @@ class UpgradedConnection(Caller):
     """B: one of many connections that ask for the same user, without a pause."""
 
     group = "upgraded"
+    own_user = False
     fixed_count = plan.UPGRADED_CONNECTIONS
-
-    def on_start(self) -> None:
-        super().on_start()
-        self.user_id = self.current.fixture.user_id(self.group, 0)
 
     @task
     def ask(self) -> None:
@@ -265,6 +264,7 @@ class ParallelCaller(Caller):
     """C: connects, opens one request on the shared API key, and completes it when all are open."""
 
     group = "parallel"
+    own_user = False
     fixed_count = plan.PARALLEL_CHECKS
 
     @task

@@ -1,7 +1,7 @@
 """What a run of a scenario has seen: written by the Locust process, read by the judge.
 
-Times are seconds of one monotonic clock, so that only differences mean something. This module knows neither Locust
-nor the limits, so that what is judged is what was answered.
+Times are seconds of one monotonic clock, so that only differences mean something. This module knows neither
+Locust nor the limits, so that what is judged is what was answered.
 """
 
 from __future__ import annotations
