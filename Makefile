@@ -23,6 +23,7 @@ run: setup console ## Set up what is missing, build, and serve on 127.0.0.1:8000
 test: setup-tests console-check lint doc ## Set up what is missing, then formatting, lints, documentation and every test
 	$(CARGO) test $(ALL) --doc
 	CARGO=$(CARGO) scripts/schemathesis
+	python3 -B -m unittest discover --quiet --start-directory loadtest
 	@# nextest runs the binaries' tests side by side; without it `cargo test` runs the same tests.
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run $(ALL) --no-fail-fast; \
@@ -48,9 +49,9 @@ api: ## Write the OpenAPI document down for the console, and make its types anew
 	mv console/openapi.json.new console/openapi.json
 	cd console && npm run --silent api && npx prettier --log-level warn --write src/api/schema.d.ts
 
-# Of another server's than its own: HOST=http://… with TOLLGATE_ADMIN_TOKEN. TOLLGATE_BIN uses a program that is built.
+# HOST and TOLLGATE_ADMIN_TOKEN load a server that runs; TOLLGATE_BIN names a program that is built.
 .PHONY: loadtest
-loadtest: setup-loadtest ## Three scenarios of Locust against a release build, judged (HOST=… for another server)
+loadtest: setup-loadtest ## Load a release build with Locust and judge it (HOST=http://… for a server that runs)
 	if [ -z "$${HOST:-}$${TOLLGATE_BIN:-}" ]; then \
 		$(CARGO) build --locked --release -p tollgate-server --bin tollgate; \
 		export TOLLGATE_BIN="$(TARGET)/release/tollgate"; \
@@ -88,4 +89,4 @@ clean: ## Remove everything that was built
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

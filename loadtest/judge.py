@@ -84,7 +84,7 @@ def _upgrade(record: Record) -> list[Row]:
             plan.ENTERPRISE_LIMIT,
             [answer.count or 0 for answer in denials],
         ),
-        _exactly("by any other policy: answers", 0, len(raised) - len(by_free) - len(by_enterprise)),
+        _no_other_policy(raised, {free, enterprise}),
         _each(
             "free users beside: admitted, each user",
             plan.FREE_LIMIT,
@@ -126,6 +126,12 @@ def _end_of_denials(record: Record, by_free: list[Answer], by_enterprise: list[A
     return Row(what, wanted, f"after {took_s:.3f} s", took_s <= plan.CHANGE_HOLDS_WITHIN_S)
 
 
+def _no_other_policy(answers: list[Answer], own: set[str]) -> Row:
+    """On a server with policies of its own, those could decide instead of the load test's."""
+    decided = [answer for answer in answers if answer.status in (ADMITTED, DENIED)]
+    return _none("decided by another policy", Counter(a.policy_id for a in decided if a.policy_id not in own))
+
+
 def _waits(denials: list[Answer]) -> Row:
     """Every denial says when to come back: after at least a second and at most the window."""
     waits = [answer.retry_after_s or 0 for answer in denials]
@@ -143,11 +149,7 @@ def _within_the_window(record: Record) -> Row:
 
 def _no_failures(record: Record) -> Row:
     failed = [answer for answer in record.answers if answer.status not in (ADMITTED, DENIED)]
-    got = str(len(failed))
-    if failed:
-        problem, times = Counter(answer.problem for answer in failed).most_common(1)[0]
-        got += f", {times} times: {problem}"
-    return Row("failed or other statuses", "0", got, not failed)
+    return _none("failed or other statuses", Counter(answer.problem for answer in failed))
 
 
 def _figures(record: Record) -> list[Row]:
@@ -178,6 +180,15 @@ def _decision_times(record: Record) -> list[Row]:
         bound_s = min(le for le, count in buckets.items() if count >= total * percent / 100)
         bounds.append(f"p{percent} ≤ {bound_s * 1000:g} ms")
     return [Row("time to decide, says the server", "", ", ".join(bounds), None)]
+
+
+def _none(what: str, found: Counter[str | None]) -> Row:
+    """Nothing was found; otherwise how much, and the most common of it."""
+    got = f"{found.total():,}"
+    if found:
+        example, times = found.most_common(1)[0]
+        got += f", {times:,} times {example}"
+    return Row(what, "0", got, not found)
 
 
 def _exactly(what: str, wanted: int, got: int) -> Row:

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 from gevent.event import Event
 from locust import FastHttpUser, LoadTestShape, User, events, task
 from locust.env import Environment
-from locust.exception import StopTest, StopUser
+from locust.exception import StopUser
 
 import plan
 from catalog import AdminError, Fixture, Server
@@ -320,7 +320,12 @@ class Scenario(LoadTestShape):
         assert options is not None, "so does it"
         scenario: str = options.scenario
         if CurrentRun.run is None:
-            CurrentRun.run = start(scenario, self.runner.environment.host)
+            try:
+                CurrentRun.run = start(scenario, self.runner.environment.host)
+            except AdminError as error:
+                log.error("%s", error)
+                self.runner.environment.process_exit_code = 2
+                return None
         if CurrentRun.run.through():
             end(options.record)
             return None
@@ -329,18 +334,15 @@ class Scenario(LoadTestShape):
 
 
 def start(scenario: str, url: str | None) -> Run:
-    """Makes what the run needs; a server that refuses it stops Locust with the server's words."""
+    """Makes what the run needs on the server."""
     if not url:
-        raise StopTest("--host is missing; accepted: the server's URL, such as http://127.0.0.1:8000")
+        raise AdminError("--host: is not given; accepted: the server's URL, such as http://127.0.0.1:8000")
     token = os.environ.get("TOLLGATE_ADMIN_TOKEN", "")
     if not token:
-        raise StopTest(
-            "TOLLGATE_ADMIN_TOKEN is not set; accepted: the token that may change the server's catalog"
+        raise AdminError(
+            f"TOLLGATE_ADMIN_TOKEN: is not set; accepted: the token that may change {url}'s catalog"
         )
-    try:
-        return Run(scenario, Server(url.rstrip("/"), token))
-    except AdminError as error:
-        raise StopTest(str(error)) from error
+    return Run(scenario, Server(url.rstrip("/"), token))
 
 
 def end(record_to: str) -> None:

@@ -102,7 +102,12 @@ def _server(directory: Path) -> Iterator[Server]:
         )
     own = OwnServer(Path(program).resolve(), directory)
     with own as server:
-        yield server
+        try:
+            yield server
+        except LoadTestError:
+            # A server that has ended explains whatever went wrong after that.
+            own.check_runs()
+            raise
         own.check_runs()
 
 
@@ -147,11 +152,17 @@ def _run(scenario: str, server: Server, directory: Path) -> Record:
     finally:
         _end(locust)
     if not record.exists():
-        said = "\n".join(f"    {line}" for line in log.read_text(errors="replace").splitlines()[-20:])
         raise LoadTestError(
-            f"locust, scenario {scenario}: ended with status {status} and no record; it said:\n{said}"
+            f"locust, scenario {scenario}: ended with status {status}; it said:\n{_said(log)}"
         )
     return Record.read(record)
+
+
+def _said(log: Path) -> str:
+    """What Locust has called an error, or else its last lines."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line for line in lines if "/ERROR/" in line]
+    return "\n".join(f"    {line}" for line in (errors or lines)[-20:])
 
 
 def _end(locust: subprocess.Popen[bytes]) -> None:
