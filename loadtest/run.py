@@ -35,7 +35,7 @@ TITLES = {
     "parallel": "C  5,000 parallel checks on one API key",
 }
 # For Locust to start, to set up, to connect, to tear down and to end, beside the scenario's own bound.
-BESIDE_THE_RUN_S = 15.0
+BESIDE_THE_RUN_S = 10.0
 # Locust finishes what it does when it is told to end; after that it is made to.
 LOCUST_ENDS_WITHIN_S = 5.0
 WIDTHS = (46, 16)

@@ -16,6 +16,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import plan  # noqa: E402
+import run  # noqa: E402
+import server  # noqa: E402
 from judge import ADMITTED, DENIED, judge  # noqa: E402
 from record import Answer, Record  # noqa: E402
 
@@ -104,9 +106,9 @@ class JudgeTest(unittest.TestCase):
         self.assertIn(expected, self.failed(record))
 
     def test_passes_what_an_exact_limiter_answers(self) -> None:
-        for run in (services, upgrade, parallel):
-            with self.subTest(run.__name__):
-                self.assertEqual(self.failed(run()), [])
+        for make in (services, upgrade, parallel):
+            with self.subTest(make.__name__):
+                self.assertEqual(self.failed(make()), [])
 
     def test_fails_a_run_in_which_one_answer_is_wrong(self) -> None:
         lost = change_first(ADMITTED, status=0, problem="0 connection reset")
@@ -132,9 +134,9 @@ class JudgeTest(unittest.TestCase):
                 "requests open at once, says the server",
             ),
         ]
-        for run, change, expected in cases:
-            with self.subTest(f"{run.__name__}: {expected}"):
-                self.check(run(), change, expected)
+        for make, change, expected in cases:
+            with self.subTest(f"{make.__name__}: {expected}"):
+                self.check(make(), change, expected)
 
     def test_fails_a_run_that_saw_nothing(self) -> None:
         for scenario in plan.SCENARIOS:
@@ -148,6 +150,12 @@ class JudgeTest(unittest.TestCase):
 
 
 class ScriptsTest(unittest.TestCase):
+    def test_the_bounds_of_all_parts_keep_the_bound_of_the_whole(self) -> None:
+        beside_s = run.BESIDE_THE_RUN_S + run.LOCUST_ENDS_WITHIN_S
+        scenarios_s = sum(most_s + beside_s for most_s in plan.RUN_AT_MOST_S.values())
+        whole_s = server.STARTS_WITHIN_S + scenarios_s + server.ENDS_WITHIN_S
+        self.assertLessEqual(whole_s, plan.ALL_AT_MOST_S)
+
     def test_every_script_compiles(self) -> None:
         for script in sorted(HERE.glob("*.py")):
             with self.subTest(script.name):
