@@ -1,4 +1,5 @@
 /** A labelled text field, alone (`Field`) or bound to a form (`FormField`). */
+import { useId } from 'react';
 import {
   useController,
   type Control,
@@ -14,6 +15,7 @@ import { TextField, type TextFieldProps } from 'react-aria-components/TextField'
 
 import { cx } from './cx';
 import styles from './Field.module.css';
+import { Suggestions } from './Suggestions';
 
 export interface FieldProps extends Omit<TextFieldProps, 'className' | 'style' | 'children'> {
   label: string;
@@ -24,6 +26,8 @@ export interface FieldProps extends Omit<TextFieldProps, 'className' | 'style' |
   placeholder?: string | undefined;
   inputMode?: 'text' | 'numeric' | 'decimal';
   inputRef?: React.Ref<HTMLInputElement>;
+  /** Offered while one types; anything else may be typed too. */
+  suggestions?: readonly string[] | undefined;
 }
 
 export function Field({
@@ -32,8 +36,10 @@ export function Field({
   error,
   placeholder,
   inputRef,
+  suggestions,
   ...props
 }: FieldProps): React.JSX.Element {
+  const listId = useId();
   const isWrong = error !== undefined && error !== null;
   return (
     <TextField {...props} className={cx(styles.field)} isInvalid={isWrong} validationBehavior="aria">
@@ -41,8 +47,10 @@ export function Field({
       <Input
         className={cx(styles.input)}
         ref={inputRef}
+        list={suggestions === undefined ? undefined : listId}
         {...(placeholder === undefined ? {} : { placeholder })}
       />
+      {suggestions !== undefined && <Suggestions id={listId} values={suggestions} />}
       {hint !== undefined && !isWrong && (
         <Text slot="description" className={styles.hint}>
           {hint}
