@@ -35,7 +35,6 @@ interface Heard {
   states: StreamState[];
   events: LiveEvent[];
   asked: string[];
-  wake: EventTarget;
   stop: () => void;
 }
 
@@ -46,7 +45,6 @@ function listenTo(...answers: ((request: Request) => Response)[]): Heard {
     states: [],
     events: [],
     asked: [],
-    wake: new EventTarget(),
     stop: () => controller.abort(),
   };
   vi.stubGlobal('fetch', (request: Request) => {
@@ -57,7 +55,6 @@ function listenTo(...answers: ((request: Request) => Response)[]): Heard {
   void keepListening(
     FILTER,
     { onState: (state) => heard.states.push(state), onEvents: (events) => heard.events.push(...events) },
-    heard.wake,
     controller.signal,
   );
   return heard;
@@ -137,15 +134,12 @@ describe('listening', () => {
     }
   });
 
-  it('asks at once when it is told to, or the network is back', async () => {
+  it('asks at once when the network is back', async () => {
     const heard = listenTo();
     await settle();
-    heard.wake.dispatchEvent(new Event('wake'));
-    await settle();
-    expect(heard.asked.length).toBe(2);
     window.dispatchEvent(new Event('online'));
     await settle();
-    expect(heard.asked.length).toBe(3);
+    expect(heard.asked.length).toBe(2);
     heard.stop();
   });
 

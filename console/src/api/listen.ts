@@ -30,8 +30,8 @@ export interface Listener {
   onEvents: (events: readonly LiveEvent[]) => void;
 }
 
-/** Resolves after `ms`, when `wake` is told, or when `signal` is. */
-function pause(ms: number, wake: EventTarget, signal: AbortSignal): Promise<void> {
+/** Resolves after `ms`, when the network is back, or when `signal` is told. */
+function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const ended = new AbortController();
     const end = (): void => {
@@ -40,18 +40,16 @@ function pause(ms: number, wake: EventTarget, signal: AbortSignal): Promise<void
       resolve();
     };
     const timer = window.setTimeout(end, ms);
-    wake.addEventListener('wake', end, { signal: ended.signal });
     window.addEventListener('online', end, { signal: ended.signal });
     signal.addEventListener('abort', end, { signal: ended.signal });
     if (signal.aborted) end();
   });
 }
 
-/** Runs until `signal` ends it, or a refusal that waiting cannot change. A `wake` event cuts a pause short. */
+/** Runs until `signal` ends it, or a refusal that waiting cannot change. */
 export async function keepListening(
   filter: EventFilter,
   { onState, onEvents }: Listener,
-  wake: EventTarget,
   signal: AbortSignal,
 ): Promise<void> {
   let failures = 0;
@@ -78,6 +76,6 @@ export async function keepListening(
     const asked = error instanceof ProblemError ? (error.retryAfterMs ?? 0) : 0;
     const waitMs = Math.max(asked, pauseMs(failures, Math.random()));
     onState({ kind: 'broken', error, retryAt: performance.now() + waitMs });
-    await pause(waitMs, wake, signal);
+    await pause(waitMs, signal);
   }
 }

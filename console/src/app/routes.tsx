@@ -14,4 +14,5 @@ export interface PageEntry {
 // prettier-ignore
 export const pages: readonly PageEntry[] = [
   { path: '', label: 'Playground', needsToken: false, load: () => import('../pages/playground/PlaygroundPage') },
+  { path: 'live', label: 'Live', needsToken: true, load: () => import('../pages/live/LivePage') },
 ];

@@ -1,0 +1,170 @@
+/** The keys of one policy that use most, or were denied most. */
+import { keepPreviousData, useQuery } from '@tanstack/react-query';
+import { Link } from 'react-router';
+
+import { adminCall } from '../../api/admin';
+import { OfflineError, ProblemError } from '../../api/problem';
+import { cx } from '../../ui/cx';
+import { EmptyState } from '../../ui/EmptyState';
+import { ErrorState } from '../../ui/ErrorState';
+import { Notice } from '../../ui/Notice';
+import { Panel } from '../../ui/Panel';
+import { SelectField } from '../../ui/SelectField';
+import { Skeleton } from '../../ui/Skeleton';
+import { formatDuration } from '../../ui/time';
+import styles from './TopKeys.module.css';
+import { detailsOf, explainAddress, formatNumber, formatTime } from './words';
+
+export type Ranking = 'count' | 'denials';
+
+/** What the store tells is null while it does not answer. */
+interface TopKey {
+  key: Readonly<Record<string, string>>;
+  count: number | null;
+  limit: number | null;
+  remaining: number | null;
+  retryAfterMs: number | null;
+  resetAfterMs: number | null;
+  /** On this node, estimated where the server samples. */
+  admitted: number;
+  denied: number;
+}
+
+interface Usage {
+  policyId: string;
+  by: Ranking;
+  sinceMs: number;
+  items: readonly TopKey[];
+}
+
+const EVERY_MS = 3_000;
+const MAX_KEYS = 20;
+const RANKINGS = [
+  { value: 'count', label: 'Usage now' },
+  { value: 'denials', label: 'Denials' },
+];
+
+export interface TopKeysProps {
+  policy: string;
+  by: Ranking;
+  /** What may be chosen. */
+  policies: readonly string[];
+  onChange: (change: { keysOf?: string; by?: string }) => void;
+}
+
+export function TopKeys({ policy, by, policies, onChange }: TopKeysProps): React.JSX.Element {
+  const options = [...new Set([policy, ...policies])].sort().map((id) => ({ value: id, label: id }));
+  return (
+    <Panel title="Top keys" className={styles.panel}>
+      <div className={styles.choice}>
+        <SelectField
+          label="Policy"
+          value={policy}
+          options={options}
+          onChange={(keysOf) => onChange({ keysOf })}
+        />
+        <SelectField label="By" value={by} options={RANKINGS} onChange={(value) => onChange({ by: value })} />
+      </div>
+      <Keys policy={policy} by={by} />
+    </Panel>
+  );
+}
+
+function Keys({ policy, by }: { policy: string; by: Ranking }): React.JSX.Element {
+  const { data, error, isPlaceholderData, refetch } = useQuery({
+    queryKey: ['usage', policy, by],
+    queryFn: ({ signal }) =>
+      adminCall<Usage>('/admin/usage', { query: { policy, by, limit: MAX_KEYS }, signal }),
+    // Asked only while the page is seen, which is what the library does unless told otherwise.
+    refetchInterval: EVERY_MS,
+    placeholderData: keepPreviousData,
+    retry: false,
+  });
+  if (error instanceof ProblemError && error.status === 404) {
+    return (
+      <EmptyState title={`No policy in force is called ${policy}`}>
+        It was removed or switched off, or it exempts. Choose another one.
+      </EmptyState>
+    );
+  }
+  if (data === undefined) {
+    if (error === null) return <Skeleton lines={6} label="Loading the top keys" />;
+    return <ErrorState error={error} onRetry={() => void refetch()} />;
+  }
+  return (
+    <div className={cx(styles.keys, (isPlaceholderData || error !== null) && styles.old)}>
+      {error !== null && <Stale error={error} />}
+      {data.items.some(({ count }) => count === null) && (
+        <Notice tone="warn">
+          The store does not answer: usage is not known, only what this node counted.
+        </Notice>
+      )}
+      {data.items.length === 0 ? (
+        <EmptyState title={by === 'denials' ? 'No key was denied lately' : 'No key has been used lately'} />
+      ) : (
+        <ol className={styles.list}>
+          {data.items.map((item) => (
+            <Key key={JSON.stringify(item.key)} item={item} />
+          ))}
+        </ol>
+      )}
+      <p className={styles.since}>
+        Usage is exact. Admitted and denied are what this node counted since {formatTime(data.sinceMs)}.
+      </p>
+    </div>
+  );
+}
+
+function Stale({ error }: { error: Error }): React.JSX.Element {
+  const why = error instanceof OfflineError ? 'the server does not answer' : error.message;
+  return <Notice tone="bad">These are from before: {why}.</Notice>;
+}
+
+/** `alice, gpt-4, tenant acme`. */
+function nameOf(key: Readonly<Record<string, string>>): string {
+  const { user, model } = key;
+  const parts = [user, model, detailsOf(key)].filter((part) => part !== undefined && part !== '');
+  return parts.length === 0 ? 'all together' : parts.join(', ');
+}
+
+function usageInWords({ count, limit, retryAfterMs }: TopKey): string {
+  if (count === null || limit === null) return 'usage not known';
+  const usage = `${formatNumber(count)} of ${formatNumber(limit)}`;
+  if (retryAfterMs === null) return `${usage}, never again`;
+  return retryAfterMs > 0 ? `${usage}, again in ${formatDuration(retryAfterMs)}` : usage;
+}
+
+function Key({ item }: { item: TopKey }): React.JSX.Element {
+  const name = nameOf(item.key);
+  return (
+    <li className={styles.key}>
+      <div className={styles.line}>
+        <span className={styles.name} title={name}>
+          {name}
+        </span>
+        <Link to={explainAddress(item.key)} aria-label={`Explain ${name}`}>
+          Explain
+        </Link>
+      </div>
+      <UsageBar item={item} />
+      <div className={styles.line}>
+        <span>{usageInWords(item)}</span>
+        <span className={styles.counts}>
+          {formatNumber(item.admitted)} admitted, {formatNumber(item.denied)} denied
+        </span>
+      </div>
+    </li>
+  );
+}
+
+function UsageBar({ item: { count, limit } }: { item: TopKey }): React.JSX.Element {
+  const isKnown = count !== null && limit !== null;
+  // A limit of 0 is used up by nothing.
+  const share = !isKnown ? 0 : limit === 0 ? 1 : Math.min(1, count / limit);
+  return (
+    <svg className={styles.bar} viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">
+      <rect className={styles.barAll} width="100" height="4" />
+      <rect className={cx(share < 1 ? styles.barUsed : styles.barFull)} width={100 * share} height="4" />
+    </svg>
+  );
+}

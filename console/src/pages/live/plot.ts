@@ -1,0 +1,135 @@
+/** How a chart is drawn: the only file that knows uPlot. */
+import uPlot from 'uplot';
+
+import { SPAN_MS } from './history';
+import { lonely, type DegradedPeriod, type Values } from './series';
+import { formatMinute } from './words';
+
+export interface Line {
+  readonly label: string;
+  /** A token of `tokens.css`. */
+  readonly color: `--${string}`;
+  /** So that lines are told apart without their colours. */
+  readonly dash: readonly number[];
+  readonly values: Values;
+}
+
+/** What of a line needs a new plot when it changes. */
+export type LineLook = Omit<Line, 'values'>;
+
+const AXIS_WIDTH_PX = 56;
+const AXIS_HEIGHT_PX = 28;
+const LINE_PX = 1.75;
+const POINT_PX = 4;
+const TICK_SPACE_X_PX = 90;
+const TICK_SPACE_Y_PX = 36;
+/** All charts show the same moment. */
+const CURSOR_KEY = 'live';
+
+function token(name: string): string {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+/** Leaves a tenth of room above the highest value. */
+function rangeOf(_: uPlot, __: number, max: number | null): [number, number] {
+  return [0, max === null || max <= 0 ? 1 : max * 1.1];
+}
+
+function spanOf(_: uPlot, __: number, max: number | null): [number, number] {
+  const end = max ?? 0;
+  return [end - SPAN_MS / 1_000, end];
+}
+
+/** Shades `periods`, with a line at their top, as far as they are in sight. */
+function shade(plot: uPlot, periods: readonly DegradedPeriod[]): void {
+  const { ctx, bbox } = plot;
+  const pixel = uPlot.pxRatio;
+  for (const { from, to } of periods) {
+    const left = Math.max(bbox.left, plot.valToPos(from / 1_000, 'x', true));
+    const right = plot.valToPos(to / 1_000, 'x', true);
+    const width = Math.max(2 * pixel, right - left);
+    ctx.fillStyle = token('--warn-soft');
+    ctx.fillRect(left, bbox.top, width, bbox.height);
+    ctx.fillStyle = token('--warn-fill');
+    ctx.fillRect(left, bbox.top, width, 3 * pixel);
+  }
+}
+
+function seriesOf({ label, color, dash }: LineLook): uPlot.Series {
+  const stroke = token(color);
+  return {
+    label,
+    stroke,
+    width: LINE_PX,
+    dash: [...dash],
+    spanGaps: false,
+    points: {
+      size: POINT_PX,
+      fill: stroke,
+      stroke,
+      show: true,
+      filter: (plot, index) => lonely(plot.data[index] ?? []),
+    },
+  };
+}
+
+function axisOf(): Pick<uPlot.Axis, 'stroke' | 'font' | 'grid' | 'ticks'> {
+  const line = { stroke: token('--border'), width: 1 };
+  const size = Number.parseFloat(getComputedStyle(document.documentElement).fontSize) * 0.75;
+  return { stroke: token('--text-3'), font: `${size}px ${token('--font')}`, grid: line, ticks: line };
+}
+
+export interface PlotOptions {
+  readonly looks: readonly LineLook[];
+  readonly widthPx: number;
+  readonly heightPx: number;
+  readonly format: (value: number) => string;
+  readonly periods: () => readonly DegradedPeriod[];
+  readonly onCursor: (index: number | null) => void;
+}
+
+/** A plot in `root`, without data yet. */
+export function makePlot(root: HTMLElement, options: PlotOptions): uPlot {
+  const { looks, widthPx, heightPx, format, periods, onCursor } = options;
+  const axis = axisOf();
+  return new uPlot(
+    {
+      width: widthPx,
+      height: heightPx,
+      legend: { show: false },
+      padding: [8, 8, 0, 0],
+      cursor: { y: false, drag: { x: false, y: false }, sync: { key: CURSOR_KEY }, points: { size: 6 } },
+      scales: { x: { time: true, range: spanOf }, y: { range: rangeOf } },
+      axes: [
+        {
+          ...axis,
+          size: AXIS_HEIGHT_PX,
+          space: TICK_SPACE_X_PX,
+          grid: { show: false },
+          incrs: [60, 120, 180, 300],
+          values: (_, times) => times.map((seconds) => formatMinute(seconds * 1_000)),
+        },
+        {
+          ...axis,
+          size: AXIS_WIDTH_PX,
+          space: TICK_SPACE_Y_PX,
+          values: (_, values) => values.map((value) => format(value)),
+        },
+      ],
+      series: [{}, ...looks.map(seriesOf)],
+      hooks: {
+        drawClear: [(plot) => shade(plot, periods())],
+        setCursor: [(plot) => onCursor(plot.cursor.idx ?? null)],
+      },
+    },
+    [[], ...looks.map(() => [])],
+    root,
+  );
+}
+
+/** Puts the cursor of all charts on the value at `index`; takes it away for null. */
+export function pointAt(plot: uPlot, index: number | null): void {
+  const seconds = index === null ? undefined : plot.data[0][index];
+  const left = seconds === undefined ? -10 : plot.valToPos(seconds, 'x');
+  plot.setCursor({ left, top: seconds === undefined ? -10 : 1 });
+}

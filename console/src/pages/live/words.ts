@@ -1,0 +1,93 @@
+/** Figures and decisions in words. */
+import type { DecisionEvent, Subject } from '../../api/events';
+import type { Part } from './series';
+
+/** What stands for a figure that is not known. */
+export const UNKNOWN = '–';
+
+const whole = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 });
+const tenths = new Intl.NumberFormat('en-US', { maximumFractionDigits: 1 });
+
+export function formatNumber(value: number | null): string {
+  return value === null ? UNKNOWN : whole.format(value);
+}
+
+/** A figure per second: `0.4`, `12`, `1,204`. */
+export function formatRate(perSecond: number | null): string {
+  if (perSecond === null) return UNKNOWN;
+  return (perSecond < 10 ? tenths : whole).format(perSecond);
+}
+
+export function formatMicros(micros: number | null): string {
+  if (micros === null) return UNKNOWN;
+  if (micros < 1_000) return `${whole.format(micros)} µs`;
+  if (micros < 1_000_000) return `${tenths.format(micros / 1_000)} ms`;
+  return `${tenths.format(micros / 1_000_000)} s`;
+}
+
+export function formatShare(share: number | null): string {
+  if (share === null) return UNKNOWN;
+  const percent = share * 100;
+  // A few denials are not none, and a few admissions neither.
+  if (percent > 0 && percent < 0.1) return '< 0.1 %';
+  if (percent < 100 && percent > 99.9) return '> 99.9 %';
+  return `${tenths.format(percent)} %`;
+}
+
+/** The time of day, to the second. */
+export function formatTime(epochMs: number): string {
+  return new Date(epochMs).toLocaleTimeString([], { hour12: false });
+}
+
+/** The time of day, to the minute. */
+export function formatMinute(epochMs: number): string {
+  return new Date(epochMs).toLocaleTimeString([], { hour12: false, hour: '2-digit', minute: '2-digit' });
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  limit_exceeded: 'limit used up',
+  cost_exceeds_limit: 'cost above the limit',
+  banned: 'banned',
+  store_unavailable: 'no store',
+  api_key_revoked: 'API key revoked',
+  api_key_expired: 'API key expired',
+  api_key_unknown: 'API key unknown',
+};
+
+/** Why it was denied, or what else there is to say; empty where there is nothing. */
+export function noteOf({ reason, degraded, policyId }: DecisionEvent): string {
+  if (reason !== null) return REASONS[reason] ?? reason.replaceAll('_', ' ');
+  if (degraded) return 'without the store';
+  return policyId === null ? 'no limit' : '';
+}
+
+const NAME_OF: Readonly<Record<string, string>> = {
+  apiKey: 'API key',
+  modelTier: 'model tier',
+  ip: 'IP',
+};
+
+/** `tenant acme, IP 203.0.113.7`: of `subject`, what `left` does not name. */
+export function detailsOf(subject: Subject, left: readonly string[] = ['user', 'model']): string {
+  return Object.entries<string | null | undefined>(subject)
+    .filter(([name, value]) => !left.includes(name) && value !== null && value !== undefined)
+    .map(([name, value]) => `${NAME_OF[name] ?? name} ${value ?? ''}`)
+    .join(', ');
+}
+
+export function partsInWords(parts: readonly Part[]): string {
+  return parts.length === 0 ? UNKNOWN : parts.join(' and ');
+}
+
+/** What Explain takes of a subject. An API key is told by its first characters only, which name no key. */
+const EXPLAINED = ['user', 'model', 'tenant', 'service', 'ip'] as const;
+
+/** The address of Explain with `subject` filled in. */
+export function explainAddress(subject: Readonly<Record<string, string | null | undefined>>): string {
+  const query = new URLSearchParams();
+  for (const name of EXPLAINED) {
+    const value = subject[name];
+    if (typeof value === 'string') query.set(name, value);
+  }
+  return `/explain?${query.toString()}`;
+}
