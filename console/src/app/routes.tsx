@@ -15,4 +15,5 @@ export interface PageEntry {
 export const pages: readonly PageEntry[] = [
   { path: '', label: 'Playground', needsToken: false, load: () => import('../pages/playground/PlaygroundPage') },
   { path: 'live', label: 'Live', needsToken: true, load: () => import('../pages/live/LivePage') },
+  { path: 'policies', label: 'Policies', needsToken: true, load: () => import('../pages/policies/PoliciesPage') },
 ];

@@ -7,7 +7,7 @@ import {
   type ColumnDef,
 } from '@tanstack/react-table';
 import { useVirtualizer } from '@tanstack/react-virtual';
-import { useMemo, useRef, type ReactNode } from 'react';
+import { useEffect, useMemo, useRef, type ReactNode } from 'react';
 
 import { cx } from './cx';
 import styles from './Table.module.css';
@@ -36,6 +36,8 @@ export interface TableProps<Row> {
   rowId: (row: Row) => string;
   /** Shown in place of the rows where there are none. */
   empty?: ReactNode;
+  /** Called when the last rows come into sight, where more may be had. */
+  onNearEnd?: (() => void) | undefined;
 }
 
 const ROW_HEIGHT_PX = 36;
@@ -63,7 +65,7 @@ const ARIA_SORT = { asc: 'ascending', desc: 'descending' } as const;
 
 export function Table<Row extends object>(props: TableProps<Row>): React.JSX.Element {
   'use no memo'; // The virtualizer and the table change inside while they stay the same objects.
-  const { label, columns, rows, rowId, empty } = props;
+  const { label, columns, rows, rowId, empty, onNearEnd } = props;
   const scroller = useRef<HTMLDivElement>(null);
   const definitions = useMemo(() => columnDefs(columns), [columns]);
   const table = useTable({ features, columns: definitions, data: rows, getRowId: rowId });
@@ -78,6 +80,10 @@ export function Table<Row extends object>(props: TableProps<Row>): React.JSX.Ele
   const items = virtualizer.getVirtualItems();
   const before = items[0]?.start ?? 0;
   const after = virtualizer.getTotalSize() - (items.at(-1)?.end ?? 0);
+  const isNearEnd = (items.at(-1)?.index ?? 0) >= shown.length - 1;
+  useEffect(() => {
+    if (isNearEnd) onNearEnd?.();
+  }, [isNearEnd, onNearEnd]);
   const classOf = (column: Column<Row>): string =>
     cx(column.align === 'end' && styles.end, column.isMinor === true && styles.minor);
 

@@ -1,0 +1,282 @@
+/** The form of a policy, and what it will do, in words, as it is typed. */
+import { useFieldArray, useWatch, type Control } from 'react-hook-form';
+
+import type { RecordKind } from '../../api/admin';
+import { Button } from '../../ui/Button';
+import { CheckInput, SelectInput, TextInput, TokensInput } from '../records/fields';
+import type { FieldsProps } from '../records/kind';
+import { useIds } from '../records/useIds';
+import { BUILT_IN_ATTRIBUTES, PRIORITY_CLASSES, SCOPES, type Policy } from './policy';
+import { LISTED, policyOfForm, WINDOW_UNITS, type PolicyForm } from './policyForm';
+import { attributeInWords, listed, policyInWords } from './policyWords';
+import styles from './Policies.module.css';
+
+type Part = FieldsProps<PolicyForm>;
+
+const SCOPE_OPTIONS = [
+  ...Object.entries(SCOPES).map(([value, attributes]) => ({
+    value,
+    label: attributes.length === 0 ? 'all together' : `each ${listed(attributes.map(attributeInWords))}`,
+  })),
+  { value: LISTED, label: 'other attributes…' },
+];
+
+const LIMIT_OPTIONS = [
+  { value: 'amount', label: 'so many' },
+  { value: 'exempt', label: 'no limit (exempt)' },
+  { value: 'ban', label: 'nothing (ban)' },
+];
+
+const UNITS = ['requests', 'tokens', 'input_tokens', 'output_tokens'];
+
+const ALGORITHM_OPTIONS = [
+  { value: 'sliding_window_log', label: 'log: exact' },
+  { value: 'sliding_window_counter', label: 'counter: small, approximate' },
+];
+
+const MODE_OPTIONS = [
+  { value: 'enforce', label: 'enforce: denies' },
+  { value: 'shadow', label: 'shadow: only reports' },
+];
+
+const ON_STORE_ERROR_OPTIONS = [
+  { value: '', label: 'as the server is set' },
+  { value: 'allow', label: 'allow everything' },
+  { value: 'deny', label: 'deny everything' },
+  { value: 'local', label: 'local: a share per node' },
+];
+
+/** The kind whose ids a condition on an attribute takes. */
+const KIND_OF: Readonly<Record<string, RecordKind>> = {
+  user: 'users',
+  model: 'models',
+  tenant: 'tenants',
+  apiKey: 'api-keys',
+  tier: 'tiers',
+  modelTier: 'model-tiers',
+};
+
+export function PolicyFields(props: Part): React.JSX.Element {
+  const { control, isNew, isDisabled } = props;
+  const form = useWatch({ control, compute: (values: PolicyForm) => values });
+  return (
+    <>
+      <Words policy={policyOfForm(form) as unknown as Policy} />
+      <div className={styles.grid}>
+        <TextInput
+          control={control}
+          name="id"
+          label="Id"
+          isDisabled={isDisabled || !isNew}
+          hint={isNew ? 'Usage is kept under it: it stays.' : 'It cannot be changed.'}
+        />
+        <SelectInput
+          control={control}
+          name="scope"
+          label="Counts for"
+          options={SCOPE_OPTIONS}
+          isDisabled={isDisabled}
+        />
+        {form.scope === LISTED && (
+          <TokensInput
+            control={control}
+            name="per"
+            label="Attributes to count per"
+            suggestions={BUILT_IN_ATTRIBUTES}
+            isDisabled={isDisabled}
+            hint="One count for each combination; none for one count of all. Enter adds an attribute."
+          />
+        )}
+      </div>
+      <Conditions {...props} />
+      <LimitPart {...props} limitKind={form.limitKind} />
+      <Behaviour {...props} />
+    </>
+  );
+}
+
+function Words({ policy }: { policy: Policy }): React.JSX.Element {
+  const { headline, notes } = policyInWords(policy);
+  return (
+    <section className={styles.words} aria-label="What this policy does">
+      <p className={styles.headline} aria-live="polite">
+        {headline ?? 'Say how much it lets through, and this says what it does.'}
+      </p>
+      <ul>
+        {notes.map((note) => (
+          <li key={note}>{note}</li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+function Conditions({ control, isDisabled }: Part): React.JSX.Element {
+  const { fields, append, remove } = useFieldArray({ control, name: 'conditions' });
+  return (
+    <fieldset className={styles.group}>
+      <legend>Applies where</legend>
+      {fields.length === 0 && <p className={styles.note}>Everywhere: it has no conditions.</p>}
+      {fields.map((row, index) => (
+        <ConditionRow
+          key={row.id}
+          control={control}
+          index={index}
+          isDisabled={isDisabled}
+          onRemove={() => remove(index)}
+        />
+      ))}
+      <Button
+        variant="quiet"
+        isDisabled={isDisabled}
+        onPress={() =>
+          append({ attribute: '', values: [] }, { focusName: `conditions.${fields.length}.attribute` })
+        }
+      >
+        + Add a condition
+      </Button>
+    </fieldset>
+  );
+}
+
+interface ConditionRowProps {
+  control: Control<PolicyForm>;
+  index: number;
+  isDisabled: boolean;
+  onRemove: () => void;
+}
+
+function ConditionRow({ control, index, isDisabled, onRemove }: ConditionRowProps): React.JSX.Element {
+  const attribute = useWatch({ control, name: `conditions.${index}.attribute` });
+  const ids = useIds(KIND_OF[attribute]);
+  return (
+    <div className={styles.condition}>
+      <TextInput
+        control={control}
+        name={`conditions.${index}.attribute`}
+        label="Attribute"
+        suggestions={BUILT_IN_ATTRIBUTES}
+        isDisabled={isDisabled}
+      />
+      <TokensInput
+        control={control}
+        name={`conditions.${index}.values`}
+        label="is one of"
+        suggestions={ids}
+        isDisabled={isDisabled}
+      />
+      <Button
+        variant="quiet"
+        aria-label={`Remove condition ${index + 1}`}
+        isDisabled={isDisabled}
+        onPress={onRemove}
+      >
+        ✕
+      </Button>
+    </div>
+  );
+}
+
+function LimitPart({ control, isDisabled, limitKind }: Part & { limitKind: string }): React.JSX.Element {
+  const isCounted = limitKind === 'amount';
+  return (
+    <fieldset className={styles.group}>
+      <legend>Lets through</legend>
+      <div className={styles.grid}>
+        <SelectInput
+          control={control}
+          name="limitKind"
+          label="How much"
+          options={LIMIT_OPTIONS}
+          isDisabled={isDisabled}
+        />
+        {isCounted && (
+          <TextInput
+            control={control}
+            name="amount"
+            label="Limit"
+            inputMode="numeric"
+            isDisabled={isDisabled}
+          />
+        )}
+        <TextInput
+          control={control}
+          name="unit"
+          label="Unit"
+          suggestions={UNITS}
+          isDisabled={isDisabled}
+          hint="A unit of the cost, such as tokens."
+        />
+        <TextInput
+          control={control}
+          name="window"
+          label="Window"
+          inputMode="decimal"
+          isDisabled={isDisabled}
+        />
+        <SelectInput
+          control={control}
+          name="windowUnit"
+          label="Window in"
+          options={Object.keys(WINDOW_UNITS).map((value) => ({ value, label: value }))}
+          isDisabled={isDisabled}
+        />
+      </div>
+    </fieldset>
+  );
+}
+
+function Behaviour({ control, isDisabled }: Part): React.JSX.Element {
+  return (
+    <fieldset className={styles.group}>
+      <legend>How</legend>
+      <div className={styles.grid}>
+        <SelectInput
+          control={control}
+          name="algorithm"
+          label="Algorithm"
+          options={ALGORITHM_OPTIONS}
+          isDisabled={isDisabled}
+        />
+        <SelectInput
+          control={control}
+          name="mode"
+          label="Mode"
+          options={MODE_OPTIONS}
+          isDisabled={isDisabled}
+        />
+        <SelectInput
+          control={control}
+          name="onStoreError"
+          label="If the store does not answer"
+          options={ON_STORE_ERROR_OPTIONS}
+          isDisabled={isDisabled}
+        />
+      </div>
+      <div className={styles.grid}>
+        {PRIORITY_CLASSES.map((name) => (
+          <TextInput
+            key={name}
+            control={control}
+            name={`shares.${name}`}
+            label={`Share of priority ${name}, %`}
+            inputMode="decimal"
+            placeholder="100"
+            isDisabled={isDisabled}
+          />
+        ))}
+      </div>
+      <p className={styles.note}>
+        A class with a share is admitted only while less than that part of the limit is used, so the rest
+        stays free for the others.
+      </p>
+      <CheckInput
+        control={control}
+        name="enabled"
+        label="Enabled"
+        hint="A policy that is switched off is kept and does nothing."
+        isDisabled={isDisabled}
+      />
+    </fieldset>
+  );
+}

@@ -1,0 +1,106 @@
+import { describe, expect, it } from 'vitest';
+
+import type { Policy } from './policy';
+import {
+  formOfPolicy,
+  LISTED,
+  NEW_POLICY,
+  policyFormPathOf,
+  policyOfForm,
+  type PolicyForm,
+} from './policyForm';
+
+describe('a policy', () => {
+  it.each<Policy>([
+    { id: 'default', scope: 'USER_MODEL', limit: 100, windowSeconds: 3600 },
+    { id: 'exempt', scope: 'USER', limit: null, windowSeconds: 60 },
+    { id: 'ban', scope: 'IP', match: { ip: ['203.0.113.7', '203.0.113.8'] }, limit: 0 },
+    { id: 'listed', per: ['apiKey', 'model'], unit: 'tokens', limit: 150_000, windowSeconds: 0.25 },
+    { id: 'nobody', per: [], limit: 1, windowSeconds: 31_622_400 },
+    {
+      id: 'all of it',
+      scope: 'SERVICE',
+      match: { service: 'payments', tier: 'free', 'a.b': 'c' },
+      unit: 'input_tokens',
+      limit: 9_007_199_254_740_991,
+      windowSeconds: 90,
+      algorithm: 'sliding_window_counter',
+      mode: 'shadow',
+      onStoreError: 'deny',
+      enabled: false,
+      shares: { batch: 0.07, standard: 0.57, premium: 0.29, internal: 1 },
+    },
+  ])('passes through the form unchanged: $id', (policy) => {
+    expect(policyOfForm(formOfPolicy(policy))).toEqual(policy);
+  });
+
+  it('has its window in the largest unit that fits', () => {
+    const windowOf = (windowSeconds: number): string => {
+      const { window, windowUnit } = formOfPolicy({ id: 'p', limit: 1, windowSeconds });
+      return `${window} ${windowUnit}`;
+    };
+    expect([0.5, 1, 90, 120, 3600, 5400, 172_800].map(windowOf)).toEqual([
+      '0.5 seconds',
+      '1 seconds',
+      '90 seconds',
+      '2 minutes',
+      '1 hours',
+      '90 minutes',
+      '2 days',
+    ]);
+  });
+});
+
+describe('what is typed', () => {
+  const sent = (change: Partial<PolicyForm>): Record<string, unknown> =>
+    policyOfForm({ ...NEW_POLICY, id: 'p', amount: '5', ...change });
+
+  it.each<[string, Partial<PolicyForm>, object]>([
+    ['no limit yet', { amount: ' ' }, { scope: 'USER_MODEL', windowSeconds: 60 }],
+    ['a limit that is no number', { amount: 'many' }, { limit: 'many' }],
+    ['a limit that is no integer', { amount: '1.5' }, { limit: 1.5 }],
+    ['a limit below zero', { amount: '-1' }, { limit: -1 }],
+    ['a limit with an exponent', { amount: '1e3' }, { limit: '1e3' }],
+    ['a window in hours', { window: '2', windowUnit: 'hours' }, { windowSeconds: 7200 }],
+    ['a window that is no number', { window: 'long' }, { windowSeconds: 'long' }],
+    ['a share in percent', { shares: { ...NEW_POLICY.shares, batch: '50' } }, { shares: { batch: 0.5 } }],
+    ['a share that is none', { shares: { ...NEW_POLICY.shares, batch: 'x' } }, { shares: { batch: 'x' } }],
+    ['a ban', { limitKind: 'ban' }, { limit: 0 }],
+    ['an exemption', { limitKind: 'exempt' }, { limit: null }],
+    [
+      'a condition without values',
+      { conditions: [{ attribute: 'tier', values: [] }] },
+      { match: { tier: [] } },
+    ],
+  ])('is sent for the server to judge: %s', (_, change, policy) => {
+    expect(sent(change)).toMatchObject(policy);
+  });
+
+  it('has no scope where attributes are listed, and no window where none is typed', () => {
+    expect(sent({ scope: LISTED, per: ['user'], window: '' })).toEqual({ id: 'p', per: ['user'], limit: 5 });
+  });
+});
+
+it.each([
+  ['id', 'id'],
+  ['scope', 'scope'],
+  ['per', 'per'],
+  ['per[1]', 'per'],
+  ['limit', 'amount'],
+  ['windowSeconds', 'window'],
+  ['shares', 'shares.batch'],
+  ['shares.standard', 'shares.standard'],
+  ['match.tier', 'conditions.0.values'],
+  ['match.tier[2]', 'conditions.0.values'],
+  ['match["a.b"][0]', 'conditions.1.values'],
+  ['match.tiers', null],
+  ['match', null],
+  ['body', null],
+  ['if-match', null],
+])('the problem of %s is shown at %s', (field, path) => {
+  const conditions = [
+    { attribute: 'tier', values: [] },
+    { attribute: 'a.b', values: [''] },
+  ];
+  expect(policyFormPathOf(field, { ...NEW_POLICY, conditions })).toBe(path);
+});

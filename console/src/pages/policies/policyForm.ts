@@ -1,0 +1,172 @@
+/** A policy as the form holds it: every field a text, as it is typed. */
+import { PRIORITY_CLASSES, type Policy, type PriorityClass } from './policy';
+
+/** In place of a scope's name: the attributes are listed. */
+export const LISTED = 'listed';
+
+export type LimitKind = 'amount' | 'exempt' | 'ban';
+
+export interface PolicyForm {
+  id: string;
+  scope: string;
+  per: string[];
+  conditions: { attribute: string; values: string[] }[];
+  unit: string;
+  limitKind: LimitKind;
+  amount: string;
+  window: string;
+  windowUnit: string;
+  algorithm: string;
+  mode: string;
+  /** Empty for what the server is set to. */
+  onStoreError: string;
+  enabled: boolean;
+  /** In percent of the limit; empty for all of it. */
+  shares: Record<PriorityClass, string>;
+}
+
+export const WINDOW_UNITS: Readonly<Record<string, number>> = {
+  seconds: 1,
+  minutes: 60,
+  hours: 3_600,
+  days: 86_400,
+};
+
+const NO_SHARES: Record<PriorityClass, string> = { batch: '', standard: '', premium: '', internal: '' };
+
+export const NEW_POLICY: PolicyForm = {
+  id: '',
+  scope: 'USER_MODEL',
+  per: [],
+  conditions: [],
+  unit: 'requests',
+  limitKind: 'amount',
+  amount: '',
+  window: '1',
+  windowUnit: 'minutes',
+  algorithm: 'sliding_window_log',
+  mode: 'enforce',
+  onStoreError: '',
+  enabled: true,
+  shares: NO_SHARES,
+};
+
+function windowOf(seconds: number | undefined): Pick<PolicyForm, 'window' | 'windowUnit'> {
+  if (seconds === undefined) return { window: '', windowUnit: 'seconds' };
+  const units = Object.entries(WINDOW_UNITS).reverse();
+  const [windowUnit, size] = units.find(([, each]) => seconds >= each && seconds % each === 0) ?? [
+    'seconds',
+    1,
+  ];
+  return { window: String(seconds / size), windowUnit };
+}
+
+function limitKindOf(limit: number | null): LimitKind {
+  if (limit === null) return 'exempt';
+  return limit === 0 ? 'ban' : 'amount';
+}
+
+/** 0.07 · 100 is not 7 in binary fractions; twelve digits are as many as anyone types. */
+function percentOf(share: number | undefined): string {
+  return share === undefined ? '' : String(Number((share * 100).toPrecision(12)));
+}
+
+export function formOfPolicy(policy: Policy): PolicyForm {
+  const { limit, shares = {} } = policy;
+  return {
+    id: policy.id,
+    scope: policy.per === undefined ? (policy.scope ?? LISTED) : LISTED,
+    per: policy.per ?? [],
+    conditions: Object.entries(policy.match ?? {}).map(([attribute, value]) => ({
+      attribute,
+      values: [value].flat(),
+    })),
+    unit: policy.unit ?? NEW_POLICY.unit,
+    limitKind: limitKindOf(limit),
+    amount: limit === null || limit === 0 ? '' : String(limit),
+    ...windowOf(policy.windowSeconds),
+    algorithm: policy.algorithm ?? NEW_POLICY.algorithm,
+    mode: policy.mode ?? NEW_POLICY.mode,
+    onStoreError: policy.onStoreError ?? '',
+    enabled: policy.enabled ?? true,
+    shares: {
+      batch: percentOf(shares.batch),
+      standard: percentOf(shares.standard),
+      premium: percentOf(shares.premium),
+      internal: percentOf(shares.internal),
+    },
+  };
+}
+
+/** The number that `text` writes, times `factor`; the text itself if it is none, for the server to complain about. */
+function numberOrText(text: string, change: (value: number) => number = (value) => value): number | string {
+  const trimmed = text.trim();
+  return /^[+-]?\d+(\.\d+)?$/u.test(trimmed) ? change(Number(trimmed)) : trimmed;
+}
+
+function limitOf({ limitKind, amount }: PolicyForm): number | string | null | undefined {
+  if (limitKind === 'exempt') return null;
+  if (limitKind === 'ban') return 0;
+  return amount.trim() === '' ? undefined : numberOrText(amount);
+}
+
+function sharesOf(form: PolicyForm): Record<string, number | string> | undefined {
+  const given = PRIORITY_CLASSES.filter((name) => form.shares[name].trim() !== '');
+  if (given.length === 0) return undefined;
+  return Object.fromEntries(
+    given.map((name) => [name, numberOrText(form.shares[name], (value) => value / 100)]),
+  );
+}
+
+/**
+ * What `form` sends. Defaults are left out, as the server leaves them out; what is not a number where one belongs is
+ * sent as it was typed, so that the server's own words name the fault.
+ */
+export function policyOfForm(form: PolicyForm): Record<string, unknown> {
+  const { conditions, window, windowUnit } = form;
+  const per = form.scope === LISTED ? { per: form.per } : { scope: form.scope };
+  const match = Object.fromEntries(
+    conditions.map(({ attribute, values }) => [attribute, values.length === 1 ? values[0] : values]),
+  );
+  const fields: Record<string, unknown> = {
+    id: form.id,
+    ...per,
+    match: conditions.length === 0 ? undefined : match,
+    unit: form.unit === NEW_POLICY.unit ? undefined : form.unit,
+    limit: limitOf(form),
+    windowSeconds:
+      window.trim() === ''
+        ? undefined
+        : numberOrText(window, (value) => value * (WINDOW_UNITS[windowUnit] ?? 1)),
+    algorithm: form.algorithm === NEW_POLICY.algorithm ? undefined : form.algorithm,
+    mode: form.mode === NEW_POLICY.mode ? undefined : form.mode,
+    onStoreError: form.onStoreError === '' ? undefined : form.onStoreError,
+    enabled: form.enabled ? undefined : false,
+    shares: sharesOf(form),
+  };
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+}
+
+const FIELD_OF: Readonly<Record<string, string>> = {
+  limit: 'amount',
+  windowSeconds: 'window',
+};
+
+/** Whether `field`, as the server names it, is the condition on `attribute` or inside of it. */
+function isCondition(field: string, attribute: string): boolean {
+  return [`match.${attribute}`, `match[${JSON.stringify(attribute)}]`].some(
+    (start) => field === start || field.startsWith(`${start}[`),
+  );
+}
+
+/** The form's field for a field that the server names; null if the form has none. */
+export function policyFormPathOf(field: string, form: PolicyForm): string | null {
+  if (field.startsWith('match')) {
+    const row = form.conditions.findIndex(({ attribute }) => isCondition(field, attribute));
+    return row < 0 ? null : `conditions.${row}.values`;
+  }
+  const name = /^[^.[]*/u.exec(field)?.[0] ?? '';
+  if (name === 'shares') return field === 'shares' ? 'shares.batch' : field;
+  const path = FIELD_OF[name] ?? name;
+  return path in NEW_POLICY ? path : null;
+}

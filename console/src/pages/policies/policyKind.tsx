@@ -1,0 +1,74 @@
+/** Policies as a kind of record. */
+import { Badge } from '../../ui/Badge';
+import type { Column } from '../../ui/Table';
+import type { Kind } from '../records/kind';
+import styles from './Policies.module.css';
+import { validatePolicy, type Policy } from './policy';
+import { formOfPolicy, NEW_POLICY, policyFormPathOf, policyOfForm, type PolicyForm } from './policyForm';
+import { PolicyFields } from './PolicyFields';
+import { policyInWords } from './policyWords';
+
+function headlineOf(policy: Policy): string {
+  return policyInWords(policy).headline ?? '';
+}
+
+/** What is out of the ordinary about `policy`. */
+function marksOf(policy: Policy): string[] {
+  return [
+    policy.enabled === false ? 'off' : '',
+    policy.mode === 'shadow' ? 'shadow' : '',
+    policy.limit === 0 ? 'ban' : '',
+    policy.limit === null ? 'exempt' : '',
+  ].filter(Boolean);
+}
+
+const columns: readonly Column<Policy>[] = [
+  { id: 'words', header: 'What it does', cell: headlineOf, sortBy: headlineOf },
+  {
+    id: 'state',
+    header: 'State',
+    cell: (policy) => (
+      <span className={styles.badges}>
+        {marksOf(policy).map((mark) => (
+          <Badge key={mark} tone={mark === 'ban' ? 'bad' : 'warn'}>
+            {mark}
+          </Badge>
+        ))}
+      </span>
+    ),
+    sortBy: (policy) => marksOf(policy).join(),
+  },
+  {
+    id: 'limit',
+    header: 'Limit',
+    align: 'end',
+    isMinor: true,
+    cell: (policy) => policy.limit?.toLocaleString('en-US') ?? '∞',
+    sortBy: (policy) => policy.limit ?? Infinity,
+  },
+  {
+    id: 'conditions',
+    header: 'Conditions',
+    align: 'end',
+    isMinor: true,
+    cell: (policy) => Object.keys(policy.match ?? {}).length,
+    sortBy: (policy) => Object.keys(policy.match ?? {}).length,
+  },
+];
+
+export const policyKind: Kind<Policy, PolicyForm> = {
+  kind: 'policies',
+  one: 'policy',
+  many: 'policies',
+  about:
+    'Without any, each user and model may make 100 requests an hour. A policy says who may do how much of what, and in which time.',
+  columns,
+  filters: [],
+  searchText: (policy) =>
+    [policy.id, headlineOf(policy), policy.unit ?? 'requests', ...marksOf(policy)].join(' '),
+  toForm: (policy) => (policy === null ? NEW_POLICY : formOfPolicy(policy)),
+  toBody: policyOfForm,
+  formPathOf: policyFormPathOf,
+  Fields: PolicyFields,
+  validate: validatePolicy,
+};

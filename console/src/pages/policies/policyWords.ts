@@ -1,0 +1,193 @@
+/** What a policy does, in words. */
+import { formatWindow } from '../../ui/time';
+import { attributesOf, PRIORITY_CLASSES, type Policy } from './policy';
+
+export interface PolicyWords {
+  /** `each user of tier free: 10 requests a minute on service payments`; null while the policy says too little. */
+  headline: string | null;
+  /** What else is worth knowing, the most surprising first. */
+  notes: string[];
+}
+
+const NAMES: Readonly<Record<string, string>> = {
+  apiKey: 'API key',
+  modelTier: 'model tier',
+  ip: 'IP address',
+};
+
+/** Conditions on these say who is meant; the others say what is asked for. */
+const WHO: readonly string[] = ['user', 'apiKey', 'tier', 'tenant'];
+/** Every check has them. */
+const ALWAYS_THERE: readonly string[] = ['user', 'model'];
+
+export function attributeInWords(attribute: string): string {
+  return NAMES[attribute] ?? attribute;
+}
+
+function plural(words: string): string {
+  return /(s|x|ch|sh)$/u.test(words) ? `${words}es` : `${words}s`;
+}
+
+/** `a`, `a and b`, `a, b and c`. */
+export function listed(words: readonly string[], joint = 'and'): string {
+  const last = words.at(-1) ?? '';
+  return words.length < 2 ? last : `${words.slice(0, -1).join(', ')} ${joint} ${last}`;
+}
+
+interface Condition {
+  attribute: string;
+  values: readonly string[];
+}
+
+function conditionsOf(policy: Policy): Condition[] {
+  return Object.entries(policy.match ?? {}).map(([attribute, value]) => ({
+    attribute,
+    values: [value].flat(),
+  }));
+}
+
+/** `tier free`, `tiers free or pro`. */
+function named({ attribute, values }: Condition): string {
+  const words = attributeInWords(attribute);
+  return `${values.length > 1 ? plural(words) : words} ${listed(values, 'or')}`;
+}
+
+/** `of tier free and tenant acme`; empty for no condition. */
+function of(conditions: readonly Condition[]): string {
+  return conditions.length === 0 ? '' : ` of ${listed(conditions.map(named))}`;
+}
+
+/** Whom one count is for: `each user of tier free`, `tenant acme`, `all checks together`. */
+function subject(each: readonly string[], who: readonly Condition[]): string {
+  const conditionOn = (attribute: string): Condition | undefined =>
+    who.find((condition) => condition.attribute === attribute);
+  if (each.length > 0) {
+    const nouns = each.map((attribute) => {
+      const values = conditionOn(attribute)?.values ?? [];
+      const only = values.length === 0 ? '' : ` (${listed(values, 'or')})`;
+      return attributeInWords(attribute) + only;
+    });
+    return `each ${listed(nouns)}${of(who.filter(({ attribute }) => !each.includes(attribute)))}`;
+  }
+  // One count for all that meet the conditions: named after the narrowest of them.
+  const [narrowest, ...wider] = WHO.map(conditionOn).filter((condition) => condition !== undefined);
+  if (narrowest === undefined) return 'all checks together';
+  if (narrowest.attribute === 'tier') return `all${of([narrowest, ...wider])} together`;
+  const together = narrowest.values.length > 1 ? ' together' : '';
+  return `${named(narrowest)}${of(wider)}${together}`;
+}
+
+/** ` on service payments`, ` from IP address 203.0.113.7`, ` with region eu`. */
+function place(condition: Condition): string {
+  const { attribute } = condition;
+  if (attribute === 'ip') return ` from ${named(condition)}`;
+  if (attribute === 'modelTier') return ` on models of ${named(condition).replace(/^model /u, '')}`;
+  if (attribute === 'model' || attribute === 'service') return ` on ${named(condition)}`;
+  return ` with ${named(condition)}`;
+}
+
+/** `a minute`, `an hour`, `in 90 seconds`. */
+export function windowInWords(seconds: number): string {
+  const words = formatWindow(seconds);
+  const one = /^1 (.*)$/u.exec(words)?.[1];
+  if (one === undefined) return `in ${words}`;
+  return one === 'hour' ? 'an hour' : `a ${one}`;
+}
+
+function unitInWords(unit: string): string {
+  return unit.replaceAll('_', ' ');
+}
+
+function amountInWords(amount: number, unit: string): string {
+  const words = unitInWords(unit);
+  return `${amount.toLocaleString('en-US')} ${amount === 1 ? words.replace(/s$/u, '') : words}`;
+}
+
+function isAmount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}
+
+/** How much is let through: `10 requests a minute`, `no limit of requests`, `nothing passes`. */
+function allowance(policy: Policy): string | null {
+  const { limit, windowSeconds } = policy;
+  const unit = policy.unit ?? 'requests';
+  if (limit === null) return `no limit of ${unitInWords(unit)}`;
+  if (!isAmount(limit)) return null;
+  if (limit === 0) return 'nothing passes';
+  if (typeof windowSeconds !== 'number' || !(windowSeconds > 0)) return null;
+  return `${amountInWords(limit, unit)} ${windowInWords(windowSeconds)}`;
+}
+
+function headline(policy: Policy): string | null {
+  const conditions = conditionsOf(policy).filter(
+    ({ attribute, values }) => attribute !== '' && values.some((value) => value !== ''),
+  );
+  const amount = allowance(policy);
+  if (amount === null) return null;
+  const isFixed = (attribute: string): boolean =>
+    conditions.some((condition) => condition.attribute === attribute && condition.values.length === 1);
+  const each = attributesOf(policy).filter((attribute) => !isFixed(attribute));
+  const who = conditions.filter(({ attribute }) => WHO.includes(attribute));
+  const what = conditions.filter(({ attribute }) => !WHO.includes(attribute));
+  return `${subject(each, who)}: ${amount}${what.map(place).join('')}`;
+}
+
+const ON_STORE_ERROR: Readonly<Record<string, string>> = {
+  allow: 'While the store does not answer, it lets everything pass.',
+  deny: 'While the store does not answer, it lets nothing pass.',
+  local: 'While the store does not answer, each node keeps its own share of the limit.',
+};
+
+/** `priority class batch up to 50 % of it (5)`. */
+function sharesNote(policy: Policy): string | null {
+  const { limit, shares } = policy;
+  if (shares === undefined || !isAmount(limit)) return null;
+  const parts = PRIORITY_CLASSES.flatMap((name) => {
+    const share = shares[name];
+    if (typeof share !== 'number' || !Number.isFinite(share)) return [];
+    const percent = Number((share * 100).toPrecision(12));
+    return [`${name} up to ${percent} % (${Math.floor(limit * share).toLocaleString('en-US')})`];
+  });
+  return parts.length === 0 ? null : `Of the limit, priority class ${listed(parts)} is admitted.`;
+}
+
+function precedenceNote(policy: Policy): string {
+  const count = Object.keys(policy.match ?? {}).length;
+  const names = attributesOf(policy).map(attributeInWords);
+  const per = names.length === 0 ? 'for all together' : `per ${listed(names)}`;
+  const others = `policies ${per} that count ${unitInWords(policy.unit ?? 'requests')}`;
+  if (count === 0) return `Of the ${others}, any with a condition that holds overrides it.`;
+  const fewer = count === 1 ? 'without conditions' : `with fewer than ${count} conditions`;
+  return `Where it applies, it overrides ${others} ${fewer}.`;
+}
+
+function missingNote(policy: Policy): string | null {
+  const needed = [...new Set([...attributesOf(policy), ...Object.keys(policy.match ?? {})])];
+  const names = needed.filter((name) => name !== '' && !ALWAYS_THERE.includes(name)).map(attributeInWords);
+  return names.length === 0 ? null : `A check without ${listed(names, 'or')} does not meet it.`;
+}
+
+function algorithmNote(policy: Policy): string | null {
+  const { windowSeconds } = policy;
+  if (!isAmount(policy.limit) || policy.limit === 0 || !(typeof windowSeconds === 'number')) return null;
+  if (!(windowSeconds > 0)) return null;
+  const length = formatWindow(windowSeconds);
+  return policy.algorithm === 'sliding_window_counter'
+    ? `Two counters per key, cheap for large limits; in the worst ${length} nearly twice the limit passes.`
+    : `Exact: no ${length} ever holds more, and each admission leaves ${length} after it was made.`;
+}
+
+/** What `policy` does. It may be half filled in, as in a form. */
+export function policyInWords(policy: Policy): PolicyWords {
+  const notes = [
+    policy.enabled === false ? 'It is switched off and does nothing.' : null,
+    policy.mode === 'shadow' ? 'In shadow: it counts and reports, and never denies.' : null,
+    policy.limit === null ? 'It exempts from the policies that it overrides.' : null,
+    missingNote(policy),
+    precedenceNote(policy),
+    sharesNote(policy),
+    algorithmNote(policy),
+    ON_STORE_ERROR[policy.onStoreError ?? ''] ?? null,
+  ];
+  return { headline: headline(policy), notes: notes.filter((note) => note !== null) };
+}

@@ -1,0 +1,51 @@
+/** How much of a list is read and shown, and the way to more. */
+import { Button } from '../../ui/Button';
+import { ErrorState } from '../../ui/ErrorState';
+import { Notice } from '../../ui/Notice';
+import styles from './Records.module.css';
+import type { RecordList } from './useRecordList';
+
+export interface ListFooterProps {
+  list: RecordList<unknown>;
+  /** In a sentence: `policies`. */
+  many: string;
+  isSearched: boolean;
+}
+
+function progress({ list, many, isSearched }: ListFooterProps): string {
+  const read = `${list.read.toLocaleString('en-US')} ${many}`;
+  if (isSearched) {
+    const found = list.items.length.toLocaleString('en-US');
+    return list.hasMore ? `${found} found in the first ${read}` : `${found} found in all ${read}`;
+  }
+  return list.hasMore ? `The first ${read}` : `All ${read}`;
+}
+
+export function ListFooter(props: ListFooterProps): React.JSX.Element {
+  const { list, many } = props;
+  return (
+    <div className={styles.footer}>
+      <span role="status">{list.isReading ? `${progress(props)}; reading` : progress(props)}</span>
+      {list.hasMore && (
+        <Button onPress={list.readMore} isPending={list.isReading}>
+          Read more {many}
+        </Button>
+      )}
+    </div>
+  );
+}
+
+/** Says that what is shown is old, where it could not be read anew. */
+export function StaleNotice({ list }: { list: RecordList<unknown> }): React.JSX.Element | null {
+  if (list.error === null) return null;
+  if (list.read === 0) return <ErrorState error={list.error} onRetry={list.retry} />;
+  const time = new Date(list.readAtMs).toLocaleTimeString();
+  return (
+    <Notice tone="warn">
+      <p>
+        What is shown was read at {time} and may have changed since: {list.error.message}.
+      </p>
+      <Button onPress={list.retry}>Try again</Button>
+    </Notice>
+  );
+}

@@ -1,0 +1,81 @@
+/** What can be done to a record besides saving it: its quick changes, and to delete it. Each asks first. */
+import { useState } from 'react';
+import type { FieldValues } from 'react-hook-form';
+
+import type { Access } from '../../api/access';
+import type { Versioned } from '../../api/admin';
+import { ProblemError } from '../../api/problem';
+import { deleteRecord, patchRecord } from '../../api/records';
+import { Button } from '../../ui/Button';
+import { ConfirmDialog } from '../../ui/ConfirmDialog';
+import { ErrorState } from '../../ui/ErrorState';
+import type { Item, Kind, QuickChange } from './kind';
+import styles from './Records.module.css';
+
+export interface RecordActionsProps<Record extends Item, Form extends FieldValues> {
+  kind: Kind<Record, Form>;
+  loaded: Versioned<Record>;
+  access: Access;
+  onChanged: (record: Record | null, words: string) => void;
+}
+
+const TITLES: Readonly<Record<number, string>> = {
+  404: 'It was deleted meanwhile',
+  409: 'Something still refers to it: change or delete that first',
+  412: 'It was changed since you opened it: close it, open it again, and look',
+};
+
+function explain(error: unknown): React.JSX.Element {
+  const title = error instanceof ProblemError ? TITLES[error.status] : undefined;
+  return <ErrorState error={error} {...(title === undefined ? {} : { title })} />;
+}
+
+export function RecordActions<Record extends Item, Form extends FieldValues>(
+  props: RecordActionsProps<Record, Form>,
+): React.JSX.Element {
+  const { kind, loaded, access, onChanged } = props;
+  const { record, etag } = loaded;
+  const [asked, setAsked] = useState<'delete' | QuickChange<Record> | null>(null);
+  const name = `${kind.one} ${record.id}`;
+  const remove = async (): Promise<void> => {
+    await deleteRecord(kind.kind, record.id, etag);
+    onChanged(null, `The ${name} is deleted`);
+  };
+  const apply = async (change: QuickChange<Record>): Promise<void> => {
+    const changed = await patchRecord<Record>(kind.kind, record.id, change.patch, etag);
+    onChanged(changed.record, `${change.label}: done for ${name}`);
+  };
+  const offered = (kind.quickChanges ?? []).filter((change) => change.isOffered(record));
+  return (
+    <div className={styles.actions}>
+      <Button variant="danger" isDisabled={!access.canWrite} onPress={() => setAsked('delete')}>
+        Delete
+      </Button>
+      {offered.map((change) => (
+        <Button
+          key={change.label}
+          variant="danger"
+          isDisabled={!access.canWrite}
+          onPress={() => setAsked(change)}
+        >
+          {change.label}
+        </Button>
+      ))}
+      {asked !== null && (
+        <ConfirmDialog
+          title={`${asked === 'delete' ? 'Delete' : asked.label} ${name}?`}
+          action={asked === 'delete' ? 'Delete' : asked.label}
+          onConfirm={() => (asked === 'delete' ? remove() : apply(asked))}
+          onClose={() => setAsked(null)}
+          explain={explain}
+        >
+          <p className={styles.consequence}>
+            {asked === 'delete'
+              ? `It cannot be brought back; the audit log keeps what it was.`
+              : asked.consequence}
+          </p>
+        </ConfirmDialog>
+      )}
+    </div>
+  );
+}

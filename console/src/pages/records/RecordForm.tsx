@@ -1,0 +1,156 @@
+/** The form of one record: what is wrong is said at the field, and what is refused is explained. */
+import { useEffect, useRef, useState, type ReactNode } from 'react';
+import { useForm, type DefaultValues, type FieldPath, type FieldValues } from 'react-hook-form';
+
+import type { Access } from '../../api/access';
+import type { Versioned } from '../../api/admin';
+import { ProblemError } from '../../api/problem';
+import { Button } from '../../ui/Button';
+import { DialogActions } from '../../ui/Dialog';
+import { ErrorState } from '../../ui/ErrorState';
+import { Notice } from '../../ui/Notice';
+import { toast } from '../../ui/Toast';
+import { ConflictView } from './ConflictView';
+import type { Item, Kind } from './kind';
+import { problemInWords, ProblemsContext } from './problems';
+import { RecordActions } from './RecordActions';
+import styles from './Records.module.css';
+import { useLeaveGuard } from './useLeaveGuard';
+import { useLiveProblems, type Refusal } from './useLiveProblems';
+import { useSave } from './useSave';
+
+export interface RecordFormProps<Record extends Item, Form extends FieldValues> {
+  kind: Kind<Record, Form>;
+  /** Null for a new one. */
+  loaded: Versioned<Record> | null;
+  access: Access;
+  onClose: () => void;
+  /** Called with what the server keeps now; null if it was deleted. */
+  onChanged: (record: Record | null) => void;
+}
+
+export function RecordForm<Record extends Item, Form extends FieldValues>(
+  props: RecordFormProps<Record, Form>,
+): React.JSX.Element {
+  const { kind, loaded, access, onClose, onChanged } = props;
+  const isNew = loaded === null;
+  const form = useForm<Form>({
+    defaultValues: kind.toForm(loaded?.record ?? null) as DefaultValues<Form>,
+  });
+  const { control, formState, handleSubmit, getValues, setFocus } = form;
+  const saving = useSave<Record>(kind.kind, loaded?.record.id ?? null, loaded?.etag ?? null);
+  const [tried, setTried] = useState<Form | null>(null);
+  const refusal: Refusal<Form> | null = tried === null ? null : { error: saving.error, form: tried };
+  const problems = useLiveProblems(kind, control, refusal);
+  const guard = useLeaveGuard(formState.isDirty && !formState.isSubmitSuccessful);
+  useFocusOnRefusal<Form>(saving.error, (field) => kind.formPathOf(field, getValues()), setFocus);
+
+  const leaveWith = (record: Record | null, words: string): void => {
+    guard.letGo();
+    onChanged(record);
+    toast(words);
+    onClose();
+  };
+  const finish = (saved: Record | null): void => {
+    if (saved !== null) leaveWith(saved, `The ${kind.one} ${saved.id} is saved`);
+  };
+  const submit = handleSubmit(async (values) => {
+    setTried(structuredClone(values));
+    finish(await saving.save(kind.toBody(values)));
+  });
+  const takeTheirs = (): void => {
+    const theirs = saving.conflict?.theirs ?? null;
+    saving.goOn();
+    if (theirs === null) {
+      guard.letGo();
+      onChanged(null);
+      onClose();
+    } else {
+      form.reset(kind.toForm(theirs.record));
+    }
+  };
+
+  if (saving.conflict !== null) {
+    return (
+      <>
+        <ConflictView
+          one={kind.one}
+          conflict={{ theirs: saving.conflict.theirs, mine: saving.conflict.mine }}
+          error={saving.error}
+          onTakeTheirs={takeTheirs}
+          onOverwrite={() => void saving.overwrite().then(finish)}
+          onGoOn={saving.goOn}
+        />
+        {guard.question}
+      </>
+    );
+  }
+  return (
+    <form className={styles.stack} noValidate onSubmit={(event) => void submit(event)}>
+      <ProblemsContext value={problems.at}>
+        <kind.Fields control={control} isNew={isNew} isDisabled={!access.canWrite} />
+      </ProblemsContext>
+      {problems.elsewhere.length > 0 && (
+        <Notice tone="bad">
+          <ul>
+            {problems.elsewhere.map((problem) => (
+              <li key={problem.field}>
+                <code>{problem.field}</code> {problemInWords(problem)}
+              </li>
+            ))}
+          </ul>
+        </Notice>
+      )}
+      <Refused error={saving.error} one={kind.one} />
+      {access.why !== null && <Notice>{access.why}</Notice>}
+      <DialogActions>
+        {loaded !== null && (
+          <RecordActions kind={kind} loaded={loaded} access={access} onChanged={leaveWith} />
+        )}
+        <Button onPress={onClose}>{access.canWrite ? 'Cancel' : 'Close'}</Button>
+        <Button
+          type="submit"
+          variant="primary"
+          isDisabled={!access.canWrite}
+          isPending={formState.isSubmitting}
+        >
+          {isNew ? `Create ${kind.one}` : 'Save'}
+        </Button>
+      </DialogActions>
+      {guard.question}
+    </form>
+  );
+}
+
+/** Moves the focus to the first field that is to blame for a refusal. */
+function useFocusOnRefusal<Form extends FieldValues>(
+  error: unknown,
+  pathOf: (field: string) => string | null,
+  setFocus: (path: FieldPath<Form>) => void,
+): void {
+  const latest = useRef(pathOf);
+  useEffect(() => {
+    latest.current = pathOf;
+  });
+  useEffect(() => {
+    if (!(error instanceof ProblemError)) return;
+    const path = error.errors.map(({ field }) => latest.current(field)).find((found) => found !== null);
+    if (path !== undefined) setFocus(path as FieldPath<Form>);
+  }, [error, setFocus]);
+}
+
+/** Why the server did not keep it, unless that is said at the fields. */
+function Refused({ error, one }: { error: unknown; one: string }): ReactNode {
+  if (error === null) return null;
+  if (error instanceof ProblemError && error.errors.length > 0) {
+    return (
+      <p className={styles.refused} role="alert">
+        Not saved: {error.message}.
+      </p>
+    );
+  }
+  const isTaken = error instanceof ProblemError && error.status === 409;
+  return (
+    <ErrorState error={error} {...(isTaken ? { title: `Not saved: another ${one} is in the way` } : {})} />
+  );
+}

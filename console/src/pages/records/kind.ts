@@ -1,0 +1,58 @@
+/** What the one table and the one form of this folder must know of a kind of record. */
+import type { ComponentType } from 'react';
+import type { Control, FieldValues } from 'react-hook-form';
+
+import type { RecordKind } from '../../api/admin';
+import type { FieldProblem } from '../../api/problem';
+import type { Column } from '../../ui/Table';
+
+export interface Item {
+  id: string;
+}
+
+export interface Filter {
+  /** As the server names it in the query. */
+  name: string;
+  label: string;
+  /** The kind whose ids it takes. */
+  of: RecordKind;
+}
+
+/** A change by one press, such as to revoke. */
+export interface QuickChange<Record extends Item> {
+  label: string;
+  isOffered: (record: Record) => boolean;
+  /** What comes of it, for who is asked whether they mean it. */
+  consequence: string;
+  patch: object;
+}
+
+export interface FieldsProps<Form extends FieldValues> {
+  control: Control<Form>;
+  isNew: boolean;
+  isDisabled: boolean;
+}
+
+export interface Kind<Record extends Item, Form extends FieldValues> {
+  kind: RecordKind;
+  /** In a sentence: `policy`, `policies`. */
+  one: string;
+  many: string;
+  /** What such a record is for. */
+  about: string;
+  /** Besides the id, which comes first. */
+  columns: readonly Column<Record>[];
+  filters: readonly Filter[];
+  /** What a search looks through. */
+  searchText: (record: Record) => string;
+  /** The form of a record, or of a new one. */
+  toForm: (record: Record | null) => Form;
+  /** What a form sends. */
+  toBody: (form: Form) => object;
+  /** The form's field for a field that the server names; null if the form has none. */
+  formPathOf: (field: string, form: Form) => string | null;
+  Fields: ComponentType<FieldsProps<Form>>;
+  /** Asks the server what is wrong while one types, where it can be asked. */
+  validate?: (body: object, signal: AbortSignal) => Promise<readonly FieldProblem[]>;
+  quickChanges?: readonly QuickChange<Record>[];
+}
