@@ -18,7 +18,7 @@ use super::statements;
 use super::subject::{Subject, is_about_the_row};
 use crate::api_key::KeyHash;
 use crate::directory::{Id, Kind};
-use crate::resolve::{Answer, KeyFacts, TenantFacts, UserFacts};
+use crate::resolve::{Answer, Facts, KeyFacts, TenantFacts, UserFacts};
 
 /// When an API key was last used, in milliseconds since the Unix epoch; 0 for not since this node knows it.
 #[derive(Debug, Default)]
@@ -29,8 +29,8 @@ struct LastUse {
 
 /// One remembered answer.
 #[derive(Debug)]
-pub(super) struct Entry<T> {
-    facts: Option<Arc<T>>,
+pub(crate) struct Entry<T> {
+    facts: Option<T>,
     loaded_at: Timestamp,
     /// The generation of what was known when it was loaded; an entry of an older one is not believed.
     generation: AtomicU64,
@@ -40,8 +40,9 @@ pub(super) struct Entry<T> {
 }
 
 impl<T> Entry<T> {
-    fn answer(&self, is_degraded: bool) -> Answer<Arc<T>> {
-        Answer { facts: self.facts.clone(), is_degraded }
+    /// What is known; `None` if there is no such subject.
+    pub(crate) fn facts(&self) -> Option<&T> {
+        self.facts.as_ref()
     }
 }
 
@@ -124,33 +125,25 @@ impl SubjectCache {
     }
 
     /// What is known of the API key with this hash, which is being used.
-    pub(crate) async fn key(
-        self: &Arc<Self>,
-        hash: KeyHash,
-        now: Timestamp,
-    ) -> Answer<Arc<KeyFacts>> {
-        let (answer, last_use) = self.find(&hash, now, || Some(hash)).await;
-        if answer.facts.is_some()
-            && let Some(last_use) = last_use
+    pub(crate) async fn key(self: &Arc<Self>, hash: KeyHash, now: Timestamp) -> Answer<KeyFacts> {
+        let answer = self.find(&hash, now, || Some(hash)).await;
+        if let Facts::Remembered(entry) = &answer.facts
+            && entry.facts.is_some()
         {
             // Only a time for people: no order with anything else is needed.
-            last_use.used_ms.store(now.as_ns() / 1_000_000, Ordering::Relaxed);
+            entry.last_use.used_ms.store(now.as_ns() / 1_000_000, Ordering::Relaxed);
         }
         answer
     }
 
     /// What is known of the user `id`.
-    pub(crate) async fn user(self: &Arc<Self>, id: &str, now: Timestamp) -> Answer<Arc<UserFacts>> {
-        self.find(id, now, || Id::new(id).ok()).await.0
+    pub(crate) async fn user(self: &Arc<Self>, id: &str, now: Timestamp) -> Answer<UserFacts> {
+        self.find(id, now, || Id::new(id).ok()).await
     }
 
     /// What is known of the tenant `id`.
-    pub(crate) async fn tenant(
-        self: &Arc<Self>,
-        id: &str,
-        now: Timestamp,
-    ) -> Answer<Arc<TenantFacts>> {
-        self.find(id, now, || Id::new(id).ok()).await.0
+    pub(crate) async fn tenant(self: &Arc<Self>, id: &str, now: Timestamp) -> Answer<TenantFacts> {
+        self.find(id, now, || Id::new(id).ok()).await
     }
 
     /// Whether the database answered when it was last asked.
@@ -168,38 +161,33 @@ impl SubjectCache {
         asked: &Q,
         now: Timestamp,
         key: impl FnOnce() -> Option<T::Key>,
-    ) -> (Answer<Arc<T>>, Option<Arc<LastUse>>)
+    ) -> Answer<T>
     where
         T: Subject,
         T::Key: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
         if !self.has_subjects.load(Ordering::Acquire) {
-            return (Answer::default(), None);
+            return Answer::default();
         }
         let known = T::cache(self).get(asked);
-        if let Some(entry) = &known
-            && self.is_believed(entry)
-        {
+        if let Some(entry) = known.as_ref().filter(|entry| self.is_believed(entry)) {
             if self.is_old(entry, now)
                 && !entry.is_refreshing.swap(true, Ordering::Relaxed)
                 && let Some(key) = key()
             {
                 self.refresh_beside::<T>(key, Arc::clone(entry), now);
             }
-            return (entry.answer(false), Some(Arc::clone(&entry.last_use)));
+            return Answer::remembered(known, false);
         }
         // What is no id is nobody's.
         let Some(key) = key() else {
-            return (Answer::default(), None);
+            return Answer::default();
         };
         // Boxed: what loads is deep and large, and most checks do not load.
         match Box::pin(self.load::<T>(key, now)).await {
-            Ok(entry) => (entry.answer(false), Some(Arc::clone(&entry.last_use))),
-            Err(NoAnswer) => match known {
-                Some(entry) => (entry.answer(true), Some(Arc::clone(&entry.last_use))),
-                None => (Answer { facts: None, is_degraded: true }, None),
-            },
+            Ok(entry) => Answer::remembered(Some(entry), false),
+            Err(NoAnswer) => Answer::remembered(known, true),
         }
     }
 
@@ -296,7 +284,7 @@ impl SubjectCache {
         };
         self.gate.succeeded();
         Ok(Arc::new(Entry {
-            facts: facts.map(Arc::new),
+            facts,
             loaded_at: now,
             generation: AtomicU64::new(generation),
             is_refreshing: AtomicBool::new(false),
@@ -341,7 +329,7 @@ impl SubjectCache {
         let cache = T::cache(self);
         let Some(existing) = cache.get(&key) else { return Ok(()) };
         let facts = match T::load(&self.pool, &key).await {
-            Ok(facts) => facts.map(Arc::new),
+            Ok(facts) => facts,
             // The next who asks is told that there is no answer; others' changes must not wait for this row.
             Err(error) if is_about_the_row(&error) => {
                 cache.remove(&key);

@@ -31,7 +31,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tollgate_core::{Clock, MonotonicClock};
 
-pub(crate) use self::cache::SubjectCache;
+pub(crate) use self::cache::{Entry, SubjectCache};
 use self::failure::{Failure, unavailable};
 use self::feed::Feed;
 use self::place::Place;

@@ -10,7 +10,7 @@ use crate::directory::{Id, PriorityClass};
 
 pub use self::resolver::Resolver;
 #[cfg(feature = "database")]
-pub(crate) use self::resolver::{Answer, KeyFacts, TenantFacts, UserFacts};
+pub(crate) use self::resolver::{Answer, Facts, KeyFacts, TenantFacts, UserFacts};
 
 /// What a check says of its subject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use tollgate_core::{Clock, Timestamp};
 use super::{Asked, Resolution, ResolvedKey, Standing};
 use crate::api_key::KeyHasher;
 #[cfg(feature = "database")]
-use crate::database::SubjectCache;
+use crate::database::{Entry, SubjectCache};
 use crate::directory::Id;
 use crate::snapshot::Snapshot;
 
@@ -79,12 +79,13 @@ impl Resolver {
     /// Waits only for what this node does not know yet, and for that not longer than the cache's deadline. Never
     /// fails: without an answer, what is asked for is unknown, and [`Resolution::is_degraded`] says so.
     pub async fn resolve(&self, snapshot: &Snapshot, asked: &Asked<'_>) -> Resolution {
-        let (mut key, mut resolved_key, mut is_degraded) = (None, None, false);
+        let (mut key, mut resolved_key) = (Answer::default(), None);
         if let Some(secret) = asked.api_key {
-            let (facts, resolved, degraded) = self.key(secret).await;
-            (key, resolved_key, is_degraded) = (facts, Some(resolved), degraded);
+            let (answer, resolved) = self.key(secret).await;
+            (key, resolved_key) = (answer, Some(resolved));
         }
-        let key = key.as_deref();
+        let mut is_degraded = key.is_degraded;
+        let key = key.facts();
         let own_user = key.and_then(|key| key.user_id.clone());
         let mut tier = key.and_then(|key| key.tier.clone());
         let mut tenant = key.map(|key| key.tenant_id.clone());
@@ -96,10 +97,10 @@ impl Resolver {
             is_degraded |= user.is_degraded;
             // A stranger's tier is not for the key's tenant.
             let is_own =
-                |user: &UserFacts| tenant.as_ref().is_none_or(|own| *own == user.tenant_id);
-            if let Some(user) = user.facts.filter(is_own) {
-                tier = tier.or(user.tier);
-                tenant = Some(user.tenant_id);
+                |user: &&UserFacts| tenant.as_ref().is_none_or(|own| *own == user.tenant_id);
+            if let Some(user) = user.facts().filter(is_own) {
+                tier = tier.or_else(|| user.tier.clone());
+                tenant = Some(user.tenant_id.clone());
             }
         }
         if tier.is_none()
@@ -107,7 +108,7 @@ impl Resolver {
         {
             let tenant = self.tenant(snapshot, id).await;
             is_degraded |= tenant.is_degraded;
-            tier = tenant.facts.and_then(|tenant| tenant.tier);
+            tier = tenant.facts().and_then(|tenant| tenant.tier.clone());
         }
         let listed = snapshot.listed();
         let tier = tier.unwrap_or_else(|| listed.default_tier.clone());
@@ -123,15 +124,15 @@ impl Resolver {
     }
 
     #[cfg_attr(not(feature = "database"), expect(clippy::unused_async, reason = "a file is here"))]
-    async fn key(&self, secret: &str) -> (Option<Arc<KeyFacts>>, ResolvedKey, bool) {
+    async fn key(&self, secret: &str) -> (Answer<KeyFacts>, ResolvedKey) {
         let hash = self.hasher.hash(secret);
         let now = self.clock.now();
-        let Answer { facts, is_degraded }: Answer<Arc<KeyFacts>> = match &self.subjects {
+        let answer: Answer<KeyFacts> = match &self.subjects {
             Subjects::Listed => Answer::default(),
             #[cfg(feature = "database")]
             Subjects::Cached(cache) => cache.key(hash, now).await,
         };
-        let resolved = match facts.as_deref() {
+        let resolved = match answer.facts() {
             Some(key) => ResolvedKey {
                 counted_as: key.id.clone(),
                 standing: Standing::of(key.revoked, key.expires_at, now),
@@ -140,7 +141,7 @@ impl Resolver {
                 ResolvedKey { counted_as: Id::checked(hash.to_hex()), standing: Standing::Unknown }
             }
         };
-        (facts, resolved, is_degraded)
+        (answer, resolved)
     }
 
     #[cfg_attr(not(feature = "database"), expect(clippy::unused_async, reason = "a file is here"))]
@@ -150,7 +151,7 @@ impl Resolver {
                 UserFacts { tenant_id: user.tenant_id.clone(), tier: user.tier.clone() }
             })),
             #[cfg(feature = "database")]
-            Subjects::Cached(cache) => cache.user(id, self.clock.now()).await.unshared(),
+            Subjects::Cached(cache) => cache.user(id, self.clock.now()).await,
         }
     }
 
@@ -162,7 +163,7 @@ impl Resolver {
                 Answer::known(tenant.map(|tenant| TenantFacts { tier: tenant.tier.clone() }))
             }
             #[cfg(feature = "database")]
-            Subjects::Cached(cache) => cache.tenant(id, self.clock.now()).await.unshared(),
+            Subjects::Cached(cache) => cache.tenant(id, self.clock.now()).await,
         }
     }
 }
@@ -170,10 +171,21 @@ impl Resolver {
 /// What was found out about a subject.
 #[derive(Debug)]
 pub(crate) struct Answer<T> {
-    /// The facts; `None` if there is no such subject, or none is known.
-    pub(crate) facts: Option<T>,
+    pub(crate) facts: Facts<T>,
     /// Whether the database should have been asked and did not answer.
     pub(crate) is_degraded: bool,
+}
+
+/// The facts, where they are.
+#[derive(Debug)]
+pub(crate) enum Facts<T> {
+    /// There is no such subject, or none is known.
+    None,
+    /// Taken from a snapshot.
+    Listed(T),
+    /// In the cache.
+    #[cfg(feature = "database")]
+    Remembered(Arc<Entry<T>>),
 }
 
 impl<T> Default for Answer<T> {
@@ -185,14 +197,22 @@ impl<T> Default for Answer<T> {
 impl<T> Answer<T> {
     /// An answer that can be relied on.
     pub(crate) fn known(facts: Option<T>) -> Self {
-        Self { facts, is_degraded: false }
+        Self { facts: facts.map_or(Facts::None, Facts::Listed), is_degraded: false }
     }
-}
 
-#[cfg(feature = "database")]
-impl<T: Clone> Answer<Arc<T>> {
-    /// The same with facts of one's own; ids stay shared.
-    fn unshared(self) -> Answer<T> {
-        Answer { facts: self.facts.as_deref().cloned(), is_degraded: self.is_degraded }
+    /// What the cache remembers, if it does.
+    #[cfg(feature = "database")]
+    pub(crate) fn remembered(entry: Option<Arc<Entry<T>>>, is_degraded: bool) -> Self {
+        Self { facts: entry.map_or(Facts::None, Facts::Remembered), is_degraded }
+    }
+
+    /// The facts; `None` if there is no such subject, or none is known.
+    pub(crate) fn facts(&self) -> Option<&T> {
+        match &self.facts {
+            Facts::None => None,
+            Facts::Listed(facts) => Some(facts),
+            #[cfg(feature = "database")]
+            Facts::Remembered(entry) => entry.facts(),
+        }
     }
 }
