@@ -23,6 +23,7 @@ run: setup console ## Set up what is missing, build, and serve on 127.0.0.1:8000
 test: setup-tests console-check lint doc ## Set up what is missing, then formatting, lints, documentation and every test
 	$(CARGO) test $(ALL) --doc
 	CARGO=$(CARGO) scripts/schemathesis
+	CARGO=$(CARGO) scripts/e2e
 	python3 -B -m unittest discover --quiet --start-directory loadtest
 	@# nextest runs the binaries' tests side by side; without it `cargo test` runs the same tests.
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
@@ -76,7 +77,7 @@ setup: ## Install what is missing of compiler, linker and tools
 	@scripts/setup
 
 .PHONY: setup-tests
-setup-tests: ## The same, and what only tests and benchmarks need: Redis, PostgreSQL, schemathesis
+setup-tests: ## The same, and what only tests and benchmarks need: Redis, PostgreSQL, Chromium, schemathesis
 	@scripts/setup tests
 
 .PHONY: setup-loadtest

@@ -5,7 +5,7 @@ import globals from 'globals';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-    { ignores: ['dist', 'src/api/schema.d.ts'] },
+    { ignores: ['dist', 'e2e/results', 'src/api/schema.d.ts'] },
     js.configs.recommended,
     { files: ['**/*.js'], languageOptions: { globals: globals.node } },
     {

@@ -1,0 +1,61 @@
+/** What the tests have: a server of their own, a page that is watched for faults, and the way to sign in. */
+import { test as base, expect, type BrowserContext, type ConsoleMessage, type Page } from '@playwright/test';
+
+import { Server } from './server';
+
+export { expect };
+
+export interface Fixtures {
+  /** Started for this test alone, with an empty catalog. */
+  server: Server;
+  /** What no page may do, as it happens; none is left at the end of a test. */
+  faults: string[];
+  /** Opens the console's page at `path`, signed in. */
+  openSignedIn: (path: string, page?: Page) => Promise<void>;
+}
+
+/** A refusal, or a server that is gone, is what many tests are about; the browser reports each as an error. */
+function isFailedCall(message: ConsoleMessage): boolean {
+  const { pathname } = new URL(message.location().url, 'http://nowhere');
+  return (
+    message.text().startsWith('Failed to load resource') && /\/(admin|rate-limit)\/|\/readyz$/u.test(pathname)
+  );
+}
+
+/** Writes down what goes wrong in any page of `context`. */
+async function watch(context: BrowserContext, faults: string[]): Promise<void> {
+  await context.addInitScript(() => {
+    document.addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI }) =>
+      console.error(`securitypolicyviolation: ${violatedDirective} ${blockedURI}`),
+    );
+  });
+  context.on('console', (message) => {
+    if (message.type() === 'error' && !isFailedCall(message)) faults.push(message.text());
+  });
+  context.on('weberror', (error) => faults.push(String(error.error())));
+}
+
+export const test = base.extend<Fixtures>({
+  // eslint-disable-next-line no-empty-pattern -- the shape that Playwright reads dependencies from
+  server: async ({}, provide) => {
+    const server = await Server.start();
+    await provide(server);
+    await server.end();
+  },
+  faults: [
+    async ({ context }, provide) => {
+      const faults: string[] = [];
+      await watch(context, faults);
+      await provide(faults);
+      expect(faults, 'no page breaks the content security policy or reports an error').toEqual([]);
+    },
+    { auto: true },
+  ],
+  openSignedIn: async ({ server, page }, provide) => {
+    await provide(async (path, tab = page) => {
+      await tab.goto(server.signInLink);
+      await expect(tab.getByRole('heading', { name: 'You are signed in' })).toBeVisible();
+      await tab.goto(server.page(path));
+    });
+  },
+});

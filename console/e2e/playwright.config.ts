@@ -1,0 +1,24 @@
+/** How the end-to-end tests run: in Debian's Chromium, each test with a server of its own. */
+import { defineConfig } from '@playwright/test';
+
+export default defineConfig({
+  testDir: '.',
+  outputDir: './results',
+  fullyParallel: true,
+  workers: 2,
+  // A test that passes at the second attempt has found something.
+  retries: 0,
+  forbidOnly: true,
+  reporter: [['line']],
+  timeout: 30_000,
+  // About three times what all of them take: a run that hangs is a failure.
+  globalTimeout: 300_000,
+  expect: { timeout: 8_000 },
+  use: {
+    viewport: { width: 1440, height: 900 },
+    locale: 'en-US',
+    permissions: ['clipboard-read', 'clipboard-write'],
+    trace: 'retain-on-failure',
+    launchOptions: { executablePath: process.env.CHROMIUM_BIN ?? '/usr/bin/chromium' },
+  },
+});

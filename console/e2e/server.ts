@@ -1,0 +1,171 @@
+/** A Tollgate server for one test: its process, its catalog in a directory of its own, and calls to it. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+
+import type { components } from '../src/api/schema';
+
+export type Check = components['schemas']['Check'];
+export type Decision = components['schemas']['Decision'];
+
+/** Far above what a start takes, on a machine that is busy with other things. */
+const START_MS = 15_000;
+/** Above the 8 s that a server takes at most to drain. */
+const END_MS = 12_000;
+
+const target = process.env.CARGO_TARGET_DIR ?? resolve(import.meta.dirname, '../../target');
+const program = resolve(process.env.TOLLGATE_BIN ?? join(target, 'debug/tollgate'));
+
+/** Ours, without what would set the server up otherwise. */
+const environment = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => !name.startsWith('TOLLGATE_')),
+);
+
+export interface AdminRequest {
+  method?: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  body?: unknown;
+}
+
+/** The address that the server prints when it serves. */
+function addressOf(child: ChildProcess): Promise<string> {
+  return new Promise((found, failed) => {
+    let said = '';
+    const fail = (why: string): void => failed(new Error(`${program} ${why}; it said:\n${said}`));
+    const timer = setTimeout(() => fail(`has not said in ${START_MS} ms where it serves`), START_MS);
+    const read = (chunk: Buffer): void => {
+      said += chunk.toString();
+      const address = /^console: (http:\/\/127\.0\.0\.1:\d+)\//mu.exec(said)?.[1];
+      if (address === undefined) return;
+      clearTimeout(timer);
+      found(address);
+    };
+    child.stdout?.on('data', read);
+    child.stderr?.on('data', read);
+    child.once('error', (error) => fail(`cannot be run: ${error.message}`));
+    child.once('exit', (code, signal) => fail(`has ended with ${code ?? signal ?? 'nothing'}`));
+  });
+}
+
+export class Server {
+  private child: ChildProcess | null = null;
+  private address = '';
+
+  private readonly directory: string;
+  private adminToken = newToken();
+
+  private constructor(directory: string) {
+    this.directory = directory;
+  }
+
+  /** A server that serves, on a free port. */
+  static async start(): Promise<Server> {
+    const directory = await mkdtemp(join(tmpdir(), 'tollgate-e2e-'));
+    const server = new Server(directory);
+    try {
+      await server.serve('127.0.0.1:0');
+    } catch (error) {
+      await server.end();
+      throw error;
+    }
+    return server;
+  }
+
+  /** Without a slash at the end. */
+  get url(): string {
+    return this.address;
+  }
+
+  get token(): string {
+    return this.adminToken;
+  }
+
+  /** The address of the console's page at `path`, such as `policies?new=1`. */
+  page(path = ''): string {
+    return `${this.address}/#/${path}`;
+  }
+
+  /** What the server prints when it has made the token itself. */
+  get signInLink(): string {
+    return this.page(`sign-in?token=${this.adminToken}`);
+  }
+
+  /** Ends the process at once, as a crash does. Its port and its catalog stay for `restart`. */
+  async kill(): Promise<void> {
+    await this.stopBy('SIGKILL');
+  }
+
+  /** Serves again after `kill`, at the same port and from the same catalog. */
+  async restart({ withNewToken = false } = {}): Promise<void> {
+    if (withNewToken) this.adminToken = newToken();
+    await this.serve(new URL(this.address).host);
+  }
+
+  async end(): Promise<void> {
+    await this.stopBy('SIGTERM');
+    await rm(this.directory, { recursive: true, force: true });
+  }
+
+  /** One call below `/admin`; throws unless the answer is a success. */
+  async admin<Answer>(path: string, { method = 'GET', body }: AdminRequest = {}): Promise<Answer> {
+    return this.call<Answer>(`/admin/${path}`, {
+      method,
+      headers: { authorization: `Bearer ${this.adminToken}`, 'content-type': 'application/json' },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+  }
+
+  /** Puts `catalog` into the server's: policies and directory, as `POST /admin/import` takes them. */
+  async fill(catalog: object): Promise<void> {
+    await this.admin('import', { method: 'POST', body: catalog });
+  }
+
+  async check(check: Check): Promise<Decision> {
+    return this.ask('check', check);
+  }
+
+  async peek(check: Check): Promise<Decision> {
+    return this.ask('peek', check);
+  }
+
+  private ask(how: 'check' | 'peek', check: Check): Promise<Decision> {
+    return this.call<Decision>(`/rate-limit/${how}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(check),
+    });
+  }
+
+  private async call<Answer>(path: string, init: RequestInit): Promise<Answer> {
+    const response = await fetch(this.address + path, init);
+    const text = await response.text();
+    if (!response.ok) throw new Error(`${init.method ?? 'GET'} ${path}: ${response.status} ${text}`);
+    return (text === '' ? undefined : JSON.parse(text)) as Answer;
+  }
+
+  private async serve(http: string): Promise<void> {
+    const catalog = `sqlite:${join(this.directory, 'catalog.db')}`;
+    this.child = spawn(program, ['serve', '--http', http, '--catalog', catalog], {
+      cwd: this.directory,
+      env: { ...environment, TOLLGATE_ADMIN_TOKEN: this.adminToken },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.address = await addressOf(this.child);
+  }
+
+  private async stopBy(signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
+    const child = this.child;
+    this.child = null;
+    if (child?.exitCode !== null || child.signalCode !== null) return;
+    const ended = new Promise<void>((done) => child.once('exit', () => done()));
+    child.kill(signal);
+    const timer = setTimeout(() => child.kill('SIGKILL'), END_MS);
+    await ended;
+    clearTimeout(timer);
+  }
+}
+
+function newToken(): string {
+  return randomBytes(24).toString('base64url');
+}
