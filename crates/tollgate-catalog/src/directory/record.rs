@@ -2,16 +2,19 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::sync::Arc;
 
+use smol_str::SmolStr;
 use tollgate_core::subject::{IdProblem, check_id};
 use tollgate_core::{Policy, Timestamp};
 
 use super::{Kind, PriorityClass};
 
 /// The id of a record: 1 to 256 bytes of UTF-8 without control characters. Cheap to clone.
+///
+/// Up to 23 bytes are in place: who looks a subject up finds its id, and that of its tenant, where the entry is, which a
+/// check would otherwise wait for memory for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id(Arc<str>);
+pub struct Id(SmolStr);
 
 impl Id {
     /// The id `id`, if it is one.
@@ -20,7 +23,7 @@ impl Id {
     }
 
     /// An id that is known to be one: it comes from a record that was checked, or was made here.
-    pub(crate) fn checked(id: impl Into<Arc<str>>) -> Self {
+    pub(crate) fn checked(id: impl Into<SmolStr>) -> Self {
         Self(id.into())
     }
 
