@@ -9,8 +9,16 @@ pub enum UnknownApiKeys {
     /// It counts under the key's own hash.
     #[default]
     Count,
-    /// It is denied.
+    /// It is denied. One that the database does not tell of, because it does not answer, counts under its hash
+    /// nevertheless: a database that is down stops no check.
     Deny,
+}
+
+/// What is known of a check.
+pub(crate) struct Known {
+    pub(crate) resolution: Resolution,
+    /// Why it is denied without asking a limit, if so.
+    pub(crate) refused: Option<Reason>,
 }
 
 /// Resolves the subjects of checks in a catalog.
@@ -26,12 +34,8 @@ impl DirectoryLookup {
         Self { resolver, unknown_api_keys }
     }
 
-    /// What is known of `check`, or why it is denied without asking a limit.
-    pub(crate) async fn resolve(
-        &self,
-        snapshot: &Snapshot,
-        check: &Check<'_>,
-    ) -> Result<Resolution, Reason> {
+    /// What is known of `check`.
+    pub(crate) async fn resolve(&self, snapshot: &Snapshot, check: &Check<'_>) -> Known {
         let subject = &check.subject;
         let asked = Asked {
             api_key: subject.get(&Attribute::ApiKey),
@@ -41,16 +45,18 @@ impl DirectoryLookup {
         };
         let resolution = self.resolver.resolve(snapshot, &asked).await;
         let standing = resolution.api_key.as_ref().map(|key| key.standing);
-        match (standing, self.unknown_api_keys) {
-            (Some(Standing::Revoked), _) => Err(Reason::ApiKeyRevoked),
-            (Some(Standing::Expired), _) => Err(Reason::ApiKeyExpired),
-            (Some(Standing::Unknown), UnknownApiKeys::Deny) => Err(Reason::ApiKeyUnknown),
-            _ => Ok(resolution),
-        }
+        let refused = match (standing, self.unknown_api_keys) {
+            (Some(Standing::Revoked), _) => Some(Reason::ApiKeyRevoked),
+            (Some(Standing::Expired), _) => Some(Reason::ApiKeyExpired),
+            (Some(Standing::Unknown), UnknownApiKeys::Deny) => Some(Reason::ApiKeyUnknown),
+            _ => None,
+        };
+        Known { resolution, refused }
     }
 }
 
-/// `check` with what `resolution` adds or puts in the place of what the caller said.
+/// `check` with what `resolution` adds or puts in the place of what the caller said: an API key in clear most of all, also
+/// where it is denied, since who watches sees the subject.
 ///
 /// The tier that the caller gave counts only where the catalog knows none: without users, tenants and keys it is the
 /// caller who knows. The priority class is always that of the tier.

@@ -133,11 +133,11 @@ impl<S: Store> RateLimitService<S> {
     /// Limits that were reset before one fails stay so: a reset may be repeated.
     pub async fn reset(&self, check: &Check<'_>) -> Result<Vec<PolicyId>, StoreError> {
         let snapshot = self.policies.snapshot();
-        let resolution = match &self.directory {
-            Some(directory) => directory.resolve(&snapshot, check).await.ok(),
+        let known = match &self.directory {
+            Some(directory) => Some(directory.resolve(&snapshot, check).await),
             None => None,
         };
-        let known = resolution.as_ref().map(|known| resolved(check, known, &snapshot));
+        let known = known.as_ref().map(|known| resolved(check, &known.resolution, &snapshot));
         let mut reset = Vec::new();
         for charge in snapshot.policies().plan(known.as_ref().unwrap_or(check)) {
             self.store.reset(charge.limit, charge.subject).await?;
@@ -153,14 +153,12 @@ impl<S: Store> RateLimitService<S> {
         render: impl FnOnce(Explanation<'_>) -> T,
     ) -> Result<T, StoreError> {
         let snapshot = self.policies.snapshot();
-        let (resolution, refused) = match &self.directory {
-            None => (None, None),
-            Some(directory) => match directory.resolve(&snapshot, check).await {
-                Ok(resolution) => (Some(resolution), None),
-                Err(reason) => (None, Some(reason)),
-            },
+        let known = match &self.directory {
+            Some(directory) => Some(directory.resolve(&snapshot, check).await),
+            None => None,
         };
-        let known = resolution.as_ref().map(|known| resolved(check, known, &snapshot));
+        let refused = known.as_ref().and_then(|known| known.refused);
+        let known = known.as_ref().map(|known| resolved(check, &known.resolution, &snapshot));
         let check = known.as_ref().unwrap_or(check);
         let decision = match refused {
             Some(reason) => Decision::refused(reason),
@@ -186,16 +184,14 @@ impl<S: Store> RateLimitService<S> {
         let Some(directory) = &self.directory else {
             return self.decide_known(snapshot, check, verb).await;
         };
-        match directory.resolve(snapshot, check).await {
-            Ok(resolution) => {
-                self.decide_known(snapshot, &resolved(check, &resolution, snapshot), verb).await
-            }
-            Err(reason) => {
-                let decision = Decision::refused(reason);
-                self.decided(check, &decision, verb);
-                Ok(decision)
-            }
-        }
+        let known = directory.resolve(snapshot, check).await;
+        let check = resolved(check, &known.resolution, snapshot);
+        let Some(reason) = known.refused else {
+            return self.decide_known(snapshot, &check, verb).await;
+        };
+        let decision = Decision::refused(reason);
+        self.decided(&check, &decision, verb);
+        Ok(decision)
     }
 
     #[inline]

@@ -64,6 +64,8 @@ pub enum Standing {
     Active,
     /// There is no such key.
     Unknown,
+    /// The database did not say, and this node has not met it before.
+    Unanswered,
     /// It was taken back.
     Revoked,
     /// Its time is over.

@@ -137,9 +137,10 @@ impl Resolver {
                 counted_as: key.id.clone(),
                 standing: Standing::of(key.revoked, key.expires_at, now),
             },
-            None => {
-                ResolvedKey { counted_as: Id::checked(hash.to_hex()), standing: Standing::Unknown }
-            }
+            None => ResolvedKey {
+                counted_as: Id::checked(hash.to_hex()),
+                standing: if answer.is_degraded { Standing::Unanswered } else { Standing::Unknown },
+            },
         };
         (answer, resolved)
     }

@@ -165,11 +165,18 @@ async fn an_api_key_is_shown_once_and_refused_when_it_is_revoked() {
     assert_eq!(admin.check(check.clone()).await["policyId"], "per-key");
     let revoked = admin.ask("PATCH", "/admin/api-keys/k", &json!({"revoked": true})).await;
     assert_eq!(revoked.status, 200, "{}", revoked.body);
-    let decision = admin.check(check).await;
+    let decision = admin.check(check.clone()).await;
     assert_eq!(
         (&decision["allowed"], &decision["reason"]),
         (&json!(false), &json!("api_key_revoked"))
     );
+    let explained = admin.ask("POST", "/admin/explain", &check).await;
+    assert!(!explained.body.contains(key), "{}", explained.body);
+    assert_eq!(explained.json()["subject"]["apiKey"], "k", "P15: the record, not its secret");
+    let reset = admin.ask("POST", "/admin/usage/reset", &check).await;
+    assert_eq!(reset.json()["reset"], json!(["per-key"]));
+    admin.ask("PATCH", "/admin/api-keys/k", &json!({"revoked": false})).await;
+    assert_eq!(admin.check(check).await["count"], 1, "its usage was reset, revoked or not");
     assert_eq!(decision["retryAfterMs"], Value::Null);
     let unknown = json!({"userId": "u", "modelId": "m", "apiKey": "no key of ours"});
     assert_eq!(admin.check(unknown).await["allowed"], true, "it counts under its own hash");

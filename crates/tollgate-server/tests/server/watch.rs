@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tollgate_server::Secret;
+use tollgate_service::UnknownApiKeys;
 
 use crate::support::{Answer, Fixture};
 
@@ -89,6 +90,23 @@ async fn a_wrong_question_about_usage_or_events_is_refused() {
         assert_eq!((answer.status, &answer.json()["errors"][0]["field"]), (status, &json!(field)));
     }
     assert_eq!(get(&fixture, "/admin/usage?policy=nothing").await.status, 404);
+}
+
+/// P15: who may read is not shown what others may be let in by.
+#[tokio::test]
+async fn a_key_that_is_denied_is_not_shown_to_those_who_watch() {
+    let fixture = Fixture::start_with_policies_and(POLICIES, |config| {
+        config.admin_token = Some(Secret::new(TOKEN));
+        config.unknown_api_keys = UnknownApiKeys::Deny;
+    })
+    .await;
+    let mut listener = Listener::connect(&fixture, "").await;
+    let body = json!({"userId": "u", "modelId": "m", "apiKey": "sk-somebody-elses"});
+    fixture.post("/rate-limit/check", &body.to_string()).await;
+    let event = listener.next("decision").await.unwrap();
+    assert_eq!(event["reason"], "api_key_unknown");
+    let shown = event["subject"]["apiKey"].as_str().unwrap();
+    assert!(shown.len() == 64 && !event.to_string().contains("sk-somebody"), "{event}");
 }
 
 /// One who listens to the events of a server.
