@@ -1,6 +1,9 @@
 //! Changes: each in one transaction, with its entry in the history and the version that it raises.
 
-use tollgate_core::Timestamp;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use tollgate_core::{Attribute, Policy, Timestamp};
 
 use super::body;
 use super::failure::{Failure, unavailable};
@@ -10,12 +13,15 @@ use super::session::{Pool, Transaction};
 use super::{Core, statements};
 use crate::api_key::Secret;
 use crate::directory::{
-    Action, Actor, Created, DEFAULT_TIER, DirectoryError, Imported, Kind, Record, Records, Stored,
-    Unavailable, Version,
+    Action, Actor, Created, DEFAULT_TIER, DirectoryError, Id, Imported, Kind, Record, Records,
+    Stored, Unavailable, Version,
 };
 use crate::document::{Node, to_json};
 use crate::problem::{Problem, Problems};
-use crate::validate::{self, Reference, reference_fields, references, unknown_reference};
+use crate::validate::{self, Reference, reference_fields, references, references_beyond};
+
+/// Each change waits as long as one may, not as long as all that came before it do.
+const TURN_TIMED_OUT: &str = "other changes are waiting for the database; try again";
 
 /// A transaction that changes records.
 pub(super) struct Writer<'c> {
@@ -34,7 +40,8 @@ pub(super) struct Writer<'c> {
 impl<'c> Writer<'c> {
     /// Waits for the turn to change something.
     pub(super) async fn begin(core: &'c Core, actor: &'c Actor) -> Result<Self, DirectoryError> {
-        let turn = core.writing.lock().await;
+        let turn = tokio::time::timeout(core.options.lock_timeout, core.writing.lock());
+        let turn = turn.await.map_err(|_| Unavailable::new(TURN_TIMED_OUT, None))?;
         core.place.check()?;
         let mut transaction = core.pool.begin_writing().await?;
         let row = transaction.connection().row(statements::TAKE_TURN, &[]).await;
@@ -112,11 +119,10 @@ impl<'c> Writer<'c> {
         body: &Node,
     ) -> Result<Created, DirectoryError> {
         let body = body::with_id(body).map_err(no_random)?;
-        let mut record = validate::record("", kind, &body)?;
+        let mut record = self.judge(kind, &body).await?;
         if self.find(kind, record.id()).await?.is_some() {
             return Err(DirectoryError::Duplicate { kind, id: body::id_of(kind, record.id())? });
         }
-        self.check_references(&record, &body).await?;
         let secret = match &mut record {
             Record::ApiKey(api_key) => {
                 let secret = Secret::random().map_err(no_random)?;
@@ -167,6 +173,7 @@ impl<'c> Writer<'c> {
         for from in Kind::ALL {
             self.check_unused(kind, &id, from).await?;
         }
+        self.check_unmatched(kind, &id).await?;
         // The hash is gone with the row.
         let cached_as = self.cached_as(&current.record).await?;
         let arguments = [id.as_str().into()];
@@ -181,7 +188,7 @@ impl<'c> Writer<'c> {
     async fn check_unused(
         &mut self,
         kind: Kind,
-        id: &crate::directory::Id,
+        id: &Id,
         from: Kind,
     ) -> Result<(), DirectoryError> {
         for (field, _) in reference_fields(from).iter().filter(|(_, to)| *to == kind) {
@@ -195,63 +202,58 @@ impl<'c> Writer<'c> {
         Ok(())
     }
 
-    /// Makes or replaces every record of `document`.
-    pub(super) async fn import(&mut self, document: &Node) -> Result<Imported, DirectoryError> {
-        let records = validate::records("", Some(document), validate::Scope::Anywhere)?;
-        let (mut imported, mut problems) = (Imported::default(), Vec::new());
-        for record in records.into_records() {
-            match self.import_record(record, &mut imported).await {
-                Ok(()) => {}
-                // One missing tenant should not hide another.
-                Err(DirectoryError::Invalid(found)) => problems.extend(found.iter().cloned()),
-                Err(error) => return Err(error),
+    /// Fails if a policy is for the tier or model tier `id`: without that it would never hold again, and say nothing.
+    async fn check_unmatched(&mut self, kind: Kind, id: &Id) -> Result<(), DirectoryError> {
+        let attribute = match kind {
+            Kind::Tier => Attribute::Tier,
+            Kind::ModelTier => Attribute::ModelTier,
+            _ => return Ok(()),
+        };
+        let mut records = Records::default();
+        feed::read_all(&mut self.transaction.connection(), Kind::Policy, &mut records).await?;
+        let is_for = |policy: &&Policy| {
+            policy.conditions.iter().any(|condition| {
+                condition.attribute == attribute
+                    && condition.values.iter().any(|value| value == id.as_str())
+            })
+        };
+        match records.policies.iter().find(is_for) {
+            None => Ok(()),
+            Some(policy) => {
+                let by = Some((Kind::Policy, Id::checked(policy.id.as_str())));
+                Err(DirectoryError::InUse { kind, id: id.clone(), by })
             }
         }
-        if problems.is_empty() { Ok(imported) } else { Err(Problems::of("", problems, 0).into()) }
     }
 
-    async fn import_record(
-        &mut self,
-        record: Record,
-        imported: &mut Imported,
-    ) -> Result<(), DirectoryError> {
-        let (kind, node) = (record.kind(), record.to_node());
-        let place = format!("{}[{:?}]", kind.list_name(), record.id());
-        let checked = self.check_references(&record, &node).await.map_err(|error| match error {
-            DirectoryError::Invalid(problems) => {
-                let at = |problem: &Problem| Problem {
-                    path: format!("{place}.{}", problem.path),
-                    ..problem.clone()
-                };
-                Problems::of("", problems.iter().map(at).collect(), 0).into()
-            }
-            other => other,
-        });
-        match self.find(kind, record.id()).await? {
-            None => {
-                checked?;
-                self.insert(record, None).await?;
-                imported.created += 1;
-            }
-            Some(stored) if stored.record == record => imported.unchanged += 1,
-            Some(stored) => {
-                checked?;
-                self.update(stored, record).await?;
-                imported.updated += 1;
+    /// Makes or replaces every record of `document`.
+    pub(super) async fn import(&mut self, document: &Node) -> Result<Imported, DirectoryError> {
+        let records = validate::records("", Some(document), validate::Scope::Anywhere);
+        let unknown = self.unknown(references_beyond(document)).await?;
+        let mut imported = Imported::default();
+        for record in with_problems(records, unknown)?.into_records() {
+            match self.find(record.kind(), record.id()).await? {
+                None => {
+                    self.insert(record, None).await?;
+                    imported.created += 1;
+                }
+                Some(stored) if stored.record == record => imported.unchanged += 1,
+                Some(stored) => {
+                    self.update(stored, record).await?;
+                    imported.updated += 1;
+                }
             }
         }
-        Ok(())
+        Ok(imported)
     }
 
     /// Replaces `current` by the record in `body`.
     async fn put(&mut self, current: Stored, body: &Node) -> Result<Stored, DirectoryError> {
-        let kind = current.record.kind();
-        let mut record = validate::record("", kind, body)?;
+        let mut record = self.judge(current.record.kind(), body).await?;
         if let (Record::ApiKey(new), Record::ApiKey(old)) = (&mut record, &current.record) {
             new.prefix.clone_from(&old.prefix);
             new.last_used_at = old.last_used_at;
         }
-        self.check_references(&record, body).await?;
         // What changes nothing is no change.
         if record == current.record {
             return Ok(current);
@@ -259,37 +261,41 @@ impl<'c> Writer<'c> {
         self.update(current, record).await
     }
 
-    /// Reports every reference of `record`, which was written as `body`, that leads to nothing.
-    async fn check_references(
-        &mut self,
-        record: &Record,
-        body: &Node,
-    ) -> Result<(), DirectoryError> {
-        let mut problems = Vec::new();
-        for reference in references(record) {
-            if let Some(why) = self.refused(record, reference).await? {
-                problems.push(unknown_reference(body, reference, &why));
-            }
+    /// The record of `kind` in `body`, or all that is wrong with it: by itself, and with what it names.
+    async fn judge(&mut self, kind: Kind, body: &Node) -> Result<Record, DirectoryError> {
+        let record = validate::record("", kind, body);
+        let mut problems = self.unknown(references(kind, body).collect()).await?;
+        if let Ok(Record::ApiKey(api_key)) = &record
+            && let Some(user) = references(kind, body).find(|reference| reference.to == Kind::User)
+            && let Some(Record::User(found)) = self.found(&user).await?
+            && found.tenant_id != api_key.tenant_id
+        {
+            problems.push(user.problem("is a user of another tenant"));
         }
-        if problems.is_empty() { Ok(()) } else { Err(Problems::of("", problems, 0).into()) }
+        Ok(with_problems(record, problems)?)
     }
 
-    /// What is wrong with a reference, if anything.
-    async fn refused(
-        &mut self,
-        record: &Record,
-        reference: Reference<'_>,
-    ) -> Result<Option<String>, DirectoryError> {
-        let found = self.find(reference.to, reference.id.as_str()).await?;
-        Ok(match (record, found.map(|found| found.record)) {
-            (_, None) => Some(format!("is no {}", reference.to)),
-            (Record::ApiKey(api_key), Some(Record::User(user)))
-                if user.tenant_id != api_key.tenant_id =>
-            {
-                Some("is a user of another tenant".to_owned())
+    /// A problem for each of `named` that leads to nothing.
+    async fn unknown(&mut self, named: Vec<Reference<'_>>) -> Result<Vec<Problem>, DirectoryError> {
+        let mut looked_up = HashMap::new();
+        let mut problems = Vec::new();
+        // What is no id is a problem already.
+        for reference in named.iter().filter(|reference| Id::new(reference.id).is_ok()) {
+            let is_known = match looked_up.entry((reference.to, reference.id)) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(place) => *place.insert(self.found(reference).await?.is_some()),
+            };
+            if !is_known {
+                problems.push(reference.problem(&format!("is no {}", reference.to)));
             }
-            _ => None,
-        })
+        }
+        Ok(problems)
+    }
+
+    /// The record that `reference` names, if there is one.
+    async fn found(&mut self, reference: &Reference<'_>) -> Result<Option<Record>, DirectoryError> {
+        let found = self.find(reference.to, reference.id).await?;
+        Ok(found.map(|found| found.record))
     }
 
     async fn insert(
@@ -365,8 +371,20 @@ impl<'c> Writer<'c> {
     }
 }
 
+/// What was judged, if neither there nor elsewhere a problem was found.
+fn with_problems<T>(judged: Result<T, Problems>, others: Vec<Problem>) -> Result<T, Problems> {
+    match judged {
+        Ok(judged) if others.is_empty() => Ok(judged),
+        Ok(_) => Err(Problems::of("", others, 0)),
+        Err(found) => {
+            let all = found.iter().cloned().chain(others).collect();
+            Err(Problems::of("", all, found.omitted()))
+        }
+    }
+}
+
 /// A foreign key that a deleted or moved record would break means that it is in use.
-fn in_use(error: sqlx::Error, kind: Kind, id: &crate::directory::Id) -> DirectoryError {
+fn in_use(error: sqlx::Error, kind: Kind, id: &Id) -> DirectoryError {
     let is_foreign_key =
         error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation);
     if is_foreign_key {

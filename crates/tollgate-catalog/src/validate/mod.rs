@@ -22,7 +22,7 @@ use crate::document::{Node, Value};
 use crate::problem::Problems;
 
 #[cfg(feature = "database")]
-pub(crate) use self::references::{Reference, reference_fields, references, unknown_reference};
+pub(crate) use self::references::{Reference, reference_fields, references, references_beyond};
 
 /// The kinds that a document may list. Not API keys: their secrets are in no document, and without them they
 /// would be good for nothing.

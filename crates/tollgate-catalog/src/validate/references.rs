@@ -4,25 +4,36 @@ use std::collections::HashSet;
 
 use super::report::{At, Fields, Report, did_you_mean, shown};
 use crate::directory::{DEFAULT_TIER, Kind};
-#[cfg(feature = "database")]
-use crate::directory::{Id, Record};
 use crate::document::{Entry, Node, Value};
 #[cfg(feature = "database")]
-use crate::problem::Problem;
+use crate::problem::{Position, Problem};
 
 /// The most ids among which the nearest to a wrong one is looked for.
 const MAX_COMPARED_IDS: usize = 100;
 
-/// A field of one record that names another.
+/// A field that names a record, as it is written.
 #[cfg(feature = "database")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Reference<'a> {
-    /// The field.
-    pub(crate) field: &'static str,
-    /// The kind of the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reference<'n> {
+    position: Option<Position>,
+    path: String,
+    /// The kind of the record that it names.
     pub(crate) to: Kind,
-    /// The id of the other.
-    pub(crate) id: &'a Id,
+    /// What should be its id.
+    pub(crate) id: &'n str,
+}
+
+#[cfg(feature = "database")]
+impl Reference<'_> {
+    /// The problem that the reference leads to what it must not: `why`.
+    pub(crate) fn problem(&self, why: &str) -> Problem {
+        Problem {
+            position: self.position,
+            path: self.path.clone(),
+            message: format!("{} {why}", shown(&Value::String(self.id.to_owned()))),
+            accepted: format!("the id of a {}", self.to),
+        }
+    }
 }
 
 /// The fields of records of `kind` that name others, and of which kind those are.
@@ -36,34 +47,41 @@ pub(crate) const fn reference_fields(kind: Kind) -> &'static [(&'static str, Kin
     }
 }
 
-/// The references of `record`.
+/// What the record of `kind` in `body` names.
 #[cfg(feature = "database")]
-pub(crate) fn references(record: &Record) -> impl Iterator<Item = Reference<'_>> {
-    let id = move |field| match (record, field) {
-        (Record::Model(model), "modelTier") => Some(&model.model_tier),
-        (Record::Tenant(tenant), "tier") => tenant.tier.as_ref(),
-        (Record::User(user), "tenantId") => Some(&user.tenant_id),
-        (Record::User(user), "tier") => user.tier.as_ref(),
-        (Record::ApiKey(api_key), "tenantId") => Some(&api_key.tenant_id),
-        (Record::ApiKey(api_key), "userId") => api_key.user_id.as_ref(),
-        (Record::ApiKey(api_key), "tier") => api_key.tier.as_ref(),
-        _ => None,
-    };
-    reference_fields(record.kind())
-        .iter()
-        .filter_map(move |(field, to)| Some(Reference { field, to: *to, id: id(*field)? }))
+pub(crate) fn references(kind: Kind, body: &Node) -> impl Iterator<Item = Reference<'_>> {
+    reference_fields(kind).iter().filter_map(move |(field, to)| {
+        let position = entry_of(body, field)?.node.position;
+        let id = text_of(body, field)?;
+        Some(Reference { position, path: (*field).to_owned(), to: *to, id })
+    })
 }
 
-/// The problem that the record in `body` names in `reference` what it must not: `why`.
+/// What the records in the lists of `document` name and what is not among them.
 #[cfg(feature = "database")]
-pub(crate) fn unknown_reference(body: &Node, reference: Reference<'_>, why: &str) -> Problem {
-    let position = entry_of(body, reference.field).and_then(|entry| entry.node.position);
-    Problem {
-        position,
-        path: reference.field.to_owned(),
-        message: format!("{} {why}", shown(&Value::String(reference.id.as_str().to_owned()))),
-        accepted: format!("the id of a {}", reference.to),
+pub(crate) fn references_beyond(document: &Node) -> Vec<Reference<'_>> {
+    let Value::Map(lists) = &document.value else { return Vec::new() };
+    let items = |kind: Kind| match lists.iter().find(|list| list.key == kind.list_name()) {
+        Some(Entry { node: Node { value: Value::List(items), .. }, .. }) => items.as_slice(),
+        _ => &[],
+    };
+    let listed = Kind::ALL.map(|kind| {
+        items(kind).iter().filter_map(|item| text_of(item, "id")).collect::<HashSet<_>>()
+    });
+    let is_listed =
+        |kind, id| Kind::ALL.iter().zip(&listed).any(|(of, ids)| *of == kind && ids.contains(id));
+    let mut beyond = Vec::new();
+    for kind in Kind::ALL {
+        for (index, item) in items(kind).iter().enumerate() {
+            for reference in references(kind, item) {
+                if !is_listed(reference.to, reference.id) {
+                    let path = format!("{}[{index}].{}", kind.list_name(), reference.path);
+                    beyond.push(Reference { path, ..reference });
+                }
+            }
+        }
     }
+    beyond
 }
 
 /// Reports the references in the lists of a document that lead to nothing in it.

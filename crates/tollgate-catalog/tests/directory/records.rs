@@ -158,7 +158,7 @@ pub(crate) async fn an_id_left_out_is_made_and_any_text_is_an_id(database: Datab
 
 pub(crate) async fn every_faulty_field_is_told(database: Database) {
     let node = database.open().await;
-    let cases: [(Kind, &str, &[&str]); 8] = [
+    let cases: [(Kind, &str, &[&str]); 9] = [
         (
             Kind::Tier,
             r#"{"id":"t","name":5,"priority":"preium","color":"red"}"#,
@@ -177,6 +177,11 @@ pub(crate) async fn every_faulty_field_is_told(database: Database) {
             &["tenantId: \"nobody\" is no tenant", "tier: \"gold\" is no tier"],
         ),
         (
+            Kind::User,
+            r#"{"tenantId":"nobody","tier":"","age":5}"#,
+            &["tenantId: \"nobody\" is no tenant", "tier: \"\" is empty", "age: is not a field"],
+        ),
+        (
             Kind::ApiKey,
             r#"{"tenantId":"","expiresAt":"tomorrow","revoked":"no","prefix":"tg"}"#,
             &[
@@ -189,7 +194,10 @@ pub(crate) async fn every_faulty_field_is_told(database: Database) {
         (
             Kind::ApiKey,
             r#"{"tenantId":"a","expiresAt":"2030-01-01T00:00:00.0001Z"}"#,
-            &["expiresAt: \"2030-01-01T00:00:00.0001Z\" is no such moment"],
+            &[
+                "expiresAt: \"2030-01-01T00:00:00.0001Z\" is no such moment",
+                "tenantId: \"a\" is no tenant",
+            ],
         ),
         (
             Kind::Policy,
@@ -239,9 +247,14 @@ pub(crate) async fn what_is_in_use_is_not_deleted(database: Database) {
         node.create(kind, &closed(kind, first)).await;
     }
     node.patch(Kind::User, "alice", r#"{"tier":"gold"}"#).await;
+    // Nobody is of this tier, but a policy is for it.
+    node.create(Kind::Tier, r#"{"id":"silver"}"#).await;
+    let for_silver = r#"{"id":"for-silver","scope":"USER","match":{"tier":["gold","silver"]},"limit":1,"windowSeconds":60}"#;
+    node.create(Kind::Policy, for_silver).await;
     let before = node.last_change().await;
     let cases = [
         (Kind::Tier, "gold", Some((Kind::Tenant, "acme"))),
+        (Kind::Tier, "silver", Some((Kind::Policy, "for-silver"))),
         (Kind::Tier, "default", None),
         (Kind::ModelTier, "large", Some((Kind::Model, "gpt-4"))),
         (Kind::Tenant, "acme", Some((Kind::User, "alice"))),
@@ -454,8 +467,12 @@ pub(crate) async fn an_import_is_all_or_nothing(database: Database) {
     let told = problems(node.catalog.import(&actor(), &wrong).await);
     assert_eq!(
         told,
-        ["tenants[\"b\"].tier: \"zz\" is no tier", "users[\"u\"].tenantId: \"yy\" is no tenant"]
+        ["tenants[1].tier: \"zz\" is no tier", "users[0].tenantId: \"yy\" is no tenant"]
     );
+    let worse =
+        body(r#"{"tenants":[{"id":"a","tier":"zz"}],"users":[{"id":"u","tenantId":"a","x":1}]}"#);
+    let told = problems(node.catalog.import(&actor(), &worse).await);
+    assert_eq!(told, ["tenants[0].tier: \"zz\" is no tier", "users[0].x: is not a field"]);
     let missing = node.catalog.get(Kind::Tenant, "a").await;
     assert!(matches!(missing, Err(DirectoryError::NotFound { .. })), "{missing:?}");
     assert_eq!(node.last_change().await, 1);
