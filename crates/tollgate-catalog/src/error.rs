@@ -56,6 +56,8 @@ pub enum CatalogError {
     DatabaseUrl,
     /// The database did not do it.
     Database(Unavailable),
+    /// The API keys in the database were hashed with another secret: none of them would be known.
+    OtherApiKeySecret,
     /// The thread that watches could not be started.
     NoWatcher {
         /// The file.
@@ -78,6 +80,7 @@ impl CatalogError {
             | Self::NotAFile { .. }
             | Self::TooLong { .. }
             | Self::DatabaseUrl
+            | Self::OtherApiKeySecret
             | Self::Invalid(_)
             | Self::ReaderFailed { .. } => false,
         }
@@ -116,6 +119,10 @@ impl fmt::Display for CatalogError {
                  postgres://USER:PASSWORD@HOST:PORT/DATABASE",
             ),
             Self::Database(unavailable) => write!(f, "the catalog: {unavailable}"),
+            Self::OtherApiKeySecret => f.write_str(
+                "the API keys in the database were made with another secret, so none of them would be known; \
+                 accepted: the secret that they were made with",
+            ),
             Self::NoWatcher { path, .. } => write!(f, "{}: cannot be watched", path.display()),
         }
     }

@@ -18,6 +18,15 @@ pub(crate) enum Administered {
     Database(Arc<DatabaseCatalog>),
 }
 
+impl Administered {
+    /// Writes what is to be written and closes what is open, once nobody asks any more.
+    pub(crate) async fn close(&self) {
+        if let Self::Database(database) = self {
+            database.close().await;
+        }
+    }
+}
+
 /// Does the same with either.
 macro_rules! with_either {
     ($directory:expr, $inner:ident => $call:expr) => {

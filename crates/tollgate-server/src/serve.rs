@@ -30,6 +30,9 @@ use crate::telemetry::Chain;
 /// How often the store is told to remove what counts no more.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
+/// The longest that the catalog may take to write what is to be written.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What is between two attempts to reach a store that was not there at the start.
 const INTRODUCE_EVERY: Duration = Duration::from_secs(1);
 
@@ -73,6 +76,9 @@ impl fmt::Display for StartError {
                 )
             }
             Self::Listen { address, .. } => write!(f, "{address} cannot be listened at"),
+            Self::Catalog(error @ CatalogError::OtherApiKeySecret) => {
+                write!(f, "{error}, in TOLLGATE_API_KEY_SECRET or, for SQLite, the file beside the database")
+            }
             Self::Catalog(error) => error.fmt(f),
             Self::Policies(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
@@ -210,12 +216,15 @@ impl Server {
             }
             draining.health.set_draining();
         };
+        let closing = Arc::clone(&app);
         beside.spawn(sweep_now_and_then(app));
         let (limits, drain_timeout) = (config.limits.clone(), config.drain_timeout);
         let serving = async move {
             let drained = listener.serve(answers, limits, metrics, stopped, drain_timeout).await;
             // What goes on beside the answers ends with the last of them, not before.
             drop((catalog, beside));
+            // A database that does not answer does not keep the server.
+            _ = tokio::time::timeout(CLOSE_TIMEOUT, closing.admin.directory.close()).await;
             drained
         };
         Ok(Self { address, made_token, stop, serving: tokio::spawn(serving) })

@@ -8,8 +8,10 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use super::session::Pool;
 
 /// The files, by their numbers.
-const FILES: [(i64, &str, &str); 1] =
-    [(1, "directory", include_str!("../../migrations/0001_directory.sql"))];
+const FILES: [(i64, &str, &str); 2] = [
+    (1, "directory", include_str!("../../migrations/0001_directory.sql")),
+    (2, "api_key_check", include_str!("../../migrations/0002_api_key_check.sql")),
+];
 
 /// Applies what is missing, each file in a transaction. A database that a later version has changed is refused.
 pub(super) async fn run(pool: &Pool) -> Result<(), MigrateError> {

@@ -16,6 +16,7 @@ mod open;
 mod place;
 mod read;
 mod rows;
+mod secret;
 mod session;
 mod statements;
 mod subject;
@@ -136,6 +137,7 @@ impl DatabaseCatalog {
         observer: impl Observer,
     ) -> Result<Self, CatalogError> {
         let (pool, place) = open::pool(url, &options).await?;
+        secret::check(&pool, &hasher).await?;
         let subjects = Arc::new(SubjectCache::new(pool.clone(), &options));
         let feed = Feed::start(&pool, Box::new(observer)).await?;
         subjects.ask_whether_empty().await.map_err(unavailable).map_err(Failure::from)?;
@@ -179,8 +181,9 @@ impl DatabaseCatalog {
         Ok(self.core.subjects.record_uses().await?)
     }
 
-    /// Writes what is to be written, and closes every connection.
-    pub async fn close(self) {
+    /// Writes what is to be written, and closes every connection; SQLite then moves all that it has into its one file.
+    /// After that, calls fail.
+    pub async fn close(&self) {
         // Uses that cannot be written are lost with the process; the times are for people.
         _ = self.core.subjects.record_uses().await;
         self.core.pool.close().await;

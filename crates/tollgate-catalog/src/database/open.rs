@@ -2,9 +2,9 @@
 
 use std::str::FromStr as _;
 
-use sqlx::ConnectOptions as _;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::place::Place;
 use super::session::Pool;
@@ -49,9 +49,20 @@ async fn sqlite(
         .busy_timeout(options.lock_timeout)
         .disable_statement_logging();
     let path = connect.get_filename().to_owned();
+    if !url.contains("mode=ro") {
+        make_private(&path);
+    }
     let pool = SqlitePoolOptions::new()
         .max_connections(options.connections)
         .acquire_timeout(options.lock_timeout)
+        // SQLite undoes a transaction by itself where the disk is full or fails. The driver then cannot undo it, goes on
+        // counting it, and begins no other: such a connection is closed. The ping waits for what it has been told.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        })
         .connect_with(connect.clone().create_if_missing(true))
         .await
         .map_err(unavailable)?;
@@ -59,6 +70,18 @@ async fn sqlite(
     pool.set_connect_options(connect.create_if_missing(false));
     Ok((Pool::Sqlite(pool), path))
 }
+
+/// Makes the file at `path`, if it is missing, for its owner alone: what SQLite puts beside it gets the same rights.
+#[cfg(unix)]
+fn make_private(path: &std::path::Path) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // It may be there, or be refused; SQLite says so better.
+    _ = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+}
+
+/// Elsewhere the folder's rights are those of its files.
+#[cfg(not(unix))]
+fn make_private(_: &std::path::Path) {}
 
 async fn postgres(url: &str, options: &DatabaseOptions) -> Result<Pool, CatalogError> {
     let lock_timeout_ms = options.lock_timeout.as_millis().to_string();
@@ -70,8 +93,19 @@ async fn postgres(url: &str, options: &DatabaseOptions) -> Result<Pool, CatalogE
     let pool = PgPoolOptions::new()
         .max_connections(options.connections)
         .acquire_timeout(options.lock_timeout)
-        .connect_with(connect)
-        .await
-        .map_err(unavailable)?;
-    Ok(Pool::Postgres(pool))
+        .connect_with(connect.clone())
+        .await;
+    match pool {
+        Ok(pool) => Ok(Pool::Postgres(pool)),
+        // The pool has tried again and again, and does not tell why.
+        Err(sqlx::Error::PoolTimedOut) => {
+            let connecting = PgConnection::connect_with(&connect);
+            let error = match tokio::time::timeout(options.lock_timeout, connecting).await {
+                Ok(Err(error)) => error,
+                Ok(Ok(_)) | Err(_) => sqlx::Error::PoolTimedOut,
+            };
+            Err(unavailable(error).into())
+        }
+        Err(error) => Err(unavailable(error).into()),
+    }
 }

@@ -14,6 +14,11 @@ pub(super) const SET_VERSIONS: &str =
 pub(super) const HAS_TENANTS: &str =
     "SELECT CAST(CASE WHEN EXISTS (SELECT 1 FROM tenants) THEN 1 ELSE 0 END AS BIGINT)";
 
+/// The keyed hash by which a change of the secret is noticed, and whether there is an API key.
+pub(super) const API_KEY_CHECK: &str = "SELECT api_key_check, \
+     CAST(CASE WHEN EXISTS (SELECT 1 FROM api_keys) THEN 1 ELSE 0 END AS BIGINT) FROM catalog_state";
+pub(super) const SET_API_KEY_CHECK: &str = "UPDATE catalog_state SET api_key_check = $1";
+
 pub(super) const VERSIONS: &str = "SELECT version, snapshot_version FROM catalog_state";
 
 pub(super) const ADD_CHANGE: &str = "INSERT INTO changes (id, at_ms, actor, action, kind, record_id, cached_as, before, after) \

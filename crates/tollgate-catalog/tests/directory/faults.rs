@@ -1,10 +1,12 @@
 //! A database that is locked, read-only, deleted or gone: the clear error, nothing half-written, and checks go on.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Connection as _;
+use sqlx::{Connection as _, Row as _};
 use tollgate_catalog::directory::Kind;
-use tollgate_catalog::{Asked, Directory as _, DirectoryError};
+use tollgate_catalog::{Asked, Directory as _, DirectoryError, Standing};
 use tollgate_core::Timestamp;
 
 use crate::common::{Database, Databases, NOW_MS, Node, Told, actor, body};
@@ -65,6 +67,9 @@ async fn assert_checks_go_on(node: &Node) {
     let unknown = node.resolve(user("never seen")).await;
     assert_eq!((unknown.tier.as_str(), unknown.is_degraded), ("default", true));
     assert!(!node.catalog.is_reachable());
+    // Nobody says that there is no such key: who denies unknown keys does not deny this one.
+    let key = node.resolve(Asked { api_key: Some("never seen"), ..Asked::default() }).await;
+    assert_eq!(key.api_key.unwrap().standing, Standing::Unanswered);
     // Long after an answer would have been refreshed, the last known one stands.
     node.clock.set(Timestamp::from_ms(NOW_MS + 10_000_000));
     assert_eq!(node.resolve(user("u")).await.tier.as_str(), "gold");
@@ -84,6 +89,44 @@ async fn a_locked_sqlite_file_refuses_changes_and_answers_checks() {
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
     assert_nothing_was_written(&node).await;
     node.patch(Kind::Tenant, "a", r#"{"name":"later"}"#).await;
+}
+
+/// What is kept is for its owner's eyes, and after a clean end all in one file.
+#[tokio::test]
+async fn a_sqlite_file_is_private_and_whole_after_the_end() {
+    let database = Databases::sqlite().new_database();
+    let path = database.path.clone().unwrap();
+    let node = prepared(&database).await;
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    node.catalog.close().await;
+    let wal = path.with_extension("db-wal");
+    assert!(!wal.exists(), "{wal:?}");
+    let url = format!("sqlite:{}?mode=ro&immutable=true", path.display());
+    let mut reader = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    let row = sqlx::query("SELECT tier FROM tenants WHERE id = 'a'").fetch_one(&mut reader).await;
+    assert_eq!(row.unwrap().get::<String, _>(0), "gold");
+}
+
+/// Who comes while others wait waits no longer than they do.
+#[tokio::test]
+async fn changes_that_wait_for_a_locked_file_do_not_add_up() {
+    let database = Databases::sqlite().new_database();
+    let node = prepared(&database).await;
+    let mut other = sqlx::SqliteConnection::connect(&database.url).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let mut changes = tokio::task::JoinSet::new();
+    let catalog = Arc::new(node.catalog);
+    for _ in 0..20 {
+        let catalog = Arc::clone(&catalog);
+        changes.spawn(async move {
+            catalog.create(&actor(), Kind::Tenant, &body(r#"{"id":"x"}"#)).await.unwrap_err()
+        });
+    }
+    let refused: Vec<_> = changes.join_all().await.iter().map(ToString::to_string).collect();
+    let waited = refused.iter().filter(|why| why.contains("other changes are waiting")).count();
+    // The first has its turn, and one more may get it at the very end of its patience.
+    assert!(waited >= 18, "{refused:#?}");
 }
 
 #[tokio::test]

@@ -30,13 +30,14 @@ macro_rules! behaviours {
     };
 }
 
-const BEHAVIOURS: [(&str, Behaviour); 24] = behaviours![
+const BEHAVIOURS: [(&str, Behaviour); 25] = behaviours![
     records::a_new_catalog_holds_the_default_tier_and_the_built_in_policy,
     records::every_kind_is_made_read_changed_and_deleted,
     records::an_id_left_out_is_made_and_any_text_is_an_id,
     records::every_faulty_field_is_told,
     records::references_lead_somewhere,
     records::what_is_in_use_is_not_deleted,
+    resolution::another_secret_than_before_is_refused,
     records::an_id_is_given_once,
     records::a_stale_version_changes_nothing,
     records::a_patch_sets_what_it_has_and_null_is_not_left_out,

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use tollgate_catalog::api_key::KeyHasher;
 use tollgate_catalog::directory::{ChangeFilter, Id, Kind, PageRequest, PriorityClass, Record};
-use tollgate_catalog::{Asked, Directory as _, Standing};
+use tollgate_catalog::{
+    Asked, CatalogError, CatalogEvent, DatabaseCatalog, DatabaseOptions, Directory as _, Standing,
+};
 use tollgate_core::Timestamp;
 
 use crate::common::{DEADLINE, Database, NOW_MS, Node, json};
@@ -139,6 +142,24 @@ pub(crate) async fn revoked_and_expired_keys_say_so(database: Database) {
     assert_eq!(unknown.counted_as.as_str().len(), 64);
     let other = node.resolve(with_key("guess", None)).await.api_key.unwrap();
     assert_ne!(other.counted_as, unknown.counted_as);
+}
+
+/// With another secret no key would be known, revoked ones neither: that is no way to start. Without keys it harms nobody.
+pub(crate) async fn another_secret_than_before_is_refused(database: Database) {
+    let open = async |secret: &[u8]| {
+        let hasher = KeyHasher::new(secret);
+        let ignore = |_: &CatalogEvent<'_>| {};
+        DatabaseCatalog::open(&database.url, hasher, DatabaseOptions::default(), ignore).await
+    };
+    open(b"a first secret, never used").await.unwrap();
+    let node = database.open().await;
+    node.create(Kind::Tenant, r#"{"id":"acme"}"#).await;
+    let secret = key(&node, r#"{"id":"k","tenantId":"acme"}"#).await;
+    let refused = open(b"another secret than that").await.unwrap_err();
+    assert!(matches!(refused, CatalogError::OtherApiKeySecret), "{refused}");
+    let again = database.open().await;
+    let known = again.resolve(with_key(&secret, None)).await.api_key.unwrap();
+    assert_eq!(known.standing, Standing::Active);
 }
 
 /// Where nobody can be known, nobody is asked for; the first tenant changes that at once, on every node.
