@@ -14,8 +14,9 @@ export function listRecords<Item>(
   filters: Filters,
   cursor: string | null,
   signal: AbortSignal,
+  limit = PAGE_ITEMS,
 ): Promise<Page<Item>> {
-  const query = { ...filters, limit: PAGE_ITEMS, ...(cursor === null ? {} : { cursor }) };
+  const query = { ...filters, limit, ...(cursor === null ? {} : { cursor }) };
   return adminCall<Page<Item>>(`/admin/${kind}`, { query, signal });
 }
 

@@ -6,6 +6,7 @@ import { Button } from '../../ui/Button';
 import { CheckInput, SelectInput, TextInput, TokensInput } from '../records/fields';
 import type { FieldsProps } from '../records/kind';
 import { useIds } from '../records/useIds';
+import { Words } from '../records/Words';
 import { BUILT_IN_ATTRIBUTES, PRIORITY_CLASSES, SCOPES, type Policy } from './policy';
 import { LISTED, policyOfForm, WINDOW_UNITS, type PolicyForm } from './policyForm';
 import { attributeInWords, listed, policyInWords } from './policyWords';
@@ -59,9 +60,14 @@ const KIND_OF: Readonly<Record<string, RecordKind>> = {
 export function PolicyFields(props: Part): React.JSX.Element {
   const { control, isNew, isDisabled } = props;
   const form = useWatch({ control, compute: (values: PolicyForm) => values });
+  const { headline, notes } = policyInWords(policyOfForm(form) as unknown as Policy);
   return (
     <>
-      <Words policy={policyOfForm(form) as unknown as Policy} />
+      <Words
+        label="What this policy does"
+        headline={headline ?? 'Say how much it lets through, and this says what it does.'}
+        notes={notes}
+      />
       <div className={styles.grid}>
         <TextInput
           control={control}
@@ -92,22 +98,6 @@ export function PolicyFields(props: Part): React.JSX.Element {
       <LimitPart {...props} limitKind={form.limitKind} />
       <Behaviour {...props} />
     </>
-  );
-}
-
-function Words({ policy }: { policy: Policy }): React.JSX.Element {
-  const { headline, notes } = policyInWords(policy);
-  return (
-    <section className={styles.words} aria-label="What this policy does">
-      <p className={styles.headline} aria-live="polite">
-        {headline ?? 'Say how much it lets through, and this says what it does.'}
-      </p>
-      <ul>
-        {notes.map((note) => (
-          <li key={note}>{note}</li>
-        ))}
-      </ul>
-    </section>
   );
 }
 

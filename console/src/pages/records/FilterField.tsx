@@ -1,7 +1,9 @@
 /** A filter by the id of another record. */
+import { useMemo } from 'react';
+
 import { SearchField } from '../../ui/SearchField';
 import type { Filter } from './kind';
-import { useIds } from './useIds';
+import { useMatches } from './useMatches';
 
 export interface FilterFieldProps {
   filter: Filter;
@@ -10,6 +12,9 @@ export interface FilterFieldProps {
 }
 
 export function FilterField({ filter, value, onChange }: FilterFieldProps): React.JSX.Element {
-  const ids = useIds(filter.of);
-  return <SearchField label={filter.label} value={value} onChange={onChange} suggestions={ids} />;
+  const matches = useMatches({ of: filter.of, text: value });
+  const ids = useMemo(() => matches.map(({ id }) => id), [matches]);
+  return (
+    <SearchField label={filter.label} value={value} onChange={onChange} suggestions={ids} placeholder="any" />
+  );
 }

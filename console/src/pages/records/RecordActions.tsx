@@ -9,8 +9,9 @@ import { deleteRecord, patchRecord } from '../../api/records';
 import { Button } from '../../ui/Button';
 import { ConfirmDialog } from '../../ui/ConfirmDialog';
 import { ErrorState } from '../../ui/ErrorState';
-import type { Item, Kind, QuickChange } from './kind';
+import type { Item, Kind, QuickChange, Related } from './kind';
 import styles from './Records.module.css';
+import { RelatedLinks } from './RelatedLinks';
 
 export interface RecordActionsProps<Record extends Item, Form extends FieldValues> {
   kind: Kind<Record, Form>;
@@ -25,9 +26,15 @@ const TITLES: Readonly<Record<number, string>> = {
   412: 'It was changed since you opened it: close it, open it again, and look',
 };
 
-function explain(error: unknown): React.JSX.Element {
-  const title = error instanceof ProblemError ? TITLES[error.status] : undefined;
-  return <ErrorState error={error} {...(title === undefined ? {} : { title })} />;
+function Explained({ error, related }: { error: unknown; related: readonly Related[] }): React.JSX.Element {
+  const status = error instanceof ProblemError ? error.status : 0;
+  const title = TITLES[status];
+  return (
+    <>
+      <ErrorState error={error} {...(title === undefined ? {} : { title })} />
+      {status === 409 && related.length > 0 && <RelatedLinks label="Where to look for it" links={related} />}
+    </>
+  );
 }
 
 export function RecordActions<Record extends Item, Form extends FieldValues>(
@@ -67,7 +74,7 @@ export function RecordActions<Record extends Item, Form extends FieldValues>(
           action={asked === 'delete' ? 'Delete' : asked.label}
           onConfirm={() => (asked === 'delete' ? remove() : apply(asked))}
           onClose={() => setAsked(null)}
-          explain={explain}
+          explain={(error) => <Explained error={error} related={kind.related?.(record) ?? []} />}
         >
           <p className={styles.consequence}>
             {asked === 'delete'

@@ -15,9 +15,10 @@ import type { Item, Kind } from './kind';
 import { problemInWords, ProblemsContext } from './problems';
 import { RecordActions } from './RecordActions';
 import styles from './Records.module.css';
+import { RelatedLinks } from './RelatedLinks';
 import { useLeaveGuard } from './useLeaveGuard';
 import { useLiveProblems, type Refusal } from './useLiveProblems';
-import { useSave } from './useSave';
+import { useSave, type Conflict } from './useSave';
 
 export interface RecordFormProps<Record extends Item, Form extends FieldValues> {
   kind: Kind<Record, Form>;
@@ -75,7 +76,7 @@ export function RecordForm<Record extends Item, Form extends FieldValues>(
       <>
         <ConflictView
           one={kind.one}
-          conflict={{ theirs: saving.conflict.theirs, mine: saving.conflict.mine }}
+          conflict={editable(kind, saving.conflict)}
           error={saving.error}
           onTakeTheirs={takeTheirs}
           onOverwrite={() => void saving.overwrite().then(finish)}
@@ -87,6 +88,12 @@ export function RecordForm<Record extends Item, Form extends FieldValues>(
   }
   return (
     <form className={styles.stack} noValidate onSubmit={(event) => void submit(event)}>
+      {loaded !== null && kind.related !== undefined && (
+        <RelatedLinks
+          label={`Related to ${kind.one} ${loaded.record.id}`}
+          links={kind.related(loaded.record)}
+        />
+      )}
       <ProblemsContext value={problems.at}>
         <kind.Fields control={control} isNew={isNew} isDisabled={!access.canWrite} />
       </ProblemsContext>
@@ -101,7 +108,7 @@ export function RecordForm<Record extends Item, Form extends FieldValues>(
           </ul>
         </Notice>
       )}
-      <Refused error={saving.error} one={kind.one} />
+      <Refused error={saving.error} one={kind.one} isNew={isNew} />
       {access.why !== null && <Notice>{access.why}</Notice>}
       <DialogActions>
         {loaded !== null && (
@@ -122,6 +129,15 @@ export function RecordForm<Record extends Item, Form extends FieldValues>(
   );
 }
 
+/** `conflict` with both versions as the form sends them: what nobody can change cannot differ. */
+function editable<Record extends Item, Form extends FieldValues>(
+  kind: Kind<Record, Form>,
+  { theirs, mine }: Conflict<Record>,
+): Conflict<object> {
+  if (theirs === null) return { theirs, mine };
+  return { theirs: { ...theirs, record: kind.toBody(kind.toForm(theirs.record)) }, mine };
+}
+
 /** Moves the focus to the first field that is to blame for a refusal. */
 function useFocusOnRefusal<Form extends FieldValues>(
   error: unknown,
@@ -140,7 +156,7 @@ function useFocusOnRefusal<Form extends FieldValues>(
 }
 
 /** Why the server did not keep it, unless that is said at the fields. */
-function Refused({ error, one }: { error: unknown; one: string }): ReactNode {
+function Refused({ error, one, isNew }: { error: unknown; one: string; isNew: boolean }): ReactNode {
   if (error === null) return null;
   if (error instanceof ProblemError && error.errors.length > 0) {
     return (
@@ -149,8 +165,7 @@ function Refused({ error, one }: { error: unknown; one: string }): ReactNode {
       </p>
     );
   }
-  const isTaken = error instanceof ProblemError && error.status === 409;
-  return (
-    <ErrorState error={error} {...(isTaken ? { title: `Not saved: another ${one} is in the way` } : {})} />
-  );
+  if (!(error instanceof ProblemError) || error.status !== 409) return <ErrorState error={error} />;
+  const inTheWay = isNew ? `another ${one} is in the way` : `something refers to this ${one} as it was`;
+  return <ErrorState error={error} title={`Not saved: ${inTheWay}`} />;
 }

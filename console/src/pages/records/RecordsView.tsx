@@ -77,6 +77,7 @@ export function RecordsView<Record extends Item, Form extends FieldValues>({
   const onChanged = (answer: unknown): void => {
     void client.invalidateQueries({ queryKey: ['records'] });
     void client.invalidateQueries({ queryKey: ['audit'] });
+    void client.invalidateQueries({ queryKey: ['ids'] });
     setSecret(secretOf(answer));
   };
   const isNarrowed = search !== '' || given.length > 0;

@@ -1,13 +1,17 @@
 /** Fields bound to a form that show what the server finds wrong, once something was typed or sent. */
-import { useController, type Control, type FieldPath, type FieldValues } from 'react-hook-form';
+import { useMemo } from 'react';
+import { useController, useWatch, type Control, type FieldPath, type FieldValues } from 'react-hook-form';
 
 import type { RecordKind } from '../../api/admin';
+import type { Filters } from '../../api/records';
 import { CheckField } from '../../ui/CheckField';
 import { Field, type FieldProps } from '../../ui/Field';
 import { SelectField, type Option } from '../../ui/SelectField';
 import { TokensField } from '../../ui/TokensField';
 import { useProblem } from './problems';
-import { useIds } from './useIds';
+import { useMatches } from './useMatches';
+
+const NO_FILTERS: Filters = {};
 
 interface Bound<Form extends FieldValues> {
   control: Control<Form>;
@@ -99,8 +103,11 @@ export function TokensInput<Form extends FieldValues>(
 
 /** The id of another record; those that there are, are offered. */
 export function ReferenceInput<Form extends FieldValues>(
-  props: Bound<Form> & { of: RecordKind },
+  props: Bound<Form> & { of: RecordKind; filters?: Filters; placeholder?: string },
 ): React.JSX.Element {
-  const { of, ...rest } = props;
-  return <TextInput {...rest} suggestions={useIds(of)} />;
+  const { of, filters = NO_FILTERS, ...rest } = props;
+  const text: string = useWatch({ control: props.control, name: props.name });
+  const matches = useMatches({ of, text, filters });
+  const ids = useMemo(() => matches.map(({ id }) => id), [matches]);
+  return <TextInput {...rest} suggestions={ids} />;
 }

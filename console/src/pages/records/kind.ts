@@ -27,6 +27,12 @@ export interface QuickChange<Record extends Item> {
   patch: object;
 }
 
+/** A way to records that have to do with one. */
+export interface Related {
+  label: string;
+  to: string;
+}
+
 export interface FieldsProps<Form extends FieldValues> {
   control: Control<Form>;
   isNew: boolean;
@@ -55,4 +61,6 @@ export interface Kind<Record extends Item, Form extends FieldValues> {
   /** Asks the server what is wrong while one types, where it can be asked. */
   validate?: (body: object, signal: AbortSignal) => Promise<readonly FieldProblem[]>;
   quickChanges?: readonly QuickChange<Record>[];
+  /** What refers to a record, and what it refers to. */
+  related?: (record: Record) => readonly Related[];
 }

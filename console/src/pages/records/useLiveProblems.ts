@@ -1,28 +1,18 @@
 /** What the server finds wrong with a form, asked after each pause in typing. */
 import { keepPreviousData, useQuery } from '@tanstack/react-query';
-import { useEffect, useState } from 'react';
 import { get, useWatch, type Control, type FieldValues } from 'react-hook-form';
 
 import { ProblemError, type FieldProblem } from '../../api/problem';
 import type { Item, Kind } from './kind';
 import { placed, type PlacedProblems } from './problems';
+import { usePaused } from './usePaused';
 
-const PAUSE_MS = 300;
 const NO_PROBLEMS: readonly FieldProblem[] = [];
 
 /** What was refused, and why. */
 export interface Refusal<Form> {
   error: unknown;
   form: Form;
-}
-
-function usePaused(text: string): string {
-  const [paused, setPaused] = useState(text);
-  useEffect(() => {
-    const timer = window.setTimeout(() => setPaused(text), PAUSE_MS);
-    return () => window.clearTimeout(timer);
-  }, [text]);
-  return paused;
 }
 
 /** The problems of a refusal whose fields hold what they held then. */
