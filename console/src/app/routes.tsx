@@ -16,4 +16,5 @@ export const pages: readonly PageEntry[] = [
   { path: '', label: 'Playground', needsToken: false, load: () => import('../pages/playground/PlaygroundPage') },
   { path: 'live', label: 'Live', needsToken: true, load: () => import('../pages/live/LivePage') },
   { path: 'policies', label: 'Policies', needsToken: true, load: () => import('../pages/policies/PoliciesPage') },
+  { path: 'directory/*', label: 'Directory', needsToken: true, load: () => import('../pages/directory/DirectoryPage') },
 ];
