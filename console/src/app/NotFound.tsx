@@ -5,8 +5,11 @@ import { EmptyState } from '../ui/EmptyState';
 
 export function NotFound(): React.JSX.Element {
   return (
-    <EmptyState title="There is no page at this address">
-      <Link to="/">Go to the playground</Link>
-    </EmptyState>
+    <>
+      <h1 className="visually-hidden">Not found</h1>
+      <EmptyState title="There is no page at this address">
+        <Link to="/">Go to the playground</Link>
+      </EmptyState>
+    </>
   );
 }

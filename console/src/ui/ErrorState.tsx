@@ -11,7 +11,7 @@ export interface ErrorStateProps {
 
 export function ErrorState({ error, title, onRetry }: ErrorStateProps): React.JSX.Element {
   const described = describeError(error);
-  const detail = title === undefined ? described.detail : `${described.title}. ${described.detail ?? ''}`;
+  const detail = title === undefined ? described.detail : (described.detail ?? described.title);
   return (
     <div className={styles.error} role="alert">
       <p className={styles.title}>{title ?? described.title}</p>

@@ -40,13 +40,6 @@ export function formatClock(epochMs: number): string {
   return `${time}.${String(date.getMilliseconds()).padStart(3, '0')}`;
 }
 
-const moment = new Intl.DateTimeFormat('en', { dateStyle: 'medium', timeStyle: 'medium', hourCycle: 'h23' });
-
-/** The date and the time of day, to the second. */
-export function formatMoment(epochMs: number): string {
-  return moment.format(epochMs);
-}
-
 const TICK_MS = 1_000;
 
 /**

@@ -35,7 +35,7 @@ describe('whether a key works', () => {
     [{}, 'active'],
     [{ revoked: true, expiresAt: '2020-01-01T00:00:00Z' }, 'revoked'],
     [{ expiresAt: '2026-11-21T09:30:00Z' }, 'expired'],
-    [{ expiresAt: '2026-11-21T09:30:00.001Z' }, 'ends in 0 minutes'],
+    [{ expiresAt: '2026-11-21T09:30:00.001Z' }, 'ends in 0 seconds'],
     [{ expiresAt: '2026-11-24T10:00:00Z' }, 'ends in 3 days'],
   ])('%j is %s', (change, word) => {
     expect(stateOf({ ...KEY, ...change }, NOW_MS).word).toBe(word);

@@ -32,7 +32,7 @@ function ApiKeyFields(props: FieldsProps<ApiKeyForm>): React.JSX.Element {
     <>
       <Words label="What this API key does" {...apiKeyInWords(form, openedMs)} />
       <div className={records.grid}>
-        <IdAndName {...props} />
+        <IdAndName {...props} use="Limits and the log name it so" />
         <ReferenceInput
           control={control}
           name="tenantId"
@@ -82,7 +82,7 @@ function Expiry({
         isDisabled={isDisabled}
         hint="Such as 2030-12-31 or 2030-12-31 18:00. Empty: never."
       />
-      <div className={styles.lifetimes} role="group" aria-label="Expires in">
+      <div className={styles.lifetimes} role="group" aria-label="Lifetime">
         {LIFETIMES.map(({ label, days }) => (
           <Button
             key={label}
@@ -165,11 +165,11 @@ export const apiKeyKind: Kind<ApiKey, ApiKeyForm> = {
       label: 'Revoke',
       isOffered: ({ revoked }) => !revoked,
       consequence:
-        'From now on every check with this key is denied with api_key_revoked, on every server within a second or so. It can be put back in force later.',
+        'From now on every check with this key is denied with api_key_revoked, on every server within a second or so. It can be restored later.',
       patch: { revoked: true },
     },
     {
-      label: 'Put back in force',
+      label: 'Restore',
       isOffered: ({ revoked }) => revoked,
       consequence: 'Checks with this key count again, for whoever still holds it.',
       patch: { revoked: false },

@@ -35,18 +35,19 @@ describe('the end of a key, as it is typed', () => {
 
 describe('in words', () => {
   it.each([
-    ['2027-01-31T00:00:00Z', 'in 70 days'],
+    ['2027-01-31T00:00:00Z', 'in 71 days'],
     ['2026-11-21T06:30:00Z', '3 hours ago'],
     ['2029-01-01T00:00:00Z', 'in 2 years'],
+    ['2027-02-19T09:30:00Z', 'in 90 days'],
     ['2026-11-22T12:00:00Z', 'in 26 hours'],
-    ['2026-11-21T09:31:00Z', 'in 0 minutes'],
+    ['2026-11-21T09:31:00Z', 'in 15 seconds'],
   ])('%s is %s', (at, words) => {
     expect(distanceInWords(NOW_MS, Date.parse(at))).toBe(words);
   });
 
   it('says whether it never ends, will end or has ended', () => {
     expect(untilInWords('', NOW_MS)).toBe('It never expires.');
-    expect(untilInWords('2027-01-31', NOW_MS)).toMatch(/^It expires in 70 days: here, that is /u);
+    expect(untilInWords('2027-01-31', NOW_MS)).toMatch(/^It expires in 71 days: here, that is /u);
     expect(untilInWords('2026-11-19', NOW_MS)).toMatch(/^It expired 2 days ago/u);
   });
 

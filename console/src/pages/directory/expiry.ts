@@ -1,5 +1,5 @@
 /** When an API key ends, as it is typed: in UTC, so that everyone who reads it reads the same. */
-import { formatMoment } from '../../ui/time';
+import { formatMoment } from '../../ui/formatMoment';
 
 const DAY_MS = 86_400_000;
 
@@ -36,13 +36,14 @@ const UNITS: readonly [number, Intl.RelativeTimeFormatUnit][] = [
   [DAY_MS, 'day'],
   [3_600_000, 'hour'],
   [60_000, 'minute'],
+  [1_000, 'second'],
 ];
 
 /** `in 71 days`, `3 hours ago`. */
 export function distanceInWords(fromMs: number, toMs: number): string {
   const ms = toMs - fromMs;
-  const [size, unit] = UNITS.find(([each]) => Math.abs(ms) >= 2 * each) ?? [60_000, 'minute'];
-  return relative.format(Math.trunc(ms / size), unit);
+  const [size, unit] = UNITS.find(([each]) => Math.abs(ms) >= 2 * each) ?? [1_000, 'second'];
+  return relative.format(Math.round(ms / size), unit);
 }
 
 /** How long a key with this text for its end works. */

@@ -26,7 +26,7 @@ function ModelTierFields(props: FieldsProps<ModelTierForm>): React.JSX.Element {
     <>
       <Words label="What this model tier does" {...modelTierInWords(form)} />
       <div className={styles.grid}>
-        <IdAndName {...props} />
+        <IdAndName {...props} use="Policies name it so" />
       </div>
     </>
   );
@@ -39,7 +39,7 @@ function ModelFields(props: FieldsProps<ModelForm>): React.JSX.Element {
     <>
       <Words label="What this model does" {...modelInWords(form)} />
       <div className={styles.grid}>
-        <IdAndName {...props} />
+        <IdAndName {...props} use="Checks name it so" />
         <ReferenceInput
           control={control}
           name="modelTier"

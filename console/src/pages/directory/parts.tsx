@@ -64,7 +64,11 @@ export function IdAndName<Form extends FieldValues & Named>({
   control,
   isNew,
   isDisabled,
-}: PartProps<Form>): React.JSX.Element {
+  use,
+}: PartProps<Form> & {
+  /** Who names a record by its id: `Checks name it so`. */
+  use: string;
+}): React.JSX.Element {
   return (
     <>
       <TextInput
@@ -72,11 +76,7 @@ export function IdAndName<Form extends FieldValues & Named>({
         name={'id' as FieldPath<Form>}
         label="Id"
         isDisabled={isDisabled || !isNew}
-        hint={
-          isNew
-            ? 'Checks name it so, and it stays. Left empty, the server makes one.'
-            : 'It cannot be changed.'
-        }
+        hint={isNew ? `${use}, and it stays. Left empty, the server makes one.` : 'It cannot be changed.'}
       />
       <TextInput
         control={control}

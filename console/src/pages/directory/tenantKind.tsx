@@ -23,7 +23,7 @@ function TenantFields(props: FieldsProps<TenantForm>): React.JSX.Element {
     <>
       <Words label="What this tenant does" {...tenantInWords(form)} />
       <div className={styles.grid}>
-        <IdAndName {...props} />
+        <IdAndName {...props} use="Checks name it so" />
         <ReferenceInput
           control={control}
           name="tier"

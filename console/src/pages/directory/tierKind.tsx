@@ -30,7 +30,7 @@ function TierFields(props: FieldsProps<TierForm>): React.JSX.Element {
     <>
       <Words label="What this tier does" {...tierInWords(form)} />
       <div className={records.grid}>
-        <IdAndName {...props} />
+        <IdAndName {...props} use="Policies name it so" />
         <SelectInput
           control={control}
           name="priority"

@@ -26,7 +26,7 @@ function UserFields(props: FieldsProps<UserForm>): React.JSX.Element {
     <>
       <Words label="What this user does" {...userInWords(form, tenantTier)} />
       <div className={styles.grid}>
-        <IdAndName {...props} />
+        <IdAndName {...props} use="Checks name it so" />
         <ReferenceInput
           control={control}
           name="tenantId"

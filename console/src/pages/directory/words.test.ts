@@ -86,7 +86,7 @@ describe('a record in words', () => {
     const notes = apiKeyInWords({ ...KEY, prefix: 'tg_live_1', expiresAt: '2026-12-01' }, NOW_MS).notes.join(
       ' ',
     );
-    expect(notes).toContain('It expires in 9 days');
+    expect(notes).toContain('It expires in 10 days');
     expect(notes).toContain('It starts with tg_live_1 and was not used yet.');
   });
 

@@ -1,5 +1,5 @@
 /** What each record of the directory does to a check, in words. */
-import { formatMoment } from '../../ui/time';
+import { formatMoment } from '../../ui/formatMoment';
 import type { PriorityClass } from '../policies/policy';
 import type { ApiKeyForm } from './apiKey';
 import { expiryOfText, untilInWords } from './expiry';

@@ -30,10 +30,10 @@ function Explained({ error, related }: { error: unknown; related: readonly Relat
   const status = error instanceof ProblemError ? error.status : 0;
   const title = TITLES[status];
   return (
-    <>
+    <div className={styles.stack}>
       <ErrorState error={error} {...(title === undefined ? {} : { title })} />
       {status === 409 && related.length > 0 && <RelatedLinks label="Where to look for it" links={related} />}
-    </>
+    </div>
   );
 }
 
