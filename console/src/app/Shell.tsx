@@ -1,5 +1,6 @@
 /** The frame of every page: navigation, health, theme, sign-in. */
-import { NavLink, Outlet, useNavigation } from 'react-router';
+import { useEffect, useRef } from 'react';
+import { NavLink, Outlet, useLocation, useNavigation } from 'react-router';
 
 import { signOut, useSession } from '../api/token';
 import { Button } from '../ui/Button';
@@ -19,8 +20,15 @@ function Brand(): React.JSX.Element {
 }
 
 function Navigation(): React.JSX.Element {
+  const { pathname } = useLocation();
+  const nav = useRef<HTMLElement>(null);
+  // Where the links are a row that scrolls, the page that is open stays in sight.
+  useEffect(() => {
+    const current = nav.current?.querySelector('[aria-current="page"]');
+    current?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+  }, [pathname]);
   return (
-    <nav aria-label="Pages" className={styles.nav}>
+    <nav ref={nav} aria-label="Pages" className={styles.nav}>
       <ul>
         {pages.map((page) => (
           <li key={page.path}>

@@ -17,4 +17,5 @@ export const pages: readonly PageEntry[] = [
   { path: 'live', label: 'Live', needsToken: true, load: () => import('../pages/live/LivePage') },
   { path: 'policies', label: 'Policies', needsToken: true, load: () => import('../pages/policies/PoliciesPage') },
   { path: 'directory/*', label: 'Directory', needsToken: true, load: () => import('../pages/directory/DirectoryPage') },
+  { path: 'audit', label: 'Audit', needsToken: true, load: () => import('../pages/audit/AuditPage') },
 ];

@@ -5,6 +5,7 @@ import { useForm, type DefaultValues, type FieldPath, type FieldValues } from 'r
 import type { Access } from '../../api/access';
 import type { Versioned } from '../../api/admin';
 import { ProblemError } from '../../api/problem';
+import { historyLink } from '../../app/links';
 import { Button } from '../../ui/Button';
 import { DialogActions } from '../../ui/Dialog';
 import { ErrorState } from '../../ui/ErrorState';
@@ -88,10 +89,13 @@ export function RecordForm<Record extends Item, Form extends FieldValues>(
   }
   return (
     <form className={styles.stack} noValidate onSubmit={(event) => void submit(event)}>
-      {loaded !== null && kind.related !== undefined && (
+      {loaded !== null && (
         <RelatedLinks
           label={`Related to ${kind.one} ${loaded.record.id}`}
-          links={kind.related(loaded.record)}
+          links={[
+            ...(kind.related?.(loaded.record) ?? []),
+            { label: 'History', to: historyLink(kind.kind, loaded.record.id) },
+          ]}
         />
       )}
       <ProblemsContext value={problems.at}>

@@ -1,0 +1,125 @@
+/** The audit log: who changed what, and when. The address holds the filters and the change that is open. */
+import { useCallback, useMemo } from 'react';
+import { Link, useLocation } from 'react-router';
+
+import { historyLink, RECORD_KINDS } from '../../app/links';
+import { useSearchState } from '../../app/searchState';
+import { Badge } from '../../ui/Badge';
+import { Button } from '../../ui/Button';
+import { EmptyState } from '../../ui/EmptyState';
+import { Moment } from '../../ui/Moment';
+import { Skeleton } from '../../ui/Skeleton';
+import { Table, type Column } from '../../ui/Table';
+import { ListFooter, StaleNotice } from '../records/ListFooter';
+import records from '../records/Records.module.css';
+import { useRecordList } from '../records/useRecordList';
+import styles from './Audit.module.css';
+import { AuditFilters } from './AuditFilters';
+import { ACTION_WORDS, changeInWords, isAuditKind, KIND_WORDS, listChanges, type Change } from './change';
+import { ChangeDialog } from './ChangeDialog';
+
+function What({ change }: { change: Change }): React.JSX.Element {
+  const { word, tone } = ACTION_WORDS[change.action];
+  const kind = KIND_WORDS[change.kind];
+  return (
+    <span className={styles.what}>
+      <Badge tone={tone}>{word}</Badge> {kind}{' '}
+      <Link
+        to={historyLink(RECORD_KINDS[change.kind], change.recordId)}
+        aria-label={`Every change of ${kind} ${change.recordId}`}
+        className={styles.record}
+      >
+        {change.recordId}
+      </Link>
+    </span>
+  );
+}
+
+function useColumns(): readonly Column<Change>[] {
+  const { pathname, search } = useLocation();
+  return useMemo(() => {
+    const linkTo = (id: number): string => {
+      const query = new URLSearchParams(search);
+      query.set('open', String(id));
+      return `${pathname}?${query.toString()}`;
+    };
+    return [
+      {
+        id: 'at',
+        header: 'When',
+        cell: ({ id, at }) => (
+          <Link to={linkTo(id)} className={styles.when}>
+            <Moment epochMs={at} />
+          </Link>
+        ),
+      },
+      { id: 'actor', header: 'Who', isMinor: true, cell: ({ actor }) => actor },
+      { id: 'what', header: 'What', cell: (change) => <What change={change} /> },
+      {
+        id: 'fields',
+        header: 'Before → after',
+        isMinor: true,
+        cell: (change) => <span className={styles.fields}>{changeInWords(change)}</span>,
+      },
+    ];
+  }, [pathname, search]);
+}
+
+const NO_SEARCH_TEXT = (): string => '';
+
+export default function AuditPage(): React.JSX.Element {
+  const { get, set } = useSearchState();
+  const kind = isAuditKind(get('kind')) ? get('kind') : '';
+  const filters = { kind, id: get('id'), actor: get('actor') };
+  const onPages = useCallback((pages: number) => set({ page: String(pages) }, { replace: true }), [set]);
+  const list = useRecordList<Change>({
+    queryKey: ['audit', 'list', filters],
+    fetchPage: (cursor, signal) => listChanges(filters, cursor, signal),
+    search: '',
+    searchText: NO_SEARCH_TEXT,
+    pages: Number(get('page')) || 1,
+    onPages,
+  });
+  const columns = useColumns();
+  const open = get('open');
+  const isNarrowed = Object.values(filters).some((value) => value !== '');
+
+  return (
+    <div className={records.page}>
+      <h1>Audit log</h1>
+      <p className={styles.about}>Every change of a policy or of the directory, the newest first.</p>
+      <div className={styles.toolbar} role="search" aria-label="changes">
+        <AuditFilters filters={filters} changes={list.items} onChange={set} />
+        <Button isPending={list.isReading} onPress={list.retry}>
+          Refresh
+        </Button>
+      </div>
+      <StaleNotice list={list} />
+      {list.isPending && <Skeleton lines={8} label="Reading the changes" />}
+      {(list.read > 0 || (!list.isPending && list.error === null)) && (
+        <>
+          <Table
+            label="changes"
+            columns={columns}
+            rows={list.items}
+            rowId={({ id }) => String(id)}
+            empty={<Nothing isNarrowed={isNarrowed} />}
+            onNearEnd={list.readMore}
+          />
+          <ListFooter list={list} many="changes" isSearched={false} />
+        </>
+      )}
+      {open !== '' && <ChangeDialog key={open} number={open} onClose={() => set({ open: null })} />}
+    </div>
+  );
+}
+
+function Nothing({ isNarrowed }: { isNarrowed: boolean }): React.JSX.Element {
+  if (isNarrowed) return <EmptyState title="No change is like that">Change the filters.</EmptyState>;
+  return (
+    <EmptyState title="There are no changes yet">
+      What is changed here or by the API will be listed with who did it. A catalog in a file keeps no history:
+      its changes are those of the file.
+    </EmptyState>
+  );
+}
