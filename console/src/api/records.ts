@@ -20,6 +20,22 @@ export function listRecords<Item>(
   return adminCall<Page<Item>>(`/admin/${kind}`, { query, signal });
 }
 
+/** Every record of `kind`, or the first `maxItems` and some. */
+export async function listAllRecords<Item>(
+  kind: RecordKind,
+  maxItems: number,
+  signal: AbortSignal,
+): Promise<Item[]> {
+  const items: Item[] = [];
+  let cursor: string | null = null;
+  do {
+    const page: Page<Item> = await listRecords<Item>(kind, {}, cursor, signal);
+    items.push(...page.items);
+    cursor = page.nextCursor;
+  } while (cursor !== null && items.length < maxItems);
+  return items;
+}
+
 export async function getRecord<Item>(
   kind: RecordKind,
   id: string,

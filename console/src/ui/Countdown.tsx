@@ -10,15 +10,24 @@ export interface CountdownProps {
   done: string;
 }
 
+/** How long the words for a wait of `ms` stay the same, nearly: many countdowns on a page are not drawn 60 times a second. */
+function stepOf(ms: number): number {
+  if (ms > 60_000) return 250;
+  return ms > 1_000 ? 50 : 0;
+}
+
 export function Countdown({ deadline, done }: CountdownProps): React.JSX.Element {
   const [passed, setPassed] = useState<number | null>(null);
   const isOver = passed === deadline;
-  const now = useNow(!isOver);
+  const [stepMs, setStepMs] = useState(0);
+  const now = useNow(!isOver, stepMs);
+  const left = Math.max(0, deadline - now);
+  if (stepMs !== stepOf(left)) setStepMs(stepOf(left));
   useEffect(() => {
     const timer = window.setTimeout(() => setPassed(deadline), Math.max(0, deadline - performance.now()));
     return () => window.clearTimeout(timer);
   }, [deadline]);
   // A moment that has passed is not waited for once more, so the words change once and are announced once.
   if (isOver) return <span role="status">{done}</span>;
-  return <span role="timer">{formatDuration(Math.max(0, deadline - now))}</span>;
+  return <span role="timer">{formatDuration(left)}</span>;
 }

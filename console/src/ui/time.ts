@@ -43,15 +43,18 @@ export function formatClock(epochMs: number): string {
 const TICK_MS = 1_000;
 
 /**
- * The milliseconds of `performance.now()`, drawn anew with every frame while `isRunning`; every second where the
- * reader asked for reduced motion.
+ * The milliseconds of `performance.now()`, drawn anew while `isRunning` with every frame, or every `stepMs` where that
+ * is longer; every second where the reader asked for reduced motion.
  */
-export function useNow(isRunning: boolean): number {
+export function useNow(isRunning: boolean, stepMs = 0): number {
   const [now, setNow] = useState(() => performance.now());
   const isReduced = useReducedMotion();
   useEffect(() => {
     if (!isRunning) return undefined;
-    const tick = (): void => setNow(performance.now());
+    const tick = (): void => {
+      const now = performance.now();
+      setNow((before) => (now - before < stepMs ? before : now));
+    };
     if (isReduced) {
       const first = requestAnimationFrame(tick);
       const timer = window.setInterval(tick, TICK_MS);
@@ -65,6 +68,6 @@ export function useNow(isRunning: boolean): number {
       frame = requestAnimationFrame(draw);
     });
     return () => cancelAnimationFrame(frame);
-  }, [isRunning, isReduced]);
+  }, [isRunning, isReduced, stepMs]);
   return now;
 }

@@ -12,6 +12,7 @@ import { Panel } from '../../ui/Panel';
 import { SelectField } from '../../ui/SelectField';
 import { Skeleton } from '../../ui/Skeleton';
 import { formatDuration } from '../../ui/time';
+import { UsageBar } from '../../ui/UsageBar';
 import styles from './TopKeys.module.css';
 import { detailsOf, explainAddress, formatNumber, formatTime } from './words';
 
@@ -146,7 +147,7 @@ function Key({ item }: { item: TopKey }): React.JSX.Element {
           Explain
         </Link>
       </div>
-      <UsageBar item={item} />
+      <UsageBar count={item.count} limit={item.limit} />
       <div className={styles.line}>
         <span>{usageInWords(item)}</span>
         <span className={styles.counts}>
@@ -154,17 +155,5 @@ function Key({ item }: { item: TopKey }): React.JSX.Element {
         </span>
       </div>
     </li>
-  );
-}
-
-function UsageBar({ item: { count, limit } }: { item: TopKey }): React.JSX.Element {
-  const isKnown = count !== null && limit !== null;
-  // A limit of 0 is used up by nothing.
-  const share = !isKnown ? 0 : limit === 0 ? 1 : Math.min(1, count / limit);
-  return (
-    <svg className={styles.bar} viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">
-      <rect className={styles.barAll} width="100" height="4" />
-      <rect className={cx(share < 1 ? styles.barUsed : styles.barFull)} width={100 * share} height="4" />
-    </svg>
   );
 }

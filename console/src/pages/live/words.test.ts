@@ -46,5 +46,6 @@ describe('the address of Explain', () => {
   it('fills in what it takes', () => {
     const subject = { user: 'a&b', model: 'gpt-4', tenant: null, apiKey: 'tg_live_3f', tier: 'free' };
     expect(explainAddress(subject)).toBe('/explain?user=a%26b&model=gpt-4');
+    expect(explainAddress({ tenant: 'acme' })).toBe('/explain?user=&model=&tenant=acme');
   });
 });

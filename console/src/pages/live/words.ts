@@ -82,9 +82,9 @@ export function partsInWords(parts: readonly Part[]): string {
 /** What Explain takes of a subject. An API key is told by its first characters only, which name no key. */
 const EXPLAINED = ['user', 'model', 'tenant', 'service', 'ip'] as const;
 
-/** The address of Explain with `subject` filled in. */
+/** The address of Explain with `subject` filled in; a user or model that it does not name is left for who reads. */
 export function explainAddress(subject: Readonly<Record<string, string | null | undefined>>): string {
-  const query = new URLSearchParams();
+  const query = new URLSearchParams({ user: '', model: '' });
   for (const name of EXPLAINED) {
     const value = subject[name];
     if (typeof value === 'string') query.set(name, value);

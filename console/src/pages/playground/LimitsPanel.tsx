@@ -3,9 +3,10 @@ import { Button } from '../../ui/Button';
 import { cx } from '../../ui/cx';
 import { Panel } from '../../ui/Panel';
 import { formatDuration, formatWindow } from '../../ui/time';
+import { UsageBar } from '../../ui/UsageBar';
 import styles from './Limits.module.css';
 import { limitKey, type Outcome } from './record';
-import { formatCount, scopeInWords, unitInWords, type Limit } from './words';
+import { formatCount, scopeInWords, unitInWords, type Limit } from '../check/words';
 
 export interface LimitsPanelProps {
   last: Outcome;
@@ -79,7 +80,7 @@ function Row({
       </th>
       <td>{scopeInWords(limit.scope)}</td>
       <td className={styles.usage}>
-        <UsageBar limit={limit} />
+        <UsageBar count={limit.count} limit={limit.limit} />
         {formatCount(limit.count)} of {formatCount(limit.limit)} {unitInWords(limit.unit, limit.limit)}
       </td>
       <td className={styles.end}>{formatCount(limit.remaining)}</td>
@@ -98,15 +99,5 @@ function Row({
         </Button>
       </td>
     </tr>
-  );
-}
-
-function UsageBar({ limit }: { limit: Limit }): React.JSX.Element {
-  const share = limit.limit === 0 ? 1 : Math.min(1, limit.count / limit.limit);
-  return (
-    <svg className={styles.bar} viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">
-      <rect className={styles.barAll} width="100" height="4" />
-      <rect className={cx(share < 1 ? styles.barUsed : styles.barFull)} width={100 * share} height="4" />
-    </svg>
   );
 }

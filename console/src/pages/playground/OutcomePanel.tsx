@@ -1,10 +1,13 @@
 /** The last decision, large: whether it passed, by which limit, and when it would. */
 import { useEffect, useState } from 'react';
+import { Link } from 'react-router';
 
 import { Countdown } from '../../ui/Countdown';
 import { cx } from '../../ui/cx';
 import { EmptyState } from '../../ui/EmptyState';
 import { formatDuration } from '../../ui/time';
+import { carryApiKey } from '../check/carriedKey';
+import { formOfCheck, queryOfForm, type Check } from '../check/check';
 import styles from './Outcome.module.css';
 import { bindingLimit, type Outcome } from './record';
 import {
@@ -14,7 +17,7 @@ import {
   reasonInWords,
   unitInWords,
   type Decision,
-} from './words';
+} from '../check/words';
 
 /** While many answers come, a reader is told this seldom. */
 const ANNOUNCED_AFTER_MS = 800;
@@ -82,12 +85,12 @@ function Verdict({ last }: { last: Outcome }): React.JSX.Element {
           )}
           {binding !== null && reason !== null && <p className={styles.reason}>{reason}</p>}
         </div>
-        <p
-          className={styles.took}
-          title="From sending the check to the arrival of the answer, in this browser"
-        >
-          answered in {formatDuration(last.tookMs)}
-        </p>
+        <div className={styles.took}>
+          <p title="From sending the check to the arrival of the answer, in this browser">
+            answered in {formatDuration(last.tookMs)}
+          </p>
+          <ExplainLink check={last.check} />
+        </div>
       </div>
       {decision.degraded && (
         <p className={styles.degraded}>
@@ -97,6 +100,15 @@ function Verdict({ last }: { last: Outcome }): React.JSX.Element {
       )}
       {decision.limit !== null && <Figures last={last} decision={decision} />}
     </>
+  );
+}
+
+function ExplainLink({ check }: { check: Check }): React.JSX.Element {
+  const form = formOfCheck(check);
+  return (
+    <Link to={`/explain?${queryOfForm(form).toString()}`} onClick={() => carryApiKey(form)}>
+      Explain this
+    </Link>
   );
 }
 

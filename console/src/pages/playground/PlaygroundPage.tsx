@@ -5,7 +5,7 @@ import { apiUrl } from '../../api/client';
 import { CopyButton } from '../../ui/CopyButton';
 import { Panel } from '../../ui/Panel';
 import { CheckPanel } from './CheckPanel';
-import { checkOf, curlOf, type CheckForm } from './check';
+import { checkOf, curlOf, type CheckForm } from '../check/check';
 import { LimitsPanel } from './LimitsPanel';
 import { OutcomePanel } from './OutcomePanel';
 import styles from './Playground.module.css';

@@ -7,7 +7,7 @@ import styles from './Playground.module.css';
 import type { Tally } from './record';
 import { MAX_CHECKS, MAX_PER_SECOND } from './runs';
 import type { Run } from './usePlayground';
-import { formatCount } from './words';
+import { formatCount } from '../check/words';
 
 /** The integer that `text` is, if it is from 1 to `max`. */
 function bounded(text: string, max: number): number | null {

@@ -29,7 +29,7 @@ import {
 } from './geometry';
 import styles from './Timeline.module.css';
 import type { LimitWindow } from './windowModel';
-import { formatCount } from './words';
+import { formatCount } from '../check/words';
 
 const PLOT_HEIGHT_PX = 150;
 const LANE_TOP_PX = 162;

@@ -7,7 +7,7 @@ import type { Mark } from './geometry';
 import { Timeline } from './Timeline';
 import styles from './Window.module.css';
 import { isExact, leavesAt, nextToLeave, usageAt, usageOfOthers, type LimitWindow } from './windowModel';
-import { formatCount, unitInWords, type Decision } from './words';
+import { formatCount, unitInWords, type Decision } from '../check/words';
 
 export interface WindowPanelProps {
   /** Undefined where no limit was met, or the store was not asked. */

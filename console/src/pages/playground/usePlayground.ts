@@ -2,7 +2,7 @@
 import { useCallback, useEffect, useRef, useState } from 'react';
 
 import { client } from '../../api/client';
-import type { Check } from './check';
+import type { Check } from '../check/check';
 import { EMPTY, record, type Outcome, type Playground } from './record';
 import { keepSending, MAX_HIDDEN_MS, sendMany } from './runs';
 

@@ -7,6 +7,7 @@ import {
   costOf,
   curlOf,
   DEFAULT_FORM,
+  formOfCheck,
   formOfQuery,
   formPathOf,
   hasDetails,
@@ -18,6 +19,15 @@ import {
 function form(change: Partial<CheckForm>): CheckForm {
   return { ...DEFAULT_FORM, ...change };
 }
+
+describe('a form', () => {
+  it('comes back from its check', () => {
+    const full = form({ tenant: 'acme', apiKey: 'key', service: 'chat', ip: '::1' });
+    for (const one of [form({}), { ...full, cost: [{ unit: 'tokens', amount: '12' }] }]) {
+      expect(formOfCheck(checkOf(one))).toEqual(one);
+    }
+  });
+});
 
 describe('the address', () => {
   it('holds what differs from the default and gives it back', () => {

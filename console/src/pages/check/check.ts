@@ -32,6 +32,11 @@ export const DEFAULT_FORM: CheckForm = {
 /** What the address holds. An API key is a secret and is left out. */
 const IN_ADDRESS = ['user', 'model', 'tenant', 'service', 'ip'] as const;
 
+/** Whether the address's parameter `name` is a part of the check; a page may have others beside it. */
+export function isOfCheck(name: string): boolean {
+  return name === 'cost' || IN_ADDRESS.some((one) => one === name);
+}
+
 /** The form that an address's query names. */
 export function formOfQuery(query: URLSearchParams): CheckForm {
   const form: CheckForm = { ...DEFAULT_FORM, cost: [] };
@@ -88,6 +93,19 @@ export function curlOf(check: Check, url: string): string {
     `-H 'content-type: application/json'`,
     `-d ${shellQuoted(JSON.stringify(check))}`,
   ].join(' \\\n  ');
+}
+
+/** The form that `check` is the check of. */
+export function formOfCheck(check: Check): CheckForm {
+  return {
+    user: check.userId,
+    model: check.modelId,
+    tenant: check.tenantId ?? '',
+    apiKey: check.apiKey ?? '',
+    service: check.service ?? '',
+    ip: check.ip ?? '',
+    cost: Object.entries(check.cost ?? {}).map(([unit, amount]) => ({ unit, amount: String(amount) })),
+  };
 }
 
 /** What `check` asks of `unit`. */

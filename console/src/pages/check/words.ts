@@ -68,7 +68,7 @@ const REASONS: Readonly<Record<string, string>> = {
 };
 
 /** Why a check was denied; null if it was not. */
-export function reasonInWords(decision: Decision): string | null {
+export function reasonInWords(decision: Pick<Decision, 'reason'>): string | null {
   if (decision.reason === null) return null;
   return REASONS[decision.reason] ?? decision.reason.replaceAll('_', ' ');
 }

@@ -1,0 +1,113 @@
+/** Every policy that was considered besides the one that decides, group by group, and a search through them. */
+import { useCallback, useDeferredValue, useMemo } from 'react';
+
+import { useSearchState } from '../../app/searchState';
+import { SearchField } from '../../ui/SearchField';
+import type { Policy } from '../policies/policy';
+import { CardGroup } from './CardGroup';
+import styles from './Explain.module.css';
+import { groupsOf, overridersOf, searched, type Considered } from './explanation';
+import { effectOf, obstacleInWords } from './explanationWords';
+import { PolicyLink } from './PolicyLink';
+import { TableGroup } from './TableGroup';
+import type { Explained } from './useExplanation';
+
+/** With fewer there is nothing to search. */
+const SEARCHED_FROM = 8;
+
+export interface ConsiderationsProps {
+  explained: Explained;
+  policies: ReadonlyMap<string, Policy>;
+}
+
+/** What a search looks through. */
+function textOf(considered: Considered): string {
+  const { answer } = considered;
+  return [answer.policyId, effectOf(considered) ?? '', answer.why, answer.key ?? ''].join(' ');
+}
+
+export function Considerations({ explained, policies }: ConsiderationsProps): React.JSX.Element {
+  const { explanation } = explained;
+  const { get, set } = useSearchState();
+  const search = get('find');
+  const wanted = useDeferredValue(search);
+  const groups = useMemo(() => groupsOf(explanation, policies), [explanation, policies]);
+  const found = useMemo(() => searched(groups, wanted, textOf), [groups, wanted]);
+  const onSearch = useCallback((find: string) => set({ find }, { replace: true }), [set]);
+  const overriders = useMemo(() => overridersOf(explanation, policies), [explanation, policies]);
+  const overriddenWhy = useCallback(
+    ({ answer }: Considered) => <Overrider why={answer.why} one={overriders.get(answer.why)} />,
+    [overriders],
+  );
+  const { subject } = explanation;
+  const obstacle = useCallback((one: Considered) => obstacleInWords(one, subject), [subject]);
+  const isSearched = wanted.trim() !== '';
+  const common = { explained, isSearched };
+  return (
+    <div className={styles.groups}>
+      {(explanation.policies.length >= SEARCHED_FROM || search !== '') && (
+        <div className={styles.search}>
+          <SearchField label="Search the policies" value={search} onChange={onSearch} />
+        </div>
+      )}
+      <CardGroup
+        title="Apply too"
+        about="They must all admit the check; the one that decides is the nearest to its limit, or the one that frees last."
+        all={groups.applies}
+        shown={found.applies}
+        {...common}
+      />
+      <CardGroup
+        title="In shadow"
+        about="They count and report, and never deny."
+        all={groups.shadow}
+        shown={found.shadow}
+        {...common}
+      />
+      <CardGroup
+        title="Exempt"
+        about="They lift the limits that they override."
+        all={groups.exempts}
+        shown={found.exempts}
+        {...common}
+      />
+      <TableGroup
+        title="Overridden"
+        about="They match, but a policy with more conditions counts the same thing per the same attributes, and takes their place."
+        why="Overridden by"
+        all={groups.overridden}
+        shown={found.overridden}
+        cell={overriddenWhy}
+        isOpenAtFirst
+        isSearched={isSearched}
+      />
+      <TableGroup
+        title="Do not match"
+        about="A condition does not hold, or they count per something that the check does not have."
+        why="Why not"
+        all={groups.differs}
+        shown={found.differs}
+        cell={obstacle}
+        isSearched={isSearched}
+      />
+      <TableGroup
+        title="Switched off"
+        about="They do nothing until they are switched on."
+        why="Why not"
+        all={groups.off}
+        shown={found.off}
+        cell={({ answer }) => answer.why}
+        isSearched={isSearched}
+      />
+    </div>
+  );
+}
+
+function Overrider({ why, one }: { why: string; one: Considered | undefined }): React.JSX.Element {
+  if (one === undefined) return <>{why}</>;
+  return (
+    <>
+      <PolicyLink considered={one} />, which has more conditions
+    </>
+  );
+}

@@ -1,0 +1,83 @@
+/** One limit that takes part: what it does, its usage now, and when there is room again. */
+import { memo } from 'react';
+
+import { Badge } from '../../ui/Badge';
+import { Countdown } from '../../ui/Countdown';
+import type { Tone } from '../../ui/StatusDot';
+import { UsageBar } from '../../ui/UsageBar';
+import styles from './LimitCard.module.css';
+import type { Considered } from './explanation';
+import { effectOf, shareInWords, usageInWords, verdictOf, type Verdict } from './explanationWords';
+import { PolicyLink } from './PolicyLink';
+import type { Explained } from './useExplanation';
+
+const TONES: Readonly<Record<Verdict, Tone>> = { admits: 'ok', denies: 'bad', 'would deny': 'warn' };
+
+export interface LimitCardProps {
+  considered: Considered;
+  explained: Explained;
+}
+
+export const LimitCard = memo(function LimitCard(props: LimitCardProps): React.JSX.Element {
+  const { considered, explained } = props;
+  const { answer } = considered;
+  const verdict = verdictOf(considered);
+  const effect = effectOf(considered);
+  const usage = usageInWords(considered);
+  const share = shareInWords(considered, explained.explanation.priority);
+  return (
+    <div className={styles.card}>
+      <div className={styles.line}>
+        <PolicyLink considered={considered} />
+        {answer.limit !== null && <Badge tone={TONES[verdict]}>{verdict}</Badge>}
+      </div>
+      {effect !== null && <p className={styles.effect}>{effect}</p>}
+      {usage !== null && (
+        <>
+          <UsageBar count={answer.count} limit={answer.limit} />
+          <div className={styles.line}>
+            <span>{usage}</span>
+            <When considered={considered} arrivedAt={explained.arrivedAt} />
+          </div>
+        </>
+      )}
+      {share !== null && <p className={styles.note}>{share}</p>}
+      {answer.key !== null && (
+        <p className={styles.note}>
+          {answer.key === '' ? (
+            'One count for all'
+          ) : (
+            <>
+              Counted under <code>{answer.key}</code>
+            </>
+          )}
+        </p>
+      )}
+    </div>
+  );
+});
+
+interface WhenProps {
+  considered: Considered;
+  arrivedAt: number;
+}
+
+/** When the limit would let the check pass; where it does now, when its usage would be 0 again. */
+function When({ considered: { answer }, arrivedAt }: WhenProps): React.JSX.Element | null {
+  const { limit, count, retryAfterMs, resetAfterMs } = answer;
+  if (limit === null || count === null) return null;
+  if (retryAfterMs === null) return <span className={styles.when}>never passes</span>;
+  if (retryAfterMs > 0) {
+    return (
+      <span className={styles.when}>
+        room again in <Countdown deadline={arrivedAt + retryAfterMs} done="now" />
+      </span>
+    );
+  }
+  if (count === 0 || resetAfterMs === null) return <span className={styles.when}>nothing used</span>;
+  return (
+    <span className={styles.when}>
+      empty in <Countdown deadline={arrivedAt + resetAfterMs} done="now" />
+    </span>
+  );
+}

@@ -1,0 +1,145 @@
+/** An explanation, put in the order in which one understands it: what decides first, what does not match last. Pure. */
+import type { components } from '../../api/schema';
+import { attributesOf, type Policy } from '../policies/policy';
+
+export type Explanation = components['schemas']['Explanation'];
+export type ConsideredPolicy = components['schemas']['ConsideredPolicy'];
+export type Subject = Explanation['subject'];
+
+/** A policy that was considered, and the policy itself; null where it is not known. */
+export interface Considered {
+  readonly answer: ConsideredPolicy;
+  readonly policy: Policy | null;
+}
+
+function consideredOf(answer: ConsideredPolicy, policies: ReadonlyMap<string, Policy>): Considered {
+  return { answer, policy: policies.get(answer.policyId) ?? null };
+}
+
+export interface Groups {
+  /** The one whose limit is the decision's; null where no limit is met. */
+  readonly decides: Considered | null;
+  /** Those that deny first, then by how much of them is used. */
+  readonly applies: readonly Considered[];
+  readonly shadow: readonly Considered[];
+  readonly exempts: readonly Considered[];
+  readonly overridden: readonly Considered[];
+  readonly differs: readonly Considered[];
+  readonly off: readonly Considered[];
+}
+
+type GroupName = keyof Groups;
+
+function groupOf({ answer, policy }: Considered, bindingPolicyId: string | null): GroupName {
+  switch (answer.outcome) {
+    case 'applies':
+      if (answer.policyId === bindingPolicyId) return 'decides';
+      return policy?.mode === 'shadow' ? 'shadow' : 'applies';
+    case 'exempts':
+      return 'exempts';
+    case 'overridden':
+      return 'overridden';
+    case 'disabled':
+      return 'off';
+    case 'does_not_apply':
+      return 'differs';
+  }
+}
+
+/** Whether the limit of `answer`, alone, would not let the check pass. Null is a wait without an end. */
+export function denies(answer: ConsideredPolicy): boolean {
+  return answer.limit !== null && answer.retryAfterMs !== 0;
+}
+
+/** The larger, the nearer to denying. */
+function pressureOf({ answer }: Considered): number {
+  const { limit, count } = answer;
+  if (denies(answer)) return 2;
+  return limit === null || limit === 0 || count === null ? -1 : count / limit;
+}
+
+export function groupsOf(explanation: Explanation, policies: ReadonlyMap<string, Policy>): Groups {
+  const groups: Record<GroupName, Considered[]> = {
+    decides: [],
+    applies: [],
+    shadow: [],
+    exempts: [],
+    overridden: [],
+    differs: [],
+    off: [],
+  };
+  for (const answer of explanation.policies) {
+    const considered = consideredOf(answer, policies);
+    groups[groupOf(considered, explanation.bindingPolicyId)].push(considered);
+  }
+  groups.applies.sort((a, b) => pressureOf(b) - pressureOf(a));
+  return { ...groups, decides: groups.decides[0] ?? null };
+}
+
+/** What the server says of a policy that the one called `id` overrides. */
+function overriddenWords(id: string): string {
+  return `${JSON.stringify(id)} has more conditions`;
+}
+
+/** By the server's words, the policy that they name as the one that overrides. */
+export function overridersOf(
+  explanation: Explanation,
+  policies: ReadonlyMap<string, Policy>,
+): ReadonlyMap<string, Considered> {
+  return new Map(
+    explanation.policies.map((answer) => [overriddenWords(answer.policyId), consideredOf(answer, policies)]),
+  );
+}
+
+/** A condition that does not hold, or an attribute that is counted per and that the subject lacks. */
+export interface Obstacle {
+  readonly attribute: string;
+  /** What the condition accepts; empty where any value would do. */
+  readonly accepted: readonly string[];
+  /** What the subject has; null if nothing. */
+  readonly value: string | null;
+}
+
+/**
+ * Everything that keeps `policy` from `subject`; the server names the first of it. An attribute that the server does
+ * not tell is custom, and this page sends none.
+ */
+export function obstaclesOf(policy: Policy, subject: Subject): Obstacle[] {
+  const values = new Map<string, string | null>(Object.entries(subject));
+  const valueOf = (attribute: string): string | null => values.get(attribute) ?? null;
+  const conditions = Object.entries(policy.match ?? {}).map(([attribute, accepted]) => ({
+    attribute,
+    accepted: [accepted].flat(),
+    value: valueOf(attribute),
+  }));
+  const failed = conditions.filter(({ accepted, value }) => value === null || !accepted.includes(value));
+  const lacking = attributesOf(policy)
+    .filter((attribute) => valueOf(attribute) === null && !Object.hasOwn(policy.match ?? {}, attribute))
+    .map((attribute) => ({ attribute, accepted: [], value: null }));
+  return [...lacking, ...failed];
+}
+
+/** Whether every word of `search` is in `text`. */
+export function isFound(text: string, search: string): boolean {
+  const lower = text.toLowerCase();
+  return search
+    .toLowerCase()
+    .split(/\s+/u)
+    .every((word) => lower.includes(word));
+}
+
+/** `groups` with only what `search` finds in the text of each. What decides always stays. */
+export function searched(groups: Groups, search: string, textOf: (one: Considered) => string): Groups {
+  if (search.trim() === '') return groups;
+  const only = (all: readonly Considered[]): Considered[] =>
+    all.filter((one) => isFound(textOf(one), search));
+  return {
+    decides: groups.decides,
+    applies: only(groups.applies),
+    shadow: only(groups.shadow),
+    exempts: only(groups.exempts),
+    overridden: only(groups.overridden),
+    differs: only(groups.differs),
+    off: only(groups.off),
+  };
+}
