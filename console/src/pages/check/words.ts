@@ -36,8 +36,10 @@ export function scopeInWords(scope: string): string {
   return names.length === 1 ? `each ${last}` : `each ${names.slice(0, -1).join(', ')} and ${last}`;
 }
 
+const whole = new Intl.NumberFormat('en-US');
+
 export function formatCount(value: number): string {
-  return value.toLocaleString('en-US');
+  return whole.format(value);
 }
 
 /** `requests`, `output tokens`. */

@@ -32,7 +32,7 @@ export function CardGroup(props: CardGroupProps): React.JSX.Element | null {
       <h2 id={id}>
         {title} <span className={styles.count}>{countInWords(all.length, shown.length, isSearched)}</span>
       </h2>
-      <p className={styles.note}>{about}</p>
+      {shown.length > 0 && <p className={styles.note}>{about}</p>}
       <ul className={styles.cards}>
         {shown.slice(0, most).map((considered) => (
           <li key={considered.answer.policyId}>

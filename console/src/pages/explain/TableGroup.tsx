@@ -65,10 +65,10 @@ export function TableGroup(props: TableGroupProps): React.JSX.Element | null {
           {title} <span className={styles.count}>{countInWords(all.length, shown.length, isSearched)}</span>
         </h2>
       </summary>
-      {isOpen && (
+      {isOpen && shown.length > 0 && (
         <div className={styles.group}>
           <p className={styles.note}>{about}</p>
-          {shown.length > 0 && <Table label={title} columns={columns} rows={shown} rowId={idOf} />}
+          <Table label={title} columns={columns} rows={shown} rowId={idOf} />
         </div>
       )}
     </details>

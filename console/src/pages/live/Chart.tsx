@@ -5,10 +5,11 @@ import { useEffect, useId, useLayoutEffect, useMemo, useRef, useState, type RefO
 import type uPlot from 'uplot';
 
 import { useShownTheme } from '../../app/theme';
+import { formatTime } from '../../ui/time';
 import styles from './Chart.module.css';
 import { makePlot, pointAt, type Line, type LineLook } from './plot';
 import type { DegradedPeriod } from './series';
-import { formatTime, UNKNOWN } from './words';
+import { UNKNOWN } from './words';
 
 export interface ChartProps {
   title: string;

@@ -2,6 +2,7 @@
 import { useMemo } from 'react';
 
 import { cx } from '../../ui/cx';
+import { formatTime } from '../../ui/time';
 import { Chart } from './Chart';
 import type { Figures } from './feed';
 import styles from './Charts.module.css';
@@ -17,7 +18,7 @@ import {
   valuesOf,
   type DegradedPeriod,
 } from './series';
-import { formatMicros, formatMinute, formatNumber, formatRate, formatTime, partsInWords } from './words';
+import { formatMicros, formatMinute, formatNumber, formatRate, partsInWords } from './words';
 
 const SOLID: readonly number[] = [];
 const DASHED = [6, 4];

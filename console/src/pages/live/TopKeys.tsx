@@ -11,10 +11,10 @@ import { Notice } from '../../ui/Notice';
 import { Panel } from '../../ui/Panel';
 import { SelectField } from '../../ui/SelectField';
 import { Skeleton } from '../../ui/Skeleton';
-import { formatDuration } from '../../ui/time';
+import { formatDuration, formatTime } from '../../ui/time';
 import { UsageBar } from '../../ui/UsageBar';
 import styles from './TopKeys.module.css';
-import { detailsOf, explainAddress, formatNumber, formatTime } from './words';
+import { detailsOf, explainAddress, formatNumber } from './words';
 
 export type Ranking = 'count' | 'denials';
 

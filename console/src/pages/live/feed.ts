@@ -116,14 +116,13 @@ export class LiveFeed implements Listener {
   #schedule(): void {
     if (this.#isScheduled) return;
     this.#isScheduled = true;
-    requestAnimationFrame((now) => {
-      this.#isScheduled = false;
-      if (now - this.#drawnAt < this.drawEveryMs) this.#schedule();
-      else this.#draw();
-    });
+    const waitMs = this.#drawnAt + this.drawEveryMs - performance.now();
+    // With a frame, which a page that is not seen does not get: it then draws once, when it is seen again.
+    window.setTimeout(() => requestAnimationFrame(() => this.#draw()), Math.max(0, waitMs));
   }
 
   #draw(): void {
+    this.#isScheduled = false;
     this.#drawnAt = performance.now();
     this.decisions.set({ newestFirst: this.#log.newestFirst(), total: this.#log.total });
   }

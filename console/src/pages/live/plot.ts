@@ -1,6 +1,7 @@
 /** How a chart is drawn: the only file that knows uPlot. */
 import uPlot from 'uplot';
 
+import { formatTime } from '../../ui/time';
 import { SPAN_MS } from './history';
 import { lonely, type DegradedPeriod, type Values } from './series';
 import { formatMinute } from './words';
@@ -17,6 +18,8 @@ export interface Line {
 /** What of a line needs a new plot when it changes. */
 export type LineLook = Omit<Line, 'values'>;
 
+/** A chart shows no less. */
+const LEAST_SPAN_MS = 60_000;
 const AXIS_WIDTH_PX = 56;
 const AXIS_HEIGHT_PX = 28;
 const LINE_PX = 1.75;
@@ -35,9 +38,11 @@ function rangeOf(_: uPlot, __: number, max: number | null): [number, number] {
   return [0, max === null || max <= 0 ? 1 : max * 1.1];
 }
 
-function spanOf(_: uPlot, __: number, max: number | null): [number, number] {
+/** All that there is, so that a page that was just opened shows more than a sliver at the right. */
+function spanOf(_: uPlot, min: number | null, max: number | null): [number, number] {
   const end = max ?? 0;
-  return [end - SPAN_MS / 1_000, end];
+  const wanted = Math.max(LEAST_SPAN_MS / 1_000, end - (min ?? end));
+  return [end - Math.min(SPAN_MS / 1_000, wanted), end];
 }
 
 /** Shades `periods`, with a line at their top, as far as they are in sight. */
@@ -106,8 +111,9 @@ export function makePlot(root: HTMLElement, options: PlotOptions): uPlot {
           size: AXIS_HEIGHT_PX,
           space: TICK_SPACE_X_PX,
           grid: { show: false },
-          incrs: [60, 120, 180, 300],
-          values: (_, times) => times.map((seconds) => formatMinute(seconds * 1_000)),
+          incrs: [15, 30, 60, 120, 180, 300],
+          values: (_, times, __, ___, stepS) =>
+            times.map((seconds) => (stepS < 60 ? formatTime : formatMinute)(seconds * 1_000)),
         },
         {
           ...axis,

@@ -12,6 +12,7 @@ describe('figures', () => {
       [formatRate(12.4), '12'],
       [formatRate(1_203.6), '1,204'],
       [formatMicros(null), '–'],
+      [formatMicros(0.5), '0.5 µs'],
       [formatMicros(250), '250 µs'],
       [formatMicros(2_500), '2.5 ms'],
       [formatMicros(1_200_000), '1.2 s'],

@@ -20,7 +20,7 @@ export function formatRate(perSecond: number | null): string {
 
 export function formatMicros(micros: number | null): string {
   if (micros === null) return UNKNOWN;
-  if (micros < 1_000) return `${whole.format(micros)} µs`;
+  if (micros < 1_000) return `${(micros < 10 ? tenths : whole).format(micros)} µs`;
   if (micros < 1_000_000) return `${tenths.format(micros / 1_000)} ms`;
   return `${tenths.format(micros / 1_000_000)} s`;
 }
@@ -34,14 +34,11 @@ export function formatShare(share: number | null): string {
   return `${tenths.format(percent)} %`;
 }
 
-/** The time of day, to the second. */
-export function formatTime(epochMs: number): string {
-  return new Date(epochMs).toLocaleTimeString([], { hour12: false });
-}
+const minuteOfDay = new Intl.DateTimeFormat([], { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
 
 /** The time of day, to the minute. */
 export function formatMinute(epochMs: number): string {
-  return new Date(epochMs).toLocaleTimeString([], { hour12: false, hour: '2-digit', minute: '2-digit' });
+  return minuteOfDay.format(epochMs);
 }
 
 const REASONS: Readonly<Record<string, string>> = {

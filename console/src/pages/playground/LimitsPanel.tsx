@@ -4,9 +4,9 @@ import { cx } from '../../ui/cx';
 import { Panel } from '../../ui/Panel';
 import { formatDuration, formatWindow } from '../../ui/time';
 import { UsageBar } from '../../ui/UsageBar';
+import { formatCount, scopeInWords, unitInWords, type Limit } from '../check/words';
 import styles from './Limits.module.css';
 import { limitKey, type Outcome } from './record';
-import { formatCount, scopeInWords, unitInWords, type Limit } from '../check/words';
 
 export interface LimitsPanelProps {
   last: Outcome;

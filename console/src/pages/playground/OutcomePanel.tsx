@@ -8,8 +8,6 @@ import { EmptyState } from '../../ui/EmptyState';
 import { formatDuration } from '../../ui/time';
 import { carryApiKey } from '../check/carriedKey';
 import { formOfCheck, queryOfForm, type Check } from '../check/check';
-import styles from './Outcome.module.css';
-import { bindingLimit, type Outcome } from './record';
 import {
   announcementOf,
   formatCount,
@@ -18,6 +16,8 @@ import {
   unitInWords,
   type Decision,
 } from '../check/words';
+import styles from './Outcome.module.css';
+import { bindingLimit, type Outcome } from './record';
 
 /** While many answers come, a reader is told this seldom. */
 const ANNOUNCED_AFTER_MS = 800;

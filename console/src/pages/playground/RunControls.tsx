@@ -3,11 +3,11 @@ import { useState } from 'react';
 
 import { Button } from '../../ui/Button';
 import { Field } from '../../ui/Field';
+import { formatCount } from '../check/words';
 import styles from './Playground.module.css';
 import type { Tally } from './record';
 import { MAX_CHECKS, MAX_PER_SECOND } from './runs';
 import type { Run } from './usePlayground';
-import { formatCount } from '../check/words';
 
 /** The integer that `text` is, if it is from 1 to `max`. */
 function bounded(text: string, max: number): number | null {

@@ -16,6 +16,7 @@ import {
 } from 'react';
 
 import { useReducedMotion } from '../../ui/motion';
+import { formatCount } from '../check/words';
 import {
   marksAt,
   nearestMark,
@@ -29,7 +30,6 @@ import {
 } from './geometry';
 import styles from './Timeline.module.css';
 import type { LimitWindow } from './windowModel';
-import { formatCount } from '../check/words';
 
 const PLOT_HEIGHT_PX = 150;
 const LANE_TOP_PX = 162;

@@ -3,11 +3,11 @@ import { useCallback, useState } from 'react';
 
 import { Panel } from '../../ui/Panel';
 import { formatClock, formatDuration, formatWindow, useNow } from '../../ui/time';
+import { formatCount, unitInWords, type Decision } from '../check/words';
 import type { Mark } from './geometry';
 import { Timeline } from './Timeline';
 import styles from './Window.module.css';
 import { isExact, leavesAt, nextToLeave, usageAt, usageOfOthers, type LimitWindow } from './windowModel';
-import { formatCount, unitInWords, type Decision } from '../check/words';
 
 export interface WindowPanelProps {
   /** Undefined where no limit was met, or the store was not asked. */

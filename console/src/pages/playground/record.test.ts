@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 
 import type { Check } from '../check/check';
+import type { Decision, Limit } from '../check/words';
 import { bindingLimit, EMPTY, limitKey, MAX_WINDOWS, record, type Outcome } from './record';
 import { usageAt } from './windowModel';
-import type { Decision, Limit } from '../check/words';
 
 const LIMIT: Limit = {
   policyId: 'default',

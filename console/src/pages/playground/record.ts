@@ -1,7 +1,7 @@
 /** What the playground knows: the last outcome, each limit's window, and how many checks ended how. Pure. */
 import { costOf, type Check } from '../check/check';
-import { observe, type LimitWindow } from './windowModel';
 import { attributesOf, type Decision, type Limit } from '../check/words';
+import { observe, type LimitWindow } from './windowModel';
 
 /** An answer to a check. */
 export interface Outcome {
