@@ -1,11 +1,14 @@
-// Replays a trace of inference requests as checks to a server, faster or slower than it was, for a bounded time:
+// Replays a trace of inference requests as checks to a server, for a bounded time. At its own times, 20 times as fast:
+//   npm run traffic -- --url http://127.0.0.1:8000 --speed 20 --seconds 60 --trace FILE.csv
+// or its tokens alone, at a steady rate:
 //   npm run traffic -- --url http://127.0.0.1:8000 --rate 100 --seconds 60 --trace FILE.csv
-// A trace names nobody, so users and models are drawn with a seed: few users ask much, most ask little. Without a
+// The traces are in data/azure-llm-inference-2023. A trace names nobody, so users and models are drawn with a seed: few users ask much, most ask little. Without a
 // trace, costs are drawn likewise.
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 
 const MAX_RATE = 5_000;
+const MAX_SPEED = 1_000;
 const MAX_SECONDS = 3_600;
 /** Checks go together in batches, this often. */
 const TICK_MS = 20;
@@ -22,6 +25,7 @@ const { values } = parseArgs({
     options: {
         url: { type: 'string', default: 'http://127.0.0.1:8000' },
         rate: { type: 'string', default: '100' },
+        speed: { type: 'string' },
         seconds: { type: 'string', default: '30' },
         trace: { type: 'string', multiple: true, default: [] },
         seed: { type: 'string', default: '1' },
@@ -47,21 +51,29 @@ function randomOf(seed) {
     };
 }
 
-/** @typedef {{ input: number, output: number }} Tokens */
+/** @typedef {{ atMs: number, input: number, output: number }} Request */
 
-/** The tokens of each request of a trace: `TIMESTAMP,ContextTokens,GeneratedTokens`. @param {string} file */
+/** The requests of a trace, `TIMESTAMP,ContextTokens,GeneratedTokens`, by when they came. @param {string} file */
 function readTrace(file) {
     const [, ...lines] = readFileSync(file, 'utf8').trim().split('\n');
     return lines.map((line) => {
-        const [, input, output] = line.split(',').map(Number);
-        return { input: input ?? 0, output: output ?? 0 };
+        const [time = '', input, output] = line.split(',');
+        return {
+            atMs: Date.parse(`${time.slice(0, 23).replace(' ', 'T')}Z`),
+            input: Number(input),
+            output: Number(output),
+        };
     });
 }
 
 const perSecond = bounded('rate', values.rate, MAX_RATE);
+const speed = values.speed === undefined ? null : bounded('speed', values.speed, MAX_SPEED);
 const seconds = bounded('seconds', values.seconds, MAX_SECONDS);
 const random = randomOf(Number(values.seed));
-const trace = values.trace.flatMap(readTrace);
+const trace = values.trace.flatMap(readTrace).sort((a, b) => a.atMs - b.atMs);
+if (speed !== null && trace.length === 0) throw new Error('--speed takes a --trace to replay');
+if (trace.some(({ atMs, input, output }) => !Number.isSafeInteger(atMs + input + output)))
+    throw new Error('--trace takes lines of TIMESTAMP,ContextTokens,GeneratedTokens');
 
 /** One of `all`, the first ones more often. @template Item @param {readonly Item[]} all */
 function skewed(all) {
@@ -71,7 +83,6 @@ function skewed(all) {
 /** @param {number} index */
 function checkAt(index) {
     const user = Math.floor(USERS * random() ** 3);
-    /** @type {Tokens} */
     const drawn = { input: Math.floor(4_000 * random()), output: Math.floor(400 * random()) };
     const tokens = trace[index % Math.max(1, trace.length)] ?? drawn;
     return {
@@ -79,7 +90,11 @@ function checkAt(index) {
         modelId: skewed(MODELS),
         tenantId: TENANTS[user % TENANTS.length],
         service: skewed(SERVICES),
-        cost: { tokens: tokens.input + tokens.output },
+        cost: {
+            tokens: tokens.input + tokens.output,
+            input_tokens: tokens.input,
+            output_tokens: tokens.output,
+        },
     };
 }
 
@@ -111,14 +126,24 @@ async function send(count) {
 }
 
 const startedAt = performance.now();
+const beganMs = trace[0]?.atMs ?? 0;
 let due = 0;
+
+/** How many checks are to be sent in the first `passedS` seconds. @param {number} passedS */
+function plannedBy(passedS) {
+    if (speed === null) return Math.floor(passedS * perSecond);
+    let planned = due;
+    while ((trace[planned]?.atMs ?? Infinity) - beganMs <= passedS * 1_000 * speed) planned += 1;
+    return planned;
+}
+
 const timer = setInterval(() => {
     const passedS = (performance.now() - startedAt) / 1_000;
-    if (passedS >= seconds) {
+    if (passedS >= seconds || (speed !== null && due >= trace.length)) {
         clearInterval(timer);
         return;
     }
-    const wanted = Math.min(MAX_BATCH, Math.floor(passedS * perSecond) - due);
+    const wanted = Math.min(MAX_BATCH, plannedBy(passedS) - due);
     if (wanted < 1) return;
     due += wanted;
     if (underWay < MAX_UNDER_WAY) void send(wanted);
