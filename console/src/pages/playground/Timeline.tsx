@@ -20,6 +20,7 @@ import { formatCount } from '../check/words';
 import {
   marksAt,
   nearestMark,
+  placeOf,
   scaleOf,
   stepsPath,
   ticksPath,
@@ -206,7 +207,7 @@ function Chooser({
   const onKeyDown = (event: React.KeyboardEvent): void => {
     const marks = marksAt(window, performance.now());
     const last = marks.length - 1;
-    const here = selected === null ? marks.length : marks.findIndex(({ at }) => at === selected.at);
+    const here = selected === null ? marks.length : placeOf(selected, marks);
     const targets: Readonly<Record<string, number>> = {
       ArrowLeft: here - 1,
       ArrowDown: here - 1,

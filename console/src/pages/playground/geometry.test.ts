@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { marksAt, nearestMark, scaleOf, stepsPath, ticksPath, xOf, yOf } from './geometry';
+import { marksAt, nearestMark, placeOf, scaleOf, stepsPath, ticksPath, xOf, yOf } from './geometry';
 import type { LimitWindow } from './windowModel';
 
 const WINDOW: LimitWindow = {
@@ -52,6 +52,13 @@ describe('marks', () => {
     expect(marksAt(WINDOW, 1_000).map(({ at }) => at)).toEqual([100, 600, 700]);
     expect(marksAt(WINDOW, 1_100).map(({ at }) => at)).toEqual([600, 700]);
     expect(marksAt(WINDOW, 650).map(({ at }) => at)).toEqual([100, 600]);
+  });
+
+  it('are told apart when they were made at one moment', () => {
+    const marks = marksAt({ ...WINDOW, denials: [600, 600, 700] }, 1_000);
+    expect(marks.map((mark) => placeOf(mark, marks))).toEqual([0, 1, 2, 3, 4]);
+    const later = marksAt({ ...WINDOW, denials: [600, 600, 700] }, 1_100);
+    expect(marks.map((mark) => placeOf(mark, later))).toEqual([-1, 0, 1, 2, 3]);
   });
 
   it('are found where they are pointed at', () => {

@@ -47,16 +47,34 @@ export function ticksPath(moments: readonly number[], scale: Scale, top: number,
   return moments.map((at) => `M${rounded(xOf(scale, at))} ${rounded(top)}V${rounded(bottom)}`).join('');
 }
 
-export type Mark =
-  | { readonly kind: 'admission'; readonly at: number; readonly amount: number }
-  | { readonly kind: 'denial'; readonly at: number };
+export interface Mark {
+  readonly kind: 'admission' | 'denial';
+  readonly at: number;
+  /** Tells apart those of one moment, which clocks are too coarse to do. */
+  readonly nth: number;
+  /** What it took: 0 for a denial. */
+  readonly amount: number;
+}
 
 /** What can be pointed at, by time. */
 export function marksAt(window: LimitWindow, now: number): readonly Mark[] {
+  const admissions = window.admissions.map(({ at, amount }) => ({ kind: 'admission' as const, at, amount }));
+  const denials = window.denials.map((at) => ({ kind: 'denial' as const, at, amount: 0 }));
   const from = now - window.windowMs;
-  const admissions = window.admissions.map(({ at, amount }): Mark => ({ kind: 'admission', at, amount }));
-  const denials = window.denials.map((at): Mark => ({ kind: 'denial', at }));
-  return [...admissions, ...denials].filter(({ at }) => at > from && at <= now).sort((a, b) => a.at - b.at);
+  const seen = [...admissions, ...denials].filter(({ at }) => at > from && at <= now);
+  let [last, nth] = [Number.NaN, 0];
+  return seen
+    .sort((a, b) => a.at - b.at)
+    .map((mark) => {
+      nth = mark.at === last ? nth + 1 : 0;
+      last = mark.at;
+      return { ...mark, nth };
+    });
+}
+
+/** Where `mark` is among `marks`; -1 once it has left the window. */
+export function placeOf(mark: Mark, marks: readonly Mark[]): number {
+  return marks.findIndex(({ at, nth }) => at === mark.at && nth === mark.nth);
 }
 
 /** The index of the mark that is nearest to `at`, if it is within `toleranceMs`. */
