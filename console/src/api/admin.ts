@@ -24,6 +24,8 @@ export interface AdminCall {
   body?: unknown;
   /** The version that the change is meant for; any if left out. */
   ifMatch?: string | null;
+  /** In place of the session's. */
+  token?: string;
   signal?: AbortSignal;
 }
 
@@ -35,6 +37,7 @@ export async function adminResponse(path: `/admin/${string}`, call: AdminCall = 
   }
   const headers = new Headers();
   if (call.body !== undefined) headers.set('content-type', 'application/json');
+  if (call.token !== undefined) headers.set('authorization', `Bearer ${call.token}`);
   if (typeof call.ifMatch === 'string') headers.set('if-match', call.ifMatch);
   return send(
     new Request(url, {
@@ -59,8 +62,9 @@ export function recordPath(kind: RecordKind, id: string): `/admin/${string}` {
   return `/admin/${kind}/${encodeURIComponent(id)}`;
 }
 
-/** Whether the server takes the token: the least call that needs one. */
-export async function checkToken(signal: AbortSignal): Promise<true> {
-  await adminResponse('/admin/policies', { query: { limit: 1 }, signal });
+/** Whether the server takes `token`, by default the session's: the least call that needs one. */
+export async function checkToken(signal: AbortSignal, token?: string): Promise<true> {
+  const call = { query: { limit: 1 }, signal };
+  await adminResponse('/admin/policies', token === undefined ? call : { ...call, token });
   return true;
 }

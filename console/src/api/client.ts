@@ -20,10 +20,13 @@ function isAdmin(url: string): boolean {
   return url.startsWith(apiUrl('/admin/'));
 }
 
-/** `fetch` that bears the token where one is needed and throws unless the answer is a success. */
+/**
+ * `fetch` that bears the session's token where one is needed, unless `request` has another, and throws unless the answer
+ * is a success.
+ */
 export async function send(request: Request): Promise<Response> {
   const { token } = getSession();
-  const bearsToken = token !== null && isAdmin(request.url);
+  const bearsToken = token !== null && isAdmin(request.url) && !request.headers.has('authorization');
   if (bearsToken) request.headers.set('authorization', `Bearer ${token}`);
   let response: Response;
   try {

@@ -3,7 +3,7 @@ import { useForm } from 'react-hook-form';
 
 import { checkToken } from '../api/admin';
 import { ProblemError } from '../api/problem';
-import { signIn, signOut, useSession } from '../api/token';
+import { signIn, useSession } from '../api/token';
 import { Button } from '../ui/Button';
 import { describeError } from '../ui/errors';
 import { FormField } from '../ui/Field';
@@ -17,13 +17,14 @@ interface SignInForm {
 /** Longer than any check of a token takes where a server answers at all. */
 const DEADLINE_MS = 10_000;
 
+/** Signs in with `token` if the server takes it; else says why it does not. */
 async function trySignIn(token: string): Promise<string | null> {
-  signIn(token);
   try {
-    await checkToken(AbortSignal.timeout(DEADLINE_MS));
+    // What needs a token takes this panel's place as soon as there is one, so it is tried first.
+    await checkToken(AbortSignal.timeout(DEADLINE_MS), token);
+    signIn(token);
     return null;
   } catch (error) {
-    signOut();
     if (error instanceof ProblemError && error.status === 401) return 'The server does not know this token.';
     const { title, detail } = describeError(error);
     return detail === null ? title : `${title}: ${detail}`;
