@@ -10,8 +10,8 @@ export interface Fixtures {
   server: Server;
   /** What no page may do, as it happens; none is left at the end of a test. */
   faults: string[];
-  /** Opens the console's page at `path`, signed in. */
-  openSignedIn: (path: string, page?: Page) => Promise<void>;
+  /** Opens the console's page at `path`, signed in: with the token that writes, unless another is given. */
+  openSignedIn: (path: string, as?: { tab?: Page; token?: string }) => Promise<void>;
 }
 
 /** A refusal, or a server that is gone, is what many tests are about; the browser reports each as an error. */
@@ -52,8 +52,8 @@ export const test = base.extend<Fixtures>({
     { auto: true },
   ],
   openSignedIn: async ({ server, page }, provide) => {
-    await provide(async (path, tab = page) => {
-      await tab.goto(server.signInLink);
+    await provide(async (path, { tab = page, token = server.token } = {}) => {
+      await tab.goto(server.page(`sign-in?token=${token}`));
       await expect(tab.getByRole('heading', { name: 'You are signed in' })).toBeVisible();
       await tab.goto(server.page(path));
     });

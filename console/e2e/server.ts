@@ -23,23 +23,36 @@ const environment = Object.fromEntries(
   Object.entries(process.env).filter(([name]) => !name.startsWith('TOLLGATE_')),
 );
 
+/** What the calls below `/admin` ask for. Empty where the server makes one itself. */
+export interface Tokens {
+  write: string;
+  read: string;
+}
+
 export interface AdminRequest {
   method?: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   body?: unknown;
 }
 
-/** The address that the server prints when it serves. */
-function addressOf(child: ChildProcess): Promise<string> {
+/** What the server prints when it serves: where, and the token, if it made that itself. */
+interface Greeting {
+  address: string;
+  token: string | undefined;
+}
+
+const GREETING = /^console.*: (http:\/\/127\.0\.0\.1:\d+)\/(?:#\/sign-in\?token=(\w+))?$/mu;
+
+function greetingOf(child: ChildProcess): Promise<Greeting> {
   return new Promise((found, failed) => {
     let said = '';
     const fail = (why: string): void => failed(new Error(`${program} ${why}; it said:\n${said}`));
     const timer = setTimeout(() => fail(`has not said in ${START_MS} ms where it serves`), START_MS);
     const read = (chunk: Buffer): void => {
       said += chunk.toString();
-      const address = /^console: (http:\/\/127\.0\.0\.1:\d+)\//mu.exec(said)?.[1];
+      const [, address, token] = GREETING.exec(said) ?? [];
       if (address === undefined) return;
       clearTimeout(timer);
-      found(address);
+      found({ address, token });
     };
     child.stdout?.on('data', read);
     child.stderr?.on('data', read);
@@ -53,16 +66,17 @@ export class Server {
   private address = '';
 
   private readonly directory: string;
-  private adminToken = newToken();
+  private tokens: Tokens;
 
-  private constructor(directory: string) {
+  private constructor(directory: string, tokens: Tokens) {
     this.directory = directory;
+    this.tokens = tokens;
   }
 
-  /** A server that serves, on a free port. */
-  static async start(): Promise<Server> {
+  /** A server that serves, on a free port, with tokens that it is given or one that it makes. */
+  static async start({ makesToken = false } = {}): Promise<Server> {
     const directory = await mkdtemp(join(tmpdir(), 'tollgate-e2e-'));
-    const server = new Server(directory);
+    const server = new Server(directory, makesToken ? { write: '', read: '' } : newTokens());
     try {
       await server.serve('127.0.0.1:0');
     } catch (error) {
@@ -77,8 +91,19 @@ export class Server {
     return this.address;
   }
 
+  /** Lets its bearer look and change. */
   get token(): string {
-    return this.adminToken;
+    return this.tokens.write;
+  }
+
+  /** Lets its bearer look. */
+  get readToken(): string {
+    return this.tokens.read;
+  }
+
+  /** The file of its catalog. */
+  get catalog(): string {
+    return join(this.directory, 'catalog.db');
   }
 
   /** The address of the console's page at `path`, such as `policies?new=1`. */
@@ -86,9 +111,9 @@ export class Server {
     return `${this.address}/#/${path}`;
   }
 
-  /** What the server prints when it has made the token itself. */
+  /** Such as the server prints when it has made the token itself. */
   get signInLink(): string {
-    return this.page(`sign-in?token=${this.adminToken}`);
+    return this.page(`sign-in?token=${this.token}`);
   }
 
   /** Ends the process at once, as a crash does. Its port and its catalog stay for `restart`. */
@@ -97,8 +122,8 @@ export class Server {
   }
 
   /** Serves again after `kill`, at the same port and from the same catalog. */
-  async restart({ withNewToken = false } = {}): Promise<void> {
-    if (withNewToken) this.adminToken = newToken();
+  async restart(tokens: Partial<Tokens> = {}): Promise<void> {
+    this.tokens = { ...this.tokens, ...tokens };
     await this.serve(new URL(this.address).host);
   }
 
@@ -111,7 +136,7 @@ export class Server {
   async admin<Answer>(path: string, { method = 'GET', body }: AdminRequest = {}): Promise<Answer> {
     return this.call<Answer>(`/admin/${path}`, {
       method,
-      headers: { authorization: `Bearer ${this.adminToken}`, 'content-type': 'application/json' },
+      headers: { authorization: `Bearer ${this.token}`, 'content-type': 'application/json' },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
   }
@@ -145,13 +170,16 @@ export class Server {
   }
 
   private async serve(http: string): Promise<void> {
-    const catalog = `sqlite:${join(this.directory, 'catalog.db')}`;
-    this.child = spawn(program, ['serve', '--http', http, '--catalog', catalog], {
+    const { write, read } = this.tokens;
+    const secrets = { TOLLGATE_ADMIN_TOKEN: write, TOLLGATE_ADMIN_READ_TOKEN: read };
+    this.child = spawn(program, ['serve', '--http', http, '--catalog', `sqlite:${this.catalog}`], {
       cwd: this.directory,
-      env: { ...environment, TOLLGATE_ADMIN_TOKEN: this.adminToken },
+      env: write === '' ? environment : { ...environment, ...secrets },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    this.address = await addressOf(this.child);
+    const { address, token } = await greetingOf(this.child);
+    this.address = address;
+    if (token !== undefined) this.tokens.write = token;
   }
 
   private async stopBy(signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
@@ -166,6 +194,10 @@ export class Server {
   }
 }
 
-function newToken(): string {
+function newTokens(): Tokens {
+  return { write: newToken(), read: newToken() };
+}
+
+export function newToken(): string {
   return randomBytes(24).toString('base64url');
 }
