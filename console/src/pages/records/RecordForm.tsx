@@ -1,6 +1,6 @@
 /** The form of one record: what is wrong is said at the field, and what is refused is explained. */
-import { useEffect, useRef, useState, type ReactNode } from 'react';
-import { useForm, type DefaultValues, type FieldPath, type FieldValues } from 'react-hook-form';
+import { useEffect, useRef, useState, type ReactNode, type RefObject } from 'react';
+import { useForm, type DefaultValues, type FieldValues } from 'react-hook-form';
 
 import type { Access } from '../../api/access';
 import type { Versioned } from '../../api/admin';
@@ -39,13 +39,14 @@ export function RecordForm<Record extends Item, Form extends FieldValues>(
   const form = useForm<Form>({
     defaultValues: kind.toForm(loaded?.record ?? null) as DefaultValues<Form>,
   });
-  const { control, formState, handleSubmit, getValues, setFocus } = form;
+  const { control, formState, handleSubmit } = form;
   const saving = useSave<Record>(kind.kind, loaded?.record.id ?? null, loaded?.etag ?? null);
   const [tried, setTried] = useState<Form | null>(null);
   const refusal: Refusal<Form> | null = tried === null ? null : { error: saving.error, form: tried };
   const problems = useLiveProblems(kind, control, refusal);
   const guard = useLeaveGuard(formState.isDirty && !formState.isSubmitSuccessful);
-  useFocusOnRefusal<Form>(saving.error, (field) => kind.formPathOf(field, getValues()), setFocus);
+  const element = useRef<HTMLFormElement>(null);
+  useFocusOnRefusal(element, saving.error, formState.submitCount);
 
   const leaveWith = (record: Record | null, words: string): void => {
     guard.letGo();
@@ -88,7 +89,7 @@ export function RecordForm<Record extends Item, Form extends FieldValues>(
     );
   }
   return (
-    <form className={styles.stack} noValidate onSubmit={(event) => void submit(event)}>
+    <form ref={element} className={styles.stack} noValidate onSubmit={(event) => void submit(event)}>
       {loaded !== null && (
         <RelatedLinks
           label={`Related to ${kind.one} ${loaded.record.id}`}
@@ -142,21 +143,19 @@ function editable<Record extends Item, Form extends FieldValues>(
   return { theirs: { ...theirs, record: kind.toBody(kind.toForm(theirs.record)) }, mine };
 }
 
-/** Moves the focus to the first field that is to blame for a refusal. */
-function useFocusOnRefusal<Form extends FieldValues>(
+/**
+ * Moves the focus to the first field that is to blame for a refusal: as one reads, whatever order the server tells them
+ * in. Fields show what is wrong with them once `submitCount` has counted the attempt.
+ */
+function useFocusOnRefusal(
+  form: RefObject<HTMLFormElement | null>,
   error: unknown,
-  pathOf: (field: string) => string | null,
-  setFocus: (path: FieldPath<Form>) => void,
+  submitCount: number,
 ): void {
-  const latest = useRef(pathOf);
-  useEffect(() => {
-    latest.current = pathOf;
-  });
   useEffect(() => {
     if (!(error instanceof ProblemError)) return;
-    const path = error.errors.map(({ field }) => latest.current(field)).find((found) => found !== null);
-    if (path !== undefined) setFocus(path as FieldPath<Form>);
-  }, [error, setFocus]);
+    form.current?.querySelector<HTMLElement>('[aria-invalid="true"]')?.focus();
+  }, [form, error, submitCount]);
 }
 
 /** Why the server did not keep it, unless that is said at the fields. */
