@@ -55,7 +55,7 @@ export function DecisionList(props: DecisionListProps): React.JSX.Element {
       // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
       tabIndex={0}
       role="region"
-      aria-label="Decisions"
+      aria-label="List of decisions"
       onScroll={(event) => onScrolled(event.currentTarget.scrollTop < rowPx / 2)}
     >
       <div ref={sizer} className={styles.sizer} aria-hidden="true" />
