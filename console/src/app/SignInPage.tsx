@@ -24,7 +24,7 @@ export function SignInPage(): React.JSX.Element {
   if (check.isPending) return <Skeleton lines={3} label="Asking the server whether it takes the token" />;
   if (check.isError) return <ErrorState error={check.error} onRetry={() => void check.refetch()} />;
   return (
-    <Panel className={styles.panel} title="You are signed in">
+    <Panel className={styles.panel} level={1} title="You are signed in">
       <p>The token is kept in this tab alone, until you close the tab or sign out.</p>
       <ul className={styles.pages}>
         {pages.map((page) => (

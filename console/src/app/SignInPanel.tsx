@@ -41,7 +41,11 @@ export function SignInPanel({ what }: { what?: string }): React.JSX.Element {
     if (refusal !== null) setError('token', { message: refusal });
   });
   return (
-    <Panel className={styles.panel} title={what === undefined ? 'Sign in' : `${what} needs the admin token`}>
+    <Panel
+      className={styles.panel}
+      level={1}
+      title={what === undefined ? 'Sign in' : `${what} needs the admin token`}
+    >
       {reason === 'refused' && (
         <p className={styles.refused} role="status">
           You were signed out: the server no longer takes your token. It may have been restarted with another

@@ -83,6 +83,7 @@ export function Charts({ figures, isStale }: { figures: Figures; isStale: boolea
   const common = { times, periods };
   return (
     <section aria-label="The last 15 minutes" className={styles.section}>
+      <h2 className="visually-hidden">The last 15 minutes</h2>
       <div className={cx(styles.charts, isStale && styles.stale)}>
         <Chart {...common} title="Decisions a second" lines={shown.outcomes} format={formatRate} />
         <Chart {...common} title="Decisions a second by policy" lines={shown.policies} format={formatRate} />
