@@ -97,7 +97,7 @@ export interface paths {
         put?: never;
         /**
          * Judge policies
-         * @description Tells what is wrong with a policy, or with a policy file, and changes nothing.
+         * @description Tells what is wrong with a policy, or with a policy file in YAML, JSON or TOML, and changes nothing.
          */
         post: operations["validate_policies"];
         delete?: never;
@@ -115,7 +115,8 @@ export interface paths {
         };
         /**
          * Export the catalog
-         * @description Everything but API keys, as a policy file: YAML, or JSON where `Accept` names `application/json`.
+         * @description Everything but API keys, as a policy file: YAML, or JSON where `Accept` names `application/json`. API keys are not
+         *     in it, because nobody has their secrets any more; without them they would be good for nothing.
          */
         get: operations["export_catalog"];
         put?: never;
@@ -137,7 +138,8 @@ export interface paths {
         put?: never;
         /**
          * Import a policy file
-         * @description Makes or replaces every record of the file, all or none. Records that it does not name stay.
+         * @description Makes or replaces every record of the file, all or none. Records that it does not name stay. The file is YAML, JSON
+         *     or TOML, as `Content-Type` says; a problem has its line and column.
          */
         post: operations["import_catalog"];
         delete?: never;
@@ -1265,6 +1267,10 @@ export interface components {
             problem: string;
             /** @description What is accepted. */
             accepted: string;
+            /** @description The line of the body that it is on, from 1; only of bodies that are documents. */
+            line?: number | null;
+            /** @description The character in that line, from 1. */
+            column?: number | null;
         };
         /** @description 1 to 256 bytes of UTF-8 without control characters */
         Id: string;
@@ -2704,6 +2710,8 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["Judged"];
+                "application/toml": components["schemas"]["Judged"];
+                "application/yaml": components["schemas"]["Judged"];
             };
         };
         responses: {
@@ -2716,7 +2724,7 @@ export interface operations {
                     "application/json": components["schemas"]["Judgement"];
                 };
             };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            /** @description The body is not what it is declared as, or broke off; the problem names the place */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2754,7 +2762,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -2865,6 +2873,8 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["Catalog"];
+                "application/toml": components["schemas"]["Catalog"];
+                "application/yaml": components["schemas"]["Catalog"];
             };
         };
         responses: {
@@ -2877,7 +2887,7 @@ export interface operations {
                     "application/json": components["schemas"]["Imported"];
                 };
             };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            /** @description The body is not what it is declared as, or broke off; the problem names the place */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2944,7 +2954,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -3171,7 +3181,7 @@ export interface operations {
                     "application/json": components["schemas"]["Policy"];
                 };
             };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            /** @description The body is not what it is declared as, or broke off; the problem names the place */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3238,7 +3248,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -3400,7 +3410,7 @@ export interface operations {
                     "application/json": components["schemas"]["Policy"];
                 };
             };
-            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3476,7 +3486,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -3687,7 +3697,7 @@ export interface operations {
                     "application/json": components["schemas"]["Policy"];
                 };
             };
-            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3763,7 +3773,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -3912,7 +3922,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tenant"];
                 };
             };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            /** @description The body is not what it is declared as, or broke off; the problem names the place */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3979,7 +3989,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -4141,7 +4151,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tenant"];
                 };
             };
-            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -4217,7 +4227,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -4428,7 +4438,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tenant"];
                 };
             };
-            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -4504,7 +4514,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -4655,7 +4665,7 @@ export interface operations {
                     "application/json": components["schemas"]["User"];
                 };
             };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            /** @description The body is not what it is declared as, or broke off; the problem names the place */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -4722,7 +4732,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -4884,7 +4894,7 @@ export interface operations {
                     "application/json": components["schemas"]["User"];
                 };
             };
-            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -4969,7 +4979,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -5180,7 +5190,7 @@ export interface operations {
                     "application/json": components["schemas"]["User"];
                 };
             };
-            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -5265,7 +5275,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -5418,7 +5428,7 @@ export interface operations {
                     "application/json": components["schemas"]["CreatedApiKey"];
                 };
             };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            /** @description The body is not what it is declared as, or broke off; the problem names the place */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -5485,7 +5495,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -5647,7 +5657,7 @@ export interface operations {
                     "application/json": components["schemas"]["ApiKey"];
                 };
             };
-            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -5723,7 +5733,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -5934,7 +5944,7 @@ export interface operations {
                     "application/json": components["schemas"]["ApiKey"];
                 };
             };
-            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -6010,7 +6020,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -6157,7 +6167,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tier"];
                 };
             };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            /** @description The body is not what it is declared as, or broke off; the problem names the place */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -6224,7 +6234,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -6386,7 +6396,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tier"];
                 };
             };
-            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -6462,7 +6472,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -6673,7 +6683,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tier"];
                 };
             };
-            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -6749,7 +6759,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -6898,7 +6908,7 @@ export interface operations {
                     "application/json": components["schemas"]["Model"];
                 };
             };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            /** @description The body is not what it is declared as, or broke off; the problem names the place */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -6965,7 +6975,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -7127,7 +7137,7 @@ export interface operations {
                     "application/json": components["schemas"]["Model"];
                 };
             };
-            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -7203,7 +7213,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -7414,7 +7424,7 @@ export interface operations {
                     "application/json": components["schemas"]["Model"];
                 };
             };
-            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -7490,7 +7500,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -7637,7 +7647,7 @@ export interface operations {
                     "application/json": components["schemas"]["ModelTier"];
                 };
             };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            /** @description The body is not what it is declared as, or broke off; the problem names the place */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -7704,7 +7714,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -7866,7 +7876,7 @@ export interface operations {
                     "application/json": components["schemas"]["ModelTier"];
                 };
             };
-            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -7942,7 +7952,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -8153,7 +8163,7 @@ export interface operations {
                     "application/json": components["schemas"]["ModelTier"];
                 };
             };
-            /** @description The body is not JSON, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -8229,7 +8239,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -8300,7 +8310,7 @@ export interface operations {
                     "application/json": components["schemas"]["Explanation"];
                 };
             };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            /** @description The body is not what it is declared as, or broke off; the problem names the place */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -8338,7 +8348,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -8487,7 +8497,7 @@ export interface operations {
                     "application/json": components["schemas"]["Reset"];
                 };
             };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            /** @description The body is not what it is declared as, or broke off; the problem names the place */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -8534,7 +8544,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;

@@ -1,4 +1,4 @@
-//! Reading the body of a request: declared as JSON, within its cap and its time.
+//! Reading the body of a request: declared as what is read, within its cap and its time.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -18,8 +18,16 @@ pub(super) async fn read_json<B: HttpBody<Data = Bytes>>(
     max_bytes: usize,
     timeout: Duration,
 ) -> Result<Bytes, Problem> {
-    require_json(request.headers())?;
-    let body = request.into_body();
+    declared(request.headers(), &[(JSON, ())])?;
+    read(request.into_body(), max_bytes, timeout).await
+}
+
+/// `body`, which has at most `max_bytes`.
+pub(super) async fn read<B: HttpBody<Data = Bytes>>(
+    body: B,
+    max_bytes: usize,
+    timeout: Duration,
+) -> Result<Bytes, Problem> {
     if body.size_hint().lower() > max_bytes as u64 {
         return Err(Problem::body_too_large(max_bytes));
     }
@@ -59,26 +67,35 @@ where
     Ok(if parts.is_empty() { whole } else { parts.freeze() })
 }
 
-const ACCEPTED_TYPE: &str = "application/json";
+/// The media type of JSON.
+pub(super) const JSON: &str = "application/json";
 
-fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let refused = |problem| Problem::unsupported_media_type("Content-Type", problem, ACCEPTED_TYPE);
+/// What the media type of a body stands for: one of `types`, by name.
+pub(super) fn declared<T: Copy>(
+    headers: &HeaderMap,
+    types: &[(&'static str, T)],
+) -> Result<T, Problem> {
+    let refused = |problem| {
+        let accepted: Vec<_> = types.iter().map(|(name, _)| *name).collect();
+        Problem::unsupported_media_type("Content-Type", problem, accepted.join(", "))
+    };
     let Some(declared) = headers.get(header::CONTENT_TYPE) else {
         return Err(refused("is missing"));
     };
-    if declared != ACCEPTED_TYPE && !is_json(declared.as_bytes()) {
+    let is_it = |(name, _): &&(&str, T)| declared == name || is_of(declared.as_bytes(), name);
+    let Some((_, known)) = types.iter().find(is_it) else {
         return Err(refused("is another type"));
-    }
+    };
     match headers.get(header::CONTENT_ENCODING) {
         Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(
             Problem::unsupported_media_type("Content-Encoding", "is not supported", "no encoding"),
         ),
-        _ => Ok(()),
+        _ => Ok(*known),
     }
 }
 
-/// Whether `declared` is `application/json`, in any case and with any parameters.
-fn is_json(declared: &[u8]) -> bool {
+/// Whether `declared` is the media type `name`, in any case and with any parameters.
+fn is_of(declared: &[u8], name: &str) -> bool {
     let essence = declared.split(|byte| *byte == b';').next().unwrap_or_default();
-    essence.trim_ascii().eq_ignore_ascii_case(ACCEPTED_TYPE.as_bytes())
+    essence.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
 }

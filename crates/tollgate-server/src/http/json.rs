@@ -67,8 +67,7 @@ impl Problems {
         accepted: impl Into<Cow<'static, str>>,
     ) {
         if self.listed.len() < MAX_LISTED_PROBLEMS {
-            let (field, problem) = (path.to_string(), problem.into());
-            self.listed.push(FieldProblem { field, problem, accepted: accepted.into() });
+            self.listed.push(FieldProblem::new(path.to_string(), problem, accepted));
         } else {
             self.omitted += 1;
         }

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tollgate_catalog::Position;
 use tollgate_core::algorithm::Wait;
 use utoipa::ToSchema;
 
@@ -62,6 +63,30 @@ pub(crate) struct FieldProblem {
     /// What is accepted.
     #[schema(value_type = String)]
     pub(crate) accepted: Cow<'static, str>,
+    /// The line of the body that it is on, from 1; only of bodies that are documents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    /// The character in that line, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+}
+
+impl FieldProblem {
+    /// What is wrong with `field`.
+    pub(crate) fn new(
+        field: impl Into<String>,
+        problem: impl Into<Cow<'static, str>>,
+        accepted: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let (field, problem, accepted) = (field.into(), problem.into(), accepted.into());
+        Self { field, problem, accepted, line: None, column: None }
+    }
+
+    /// The same at `position` of the body.
+    pub(crate) fn placed(self, position: Option<Position>) -> Self {
+        let (line, column) = (position.map(|at| at.line), position.map(|at| at.column));
+        Self { line, column, ..self }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -86,23 +111,23 @@ impl Problem {
         problem: impl Into<Cow<'static, str>>,
         accepted: impl Into<Cow<'static, str>>,
     ) -> Self {
-        self.errors.push(FieldProblem {
-            field: field.to_owned(),
-            problem: problem.into(),
-            accepted: accepted.into(),
-        });
+        self.errors.push(FieldProblem::new(field, problem, accepted));
         self
     }
 
     /// 400: the body is no JSON; `syntax` says where.
     pub(crate) fn malformed_json(syntax: &str) -> Self {
-        let kind = "urn:tollgate:problem:malformed-json";
-        let detail = format!("The body is not JSON: {syntax}");
-        Self::new(StatusCode::BAD_REQUEST, kind, "The body is not JSON", detail).at(
-            "body",
-            format!("is not JSON: {syntax}"),
-            "one JSON object in UTF-8",
-        )
+        let problem = format!("is not JSON: {syntax}");
+        let error = FieldProblem::new("body", problem, "one JSON object in UTF-8");
+        Self::malformed_document("JSON", vec![error])
+    }
+
+    /// 400: the body is not the `language` that it is declared as; `errors` say where.
+    pub(crate) fn malformed_document(language: &'static str, errors: Vec<FieldProblem>) -> Self {
+        let kind = "urn:tollgate:problem:malformed-document";
+        let title = "The body is not what it is declared as";
+        let detail = format!("The body is declared as {language} and is not {language}");
+        Self { errors, ..Self::new(StatusCode::BAD_REQUEST, kind, title, detail) }
     }
 
     /// 400: the body ended before it was whole.
@@ -187,11 +212,7 @@ impl Problem {
 
     /// 422: a parameter of the query is unknown or out of range.
     pub(crate) fn invalid_query(name: &str, accepted: impl Into<Cow<'static, str>>) -> Self {
-        let problem = FieldProblem {
-            field: name.to_owned(),
-            problem: "is not accepted in the query".into(),
-            accepted: accepted.into(),
-        };
+        let problem = FieldProblem::new(name, "is not accepted in the query", accepted);
         Self::invalid_fields(vec![problem], 0)
     }
 
@@ -245,14 +266,15 @@ impl Problem {
         )
     }
 
-    /// 415: the body is not declared as plain JSON; `header` says otherwise or is missing.
+    /// 415: the body is not declared as what is read here; `header` says otherwise or is missing.
     pub(crate) fn unsupported_media_type(
         header: &'static str,
         problem: &'static str,
-        accepted: &'static str,
+        accepted: impl Into<Cow<'static, str>>,
     ) -> Self {
         let kind = "urn:tollgate:problem:unsupported-media-type";
-        let title = "The body is not declared as JSON";
+        let title = "The body is not declared as what is read here";
+        let accepted = accepted.into();
         let detail = format!("The header {header} {problem}; accepted: {accepted}");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, kind, title, detail)
             .at(header, problem, accepted)

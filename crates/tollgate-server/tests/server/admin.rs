@@ -1,64 +1,9 @@
 //! `/admin`: the catalog in a database, changed while the server decides by it; and who may do so (P11, P15).
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tollgate_server::{CatalogConfig, Secret};
+use tollgate_server::Secret;
 
-use crate::support::{Answer, Fixture};
-
-const WRITE: &str = "the-token-that-writes";
-const READ: &str = "the-token-that-reads";
-
-/// A server over a catalog in SQLite.
-struct Admin {
-    fixture: Fixture,
-    _database: TempDir,
-}
-
-impl Admin {
-    async fn start() -> Self {
-        let database = TempDir::new().unwrap();
-        let url = format!("sqlite:{}", database.path().join("catalog.db").display());
-        let fixture = Fixture::start_with(|config| {
-            config.catalog = CatalogConfig::Database(Secret::new(url));
-            config.admin_token = Some(Secret::new(WRITE));
-            config.admin_read_token = Some(Secret::new(READ));
-        })
-        .await;
-        Self { fixture, _database: database }
-    }
-
-    async fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
-        self.ask_if(method, path, "*", body).await
-    }
-
-    /// Asks for a change of the version `etag`.
-    async fn ask_if(&self, method: &str, path: &str, etag: &str, body: &Value) -> Answer {
-        let token = format!("Bearer {WRITE}");
-        let mut headers = vec![("authorization", &*token), ("content-type", "application/json")];
-        if !matches!(method, "GET" | "POST") {
-            headers.push(("if-match", etag));
-        }
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        self.fixture.client().await.send(method, path, &headers, &body).await
-    }
-
-    /// Makes a record.
-    async fn make(&self, path: &str, body: Value) -> Value {
-        let answer = self.ask("POST", path, &body).await;
-        assert_eq!(answer.status, 201, "{path} {body}: {}", answer.body);
-        answer.json()
-    }
-
-    async fn check(&self, body: Value) -> Value {
-        self.fixture.post("/rate-limit/check", &body.to_string()).await.json()
-    }
-}
-
-fn named(answer: &Answer) -> Vec<String> {
-    let errors = answer.json()["errors"].as_array().unwrap().clone();
-    errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect()
-}
+use crate::support::{Admin, Fixture, READ, WRITE, faulty_fields};
 
 /// P15: every call below `/admin` wants a token, and one that may only read changes nothing, but looks at everything.
 #[tokio::test]
@@ -216,7 +161,7 @@ async fn a_wrong_change_is_refused_whole() {
     for (method, path, body, status, fields) in cases {
         let answer = admin.ask(method, path, &body).await;
         assert_eq!(answer.status, status, "{method} {path} {body}: {}", answer.body);
-        let mut found = named(&answer);
+        let mut found = faulty_fields(&answer);
         let mut expected: Vec<_> = fields.iter().map(ToString::to_string).collect();
         found.sort();
         expected.sort();

@@ -3,12 +3,8 @@
 use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tollgate_server::{CatalogConfig, Secret};
 
-use crate::support::{Answer, Fixture, document, matches_schema, validator};
-
-const TOKEN: &str = "the-token-that-writes";
+use crate::support::{Admin, Fixture, document, matches_schema, validator};
 
 /// Every operation: its path, its method in lower case, and what is said of it.
 fn operations() -> impl Iterator<Item = (&'static str, &'static str, &'static Value)> {
@@ -131,7 +127,7 @@ async fn every_example_of_a_record_is_accepted() {
         assert_eq!(patched.status, 200, "{path} {change}: {}", patched.body);
         created.push(path);
     }
-    let catalog = admin.ask_for("/admin/export", "application/json").await;
+    let catalog = admin.send("GET", "/admin/export", &[("accept", "application/json")], "").await;
     assert_eq!(catalog.json()["users"][0]["id"], "alice", "{}", catalog.body);
     let imported = admin.ask("POST", "/admin/import", &catalog.json()).await;
     assert_eq!((&imported.json()["created"], &imported.json()["updated"]), (&json!(0), &json!(0)));
@@ -301,39 +297,5 @@ async fn what_can_be_got_can_be_asked_for_without_its_body() {
     for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/redoc"] {
         let answer = fixture.client().await.send("HEAD", path, &[], "").await;
         assert_eq!((answer.status, &*answer.body), (200, ""), "{path}");
-    }
-}
-
-/// A server over a catalog in SQLite, asked with the token that writes.
-struct Admin {
-    fixture: Fixture,
-    _database: TempDir,
-}
-
-impl Admin {
-    async fn start() -> Self {
-        let database = TempDir::new().unwrap();
-        let url = format!("sqlite:{}", database.path().join("catalog.db").display());
-        let fixture = Fixture::start_with(|config| {
-            config.catalog = CatalogConfig::Database(Secret::new(url));
-            config.admin_token = Some(Secret::new(TOKEN));
-        })
-        .await;
-        Self { fixture, _database: database }
-    }
-
-    async fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        self.send(method, path, ("content-type", "application/json"), &body).await
-    }
-
-    async fn ask_for(&self, path: &str, media_type: &str) -> Answer {
-        self.send("GET", path, ("accept", media_type), "").await
-    }
-
-    async fn send(&self, method: &str, path: &str, header: (&str, &str), body: &str) -> Answer {
-        let token = format!("Bearer {TOKEN}");
-        let headers = [("authorization", &*token), header];
-        self.fixture.client().await.send(method, path, &headers, body).await
     }
 }

@@ -21,6 +21,7 @@ mod documentation;
 mod drain;
 mod metrics;
 mod policies;
+mod policy_files;
 mod priority;
 mod support;
 mod watch;

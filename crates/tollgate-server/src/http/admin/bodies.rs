@@ -8,42 +8,59 @@ use tollgate_catalog::directory::Version;
 use tollgate_catalog::document::{self, Entry, Node, Value};
 use tollgate_catalog::{DirectoryError, Format, Problems};
 
-use super::super::body::read_json;
+use super::super::body::{self, JSON};
 use super::super::problem::{FieldProblem, Problem};
 use crate::config::HttpLimits;
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The media type of YAML (RFC 9512).
+pub(super) const YAML: &str = "application/yaml";
+/// What a problem of the whole body is a problem of.
+const BODY: &str = "body";
 
-/// The document in the body of `request`, which is JSON of at most `max_bytes`.
+/// What the body of a record may be declared as.
+pub(super) const RECORD: &[(&str, Format)] = &[(JSON, Format::Json)];
+/// What a policy file may be declared as: every format that a file may be in.
+pub(super) const FILE: &[(&str, Format)] =
+    &[(YAML, Format::Yaml), (JSON, Format::Json), ("application/toml", Format::Toml)];
+
+/// The document in the body of `request`, which is declared as one of `types` and has at most `max_bytes`.
 pub(super) async fn read(
     request: Request<Body>,
+    types: &[(&'static str, Format)],
     limits: &HttpLimits,
     max_bytes: usize,
 ) -> Result<Node, Problem> {
-    let bytes = read_json(request, max_bytes, limits.body_timeout).await?;
-    parse(&bytes, Format::Json)
+    let format = body::declared(request.headers(), types)?;
+    let bytes = body::read(request.into_body(), max_bytes, limits.body_timeout).await?;
+    parse(&bytes, format)
 }
 
 /// The document that `bytes` are, written in `format`.
-pub(super) fn parse(bytes: &Bytes, format: Format) -> Result<Node, Problem> {
+fn parse(bytes: &Bytes, format: Format) -> Result<Node, Problem> {
+    let language = match format {
+        Format::Yaml => "YAML",
+        Format::Json => "JSON",
+        Format::Toml => "TOML",
+    };
+    let malformed = |errors| Problem::malformed_document(language, errors);
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        Problem::malformed_json(&format!("byte {} is not UTF-8", error.valid_up_to()))
+        let problem = format!("byte {} is not UTF-8", error.valid_up_to());
+        malformed(vec![FieldProblem::new(BODY, problem, "text in UTF-8")])
     })?;
-    let read = document::read(text, format).map_err(|problems| {
-        let first = problems.first().map(ToString::to_string).unwrap_or_default();
-        Problem::malformed_json(&first)
-    })?;
-    read.ok_or_else(|| Problem::malformed_json("the body is empty"))
+    let read = document::read(text, format);
+    let read = read.map_err(|problems| malformed(problems.iter().map(field_problem).collect()))?;
+    read.ok_or_else(|| malformed(vec![FieldProblem::new(BODY, "is empty", "a map of fields")]))
 }
 
 /// The problem that `problems` of a body are.
 pub(super) fn invalid(problems: &Problems) -> Problem {
-    let fields = problems.iter().map(|problem| FieldProblem {
-        field: if problem.path.is_empty() { "body".to_owned() } else { problem.path.clone() },
-        problem: problem.message.clone().into(),
-        accepted: problem.accepted.clone().into(),
-    });
-    Problem::invalid_fields(fields.collect(), problems.omitted())
+    Problem::invalid_fields(problems.iter().map(field_problem).collect(), problems.omitted())
+}
+
+fn field_problem(problem: &tollgate_catalog::Problem) -> FieldProblem {
+    let field = if problem.path.is_empty() { BODY } else { &problem.path };
+    let found = FieldProblem::new(field, problem.message.clone(), problem.accepted.clone());
+    found.placed(problem.position)
 }
 
 /// The problem that a failure of the directory is.
@@ -81,7 +98,7 @@ pub(super) fn etag(version: Version) -> HeaderValue {
 
 /// `node` as the body of an answer.
 pub(super) fn json(status: StatusCode, node: &Node) -> Response {
-    text(status, JSON, document::to_json(node))
+    text(status, HeaderValue::from_static(JSON), document::to_json(node))
 }
 
 /// `body` as an answer.

@@ -71,7 +71,8 @@ pub(super) async fn create<S: Backend>(
     Of(kind): Of,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
-    let body = bodies::read(request, &app.limits, app.limits.max_body_bytes).await?;
+    let body =
+        bodies::read(request, bodies::RECORD, &app.limits, app.limits.max_body_bytes).await?;
     let made = app.admin.directory.create(&actor()?, kind, &body).await.map_err(|e| failed(&e))?;
     let mut node = made.stored.record.to_node();
     if let (Some(secret), Value::Map(entries)) = (&made.secret, &mut node.value) {
@@ -92,7 +93,8 @@ pub(super) async fn replace<S: Backend>(
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let version = expected(request.headers())?;
-    let body = bodies::read(request, &app.limits, app.limits.max_body_bytes).await?;
+    let body =
+        bodies::read(request, bodies::RECORD, &app.limits, app.limits.max_body_bytes).await?;
     let changed = app.admin.directory.replace(&actor()?, kind, &id, version, &body).await;
     Ok(stored(StatusCode::OK, &changed.map_err(|e| failed(&e))?))
 }
@@ -103,7 +105,8 @@ pub(super) async fn patch<S: Backend>(
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let version = expected(request.headers())?;
-    let body = bodies::read(request, &app.limits, app.limits.max_body_bytes).await?;
+    let body =
+        bodies::read(request, bodies::RECORD, &app.limits, app.limits.max_body_bytes).await?;
     let changed = app.admin.directory.patch(&actor()?, kind, &id, version, &body).await;
     Ok(stored(StatusCode::OK, &changed.map_err(|e| failed(&e))?))
 }
@@ -121,20 +124,25 @@ pub(super) async fn delete<S: Backend>(
 
 /// Judge policies
 ///
-/// Tells what is wrong with a policy, or with a policy file, and changes nothing.
+/// Tells what is wrong with a policy, or with a policy file in YAML, JSON or TOML, and changes nothing.
 #[utoipa::path(
     post,
     path = "/admin/policies/validate",
     operation_id = "validate_policies",
     tag = CATALOG_TAG,
-    request_body = JudgedBody,
+    request_body(content(
+        (JudgedBody = "application/yaml"),
+        (JudgedBody = "application/json"),
+        (JudgedBody = "application/toml")
+    )),
     responses((status = 200, description = "Nothing is wrong", body = JudgementBody))
 )]
 pub(super) async fn validate<S: Backend>(
     State(app): State<Arc<App<S>>>,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
-    let body = bodies::read(request, &app.limits, app.limits.max_batch_body_bytes).await?;
+    let body =
+        bodies::read(request, bodies::FILE, &app.limits, app.limits.max_batch_body_bytes).await?;
     let is_document = matches!(&body.value, Value::Map(entries) if entries.iter().any(|entry| entry.key == "policies"))
         || matches!(body.value, Value::List(_));
     let judged = if is_document {
@@ -202,7 +210,8 @@ pub(super) async fn audit<S: Backend>(
 
 /// Export the catalog
 ///
-/// Everything but API keys, as a policy file: YAML, or JSON where `Accept` names `application/json`.
+/// Everything but API keys, as a policy file: YAML, or JSON where `Accept` names `application/json`. API keys are not
+/// in it, because nobody has their secrets any more; without them they would be good for nothing.
 #[utoipa::path(
     get,
     path = "/admin/export",
@@ -225,19 +234,24 @@ pub(super) async fn export<S: Backend>(
     if accepts.is_some_and(|accepts| accepts.contains("application/json")) {
         return Ok(bodies::json(StatusCode::OK, &document));
     }
-    let yaml = HeaderValue::from_static("application/yaml");
+    let yaml = HeaderValue::from_static(bodies::YAML);
     Ok(bodies::text(StatusCode::OK, yaml, document::to_yaml(&document)))
 }
 
 /// Import a policy file
 ///
-/// Makes or replaces every record of the file, all or none. Records that it does not name stay.
+/// Makes or replaces every record of the file, all or none. Records that it does not name stay. The file is YAML, JSON
+/// or TOML, as `Content-Type` says; a problem has its line and column.
 #[utoipa::path(
     post,
     path = "/admin/import",
     operation_id = "import_catalog",
     tag = CATALOG_TAG,
-    request_body = CatalogBody,
+    request_body(content(
+        (CatalogBody = "application/yaml"),
+        (CatalogBody = "application/json"),
+        (CatalogBody = "application/toml")
+    )),
     responses(
         (status = 200, description = "What it did", body = ImportedBody),
         ChangeRefused,
@@ -248,7 +262,7 @@ pub(super) async fn import<S: Backend>(
     State(app): State<Arc<App<S>>>,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
-    let body = bodies::read(request, &app.limits, MAX_DOCUMENT_BYTES).await?;
+    let body = bodies::read(request, bodies::FILE, &app.limits, MAX_DOCUMENT_BYTES).await?;
     let imported = app.admin.directory.import(&actor()?, &body).await;
     let imported = imported.map_err(|error| match &error {
         // Nothing else is at this path.

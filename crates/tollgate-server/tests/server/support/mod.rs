@@ -1,5 +1,6 @@
 //! A server for one test, and a client that holds every JSON answer against the OpenAPI document.
 
+mod admin;
 mod client;
 mod schema;
 
@@ -12,6 +13,7 @@ use tollgate_server::{CatalogConfig, ServeConfig, Server};
 use tollgate_store::Store;
 use tollgate_store::resilience::Invalidations;
 
+pub(crate) use admin::{Admin, READ, WRITE, faulty_fields};
 pub(crate) use client::{Answer, Client, json_headers};
 pub(crate) use schema::{document, matches_schema, validator};
 

@@ -14,10 +14,13 @@ pub(super) fn common(reads_body: bool, changes: bool) -> Vec<Answer> {
     let mut refusals = vec![(500, "A fault of the server's")];
     if reads_body {
         refusals.extend([
-            (400, "The body is not JSON, or broke off; the problem names the line and the column"),
+            (
+                400,
+                "The body is not what it is declared as, or broke off; the problem names the place",
+            ),
             (408, "The body did not arrive in time"),
             (413, "The body has more bytes than are accepted"),
-            (415, "The body is not declared as `application/json`, or has an encoding"),
+            (415, "The body is declared as none of the types here, or has an encoding"),
             (422, "Fields have values that are not accepted; the problem names them all"),
         ]);
     }

@@ -149,7 +149,7 @@ fn patch(kind: Kind, words: &Words) -> Operation {
 fn change(call: OperationBuilder, kind: Kind, schema: &str) -> Operation {
     let call = call.parameter(if_match()).request_body(Some(body(schema).build()));
     let mut answers = refusals([
-        (400, "The body is not JSON, or broke off, or `If-Match` is no `ETag`"),
+        (400, "The body is not what it is declared as, or broke off, or `If-Match` is no `ETag`"),
         (404, "There is no such record"),
         (412, "The record has changed since the version in `If-Match`"),
     ]);

@@ -1,0 +1,111 @@
+//! A server over a catalog in SQLite, asked with its admin tokens.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tollgate_server::{CatalogConfig, Secret, ServeConfig};
+
+use super::{Answer, Fixture};
+
+/// The token of those who may change the catalog.
+pub(crate) const WRITE: &str = "the-token-that-writes";
+/// The token of those who may only read it.
+pub(crate) const READ: &str = "the-token-that-reads";
+
+/// A server over a catalog in SQLite.
+pub(crate) struct Admin {
+    pub(crate) fixture: Fixture,
+    database: TempDir,
+}
+
+impl Admin {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// The same with its configuration changed.
+    pub(crate) async fn start_with(configure: impl FnOnce(&mut ServeConfig)) -> Self {
+        let database = TempDir::new().unwrap();
+        let url = format!("sqlite:{}", database.path().join("catalog.db").display());
+        let fixture = Fixture::start_with(|config| {
+            config.catalog = CatalogConfig::Database(Secret::new(url));
+            config.admin_token = Some(Secret::new(WRITE));
+            config.admin_read_token = Some(Secret::new(READ));
+            configure(config);
+        })
+        .await;
+        Self { fixture, database }
+    }
+
+    /// The file of the catalog.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.database.path().join("catalog.db")
+    }
+
+    /// Asks with a body of JSON, or without one.
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.send(method, path, &[("content-type", "application/json")], &body).await
+    }
+
+    /// Asks for a change of the version `etag`.
+    pub(crate) async fn ask_if(
+        &self,
+        method: &str,
+        path: &str,
+        etag: &str,
+        body: &Value,
+    ) -> Answer {
+        let headers = [("content-type", "application/json"), ("if-match", etag)];
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.send(method, path, &headers, &body).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], "").await
+    }
+
+    /// Asks as one who may change the catalog.
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        self.send_as(WRITE, method, path, headers, body).await
+    }
+
+    /// Asks with `token`.
+    pub(crate) async fn send_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let token = format!("Bearer {token}");
+        let mut all = vec![("authorization", &*token)];
+        all.extend(headers);
+        self.fixture.client().await.send(method, path, &all, body).await
+    }
+
+    /// Makes a record.
+    pub(crate) async fn make(&self, path: &str, body: Value) -> Value {
+        let answer = self.ask("POST", path, &body).await;
+        assert_eq!(answer.status, 201, "{path} {body}: {}", answer.body);
+        answer.json()
+    }
+
+    pub(crate) async fn check(&self, body: Value) -> Value {
+        self.fixture.post("/rate-limit/check", &body.to_string()).await.json()
+    }
+}
+
+/// The fields that the problem in `answer` names.
+pub(crate) fn faulty_fields(answer: &Answer) -> Vec<String> {
+    let errors = answer.json()["errors"].as_array().unwrap().clone();
+    errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect()
+}
