@@ -80,8 +80,10 @@ impl Resolver {
     /// fails: without an answer, what is asked for is unknown, and [`Resolution::is_degraded`] says so.
     pub async fn resolve(&self, snapshot: &Snapshot, asked: &Asked<'_>) -> Resolution {
         let (mut key, mut resolved_key) = (Answer::default(), None);
+        // One reading for all that is looked up: it costs as much as a look.
+        let now = self.clock.now();
         if let Some(secret) = asked.api_key {
-            let (answer, resolved) = self.key(secret).await;
+            let (answer, resolved) = self.key(secret, now).await;
             (key, resolved_key) = (answer, Some(resolved));
         }
         let mut is_degraded = key.is_degraded;
@@ -93,7 +95,7 @@ impl Resolver {
         if (tier.is_none() || tenant.is_none())
             && let Some(id) = own_user.as_ref().map(Id::as_str).or(asked.user)
         {
-            let user = self.user(snapshot, id).await;
+            let user = self.user(snapshot, id, now).await;
             is_degraded |= user.is_degraded;
             // A stranger's tier is not for the key's tenant.
             let is_own =
@@ -106,7 +108,7 @@ impl Resolver {
         if tier.is_none()
             && let Some(id) = tenant.as_ref().map(Id::as_str).or(asked.tenant)
         {
-            let tenant = self.tenant(snapshot, id).await;
+            let tenant = self.tenant(snapshot, id, now).await;
             is_degraded |= tenant.is_degraded;
             tier = tenant.facts().and_then(|tenant| tenant.tier.clone());
         }
@@ -123,10 +125,12 @@ impl Resolver {
         }
     }
 
-    #[cfg_attr(not(feature = "database"), expect(clippy::unused_async, reason = "a file is here"))]
-    async fn key(&self, secret: &str) -> (Answer<KeyFacts>, ResolvedKey) {
+    #[cfg_attr(
+        not(feature = "database"),
+        expect(clippy::unused_async, reason = "a file is here, whole")
+    )]
+    async fn key(&self, secret: &str, now: Timestamp) -> (Answer<KeyFacts>, ResolvedKey) {
         let hash = self.hasher.hash(secret);
-        let now = self.clock.now();
         let answer: Answer<KeyFacts> = match &self.subjects {
             Subjects::Listed => Answer::default(),
             #[cfg(feature = "database")]
@@ -145,26 +149,32 @@ impl Resolver {
         (answer, resolved)
     }
 
-    #[cfg_attr(not(feature = "database"), expect(clippy::unused_async, reason = "a file is here"))]
-    async fn user(&self, snapshot: &Snapshot, id: &str) -> Answer<UserFacts> {
+    #[cfg_attr(
+        not(feature = "database"),
+        expect(clippy::unused_async, unused_variables, reason = "a file is here, whole")
+    )]
+    async fn user(&self, snapshot: &Snapshot, id: &str, now: Timestamp) -> Answer<UserFacts> {
         match &self.subjects {
             Subjects::Listed => Answer::known(snapshot.listed().users.get(id).map(|user| {
                 UserFacts { tenant_id: user.tenant_id.clone(), tier: user.tier.clone() }
             })),
             #[cfg(feature = "database")]
-            Subjects::Cached(cache) => cache.user(id, self.clock.now()).await,
+            Subjects::Cached(cache) => cache.user(id, now).await,
         }
     }
 
-    #[cfg_attr(not(feature = "database"), expect(clippy::unused_async, reason = "a file is here"))]
-    async fn tenant(&self, snapshot: &Snapshot, id: &str) -> Answer<TenantFacts> {
+    #[cfg_attr(
+        not(feature = "database"),
+        expect(clippy::unused_async, unused_variables, reason = "a file is here, whole")
+    )]
+    async fn tenant(&self, snapshot: &Snapshot, id: &str, now: Timestamp) -> Answer<TenantFacts> {
         match &self.subjects {
             Subjects::Listed => {
                 let tenant = snapshot.listed().tenants.get(id);
                 Answer::known(tenant.map(|tenant| TenantFacts { tier: tenant.tier.clone() }))
             }
             #[cfg(feature = "database")]
-            Subjects::Cached(cache) => cache.tenant(id, self.clock.now()).await,
+            Subjects::Cached(cache) => cache.tenant(id, now).await,
         }
     }
 }
