@@ -8,6 +8,7 @@
 )]
 
 mod admin;
+mod admin_calls;
 mod answers;
 mod bad_input;
 mod batch;

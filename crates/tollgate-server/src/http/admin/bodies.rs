@@ -57,7 +57,8 @@ pub(super) fn invalid(problems: &Problems) -> Problem {
     Problem::invalid_fields(problems.iter().map(field_problem).collect(), problems.omitted())
 }
 
-fn field_problem(problem: &tollgate_catalog::Problem) -> FieldProblem {
+/// The problem that `problem` of a document is.
+pub(super) fn field_problem(problem: &tollgate_catalog::Problem) -> FieldProblem {
     let field = if problem.path.is_empty() { BODY } else { &problem.path };
     let found = FieldProblem::new(field, problem.message.clone(), problem.accepted.clone());
     found.placed(problem.position)

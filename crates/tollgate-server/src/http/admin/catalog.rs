@@ -14,6 +14,7 @@ use tollgate_catalog::{Format, validate as judge};
 
 use super::super::problem::Problem;
 use super::CATALOG_TAG;
+use super::addressable;
 use super::bodies::{self, etag, expected, failed, list as list_value, map, optional};
 use super::schema::{
     CatalogBody, CatalogUnavailable, ChangePageBody, ChangeParameters, ChangeRefused, ImportedBody,
@@ -73,6 +74,7 @@ pub(super) async fn create<S: Backend>(
 ) -> Result<Response, Problem> {
     let body =
         bodies::read(request, bodies::RECORD, &app.limits, app.limits.max_body_bytes).await?;
+    addressable::record(kind, &body)?;
     let made = app.admin.directory.create(&actor()?, kind, &body).await.map_err(|e| failed(&e))?;
     let mut node = made.stored.record.to_node();
     if let (Some(secret), Value::Map(entries)) = (&made.secret, &mut node.value) {
@@ -263,6 +265,7 @@ pub(super) async fn import<S: Backend>(
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let body = bodies::read(request, bodies::FILE, &app.limits, MAX_DOCUMENT_BYTES).await?;
+    addressable::document(&body)?;
     let imported = app.admin.directory.import(&actor()?, &body).await;
     let imported = imported.map_err(|error| match &error {
         // Nothing else is at this path.

@@ -3,6 +3,7 @@
 //! A body is read into the same document as a policy file and judged by the same code, so a call and a file get the
 //! same messages.
 
+mod addressable;
 mod bodies;
 pub(super) mod catalog;
 mod collection;
@@ -37,23 +38,23 @@ pub(crate) struct Peer(pub(crate) IpAddr);
 /// Every path below `/admin`.
 pub(super) fn routes<S: Backend>(app: Arc<App<S>>) -> Router<Arc<App<S>>> {
     let guarded = middleware::from_fn_with_state(app, admit::<S>);
+    let one_record = get(catalog::get::<S>)
+        .put(catalog::replace::<S>)
+        .patch(catalog::patch::<S>)
+        .delete(catalog::delete::<S>);
+    // Also the path of a policy that is called `validate`.
+    let validate = one_record.clone().post(catalog::validate::<S>);
     Router::new()
         .route("/admin/audit", get(catalog::audit::<S>))
         .route("/admin/export", get(catalog::export::<S>))
         .route("/admin/import", post(catalog::import::<S>))
-        .route("/admin/policies/validate", post(catalog::validate::<S>))
+        .route("/admin/policies/validate", validate)
         .route("/admin/explain", post(explain::explain::<S>))
         .route("/admin/events", get(events::events::<S>))
         .route("/admin/usage", get(usage::usage::<S>))
         .route("/admin/usage/reset", post(explain::reset::<S>))
         .route("/admin/{records}", get(catalog::list::<S>).post(catalog::create::<S>))
-        .route(
-            "/admin/{records}/{id}",
-            get(catalog::get::<S>)
-                .put(catalog::replace::<S>)
-                .patch(catalog::patch::<S>)
-                .delete(catalog::delete::<S>),
-        )
+        .route("/admin/{records}/{id}", one_record)
         .layer(guarded)
 }
 

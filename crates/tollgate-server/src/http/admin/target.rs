@@ -18,6 +18,9 @@ pub(super) struct At {
     pub(super) id: String,
 }
 
+/// The path of a policy that is a path by itself too, and so has no parameters.
+const POLICY_VALIDATE: &str = "/admin/policies/validate";
+
 fn kind_at(segment: &str) -> Result<Kind, Problem> {
     Collection::at(segment).map(|found| found.kind).ok_or_else(Problem::not_found)
 }
@@ -37,6 +40,9 @@ impl<S: Send + Sync> FromRequestParts<S> for At {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if parts.uri.path() == POLICY_VALIDATE {
+            return Ok(Self { kind: Kind::Policy, id: "validate".to_owned() });
+        }
         let path = Path::<(String, String)>::from_request_parts(parts, state).await;
         let Path((segment, id)) = path.map_err(|_| Problem::not_found())?;
         Ok(Self { kind: kind_at(&segment)?, id })

@@ -50,8 +50,8 @@ pub(crate) fn matches_schema(name: &str, value: &Value) -> bool {
     validator_of(name).is_valid(value)
 }
 
-/// What the document says at the path that `url` is one of: its template, and its methods.
-fn documented(url: &str) -> Option<(&'static str, &'static Value)> {
+/// What the document says of `method` at the path that `url` is one of: its template, and the operation.
+fn documented(method: &str, url: &str) -> Option<(&'static str, &'static Value)> {
     let path = url.split('?').next().unwrap_or_default();
     let paths = document()["paths"].as_object().unwrap();
     let is_same = |template: &str| {
@@ -59,15 +59,16 @@ fn documented(url: &str) -> Option<(&'static str, &'static Value)> {
         let same = |(ours, theirs): (&str, &str)| ours == theirs || theirs.starts_with('{');
         ours.clone().count() == theirs.clone().count() && ours.zip(theirs).all(same)
     };
-    let of_template = || paths.iter().find(|(template, _)| is_same(template));
-    let (template, item) = paths.get_key_value(path).or_else(of_template)?;
-    Some((template, item))
+    // A path that is there by itself goes before a template.
+    let itself = paths.get_key_value(path);
+    let found = itself.into_iter().chain(paths.iter().filter(|(template, _)| is_same(template)));
+    let mut operations = found.map(|(path, item)| (&**path, &item[method.to_lowercase()]));
+    operations.find(|(_, operation)| !operation.is_null())
 }
 
 /// Panics if the document does not tell of this status, media type or header, or the body is not what it says.
 pub(super) fn check_against_document(method: &str, url: &str, answer: &Answer) {
-    let called = documented(url).map(|(path, item)| (path, &item[method.to_lowercase()]));
-    let Some((path, operation)) = called.filter(|(_, operation)| !operation.is_null()) else {
+    let Some((path, operation)) = documented(method, url) else {
         // A page, an asset, or a path or method that is not there: then only the problem has a schema.
         if answer.status >= 400 {
             check_schema("Problem", &answer.json());

@@ -72,7 +72,13 @@ const fn field(
     Field { name, holds, given, always_answered, description }
 }
 
-const ID: Field = field("id", Holds::Id, Given::Optional, true, "Its id, unique among its kind.");
+const ID: Field = field(
+    "id",
+    Holds::Id,
+    Given::Optional,
+    true,
+    "Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records.",
+);
 const NAME: Field =
     field("name", Holds::Id, Given::Nullable, true, "What people call it; the id unless said.");
 const TENANT_ID: Field =
