@@ -771,7 +771,7 @@ export interface components {
          *     }
          */
         ApiKey: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
             /** @description What people call it; the id unless said. */
             name: string;
@@ -823,7 +823,7 @@ export interface components {
          *     }
          */
         ApiKeyPatch: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
@@ -859,7 +859,7 @@ export interface components {
          *     }
          */
         ApiKeyReplacement: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
@@ -1395,7 +1395,7 @@ export interface components {
          *     }
          */
         ListedModel: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
@@ -1409,7 +1409,7 @@ export interface components {
          *     }
          */
         ListedModelTier: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
@@ -1431,7 +1431,7 @@ export interface components {
          *     }
          */
         ListedPolicy: ({
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
             /**
              * @description What its limits are kept per, by a short name. Either this or `per` is given.
@@ -1486,7 +1486,7 @@ export interface components {
          *     }
          */
         ListedTenant: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
@@ -1501,7 +1501,7 @@ export interface components {
          *     }
          */
         ListedTier: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
@@ -1520,7 +1520,7 @@ export interface components {
          *     }
          */
         ListedUser: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
             /** @description The tenant that it belongs to. */
             tenantId: string;
@@ -1538,7 +1538,7 @@ export interface components {
          *     }
          */
         Model: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
             /** @description What people call it; the id unless said. */
             name: string;
@@ -1568,7 +1568,7 @@ export interface components {
          *     }
          */
         ModelPatch: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
@@ -1583,7 +1583,7 @@ export interface components {
          *     }
          */
         ModelTier: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
             /** @description What people call it; the id unless said. */
             name: string;
@@ -1610,7 +1610,7 @@ export interface components {
          *     }
          */
         ModelTierPatch: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
@@ -1626,7 +1626,7 @@ export interface components {
          *     }
          */
         NewApiKey: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
@@ -1652,7 +1652,7 @@ export interface components {
          *     }
          */
         NewModel: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
@@ -1666,7 +1666,7 @@ export interface components {
          *     }
          */
         NewModelTier: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
@@ -1688,7 +1688,7 @@ export interface components {
          *     }
          */
         NewPolicy: ({
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
             /**
              * @description What its limits are kept per, by a short name. Either this or `per` is given.
@@ -1743,7 +1743,7 @@ export interface components {
          *     }
          */
         NewTenant: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
@@ -1758,7 +1758,7 @@ export interface components {
          *     }
          */
         NewTier: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
@@ -1777,7 +1777,7 @@ export interface components {
          *     }
          */
         NewUser: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
             /** @description The tenant that it belongs to. */
             tenantId: string;
@@ -1821,7 +1821,7 @@ export interface components {
          *     }
          */
         Policy: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
             /**
              * @description What its limits are kept per, by a short name. Either this or `per` is given.
@@ -1898,7 +1898,7 @@ export interface components {
          *     }
          */
         PolicyPatch: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
             /**
              * @description What its limits are kept per, by a short name. Either this or `per` is given.
@@ -2022,7 +2022,7 @@ export interface components {
          *     }
          */
         Tenant: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
             /** @description What people call it; the id unless said. */
             name: string;
@@ -2052,7 +2052,7 @@ export interface components {
          *     }
          */
         TenantPatch: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
@@ -2068,7 +2068,7 @@ export interface components {
          *     }
          */
         Tier: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
             /** @description What people call it; the id unless said. */
             name: string;
@@ -2101,7 +2101,7 @@ export interface components {
          *     }
          */
         TierPatch: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
@@ -2202,7 +2202,7 @@ export interface components {
          *     }
          */
         User: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
             /** @description The tenant that it belongs to. */
             tenantId: string;
@@ -2235,7 +2235,7 @@ export interface components {
          *     }
          */
         UserPatch: {
-            /** @description Its id, unique among its kind. */
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
             /** @description The tenant that it belongs to. */
             tenantId?: string;
@@ -3087,7 +3087,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description `nextCursor` of the page before */
-                cursor?: components["schemas"]["Id"];
+                cursor?: string;
                 /** @description The most items of the page */
                 limit?: number;
             };
@@ -3828,7 +3828,7 @@ export interface operations {
                 /** @description Only those with this `tier` of their own */
                 tier?: components["schemas"]["Id"];
                 /** @description `nextCursor` of the page before */
-                cursor?: components["schemas"]["Id"];
+                cursor?: string;
                 /** @description The most items of the page */
                 limit?: number;
             };
@@ -4571,7 +4571,7 @@ export interface operations {
                 /** @description Only those with this `tier` of their own */
                 tier?: components["schemas"]["Id"];
                 /** @description `nextCursor` of the page before */
-                cursor?: components["schemas"]["Id"];
+                cursor?: string;
                 /** @description The most items of the page */
                 limit?: number;
             };
@@ -5334,7 +5334,7 @@ export interface operations {
                 /** @description Only those with this `tier` of their own */
                 tier?: components["schemas"]["Id"];
                 /** @description `nextCursor` of the page before */
-                cursor?: components["schemas"]["Id"];
+                cursor?: string;
                 /** @description The most items of the page */
                 limit?: number;
             };
@@ -6073,7 +6073,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description `nextCursor` of the page before */
-                cursor?: components["schemas"]["Id"];
+                cursor?: string;
                 /** @description The most items of the page */
                 limit?: number;
             };
@@ -6814,7 +6814,7 @@ export interface operations {
                 /** @description Only those with this `modelTier` of their own */
                 modelTier?: components["schemas"]["Id"];
                 /** @description `nextCursor` of the page before */
-                cursor?: components["schemas"]["Id"];
+                cursor?: string;
                 /** @description The most items of the page */
                 limit?: number;
             };
@@ -7553,7 +7553,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description `nextCursor` of the page before */
-                cursor?: components["schemas"]["Id"];
+                cursor?: string;
                 /** @description The most items of the page */
                 limit?: number;
             };

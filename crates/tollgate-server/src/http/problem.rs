@@ -210,12 +210,6 @@ impl Problem {
         )
     }
 
-    /// 422: a parameter of the query is unknown or out of range.
-    pub(crate) fn invalid_query(name: &str, accepted: impl Into<Cow<'static, str>>) -> Self {
-        let problem = FieldProblem::new(name, "is not accepted in the query", accepted);
-        Self::invalid_fields(vec![problem], 0)
-    }
-
     /// 429: the address has given too many wrong tokens; `wait` says for how long.
     pub(crate) fn too_many_guesses(wait: Wait) -> Self {
         let kind = "urn:tollgate:problem:too-many-guesses";

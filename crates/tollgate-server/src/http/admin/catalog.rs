@@ -16,6 +16,7 @@ use super::super::problem::Problem;
 use super::CATALOG_TAG;
 use super::addressable;
 use super::bodies::{self, etag, expected, failed, list as list_value, map, optional};
+use super::collection::Collection;
 use super::schema::{
     CatalogBody, CatalogUnavailable, ChangePageBody, ChangeParameters, ChangeRefused, ImportedBody,
     JudgedBody, JudgementBody, QueryRefused,
@@ -42,20 +43,25 @@ fn page_of(items: Value, next_cursor: Option<String>) -> Node {
 
 pub(super) async fn list<S: Backend>(
     State(app): State<Arc<App<S>>>,
-    Of(kind): Of,
+    Of(collection): Of,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
+    // What these records do not have is left over, and so unknown.
+    let mut filter_by =
+        |name| if collection.filters.contains(&name) { parameters.id(name) } else { None };
     let filter = Filter {
-        tenant_id: parameters.id("tenantId")?,
-        user_id: parameters.id("userId")?,
-        tier: parameters.id("tier")?,
-        model_tier: parameters.id("modelTier")?,
+        tenant_id: filter_by("tenantId"),
+        user_id: filter_by("userId"),
+        tier: filter_by("tier"),
+        model_tier: filter_by("modelTier"),
     };
-    let page = parameters.page()?;
-    parameters.end("cursor, limit, tenantId, userId, tier or modelTier")?;
-    let Page { items, next_cursor } =
-        app.admin.directory.list(kind, &filter, &page).await.map_err(|e| failed(&e))?;
+    let page = parameters.page(|cursor| collection.id_in(cursor));
+    let accepted = [&["cursor", "limit"][..], collection.filters].concat().join(", ");
+    let (filter, page) = parameters.finish(accepted, Some((filter, page)))?;
+    let listed = app.admin.directory.list(collection.kind, &filter, &page).await;
+    let Page { items, next_cursor } = listed.map_err(|e| failed(&e))?;
     let items = list_value(items.iter().map(|stored| stored.record.to_node()));
+    let next_cursor = next_cursor.map(|id| collection.cursor(&id));
     Ok(bodies::json(StatusCode::OK, &page_of(items, next_cursor)))
 }
 
@@ -69,7 +75,7 @@ pub(super) async fn get<S: Backend>(
 
 pub(super) async fn create<S: Backend>(
     State(app): State<Arc<App<S>>>,
-    Of(kind): Of,
+    Of(&Collection { kind, .. }): Of,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let body =
@@ -177,16 +183,19 @@ pub(super) async fn audit<S: Backend>(
     State(app): State<Arc<App<S>>>,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
-    let kind = parameters.take("kind").map(|name| {
-        Kind::parse(&name).ok_or_else(|| Problem::invalid_query("kind", "a kind of record"))
-    });
+    let kinds = Kind::ALL.map(Kind::name).join(", ");
     let filter = ChangeFilter {
-        kind: kind.transpose()?,
-        record_id: parameters.id("id")?,
-        actor: parameters.id("actor")?,
+        kind: parameters.take("kind", kinds, Kind::parse),
+        record_id: parameters.id("id"),
+        actor: parameters.id("actor"),
     };
-    let page = parameters.page()?;
-    parameters.end("cursor, limit, kind, id or actor")?;
+    // The number of a change. A catalog without a history refuses what is none, too.
+    let page = parameters.page(|cursor| {
+        let is_number = cursor.bytes().all(|byte| byte.is_ascii_digit());
+        (is_number && cursor.parse::<i64>().is_ok()).then(|| cursor.to_owned())
+    });
+    let (filter, page) =
+        parameters.finish("cursor, limit, kind, id, actor", Some((filter, page)))?;
     let changes = app.admin.directory.changes(&filter, &page).await.map_err(|e| failed(&e))?;
     let record = |json: Option<&String>| match json {
         None => Value::Null,

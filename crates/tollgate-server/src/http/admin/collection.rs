@@ -2,7 +2,7 @@
 //!
 //! One table for the handlers and for the OpenAPI document, so that neither has a list that the other lacks.
 
-use tollgate_catalog::directory::Kind;
+use tollgate_catalog::directory::{Id, Kind};
 
 /// The records of one kind.
 #[derive(Debug)]
@@ -11,8 +11,7 @@ pub(super) struct Collection {
     pub(super) kind: Kind,
     /// Their name in a path: `api-keys`.
     pub(super) segment: &'static str,
-    /// The parameters of a query that choose among them. A filter by what they do not have, which the handler
-    /// takes too, chooses none.
+    /// The parameters of a query that choose among them.
     pub(super) filters: &'static [&'static str],
 }
 
@@ -31,5 +30,16 @@ impl Collection {
     /// The list called `segment` in a path.
     pub(super) fn at(segment: &str) -> Option<&'static Self> {
         const { &Self::ALL }.iter().find(|collection| collection.segment == segment)
+    }
+
+    /// The cursor of the page behind the record `id`. It names its list, so that it is refused in another.
+    pub(super) fn cursor(&self, id: &str) -> String {
+        format!("{}.{id}", self.segment)
+    }
+
+    /// The id that such a cursor has; `None` if it is none of this list.
+    pub(super) fn id_in(&self, cursor: &str) -> Option<String> {
+        let id = cursor.strip_prefix(self.segment)?.strip_prefix('.')?;
+        Id::new(id).is_ok().then(|| id.to_owned())
     }
 }

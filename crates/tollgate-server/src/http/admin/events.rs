@@ -60,21 +60,12 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn take(parameters: &mut Parameters) -> Result<Self, Problem> {
-        let allowed = match parameters.take("allowed").as_deref() {
-            None => None,
-            Some("true") => Some(true),
-            Some("false") => Some(false),
-            Some(_) => return Err(Problem::invalid_query("allowed", "true or false")),
-        };
-        let mut id = |name| -> Result<Option<String>, Problem> {
-            Ok(parameters.id(name)?.map(|id| id.as_str().to_owned()))
-        };
-        let policy = id("policy")?;
+    fn take(parameters: &mut Parameters) -> Self {
+        let allowed = parameters.take("allowed", "true or false", |text| text.parse().ok());
+        let mut id = |name| parameters.id(name).map(|id| id.as_str().to_owned());
+        let policy = id("policy");
         let attributes = ["user", "model", "tenant"].map(|name| (name, id(name)));
-        let [user, model, tenant] = attributes;
-        let attributes = [(user.0, user.1?), (model.0, model.1?), (tenant.0, tenant.1?)];
-        Ok(Self { allowed, policy, attributes })
+        Self { allowed, policy, attributes }
     }
 
     fn has(&self, observed: &Observed) -> bool {
@@ -187,8 +178,8 @@ pub(super) async fn events<S: Backend>(
     State(app): State<Arc<App<S>>>,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
-    let wanted = Wanted::take(&mut parameters)?;
-    parameters.end("allowed, policy, user, model or tenant")?;
+    let wanted = Wanted::take(&mut parameters);
+    let wanted = parameters.finish("allowed, policy, user, model, tenant", Some(wanted))?;
     let decisions = app.service.watch().and_then(|watch| watch.listen());
     let decisions = decisions.ok_or_else(|| Problem::too_many_listeners(Watch::MAX_LISTENERS))?;
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];

@@ -1,16 +1,19 @@
 //! What a call is about: the records that its path names, and the parameters of its query.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use tollgate_catalog::directory::{Id, Kind, PageRequest};
+use tollgate_core::subject::ACCEPTED_IDS;
 
-use super::super::problem::Problem;
+use super::super::problem::{FieldProblem, Problem};
 use super::collection::Collection;
 
 /// The records of a kind: `/admin/users`.
-pub(super) struct Of(pub(super) Kind);
+pub(super) struct Of(pub(super) &'static Collection);
 
 /// One record: `/admin/users/alice`.
 pub(super) struct At {
@@ -21,8 +24,8 @@ pub(super) struct At {
 /// The path of a policy that is a path by itself too, and so has no parameters.
 const POLICY_VALIDATE: &str = "/admin/policies/validate";
 
-fn kind_at(segment: &str) -> Result<Kind, Problem> {
-    Collection::at(segment).map(|found| found.kind).ok_or_else(Problem::not_found)
+fn list_at(segment: &str) -> Result<&'static Collection, Problem> {
+    Collection::at(segment).ok_or_else(Problem::not_found)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Of {
@@ -32,7 +35,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Of {
         let path = Path::<String>::from_request_parts(parts, state).await;
         // What is no UTF-8 names nothing.
         let Path(segment) = path.map_err(|_| Problem::not_found())?;
-        kind_at(&segment).map(Self)
+        list_at(&segment).map(Self)
     }
 }
 
@@ -45,68 +48,116 @@ impl<S: Send + Sync> FromRequestParts<S> for At {
         }
         let path = Path::<(String, String)>::from_request_parts(parts, state).await;
         let Path((segment, id)) = path.map_err(|_| Problem::not_found())?;
-        Ok(Self { kind: kind_at(&segment)?, id })
+        Ok(Self { kind: list_at(&segment)?.kind, id })
     }
 }
 
-/// The parameters of a query, each taken once; what is left over is unknown.
-pub(super) struct Parameters(BTreeMap<String, String>);
+/// The parameters of a query, each taken once. What is wrong with them is told at the end, all at once.
+pub(super) struct Parameters {
+    given: BTreeMap<String, String>,
+    problems: Vec<FieldProblem>,
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Parameters {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        let accepted = "parameters in the encoding of forms";
-        let Query(given) = query.map_err(|_| Problem::invalid_query("query", accepted))?;
-        let mut parameters = BTreeMap::new();
-        for (name, value) in given {
-            if parameters.contains_key(&name) {
-                return Err(Problem::invalid_query(&name, "each parameter once"));
+        let Ok(Query(all)) = query else {
+            let accepted = "parameters in the encoding of forms";
+            let unread = FieldProblem::new("query", "cannot be read", accepted);
+            return Err(Problem::invalid_fields(vec![unread], 0));
+        };
+        let (mut given, mut problems) = (BTreeMap::new(), Vec::new());
+        for (name, value) in all {
+            match given.entry(name) {
+                Entry::Vacant(free) => _ = free.insert(value),
+                Entry::Occupied(taken) => {
+                    let name = taken.key().clone();
+                    problems.push(FieldProblem::new(name, "is given twice", "each parameter once"));
+                }
             }
-            parameters.insert(name, value);
         }
-        Ok(Self(parameters))
+        Ok(Self { given, problems })
     }
 }
 
 impl Parameters {
-    pub(super) fn take(&mut self, name: &str) -> Option<String> {
-        self.0.remove(name)
+    fn refuse(
+        &mut self,
+        name: &str,
+        problem: &'static str,
+        accepted: impl Into<Cow<'static, str>>,
+    ) {
+        self.problems.push(FieldProblem::new(name, problem, accepted));
     }
 
-    pub(super) fn id(&mut self, name: &'static str) -> Result<Option<Id>, Problem> {
-        let id = self.take(name).map(|id| Id::new(&id));
-        id.transpose().map_err(|_| Problem::invalid_query(name, "an id"))
+    /// The value of `name` as `parse` reads it; `None` if it is not given, or refused.
+    pub(super) fn take<T>(
+        &mut self,
+        name: &str,
+        accepted: impl Into<Cow<'static, str>>,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let value = parse(&self.given.remove(name)?);
+        if value.is_none() {
+            self.refuse(name, "has a value that is not accepted", accepted);
+        }
+        value
     }
 
-    /// The page that `cursor` and `limit` name.
-    pub(super) fn page(&mut self) -> Result<PageRequest, Problem> {
-        let cursor = self.id("cursor")?.map(|cursor| cursor.as_str().to_owned());
-        let Some(limit) = self.take("limit") else {
-            return Ok(PageRequest { cursor, ..PageRequest::default() });
-        };
-        Ok(PageRequest { cursor, items: items(&limit, PageRequest::MAX_ITEMS)? })
+    /// The same of what must be given.
+    pub(super) fn require<T>(
+        &mut self,
+        name: &str,
+        accepted: &'static str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        if !self.given.contains_key(name) {
+            self.refuse(name, "is missing", accepted);
+        }
+        self.take(name, accepted, parse)
+    }
+
+    pub(super) fn id(&mut self, name: &str) -> Option<Id> {
+        self.take(name, ACCEPTED_IDS, |id| Id::new(id).ok())
+    }
+
+    /// The page that `cursor` and `limit` name. `parse` gives what the directory calls a cursor of ours.
+    pub(super) fn page(&mut self, parse: impl FnOnce(&str) -> Option<String>) -> PageRequest {
+        let cursor = self.take("cursor", "`nextCursor` of the page before", parse);
+        PageRequest {
+            cursor,
+            items: self.items(PageRequest::DEFAULT_ITEMS, PageRequest::MAX_ITEMS),
+        }
     }
 
     /// The most items of a list, which `limit` names: `default` unless given, and at most `max`.
-    pub(super) fn items(&mut self, default: usize, max: usize) -> Result<usize, Problem> {
-        self.take("limit").map_or(Ok(default), |limit| items(&limit, max))
+    pub(super) fn items(&mut self, default: usize, max: usize) -> usize {
+        let accepted = format!("an integer from 1 to {max}");
+        let items = self.take("limit", accepted, |limit| {
+            // `parse` takes a plus sign too.
+            let digits =
+                Some(limit).filter(|limit| limit.bytes().all(|byte| byte.is_ascii_digit()));
+            digits?.parse().ok().filter(|items| (1..=max).contains(items))
+        });
+        items.unwrap_or(default)
     }
 
-    pub(super) fn end(self, accepted: &'static str) -> Result<(), Problem> {
-        match self.0.into_keys().next() {
-            Some(name) => Err(Problem::invalid_query(&name, accepted)),
-            None => Ok(()),
+    /// `value`, which was made of the parameters, unless something is wrong with them. Those that nobody took are
+    /// unknown; `accepted` names the others.
+    pub(super) fn finish<T>(
+        mut self,
+        accepted: impl Into<Cow<'static, str>>,
+        value: Option<T>,
+    ) -> Result<T, Problem> {
+        let accepted = accepted.into();
+        for name in std::mem::take(&mut self.given).into_keys() {
+            self.refuse(&name, "is unknown", accepted.clone());
+        }
+        match value {
+            Some(value) if self.problems.is_empty() => Ok(value),
+            _ => Err(Problem::invalid_fields(self.problems, 0)),
         }
     }
-}
-
-/// The number of items that `limit` says, from 1 to `max`.
-fn items(limit: &str, max: usize) -> Result<usize, Problem> {
-    // `parse` takes a plus sign too.
-    let digits = Some(limit).filter(|limit| limit.bytes().all(|byte| byte.is_ascii_digit()));
-    let items = digits.and_then(|digits| digits.parse().ok());
-    let items = items.filter(|items| (1..=max).contains(items));
-    items.ok_or_else(|| Problem::invalid_query("limit", format!("an integer from 1 to {max}")))
 }

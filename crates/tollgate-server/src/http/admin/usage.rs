@@ -108,17 +108,15 @@ pub(super) async fn usage<S: Backend>(
     State(app): State<Arc<App<S>>>,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
-    let policy = parameters.take("policy");
-    let policy = policy.ok_or_else(|| Problem::invalid_query("policy", "the id of a policy"))?;
-    let policy = PolicyId::new(&policy)
-        .map_err(|_| Problem::invalid_query("policy", "the id of a policy"))?;
-    let (ranking, by) = match parameters.take("by").as_deref() {
-        None | Some("count") => (Ranking::Count, By::Use),
-        Some("denials") => (Ranking::Denials, By::Denials),
-        Some(_) => return Err(Problem::invalid_query("by", "count or denials")),
-    };
-    let most = parameters.items(DEFAULT_ITEMS, MAX_ITEMS)?;
-    parameters.end("policy, by or limit")?;
+    let policy = parameters.require("policy", "the id of a policy", |id| PolicyId::new(id).ok());
+    let by = parameters.take("by", "count or denials", |name| match name {
+        "count" => Some((Ranking::Count, By::Use)),
+        "denials" => Some((Ranking::Denials, By::Denials)),
+        _ => None,
+    });
+    let (ranking, by) = by.unwrap_or((Ranking::Count, By::Use));
+    let most = parameters.items(DEFAULT_ITEMS, MAX_ITEMS);
+    let policy = parameters.finish("policy, by, limit", policy)?;
     let top = app.service.top_keys(&policy, by, most).await;
     let (since, keys) = top.ok_or_else(|| {
         let said = format!("there is no policy {:?} with a limit in force", policy.as_str());

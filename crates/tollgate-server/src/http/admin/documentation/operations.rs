@@ -1,6 +1,7 @@
 //! The calls for the records of one kind: list, create, get, replace, patch, delete.
 
 use tollgate_catalog::directory::{Kind, PageRequest};
+use tollgate_core::subject::MAX_ID_BYTES;
 use utoipa::openapi::content::Content;
 use utoipa::openapi::path::{
     Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItemBuilder,
@@ -88,7 +89,7 @@ fn list(collection: &Collection, words: &Words) -> Operation {
         let name = format!("Only those with this `{filter}` of their own");
         call = call.parameter(query(filter, &name).schema(Some(Ref::from_schema_name("Id"))));
     }
-    for parameter in page_parameters() {
+    for parameter in page_parameters(collection) {
         call = call.parameter(parameter);
     }
     let mut answers = refusals([(422, "A parameter of the query is unknown or out of range")]);
@@ -217,15 +218,21 @@ fn query(name: &str, description: &str) -> ParameterBuilder {
     parameter.description(Some(description))
 }
 
-fn page_parameters() -> [ParameterBuilder; 2] {
+fn page_parameters(collection: &Collection) -> [ParameterBuilder; 2] {
     let limit = ObjectBuilder::new()
         .schema_type(Type::Integer)
         .minimum(Some(1))
         .maximum(Some(PageRequest::MAX_ITEMS))
         .default(Some(PageRequest::DEFAULT_ITEMS.into()));
-    let cursor = query("cursor", "`nextCursor` of the page before");
+    // As `Collection::cursor` makes it.
+    let after = format!("^{}\\.[^\\u0000-\\u001f\\u007f-\\u009f]+$", collection.segment);
+    let longest = collection.segment.len() + 1 + MAX_ID_BYTES;
+    let cursor = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some(after))
+        .max_length(Some(longest));
     [
-        cursor.schema(Some(Ref::from_schema_name("Id"))),
+        query("cursor", "`nextCursor` of the page before").schema(Some(cursor)),
         query("limit", "The most items of the page").schema(Some(limit)),
     ]
 }
