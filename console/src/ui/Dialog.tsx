@@ -1,5 +1,5 @@
 /** A modal dialog with a title; Escape and the close button end it. */
-import type { ReactNode } from 'react';
+import { useEffect, useState, type ReactNode } from 'react';
 import { Dialog as AriaDialog } from 'react-aria-components/Dialog';
 import { Heading } from 'react-aria-components/Heading';
 import { Modal, ModalOverlay } from 'react-aria-components/Modal';
@@ -7,6 +7,24 @@ import { Modal, ModalOverlay } from 'react-aria-components/Modal';
 import { Button } from './Button';
 import { cx } from './cx';
 import styles from './Dialog.module.css';
+
+/**
+ * Gives the focus back to where it was before the dialog. React Aria does so too, but where React defers its effects it
+ * does while the page behind is still inert, and the focus is lost.
+ */
+function useFocusBack(): void {
+  const [opener] = useState(() => document.activeElement);
+  useEffect(
+    () => () => {
+      window.setTimeout(() => {
+        const isLost = document.activeElement === document.body;
+        if (isLost && opener instanceof HTMLElement && opener.isConnected)
+          opener.focus({ preventScroll: true });
+      });
+    },
+    [opener],
+  );
+}
 
 export interface DialogProps {
   title: string;
@@ -26,6 +44,7 @@ export function Dialog({
   size = 'm',
   children,
 }: DialogProps): React.JSX.Element {
+  useFocusBack();
   const onOpenChange = (open: boolean): void => {
     if (!open) onClose();
   };

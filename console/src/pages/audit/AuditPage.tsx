@@ -106,7 +106,7 @@ export default function AuditPage(): React.JSX.Element {
             empty={<Nothing isNarrowed={isNarrowed} />}
             onNearEnd={list.readMore}
           />
-          <ListFooter list={list} many="changes" isSearched={false} />
+          <ListFooter list={list} one="change" many="changes" isSearched={false} />
         </>
       )}
       {open !== '' && <ChangeDialog key={open} number={open} onClose={() => set({ open: null })} />}

@@ -7,13 +7,15 @@ import type { RecordList } from './useRecordList';
 
 export interface ListFooterProps {
   list: RecordList<unknown>;
-  /** In a sentence: `policies`. */
+  /** In a sentence: `policy`, `policies`. */
+  one: string;
   many: string;
   isSearched: boolean;
 }
 
-function progress({ list, many, isSearched }: ListFooterProps): string {
-  const read = `${list.read.toLocaleString('en-US')} ${many}`;
+function progress({ list, one, many, isSearched }: ListFooterProps): string {
+  if (list.read === 1 && !list.hasMore && !isSearched) return `The only ${one}`;
+  const read = `${list.read.toLocaleString('en-US')} ${list.read === 1 ? one : many}`;
   if (isSearched) {
     const found = list.items.length.toLocaleString('en-US');
     return list.hasMore ? `${found} found in the first ${read}` : `${found} found in all ${read}`;
@@ -21,8 +23,9 @@ function progress({ list, many, isSearched }: ListFooterProps): string {
   return list.hasMore ? `The first ${read}` : `All ${read}`;
 }
 
-export function ListFooter(props: ListFooterProps): React.JSX.Element {
+export function ListFooter(props: ListFooterProps): React.JSX.Element | null {
   const { list, many } = props;
+  if (list.read === 0 && !list.hasMore) return null;
   return (
     <div className={styles.footer}>
       <span role="status">{list.isReading ? `${progress(props)}; reading` : progress(props)}</span>

@@ -112,7 +112,7 @@ export function RecordsView<Record extends Item, Form extends FieldValues>({
             empty={<Nothing kind={kind} isNarrowed={isNarrowed} isReading={list.isReading} />}
             onNearEnd={list.readMore}
           />
-          <ListFooter list={list} many={kind.many} isSearched={search !== ''} />
+          <ListFooter list={list} one={kind.one} many={kind.many} isSearched={search !== ''} />
         </>
       )}
       {(open !== '' || isNew) && (
