@@ -133,12 +133,16 @@ export class Server {
   }
 
   /** One call below `/admin`; throws unless the answer is a success. */
-  async admin<Answer>(path: string, { method = 'GET', body }: AdminRequest = {}): Promise<Answer> {
-    return this.call<Answer>(`/admin/${path}`, {
-      method,
-      headers: { authorization: `Bearer ${this.token}`, 'content-type': 'application/json' },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-    });
+  async admin<Answer>(path: string, request: AdminRequest = {}): Promise<Answer> {
+    return this.call<Answer>(`/admin/${path}`, this.adminInit(request));
+  }
+
+  /** What the server finds wrong with `body`, as the console words it; nothing if it takes it. */
+  async problemsOf(path: string, body: unknown): Promise<string[]> {
+    const response = await fetch(`${this.address}/admin/${path}`, this.adminInit({ method: 'POST', body }));
+    if (response.ok) return [];
+    const { errors } = (await response.json()) as components['schemas']['Problem'];
+    return errors.map(({ problem, accepted }) => `${problem}; takes ${accepted}`);
   }
 
   /** Puts `catalog` into the server's: policies and directory, as `POST /admin/import` takes them. */
@@ -154,11 +158,24 @@ export class Server {
     return this.ask('peek', check);
   }
 
-  private ask(how: 'check' | 'peek', check: Check): Promise<Decision> {
-    return this.call<Decision>(`/rate-limit/${how}`, {
+  /** One call for all of `checks`. */
+  async checkMany(checks: readonly Check[]): Promise<void> {
+    await this.ask('check/batch', { checks });
+  }
+
+  private adminInit({ method = 'GET', body }: AdminRequest): RequestInit {
+    return {
+      method,
+      headers: { authorization: `Bearer ${this.token}`, 'content-type': 'application/json' },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    };
+  }
+
+  private ask<Answer>(how: string, body: unknown): Promise<Answer> {
+    return this.call<Answer>(`/rate-limit/${how}`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
-      body: JSON.stringify(check),
+      body: JSON.stringify(body),
     });
   }
 

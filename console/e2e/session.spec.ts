@@ -109,7 +109,7 @@ test('a token that changed while the server restarted asks to sign in anew', asy
   await expect(page.getByText('There are no policies yet')).toBeVisible();
   await server.kill();
   await server.restart({ write: newToken() });
-  await page.getByRole('link', { name: 'Live' }).click();
+  await page.getByRole('navigation').getByRole('link', { name: 'Live' }).click();
   await expect(page.getByRole('heading', { name: 'Live needs the admin token' })).toBeVisible();
   await expect(page.getByText('It may have been restarted with another one.')).toBeVisible();
   await expectSignedOut(page);
@@ -145,6 +145,6 @@ test('each tab is signed in by itself', async ({ page, context, server, openSign
   await expect(other.getByText('Your token may look and not change.')).toBeVisible();
   await other.getByRole('button', { name: 'Sign out' }).click();
   await expectSignedOut(other);
-  await page.getByRole('link', { name: 'Live' }).click();
+  await page.getByRole('navigation').getByRole('link', { name: 'Live' }).click();
   await expect(page.getByRole('status', { name: 'Stream of decisions' })).toHaveText('Listening');
 });

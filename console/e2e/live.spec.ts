@@ -1,0 +1,245 @@
+/** Live: decisions as they are made, which keys use most, and what is seen of a server that goes away. */
+import type { Locator, Page } from '@playwright/test';
+
+import { expect, test } from './fixtures';
+import type { Check, Server } from './server';
+
+const ALICE: Check = { userId: 'alice', modelId: 'gpt-4' };
+const BOB: Check = { userId: 'bob', modelId: 'claude' };
+
+/** A policy of 2 requests for each user. */
+async function limitUsers(server: Server, limit = 2): Promise<void> {
+  await server.fill({ policies: [{ id: 'each-user', scope: 'USER', limit, windowSeconds: 3_600 }] });
+}
+
+/** Of as many users, numbered from `first`. */
+function checksOf(count: number, first: number): Check[] {
+  return Array.from({ length: count }, (_, index) => ({
+    userId: `user-${String(first + index).padStart(3, '0')}`,
+    modelId: 'gpt-4',
+  }));
+}
+
+async function send(server: Server, ...checks: Check[]): Promise<void> {
+  for (const check of checks) await server.check(check);
+}
+
+function connection(page: Page): Locator {
+  return page.getByRole('status', { name: 'Stream of decisions' });
+}
+
+/** The decisions that are drawn, the newest first. */
+function rows(page: Page): Locator {
+  return page
+    .getByRole('table', { name: 'Decisions, the newest first' })
+    .getByRole('row')
+    .filter({ has: page.getByRole('cell') });
+}
+
+/** What stands below the name of a figure. */
+function tile(page: Page, name: string): Locator {
+  return page
+    .locator('dl > div')
+    .filter({ has: page.getByText(name, { exact: true }) })
+    .getByRole('definition');
+}
+
+async function openLive(page: Page, open: (path: string) => Promise<void>, query = ''): Promise<void> {
+  await open(`live${query}`);
+  await expect(connection(page)).toHaveText('Listening');
+}
+
+test('decisions show up as they are made, with what decided', async ({ page, server, openSignedIn }) => {
+  await limitUsers(server);
+  await openLive(page, openSignedIn);
+  await expect(page.getByText('No decision yet')).toBeVisible();
+  await send(server, ALICE, ALICE, ALICE, { ...BOB, tenantId: 'acme' });
+  await expect(rows(page)).toHaveCount(4);
+  await expect(rows(page).nth(0)).toHaveText(/Allowed.*bob.*claude.*each-user.*1 of 2.*tenant acme/u);
+  await expect(rows(page).nth(1)).toHaveText(
+    /Denied.*limit used up.*alice.*gpt-4.*each-user.*2 of 2.*again in/u,
+  );
+  await expect(rows(page).nth(3)).toHaveText(/Allowed.*alice.*1 of 2/u);
+  await expect(page.getByText('4 shown')).toBeVisible();
+});
+
+test('figures tell how the server is', async ({ page, server, openSignedIn }) => {
+  await limitUsers(server);
+  await openLive(page, openSignedIn);
+  await send(server, ALICE, ALICE, ALICE, BOB);
+  await expect(tile(page, 'Denied share')).toContainText('25 %');
+  await expect(tile(page, 'Store')).toHaveText('OK');
+  await expect(tile(page, 'Catalog')).toHaveText('OK');
+  await expect(tile(page, 'Keys held')).toHaveText('2');
+  await page.getByText('The last 15 minutes as a table').click();
+  const minutes = page.getByRole('region', { name: 'The last 15 minutes as a table' });
+  await expect(minutes.getByRole('row').nth(1)).toBeVisible();
+  const chart = page.getByRole('slider', { name: 'Decisions a second', exact: true });
+  await chart.press('Home');
+  await expect(chart).toHaveAttribute('aria-valuenow', '0');
+  await expect(chart).toHaveAttribute('aria-valuetext', /Allowed .*, Denied /u);
+});
+
+test('a filter leaves what meets it, and is in the address', async ({
+  page,
+  context,
+  server,
+  openSignedIn,
+}) => {
+  await limitUsers(server);
+  await openLive(page, openSignedIn);
+  await send(server, ALICE, ALICE, ALICE, BOB);
+  await expect(rows(page)).toHaveCount(4);
+  const filter = page.getByRole('search', { name: 'Filter the decisions' });
+  await filter.getByLabel('Outcome').selectOption('Denied');
+  await expect(rows(page)).toHaveCount(1);
+  await expect(page).toHaveURL(server.page('live?allowed=false'));
+  await filter.getByRole('searchbox', { name: 'User' }).fill('bob');
+  await expect(page).toHaveURL(server.page('live?allowed=false&user=bob'));
+  await expect(page.getByText('No decision since meets the filter')).toBeVisible();
+  await expect(connection(page)).toHaveText('Listening');
+  await send(server, ALICE, BOB, BOB);
+  await expect(rows(page)).toHaveText([/Denied.*bob/u]);
+
+  const other = await context.newPage();
+  await openSignedIn('live?allowed=false&user=bob', { tab: other });
+  await expect(connection(other)).toHaveText('Listening');
+  await expect(other.getByRole('searchbox', { name: 'User' })).toHaveValue('bob');
+  await send(server, BOB, ALICE);
+  await expect(rows(other)).toHaveText([/Denied.*bob/u]);
+  await expect(rows(page)).toHaveCount(2);
+
+  await filter.getByRole('button', { name: 'Clear' }).click();
+  await expect(page).toHaveURL(server.page('live'));
+  await expect(connection(page)).toHaveText('Listening');
+  await send(server, ALICE);
+  await expect(rows(page).first()).toHaveText(/Denied.*alice/u);
+});
+
+test('a filter that the server refuses is told in its words', async ({ page, server, openSignedIn }) => {
+  await openSignedIn(`live?user=${'u'.repeat(300)}`);
+  await expect(connection(page)).toHaveText('Not listening');
+  await expect(page.getByText('user is not accepted in the query; accepted: an id')).toBeVisible();
+  await page.getByRole('button', { name: 'Clear' }).click();
+  await expect(connection(page)).toHaveText('Listening');
+  await expect(page).toHaveURL(server.page('live'));
+});
+
+test('a paused list stands still, and tells how many came meanwhile', async ({
+  page,
+  server,
+  openSignedIn,
+}) => {
+  await limitUsers(server);
+  await openLive(page, openSignedIn);
+  await send(server, ALICE);
+  await expect(rows(page)).toHaveCount(1);
+  await page.getByRole('button', { name: 'Pause' }).click();
+  await send(server, BOB, BOB, BOB);
+  await expect(page.getByText('Paused, 3 more since')).toBeVisible();
+  await expect(rows(page)).toHaveText([/alice/u]);
+  await expect(rows(page).getByRole('link', { name: 'Explain alice, gpt-4' })).toHaveAttribute(
+    'href',
+    '#/explain?user=alice&model=gpt-4',
+  );
+  await page.getByRole('button', { name: 'Resume' }).click();
+  await expect(rows(page)).toHaveCount(4);
+  await expect(rows(page).first()).toHaveText(/Denied.*bob/u);
+});
+
+test('hundreds of decisions at once are all kept, and few of them drawn', async ({
+  page,
+  server,
+  openSignedIn,
+}) => {
+  await limitUsers(server);
+  await openLive(page, openSignedIn);
+  // The list is drawn every tenth of a second at most, in which the server tells 100 decisions before it samples.
+  for (let batch = 0; batch < 8; batch += 1) {
+    await server.checkMany(checksOf(45, batch * 45));
+    await expect(page.getByText(`${(batch + 1) * 45} shown`)).toBeVisible();
+  }
+  await expect(rows(page).first()).toContainText('user-359');
+  expect(await rows(page).count()).toBeLessThan(60);
+  await page.getByRole('region', { name: 'List of decisions' }).press('End');
+  await expect(rows(page).last()).toContainText('user-000');
+  expect(await rows(page).count()).toBeLessThan(60);
+  await expect(page.getByText('Paused, 0 more since')).toBeVisible();
+  await page.getByRole('button', { name: 'Resume' }).click();
+  await expect(rows(page).first()).toContainText('user-359');
+});
+
+test('of more than can be told, the page shows a sample and counts all', async ({
+  page,
+  server,
+  openSignedIn,
+}) => {
+  await openLive(page, openSignedIn);
+  for (let batch = 0; batch < 3; batch += 1) await server.checkMany(checksOf(1_000, batch * 1_000));
+  await expect(page.getByText(/^A sample: of more than 1,000 a second/u)).toBeVisible();
+  await expect(rows(page).first()).toContainText(/stands for \d+/u);
+  await expect(tile(page, 'Keys held')).toHaveText('3,000');
+  expect(await rows(page).count()).toBeLessThan(60);
+});
+
+test('the keys that use most, and those that were denied most, come first', async ({
+  page,
+  server,
+  openSignedIn,
+}) => {
+  await limitUsers(server, 3);
+  const carol: Check = { userId: 'carol', modelId: 'gpt-4' };
+  await send(server, ALICE, ALICE, ALICE, ALICE, BOB, BOB, BOB, BOB, BOB, carol);
+  await openLive(page, openSignedIn);
+  const keys = page.getByRole('region', { name: 'Top keys' });
+  const items = keys.getByRole('listitem');
+  await expect(keys.getByLabel('Policy')).toHaveValue('each-user');
+  await expect(items).toHaveCount(3);
+  await expect(items.nth(2)).toHaveText(/carol.*1 of 3.*1 admitted, 0 denied/u);
+  await keys.getByLabel('By').selectOption('Denials');
+  await expect(items).toHaveText([/bob.*3 of 3, again in.*2 denied/u, /alice.*1 denied/u]);
+  await expect(page).toHaveURL(/by=denials/u);
+  await send(server, ALICE, ALICE);
+  await expect(items).toHaveText([/alice.*3 denied/u, /bob.*2 denied/u]);
+});
+
+test('a connection that is lost is told, and taken up when the server is back', async ({
+  page,
+  server,
+  openSignedIn,
+}) => {
+  await limitUsers(server);
+  await openLive(page, openSignedIn);
+  await send(server, ALICE);
+  await expect(rows(page)).toHaveCount(1);
+  await expect(tile(page, 'Store')).toHaveText('OK');
+  await server.kill();
+  await expect(connection(page)).toHaveText('Not listening');
+  await expect(page.getByText('The server does not answer', { exact: true })).toBeVisible();
+  await expect(tile(page, 'Store')).toHaveText('–');
+  // What was heard before stays to be read.
+  await expect(rows(page)).toHaveText([/alice/u]);
+  await server.restart();
+  await expect(connection(page)).toHaveText('Listening');
+  await send(server, BOB);
+  await expect(rows(page)).toHaveText([/bob/u, /alice/u]);
+  await expect(tile(page, 'Store')).toHaveText('OK');
+});
+
+test('two tabs hear the same, and one makes what the other shows', async ({
+  page,
+  context,
+  server,
+  openSignedIn,
+}) => {
+  await openLive(page, openSignedIn);
+  const other = await context.newPage();
+  await other.goto(server.page('?user=dave&model=m-1'));
+  await other.getByRole('button', { name: 'Check', exact: true }).click();
+  await expect(rows(page)).toHaveText([/Allowed.*dave.*m-1.*default.*1 of 100/u]);
+  await openSignedIn('live', { tab: other });
+  await expect(connection(other)).toHaveText('Listening');
+  await send(server, ALICE);
+  await expect(rows(page)).toHaveText([/alice/u, /dave/u]);
+  await expect(rows(other)).toHaveText([/alice/u]);
+});
