@@ -1,0 +1,363 @@
+/** Policies: read, found, made, changed and deleted, by one alone and by two at once. */
+import type { Locator, Page } from '@playwright/test';
+
+import { expect, test } from './fixtures';
+import type { Server } from './server';
+
+const PER_USER = { id: 'per-user', scope: 'USER', limit: 20, windowSeconds: 60 };
+const PAYMENTS = {
+  id: 'payments',
+  scope: 'USER',
+  match: { service: 'payments' },
+  limit: 5,
+  windowSeconds: 3_600,
+};
+const BANNED = { id: 'banned', scope: 'USER', match: { user: 'mallory' }, limit: 0, windowSeconds: 60 };
+
+/** Every policy that the server has, by id. */
+async function kept(server: Server): Promise<object[]> {
+  return (await server.admin<{ items: object[] }>('policies')).items;
+}
+
+/** Changes `per-user` as somebody else would. */
+async function changeElsewhere(server: Server): Promise<void> {
+  await server.admin('policies/per-user', { method: 'PUT', body: { ...PER_USER, limit: 25 } });
+}
+
+function table(page: Page): Locator {
+  return page.getByRole('table', { name: 'policies' });
+}
+
+function rows(page: Page): Locator {
+  return table(page)
+    .getByRole('row')
+    .filter({ has: page.getByRole('link') });
+}
+
+function dialog(page: Page): Locator {
+  return page.getByRole('dialog');
+}
+
+function field(page: Page, label: string): Locator {
+  return dialog(page).getByLabel(label, { exact: true });
+}
+
+function words(page: Page): Locator {
+  return dialog(page).getByRole('region', { name: 'What this policy does' });
+}
+
+async function press(page: Page, name: string): Promise<void> {
+  await page.getByRole('button', { name, exact: true }).click();
+}
+
+async function expectSaid(page: Page, text: string): Promise<void> {
+  await expect(page.getByRole('log', { name: 'Notifications' })).toContainText(text);
+}
+
+test('without policies, the page says what holds and offers to make one', async ({ page, openSignedIn }) => {
+  await openSignedIn('policies');
+  await expect(page.getByText('There are no policies yet')).toBeVisible();
+  await expect(
+    page.getByText('Without any, each user and model may make 100 requests an hour.'),
+  ).toBeVisible();
+  await press(page, 'New policy');
+  await expect(dialog(page).getByRole('heading', { name: 'New policy' })).toBeVisible();
+});
+
+test('policies are listed in words, sorted and searched', async ({ page, server, openSignedIn }) => {
+  await server.fill({ policies: [PER_USER, PAYMENTS, BANNED] });
+  await openSignedIn('policies');
+  await expect(rows(page)).toHaveText([
+    /^banned.*user mallory: nothing passes.*ban/u,
+    /^payments.*each user: 5 requests an hour on service payments/u,
+    /^per-user.*each user: 20 requests a minute/u,
+  ]);
+  await expect(page.getByText('All 3 policies')).toBeVisible();
+  await page.getByRole('button', { name: 'Limit' }).click();
+  await expect(page.getByRole('columnheader', { name: 'Limit' })).toHaveAttribute('aria-sort', /./u);
+  await page.getByRole('button', { name: 'Limit' }).click();
+  await expect(page.getByRole('columnheader', { name: 'Limit' })).toHaveAttribute('aria-sort', 'ascending');
+  await expect(rows(page)).toHaveText([/^banned/u, /^payments/u, /^per-user/u]);
+  await page.getByRole('searchbox', { name: 'Search policies' }).fill('Hour PAY');
+  await expect(rows(page)).toHaveText([/^payments/u]);
+  await expect(page).toHaveURL(server.page('policies?q=Hour+PAY'));
+  await expect(page.getByText('1 found in all 3 policies')).toBeVisible();
+  await page.getByRole('searchbox', { name: 'Search policies' }).fill('nothing like it');
+  await expect(page.getByText('No policy is like that')).toBeVisible();
+});
+
+test('a policy is made: words say what it will do, and then it does', async ({
+  page,
+  server,
+  openSignedIn,
+}) => {
+  await openSignedIn('policies');
+  await press(page, 'New policy');
+  await expect(words(page)).toContainText('Say how much it lets through, and this says what it does.');
+  await field(page, 'Id').fill('free-payments');
+  await field(page, 'Counts for').selectOption('each user');
+  await press(page, '+ Add a condition');
+  await expect(field(page, 'Attribute')).toBeFocused();
+  await field(page, 'Attribute').fill('service');
+  await field(page, 'is one of').fill('payments');
+  await field(page, 'is one of').press('Enter');
+  await field(page, 'Limit').fill('2');
+  await expect(words(page)).toContainText('each user: 2 requests a minute on service payments');
+  await expect(words(page)).toContainText('A check without service does not meet it.');
+  await press(page, 'Create policy');
+  await expect(dialog(page)).toBeHidden();
+  await expectSaid(page, 'The policy free-payments is saved');
+  await expect(rows(page)).toHaveText([
+    /^free-payments.*each user: 2 requests a minute on service payments/u,
+  ]);
+  expect(await kept(server)).toEqual([
+    { id: 'free-payments', scope: 'USER', match: { service: 'payments' }, limit: 2, windowSeconds: 60 },
+  ]);
+  const check = { userId: 'alice', modelId: 'gpt-4', service: 'payments' };
+  await expect.poll(async () => (await server.peek(check)).policyId).toBe('free-payments');
+});
+
+test('what is wrong is told while one types, in the words of the server', async ({
+  page,
+  server,
+  openSignedIn,
+}) => {
+  await openSignedIn('policies?new=1');
+  const cases: [label: string, typed: string, mended: string, sent: object][] = [
+    ['Id', 'i'.repeat(300), 'good', { id: 'i'.repeat(300), limit: 1 }],
+    ['Limit', '-1', '5', { id: 'x', limit: -1 }],
+    ['Limit', 'many', '5', { id: 'x', limit: 'many' }],
+    ['Window', '0', '1', { id: 'x', limit: 1, windowSeconds: 0 }],
+  ];
+  for (const [label, typed, mended, sent] of cases) {
+    const policy = { scope: 'USER_MODEL', windowSeconds: 60, ...sent };
+    const said = await server.problemsOf('policies/validate', policy);
+    expect(said).not.toEqual([]);
+    await field(page, label).fill(typed);
+    await expect(field(page, label)).toHaveAccessibleDescription(said[0] ?? '');
+    await expect(field(page, label)).toHaveAttribute('aria-invalid', 'true');
+    await field(page, label).fill(mended);
+    await expect(field(page, label)).not.toHaveAttribute('aria-invalid', 'true');
+  }
+  expect(await kept(server)).toEqual([]);
+});
+
+test('a policy is changed', async ({ page, server, openSignedIn }) => {
+  await server.fill({ policies: [PER_USER] });
+  await openSignedIn('policies');
+  await page.getByRole('link', { name: 'per-user' }).click();
+  await expect(page).toHaveURL(server.page('policies?open=per-user'));
+  await expect(dialog(page).getByRole('heading', { name: 'Policy per-user' })).toBeVisible();
+  await expect(field(page, 'Id')).toBeDisabled();
+  await field(page, 'Limit').fill('30');
+  await field(page, 'Mode').selectOption('shadow: only reports');
+  await expect(words(page)).toContainText('each user: 30 requests a minute');
+  await press(page, 'Save');
+  await expectSaid(page, 'The policy per-user is saved');
+  await expect(rows(page)).toHaveText([/30 requests a minute.*shadow/u]);
+  await expect(page).toHaveURL(server.page('policies'));
+  expect(await kept(server)).toEqual([{ ...PER_USER, limit: 30, mode: 'shadow' }]);
+});
+
+test('what was typed is not lost without a question', async ({ page, server, openSignedIn }) => {
+  await server.fill({ policies: [PER_USER] });
+  await openSignedIn('live');
+  await page.getByRole('navigation').getByRole('link', { name: 'Policies' }).click();
+  await page.getByRole('link', { name: 'per-user' }).click();
+  const question = page.getByRole('dialog', { name: 'Discard what you changed?' });
+  await field(page, 'Limit').fill('30');
+  await page.keyboard.press('Escape');
+  await question.getByRole('button', { name: 'Cancel' }).click();
+  await expect(question).toBeHidden();
+  await expect(field(page, 'Limit')).toHaveValue('30');
+  await page.goBack();
+  await question.getByRole('button', { name: 'Discard' }).click();
+  await expect(dialog(page)).toHaveCount(0);
+  expect(await kept(server)).toEqual([PER_USER]);
+});
+
+test('a policy is deleted after a question', async ({ page, server, openSignedIn }) => {
+  await server.fill({ policies: [PER_USER, PAYMENTS] });
+  await openSignedIn('policies?open=per-user');
+  const question = page.getByRole('dialog', { name: 'Delete policy per-user?' });
+  await press(page, 'Delete');
+  await question.getByRole('button', { name: 'Cancel' }).click();
+  await expect(question).toBeHidden();
+  expect(await kept(server)).toHaveLength(2);
+  await press(page, 'Delete');
+  await question.getByRole('button', { name: 'Delete' }).click();
+  await expectSaid(page, 'The policy per-user is deleted');
+  await expect(rows(page)).toHaveText([/^payments/u]);
+  expect(await kept(server)).toEqual([PAYMENTS]);
+});
+
+test.describe('of two who change one policy, the second sees both versions', () => {
+  test('in two tabs, and overwrites', async ({ page, context, server, openSignedIn }) => {
+    await server.fill({ policies: [PER_USER] });
+    const other = await context.newPage();
+    await openSignedIn('policies?open=per-user');
+    await openSignedIn('policies?open=per-user', { tab: other });
+    await field(page, 'Limit').fill('30');
+    await field(other, 'Limit').fill('25');
+    await press(other, 'Save');
+    await expectSaid(other, 'The policy per-user is saved');
+    await press(page, 'Save');
+    await expect(dialog(page)).toContainText('Someone changed this policy while you edited it.');
+    const versions = dialog(page).getByRole('table', { name: 'Theirs and yours' });
+    await expect(versions.getByRole('row')).toHaveText([
+      'FieldTheirs, as it is nowYours',
+      /^limit.*25.*30$/u,
+    ]);
+    expect(await kept(server)).toEqual([{ ...PER_USER, limit: 25 }]);
+    await press(page, 'Overwrite with yours');
+    await expectSaid(page, 'The policy per-user is saved');
+    expect(await kept(server)).toEqual([{ ...PER_USER, limit: 30 }]);
+  });
+
+  test.beforeEach(async ({ server }) => server.fill({ policies: [PER_USER] }));
+
+  test('and takes the other one', async ({ page, server, openSignedIn }) => {
+    await openSignedIn('policies?open=per-user');
+    await field(page, 'Limit').fill('30');
+    await changeElsewhere(server);
+    await press(page, 'Save');
+    await press(page, 'Take theirs');
+    await expect(field(page, 'Limit')).toHaveValue('25');
+    await page.keyboard.press('Escape');
+    await expect(dialog(page)).toHaveCount(0);
+    expect(await kept(server)).toEqual([{ ...PER_USER, limit: 25 }]);
+  });
+
+  test('and goes on editing', async ({ page, server, openSignedIn }) => {
+    await openSignedIn('policies?open=per-user');
+    await field(page, 'Limit').fill('30');
+    await changeElsewhere(server);
+    await press(page, 'Save');
+    await press(page, 'Go on editing yours');
+    await expect(field(page, 'Limit')).toHaveValue('30');
+    await field(page, 'Limit').fill('35');
+    await press(page, 'Save');
+    await expectSaid(page, 'The policy per-user is saved');
+    expect(await kept(server)).toEqual([{ ...PER_USER, limit: 35 }]);
+  });
+
+  test('and makes it anew where the first deleted it', async ({ page, server, openSignedIn }) => {
+    await openSignedIn('policies?open=per-user');
+    await field(page, 'Limit').fill('30');
+    await server.admin('policies/per-user', { method: 'DELETE' });
+    await press(page, 'Save');
+    await expect(dialog(page)).toContainText('Someone deleted this policy while you edited it.');
+    await press(page, 'Make it anew with yours');
+    await expectSaid(page, 'The policy per-user is saved');
+    expect(await kept(server)).toEqual([{ ...PER_USER, limit: 30 }]);
+  });
+});
+
+test('who may only look sees everything and is offered no change', async ({ page, server, openSignedIn }) => {
+  await server.fill({ policies: [PER_USER] });
+  await openSignedIn('policies', { token: server.readToken });
+  await expect(page.getByText('Your token may look and not change.')).toBeVisible();
+  await expect(page.getByRole('button', { name: 'New policy' })).toBeDisabled();
+  await page.getByRole('link', { name: 'per-user' }).click();
+  await expect(words(page)).toContainText('each user: 20 requests a minute');
+  await expect(field(page, 'Limit')).toHaveValue('20');
+  for (const label of ['Id', 'Counts for', 'Limit', 'Unit', 'Window', 'Algorithm', 'Mode', 'Enabled']) {
+    await expect(field(page, label)).toBeDisabled();
+  }
+  for (const name of ['Save', 'Delete', '+ Add a condition']) {
+    await expect(dialog(page).getByRole('button', { name, exact: true })).toBeDisabled();
+  }
+  await dialog(page).getByText('Close', { exact: true }).click();
+  await expect(dialog(page)).toHaveCount(0);
+});
+
+test('keyboard alone makes a policy', async ({ page, server, openSignedIn }) => {
+  await openSignedIn('policies');
+  const { keyboard } = page;
+  const tabTo = async (name: string | RegExp): Promise<void> => {
+    await keyboard.press('Tab');
+    await expect(page.locator(':focus')).toHaveAccessibleName(name);
+  };
+  await page.getByRole('searchbox', { name: 'Search policies' }).focus();
+  await tabTo('New policy');
+  await keyboard.press('Enter');
+  await expect(dialog(page)).toBeVisible();
+  await expect(dialog(page)).toBeFocused();
+  await tabTo('Close');
+  await tabTo('Id');
+  await keyboard.type('by-hand');
+  await tabTo('Counts for');
+  await keyboard.type('each IP');
+  await tabTo('+ Add a condition');
+  await keyboard.press('Enter');
+  await expect(page.locator(':focus')).toHaveAccessibleName('Attribute');
+  await keyboard.type('tenant');
+  await tabTo('is one of');
+  await keyboard.type('acme');
+  await keyboard.press('Enter');
+  await keyboard.type('umbrella');
+  await keyboard.press('Enter');
+  await expect(dialog(page).getByRole('list', { name: 'is one of, chosen' })).toContainText('umbrella');
+  await keyboard.press('Backspace');
+  await expect(dialog(page).getByRole('list', { name: 'is one of, chosen' })).not.toContainText('umbrella');
+  await tabTo('Remove condition 1');
+  await tabTo('+ Add a condition');
+  await tabTo('How much');
+  await tabTo('Limit');
+  await keyboard.type('12');
+  await keyboard.press('Enter');
+  await expectSaid(page, 'The policy by-hand is saved');
+  await expect(dialog(page)).toHaveCount(0);
+  expect(await kept(server)).toEqual([
+    { id: 'by-hand', scope: 'IP', match: { tenant: 'acme' }, limit: 12, windowSeconds: 60 },
+  ]);
+});
+
+test.describe('10,000 policies', () => {
+  const COUNT = 10_000;
+  const PAGE = 500;
+  /** Far more than can be seen at once, far fewer than there are. */
+  const MAX_DRAWN = 100;
+  const id = (index: number): string => `p-${String(index).padStart(5, '0')}`;
+
+  test.beforeEach(async ({ server }) => {
+    const policies = Array.from({ length: COUNT }, (_, index) => ({
+      ...PER_USER,
+      id: id(index),
+      match: { user: `user-${String(index)}` },
+    }));
+    await server.fill({ policies });
+  });
+
+  test('are walked through to the last', async ({ page, openSignedIn }) => {
+    await openSignedIn('policies');
+    const list = page.getByRole('region', { name: 'policies' });
+    for (let read = PAGE; read < COUNT; read += PAGE) {
+      await expect(
+        page.getByText(`The first ${read.toLocaleString('en-US')} policies`, { exact: true }),
+      ).toBeVisible();
+      await list.press('End');
+    }
+    await expect(page.getByText('All 10,000 policies')).toBeVisible();
+    await list.press('End');
+    await expect(page.getByRole('link', { name: id(COUNT - 1) })).toBeInViewport();
+    expect(await rows(page).count()).toBeLessThan(MAX_DRAWN);
+    await expect(table(page)).toHaveAttribute('aria-rowcount', String(COUNT + 1));
+    await list.press('Home');
+    await expect(page.getByRole('link', { name: id(0) })).toBeInViewport();
+  });
+
+  test('are searched through, and the last one is changed', async ({ page, server, openSignedIn }) => {
+    await openSignedIn('policies');
+    await page.getByRole('searchbox', { name: 'Search policies' }).fill('user-9999');
+    await expect(page.getByText('1 found in all 10,000 policies')).toBeVisible();
+    await rows(page)
+      .getByRole('link', { name: id(COUNT - 1) })
+      .click();
+    await field(page, 'Limit').fill('7');
+    await press(page, 'Save');
+    await expectSaid(page, `The policy ${id(COUNT - 1)} is saved`);
+    await expect(rows(page)).toHaveText([/7 requests a minute/u]);
+    expect(await server.admin(`policies/${id(COUNT - 1)}`)).toMatchObject({ limit: 7 });
+  });
+});
