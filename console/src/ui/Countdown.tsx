@@ -6,7 +6,9 @@ import { formatDuration, useNow } from './time';
 export interface CountdownProps {
   /** In milliseconds of `performance.now()`. */
   deadline: number;
-  /** What is said once it has passed. */
+  /** What is said before the time that is left. */
+  lead?: string;
+  /** What is said once it has passed, in place of both. */
   done: string;
 }
 
@@ -16,7 +18,7 @@ function stepOf(ms: number): number {
   return ms > 1_000 ? 50 : 0;
 }
 
-export function Countdown({ deadline, done }: CountdownProps): React.JSX.Element {
+export function Countdown({ deadline, lead = '', done }: CountdownProps): React.JSX.Element {
   const [passed, setPassed] = useState<number | null>(null);
   const isOver = passed === deadline;
   const [stepMs, setStepMs] = useState(0);
@@ -29,5 +31,10 @@ export function Countdown({ deadline, done }: CountdownProps): React.JSX.Element
   }, [deadline]);
   // A moment that has passed is not waited for once more, so the words change once and are announced once.
   if (isOver) return <span role="status">{done}</span>;
-  return <span role="timer">{formatDuration(left)}</span>;
+  return (
+    <span role="timer">
+      {lead}
+      {formatDuration(left)}
+    </span>
+  );
 }

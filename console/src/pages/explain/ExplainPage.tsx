@@ -1,5 +1,6 @@
 /** Explain: what would become of a check, and why, policy by policy. Charges nothing. */
 import { useCallback, useState } from 'react';
+import { Link } from 'react-router';
 
 import { OfflineError } from '../../api/problem';
 import { cx } from '../../ui/cx';
@@ -82,6 +83,12 @@ function Answer({ isAsked, state, policies }: AnswerProps): React.JSX.Element {
         <Notice tone="warn">
           The policies themselves could not be read, so this is in the server&rsquo;s words alone:{' '}
           {describeError(policies.error).title}.
+        </Notice>
+      )}
+      {policies.isEmpty && (
+        <Notice>
+          The catalog has no policy, so the one that is built in holds.{' '}
+          <Link to="/policies?new=1">Make one</Link>.
         </Notice>
       )}
       <VerdictPanel explained={data} policies={policies.byId} />

@@ -70,14 +70,14 @@ function When({ considered: { answer }, arrivedAt }: WhenProps): React.JSX.Eleme
   if (retryAfterMs > 0) {
     return (
       <span className={styles.when}>
-        room again in <Countdown deadline={arrivedAt + retryAfterMs} done="now" />
+        <Countdown deadline={arrivedAt + retryAfterMs} lead="room again in " done="room now" />
       </span>
     );
   }
   if (count === 0 || resetAfterMs === null) return <span className={styles.when}>nothing used</span>;
   return (
     <span className={styles.when}>
-      empty in <Countdown deadline={arrivedAt + resetAfterMs} done="now" />
+      <Countdown deadline={arrivedAt + resetAfterMs} lead="empty in " done="empty now" />
     </span>
   );
 }

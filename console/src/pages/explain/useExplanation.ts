@@ -63,6 +63,8 @@ export function useExplanation(check: Check | null): ExplanationState {
 export interface KnownPolicies {
   readonly byId: ReadonlyMap<string, Policy>;
   readonly isPending: boolean;
+  /** Whether they were read, and there are none. */
+  readonly isEmpty: boolean;
   readonly error: Error | null;
 }
 
@@ -76,5 +78,5 @@ export function usePolicies(version: number | undefined): KnownPolicies {
     staleTime: Infinity,
   });
   const byId = useMemo(() => new Map((data ?? []).map((policy) => [policy.id, policy])), [data]);
-  return { byId, isPending, error };
+  return { byId, isPending, isEmpty: data?.length === 0, error };
 }

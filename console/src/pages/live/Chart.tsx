@@ -19,9 +19,11 @@ export interface ChartProps {
   /** What the shading means is said beside the charts. */
   periods: readonly DegradedPeriod[];
   format: (value: number | null) => string;
+  /** For values above 0 that span orders of magnitude. */
+  isLog?: boolean;
 }
 
-const HEIGHT_REM = 11;
+const HEIGHT_REM = 8.5;
 /** How far a press of Page Up or Page Down goes. */
 const PAGE = 60;
 
@@ -48,7 +50,7 @@ function useBox(ref: RefObject<HTMLElement | null>): Box | null {
 /** Keeps a plot in `root`; made anew when the lines' looks, the theme or the size change. Gives where the cursor is. */
 function usePlot(
   root: RefObject<HTMLDivElement | null>,
-  { times, lines, periods, format }: ChartProps,
+  { times, lines, periods, format, isLog = false }: ChartProps,
 ): { plot: RefObject<uPlot | null>; cursor: number | null } {
   const plot = useRef<uPlot | null>(null);
   const shaded = useRef(periods);
@@ -62,6 +64,7 @@ function usePlot(
       looks: JSON.parse(looks) as LineLook[],
       widthPx: box.width,
       heightPx: HEIGHT_REM * box.remPx,
+      isLog,
       format,
       periods: () => shaded.current,
       onCursor: setCursor,
@@ -71,11 +74,11 @@ function usePlot(
       plot.current = null;
       made.destroy();
     };
-  }, [root, box, looks, theme, format]);
+  }, [root, box, looks, theme, format, isLog]);
   useEffect(() => {
     shaded.current = periods;
     plot.current?.setData([times.map((at) => at / 1_000), ...lines.map(({ values }) => values)]);
-  }, [times, lines, periods, box, looks, theme, format]);
+  }, [times, lines, periods, box, looks, theme, format, isLog]);
   return { plot, cursor };
 }
 
@@ -123,7 +126,7 @@ export function Chart(props: ChartProps): React.JSX.Element {
   return (
     <figure className={styles.chart} aria-labelledby={titleId}>
       <figcaption className={styles.head}>
-        <h3 id={titleId}>{title}</h3>
+        <h2 id={titleId}>{title}</h2>
         <span className={styles.moment}>{isPointed ? moment : 'now'}</span>
       </figcaption>
       <ul className={styles.legend}>

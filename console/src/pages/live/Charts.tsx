@@ -87,7 +87,7 @@ export function Charts({ figures, isStale }: { figures: Figures; isStale: boolea
       <div className={cx(styles.charts, isStale && styles.stale)}>
         <Chart {...common} title="Decisions a second" lines={shown.outcomes} format={formatRate} />
         <Chart {...common} title="Decisions a second by policy" lines={shown.policies} format={formatRate} />
-        <Chart {...common} title="Time to decide" lines={shown.latencies} format={formatMicros} />
+        <Chart {...common} title="Time to decide" lines={shown.latencies} format={formatMicros} isLog />
         <Chart {...common} title="Keys held" lines={shown.keys} format={formatNumber} />
       </div>
       <Periods periods={periods} />

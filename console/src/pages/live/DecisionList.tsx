@@ -118,6 +118,7 @@ interface RowProps {
 
 const Row = memo(function Row({ logged: { decision }, index, startPx, isHeld }: RowProps): React.JSX.Element {
   const { allowed, subject, policyId, limit, count, retryAfterMs, weight } = decision;
+  const usage = limit === null ? '' : `${formatNumber(count)} of ${formatNumber(limit)}`;
   const wait = retryAfterMs !== null && retryAfterMs > 0 ? `again in ${formatDuration(retryAfterMs)}` : '';
   const sample = weight > 1 ? `stands for ${formatNumber(weight)}` : '';
   const more = [wait, detailsOf(subject), sample].filter((text) => text !== '').join(', ');
@@ -144,8 +145,8 @@ const Row = memo(function Row({ logged: { decision }, index, startPx, isHeld }: 
       <span role="cell" className={styles.policy} title={policyId ?? ''}>
         {policyId ?? 'none'}
       </span>
-      <span role="cell" className={styles.usage}>
-        {limit === null ? '' : `${formatNumber(count)} of ${formatNumber(limit)}`}
+      <span role="cell" className={styles.usage} title={usage}>
+        {usage}
       </span>
       <span role="cell" className={styles.more} title={more}>
         {more}

@@ -39,7 +39,8 @@ interface Usage {
 }
 
 const EVERY_MS = 3_000;
-const MAX_KEYS = 20;
+/** As many as are beside the stream of decisions. */
+const MAX_KEYS = 12;
 const RANKINGS = [
   { value: 'count', label: 'Usage now' },
   { value: 'denials', label: 'Denials' },

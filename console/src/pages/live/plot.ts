@@ -20,7 +20,7 @@ export type LineLook = Omit<Line, 'values'>;
 
 /** A chart shows no less. */
 const LEAST_SPAN_MS = 60_000;
-const AXIS_WIDTH_PX = 56;
+const AXIS_WIDTH_PX = 64;
 const AXIS_HEIGHT_PX = 28;
 const LINE_PX = 1.75;
 const POINT_PX = 4;
@@ -37,6 +37,21 @@ function token(name: string): string {
 function rangeOf(_: uPlot, __: number, max: number | null): [number, number] {
   return [0, max === null || max <= 0 ? 1 : max * 1.1];
 }
+
+/** Whole powers of ten around what there is. */
+function logRangeOf(_: uPlot, min: number | null, max: number | null): [number, number] {
+  const from = Math.floor(Math.log10(min ?? 100));
+  return [10 ** from, 10 ** Math.max(from + 1, Math.ceil(Math.log10(max ?? 10_000)))];
+}
+
+function powersOfTen(_: uPlot, __: number, min: number, max: number): number[] {
+  const from = Math.ceil(Math.log10(min));
+  return Array.from({ length: Math.floor(Math.log10(max)) - from + 1 }, (_, index) => 10 ** (from + index));
+}
+
+// eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- 3 is `Log`; that enum is in the types alone
+const LOG_SCALE: uPlot.Scale = { distr: 3, range: logRangeOf };
+const LOG_AXIS: uPlot.Axis = { splits: powersOfTen, filter: (_, splits) => splits };
 
 /** All that there is, so that a page that was just opened shows more than a sliver at the right. */
 function spanOf(_: uPlot, min: number | null, max: number | null): [number, number] {
@@ -88,6 +103,8 @@ export interface PlotOptions {
   readonly looks: readonly LineLook[];
   readonly widthPx: number;
   readonly heightPx: number;
+  /** Whether the scale is logarithmic: what it shows is above 0, and spans orders of magnitude. */
+  readonly isLog: boolean;
   readonly format: (value: number) => string;
   readonly periods: () => readonly DegradedPeriod[];
   readonly onCursor: (index: number | null) => void;
@@ -95,7 +112,7 @@ export interface PlotOptions {
 
 /** A plot in `root`, without data yet. */
 export function makePlot(root: HTMLElement, options: PlotOptions): uPlot {
-  const { looks, widthPx, heightPx, format, periods, onCursor } = options;
+  const { looks, widthPx, heightPx, isLog, format, periods, onCursor } = options;
   const axis = axisOf();
   return new uPlot(
     {
@@ -104,7 +121,7 @@ export function makePlot(root: HTMLElement, options: PlotOptions): uPlot {
       legend: { show: false },
       padding: [8, 8, 0, 0],
       cursor: { y: false, drag: { x: false, y: false }, sync: { key: CURSOR_KEY }, points: { size: 6 } },
-      scales: { x: { time: true, range: spanOf }, y: { range: rangeOf } },
+      scales: { x: { time: true, range: spanOf }, y: isLog ? LOG_SCALE : { range: rangeOf } },
       axes: [
         {
           ...axis,
@@ -117,6 +134,7 @@ export function makePlot(root: HTMLElement, options: PlotOptions): uPlot {
         },
         {
           ...axis,
+          ...(isLog ? LOG_AXIS : {}),
           size: AXIS_WIDTH_PX,
           space: TICK_SPACE_Y_PX,
           values: (_, values) => values.map((value) => format(value)),

@@ -18,8 +18,11 @@ export function rateValues(samples: readonly Sample[], name: 'allowed' | 'denied
   return valuesOf(samples, ({ rates }) => rates?.[name] ?? null);
 }
 
+/** In microseconds, at least 1: a logarithmic scale has no 0. */
 export function latencyValues(samples: readonly Sample[], name: keyof Percentiles): Values {
-  return valuesOf(samples, ({ latencyMicros }) => latencyMicros?.[name] ?? null);
+  return valuesOf(samples, ({ latencyMicros }) =>
+    latencyMicros === null ? null : Math.max(1, latencyMicros[name]),
+  );
 }
 
 /** The policies that decided most in `samples`, the first the most. */

@@ -29,7 +29,6 @@ export function LimitsPanel({ last, shownKey, onChoose }: LimitsPanelProps): Rea
             <thead>
               <tr>
                 <th scope="col">Policy</th>
-                <th scope="col">For</th>
                 <th scope="col">Usage</th>
                 <th scope="col" className={styles.end}>
                   Left
@@ -77,8 +76,8 @@ function Row({
     <tr>
       <th scope="row">
         <code>{limit.policyId}</code>
+        <span className={styles.scope}>{scopeInWords(limit.scope)}</span>
       </th>
-      <td>{scopeInWords(limit.scope)}</td>
       <td className={styles.usage}>
         <UsageBar count={limit.count} limit={limit.limit} />
         {formatCount(limit.count)} of {formatCount(limit.limit)} {unitInWords(limit.unit, limit.limit)}
