@@ -143,10 +143,12 @@ impl Observer for CatalogObserver {
             }
             CatalogEvent::Unavailable(error) => {
                 self.health.set_catalog_unavailable(true);
+                self.metrics.catalog.went_away();
                 tracing::warn!(error = %Chain(*error), "the catalog does not answer; what is known stands");
             }
             CatalogEvent::Available => {
                 self.health.set_catalog_unavailable(false);
+                self.metrics.catalog.came_back();
                 tracing::info!("the catalog answers again");
             }
             CatalogEvent::Restored => {

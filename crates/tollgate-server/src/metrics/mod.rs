@@ -6,6 +6,7 @@
 //!
 //! A check only adds to counters that were made when the policies were put in force.
 
+mod catalog;
 mod latency;
 mod policy_counters;
 mod store;
@@ -22,6 +23,7 @@ use tollgate_catalog::Snapshot;
 use tollgate_core::Decision;
 use tollgate_store::memory::MemoryStoreStats;
 
+use catalog::CatalogMetrics;
 pub(crate) use latency::Call;
 use latency::Latencies;
 use policy_counters::PolicyCounters;
@@ -41,6 +43,8 @@ pub(crate) struct Metrics {
     pub(crate) reloads_ok: Counter,
     /// Changes of the policies that were refused.
     pub(crate) reloads_refused: Counter,
+    /// What happens to the catalog.
+    pub(crate) catalog: CatalogMetrics,
     /// Calls that the store did not answer.
     pub(crate) store_errors: Counter,
     /// What happens around the store.
@@ -63,6 +67,7 @@ impl Metrics {
             policies_version: Gauge::default(),
             reloads_ok: Counter::default(),
             reloads_refused: Counter::default(),
+            catalog: CatalogMetrics::new(),
             store_keys: Gauge::default(),
             store_evicted: Counter::default(),
             store_errors: Counter::default(),
@@ -85,6 +90,7 @@ impl Metrics {
         to.register("policy_reloads", reloads, self.reloads_ok.clone());
         let refused = "Changes of the policies that were refused, the old ones going on";
         to.register("policy_reloads_refused", refused, self.reloads_refused.clone());
+        self.catalog.register(to);
         to.register("store_keys", "Keys held in memory", self.store_keys.clone());
         let evicted = "Keys that were evicted at the store's cap before they were idle";
         to.register("store_keys_evicted", evicted, self.store_evicted.clone());

@@ -1,8 +1,10 @@
 //! `/metrics`: what is counted, and that no client can add a series (P10).
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use crate::support::{Client, Fixture};
+use crate::support::{Admin, Client, Fixture};
 
 fn value(metrics: &str, series: &str) -> u64 {
     let line = metrics
@@ -80,6 +82,38 @@ async fn a_check_that_no_limit_meets_is_counted_without_a_policy() {
     let metrics = fixture.get("/metrics").await.body;
     let unmet = r#"tollgate_checks_total{outcome="allowed",policy="(none)",reason=""}"#;
     assert_eq!(value(&metrics, unmet), 1);
+}
+
+/// The catalog's database is away, so that the last known answers stand: said by a metric as by `/readyz` (issue 4,
+/// part 2).
+#[tokio::test]
+async fn whether_the_catalogs_database_answers_is_a_metric() {
+    /// Longer than a database is away before it is noticed; a test that waits this long has failed.
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let admin = Admin::start().await;
+    let until = async |up: u64, status: &str| {
+        let noticed = async {
+            loop {
+                let metrics = admin.fixture.get("/metrics").await.body;
+                if value(&metrics, "tollgate_catalog_up") == up {
+                    return value(&metrics, "tollgate_catalog_outages_total");
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let outages = tokio::time::timeout(PATIENCE, noticed).await.expect("it is not noticed");
+        let ready = admin.fixture.get("/readyz").await.json();
+        assert_eq!(ready["parts"]["catalog"]["status"], status);
+        outages
+    };
+    assert_eq!(until(1, "ok").await, 0);
+    let elsewhere = admin.database().with_extension("away");
+    for outages in [1, 2] {
+        std::fs::rename(admin.database(), &elsewhere).unwrap();
+        assert_eq!(until(0, "degraded").await, outages);
+        std::fs::rename(&elsewhere, admin.database()).unwrap();
+        assert_eq!(until(1, "ok").await, outages);
+    }
 }
 
 /// 100,000 users, models, tenants, keys, addresses and attributes over more policies than have series.

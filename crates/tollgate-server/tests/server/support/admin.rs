@@ -38,11 +38,6 @@ impl Admin {
         Self { fixture, database }
     }
 
-    /// The file of the catalog.
-    pub(crate) fn database(&self) -> PathBuf {
-        self.database.path().join("catalog.db")
-    }
-
     /// Asks with a body of JSON, or without one.
     pub(crate) async fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -60,6 +55,11 @@ impl Admin {
         let headers = [("content-type", "application/json"), ("if-match", etag)];
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.send(method, path, &headers, &body).await
+    }
+
+    /// The file of the catalog.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.database.path().join("catalog.db")
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
