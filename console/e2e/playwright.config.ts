@@ -11,8 +11,8 @@ export default defineConfig({
   forbidOnly: true,
   reporter: [['line']],
   timeout: 30_000,
-  // About three times what all of them take: a run that hangs is a failure.
-  globalTimeout: 300_000,
+  // Above what all of them take on two cores that have much else to do: a run that hangs is a failure.
+  globalTimeout: 480_000,
   expect: { timeout: 8_000 },
   use: {
     viewport: { width: 1440, height: 900 },
