@@ -3086,6 +3086,8 @@ export interface operations {
     list_policies: {
         parameters: {
             query?: {
+                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                search?: components["schemas"]["Id"];
                 /** @description `nextCursor` of the page before */
                 cursor?: string;
                 /** @description The most items of the page */
@@ -3827,6 +3829,8 @@ export interface operations {
             query?: {
                 /** @description Only those with this `tier` of their own */
                 tier?: components["schemas"]["Id"];
+                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                search?: components["schemas"]["Id"];
                 /** @description `nextCursor` of the page before */
                 cursor?: string;
                 /** @description The most items of the page */
@@ -4570,6 +4574,8 @@ export interface operations {
                 tenantId?: components["schemas"]["Id"];
                 /** @description Only those with this `tier` of their own */
                 tier?: components["schemas"]["Id"];
+                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                search?: components["schemas"]["Id"];
                 /** @description `nextCursor` of the page before */
                 cursor?: string;
                 /** @description The most items of the page */
@@ -5333,6 +5339,8 @@ export interface operations {
                 userId?: components["schemas"]["Id"];
                 /** @description Only those with this `tier` of their own */
                 tier?: components["schemas"]["Id"];
+                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                search?: components["schemas"]["Id"];
                 /** @description `nextCursor` of the page before */
                 cursor?: string;
                 /** @description The most items of the page */
@@ -6072,6 +6080,8 @@ export interface operations {
     list_tiers: {
         parameters: {
             query?: {
+                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                search?: components["schemas"]["Id"];
                 /** @description `nextCursor` of the page before */
                 cursor?: string;
                 /** @description The most items of the page */
@@ -6813,6 +6823,8 @@ export interface operations {
             query?: {
                 /** @description Only those with this `modelTier` of their own */
                 modelTier?: components["schemas"]["Id"];
+                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                search?: components["schemas"]["Id"];
                 /** @description `nextCursor` of the page before */
                 cursor?: string;
                 /** @description The most items of the page */
@@ -7552,6 +7564,8 @@ export interface operations {
     list_model_tiers: {
         parameters: {
             query?: {
+                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                search?: components["schemas"]["Id"];
                 /** @description `nextCursor` of the page before */
                 cursor?: string;
                 /** @description The most items of the page */

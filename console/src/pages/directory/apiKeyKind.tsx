@@ -154,8 +154,6 @@ export const apiKeyKind: Kind<ApiKey, ApiKeyForm> = {
     { name: 'userId', label: 'Of user', of: 'users' },
     { name: 'tier', label: 'With tier of its own', of: 'tiers' },
   ],
-  searchText: ({ id, name, prefix, tenantId, userId = '', tier = '' }) =>
-    [id, name, prefix, tenantId, userId, tier].join(' '),
   toForm: formOfApiKey,
   toBody: apiKeyOfForm,
   formPathOf: pathIn([...API_KEY_TEXTS, 'expiresAt']),

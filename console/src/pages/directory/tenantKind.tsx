@@ -44,7 +44,6 @@ export const tenantKind: Kind<Tenant, TenantForm> = {
   about: 'Without any, all checks count alike. A tenant gives its users and API keys a tier.',
   columns: [nameColumn(), referenceColumn('tier', 'Tier', 'tiers', { none: 'default' })],
   filters: [{ name: 'tier', label: 'Of tier', of: 'tiers' }],
-  searchText: ({ id, name, tier = 'default' }) => `${id} ${name} ${tier}`,
   toForm: (tenant) => textFormOf(NAMES, tenant),
   toBody: bodyOfTexts,
   formPathOf: pathIn(NAMES),

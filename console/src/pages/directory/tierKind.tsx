@@ -62,7 +62,6 @@ export const tierKind: Kind<Tier, TierForm> = {
     },
   ],
   filters: [],
-  searchText: ({ id, name, priority }) => `${id} ${name} ${priority}`,
   toForm: (tier) => textFormOf(NAMES, tier ?? { priority: 'standard' }),
   toBody: bodyOfTexts,
   formPathOf: pathIn(NAMES),

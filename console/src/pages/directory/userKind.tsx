@@ -63,7 +63,6 @@ export const userKind: Kind<User, UserForm> = {
     { name: 'tenantId', label: 'Of tenant', of: 'tenants' },
     { name: 'tier', label: 'With tier of its own', of: 'tiers' },
   ],
-  searchText: ({ id, name, tenantId, tier = '' }) => `${id} ${name} ${tenantId} ${tier}`,
   toForm: (user) => textFormOf(NAMES, user),
   toBody: bodyOfTexts,
   formPathOf: pathIn(NAMES),

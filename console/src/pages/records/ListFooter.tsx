@@ -10,16 +10,20 @@ export interface ListFooterProps {
   /** In a sentence: `policy`, `policies`. */
   one: string;
   many: string;
+  /** Whether what was read is searched here. */
   isSearched: boolean;
+  /** Whether what was read is what the server found. */
+  isFound?: boolean;
 }
 
-function progress({ list, one, many, isSearched }: ListFooterProps): string {
-  if (list.read === 1 && !list.hasMore && !isSearched) return `The only ${one}`;
+function progress({ list, one, many, isSearched, isFound = false }: ListFooterProps): string {
+  if (list.read === 1 && !list.hasMore && !isSearched && !isFound) return `The only ${one}`;
   const read = `${list.read.toLocaleString('en-US')} ${list.read === 1 ? one : many}`;
   if (isSearched) {
     const found = list.items.length.toLocaleString('en-US');
     return list.hasMore ? `${found} found in the first ${read}` : `${found} found in all ${read}`;
   }
+  if (isFound) return list.hasMore ? `The first ${read} found` : `${read} found`;
   return list.hasMore ? `The first ${read}` : `All ${read}`;
 }
 

@@ -19,6 +19,7 @@ import { ListFooter, StaleNotice } from './ListFooter';
 import { RecordDialog } from './RecordDialog';
 import styles from './Records.module.css';
 import { SecretDialog, type Secret } from './SecretDialog';
+import { usePaused } from './usePaused';
 import { useRecordList } from './useRecordList';
 
 /** The columns of a kind after one with its id, which opens the record. */
@@ -45,6 +46,10 @@ function useColumns<Record extends Item>(columns: readonly Column<Record>[]): re
   }, [columns, pathname, search]);
 }
 
+function idOf({ id }: Item): string {
+  return id;
+}
+
 /** The secret in the answer to the making of an API key; nothing else has one. */
 function secretOf(answer: unknown): Secret | null {
   const { id, key } = (answer ?? {}) as Partial<Secret>;
@@ -63,13 +68,15 @@ export function RecordsView<Record extends Item, Form extends FieldValues>({
   const given = kind.filters.map(({ name }) => [name, get(name)]).filter(([, value]) => value !== '');
   const filters = Object.fromEntries(given) as Filters;
   const search = get('q');
+  const asked = usePaused(kind.searchText === undefined ? search.trim() : '');
+  const narrowed = asked === '' ? filters : { ...filters, search: asked };
   const onPages = useCallback((pages: number) => set({ page: String(pages) }, { replace: true }), [set]);
   const onSearch = useCallback((q: string) => set({ q }, { replace: true }), [set]);
   const list = useRecordList<Record>({
-    queryKey: ['records', kind.kind, filters],
-    fetchPage: (cursor, signal) => listRecords<Record>(kind.kind, filters, cursor, signal),
-    search,
-    searchText: kind.searchText,
+    queryKey: ['records', kind.kind, narrowed],
+    fetchPage: (cursor, signal) => listRecords<Record>(kind.kind, narrowed, cursor, signal),
+    search: kind.searchText === undefined ? '' : search,
+    searchText: kind.searchText ?? idOf,
     pages: Number(get('page')) || 1,
     onPages,
   });
@@ -112,7 +119,13 @@ export function RecordsView<Record extends Item, Form extends FieldValues>({
             empty={<Nothing kind={kind} isNarrowed={isNarrowed} isReading={list.isReading} />}
             onNearEnd={list.readMore}
           />
-          <ListFooter list={list} one={kind.one} many={kind.many} isSearched={search !== ''} />
+          <ListFooter
+            list={list}
+            one={kind.one}
+            many={kind.many}
+            isSearched={kind.searchText !== undefined && search !== ''}
+            isFound={asked !== ''}
+          />
         </>
       )}
       {(open !== '' || isNew) && (

@@ -49,8 +49,8 @@ export interface Kind<Record extends Item, Form extends FieldValues> {
   /** Besides the id, which comes first. */
   columns: readonly Column<Record>[];
   filters: readonly Filter[];
-  /** What a search looks through. */
-  searchText: (record: Record) => string;
+  /** What a search looks through, where that is more than id and name: then it is made here and not by the server. */
+  searchText?: (record: Record) => string;
   /** The form of a record, or of a new one. */
   toForm: (record: Record | null) => Form;
   /** What a form sends. */

@@ -1,9 +1,8 @@
-/** The records whose ids start with what is typed, however many there are of their kind. */
+/** The records whose ids or names contain what is typed, however many there are of their kind. */
 import { keepPreviousData, useQuery } from '@tanstack/react-query';
 
 import type { RecordKind } from '../../api/admin';
 import { listRecords, type Filters } from '../../api/records';
-import { cursorBefore } from './cursorBefore';
 import type { Item } from './kind';
 import { usePaused } from './usePaused';
 
@@ -22,14 +21,14 @@ export interface MatchesOptions {
   filters?: Filters;
 }
 
-/** The first records of a kind whose ids start with `text`, which is heard once it rests. */
+/** The first records of a kind whose ids or names contain `text`, which is heard once it rests. */
 export function useMatches({ of, text, filters = {} }: MatchesOptions): readonly Match[] {
-  const prefix = usePaused(text);
+  const search = usePaused(text);
   const { data = NONE } = useQuery({
-    queryKey: ['ids', of, filters, prefix],
+    queryKey: ['ids', of, filters, search],
     queryFn: async ({ signal }): Promise<readonly Match[]> => {
-      const page = await listRecords<Match>(of, filters, cursorBefore(prefix), signal, MAX_MATCHES);
-      return page.items.filter(({ id }) => id.startsWith(prefix));
+      const narrowed = search === '' ? filters : { ...filters, search };
+      return (await listRecords<Match>(of, narrowed, null, signal, MAX_MATCHES)).items;
     },
     // What cannot be looked up is only not offered.
     retry: false,

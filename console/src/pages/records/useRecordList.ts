@@ -1,5 +1,5 @@
-/** A list that is read page by page, and searched here, since the server knows no search. */
-import { useInfiniteQuery, type InfiniteData } from '@tanstack/react-query';
+/** A list that is read page by page, and searched here where the server cannot. */
+import { keepPreviousData, useInfiniteQuery, type InfiniteData } from '@tanstack/react-query';
 import { useCallback, useDeferredValue, useEffect, useMemo } from 'react';
 
 import type { Page } from '../../api/admin';
@@ -49,6 +49,8 @@ export function useRecordList<Item>(options: RecordListOptions<Item>): RecordLis
     queryFn: ({ pageParam, signal }) => fetchPage(pageParam, signal),
     initialPageParam: null,
     getNextPageParam: (last) => last.nextCursor,
+    // What was found before stays until there is better.
+    placeholderData: keepPreviousData,
   });
   const { data, fetchNextPage, hasNextPage, isFetching, isError, refetch } = query;
   const all = useMemo(() => data?.pages.flatMap((page) => page.items) ?? [], [data]);

@@ -42,7 +42,8 @@ impl Directory for DatabaseCatalog {
             // One more than is given tells whether there are more.
             let mut arguments: Vec<Argument<'_>> =
                 vec![after.into(), signed(items as u64 + 1).into()];
-            arguments.extend(statements::filter_values(filter).map(Argument::from));
+            let values: Vec<_> = statements::filter_values(filter).collect();
+            arguments.extend(values.iter().map(|value| Argument::from(&**value)));
             let mut transaction = self.core.pool.begin_reading().await?;
             let rows = transaction.connection().rows(statement, &arguments).await?;
             let mut stored =

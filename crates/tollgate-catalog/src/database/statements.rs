@@ -1,5 +1,6 @@
 //! Every statement, for both databases. A test has both prepare each of them.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::session::Statement;
@@ -131,13 +132,40 @@ pub(super) fn list(kind: Kind, filter: &Filter) -> Option<Statement> {
         // Writing to a `String` cannot fail.
         _ = write!(text, " AND {column} = ${number}");
     }
+    if filter.search.is_some() {
+        let number = 3 + filter_ids(filter).count();
+        let like = |column| format!(r"lower({column}) LIKE lower(${number}) ESCAPE '\'");
+        let columns: &[_] = match kind {
+            Kind::Policy => &["id"],
+            Kind::ApiKey => &["id", "name", "prefix"],
+            _ => &["id", "name"],
+        };
+        let any: Vec<_> = columns.iter().map(like).collect();
+        _ = write!(text, " AND ({})", any.join(" OR "));
+    }
     Some(Statement::assembled(text + " ORDER BY id LIMIT $2"))
 }
 
 /// The values that are given in `filter`.
-pub(super) fn filter_values(filter: &Filter) -> impl Iterator<Item = &str> {
-    let values = [&filter.tenant_id, &filter.user_id, &filter.tier, &filter.model_tier];
-    values.into_iter().flatten().map(Id::as_str)
+pub(super) fn filter_values(filter: &Filter) -> impl Iterator<Item = Cow<'_, str>> {
+    let ids = filter_ids(filter).map(|id| Cow::Borrowed(id.as_str()));
+    ids.chain(filter.search.as_deref().map(|search| Cow::Owned(containing(search))))
+}
+
+fn filter_ids(filter: &Filter) -> impl Iterator<Item = &Id> {
+    [&filter.tenant_id, &filter.user_id, &filter.tier, &filter.model_tier].into_iter().flatten()
+}
+
+/// The pattern of texts that contain `search`.
+fn containing(search: &str) -> String {
+    let mut pattern = String::from("%");
+    for character in search.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern + "%"
 }
 
 /// A page of the history: `$1` the change after, `$2` how many, then the values of `filter`: kind, record, actor.

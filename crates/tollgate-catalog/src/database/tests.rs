@@ -38,13 +38,14 @@ fn all_statements() -> Vec<Statement> {
         all.extend(
             fields.iter().filter_map(|field| statements::referrer(kind, field)).map(Into::into),
         );
-        for asked in 0..16_u32 {
+        for asked in 0..32_u32 {
             let given = |bit: u32| (asked & bit != 0).then(|| Id::checked("x"));
             let filter = Filter {
                 tenant_id: given(1),
                 user_id: given(2),
                 tier: given(4),
                 model_tier: given(8),
+                search: (asked & 16 != 0).then(|| "x".to_owned()),
             };
             all.extend(statements::list(kind, &filter));
         }

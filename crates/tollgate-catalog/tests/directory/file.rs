@@ -57,6 +57,9 @@ async fn a_file_is_listed_read_and_exported() {
     let gold = Filter { tier: Some(Id::new("gold").unwrap()), ..Filter::default() };
     let gold = catalog.list(Kind::User, &gold, &PageRequest::default()).await.unwrap();
     assert_eq!(gold.items.len(), 1);
+    let charge = Filter { search: Some("OF CHARGE".to_owned()), ..Filter::default() };
+    let charge = catalog.list(Kind::Tier, &charge, &PageRequest::default()).await.unwrap();
+    assert_eq!(charge.items[0].record.id(), "free");
     let free = catalog.get(Kind::Tier, "free").await.unwrap();
     assert_eq!(json(&free.record), r#"{"id":"free","name":"Free of charge","priority":"batch"}"#);
     let missing = catalog.get(Kind::Policy, "b").await;

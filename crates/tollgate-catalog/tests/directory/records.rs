@@ -386,6 +386,23 @@ pub(crate) async fn pages_give_each_record_once_and_filters_choose(database: Dat
     assert_eq!(ids(&of_a_default, 4).await, ["u04", "u14", "u24"]);
     assert_eq!(ids(&Filter { model_tier: id("x"), ..Filter::default() }, 4).await, [""; 0]);
     assert_eq!(ids(&Filter { tenant_id: id("zz"), ..Filter::default() }, 4).await, [""; 0]);
+    let search = |text: &str| Filter { search: Some(text.to_owned()), ..Filter::default() };
+    assert_eq!(ids(&search("U1"), 4).await, all[10..20]);
+    assert_eq!(ids(&Filter { tenant_id: id("b"), ..search("2") }, 4).await, ["u21", "u23"]);
+    // What stands for other characters in a pattern stands for itself here.
+    for (user, name) in [("x1", "50% off"), ("x2", r"a_b\\c"), ("x3", "Zoë")] {
+        let user = format!(r#"{{"id":"{user}","tenantId":"a","name":"{name}"}}"#);
+        node.create(Kind::User, &user).await;
+    }
+    for (text, found) in [("% O", "x1"), ("_B", "x2"), (r"b\c", "x2"), ("zoë", "x3")] {
+        assert_eq!(ids(&search(text), 4).await, [found], "{text}");
+    }
+    assert_eq!(ids(&search("u_1"), 4).await, [""; 0]);
+    node.create(Kind::Policy, r#"{"id":"Per-User","scope":"USER","limit":1,"windowSeconds":1}"#)
+        .await;
+    let page = PageRequest::default();
+    let policies = node.catalog.list(Kind::Policy, &search("user"), &page).await.unwrap();
+    assert_eq!(policies.items.len(), 1);
 }
 
 pub(crate) async fn every_change_is_in_the_history(database: Database) {

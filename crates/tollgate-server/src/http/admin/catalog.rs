@@ -54,9 +54,10 @@ pub(super) async fn list<S: Backend>(
         user_id: filter_by("userId"),
         tier: filter_by("tier"),
         model_tier: filter_by("modelTier"),
+        search: parameters.id("search").map(|search| search.to_string()),
     };
     let page = parameters.page(|cursor| collection.id_in(cursor));
-    let accepted = [&["cursor", "limit"][..], collection.filters].concat().join(", ");
+    let accepted = [&["cursor", "limit", "search"][..], collection.filters].concat().join(", ");
     let (filter, page) = parameters.finish(accepted, Some((filter, page)))?;
     let listed = app.admin.directory.list(collection.kind, &filter, &page).await;
     let Page { items, next_cursor } = listed.map_err(|e| failed(&e))?;

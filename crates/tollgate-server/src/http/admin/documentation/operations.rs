@@ -89,6 +89,8 @@ fn list(collection: &Collection, words: &Words) -> Operation {
         let name = format!("Only those with this `{filter}` of their own");
         call = call.parameter(query(filter, &name).schema(Some(Ref::from_schema_name("Id"))));
     }
+    let search = "Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones";
+    call = call.parameter(query("search", search).schema(Some(Ref::from_schema_name("Id"))));
     for parameter in page_parameters(collection) {
         call = call.parameter(parameter);
     }
