@@ -200,8 +200,11 @@ test('what refers to nothing is refused at its field', async ({ page, server, op
   await field(page, 'Id').fill('bob');
   await field(page, 'Tenant').fill('nobody');
   await press(page, 'Create user');
-  const [said] = await server.problemsOf('users', { id: 'bob', tenantId: 'nobody' });
-  await expect(field(page, 'Tenant')).toHaveAccessibleDescription(said ?? '');
+  const body = { id: 'bob', tenantId: 'nobody' };
+  const [said] = await server.problemsOf('users', { method: 'POST', body });
+  await expect(field(page, 'Tenant')).toHaveAccessibleDescription(
+    `${said?.problem ?? ''}; takes ${said?.accepted ?? ''}`,
+  );
   await expect(field(page, 'Tenant')).toBeFocused();
   await field(page, 'Tenant').fill('umbrella');
   await press(page, 'Create user');

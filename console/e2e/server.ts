@@ -9,6 +9,7 @@ import type { components } from '../src/api/schema';
 
 export type Check = components['schemas']['Check'];
 export type Decision = components['schemas']['Decision'];
+export type FieldProblem = components['schemas']['FieldProblem'];
 
 /** Far above what a start takes, on a machine that is busy with other things. */
 const START_MS = 15_000;
@@ -137,12 +138,11 @@ export class Server {
     return this.call<Answer>(`/admin/${path}`, this.adminInit(request));
   }
 
-  /** What the server finds wrong with `body`, as the console words it; nothing if it takes it. */
-  async problemsOf(path: string, body: unknown): Promise<string[]> {
-    const response = await fetch(`${this.address}/admin/${path}`, this.adminInit({ method: 'POST', body }));
-    if (response.ok) return [];
-    const { errors } = (await response.json()) as components['schemas']['Problem'];
-    return errors.map(({ problem, accepted }) => `${problem}; takes ${accepted}`);
+  /** What the server finds wrong with a call below `/admin` that it refuses. */
+  async problemsOf(path: string, request: AdminRequest = {}): Promise<FieldProblem[]> {
+    const response = await fetch(`${this.address}/admin/${path}`, this.adminInit(request));
+    if (response.ok) throw new Error(`${path} is not refused`);
+    return ((await response.json()) as components['schemas']['Problem']).errors;
   }
 
   /** Puts `catalog` into the server's: policies and directory, as `POST /admin/import` takes them. */
