@@ -225,7 +225,7 @@ export interface paths {
         head?: never;
         /**
          * Change fields of a policy
-         * @description Fields that the body has are replaced, each whole. `null` gives a field its default again, but `limit: null` exempts.
+         * @description Fields that the body has are replaced, each whole: a JSON Merge Patch (RFC 7396) that does not reach into `match` and `shares`. `null` gives a field its default again, but `limit: null` exempts.
          */
         patch: operations["patch_policy"];
         trace?: never;
@@ -287,7 +287,7 @@ export interface paths {
         head?: never;
         /**
          * Change fields of a tenant
-         * @description Fields that the body has are replaced, each whole. `null` gives a field its default again.
+         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
          */
         patch: operations["patch_tenant"];
         trace?: never;
@@ -349,7 +349,7 @@ export interface paths {
         head?: never;
         /**
          * Change fields of a user
-         * @description Fields that the body has are replaced, each whole. `null` gives a field its default again.
+         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
          */
         patch: operations["patch_user"];
         trace?: never;
@@ -411,7 +411,7 @@ export interface paths {
         head?: never;
         /**
          * Change fields of an API key
-         * @description Fields that the body has are replaced, each whole. `null` gives a field its default again.
+         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
          */
         patch: operations["patch_api_key"];
         trace?: never;
@@ -473,7 +473,7 @@ export interface paths {
         head?: never;
         /**
          * Change fields of a tier
-         * @description Fields that the body has are replaced, each whole. `null` gives a field its default again.
+         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
          */
         patch: operations["patch_tier"];
         trace?: never;
@@ -535,7 +535,7 @@ export interface paths {
         head?: never;
         /**
          * Change fields of a model
-         * @description Fields that the body has are replaced, each whole. `null` gives a field its default again.
+         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
          */
         patch: operations["patch_model"];
         trace?: never;
@@ -597,7 +597,7 @@ export interface paths {
         head?: never;
         /**
          * Change fields of a model tier
-         * @description Fields that the body has are replaced, each whole. `null` gives a field its default again.
+         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
          */
         patch: operations["patch_model_tier"];
         trace?: never;
@@ -2771,7 +2771,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2826,6 +2826,15 @@ export interface operations {
                 headers: {
                     /** @description How to authorize: `Bearer` */
                     "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -2963,7 +2972,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3183,7 +3192,7 @@ export interface operations {
                     "application/json": components["schemas"]["Policy"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off; the problem names the place */
+            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3259,7 +3268,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3345,6 +3354,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
@@ -3381,7 +3399,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -3412,7 +3430,7 @@ export interface operations {
                     "application/json": components["schemas"]["Policy"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3497,7 +3515,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3542,7 +3560,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -3565,7 +3583,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description `If-Match` is no `ETag` */
+            /** @description `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3632,6 +3650,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
@@ -3668,7 +3695,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -3685,6 +3712,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["PolicyPatch"];
+                "application/merge-patch+json": components["schemas"]["PolicyPatch"];
             };
         };
         responses: {
@@ -3699,7 +3727,7 @@ export interface operations {
                     "application/json": components["schemas"]["Policy"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3784,7 +3812,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3926,7 +3954,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tenant"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off; the problem names the place */
+            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -4002,7 +4030,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4088,6 +4116,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
@@ -4124,7 +4161,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -4155,7 +4192,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tenant"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -4240,7 +4277,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4285,7 +4322,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -4308,7 +4345,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description `If-Match` is no `ETag` */
+            /** @description `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -4375,6 +4412,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
@@ -4411,7 +4457,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -4428,6 +4474,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["TenantPatch"];
+                "application/merge-patch+json": components["schemas"]["TenantPatch"];
             };
         };
         responses: {
@@ -4442,7 +4489,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tenant"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -4527,7 +4574,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4671,7 +4718,7 @@ export interface operations {
                     "application/json": components["schemas"]["User"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off; the problem names the place */
+            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -4747,7 +4794,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4833,6 +4880,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
@@ -4869,7 +4925,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -4900,7 +4956,7 @@ export interface operations {
                     "application/json": components["schemas"]["User"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -4994,7 +5050,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5039,7 +5095,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -5062,7 +5118,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description `If-Match` is no `ETag` */
+            /** @description `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -5129,6 +5185,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
@@ -5165,7 +5230,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -5182,6 +5247,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["UserPatch"];
+                "application/merge-patch+json": components["schemas"]["UserPatch"];
             };
         };
         responses: {
@@ -5196,7 +5262,7 @@ export interface operations {
                     "application/json": components["schemas"]["User"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -5290,7 +5356,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5436,7 +5502,7 @@ export interface operations {
                     "application/json": components["schemas"]["CreatedApiKey"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off; the problem names the place */
+            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -5512,7 +5578,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5598,6 +5664,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
@@ -5634,7 +5709,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -5665,7 +5740,7 @@ export interface operations {
                     "application/json": components["schemas"]["ApiKey"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -5750,7 +5825,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5795,7 +5870,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -5818,7 +5893,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description `If-Match` is no `ETag` */
+            /** @description `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -5885,6 +5960,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
@@ -5921,7 +6005,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -5938,6 +6022,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["ApiKeyPatch"];
+                "application/merge-patch+json": components["schemas"]["ApiKeyPatch"];
             };
         };
         responses: {
@@ -5952,7 +6037,7 @@ export interface operations {
                     "application/json": components["schemas"]["ApiKey"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -6037,7 +6122,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6177,7 +6262,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tier"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off; the problem names the place */
+            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -6253,7 +6338,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6339,6 +6424,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
@@ -6375,7 +6469,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -6406,7 +6500,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tier"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -6491,7 +6585,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6536,7 +6630,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -6559,7 +6653,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description `If-Match` is no `ETag` */
+            /** @description `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -6626,6 +6720,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
@@ -6662,7 +6765,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -6679,6 +6782,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["TierPatch"];
+                "application/merge-patch+json": components["schemas"]["TierPatch"];
             };
         };
         responses: {
@@ -6693,7 +6797,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tier"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -6778,7 +6882,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6920,7 +7024,7 @@ export interface operations {
                     "application/json": components["schemas"]["Model"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off; the problem names the place */
+            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -6996,7 +7100,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -7082,6 +7186,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
@@ -7118,7 +7231,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -7149,7 +7262,7 @@ export interface operations {
                     "application/json": components["schemas"]["Model"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -7234,7 +7347,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -7279,7 +7392,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -7302,7 +7415,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description `If-Match` is no `ETag` */
+            /** @description `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -7369,6 +7482,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
@@ -7405,7 +7527,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -7422,6 +7544,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["ModelPatch"];
+                "application/merge-patch+json": components["schemas"]["ModelPatch"];
             };
         };
         responses: {
@@ -7436,7 +7559,7 @@ export interface operations {
                     "application/json": components["schemas"]["Model"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -7521,7 +7644,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -7661,7 +7784,7 @@ export interface operations {
                     "application/json": components["schemas"]["ModelTier"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off; the problem names the place */
+            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -7737,7 +7860,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -7823,6 +7946,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
@@ -7859,7 +7991,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -7890,7 +8022,7 @@ export interface operations {
                     "application/json": components["schemas"]["ModelTier"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -7975,7 +8107,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -8020,7 +8152,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -8043,7 +8175,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description `If-Match` is no `ETag` */
+            /** @description `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -8110,6 +8242,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
@@ -8146,7 +8287,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if this is its version: the `ETag` that came with it. Any version without it, or with `*`.
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -8163,6 +8304,7 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["ModelTierPatch"];
+                "application/merge-patch+json": components["schemas"]["ModelTierPatch"];
             };
         };
         responses: {
@@ -8177,7 +8319,7 @@ export interface operations {
                     "application/json": components["schemas"]["ModelTier"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no `ETag` */
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -8262,7 +8404,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -8371,7 +8513,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -8567,7 +8709,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;

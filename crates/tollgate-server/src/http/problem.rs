@@ -198,15 +198,28 @@ impl Problem {
         Self::new(StatusCode::PRECONDITION_FAILED, kind, "The record has changed meanwhile", said)
     }
 
-    /// 400: `If-Match` is not one version.
+    /// 400: there is `If-Match` where no record is changed.
+    pub(crate) fn if_match_without_record() -> Self {
+        let kind = "urn:tollgate:problem:unexpected-header";
+        let title = "A header is not for this call";
+        let detail =
+            "The header If-Match is for changes of a record, and a new one has no version yet";
+        Self::new(StatusCode::BAD_REQUEST, kind, title, detail).at(
+            "If-Match",
+            "is given for a new record",
+            "no such header",
+        )
+    }
+
+    /// 400: `If-Match` is no list of tags.
     pub(crate) fn malformed_if_match() -> Self {
         let kind = "urn:tollgate:problem:malformed-header";
         let title = "A header cannot be read";
-        let detail = "The header If-Match is not the ETag of a record";
+        let detail = "The header If-Match is neither a list of tags nor an asterisk";
         Self::new(StatusCode::BAD_REQUEST, kind, title, detail).at(
             "If-Match",
-            "is not the ETag of a record",
-            "an ETag as it was given, such as \"7\", or *",
+            "is neither a list of tags nor an asterisk",
+            "ETags as they were given, such as \"7\", with commas between, or *",
         )
     }
 

@@ -108,3 +108,81 @@ async fn a_file_refuses_what_is_no_cursor() {
         assert_eq!(answer.status, status, "{path}: {}", answer.body);
     }
 }
+
+/// RFC 9110, 13.1.1: a list names several versions, tags are compared strongly, `*` is any; a new record has no version.
+#[tokio::test]
+async fn a_change_is_made_of_the_versions_that_if_match_names() {
+    let admin = Admin::start().await;
+    admin.make("/admin/tenants", json!({"id": "a"})).await;
+    let path = "/admin/tenants/a";
+    let etag = async || admin.get(path).await.header("etag").unwrap().to_owned();
+    let first = etag().await;
+    let cases = [
+        ("NOW", 200),
+        (r#""999999", NOW"#, 200),
+        ("*", 200),
+        ("W/NOW", 412),
+        ("FIRST", 412),
+        (r#"FIRST, "999999""#, 412),
+        (r#""no-tag-of-ours""#, 412),
+        ("7", 400),
+    ];
+    for (number, (condition, status)) in cases.into_iter().enumerate() {
+        let condition = condition.replace("NOW", &etag().await).replace("FIRST", &first);
+        let body = json!({"name": format!("name {number}")});
+        let answer = admin.ask_if("PATCH", path, &condition, &body).await;
+        assert_eq!(answer.status, status, "{condition}: {}", answer.body);
+        assert_eq!(admin.get(path).await.json()["name"] == body["name"], status == 200);
+    }
+    assert_eq!(
+        admin.ask_if("DELETE", path, &format!("{first}, \"2\""), &Value::Null).await.status,
+        412
+    );
+    assert_eq!(
+        admin.ask_if("PUT", "/admin/tenants/b", "\"1\", \"2\"", &json!({})).await.status,
+        404
+    );
+    let refused = admin.ask_if("POST", "/admin/tenants", "*", &json!({"id": "b"})).await;
+    assert_eq!((refused.status, faulty_fields(&refused)), (400, vec!["If-Match".to_owned()]));
+    assert_eq!(admin.ask_if("DELETE", path, &etag().await, &Value::Null).await.status, 204);
+}
+
+/// A change of some fields may say what it is by its standard's name.
+#[tokio::test]
+async fn a_patch_may_be_declared_as_a_merge_patch() {
+    let admin = Admin::start().await;
+    admin.make("/admin/tenants", json!({"id": "a", "name": "A"})).await;
+    let path = "/admin/tenants/a";
+    let headers = [("content-type", "application/merge-patch+json")];
+    let patched = admin.send("PATCH", path, &headers, r#"{"name":null,"tier":"default"}"#).await;
+    let expected = json!({"id": "a", "name": "a", "tier": "default"});
+    assert_eq!((patched.status, patched.json()), (200, expected));
+    assert_eq!(admin.send("PUT", path, &headers, "{}").await.status, 415);
+}
+
+/// What a call does not take is refused, whatever its method, before anything is done.
+#[tokio::test]
+async fn a_parameter_of_a_call_that_takes_none_is_refused() {
+    let admin = Admin::start().await;
+    admin.make("/admin/tenants", json!({"id": "a"})).await;
+    let check = json!({"userId": "u", "modelId": "m"});
+    let calls = [
+        ("POST", "/admin/tenants", json!({"id": "b"})),
+        ("GET", "/admin/tenants/a", Value::Null),
+        ("PUT", "/admin/tenants/a", json!({"name": "B"})),
+        ("PATCH", "/admin/tenants/a", json!({"name": "B"})),
+        ("DELETE", "/admin/tenants/a", Value::Null),
+        ("POST", "/admin/policies/validate", json!({"policies": []})),
+        ("POST", "/admin/import", json!({"tiers": [{"id": "t"}]})),
+        ("GET", "/admin/export", Value::Null),
+        ("POST", "/admin/explain", check.clone()),
+        ("POST", "/admin/usage/reset", check),
+    ];
+    for (method, path, body) in calls {
+        let refused = admin.ask(method, &format!("{path}?foo=1&bar=2"), &body).await;
+        assert_eq!(refused.status, 422, "{method} {path}: {}", refused.body);
+        assert_eq!(faulty_fields(&refused), ["bar", "foo"], "{method} {path}");
+    }
+    let history = admin.get("/admin/audit").await.json();
+    assert_eq!(history["items"].as_array().unwrap().len(), 1, "{history}");
+}

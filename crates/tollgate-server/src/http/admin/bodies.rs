@@ -1,8 +1,8 @@
-//! Bodies and conditions of the admin calls.
+//! Bodies of the admin calls.
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use tollgate_catalog::directory::Version;
 use tollgate_catalog::document::{self, Entry, Node, Value};
@@ -14,11 +14,15 @@ use crate::config::HttpLimits;
 
 /// The media type of YAML (RFC 9512).
 pub(super) const YAML: &str = "application/yaml";
+/// The media type of changes in JSON.
+pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
 /// What a problem of the whole body is a problem of.
 const BODY: &str = "body";
 
 /// What the body of a record may be declared as.
 pub(super) const RECORD: &[(&str, Format)] = &[(JSON, Format::Json)];
+/// What a change of some fields may be declared as, the latter by RFC 7396.
+pub(super) const PATCH: &[(&str, Format)] = &[(JSON, Format::Json), (MERGE_PATCH, Format::Json)];
 /// What a policy file may be declared as: every format that a file may be in.
 pub(super) const FILE: &[(&str, Format)] =
     &[(YAML, Format::Yaml), (JSON, Format::Json), ("application/toml", Format::Toml)];
@@ -78,18 +82,6 @@ pub(super) fn failed(error: &DirectoryError) -> Problem {
             Problem::catalog_unavailable(said)
         }
     }
-}
-
-/// The version that a change is meant for, by `If-Match`; `None` for any.
-pub(super) fn expected(headers: &HeaderMap) -> Result<Option<Version>, Problem> {
-    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
-    let text = value.to_str().unwrap_or_default().trim();
-    if text == "*" {
-        return Ok(None);
-    }
-    let number = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    let version = number.and_then(|number| number.parse().ok()).map(Version);
-    version.map(Some).ok_or_else(Problem::malformed_if_match)
 }
 
 pub(super) fn etag(version: Version) -> HeaderValue {

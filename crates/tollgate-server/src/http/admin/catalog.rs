@@ -15,13 +15,14 @@ use tollgate_catalog::{Format, validate as judge};
 use super::super::problem::Problem;
 use super::CATALOG_TAG;
 use super::addressable;
-use super::bodies::{self, etag, expected, failed, list as list_value, map, optional};
+use super::bodies::{self, etag, failed, list as list_value, map, optional};
 use super::collection::Collection;
+use super::if_match::IfMatch;
 use super::schema::{
     CatalogBody, CatalogUnavailable, ChangePageBody, ChangeParameters, ChangeRefused, ImportedBody,
     JudgedBody, JudgementBody, QueryRefused,
 };
-use super::target::{At, Of, Parameters};
+use super::target::{At, NoParameters, Of, Parameters};
 use crate::app::{App, Backend};
 
 /// Everyone who bears the token that changes. Tokens have no names yet.
@@ -69,6 +70,7 @@ pub(super) async fn list<S: Backend>(
 pub(super) async fn get<S: Backend>(
     State(app): State<Arc<App<S>>>,
     At { kind, id }: At,
+    _: NoParameters,
 ) -> Result<Response, Problem> {
     let found = app.admin.directory.get(kind, &id).await.map_err(|e| failed(&e))?;
     Ok(stored(StatusCode::OK, &found))
@@ -77,8 +79,12 @@ pub(super) async fn get<S: Backend>(
 pub(super) async fn create<S: Backend>(
     State(app): State<Arc<App<S>>>,
     Of(&Collection { kind, .. }): Of,
+    _: NoParameters,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
+    if request.headers().contains_key(header::IF_MATCH) {
+        return Err(Problem::if_match_without_record());
+    }
     let body =
         bodies::read(request, bodies::RECORD, &app.limits, app.limits.max_body_bytes).await?;
     addressable::record(kind, &body)?;
@@ -99,34 +105,41 @@ pub(super) async fn create<S: Backend>(
 pub(super) async fn replace<S: Backend>(
     State(app): State<Arc<App<S>>>,
     At { kind, id }: At,
+    _: NoParameters,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
-    let version = expected(request.headers())?;
+    let condition = IfMatch::of(request.headers())?;
     let body =
         bodies::read(request, bodies::RECORD, &app.limits, app.limits.max_body_bytes).await?;
-    let changed = app.admin.directory.replace(&actor()?, kind, &id, version, &body).await;
+    let directory = &app.admin.directory;
+    let version = condition.expected(directory, kind, &id).await?;
+    let changed = directory.replace(&actor()?, kind, &id, version, &body).await;
     Ok(stored(StatusCode::OK, &changed.map_err(|e| failed(&e))?))
 }
 
 pub(super) async fn patch<S: Backend>(
     State(app): State<Arc<App<S>>>,
     At { kind, id }: At,
+    _: NoParameters,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
-    let version = expected(request.headers())?;
-    let body =
-        bodies::read(request, bodies::RECORD, &app.limits, app.limits.max_body_bytes).await?;
-    let changed = app.admin.directory.patch(&actor()?, kind, &id, version, &body).await;
+    let condition = IfMatch::of(request.headers())?;
+    let body = bodies::read(request, bodies::PATCH, &app.limits, app.limits.max_body_bytes).await?;
+    let directory = &app.admin.directory;
+    let version = condition.expected(directory, kind, &id).await?;
+    let changed = directory.patch(&actor()?, kind, &id, version, &body).await;
     Ok(stored(StatusCode::OK, &changed.map_err(|e| failed(&e))?))
 }
 
 pub(super) async fn delete<S: Backend>(
     State(app): State<Arc<App<S>>>,
     At { kind, id }: At,
+    _: NoParameters,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let version = expected(&headers)?;
-    let deleted = app.admin.directory.delete(&actor()?, kind, &id, version).await;
+    let directory = &app.admin.directory;
+    let version = IfMatch::of(&headers)?.expected(directory, kind, &id).await?;
+    let deleted = directory.delete(&actor()?, kind, &id, version).await;
     deleted.map_err(|e| failed(&e))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -148,6 +161,7 @@ pub(super) async fn delete<S: Backend>(
 )]
 pub(super) async fn validate<S: Backend>(
     State(app): State<Arc<App<S>>>,
+    _: NoParameters,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let body =
@@ -239,6 +253,7 @@ pub(super) async fn audit<S: Backend>(
 )]
 pub(super) async fn export<S: Backend>(
     State(app): State<Arc<App<S>>>,
+    _: NoParameters,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let document = app.admin.directory.export().await.map_err(|e| failed(&e))?;
@@ -272,6 +287,7 @@ pub(super) async fn export<S: Backend>(
 )]
 pub(super) async fn import<S: Backend>(
     State(app): State<Arc<App<S>>>,
+    _: NoParameters,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let body = bodies::read(request, bodies::FILE, &app.limits, MAX_DOCUMENT_BYTES).await?;

@@ -16,6 +16,7 @@ use super::super::request::CheckRequest;
 use super::super::schema::CheckBody;
 use super::bodies::{self, list, map, optional};
 use super::schema::{ExplanationBody, ResetBody, StoreUnavailable};
+use super::target::NoParameters;
 use crate::app::{App, Backend};
 
 /// Explain a check
@@ -34,6 +35,7 @@ use crate::app::{App, Backend};
 )]
 pub(super) async fn explain<S: Backend>(
     State(app): State<Arc<App<S>>>,
+    _: NoParameters,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let body = read_json(request, app.limits.max_body_bytes, app.limits.body_timeout).await?;
@@ -62,6 +64,7 @@ pub(super) async fn explain<S: Backend>(
 )]
 pub(super) async fn reset<S: Backend>(
     State(app): State<Arc<App<S>>>,
+    _: NoParameters,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let body = read_json(request, app.limits.max_body_bytes, app.limits.body_timeout).await?;

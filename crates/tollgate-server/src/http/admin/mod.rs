@@ -11,6 +11,7 @@ mod documentation;
 pub(super) mod events;
 pub(super) mod explain;
 mod guard;
+mod if_match;
 mod schema;
 mod target;
 pub(super) mod usage;

@@ -161,3 +161,15 @@ impl Parameters {
         }
     }
 }
+
+/// That the query of a call has no parameters.
+pub(super) struct NoParameters;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoParameters {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let parameters = Parameters::from_request_parts(parts, state).await?;
+        parameters.finish("no parameters", Some(Self))
+    }
+}

@@ -21,8 +21,10 @@ pub(super) fn common(reads_body: bool, changes: bool) -> Vec<Answer> {
             (408, "The body did not arrive in time"),
             (413, "The body has more bytes than are accepted"),
             (415, "The body is declared as none of the types here, or has an encoding"),
-            (422, "Fields have values that are not accepted; the problem names them all"),
+            (422, "Fields have values that are not accepted, or the query has a parameter; all are named"),
         ]);
+    } else {
+        refusals.push((422, "A parameter of the query is unknown or out of range"));
     }
     if changes {
         refusals.push((403, "The token may only read"));

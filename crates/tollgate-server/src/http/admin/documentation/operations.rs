@@ -10,6 +10,8 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{HttpMethod, PathItem, Ref, RefOr, Required, Response, ResponsesBuilder};
 
+use super::super::super::body::JSON;
+use super::super::bodies::MERGE_PATCH;
 use super::super::collection::Collection;
 use super::CATALOG_TAG;
 use super::answers::{self, refused};
@@ -120,7 +122,10 @@ fn create(kind: Kind, words: &Words) -> Operation {
     let summary = format!("Create {}", words.one);
     let call = operation(format!("create_{}", words.name), summary, description)
         .request_body(Some(body(&Schema::New.name(kind)).build()));
-    let mut answers = refusals([(409, "There is a record with this id already")]);
+    let mut answers = refusals([
+        (400, "The body is not what it is declared as, or broke off, or there is `If-Match`"),
+        (409, "There is a record with this id already"),
+    ]);
     answers.push(answers::read_only());
     answers.push(record(201, "The record, as it was made", &schema.name(kind)));
     answered(call, answers)
@@ -130,29 +135,34 @@ fn replace(kind: Kind, words: &Words) -> Operation {
     let description = "What the body leaves out gets its default. The id stays.";
     let summary = format!("Replace {}", words.one);
     let call = operation(format!("replace_{}", words.name), summary, description);
-    change(call, kind, &records::replacement(kind).name(kind))
+    change(call, kind, body(&records::replacement(kind).name(kind)))
 }
 
 fn patch(kind: Kind, words: &Words) -> Operation {
     let description = match kind {
         Kind::Policy => {
-            "Fields that the body has are replaced, each whole. `null` gives a field its default again, but \
-             `limit: null` exempts."
+            "Fields that the body has are replaced, each whole: a JSON Merge Patch (RFC 7396) that does not reach into \
+             `match` and `shares`. `null` gives a field its default again, but `limit: null` exempts."
         }
         _ => {
-            "Fields that the body has are replaced, each whole. `null` gives a field its default again."
+            "Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again."
         }
     };
     let summary = format!("Change fields of {}", words.one);
     let call = operation(format!("patch_{}", words.name), summary, description);
-    change(call, kind, &Schema::Patch.name(kind))
+    let schema = Schema::Patch.name(kind);
+    let body = body(&schema).content(MERGE_PATCH, content(&schema));
+    change(call, kind, body)
 }
 
-/// A change of a record by a body called `schema`.
-fn change(call: OperationBuilder, kind: Kind, schema: &str) -> Operation {
-    let call = call.parameter(if_match()).request_body(Some(body(schema).build()));
+/// A change of a record by `body`.
+fn change(call: OperationBuilder, kind: Kind, body: RequestBodyBuilder) -> Operation {
+    let call = call.parameter(if_match()).request_body(Some(body.build()));
     let mut answers = refusals([
-        (400, "The body is not what it is declared as, or broke off, or `If-Match` is no `ETag`"),
+        (
+            400,
+            "The body is not what it is declared as, or broke off, or `If-Match` is no list of tags",
+        ),
         (404, "There is no such record"),
         (412, "The record has changed since the version in `If-Match`"),
     ]);
@@ -170,7 +180,7 @@ fn delete(words: &Words) -> Operation {
     let call =
         operation(format!("delete_{}", words.name), summary, description).parameter(if_match());
     let mut answers = refusals([
-        (400, "`If-Match` is no `ETag`"),
+        (400, "`If-Match` is no list of tags"),
         (404, "There is no such record"),
         (409, "Other records refer to it"),
         (412, "The record has changed since the version in `If-Match`"),
@@ -186,8 +196,11 @@ fn record(status: u16, description: &str, schema: &str) -> (String, RefOr<Respon
 }
 
 fn body(schema: &str) -> RequestBodyBuilder {
-    let content = Content::new(Some(Ref::from_schema_name(schema)));
-    RequestBodyBuilder::new().content("application/json", content).required(Some(Required::True))
+    RequestBodyBuilder::new().content(JSON, content(schema)).required(Some(Required::True))
+}
+
+fn content(schema: &str) -> Content {
+    Content::new(Some(Ref::from_schema_name(schema)))
 }
 
 fn id(kind: Kind, words: &Words) -> Parameter {
@@ -202,10 +215,11 @@ fn id(kind: Kind, words: &Words) -> Parameter {
 }
 
 fn if_match() -> Parameter {
-    let etag =
-        ObjectBuilder::new().schema_type(Type::String).pattern(Some(r#"^(\*|"[0-9]{1,19}")$"#));
-    let description = "Changes the record only if this is its version: the `ETag` that came with it. Any version \
-         without it, or with `*`.";
+    let etag = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some(r#"^(\*|"[0-9]{1,19}"(, ?"[0-9]{1,19}")*)$"#));
+    let description = "Changes the record only if its version is one of these: the `ETag` that came with it. Any \
+         version without it, or with `*`. Weak tags match none (RFC 9110).";
     ParameterBuilder::new()
         .name("If-Match")
         .parameter_in(ParameterIn::Header)
