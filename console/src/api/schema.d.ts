@@ -654,7 +654,7 @@ export interface paths {
         put?: never;
         /**
          * Reset usage
-         * @description Forgets the usage of every limit that a check meets.
+         * @description Forgets the usage of every limit that a check meets. The log says who did, and whose usage it was.
          */
         post: operations["reset_usage"];
         delete?: never;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tollgate_catalog::api_key::KeyHasher;
+use tollgate_catalog::directory::Actor;
 use tollgate_catalog::{
     CatalogEvent, DatabaseCatalog, DatabaseOptions, FileCatalog, Observer, Resolver,
     SnapshotReader, WatchOptions,
@@ -15,7 +16,7 @@ use tollgate_catalog::{
 use tollgate_core::{MonotonicClock, PolicySet};
 
 use crate::administered::Administered;
-use crate::config::{CatalogConfig, Secret, ServeConfig};
+use crate::config::{ADMIN, ADMIN_READ, AdminToken, CatalogConfig, Role, Secret, ServeConfig};
 use crate::health::Health;
 use crate::http::Guard;
 use crate::metrics::Metrics;
@@ -100,11 +101,19 @@ fn api_key_secret(url: &str, config: &ServeConfig) -> Result<Vec<u8>, StartError
     }
 }
 
-/// The guard of the admin calls, for the bearer of `token`.
-pub(crate) fn guard(config: &ServeConfig, token: Option<&Secret>) -> Result<Guard, StartError> {
-    let impossible = || StartError::AdminToken(io::Error::other("there is none to compare with"));
-    let guard = token.and_then(|token| Guard::new(token, config.admin_read_token.as_ref()));
-    guard.ok_or_else(impossible)
+/// The guard of the admin calls, for those who bear the tokens of `config`, and the one that was `made`.
+pub(crate) fn guard(config: &ServeConfig, made: Option<&Secret>) -> Result<Guard, StartError> {
+    let impossible = |what| move || StartError::AdminToken(io::Error::other(what));
+    let by_variable = [
+        (ADMIN, Role::Write, config.admin_token.as_ref().or(made)),
+        (ADMIN_READ, Role::Read, config.admin_read_token.as_ref()),
+    ];
+    let mut tokens = config.admin_tokens.clone();
+    for (name, role, token) in by_variable {
+        let actor = Actor::new(name).map_err(|_| impossible("its name is none")())?;
+        tokens.extend(token.map(|token| AdminToken { actor, role, token: token.clone() }));
+    }
+    Guard::new(tokens).ok_or_else(impossible("guesses at it cannot be limited"))
 }
 
 /// A token for the time until the server ends.

@@ -120,8 +120,9 @@ struct ServeArgs {
 
 const AFTER_HELP: &str = "Each setting is also an environment variable (--max-keys: TOLLGATE_MAX_KEYS) \
      and a key of the file (max_keys). Secrets are variables only: \
-     TOLLGATE_ADMIN_TOKEN (to change the catalog; must be set to listen at an address that other machines reach), \
-     TOLLGATE_ADMIN_READ_TOKEN (to read it) and TOLLGATE_API_KEY_SECRET (what API keys are hashed with; the same on \
+     TOLLGATE_ADMIN_TOKEN (to change the catalog; a token that may must be set to listen at an address that other machines reach), \
+     TOLLGATE_ADMIN_READ_TOKEN (to read it), TOLLGATE_ADMIN_TOKENS (the same for several, whom the audit log tells \
+     apart: NAME:ROLE:TOKEN,… with the role read or write) and TOLLGATE_API_KEY_SECRET (what API keys are hashed with; the same on \
      every node).";
 
 impl ServeArgs {

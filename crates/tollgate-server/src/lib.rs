@@ -19,7 +19,8 @@ mod telemetry;
 
 pub use cli::{Cli, Outcome};
 pub use config::{
-    CatalogConfig, ConfigError, HttpLimits, LogFormat, Secret, ServeConfig, StoreConfig,
+    AdminToken, CatalogConfig, ConfigError, HttpLimits, LogFormat, Role, Secret, ServeConfig,
+    StoreConfig,
 };
 pub use http::openapi_json;
 pub use serve::{Server, StartError};

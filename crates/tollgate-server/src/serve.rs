@@ -193,12 +193,9 @@ impl Server {
         let address = config.http;
         let listen = |source| StartError::Listen { address, source };
         let listener = Listener::bind(address).await.map_err(listen)?;
-        let made_token = match &config.admin_token {
-            Some(_) => None,
-            None => Some(catalog::made_token()?),
-        };
-        let token = config.admin_token.as_ref().or(made_token.as_ref());
-        let guard = catalog::guard(config, token)?;
+        let made_token =
+            if config.lets_somebody_write() { None } else { Some(catalog::made_token()?) };
+        let guard = catalog::guard(config, made_token.as_ref())?;
         let (app, catalog) = assemble(config, watch, store, guard).await?;
         let address = listener.address();
         let metrics = NetMetrics {

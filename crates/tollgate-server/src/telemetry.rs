@@ -1,7 +1,8 @@
 //! The log.
 //!
-//! No event holds an id, a key or an address of a check, at any level: nothing of a request is logged. Other
-//! crates log only warnings, since HTTP/2's trace shows whole frames.
+//! No event holds an id, a key or an address of a check, at any level: nothing of such a request is logged. Of those
+//! who administer it tells who has reset whose usage, and from which address a wrong token came; never a token or an
+//! API key. Other crates log only warnings, since HTTP/2's trace shows whole frames.
 
 use std::error::Error;
 use std::io;

@@ -1,5 +1,6 @@
 //! The configuration of `tollgate serve`: what can be set, its defaults and its bounds.
 
+mod admin_tokens;
 mod layers;
 mod secret;
 mod values;
@@ -9,6 +10,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(crate) use admin_tokens::{ADMIN, ADMIN_READ};
+pub use admin_tokens::{AdminToken, Role};
 pub use layers::ConfigError;
 use layers::Layers;
 pub use secret::Secret;
@@ -37,10 +40,12 @@ pub struct ServeConfig {
     pub unknown_api_keys: UnknownApiKeys,
     /// What API keys are hashed with. Without it a database of SQLite keeps one in a file beside it.
     pub api_key_secret: Option<Secret>,
-    /// The bearer token of those who may change the catalog. Without it one is made at the start.
+    /// The bearer token of those who may change the catalog. Where no token may, one is made at the start.
     pub admin_token: Option<Secret>,
     /// The bearer token of those who may only read it.
     pub admin_read_token: Option<Secret>,
+    /// The bearer tokens of those whom the audit log tells apart.
+    pub admin_tokens: Vec<AdminToken>,
     /// How to write the log.
     pub log_format: LogFormat,
     /// What to log.
@@ -145,6 +150,7 @@ impl Default for ServeConfig {
             api_key_secret: None,
             admin_token: None,
             admin_read_token: None,
+            admin_tokens: Vec::new(),
             log_format: LogFormat::Text,
             log_level: tracing::Level::INFO,
             limits: HttpLimits::default(),
@@ -183,6 +189,7 @@ const DEFAULT_FILE: &str = "tollgate.toml";
 /// Only ever read from the environment: flags show in lists of processes, files in backups.
 const ADMIN_TOKEN_VARIABLE: &str = "TOLLGATE_ADMIN_TOKEN";
 const ADMIN_READ_TOKEN_VARIABLE: &str = "TOLLGATE_ADMIN_READ_TOKEN";
+const ADMIN_TOKENS_VARIABLE: &str = "TOLLGATE_ADMIN_TOKENS";
 const API_KEY_SECRET_VARIABLE: &str = "TOLLGATE_API_KEY_SECRET";
 const CONFIG_VARIABLE: &str = "TOLLGATE_CONFIG";
 
@@ -212,22 +219,50 @@ impl ServeConfig {
         let [admin_token, admin_read_token, api_key_secret] =
             [ADMIN_TOKEN_VARIABLE, ADMIN_READ_TOKEN_VARIABLE, API_KEY_SECRET_VARIABLE]
                 .map(|name| (name, environment(name)));
+        let named_tokens = environment(ADMIN_TOKENS_VARIABLE);
         let mut layers = Layers::new(&KEYS, flags, environment, file);
         let mut secret = |(name, value)| layers.secret(name, value);
         let secrets = (secret(admin_token), secret(admin_read_token), secret(api_key_secret));
         let mut config = Self::take(&mut layers);
         (config.admin_token, config.admin_read_token, config.api_key_secret) = secrets;
-        if !config.http.ip().is_loopback() && config.admin_token.is_none() {
+        if let Some(list) = named_tokens {
+            config.take_named_tokens(&mut layers, list);
+        }
+        if !config.http.ip().is_loopback() && !config.lets_somebody_write() {
             let place = layers.place("http").map_or_else(String::new, |place| place.to_string());
             let problem = format!(
                 "{} can be reached from other machines, and {ADMIN_TOKEN_VARIABLE} is not set",
                 config.http
             );
-            let accepted =
-                "a loopback address, or any address with a token in TOLLGATE_ADMIN_TOKEN";
+            let accepted = "a loopback address, or any address with a token in TOLLGATE_ADMIN_TOKEN, or with one that may write in \
+                 TOLLGATE_ADMIN_TOKENS";
             layers.refuse(&place, &problem, accepted);
         }
         layers.finish(config)
+    }
+
+    /// Whether a token that is configured may change the catalog.
+    pub(crate) fn lets_somebody_write(&self) -> bool {
+        let may_write = |one: &AdminToken| one.role == Role::Write;
+        self.admin_token.is_some() || self.admin_tokens.iter().any(may_write)
+    }
+
+    /// Takes the tokens that `list` names.
+    fn take_named_tokens(&mut self, layers: &mut Layers, list: OsString) {
+        let others: Vec<_> =
+            [&self.admin_token, &self.admin_read_token].into_iter().flatten().collect();
+        let tokens = match list.into_string() {
+            Ok(list) => admin_tokens::parse(&list, &others),
+            Err(_) => Err(vec!["is not UTF-8".to_owned()]),
+        };
+        match tokens {
+            Ok(tokens) => self.admin_tokens = tokens,
+            Err(problems) => {
+                for problem in problems {
+                    layers.refuse(&ADMIN_TOKENS_VARIABLE, &problem, admin_tokens::ACCEPTED);
+                }
+            }
+        }
     }
 
     fn take(layers: &mut Layers) -> Self {
@@ -259,6 +294,7 @@ impl ServeConfig {
             api_key_secret: None,
             admin_token: None,
             admin_read_token: None,
+            admin_tokens: Vec::new(),
             log_format: layers.take("log_format", default.log_format, values::log_format),
             log_level: layers.take("log_level", default.log_level, values::log_level),
             limits: HttpLimits::take(layers),

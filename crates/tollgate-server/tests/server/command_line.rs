@@ -15,14 +15,14 @@ fn text(output: &Output) -> (Option<i32>, String, String) {
 }
 
 /// A server in a process of its own; killed when the test is over.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     address: String,
     log: BufReader<std::process::ChildStderr>,
 }
 
 impl Process {
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let serve = command.args(["serve", "--http", "127.0.0.1:0", "--log-format", "json"]);
         let mut child = serve.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
@@ -35,6 +35,25 @@ impl Process {
         Self { address: url.strip_prefix("http://").unwrap().to_owned(), child, log }
     }
 
+    /// The line on its standard output, which is a pipe.
+    pub(crate) fn told(&mut self) -> String {
+        let mut told = String::new();
+        BufReader::new(self.child.stdout.take().unwrap()).read_line(&mut told).unwrap();
+        told
+    }
+
+    /// Posts `body` with `token`; gives the whole answer.
+    pub(crate) fn post(&self, path: &str, token: &str, body: &str) -> String {
+        let mut stream = self.send(&format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
     fn send(&self, request: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -43,7 +62,7 @@ impl Process {
     }
 
     /// Sends a signal; gives the exit code and the rest of the log.
-    fn end(mut self, signal: &str) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self, signal: &str) -> (Option<i32>, String) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
         let mut log = String::new();
@@ -85,18 +104,10 @@ fn sigterm_ends_the_process_with_0_in_time() {
 fn a_server_without_configuration_has_a_catalog_and_tells_its_token() {
     let directory = TempDir::new().unwrap();
     let mut process = Process::start(tollgate(&directory).stdout(Stdio::piped()));
-    let mut told = String::new();
-    BufReader::new(process.child.stdout.take().unwrap()).read_line(&mut told).unwrap();
+    let told = process.told();
     let (_, token) = told.trim_end().rsplit_once("/#/sign-in?token=").expect(&told);
     assert!(told.contains(&format!("http://{}/#/", process.address)), "{told}");
-    let tenant = r#"{"id":"acme"}"#;
-    let mut stream = process.send(&format!(
-        "POST /admin/tenants HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{tenant}",
-        tenant.len()
-    ));
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let answer = process.post("/admin/tenants", token, r#"{"id":"acme"}"#);
     assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
     assert!(directory.path().join("tollgate.db").is_file());
     let (_, log) = process.end("-TERM");

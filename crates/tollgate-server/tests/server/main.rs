@@ -9,6 +9,7 @@
 
 mod admin;
 mod admin_calls;
+mod administrators;
 mod answers;
 mod bad_input;
 mod batch;

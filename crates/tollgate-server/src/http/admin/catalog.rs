@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tollgate_catalog::directory::{
@@ -24,13 +24,6 @@ use super::schema::{
 };
 use super::target::{At, NoParameters, Of, Parameters};
 use crate::app::{App, Backend};
-
-/// Everyone who bears the token that changes. Tokens have no names yet.
-const ACTOR: &str = "admin";
-
-fn actor() -> Result<Actor, Problem> {
-    Actor::new(ACTOR).map_err(|_| Problem::internal())
-}
 
 fn stored(status: StatusCode, stored: &Stored) -> Response {
     let mut response = bodies::json(status, &stored.record.to_node());
@@ -78,6 +71,7 @@ pub(super) async fn get<S: Backend>(
 
 pub(super) async fn create<S: Backend>(
     State(app): State<Arc<App<S>>>,
+    Extension(actor): Extension<Actor>,
     Of(&Collection { kind, .. }): Of,
     _: NoParameters,
     request: Request<Body>,
@@ -88,7 +82,7 @@ pub(super) async fn create<S: Backend>(
     let body =
         bodies::read(request, bodies::RECORD, &app.limits, app.limits.max_body_bytes).await?;
     addressable::record(kind, &body)?;
-    let made = app.admin.directory.create(&actor()?, kind, &body).await.map_err(|e| failed(&e))?;
+    let made = app.admin.directory.create(&actor, kind, &body).await.map_err(|e| failed(&e))?;
     let mut node = made.stored.record.to_node();
     if let (Some(secret), Value::Map(entries)) = (&made.secret, &mut node.value) {
         // Shown now and never again.
@@ -104,6 +98,7 @@ pub(super) async fn create<S: Backend>(
 
 pub(super) async fn replace<S: Backend>(
     State(app): State<Arc<App<S>>>,
+    Extension(actor): Extension<Actor>,
     At { kind, id }: At,
     _: NoParameters,
     request: Request<Body>,
@@ -113,12 +108,13 @@ pub(super) async fn replace<S: Backend>(
         bodies::read(request, bodies::RECORD, &app.limits, app.limits.max_body_bytes).await?;
     let directory = &app.admin.directory;
     let version = condition.expected(directory, kind, &id).await?;
-    let changed = directory.replace(&actor()?, kind, &id, version, &body).await;
+    let changed = directory.replace(&actor, kind, &id, version, &body).await;
     Ok(stored(StatusCode::OK, &changed.map_err(|e| failed(&e))?))
 }
 
 pub(super) async fn patch<S: Backend>(
     State(app): State<Arc<App<S>>>,
+    Extension(actor): Extension<Actor>,
     At { kind, id }: At,
     _: NoParameters,
     request: Request<Body>,
@@ -127,19 +123,20 @@ pub(super) async fn patch<S: Backend>(
     let body = bodies::read(request, bodies::PATCH, &app.limits, app.limits.max_body_bytes).await?;
     let directory = &app.admin.directory;
     let version = condition.expected(directory, kind, &id).await?;
-    let changed = directory.patch(&actor()?, kind, &id, version, &body).await;
+    let changed = directory.patch(&actor, kind, &id, version, &body).await;
     Ok(stored(StatusCode::OK, &changed.map_err(|e| failed(&e))?))
 }
 
 pub(super) async fn delete<S: Backend>(
     State(app): State<Arc<App<S>>>,
+    Extension(actor): Extension<Actor>,
     At { kind, id }: At,
     _: NoParameters,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let directory = &app.admin.directory;
     let version = IfMatch::of(&headers)?.expected(directory, kind, &id).await?;
-    let deleted = directory.delete(&actor()?, kind, &id, version).await;
+    let deleted = directory.delete(&actor, kind, &id, version).await;
     deleted.map_err(|e| failed(&e))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -287,12 +284,13 @@ pub(super) async fn export<S: Backend>(
 )]
 pub(super) async fn import<S: Backend>(
     State(app): State<Arc<App<S>>>,
+    Extension(actor): Extension<Actor>,
     _: NoParameters,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let body = bodies::read(request, bodies::FILE, &app.limits, MAX_DOCUMENT_BYTES).await?;
     addressable::document(&body)?;
-    let imported = app.admin.directory.import(&actor()?, &body).await;
+    let imported = app.admin.directory.import(&actor, &body).await;
     let imported = imported.map_err(|error| match &error {
         // Nothing else is at this path.
         DirectoryError::ReadOnly => Problem::read_only(error.to_string(), ""),

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use tollgate_catalog::directory::Actor;
 use tollgate_catalog::document::{Node, Value};
-use tollgate_core::{Attribute, Consideration, LimitStatus, Policy, Subject};
+use tollgate_core::{Attribute, Consideration, LimitStatus, Policy, PolicyId, Subject};
 use tollgate_service::Explanation;
 
 use super::super::body::read_json;
@@ -50,7 +51,7 @@ pub(super) async fn explain<S: Backend>(
 
 /// Reset usage
 ///
-/// Forgets the usage of every limit that a check meets.
+/// Forgets the usage of every limit that a check meets. The log says who did, and whose usage it was.
 #[utoipa::path(
     post,
     path = "/admin/usage/reset",
@@ -64,17 +65,37 @@ pub(super) async fn explain<S: Backend>(
 )]
 pub(super) async fn reset<S: Backend>(
     State(app): State<Arc<App<S>>>,
+    Extension(actor): Extension<Actor>,
     _: NoParameters,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let body = read_json(request, app.limits.max_body_bytes, app.limits.body_timeout).await?;
     let request = CheckRequest::parse(&body)?;
-    let reset = app.service.reset(&request.check()).await.map_err(|error| {
+    let check = request.check();
+    let reset = app.service.reset(&check).await.map_err(|error| {
         tracing::warn!(error = %crate::telemetry::Chain(&error), "usage could not be reset");
         Problem::store_unavailable()
     })?;
+    log_reset(&actor, &check.subject, &reset);
     let ids = reset.iter().map(|id| Node::unplaced(Value::String(id.as_str().to_owned())));
     Ok(bodies::json(StatusCode::OK, &Node::unplaced(map([("reset", list(ids))]))))
+}
+
+/// Logs what nothing else keeps a trace of: usage is in no catalog, so no history tells that it was reset. Whose it was
+/// is told without the API key and without attributes of the caller's own, which may hold anything.
+fn log_reset(actor: &Actor, subject: &Subject<'_>, policies: &[PolicyId]) {
+    let policies: Vec<_> = policies.iter().map(PolicyId::as_str).collect();
+    tracing::info!(
+        actor = actor.name(),
+        policies = policies.join(", "),
+        user = subject.get(&Attribute::User),
+        model = subject.get(&Attribute::Model),
+        tenant = subject.get(&Attribute::Tenant),
+        service = subject.get(&Attribute::Service),
+        ip = subject.get(&Attribute::Ip),
+        with_api_key = subject.get(&Attribute::ApiKey).is_some(),
+        "usage was reset"
+    );
 }
 
 fn render(explanation: &Explanation<'_>) -> Node {

@@ -8,12 +8,13 @@ use std::time::Duration;
 use axum::http::{HeaderMap, Method, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tollgate_core::{Amount, Attribute, Check, Limit, Per, Policy, PolicyId, Subject, Window};
+use tollgate_catalog::directory::Actor;
+use tollgate_core::{Amount, Attribute, Charge, Limit, Per, Policy, PolicyId, Subject, Window};
 use tollgate_store::MemoryStore;
 use tollgate_store::memory::MemoryStoreOptions;
 
 use super::super::problem::Problem;
-use crate::config::Secret;
+use crate::config::{AdminToken, Role};
 
 /// Wrong tokens that one address may give in [`GUESSES_WINDOW`].
 const GUESSES: u64 = 10;
@@ -23,15 +24,6 @@ const MAX_GUESSERS: usize = 100_000;
 
 /// Calls that only look although they have a body.
 const LOOKS: [&str; 2] = ["/admin/explain", "/admin/policies/validate"];
-
-/// What a token allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// To look.
-    Read,
-    /// To look and to change.
-    Write,
-}
 
 impl Role {
     /// The role that a call of `method` at `path` takes.
@@ -46,10 +38,16 @@ impl Role {
 
 /// Lets the bearers of tokens in. Wrong tokens are limited by Tollgate's own store, exactly.
 pub(crate) struct Guard {
-    write: [u8; 32],
-    read: Option<[u8; 32]>,
+    bearers: Vec<Bearer>,
     guesses: MemoryStore,
     limit: Arc<Limit>,
+}
+
+/// Who bears a token.
+struct Bearer {
+    digest: [u8; 32],
+    actor: Actor,
+    role: Role,
 }
 
 impl fmt::Debug for Guard {
@@ -60,51 +58,77 @@ impl fmt::Debug for Guard {
 
 impl Guard {
     /// A guard for these tokens; `None` if its own limit cannot be made, which its constants rule out.
-    pub(crate) fn new(write: &Secret, read: Option<&Secret>) -> Option<Self> {
+    pub(crate) fn new(tokens: impl IntoIterator<Item = AdminToken>) -> Option<Self> {
         let (id, per) = (PolicyId::new("admin-guesses").ok()?, Per::from_scope("IP")?);
         let policy = Policy::new(id, per, Amount::new(GUESSES), Window::new(GUESSES_WINDOW)?);
         let options = MemoryStoreOptions::default().max_keys(MAX_GUESSERS);
+        let bearer = |AdminToken { actor, role, token }: AdminToken| {
+            let digest = digest(token.reveal());
+            Bearer { digest, actor, role }
+        };
         Some(Self {
-            write: digest(write.reveal()),
-            read: read.map(|token| digest(token.reveal())),
+            bearers: tokens.into_iter().map(bearer).collect(),
             guesses: MemoryStore::with_clock(tollgate_core::MonotonicClock::new(), &options),
             limit: Arc::new(Limit::of(&policy)?),
         })
     }
 
-    /// The role of who sends `headers` from `peer`, if it is enough for a call that takes `needed`.
+    /// Who sends `headers` from `peer`, if that is enough for a call that takes `needed`.
     pub(crate) fn admit(
         &self,
         headers: &HeaderMap,
         peer: IpAddr,
         needed: Role,
-    ) -> Result<Role, Problem> {
+    ) -> Result<Actor, Problem> {
         let peer = peer.to_canonical().to_string();
         let subject = Subject::empty().with(&Attribute::Ip, &peer);
-        let guess = Check::of(subject);
-        let charge = [tollgate_core::Charge {
-            limit: &self.limit,
-            subject: &guess.subject,
-            cost: Amount::ONE,
-        }];
+        let charge = [Charge { limit: &self.limit, subject: &subject, cost: Amount::ONE }];
         // Who has guessed too often is not listened to, right or wrong.
         if let Some(verdict) = self.guesses.peek(&charge).first().filter(|one| !one.allowed) {
             return Err(Problem::too_many_guesses(verdict.wait));
         }
         let token = bearer(headers).ok_or_else(Problem::unauthorized)?;
-        let token = digest(token);
-        let is = |known: &[u8; 32]| bool::from(known.ct_eq(&token));
-        // Both are compared, whichever fits.
-        let (writes, reads) = (is(&self.write), self.read.as_ref().is_some_and(is));
-        if !writes && !reads {
-            self.guesses.charge(&charge);
-            return Err(Problem::unauthorized());
+        let Some(bearer) = self.bearer_of(token) else {
+            return Err(self.guessed(&charge, &peer));
+        };
+        match (bearer.role, needed) {
+            (Role::Write, _) | (Role::Read, Role::Read) => Ok(bearer.actor.clone()),
+            (Role::Read, Role::Write) => Err(Problem::forbidden()),
         }
-        match (writes, needed) {
-            (true, _) => Ok(Role::Write),
-            (false, Role::Read) => Ok(Role::Read),
-            (false, Role::Write) => Err(Problem::forbidden()),
+    }
+
+    /// Who bears `token`. All are compared, whichever fits.
+    fn bearer_of(&self, token: &str) -> Option<&Bearer> {
+        let digest = digest(token);
+        let mut found = None;
+        for bearer in &self.bearers {
+            if bool::from(bearer.digest.ct_eq(&digest)) {
+                found = Some(bearer);
+            }
         }
+        found
+    }
+
+    /// Charges and logs a wrong token from `peer`. The limit on guesses bounds the lines too.
+    #[cold]
+    fn guessed(&self, charge: &[Charge<'_>], peer: &str) -> Problem {
+        let verdicts = self.guesses.charge(charge);
+        let Some(verdict) = verdicts.first() else { return Problem::unauthorized() };
+        if !verdict.allowed {
+            // Others from there were faster.
+            return Problem::too_many_guesses(verdict.wait);
+        }
+        tracing::warn!(address = peer, "a wrong admin token was given");
+        if verdict.usage >= GUESSES {
+            let seconds = GUESSES_WINDOW.as_secs();
+            tracing::warn!(
+                address = peer,
+                guesses = GUESSES,
+                seconds,
+                "too many wrong admin tokens; the address is not listened to, whatever token it gives"
+            );
+        }
+        Problem::unauthorized()
     }
 }
 
@@ -124,12 +148,19 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
+    use crate::config::Secret;
 
-    fn ask(guard: &Guard, peer: u8, token: &str, needed: Role) -> Result<Role, u16> {
+    fn token(name: &str, role: Role, token: &str) -> AdminToken {
+        AdminToken { actor: Actor::new(name).unwrap(), role, token: Secret::new(token) }
+    }
+
+    /// The name of who is let in, or the status of the refusal.
+    fn ask(guard: &Guard, peer: u8, token: &str, needed: Role) -> Result<String, u16> {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, HeaderValue::from_str(token).unwrap());
         let peer = IpAddr::from([127, 0, 0, peer]);
-        guard.admit(&headers, peer, needed).map_err(|problem| problem.status().as_u16())
+        let admitted = guard.admit(&headers, peer, needed);
+        admitted.map(|actor| actor.name().to_owned()).map_err(|problem| problem.status().as_u16())
     }
 
     /// A call that changes nothing is for everyone who may look, whatever its method.
@@ -154,11 +185,17 @@ mod tests {
     /// P15: a token of its role and no other is let in; who guesses is soon not listened to, and others are.
     #[test]
     fn only_a_token_lets_in_and_guesses_are_limited() {
-        let guard = Guard::new(&Secret::new("w".repeat(16)), Some(&Secret::new("r".repeat(16))));
+        let guard = Guard::new([
+            token("writer", Role::Write, &"w".repeat(16)),
+            token("reader", Role::Read, &"r".repeat(16)),
+            token("alice", Role::Write, &"a".repeat(16)),
+        ]);
         let guard = guard.unwrap();
         let (write, read) = (format!("Bearer {}", "w".repeat(16)), "bearer rrrrrrrrrrrrrrrr");
-        assert_eq!(ask(&guard, 1, &write, Role::Write), Ok(Role::Write));
-        assert_eq!(ask(&guard, 1, read, Role::Read), Ok(Role::Read));
+        let named = |name: &str| Ok(name.to_owned());
+        assert_eq!(ask(&guard, 1, &write, Role::Write), named("writer"));
+        assert_eq!(ask(&guard, 1, "Bearer aaaaaaaaaaaaaaaa", Role::Write), named("alice"));
+        assert_eq!(ask(&guard, 1, read, Role::Read), named("reader"));
         assert_eq!(ask(&guard, 1, read, Role::Write), Err(403));
         for token in ["Basic abc", "Bearer", "Bearer  "] {
             assert_eq!(ask(&guard, 1, token, Role::Read), Err(401), "{token}");
@@ -167,6 +204,6 @@ mod tests {
             let _ = ask(&guard, 2, "Bearer wwwwwwwwwwwwwwwwx", Role::Read);
         }
         assert_eq!(ask(&guard, 2, &write, Role::Read), Err(429), "right or wrong");
-        assert_eq!(ask(&guard, 3, &write, Role::Read), Ok(Role::Write));
+        assert_eq!(ask(&guard, 3, &write, Role::Read), named("writer"));
     }
 }

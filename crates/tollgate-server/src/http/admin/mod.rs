@@ -28,9 +28,9 @@ use axum::routing::{get, post};
 pub(super) use self::documentation::AdminDocumentation;
 use self::documentation::CATALOG_TAG;
 pub(crate) use self::guard::Guard;
-use self::guard::Role;
 use super::problem::Problem;
 use crate::app::{App, Backend};
+use crate::config::Role;
 
 /// The address that a request came from.
 #[derive(Clone, Copy, Debug)]
@@ -59,17 +59,20 @@ pub(super) fn routes<S: Backend>(app: Arc<App<S>>) -> Router<Arc<App<S>>> {
         .layer(guarded)
 }
 
-/// Lets a request pass whose token is good for it.
+/// Lets a request pass whose token is good for it, and says to the handler whose it is.
 async fn admit<S: Backend>(
     State(app): State<Arc<App<S>>>,
     peer: Option<Extension<Peer>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |Extension(Peer(address))| address);
     let needed = Role::needed(request.method(), request.uri().path());
     match app.admin.guard.admit(request.headers(), peer, needed) {
-        Ok(_) => next.run(request).await,
+        Ok(actor) => {
+            request.extensions_mut().insert(actor);
+            next.run(request).await
+        }
         Err(problem) => Problem::into_response(problem),
     }
 }

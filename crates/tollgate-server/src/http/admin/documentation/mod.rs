@@ -16,7 +16,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{Components, OpenApi, PathItem};
 
 use super::collection::Collection;
-use super::guard::Role;
+use crate::config::Role;
 
 /// The tag of the calls that change and show the catalog.
 pub(super) const CATALOG_TAG: &str = "policies and directory";
@@ -47,8 +47,9 @@ impl Modify for AdminDocumentation {
 
 /// The token that every call below `/admin` wants.
 fn token() -> SecurityScheme {
-    let description = "The admin token that the server was started with (`TOLLGATE_ADMIN_TOKEN`), or printed at its \
-         start. The token of the role `read` is for the calls that change nothing.";
+    let description = "An admin token that the server was started with (`TOLLGATE_ADMIN_TOKEN`, \
+         `TOLLGATE_ADMIN_TOKENS`), or the one printed at its start. One of the role `read` is for the calls that change \
+         nothing.";
     let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
     SecurityScheme::Http(scheme.build())
 }

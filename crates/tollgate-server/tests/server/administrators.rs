@@ -1,0 +1,141 @@
+//! Those who administer: told apart by their tokens, in the history and in the log (issue 4, part 4; P15).
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tollgate_catalog::directory::Actor;
+use tollgate_server::{AdminToken, Role, Secret};
+
+use crate::command_line::Process;
+use crate::common::tollgate;
+use crate::support::{Admin, WRITE};
+
+const ALICE: &str = "the-token-of-alice";
+const BOB: &str = "the-token-of-bob";
+/// As many wrong tokens as an address may give in a minute.
+const GUESSES: usize = 10;
+
+fn token(name: &str, role: Role, token: &str) -> AdminToken {
+    AdminToken { actor: Actor::new(name).unwrap(), role, token: Secret::new(token) }
+}
+
+/// "Every change in an audit log: who, when": under the name of the token, which is `admin` for the one without.
+#[tokio::test]
+async fn the_history_tells_those_who_bear_named_tokens_apart() {
+    let admin = Admin::start_with(|config| {
+        config.admin_tokens =
+            vec![token("alice", Role::Write, ALICE), token("bob", Role::Read, BOB)];
+    })
+    .await;
+    let json = [("content-type", "application/json")];
+    let calls = [
+        (ALICE, "POST", "/admin/tenants", r#"{"id":"a"}"#, 201),
+        (WRITE, "PATCH", "/admin/tenants/a", r#"{"name":"A"}"#, 200),
+        (ALICE, "POST", "/admin/import", r#"{"tiers":[{"id":"t"}]}"#, 200),
+        (BOB, "DELETE", "/admin/tenants/a", "", 403),
+        (BOB, "GET", "/admin/tenants/a", "", 200),
+        (ALICE, "DELETE", "/admin/tenants/a", "", 204),
+    ];
+    for (token, method, path, body, status) in calls {
+        let answer = admin.send_as(token, method, path, &json, body).await;
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
+    }
+    let actors = async |query: &str| -> Vec<Value> {
+        let history = admin.get(&format!("/admin/audit{query}")).await.json();
+        history["items"].as_array().unwrap().iter().map(|change| change["actor"].clone()).collect()
+    };
+    assert_eq!(actors("").await, ["alice", "alice", "admin", "alice"]);
+    assert_eq!(actors("?actor=admin").await, ["admin"]);
+}
+
+/// The lines of `log` whose message begins with `message`.
+fn lines(log: &str, message: &str) -> Vec<Value> {
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
+    lines.filter(|line| line["message"].as_str().unwrap().starts_with(message)).collect()
+}
+
+/// What no history tells: usage that was reset, and guesses at tokens. No line has a token or an API key, at any level.
+#[test]
+fn the_log_tells_who_resets_usage_and_from_where_tokens_are_guessed() {
+    let directory = TempDir::new().unwrap();
+    let mut command = tollgate(&directory);
+    command
+        .env("TOLLGATE_LOG_LEVEL", "trace")
+        .env("TOLLGATE_ADMIN_TOKENS", format!("alice:write:{ALICE}, bob:read:{BOB}"));
+    let process = Process::start(&mut command);
+    let check =
+        r#"{"userId":"u","modelId":"m","apiKey":"the-secret-key","attributes":{"x":"the-secret"}}"#;
+    let reset = process.post("/admin/usage/reset", ALICE, check);
+    assert!(reset.starts_with("HTTP/1.1 200 "), "{reset}");
+    assert!(process.post("/admin/usage/reset", BOB, check).starts_with("HTTP/1.1 403 "));
+    for _ in 0..GUESSES {
+        let refused = process.post("/admin/usage/reset", "the-token-that-is-guessed", check);
+        assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
+    }
+    for token in [ALICE, "the-token-that-is-guessed"] {
+        assert!(process.post("/admin/usage/reset", token, check).starts_with("HTTP/1.1 429 "));
+    }
+    let (_, log) = process.end("-TERM");
+    let resets = lines(&log, "usage was reset");
+    assert_eq!(resets.len(), 1, "{log}");
+    let fields = ["level", "actor", "policies", "user", "model", "with_api_key"];
+    let told: Vec<_> = fields.iter().map(|field| resets[0][field].clone()).collect();
+    assert_eq!(
+        told,
+        [json!("INFO"), json!("alice"), json!("default"), json!("u"), json!("m"), json!(true)]
+    );
+    let guesses = lines(&log, "a wrong admin token was given");
+    assert_eq!(guesses.len(), GUESSES, "{log}");
+    assert!(guesses.iter().all(|one| one["level"] == "WARN" && one["address"] == "127.0.0.1"));
+    let locked_out = lines(&log, "too many wrong admin tokens");
+    assert_eq!((locked_out.len(), &locked_out[0]["address"]), (1, &json!("127.0.0.1")), "{log}");
+    assert!(!log.contains("the-token") && !log.contains("the-secret"), "{log}");
+}
+
+/// A list that is wrong is refused by the numbers of its entries; nothing of it is shown, as any part may be a token.
+#[test]
+fn a_wrong_list_of_tokens_is_refused_without_being_shown() {
+    let directory = TempDir::new().unwrap();
+    let list = format!("alice:write:{ALICE}, canary-token-without-name bob:{BOB}:read");
+    let output = tollgate(&directory)
+        .args(["serve", "--http", "0.0.0.0:0"])
+        .env("TOLLGATE_ADMIN_TOKENS", list)
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    for part in [
+        "TOLLGATE_ADMIN_TOKENS: entry 2: it is not NAME:ROLE:TOKEN; accepted: NAME:ROLE:TOKEN, several",
+        "TOLLGATE_ADMIN_TOKENS: entry 3: its role is neither `read` nor `write`",
+    ] {
+        assert!(error.contains(part), "no {part:?} in {error}");
+    }
+    assert!(!error.contains("canary") && !error.contains("the-token"), "{error}");
+}
+
+/// A token that may change makes none be made, and lets other machines be listened to; one that may only read does not.
+#[test]
+fn a_named_token_that_writes_is_as_good_as_the_one_without_a_name() {
+    let directory = TempDir::new().unwrap();
+    let serve = |role: &str| {
+        let mut command = tollgate(&directory);
+        command.env("TOLLGATE_ADMIN_TOKENS", format!("alice:{role}:{ALICE}"));
+        command
+    };
+    let elsewhere = |role: &str| {
+        let flags = ["serve", "--http", "0.0.0.0:0", "--catalog", "file:none.yaml"];
+        let output = serve(role).args(flags).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let refused = elsewhere("read");
+    assert!(refused.contains("can be reached from other machines"), "{refused}");
+    let started = elsewhere("write");
+    assert!(!started.contains("can be reached") && started.contains("none.yaml"), "{started}");
+
+    let mut process = Process::start(serve("write").stdout(Stdio::piped()));
+    let made = process.post("/admin/tenants", ALICE, r#"{"id":"a"}"#);
+    assert!(made.starts_with("HTTP/1.1 201 "), "{made}");
+    let told = process.told();
+    assert!(told.starts_with("console: ") && !told.contains("token"), "{told}");
+}
