@@ -24,6 +24,8 @@ pub(super) struct Activity {
     /// Requests whose headers are whole.
     requests: AtomicU64,
     in_flight: AtomicU32,
+    /// Those of them whose answer has begun and has no known end.
+    streams: AtomicU32,
     http2: AtomicBool,
 }
 
@@ -43,11 +45,18 @@ impl Activity {
         if http2 {
             self.http2.store(true, Ordering::Relaxed);
         }
-        InFlight(Arc::clone(self))
+        InFlight { activity: Arc::clone(self), is_stream: false }
     }
 
     pub(super) fn is_answering(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether a request waits for an answer that has an end. A stream has none to wait for: it is told to end, and who
+    /// does not read does not learn of it.
+    pub(super) fn owes_an_answer(&self) -> bool {
+        let streams = self.streams.load(Ordering::Relaxed);
+        self.in_flight.load(Ordering::Relaxed) > streams
     }
 
     fn look(&self) -> Look {
@@ -59,12 +68,27 @@ impl Activity {
 }
 
 /// A request being answered.
-pub(super) struct InFlight(Arc<Activity>);
+pub(super) struct InFlight {
+    activity: Arc<Activity>,
+    is_stream: bool,
+}
+
+impl InFlight {
+    /// Notes that its answer has begun and has no known end.
+    pub(super) fn streams(mut self) -> Self {
+        self.is_stream = true;
+        self.activity.streams.fetch_add(1, Ordering::Relaxed);
+        self
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.all_in_flight.dec();
+        if self.is_stream {
+            self.activity.streams.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.activity.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.activity.all_in_flight.dec();
     }
 }
 

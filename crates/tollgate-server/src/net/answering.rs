@@ -22,7 +22,7 @@ impl<B: Body> Answering<B> {
     pub(super) fn new(answer: Response<B>, in_flight: InFlight) -> Response<Self> {
         answer.map(|body| {
             let goes_on = body.size_hint().exact().is_none();
-            Self { body, _in_flight: goes_on.then_some(in_flight) }
+            Self { body, _in_flight: goes_on.then(|| in_flight.streams()) }
         })
     }
 }

@@ -21,7 +21,8 @@ use super::answer::Answer;
 use super::answering::Answering;
 use crate::config::HttpLimits;
 
-/// How long a connection without a request in flight may take to end when it was asked to.
+/// How long a connection may take to end when it was asked to and owes no answer: what was said is sent, and streams
+/// end. Who does not read by then is cut.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// What the listener wants of its connections.
@@ -105,7 +106,7 @@ pub(super) async fn serve<A: Answer>(stream: TcpStream, mut shared: Shared<A>) {
             // Its errors are the peer's, a reset or a malformed request: no concern of the operator's.
             _ended = connection.as_mut() => return,
             () = timer.as_mut() => match watch.look() {
-                _ if closing && !activity.is_answering() => return,
+                _ if closing && !activity.owes_an_answer() => return,
                 Verdict::Cut => return,
                 Verdict::Close => {
                     connection.as_mut().graceful_shutdown();

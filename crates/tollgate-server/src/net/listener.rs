@@ -148,3 +148,83 @@ impl Drop for Open {
         self.0.dec();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use hyper::body::{Body, Bytes, Frame, Incoming};
+    use hyper::{Request, Response};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Longer than anything here takes; a test that waits this long has failed.
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const MANY: usize = 16 << 10;
+
+    /// A stream that always has more to say, and so never hears that it should end.
+    struct Endless;
+
+    impl Body for Endless {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; MANY])))))
+        }
+    }
+
+    struct Talks;
+
+    impl Answer for Talks {
+        type Body = Endless;
+
+        async fn answer(&self, _: Request<Incoming>, _: IpAddr) -> Response<Endless> {
+            Response::new(Endless)
+        }
+    }
+
+    /// Who asks for a stream and reads only the beginning of it.
+    async fn deaf_listener(address: SocketAddr, request: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut begun = [0; 64];
+        stream.read_exact(&mut begun).await.unwrap();
+        stream
+    }
+
+    /// P13: who listens to a stream and does not read keeps no server from ending, and nothing is lost by it.
+    #[tokio::test]
+    async fn a_stream_that_nobody_reads_holds_up_no_end() {
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let address = listener.address();
+        let metrics = NetMetrics {
+            in_flight: Gauge::default(),
+            connections: Gauge::default(),
+            accept_errors: Counter::default(),
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async { _ = stopped.await };
+        // Much longer than the test may take.
+        let drain_timeout = Duration::from_hours(1);
+        let (answers, limits) = (Arc::new(Talks), HttpLimits::default());
+        let serving =
+            tokio::spawn(listener.serve(answers, limits, metrics.clone(), stopped, drain_timeout));
+        let mut deaf = Vec::new();
+        for _ in 0..3 {
+            deaf.push(deaf_listener(address, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await);
+        }
+        assert_eq!(metrics.in_flight.get(), 3);
+        stop.send(()).unwrap();
+        let drained = timeout(PATIENCE, serving).await.expect("it waits for them").unwrap();
+        assert_eq!((drained, metrics.connections.get()), (Drained::Whole, 0));
+        drop(deaf);
+    }
+}
