@@ -126,7 +126,13 @@ impl Problem {
     pub(crate) fn malformed_document(language: &'static str, errors: Vec<FieldProblem>) -> Self {
         let kind = "urn:tollgate:problem:malformed-document";
         let title = "The body is not what it is declared as";
-        let detail = format!("The body is declared as {language} and is not {language}");
+        let detail = match errors.first() {
+            Some(FieldProblem { problem, line: Some(line), column: Some(column), .. }) => {
+                format!("The body {problem}, on line {line}, column {column}")
+            }
+            Some(FieldProblem { problem, .. }) => format!("The body {problem}"),
+            None => format!("The body is not {language}"),
+        };
         Self { errors, ..Self::new(StatusCode::BAD_REQUEST, kind, title, detail) }
     }
 

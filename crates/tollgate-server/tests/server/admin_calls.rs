@@ -84,7 +84,7 @@ async fn a_query_that_asks_for_what_is_not_there_is_refused() {
         assert_eq!(found, expected, "{path}");
     }
     let refused = admin.get("/admin/models?tier=x").await.json();
-    assert_eq!(refused["errors"][0]["accepted"], "cursor, limit, modelTier");
+    assert_eq!(refused["errors"][0]["accepted"], "cursor, limit, search, modelTier");
 }
 
 /// The same of a catalog in a file, which has no history.

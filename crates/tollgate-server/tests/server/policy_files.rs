@@ -79,7 +79,7 @@ async fn problems_of_a_file_have_their_lines() {
     let toml = "[[policies]]\nid = \"p\"\nscope = \"USER\"\nlimit = 5\nwindowSeconds = 0\n";
     let cases = [
         ("application/yaml", yaml, 422, json!(["policies[0].limit", 6, 12])),
-        ("application/yaml", "policies: [\n  {id: p\n", 400, json!(["body", 3, 1])),
+        ("application/yaml", "policies: [\n  {id: p\n", 400, json!(["body", 2, 3])),
         ("application/toml", toml, 422, json!(["policies[0].windowSeconds", 5, 17])),
         ("application/toml", "a = 1\nb = \n", 400, json!(["body", 2, 5])),
         ("application/json", "{\n \"tiers\": 5}", 422, json!(["tiers", 2, 11])),
