@@ -4,68 +4,112 @@
  */
 
 export interface paths {
-    "/rate-limit/check": {
+    "/admin/api-keys": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /**
+         * List API keys
+         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
+         */
+        get: operations["list_api_keys"];
         put?: never;
         /**
-         * Decide a check and charge it
-         * @description Answers 200 whether the request may pass or not: read `allowed`. All limits that the check meets are
-         *     charged, or none.
+         * Create an API key
+         * @description An `id` that is left out is made. The answer has the key itself, now and never again.
          */
-        post: operations["check"];
+        post: operations["create_api_key"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/rate-limit/enforce": {
+    "/admin/api-keys/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of an API key, percent-encoded
+                 * @example acme-production
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Get an API key
+         * @description With its version, as `ETag`.
+         */
+        get: operations["get_api_key"];
+        /**
+         * Replace an API key
+         * @description What the body leaves out gets its default. The id stays.
+         */
+        put: operations["replace_api_key"];
+        post?: never;
+        /**
+         * Delete an API key
+         * @description Only one that no other record refers to.
+         */
+        delete: operations["delete_api_key"];
+        options?: never;
+        head?: never;
+        /**
+         * Change fields of an API key
+         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
+         */
+        patch: operations["patch_api_key"];
+        trace?: never;
+    };
+    "/admin/audit": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get?: never;
-        put?: never;
         /**
-         * Decide a check, charge it, and deny with the status
-         * @description The same as a check, but a denial is answered with 429: for callers that act on the status.
+         * List changes
+         * @description Who changed what, and when; the newest change first. A catalog in a file has no history.
          */
-        post: operations["enforce"];
+        get: operations["list_changes"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/rate-limit/peek": {
+    "/admin/events": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get?: never;
-        put?: never;
         /**
-         * The decision that a check would get now
-         * @description Charges nothing, whatever it says.
+         * Listen to decisions
+         * @description A stream of server-sent events that goes on until the listener or the server ends it. `decision` tells a decision as it was
+         *     made on this node; of more than 1,000 a second a sample, and `weight` says how many it stands for. `stats` tells once
+         *     a second what the server has counted since its start, how long decisions took in the last second, and how its parts
+         *     are. `lagged` says how many decisions a listener that was too slow has lost. At most 16 may listen at once.
          */
-        post: operations["peek"];
+        get: operations["listen_to_decisions"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/rate-limit/check/batch": {
+    "/admin/explain": {
         parameters: {
             query?: never;
             header?: never;
@@ -75,31 +119,10 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Decide several checks, each by itself
-         * @description Checks are decided in their order, and one that is denied does not keep another from being charged. If one
-         *     of them is malformed, none is decided.
+         * Explain a check
+         * @description Every policy, why it applies or not, its key, its usage now, and when the next slot frees. Charges nothing.
          */
-        post: operations["check_batch"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/admin/policies/validate": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Judge policies
-         * @description Tells what is wrong with a policy, or with a policy file in YAML, JSON or TOML, and changes nothing.
-         */
-        post: operations["validate_policies"];
+        post: operations["explain_check"];
         delete?: never;
         options?: never;
         head?: never;
@@ -148,7 +171,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/admin/audit": {
+    "/admin/model-tiers": {
         parameters: {
             query?: never;
             header?: never;
@@ -156,16 +179,120 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List changes
-         * @description Who changed what, and when; the newest change first. A catalog in a file has no history.
+         * List model tiers
+         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
          */
-        get: operations["list_changes"];
+        get: operations["list_model_tiers"];
         put?: never;
-        post?: never;
+        /**
+         * Create a model tier
+         * @description An `id` that is left out is made.
+         */
+        post: operations["create_model_tier"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
+        trace?: never;
+    };
+    "/admin/model-tiers/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a model tier, percent-encoded
+                 * @example large
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Get a model tier
+         * @description With its version, as `ETag`.
+         */
+        get: operations["get_model_tier"];
+        /**
+         * Replace a model tier
+         * @description What the body leaves out gets its default. The id stays.
+         */
+        put: operations["replace_model_tier"];
+        post?: never;
+        /**
+         * Delete a model tier
+         * @description Only one that no other record refers to.
+         */
+        delete: operations["delete_model_tier"];
+        options?: never;
+        head?: never;
+        /**
+         * Change fields of a model tier
+         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
+         */
+        patch: operations["patch_model_tier"];
+        trace?: never;
+    };
+    "/admin/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List models
+         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
+         */
+        get: operations["list_models"];
+        put?: never;
+        /**
+         * Create a model
+         * @description An `id` that is left out is made.
+         */
+        post: operations["create_model"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/models/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a model, percent-encoded
+                 * @example gpt-4
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Get a model
+         * @description With its version, as `ETag`.
+         */
+        get: operations["get_model"];
+        /**
+         * Replace a model
+         * @description What the body leaves out gets its default. The id stays.
+         */
+        put: operations["replace_model"];
+        post?: never;
+        /**
+         * Delete a model
+         * @description Only one that no other record refers to.
+         */
+        delete: operations["delete_model"];
+        options?: never;
+        head?: never;
+        /**
+         * Change fields of a model
+         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
+         */
+        patch: operations["patch_model"];
         trace?: never;
     };
     "/admin/policies": {
@@ -186,6 +313,26 @@ export interface paths {
          * @description An `id` that is left out is made.
          */
         post: operations["create_policy"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/policies/validate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Judge policies
+         * @description Tells what is wrong with a policy, or with a policy file in YAML, JSON or TOML, and changes nothing.
+         */
+        post: operations["validate_policies"];
         delete?: never;
         options?: never;
         head?: never;
@@ -292,130 +439,6 @@ export interface paths {
         patch: operations["patch_tenant"];
         trace?: never;
     };
-    "/admin/users": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * List users
-         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
-         */
-        get: operations["list_users"];
-        put?: never;
-        /**
-         * Create a user
-         * @description An `id` that is left out is made.
-         */
-        post: operations["create_user"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/admin/users/{id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /**
-                 * @description The id of a user, percent-encoded
-                 * @example alice
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        /**
-         * Get a user
-         * @description With its version, as `ETag`.
-         */
-        get: operations["get_user"];
-        /**
-         * Replace a user
-         * @description What the body leaves out gets its default. The id stays.
-         */
-        put: operations["replace_user"];
-        post?: never;
-        /**
-         * Delete a user
-         * @description Only one that no other record refers to.
-         */
-        delete: operations["delete_user"];
-        options?: never;
-        head?: never;
-        /**
-         * Change fields of a user
-         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
-         */
-        patch: operations["patch_user"];
-        trace?: never;
-    };
-    "/admin/api-keys": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * List API keys
-         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
-         */
-        get: operations["list_api_keys"];
-        put?: never;
-        /**
-         * Create an API key
-         * @description An `id` that is left out is made. The answer has the key itself, now and never again.
-         */
-        post: operations["create_api_key"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/admin/api-keys/{id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /**
-                 * @description The id of an API key, percent-encoded
-                 * @example acme-production
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        /**
-         * Get an API key
-         * @description With its version, as `ETag`.
-         */
-        get: operations["get_api_key"];
-        /**
-         * Replace an API key
-         * @description What the body leaves out gets its default. The id stays.
-         */
-        put: operations["replace_api_key"];
-        post?: never;
-        /**
-         * Delete an API key
-         * @description Only one that no other record refers to.
-         */
-        delete: operations["delete_api_key"];
-        options?: never;
-        head?: never;
-        /**
-         * Change fields of an API key
-         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
-         */
-        patch: operations["patch_api_key"];
-        trace?: never;
-    };
     "/admin/tiers": {
         parameters: {
             query?: never;
@@ -478,150 +501,6 @@ export interface paths {
         patch: operations["patch_tier"];
         trace?: never;
     };
-    "/admin/models": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * List models
-         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
-         */
-        get: operations["list_models"];
-        put?: never;
-        /**
-         * Create a model
-         * @description An `id` that is left out is made.
-         */
-        post: operations["create_model"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/admin/models/{id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /**
-                 * @description The id of a model, percent-encoded
-                 * @example gpt-4
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        /**
-         * Get a model
-         * @description With its version, as `ETag`.
-         */
-        get: operations["get_model"];
-        /**
-         * Replace a model
-         * @description What the body leaves out gets its default. The id stays.
-         */
-        put: operations["replace_model"];
-        post?: never;
-        /**
-         * Delete a model
-         * @description Only one that no other record refers to.
-         */
-        delete: operations["delete_model"];
-        options?: never;
-        head?: never;
-        /**
-         * Change fields of a model
-         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
-         */
-        patch: operations["patch_model"];
-        trace?: never;
-    };
-    "/admin/model-tiers": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * List model tiers
-         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
-         */
-        get: operations["list_model_tiers"];
-        put?: never;
-        /**
-         * Create a model tier
-         * @description An `id` that is left out is made.
-         */
-        post: operations["create_model_tier"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/admin/model-tiers/{id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /**
-                 * @description The id of a model tier, percent-encoded
-                 * @example large
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        /**
-         * Get a model tier
-         * @description With its version, as `ETag`.
-         */
-        get: operations["get_model_tier"];
-        /**
-         * Replace a model tier
-         * @description What the body leaves out gets its default. The id stays.
-         */
-        put: operations["replace_model_tier"];
-        post?: never;
-        /**
-         * Delete a model tier
-         * @description Only one that no other record refers to.
-         */
-        delete: operations["delete_model_tier"];
-        options?: never;
-        head?: never;
-        /**
-         * Change fields of a model tier
-         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
-         */
-        patch: operations["patch_model_tier"];
-        trace?: never;
-    };
-    "/admin/explain": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Explain a check
-         * @description Every policy, why it applies or not, its key, its usage now, and when the next slot frees. Charges nothing.
-         */
-        post: operations["explain_check"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/admin/usage": {
         parameters: {
             query?: never;
@@ -663,7 +542,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/admin/events": {
+    "/admin/users": {
         parameters: {
             query?: never;
             header?: never;
@@ -671,19 +550,58 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Listen to decisions
-         * @description A stream of server-sent events that goes on until the listener or the server ends it. `decision` tells a decision as it was
-         *     made on this node; of more than 1,000 a second a sample, and `weight` says how many it stands for. `stats` tells once
-         *     a second what the server has counted since its start, how long decisions took in the last second, and how its parts
-         *     are. `lagged` says how many decisions a listener that was too slow has lost. At most 16 may listen at once.
+         * List users
+         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
          */
-        get: operations["listen_to_decisions"];
+        get: operations["list_users"];
         put?: never;
-        post?: never;
+        /**
+         * Create a user
+         * @description An `id` that is left out is made.
+         */
+        post: operations["create_user"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a user, percent-encoded
+                 * @example alice
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Get a user
+         * @description With its version, as `ETag`.
+         */
+        get: operations["get_user"];
+        /**
+         * Replace a user
+         * @description What the body leaves out gets its default. The id stays.
+         */
+        put: operations["replace_user"];
+        post?: never;
+        /**
+         * Delete a user
+         * @description Only one that no other record refers to.
+         */
+        delete: operations["delete_user"];
+        options?: never;
+        head?: never;
+        /**
+         * Change fields of a user
+         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
+         */
+        patch: operations["patch_user"];
         trace?: never;
     };
     "/healthz": {
@@ -706,26 +624,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/readyz": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Ready
-         * @description Whether the server should get work, and which part of it is degraded.
-         */
-        get: operations["readyz"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/metrics": {
         parameters: {
             query?: never;
@@ -738,6 +636,108 @@ export interface paths {
          * @description Everything counted, for Prometheus. No label holds a user, a key or an address.
          */
         get: operations["metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/rate-limit/check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Decide a check and charge it
+         * @description Answers 200 whether the request may pass or not: read `allowed`. All limits that the check meets are
+         *     charged, or none.
+         */
+        post: operations["check"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/rate-limit/check/batch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Decide several checks, each by itself
+         * @description Checks are decided in their order, and one that is denied does not keep another from being charged. If one
+         *     of them is malformed, none is decided.
+         */
+        post: operations["check_batch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/rate-limit/enforce": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Decide a check, charge it, and deny with the status
+         * @description The same as a check, but a denial is answered with 429: for callers that act on the status.
+         */
+        post: operations["enforce"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/rate-limit/peek": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * The decision that a check would get now
+         * @description Charges nothing, whatever it says.
+         */
+        post: operations["peek"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/readyz": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Ready
+         * @description Whether the server should get work, and which part of it is degraded.
+         */
+        get: operations["readyz"];
         put?: never;
         post?: never;
         delete?: never;
@@ -771,30 +771,30 @@ export interface components {
          *     }
          */
         ApiKey: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
-            id: string;
-            /** @description What people call it; the id unless said. */
-            name: string;
-            /** @description The tenant that it belongs to. */
-            tenantId: string;
-            /** @description The user of that tenant that it belongs to. */
-            userId?: string;
-            /** @description Its own tier, before those of its user and its tenant. */
-            tier?: string;
             /**
              * Format: date-time
              * @description From when on it is refused: to the millisecond, from 1970 to 2554.
              */
             expiresAt?: string;
-            /** @description Whether it was taken back. */
-            revoked: boolean;
-            /** @description The first characters of the key, to tell keys apart. */
-            prefix: string;
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            id: string;
             /**
              * Format: date-time
              * @description About when it was last used.
              */
             lastUsedAt?: string;
+            /** @description What people call it; the id unless said. */
+            name: string;
+            /** @description The first characters of the key, to tell keys apart. */
+            prefix: string;
+            /** @description Whether it was taken back. */
+            revoked: boolean;
+            /** @description The tenant that it belongs to. */
+            tenantId: string;
+            /** @description Its own tier, before those of its user and its tenant. */
+            tier?: string;
+            /** @description The user of that tenant that it belongs to. */
+            userId?: string;
         };
         /**
          * @example {
@@ -823,30 +823,30 @@ export interface components {
          *     }
          */
         ApiKeyPatch: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
-            id?: string;
-            /** @description What people call it; the id unless said. */
-            name?: string | null;
-            /** @description The tenant that it belongs to. */
-            tenantId?: string;
-            /** @description The user of that tenant that it belongs to. */
-            userId?: string | null;
-            /** @description Its own tier, before those of its user and its tenant. */
-            tier?: string | null;
             /**
              * Format: date-time
              * @description From when on it is refused: to the millisecond, from 1970 to 2554.
              */
             expiresAt?: string | null;
-            /** @description Whether it was taken back. */
-            revoked?: boolean | null;
-            /** @description The first characters of the key, to tell keys apart. */
-            prefix?: string;
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            id?: string;
             /**
              * Format: date-time
              * @description About when it was last used.
              */
             lastUsedAt?: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+            /** @description The first characters of the key, to tell keys apart. */
+            prefix?: string;
+            /** @description Whether it was taken back. */
+            revoked?: boolean | null;
+            /** @description The tenant that it belongs to. */
+            tenantId?: string;
+            /** @description Its own tier, before those of its user and its tenant. */
+            tier?: string | null;
+            /** @description The user of that tenant that it belongs to. */
+            userId?: string | null;
         };
         /**
          * @example {
@@ -859,30 +859,30 @@ export interface components {
          *     }
          */
         ApiKeyReplacement: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
-            id?: string;
-            /** @description What people call it; the id unless said. */
-            name?: string | null;
-            /** @description The tenant that it belongs to. */
-            tenantId: string;
-            /** @description The user of that tenant that it belongs to. */
-            userId?: string | null;
-            /** @description Its own tier, before those of its user and its tenant. */
-            tier?: string | null;
             /**
              * Format: date-time
              * @description From when on it is refused: to the millisecond, from 1970 to 2554.
              */
             expiresAt?: string | null;
-            /** @description Whether it was taken back. */
-            revoked?: boolean;
-            /** @description The first characters of the key, to tell keys apart. */
-            prefix?: string;
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            id?: string;
             /**
              * Format: date-time
              * @description About when it was last used.
              */
             lastUsedAt?: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
+            /** @description The first characters of the key, to tell keys apart. */
+            prefix?: string;
+            /** @description Whether it was taken back. */
+            revoked?: boolean;
+            /** @description The tenant that it belongs to. */
+            tenantId: string;
+            /** @description Its own tier, before those of its user and its tenant. */
+            tier?: string | null;
+            /** @description The user of that tenant that it belongs to. */
+            userId?: string | null;
         };
         /**
          * @description The policy file: every record but API keys, whose secrets are in no document. A list that is left out has no records.
@@ -941,12 +941,12 @@ export interface components {
          *     }
          */
         Catalog: {
-            tiers?: components["schemas"]["ListedTier"][];
             modelTiers?: components["schemas"]["ListedModelTier"][];
             models?: components["schemas"]["ListedModel"][];
-            tenants?: components["schemas"]["ListedTenant"][];
-            users?: components["schemas"]["ListedUser"][];
             policies?: components["schemas"]["ListedPolicy"][];
+            tenants?: components["schemas"]["ListedTenant"][];
+            tiers?: components["schemas"]["ListedTier"][];
+            users?: components["schemas"]["ListedUser"][];
         };
         /**
          * @description A change of one record.
@@ -973,22 +973,26 @@ export interface components {
          */
         Change: {
             /**
-             * Format: int64
-             * @description Its number, in the order in which changes took effect.
+             * @description What was done to a record.
+             * @enum {string}
              */
-            id: number;
+            action: "create" | "update" | "delete";
+            /** @description Who made it. */
+            actor: string;
+            /** @description The record after; null if it was deleted. */
+            after: Record<string, never> | null;
             /**
              * Format: int64
              * @description When, in milliseconds since 1970, by the clock of the node that made it.
              */
             at: number;
-            /** @description Who made it. */
-            actor: string;
+            /** @description The record before; null if it was made. */
+            before: Record<string, never> | null;
             /**
-             * @description What was done to a record.
-             * @enum {string}
+             * Format: int64
+             * @description Its number, in the order in which changes took effect.
              */
-            action: "create" | "update" | "delete";
+            id: number;
             /**
              * @description A kind of record.
              * @enum {string}
@@ -996,10 +1000,6 @@ export interface components {
             kind: "tier" | "modelTier" | "model" | "tenant" | "user" | "apiKey" | "policy";
             /** @description The id of the record. */
             recordId: string;
-            /** @description The record before; null if it was made. */
-            before: Record<string, never> | null;
-            /** @description The record after; null if it was deleted. */
-            after: Record<string, never> | null;
         };
         /**
          * @description A page of the history, the newest change first.
@@ -1051,15 +1051,7 @@ export interface components {
          *     }
          */
         Check: {
-            /** @description The user. */
-            userId: components["schemas"]["Id"];
-            /** @description The model asked for. */
-            modelId: components["schemas"]["Id"];
-            tenantId?: components["schemas"]["Id"] | null;
             apiKey?: components["schemas"]["Id"] | null;
-            service?: components["schemas"]["Id"] | null;
-            /** @description The client's address, IPv4 or IPv6. An IPv4 address written as an IPv6 one is the same address. */
-            ip?: string | null;
             /** @description Further attributes that policies match or count per: `tier`, `modelTier` and any name of your own. Attributes with a field of their own (user, model, tenant, apiKey, service, ip) are refused here. */
             attributes?: {
                 [key: string]: components["schemas"]["Id"];
@@ -1068,7 +1060,15 @@ export interface components {
             cost?: {
                 [key: string]: number;
             } | null;
+            /** @description The client's address, IPv4 or IPv6. An IPv4 address written as an IPv6 one is the same address. */
+            ip?: string | null;
+            /** @description The model asked for. */
+            modelId: components["schemas"]["Id"];
             requestId?: components["schemas"]["Id"] | null;
+            service?: components["schemas"]["Id"] | null;
+            tenantId?: components["schemas"]["Id"] | null;
+            /** @description The user. */
+            userId: components["schemas"]["Id"];
         };
         /** @description Several checks, each decided by itself. */
         CheckBatch: {
@@ -1077,11 +1077,11 @@ export interface components {
         };
         /** @description One policy that was considered. Its numbers are null unless it takes part in the decision. */
         ConsideredPolicy: {
-            policyId: string;
-            /** @enum {string} */
-            outcome: "applies" | "overridden" | "exempts" | "does_not_apply" | "disabled";
-            /** @description The outcome in words. */
-            why: string;
+            /**
+             * Format: int64
+             * @description The usage now.
+             */
+            count: number | null;
             /** @description What its limit counts under, such as `user=alice`. */
             key: string | null;
             /**
@@ -1089,16 +1089,9 @@ export interface components {
              * @description The most of the unit in a window.
              */
             limit: number | null;
-            /**
-             * Format: double
-             * @description The part of the policy's limit that `limit` is, kept for this priority class; null where it is all of it.
-             */
-            share: number | null;
-            /**
-             * Format: int64
-             * @description The usage now.
-             */
-            count: number | null;
+            /** @enum {string} */
+            outcome: "applies" | "overridden" | "exempts" | "does_not_apply" | "disabled";
+            policyId: string;
             /**
              * Format: int64
              * @description What is left now.
@@ -1106,14 +1099,21 @@ export interface components {
             remaining: number | null;
             /**
              * Format: int64
+             * @description When the usage would be 0 again, in milliseconds.
+             */
+            resetAfterMs: number | null;
+            /**
+             * Format: int64
              * @description The least wait in milliseconds after which the check would be admitted; null if it never will be.
              */
             retryAfterMs: number | null;
             /**
-             * Format: int64
-             * @description When the usage would be 0 again, in milliseconds.
+             * Format: double
+             * @description The part of the policy's limit that `limit` is, kept for this priority class; null where it is all of it.
              */
-            resetAfterMs: number | null;
+            share: number | null;
+            /** @description The outcome in words. */
+            why: string;
         };
         /**
          * @description An API key that was just made
@@ -1142,50 +1142,50 @@ export interface components {
             allowed: boolean;
             /**
              * Format: int64
-             * @description The most of the unit in a window; null where no limit is met.
-             */
-            limit: number | null;
-            /**
-             * Format: int64
              * @description The usage after this decision.
              */
             count: number;
+            /** @description Whether the decision was taken without the store. */
+            degraded: boolean;
+            /**
+             * Format: int64
+             * @description The most of the unit in a window; null where no limit is met.
+             */
+            limit: number | null;
+            /** @description Every limit that took part, shadow ones too. */
+            limits: components["schemas"]["Limit"][];
+            /** @description The policy that the limit comes from; null where no limit is met. */
+            policyId: string | null;
+            /**
+             * @description Why the check was denied: `limit_exceeded`, `cost_exceeds_limit`, `banned` or `store_unavailable`; or, where no
+             *     limit was asked, `api_key_revoked`, `api_key_expired` or `api_key_unknown`; null if it was not.
+             */
+            reason: string | null;
             /**
              * Format: int64
              * @description What is left after this decision; null where no limit is met.
              */
             remaining: number | null;
             /**
-             * Format: double
-             * @description The length of the window in seconds, whole where it is whole; null where no limit is met.
+             * Format: int64
+             * @description When the usage would be 0 again, in milliseconds.
              */
-            windowSeconds: number | null;
+            resetAfterMs: number;
             /**
              * Format: int64
              * @description The least wait in milliseconds after which the same check would be admitted if nobody else came: 0 if it
              *     is admitted now, null if it never will be.
              */
             retryAfterMs: number | null;
-            /**
-             * Format: int64
-             * @description When the usage would be 0 again, in milliseconds.
-             */
-            resetAfterMs: number;
-            /** @description The policy that the limit comes from; null where no limit is met. */
-            policyId: string | null;
             /** @description What the limit is kept per, such as `USER_MODEL` or `apiKey+model`; null where no limit is met. */
             scope: string | null;
             /** @description What is counted. */
             unit: string;
             /**
-             * @description Why the check was denied: `limit_exceeded`, `cost_exceeds_limit`, `banned` or `store_unavailable`; or, where no
-             *     limit was asked, `api_key_revoked`, `api_key_expired` or `api_key_unknown`; null if it was not.
+             * Format: double
+             * @description The length of the window in seconds, whole where it is whole; null where no limit is met.
              */
-            reason: string | null;
-            /** @description Whether the decision was taken without the store. */
-            degraded: boolean;
-            /** @description Every limit that took part, shadow ones too. */
-            limits: components["schemas"]["Limit"][];
+            windowSeconds: number | null;
         };
         /** @description The answers to a batch of checks. */
         Decisions: {
@@ -1242,35 +1242,35 @@ export interface components {
         Explanation: {
             /** @description Whether the check would pass now. */
             allowed: boolean;
-            /** @description Why not, as in a decision; null if it would. */
-            reason: string | null;
             /** @description The policy whose limit decides; null where no limit is met. */
             bindingPolicyId: string | null;
             /** @description Whether the store did not answer. */
             degraded: boolean;
+            /** @description Every policy, and why it applies or not. */
+            policies: components["schemas"]["ConsideredPolicy"][];
             /**
              * Format: int64
              * @description The version of the policies.
              */
             policiesVersion: number;
-            subject: components["schemas"]["Subject"];
             /** @description The priority class of its tier: `internal`, `premium`, `standard` or `batch`. */
             priority: string;
-            /** @description Every policy, and why it applies or not. */
-            policies: components["schemas"]["ConsideredPolicy"][];
+            /** @description Why not, as in a decision; null if it would. */
+            reason: string | null;
+            subject: components["schemas"]["Subject"];
         };
         /** @description What is wrong with one field. */
         FieldProblem: {
-            /** @description Where: `cost.tokens`, `checks[3].userId`, a header, or `body` for the whole of it. */
-            field: string;
-            /** @description What is wrong with it. */
-            problem: string;
             /** @description What is accepted. */
             accepted: string;
-            /** @description The line of the body that it is on, from 1; only of bodies that are documents. */
-            line?: number | null;
             /** @description The character in that line, from 1. */
             column?: number | null;
+            /** @description Where: `cost.tokens`, `checks[3].userId`, a header, or `body` for the whole of it. */
+            field: string;
+            /** @description The line of the body that it is on, from 1; only of bodies that are documents. */
+            line?: number | null;
+            /** @description What is wrong with it. */
+            problem: string;
         };
         /** @description 1 to 256 bytes of UTF-8 without control characters */
         Id: string;
@@ -1290,14 +1290,14 @@ export interface components {
             created: number;
             /**
              * Format: int64
-             * @description Records that were replaced, because they differed.
-             */
-            updated: number;
-            /**
-             * Format: int64
              * @description Records that were so already.
              */
             unchanged: number;
+            /**
+             * Format: int64
+             * @description Records that were replaced, because they differed.
+             */
+            updated: number;
         };
         /**
          * @example {
@@ -1324,33 +1324,20 @@ export interface components {
          *     }
          */
         Judgement: {
-            /** @description Always true: what is wrong is a problem with the status 422. */
-            valid: boolean;
             /**
              * Format: int64
              * @description How many policies there are.
              */
             policies: number;
+            /** @description Always true: what is wrong is a problem with the status 422. */
+            valid: boolean;
         };
         /** @description What one limit said. */
         Limit: {
-            /** @description The policy that it comes from. */
-            policyId: string;
-            /** @description What it is kept per. */
-            scope: string;
-            /** @description What it counts. */
-            unit: string;
             /** @description How it counts: `sliding_window_log` or `sliding_window_counter`. */
             algorithm: string;
-            /** @description `enforce`, or `shadow`: decides, counts and reports, and never denies. */
-            mode: string;
             /** @description Whether it admits the check by itself. */
             allowed: boolean;
-            /**
-             * Format: int64
-             * @description The most of its unit in a window.
-             */
-            limit: number;
             /**
              * Format: int64
              * @description The usage after this decision.
@@ -1358,34 +1345,47 @@ export interface components {
             count: number;
             /**
              * Format: int64
-             * @description What is left after this decision.
+             * @description The most of its unit in a window.
              */
-            remaining: number;
-            /**
-             * Format: double
-             * @description The length of the window in seconds.
-             */
-            windowSeconds: number;
-            /**
-             * Format: int64
-             * @description The least wait in milliseconds after which it would admit the same check; null if it never will.
-             */
-            retryAfterMs: number | null;
-            /**
-             * Format: int64
-             * @description When its usage would be 0 again, in milliseconds.
-             */
-            resetAfterMs: number;
+            limit: number;
+            /** @description `enforce`, or `shadow`: decides, counts and reports, and never denies. */
+            mode: string;
+            /** @description The policy that it comes from. */
+            policyId: string;
             /**
              * @description The priority class of the check, where the policy keeps room by `shares` and `limit` is the part of its limit up
              *     to which this class is admitted; otherwise left out.
              */
             priority?: string;
             /**
+             * Format: int64
+             * @description What is left after this decision.
+             */
+            remaining: number;
+            /**
+             * Format: int64
+             * @description When its usage would be 0 again, in milliseconds.
+             */
+            resetAfterMs: number;
+            /**
+             * Format: int64
+             * @description The least wait in milliseconds after which it would admit the same check; null if it never will.
+             */
+            retryAfterMs: number | null;
+            /** @description What it is kept per. */
+            scope: string;
+            /**
              * Format: double
              * @description That part; left out where `limit` is all of the policy's.
              */
             share?: number;
+            /** @description What it counts. */
+            unit: string;
+            /**
+             * Format: double
+             * @description The length of the window in seconds.
+             */
+            windowSeconds: number;
         };
         /**
          * @example {
@@ -1397,10 +1397,10 @@ export interface components {
         ListedModel: {
             /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
-            /** @description What people call it; the id unless said. */
-            name?: string | null;
             /** @description The model tier that it belongs to. */
             modelTier: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
         };
         /**
          * @example {
@@ -1431,37 +1431,21 @@ export interface components {
          *     }
          */
         ListedPolicy: ({
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
-            id: string;
-            /**
-             * @description What its limits are kept per, by a short name. Either this or `per` is given.
-             * @enum {string}
-             */
-            scope?: "GLOBAL" | "TENANT" | "USER" | "API_KEY" | "MODEL" | "MODEL_TIER" | "USER_MODEL" | "SERVICE" | "IP";
-            /** @description What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these. */
-            per?: components["schemas"]["Id"][];
-            /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
-            match?: {
-                [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
-            };
-            /** @description What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
-            unit?: string;
-            /** @description The most of the unit in a window. 0 bans; null exempts, and is not the same as left out. */
-            limit: number | null;
-            /** @description The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority class are admitted; all classes share one usage. A class that is not named has the part of the next more important one, or all of it; a less important class cannot have more than another. */
-            shares?: {
-                batch?: number;
-                standard?: number;
-                premium?: number;
-                internal?: number;
-            };
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only where `limit` is null or 0. */
-            windowSeconds?: number;
             /**
              * @description How a window is counted; `sliding_window_log`, which is exact, unless said.
              * @enum {string}
              */
             algorithm?: "sliding_window_log" | "sliding_window_counter";
+            /** @description Whether it is in force; it is unless said. */
+            enabled?: boolean;
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            id: string;
+            /** @description The most of the unit in a window. 0 bans; null exempts, and is not the same as left out. */
+            limit: number | null;
+            /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
+            match?: {
+                [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
+            };
             /**
              * @description `shadow` decides and counts, and never denies; `enforce` unless said.
              * @enum {string}
@@ -1472,8 +1456,24 @@ export interface components {
              * @enum {string}
              */
             onStoreError?: "allow" | "deny" | "local";
-            /** @description Whether it is in force; it is unless said. */
-            enabled?: boolean;
+            /** @description What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these. */
+            per?: components["schemas"]["Id"][];
+            /**
+             * @description What its limits are kept per, by a short name. Either this or `per` is given.
+             * @enum {string}
+             */
+            scope?: "GLOBAL" | "TENANT" | "USER" | "API_KEY" | "MODEL" | "MODEL_TIER" | "USER_MODEL" | "SERVICE" | "IP";
+            /** @description The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority class are admitted; all classes share one usage. A class that is not named has the part of the next more important one, or all of it; a less important class cannot have more than another. */
+            shares?: {
+                batch?: number;
+                internal?: number;
+                premium?: number;
+                standard?: number;
+            };
+            /** @description What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
+            unit?: string;
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only where `limit` is null or 0. */
+            windowSeconds?: number;
         } | unknown | {
             /** @enum {unknown} */
             limit?: null | 0;
@@ -1522,10 +1522,10 @@ export interface components {
         ListedUser: {
             /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
-            /** @description The tenant that it belongs to. */
-            tenantId: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
+            /** @description The tenant that it belongs to. */
+            tenantId: string;
             /** @description Its own tier, before that of its tenant. */
             tier?: string | null;
         };
@@ -1540,10 +1540,10 @@ export interface components {
         Model: {
             /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
-            /** @description What people call it; the id unless said. */
-            name: string;
             /** @description The model tier that it belongs to. */
             modelTier: string;
+            /** @description What people call it; the id unless said. */
+            name: string;
         };
         /**
          * @example {
@@ -1570,10 +1570,10 @@ export interface components {
         ModelPatch: {
             /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
-            /** @description What people call it; the id unless said. */
-            name?: string | null;
             /** @description The model tier that it belongs to. */
             modelTier?: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
         };
         /**
          * @description A class of models by price or size.
@@ -1626,23 +1626,23 @@ export interface components {
          *     }
          */
         NewApiKey: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
-            id?: string;
-            /** @description What people call it; the id unless said. */
-            name?: string | null;
-            /** @description The tenant that it belongs to. */
-            tenantId: string;
-            /** @description The user of that tenant that it belongs to. */
-            userId?: string | null;
-            /** @description Its own tier, before those of its user and its tenant. */
-            tier?: string | null;
             /**
              * Format: date-time
              * @description From when on it is refused: to the millisecond, from 1970 to 2554.
              */
             expiresAt?: string | null;
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            id?: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
             /** @description Whether it was taken back. */
             revoked?: boolean;
+            /** @description The tenant that it belongs to. */
+            tenantId: string;
+            /** @description Its own tier, before those of its user and its tenant. */
+            tier?: string | null;
+            /** @description The user of that tenant that it belongs to. */
+            userId?: string | null;
         };
         /**
          * @example {
@@ -1654,10 +1654,10 @@ export interface components {
         NewModel: {
             /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
-            /** @description What people call it; the id unless said. */
-            name?: string | null;
             /** @description The model tier that it belongs to. */
             modelTier: string;
+            /** @description What people call it; the id unless said. */
+            name?: string | null;
         };
         /**
          * @example {
@@ -1688,37 +1688,21 @@ export interface components {
          *     }
          */
         NewPolicy: ({
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
-            id?: string;
-            /**
-             * @description What its limits are kept per, by a short name. Either this or `per` is given.
-             * @enum {string}
-             */
-            scope?: "GLOBAL" | "TENANT" | "USER" | "API_KEY" | "MODEL" | "MODEL_TIER" | "USER_MODEL" | "SERVICE" | "IP";
-            /** @description What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these. */
-            per?: components["schemas"]["Id"][];
-            /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
-            match?: {
-                [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
-            };
-            /** @description What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
-            unit?: string;
-            /** @description The most of the unit in a window. 0 bans; null exempts, and is not the same as left out. */
-            limit: number | null;
-            /** @description The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority class are admitted; all classes share one usage. A class that is not named has the part of the next more important one, or all of it; a less important class cannot have more than another. */
-            shares?: {
-                batch?: number;
-                standard?: number;
-                premium?: number;
-                internal?: number;
-            };
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only where `limit` is null or 0. */
-            windowSeconds?: number;
             /**
              * @description How a window is counted; `sliding_window_log`, which is exact, unless said.
              * @enum {string}
              */
             algorithm?: "sliding_window_log" | "sliding_window_counter";
+            /** @description Whether it is in force; it is unless said. */
+            enabled?: boolean;
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            id?: string;
+            /** @description The most of the unit in a window. 0 bans; null exempts, and is not the same as left out. */
+            limit: number | null;
+            /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
+            match?: {
+                [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
+            };
             /**
              * @description `shadow` decides and counts, and never denies; `enforce` unless said.
              * @enum {string}
@@ -1729,8 +1713,24 @@ export interface components {
              * @enum {string}
              */
             onStoreError?: "allow" | "deny" | "local";
-            /** @description Whether it is in force; it is unless said. */
-            enabled?: boolean;
+            /** @description What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these. */
+            per?: components["schemas"]["Id"][];
+            /**
+             * @description What its limits are kept per, by a short name. Either this or `per` is given.
+             * @enum {string}
+             */
+            scope?: "GLOBAL" | "TENANT" | "USER" | "API_KEY" | "MODEL" | "MODEL_TIER" | "USER_MODEL" | "SERVICE" | "IP";
+            /** @description The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority class are admitted; all classes share one usage. A class that is not named has the part of the next more important one, or all of it; a less important class cannot have more than another. */
+            shares?: {
+                batch?: number;
+                internal?: number;
+                premium?: number;
+                standard?: number;
+            };
+            /** @description What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
+            unit?: string;
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only where `limit` is null or 0. */
+            windowSeconds?: number;
         } | unknown | {
             /** @enum {unknown} */
             limit?: null | 0;
@@ -1779,29 +1779,29 @@ export interface components {
         NewUser: {
             /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
-            /** @description The tenant that it belongs to. */
-            tenantId: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
+            /** @description The tenant that it belongs to. */
+            tenantId: string;
             /** @description Its own tier, before that of its tenant. */
             tier?: string | null;
         };
         /** @description A part of the server. */
         Part: {
+            /** @description What that means here; absent where all is well. */
+            detail?: string | null;
             /**
              * @description `ok` or `degraded`
              * @example ok
              */
             status: string;
-            /** @description What that means here; absent where all is well. */
-            detail?: string | null;
         };
         /** @description The parts of the server. */
         Parts: {
-            /** @description Where usage lives. */
-            store: components["schemas"]["Part"];
             /** @description Where the policies come from. */
             catalog: components["schemas"]["Part"];
+            /** @description Where usage lives. */
+            store: components["schemas"]["Part"];
         };
         /**
          * @description A rule: which checks it is for, what it counts per, and how much of it passes.
@@ -1821,37 +1821,21 @@ export interface components {
          *     }
          */
         Policy: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
-            id: string;
-            /**
-             * @description What its limits are kept per, by a short name. Either this or `per` is given.
-             * @enum {string}
-             */
-            scope?: "GLOBAL" | "TENANT" | "USER" | "API_KEY" | "MODEL" | "MODEL_TIER" | "USER_MODEL" | "SERVICE" | "IP";
-            /** @description What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these. */
-            per?: components["schemas"]["Id"][];
-            /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
-            match?: {
-                [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
-            };
-            /** @description What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
-            unit?: string;
-            /** @description The most of the unit in a window. 0 bans; null exempts, and is not the same as left out. */
-            limit: number | null;
-            /** @description The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority class are admitted; all classes share one usage. A class that is not named has the part of the next more important one, or all of it; a less important class cannot have more than another. */
-            shares?: {
-                batch?: number;
-                standard?: number;
-                premium?: number;
-                internal?: number;
-            };
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only where `limit` is null or 0. */
-            windowSeconds: number;
             /**
              * @description How a window is counted; `sliding_window_log`, which is exact, unless said.
              * @enum {string}
              */
             algorithm?: "sliding_window_log" | "sliding_window_counter";
+            /** @description Whether it is in force; it is unless said. */
+            enabled?: boolean;
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            id: string;
+            /** @description The most of the unit in a window. 0 bans; null exempts, and is not the same as left out. */
+            limit: number | null;
+            /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
+            match?: {
+                [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
+            };
             /**
              * @description `shadow` decides and counts, and never denies; `enforce` unless said.
              * @enum {string}
@@ -1862,8 +1846,24 @@ export interface components {
              * @enum {string}
              */
             onStoreError?: "allow" | "deny" | "local";
-            /** @description Whether it is in force; it is unless said. */
-            enabled?: boolean;
+            /** @description What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these. */
+            per?: components["schemas"]["Id"][];
+            /**
+             * @description What its limits are kept per, by a short name. Either this or `per` is given.
+             * @enum {string}
+             */
+            scope?: "GLOBAL" | "TENANT" | "USER" | "API_KEY" | "MODEL" | "MODEL_TIER" | "USER_MODEL" | "SERVICE" | "IP";
+            /** @description The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority class are admitted; all classes share one usage. A class that is not named has the part of the next more important one, or all of it; a less important class cannot have more than another. */
+            shares?: {
+                batch?: number;
+                internal?: number;
+                premium?: number;
+                standard?: number;
+            };
+            /** @description What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
+            unit?: string;
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only where `limit` is null or 0. */
+            windowSeconds: number;
         };
         /**
          * @example {
@@ -1898,37 +1898,21 @@ export interface components {
          *     }
          */
         PolicyPatch: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
-            id?: string;
-            /**
-             * @description What its limits are kept per, by a short name. Either this or `per` is given.
-             * @enum {string|null}
-             */
-            scope?: "GLOBAL" | "TENANT" | "USER" | "API_KEY" | "MODEL" | "MODEL_TIER" | "USER_MODEL" | "SERVICE" | "IP" | null;
-            /** @description What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these. */
-            per?: components["schemas"]["Id"][] | null;
-            /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
-            match?: {
-                [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
-            } | null;
-            /** @description What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
-            unit?: string | null;
-            /** @description The most of the unit in a window. 0 bans; null exempts, and is not the same as left out. */
-            limit?: number | null;
-            /** @description The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority class are admitted; all classes share one usage. A class that is not named has the part of the next more important one, or all of it; a less important class cannot have more than another. */
-            shares?: {
-                batch?: number;
-                standard?: number;
-                premium?: number;
-                internal?: number;
-            } | null;
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only where `limit` is null or 0. */
-            windowSeconds?: number;
             /**
              * @description How a window is counted; `sliding_window_log`, which is exact, unless said.
              * @enum {string|null}
              */
             algorithm?: "sliding_window_log" | "sliding_window_counter" | null;
+            /** @description Whether it is in force; it is unless said. */
+            enabled?: boolean | null;
+            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            id?: string;
+            /** @description The most of the unit in a window. 0 bans; null exempts, and is not the same as left out. */
+            limit?: number | null;
+            /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
+            match?: {
+                [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
+            } | null;
             /**
              * @description `shadow` decides and counts, and never denies; `enforce` unless said.
              * @enum {string|null}
@@ -1939,8 +1923,24 @@ export interface components {
              * @enum {string|null}
              */
             onStoreError?: "allow" | "deny" | "local" | null;
-            /** @description Whether it is in force; it is unless said. */
-            enabled?: boolean | null;
+            /** @description What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these. */
+            per?: components["schemas"]["Id"][] | null;
+            /**
+             * @description What its limits are kept per, by a short name. Either this or `per` is given.
+             * @enum {string|null}
+             */
+            scope?: "GLOBAL" | "TENANT" | "USER" | "API_KEY" | "MODEL" | "MODEL_TIER" | "USER_MODEL" | "SERVICE" | "IP" | null;
+            /** @description The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority class are admitted; all classes share one usage. A class that is not named has the part of the next more important one, or all of it; a less important class cannot have more than another. */
+            shares?: {
+                batch?: number;
+                internal?: number;
+                premium?: number;
+                standard?: number;
+            } | null;
+            /** @description What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
+            unit?: string | null;
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only where `limit` is null or 0. */
+            windowSeconds?: number;
         };
         /**
          * @description An error: what is wrong, where, and what is accepted instead (RFC 9457).
@@ -1959,34 +1959,34 @@ export interface components {
          *     }
          */
         Problem: {
-            /** @description The kind of problem; stable. */
-            type: string;
-            /** @description The kind in words. */
-            title: string;
+            /** @description This occurrence in words. */
+            detail: string;
+            /** @description What is wrong with which field; empty where no field is to blame. */
+            errors: components["schemas"]["FieldProblem"][];
             /**
              * Format: int32
              * @description The status of the answer.
              */
             status: number;
-            /** @description This occurrence in words. */
-            detail: string;
-            /** @description What is wrong with which field; empty where no field is to blame. */
-            errors: components["schemas"]["FieldProblem"][];
+            /** @description The kind in words. */
+            title: string;
+            /** @description The kind of problem; stable. */
+            type: string;
         };
         /** @description Whether the server should get work. */
         Readiness: {
-            /**
-             * @description `ready`, `degraded` (works, and a part is degraded) or `draining` (is about to end).
-             * @example ready
-             */
-            status: string;
+            /** @description Each part. */
+            parts: components["schemas"]["Parts"];
             /**
              * Format: int64
              * @description The version of the policies in force, from 1.
              */
             policiesVersion: number;
-            /** @description Each part. */
-            parts: components["schemas"]["Parts"];
+            /**
+             * @description `ready`, `degraded` (works, and a part is degraded) or `draining` (is about to end).
+             * @example ready
+             */
+            status: string;
         };
         /**
          * @description Whose usage was given back.
@@ -2003,15 +2003,15 @@ export interface components {
         };
         /** @description Who and what the check is about, with what the catalog adds; null for what it lacks. */
         Subject: {
-            user: string | null;
-            model: string | null;
-            tenant: string | null;
             /** @description The id of the API key, or its hash; never the key itself. */
             apiKey: string | null;
-            tier: string | null;
+            ip: string | null;
+            model: string | null;
             modelTier: string | null;
             service: string | null;
-            ip: string | null;
+            tenant: string | null;
+            tier: string | null;
+            user: string | null;
         };
         /**
          * @description A customer or an organisation, which checks name as `tenantId`.
@@ -2113,15 +2113,25 @@ export interface components {
         };
         /** @description A key of a policy's limit. What the store tells is null while it does not answer. */
         TopKey: {
-            /** @description Its attributes and their values. */
-            key: {
-                [key: string]: string;
-            };
+            /**
+             * Format: int64
+             * @description The checks that it was admitted by this node, estimated where more than 1,000 come in a second.
+             */
+            admitted: number;
             /**
              * Format: int64
              * @description The usage now, exactly.
              */
             count: number | null;
+            /**
+             * Format: int64
+             * @description The checks that the limit denied it on this node, estimated likewise.
+             */
+            denied: number;
+            /** @description Its attributes and their values. */
+            key: {
+                [key: string]: string;
+            };
             /**
              * Format: int64
              * @description The most of the unit in a window.
@@ -2134,24 +2144,14 @@ export interface components {
             remaining: number | null;
             /**
              * Format: int64
-             * @description The wait in milliseconds until there is room for one: 0 if there is, null if there never will be.
-             */
-            retryAfterMs: number | null;
-            /**
-             * Format: int64
              * @description When the usage would be 0 again, in milliseconds.
              */
             resetAfterMs: number | null;
             /**
              * Format: int64
-             * @description The checks that it was admitted by this node, estimated where more than 1,000 come in a second.
+             * @description The wait in milliseconds until there is room for one: 0 if there is, null if there never will be.
              */
-            admitted: number;
-            /**
-             * Format: int64
-             * @description The checks that the limit denied it on this node, estimated likewise.
-             */
-            denied: number;
+            retryAfterMs: number | null;
         };
         /**
          * @description The keys of a policy that use most or are denied most.
@@ -2177,20 +2177,20 @@ export interface components {
          *     }
          */
         Usage: {
-            /** @description The policy. */
-            policyId: string;
             /**
              * @description By what keys are ranked: their usage now, which holds unless said, or how often they were denied.
              * @enum {string}
              */
             by: "count" | "denials";
+            /** @description The keys, the greatest first. */
+            items: components["schemas"]["TopKey"][];
+            /** @description The policy. */
+            policyId: string;
             /**
              * Format: int64
              * @description From when on this node counted `admitted` and `denied`, in milliseconds since 1970.
              */
             sinceMs: number;
-            /** @description The keys, the greatest first. */
-            items: components["schemas"]["TopKey"][];
         };
         /**
          * @description A user of a tenant, which checks name as `userId`.
@@ -2204,10 +2204,10 @@ export interface components {
         User: {
             /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
-            /** @description The tenant that it belongs to. */
-            tenantId: string;
             /** @description What people call it; the id unless said. */
             name: string;
+            /** @description The tenant that it belongs to. */
+            tenantId: string;
             /** @description Its own tier, before that of its tenant. */
             tier?: string;
         };
@@ -2237,10 +2237,10 @@ export interface components {
         UserPatch: {
             /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
-            /** @description The tenant that it belongs to. */
-            tenantId?: string;
             /** @description What people call it; the id unless said. */
             name?: string | null;
+            /** @description The tenant that it belongs to. */
+            tenantId?: string;
             /** @description Its own tier, before that of its tenant. */
             tier?: string | null;
         };
@@ -2253,71 +2253,49 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    check: {
+    list_api_keys: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only those with this `tenantId` of their own */
+                tenantId?: components["schemas"]["Id"];
+                /** @description Only those with this `userId` of their own */
+                userId?: components["schemas"]["Id"];
+                /** @description Only those with this `tier` of their own */
+                tier?: components["schemas"]["Id"];
+                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                search?: components["schemas"]["Id"];
+                /** @description `nextCursor` of the page before */
+                cursor?: string;
+                /** @description The most items of the page */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["Check"];
-            };
-        };
+        requestBody?: never;
         responses: {
-            /** @description The decision, whether the request may pass or not */
+            /** @description A page of them */
             200: {
                 headers: {
-                    /** @description What is left of them and when, in seconds, such as `"default";r=99;t=3600`; absent where there is none */
-                    RateLimit?: string;
-                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent where there is none (IETF draft ratelimit-headers) */
-                    "RateLimit-Policy"?: string;
-                    /** @description On a denial that waiting helps: the wait in whole seconds, rounded up */
-                    "Retry-After"?: number;
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Decision"];
+                    "application/json": components["schemas"]["ApiKeyPage"];
                 };
             };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
-            400: {
+            /** @description There is no token, or a wrong one */
+            401: {
                 headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted (64 KiB by default) */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is not declared as `application/json`, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description A parameter of the query is unknown or out of range */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2326,112 +2304,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No decision was possible: the store did not answer */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    enforce: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["Check"];
-            };
-        };
-        responses: {
-            /** @description The request may pass */
-            200: {
-                headers: {
-                    /** @description What is left of them and when, in seconds, such as `"default";r=99;t=3600`; absent where there is none */
-                    RateLimit?: string;
-                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent where there is none (IETF draft ratelimit-headers) */
-                    "RateLimit-Policy"?: string;
-                    /** @description On a denial that waiting helps: the wait in whole seconds, rounded up */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Decision"];
-                };
-            };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted (64 KiB by default) */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is not declared as `application/json`, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted; the problem names them all */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The request may not pass */
+            /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description What is left of them and when, in seconds, such as `"default";r=99;t=3600`; absent where there is none */
-                    RateLimit?: string;
-                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent where there is none (IETF draft ratelimit-headers) */
-                    "RateLimit-Policy"?: string;
-                    /** @description On a denial that waiting helps: the wait in whole seconds, rounded up */
+                    /** @description When to ask again, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Decision"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description A fault of the server's */
@@ -2443,7 +2324,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No decision was possible: the store did not answer */
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2454,7 +2335,851 @@ export interface operations {
             };
         };
     };
-    peek: {
+    create_api_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewApiKey"];
+            };
+        };
+        responses: {
+            /** @description The record, as it was made */
+            201: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedApiKey"];
+                };
+            };
+            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is a record with this id already */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is declared as none of the types here, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_api_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of an API key, percent-encoded
+                 * @example acme-production
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The record */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKey"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    replace_api_key: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of an API key, percent-encoded
+                 * @example acme-production
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApiKeyReplacement"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKey"];
+                };
+            };
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is declared as none of the types here, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_api_key: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of an API key, percent-encoded
+                 * @example acme-production
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is deleted */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `If-Match` is no list of tags */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Other records refer to it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_api_key: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of an API key, percent-encoded
+                 * @example acme-production
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApiKeyPatch"];
+                "application/merge-patch+json": components["schemas"]["ApiKeyPatch"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKey"];
+                };
+            };
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is declared as none of the types here, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_changes: {
+        parameters: {
+            query?: {
+                /** @description Of records of this kind. */
+                kind?: "tier" | "modelTier" | "model" | "tenant" | "user" | "apiKey" | "policy";
+                /** @description Of the records with this id. */
+                id?: components["schemas"]["Id"];
+                /** @description Made by this actor. */
+                actor?: components["schemas"]["Id"];
+                /** @description `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description The most items of the page. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of them */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangePage"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listen_to_decisions: {
+        parameters: {
+            query?: {
+                /** @description Only what was allowed, or only what was denied. */
+                allowed?: boolean;
+                /** @description Bound by this policy. */
+                policy?: string;
+                /** @description About this user. */
+                user?: string;
+                /** @description For this model. */
+                model?: string;
+                /** @description About this tenant. */
+                tenant?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The events */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description As many listen as may */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    explain_check: {
         parameters: {
             query?: never;
             header?: never;
@@ -2467,261 +3192,13 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The decision, whether the request may pass or not */
-            200: {
-                headers: {
-                    /** @description What is left of them and when, in seconds, such as `"default";r=99;t=3600`; absent where there is none */
-                    RateLimit?: string;
-                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent where there is none (IETF draft ratelimit-headers) */
-                    "RateLimit-Policy"?: string;
-                    /** @description On a denial that waiting helps: the wait in whole seconds, rounded up */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Decision"];
-                };
-            };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted (64 KiB by default) */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is not declared as `application/json`, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted; the problem names them all */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No decision was possible: the store did not answer */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    check_batch: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["CheckBatch"];
-            };
-        };
-        responses: {
-            /** @description A decision for each check, in their order */
+            /** @description What would become of the check */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "decisions": [
-                     *         {
-                     *           "allowed": true,
-                     *           "count": 1,
-                     *           "degraded": false,
-                     *           "limit": 100,
-                     *           "limits": [
-                     *             {
-                     *               "algorithm": "sliding_window_log",
-                     *               "allowed": true,
-                     *               "count": 1,
-                     *               "limit": 100,
-                     *               "mode": "enforce",
-                     *               "policyId": "default",
-                     *               "remaining": 99,
-                     *               "resetAfterMs": 3600000,
-                     *               "retryAfterMs": 0,
-                     *               "scope": "USER_MODEL",
-                     *               "unit": "requests",
-                     *               "windowSeconds": 3600
-                     *             }
-                     *           ],
-                     *           "policyId": "default",
-                     *           "reason": null,
-                     *           "remaining": 99,
-                     *           "resetAfterMs": 3600000,
-                     *           "retryAfterMs": 0,
-                     *           "scope": "USER_MODEL",
-                     *           "unit": "requests",
-                     *           "windowSeconds": 3600
-                     *         },
-                     *         {
-                     *           "allowed": false,
-                     *           "count": 100,
-                     *           "degraded": false,
-                     *           "limit": 100,
-                     *           "limits": [
-                     *             {
-                     *               "algorithm": "sliding_window_log",
-                     *               "allowed": false,
-                     *               "count": 100,
-                     *               "limit": 100,
-                     *               "mode": "enforce",
-                     *               "policyId": "default",
-                     *               "remaining": 0,
-                     *               "resetAfterMs": 3598100,
-                     *               "retryAfterMs": 41250,
-                     *               "scope": "USER_MODEL",
-                     *               "unit": "requests",
-                     *               "windowSeconds": 3600
-                     *             }
-                     *           ],
-                     *           "policyId": "default",
-                     *           "reason": "limit_exceeded",
-                     *           "remaining": 0,
-                     *           "resetAfterMs": 3598100,
-                     *           "retryAfterMs": 41250,
-                     *           "scope": "USER_MODEL",
-                     *           "unit": "requests",
-                     *           "windowSeconds": 3600
-                     *         }
-                     *       ]
-                     *     }
-                     */
-                    "application/json": components["schemas"]["Decisions"];
-                };
-            };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted (4 MiB by default) */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is not declared as `application/json`, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted; the problem names them all */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No decision was possible: the store did not answer */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    validate_policies: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["Judged"];
-                "application/toml": components["schemas"]["Judged"];
-                "application/yaml": components["schemas"]["Judged"];
-            };
-        };
-        responses: {
-            /** @description Nothing is wrong */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Judgement"];
+                    "application/json": components["schemas"]["Explanation"];
                 };
             };
             /** @description The body is not what it is declared as, or broke off; the problem names the place */
@@ -2800,6 +3277,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The store that holds the usage did not answer; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     export_catalog: {
@@ -2817,8 +3303,8 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/yaml": components["schemas"]["Catalog"];
                     "application/json": components["schemas"]["Catalog"];
+                    "application/yaml": components["schemas"]["Catalog"];
                 };
             };
             /** @description There is no token, or a wrong one */
@@ -3012,18 +3498,14 @@ export interface operations {
             };
         };
     };
-    list_changes: {
+    list_model_tiers: {
         parameters: {
             query?: {
-                /** @description Of records of this kind. */
-                kind?: "tier" | "modelTier" | "model" | "tenant" | "user" | "apiKey" | "policy";
-                /** @description Of the records with this id. */
-                id?: components["schemas"]["Id"];
-                /** @description Made by this actor. */
-                actor?: components["schemas"]["Id"];
-                /** @description `nextCursor` of the page before. */
+                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                search?: components["schemas"]["Id"];
+                /** @description `nextCursor` of the page before */
                 cursor?: string;
-                /** @description The most items of the page. */
+                /** @description The most items of the page */
                 limit?: number;
             };
             header?: never;
@@ -3038,7 +3520,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ChangePage"];
+                    "application/json": components["schemas"]["ModelTierPage"];
                 };
             };
             /** @description There is no token, or a wrong one */
@@ -3053,6 +3535,1452 @@ export interface operations {
                 };
             };
             /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_model_tier: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewModelTier"];
+            };
+        };
+        responses: {
+            /** @description The record, as it was made */
+            201: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelTier"];
+                };
+            };
+            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is a record with this id already */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is declared as none of the types here, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_model_tier: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a model tier, percent-encoded
+                 * @example large
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The record */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelTier"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    replace_model_tier: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a model tier, percent-encoded
+                 * @example large
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewModelTier"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelTier"];
+                };
+            };
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is declared as none of the types here, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_model_tier: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a model tier, percent-encoded
+                 * @example large
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is deleted */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `If-Match` is no list of tags */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Other records refer to it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_model_tier: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a model tier, percent-encoded
+                 * @example large
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ModelTierPatch"];
+                "application/merge-patch+json": components["schemas"]["ModelTierPatch"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelTier"];
+                };
+            };
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is declared as none of the types here, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_models: {
+        parameters: {
+            query?: {
+                /** @description Only those with this `modelTier` of their own */
+                modelTier?: components["schemas"]["Id"];
+                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                search?: components["schemas"]["Id"];
+                /** @description `nextCursor` of the page before */
+                cursor?: string;
+                /** @description The most items of the page */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of them */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelPage"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewModel"];
+            };
+        };
+        responses: {
+            /** @description The record, as it was made */
+            201: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Model"];
+                };
+            };
+            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is a record with this id already */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is declared as none of the types here, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a model, percent-encoded
+                 * @example gpt-4
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The record */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Model"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    replace_model: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a model, percent-encoded
+                 * @example gpt-4
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewModel"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Model"];
+                };
+            };
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is declared as none of the types here, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_model: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a model, percent-encoded
+                 * @example gpt-4
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is deleted */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `If-Match` is no list of tags */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Other records refer to it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_model: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a model, percent-encoded
+                 * @example gpt-4
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ModelPatch"];
+                "application/merge-patch+json": components["schemas"]["ModelPatch"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Model"];
+                };
+            };
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is declared as none of the types here, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3299,6 +5227,108 @@ export interface operations {
             };
             /** @description The catalog's database did not do it, and nothing has changed; ask again */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    validate_policies: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Judged"];
+                "application/toml": components["schemas"]["Judged"];
+                "application/yaml": components["schemas"]["Judged"];
+            };
+        };
+        responses: {
+            /** @description Nothing is wrong */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Judgement"];
+                };
+            };
+            /** @description The body is not what it is declared as, or broke off; the problem names the place */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is declared as none of the types here, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4614,6 +6644,962 @@ export interface operations {
             };
         };
     };
+    list_tiers: {
+        parameters: {
+            query?: {
+                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                search?: components["schemas"]["Id"];
+                /** @description `nextCursor` of the page before */
+                cursor?: string;
+                /** @description The most items of the page */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of them */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TierPage"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_tier: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewTier"];
+            };
+        };
+        responses: {
+            /** @description The record, as it was made */
+            201: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tier"];
+                };
+            };
+            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is a record with this id already */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is declared as none of the types here, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_tier: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of a tier, percent-encoded
+                 * @example enterprise
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The record */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tier"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    replace_tier: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a tier, percent-encoded
+                 * @example enterprise
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewTier"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tier"];
+                };
+            };
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is declared as none of the types here, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_tier: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a tier, percent-encoded
+                 * @example enterprise
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is deleted */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `If-Match` is no list of tags */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Other records refer to it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_tier: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @example *
+                 */
+                "If-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The id of a tier, percent-encoded
+                 * @example enterprise
+                 */
+                id: components["schemas"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TierPatch"];
+                "application/merge-patch+json": components["schemas"]["TierPatch"];
+            };
+        };
+        responses: {
+            /** @description The record, as it is now */
+            200: {
+                headers: {
+                    /** @description The version of the record, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tier"];
+                };
+            };
+            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such record */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog is a file: it is changed by who edits the file */
+            405: {
+                headers: {
+                    /** @description The methods that this path takes */
+                    Allow?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The record has changed since the version in `If-Match` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is declared as none of the types here, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_top_keys: {
+        parameters: {
+            query: {
+                /**
+                 * @description The id of the policy.
+                 * @example default
+                 */
+                policy: string;
+                by?: "count" | "denials";
+                /** @description The most items. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The keys */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Usage"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No policy in force has this id and a limit */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    reset_usage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Check"];
+            };
+        };
+        responses: {
+            /** @description The usage is 0 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Reset"];
+                };
+            };
+            /** @description The body is not what it is declared as, or broke off; the problem names the place */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is declared as none of the types here, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The store that holds the usage did not answer; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_users: {
         parameters: {
             query?: {
@@ -5396,3439 +8382,6 @@ export interface operations {
             };
         };
     };
-    list_api_keys: {
-        parameters: {
-            query?: {
-                /** @description Only those with this `tenantId` of their own */
-                tenantId?: components["schemas"]["Id"];
-                /** @description Only those with this `userId` of their own */
-                userId?: components["schemas"]["Id"];
-                /** @description Only those with this `tier` of their own */
-                tier?: components["schemas"]["Id"];
-                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
-                search?: components["schemas"]["Id"];
-                /** @description `nextCursor` of the page before */
-                cursor?: string;
-                /** @description The most items of the page */
-                limit?: number;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description A page of them */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ApiKeyPage"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A parameter of the query is unknown or out of range */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    create_api_key: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["NewApiKey"];
-            };
-        };
-        responses: {
-            /** @description The record, as it was made */
-            201: {
-                headers: {
-                    /** @description The version of the record, for `If-Match` */
-                    ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["CreatedApiKey"];
-                };
-            };
-            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token may only read */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog is a file: it is changed by who edits the file */
-            405: {
-                headers: {
-                    /** @description The methods that this path takes */
-                    Allow?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is a record with this id already */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is declared as none of the types here, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_api_key: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /**
-                 * @description The id of an API key, percent-encoded
-                 * @example acme-production
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description The record */
-            200: {
-                headers: {
-                    /** @description The version of the record, for `If-Match` */
-                    ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ApiKey"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such record */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A parameter of the query is unknown or out of range */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    replace_api_key: {
-        parameters: {
-            query?: never;
-            header?: {
-                /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
-                 * @example *
-                 */
-                "If-Match"?: string;
-            };
-            path: {
-                /**
-                 * @description The id of an API key, percent-encoded
-                 * @example acme-production
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["ApiKeyReplacement"];
-            };
-        };
-        responses: {
-            /** @description The record, as it is now */
-            200: {
-                headers: {
-                    /** @description The version of the record, for `If-Match` */
-                    ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ApiKey"];
-                };
-            };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token may only read */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such record */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog is a file: it is changed by who edits the file */
-            405: {
-                headers: {
-                    /** @description The methods that this path takes */
-                    Allow?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The record has changed since the version in `If-Match` */
-            412: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is declared as none of the types here, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    delete_api_key: {
-        parameters: {
-            query?: never;
-            header?: {
-                /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
-                 * @example *
-                 */
-                "If-Match"?: string;
-            };
-            path: {
-                /**
-                 * @description The id of an API key, percent-encoded
-                 * @example acme-production
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description It is deleted */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description `If-Match` is no list of tags */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token may only read */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such record */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog is a file: it is changed by who edits the file */
-            405: {
-                headers: {
-                    /** @description The methods that this path takes */
-                    Allow?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Other records refer to it */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The record has changed since the version in `If-Match` */
-            412: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A parameter of the query is unknown or out of range */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    patch_api_key: {
-        parameters: {
-            query?: never;
-            header?: {
-                /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
-                 * @example *
-                 */
-                "If-Match"?: string;
-            };
-            path: {
-                /**
-                 * @description The id of an API key, percent-encoded
-                 * @example acme-production
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["ApiKeyPatch"];
-                "application/merge-patch+json": components["schemas"]["ApiKeyPatch"];
-            };
-        };
-        responses: {
-            /** @description The record, as it is now */
-            200: {
-                headers: {
-                    /** @description The version of the record, for `If-Match` */
-                    ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ApiKey"];
-                };
-            };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token may only read */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such record */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog is a file: it is changed by who edits the file */
-            405: {
-                headers: {
-                    /** @description The methods that this path takes */
-                    Allow?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The record has changed since the version in `If-Match` */
-            412: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is declared as none of the types here, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    list_tiers: {
-        parameters: {
-            query?: {
-                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
-                search?: components["schemas"]["Id"];
-                /** @description `nextCursor` of the page before */
-                cursor?: string;
-                /** @description The most items of the page */
-                limit?: number;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description A page of them */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["TierPage"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A parameter of the query is unknown or out of range */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    create_tier: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["NewTier"];
-            };
-        };
-        responses: {
-            /** @description The record, as it was made */
-            201: {
-                headers: {
-                    /** @description The version of the record, for `If-Match` */
-                    ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Tier"];
-                };
-            };
-            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token may only read */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog is a file: it is changed by who edits the file */
-            405: {
-                headers: {
-                    /** @description The methods that this path takes */
-                    Allow?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is a record with this id already */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is declared as none of the types here, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_tier: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /**
-                 * @description The id of a tier, percent-encoded
-                 * @example enterprise
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description The record */
-            200: {
-                headers: {
-                    /** @description The version of the record, for `If-Match` */
-                    ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Tier"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such record */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A parameter of the query is unknown or out of range */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    replace_tier: {
-        parameters: {
-            query?: never;
-            header?: {
-                /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
-                 * @example *
-                 */
-                "If-Match"?: string;
-            };
-            path: {
-                /**
-                 * @description The id of a tier, percent-encoded
-                 * @example enterprise
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["NewTier"];
-            };
-        };
-        responses: {
-            /** @description The record, as it is now */
-            200: {
-                headers: {
-                    /** @description The version of the record, for `If-Match` */
-                    ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Tier"];
-                };
-            };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token may only read */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such record */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog is a file: it is changed by who edits the file */
-            405: {
-                headers: {
-                    /** @description The methods that this path takes */
-                    Allow?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The record has changed since the version in `If-Match` */
-            412: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is declared as none of the types here, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    delete_tier: {
-        parameters: {
-            query?: never;
-            header?: {
-                /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
-                 * @example *
-                 */
-                "If-Match"?: string;
-            };
-            path: {
-                /**
-                 * @description The id of a tier, percent-encoded
-                 * @example enterprise
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description It is deleted */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description `If-Match` is no list of tags */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token may only read */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such record */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog is a file: it is changed by who edits the file */
-            405: {
-                headers: {
-                    /** @description The methods that this path takes */
-                    Allow?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Other records refer to it */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The record has changed since the version in `If-Match` */
-            412: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A parameter of the query is unknown or out of range */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    patch_tier: {
-        parameters: {
-            query?: never;
-            header?: {
-                /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
-                 * @example *
-                 */
-                "If-Match"?: string;
-            };
-            path: {
-                /**
-                 * @description The id of a tier, percent-encoded
-                 * @example enterprise
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["TierPatch"];
-                "application/merge-patch+json": components["schemas"]["TierPatch"];
-            };
-        };
-        responses: {
-            /** @description The record, as it is now */
-            200: {
-                headers: {
-                    /** @description The version of the record, for `If-Match` */
-                    ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Tier"];
-                };
-            };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token may only read */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such record */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog is a file: it is changed by who edits the file */
-            405: {
-                headers: {
-                    /** @description The methods that this path takes */
-                    Allow?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The record has changed since the version in `If-Match` */
-            412: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is declared as none of the types here, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    list_models: {
-        parameters: {
-            query?: {
-                /** @description Only those with this `modelTier` of their own */
-                modelTier?: components["schemas"]["Id"];
-                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
-                search?: components["schemas"]["Id"];
-                /** @description `nextCursor` of the page before */
-                cursor?: string;
-                /** @description The most items of the page */
-                limit?: number;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description A page of them */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ModelPage"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A parameter of the query is unknown or out of range */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    create_model: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["NewModel"];
-            };
-        };
-        responses: {
-            /** @description The record, as it was made */
-            201: {
-                headers: {
-                    /** @description The version of the record, for `If-Match` */
-                    ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Model"];
-                };
-            };
-            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token may only read */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog is a file: it is changed by who edits the file */
-            405: {
-                headers: {
-                    /** @description The methods that this path takes */
-                    Allow?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is a record with this id already */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is declared as none of the types here, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_model: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /**
-                 * @description The id of a model, percent-encoded
-                 * @example gpt-4
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description The record */
-            200: {
-                headers: {
-                    /** @description The version of the record, for `If-Match` */
-                    ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Model"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such record */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A parameter of the query is unknown or out of range */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    replace_model: {
-        parameters: {
-            query?: never;
-            header?: {
-                /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
-                 * @example *
-                 */
-                "If-Match"?: string;
-            };
-            path: {
-                /**
-                 * @description The id of a model, percent-encoded
-                 * @example gpt-4
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["NewModel"];
-            };
-        };
-        responses: {
-            /** @description The record, as it is now */
-            200: {
-                headers: {
-                    /** @description The version of the record, for `If-Match` */
-                    ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Model"];
-                };
-            };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token may only read */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such record */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog is a file: it is changed by who edits the file */
-            405: {
-                headers: {
-                    /** @description The methods that this path takes */
-                    Allow?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The record has changed since the version in `If-Match` */
-            412: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is declared as none of the types here, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    delete_model: {
-        parameters: {
-            query?: never;
-            header?: {
-                /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
-                 * @example *
-                 */
-                "If-Match"?: string;
-            };
-            path: {
-                /**
-                 * @description The id of a model, percent-encoded
-                 * @example gpt-4
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description It is deleted */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description `If-Match` is no list of tags */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token may only read */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such record */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog is a file: it is changed by who edits the file */
-            405: {
-                headers: {
-                    /** @description The methods that this path takes */
-                    Allow?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Other records refer to it */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The record has changed since the version in `If-Match` */
-            412: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A parameter of the query is unknown or out of range */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    patch_model: {
-        parameters: {
-            query?: never;
-            header?: {
-                /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
-                 * @example *
-                 */
-                "If-Match"?: string;
-            };
-            path: {
-                /**
-                 * @description The id of a model, percent-encoded
-                 * @example gpt-4
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["ModelPatch"];
-                "application/merge-patch+json": components["schemas"]["ModelPatch"];
-            };
-        };
-        responses: {
-            /** @description The record, as it is now */
-            200: {
-                headers: {
-                    /** @description The version of the record, for `If-Match` */
-                    ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Model"];
-                };
-            };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token may only read */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such record */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog is a file: it is changed by who edits the file */
-            405: {
-                headers: {
-                    /** @description The methods that this path takes */
-                    Allow?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The record has changed since the version in `If-Match` */
-            412: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is declared as none of the types here, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    list_model_tiers: {
-        parameters: {
-            query?: {
-                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
-                search?: components["schemas"]["Id"];
-                /** @description `nextCursor` of the page before */
-                cursor?: string;
-                /** @description The most items of the page */
-                limit?: number;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description A page of them */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ModelTierPage"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A parameter of the query is unknown or out of range */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    create_model_tier: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["NewModelTier"];
-            };
-        };
-        responses: {
-            /** @description The record, as it was made */
-            201: {
-                headers: {
-                    /** @description The version of the record, for `If-Match` */
-                    ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ModelTier"];
-                };
-            };
-            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token may only read */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog is a file: it is changed by who edits the file */
-            405: {
-                headers: {
-                    /** @description The methods that this path takes */
-                    Allow?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is a record with this id already */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is declared as none of the types here, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_model_tier: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /**
-                 * @description The id of a model tier, percent-encoded
-                 * @example large
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description The record */
-            200: {
-                headers: {
-                    /** @description The version of the record, for `If-Match` */
-                    ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ModelTier"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such record */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A parameter of the query is unknown or out of range */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    replace_model_tier: {
-        parameters: {
-            query?: never;
-            header?: {
-                /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
-                 * @example *
-                 */
-                "If-Match"?: string;
-            };
-            path: {
-                /**
-                 * @description The id of a model tier, percent-encoded
-                 * @example large
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["NewModelTier"];
-            };
-        };
-        responses: {
-            /** @description The record, as it is now */
-            200: {
-                headers: {
-                    /** @description The version of the record, for `If-Match` */
-                    ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ModelTier"];
-                };
-            };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token may only read */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such record */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog is a file: it is changed by who edits the file */
-            405: {
-                headers: {
-                    /** @description The methods that this path takes */
-                    Allow?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The record has changed since the version in `If-Match` */
-            412: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is declared as none of the types here, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    delete_model_tier: {
-        parameters: {
-            query?: never;
-            header?: {
-                /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
-                 * @example *
-                 */
-                "If-Match"?: string;
-            };
-            path: {
-                /**
-                 * @description The id of a model tier, percent-encoded
-                 * @example large
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description It is deleted */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description `If-Match` is no list of tags */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token may only read */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such record */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog is a file: it is changed by who edits the file */
-            405: {
-                headers: {
-                    /** @description The methods that this path takes */
-                    Allow?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Other records refer to it */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The record has changed since the version in `If-Match` */
-            412: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A parameter of the query is unknown or out of range */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    patch_model_tier: {
-        parameters: {
-            query?: never;
-            header?: {
-                /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
-                 * @example *
-                 */
-                "If-Match"?: string;
-            };
-            path: {
-                /**
-                 * @description The id of a model tier, percent-encoded
-                 * @example large
-                 */
-                id: components["schemas"]["Id"];
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["ModelTierPatch"];
-                "application/merge-patch+json": components["schemas"]["ModelTierPatch"];
-            };
-        };
-        responses: {
-            /** @description The record, as it is now */
-            200: {
-                headers: {
-                    /** @description The version of the record, for `If-Match` */
-                    ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ModelTier"];
-                };
-            };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token may only read */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such record */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog is a file: it is changed by who edits the file */
-            405: {
-                headers: {
-                    /** @description The methods that this path takes */
-                    Allow?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The record has changed since the version in `If-Match` */
-            412: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is declared as none of the types here, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    explain_check: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["Check"];
-            };
-        };
-        responses: {
-            /** @description What would become of the check */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Explanation"];
-                };
-            };
-            /** @description The body is not what it is declared as, or broke off; the problem names the place */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is declared as none of the types here, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The store that holds the usage did not answer; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    list_top_keys: {
-        parameters: {
-            query: {
-                /**
-                 * @description The id of the policy.
-                 * @example default
-                 */
-                policy: string;
-                by?: "count" | "denials";
-                /** @description The most items. */
-                limit?: number;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description The keys */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Usage"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No policy in force has this id and a limit */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A parameter of the query is unknown or out of range */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    reset_usage: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["Check"];
-            };
-        };
-        responses: {
-            /** @description The usage is 0 */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Reset"];
-                };
-            };
-            /** @description The body is not what it is declared as, or broke off; the problem names the place */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The token may only read */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body did not arrive in time */
-            408: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has more bytes than are accepted */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body is declared as none of the types here, or has an encoding */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The store that holds the usage did not answer; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    listen_to_decisions: {
-        parameters: {
-            query?: {
-                /** @description Only what was allowed, or only what was denied. */
-                allowed?: boolean;
-                /** @description Bound by this policy. */
-                policy?: string;
-                /** @description About this user. */
-                user?: string;
-                /** @description For this model. */
-                model?: string;
-                /** @description About this tenant. */
-                tenant?: string;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description The events */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "text/event-stream": string;
-                };
-            };
-            /** @description There is no token, or a wrong one */
-            401: {
-                headers: {
-                    /** @description How to authorize: `Bearer` */
-                    "WWW-Authenticate"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A parameter of the query is unknown or out of range */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too many wrong tokens came from this address */
-            429: {
-                headers: {
-                    /** @description When to ask again, in seconds */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A fault of the server's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description As many listen as may */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
     healthz: {
         parameters: {
             query?: never;
@@ -8845,6 +8398,473 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Alive"];
+                };
+            };
+        };
+    };
+    metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Text of OpenMetrics 1.0 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/openmetrics-text; version=1.0.0; charset=utf-8": string;
+                };
+            };
+        };
+    };
+    check: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Check"];
+            };
+        };
+        responses: {
+            /** @description The decision, whether the request may pass or not */
+            200: {
+                headers: {
+                    /** @description What is left of them and when, in seconds, such as `"default";r=99;t=3600`; absent where there is none */
+                    RateLimit?: string;
+                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent where there is none (IETF draft ratelimit-headers) */
+                    "RateLimit-Policy"?: string;
+                    /** @description On a denial that waiting helps: the wait in whole seconds, rounded up */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Decision"];
+                };
+            };
+            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted (64 KiB by default) */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No decision was possible: the store did not answer */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    check_batch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CheckBatch"];
+            };
+        };
+        responses: {
+            /** @description A decision for each check, in their order */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "decisions": [
+                     *         {
+                     *           "allowed": true,
+                     *           "count": 1,
+                     *           "degraded": false,
+                     *           "limit": 100,
+                     *           "limits": [
+                     *             {
+                     *               "algorithm": "sliding_window_log",
+                     *               "allowed": true,
+                     *               "count": 1,
+                     *               "limit": 100,
+                     *               "mode": "enforce",
+                     *               "policyId": "default",
+                     *               "remaining": 99,
+                     *               "resetAfterMs": 3600000,
+                     *               "retryAfterMs": 0,
+                     *               "scope": "USER_MODEL",
+                     *               "unit": "requests",
+                     *               "windowSeconds": 3600
+                     *             }
+                     *           ],
+                     *           "policyId": "default",
+                     *           "reason": null,
+                     *           "remaining": 99,
+                     *           "resetAfterMs": 3600000,
+                     *           "retryAfterMs": 0,
+                     *           "scope": "USER_MODEL",
+                     *           "unit": "requests",
+                     *           "windowSeconds": 3600
+                     *         },
+                     *         {
+                     *           "allowed": false,
+                     *           "count": 100,
+                     *           "degraded": false,
+                     *           "limit": 100,
+                     *           "limits": [
+                     *             {
+                     *               "algorithm": "sliding_window_log",
+                     *               "allowed": false,
+                     *               "count": 100,
+                     *               "limit": 100,
+                     *               "mode": "enforce",
+                     *               "policyId": "default",
+                     *               "remaining": 0,
+                     *               "resetAfterMs": 3598100,
+                     *               "retryAfterMs": 41250,
+                     *               "scope": "USER_MODEL",
+                     *               "unit": "requests",
+                     *               "windowSeconds": 3600
+                     *             }
+                     *           ],
+                     *           "policyId": "default",
+                     *           "reason": "limit_exceeded",
+                     *           "remaining": 0,
+                     *           "resetAfterMs": 3598100,
+                     *           "retryAfterMs": 41250,
+                     *           "scope": "USER_MODEL",
+                     *           "unit": "requests",
+                     *           "windowSeconds": 3600
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Decisions"];
+                };
+            };
+            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted (4 MiB by default) */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No decision was possible: the store did not answer */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    enforce: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Check"];
+            };
+        };
+        responses: {
+            /** @description The request may pass */
+            200: {
+                headers: {
+                    /** @description What is left of them and when, in seconds, such as `"default";r=99;t=3600`; absent where there is none */
+                    RateLimit?: string;
+                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent where there is none (IETF draft ratelimit-headers) */
+                    "RateLimit-Policy"?: string;
+                    /** @description On a denial that waiting helps: the wait in whole seconds, rounded up */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Decision"];
+                };
+            };
+            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted (64 KiB by default) */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request may not pass */
+            429: {
+                headers: {
+                    /** @description What is left of them and when, in seconds, such as `"default";r=99;t=3600`; absent where there is none */
+                    RateLimit?: string;
+                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent where there is none (IETF draft ratelimit-headers) */
+                    "RateLimit-Policy"?: string;
+                    /** @description On a denial that waiting helps: the wait in whole seconds, rounded up */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Decision"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No decision was possible: the store did not answer */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    peek: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Check"];
+            };
+        };
+        responses: {
+            /** @description The decision, whether the request may pass or not */
+            200: {
+                headers: {
+                    /** @description What is left of them and when, in seconds, such as `"default";r=99;t=3600`; absent where there is none */
+                    RateLimit?: string;
+                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent where there is none (IETF draft ratelimit-headers) */
+                    "RateLimit-Policy"?: string;
+                    /** @description On a denial that waiting helps: the wait in whole seconds, rounded up */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Decision"];
+                };
+            };
+            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted (64 KiB by default) */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not declared as `application/json`, or has an encoding */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields have values that are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No decision was possible: the store did not answer */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -8874,26 +8894,6 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Readiness"];
-                };
-            };
-        };
-    };
-    metrics: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Text of OpenMetrics 1.0 */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/openmetrics-text; version=1.0.0; charset=utf-8": string;
                 };
             };
         };

@@ -199,7 +199,7 @@ fn simulate(args: &SimulateArgs) -> Outcome {
 }
 
 fn openapi() -> Outcome {
-    match crate::http::openapi_json() {
+    match crate::http::sorted_openapi_json() {
         Ok(json) => Outcome::done(json + "\n"),
         Err(error) => Outcome::failed(FAILED, &error),
     }

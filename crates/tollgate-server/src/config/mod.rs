@@ -383,7 +383,3 @@ fn read(path: &Path, place: &str) -> Result<String, ConfigError> {
         refused
     })
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

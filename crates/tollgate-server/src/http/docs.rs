@@ -139,6 +139,13 @@ pub fn openapi_json() -> serde_json::Result<String> {
     Document::openapi().to_json()
 }
 
+/// The same for a file: its fields in the order of the alphabet, so that what did not change is not another text.
+pub(crate) fn sorted_openapi_json() -> serde_json::Result<String> {
+    let mut document = serde_json::to_value(Document::openapi())?;
+    document.sort_all_objects();
+    serde_json::to_string(&document)
+}
+
 /// Written anew for each who asks: that is rare, and takes less than a millisecond.
 fn document() -> Response {
     match openapi_json() {

@@ -29,6 +29,7 @@ use tower_service::Service;
 pub(crate) use self::admin::Guard;
 use self::admin::Peer;
 pub use self::docs::openapi_json;
+pub(crate) use self::docs::sorted_openapi_json;
 use self::problem::Problem;
 use crate::app::{App, Backend};
 use crate::metrics::Call;

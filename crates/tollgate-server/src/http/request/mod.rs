@@ -241,6 +241,3 @@ fn optional_ip<'de, A: MapAccess<'de>>(
         }
     })
 }
-
-#[cfg(test)]
-mod tests;
