@@ -6,6 +6,8 @@ import { Server } from './server';
 export { expect };
 
 export interface Fixtures {
+  /** What the server is started with, beside what all are. */
+  flags: readonly string[];
   /** Started for this test alone, with an empty catalog. */
   server: Server;
   /** What no page may do, as it happens; none is left at the end of a test. */
@@ -36,9 +38,9 @@ async function watch(context: BrowserContext, base: string, faults: string[]): P
 }
 
 export const test = base.extend<Fixtures>({
-  // eslint-disable-next-line no-empty-pattern -- the shape that Playwright reads dependencies from
-  server: async ({}, provide) => {
-    const server = await Server.start();
+  flags: [[], { option: true }],
+  server: async ({ flags }, provide) => {
+    const server = await Server.start({ flags });
     await provide(server);
     await server.end();
   },

@@ -69,15 +69,18 @@ export class Server {
   private readonly directory: string;
   private tokens: Tokens;
 
-  private constructor(directory: string, tokens: Tokens) {
+  private readonly flags: readonly string[];
+
+  private constructor(directory: string, tokens: Tokens, flags: readonly string[]) {
     this.directory = directory;
     this.tokens = tokens;
+    this.flags = flags;
   }
 
-  /** A server that serves, on a free port, with tokens that it is given or one that it makes. */
-  static async start({ makesToken = false } = {}): Promise<Server> {
+  /** A server that serves, on a free port, with tokens that it is given or one that it makes, and with `flags`. */
+  static async start({ makesToken = false, flags = [] as readonly string[] } = {}): Promise<Server> {
     const directory = await mkdtemp(join(tmpdir(), 'tollgate-e2e-'));
-    const server = new Server(directory, makesToken ? { write: '', read: '' } : newTokens());
+    const server = new Server(directory, makesToken ? { write: '', read: '' } : newTokens(), flags);
     try {
       await server.serve('127.0.0.1:0');
     } catch (error) {
@@ -189,7 +192,8 @@ export class Server {
   private async serve(http: string): Promise<void> {
     const { write, read } = this.tokens;
     const secrets = { TOLLGATE_ADMIN_TOKEN: write, TOLLGATE_ADMIN_READ_TOKEN: read };
-    this.child = spawn(program, ['serve', '--http', http, '--catalog', `sqlite:${this.catalog}`], {
+    const catalog = `sqlite:${this.catalog}`;
+    this.child = spawn(program, ['serve', '--http', http, '--catalog', catalog, ...this.flags], {
       cwd: this.directory,
       env: write === '' ? environment : { ...environment, ...secrets },
       stdio: ['ignore', 'pipe', 'pipe'],
