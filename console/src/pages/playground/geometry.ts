@@ -54,11 +54,13 @@ export interface Mark {
   readonly nth: number;
   /** What it took: 0 for a denial. */
   readonly amount: number;
+  /** When an answer told that it had left, if that was before its time. */
+  readonly left?: number;
 }
 
 /** What can be pointed at, by time. */
 export function marksAt(window: LimitWindow, now: number): readonly Mark[] {
-  const admissions = window.admissions.map(({ at, amount }) => ({ kind: 'admission' as const, at, amount }));
+  const admissions = window.admissions.map((one) => ({ kind: 'admission' as const, ...one }));
   const denials = window.denials.map((at) => ({ kind: 'denial' as const, at, amount: 0 }));
   const from = now - window.windowMs;
   const seen = [...admissions, ...denials].filter(({ at }) => at > from && at <= now);

@@ -66,7 +66,7 @@ describe('a key', () => {
 describe('an outcome', () => {
   it('is charged to each limit in its own unit', () => {
     const check = { ...CHECK, cost: { tokens: 40 } };
-    const limits = [{}, { policyId: 'tokens', unit: 'tokens' }];
+    const limits = [{}, { policyId: 'tokens', unit: 'tokens', count: 40 }];
     expect(usages([outcome(limits, {}, check)])).toEqual([1, 40]);
   });
 

@@ -62,6 +62,7 @@ function observeLimit(windows: Map<string, LimitWindow>, limit: Limit, outcome: 
   const key = limitKey(limit, outcome.check);
   const isCharged = outcome.decision.allowed && limit.allowed;
   const window = observe(windows.get(key), {
+    sentAt: outcome.arrivedAt - outcome.tookMs,
     at: outcome.arrivedAt,
     policyId: limit.policyId,
     unit: limit.unit,

@@ -20,6 +20,7 @@ const WINDOW_MS = 1_000;
 
 function at(time: number, change: Partial<Observation> = {}): Observation {
   return {
+    sentAt: time,
     at: time,
     policyId: 'default',
     unit: 'requests',
@@ -29,7 +30,8 @@ function at(time: number, change: Partial<Observation> = {}): Observation {
     windowMs: WINDOW_MS,
     admits: true,
     charged: 1,
-    count: 1,
+    // As if others used much: it takes nothing of this page's away.
+    count: 1_000_000,
     ...change,
   };
 }
@@ -205,5 +207,70 @@ describe('a window', () => {
   it('is exact for a log alone', () => {
     expect(isExact(windowOf(at(0)))).toBe(true);
     expect(isExact(windowOf(at(0, { algorithm: 'sliding_window_counter' })))).toBe(false);
+  });
+});
+
+describe('what an answer told of the usage', () => {
+  it('makes the oldest leave that the store no longer has', () => {
+    const window = windowOf(at(0, { count: 1 }), at(100, { count: 2 }), at(990, { count: 2 }));
+    expect(usageAt(window, 989)).toBe(2);
+    expect(usageAt(window, 990)).toBe(2);
+    expect(nextToLeave(window, 990)?.at).toBe(100);
+  });
+
+  it('of two checks that were under way at once is the greater one', () => {
+    const first = at(10, { sentAt: 0, count: 2 });
+    const second = at(11, { sentAt: 0, count: 1 });
+    expect(usageAt(windowOf(first, second), 11)).toBe(2);
+  });
+
+  it('says nothing of the admissions of a counter, which fades (R2)', () => {
+    const counter = { algorithm: 'sliding_window_counter' };
+    const window = windowOf(at(0, counter), at(1, counter), at(2, { ...counter, count: 1 }));
+    expect(usageAt(window, 2)).toBe(3);
+  });
+});
+
+/** Numbers that look random and are the same in each run (mulberry32). */
+function randoms(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Answers of an exact log to checks that are sent at any time, and are under way for any time. */
+function answers(seed: number, limit: number): Observation[] {
+  const random = randoms(seed);
+  const checks = Array.from({ length: 400 }, () => {
+    const sentAt = random() * 8_000;
+    const decidedAt = sentAt + random() * 150;
+    return { sentAt, decidedAt, arrivesAt: decidedAt + random() * 150, cost: 1 + Math.floor(random() * 3) };
+  });
+  checks.sort((a, b) => a.decidedAt - b.decidedAt);
+  const admitted: { at: number; cost: number }[] = [];
+  const told = checks.map(({ sentAt, decidedAt, arrivesAt, cost }) => {
+    const held = admitted.filter((one) => one.at > decidedAt - WINDOW_MS);
+    const usage = held.reduce((sum, one) => sum + one.cost, 0);
+    const admits = usage + cost <= limit;
+    if (admits) admitted.push({ at: decidedAt, cost });
+    const [charged, count] = admits ? [cost, usage + cost] : [0, usage];
+    return at(arrivesAt, { sentAt, limit, admits, charged, count });
+  });
+  return told.sort((a, b) => a.at - b.at);
+}
+
+describe('the usage that is drawn', () => {
+  it.each([1, 2, 3, 4, 5, 6, 7, 8])('is never above the limit, however late answers come (%i)', (seed) => {
+    const limit = 5 + seed * 3;
+    let window: LimitWindow | undefined;
+    for (const answer of answers(seed, limit)) {
+      window = observe(window, answer);
+      expect(usageAt(window, answer.at)).toBeLessThanOrEqual(limit);
+      for (const { usage } of usageSteps(window)) expect(usage).toBeLessThanOrEqual(limit);
+    }
   });
 });

@@ -3,14 +3,17 @@
  * moment. Pure: every function takes the time, in milliseconds of one monotonic clock.
  *
  * An admission is in the window during [at, at + window) and leaves exactly one window after it was made (R1). The
- * page knows an admission's moment only to within the time that the answer took; it takes the arrival of the answer,
- * so nothing here leaves before it leaves the store.
+ * page knows an admission's moment only to within the time that the answer took; it takes the arrival of the answer. So
+ * what is the oldest here may have left the store already; an answer that tells of less usage says so, and it leaves
+ * here as well. The usage of a log is thus never above what an answer told, nor above the limit.
  */
 
 export interface Admission {
   readonly at: number;
   /** How much of the limit's unit it took. */
   readonly amount: number;
+  /** When an answer told that it had left, if that was before its time. */
+  readonly left?: number;
 }
 
 export interface LimitWindow {
@@ -30,6 +33,9 @@ export interface LimitWindow {
 
 /** What a decision said of one limit. */
 export interface Observation {
+  /** When the check was sent. */
+  readonly sentAt: number;
+  /** When its answer arrived. */
   readonly at: number;
   readonly policyId: string;
   readonly unit: string;
@@ -59,7 +65,28 @@ export function observe(window: LimitWindow | undefined, observation: Observatio
   const admissions = observation.charged > 0 ? insert(known.admissions, charge) : known.admissions;
   const denials = observation.admits ? known.denials : [...known.denials, at].sort((a, b) => a - b);
   const told = isNewer ? { at, count: observation.count } : known.told;
-  return prune({ policyId, unit, scope, algorithm, limit, windowMs, admissions, denials, told }, at);
+  const observed = { policyId, unit, scope, algorithm, limit, windowMs, admissions, denials, told };
+  return prune(isExact(observed) ? settle(observed, at, bound(known.told, observation)) : observed, at);
+}
+
+/**
+ * The most that the window can hold when `observation` is made. Of two checks that were under way at once nobody knows
+ * which was decided first, so the greater count stands.
+ */
+function bound(told: LimitWindow['told'], { sentAt, count }: Observation): number {
+  return told !== null && sentAt < told.at ? Math.max(told.count, count) : count;
+}
+
+/** `window` without its oldest admissions from `at` on, so far as they are more than `most`. */
+function settle(window: LimitWindow, at: number, most: number): LimitWindow {
+  let tooMuch = usageAt(window, at) - most;
+  if (tooMuch <= 0) return window;
+  const admissions = window.admissions.map((admission) => {
+    if (tooMuch <= 0 || admission.at > at || leavesAt(window, admission) <= at) return admission;
+    tooMuch -= admission.amount;
+    return { ...admission, left: at };
+  });
+  return { ...window, admissions };
 }
 
 /** Answers may overtake each other: the order is that of their arrival, which a caller need not keep. */
@@ -83,19 +110,20 @@ function joinNeighbours(admissions: readonly Admission[]): readonly Admission[] 
   for (let index = 0; index < admissions.length; index += 2) {
     const [first, second] = [admissions[index], admissions[index + 1]];
     if (first === undefined) break;
-    joined.push(second === undefined ? first : { at: second.at, amount: first.amount + second.amount });
+    if (second === undefined) joined.push(first);
+    else joined.push({ ...second, amount: first.amount + second.amount });
   }
   return joined;
 }
 
 /** When `admission` leaves. */
 export function leavesAt(window: LimitWindow, admission: Admission): number {
-  return admission.at + window.windowMs;
+  return Math.min(admission.at + window.windowMs, admission.left ?? Infinity);
 }
 
 /** The admissions in the window at `now`, the next to leave first. */
 export function admissionsAt(window: LimitWindow, now: number): readonly Admission[] {
-  return window.admissions.filter(({ at }) => at <= now && at > now - window.windowMs);
+  return window.admissions.filter((one) => one.at <= now && leavesAt(window, one) > now);
 }
 
 /** What this page's admissions use at `now`. */
@@ -124,11 +152,12 @@ export interface Step {
  * the future, as it will be if nothing more is admitted.
  */
 export function usageSteps(window: LimitWindow): readonly Step[] {
-  const changes = window.admissions.flatMap(({ at, amount }) => [
-    { at, by: amount },
-    { at: at + window.windowMs, by: -amount },
+  const changes = window.admissions.flatMap((one) => [
+    { at: one.at, by: one.amount },
+    { at: leavesAt(window, one), by: -one.amount },
   ]);
-  changes.sort((a, b) => a.at - b.at);
+  // What leaves at a moment is gone before what comes at it.
+  changes.sort((a, b) => a.at - b.at || a.by - b.by);
   const steps: Step[] = [];
   let usage = 0;
   for (const { at, by } of changes) {
