@@ -375,3 +375,17 @@ test('who asked for reduced motion gets it', async ({ page, server }) => {
   );
   expect([...new Set(durations)]).toEqual(['0s']);
 });
+
+test('another page begins at its top, and one that was left where it was', async ({ page, openSignedIn }) => {
+  await page.setViewportSize({ width: 360, height: 640 });
+  await openSignedIn('?user=alice&model=gpt-4');
+  const scrolled = (): Promise<number> => page.evaluate(() => window.scrollY);
+  await page.getByRole('button', { name: 'Keep sending' }).scrollIntoViewIfNeeded();
+  await page.evaluate(() => window.scrollTo(0, 200));
+  await expect.poll(scrolled).toBe(200);
+  await page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name: 'Policies' }).click();
+  await expect(page.getByRole('heading', { name: 'Policies', level: 1 })).toBeVisible();
+  await expect.poll(scrolled).toBe(0);
+  await page.goBack();
+  await expect.poll(scrolled).toBe(200);
+});

@@ -1,6 +1,6 @@
 /** The frame of every page: navigation, health, theme, sign-in. */
 import { useEffect, useRef } from 'react';
-import { NavLink, Outlet, useLocation, useNavigation } from 'react-router';
+import { NavLink, Outlet, ScrollRestoration, useLocation, useNavigation } from 'react-router';
 
 import { signOut, useSession } from '../api/token';
 import { Button } from '../ui/Button';
@@ -86,6 +86,8 @@ export function Shell(): React.JSX.Element {
       <main id="content" tabIndex={-1} className={styles.main} aria-busy={navigation.state === 'loading'}>
         <Outlet />
       </main>
+      {/* Another page begins at its top, or where it was left; what changes on a page leaves it where it is. */}
+      <ScrollRestoration getKey={({ pathname }) => pathname} storageKey="tollgate.scroll" />
     </div>
   );
 }
