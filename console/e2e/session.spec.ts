@@ -6,6 +6,8 @@ import { newToken, Server } from './server';
 
 const SIGNED_IN = { name: 'You are signed in' };
 const STORED = 'tollgate.admin-token';
+/** How far each page is scrolled, which the browser keeps for a reload. */
+const SCROLL = 'tollgate.scroll';
 
 interface Traces {
   session: Record<string, string>;
@@ -14,7 +16,7 @@ interface Traces {
 }
 
 async function tracesOf(page: Page): Promise<Traces> {
-  return page.evaluate(async () => {
+  return page.evaluate(async (scroll) => {
     const { navigation } = window as unknown as { navigation: { entries: () => { url: string }[] } };
     const elsewhere = {
       local: JSON.stringify(window.localStorage),
@@ -26,9 +28,10 @@ async function tracesOf(page: Page): Promise<Traces> {
       requests: performance.getEntriesByType('resource').map(({ name }) => name),
       page: document.documentElement.outerHTML,
     };
-    const session = Object.fromEntries(Object.entries(window.sessionStorage)) as Record<string, string>;
+    const kept = Object.entries(window.sessionStorage).filter(([name]) => name !== scroll);
+    const session = Object.fromEntries(kept) as Record<string, string>;
     return { session, elsewhere: JSON.stringify(elsewhere) };
-  });
+  }, SCROLL);
 }
 
 async function expectSignedOut(page: Page): Promise<void> {
