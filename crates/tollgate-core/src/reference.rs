@@ -5,8 +5,8 @@
 //! [`crate::Decision`], keeps every admission as a time and a cost, finds usage by filtering and summing,
 //! and waits by trying moments.
 //!
-//! The one concession is R7: times of a log are rounded to the tick of [`Window::tick_ns`] as a store rounds
-//! them, so that answers can be compared to the millisecond.
+//! The one concession is R7: times of a log are rounded to a tick, that of [`Window::tick_ns`] or the store's own, as a
+//! store rounds them, so that answers can be compared to the millisecond.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -53,6 +53,8 @@ pub struct Model {
     policies: Vec<Policy>,
     admissions: HashMap<Key, Vec<Admission>>,
     latest_ns: u128,
+    /// The tick of every log; `None` for that of its window.
+    tick_ns: Option<u64>,
 }
 
 /// What usage belongs to (R8): a policy, and the values of its `per`.
@@ -70,6 +72,7 @@ struct Look<'a> {
     policy: &'a Policy,
     limit: u128,
     cost: u128,
+    tick_ns: u128,
     key: Key,
     /// What was admitted under `key`; with this check, once it is charged.
     admissions: Vec<Admission>,
@@ -81,11 +84,18 @@ impl Model {
     /// A model of `policies`, with nothing admitted yet. With none at all,
     /// [`Policy::default_policy`] holds.
     pub fn new(policies: Vec<Policy>) -> Self {
-        let mut model = Self { policies, admissions: HashMap::new(), latest_ns: 0 };
+        let mut model = Self { policies, admissions: HashMap::new(), latest_ns: 0, tick_ns: None };
         if model.policies.is_empty() {
             model.policies.push(Policy::default_policy());
         }
         model
+    }
+
+    /// The same model of a store that keeps the times of every log in ticks of so many nanoseconds (R7).
+    #[must_use]
+    pub fn in_ticks_of(mut self, tick_ns: Option<u64>) -> Self {
+        self.tick_ns = tick_ns;
+        self
     }
 
     /// Puts `policies` in the place of the old ones. Usage stays with its policy id and key (R8), but a
@@ -170,9 +180,12 @@ impl Model {
             .map(|(policy, limit)| {
                 let key = key(policy, &check.subject);
                 let admissions = self.admissions.get(&key).into_iter().flatten().copied();
-                let counting = admissions.filter(|admission| counts(policy, admission, now_ns));
+                let tick_ns = self.tick_ns.unwrap_or_else(|| policy.window.tick_ns()).into();
+                let counting =
+                    admissions.filter(|admission| counts(policy, tick_ns, admission, now_ns));
                 let mut look = Look {
                     policy,
+                    tick_ns,
                     limit: room(policy, check.priority, u128::from(limit.get())),
                     cost: u128::from(check.cost.of(&policy.unit).get()),
                     admissions: counting.collect(),
@@ -231,7 +244,7 @@ impl Look<'_> {
     }
 
     fn usage(&self, now_ns: u128) -> u128 {
-        usage(self.policy, &self.admissions, now_ns)
+        usage(self.policy, self.tick_ns, &self.admissions, now_ns)
     }
 
     /// A cost of 0 is admitted while the usage is below the limit, as a cost of 1 would be (R1).
@@ -303,9 +316,9 @@ fn reason(look: &Look<'_>) -> Reason {
 }
 
 /// The usage at `now_ns`, which is not before any of `admissions`.
-fn usage(policy: &Policy, admissions: &[Admission], now_ns: u128) -> u128 {
+fn usage(policy: &Policy, tick_ns: u128, admissions: &[Admission], now_ns: u128) -> u128 {
     match policy.algorithm {
-        Algorithm::SlidingWindowLog => log_usage(policy.window, admissions, now_ns),
+        Algorithm::SlidingWindowLog => log_usage(policy.window, tick_ns, admissions, now_ns),
         Algorithm::SlidingWindowCounter => {
             // Whole units, rounded up: beside them fits what R2 admits.
             weighted_usage(policy.window, admissions, now_ns).div_ceil(width_ns(policy.window))
@@ -314,14 +327,14 @@ fn usage(policy: &Policy, admissions: &[Admission], now_ns: u128) -> u128 {
 }
 
 /// R1: the costs admitted in (t−W, t].
-fn log_usage(window: Window, admissions: &[Admission], now_ns: u128) -> u128 {
-    let inside = admissions.iter().filter(|admission| leaves_at_ns(window, admission) > now_ns);
+fn log_usage(window: Window, tick_ns: u128, admissions: &[Admission], now_ns: u128) -> u128 {
+    let inside =
+        admissions.iter().filter(|admission| leaves_at_ns(window, tick_ns, admission) > now_ns);
     inside.map(|admission| admission.cost).sum()
 }
 
 /// When an admission leaves a log: W after it, both in ticks and rounded up (R7).
-fn leaves_at_ns(window: Window, admission: &Admission) -> u128 {
-    let tick_ns = u128::from(window.tick_ns());
+fn leaves_at_ns(window: Window, tick_ns: u128, admission: &Admission) -> u128 {
     (admission.at_ns.div_ceil(tick_ns) + width_ns(window).div_ceil(tick_ns)) * tick_ns
 }
 
@@ -375,7 +388,8 @@ impl Moments {
         let window = look.policy.window;
         match look.policy.algorithm {
             Algorithm::SlidingWindowLog => {
-                let leaving = look.admissions.iter().map(|one| leaves_at_ns(window, one));
+                let leaving =
+                    look.admissions.iter().map(|one| leaves_at_ns(window, look.tick_ns, one));
                 let mut moments: Vec<u128> = leaving.filter(|&at_ns| at_ns > now_ns).collect();
                 moments.sort_unstable();
                 Self::Each(moments)
@@ -408,9 +422,9 @@ impl Moments {
 }
 
 /// Whether `admission` can still count at `now_ns` or later.
-fn counts(policy: &Policy, admission: &Admission, now_ns: u128) -> bool {
+fn counts(policy: &Policy, tick_ns: u128, admission: &Admission, now_ns: u128) -> bool {
     match policy.algorithm {
-        Algorithm::SlidingWindowLog => leaves_at_ns(policy.window, admission) > now_ns,
+        Algorithm::SlidingWindowLog => leaves_at_ns(policy.window, tick_ns, admission) > now_ns,
         Algorithm::SlidingWindowCounter => {
             let width_ns = width_ns(policy.window);
             admission.at_ns / width_ns + 1 >= now_ns / width_ns

@@ -1,155 +1,258 @@
-if #KEYS > limits then
-  local first_answer = call('GET', KEYS[#KEYS])
-  if first_answer then
-    if first_answer:sub(1, 4) ~= 'T\4\0\1' then
-      error('TOLLGATE the key ' .. KEYS[#KEYS] .. ' holds what this version did not write')
-    end
-    local first_s, first_ns = unpack('<I4I4', first_answer, 5)
-    local since_s, since_ns = now_s - first_s, now_ns - first_ns
-    if since_ns < 0 then since_s, since_ns = since_s - 1, since_ns + 1000000000 end
-    if since_s < once_s or since_s == once_s and since_ns < once_ns then return first_answer:sub(5) end
-  end
+-- Decides checks, each at one moment, and charges all limits of a check or none (R1-R3, R6-R10, R12).
+--
+-- KEYS     of check after check: one for each limit, and last that of the request id, if it has one.
+-- ARGV[1]  what `wire.rs` packs: whether a test sets the time, how many checks, and for each check its limits.
+-- Answer   of one check: what `wire.rs` reads, in one packed string. Of several: such a string each, or `E` and an error.
+--
+-- Every command of a check that reads comes before every command that writes: an error leaves nothing half done.
+
+local request = ARGV[1]
+local flags, checks = unpack('<BB', request)
+local now_s, now_ns, slack_ms
+local now_us, up = 0, 0
+if flags == 0 then
+  local time = call('TIME')
+  now_s, now_ns, slack_ms = time[1] + 0, time[2] * 1000, 0
+  now_us = now_s * 1000000 + time[2]
+else
+  now_s, now_ns, slack_ms = unpack('<I4I4I4', request, 3)
+  local us = floor(now_ns / 1000)
+  now_us = now_s * 1000000 + us
+  -- An admission is stamped with its time rounded up, now is rounded down.
+  if now_ns > us * 1000 then up = 1 end
 end
 
-local allowed, answer, other = true, nil, nil
--- By limit: what to append; or the whole value to write and the life to set with it, in ms; or what else is
--- to be written.
-local adds, values, lives, parts = {}, nil, nil, nil
-for i = 1, limits do
-  local key, argument = KEYS[i], ARGV[i + 1]
-  local tag, limit, cost, window, tick_ns, ttl_ms, mode = unpack('<I4I7I7I4I4I5B', argument)
-  local text
-  if limit <= SHORT_LIMIT then
-    text = call('GET', key) or ''
-  else
-    text = call('GETRANGE', key, 0, FIRST_BYTES - 1)
-  end
-  local bytes = #text
-  local flags, usage, newest_after, freeing_after = 0, 0, 0, 0
-  local kept_tag, anchor_s, anchor_low, expiry
-  if bytes >= HEADER_BYTES then kept_tag, anchor_s, anchor_low, expiry = unpack('<I4I4I4I5', text) end
-  local decided = cost == 1 and mode < 2 and (kept_tag == tag or bytes == 0)
-  local below, per_s, now, up
-  if decided then
-    below, per_s = now_ns % tick_ns, 1000000000 / tick_ns
-    now, up = (now_ns - below) / tick_ns, below > 0 and 1 or 0
-  end
-  if decided and bytes == FIRST_BYTES then
-    -- A long log with room, none of whose entries has left: one more is appended.
-    local head, count = unpack('<I4I4', text, 18)
-    decided = count > 0 and HEADER_BYTES + 4 * head < FIRST_BYTES
-    if decided then
-      local tail = call('GETRANGE', key, HEADER_BYTES + 4 * (count - 1), -1)
-      local unnoted = #tail / 4 - 1
-      local low, floor = unpack('<I4', tail, #tail - 3), now + (now_s - anchor_s) * per_s
-      local newest, stamp = (low - anchor_low) % STAMPS, floor + up
-      local oldest_age = (low - unpack('<I4', text, HEADER_BYTES + 1 + 4 * head)) % STAMPS
-      usage = count + unnoted - head
-      decided = newest <= stamp and newest - oldest_age + window > floor and usage < limit
-        and stamp + window <= expiry and unnoted < CHUNK_ENTRIES and usage < SHORTEST_FULL
-      if decided then
-        flags, newest_after = 3, newest - floor
-        if charging then adds[i] = pack('<I4', (anchor_low + stamp) % STAMPS) end
-      end
+-- The functions of long.lua and counter.lua, once they were needed.
+local expire, freeing, rebuilt, deletable, decide_counter
+
+-- The check that is described at `at`, whose keys follow KEYS[before].
+local function decide(at, before)
+  local limits, options, not_after, once_us = unpack('<I2Bdd', request, at)
+  at = at + 19
+  local charging = options % 2 == 1
+  if not_after > 0 and now_us > not_after then return 'L' end
+  local once_key = options >= 2 and KEYS[before + limits + 1]
+  if once_key then
+    local first_answer = call('GET', once_key)
+    if first_answer then
+      if first_answer:sub(1, 4) ~= 'T\4\0\2' then foreign(once_key) end
+      local first_s, first_ns = unpack('<I4I4', first_answer, 5)
+      if (now_s - first_s) * 1000000 + (now_ns - first_ns) / 1000 < once_us then return first_answer:sub(5) end
     end
-  elseif decided then
-    local newest, low, dead, clamped = 0, 0, 0, false
-    if bytes > 0 then
-      local floor = now + (now_s - anchor_s) * per_s
-      low = unpack('<I4', text, bytes - 3)
-      newest = (low - anchor_low) % STAMPS
-      -- A clock that has stepped back stands still at the newest entry (R7).
-      clamped = newest > floor + up
-      local at = clamped and newest or floor
-      if newest + window <= at then
-        bytes = 0
-      else
-        while newest - (low - unpack('<I4', text, HEADER_BYTES + 1 + 4 * dead)) % STAMPS + window <= at do
-          dead = dead + 1
+  end
+
+  local allowed, answer = true, pack('<I4I4', now_s, now_ns)
+  -- By limit: what to write at the end of the string, and where it begins; or the whole string. The others are seldom
+  -- there: how long the keys are to live, what to write if nothing is charged, whether there is a hash, and its fields.
+  local tails, starts, values, lives, notes, hashed, sets, deletes = {}, {}, nil, nil, nil, nil, nil, nil
+  for i = 1, limits do
+    local key = KEYS[before + i]
+    local mode, limit, cost, ttl_ms = unpack('<Bddd', request, at)
+    at = at + 25
+    local admits, usage, newest_after, freeing_after, number, stamp = false, 0, 0, 0, 0, 0
+    -- Whether the key has admissions that count.
+    local has_log = false
+    if mode < 2 then
+      local window = unpack('<d', request, at)
+      at = at + 8
+      local state = call('GETRANGE', key, STATE_FROM, '-1')
+      local tag, base, offset, expiry, first, next_no, head, oldest, newest, total
+      local now, life_ms, had_hash, has_hash = now_us, nil, false, false
+      if state ~= '' then
+        if #state == STATE_BYTES then
+          tag, base, offset, expiry, first, next_no, head, oldest, newest, total = unpack(STATE, state)
         end
-        usage = (bytes - HEADER_BYTES) / 4 - dead
-        flags, newest_after, now = 2, newest - floor, at
-        if clamped then up = 0 end
+        if tag == UNIT or tag == WEIGHTED then
+          had_hash = head < first
+          has_hash = had_hash
+          now = now_us + offset
+          if newest > now + up then
+            -- The clock has stepped back: the newest admission counts as made now (R7).
+            offset = offset + newest - now - up
+            now, life_ms = newest - up, ttl_ms
+          end
+          has_log = newest + window > now
+        elseif #state < 4 or unpack('<I4', state) ~= COUNTER then
+          foreign(key)
+        end
       end
-    end
-    if usage < limit then
-      flags = flags + 1
-      if not charging then
-        -- Nothing to write.
-      elseif bytes == 0 then
-        values, lives = values or {}, lives or {}
-        values[i] = pack('<I4I4I4I5I4I4I7I4', tag, now_s, 0, ttl_ms / 1000 * per_s, 0, 0, 0, now + up)
-        lives[i] = ttl_ms
-      else
-        local added = pack('<I4', (anchor_low + now + up) % STAMPS)
-        if now + up + window > expiry and not clamped then
-          values, lives = values or {}, lives or {}
-          anchor_low = (anchor_low + (now_s - anchor_s) * per_s) % STAMPS
-          values[i] = pack('<I4I4I4I5I4I4I7', tag, now_s, anchor_low, ttl_ms / 1000 * per_s, 0, 0, 0)
-            .. text:sub(HEADER_BYTES + 1 + 4 * dead) .. added
-          lives[i] = ttl_ms
-        elseif dead == 0 then
-          adds[i] = added
-        else
-          values = values or {}
-          values[i] = text:sub(1, HEADER_BYTES) .. text:sub(HEADER_BYTES + 1 + 4 * dead) .. added
+      local old_head, old_oldest = head, oldest
+      if has_log then
+        usage = total
+        if oldest + window <= now then
+          if had_hash then
+            if not expire then expire, freeing, rebuilt, deletable = make_long() end
+            head, usage, oldest = expire(key, tag, base, first, next_no, head, total, now - window)
+            has_hash = head < first
+          else
+            local width = tag == UNIT and 6 or 13
+            local text, place = '', 1
+            while true do
+              if place > #text then
+                local from = (head - first) * width
+                text, place = call('GETRANGE', key, from, from + READ_AHEAD * width - 1), 1
+              end
+              local low, one = unpack(tag == UNIT and '<I6' or '<I6I7', text, place)
+              oldest = base + low
+              if oldest + window > now then break end
+              usage = usage - (tag == UNIT and 1 or one)
+              head, place = head + 1, place + width
+            end
+          end
         end
+        newest_after = newest - now
+        -- A longer window than that of the last admission keeps the log for longer.
+        if newest + window > expiry then life_ms = ttl_ms end
+        if life_ms then
+          expiry = now + life_ms * 1000
+          notes = notes or {}
+          notes[i] = {
+            (next_no - first) * (tag == UNIT and 6 or 13),
+            pack(STATE, tag, base, offset, expiry, first, next_no, old_head, old_oldest, newest, total),
+          }
+        end
+      end
+
+      local needed = cost == 0 and 1 or cost
+      if usage <= limit and needed <= limit - usage then
+        admits = true
+        if charging and cost > 0 then
+          if has_log then
+            local now_has_hash = false
+            number, stamp = next_no, now + up
+            if stamp + window > expiry then
+              life_ms = ttl_ms
+              expiry = now + life_ms * 1000
+            end
+            if cost ~= 1 and tag == UNIT or head - first >= BLOCK or next_no - first >= MOST_IN_STRING
+              or stamp - base >= MOST_AFTER_BASE then
+              if not expire then expire, freeing, rebuilt, deletable = make_long() end
+              local text, fields
+              text, first, tag, base, fields = rebuilt(key, tag, base, first, next_no, head, oldest, stamp, cost)
+              values, sets = values or {}, sets or {}
+              sets[i] = fields
+              values[i] = text
+                .. pack(STATE, tag, base, offset, expiry, first, next_no + 1, head, oldest, stamp, usage + cost)
+              if fields then
+                -- A new hash needs a life.
+                if not has_hash then life_ms = life_ms or ceil((expiry - now) / 1000) end
+                now_has_hash = true
+              end
+            elseif tag == UNIT then
+              starts[i] = (next_no - first) * 6
+              tails[i] = pack('<I6I4ddddddddd', stamp - base, tag, base, offset, expiry, first, next_no + 1, head,
+                oldest, stamp, usage + 1)
+            else
+              starts[i] = (next_no - first) * 13
+              tails[i] = pack('<I6I7I4ddddddddd', stamp - base, cost, tag, base, offset, expiry, first, next_no + 1,
+                head, oldest, stamp, usage + cost)
+            end
+            if had_hash and head > old_head then
+              deletes = deletes or {}
+              deletes[i] = has_hash and deletable(key, floor(old_head / BLOCK), floor(head / BLOCK)) or 'all'
+            end
+            has_hash = has_hash or now_has_hash
+          else
+            stamp, life_ms = now_us + up, ttl_ms
+            if had_hash then
+              deletes, has_hash = deletes or {}, false
+              deletes[i] = 'all'
+            end
+            tag = cost == 1 and UNIT or WEIGHTED
+            values = values or {}
+            values[i] = (cost == 1 and pack('<I6', 0) or pack('<I6I7', 0, cost))
+              .. pack(STATE, tag, stamp, 0, now_us + ttl_ms * 1000, 0, 1, 0, stamp, stamp, cost)
+          end
+        end
+      else
+        if mode == 0 then allowed = false end
+        if has_log and needed <= limit then
+          local excess = usage - (limit - needed)
+          local freed
+          if tag == UNIT and head >= first then
+            local from = (head - first + excess - 1) * 6
+            freed = base + unpack('<I6', call('GETRANGE', key, from, from + 5))
+          else
+            if not expire then expire, freeing, rebuilt, deletable = make_long() end
+            freed = freeing(key, tag, base, first, next_no, head, excess)
+          end
+          freeing_after = freed - now
+        end
+      end
+      if life_ms then
+        lives, hashed = lives or {}, hashed or {}
+        lives[i], hashed[i] = life_ms, { had_hash, has_hash }
       end
     else
-      if mode % 2 == 0 then allowed = false end
-      if limit > 0 then
-        local at = HEADER_BYTES + 1 + 4 * (dead + usage - limit)
-        freeing_after = newest_after - (low - unpack('<I4', text, at)) % STAMPS
+      local window_s, window_ns, hint_s, hint_ns = unpack('<I4I4I4I4', request, at)
+      at = at + 16
+      if not decide_counter then decide_counter = make_counter(now_s, now_ns) end
+      local stepped, value
+      admits, usage, newest_after, stepped, value =
+        decide_counter(key, limit, cost, window_s, window_ns, hint_s, hint_ns)
+      if admits and charging and cost > 0 then
+        values = values or {}
+        values[i] = value(usage + cost)
+      end
+      if stepped then
+        notes = notes or {}
+        notes[i] = value(usage)
+      end
+      lives = lives or {}
+      lives[i] = ttl_ms
+      if not admits and mode == 2 then allowed = false end
+    end
+    answer = answer
+      .. pack('<Bddddd', (admits and 1 or 0) + (has_log and 2 or 0), usage, newest_after, freeing_after, number, stamp)
+  end
+
+  local charged = charging and allowed
+  for i = 1, limits do
+    local key, value, tail = KEYS[before + i], values and values[i], tails[i]
+    local life_ms, note = lives and lives[i], notes and notes[i]
+    local fields, gone = sets and sets[i], deletes and deletes[i]
+    if charged and (tail or value) then
+      if gone == 'all' then
+        call('UNLINK', key .. 'b')
+      elseif gone then
+        call('HDEL', key .. 'b', spread(gone))
+        if gone.next then call('HSET', key .. 'b', 'c', gone.next) end
+      end
+      if fields then call('HSET', key .. 'b', spread(fields)) end
+      if tail then
+        call('SETRANGE', key, starts[i], tail)
+        if life_ms then call('PEXPIRE', key, life_ms + slack_ms) end
+      elseif life_ms then
+        call('SET', key, value, 'PX', life_ms + slack_ms)
+      else
+        call('SET', key, value, 'KEEPTTL')
+      end
+      if life_ms and hashed and hashed[i] and hashed[i][2] then
+        call('PEXPIRE', key .. 'b', life_ms + slack_ms + HASH_OUTLIVES_MS)
+      end
+    elseif note then
+      if type(note) == 'table' then
+        call('SETRANGE', key, note[1], note[2])
+        call('PEXPIRE', key, life_ms + slack_ms)
+        if hashed[i][1] then call('PEXPIRE', key .. 'b', life_ms + slack_ms + HASH_OUTLIVES_MS) end
+      else
+        call('SET', key, note, 'PX', life_ms + slack_ms)
       end
     end
   end
-  if not decided then
-    other = other or make_other(call, pack, unpack, STAMPS, FIRST_BYTES, HEADER_BYTES, CHUNK_ENTRIES,
-      charging, now_s, now_ns)
-    local admits, part
-    admits, flags, usage, newest_after, freeing_after, part = other(key, argument, text)
-    if part then
-      parts = parts or {}
-      parts[i] = part
-    end
-    if not admits and mode % 2 == 0 then allowed = false end
+  if charged and once_key then
+    call('SET', once_key, 'T\4\0\2' .. answer, 'PX', ceil(once_us / 1000) + 1 + slack_ms)
   end
-  if answer then
-    answer = answer .. pack('<BI7i8i8', flags, usage, newest_after, freeing_after)
-  else
-    answer = pack('<I4I4BI7i8i8', now_s, now_ns, flags, usage, newest_after, freeing_after)
-  end
+  return answer
 end
 
-if charging and allowed then
-  for i = 1, limits do
-    local key = KEYS[i]
-    if adds[i] then
-      call('APPEND', key, adds[i])
-    elseif values and values[i] then
-      if lives and lives[i] then
-        call('SET', key, values[i], 'PX', lives[i] + slack_ms)
-      else
-        call('SET', key, values[i], 'KEEPTTL')
-      end
-    elseif parts and parts[i] then
-      local part = parts[i]
-      if part.value then
-        if part.life_ms then
-          call('SET', key, part.value, 'PX', part.life_ms + slack_ms)
-        else
-          call('SET', key, part.value, 'KEEPTTL')
-        end
-      else
-        if part.header then call('SETRANGE', key, 0, part.header) end
-        if part.life_ms then call('PEXPIRE', key, part.life_ms + slack_ms) end
-        call('APPEND', key, part.added)
-      end
-    end
-  end
-  if #KEYS > limits then
-    local life_ms = once_s * 1000 + math.ceil(once_ns / 1000000) + 1
-    call('SET', KEYS[#KEYS], 'T\4\0\1' .. answer, 'PX', life_ms + slack_ms)
-  end
+if checks == 1 then return decide(3 + (flags == 0 and 0 or 12), 0) end
+local answers, at, before = {}, 3 + (flags == 0 and 0 or 12), 0
+for i = 1, checks do
+  local bytes, keys = unpack('<I4I2', request, at)
+  -- One check that cannot be decided keeps no other from it.
+  local done, answer = pcall(decide, at + 6, before)
+  answers[i] = done and answer or 'E' .. (type(answer) == 'table' and answer.err or tostring(answer))
+  at, before = at + 6 + bytes, before + keys
 end
-return answer
+return answers

@@ -5,10 +5,11 @@
 --          half done; nobody hears of it before the script has ended.
 -- Answer   1 if there was any.
 
-local kept = redis.call('GETRANGE', KEYS[1], 0, 3)
-local magic, kind, _, version = kept:byte(1, 4)
-if kept ~= '' and (magic ~= 84 or kind > 3 or version ~= 1) then
-  error('TOLLGATE the key ' .. KEYS[1] .. ' holds what this version did not write')
-end
-redis.call('PUBLISH', ARGV[1], ARGV[2])
-return redis.call('DEL', KEYS[1])
+local key = KEYS[1]
+local state = call('GETRANGE', key, STATE_FROM, '-1')
+local tag = #state >= 4 and unpack('<I4', state)
+if state ~= '' and tag ~= UNIT and tag ~= WEIGHTED and tag ~= COUNTER then foreign(key) end
+call('PUBLISH', ARGV[1], ARGV[2])
+-- Freed in the background, however long it is.
+call('UNLINK', key .. 'b')
+return call('UNLINK', key)

@@ -1,6 +1,8 @@
 //! One check: grouped by the slots of its limits, each group decided by one script, all charged or none (R3).
 
+use redis::Value;
 use smallvec::SmallVec;
+use tollgate_core::algorithm::Verdict;
 use tollgate_core::{Amount, Charge, Clock, Mode};
 use tollgate_store::{StoreError, StoreErrorKind, Verdicts, key_bytes};
 
@@ -8,7 +10,7 @@ use crate::call::Progress;
 use crate::key::slot;
 use crate::script::{CHARGE, SETTLE};
 use crate::store::RedisStore;
-use crate::wire::{self, EntryId, Said};
+use crate::wire::{self, Answer, Ask, EntryId, Said};
 
 /// The limits of one check that lie in one slot.
 struct Group {
@@ -108,15 +110,50 @@ impl RedisStore {
         }))
     }
 
+    /// Charges `checks`, at most [`wire::MAX_CHECKS`] of which no two need different servers, in one script call: one
+    /// after the other, each with what its admissions can be changed by.
+    #[doc(hidden)]
+    pub async fn charge_many_with_ids(
+        &self,
+        checks: &[&[Charge<'_>]],
+    ) -> Result<Vec<Vec<(Verdict, EntryId)>>, StoreError> {
+        let test = self.test_clock.as_ref().map(Clock::now);
+        let hint = self.hint.now();
+        let asks: Vec<_> = checks
+            .iter()
+            .map(|charges| Ask { charges, charging: true, once: None, not_after: None })
+            .collect();
+        let keys: Vec<String> = checks
+            .iter()
+            .flat_map(|charges| charges.iter().map(|charge| self.keys.of_charge(charge)))
+            .collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let slot = keys.first().map_or(0, |key| slot(key));
+        let arguments = [wire::request(&asks, test, hint)];
+        let progress = Progress::default();
+        let call = self.run::<Value>(&CHARGE, slot, &keys, &arguments, &progress);
+        let answers = match self.in_time(&progress, true, call).await? {
+            Value::Array(answers) => answers,
+            answer => vec![answer],
+        };
+        let read = answers.iter().zip(checks).map(|(answer, charges)| match answer {
+            Value::BulkString(bytes) => match wire::answer(bytes, charges) {
+                Some(Answer::Said(said)) => Ok(with_ids(&said, charges)),
+                other => Err(StoreError::new(StoreErrorKind::Unexpected, format!("{other:?}"))),
+            },
+            other => Err(StoreError::new(StoreErrorKind::Unexpected, format!("{other:?}"))),
+        });
+        read.collect()
+    }
+
     /// Changes what one admission was charged: `false` if it is not there any more.
     #[doc(hidden)]
     pub async fn settle(
         &self,
         charge: &Charge<'_>,
-        at: tollgate_core::Timestamp,
+        id: EntryId,
         new_cost: Amount,
     ) -> Result<bool, StoreError> {
-        let id = EntryId::of(charge.limit, at);
         let key = self.keys.of_charge(charge);
         let arguments = self.settlement(charge, id, new_cost);
         let (slot, progress) = (slot(&key), Progress::default());
@@ -127,7 +164,7 @@ impl RedisStore {
 
     fn settlement(&self, charge: &Charge<'_>, id: EntryId, new_cost: Amount) -> [Vec<u8>; 3] {
         [
-            wire::settlement(charge.limit, id, charge.cost, new_cost),
+            wire::settlement(id, charge.cost, new_cost),
             self.channel().into_bytes(),
             key_bytes(charge.limit, charge.subject),
         ]
@@ -173,18 +210,34 @@ impl RedisStore {
         let longest = charges.iter().map(|charge| charge.limit.window()).max();
         let once = once_key.and(longest);
         let test = self.test_clock.as_ref().map(Clock::now);
-        let hint = test.unwrap_or_else(|| self.hint.now());
+        let hint = self.hint.now();
         let of_group: SmallVec<[Charge<'_>; 4]> =
             group.places.iter().map(|place| charges[*place]).collect();
-        let mut arguments = vec![wire::operation(charging, test, once)];
-        arguments.extend(of_group.iter().map(|charge| wire::argument(charge, hint)));
+        let check = Ask { charges: &of_group, charging, once, not_after: None };
+        let arguments = [wire::request(&[check], test, hint)];
         let keys: SmallVec<[&str; 4]> =
             group.keys.iter().chain(once_key).map(String::as_str).collect();
         let bytes: Vec<u8> = self.run(&CHARGE, group.slot, &keys, &arguments, progress).await?;
-        wire::answer(&bytes, &of_group).ok_or_else(|| {
-            let context = "the script in Redis answered what this version does not understand";
-            let error = StoreError::new(StoreErrorKind::Unexpected, context);
-            if charging { error.after_send() } else { error }
-        })
+        let context = match wire::answer(&bytes, &of_group) {
+            Some(Answer::Said(said)) => return Ok(said),
+            Some(Answer::Late) => {
+                let context = "Redis ran the call after its deadline; nothing was charged";
+                return Err(StoreError::new(StoreErrorKind::Unavailable, context));
+            }
+            Some(Answer::Error(reason)) => reason,
+            None => "the script in Redis answered what this version does not understand".to_owned(),
+        };
+        let error = StoreError::new(StoreErrorKind::Unexpected, context);
+        Err(if charging { error.after_send() } else { error })
     }
+}
+
+/// The verdicts of a check whose limits were all decided at once, with what its admissions can be changed by.
+fn with_ids(said: &[Said], charges: &[Charge<'_>]) -> Vec<(Verdict, EntryId)> {
+    let denies = |(one, charge): (&Said, &Charge<'_>)| {
+        !one.before.allowed && charge.limit.mode() == Mode::Enforce
+    };
+    let refused = said.iter().zip(charges).any(denies);
+    let verdict = |one: &Said| if refused || !one.before.allowed { one.before } else { one.after };
+    said.iter().map(|one| (verdict(one), one.id)).collect()
 }

@@ -25,3 +25,5 @@ pub use announcements::Announcement;
 pub use startup::Warning;
 pub use store::{RedisOptions, RedisStore};
 pub use url::{RedisUrl, UrlProblem};
+#[doc(hidden)]
+pub use wire::EntryId;

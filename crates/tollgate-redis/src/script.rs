@@ -17,15 +17,16 @@ impl Script {
     }
 }
 
-/// Decides and charges.
+/// Decides and charges checks.
 pub(crate) static CHARGE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
-        include_str!("../lua/head.lua"),
-        // Parameters, not upvalues: to make a function costs as much again for each upvalue that it has.
-        "local function make_other(call, pack, unpack, STAMPS, FIRST_BYTES, HEADER_BYTES, CHUNK_ENTRIES, ",
-        "charging, now_s, now_ns)\n",
-        include_str!("../lua/log.lua"),
-        include_str!("../lua/other.lua"),
+        include_str!("../lua/layout.lua"),
+        "local function make_long()\n",
+        include_str!("../lua/hash.lua"),
+        include_str!("../lua/long.lua"),
+        "end\n",
+        "local function make_counter(now_s, now_ns)\n",
+        include_str!("../lua/counter.lua"),
         "end\n",
         include_str!("../lua/charge.lua"),
     ))
@@ -34,13 +35,13 @@ pub(crate) static CHARGE: LazyLock<Script> = LazyLock::new(|| {
 /// Changes or takes back one admission.
 pub(crate) static SETTLE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
-        "local call, pack, unpack = redis.call, struct.pack, struct.unpack\n",
-        "local STAMPS, FIRST_BYTES, HEADER_BYTES, CHUNK_ENTRIES = 4294967296, 1024, 32, 64\n",
-        include_str!("../lua/log.lua"),
-        include_str!("../lua/settle.lua"),
+        include_str!("../lua/layout.lua"),
+        include_str!("../lua/hash.lua"),
+        include_str!("../lua/change.lua"),
     ))
 });
 
 /// Forgets the usage of one limit.
-pub(crate) static RESET: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("../lua/reset.lua")));
+pub(crate) static RESET: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(include_str!("../lua/layout.lua"), include_str!("../lua/reset.lua")))
+});

@@ -68,7 +68,7 @@ impl RedisStore {
 
     /// Runs the scripts on a key of their own, for the rights that they need.
     async fn missing_rights(&self) -> Result<Option<Warning>, StoreError> {
-        let key = format!("{}probe", self.keys.prefix);
+        let key = format!("{}{{probe}}", self.keys.prefix);
         let (slot, progress) = (slot(&key), Progress::default());
         // No limit has an empty name: nobody takes notice.
         let (keys, told) = ([key.as_str()], [self.channel().into_bytes(), Vec::new()]);

@@ -37,7 +37,7 @@ pub struct RedisStore {
     pub(crate) keys: Keys,
     pub(crate) deadline: Duration,
     /// Only a hint: where the windows of counters start is the same by every clock.
-    pub(crate) hint: Arc<MonotonicClock>,
+    pub(crate) hint: Arc<dyn Clock>,
     pub(crate) test_clock: Option<Arc<dyn Clock>>,
 }
 
@@ -89,6 +89,25 @@ impl RedisStore {
     #[must_use]
     pub fn with_test_clock(&self, clock: Arc<dyn Clock>) -> Self {
         Self { test_clock: Some(clock), ..self.clone() }
+    }
+
+    /// The same store, whose scripts get this clock's time as their hint of where windows start: for tests only.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_hint(&self, hint: Arc<dyn Clock>) -> Self {
+        Self { hint, ..self.clone() }
+    }
+
+    /// The hint that scripts get.
+    #[doc(hidden)]
+    pub fn hint(&self) -> tollgate_core::Timestamp {
+        self.hint.now()
+    }
+
+    /// Whether limits may lie on several servers.
+    #[doc(hidden)]
+    pub fn is_cluster(&self) -> bool {
+        self.topology.is_cluster()
     }
 
     /// The key in Redis of the usage of `subject` under `limit`.

@@ -1,128 +1,162 @@
-//! What the scripts are asked and what they answer: packed integers, least byte first.
+//! What the scripts are asked and what they answer: packed numbers, least byte first.
 //!
 //! The script decides; from the few numbers that it says, the verdict is worked out by the same code of
 //! `tollgate_core::algorithm` that decides in memory. If the two disagree, that is an error.
 
 use tollgate_core::algorithm::Verdict;
 use tollgate_core::algorithm::sliding_window_counter::{self as counter, Counter};
-use tollgate_core::algorithm::sliding_window_log::{self as log, Log, LogTime};
+use tollgate_core::algorithm::sliding_window_log::{self as log, Admission, Log, LogTime};
 use tollgate_core::{Algorithm, Amount, Charge, Limit, Mode, Timestamp, Window};
 
 const NS_PER_S: u64 = 1_000_000_000;
 const NS_PER_MS: u64 = 1_000_000;
-const MAGIC: u8 = b'T';
-const LOG_TAG: u8 = 1;
-const COUNTER_TAG: u8 = 3;
-const VERSION: u8 = 1;
+/// The tick of a log in Redis: what Redis's clock resolves.
+pub(crate) const TICK_NS: u64 = 1_000;
 
+/// The modes of a limit in a request.
+const SHADOW: u8 = 1;
+const COUNTER: u8 = 2;
+/// The options of a check in a request.
+const CHARGES: u8 = 1;
+const ONCE: u8 = 2;
+/// The kinds of an admission to change.
+const LOG_KIND: u8 = 1;
+const COUNTER_KIND: u8 = 3;
+
+/// The flags of an answer.
 const ALLOWED: u8 = 1;
 const HAS_ENTRIES: u8 = 2;
 const TIME_BYTES: usize = 8;
-const LIMIT_BYTES: usize = 24;
+const LIMIT_BYTES: usize = 41;
+/// The whole answer to a check that came after its latest time.
+const LATE: &[u8] = b"L";
+/// What an answer begins with that is an error, where several checks are asked at once.
+const ERROR: u8 = b'E';
 
-/// Asks to charge or to peek; `test` replaces Redis's time, and `once` is for how long a request id is known.
-pub(crate) fn operation(charges: bool, test: Option<Timestamp>, once: Option<Window>) -> Vec<u8> {
+/// The most checks of one call.
+pub(crate) const MAX_CHECKS: usize = 64;
+/// Seconds and nanoseconds have 4 bytes each; a log is exact to microseconds below 2^53 (in the year 2255).
+const _: () = assert!(MAX_CHECKS <= u8::MAX as usize);
+
+/// One check, as the script is to decide it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask<'a> {
+    /// The limits, at most 65,535.
+    pub(crate) charges: &'a [Charge<'a>],
+    /// Whether it is charged if it is admitted.
+    pub(crate) charging: bool,
+    /// For how long its request id is known, if it has one: the longest of its windows.
+    pub(crate) once: Option<Window>,
+    /// Redis's time after which nothing must be charged any more.
+    pub(crate) not_after: Option<Timestamp>,
+}
+
+/// A call about one or more checks. `test` replaces Redis's time; `hint` is about now, and a wrong one costs time and no
+/// exactness.
+pub(crate) fn request(checks: &[Ask<'_>], test: Option<Timestamp>, hint: Timestamp) -> Vec<u8> {
     /// Redis's own clock takes keys away, whatever the time of the test.
     const TEST_SLACK_MS: u64 = 600_000;
-    let mut bytes = vec![if charges { b'c' } else { b'p' }];
+    let mut bytes = Vec::with_capacity(64);
+    bytes.push(u8::from(test.is_some()));
+    push(&mut bytes, checks.len() as u64, 1);
     if let Some(now) = test {
         push(&mut bytes, now.as_ns() / NS_PER_S, 4);
         push(&mut bytes, now.as_ns() % NS_PER_S, 4);
         push(&mut bytes, TEST_SLACK_MS, 4);
     }
-    if let Some(window) = once {
-        push(&mut bytes, window.as_ns() / NS_PER_S, 4);
-        push(&mut bytes, window.as_ns() % NS_PER_S, 4);
+    for check in checks {
+        let keys = check.charges.len() as u64 + u64::from(check.once.is_some());
+        let at = bytes.len();
+        if checks.len() > 1 {
+            push(&mut bytes, 0, 4);
+            push(&mut bytes, keys, 2);
+        }
+        let begin = bytes.len();
+        push_check(&mut bytes, check, hint);
+        if checks.len() > 1 {
+            let length = (bytes.len() - begin) as u64;
+            bytes[at..at + 4].copy_from_slice(&length.to_le_bytes()[..4]);
+        }
     }
     bytes
 }
 
-/// What the script has to know of one limit. `hint` is about now; a wrong one costs time, no exactness.
-pub(crate) fn argument(charge: &Charge<'_>, hint: Timestamp) -> Vec<u8> {
-    let (limit, window) = (charge.limit, charge.limit.window());
-    let mut bytes = tag(limit);
-    push(&mut bytes, limit.amount().get(), 7);
-    push(&mut bytes, charge.cost.get(), 7);
-    let shadow = u64::from(limit.mode() == Mode::Shadow);
-    match limit.algorithm() {
-        Algorithm::SlidingWindowLog => {
-            push(&mut bytes, window.ticks(), 4);
-            push(&mut bytes, window.tick_ns(), 4);
-            push(&mut bytes, life_ms(limit), 5);
-            push(&mut bytes, shadow, 1);
-        }
-        Algorithm::SlidingWindowCounter => {
-            push(&mut bytes, window.as_ns() / NS_PER_S, 4);
-            push(&mut bytes, window.as_ns() % NS_PER_S, 4);
-            push(&mut bytes, life_ms(limit), 5);
-            push(&mut bytes, shadow + 2, 1);
+fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp) {
+    push(bytes, check.charges.len() as u64, 2);
+    let charging = if check.charging { CHARGES } else { 0 };
+    bytes.push(charging + if check.once.is_some() { ONCE } else { 0 });
+    push_double(bytes, check.not_after.map_or(0, |at| at.as_ns() / TICK_NS));
+    push_double(bytes, check.once.map_or(0, |window| window.as_ns().div_ceil(TICK_NS)));
+    for charge in check.charges {
+        let (limit, window) = (charge.limit, charge.limit.window());
+        let shadow = if limit.mode() == Mode::Shadow { SHADOW } else { 0 };
+        let counter = limit.algorithm() == Algorithm::SlidingWindowCounter;
+        bytes.push(shadow + if counter { COUNTER } else { 0 });
+        push_double(bytes, limit.amount().get());
+        push_double(bytes, charge.cost.get());
+        push_double(bytes, life_ms(limit));
+        if counter {
             let start_ns = hint.as_ns() - hint.as_ns() % window.as_ns();
-            push(&mut bytes, start_ns / NS_PER_S, 4);
-            push(&mut bytes, start_ns % NS_PER_S, 4);
+            for ns in [window.as_ns(), start_ns] {
+                push(bytes, ns / NS_PER_S, 4);
+                push(bytes, ns % NS_PER_S, 4);
+            }
+        } else {
+            push_double(bytes, window.as_ns().div_ceil(TICK_NS));
         }
     }
-    bytes
 }
 
-/// How long a key lives after it was written: at most 2W and a second (R9). A log is written anew before an
-/// admission could outlive its key, so a quarter of a window more spares most admissions that.
+/// How long a key lives after it was written: at most 2W and half a second (R9), the hash of a long log half a second
+/// longer. A log is given a new life before an admission could outlive its key, so a quarter of a window more spares most
+/// admissions that.
 pub(crate) fn life_ms(limit: &Limit) -> u64 {
     let window_ns = limit.window().as_ns();
     match limit.algorithm() {
         Algorithm::SlidingWindowLog => {
-            window_ns.div_ceil(NS_PER_MS) + window_ns / NS_PER_MS / 4 + 1_000
+            window_ns.div_ceil(NS_PER_MS) + window_ns / NS_PER_MS / 4 + 500
         }
-        Algorithm::SlidingWindowCounter => 2 * window_ns / NS_PER_MS + 1_000,
+        Algorithm::SlidingWindowCounter => 2 * window_ns / NS_PER_MS + 500,
     }
 }
 
-/// An admission, as `settle.lua` finds it.
+/// An admission, as `change.lua` finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct EntryId {
-    /// The stamp of the entry in ticks, or the start of the counter's window in nanoseconds.
-    at: u64,
-}
-
-impl EntryId {
-    /// The id of an admission made at `at`.
-    pub(crate) fn of(limit: &Limit, at: Timestamp) -> Self {
-        let window = limit.window();
-        let at = match limit.algorithm() {
-            Algorithm::SlidingWindowLog => LogTime::new(window, at).stamp(),
-            Algorithm::SlidingWindowCounter => at.as_ns() - at.as_ns() % window.as_ns(),
-        };
-        Self { at }
-    }
+pub enum EntryId {
+    /// An entry of a log.
+    Log(Admission),
+    /// What was counted in the window of a counter that starts then.
+    Counter {
+        /// The start of the window.
+        start: Timestamp,
+    },
 }
 
 /// Asks to change an admission at `old` to `new`.
-pub(crate) fn settlement(limit: &Limit, id: EntryId, old: Amount, new: Amount) -> Vec<u8> {
-    let mut bytes = tag(limit);
-    let per_s = match limit.algorithm() {
-        Algorithm::SlidingWindowLog => NS_PER_S / limit.window().tick_ns(),
-        Algorithm::SlidingWindowCounter => NS_PER_S,
-    };
-    push(&mut bytes, id.at / per_s, 4);
-    push(&mut bytes, id.at % per_s, 4);
-    push(&mut bytes, per_s, 4);
-    push(&mut bytes, old.get(), 7);
-    push(&mut bytes, new.get(), 7);
-    bytes
-}
-
-fn tag(limit: &Limit) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(44);
-    match limit.algorithm() {
-        Algorithm::SlidingWindowLog => {
-            bytes.extend([MAGIC, LOG_TAG, limit.window().tick_exponent(), VERSION]);
+pub(crate) fn settlement(id: EntryId, old: Amount, new: Amount) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(33);
+    let (kind, first, second) = match id {
+        EntryId::Log(admission) => (LOG_KIND, admission.number, admission.stamp),
+        EntryId::Counter { start } => {
+            (COUNTER_KIND, start.as_ns() / NS_PER_S, start.as_ns() % NS_PER_S)
         }
-        Algorithm::SlidingWindowCounter => bytes.extend([MAGIC, COUNTER_TAG, 0, VERSION]),
+    };
+    bytes.push(kind);
+    for number in [first, second, old.get(), new.get()] {
+        push_double(&mut bytes, number);
     }
     bytes
 }
 
 fn push(bytes: &mut Vec<u8>, value: u64, width: usize) {
     bytes.extend_from_slice(&value.to_le_bytes()[..width]);
+}
+
+/// A number below 2^53, as Lua has it.
+#[expect(clippy::cast_precision_loss, reason = "amounts and microseconds are below 2^53")]
+fn push_double(bytes: &mut Vec<u8>, value: u64) {
+    debug_assert!(value <= Amount::MAX.get());
+    bytes.extend_from_slice(&(value as f64).to_le_bytes());
 }
 
 /// What the script said of one limit.
@@ -136,26 +170,48 @@ pub(crate) struct Said {
     pub(crate) id: EntryId,
 }
 
-/// Reads the answer to `charges`; `None` if it cannot be one.
-pub(crate) fn answer(bytes: &[u8], charges: &[Charge<'_>]) -> Option<Vec<Said>> {
+/// What the script answered to one check.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// What it said of each limit.
+    Said(Vec<Said>),
+    /// The call came after its latest time: nothing was charged.
+    Late,
+    /// One of several checks could not be decided, for this reason.
+    Error(String),
+}
+
+/// Reads the answer to a check of `charges`; `None` if it cannot be one.
+pub(crate) fn answer(bytes: &[u8], charges: &[Charge<'_>]) -> Option<Answer> {
+    if bytes == LATE {
+        return Some(Answer::Late);
+    }
+    if let Some((&ERROR, reason)) = bytes.split_first()
+        && bytes.len() != TIME_BYTES + charges.len() * LIMIT_BYTES
+    {
+        return Some(Answer::Error(String::from_utf8_lossy(reason).into_owned()));
+    }
     let (time, limits) = bytes.split_at_checked(TIME_BYTES)?;
     let now_ns = unsigned(&time[..4]) * NS_PER_S + unsigned(&time[4..]);
     if limits.len() != charges.len() * LIMIT_BYTES {
         return None;
     }
     let parts = limits.chunks_exact(LIMIT_BYTES).zip(charges);
-    parts.map(|(part, charge)| said(now_ns, part, charge)).collect()
+    parts.map(|(part, charge)| said(now_ns, part, charge)).collect::<Option<_>>().map(Answer::Said)
 }
 
 fn said(now_ns: u64, part: &[u8], charge: &Charge<'_>) -> Option<Said> {
     let flags = part[0];
-    let usage = unsigned(&part[1..8]);
-    let (second, third) = (signed(&part[8..16])?, signed(&part[16..24])?);
+    let mut doubles = part[1..].chunks_exact(8).map(integer);
+    let mut next = || doubles.next().flatten();
+    let (usage, second, third) = (amount(next()?)?, next()?, next()?);
+    let (number, stamp) = (amount(next()?)?, amount(next()?)?);
     let said = match charge.limit.algorithm() {
-        Algorithm::SlidingWindowLog => log_said(now_ns, flags, usage, second, third, charge),
-        Algorithm::SlidingWindowCounter => {
-            counter_said(now_ns, usage, second.try_into().ok()?, third.try_into().ok()?, charge)
+        Algorithm::SlidingWindowLog => {
+            let id = Admission { number, stamp };
+            log_said(now_ns, flags, usage, [second, third], id, charge)?
         }
+        Algorithm::SlidingWindowCounter => counter_said(now_ns, usage, amount(second)?, charge),
     };
     (said.before.allowed == (flags & ALLOWED != 0)).then_some(said)
 }
@@ -190,50 +246,51 @@ fn log_said(
     now_ns: u64,
     flags: u8,
     usage: u64,
-    newest_after: i64,
-    freeing_after: i64,
+    [newest_after, freeing_after]: [i64; 2],
+    id: Admission,
     charge: &Charge<'_>,
-) -> Said {
-    let window = charge.limit.window();
-    let floor = now_ns / window.tick_ns();
-    let [freeing, newest] =
-        [freeing_after, newest_after].map(|after| floor.saturating_add_signed(after));
+) -> Option<Said> {
+    let (floor, up) = (now_ns / TICK_NS, i64::from(!now_ns.is_multiple_of(TICK_NS)));
     let len = if flags & HAS_ENTRIES == 0 { 0 } else { 2 };
-    // A clock that has stepped back stands still at the newest entry (R7).
-    let ahead = len > 0 && newest > now_ns.div_ceil(window.tick_ns());
-    let now_ns = if ahead { newest * window.tick_ns() } else { now_ns };
-    let time = LogTime::new(window, Timestamp::from_ns(now_ns));
+    if newest_after > up || freeing_after > up {
+        return None;
+    }
+    // The log's own time may be ahead of the store's clock: only distances count.
+    let ahead = newest_after.min(freeing_after).min(0).unsigned_abs();
+    let [freeing, newest] = [freeing_after, newest_after]
+        .map(|after| floor.saturating_add(ahead).saturating_add_signed(after));
+    let now = Timestamp::from_ns(now_ns);
+    let time = LogTime::in_ticks_of(TICK_NS, charge.limit.window(), now).shifted(ahead);
     let seen = SeenLog { len, usage, ticks: [freeing, newest] };
     let before = log::evaluate(&seen, charge.limit.amount(), &time, charge.cost);
     let after = log::admitted(before, &time, charge.cost);
-    Said { before, after, id: EntryId { at: time.stamp() } }
+    Some(Said { before, after, id: EntryId::Log(id) })
 }
 
-fn counter_said(
-    now_ns: u64,
-    current: u64,
-    previous: u64,
-    windows_ahead: u64,
-    charge: &Charge<'_>,
-) -> Said {
+fn counter_said(now_ns: u64, current: u64, previous: u64, charge: &Charge<'_>) -> Said {
     let window = charge.limit.window();
-    let width_ns = window.as_ns();
-    let start_ns = (now_ns / width_ns).saturating_add(windows_ahead).saturating_mul(width_ns);
-    // A clock that has stepped back stands still at the start of the latest window (R7).
-    let now = Timestamp::from_ns(now_ns.max(start_ns));
-    let kept = Counter { start: Timestamp::from_ns(start_ns), current, previous };
+    let (now, start) = (Timestamp::from_ns(now_ns), now_ns - now_ns % window.as_ns());
+    let kept = Counter { start: Timestamp::from_ns(start), current, previous };
     let before = counter::evaluate(kept, charge.limit.amount(), window, now, charge.cost);
     let after = match charge.cost {
         Amount::ZERO => before,
         cost => counter::admitted(before, kept.admitted(cost), window, now, cost),
     };
-    Said { before, after, id: EntryId { at: start_ns } }
+    Said { before, after, id: EntryId::Counter { start: kept.start } }
 }
 
 fn unsigned(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
-fn signed(bytes: &[u8]) -> Option<i64> {
-    Some(i64::from_le_bytes(bytes.try_into().ok()?))
+/// A whole number that Lua has as a double; `None` if it is none, or not below 2^53.
+#[expect(clippy::cast_possible_truncation, reason = "it is checked to be whole and small enough")]
+fn integer(bytes: &[u8]) -> Option<i64> {
+    const END: f64 = 9_007_199_254_740_992.0;
+    let number = f64::from_le_bytes(bytes.try_into().ok()?);
+    (number.fract() == 0.0 && number.abs() < END).then_some(number as i64)
+}
+
+fn amount(number: i64) -> Option<u64> {
+    u64::try_from(number).ok()
 }

@@ -35,6 +35,9 @@ pub trait MovableClock: Harness {
     /// key, but a key may see an earlier time than another one saw before.
     const ONE_TIMELINE: bool;
 
+    /// The tick in nanoseconds in which the store keeps the times of every log; `None` for that of the window (R7).
+    const TICK_NS: Option<u64> = None;
+
     /// Sets the clock that the store reads, also back.
     fn set(&self, now: Timestamp);
 }

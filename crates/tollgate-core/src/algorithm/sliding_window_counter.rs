@@ -36,6 +36,18 @@ impl Counter {
         }
     }
 
+    /// The counter as it is at `now`, which may be before its start: after a step back of the clock its counts belong to
+    /// the window that now is in (R7). That window ends no later than a window from now, so a step back makes a wait no
+    /// longer than that.
+    #[must_use]
+    pub fn following(self, window: Window, now: Timestamp) -> Self {
+        let start_ns = now.as_ns() - now.as_ns() % window.as_ns();
+        if self.start.as_ns() > start_ns {
+            return Self { start: Timestamp::from_ns(start_ns), ..self };
+        }
+        self.at(window, now)
+    }
+
     /// When nothing of it counts any more.
     #[inline]
     pub fn idle_at(self, window: Window) -> Timestamp {

@@ -14,16 +14,16 @@ use tollgate_testkit::{Harness, MovableClock, conformance};
 use crate::support::{RUNTIME, store_at};
 
 /// A store with keys that no other has.
-fn apart(store: &RedisStore) -> RedisStore {
+pub(crate) fn apart(store: &RedisStore) -> RedisStore {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     // Relaxed: only the number counts.
     store.with_prefix(&format!("t{}:", NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
 static SERVER: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
-static SERVER_STORE: LazyLock<RedisStore> = LazyLock::new(|| store_at(&SERVER.url()));
+pub(crate) static SERVER_STORE: LazyLock<RedisStore> = LazyLock::new(|| store_at(&SERVER.url()));
 static CLUSTER: LazyLock<RedisCluster> = LazyLock::new(RedisCluster::start);
-static CLUSTER_STORE: LazyLock<RedisStore> = LazyLock::new(|| store_at(&CLUSTER.url()));
+pub(crate) static CLUSTER_STORE: LazyLock<RedisStore> = LazyLock::new(|| store_at(&CLUSTER.url()));
 
 /// One server, and its own clock.
 struct RedisClock(RedisStore);
@@ -105,6 +105,7 @@ impl Harness for OnServer {
 
 impl MovableClock for OnServer {
     const ONE_TIMELINE: bool = true;
+    const TICK_NS: Option<u64> = Some(1_000);
 
     fn set(&self, now: Timestamp) {
         self.clock.set.set(now);

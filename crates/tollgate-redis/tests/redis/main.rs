@@ -4,6 +4,7 @@
 
 mod conformance;
 mod denials;
+mod differential;
 mod failover;
 mod faults;
 mod support;

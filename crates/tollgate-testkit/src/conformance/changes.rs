@@ -86,7 +86,8 @@ pub fn a_changed_window_keeps_the_admissions_of_a_log<H: MovableClock>() {
         }
         harness.set(changed_at);
         let limiter = limiter_with(&harness, LOG, new, 1_000);
-        let tick_ns = [old, new].map(|w| Window::new(w).unwrap().tick_ns()).into_iter().max();
+        let ticks = [old, new].map(|w| Window::new(w).unwrap().tick_ns());
+        let tick_ns = ticks.into_iter().chain(H::TICK_NS).max();
         let window_ns = new_ms * 1_000_000;
         for part in std::iter::once(0).chain(later) {
             let now_ns = changed_at.as_ns() + new_ms * 1_000 * part;

@@ -45,7 +45,7 @@ impl<'s, H: MovableClock> Rehearsal<'s, H> {
         let mut rehearsal = Self {
             harness: H::new(),
             policies: script.policies.clone(),
-            model: Model::new(script.policies.clone()),
+            model: Model::new(script.policies.clone()).in_ticks_of(H::TICK_NS),
             now: script.start,
             latest: Timestamp::default(),
             last: None,

@@ -1,8 +1,14 @@
 //! `sliding_window_log` (R1): exact, one entry per admission.
 //!
-//! Times are kept in ticks of [`Window::tick_ns`]. An admission is stamped with its time rounded up and now is
-//! rounded down, so an admission never leaves early and leaves at most two ticks late (R7). For times that are
-//! whole ticks the window is exact to the nanosecond.
+//! Times are kept in ticks: of [`Window::tick_ns`] in memory, of a microsecond in Redis. An admission is stamped with
+//! its time rounded up and now is rounded down, so an admission never leaves early and leaves at most two ticks late
+//! (R7). For times that are whole ticks the window is exact to the nanosecond.
+//!
+//! [`evaluate`] decides and changes nothing; [`LogState`] is both halves, decision and record, in their plainest form.
+
+mod state;
+
+pub use state::{Admission, LogState};
 
 use super::{Verdict, Wait, fits, needed};
 use crate::{Amount, Timestamp, Window};
@@ -33,6 +39,7 @@ pub trait Log {
 pub struct LogTime {
     now_ns: u64,
     window: Window,
+    window_ticks: u64,
     tick_ns: u64,
     floor: u64,
     stamp: u64,
@@ -45,7 +52,32 @@ impl LogTime {
         let (now_ns, tick_ns) = (now.as_ns(), window.tick_ns());
         let floor = window.whole_ticks(now_ns);
         let stamp = floor + u64::from(floor * tick_ns != now_ns);
-        Self { now_ns, window, tick_ns, floor, stamp }
+        Self { now_ns, window, window_ticks: window.ticks(), tick_ns, floor, stamp }
+    }
+
+    /// `now` in ticks of `tick_ns` nanoseconds, at least 1, whatever the window: for a store whose clock has a
+    /// resolution of its own.
+    pub fn in_ticks_of(tick_ns: u64, window: Window, now: Timestamp) -> Self {
+        let (now_ns, tick_ns) = (now.as_ns(), tick_ns.max(1));
+        Self {
+            now_ns,
+            window,
+            window_ticks: window.as_ns().div_ceil(tick_ns),
+            tick_ns,
+            floor: now_ns / tick_ns,
+            stamp: now_ns.div_ceil(tick_ns),
+        }
+    }
+
+    /// The same moment by a clock that is `ahead` of this one by so many ticks.
+    #[must_use]
+    pub fn shifted(&self, ahead: u64) -> Self {
+        Self {
+            now_ns: self.now_ns.saturating_add(ahead.saturating_mul(self.tick_ns)),
+            floor: self.floor + ahead,
+            stamp: self.stamp + ahead,
+            ..*self
+        }
     }
 
     /// The moment in nanoseconds since the Unix epoch.
@@ -69,13 +101,13 @@ impl LogTime {
     /// Whether an admission stamped `tick` has left the window.
     #[inline]
     pub fn has_left(&self, tick: u64) -> bool {
-        tick + self.window.ticks() <= self.floor
+        tick + self.window_ticks <= self.floor
     }
 
     /// When an admission stamped `tick` leaves the window, in nanoseconds since the Unix epoch.
     #[inline]
     pub fn leaves_at_ns(&self, tick: u64) -> u64 {
-        (tick + self.window.ticks()).saturating_mul(self.tick_ns)
+        (tick + self.window_ticks).saturating_mul(self.tick_ns)
     }
 
     #[inline]

@@ -1,0 +1,141 @@
+//! What the scripts must do: the same operations on the log and the counter of `tollgate-core`.
+
+use std::collections::HashMap;
+
+use tollgate_core::algorithm::Verdict;
+use tollgate_core::algorithm::sliding_window_counter::{self as counter, Counter};
+use tollgate_core::algorithm::sliding_window_log::{Admission, LogState, LogTime};
+use tollgate_core::{Algorithm, Amount, Charge, Mode, Timestamp, Window};
+
+/// The resolution of Redis's clock.
+const TICK_NS: u64 = 1_000;
+
+/// The usage of one key.
+#[derive(Clone, Debug)]
+enum Usage {
+    Log(LogState),
+    Counter(Window, Counter),
+}
+
+/// What an admission can be changed by: of a counter the start of its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ModelId {
+    Log(Admission),
+    Counter(Timestamp),
+}
+
+/// The usage of every key, by the policy's id.
+#[derive(Debug, Default)]
+pub(super) struct Model(HashMap<String, Usage>);
+
+impl Model {
+    /// Decides a check at `now` and, with `charge`, charges all its limits or none.
+    pub(super) fn decide(
+        &mut self,
+        now: Timestamp,
+        charges: &[Charge<'_>],
+        charge: bool,
+    ) -> Vec<(Verdict, Option<ModelId>)> {
+        let mut decided: Vec<_> =
+            charges.iter().map(|one| self.decide_one(now, one, false)).collect();
+        let refuses = |((verdict, _), one): (&(Verdict, _), &Charge<'_>)| {
+            !verdict.allowed && one.limit.mode() == Mode::Enforce
+        };
+        if charge && !decided.iter().zip(charges).any(refuses) {
+            for (decided, one) in decided.iter_mut().zip(charges) {
+                if decided.0.allowed {
+                    *decided = self.decide_one(now, one, true);
+                }
+            }
+        }
+        decided
+    }
+
+    fn decide_one(
+        &mut self,
+        now: Timestamp,
+        charge: &Charge<'_>,
+        commit: bool,
+    ) -> (Verdict, Option<ModelId>) {
+        let (limit, window) = (charge.limit, charge.limit.window());
+        let id = limit.policy_id().as_str();
+        match limit.algorithm() {
+            Algorithm::SlidingWindowLog => {
+                let time = LogTime::in_ticks_of(TICK_NS, window, now);
+                let (amount, cost) = (limit.amount(), charge.cost);
+                if let Some(Usage::Log(log)) = self.0.get_mut(id) {
+                    let (verdict, admission) = log.decide(amount, &time, cost, commit);
+                    return (verdict, admission.map(ModelId::Log));
+                }
+                let mut log = LogState::default();
+                let (verdict, admission) = log.decide(amount, &time, cost, commit);
+                // What another algorithm kept stays until something is admitted.
+                if admission.is_some() {
+                    self.0.insert(id.to_owned(), Usage::Log(log));
+                }
+                (verdict, admission.map(ModelId::Log))
+            }
+            Algorithm::SlidingWindowCounter => {
+                let kept = match self.0.get(id) {
+                    Some(Usage::Counter(of, counter)) if *of == window => Some(*counter),
+                    _ => None,
+                };
+                let counter = kept.unwrap_or_default().following(window, now);
+                if kept.is_some_and(|kept| kept.start > counter.start) {
+                    self.0.insert(id.to_owned(), Usage::Counter(window, counter));
+                }
+                let amount = limit.amount();
+                let verdict = counter::evaluate(counter, amount, window, now, charge.cost);
+                if !commit || !verdict.allowed || charge.cost == Amount::ZERO {
+                    return (verdict, None);
+                }
+                let after = counter.admitted(charge.cost);
+                self.0.insert(id.to_owned(), Usage::Counter(window, after));
+                let verdict = counter::admitted(verdict, after, window, now, charge.cost);
+                (verdict, Some(ModelId::Counter(after.start)))
+            }
+        }
+    }
+
+    /// Changes one admission under a policy.
+    pub(super) fn change(&mut self, policy: &str, id: ModelId, old: Amount, new: Amount) -> bool {
+        match (self.0.get_mut(policy), id) {
+            (Some(Usage::Log(log)), ModelId::Log(admission)) => {
+                let changed = log.change(admission, old, new);
+                if changed && log.is_empty() {
+                    self.0.remove(policy);
+                }
+                changed
+            }
+            (Some(Usage::Counter(window, counter)), ModelId::Counter(start)) => {
+                let count = if counter.start <= start {
+                    &mut counter.current
+                } else if counter.start.as_ns() == start.as_ns() + window.as_ns() {
+                    &mut counter.previous
+                } else {
+                    return false;
+                };
+                let changed = count.checked_sub(old.get()).map(|others| others + new.get());
+                let changed = changed.filter(|changed| *changed <= Amount::MAX.get());
+                if let Some(changed) = changed {
+                    *count = changed;
+                }
+                changed.is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// Forgets what was used under a policy.
+    pub(super) fn reset(&mut self, policy: &str) {
+        self.0.remove(policy);
+    }
+
+    /// The entries that are held under a policy.
+    pub(super) fn entries(&self, policy: &str) -> usize {
+        match self.0.get(policy) {
+            Some(Usage::Log(log)) => log.len(),
+            _ => 0,
+        }
+    }
+}
