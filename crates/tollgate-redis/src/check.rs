@@ -1,111 +1,159 @@
 //! One check: grouped by the slots of its limits, each group decided by one script, all charged or none (R3).
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
-use tollgate_core::{Amount, Charge, Clock, Mode};
+use tokio::time::Instant;
+use tollgate_core::{Amount, Charge, Clock, Limit, Mode, Subject, Timestamp, Window};
 use tollgate_store::{StoreError, StoreErrorKind, Verdicts, key_bytes};
 
-use crate::call::Progress;
+use crate::call::{Answered, Invocation, Progress};
 use crate::key::slot;
+use crate::link::Link;
+use crate::refund::{Observer, left_unknown};
 use crate::script::{CHARGE, SETTLE};
 use crate::store::RedisStore;
 use crate::wire::{self, EntryId, Said};
 
+/// What the script said of the limits of one group.
+pub(crate) type SaidOfGroup = Vec<Said>;
+
+/// A check with all that is needed to decide it when its caller has gone.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) groups: Vec<Group>,
+    limits: usize,
+    longest: Option<Window>,
+}
+
 /// The limits of one check that lie in one slot.
-struct Group {
-    slot: u16,
-    /// Their places in the check.
-    places: SmallVec<[usize; 4]>,
-    keys: Vec<String>,
-    once_key: Option<String>,
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) slot: u16,
+    pub(crate) parts: SmallVec<[Part; 4]>,
+    pub(crate) once_key: Option<String>,
+}
+
+/// What a check charges one limit.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// Its place in the check.
+    place: usize,
+    pub(crate) key: String,
+    pub(crate) limit: Arc<Limit>,
+    pub(crate) cost: Amount,
+    /// What the nodes call it, for who is told of a refund. Empty if there is only one group: nothing is given back.
+    pub(crate) name: Vec<u8>,
 }
 
 impl RedisStore {
-    /// Asks group after group; what was charged before one refuses is taken back.
-    pub(crate) async fn charge_groups(
+    /// Charges all of `plan` or nothing. What was charged before a group refuses or fails is taken back, whatever
+    /// becomes of the caller.
+    pub(crate) async fn charge_plan(
         &self,
-        charges: &[Charge<'_>],
-        request_id: Option<&str>,
-        progress: &Progress,
+        plan: Plan,
+        observer: Observer,
     ) -> Result<Verdicts, StoreError> {
-        let groups = self.groups(charges, request_id);
-        let mut said: Vec<Option<Said>> = vec![None; charges.len()];
+        let deadline = Instant::now() + self.deadline;
+        if plan.groups.len() > 1 {
+            return self.charge_groups(Arc::new(plan), deadline, observer).await;
+        }
+        let progress = Progress::default();
+        let call = self.ask(&plan, 0, true, deadline, &progress);
+        let said = self.until(deadline, &progress, true, call).await?;
+        let said: Vec<_> = said.into_iter().collect();
+        let refused = plan.refuses(0, &said);
+        Ok(plan.verdicts(&[said], refused))
+    }
+
+    /// Asks group after group.
+    async fn charge_groups(
+        &self,
+        plan: Arc<Plan>,
+        deadline: Instant,
+        observer: Observer,
+    ) -> Result<Verdicts, StoreError> {
+        let mut said: Vec<SaidOfGroup> = Vec::with_capacity(plan.groups.len());
         let mut refused = false;
-        for (number, group) in groups.iter().enumerate() {
-            let answer = self.ask(group, charges, !refused, progress).await;
+        for group in 0..plan.groups.len() {
+            let answer = if refused {
+                let progress = Progress::default();
+                let call = self.ask(&plan, group, false, deadline, &progress);
+                self.until(deadline, &progress, false, call).await
+            } else {
+                self.charge_group(&plan, group, deadline, &observer).await
+            };
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(error) => {
-                    let to_give_back = groups[..number].iter().filter(|_| !refused);
-                    drop(self.give_back(to_give_back, charges, &said));
+                    if !refused {
+                        self.give_back(&plan, &said, &observer).detach_all();
+                    }
                     return Err(error);
                 }
             };
-            for (place, one) in group.places.iter().zip(answer) {
-                said[*place] = Some(one);
-                let enforced = charges[*place].limit.mode() == Mode::Enforce;
-                if enforced && !one.before.allowed && !refused {
-                    refused = true;
-                    if let Some(refund) = self.give_back(groups[..number].iter(), charges, &said) {
-                        // A task that failed leaves what was charged until it leaves its window.
-                        let _ = refund.await;
-                    }
-                }
+            if !refused && plan.refuses(group, &answer) {
+                refused = true;
+                let refunds = self.give_back(&plan, &said, &observer);
+                self.wait_for_refunds(refunds, deadline).await;
             }
+            said.push(answer);
         }
-        Ok(said
-            .into_iter()
-            .flatten()
-            .map(|one| if refused || !one.before.allowed { one.before } else { one.after })
-            .collect())
+        Ok(plan.verdicts(&said, refused))
     }
 
-    /// What [`RedisStore::charge_groups`] would say now; changes nothing.
-    pub(crate) async fn peek_groups(
-        &self,
-        charges: &[Charge<'_>],
-        progress: &Progress,
-    ) -> Result<Verdicts, StoreError> {
-        let mut said: Vec<Option<Said>> = vec![None; charges.len()];
-        for group in self.groups(charges, None) {
-            let answer = self.ask(&group, charges, false, progress).await?;
-            for (place, one) in group.places.iter().zip(answer) {
-                said[*place] = Some(one);
-            }
-        }
-        Ok(said.into_iter().flatten().map(|one| one.before).collect())
+    /// Waits for `refunds`, so that whoever is told of a denial finds the room given back. They go on after the
+    /// deadline.
+    async fn wait_for_refunds(&self, mut refunds: tokio::task::JoinSet<()>, deadline: Instant) {
+        let all = async { while refunds.join_next().await.is_some() {} };
+        // Half of what is left: the limits that are not asked yet need some, too.
+        let until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
+        let _ = tokio::time::timeout_at(until, all).await;
+        refunds.detach_all();
     }
 
-    /// Takes back what was charged to `groups`, in a task of its own: it goes on when the call has no more
-    /// time. Until then a rival check may be refused, never admitted too much.
-    fn give_back<'g>(
+    /// Charges one of several groups. An answer that comes after the deadline is waited for beside, and what was
+    /// charged is given back.
+    async fn charge_group(
         &self,
-        groups: impl Iterator<Item = &'g Group>,
-        charges: &[Charge<'_>],
-        said: &[Option<Said>],
-    ) -> Option<tokio::task::JoinHandle<()>> {
-        let mut calls = Vec::new();
-        for group in groups {
-            for (key, place) in group.keys.iter().zip(&group.places) {
-                let (charge, Some(one)) = (&charges[*place], said[*place]) else { continue };
-                if !one.before.allowed || charge.cost == Amount::ZERO {
-                    continue;
-                }
-                let keys = (key.clone(), group.once_key.clone());
-                let arguments = self.settlement(charge, one.id, Amount::ZERO);
-                calls.push((group.slot, keys, arguments));
+        plan: &Arc<Plan>,
+        group: usize,
+        deadline: Instant,
+        observer: &Observer,
+    ) -> Result<SaidOfGroup, StoreError> {
+        let progress = Arc::new(Progress::default());
+        let (store, of_task, plan_of_task) =
+            (self.clone(), Arc::clone(&progress), Arc::clone(plan));
+        let mut asked =
+            tokio::spawn(
+                async move { store.ask(&plan_of_task, group, true, deadline, &of_task).await },
+            );
+        match tokio::time::timeout_at(deadline, &mut asked).await {
+            Ok(Ok(answer)) => answer.inspect_err(|error| left_unknown(error, observer)),
+            Ok(Err(error)) => {
+                let context = "the task that asked Redis failed";
+                let error = StoreError::new(StoreErrorKind::Unexpected, context).caused_by(error);
+                left_unknown(&error, observer);
+                Err(error.after_send())
+            }
+            Err(_) => {
+                let error = self.too_late(&progress, true);
+                self.give_back_late(Arc::clone(plan), group, asked, observer.clone());
+                Err(error)
             }
         }
-        let store = (!calls.is_empty()).then(|| self.clone())?;
-        Some(tokio::spawn(async move {
-            for (slot, keys, arguments) in calls {
-                let progress = Progress::default();
-                let keys: SmallVec<[&str; 2]> =
-                    std::iter::once(&keys.0).chain(&keys.1).map(String::as_str).collect();
-                let call = store.run::<i64>(&SETTLE, slot, &keys, &arguments, &progress);
-                // What could not be taken back leaves with its window.
-                let _ = tokio::time::timeout(store.deadline, call).await;
-            }
-        }))
+    }
+
+    /// What [`RedisStore::charge_plan`] would say now; changes nothing.
+    pub(crate) async fn peek_plan(&self, plan: Plan) -> Result<Verdicts, StoreError> {
+        let deadline = Instant::now() + self.deadline;
+        let mut said: Vec<SaidOfGroup> = Vec::with_capacity(plan.groups.len());
+        for group in 0..plan.groups.len() {
+            let progress = Progress::default();
+            let call = self.ask(&plan, group, false, deadline, &progress);
+            said.push(self.until(deadline, &progress, false, call).await?);
+        }
+        Ok(plan.verdicts(&said, true))
     }
 
     /// Changes what one admission was charged: `false` if it is not there any more.
@@ -113,78 +161,164 @@ impl RedisStore {
     pub async fn settle(
         &self,
         charge: &Charge<'_>,
-        at: tollgate_core::Timestamp,
+        at: Timestamp,
         new_cost: Amount,
     ) -> Result<bool, StoreError> {
         let id = EntryId::of(charge.limit, at);
         let key = self.keys.of_charge(charge);
-        let arguments = self.settlement(charge, id, new_cost);
+        let name = key_bytes(charge.limit, charge.subject);
+        let arguments = self.settlement(charge.limit, id, (charge.cost, new_cost), name);
         let (slot, progress) = (slot(&key), Progress::default());
         let keys = [key.as_str()];
         let call = self.run::<i64>(&SETTLE, slot, &keys, &arguments, &progress);
         Ok(self.in_time(&progress, true, call).await? == 1)
     }
 
-    fn settlement(&self, charge: &Charge<'_>, id: EntryId, new_cost: Amount) -> [Vec<u8>; 3] {
-        [
-            wire::settlement(charge.limit, id, charge.cost, new_cost),
-            self.channel().into_bytes(),
-            key_bytes(charge.limit, charge.subject),
-        ]
+    /// The arguments that change the admission `id` from one cost to another.
+    pub(crate) fn settlement(
+        &self,
+        limit: &Limit,
+        id: EntryId,
+        (old, new): (Amount, Amount),
+        name: Vec<u8>,
+    ) -> [Vec<u8>; 3] {
+        [wire::settlement(limit, id, old, new), self.channel().into_bytes(), name]
     }
 
-    fn groups(&self, charges: &[Charge<'_>], request_id: Option<&str>) -> Vec<Group> {
+    /// `charges` with all that is needed when their caller has gone.
+    pub(crate) fn plan(&self, charges: &[Charge<'_>], request_id: Option<&str>) -> Plan {
         let mut groups: Vec<Group> = Vec::with_capacity(1);
         for (place, charge) in charges.iter().enumerate() {
             let key = self.keys.of_charge(charge);
             let slot = if self.topology.is_cluster() { slot(&key) } else { 0 };
+            let limit = Arc::clone(charge.limit);
+            let part = Part { place, key, limit, cost: charge.cost, name: Vec::new() };
             match groups.iter_mut().find(|group| group.slot == slot) {
-                Some(group) => {
-                    group.places.push(place);
-                    group.keys.push(key);
-                }
+                Some(group) => group.parts.push(part),
                 None => groups.push(Group {
                     slot,
-                    places: SmallVec::from_slice(&[place]),
-                    keys: vec![key],
+                    parts: std::iter::once(part).collect(),
                     once_key: None,
                 }),
+            }
+        }
+        if groups.len() > 1 {
+            for part in groups.iter_mut().flat_map(|group| &mut group.parts) {
+                let charge = &charges[part.place];
+                part.name = key_bytes(charge.limit, charge.subject);
             }
         }
         if let Some(request_id) = request_id {
             let all: Vec<_> = charges.iter().map(|charge| self.keys.of_charge(charge)).collect();
             for group in &mut groups {
-                let key = self.keys.of_request(request_id, &all, &group.keys[0]);
+                let key = self.keys.of_request(request_id, &all, &group.parts[0].key);
                 group.once_key = Some(key);
             }
         }
-        groups
+        let longest = charges.iter().map(|charge| charge.limit.window()).max();
+        Plan { groups, limits: charges.len(), longest }
     }
 
-    /// Asks the script about one group.
+    /// Asks the script about one group; nothing is sent after `deadline`.
     async fn ask(
         &self,
-        group: &Group,
-        charges: &[Charge<'_>],
+        plan: &Plan,
+        group: usize,
         charging: bool,
+        deadline: Instant,
         progress: &Progress,
-    ) -> Result<Vec<Said>, StoreError> {
-        let once_key = group.once_key.as_ref().filter(|_| charging);
-        let longest = charges.iter().map(|charge| charge.limit.window()).max();
-        let once = once_key.and(longest);
+    ) -> Result<SaidOfGroup, StoreError> {
+        let Some(group) = plan.groups.get(group) else { return Ok(SaidOfGroup::new()) };
+        let once_key = group.once_key.as_deref().filter(|_| charging);
+        let once = once_key.and(plan.longest);
         let test = self.test_clock.as_ref().map(Clock::now);
         let hint = test.unwrap_or_else(|| self.hint.now());
-        let of_group: SmallVec<[Charge<'_>; 4]> =
-            group.places.iter().map(|place| charges[*place]).collect();
-        let mut arguments = vec![wire::operation(charging, test, once)];
-        arguments.extend(of_group.iter().map(|charge| wire::argument(charge, hint)));
-        let keys: SmallVec<[&str; 4]> =
-            group.keys.iter().chain(once_key).map(String::as_str).collect();
-        let bytes: Vec<u8> = self.run(&CHARGE, group.slot, &keys, &arguments, progress).await?;
-        wire::answer(&bytes, &of_group).ok_or_else(|| {
-            let context = "the script in Redis answered what this version does not understand";
-            let error = StoreError::new(StoreErrorKind::Unexpected, context);
+        // What is packed depends on the limit and the cost, never on whose it is.
+        let nobody = Subject::new("", "");
+        let charges: SmallVec<[Charge<'_>; 4]> =
+            group.parts.iter().map(|part| part.charge(&nobody)).collect();
+        let arguments: SmallVec<[Vec<u8>; 4]> =
+            charges.iter().map(|charge| wire::argument(charge, hint)).collect();
+        let keys = group.parts.iter().map(|part| part.key.as_str());
+        let keys: SmallVec<[&str; 4]> = keys.chain(once_key).collect();
+        let operation = |link: &Link| self.operation(link, charging, test, once, deadline);
+        let invocation = Invocation {
+            script: &CHARGE,
+            slot: group.slot,
+            keys: &keys,
+            operation: Some(&operation),
+            arguments: &arguments,
+            deadline: Some(deadline),
+        };
+        let Answered { answer, link, sent } = self.invoke::<Vec<u8>>(&invocation, progress).await?;
+        // The answer to a repeated request id is an old one, and a test's time is not the server's.
+        if once.is_none()
+            && test.is_none()
+            && let Some(told) = told_time(&answer)
+        {
+            link.note_time(told, sent, Instant::now());
+        }
+        wire::answer(&answer, &charges).ok_or_else(|| {
+            let (host, port) = &link.address;
+            let context =
+                format!("the script in Redis at {host}:{port} gave an answer that cannot be read");
+            let error = StoreError::new(StoreErrorKind::Unreadable, context).within(link.domain);
             if charging { error.after_send() } else { error }
         })
+    }
+
+    /// What the script is asked to do. The only place that knows until when it may charge.
+    fn operation(
+        &self,
+        link: &Link,
+        charging: bool,
+        test: Option<Timestamp>,
+        once: Option<Window>,
+        deadline: Instant,
+    ) -> Vec<u8> {
+        // The latest time, by the clock of the server of `link`, at which the script may still charge: `None` if it is
+        // not known or a test sets the time. A script that finds its own time to be later charges nothing and says so.
+        let _latest_charge_time = match test {
+            None if charging => link.latest_charge_time(deadline),
+            _ => None,
+        };
+        wire::operation(charging, test, once)
+    }
+}
+
+/// The time that an answer of the script begins with.
+fn told_time(answer: &[u8]) -> Option<Timestamp> {
+    let seconds = u32::from_le_bytes(answer.get(..4)?.try_into().ok()?);
+    let ns = u32::from_le_bytes(answer.get(4..8)?.try_into().ok()?);
+    Some(Timestamp::from_ns(u64::from(seconds) * 1_000_000_000 + u64::from(ns)))
+}
+
+impl Part {
+    fn charge<'a>(&'a self, subject: &'a Subject<'a>) -> Charge<'a> {
+        Charge { limit: &self.limit, subject, cost: self.cost }
+    }
+}
+
+impl Plan {
+    /// Whether an enforced limit of `group` refuses.
+    fn refuses(&self, group: usize, said: &[Said]) -> bool {
+        let parts = self.groups.get(group).map_or(&[][..], |group| group.parts.as_slice());
+        parts
+            .iter()
+            .zip(said)
+            .any(|(part, one)| part.limit.mode() == Mode::Enforce && !one.before.allowed)
+    }
+
+    /// The verdicts in the order of the check: as before it was charged, if it was `refused` or only looked at.
+    fn verdicts(&self, said: &[SaidOfGroup], refused: bool) -> Verdicts {
+        let mut places: SmallVec<[(usize, Said); 4]> = SmallVec::with_capacity(self.limits);
+        for (group, said) in self.groups.iter().zip(said) {
+            places.extend(group.parts.iter().map(|part| part.place).zip(said.iter().copied()));
+        }
+        places.sort_unstable_by_key(|(place, _)| *place);
+        let verdict = |(_, one): (usize, Said)| {
+            if refused || !one.before.allowed { one.before } else { one.after }
+        };
+        places.into_iter().map(verdict).collect()
     }
 }
