@@ -57,9 +57,11 @@ impl RedisCluster {
         Self { nodes }
     }
 
-    /// Adds a primary that has no slots yet.
+    /// Adds a primary that has no slots yet, and is as patient with the others as the first node.
     pub fn add_primary(&mut self) {
-        let node = RedisServer::start_with(&SETTINGS);
+        let patience = &self.nodes[0].command(&["CONFIG", "GET", "cluster-node-timeout"])[1];
+        let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", patience];
+        let node = RedisServer::start_with(&settings);
         let address = format!("127.0.0.1:{}", node.port());
         let known = format!("127.0.0.1:{}", self.nodes[0].port());
         redis_cli(&["add-node", &address, &known]);
@@ -68,7 +70,8 @@ impl RedisCluster {
         let all_known = format!("cluster_known_nodes:{count}\r");
         wait_for("all to know the new primary, and to agree", || {
             let knows = |node: &RedisServer| {
-                node.command(&["CLUSTER", "INFO"]).concat().contains(&all_known)
+                let info = node.command(&["CLUSTER", "INFO"]).concat();
+                info.contains("cluster_state:ok") && info.contains(&all_known)
             };
             self.nodes.iter().all(knows) && try_redis_cli(&["check", &address]).status.success()
         });
