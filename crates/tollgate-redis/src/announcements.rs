@@ -1,8 +1,8 @@
 //! What the nodes tell each other through Redis: that usage was given back, by pub/sub.
 //!
 //! The scripts that give usage back publish its key, so that a node hears of it before it can be told anything
-//! newer. Each primary is subscribed to, as each runs scripts; in a Cluster the messages of the others come too,
-//! and to hear of a key twice does no harm.
+//! newer. Each primary is subscribed to by itself, as each runs scripts and fails by itself; in a Cluster the messages
+//! of the others come too, and to hear of a key twice does no harm.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,10 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
-use tollgate_store::StoreError;
+use tokio::task::JoinHandle;
+use tollgate_store::{FaultDomain, StoreError};
 
+use crate::errors::was_refused;
 use crate::link::Link;
 use crate::store::RedisStore;
 
@@ -22,26 +23,40 @@ const CHANNEL: &str = "given-back";
 const PING_EVERY: Duration = Duration::from_millis(500);
 /// How long it may take to say so.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
-/// What is between two attempts to subscribe.
+/// What is between two attempts to subscribe, and between two looks whether the primaries are the same.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
+/// The least time between two such looks, however often slots move.
+const MIN_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What nodes that share a Redis are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Announcement<'a> {
-    /// From here on everything that gives usage back is told.
-    Connected,
-    /// For now nothing is told. A connection that went silent is found out within a second.
-    Disconnected,
+    /// From here on everything that gives usage in this fault domain back is told.
+    Connected(FaultDomain),
+    /// For now nothing is told of this fault domain. A connection that went silent is found out within a second.
+    Disconnected(FaultDomain),
     /// Usage of this key was given back: its [`key_bytes`](tollgate_store::key_bytes).
     GivenBack(&'a [u8]),
+    /// Keys have moved to other servers: what was given back of them may have been told nowhere.
+    Rearranged,
 }
 
-/// Subscriptions to all primaries, and the end of any of them.
-struct Subscriptions {
-    primaries: Vec<Arc<Link>>,
-    connections: Vec<MultiplexedConnection>,
-    lost: Arc<Notify>,
+/// Who is told.
+trait Tell: Fn(Announcement<'_>) + Send + Sync + 'static {}
+
+impl<T: Fn(Announcement<'_>) + Send + Sync + 'static> Tell for T {}
+
+/// The task that hears one primary.
+struct Hearing {
+    primary: Arc<Link>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl RedisStore {
@@ -49,14 +64,41 @@ impl RedisStore {
     /// not wait.
     pub async fn listen(self, tell: impl Fn(Announcement<'_>) + Send + Sync + 'static) {
         let tell = Arc::new(tell);
+        let mut heard: Vec<Hearing> = Vec::new();
         loop {
-            // What is wrong, the checks find out, and tell.
-            if let Ok(subscriptions) = self.subscribe(&tell).await {
-                tell(Announcement::Connected);
-                self.until_lost(&subscriptions).await;
-                tell(Announcement::Disconnected);
+            // What is wrong, the checks find out, and tell. Those that are known go on to be heard.
+            if let Ok(primaries) = self.topology.primaries().await {
+                self.hear(&mut heard, primaries, &tell).await;
             }
-            tokio::time::sleep(RETRY_EVERY).await;
+            let changed = tokio::time::timeout(RETRY_EVERY, self.topology.changed.notified());
+            if changed.await.is_ok() {
+                tell(Announcement::Rearranged);
+                tokio::time::sleep(MIN_LOOK_EVERY).await;
+            }
+        }
+    }
+
+    /// Hears `primaries`, and nobody else any more.
+    async fn hear(
+        &self,
+        heard: &mut Vec<Hearing>,
+        primaries: Vec<Arc<Link>>,
+        tell: &Arc<impl Tell>,
+    ) {
+        let is_primary =
+            |link: &Arc<Link>| primaries.iter().any(|primary| Arc::ptr_eq(primary, link));
+        while let Some(at) = heard.iter().position(|hearing| !is_primary(&hearing.primary)) {
+            let mut gone = heard.swap_remove(at);
+            gone.task.abort();
+            // It tells nothing after this.
+            let _ = (&mut gone.task).await;
+            tell(Announcement::Disconnected(gone.primary.domain));
+        }
+        for primary in primaries {
+            if !heard.iter().any(|hearing| Arc::ptr_eq(&hearing.primary, &primary)) {
+                let hearing = hear_one(Arc::clone(&primary), self.channel(), Arc::clone(tell));
+                heard.push(Hearing { primary, task: tokio::spawn(hearing) });
+            }
         }
     }
 
@@ -64,62 +106,53 @@ impl RedisStore {
     pub(crate) fn channel(&self) -> String {
         format!("{}{CHANNEL}", self.keys.prefix)
     }
+}
 
-    async fn subscribe(
-        &self,
-        tell: &Arc<impl Fn(Announcement<'_>) + Send + Sync + 'static>,
-    ) -> Result<Subscriptions, StoreError> {
-        let primaries = self.topology.primaries().await?;
+/// Tells what `primary` announces on `channel`, for ever.
+async fn hear_one(primary: Arc<Link>, channel: String, tell: Arc<impl Tell>) {
+    loop {
+        // What is wrong, the checks find out, and tell.
         let lost = Arc::new(Notify::new());
-        let mut connections = Vec::with_capacity(primaries.len());
-        for primary in &primaries {
-            let (tell, lost) = (Arc::clone(tell), Arc::clone(&lost));
-            let push = move |push: PushInfo| -> Result<(), redis::aio::SendError> {
-                match (push.kind, push.data.as_slice()) {
-                    (PushKind::Message, [_, Value::BulkString(key)]) => {
-                        tell(Announcement::GivenBack(key));
-                    }
-                    (PushKind::Disconnection, _) => lost.notify_one(),
-                    _ => {}
-                }
-                Ok(())
-            };
-            connections.push(primary.subscribe(&self.channel(), push).await?);
-        }
-        Ok(Subscriptions { primaries, connections, lost })
-    }
-
-    /// Waits until a subscription has ended or is silent, or other servers have become the primaries.
-    async fn until_lost(&self, subscriptions: &Subscriptions) {
-        let mut pings: JoinSet<()> =
-            subscriptions.connections.iter().cloned().map(ping_until_silent).collect();
-        let primaries_changed = async {
-            loop {
-                tokio::time::sleep(PING_EVERY).await;
-                let now = self.topology.primaries().await.unwrap_or_default();
-                let of_then = &subscriptions.primaries;
-                let same = now.len() == of_then.len()
-                    && now.iter().all(|link| of_then.iter().any(|known| Arc::ptr_eq(known, link)));
-                if !same {
-                    return;
-                }
+        if let Ok(connection) = subscribed(&primary, &channel, &tell, &lost).await {
+            tell(Announcement::Connected(primary.domain));
+            tokio::select! {
+                () = lost.notified() => {}
+                () = ask_until_silent(&primary, connection) => {}
             }
-        };
-        tokio::select! {
-            () = subscriptions.lost.notified() => {}
-            _ = pings.join_next() => {}
-            () = primaries_changed => {}
+            tell(Announcement::Disconnected(primary.domain));
         }
+        tokio::time::sleep(RETRY_EVERY).await;
     }
 }
 
-async fn ping_until_silent(mut connection: MultiplexedConnection) {
+async fn subscribed(
+    primary: &Arc<Link>,
+    channel: &str,
+    tell: &Arc<impl Tell>,
+    lost: &Arc<Notify>,
+) -> Result<MultiplexedConnection, StoreError> {
+    let (tell, lost) = (Arc::clone(tell), Arc::clone(lost));
+    let push = move |push: PushInfo| -> Result<(), redis::aio::SendError> {
+        match (push.kind, push.data.as_slice()) {
+            (PushKind::Message, [_, Value::BulkString(key)]) => tell(Announcement::GivenBack(key)),
+            (PushKind::Disconnection, _) => lost.notify_one(),
+            _ => {}
+        }
+        Ok(())
+    };
+    primary.subscribe(channel, push).await
+}
+
+/// Asks for the time until there is no answer; so the server's clock is known also when nobody checks.
+async fn ask_until_silent(primary: &Link, mut connection: MultiplexedConnection) {
     loop {
         tokio::time::sleep(PING_EVERY).await;
-        let command = redis::cmd("PING");
-        let answer = command.query_async::<Value>(&mut connection);
-        if !matches!(tokio::time::timeout(PING_TIMEOUT, answer).await, Ok(Ok(_))) {
-            return;
+        let answer = tokio::time::timeout(PING_TIMEOUT, primary.ask_time(&mut connection));
+        match answer.await {
+            Ok(Ok(())) => {}
+            // It lives, and that is what was asked.
+            Ok(Err(error)) if was_refused(&error) => {}
+            _ => return,
         }
     }
 }

@@ -1,149 +1,162 @@
 //! One check: grouped by the slots of its limits, each group decided by one script, all charged or none (R3).
 
-use redis::Value;
+use std::sync::Arc;
+
 use smallvec::SmallVec;
+use tokio::time::Instant;
 use tollgate_core::algorithm::Verdict;
-use tollgate_core::{Amount, Charge, Clock, Mode};
+use tollgate_core::{Amount, Charge, Clock, Limit, Mode, Subject, Timestamp, Window};
 use tollgate_store::{StoreError, StoreErrorKind, Verdicts, key_bytes};
 
-use crate::call::Progress;
+use crate::call::{Answered, Invocation, Progress};
+use crate::combiner::Entrance;
 use crate::key::slot;
+use crate::link::Link;
+use crate::refund::{Observer, left_unknown};
 use crate::script::{CHARGE, SETTLE};
 use crate::store::RedisStore;
 use crate::wire::{self, Answer, Ask, EntryId, Said};
 
+/// What the script said of the limits of one group.
+pub(crate) type SaidOfGroup = Vec<Said>;
+
+/// A check with all that is needed to decide it when its caller has gone.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) groups: Vec<Group>,
+    limits: usize,
+    longest: Option<Window>,
+}
+
 /// The limits of one check that lie in one slot.
-struct Group {
-    slot: u16,
-    /// Their places in the check.
-    places: SmallVec<[usize; 4]>,
-    keys: Vec<String>,
-    once_key: Option<String>,
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) slot: u16,
+    pub(crate) parts: SmallVec<[Part; 4]>,
+    pub(crate) once_key: Option<String>,
+}
+
+/// What a check charges one limit.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// Its place in the check.
+    place: usize,
+    pub(crate) key: String,
+    pub(crate) limit: Arc<Limit>,
+    pub(crate) cost: Amount,
+    /// What the nodes call it, for who is told of a refund. Empty if there is only one group: nothing is given back.
+    pub(crate) name: Vec<u8>,
 }
 
 impl RedisStore {
-    /// Asks group after group; what was charged before one refuses is taken back.
-    pub(crate) async fn charge_groups(
+    /// Charges all of `plan` or nothing. What was charged before a group refuses or fails is taken back, whatever
+    /// becomes of the caller.
+    pub(crate) async fn charge_plan(
         &self,
-        charges: &[Charge<'_>],
-        request_id: Option<&str>,
-        progress: &Progress,
+        plan: Plan,
+        observer: Observer,
     ) -> Result<Verdicts, StoreError> {
-        let groups = self.groups(charges, request_id);
-        let mut said: Vec<Option<Said>> = vec![None; charges.len()];
+        let deadline = Instant::now() + self.deadline;
+        if plan.groups.len() > 1 {
+            return self.charge_groups(Arc::new(plan), deadline, observer).await;
+        }
+        let (plan, progress) = (Arc::new(plan), Arc::<Progress>::default());
+        let call = self.ask(&plan, 0, true, deadline, &progress);
+        let said = self.until(deadline, &progress, true, call).await?;
+        let said: Vec<_> = said.into_iter().collect();
+        let refused = plan.refuses(0, &said);
+        Ok(plan.verdicts(&[said], refused))
+    }
+
+    /// Asks group after group.
+    async fn charge_groups(
+        &self,
+        plan: Arc<Plan>,
+        deadline: Instant,
+        observer: Observer,
+    ) -> Result<Verdicts, StoreError> {
+        let mut said: Vec<SaidOfGroup> = Vec::with_capacity(plan.groups.len());
         let mut refused = false;
-        for (number, group) in groups.iter().enumerate() {
-            let answer = self.ask(group, charges, !refused, progress).await;
+        for group in 0..plan.groups.len() {
+            let answer = if refused {
+                let progress = Arc::<Progress>::default();
+                let call = self.ask(&plan, group, false, deadline, &progress);
+                self.until(deadline, &progress, false, call).await
+            } else {
+                self.charge_group(&plan, group, deadline, &observer).await
+            };
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(error) => {
-                    let to_give_back = groups[..number].iter().filter(|_| !refused);
-                    drop(self.give_back(to_give_back, charges, &said));
+                    if !refused {
+                        self.give_back(&plan, &said, &observer).detach_all();
+                    }
                     return Err(error);
                 }
             };
-            for (place, one) in group.places.iter().zip(answer) {
-                said[*place] = Some(one);
-                let enforced = charges[*place].limit.mode() == Mode::Enforce;
-                if enforced && !one.before.allowed && !refused {
-                    refused = true;
-                    if let Some(refund) = self.give_back(groups[..number].iter(), charges, &said) {
-                        // A task that failed leaves what was charged until it leaves its window.
-                        let _ = refund.await;
-                    }
-                }
+            if !refused && plan.refuses(group, &answer) {
+                refused = true;
+                let refunds = self.give_back(&plan, &said, &observer);
+                self.wait_for_refunds(refunds, deadline).await;
             }
+            said.push(answer);
         }
-        Ok(said
-            .into_iter()
-            .flatten()
-            .map(|one| if refused || !one.before.allowed { one.before } else { one.after })
-            .collect())
+        Ok(plan.verdicts(&said, refused))
     }
 
-    /// What [`RedisStore::charge_groups`] would say now; changes nothing.
-    pub(crate) async fn peek_groups(
-        &self,
-        charges: &[Charge<'_>],
-        progress: &Progress,
-    ) -> Result<Verdicts, StoreError> {
-        let mut said: Vec<Option<Said>> = vec![None; charges.len()];
-        for group in self.groups(charges, None) {
-            let answer = self.ask(&group, charges, false, progress).await?;
-            for (place, one) in group.places.iter().zip(answer) {
-                said[*place] = Some(one);
-            }
-        }
-        Ok(said.into_iter().flatten().map(|one| one.before).collect())
+    /// Waits for `refunds`, so that whoever is told of a denial finds the room given back. They go on after the
+    /// deadline.
+    async fn wait_for_refunds(&self, mut refunds: tokio::task::JoinSet<()>, deadline: Instant) {
+        let all = async { while refunds.join_next().await.is_some() {} };
+        // Half of what is left: the limits that are not asked yet need some, too.
+        let until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
+        let _ = tokio::time::timeout_at(until, all).await;
+        refunds.detach_all();
     }
 
-    /// Takes back what was charged to `groups`, in a task of its own: it goes on when the call has no more
-    /// time. Until then a rival check may be refused, never admitted too much.
-    fn give_back<'g>(
+    /// Charges one of several groups. An answer that comes after the deadline is waited for beside, and what was
+    /// charged is given back.
+    async fn charge_group(
         &self,
-        groups: impl Iterator<Item = &'g Group>,
-        charges: &[Charge<'_>],
-        said: &[Option<Said>],
-    ) -> Option<tokio::task::JoinHandle<()>> {
-        let mut calls = Vec::new();
-        for group in groups {
-            for (key, place) in group.keys.iter().zip(&group.places) {
-                let (charge, Some(one)) = (&charges[*place], said[*place]) else { continue };
-                if !one.before.allowed || charge.cost == Amount::ZERO {
-                    continue;
-                }
-                let keys = (key.clone(), group.once_key.clone());
-                let arguments = self.settlement(charge, one.id, Amount::ZERO);
-                calls.push((group.slot, keys, arguments));
+        plan: &Arc<Plan>,
+        group: usize,
+        deadline: Instant,
+        observer: &Observer,
+    ) -> Result<SaidOfGroup, StoreError> {
+        let progress = Arc::new(Progress::default());
+        let (store, of_task, plan_of_task) =
+            (self.clone(), Arc::clone(&progress), Arc::clone(plan));
+        let mut asked =
+            tokio::spawn(
+                async move { store.ask(&plan_of_task, group, true, deadline, &of_task).await },
+            );
+        match tokio::time::timeout_at(deadline, &mut asked).await {
+            Ok(Ok(answer)) => answer.inspect_err(|error| left_unknown(error, observer)),
+            Ok(Err(error)) => {
+                let context = "the task that asked Redis failed";
+                let error = StoreError::new(StoreErrorKind::Unexpected, context).caused_by(error);
+                left_unknown(&error, observer);
+                Err(error.after_send())
+            }
+            Err(_) => {
+                let error = self.too_late(&progress, true);
+                self.give_back_late(Arc::clone(plan), group, asked, observer.clone());
+                Err(error)
             }
         }
-        let store = (!calls.is_empty()).then(|| self.clone())?;
-        Some(tokio::spawn(async move {
-            for (slot, keys, arguments) in calls {
-                let progress = Progress::default();
-                let keys: SmallVec<[&str; 2]> =
-                    std::iter::once(&keys.0).chain(&keys.1).map(String::as_str).collect();
-                let call = store.run::<i64>(&SETTLE, slot, &keys, &arguments, &progress);
-                // What could not be taken back leaves with its window.
-                let _ = tokio::time::timeout(store.deadline, call).await;
-            }
-        }))
     }
 
-    /// Charges `checks`, at most [`wire::MAX_CHECKS`] of which no two need different servers, in one script call: one
-    /// after the other, each with what its admissions can be changed by.
-    #[doc(hidden)]
-    pub async fn charge_many_with_ids(
-        &self,
-        checks: &[&[Charge<'_>]],
-    ) -> Result<Vec<Vec<(Verdict, EntryId)>>, StoreError> {
-        let test = self.test_clock.as_ref().map(Clock::now);
-        let hint = self.hint.now();
-        let asks: Vec<_> = checks
-            .iter()
-            .map(|charges| Ask { charges, charging: true, once: None, not_after: None })
-            .collect();
-        let keys: Vec<String> = checks
-            .iter()
-            .flat_map(|charges| charges.iter().map(|charge| self.keys.of_charge(charge)))
-            .collect();
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let slot = keys.first().map_or(0, |key| slot(key));
-        let arguments = [wire::request(&asks, test, hint)];
-        let progress = Progress::default();
-        let call = self.run::<Value>(&CHARGE, slot, &keys, &arguments, &progress);
-        let answers = match self.in_time(&progress, true, call).await? {
-            Value::Array(answers) => answers,
-            answer => vec![answer],
-        };
-        let read = answers.iter().zip(checks).map(|(answer, charges)| match answer {
-            Value::BulkString(bytes) => match wire::answer(bytes, charges) {
-                Some(Answer::Said(said)) => Ok(with_ids(&said, charges)),
-                other => Err(StoreError::new(StoreErrorKind::Unexpected, format!("{other:?}"))),
-            },
-            other => Err(StoreError::new(StoreErrorKind::Unexpected, format!("{other:?}"))),
-        });
-        read.collect()
+    /// What [`RedisStore::charge_plan`] would say now; changes nothing.
+    pub(crate) async fn peek_plan(&self, plan: Plan) -> Result<Verdicts, StoreError> {
+        let deadline = Instant::now() + self.deadline;
+        let plan = Arc::new(plan);
+        let mut said: Vec<SaidOfGroup> = Vec::with_capacity(plan.groups.len());
+        for group in 0..plan.groups.len() {
+            let progress = Arc::<Progress>::default();
+            let call = self.ask(&plan, group, false, deadline, &progress);
+            said.push(self.until(deadline, &progress, false, call).await?);
+        }
+        Ok(plan.verdicts(&said, true))
     }
 
     /// Changes what one admission was charged: `false` if it is not there any more.
@@ -155,89 +168,267 @@ impl RedisStore {
         new_cost: Amount,
     ) -> Result<bool, StoreError> {
         let key = self.keys.of_charge(charge);
-        let arguments = self.settlement(charge, id, new_cost);
+        let name = key_bytes(charge.limit, charge.subject);
+        let arguments = self.settlement(id, (charge.cost, new_cost), name);
         let (slot, progress) = (slot(&key), Progress::default());
         let keys = [key.as_str()];
         let call = self.run::<i64>(&SETTLE, slot, &keys, &arguments, &progress);
         Ok(self.in_time(&progress, true, call).await? == 1)
     }
 
-    fn settlement(&self, charge: &Charge<'_>, id: EntryId, new_cost: Amount) -> [Vec<u8>; 3] {
-        [
-            wire::settlement(id, charge.cost, new_cost),
-            self.channel().into_bytes(),
-            key_bytes(charge.limit, charge.subject),
-        ]
+    /// The arguments that change the admission `id` from one cost to another.
+    pub(crate) fn settlement(
+        &self,
+        id: EntryId,
+        (old, new): (Amount, Amount),
+        name: Vec<u8>,
+    ) -> [Vec<u8>; 3] {
+        [wire::settlement(id, old, new), self.channel().into_bytes(), name]
     }
 
-    fn groups(&self, charges: &[Charge<'_>], request_id: Option<&str>) -> Vec<Group> {
+    /// `charges` with all that is needed when their caller has gone.
+    pub(crate) fn plan(&self, charges: &[Charge<'_>], request_id: Option<&str>) -> Plan {
         let mut groups: Vec<Group> = Vec::with_capacity(1);
         for (place, charge) in charges.iter().enumerate() {
             let key = self.keys.of_charge(charge);
             let slot = if self.topology.is_cluster() { slot(&key) } else { 0 };
+            let limit = Arc::clone(charge.limit);
+            let part = Part { place, key, limit, cost: charge.cost, name: Vec::new() };
             match groups.iter_mut().find(|group| group.slot == slot) {
-                Some(group) => {
-                    group.places.push(place);
-                    group.keys.push(key);
-                }
+                Some(group) => group.parts.push(part),
                 None => groups.push(Group {
                     slot,
-                    places: SmallVec::from_slice(&[place]),
-                    keys: vec![key],
+                    parts: std::iter::once(part).collect(),
                     once_key: None,
                 }),
+            }
+        }
+        if groups.len() > 1 {
+            for part in groups.iter_mut().flat_map(|group| &mut group.parts) {
+                let charge = &charges[part.place];
+                part.name = key_bytes(charge.limit, charge.subject);
             }
         }
         if let Some(request_id) = request_id {
             let all: Vec<_> = charges.iter().map(|charge| self.keys.of_charge(charge)).collect();
             for group in &mut groups {
-                let key = self.keys.of_request(request_id, &all, &group.keys[0]);
+                let key = self.keys.of_request(request_id, &all, &group.parts[0].key);
                 group.once_key = Some(key);
             }
         }
-        groups
+        let longest = charges.iter().map(|charge| charge.limit.window()).max();
+        Plan { groups, limits: charges.len(), longest }
     }
 
-    /// Asks the script about one group.
+    /// Asks the script about one group; nothing is sent after `deadline`, and nothing is charged after it.
     async fn ask(
         &self,
-        group: &Group,
-        charges: &[Charge<'_>],
+        plan: &Arc<Plan>,
+        group: usize,
         charging: bool,
-        progress: &Progress,
-    ) -> Result<Vec<Said>, StoreError> {
-        let once_key = group.once_key.as_ref().filter(|_| charging);
-        let longest = charges.iter().map(|charge| charge.limit.window()).max();
-        let once = once_key.and(longest);
-        let test = self.test_clock.as_ref().map(Clock::now);
-        let hint = self.hint.now();
-        let of_group: SmallVec<[Charge<'_>; 4]> =
-            group.places.iter().map(|place| charges[*place]).collect();
-        let check = Ask { charges: &of_group, charging, once, not_after: None };
-        let arguments = [wire::request(&[check], test, hint)];
-        let keys: SmallVec<[&str; 4]> =
-            group.keys.iter().chain(once_key).map(String::as_str).collect();
-        let bytes: Vec<u8> = self.run(&CHARGE, group.slot, &keys, &arguments, progress).await?;
-        let context = match wire::answer(&bytes, &of_group) {
-            Some(Answer::Said(said)) => return Ok(said),
-            Some(Answer::Late) => {
-                let context = "Redis ran the call after its deadline; nothing was charged";
-                return Err(StoreError::new(StoreErrorKind::Unavailable, context));
-            }
-            Some(Answer::Error(reason)) => reason,
-            None => "the script in Redis answered what this version does not understand".to_owned(),
+        deadline: Instant,
+        progress: &Arc<Progress>,
+    ) -> Result<SaidOfGroup, StoreError> {
+        let question = Question { plan: Arc::clone(plan), group, charging, deadline };
+        // A test's time is that of one call.
+        if self.topology.is_cluster() || self.test_clock.is_some() {
+            return self.ask_alone(&question, progress).await;
+        }
+        match self.combiner.enter() {
+            Entrance::Alone(_while_asking) => self.ask_alone(&question, progress).await,
+            Entrance::Together => self.ask_together(question, progress).await,
+        }
+    }
+
+    /// Asks the script about one group, in a call of its own.
+    pub(crate) async fn ask_alone(
+        &self,
+        question: &Question,
+        progress: &Arc<Progress>,
+    ) -> Result<SaidOfGroup, StoreError> {
+        let Some(group) = question.group() else { return Ok(SaidOfGroup::new()) };
+        let keys: SmallVec<[&str; 4]> = question.keys().collect();
+        let request = |link: &Link| self.request(&[question], link);
+        let invocation = Invocation {
+            script: &CHARGE,
+            slot: group.slot,
+            keys: &keys,
+            operation: Some(&request),
+            arguments: &[],
+            deadline: Some(question.deadline),
         };
-        let error = StoreError::new(StoreErrorKind::Unexpected, context);
-        Err(if charging { error.after_send() } else { error })
+        let tracked = [Arc::clone(progress)];
+        let Answered { answer, link, sent } = self.invoke::<Vec<u8>>(&invocation, &tracked).await?;
+        self.note_time(&link, question, &answer, sent);
+        match question.read(&answer) {
+            Some(Answer::Said(said)) => Ok(said),
+            Some(Answer::Late) => Err(late(&link)),
+            Some(Answer::Undecided) | None => Err(unreadable(&link, question.charging)),
+        }
+    }
+
+    /// Takes in the time by the server's clock that `answer` tells.
+    pub(crate) fn note_time(&self, link: &Link, question: &Question, answer: &[u8], sent: Instant) {
+        // The answer to a repeated request id is an old one, and a test's time is not the server's.
+        if question.once().is_none()
+            && self.test_clock.is_none()
+            && question.group().map(|group| group.parts.len()).map(wire::answer_bytes)
+                == Some(answer.len())
+            && let Some(told) = told_time(answer)
+        {
+            link.note_time(told, sent, Instant::now());
+        }
+    }
+
+    /// What the script is asked to do about `questions`, by the clock of the server of `link`.
+    pub(crate) fn request(&self, questions: &[&Question], link: &Link) -> Vec<u8> {
+        let test = self.test_clock.as_ref().map(Clock::now);
+        // What is packed depends on the limit and the cost, never on whose it is.
+        let nobody = Subject::new("", "");
+        let charges: SmallVec<[SmallVec<[Charge<'_>; 4]>; 1]> =
+            questions.iter().map(|question| question.charges(&nobody)).collect();
+        let asks = questions.iter().zip(&charges).map(|(question, charges)| Ask {
+            charges,
+            charging: question.charging,
+            once: question.once(),
+            // The latest time, by the clock of the server, at which the script may still charge: `None` if it is not
+            // known or a test sets the time. A script that finds its own time to be later charges nothing and says so.
+            not_after: match test {
+                None if question.charging => link.latest_charge_time(question.deadline),
+                _ => None,
+            },
+        });
+        wire::request(&asks.collect::<SmallVec<[Ask<'_>; 1]>>(), test, self.hint.now())
+    }
+
+    /// Charges `checks`, at most [`wire::MAX_CHECKS`] of which no two need different servers, in one script call: one
+    /// after the other, each with what its admissions can be changed by. For tests of the scripts.
+    #[doc(hidden)]
+    pub async fn charge_many_with_ids(
+        &self,
+        checks: &[&[Charge<'_>]],
+    ) -> Result<Vec<Vec<(Verdict, EntryId)>>, StoreError> {
+        let deadline = Instant::now() + self.deadline;
+        let questions = checks.iter().map(|charges| {
+            let plan = Arc::new(self.plan(charges, None));
+            (Question { plan, group: 0, charging: true, deadline }, Arc::new(Progress::default()))
+        });
+        let questions: Vec<_> = questions.collect();
+        let asked: Vec<_> =
+            questions.iter().map(|(question, progress)| (question, progress)).collect();
+        let (_, answers) = self.invoke_together(&asked).await?;
+        let read = answers.iter().zip(&questions).map(|(answer, (question, _))| {
+            match answer.as_deref().and_then(|answer| question.read(answer)) {
+                Some(Answer::Said(said)) => {
+                    let refused = question.plan.refuses(0, &said);
+                    let verdicts = question.plan.verdicts(std::slice::from_ref(&said), refused);
+                    Ok(verdicts.into_iter().zip(said.iter().map(|one| one.id)).collect())
+                }
+                other => {
+                    let context = format!("a script said {other:?}");
+                    Err(StoreError::new(StoreErrorKind::Unexpected, context))
+                }
+            }
+        });
+        read.collect()
     }
 }
 
-/// The verdicts of a check whose limits were all decided at once, with what its admissions can be changed by.
-fn with_ids(said: &[Said], charges: &[Charge<'_>]) -> Vec<(Verdict, EntryId)> {
-    let denies = |(one, charge): (&Said, &Charge<'_>)| {
-        !one.before.allowed && charge.limit.mode() == Mode::Enforce
-    };
-    let refused = said.iter().zip(charges).any(denies);
-    let verdict = |one: &Said| if refused || !one.before.allowed { one.before } else { one.after };
-    said.iter().map(|one| (verdict(one), one.id)).collect()
+/// What the script is asked about one group of a check.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    plan: Arc<Plan>,
+    group: usize,
+    pub(crate) charging: bool,
+    /// Nothing is sent or charged after this.
+    pub(crate) deadline: Instant,
+}
+
+impl Question {
+    fn group(&self) -> Option<&Group> {
+        self.plan.groups.get(self.group)
+    }
+
+    pub(crate) fn slot(&self) -> u16 {
+        self.group().map_or(0, |group| group.slot)
+    }
+
+    fn once_key(&self) -> Option<&str> {
+        self.group()?.once_key.as_deref().filter(|_| self.charging)
+    }
+
+    fn once(&self) -> Option<Window> {
+        self.once_key().and(self.plan.longest)
+    }
+
+    /// The keys of the limits, and then that of the request id.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        let parts = self.group().into_iter().flat_map(|group| &group.parts);
+        parts.map(|part| part.key.as_str()).chain(self.once_key())
+    }
+
+    fn charges<'a>(&'a self, subject: &'a Subject<'a>) -> SmallVec<[Charge<'a>; 4]> {
+        let parts = self.group().into_iter().flat_map(|group| &group.parts);
+        parts.map(|part| part.charge(subject)).collect()
+    }
+
+    /// What `answer` says; `None` if it cannot be read.
+    pub(crate) fn read(&self, answer: &[u8]) -> Option<Answer> {
+        let nobody = Subject::new("", "");
+        wire::answer(answer, &self.charges(&nobody))
+    }
+}
+
+/// The error of a call that was run too late to charge.
+pub(crate) fn late(link: &Link) -> StoreError {
+    let (host, port) = &link.address;
+    let context =
+        format!("Redis at {host}:{port} ran the call after its deadline; nothing was charged");
+    StoreError::new(StoreErrorKind::Unavailable, context).within(link.domain)
+}
+
+/// The error of a call whose answer is none.
+pub(crate) fn unreadable(link: &Link, charging: bool) -> StoreError {
+    let (host, port) = &link.address;
+    let context =
+        format!("the script in Redis at {host}:{port} gave an answer that cannot be read");
+    let error = StoreError::new(StoreErrorKind::Unreadable, context).within(link.domain);
+    if charging { error.after_send() } else { error }
+}
+
+/// The time that an answer of the script begins with.
+fn told_time(answer: &[u8]) -> Option<Timestamp> {
+    let seconds = u32::from_le_bytes(answer.get(..4)?.try_into().ok()?);
+    let ns = u32::from_le_bytes(answer.get(4..8)?.try_into().ok()?);
+    Some(Timestamp::from_ns(u64::from(seconds) * 1_000_000_000 + u64::from(ns)))
+}
+
+impl Part {
+    fn charge<'a>(&'a self, subject: &'a Subject<'a>) -> Charge<'a> {
+        Charge { limit: &self.limit, subject, cost: self.cost }
+    }
+}
+
+impl Plan {
+    /// Whether an enforced limit of `group` refuses.
+    fn refuses(&self, group: usize, said: &[Said]) -> bool {
+        let parts = self.groups.get(group).map_or(&[][..], |group| group.parts.as_slice());
+        parts
+            .iter()
+            .zip(said)
+            .any(|(part, one)| part.limit.mode() == Mode::Enforce && !one.before.allowed)
+    }
+
+    /// The verdicts in the order of the check: as before it was charged, if it was `refused` or only looked at.
+    fn verdicts(&self, said: &[SaidOfGroup], refused: bool) -> Verdicts {
+        let mut places: SmallVec<[(usize, Said); 4]> = SmallVec::with_capacity(self.limits);
+        for (group, said) in self.groups.iter().zip(said) {
+            places.extend(group.parts.iter().map(|part| part.place).zip(said.iter().copied()));
+        }
+        places.sort_unstable_by_key(|(place, _)| *place);
+        let verdict = |(_, one): (usize, Said)| {
+            if refused || !one.before.allowed { one.before } else { one.after }
+        };
+        places.into_iter().map(verdict).collect()
+    }
 }

@@ -4,6 +4,8 @@
 //! are the clients' choice, so the hash must resist collisions that are sought: 2^80 tries. In a Cluster a hash
 //! tag goes before it: of the user if the limit is kept per user, else of the whole key.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 use tollgate_core::{Attribute, Charge, Limit, Subject};
 
@@ -16,7 +18,7 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 /// Makes the keys of a store.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
-    pub(crate) prefix: String,
+    pub(crate) prefix: Arc<str>,
     pub(crate) tagged: bool,
 }
 

@@ -5,21 +5,24 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::aio::{AsyncPushSender, MultiplexedConnection};
+use redis::aio::{AsyncPushSender, ConnectionLike, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo,
-    ProtocolVersion, RedisConnectionInfo, RedisError,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue,
+    IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisError, ServerErrorKind, Value,
 };
 use tokio::time::Instant;
-use tollgate_store::{StoreError, StoreErrorKind};
+use tollgate_core::Timestamp;
+use tollgate_store::{FaultDomain, StoreError, StoreErrorKind};
 
+use crate::errors;
+use crate::server_clock::ServerClock;
 use crate::url::Address;
 
-/// Attempts to connect that all links of a store may make at once, and how many more in a second: at most 10 in
-/// any one second (P14).
+/// Attempts to connect to one server that may be made at once, and how many more in a second: at most 10 in any one
+/// second (P14). Each server has its own, so that a large Cluster can be connected to at once.
 const CONNECTS: u32 = 5;
-/// How many of [`CONNECTS`] subscriptions leave to the checks: enough to know a Cluster of three primaries.
+/// How many of [`CONNECTS`] a subscription leaves to the checks.
 const FOR_CHECKS: u32 = 3;
 /// In which time one attempt of [`CONNECTS`] comes back.
 const PACE: Duration = Duration::from_millis(200);
@@ -29,9 +32,9 @@ const MAX_BACKOFF: Duration = Duration::from_millis(800);
 /// when the call has given up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Spreads the attempts to connect of one store.
+/// Spreads the attempts to connect to one server.
 #[derive(Debug, Default)]
-pub(crate) struct Pacer(Mutex<Option<Instant>>);
+struct Pacer(Mutex<Option<Instant>>);
 
 impl Pacer {
     /// Whether an attempt may be made now; then it counts as made.
@@ -63,16 +66,18 @@ impl Pacer {
 pub(crate) struct Login {
     pub(crate) tls: bool,
     pub(crate) redis: RedisConnectionInfo,
-    pub(crate) pacer: Arc<Pacer>,
 }
 
 /// A link to one server.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) address: Address,
+    /// What fails with this server.
+    pub(crate) domain: FaultDomain,
     client: Client,
     tls: bool,
-    pacer: Arc<Pacer>,
+    pacer: Pacer,
+    clock: ServerClock,
     state: Mutex<State>,
     /// Held by the task that connects.
     connecting: Arc<tokio::sync::Mutex<()>>,
@@ -85,7 +90,13 @@ struct State {
     generation: u64,
     failures: u32,
     not_before: Option<Instant>,
-    last_error: Option<String>,
+    last_failure: Option<(StoreErrorKind, String)>,
+}
+
+/// A connection that commands can be sent on, and which of its link it is.
+pub(crate) struct Connection {
+    pub(crate) generation: u64,
+    connection: MultiplexedConnection,
 }
 
 /// Why a command has no answer.
@@ -98,7 +109,11 @@ pub(crate) enum Failure {
 }
 
 impl Link {
-    pub(crate) fn new(address: Address, login: &Login) -> Result<Self, StoreError> {
+    pub(crate) fn new(
+        address: Address,
+        domain: FaultDomain,
+        login: &Login,
+    ) -> Result<Self, StoreError> {
         let (host, port) = address.clone();
         let addr = if login.tls {
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
@@ -118,9 +133,11 @@ impl Link {
             })?;
         Ok(Self {
             address,
+            domain,
             client,
             tls: login.tls,
-            pacer: Arc::clone(&login.pacer),
+            pacer: Pacer::default(),
+            clock: ServerClock::new(),
             state: Mutex::default(),
             connecting: Arc::default(),
         })
@@ -135,51 +152,79 @@ impl Link {
         self: &Arc<Self>,
         command: &Cmd,
     ) -> Result<T, Failure> {
-        let (generation, mut connection) = self.connection().await.map_err(Failure::NotSent)?;
-        command.query_async(&mut connection).await.map_err(|error| {
-            if error.is_io_error() || error.is_unrecoverable_error() {
-                self.lose(generation, &error.to_string());
-            }
-            Failure::Redis(error)
-        })
+        let connection = self.connection().await.map_err(Failure::NotSent)?;
+        self.send(connection, &[], command).await.map_err(Failure::Redis)
     }
 
-    /// The same as [`Link::query`], after other commands in one piece with it; answers `command`.
-    pub(crate) async fn query_after<T: FromRedisValue>(
+    /// The same, which takes at most `timeout`: then the connection is given up.
+    pub(crate) async fn query_within<T: FromRedisValue>(
         self: &Arc<Self>,
-        before: &[Cmd],
+        timeout: Duration,
         command: &Cmd,
     ) -> Result<T, Failure> {
-        let (generation, mut connection) = self.connection().await.map_err(Failure::NotSent)?;
-        let mut pipeline = redis::pipe();
-        for first in before {
-            pipeline.add_command(first.clone()).ignore();
-        }
-        pipeline.add_command(command.clone());
-        let answers: Result<(T,), _> = pipeline.query_async(&mut connection).await;
-        answers.map(|(answer,)| answer).map_err(|error| {
+        let deadline = Instant::now() + timeout;
+        let too_late = || Failure::NotSent(self.unavailable("it took too long to connect"));
+        let connection = tokio::time::timeout_at(deadline, self.connection());
+        let connection = connection.await.map_err(|_| too_late())?.map_err(Failure::NotSent)?;
+        let generation = connection.generation;
+        let answer = tokio::time::timeout_at(deadline, self.send(connection, &[], command));
+        answer.await.map_or_else(
+            |_| {
+                let name = command.args_iter().next();
+                self.lose(
+                    generation,
+                    StoreErrorKind::Unavailable,
+                    "an answer did not come in time",
+                );
+                let why = format!("it has not answered {} in time", shown(name));
+                Err(Failure::NotSent(self.unavailable(&why)))
+            },
+            |answer| answer.map_err(Failure::Redis),
+        )
+    }
+
+    /// Sends `command` once, in one piece with other commands `before` it, and waits for its answer.
+    pub(crate) async fn send<T: FromRedisValue>(
+        &self,
+        Connection { generation, mut connection }: Connection,
+        before: &[Cmd],
+        command: &Cmd,
+    ) -> Result<T, RedisError> {
+        let answer = if before.is_empty() {
+            command.query_async(&mut connection).await
+        } else {
+            last_answer(&mut connection, before, command).await
+        };
+        answer.inspect_err(|error| {
             if error.is_io_error() || error.is_unrecoverable_error() {
-                self.lose(generation, &error.to_string());
+                self.lose(generation, StoreErrorKind::Unavailable, &error.to_string());
             }
-            Failure::Redis(error)
         })
     }
 
-    /// Gives up the connection: an answer did not come in time, or the server is no longer the right one.
-    pub(crate) fn drop_connection(&self, why: &str) {
-        let generation = self.state().generation;
-        self.lose(generation, why);
-    }
-
-    fn lose(&self, generation: u64, why: &str) {
+    /// Gives up the connection of `generation`, if it is still the one in use: an answer did not come in time, or the
+    /// server is no longer the right one.
+    pub(crate) fn lose(&self, generation: u64, kind: StoreErrorKind, why: &str) {
         let mut state = self.state();
         if state.generation == generation {
             state.connection = None;
-            state.last_error = Some(why.to_owned());
+            state.last_failure = Some((kind, why.to_owned()));
         }
     }
 
-    async fn connection(self: &Arc<Self>) -> Result<(u64, MultiplexedConnection), StoreError> {
+    /// Takes in the time `told` by an answer of this server.
+    pub(crate) fn note_time(&self, told: Timestamp, sent: Instant, received: Instant) {
+        self.clock.note(told, sent, received);
+    }
+
+    /// The time by this server's clock after which a call that must end at `deadline` must not charge; `None` as long
+    /// as the server has told no time. It is never later than the deadline.
+    pub(crate) fn latest_charge_time(&self, deadline: Instant) -> Option<Timestamp> {
+        self.clock.at(deadline)
+    }
+
+    /// The connection, which is made if there is none.
+    pub(crate) async fn connection(self: &Arc<Self>) -> Result<Connection, StoreError> {
         if let Some(connection) = self.current() {
             return Ok(connection);
         }
@@ -188,49 +233,80 @@ impl Link {
         attempt.await.unwrap_or_else(|error| Err(self.unavailable(&error.to_string())))
     }
 
-    fn current(&self) -> Option<(u64, MultiplexedConnection)> {
+    fn current(&self) -> Option<Connection> {
         let state = self.state();
-        state.connection.clone().map(|connection| (state.generation, connection))
+        let generation = state.generation;
+        state.connection.clone().map(|connection| Connection { generation, connection })
     }
 
-    async fn connect(self: Arc<Self>) -> Result<(u64, MultiplexedConnection), StoreError> {
+    async fn connect(self: Arc<Self>) -> Result<Connection, StoreError> {
         let _connecting = Arc::clone(&self.connecting).lock_owned().await;
         if let Some(connection) = self.current() {
             return Ok(connection);
         }
         let put_off = self.state().not_before.filter(|at| *at > Instant::now());
         if put_off.is_some() || !self.pacer.admits() {
-            let last = self.state().last_error.clone();
-            return Err(self.unavailable(last.as_deref().unwrap_or("connecting too often")));
+            let last = self.state().last_failure.clone();
+            let unavailable = (StoreErrorKind::Unavailable, "connecting too often".to_owned());
+            let (kind, why) = last.unwrap_or(unavailable);
+            return Err(self.failed(kind, &why));
         }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(None);
-        match self.client.get_multiplexed_async_connection_with_config(&config).await {
+        match self.made().await {
             Ok(connection) => {
                 let mut state = self.state();
                 state.generation += 1;
                 state.connection = Some(connection.clone());
                 (state.failures, state.not_before) = (0, None);
-                Ok((state.generation, connection))
+                Ok(Connection { generation: state.generation, connection })
             }
             Err(error) => {
                 // A server that speaks no TLS waits for the end of a command that is none.
                 let hint = if self.tls && error.is_timeout() { "; does it speak TLS?" } else { "" };
-                let problem = format!("{error}{hint}");
+                let (kind, problem) = (errors::kind_of(&error), format!("{error}{hint}"));
                 let mut state = self.state();
                 state.failures = state.failures.saturating_add(1);
                 state.not_before = Some(Instant::now() + backoff(state.failures));
-                state.last_error = Some(problem.clone());
+                state.last_failure = Some((kind, problem.clone()));
                 drop(state);
-                Err(self.unavailable(&problem))
+                Err(self.failed(kind, &problem))
             }
         }
     }
 
+    /// A new connection, on which the server has told its time: by then it is known to answer.
+    async fn made(&self) -> Result<MultiplexedConnection, RedisError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(None);
+        let mut connection =
+            self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let asked = tokio::time::timeout(CONNECT_TIMEOUT, self.ask_time(&mut connection));
+        match asked.await {
+            // A Sentinel tells no time, and a user may lack the right: calls will say what is wrong.
+            Ok(Err(error)) if !errors::was_refused(&error) => Err(error),
+            Ok(_) => Ok(connection),
+            Err(_) => {
+                let silent = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                Err(RedisError::from(silent))
+            }
+        }
+    }
+
+    /// Asks for the server's time, for [`Link::latest_charge_time`].
+    pub(crate) async fn ask_time(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<(), RedisError> {
+        let sent = Instant::now();
+        let (s, us): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
+        let told_us = s.saturating_mul(1_000_000).saturating_add(us);
+        let told = Timestamp::from_ns(told_us.saturating_mul(1_000));
+        self.note_time(told, sent, Instant::now());
+        Ok(())
+    }
+
     /// A connection of its own that hears what is published on `channel`. It is given to `push`, and that the
-    /// connection has ended. It waits for its turn to connect: to give up what a Cluster's other primaries have
-    /// granted meanwhile would be to begin anew for ever.
+    /// connection has ended. It waits for its turn to connect.
     pub(crate) async fn subscribe(
         &self,
         channel: &str,
@@ -255,9 +331,43 @@ impl Link {
     }
 
     fn unavailable(&self, cause: &str) -> StoreError {
+        self.failed(StoreErrorKind::Unavailable, cause)
+    }
+
+    fn failed(&self, kind: StoreErrorKind, cause: &str) -> StoreError {
         let (host, port) = &self.address;
         let context = format!("no connection to Redis at {host}:{port}: {cause}");
-        StoreError::new(StoreErrorKind::Unavailable, context)
+        errors::with_remedy(StoreError::new(kind, context)).within(self.domain)
+    }
+}
+
+/// Sends `before` and `command` in one piece; the answer to `command`, or why it could not be run.
+async fn last_answer<T: FromRedisValue>(
+    connection: &mut MultiplexedConnection,
+    before: &[Cmd],
+    command: &Cmd,
+) -> Result<T, RedisError> {
+    let mut pipeline = redis::pipe();
+    for one in before.iter().chain([command]) {
+        pipeline.add_command(one.clone());
+    }
+    let mut answers = connection.req_packed_commands(&pipeline, 0, before.len() + 1).await?;
+    let last = answers.pop().unwrap_or(Value::Nil).extract_error();
+    if let Err(error) = &last
+        && error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+    {
+        // It was to be loaded before: that has failed.
+        for answer in answers {
+            answer.extract_error()?;
+        }
+    }
+    Ok(T::from_redis_value(last?)?)
+}
+
+fn shown(argument: Option<redis::Arg<&[u8]>>) -> String {
+    match argument {
+        Some(redis::Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
+        _ => String::new(),
     }
 }
 

@@ -75,7 +75,14 @@ impl RedisStore {
         let call = self.run::<i64>(&RESET, slot, &keys, &told, &progress);
         match self.in_time(&progress, false, call).await {
             Ok(_) => Ok(None),
-            Err(error) if error.kind() == StoreErrorKind::Unexpected => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    StoreErrorKind::Forbidden
+                        | StoreErrorKind::Unsupported
+                        | StoreErrorKind::Unexpected
+                ) =>
+            {
                 let cause = error.source().map(ToString::to_string);
                 let cause = cause.unwrap_or_default();
                 Ok(Some(Warning::new(format!("{error}: {cause}"))))

@@ -4,10 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{ProtocolVersion, RedisConnectionInfo};
-use tollgate_core::{Charge, Clock, Limit, MonotonicClock, Subject};
-use tollgate_store::{Charged, Store, StoreError, key_bytes};
+use tollgate_core::{
+    Algorithm, Amount, Charge, Clock, Limit, MonotonicClock, Per, Policy, PolicyId, Subject, Window,
+};
+use tollgate_store::{CallReport, Charged, FaultDomain, Store, StoreError, key_bytes};
 
+use crate::background::{Background, Outliving};
 use crate::call::Progress;
+use crate::combiner::Combiner;
 use crate::key::{Keys, slot};
 use crate::link::Login;
 use crate::script::RESET;
@@ -39,6 +43,9 @@ pub struct RedisStore {
     /// Only a hint: where the windows of counters start is the same by every clock.
     pub(crate) hint: Arc<dyn Clock>,
     pub(crate) test_clock: Option<Arc<dyn Clock>>,
+    /// Calls whose callers have gone, and refunds.
+    pub(crate) background: Arc<Background>,
+    pub(crate) combiner: Arc<Combiner>,
 }
 
 impl std::fmt::Debug for RedisStore {
@@ -61,26 +68,27 @@ impl RedisStore {
             redis = redis.set_password(password);
         }
         let redis = redis.set_db(i64::from(url.database));
-        let pacer = Arc::default();
-        let login = |redis| Login { tls: url.tls, redis, pacer: Arc::clone(&pacer) };
+        let login = |redis| Login { tls: url.tls, redis };
         let topology =
             Topology::new(url.deployment.clone(), &url.hosts, login(redis), &login(sentinel))?;
         Ok(Self {
             topology: Arc::new(topology),
             keys: Keys {
-                prefix: url.prefix.clone(),
+                prefix: url.prefix.as_str().into(),
                 tagged: url.deployment == Deployment::Cluster,
             },
             deadline: options.deadline,
             hint: Arc::new(MonotonicClock::new()),
             test_clock: None,
+            background: Arc::default(),
+            combiner: Arc::default(),
         })
     }
 
     /// The same store over the same connections, with keys of its own.
     #[must_use]
     pub fn with_prefix(&self, prefix: &str) -> Self {
-        let keys = Keys { prefix: prefix.to_owned(), ..self.keys.clone() };
+        let keys = Keys { prefix: prefix.into(), ..self.keys.clone() };
         Self { keys, ..self.clone() }
     }
 
@@ -116,29 +124,121 @@ impl RedisStore {
     }
 }
 
+/// The name of the limit that a server is probed with. Its usage leaves within three seconds.
+const PROBE_ID: &str = "tollgate-probe";
+const PROBE_WINDOW: Duration = Duration::from_secs(1);
+/// The most names that are tried to find one whose key lies on a server.
+const MAX_PROBE_NAMES: u32 = 65_536;
+
+/// The limit that a server is probed with: it writes, as checks do.
+fn probe_limit() -> Option<Limit> {
+    let per = Per::from_scope("USER")?;
+    let window = Window::new(PROBE_WINDOW)?;
+    let policy = Policy::new(PolicyId::new(PROBE_ID).ok()?, per, Amount::new(1_000_000), window);
+    Limit::of(&Policy { algorithm: Algorithm::SlidingWindowCounter, ..policy })
+}
+
+impl RedisStore {
+    /// Runs `call`, also when its caller has gone, and tells `report` how it ended.
+    fn reported<T: Send + 'static>(
+        &self,
+        report: CallReport,
+        call: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Outliving<Result<T, StoreError>> {
+        Outliving::new(&self.background, async move {
+            let answer = call.await;
+            report.ended(&answer);
+            answer
+        })
+    }
+}
+
 impl Store for RedisStore {
     async fn charge(
         &self,
         charges: &[Charge<'_>],
         request_id: Option<&str>,
     ) -> Result<Charged, StoreError> {
-        let progress = Progress::default();
-        let call = self.charge_groups(charges, request_id, &progress);
-        self.in_time(&progress, true, call).await.map(Charged::from)
+        self.charge_reported(charges, request_id, CallReport::unread()).await
     }
 
     async fn peek(&self, charges: &[Charge<'_>]) -> Result<Charged, StoreError> {
-        let progress = Progress::default();
-        let call = self.peek_groups(charges, &progress);
-        self.in_time(&progress, false, call).await.map(Charged::from)
+        self.peek_reported(charges, CallReport::unread()).await
     }
 
     async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
-        let key = self.keys.of(limit, subject);
-        let (slot, progress) = (slot(&key), Progress::default());
-        let (keys, told) =
-            ([key.as_str()], [self.channel().into_bytes(), key_bytes(limit, subject)]);
-        let call = self.run::<i64>(&RESET, slot, &keys, &told, &progress);
-        self.in_time(&progress, false, call).await.map(|_| ())
+        self.reset_reported(limit, subject, CallReport::unread()).await
+    }
+
+    async fn charge_reported(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+        report: CallReport,
+    ) -> Result<Charged, StoreError> {
+        let (store, plan) = (self.clone(), self.plan(charges, request_id));
+        let observer = report.observer();
+        let call = self.reported(report, async move { store.charge_plan(plan, observer).await });
+        call.await.map(Charged::from)
+    }
+
+    async fn peek_reported(
+        &self,
+        charges: &[Charge<'_>],
+        report: CallReport,
+    ) -> Result<Charged, StoreError> {
+        let (store, plan) = (self.clone(), self.plan(charges, None));
+        let call = self.reported(report, async move { store.peek_plan(plan).await });
+        call.await.map(Charged::from)
+    }
+
+    async fn reset_reported(
+        &self,
+        limit: &Limit,
+        subject: &Subject<'_>,
+        report: CallReport,
+    ) -> Result<(), StoreError> {
+        let (store, key) = (self.clone(), self.keys.of(limit, subject));
+        let told = [self.channel().into_bytes(), key_bytes(limit, subject)];
+        let call = self.reported(report, async move {
+            let (slot, progress) = (slot(&key), Progress::default());
+            let keys = [key.as_str()];
+            let call = store.run::<i64>(&RESET, slot, &keys, &told, &progress);
+            store.in_time(&progress, false, call).await
+        });
+        call.await.map(|_| ())
+    }
+
+    fn fault_domain(&self, limit: &Limit, subject: &Subject<'_>) -> FaultDomain {
+        if !self.topology.is_cluster() {
+            return FaultDomain::WHOLE;
+        }
+        self.topology.domain(slot(&self.keys.of(limit, subject)))
+    }
+
+    fn uses(&self, domain: FaultDomain) -> bool {
+        self.topology.uses(domain)
+    }
+
+    fn can_probe(&self) -> bool {
+        true
+    }
+
+    async fn probe(&self, domain: FaultDomain, report: CallReport) {
+        let Some(limit) = probe_limit().map(Arc::new) else { return };
+        for number in 0..MAX_PROBE_NAMES {
+            let user = number.to_string();
+            let subject = Subject::new(&user, "");
+            if self.fault_domain(&limit, &subject) == domain {
+                let charge = Charge { limit: &limit, subject: &subject, cost: Amount::ONE };
+                // The report tells what came of it.
+                let _ = self.charge_reported(&[charge], None, report).await;
+                return;
+            }
+        }
+    }
+
+    async fn finish(&self) {
+        self.background.finish().await;
     }
 }

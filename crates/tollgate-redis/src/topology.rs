@@ -1,24 +1,30 @@
 //! Which server answers for a slot: one server, the primary that Sentinels name, or the primaries of a Cluster.
+//!
+//! While it is in doubt who answers now, the servers that are known go on to be asked, and the look for the right ones
+//! goes on beside the calls: a server that fails keeps no call from the others.
 
-use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::{Cmd, RedisError, Value};
+use redis::RedisError;
+use tokio::sync::Notify;
 use tokio::time::Instant;
-use tollgate_store::{StoreError, StoreErrorKind};
+use tollgate_store::{FaultDomain, StoreError, StoreErrorKind};
 
+use crate::cluster;
 use crate::key::SLOTS;
-use crate::link::{Failure, Link, Login};
+use crate::link::{Link, Login};
+use crate::sentinel;
 use crate::url::{Address, Deployment};
 
 /// What is between two looks for the primaries.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How long one server may take to say where the primaries are.
-const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Slots, first and last, and the server that answers for them.
-type Ranges = Vec<(u16, u16, Arc<Link>)>;
+/// What is between two looks at Sentinels while all is well: one that has been left behind by a failover, or a primary
+/// that has, is found out within a second.
+const SENTINEL_POLL: Duration = Duration::from_millis(300);
+/// The most servers of a Cluster that are known without answering for a slot: to be sent to while a slot moves.
+const MAX_OTHER_LINKS: usize = 64;
 
 /// The servers of one deployment.
 #[derive(Debug)]
@@ -27,14 +33,26 @@ pub(crate) struct Topology {
     seeds: Vec<Arc<Link>>,
     login: Login,
     state: Mutex<State>,
-    looking: Arc<tokio::sync::Mutex<()>>,
+    looking: tokio::sync::Mutex<()>,
+    /// Whether a task looks, or is about to.
+    refreshing: AtomicBool,
+    polling: AtomicBool,
+    /// Notified when other servers answer than before.
+    pub(crate) changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    ranges: Ranges,
-    stale: bool,
+    /// For each slot who answers for it; for all of them together without a Cluster. Empty if nothing is known.
+    owners: Vec<Option<Arc<Link>>>,
+    /// Each owner once.
+    primaries: Vec<Arc<Link>>,
+    /// Other servers of a Cluster that calls were sent to, the latest last.
+    others: Vec<Arc<Link>>,
     looked_at: Option<Instant>,
+    /// How often it was looked.
+    looks: u64,
+    last_domain: u32,
 }
 
 impl Topology {
@@ -47,58 +65,116 @@ impl Topology {
     ) -> Result<Self, StoreError> {
         let seed_login =
             if matches!(deployment, Deployment::Sentinel { .. }) { sentinel_login } else { &login };
-        let links = hosts.iter().map(|host| Link::new(host.clone(), seed_login).map(Arc::new));
-        let seeds: Vec<_> = links.collect::<Result<_, _>>()?;
-        let ranges = match (&deployment, seeds.first()) {
-            (Deployment::Single, Some(link)) => vec![(0, SLOTS - 1, Arc::clone(link))],
-            _ => Vec::new(),
-        };
-        let state = Mutex::new(State { ranges, ..State::default() });
-        Ok(Self { deployment, seeds, login, state, looking: Arc::default() })
+        let is_cluster = deployment == Deployment::Cluster;
+        let mut seeds = Vec::with_capacity(hosts.len());
+        let mut state = State::default();
+        for host in hosts {
+            let domain = if is_cluster { state.next_domain() } else { FaultDomain::WHOLE };
+            seeds.push(Arc::new(Link::new(host.clone(), domain, seed_login)?));
+        }
+        if deployment == Deployment::Single {
+            state.set_owners(seeds.iter().take(1).cloned().map(Some).collect());
+        }
+        Ok(Self {
+            deployment,
+            seeds,
+            login,
+            state: Mutex::new(state),
+            looking: tokio::sync::Mutex::default(),
+            refreshing: AtomicBool::new(false),
+            polling: AtomicBool::new(false),
+            changed: Notify::new(),
+        })
     }
 
     pub(crate) fn is_cluster(&self) -> bool {
         self.deployment == Deployment::Cluster
     }
 
+    /// The servers that the URL names.
+    pub(crate) fn seeds(&self) -> &[Arc<Link>] {
+        &self.seeds
+    }
+
+    /// Whole whatever a thread that held it did: each change is made at once.
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The server that answers for `slot`.
     pub(crate) async fn link(self: &Arc<Self>, slot: u16) -> Result<Arc<Link>, StoreError> {
-        if let Some(link) = self.known(slot) {
+        if let Some(link) = self.state().owner(slot) {
             return Ok(link);
         }
-        // A task of its own, so that a call that has no more time does not end the look.
-        let topology = Arc::clone(self);
-        let look = tokio::spawn(async move { topology.look().await });
-        look.await.map_err(|error| unknown(&error.to_string()))??;
-        let known = self.state();
-        find(&known.ranges, slot).ok_or_else(|| unknown("no server answers for a slot"))
+        self.look_apart().await?;
+        self.state().owner(slot).ok_or_else(|| unknown("no server answers for a slot"))
+    }
+
+    /// What fails together with `slot`.
+    pub(crate) fn domain(&self, slot: u16) -> FaultDomain {
+        if !self.is_cluster() {
+            return FaultDomain::WHOLE;
+        }
+        self.state().owner(slot).map_or(FaultDomain::WHOLE, |link| link.domain)
+    }
+
+    /// Whether some slot lies in `domain`; those that nobody is known to answer for lie in the whole.
+    pub(crate) fn uses(&self, domain: FaultDomain) -> bool {
+        let state = self.state();
+        match domain {
+            FaultDomain::WHOLE => {
+                !self.is_cluster()
+                    || state.owners.is_empty()
+                    || state.owners.iter().any(Option::is_none)
+            }
+            _ => state.primaries.iter().any(|link| link.domain == domain),
+        }
     }
 
     /// Every server that answers for some slot.
     pub(crate) async fn primaries(self: &Arc<Self>) -> Result<Vec<Arc<Link>>, StoreError> {
-        self.link(0).await?;
-        let mut links: Vec<Arc<Link>> = Vec::new();
-        for (_, _, link) in &self.state().ranges {
-            if !links.iter().any(|known| Arc::ptr_eq(known, link)) {
-                links.push(Arc::clone(link));
-            }
+        if self.state().owners.is_empty() {
+            self.look_apart().await?;
         }
-        Ok(links)
+        Ok(self.state().primaries.clone())
     }
 
-    fn known(&self, slot: u16) -> Option<Arc<Link>> {
+    /// The primaries that are known, the latest looked at first, then turn by turn.
+    pub(crate) fn known_primaries(&self) -> Vec<Arc<Link>> {
         let state = self.state();
-        if state.stale { None } else { find(&state.ranges, slot) }
+        let mut primaries = state.primaries.clone();
+        if let Ok(looks) = usize::try_from(state.looks)
+            && !primaries.is_empty()
+        {
+            let turn = looks % primaries.len();
+            primaries.rotate_left(turn);
+        }
+        primaries
     }
 
-    /// The primaries may have moved: they are looked for again before the next call.
-    pub(crate) fn distrust(&self) {
+    /// The primaries may have moved: they are looked for again, beside the calls.
+    pub(crate) fn distrust(self: &Arc<Self>) {
+        // AcqRel: what this caller saw fail happened before the look that it asks for.
+        if self.deployment == Deployment::Single || self.refreshing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let topology = Arc::clone(self);
+        tokio::spawn(async move {
+            let ago = topology.state().looked_at.map(|at| at.elapsed());
+            if let Some(rest) = ago.and_then(|ago| LOOK_EVERY.checked_sub(ago)) {
+                tokio::time::sleep(rest).await;
+            }
+            topology.refreshing.store(false, Ordering::Release);
+            // What is wrong, the calls find out.
+            let _ = topology.look().await;
+        });
+    }
+
+    /// Looks for the primaries now, unless that was done just before.
+    pub(crate) async fn look_again(self: &Arc<Self>) {
         if self.deployment != Deployment::Single {
-            self.state().stale = true;
+            // What is wrong, the call finds out.
+            let _ = self.look_apart().await;
         }
     }
 
@@ -113,124 +189,152 @@ impl Topology {
         }
     }
 
-    async fn look(&self) -> Result<(), StoreError> {
-        let _looking = Arc::clone(&self.looking).lock_owned().await;
+    /// The same for a slot that has moved there: from now on it is asked there.
+    pub(crate) fn moved(
+        self: &Arc<Self>,
+        slot: u16,
+        error: &RedisError,
+    ) -> Result<Option<Arc<Link>>, StoreError> {
+        let link = self.redirect(error)?;
+        if let Some(link) = &link
+            && self.is_cluster()
+        {
+            self.state().set_owner(slot, link);
+            self.changed.notify_one();
+        }
+        self.distrust();
+        Ok(link)
+    }
+
+    /// Looks in a task of its own, so that a call that has no more time does not end the look.
+    async fn look_apart(self: &Arc<Self>) -> Result<(), StoreError> {
+        let topology = Arc::clone(self);
+        let look = tokio::spawn(async move { topology.look().await });
+        look.await.map_err(|error| unknown(&error.to_string()))?
+    }
+
+    async fn look(self: &Arc<Self>) -> Result<(), StoreError> {
+        let asked_at = Instant::now();
+        let _looking = self.looking.lock().await;
         {
             let mut state = self.state();
-            if !state.stale && !state.ranges.is_empty() {
-                return Ok(());
-            }
             let now = Instant::now();
-            if state.looked_at.is_some_and(|at| now - at < LOOK_EVERY) {
-                return if state.ranges.is_empty() {
-                    Err(unknown("looked just now"))
-                } else {
-                    Ok(())
-                };
+            if let Some(at) = state.looked_at
+                && (at >= asked_at || now - at < LOOK_EVERY)
+            {
+                let known = !state.owners.is_empty();
+                return if known { Ok(()) } else { Err(unknown("looked just now")) };
             }
-            state.looked_at = Some(now);
+            (state.looked_at, state.looks) = (Some(now), state.looks + 1);
         }
-        let mut problem = None;
-        let known: Vec<_> =
-            self.state().ranges.iter().map(|(_, _, link)| Arc::clone(link)).collect();
-        let cluster_nodes = if self.is_cluster() { known } else { Vec::new() };
-        for link in self.seeds.iter().chain(&cluster_nodes) {
-            match tokio::time::timeout(LOOK_TIMEOUT, self.ask(link)).await {
-                Ok(Ok(ranges)) => {
-                    let mut state = self.state();
-                    (state.ranges, state.stale) = (ranges, false);
-                    return Ok(());
-                }
-                Ok(Err(error)) => problem = Some(error),
-                Err(_) => link.drop_connection("it did not say in time where the primaries are"),
-            }
-        }
-        Err(problem.unwrap_or_else(|| unknown("no server said in time")))
-    }
-
-    async fn ask(&self, link: &Arc<Link>) -> Result<Ranges, StoreError> {
-        let command = match &self.deployment {
+        let owners = match &self.deployment {
+            Deployment::Cluster => cluster::owners(self).await?,
             Deployment::Sentinel { master } => {
-                let mut command = redis::cmd("SENTINEL");
-                command.arg("get-master-addr-by-name").arg(master);
-                command
+                self.poll_sentinels();
+                vec![Some(sentinel::primary(self, master).await?)]
             }
-            Deployment::Single | Deployment::Cluster => {
-                let mut command = redis::cmd("CLUSTER");
-                command.arg("SLOTS");
-                command
-            }
+            Deployment::Single => return Ok(()),
         };
-        if let Deployment::Sentinel { master } = &self.deployment {
-            let answer: Option<Address> = self.answer(link, &command).await?;
-            let address =
-                answer.ok_or_else(|| unknown(&format!("no master is called {master:?}")))?;
-            return Ok(vec![(0, SLOTS - 1, self.link_to(address)?)]);
+        if self.state().set_owners(owners) {
+            self.changed.notify_one();
         }
-        let answer: Vec<Vec<Value>> = self.answer(link, &command).await?;
-        let mut links = HashMap::new();
-        let mut ranges = Vec::with_capacity(answer.len());
-        for range in &answer {
-            let (first, last, (host, port)) =
-                slots(range).ok_or_else(|| unknown("CLUSTER SLOTS answered what is no range"))?;
-            // An empty host is the one that was asked.
-            let host = if host.is_empty() { link.address.0.clone() } else { host };
-            let address = (host, port);
-            let primary = match links.get(&address) {
-                Some(primary) => Arc::clone(primary),
-                None => self.link_to(address.clone())?,
-            };
-            links.insert(address, Arc::clone(&primary));
-            ranges.push((first, last, primary));
-        }
-        if ranges.is_empty() {
-            return Err(unknown("the Cluster has no slots"));
-        }
-        Ok(ranges)
+        Ok(())
     }
 
-    async fn answer<T: redis::FromRedisValue>(
-        &self,
-        link: &Arc<Link>,
-        command: &Cmd,
-    ) -> Result<T, StoreError> {
-        link.query(command).await.map_err(|failure| match failure {
-            Failure::NotSent(error) => error,
-            Failure::Redis(error) => unknown(&error.to_string()),
-        })
+    /// Looks at the Sentinels again and again, for as long as the store is used.
+    fn poll_sentinels(self: &Arc<Self>) {
+        // Relaxed: only elects who starts the task.
+        if self.polling.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let topology = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SENTINEL_POLL).await;
+                let Some(topology) = topology.upgrade() else { return };
+                // What is wrong, the calls find out.
+                let _ = topology.look().await;
+            }
+        });
     }
 
-    /// The link to `address`: a known one, or a new one.
-    fn link_to(&self, address: Address) -> Result<Arc<Link>, StoreError> {
-        let state = self.state();
-        let known = state.ranges.iter().map(|(_, _, link)| link);
+    /// The link to `address`: a known one, or a new one, which is then known.
+    pub(crate) fn link_to(&self, address: Address) -> Result<Arc<Link>, StoreError> {
+        let mut state = self.state();
         let seeds = self.seeds.iter().filter(|_| self.is_cluster());
-        match known.chain(seeds).find(|link| link.address == address) {
-            Some(link) => Ok(Arc::clone(link)),
-            None => Link::new(address, &self.login).map(Arc::new),
+        let known = state.primaries.iter().chain(&state.others).chain(seeds);
+        if let Some(link) = known.into_iter().find(|link| link.address == address) {
+            return Ok(Arc::clone(link));
         }
+        let domain = if self.is_cluster() { state.next_domain() } else { FaultDomain::WHOLE };
+        let link = Arc::new(Link::new(address, domain, &self.login)?);
+        if state.others.len() >= MAX_OTHER_LINKS {
+            state.others.remove(0);
+        }
+        state.others.push(Arc::clone(&link));
+        Ok(link)
     }
 }
 
-fn find(ranges: &Ranges, slot: u16) -> Option<Arc<Link>> {
-    let range = ranges.iter().find(|(first, last, _)| (*first..=*last).contains(&slot));
-    range.map(|(_, _, link)| Arc::clone(link))
+impl State {
+    fn owner(&self, slot: u16) -> Option<Arc<Link>> {
+        let index = if self.owners.len() == 1 { 0 } else { usize::from(slot) };
+        self.owners.get(index).cloned().flatten()
+    }
+
+    fn next_domain(&mut self) -> FaultDomain {
+        // 0 is the whole.
+        self.last_domain = self.last_domain.checked_add(1).unwrap_or(1);
+        FaultDomain::new(self.last_domain)
+    }
+
+    fn set_owner(&mut self, slot: u16, link: &Arc<Link>) {
+        if let Some(owner) = self.owners.get_mut(usize::from(slot)) {
+            *owner = Some(Arc::clone(link));
+            self.find_primaries();
+        }
+    }
+
+    /// Whether these are others than before.
+    fn set_owners(&mut self, owners: Vec<Option<Arc<Link>>>) -> bool {
+        let same = |(one, other): (&Option<Arc<Link>>, &Option<Arc<Link>>)| match (one, other) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        let unchanged =
+            self.owners.len() == owners.len() && self.owners.iter().zip(&owners).all(same);
+        if !unchanged {
+            self.owners = owners;
+            self.find_primaries();
+        }
+        !unchanged
+    }
+
+    fn find_primaries(&mut self) {
+        let before = std::mem::take(&mut self.primaries);
+        let owners = self.owners.iter().flatten();
+        for link in owners {
+            if !self.primaries.iter().rev().any(|known| Arc::ptr_eq(known, link)) {
+                self.primaries.push(Arc::clone(link));
+            }
+        }
+        // A slot may come back to a server that has none now.
+        let gone = before.into_iter().filter(|link| {
+            !self.primaries.iter().chain(&self.others).any(|known| Arc::ptr_eq(known, link))
+        });
+        let gone: Vec<_> = gone.collect();
+        self.others.extend(gone);
+        let primaries = &self.primaries;
+        self.others.retain(|link| !primaries.iter().any(|known| Arc::ptr_eq(known, link)));
+        let too_many = self.others.len().saturating_sub(MAX_OTHER_LINKS);
+        self.others.drain(..too_many);
+    }
 }
 
-fn slots(range: &[Value]) -> Option<(u16, u16, Address)> {
-    let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = range else {
-        return None;
-    };
-    let [host, Value::Int(port), ..] = primary.as_slice() else { return None };
-    let host = match host {
-        Value::BulkString(host) => String::from_utf8(host.clone()).ok()?,
-        Value::Nil => String::new(),
-        _ => return None,
-    };
-    Some(((*first).try_into().ok()?, (*last).try_into().ok()?, (host, (*port).try_into().ok()?)))
-}
+/// How many slots owners are kept for.
+pub(crate) const OWNERS: usize = SLOTS as usize;
 
-fn unknown(why: &str) -> StoreError {
+pub(crate) fn unknown(why: &str) -> StoreError {
     StoreError::new(
         StoreErrorKind::Unavailable,
         format!("the primary of Redis is not known: {why}"),

@@ -177,8 +177,13 @@ pub(crate) enum Answer {
     Said(Vec<Said>),
     /// The call came after its latest time: nothing was charged.
     Late,
-    /// One of several checks could not be decided, for this reason.
-    Error(String),
+    /// One of several checks could not be decided; nothing of it was charged.
+    Undecided,
+}
+
+/// How long the answer to a check of so many limits is, if it was decided.
+pub(crate) const fn answer_bytes(limits: usize) -> usize {
+    TIME_BYTES + limits * LIMIT_BYTES
 }
 
 /// Reads the answer to a check of `charges`; `None` if it cannot be one.
@@ -186,10 +191,8 @@ pub(crate) fn answer(bytes: &[u8], charges: &[Charge<'_>]) -> Option<Answer> {
     if bytes == LATE {
         return Some(Answer::Late);
     }
-    if let Some((&ERROR, reason)) = bytes.split_first()
-        && bytes.len() != TIME_BYTES + charges.len() * LIMIT_BYTES
-    {
-        return Some(Answer::Error(String::from_utf8_lossy(reason).into_owned()));
+    if bytes.first() == Some(&ERROR) && bytes.len() != answer_bytes(charges.len()) {
+        return Some(Answer::Undecided);
     }
     let (time, limits) = bytes.split_at_checked(TIME_BYTES)?;
     let now_ns = unsigned(&time[..4]) * NS_PER_S + unsigned(&time[4..]);

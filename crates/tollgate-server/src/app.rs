@@ -25,6 +25,11 @@ pub(crate) trait Backend: Store {
 
     /// Removes what counts no more. May take a while; not for a thread that serves.
     fn sweep(&self);
+
+    /// Finds out what no check does, such as that it is back. To be called several times a second.
+    fn tend_store(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 impl<C: Clock + 'static> Backend for MemoryStore<C> {
@@ -53,6 +58,10 @@ impl<S: Store, C: Clock + 'static> Backend for Resilient<S, C> {
 
     fn sweep(&self) {
         self.sweep();
+    }
+
+    async fn tend_store(&self) {
+        self.tend().await;
     }
 }
 

@@ -30,6 +30,12 @@ use crate::telemetry::Chain;
 /// How often the store is told to remove what counts no more.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
+/// How often the store is tended.
+const TEND_EVERY: Duration = Duration::from_millis(100);
+
+/// The longest that refunds may take when everything is answered.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// The longest that the catalog may take to write what is to be written.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -137,8 +143,8 @@ impl Server {
         beside.spawn(introduce(store.clone(), set_by, Arc::clone(&watch.health)));
         let listen = |store: &RedisStore, invalidations: Invalidations| {
             store.clone().listen(move |announcement| match announcement {
-                Announcement::Connected => invalidations.connected(),
-                Announcement::Disconnected => invalidations.disconnected(),
+                Announcement::Connected(domain) => invalidations.connected(domain),
+                Announcement::Disconnected(domain) => invalidations.disconnected(domain),
                 Announcement::GivenBack(key) => invalidations.forget(key),
                 // What it cannot name may have been anything.
                 _ => invalidations.forget_all(),
@@ -179,6 +185,7 @@ impl Server {
         let observer =
             Arc::new(StoreWatch::new(Arc::clone(&watch.metrics), Arc::clone(&watch.health)));
         let clock = Arc::new(MonotonicClock::new());
+        beside.spawn(Arc::clone(&observer).watch());
         let store = Resilient::around(store, clock, &config.resilience, observer);
         beside.spawn(listen(store.store(), store.invalidations()));
         Self::run(config, watch, store, beside).await
@@ -214,10 +221,12 @@ impl Server {
             draining.health.set_draining();
         };
         let closing = Arc::clone(&app);
-        beside.spawn(sweep_now_and_then(app));
+        beside.spawn(sweep_now_and_then(Arc::clone(&app)));
+        beside.spawn(tend_now_and_then(app));
         let (limits, drain_timeout) = (config.limits.clone(), config.drain_timeout);
         let serving = async move {
             let drained = listener.serve(answers, limits, metrics, stopped, drain_timeout).await;
+            finish(&closing).await;
             // What goes on beside the answers ends with the last of them, not before.
             drop((catalog, beside));
             // A database that does not answer does not keep the server.
@@ -304,6 +313,25 @@ async fn introduce(store: RedisStore, set_by: Option<String>, health: Arc<Health
             Err(_) => {}
         }
         tokio::time::sleep(INTRODUCE_EVERY).await;
+    }
+}
+
+/// Tends the store, for ever.
+async fn tend_now_and_then<S: Backend>(app: Arc<App<S>>) {
+    loop {
+        tokio::time::sleep(TEND_EVERY).await;
+        app.service.store().tend_store().await;
+    }
+}
+
+/// Waits a little for what the store does after its callers have gone.
+async fn finish<S: Backend>(app: &App<S>) {
+    let finished = tokio::time::timeout(FINISH_TIMEOUT, app.service.store().finish()).await;
+    if finished.is_err() {
+        tracing::warn!(
+            "the store has not answered all refunds of checks that were not admitted; what they charged stays until \
+             it leaves its window"
+        );
     }
 }
 

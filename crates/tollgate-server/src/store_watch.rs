@@ -1,19 +1,29 @@
-//! Counts and logs what happens around the store: a line for each transition, not for each check.
+//! Counts and logs what happens around the store, and shows it in `/readyz`: a line for each transition, not for each
+//! check.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tollgate_core::{Clock, FailureMode, MonotonicClock};
+use tollgate_core::{Clock, FailureMode, MonotonicClock, Timestamp};
 use tollgate_store::resilience::{BreakerState, StoreObserver};
-use tollgate_store::{StoreError, StoreErrorKind};
+use tollgate_store::{ChargeLeft, FaultDomain, StoreError};
 
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::telemetry::Chain;
 
-/// The least time between two lines about answers of the store that must not be.
-const UNEXPECTED_EVERY: Duration = Duration::from_secs(10);
+/// The least time between two lines about keys that the store cannot read.
+const KEY_LINE_EVERY: Duration = Duration::from_secs(10);
+/// The least time between two lines about charges that stay.
+const LEFT_LINE_EVERY: Duration = Duration::from_secs(10);
+/// For how long after the last degraded decision the store counts as degraded although no breaker is open.
+const DEGRADED_HOLDS: Duration = Duration::from_secs(1);
+/// After so long of failures that open no breaker there is a line about them.
+const LINE_AFTER: Duration = Duration::from_millis(500);
+/// How often [`StoreWatch::watch`] looks. With [`LINE_AFTER`] it makes less than the second that P20 allows.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Counts, logs and shows in `/readyz` what happens around the store.
 #[derive(Debug)]
@@ -21,53 +31,182 @@ pub(crate) struct StoreWatch {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     clock: MonotonicClock,
-    /// When the next unexpected answer may be logged, in nanoseconds.
-    next_unexpected_ns: AtomicU64,
+    /// The parts of the store whose breakers are not closed, and how they stand.
+    failing: Mutex<BTreeMap<FaultDomain, BreakerState>>,
+    any_failing: AtomicBool,
+    /// Checks that were decided without the store while no breaker was open.
+    scattered: Mutex<Option<Scattered>>,
+    /// When the next line may be logged, in nanoseconds.
+    next_key_line_ns: AtomicU64,
+    next_left_line_ns: AtomicU64,
+}
+
+/// A time in which single checks were decided without the store.
+#[derive(Debug)]
+struct Scattered {
+    since: Timestamp,
+    latest: Timestamp,
+    /// What the first of them failed of, until there was a line about it.
+    untold: Option<String>,
 }
 
 impl StoreWatch {
     pub(crate) fn new(metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
-        let clock = MonotonicClock::new();
-        Self { metrics, health, clock, next_unexpected_ns: AtomicU64::new(0) }
+        Self {
+            metrics,
+            health,
+            clock: MonotonicClock::new(),
+            failing: Mutex::default(),
+            any_failing: AtomicBool::new(false),
+            scattered: Mutex::default(),
+            next_key_line_ns: AtomicU64::new(0),
+            next_left_line_ns: AtomicU64::new(0),
+        }
     }
 
-    /// An answer that must not be concerns some key, not the whole store: no breaker opens, and no line of it
-    /// may be missing, but a line for each check would be too many.
-    #[cold]
-    fn unexpected(&self, error: &StoreError) {
-        let now = self.clock.now();
-        let due_ns = self.next_unexpected_ns.load(Ordering::Relaxed);
-        let next_ns = now.after(UNEXPECTED_EVERY).as_ns();
-        // Relaxed: the exchange only elects one thread.
-        let elected = now.as_ns() >= due_ns
-            && self
-                .next_unexpected_ns
-                .compare_exchange(due_ns, next_ns, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        if elected {
-            tracing::error!(error = %Chain(error), "the store answered what it must not; decided without it");
+    /// Each change of it is made at once, so it is whole whatever a thread that held it did.
+    fn scattered(&self) -> MutexGuard<'_, Option<Scattered>> {
+        self.scattered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends what was noted when its time is over, for ever.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            self.look();
         }
+    }
+
+    fn look(&self) {
+        let now = self.clock.now();
+        let mut scattered = self.scattered();
+        let Some(period) = scattered.as_mut() else { return };
+        // Relaxed, here and below: a flag by itself.
+        let any_failing = self.any_failing.load(Ordering::Relaxed);
+        if !any_failing
+            && now >= period.since.after(LINE_AFTER)
+            && let Some(error) = period.untold.take()
+        {
+            tracing::warn!(
+                error,
+                "the store fails now and then; the checks concerned are decided without it, by the failure mode"
+            );
+        }
+        if now >= period.latest.after(DEGRADED_HOLDS) {
+            let told = period.untold.is_none();
+            *scattered = None;
+            if !any_failing {
+                self.health.set_store_degraded(false);
+                if told {
+                    tracing::info!("every check is decided by the store again");
+                }
+            }
+        }
+    }
+
+    /// Notes that `error` was the reason for a decision without the store, although no breaker is open.
+    #[cold]
+    fn note_scattered(&self, error: &StoreError) {
+        self.health.set_store_degraded(true);
+        let now = self.clock.now();
+        let mut scattered = self.scattered();
+        let concerns_one_check = error.kind().concerns_one_check();
+        match scattered.as_mut() {
+            Some(period) => period.latest = now,
+            None => {
+                // What concerns one key has a line of its own.
+                let untold = (!concerns_one_check).then(|| Chain(error).to_string());
+                *scattered = Some(Scattered { since: now, latest: now, untold });
+            }
+        }
+        drop(scattered);
+        if concerns_one_check && self.may_log(&self.next_key_line_ns, KEY_LINE_EVERY) {
+            let (error, what_to_do) = (Chain(error), error.remedy());
+            tracing::error!(
+                %error,
+                what_to_do,
+                "the store cannot decide a check because of what its key holds; it is decided without, by the \
+                 failure mode, and the key stays as it is"
+            );
+        }
+    }
+
+    /// Whether a line may be logged now, after which the next must wait.
+    fn may_log(&self, next_ns: &AtomicU64, every: Duration) -> bool {
+        let now = self.clock.now();
+        let due_ns = next_ns.load(Ordering::Relaxed);
+        let later_ns = now.after(every).as_ns();
+        // Relaxed: the exchange only elects one thread.
+        now.as_ns() >= due_ns
+            && next_ns
+                .compare_exchange(due_ns, later_ns, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Shows how the breakers stand.
+    fn show(&self, failing: &BTreeMap<FaultDomain, BreakerState>) {
+        let worst = if failing.is_empty() {
+            BreakerState::Closed
+        } else if failing.values().any(|state| *state == BreakerState::Open) {
+            BreakerState::Open
+        } else {
+            BreakerState::HalfOpen
+        };
+        self.metrics.store.breaker_is(worst);
+        self.metrics.store.failing_parts.set(i64::try_from(failing.len()).unwrap_or(i64::MAX));
+        self.any_failing.store(!failing.is_empty(), Ordering::Relaxed);
+        if failing.is_empty() {
+            // The breaker has just seen that the store decides.
+            *self.scattered() = None;
+        }
+        self.health.set_store_degraded(!failing.is_empty());
     }
 }
 
 impl StoreObserver for StoreWatch {
-    fn breaker_changed(&self, from: BreakerState, to: BreakerState, cause: Option<&StoreError>) {
-        self.metrics.store.breaker_is(to);
-        self.health.set_store_degraded(to != BreakerState::Closed);
+    fn breaker_changed(
+        &self,
+        domain: FaultDomain,
+        from: BreakerState,
+        to: BreakerState,
+        cause: Option<&StoreError>,
+    ) {
+        // Whole whatever a thread that held it did: each change is made at once.
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        match to {
+            BreakerState::Closed => failing.remove(&domain),
+            _ => failing.insert(domain, to),
+        };
+        self.show(&failing);
+        let failing_parts = failing.len();
         let error = cause.map(|cause| tracing::field::display(Chain(cause)));
+        let kind = cause.map(|cause| cause.kind().name());
+        let what_to_do = cause.and_then(StoreError::remedy);
         match (from, to) {
-            (BreakerState::Closed, _) => {
-                tracing::warn!(error, "the store fails; checks are decided without it");
+            (BreakerState::Closed, _) => tracing::warn!(
+                error,
+                kind,
+                what_to_do,
+                failing_parts,
+                "the store is unavailable; the limits that lie there are not enforced: checks are decided without \
+                 it, by the failure mode"
+            ),
+            (_, BreakerState::Closed) if failing_parts > 0 => tracing::info!(
+                failing_parts,
+                "a part of the store is available again; the limits that lie there are enforced"
+            ),
+            (_, BreakerState::Closed) => {
+                tracing::info!("the store is available again; all limits are enforced");
             }
-            (_, BreakerState::Closed) => tracing::info!("the store decides again"),
             _ => tracing::debug!(error, from = from.name(), to = to.name(), "probing the store"),
         }
     }
 
     fn failed(&self, error: &StoreError) {
         self.metrics.store_errors.inc();
-        if error.kind() == StoreErrorKind::Unexpected {
-            self.unexpected(error);
+        self.metrics.store.failed(error.kind());
+        if !self.any_failing.load(Ordering::Relaxed) || error.kind().concerns_one_check() {
+            self.note_scattered(error);
         }
     }
 
@@ -77,5 +216,59 @@ impl StoreObserver for StoreWatch {
 
     fn denied_locally(&self) {
         self.metrics.store.denied_locally.inc();
+    }
+
+    fn charge_left(&self, why: ChargeLeft) {
+        self.metrics.store.charge_left(why);
+        if self.may_log(&self.next_left_line_ns, LEFT_LINE_EVERY) {
+            tracing::warn!(
+                why = why.name(),
+                "a charge of a check that was not admitted may stay until it leaves its window: its limit may admit \
+                 less until then; tollgate_store_charges_left_total counts them"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_store::StoreErrorKind;
+
+    use super::*;
+
+    fn watch() -> (StoreWatch, Arc<Health>) {
+        let health = Arc::new(Health::default());
+        (StoreWatch::new(Arc::new(Metrics::new()), Arc::clone(&health)), health)
+    }
+
+    /// Several primaries fail: the store is degraded until the last is back.
+    #[test]
+    fn the_store_is_degraded_while_any_part_fails() {
+        use BreakerState::{Closed, HalfOpen, Open};
+        let (watch, health) = watch();
+        let error = StoreError::new(StoreErrorKind::Unavailable, "as it was told");
+        let (one, other) = (FaultDomain::new(1), FaultDomain::new(2));
+        for (domain, from, to, expected) in [
+            (one, Closed, Open, true),
+            (other, Closed, Open, true),
+            (one, Open, HalfOpen, true),
+            (one, HalfOpen, Closed, true),
+            (other, Open, Closed, false),
+        ] {
+            watch.breaker_changed(domain, from, to, Some(&error));
+            assert_eq!(health.store_degraded(), expected, "{domain:?} {to:?}");
+        }
+    }
+
+    /// P20: a decision without the store is said although no breaker opens, of whichever kind its error is.
+    #[test]
+    fn a_single_failure_is_said() {
+        for kind in StoreErrorKind::ALL {
+            let (watch, health) = watch();
+            watch.failed(&StoreError::new(kind, "as it was told"));
+            assert!(health.store_degraded(), "{}", kind.name());
+            watch.look();
+            assert!(health.store_degraded(), "it holds for a while");
+        }
     }
 }

@@ -4,7 +4,9 @@
 //! `tollgate_core::algorithm`. This crate must not know a wire format or a driver, and without the feature
 //! `resilience` (decorators for stores that may fail) no runtime.
 
+mod call_report;
 pub mod error;
+mod fault_domain;
 mod key;
 pub mod memory;
 #[cfg(feature = "resilience")]
@@ -16,7 +18,9 @@ use smallvec::SmallVec;
 use tollgate_core::algorithm::Verdict;
 use tollgate_core::{Charge, Limit, Mode, Subject};
 
+pub use call_report::{CallEnd, CallObserver, CallReport, ChargeLeft};
 pub use error::{StoreError, StoreErrorKind};
+pub use fault_domain::FaultDomain;
 pub use key::key_bytes;
 pub use memory::MemoryStore;
 
@@ -62,7 +66,8 @@ pub fn admits(charges: &[Charge<'_>], verdicts: &[Verdict]) -> bool {
 /// - **Keys.** Usage belongs to the limit's policy id and [`Charge::key_values`], and to nothing else (R8).
 /// - **Bounds.** State that counts no more goes away by itself (R9).
 /// - **Failure.** A denial is a verdict. An error means that no decision was possible; whether something was
-///   charged nevertheless, the error says ([`StoreError::may_have_charged`]).
+///   charged nevertheless, the error says ([`StoreError::may_have_charged`]). Usage that lies in one
+///   [fault domain](Store::fault_domain) can be had while another fails.
 pub trait Store: Send + Sync + 'static {
     /// Decides `charges` and charges all that admit, or none; with a request id, once.
     fn charge(
@@ -83,4 +88,75 @@ pub trait Store: Send + Sync + 'static {
         limit: &Limit,
         subject: &Subject<'_>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The same as [`Store::charge`], and tells `report` how the call ended. A store whose calls go on when their
+    /// caller has gone tells it then, too; of any other store such a call says nothing.
+    fn charge_reported(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+        report: CallReport,
+    ) -> impl Future<Output = Result<Charged, StoreError>> + Send {
+        async move {
+            let answer = self.charge(charges, request_id).await;
+            report.ended(&answer);
+            answer
+        }
+    }
+
+    /// The same as [`Store::peek`], and tells `report` how the call ended.
+    fn peek_reported(
+        &self,
+        charges: &[Charge<'_>],
+        report: CallReport,
+    ) -> impl Future<Output = Result<Charged, StoreError>> + Send {
+        async move {
+            let answer = self.peek(charges).await;
+            report.ended(&answer);
+            answer
+        }
+    }
+
+    /// The same as [`Store::reset`], and tells `report` how the call ended.
+    fn reset_reported(
+        &self,
+        limit: &Limit,
+        subject: &Subject<'_>,
+        report: CallReport,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async move {
+            let answer = self.reset(limit, subject).await;
+            report.ended(&answer);
+            answer
+        }
+    }
+
+    /// The part of the store that the usage of `subject` under `limit` lies in. Called on the path of every check: it
+    /// must not wait.
+    fn fault_domain(&self, limit: &Limit, subject: &Subject<'_>) -> FaultDomain {
+        _ = (limit, subject);
+        FaultDomain::WHOLE
+    }
+
+    /// Whether usage of any key lies in `domain` now. What is known of the failures of any other is forgotten.
+    fn uses(&self, domain: FaultDomain) -> bool {
+        _ = domain;
+        true
+    }
+
+    /// Whether [`Store::probe`] asks the store. Otherwise only checks find out that it is back.
+    fn can_probe(&self) -> bool {
+        false
+    }
+
+    /// Asks `domain` for what a check would need, and tells `report`.
+    fn probe(&self, domain: FaultDomain, report: CallReport) -> impl Future<Output = ()> + Send {
+        _ = (domain, report);
+        std::future::ready(())
+    }
+
+    /// Waits until what goes on after its callers have gone has ended, such as refunds. The caller bounds the wait.
+    fn finish(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }

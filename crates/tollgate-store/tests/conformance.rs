@@ -112,7 +112,7 @@ mod resilient {
             let store = MemoryStore::with_clock(clock.clone(), &options);
             let options = ResilienceOptions::default();
             let surrounded = Resilient::around(store, clock, &options, Arc::new(()));
-            surrounded.invalidations().connected();
+            surrounded.invalidations().connected(tollgate_store::FaultDomain::WHOLE);
             Self { store: surrounded, runtime: runtime() }
         }
 

@@ -21,15 +21,21 @@ struct Node {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct News {
-    connected: bool,
+    /// To so many primaries.
+    connected: usize,
     given_back: u64,
 }
 
 impl Node {
-    /// A node over `url` that is told what others give back.
+    /// A node over the one primary at `url` that is told what others give back.
     async fn listening(url: &str) -> Self {
+        Self::listening_to(url, 1).await
+    }
+
+    /// The same over so many primaries.
+    async fn listening_to(url: &str, primaries: usize) -> Self {
         let mut node = Self::starting(url);
-        node.until(|news| news.connected).await;
+        node.until(|news| news.connected == primaries).await;
         node
     }
 
@@ -42,9 +48,10 @@ impl Node {
         let listening = tokio::spawn(redis.listen(move |announcement| {
             pass_on(&invalidations, announcement);
             tell.send_modify(|news| match announcement {
-                Announcement::Connected => news.connected = true,
-                Announcement::Disconnected => news.connected = false,
-                _ => news.given_back += 1,
+                Announcement::Connected(_) => news.connected += 1,
+                Announcement::Disconnected(_) => news.connected -= 1,
+                Announcement::GivenBack(_) => news.given_back += 1,
+                _ => {}
             });
         }));
         Self { store, news, listening }
@@ -71,8 +78,8 @@ impl Drop for Node {
 
 fn pass_on(invalidations: &Invalidations, announcement: Announcement<'_>) {
     match announcement {
-        Announcement::Connected => invalidations.connected(),
-        Announcement::Disconnected => invalidations.disconnected(),
+        Announcement::Connected(domain) => invalidations.connected(domain),
+        Announcement::Disconnected(domain) => invalidations.disconnected(domain),
         Announcement::GivenBack(key) => invalidations.forget(key),
         _ => invalidations.forget_all(),
     }
@@ -116,11 +123,11 @@ fn a_client_that_hammers_a_spent_limit_costs_redis_next_to_nothing() {
 #[test]
 fn a_reset_is_told_to_every_node() {
     let (server, cluster) = (RedisServer::start(), RedisCluster::start());
-    for url in [server.url(), cluster.url()] {
+    for (url, primaries) in [(server.url(), 1), (cluster.url(), 3)] {
         RUNTIME.block_on(async {
             let (limits, subject) = ([per_hour(1)], Subject::new("alice", "m"));
-            let mut here = Node::listening(&url).await;
-            let there = Node::listening(&url).await;
+            let mut here = Node::listening_to(&url, primaries).await;
+            let there = Node::listening_to(&url, primaries).await;
             assert!(here.allowed(&limits, &subject).await);
             assert!(!here.allowed(&limits, &subject).await);
             there.store.reset(&limits[0], &subject).await.unwrap();
@@ -139,8 +146,8 @@ fn a_charge_taken_back_is_told_to_every_node() {
     let by_model = limit_of("m", "MODEL", 2, Duration::from_hours(1), Algorithm::SlidingWindowLog);
     let by_user = per_hour(1);
     RUNTIME.block_on(async {
-        let mut here = Node::listening(&url).await;
-        let there = Node::listening(&url).await;
+        let mut here = Node::listening_to(&url, 3).await;
+        let there = Node::listening_to(&url, 3).await;
         let alice = Subject::new("alice", "m");
         let both = [by_model.clone(), by_user.clone()];
         assert!(there.allowed(&both, &alice).await);
@@ -166,7 +173,7 @@ fn every_primary_of_a_large_cluster_is_heard() {
     RUNTIME.block_on(async {
         let before = received();
         let (limits, subject) = ([per_hour(1)], Subject::new("alice", "m"));
-        let node = Node::listening(&cluster.url()).await;
+        let node = Node::listening_to(&cluster.url(), PRIMARIES).await;
         // Each look at the Cluster connects to each of its nodes.
         let connected = received() - before - PRIMARIES;
         assert!(connected <= 2 * PRIMARIES, "{connected} connections");
@@ -199,10 +206,10 @@ fn a_node_that_cannot_be_told_asks_every_time() {
             assert!(here.allowed(&limits, &subject).await);
             assert!(!here.allowed(&limits, &subject).await);
             proxy.set(fault);
-            here.until(|news| !news.connected).await;
+            here.until(|news| news.connected == 0).await;
             there.store.reset(&limits[0], &subject).await.unwrap();
             proxy.set(Fault::None);
-            here.until(|news| news.connected).await;
+            here.until(|news| news.connected == 1).await;
             // Finds out that the connection of the checks was lost too.
             let charge = Charge { limit: &limits[0], subject: &subject, cost: Amount::ONE };
             let _ = here.store.peek(&[charge]).await;

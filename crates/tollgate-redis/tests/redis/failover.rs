@@ -10,7 +10,7 @@ use tollgate_redis::{RedisOptions, RedisStore};
 use tollgate_store::Store;
 use tollgate_testkit::redis::{RedisCluster, RedisSentinels, RedisServer};
 
-use crate::support::{RUNTIME, per_hour, store_at};
+use crate::support::{RUNTIME, owner, per_hour, store_at};
 
 /// How long Sentinels or a Cluster may take to choose a new primary.
 const FAILOVER: Duration = Duration::from_secs(30);
@@ -84,23 +84,6 @@ fn a_primary_behind_sentinels_loses_what_was_not_replicated_and_no_more() {
     });
     let role = servers.replica.info("role");
     assert_eq!(role.as_deref(), Some("master"), "the replica of before");
-}
-
-/// The primary of the Cluster that has keys of `store`.
-fn owner<'a>(cluster: &'a RedisCluster, key: &str) -> &'a RedisServer {
-    let slot = cluster.nodes()[0].command(&["CLUSTER", "KEYSLOT", key]).concat();
-    let slot: u32 = slot.parse().unwrap();
-    let owns = |node: &&RedisServer| {
-        let lines = node.command(&["CLUSTER", "NODES"]).concat();
-        let own = lines.lines().find(|line| line.contains("myself")).unwrap().to_owned();
-        own.contains("master")
-            && own.split(' ').skip(8).any(|range| {
-                let (first, last) = range.split_once('-').unwrap_or((range, range));
-                let parse = |text: &str| text.parse::<u32>();
-                matches!((parse(first), parse(last)), (Ok(a), Ok(b)) if (a..=b).contains(&slot))
-            })
-    };
-    cluster.nodes().iter().find(owns).unwrap()
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn a_key_that_is_not_ours_is_an_error_and_stays() {
         let before = server.command(&["DUMP", &key]);
         let charges = [charge_of(&ours, &subject, 1), charge_of(&other, &subject, 1)];
         let error = RUNTIME.block_on(store.charge(&charges, None)).unwrap_err();
-        assert_eq!(error.kind(), StoreErrorKind::Unexpected, "{write:?}");
+        assert_eq!(error.kind(), StoreErrorKind::ForeignKey, "{write:?}");
         assert!(!error.may_have_charged());
         assert!(RUNTIME.block_on(store.reset(&other, &subject)).is_err());
         assert_eq!(server.command(&["DUMP", &key]), before, "{write:?}");
@@ -203,11 +203,13 @@ fn the_least_rights_for_a_cluster_suffice() {
 async fn hears(store: RedisStore) -> bool {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let listening = store.listen(move |announcement| {
-        let _ = tell.send(announcement == Announcement::Connected);
+        if matches!(announcement, Announcement::Connected(_)) {
+            let _ = tell.send(());
+        }
     });
     tokio::select! {
         () = listening => false,
-        connected = told.recv() => connected == Some(true),
+        connected = told.recv() => connected.is_some(),
         () = tokio::time::sleep(Duration::from_secs(30)) => false,
     }
 }

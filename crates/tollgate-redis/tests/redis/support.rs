@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tollgate_core::{Algorithm, Amount, Limit, Per, Policy, PolicyId, Window};
 use tollgate_redis::{RedisOptions, RedisStore};
+use tollgate_testkit::redis::{RedisCluster, RedisServer};
 
 /// Plenty: what is slow on a busy machine is no failure here.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -38,4 +39,21 @@ pub(crate) fn limit_of(
 /// `amount` an hour for each user, exactly.
 pub(crate) fn per_hour(amount: u64) -> Arc<Limit> {
     limit_of("p", "USER", amount, Duration::from_hours(1), Algorithm::SlidingWindowLog)
+}
+
+/// The primary of `cluster` that has `key`.
+pub(crate) fn owner<'a>(cluster: &'a RedisCluster, key: &str) -> &'a RedisServer {
+    let slot = cluster.nodes()[0].command(&["CLUSTER", "KEYSLOT", key]).concat();
+    let slot: u32 = slot.parse().unwrap();
+    let owns = |node: &&RedisServer| {
+        let lines = node.command(&["CLUSTER", "NODES"]).concat();
+        let own = lines.lines().find(|line| line.contains("myself")).unwrap().to_owned();
+        own.contains("master")
+            && own.split(' ').skip(8).any(|range| {
+                let (first, last) = range.split_once('-').unwrap_or((range, range));
+                let parse = |text: &str| text.parse::<u32>();
+                matches!((parse(first), parse(last)), (Ok(a), Ok(b)) if (a..=b).contains(&slot))
+            })
+    };
+    cluster.nodes().iter().find(owns).unwrap()
 }

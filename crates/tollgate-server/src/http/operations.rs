@@ -59,7 +59,7 @@ pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Respon
     let policies_version = app.service.policies().current().version();
     let store = if store_degraded {
         let detail =
-            "the store does not answer; checks are decided without it, by the failure mode";
+            "the store, or a part of it, fails; checks are decided without it, by the failure mode";
         Part { status: "degraded", detail: Some(detail) }
     } else {
         Part { status: "ok", detail: None }
@@ -82,6 +82,7 @@ pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Respon
     ))
 )]
 pub(crate) async fn metrics<S: Backend>(State(app): State<Arc<App<S>>>) -> Response {
+    app.metrics.store.enforcing.set(i64::from(!app.health.store_degraded()));
     match app.metrics.encode(app.service.store().stats()) {
         Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(error) => {

@@ -6,6 +6,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tollgate_core::FailureMode;
 use tollgate_store::resilience::BreakerState;
+use tollgate_store::{ChargeLeft, StoreErrorKind};
 
 type Label = [(&'static str, &'static str); 1];
 
@@ -16,6 +17,14 @@ pub(crate) struct StoreMetrics {
     degraded_by_mode: [Counter; FailureMode::ALL.len()],
     breaker: Family<Label, Gauge>,
     breaker_in_state: [Gauge; BreakerState::ALL.len()],
+    failures: Family<Label, Counter>,
+    failures_by_kind: [Counter; StoreErrorKind::ALL.len()],
+    left: Family<Label, Counter>,
+    left_by_reason: [Counter; ChargeLeft::ALL.len()],
+    /// The parts of the store that fail.
+    pub(crate) failing_parts: Gauge,
+    /// Whether every limit is enforced by the store.
+    pub(crate) enforcing: Gauge,
     /// Checks that were denied by what this node knew, without the store.
     pub(crate) denied_locally: Counter,
 }
@@ -29,9 +38,27 @@ impl StoreMetrics {
             |state: BreakerState| Gauge::clone(&breaker.get_or_create(&[("state", state.name())]));
         let (degraded_by_mode, breaker_in_state) =
             (FailureMode::ALL.map(by_mode), BreakerState::ALL.map(in_state));
-        let denied_locally = Counter::default();
-        let metrics =
-            Self { degraded, degraded_by_mode, breaker, breaker_in_state, denied_locally };
+        let (failures, left) = (Family::default(), Family::default());
+        let of_kind = |kind: StoreErrorKind| {
+            Counter::clone(&failures.get_or_create(&[("kind", kind.name())]))
+        };
+        let for_reason =
+            |why: ChargeLeft| Counter::clone(&left.get_or_create(&[("reason", why.name())]));
+        let (failures_by_kind, left_by_reason) =
+            (StoreErrorKind::ALL.map(of_kind), ChargeLeft::ALL.map(for_reason));
+        let metrics = Self {
+            degraded,
+            degraded_by_mode,
+            breaker,
+            breaker_in_state,
+            failures,
+            failures_by_kind,
+            left,
+            left_by_reason,
+            failing_parts: Gauge::default(),
+            enforcing: Gauge::default(),
+            denied_locally: Counter::default(),
+        };
         metrics.breaker_is(BreakerState::Closed);
         metrics
     }
@@ -39,8 +66,17 @@ impl StoreMetrics {
     pub(super) fn register(&self, to: &mut Registry) {
         let degraded = "Checks decided without the store, by the failure mode of their limits";
         to.register("degraded_decisions", degraded, self.degraded.clone());
-        let breaker = "1 for how the breaker of the store stands: open while the store fails";
+        let breaker = "1 for how the breaker of the store stands: open while the store, or a part of it, fails";
         to.register("store_breaker", breaker, self.breaker.clone());
+        let failures = "Calls that the store did not answer, by the kind of their error";
+        to.register("store_failures", failures, self.failures.clone());
+        let parts = "Parts of the store, such as primaries of a Cluster, that fail";
+        to.register("store_failing_parts", parts, self.failing_parts.clone());
+        let enforcing =
+            "1 while every limit is enforced by the store, 0 while checks are decided without it";
+        to.register("store_enforcing", enforcing, self.enforcing.clone());
+        let left = "Charges that may stay until they leave their window although their check was not admitted";
+        to.register("store_charges_left", left, self.left.clone());
         let locally = "Checks denied by what this node knew of the store's denials";
         to.register("local_denials", locally, self.denied_locally.clone());
     }
@@ -50,6 +86,22 @@ impl StoreMetrics {
         for (counter, _) in
             self.degraded_by_mode.iter().zip(FailureMode::ALL).filter(|(_, known)| *known == mode)
         {
+            counter.inc();
+        }
+    }
+
+    /// Counts a call that the store did not answer.
+    pub(crate) fn failed(&self, kind: StoreErrorKind) {
+        let mut kinds = self.failures_by_kind.iter().zip(StoreErrorKind::ALL);
+        if let Some((counter, _)) = kinds.find(|(_, known)| *known == kind) {
+            counter.inc();
+        }
+    }
+
+    /// Counts a charge that stays although its check was not admitted.
+    pub(crate) fn charge_left(&self, why: ChargeLeft) {
+        let mut reasons = self.left_by_reason.iter().zip(ChargeLeft::ALL);
+        if let Some((counter, _)) = reasons.find(|(_, known)| *known == why) {
             counter.inc();
         }
     }

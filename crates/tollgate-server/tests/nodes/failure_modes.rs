@@ -69,7 +69,7 @@ impl Case {
         let (_, ready) = client.get("/readyz").await;
         assert!(ready.contains("degraded"), "{about}: {ready}");
         let log = node.end();
-        let failing = log.lines().filter(|line| line.contains("the store fails")).count();
+        let failing = log.lines().filter(|line| line.contains("the store is unavailable")).count();
         assert_eq!(failing, 1, "{about}: once for the transition in {log}");
         assert!(log.lines().count() < 10, "{about}: not a line for each check: {log}");
         admitted

@@ -35,7 +35,7 @@ async fn a_stopped_redis_is_harmless() {
     connects_seldom(&proxy, "stopped");
     every_key_expires(&server);
     let log = node.end();
-    for transition in ["the store fails", "the store decides again"] {
+    for transition in ["the store is unavailable", "the store is available again"] {
         let lines = log.lines().filter(|line| line.contains(transition)).count();
         assert_eq!(lines, 1, "once for the transition: {log}");
     }

@@ -1,17 +1,24 @@
 //! Leaves a store alone that fails, and finds out when it is back.
 //!
-//! The breaker is *closed* while the store works. It *opens* when calls fail, and then every call fails at once
-//! (P3). After a while it is *half-open*: one call, the probe, is let through; its success closes the
-//! breaker, its failure opens it for longer.
+//! Each [fault domain](FaultDomain) of the store has a state of its own. It is *closed* while the domain works. It
+//! *opens* when calls fail, and then every call that needs the domain fails at once (P3), and no other (P19). After a
+//! while it is *half-open*: one call, the probe, is let through; its success closes it, its failure opens it for
+//! longer.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tollgate_core::{Charge, Clock, Limit, MonotonicClock, Subject, Timestamp};
 
 use super::StoreObserver;
-use crate::{Charged, Store, StoreError, StoreErrorKind};
+use crate::call_report::BeganIn;
+use crate::{
+    CallEnd, CallObserver, CallReport, ChargeLeft, Charged, FaultDomain, Store, StoreError,
+    StoreErrorKind,
+};
 
 /// When a [`Breaker`] opens, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +52,10 @@ impl Default for BreakerOptions {
 const SHARE_WINDOW: Duration = Duration::from_secs(1);
 /// From here on the back-off is the longest; keeps the power of two small.
 const MAX_DOUBLINGS: u32 = 16;
+/// The most domains whose failures are kept apart: as many as a Cluster may have. More share one state.
+const MAX_DOMAINS: usize = 1_024;
 
-/// How a [`Breaker`] stands.
+/// How a [`Breaker`] stands, as a whole or in one domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BreakerState {
     /// Calls go to the store.
@@ -58,8 +67,8 @@ pub enum BreakerState {
 }
 
 impl BreakerState {
-    /// Every state.
-    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+    /// Every state, from the best to the worst.
+    pub const ALL: [Self; 3] = [Self::Closed, Self::HalfOpen, Self::Open];
 
     /// The name, as in metrics.
     pub const fn name(self) -> &'static str {
@@ -73,25 +82,37 @@ impl BreakerState {
 
 /// Fails at once while the store is known to fail.
 ///
-/// - **Opens** after some failures in a row, or when a share of the calls of a second fails. A failure is an error
-///   of kind [`StoreErrorKind::Unavailable`]; a store that answers what it must not does answer.
-/// - **Probes** with the calls that come anyway, one at a time. Between two probes lies a time drawn at random
-///   from 0 up to a bound that doubles with each failure (full jitter), at least `min_backoff` and at most
-///   `max_backoff`, so that many nodes do not come at once.
+/// - **Domains.** What is said below holds for each [fault domain](Store::fault_domain) by itself. A call is let through
+///   if all domains that it needs let it. A failure counts in the domain that the error names; in all that the call
+///   needed if it names none.
+/// - **Opens** after some failures in a row, or when a share of the calls of a second fails. A failure is an error of
+///   any kind but those that [concern one check](StoreErrorKind::concerns_one_check).
+/// - **Probes** with the calls that come anyway, one at a time, and by [`Breaker::tend`] when none comes. Between two
+///   probes lies a time drawn at random from 0 up to a bound that doubles with each failure (full jitter), at least
+///   `min_backoff` and at most `max_backoff`, so that many nodes do not come at once.
 /// - **Recovers**: with the deadline of a probe added, a store that is back decides again within
 ///   `max_backoff` and the next call (P14).
 /// - A call that began before the breaker went over says nothing about the store now, and is not counted.
+/// - A call whose caller has gone counts when it ends if the store sees to its end
+///   ([`Store::charge_reported`]); otherwise it says nothing.
 #[derive(Debug)]
 pub struct Breaker<S, C = MonotonicClock> {
     store: S,
+    shared: Arc<Shared<C>>,
+}
+
+/// What calls tell, also those that outlive their callers.
+#[derive(Debug)]
+struct Shared<C> {
     clock: C,
     options: BreakerOptions,
     observer: Arc<dyn StoreObserver>,
-    // Held for some nanoseconds, twice a call: little beside a call over a network.
-    machine: Mutex<Machine>,
+    // Held for some nanoseconds, twice a call: little beside a call over a network. The observer is told while it is
+    // held, so that changes are told in the order in which they happen.
+    machines: Mutex<HashMap<FaultDomain, Machine>>,
 }
 
-/// What the breaker remembers.
+/// What the breaker remembers of one domain.
 #[derive(Debug)]
 struct Machine {
     phase: Phase,
@@ -128,11 +149,25 @@ impl Phase {
 enum Outcome {
     Answered,
     Failed,
-    /// Its caller gave up: nothing was learned.
-    Abandoned,
+    /// Nothing was learned: its caller gave up, or the call failed before it came to this domain.
+    Unknown,
 }
 
 impl Machine {
+    fn new(now: Timestamp) -> Self {
+        Self { phase: Phase::closed(now), epoch: 0, failed_probes: 0, random: RandomState::new() }
+    }
+
+    /// For how long no call will be let through; `None` if one may be now.
+    fn closed_for(&self, now: Timestamp, options: &BreakerOptions) -> Option<Duration> {
+        match self.phase {
+            Phase::Closed { .. } => None,
+            Phase::Open { until } if now >= until => None,
+            Phase::Open { until } => Some(Duration::from_nanos(until.as_ns() - now.as_ns())),
+            Phase::HalfOpen => Some(options.min_backoff),
+        }
+    }
+
     /// Goes over to `phase`; answers the states before and after.
     fn enter(&mut self, phase: Phase) -> (BreakerState, BreakerState) {
         let from = self.phase.state();
@@ -163,7 +198,7 @@ impl Machine {
             return None;
         }
         match (&mut self.phase, outcome) {
-            (Phase::Closed { .. }, Outcome::Abandoned) | (Phase::Open { .. }, _) => None,
+            (Phase::Closed { .. }, Outcome::Unknown) | (Phase::Open { .. }, _) => None,
             (Phase::Closed { consecutive, calls, failures, counted_since }, _) => {
                 if now >= counted_since.after(SHARE_WINDOW) {
                     (*calls, *failures, *counted_since) = (0, 0, now);
@@ -188,11 +223,95 @@ impl Machine {
                 let until = now.after(self.backoff(options));
                 Some(self.enter(Phase::Open { until }))
             }
-            (Phase::HalfOpen, Outcome::Abandoned) => {
+            (Phase::HalfOpen, Outcome::Unknown) => {
                 let until = now.after(options.min_backoff);
                 Some(self.enter(Phase::Open { until }))
             }
         }
+    }
+}
+
+impl<C: Clock> Shared<C> {
+    /// A change of the machines is made at once, so they are whole whatever a thread that held them did.
+    fn machines(&self) -> MutexGuard<'_, HashMap<FaultDomain, Machine>> {
+        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a call to `domains` through, or says for how long none will be.
+    fn admit(&self, domains: &[FaultDomain]) -> Result<SmallVec<[BeganIn; 2]>, Duration> {
+        let now = self.clock.now();
+        let mut machines = self.machines();
+        let closed_for = |domain: &FaultDomain| {
+            machines.get(domain).and_then(|machine| machine.closed_for(now, &self.options))
+        };
+        if let Some(wait) = domains.iter().filter_map(closed_for).max() {
+            return Err(wait);
+        }
+        let began = domains.iter().map(|domain| {
+            let machine = machine_of(&mut machines, *domain, now);
+            if machine.phase.state() == BreakerState::Open {
+                let (from, to) = machine.enter(Phase::HalfOpen);
+                self.observer.breaker_changed(*domain, from, to, None);
+            }
+            (*domain, machine.epoch)
+        });
+        Ok(began.collect())
+    }
+
+    /// Takes in how a call ended in `domain`.
+    fn report(
+        &self,
+        machines: &mut HashMap<FaultDomain, Machine>,
+        (domain, epoch): BeganIn,
+        outcome: Outcome,
+        cause: Option<&StoreError>,
+    ) {
+        let now = self.clock.now();
+        let machine = machine_of(machines, domain, now);
+        if let Some((from, to)) = machine.report(epoch, outcome, now, &self.options) {
+            self.observer.breaker_changed(domain, from, to, cause);
+        }
+    }
+}
+
+fn machine_of(
+    machines: &mut HashMap<FaultDomain, Machine>,
+    domain: FaultDomain,
+    now: Timestamp,
+) -> &mut Machine {
+    let has_room = machines.len() < MAX_DOMAINS || machines.contains_key(&domain);
+    let domain = if has_room { domain } else { FaultDomain::WHOLE };
+    machines.entry(domain).or_insert_with(|| Machine::new(now))
+}
+
+impl<C: Clock + 'static> CallObserver for Shared<C> {
+    fn call_ended(&self, began: &[BeganIn], end: CallEnd<'_>) {
+        let mut machines = self.machines();
+        let (outcome, cause) = match end {
+            CallEnd::Answered => (Outcome::Answered, None),
+            CallEnd::Abandoned => (Outcome::Unknown, None),
+            CallEnd::Failed(error) if error.kind().concerns_one_check() => {
+                (Outcome::Answered, Some(error))
+            }
+            CallEnd::Failed(error) => (Outcome::Failed, Some(error)),
+        };
+        let at_fault = cause.and_then(StoreError::fault_domain);
+        for one in began {
+            let here = at_fault.is_none_or(|domain| domain == one.0);
+            let outcome = if here { outcome } else { Outcome::Unknown };
+            self.report(&mut machines, *one, outcome, cause);
+        }
+        // The call was sent on to a server that it was not begun for.
+        if let Some(domain) = at_fault
+            && began.iter().all(|(known, _)| *known != domain)
+        {
+            let epoch = machine_of(&mut machines, domain, self.clock.now()).epoch;
+            self.report(&mut machines, (domain, epoch), outcome, cause);
+        }
+    }
+
+    fn charge_left(&self, why: ChargeLeft) {
+        self.observer.charge_left(why);
     }
 }
 
@@ -204,13 +323,8 @@ impl<S, C: Clock> Breaker<S, C> {
         options: BreakerOptions,
         observer: Arc<dyn StoreObserver>,
     ) -> Self {
-        let machine = Machine {
-            phase: Phase::closed(clock.now()),
-            epoch: 0,
-            failed_probes: 0,
-            random: RandomState::new(),
-        };
-        Self { store, clock, options, observer, machine: Mutex::new(machine) }
+        let machines = Mutex::default();
+        Self { store, shared: Arc::new(Shared { clock, options, observer, machines }) }
     }
 
     /// What it surrounds.
@@ -218,81 +332,66 @@ impl<S, C: Clock> Breaker<S, C> {
         &self.store
     }
 
-    /// How it stands.
+    /// How it stands: as in the domain that is worst off.
     pub fn state(&self) -> BreakerState {
-        self.machine().phase.state()
+        let machines = self.shared.machines();
+        let states = BreakerState::ALL.into_iter().rev();
+        let worst =
+            |state: &BreakerState| machines.values().any(|known| known.phase.state() == *state);
+        states.clone().find(worst).unwrap_or(BreakerState::Closed)
     }
+}
 
-    /// A change of the machine is made at once, so it is whole whatever a thread that held it did.
-    fn machine(&self) -> MutexGuard<'_, Machine> {
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// The domains of a call, each once.
+type Domains = SmallVec<[FaultDomain; 2]>;
 
-    /// Lets a call through, or says for how long none will be.
-    fn admit(&self) -> Result<Call<'_, S, C>, Duration> {
-        let now = self.clock.now();
-        let mut machine = self.machine();
-        let changed = match machine.phase {
-            Phase::Closed { .. } => None,
-            Phase::Open { until } if now >= until => Some(machine.enter(Phase::HalfOpen)),
-            Phase::Open { until } => {
-                return Err(Duration::from_nanos(until.as_ns() - now.as_ns()));
+impl<S: Store, C: Clock + 'static> Breaker<S, C> {
+    fn domains(&self, charges: &[Charge<'_>]) -> Domains {
+        let mut domains = Domains::new();
+        for charge in charges {
+            let domain = self.store.fault_domain(charge.limit, charge.subject);
+            if !domains.contains(&domain) {
+                domains.push(domain);
             }
-            Phase::HalfOpen => return Err(self.options.min_backoff),
-        };
-        let epoch = machine.epoch;
-        drop(machine);
-        if let Some((from, to)) = changed {
-            self.observer.breaker_changed(from, to, None);
         }
-        Ok(Call { breaker: self, epoch, ended: false })
+        domains
     }
 
-    /// Lets a call through, or says why none is.
-    fn begin(&self) -> Result<Call<'_, S, C>, StoreError> {
-        self.admit().map_err(|wait| {
+    /// Lets a call to `domains` through, or says why none is.
+    fn begin(&self, domains: &[FaultDomain]) -> Result<CallReport, StoreError> {
+        let began = self.shared.admit(domains).map_err(|wait| {
+            let wait_ms = wait.as_millis();
             let context =
-                format!("the store has failed; it is tried again in {} ms", wait.as_millis());
-            StoreError::new(StoreErrorKind::Unavailable, context)
-        })
+                format!("the store failed just before; it is tried again in {wait_ms} ms");
+            StoreError::new(StoreErrorKind::NotAsked, context)
+        })?;
+        let shared = Arc::clone(&self.shared);
+        Ok(CallReport::to(shared, began))
     }
-}
 
-/// A call that was let through. One that is dropped before its end was abandoned: a probe must not block the
-/// breaker for ever.
-struct Call<'a, S, C: Clock> {
-    breaker: &'a Breaker<S, C>,
-    epoch: u64,
-    ended: bool,
-}
-
-impl<S, C: Clock> Call<'_, S, C> {
-    /// Notes what the store said.
-    fn answered<T>(mut self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
-        match &answer {
-            Err(error) if error.kind() == StoreErrorKind::Unavailable => {
-                self.end(Outcome::Failed, Some(error));
+    /// To be called several times a second: forgets the domains that the store uses no more, and probes those that are
+    /// due when no check does. So a store that is back is found although nobody asks for a decision.
+    pub async fn tend(&self) {
+        let failing: Vec<FaultDomain> = {
+            let machines = self.shared.machines();
+            let failing = machines
+                .iter()
+                .filter(|(_, machine)| machine.phase.state() != BreakerState::Closed);
+            failing.map(|(domain, _)| *domain).collect()
+        };
+        for domain in failing {
+            if !self.store.uses(domain) {
+                let mut machines = self.shared.machines();
+                if let Some(machine) = machines.remove(&domain) {
+                    let from = machine.phase.state();
+                    let to = BreakerState::Closed;
+                    self.shared.observer.breaker_changed(domain, from, to, None);
+                }
+            } else if self.store.can_probe()
+                && let Ok(report) = self.begin(&[domain])
+            {
+                self.store.probe(domain, report).await;
             }
-            _ => self.end(Outcome::Answered, None),
-        }
-        answer
-    }
-
-    fn end(&mut self, outcome: Outcome, cause: Option<&StoreError>) {
-        self.ended = true;
-        let breaker = self.breaker;
-        let now = breaker.clock.now();
-        let changed = breaker.machine().report(self.epoch, outcome, now, &breaker.options);
-        if let Some((from, to)) = changed {
-            breaker.observer.breaker_changed(from, to, cause);
-        }
-    }
-}
-
-impl<S, C: Clock> Drop for Call<'_, S, C> {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.end(Outcome::Abandoned, None);
         }
     }
 }
@@ -303,19 +402,30 @@ impl<S: Store, C: Clock + 'static> Store for Breaker<S, C> {
         charges: &[Charge<'_>],
         request_id: Option<&str>,
     ) -> Result<Charged, StoreError> {
-        // No future is passed on: to move one costs as much as a reading of the clock.
-        let call = self.begin()?;
-        call.answered(self.store.charge(charges, request_id).await)
+        let report = self.begin(&self.domains(charges))?;
+        self.store.charge_reported(charges, request_id, report).await
     }
 
     async fn peek(&self, charges: &[Charge<'_>]) -> Result<Charged, StoreError> {
-        let call = self.begin()?;
-        call.answered(self.store.peek(charges).await)
+        let report = self.begin(&self.domains(charges))?;
+        self.store.peek_reported(charges, report).await
     }
 
     async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
-        let call = self.begin()?;
-        call.answered(self.store.reset(limit, subject).await)
+        let report = self.begin(&[self.store.fault_domain(limit, subject)])?;
+        self.store.reset_reported(limit, subject, report).await
+    }
+
+    fn fault_domain(&self, limit: &Limit, subject: &Subject<'_>) -> FaultDomain {
+        self.store.fault_domain(limit, subject)
+    }
+
+    fn uses(&self, domain: FaultDomain) -> bool {
+        self.store.uses(domain)
+    }
+
+    async fn finish(&self) {
+        self.store.finish().await;
     }
 }
 

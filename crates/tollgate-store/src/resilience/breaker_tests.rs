@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tollgate_core::ManualClock;
 use tollgate_testkit::harness::block_on;
 
-use super::super::scripted::{Behaviour, Scripted, one_charge};
+use super::super::scripted::{Behaviour, Parts, Scripted, one_charge};
 use super::*;
 use crate::MemoryStore;
 
@@ -81,7 +81,7 @@ fn what_failed_seconds_ago_counts_no_more() {
 #[test]
 fn a_store_that_answers_what_it_must_not_is_not_left_alone() {
     let (store, _clock, breaker) = guarded();
-    store.set(Behaviour::Unexpected);
+    store.set(Behaviour::HasForeignKey);
     for _ in 0..100 {
         assert!(!ask(&breaker));
     }
@@ -119,20 +119,21 @@ fn half_open_lets_one_call_through() {
 #[test]
 fn an_answer_to_an_earlier_phase_is_not_counted() {
     let (_store, clock, breaker) = guarded();
-    let mut slow: Vec<_> = (0..10).map(|_| breaker.admit().map_err(drop).unwrap()).collect();
-    for call in slow.iter_mut().take(5) {
-        call.end(Outcome::Failed, None);
-    }
+    let begin = || breaker.begin(&[FaultDomain::WHOLE]).unwrap();
+    let fail = |report: CallReport| {
+        let error = StoreError::new(StoreErrorKind::Unavailable, "slow");
+        report.ended::<()>(&Err(error));
+    };
+    let mut slow = (0..10).map(|_| begin()).collect::<Vec<_>>().into_iter();
+    slow.by_ref().take(5).for_each(fail);
     assert_eq!(breaker.state(), BreakerState::Open);
     clock.advance(Duration::from_secs(1));
-    let mut probe = breaker.admit().map_err(drop).unwrap();
-    slow[5].end(Outcome::Failed, None);
-    slow[6].end(Outcome::Answered, None);
+    let probe = begin();
+    slow.by_ref().take(1).for_each(fail);
+    slow.by_ref().take(1).for_each(|report| report.ended(&Ok(())));
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
-    probe.end(Outcome::Answered, None);
-    for call in &mut slow[7..] {
-        call.end(Outcome::Failed, None);
-    }
+    probe.ended(&Ok(()));
+    slow.for_each(fail);
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
@@ -141,7 +142,13 @@ fn an_answer_to_an_earlier_phase_is_not_counted() {
 struct Noting(Mutex<Vec<(BreakerState, BreakerState, bool)>>);
 
 impl StoreObserver for Noting {
-    fn breaker_changed(&self, from: BreakerState, to: BreakerState, cause: Option<&StoreError>) {
+    fn breaker_changed(
+        &self,
+        _: FaultDomain,
+        from: BreakerState,
+        to: BreakerState,
+        cause: Option<&StoreError>,
+    ) {
         self.0.lock().unwrap().push((from, to, cause.is_some()));
     }
 }
@@ -167,6 +174,105 @@ fn an_outage_is_told_once() {
     let times = |change| changes.iter().filter(|known| **known == change).count();
     assert_eq!((times((Closed, Open, true)), times((HalfOpen, Closed, false))), (1, 1));
     assert_eq!(changes.len(), 2 * times((Open, HalfOpen, false)) + 1, "the rest are probes");
+}
+
+/// Asks `breaker` for `users` in one check, as a caller that hangs up at once if there is no answer.
+fn hang_up(
+    breaker: &Breaker<Parts, ManualClock>,
+    users: &[&str],
+) -> Option<Result<(), StoreErrorKind>> {
+    let limit = Arc::new(Limit::of(&tollgate_core::Policy::default_policy()).unwrap());
+    let subjects: Vec<_> = users.iter().map(|user| Subject::new(user, "m")).collect();
+    let cost = tollgate_core::Amount::ONE;
+    let charges: Vec<_> =
+        subjects.iter().map(|subject| Charge { limit: &limit, subject, cost }).collect();
+    block_on(async {
+        let mut call = pin!(breaker.charge(&charges, None));
+        poll_fn(|context| {
+            Poll::Ready(match call.as_mut().poll(context) {
+                Poll::Ready(answer) => Some(answer.map(drop).map_err(|error| error.kind())),
+                Poll::Pending => None,
+            })
+        })
+        .await
+    })
+}
+
+fn parts() -> (Parts, ManualClock, Breaker<Parts, ManualClock>) {
+    let (store, clock) = (Parts::default(), ManualClock::default());
+    let options = BreakerOptions::default();
+    let breaker = Breaker::new(store.clone(), clock.clone(), options, Arc::new(()));
+    (store, clock, breaker)
+}
+
+/// P19 and P3: one part of the store hangs, and every caller hangs up before its call fails. The breaker opens for
+/// that part as soon as the calls have failed, and calls to the other part go on.
+#[test]
+fn a_part_that_hangs_is_left_alone_although_all_callers_hang_up_and_the_others_go_on() {
+    let (store, clock, breaker) = parts();
+    store.set_failing(&[Parts::LEFT]);
+    for _ in 0..5 {
+        assert_eq!(hang_up(&breaker, &["left"]), None);
+    }
+    assert_eq!(breaker.state(), BreakerState::Closed, "no call has failed yet");
+    store.end_calls();
+    assert_eq!(breaker.state(), BreakerState::Open);
+    let asked = store.calls();
+    for _ in 0..100 {
+        assert_eq!(hang_up(&breaker, &["left"]), Some(Err(StoreErrorKind::NotAsked)));
+        assert_eq!(hang_up(&breaker, &["both", "right"]), Some(Err(StoreErrorKind::NotAsked)));
+    }
+    assert_eq!(store.calls(), asked);
+    for _ in 0..100 {
+        assert_eq!(hang_up(&breaker, &["right"]), Some(Ok(())));
+    }
+    // The probe of a check over both parts fails in the left one; the right one is not blamed.
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(hang_up(&breaker, &["right", "left"]), None);
+    store.end_calls();
+    assert_eq!(hang_up(&breaker, &["right"]), Some(Ok(())));
+    assert_eq!(hang_up(&breaker, &["left"]), Some(Err(StoreErrorKind::NotAsked)));
+}
+
+/// A store that is back is found although no check comes, and a part that is gone for good is forgotten.
+#[test]
+fn a_breaker_that_is_tended_closes_by_itself() {
+    for is_gone in [false, true] {
+        let (store, clock, breaker) = parts();
+        store.set_failing(&[Parts::LEFT]);
+        for _ in 0..5 {
+            assert_eq!(hang_up(&breaker, &["left"]), None);
+        }
+        store.end_calls();
+        clock.advance(Duration::from_secs(1));
+        block_on(breaker.tend());
+        assert_eq!(breaker.state(), BreakerState::Open, "it still fails");
+        if is_gone {
+            store.set_gone(Parts::LEFT);
+        } else {
+            store.set_failing(&[]);
+            clock.advance(Duration::from_secs(1));
+        }
+        block_on(breaker.tend());
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+}
+
+/// Each kind that concerns the store opens the breaker, and no other.
+#[test]
+fn every_error_of_the_whole_store_opens_it() {
+    for kind in StoreErrorKind::ALL {
+        let (_store, _clock, breaker) = guarded();
+        for _ in 0..5 {
+            let report = breaker.begin(&[FaultDomain::WHOLE]).unwrap();
+            report.ended::<()>(&Err(StoreError::new(kind, "as it was told")));
+        }
+        let expected = match kind {
+            StoreErrorKind::ForeignKey | StoreErrorKind::Unreadable => BreakerState::Closed,
+            _ => BreakerState::Open,
+        };
+        assert_eq!(breaker.state(), expected, "{}", kind.name());
+    }
 }
 
 proptest! {
@@ -197,10 +303,10 @@ proptest! {
     #[test]
     fn two_breakers_do_not_probe_in_step(failures in 4..20_u32) {
         let delays: Vec<_> = (0..20).map(|_| {
-            let (_, _, breaker) = guarded();
-            let mut machine = breaker.machine();
+            let breaker = guarded().2;
+            let mut machine = Machine::new(Timestamp::from_ms(0));
             machine.failed_probes = failures;
-            machine.backoff(&breaker.options)
+            machine.backoff(&breaker.shared.options)
         }).collect();
         let distinct: std::collections::HashSet<_> = delays.iter().collect();
         prop_assert!(distinct.len() > 5);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tollgate_core::{Charge, Limit, Subject};
 
-use crate::{Charged, Store, StoreError, StoreErrorKind};
+use crate::{CallReport, Charged, FaultDomain, Store, StoreError, StoreErrorKind};
 
 /// The part of the deadline that the store gets.
 const STORE_SHARE: f64 = 0.95;
@@ -70,6 +70,69 @@ impl<S: Store> Store for Deadline<S> {
 
     async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
         self.in_time(self.store.reset(limit, subject)).await
+    }
+
+    // With a deadline of its own this decorator says how a call ended; without one the store does.
+
+    async fn charge_reported(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+        report: CallReport,
+    ) -> Result<Charged, StoreError> {
+        if self.store_timeout.is_none() {
+            return self.store.charge_reported(charges, request_id, report).await;
+        }
+        let answer = self.charge(charges, request_id).await;
+        report.ended(&answer);
+        answer
+    }
+
+    async fn peek_reported(
+        &self,
+        charges: &[Charge<'_>],
+        report: CallReport,
+    ) -> Result<Charged, StoreError> {
+        if self.store_timeout.is_none() {
+            return self.store.peek_reported(charges, report).await;
+        }
+        let answer = self.peek(charges).await;
+        report.ended(&answer);
+        answer
+    }
+
+    async fn reset_reported(
+        &self,
+        limit: &Limit,
+        subject: &Subject<'_>,
+        report: CallReport,
+    ) -> Result<(), StoreError> {
+        if self.store_timeout.is_none() {
+            return self.store.reset_reported(limit, subject, report).await;
+        }
+        let answer = self.reset(limit, subject).await;
+        report.ended(&answer);
+        answer
+    }
+
+    fn fault_domain(&self, limit: &Limit, subject: &Subject<'_>) -> FaultDomain {
+        self.store.fault_domain(limit, subject)
+    }
+
+    fn uses(&self, domain: FaultDomain) -> bool {
+        self.store.uses(domain)
+    }
+
+    fn can_probe(&self) -> bool {
+        self.store.can_probe()
+    }
+
+    async fn probe(&self, domain: FaultDomain, report: CallReport) {
+        self.store.probe(domain, report).await;
+    }
+
+    async fn finish(&self) {
+        self.store.finish().await;
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
@@ -19,7 +19,7 @@ use tollgate_core::{Charge, Clock, Limit, Mode, MonotonicClock, Subject, Timesta
 use super::StoreObserver;
 use super::known_limit::KnownLimit;
 use crate::key::each_part;
-use crate::{Charged, Store, StoreError, Verdicts, admits};
+use crate::{Charged, FaultDomain, Store, StoreError, Verdicts, admits};
 
 /// For how long a denial that no wait ends is answered here: it needs no store, but its count does.
 const NEVER_HOLDS: Duration = Duration::from_secs(1);
@@ -40,7 +40,8 @@ const SHARDS: usize = 64;
 /// denied yet, as its exact wait is unknown; a peek.
 ///
 /// **Invalidated** by resets on this node, and by what the store tells through [`DenialCache::invalidations`].
-/// Until the store has said there that it is [connected](Invalidations::connected), nothing is answered here.
+/// Of a [fault domain](FaultDomain) that is not [connected](Invalidations::connected) nothing is known here; what is known of
+/// the others holds on.
 ///
 /// **Bounded:** at most `max_keys` keys, the least recently used forgotten in halves.
 #[derive(Debug)]
@@ -56,24 +57,32 @@ pub struct DenialCache<S, C = MonotonicClock> {
 /// Where a store tells what makes known denials untrue, on this node or on any other. Clones tell the same cache.
 ///
 /// A store that several nodes share sends [`key_bytes`](crate::key_bytes) to all of them, **after** it gave usage back: by a reset,
-/// a refund, a settlement. Each of them calls [`Invalidations::forget`]. While it cannot be told, it is not
-/// [connected](Invalidations::connected).
+/// a refund, a settlement. Each of them calls [`Invalidations::forget`]. While it cannot be told of a fault domain, that
+/// is not [connected](Invalidations::connected).
 #[derive(Clone, Debug)]
 pub struct Invalidations(Arc<Known>);
 
 impl Invalidations {
-    /// From here on the store tells of everything that gives usage back. What was known is forgotten, since
-    /// something may have been missed. To be called after the subscription is in place.
-    pub fn connected(&self) {
-        self.0.forget_all();
+    /// From here on the store tells of everything that gives usage in `domain` back. What was known of it is forgotten,
+    /// since something may have been missed. To be called after the subscription is in place.
+    pub fn connected(&self, domain: FaultDomain) {
+        self.0.forget_domain(domain);
+        let mut connected = self.0.connected_domains();
+        if !connected.contains(&domain) {
+            connected.push(domain);
+        }
         // SeqCst: seldom, and after everything was forgotten.
-        self.0.connected.store(true, Ordering::SeqCst);
+        self.0.any_connected.store(true, Ordering::SeqCst);
     }
 
-    /// The store can tell nothing for now: nothing is answered by what is known.
-    pub fn disconnected(&self) {
-        self.0.connected.store(false, Ordering::SeqCst);
-        self.0.forget_all();
+    /// The store can tell nothing of `domain` for now: nothing is answered by what is known of it.
+    pub fn disconnected(&self, domain: FaultDomain) {
+        // Before it is forgotten, so that nothing is learned after.
+        let mut connected = self.0.connected_domains();
+        connected.retain(|known| *known != domain);
+        self.0.any_connected.store(!connected.is_empty(), Ordering::SeqCst);
+        drop(connected);
+        self.0.forget_domain(domain);
     }
 
     /// Usage of this key was given back; `key` is its [`key_bytes`](crate::key_bytes).
@@ -95,7 +104,9 @@ type Digest = u128;
 #[derive(Debug)]
 struct Known {
     secret: (u64, u64),
-    connected: AtomicBool,
+    /// The domains of which the store tells what gives usage back. Read only when a denial is learned.
+    connected: RwLock<SmallVec<[FaultDomain; 4]>>,
+    any_connected: AtomicBool,
     max_keys_per_half: usize,
     shards: Box<[Mutex<Shard>]>,
 }
@@ -142,7 +153,8 @@ impl Known {
         let random = RandomState::new();
         Self {
             secret: (random.hash_one("denials, first"), random.hash_one("denials, second")),
-            connected: AtomicBool::new(false),
+            connected: RwLock::default(),
+            any_connected: AtomicBool::new(false),
             max_keys_per_half: (max_keys / SHARDS / 2).max(1),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
         }
@@ -170,6 +182,24 @@ impl Known {
         shard.forgettings += 1;
         shard.recent.remove(&digest);
         shard.old.remove(&digest);
+    }
+
+    /// The list is whole whatever a thread that held it did.
+    fn connected_domains(&self) -> std::sync::RwLockWriteGuard<'_, SmallVec<[FaultDomain; 4]>> {
+        self.connected.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_connected(&self, domain: FaultDomain) -> bool {
+        self.connected.read().unwrap_or_else(PoisonError::into_inner).contains(&domain)
+    }
+
+    fn forget_domain(&self, domain: FaultDomain) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.forgettings += 1;
+            shard.recent.retain(|_, known| known.domain() != domain);
+            shard.old.retain(|_, known| known.domain() != domain);
+        }
     }
 
     fn forget_all(&self) {
@@ -206,6 +236,7 @@ impl Known {
         verdicts: &[Verdict],
         asked: &Asked,
         (sent, received): (Timestamp, Timestamp),
+        domain_of: impl Fn(&Charge<'_>) -> FaultDomain,
     ) {
         let denied = charges.iter().zip(verdicts).filter_map(|(charge, verdict)| {
             let denies = !verdict.allowed && charge.limit.mode() == Mode::Enforce;
@@ -218,11 +249,15 @@ impl Known {
             return;
         }
         for ((charge, verdict), (digest, forgettings)) in charges.iter().zip(verdicts).zip(asked) {
+            let domain = domain_of(charge);
+            if !self.is_connected(domain) {
+                continue;
+            }
             let mut shard = self.shard(*digest);
             if shard.forgettings != *forgettings {
                 continue;
             }
-            let mut known = KnownLimit::new(charge.limit, verdict, until, received);
+            let mut known = KnownLimit::new(charge.limit, verdict, until, received, domain);
             if let Some(before) = shard.get(*digest, self.max_keys_per_half) {
                 known.keep_denials_of(before, received);
             }
@@ -300,7 +335,7 @@ impl<S: Store, C: Clock + 'static> Store for DenialCache<S, C> {
     ) -> Result<Charged, StoreError> {
         // A check with an id may be the repetition of one that was admitted; only the store knows.
         // SeqCst: see `Invalidations`.
-        if request_id.is_some() || !self.known.connected.load(Ordering::SeqCst) {
+        if request_id.is_some() || !self.known.any_connected.load(Ordering::SeqCst) {
             return self.store.charge(charges, request_id).await;
         }
         // Before the store is asked: its wait began later than this.
@@ -314,7 +349,10 @@ impl<S: Store, C: Clock + 'static> Store for DenialCache<S, C> {
         };
         let answer = self.store.charge(charges, request_id).await?;
         if !answer.degraded {
-            self.known.learn(charges, &answer.verdicts, &asked, (sent, self.now()));
+            let domain_of =
+                |charge: &Charge<'_>| self.store.fault_domain(charge.limit, charge.subject);
+            let times = (sent, self.now());
+            self.known.learn(charges, &answer.verdicts, &asked, times, domain_of);
         }
         Ok(answer)
     }
@@ -329,6 +367,10 @@ impl<S: Store, C: Clock + 'static> Store for DenialCache<S, C> {
         // Forgotten after the store has reset, and what was asked before then is not learned from.
         let _forget = ForgetAtEnd(&self.known, self.known.digest(limit, subject));
         self.store.reset(limit, subject).await
+    }
+
+    async fn finish(&self) {
+        self.store.finish().await;
     }
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tollgate_core::{Algorithm, Amount, ManualClock, Per, Policy, PolicyId, Window};
 use tollgate_testkit::harness::block_on;
 
-use super::super::scripted::{Behaviour, Scripted};
+use super::super::scripted::{Behaviour, Parts, Scripted};
 use super::*;
 use crate::memory::MemoryStoreOptions;
 use crate::{MemoryStore, key_bytes};
@@ -32,7 +32,7 @@ fn cached(max_keys: usize) -> (ManualClock, Inner, Cached) {
     let clock = ManualClock::at(Timestamp::from_ms(1_000_000));
     let store = Scripted::new(memory(&clock));
     let cache = DenialCache::new(store.clone(), clock.clone(), max_keys, Arc::new(()));
-    cache.invalidations().connected();
+    cache.invalidations().connected(FaultDomain::WHOLE);
     (clock, store, cache)
 }
 
@@ -164,7 +164,7 @@ proptest! {
         let clock = ManualClock::at(Timestamp::from_ms(1_000_000));
         let cache = DenialCache::new(
             Far(memory(&clock), Duration::from_millis(way_ms)), clock.clone(), 100, Arc::new(()));
-        cache.invalidations().connected();
+        cache.invalidations().connected(FaultDomain::WHOLE);
         let limits = [compiled(&limit("p", "USER", 1, 10))];
         prop_assert!(ask(&cache, &limits, "alice", 1)[0].allowed);
         prop_assert!(!ask(&cache, &limits, "alice", 1)[0].allowed);
@@ -209,7 +209,7 @@ fn a_reset_on_this_node_or_another_is_seen_at_once() {
     let forget: [fn(&Invalidations, &[u8]); 3] = [
         |invalidations, key| invalidations.forget(key),
         |invalidations, _| invalidations.forget_all(),
-        |invalidations, _| invalidations.connected(),
+        |invalidations, _| invalidations.connected(FaultDomain::WHOLE),
     ];
     for forget in forget {
         let (store, cache, limits) = spent(1_000);
@@ -229,10 +229,10 @@ fn the_news_of_another_key_forgets_nothing() {
 #[test]
 fn nothing_is_answered_here_while_the_store_cannot_tell_what_changes() {
     let (store, cache, limits) = spent(1_000);
-    cache.invalidations().disconnected();
+    cache.invalidations().disconnected(FaultDomain::WHOLE);
     assert_eq!(calls_of_next(&store, &cache, &limits), 1);
     assert_eq!(calls_of_next(&store, &cache, &limits), 1, "and nothing is learned");
-    cache.invalidations().connected();
+    cache.invalidations().connected(FaultDomain::WHOLE);
     assert_eq!(calls_of_next(&store, &cache, &limits), 1);
     assert_eq!(calls_of_next(&store, &cache, &limits), 0);
 }
@@ -249,7 +249,9 @@ fn an_answer_from_before_a_reset_is_not_learned() {
     };
     let denied = block_on(cache.inner().charge(&charges, None)).unwrap().verdicts;
     block_on(cache.reset(&limits[0], &subject)).unwrap();
-    cache.known.learn(&charges, &denied, &asked, (cache.now(), cache.now()));
+    cache
+        .known
+        .learn(&charges, &denied, &asked, (cache.now(), cache.now()), |_| FaultDomain::WHOLE);
     assert!(ask(&cache, &limits, "alice", 1)[0].allowed);
 }
 
@@ -299,4 +301,35 @@ fn what_is_known_is_bounded_whatever_ids_arrive() {
     let held: usize = shards.map(|shard| shard.recent.len() + shard.old.len()).sum();
     assert!((MAX_KEYS / 4..=MAX_KEYS).contains(&held), "{held} keys");
     assert_eq!(store.calls(), 20_000);
+}
+
+/// A part of the store that cannot be heard makes what is known of it forgotten, and nothing else.
+#[test]
+fn what_is_known_of_other_domains_holds_on() {
+    let store = Parts::default();
+    let clock = ManualClock::at(Timestamp::from_ms(1_000));
+    let cache = DenialCache::new(store.clone(), clock, 1_024, Arc::new(()));
+    let invalidations = cache.invalidations();
+    for domain in [Parts::LEFT, Parts::RIGHT] {
+        invalidations.connected(domain);
+    }
+    let limit = compiled(&limit("p", "USER", 1, 60));
+    let ask = |user: &str| {
+        let subject = Subject::new(user, "m");
+        let charge = Charge { limit: &limit, subject: &subject, cost: Amount::ONE };
+        let before = store.calls();
+        let answer = block_on(cache.charge(&[charge], None)).unwrap();
+        (answer.verdicts[0].allowed, store.calls() > before)
+    };
+    for user in ["left", "right"] {
+        assert_eq!(
+            (ask(user), ask(user), ask(user)),
+            ((true, true), (false, true), (false, false))
+        );
+    }
+    invalidations.disconnected(Parts::LEFT);
+    assert_eq!((ask("left"), ask("left")), ((false, true), (false, true)), "asked every time");
+    assert_eq!(ask("right"), (false, false), "still known");
+    invalidations.connected(Parts::LEFT);
+    assert_eq!((ask("left"), ask("left")), ((false, true), (false, false)));
 }

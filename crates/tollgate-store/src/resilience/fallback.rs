@@ -174,6 +174,10 @@ impl<S: Store, C: Clock + 'static> Store for Fallback<S, C> {
         self.local.reset(limit, subject);
         self.store.reset(limit, subject).await.inspect_err(|error| self.observer.failed(error))
     }
+
+    async fn finish(&self) {
+        self.store.finish().await;
+    }
 }
 
 #[cfg(test)]

@@ -206,7 +206,7 @@ fn degraded_decisions_are_counted_by_mode() {
     );
     let (open, closed) = (limit("a", 9, None), limit("b", 9, Some(FailureMode::Deny)));
     charge(&fallback, &[&open, &closed], 1);
-    store.set(Behaviour::Unexpected);
+    store.set(Behaviour::HasForeignKey);
     charge(&fallback, &[&open, &closed, &open], 1);
     charge(&fallback, &[&open], 1);
     let counts = counting.by_mode.each_ref().map(|count| count.load(Ordering::Relaxed));

@@ -4,6 +4,8 @@ use smallvec::SmallVec;
 use tollgate_core::algorithm::{Verdict, Wait};
 use tollgate_core::{Algorithm, Amount, Charge, Limit, Timestamp, Window};
 
+use crate::FaultDomain;
+
 /// The costs of one key whose denials are remembered; the oldest goes for a new one.
 const MAX_DENIALS: usize = 4;
 
@@ -18,6 +20,8 @@ pub(super) struct KnownLimit {
     /// Until when it may be told beside a denial.
     usable_until: Timestamp,
     denials: SmallVec<[Denial; 1]>,
+    /// Where the usage lies.
+    domain: FaultDomain,
 }
 
 /// That a cost was denied.
@@ -43,6 +47,7 @@ impl KnownLimit {
         verdict: &Verdict,
         usable_until: Timestamp,
         received: Timestamp,
+        domain: FaultDomain,
     ) -> Self {
         Self {
             amount: limit.amount(),
@@ -52,7 +57,13 @@ impl KnownLimit {
             resets_at: later(received, verdict.reset_after_ns),
             usable_until,
             denials: SmallVec::new(),
+            domain,
         }
+    }
+
+    /// Where the usage lies.
+    pub(super) fn domain(&self) -> FaultDomain {
+        self.domain
     }
 
     /// Keeps what `before` knew of other costs, if nothing was used in between.
@@ -80,7 +91,7 @@ impl KnownLimit {
 
     /// Takes in an admission: more is used, so that waits are longer than known. Costs must be asked anew.
     pub(super) fn update(&mut self, limit: &Limit, verdict: &Verdict, received: Timestamp) {
-        *self = Self::new(limit, verdict, self.usable_until, received);
+        *self = Self::new(limit, verdict, self.usable_until, received, self.domain);
     }
 
     /// What the limit says to `charge` at `now`; `None` if only the store knows.

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use tollgate_core::{Clock, FailureMode, MonotonicClock};
 
-use crate::{Store, StoreError};
+use crate::{ChargeLeft, FaultDomain, Store, StoreError};
 pub use breaker::{Breaker, BreakerOptions, BreakerState};
 pub use deadline::{Deadline, store_timeout};
 pub use denial_cache::{DenialCache, Invalidations};
@@ -79,10 +79,17 @@ impl<S: Store, C: Clock + Clone + 'static> Resilient<S, C> {
         let denials = DenialCache::new(breaker, clock.clone(), max_keys, Arc::clone(&observer));
         Self::new(denials, clock, options.on_store_error, options.nodes, observer)
     }
+}
 
+impl<S: Store, C: Clock + 'static> Resilient<S, C> {
     /// Where the store in the middle tells what makes known denials untrue.
     pub fn invalidations(&self) -> Invalidations {
         self.inner().invalidations()
+    }
+
+    /// Looks after the breaker ([`Breaker::tend`]). To be called several times a second.
+    pub async fn tend(&self) {
+        self.inner().inner().tend().await;
     }
 
     /// How the breaker stands.
@@ -98,9 +105,16 @@ impl<S: Store, C: Clock + Clone + 'static> Resilient<S, C> {
 
 /// Is told what happens around a store, on the path of the checks: it should only count, or log seldom.
 pub trait StoreObserver: fmt::Debug + Send + Sync + 'static {
-    /// The breaker went over; what opened it, if it opened.
-    fn breaker_changed(&self, from: BreakerState, to: BreakerState, cause: Option<&StoreError>) {
-        _ = (from, to, cause);
+    /// The breaker of `domain` went over; what opened it, if it opened. A domain that the store uses no more
+    /// closes. Must not call the breaker.
+    fn breaker_changed(
+        &self,
+        domain: FaultDomain,
+        from: BreakerState,
+        to: BreakerState,
+        cause: Option<&StoreError>,
+    ) {
+        _ = (domain, from, to, cause);
     }
 
     /// No decision was possible by the store. Also while the breaker is open, since each check fails then.
@@ -115,6 +129,11 @@ pub trait StoreObserver: fmt::Debug + Send + Sync + 'static {
 
     /// A check was denied by what this node knows already; the store was not asked.
     fn denied_locally(&self) {}
+
+    /// A charge stays in the store although its check was not admitted; it leaves with its window.
+    fn charge_left(&self, why: ChargeLeft) {
+        _ = why;
+    }
 }
 
 impl StoreObserver for () {}

@@ -1,12 +1,12 @@
 //! Stores for the tests of the decorators: one that hangs, and one that does as it is told.
 
 use std::future::pending;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use tollgate_core::{Amount, Charge, Limit, Policy, Subject};
+use tollgate_core::{Amount, Attribute, Charge, Limit, Policy, Subject};
 
-use crate::{Charged, MemoryStore, Store, StoreError, StoreErrorKind};
+use crate::{CallReport, Charged, FaultDomain, MemoryStore, Store, StoreError, StoreErrorKind};
 
 /// A store that never answers.
 #[derive(Debug)]
@@ -32,12 +32,12 @@ impl Store for Hanging {
 pub(super) enum Behaviour {
     Works,
     Unavailable,
-    Unexpected,
+    HasForeignKey,
     Hangs,
 }
 
 const BEHAVIOURS: [Behaviour; 4] =
-    [Behaviour::Works, Behaviour::Unavailable, Behaviour::Unexpected, Behaviour::Hangs];
+    [Behaviour::Works, Behaviour::Unavailable, Behaviour::HasForeignKey, Behaviour::Hangs];
 
 /// A store that does as it is told, and counts what it is asked. Clones are the same store.
 #[derive(Debug)]
@@ -83,8 +83,8 @@ impl<S: Store> Scripted<S> {
             Behaviour::Unavailable => {
                 Err(StoreError::new(StoreErrorKind::Unavailable, "as it was told"))
             }
-            Behaviour::Unexpected => {
-                Err(StoreError::new(StoreErrorKind::Unexpected, "as it was told"))
+            Behaviour::HasForeignKey => {
+                Err(StoreError::new(StoreErrorKind::ForeignKey, "as it was told"))
             }
             Behaviour::Hangs => pending().await,
         }
@@ -118,4 +118,101 @@ pub(super) async fn one_charge<T>(call: impl AsyncFnOnce(&[Charge<'_>]) -> T) ->
     let subject = Subject::new("alice", "gpt-4");
     let charge = limit.as_ref().map(|limit| Charge { limit, subject: &subject, cost: Amount::ONE });
     call(charge.as_slice()).await
+}
+
+/// A store of two parts: users whose names begin with `r` lie in the right one, all others in the left one. A call to
+/// a part that fails has an end that waits to be told by the test, as that of a call that outlives its caller. Clones
+/// are the same store.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Parts(Arc<PartsInner>);
+
+#[derive(Debug, Default)]
+struct PartsInner {
+    store: MemoryStore,
+    calls: AtomicU64,
+    failing: Mutex<Vec<FaultDomain>>,
+    gone: Mutex<Vec<FaultDomain>>,
+    waiting: Mutex<Vec<(CallReport, StoreError)>>,
+}
+
+impl Parts {
+    pub(super) const LEFT: FaultDomain = FaultDomain::new(1);
+    pub(super) const RIGHT: FaultDomain = FaultDomain::new(2);
+
+    pub(super) fn calls(&self) -> u64 {
+        self.0.calls.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_failing(&self, domains: &[FaultDomain]) {
+        *self.0.failing.lock().unwrap() = domains.to_vec();
+    }
+
+    pub(super) fn set_gone(&self, domain: FaultDomain) {
+        self.0.gone.lock().unwrap().push(domain);
+    }
+
+    /// Lets all calls end that have not.
+    pub(super) fn end_calls(&self) {
+        for (report, error) in std::mem::take(&mut *self.0.waiting.lock().unwrap()) {
+            report.ended::<()>(&Err(error));
+        }
+    }
+}
+
+impl Store for Parts {
+    async fn charge(
+        &self,
+        charges: &[Charge<'_>],
+        id: Option<&str>,
+    ) -> Result<Charged, StoreError> {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+        Store::charge(&self.0.store, charges, id).await
+    }
+
+    async fn peek(&self, charges: &[Charge<'_>]) -> Result<Charged, StoreError> {
+        Store::peek(&self.0.store, charges).await
+    }
+
+    async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
+        Store::reset(&self.0.store, limit, subject).await
+    }
+
+    async fn charge_reported(
+        &self,
+        charges: &[Charge<'_>],
+        id: Option<&str>,
+        report: CallReport,
+    ) -> Result<Charged, StoreError> {
+        let mut domains =
+            charges.iter().map(|charge| self.fault_domain(charge.limit, charge.subject));
+        let failing = self.0.failing.lock().unwrap().clone();
+        if let Some(domain) = domains.find(|domain| failing.contains(domain)) {
+            self.0.calls.fetch_add(1, Ordering::SeqCst);
+            let error = StoreError::new(StoreErrorKind::Unavailable, "as it was told");
+            self.0.waiting.lock().unwrap().push((report, error.within(domain)));
+            return pending().await;
+        }
+        let answer = self.charge(charges, id).await;
+        report.ended(&answer);
+        answer
+    }
+
+    fn fault_domain(&self, _: &Limit, subject: &Subject<'_>) -> FaultDomain {
+        let user = subject.get(&Attribute::User).unwrap_or_default();
+        if user.starts_with('r') { Self::RIGHT } else { Self::LEFT }
+    }
+
+    fn uses(&self, domain: FaultDomain) -> bool {
+        !self.0.gone.lock().unwrap().contains(&domain)
+    }
+
+    fn can_probe(&self) -> bool {
+        true
+    }
+
+    async fn probe(&self, domain: FaultDomain, report: CallReport) {
+        let error = StoreError::new(StoreErrorKind::Unavailable, "as it was told");
+        let fails = self.0.failing.lock().unwrap().contains(&domain);
+        report.ended(&if fails { Err(error) } else { Ok(()) });
+    }
 }

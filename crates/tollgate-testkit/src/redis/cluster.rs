@@ -2,6 +2,22 @@
 
 use super::server::{RedisServer, wait_for};
 
+/// How each node is started.
+const SETTINGS: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
+
+/// Runs `redis-cli --cluster`.
+fn try_redis_cli(arguments: &[&str]) -> std::process::Output {
+    let mut command = std::process::Command::new("redis-cli");
+    command.arg("--cluster").args(arguments).output().unwrap()
+}
+
+/// The same; what it refuses fails the test.
+fn redis_cli(arguments: &[&str]) {
+    let output = try_redis_cli(arguments);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "redis-cli --cluster {arguments:?}: {said}");
+}
+
 /// The primaries, then their replicas.
 #[derive(Debug)]
 pub struct RedisCluster {
@@ -17,18 +33,14 @@ impl RedisCluster {
     /// The same of so many primaries with so many replicas each.
     pub fn of(primaries: usize, replicas: usize) -> Self {
         let count = primaries * (1 + replicas);
-        let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
-        let nodes: Vec<_> = (0..count).map(|_| RedisServer::start_with(&settings)).collect();
+        let nodes: Vec<_> = (0..count).map(|_| RedisServer::start_with(&SETTINGS)).collect();
         let addresses: Vec<_> =
             nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
-        let created = std::process::Command::new("redis-cli")
-            .args(["--cluster", "create"])
-            .args(&addresses)
-            .args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"])
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&created.stdout);
-        assert!(created.status.success(), "redis-cli --cluster create: {said}");
+        let mut create = vec!["create"];
+        create.extend(addresses.iter().map(String::as_str));
+        let replicas_text = replicas.to_string();
+        create.extend(["--cluster-replicas", &replicas_text, "--cluster-yes"]);
+        redis_cli(&create);
         let all_known = format!("cluster_known_nodes:{count}\r");
         wait_for("the Cluster to be whole", || {
             nodes.iter().all(|node| {
@@ -43,6 +55,45 @@ impl RedisCluster {
             nodes.iter().filter(linked).count() == primaries * replicas
         });
         Self { nodes }
+    }
+
+    /// Adds a primary that has no slots yet, and is as patient with the others as the first node.
+    pub fn add_primary(&mut self) {
+        let patience = &self.nodes[0].command(&["CONFIG", "GET", "cluster-node-timeout"])[1];
+        let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", patience];
+        let node = RedisServer::start_with(&settings);
+        let address = format!("127.0.0.1:{}", node.port());
+        let known = format!("127.0.0.1:{}", self.nodes[0].port());
+        redis_cli(&["add-node", &address, &known]);
+        self.nodes.push(node);
+        let count = self.nodes.len();
+        let all_known = format!("cluster_known_nodes:{count}\r");
+        wait_for("all to know the new primary, and to agree", || {
+            let knows = |node: &RedisServer| {
+                let info = node.command(&["CLUSTER", "INFO"]).concat();
+                info.contains("cluster_state:ok") && info.contains(&all_known)
+            };
+            self.nodes.iter().all(knows) && try_redis_cli(&["check", &address]).status.success()
+        });
+    }
+
+    /// Moves so many slots, with their keys, from all other primaries to the node that was added last. Takes a while.
+    pub fn move_to_last(&self, slots: u32) {
+        let last = &self.nodes[self.nodes.len() - 1];
+        let id = last.command(&["CLUSTER", "MYID"]).concat();
+        let address = format!("127.0.0.1:{}", last.port());
+        let slots = slots.to_string();
+        redis_cli(&[
+            "reshard",
+            &address,
+            "--cluster-from",
+            "all",
+            "--cluster-to",
+            &id,
+            "--cluster-slots",
+            &slots,
+            "--cluster-yes",
+        ]);
     }
 
     /// `redis-cluster://…` of three of the nodes.

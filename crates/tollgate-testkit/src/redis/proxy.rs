@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub struct Proxy {
 
 #[derive(Debug)]
 struct Shared {
-    target: u16,
+    target: AtomicU16,
     fault: Mutex<Fault>,
     /// The streams of open connections, to close them.
     streams: Mutex<Vec<TcpStream>>,
@@ -52,7 +53,7 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
-            target,
+            target: AtomicU16::new(target),
             fault: Mutex::new(Fault::None),
             streams: Mutex::default(),
             clock: MonotonicClock::new(),
@@ -88,6 +89,12 @@ impl Proxy {
         if fault == Fault::Reset {
             self.shared.close_all();
         }
+    }
+
+    /// From now on new connections lead to the server on this port; those that are open stay.
+    pub fn lead_to(&self, target: u16) {
+        // SeqCst: what the test does, the proxy sees.
+        self.shared.target.store(target, Ordering::SeqCst);
     }
 
     /// The connections made so far.
@@ -130,7 +137,10 @@ impl Shared {
         if self.fault() == Fault::Reset {
             return;
         }
-        let Ok(server) = TcpStream::connect(("127.0.0.1", self.target)) else { return };
+        let Ok(server) = TcpStream::connect(("127.0.0.1", self.target.load(Ordering::SeqCst)))
+        else {
+            return;
+        };
         let mut streams = self.streams.lock().unwrap();
         streams.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
         drop(streams);

@@ -75,7 +75,7 @@ impl RedisServer {
     }
 
     /// A Sentinel that watches `primary` under the name `main`.
-    pub(super) fn start_sentinel(primary: u16, quorum: u8) -> Self {
+    pub fn start_sentinel(primary: u16, quorum: u8) -> Self {
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
         let file = folder.path().join("sentinel.conf");
         let text = format!(

@@ -57,7 +57,7 @@ impl Fixture {
         let (mut config, files) = prepare(Some(yaml));
         configure(&mut config);
         let listen = |_: &_, invalidations: Invalidations| {
-            invalidations.connected();
+            invalidations.connected(tollgate_store::FaultDomain::WHOLE);
             std::future::pending()
         };
         let server = Server::start_with_store(&config, store, listen).await.unwrap();

@@ -1,0 +1,165 @@
+//! What goes on when the callers have gone: calls to their own deadline, and refunds.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+/// The most charges that may wait for a refund or a late answer at a time. What is beyond is counted as left.
+pub(crate) const MAX_WAITING: usize = 4_096;
+
+/// What goes on beside the callers of one store.
+#[derive(Debug, Default)]
+pub(crate) struct Background {
+    running: AtomicUsize,
+    waiting: AtomicUsize,
+    ended: Notify,
+}
+
+// Relaxed for counting: no other memory is read because of the counts. `ended` orders what waits for them.
+impl Background {
+    /// Counts something that runs until what is returned is dropped.
+    pub(crate) fn begin(self: &Arc<Self>) -> Running {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        Running { background: Arc::clone(self), waits: false }
+    }
+
+    /// The same for a charge that waits; `None` if too many do.
+    pub(crate) fn begin_waiting(self: &Arc<Self>) -> Option<Running> {
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let mut running = self.begin();
+        running.waits = true;
+        (waiting < MAX_WAITING).then_some(running)
+    }
+
+    /// Waits until nothing runs.
+    pub(crate) async fn finish(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.running.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+/// Something that runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    background: Arc<Background>,
+    waits: bool,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.waits {
+            self.background.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        // Release: who sees that nothing runs sees what it did.
+        if self.background.running.fetch_sub(1, Ordering::Release) == 1 {
+            self.background.ended.notify_waiters();
+        }
+    }
+}
+
+/// A call that goes on to its end, in a task of its own, if its caller drops it. As long as the caller waits it costs
+/// one allocation and no task.
+pub(crate) struct Outliving<T: 'static> {
+    call: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
+    has_begun: bool,
+    background: Arc<Background>,
+}
+
+impl<T: Send + 'static> Outliving<T> {
+    pub(crate) fn new(
+        background: &Arc<Background>,
+        call: impl Future<Output = T> + Send + 'static,
+    ) -> Self {
+        Self { call: Some(Box::pin(call)), has_begun: false, background: Arc::clone(background) }
+    }
+}
+
+impl<T: Send + 'static> Future for Outliving<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        self.has_begun = true;
+        let Some(call) = &mut self.call else { return Poll::Pending };
+        let polled = call.as_mut().poll(context);
+        if polled.is_ready() {
+            self.call = None;
+        }
+        polled
+    }
+}
+
+impl<T: 'static> Drop for Outliving<T> {
+    fn drop(&mut self) {
+        let Some(call) = self.call.take().filter(|_| self.has_begun) else { return };
+        // Without a runtime everything ends.
+        if let Ok(runtime) = Handle::try_current() {
+            let running = self.background.begin();
+            // A task must not hold what it answers.
+            let call = Discarding(call);
+            runtime.spawn(async move {
+                call.await;
+                drop(running);
+            });
+        }
+    }
+}
+
+/// A call whose answer nobody waits for.
+struct Discarding<T>(Pin<Box<dyn Future<Output = T> + Send>>);
+
+impl<T> Future for Discarding<T> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(context).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Who hangs up leaves the call to itself; `finish` waits for it.
+    #[tokio::test(start_paused = true)]
+    async fn a_call_outlives_its_caller() {
+        let background = Arc::new(Background::default());
+        let ended = Arc::new(AtomicUsize::new(0));
+        let call = || {
+            let ended = Arc::clone(&ended);
+            Outliving::new(&background, async move {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                ended.fetch_add(1, Ordering::SeqCst);
+            })
+        };
+        drop(call());
+        background.finish().await;
+        assert_eq!(ended.load(Ordering::SeqCst), 0, "a call that never began");
+        call().await;
+        assert_eq!(ended.load(Ordering::SeqCst), 1);
+        let hung_up = tokio::time::timeout(Duration::from_millis(30), call()).await;
+        assert!(hung_up.is_err());
+        background.finish().await;
+        assert_eq!(ended.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let background = Arc::new(Background::default());
+        let waiting: Vec<_> = (0..MAX_WAITING).map(|_| background.begin_waiting()).collect();
+        assert!(waiting.iter().all(Option::is_some));
+        assert!(background.begin_waiting().is_none());
+        drop(waiting);
+        assert!(background.begin_waiting().is_some());
+    }
+}

@@ -1,0 +1,206 @@
+//! Many checks in one script call: when many calls are under way, the checks that come next wait for each other and go
+//! together, so that Redis spends its time on counting and not on calls.
+//!
+//! Invariant: checks are sent in the order in which they came. A check that waits here is not sent yet, so it charges
+//! nothing if its caller gives up.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redis::Value;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tollgate_store::{StoreError, StoreErrorKind};
+
+use crate::call::{Answered, Invocation, Progress};
+use crate::check::{Question, SaidOfGroup, late, unreadable};
+use crate::link::Link;
+use crate::script::CHARGE;
+use crate::store::RedisStore;
+use crate::wire::{Answer, MAX_CHECKS};
+
+/// The calls that are under way before checks go together. Below, each check is sent at once: it would gain nothing.
+const MAX_ALONE: usize = 8;
+
+/// The checks of one server that wait to be sent.
+#[derive(Debug, Default)]
+pub(crate) struct Combiner(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    alone: usize,
+    queue: VecDeque<Waiting>,
+    /// Whether a task sends what is in the queue.
+    is_sending: bool,
+}
+
+/// A check that waits.
+#[derive(Debug)]
+struct Waiting {
+    question: Question,
+    progress: Arc<Progress>,
+    answer: oneshot::Sender<Result<SaidOfGroup, Unanswered>>,
+}
+
+/// Why a check that went with others has no answer yet.
+#[derive(Debug)]
+enum Unanswered {
+    /// Something is wrong with this check: it was not charged. Asked alone it gets its own error.
+    AskAlone,
+    /// The call failed.
+    Failed(StoreError),
+}
+
+/// How a check is to be sent.
+pub(crate) enum Entrance<'a> {
+    /// At once, in a call of its own; ends when this is dropped.
+    Alone(Alone<'a>),
+    /// With the others that wait.
+    Together,
+}
+
+/// A call of one check.
+pub(crate) struct Alone<'a>(&'a Combiner);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.0.state().alone -= 1;
+    }
+}
+
+impl Combiner {
+    /// Whole whatever a thread that held it did: each change is made at once.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn enter(&self) -> Entrance<'_> {
+        let mut state = self.state();
+        if state.is_sending || state.alone >= MAX_ALONE {
+            return Entrance::Together;
+        }
+        state.alone += 1;
+        Entrance::Alone(Alone(self))
+    }
+
+    /// Adds a check; whether somebody must begin to send.
+    fn add(&self, waiting: Waiting) -> bool {
+        let mut state = self.state();
+        state.queue.push_back(waiting);
+        !std::mem::replace(&mut state.is_sending, true)
+    }
+
+    /// The next checks to send; nobody sends any more if there is none.
+    fn next(&self) -> Vec<Waiting> {
+        let mut state = self.state();
+        let many = state.queue.len().min(MAX_CHECKS);
+        state.is_sending = many > 0;
+        state.queue.drain(..many).collect()
+    }
+}
+
+impl RedisStore {
+    /// Asks about one group of a check, with others that wait.
+    pub(crate) async fn ask_together(
+        &self,
+        question: Question,
+        progress: &Arc<Progress>,
+    ) -> Result<SaidOfGroup, StoreError> {
+        let again = question.clone();
+        let (sender, receiver) = oneshot::channel();
+        let waiting = Waiting { question, progress: Arc::clone(progress), answer: sender };
+        if self.combiner.add(waiting) {
+            let (store, running) = (self.clone(), self.background.begin());
+            tokio::spawn(async move {
+                store.send_all().await;
+                drop(running);
+            });
+        }
+        match receiver.await {
+            Ok(Ok(said)) => Ok(said),
+            Ok(Err(Unanswered::Failed(error))) => Err(error),
+            // One that was not sent was not charged.
+            Ok(Err(Unanswered::AskAlone)) => self.ask_alone(&again, progress).await,
+            Err(_) => {
+                let context = "Redis has not answered in time";
+                Err(StoreError::new(StoreErrorKind::Unavailable, context).after_send())
+            }
+        }
+    }
+
+    /// Sends what waits, call after call, until nothing does.
+    async fn send_all(&self) {
+        loop {
+            let mut waiting = self.combiner.next();
+            if waiting.is_empty() {
+                return;
+            }
+            let now = Instant::now();
+            waiting.retain(|one| !one.answer.is_closed() && one.question.deadline > now);
+            if let Some(latest) = waiting.iter().map(|one| one.question.deadline).max() {
+                // Whoever waits has given up by then, and with it the connection.
+                let _ = tokio::time::timeout_at(latest, self.send(waiting)).await;
+            }
+        }
+    }
+
+    async fn send(&self, waiting: Vec<Waiting>) {
+        let asked: Vec<_> = waiting.iter().map(|one| (&one.question, &one.progress)).collect();
+        let answers = self.invoke_together(&asked).await;
+        drop(asked);
+        match answers {
+            Ok((link, answers)) => {
+                for (one, answer) in waiting.into_iter().zip(answers) {
+                    let read = answer.and_then(|answer| one.question.read(&answer));
+                    let answer = match read {
+                        Some(Answer::Said(said)) => Ok(said),
+                        Some(Answer::Late) => Err(Unanswered::Failed(late(&link))),
+                        Some(Answer::Undecided) => Err(Unanswered::AskAlone),
+                        None => Err(Unanswered::Failed(unreadable(&link, one.question.charging))),
+                    };
+                    // Whoever has gone needs none.
+                    let _ = one.answer.send(answer);
+                }
+            }
+            Err(error) => {
+                for one in waiting {
+                    let _ = one.answer.send(Err(Unanswered::Failed(error.repeated())));
+                }
+            }
+        }
+    }
+
+    /// The answers to several checks that are asked in one call, and whose they are; `None` for one that is no string.
+    pub(crate) async fn invoke_together(
+        &self,
+        asked: &[(&Question, &Arc<Progress>)],
+    ) -> Result<(Arc<Link>, Vec<Option<Vec<u8>>>), StoreError> {
+        let questions: Vec<&Question> = asked.iter().map(|(question, _)| *question).collect();
+        let keys: Vec<&str> = questions.iter().flat_map(|question| question.keys()).collect();
+        let request = |link: &Link| self.request(&questions, link);
+        let invocation = Invocation {
+            script: &CHARGE,
+            slot: questions.first().map_or(0, |question| question.slot()),
+            keys: &keys,
+            operation: Some(&request),
+            arguments: &[],
+            deadline: asked.iter().map(|(question, _)| question.deadline).max(),
+        };
+        let waiting: Vec<_> = asked.iter().map(|(_, progress)| Arc::clone(progress)).collect();
+        let Answered { answer, link, sent } = self.invoke::<Value>(&invocation, &waiting).await?;
+        let string = |answer| match answer {
+            Value::BulkString(bytes) => Some(bytes),
+            _ => None,
+        };
+        let answers: Vec<_> = match answer {
+            Value::Array(answers) if answers.len() == asked.len() => {
+                answers.into_iter().map(string).collect()
+            }
+            answer => vec![string(answer)],
+        };
+        for (question, answer) in questions.iter().zip(&answers) {
+            self.note_time(&link, question, answer.as_deref().unwrap_or_default(), sent);
+        }
+        Ok((link, answers))
+    }
+}

@@ -1,0 +1,202 @@
+//! Charges that are given back because their check was not admitted: whatever happens to the caller, the connection
+//! or the server meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tollgate_core::{Algorithm, Amount, Limit};
+use tollgate_store::{CallObserver, ChargeLeft, StoreError};
+
+use crate::call::Progress;
+use crate::check::{Plan, SaidOfGroup};
+use crate::script::SETTLE;
+use crate::store::RedisStore;
+
+/// How often one refund is tried.
+const MAX_ATTEMPTS: u32 = 4_096;
+/// What is between two attempts at first; doubles each time,
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// up to so long: a server that is back is asked within it.
+const MAX_WAIT: Duration = Duration::from_secs(1);
+/// The longest that the answer to one attempt, or a late answer to a charge, is waited for: a server that was stopped
+/// answers when it goes on.
+const MAX_ANSWER_WAIT: Duration = Duration::from_mins(1);
+
+/// For how long the refund of a check with a request id is tried: the same id, sent again, counts on what was charged
+/// and must not find it taken back later.
+const REQUEST_ID_WAIT: Duration = Duration::from_secs(1);
+
+/// What is told of charges that stay.
+pub(crate) type Observer = Option<Arc<dyn CallObserver>>;
+
+/// One admission to be given back. If it is dropped before, it is counted as left.
+struct Refund {
+    store: RedisStore,
+    observer: Observer,
+    limit: Arc<Limit>,
+    slot: u16,
+    /// The key of the limit, and of the request id if there is one.
+    keys: (String, Option<String>),
+    arguments: [Vec<u8>; 3],
+    /// What happened, if it stays.
+    left: Option<ChargeLeft>,
+}
+
+impl Drop for Refund {
+    fn drop(&mut self) {
+        if let Some(left) = self.left
+            && let Some(observer) = &self.observer
+        {
+            observer.charge_left(left);
+        }
+    }
+}
+
+impl Refund {
+    /// Asks until the server has given it back, or it has left its window, or nobody knows whether it was given back:
+    /// to ask again then could take back an admission of somebody else.
+    async fn run(mut self) {
+        let began = Instant::now();
+        let life = life(&self.limit);
+        let give_up_after = if self.keys.1.is_some() { REQUEST_ID_WAIT.min(life) } else { life };
+        let mut wait = FIRST_WAIT;
+        for _ in 0..MAX_ATTEMPTS {
+            match self.attempt(life).await {
+                Ok(_) => {
+                    self.left = None;
+                    return;
+                }
+                Err(error) if error.may_have_charged() => {
+                    self.left = Some(ChargeLeft::AnswerLost);
+                    return;
+                }
+                Err(error) if error.kind().concerns_one_check() => return,
+                Err(_) if began.elapsed() >= life => {
+                    // It has left its window.
+                    self.left = None;
+                    return;
+                }
+                Err(_) if began.elapsed() >= give_up_after => return,
+                Err(_) => {}
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(MAX_WAIT);
+        }
+    }
+
+    async fn attempt(&self, life: Duration) -> Result<i64, StoreError> {
+        let keys = [Some(self.keys.0.as_str()), self.keys.1.as_deref()];
+        let keys: Vec<&str> = keys.into_iter().flatten().collect();
+        let progress = Progress::default();
+        let call = self.store.run::<i64>(&SETTLE, self.slot, &keys, &self.arguments, &progress);
+        tokio::time::timeout(life.min(MAX_ANSWER_WAIT), call)
+            .await
+            .unwrap_or_else(|_| Err(self.store.too_late(&progress, true)))
+    }
+}
+
+/// For how long an admission of `limit` counts.
+fn life(limit: &Limit) -> Duration {
+    let window = Duration::from_nanos(limit.window().as_ns());
+    match limit.algorithm() {
+        Algorithm::SlidingWindowLog => window,
+        Algorithm::SlidingWindowCounter => window * 2,
+    }
+}
+
+impl RedisStore {
+    /// Takes back what was charged to the groups of `plan` that `said` something, in tasks of their own. Until then a
+    /// rival check may be refused, never admitted too much.
+    pub(crate) fn give_back(
+        &self,
+        plan: &Plan,
+        said: &[SaidOfGroup],
+        observer: &Observer,
+    ) -> JoinSet<()> {
+        let mut refunds = JoinSet::new();
+        for (group, said) in plan.groups.iter().zip(said) {
+            for (part, one) in group.parts.iter().zip(said) {
+                if !one.before.allowed || part.cost == Amount::ZERO {
+                    continue;
+                }
+                let refund = Refund {
+                    store: self.clone(),
+                    observer: observer.clone(),
+                    limit: Arc::clone(&part.limit),
+                    slot: group.slot,
+                    keys: (part.key.clone(), group.once_key.clone()),
+                    arguments: self.settlement(
+                        one.id,
+                        (part.cost, Amount::ZERO),
+                        part.name.clone(),
+                    ),
+                    left: Some(ChargeLeft::NotRefunded),
+                };
+                // Dropped, and so counted, if too many wait.
+                if let Some(running) = self.background.begin_waiting() {
+                    refunds.spawn(async move {
+                        refund.run().await;
+                        drop(running);
+                    });
+                }
+            }
+        }
+        refunds
+    }
+
+    /// Waits for the answer to the charge of a group that did not come in time, and gives back what it charged; with a
+    /// request id it is left to whoever sends the same id again.
+    pub(crate) fn give_back_late(
+        &self,
+        plan: Arc<Plan>,
+        group: usize,
+        asked: JoinHandle<Result<SaidOfGroup, StoreError>>,
+        observer: Observer,
+    ) {
+        let unknown = Unknown(observer);
+        let Some(running) = self.background.begin_waiting() else { return };
+        let store = self.clone();
+        tokio::spawn(async move {
+            let lives = plan.groups.iter().flat_map(|group| &group.parts);
+            let life = lives.map(|part| life(&part.limit)).max().unwrap_or_default();
+            let answer = tokio::time::timeout(life.min(MAX_ANSWER_WAIT), asked).await;
+            match answer {
+                Ok(Ok(Ok(said))) if plan.groups[group].once_key.is_none() => {
+                    let observer = unknown.known();
+                    let mut all = vec![SaidOfGroup::new(); group];
+                    all.push(said);
+                    store.give_back(&plan, &all, &observer).join_all().await;
+                }
+                Ok(Ok(Err(error))) if !error.may_have_charged() => drop(unknown.known()),
+                _ => {}
+            }
+            drop(running);
+        });
+    }
+}
+
+/// That nobody knows whether a charge was made. If it is dropped before that is known, the charge is counted as left.
+struct Unknown(Observer);
+
+impl Unknown {
+    fn known(mut self) -> Observer {
+        self.0.take()
+    }
+}
+
+impl Drop for Unknown {
+    fn drop(&mut self) {
+        if let Some(observer) = &self.0 {
+            observer.charge_left(ChargeLeft::AnswerLost);
+        }
+    }
+}
+
+/// Counts a charge of which nobody knows whether it was made.
+pub(crate) fn left_unknown(error: &StoreError, observer: &Observer) {
+    if error.may_have_charged() {
+        drop(Unknown(observer.clone()));
+    }
+}

@@ -1,0 +1,130 @@
+//! How far the clock of one server is from this node's: so that a call can say until when, by the server's clock, it
+//! may charge.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tollgate_core::Timestamp;
+
+/// For how long a round trip is remembered, once or twice over: clocks run apart by at most 0.05 %, so within it by less
+/// than the millisecond that a timer is fine.
+const REMEMBERED: Duration = Duration::from_secs(1);
+
+/// What is known of a server's clock, from the times that it told.
+///
+/// A time that was told was read before its answer came. So the server's clock minus ours is at least `told - received`,
+/// and the greatest such difference of recent answers, that of the fastest one, is the best bound. A charge that is
+/// bounded by it is never made after its deadline.
+#[derive(Debug)]
+pub(crate) struct ServerClock {
+    /// What instants are counted from.
+    start: Instant,
+    known: Mutex<Known>,
+}
+
+/// The least that the server's clock is ahead of ours, in nanoseconds since [`ServerClock::start`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// Of the answers since `since_ns`,
+    recent_ns: Option<i64>,
+    /// and of those just before.
+    before_ns: Option<i64>,
+    since_ns: i64,
+}
+
+impl ServerClock {
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), known: Mutex::default() }
+    }
+
+    /// The time by our clock.
+    fn local_ns(&self, instant: Instant) -> i64 {
+        let since = instant.saturating_duration_since(self.start);
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    }
+
+    /// Takes in that the server told `told` in answer to a question that was sent and answered then.
+    pub(crate) fn note(&self, told: Timestamp, sent: Instant, received: Instant) {
+        let Ok(told_ns) = i64::try_from(told.as_ns()) else { return };
+        let (sent_ns, received_ns) = (self.local_ns(sent), self.local_ns(received));
+        let least_ns = told_ns.saturating_sub(received_ns);
+        let most_ns = told_ns.saturating_sub(sent_ns);
+        // Whole whatever a thread that held it did: it is replaced at once.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let remembered_ns = i64::try_from(REMEMBERED.as_nanos()).unwrap_or(i64::MAX);
+        if known.best_ns().is_some_and(|best_ns| best_ns > most_ns) {
+            // The server's clock was set back: what was known holds no more.
+            *known = Known { recent_ns: Some(least_ns), before_ns: None, since_ns: received_ns };
+        } else if received_ns.saturating_sub(known.since_ns) >= remembered_ns {
+            *known = Known {
+                recent_ns: Some(least_ns),
+                before_ns: known.recent_ns,
+                since_ns: received_ns,
+            };
+        } else {
+            known.recent_ns = known.recent_ns.max(Some(least_ns));
+        }
+    }
+
+    /// The server's time at `instant`, or a little before; `None` as long as it has told none.
+    pub(crate) fn at(&self, instant: Instant) -> Option<Timestamp> {
+        let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let at_ns = known.best_ns()?.checked_add(self.local_ns(instant))?;
+        u64::try_from(at_ns).ok().map(Timestamp::from_ns)
+    }
+}
+
+impl Known {
+    fn best_ns(&self) -> Option<i64> {
+        self.recent_ns.max(self.before_ns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Whatever answers take on their way, the bound is never later than the deadline, and at most the fastest
+    /// answer's way earlier; also after the server's clock was set.
+    #[test]
+    fn a_bound_is_never_later_than_the_deadline() {
+        let clock = ServerClock::new();
+        assert_eq!(clock.at(clock.start), None);
+        // The server's clock is so far ahead of ours, in milliseconds.
+        let mut now = clock.start;
+        for (ahead_ms, ways) in [(5_000, [9, 1, 7]), (2_000, [3, 4, 2]), (90_000, [8, 2, 1])] {
+            let server = |at: Instant| {
+                let ms = (at - clock.start).as_millis() as u64;
+                Timestamp::from_ms(ms + ahead_ms)
+            };
+            let mut shortest_ms = u32::MAX;
+            for way_ms in ways {
+                let (sent, read) = (now, now + MS * way_ms);
+                let received = read + MS * way_ms;
+                clock.note(server(read), sent, received);
+                shortest_ms = shortest_ms.min(way_ms);
+                now = received + MS;
+                let deadline = now + MS * 100;
+                let bound = clock.at(deadline).unwrap();
+                assert!(bound <= server(deadline), "{ahead_ms} {way_ms}: late");
+                assert!(bound >= server(deadline - MS * shortest_ms), "{ahead_ms} {way_ms}: early");
+            }
+        }
+    }
+
+    /// Clocks run apart: what was learned long ago counts no more.
+    #[test]
+    fn a_round_trip_is_forgotten() {
+        let clock = ServerClock::new();
+        let at = |s: u64| clock.start + Duration::from_secs(s);
+        clock.note(Timestamp::from_ms(10_000), at(0), at(0));
+        for s in [1, 2, 3] {
+            // It loses 50 ms a second, on answers that take a second.
+            clock.note(Timestamp::from_ms(10_000 + s * 950), at(s - 1), at(s));
+        }
+        assert_eq!(clock.at(at(3)), Some(Timestamp::from_ms(10_000 + 3 * 950 + 50)));
+    }
+}
