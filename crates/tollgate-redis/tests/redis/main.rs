@@ -7,3 +7,4 @@ mod denials;
 mod failover;
 mod faults;
 mod support;
+mod versions;

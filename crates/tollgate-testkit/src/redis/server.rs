@@ -17,6 +17,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long a command of a test may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// Names the program that the tests start in place of `redis-server`: one of Valkey.
+const PROGRAM_VARIABLE: &str = "TOLLGATE_TEST_REDIS_SERVER";
+
 /// Runs a server until its own input ends, which it does however this process ends: a server that lives in a
 /// `static` is never dropped.
 const KEEPER: &str =
@@ -174,10 +177,11 @@ impl Drop for RedisServer {
     }
 }
 
-/// The start of a command that runs `redis-server` for as long as this process lives.
+/// The start of a command that runs the server for as long as this process lives.
 fn kept(folder: &TempDir) -> Command {
+    let program = std::env::var_os(PROGRAM_VARIABLE).unwrap_or_else(|| "redis-server".into());
     let mut command = Command::new("sh");
-    command.args(["-c", KEEPER, "sh"]).arg(folder.path()).arg("redis-server");
+    command.args(["-c", KEEPER, "sh"]).arg(folder.path()).arg(program);
     command
 }
 
