@@ -11,6 +11,7 @@ use tollgate_store::{StoreError, StoreErrorKind};
 use crate::link::{Failure, Link};
 use crate::script::Script;
 use crate::store::RedisStore;
+use crate::url::shown;
 
 /// How often one call is sent anew after Redis said that it did not run it.
 const MAX_ATTEMPTS: usize = 4;
@@ -122,8 +123,7 @@ impl RedisStore {
 
 /// What `error` of `link` is to the caller.
 fn store_error(link: &Link, error: RedisError) -> StoreError {
-    let (host, port) = &link.address;
-    let place = format!("Redis at {host}:{port}");
+    let place = format!("Redis at {}", shown(&link.address));
     let refused = matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension);
     if !refused {
         let context = format!("{place} gave no answer");

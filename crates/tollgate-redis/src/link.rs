@@ -6,15 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo,
-    ProtocolVersion, RedisConnectionInfo, RedisError,
-};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, ProtocolVersion, RedisError};
 use tokio::time::Instant;
 use tollgate_store::{StoreError, StoreErrorKind};
 
-use crate::url::Address;
+use crate::login::{Login, without_arguments};
+use crate::url::{Address, shown};
 
 /// Attempts to connect that all links of a store may make at once, and how many more in a second: at most 10 in
 /// any one second (P14).
@@ -58,14 +55,6 @@ impl Pacer {
     }
 }
 
-/// How servers are spoken to.
-#[derive(Debug)]
-pub(crate) struct Login {
-    pub(crate) tls: bool,
-    pub(crate) redis: RedisConnectionInfo,
-    pub(crate) pacer: Arc<Pacer>,
-}
-
 /// A link to one server.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -99,27 +88,10 @@ pub(crate) enum Failure {
 
 impl Link {
     pub(crate) fn new(address: Address, login: &Login) -> Result<Self, StoreError> {
-        let (host, port) = address.clone();
-        let addr = if login.tls {
-            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-        } else {
-            ConnectionAddr::Tcp(host, port)
-        };
-        let client = addr
-            .into_connection_info()
-            .map(|info| {
-                info.set_redis_settings(login.redis.clone())
-                    .set_tcp_settings(TcpSettings::default().set_nodelay(true))
-            })
-            .and_then(Client::open)
-            .map_err(|error| {
-                let context = format!("Redis at {}:{} cannot be used", address.0, address.1);
-                StoreError::new(StoreErrorKind::Unexpected, context).caused_by(error)
-            })?;
         Ok(Self {
+            client: login.client(&address)?,
             address,
-            client,
-            tls: login.tls,
+            tls: login.speaks_tls(),
             pacer: Arc::clone(&login.pacer),
             state: Mutex::default(),
             connecting: Arc::default(),
@@ -217,7 +189,7 @@ impl Link {
             Err(error) => {
                 // A server that speaks no TLS waits for the end of a command that is none.
                 let hint = if self.tls && error.is_timeout() { "; does it speak TLS?" } else { "" };
-                let problem = format!("{error}{hint}");
+                let problem = format!("{}{hint}", without_arguments(&error));
                 let mut state = self.state();
                 state.failures = state.failures.saturating_add(1);
                 state.not_before = Some(Instant::now() + backoff(state.failures));
@@ -251,12 +223,12 @@ impl Link {
             connection.subscribe(channel).await?;
             Ok(connection)
         };
-        subscribed.await.map_err(|error: RedisError| self.unavailable(&error.to_string()))
+        subscribed.await.map_err(|error: RedisError| self.unavailable(&without_arguments(&error)))
     }
 
     fn unavailable(&self, cause: &str) -> StoreError {
-        let (host, port) = &self.address;
-        let context = format!("no connection to Redis at {host}:{port}: {cause}");
+        let place = shown(&self.address);
+        let context = format!("no connection to Redis at {place}: {cause}");
         StoreError::new(StoreErrorKind::Unavailable, context)
     }
 }

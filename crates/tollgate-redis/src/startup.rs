@@ -10,6 +10,7 @@ use crate::key::slot;
 use crate::link::Failure;
 use crate::script::RESET;
 use crate::store::RedisStore;
+use crate::url::shown;
 
 /// Something about a Redis that works against exact limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl RedisStore {
     pub async fn warnings(&self) -> Result<Vec<Warning>, StoreError> {
         let mut warnings = Vec::new();
         for link in self.topology.primaries().await? {
-            let place = format!("Redis at {}:{}", link.address.0, link.address.1);
+            let place = format!("Redis at {}", shown(&link.address));
             let mut info = redis::cmd("INFO");
             info.arg("memory");
             let text: String = match link.query(&info).await {

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{ProtocolVersion, RedisConnectionInfo};
 use tollgate_core::{Charge, Clock, Limit, MonotonicClock, Subject};
 use tollgate_store::{Charged, Store, StoreError, key_bytes};
 
 use crate::call::Progress;
 use crate::key::{Keys, slot};
-use crate::link::Login;
+use crate::login::Login;
 use crate::script::RESET;
 use crate::topology::Topology;
 use crate::url::{Deployment, RedisUrl};
@@ -43,28 +42,15 @@ pub struct RedisStore {
 
 impl std::fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisStore").field("topology", &self.topology).finish_non_exhaustive()
+        f.debug_struct("RedisStore").finish_non_exhaustive()
     }
 }
 
 impl RedisStore {
-    /// A store at `url`. Nothing is connected yet: an error is one of the URL or of the system's certificates.
+    /// A store at `url`. Nothing is connected yet: an error is one of the files that the URL names.
     pub fn new(url: &RedisUrl, options: &RedisOptions) -> Result<Self, StoreError> {
-        let mut redis = RedisConnectionInfo::default()
-            .set_protocol(ProtocolVersion::RESP2)
-            .set_skip_set_lib_name();
-        let sentinel = redis.clone();
-        if let Some(user) = &url.user {
-            redis = redis.set_username(user);
-        }
-        if let Some(password) = &url.password {
-            redis = redis.set_password(password);
-        }
-        let redis = redis.set_db(i64::from(url.database));
-        let pacer = Arc::default();
-        let login = |redis| Login { tls: url.tls, redis, pacer: Arc::clone(&pacer) };
-        let topology =
-            Topology::new(url.deployment.clone(), &url.hosts, login(redis), &login(sentinel))?;
+        let (login, sentinel_login) = Login::of(url)?;
+        let topology = Topology::new(url.deployment.clone(), &url.hosts, login, &sentinel_login)?;
         Ok(Self {
             topology: Arc::new(topology),
             keys: Keys {

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use tollgate_store::{StoreError, StoreErrorKind};
 
 use crate::key::SLOTS;
-use crate::link::{Failure, Link, Login};
+use crate::link::{Failure, Link};
+use crate::login::Login;
 use crate::url::{Address, Deployment};
 
 /// What is between two looks for the primaries.

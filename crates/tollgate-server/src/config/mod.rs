@@ -63,7 +63,7 @@ pub enum StoreConfig {
     /// In this process.
     Memory,
     /// In Redis or Valkey.
-    Redis(RedisUrl),
+    Redis(Box<RedisUrl>),
 }
 
 /// A store as its URL says.

@@ -35,11 +35,16 @@ fn a_url_that_is_none_is_refused_with_its_place() {
         ("redis://user:canary-password@h:70000", "port"),
         ("redis://user:canary-password@h:x", "port"),
         ("redis://user:canary-password@h/abc", "database"),
-        ("redis://user:canary-password%zz@h", "password is not percent-encoded"),
+        ("redis://user:canary-password%zz%41@h", "password is percent-encoded in part"),
+        ("redis://user:canary-password%ff@h", "password is not percent-encoded UTF-8"),
         ("redis://user:canary-password@a,b", "2 hosts"),
         ("redis-sentinel://user:canary-password@h:1", "master"),
         ("redis-cluster://user:canary-password@h:1/5", "database"),
-        ("redis://h?canary-password=1", "prefix=…"),
+        ("redis://h?canary-password=1", "option 1 after its `?` is none of prefix, db, ca, cert"),
+        ("redis://user:12?prefix=canary-password@h", "it can be read in two ways"),
+        ("redis://user:canary-password@h?ca=canary-password", "`ca` without TLS"),
+        ("redis+unix://user:canary-password@h/x", "Unix socket has no host"),
+        ("redis:user:canary-password@h", "it has no `://`"),
         ("memcached://user:canary-password@h", "no store"),
     ] {
         for place in PLACES {
