@@ -12,9 +12,13 @@
 mod announcements;
 mod call;
 mod check;
+mod eviction;
+mod examiner;
+mod hello;
 mod key;
 mod link;
 mod login;
+mod rights;
 mod script;
 mod startup;
 mod store;
@@ -24,6 +28,9 @@ mod url;
 mod wire;
 
 pub use announcements::Announcement;
+pub use eviction::Eviction;
+pub use examiner::{Misconfiguration, StartProblem};
+pub use rights::least_rights;
 pub use startup::Warning;
 pub use store::{RedisOptions, RedisStore};
 pub use url::{RedisUrl, UrlProblem};

@@ -37,7 +37,7 @@ impl Pacer {
     }
 
     /// Waits until an attempt may be made that is less urgent than a check's; then it counts as made.
-    async fn admits_beside_checks(&self) {
+    pub(crate) async fn admits_beside_checks(&self) {
         while !self.admits_up_to(CONNECTS - FOR_CHECKS, Instant::now()) {
             tokio::time::sleep(PACE).await;
         }

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisError,
-    TlsCertificates,
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion,
+    RedisConnectionInfo, RedisError, TlsCertificates,
 };
 use tollgate_store::{StoreError, StoreErrorKind};
 
@@ -16,6 +18,7 @@ use crate::tls;
 use crate::url::{Address, Credentials, RedisUrl, Transport, shown};
 
 /// How servers are spoken to.
+#[derive(Clone)]
 pub(crate) struct Login {
     over: Over,
     redis: RedisConnectionInfo,
@@ -69,6 +72,13 @@ impl Login {
 
     /// What connects to `address`.
     pub(crate) fn client(&self, address: &Address) -> Result<Client, StoreError> {
+        self.open(address).map_err(|error| {
+            let context = format!("Redis at {} cannot be used", shown(address));
+            StoreError::new(StoreErrorKind::Unexpected, context).caused_by(error)
+        })
+    }
+
+    fn open(&self, address: &Address) -> Result<Client, RedisError> {
         let (host, port) = address.clone();
         let place = match self.over {
             Over::Tcp => ConnectionAddr::Tcp(host, port),
@@ -77,18 +87,57 @@ impl Login {
             }
             Over::Unix => ConnectionAddr::Unix(PathBuf::from(host)),
         };
-        let info = place.into_connection_info().map(|info| {
-            info.set_redis_settings(self.redis.clone())
-                .set_tcp_settings(TcpSettings::default().set_nodelay(true))
-        });
-        let client = info.and_then(|info| match &self.over {
+        let info = place
+            .into_connection_info()?
+            .set_redis_settings(self.redis.clone())
+            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        match &self.over {
             Over::Tls(certificates) => Client::build_with_tls(info, (**certificates).clone()),
             Over::Tcp | Over::Unix => Client::open(info),
-        });
-        client.map_err(|error| {
-            let context = format!("Redis at {} cannot be used", shown(address));
-            StoreError::new(StoreErrorKind::Unexpected, context).caused_by(error)
-        })
+        }
+    }
+
+    /// A connection of its own to `address`, whose error is told as the driver gave it. It waits for its turn.
+    pub(crate) async fn connect(
+        &self,
+        address: &Address,
+        timeout: Duration,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        self.pacer.admits_beside_checks().await;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(timeout))
+            .set_response_timeout(Some(timeout));
+        self.open(address)?.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    /// The same without a user, a password and a database.
+    pub(crate) fn anonymous(&self) -> Self {
+        let redis = RedisConnectionInfo::default()
+            .set_protocol(ProtocolVersion::RESP2)
+            .set_skip_set_lib_name();
+        Self { redis, ..self.clone() }
+    }
+
+    /// The same in the database 0.
+    pub(crate) fn in_database_0(&self) -> Self {
+        Self { redis: self.redis.clone().set_db(0), ..self.clone() }
+    }
+
+    /// The same in the protocol that tells messages from answers on one connection.
+    pub(crate) fn for_subscriptions(&self) -> Self {
+        Self { redis: self.redis.clone().set_protocol(ProtocolVersion::RESP3), ..self.clone() }
+    }
+
+    /// The same with TLS if it is without, and the other way round.
+    pub(crate) fn with_other_transport(&self) -> Self {
+        let over = match self.over {
+            Over::Tls(_) => Over::Tcp,
+            Over::Tcp | Over::Unix => {
+                let certificates = TlsCertificates { client_tls: None, root_cert: None };
+                Over::Tls(Arc::new(certificates))
+            }
+        };
+        Self { over, ..self.clone() }
     }
 }
 

@@ -7,6 +7,7 @@ use tollgate_core::{Charge, Clock, Limit, MonotonicClock, Subject};
 use tollgate_store::{Charged, Store, StoreError, key_bytes};
 
 use crate::call::Progress;
+use crate::examiner::Examiner;
 use crate::key::{Keys, slot};
 use crate::login::Login;
 use crate::script::RESET;
@@ -38,6 +39,8 @@ pub struct RedisStore {
     /// Only a hint: where the windows of counters start is the same by every clock.
     pub(crate) hint: Arc<MonotonicClock>,
     pub(crate) test_clock: Option<Arc<dyn Clock>>,
+    /// What looks at a server at the start.
+    pub(crate) examiner: Arc<Examiner>,
 }
 
 impl std::fmt::Debug for RedisStore {
@@ -50,6 +53,7 @@ impl RedisStore {
     /// A store at `url`. Nothing is connected yet: an error is one of the files that the URL names.
     pub fn new(url: &RedisUrl, options: &RedisOptions) -> Result<Self, StoreError> {
         let (login, sentinel_login) = Login::of(url)?;
+        let examiner = Examiner::new(url, login.clone(), sentinel_login.clone());
         let topology = Topology::new(url.deployment.clone(), &url.hosts, login, &sentinel_login)?;
         Ok(Self {
             topology: Arc::new(topology),
@@ -60,6 +64,7 @@ impl RedisStore {
             deadline: options.deadline,
             hint: Arc::new(MonotonicClock::new()),
             test_clock: None,
+            examiner: Arc::new(examiner),
         })
     }
 

@@ -58,6 +58,24 @@ impl Topology {
         Ok(Self { deployment, seeds, login, state, looking: Arc::default() })
     }
 
+    /// The servers that the URL names.
+    pub(crate) fn seeds(&self) -> &[Arc<Link>] {
+        &self.seeds
+    }
+
+    /// Every server that answers for some slot, with one of its slots.
+    pub(crate) async fn primaries_with_slots(
+        self: &Arc<Self>,
+    ) -> Result<Vec<(u16, Arc<Link>)>, StoreError> {
+        let primaries = self.primaries().await?;
+        let state = self.state();
+        let slot_of = |link: &Arc<Link>| {
+            let range = state.ranges.iter().find(|(_, _, known)| Arc::ptr_eq(known, link));
+            range.map(|(first, _, _)| *first)
+        };
+        Ok(primaries.iter().filter_map(|link| Some((slot_of(link)?, Arc::clone(link)))).collect())
+    }
+
     pub(crate) fn is_cluster(&self) -> bool {
         self.deployment == Deployment::Cluster
     }

@@ -122,6 +122,11 @@ impl RedisUrl {
         Kind::of(scheme).is_some()
     }
 
+    /// `redis` or `valkey`.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// The scheme with which the same server would be reached as `deployment`.
     pub(crate) fn scheme_for(&self, deployment: &Deployment) -> String {
         let tls = if matches!(self.transport, Transport::Tls(_)) { "s" } else { "" };

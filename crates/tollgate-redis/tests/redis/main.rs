@@ -6,5 +6,7 @@ mod conformance;
 mod denials;
 mod failover;
 mod faults;
+mod rights;
+mod startup;
 mod support;
 mod versions;

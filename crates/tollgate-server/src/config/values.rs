@@ -40,6 +40,17 @@ pub(super) fn milliseconds(
     integer(text, range, accepted).map(Duration::from_millis)
 }
 
+pub(super) fn boolean(text: &str) -> Result<bool, Refused> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(Refused {
+            problem: format!("{text:?} is not accepted"),
+            accepted: "`true` or `false`",
+        }),
+    }
+}
+
 pub(super) fn log_format(text: &str) -> Result<LogFormat, Refused> {
     match text {
         "json" => Ok(LogFormat::Json),

@@ -45,6 +45,17 @@ impl RedisServer {
         Self::start_on(free_port(), settings)
     }
 
+    /// A server that listens at a Unix socket too, and the path of that.
+    pub fn start_with_socket() -> (Self, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.sock");
+        let (mut command, port) = (kept(&folder), free_port());
+        command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]);
+        command.args(["--port", &port.to_string(), "--dir"]).arg(folder.path());
+        command.arg("--unixsocket").arg(&path);
+        (Self::spawn(command, port, folder), path)
+    }
+
     /// A server that speaks TLS too, on another port of `localhost`; that port, and the file of the certificate
     /// that it must be trusted by.
     pub fn start_with_tls() -> (Self, u16, TempDir, PathBuf) {
