@@ -274,7 +274,11 @@ impl Examiner {
                 Some(self.refused_database(place, told).await)
             }
             Some(told) if told.is_connection_refusal() => None,
-            told => self.wrong_transport(place, told.as_ref()).await,
+            told => {
+                // A certificate may be refused once the first answer is read.
+                let told = told.as_ref().map(without_arguments).unwrap_or_default();
+                self.wrong_transport(place, &format!("{error}: {told}")).await
+            }
         };
         found.unwrap_or(StartProblem::Unavailable(error))
     }
@@ -333,16 +337,11 @@ impl Examiner {
     }
 
     /// TLS spoken to who has none, the other way round, and certificates.
-    async fn wrong_transport(
-        &self,
-        place: &Place<'_>,
-        told: Option<&RedisError>,
-    ) -> Option<StartProblem> {
-        let told = told.map(ToString::to_string).unwrap_or_default();
+    async fn wrong_transport(&self, place: &Place<'_>, told: &str) -> Option<StartProblem> {
         let other = place.login.anonymous().with_other_transport();
         let now = self.url.scheme_for(&self.url.deployment);
         if place.login.speaks_tls() {
-            if let Some(problem) = distrusted(place, &told) {
+            if let Some(problem) = distrusted(place, told) {
                 return Some(problem);
             }
             let answers = match self.hello_by(&other, place.address).await {
@@ -376,18 +375,28 @@ fn names_certificate(text: &str) -> bool {
 
 /// What is wrong with a certificate, if it is that. One that has expired is no matter of this node's configuration.
 fn distrusted(place: &Place<'_>, told: &str) -> Option<StartProblem> {
-    if told.contains("CertificateRequired") || told.contains("HandshakeFailure") {
+    let refusals = [
+        "CertificateRequired",
+        "UnknownCA",
+        "BadCertificate",
+        "CertificateUnknown",
+        "HandshakeFailure",
+    ];
+    let refusal = refusals.iter().find(|refusal| told.contains(&format!("alert: {refusal}")));
+    if let Some(refusal) = refusal {
         return Some(misconfigured(
-            format!("{place} wants a certificate of its clients: {told}"),
+            format!(
+                "{place} wants a certificate of its clients by an authority that it trusts ({refusal})"
+            ),
             "name one and its key in the URL: ?cert=FILE&key=FILE",
         ));
     }
     let untrusted = ["UnknownIssuer", "NotValidForName", "not valid for name", "BadSignature"];
-    let is_untrusted = names_certificate(told) && untrusted.iter().any(|word| told.contains(word));
-    is_untrusted.then(|| {
+    let why = untrusted.iter().find(|why| names_certificate(told) && told.contains(**why));
+    why.map(|why| {
         misconfigured(
-            format!("{place} has a certificate that is not trusted: {told}"),
-            "name its authority in the URL: ?ca=FILE, and its host as the certificate does",
+            format!("{place} has a certificate that is not trusted ({why})"),
+            "name its authority in the URL, ?ca=FILE, and its host as the certificate does",
         )
     })
 }

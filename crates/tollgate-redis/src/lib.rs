@@ -6,6 +6,9 @@
 //! what they answer; `check` puts a check together;
 //! `announcements` tells every node when usage was given back.
 //!
+//! `login` and `tls` are how servers are spoken to; `startup` looks at the store at the start by the list of `rights`, and
+//! `examiner` tells what only a wrong configuration can cause; `eviction` watches for keys that Redis drops.
+//!
 //! Invariants: nothing is sent twice unless Redis said that it did not run it; nothing waits in a queue while
 //! there is no connection. This crate must not know policies, HTTP, or what happens when a store fails.
 

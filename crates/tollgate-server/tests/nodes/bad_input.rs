@@ -90,6 +90,7 @@ async fn a_store_that_is_away_is_named_with_what_is_wrong() {
     for (url, problem) in [
         (format!("redis://:{CANARY}@127.0.0.1:{silent_port}"), "refused"),
         (format!("redis://:{CANARY}@no-such-host.invalid:1"), "no-such-host.invalid"),
+        (format!("redis://:p@{CANARY}:w?x@127.0.0.1:{silent_port} \n"), "refused"),
         (format!("unix://:{CANARY}@/no/such.sock"), "/no/such.sock"),
     ] {
         let line = told_of(&url, PLACES[0], &[]).await;
