@@ -15,8 +15,10 @@ use crate::login::{Login, without_arguments};
 use crate::rights::{Lack, is_unknown_command};
 use crate::url::{Address, Deployment, RedisUrl, shown};
 
-/// How long a connection that only looks for what is wrong may take.
+/// How long a connection that only looks for what is wrong may take: at least so long,
 const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
+/// and at most so long, where calls may take longer.
+const MAX_LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Something that only a wrong configuration can cause, of this node or of Redis, and the remedy. It holds no password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +82,7 @@ pub(crate) struct Examiner {
     pub(crate) url: RedisUrl,
     login: Login,
     sentinel_login: Login,
+    look_timeout: Duration,
 }
 
 /// A server as messages name it, and how it is spoken to.
@@ -98,8 +101,15 @@ impl fmt::Display for Place<'_> {
 }
 
 impl Examiner {
-    pub(crate) fn new(url: &RedisUrl, login: Login, sentinel_login: Login) -> Self {
-        Self { url: url.clone(), login, sentinel_login }
+    /// `deadline` is that of calls.
+    pub(crate) fn new(
+        url: &RedisUrl,
+        login: Login,
+        sentinel_login: Login,
+        deadline: Duration,
+    ) -> Self {
+        let look_timeout = deadline.clamp(LOOK_TIMEOUT, MAX_LOOK_TIMEOUT);
+        Self { url: url.clone(), login, sentinel_login, look_timeout }
     }
 
     /// A data node.
@@ -125,13 +135,13 @@ impl Examiner {
     ) -> Result<Hello, StartProblem> {
         let hello = match link.query::<Value>(&redis::cmd("HELLO")).await {
             Ok(answer) => Hello::read(&answer),
-            Err(Failure::NotSent(error)) => return Err(self.diagnose(place, error).await),
+            Err(Failure::NotSent(error)) => return self.diagnose(place, error).await,
             // An old server, or something before it, which does not say what it is.
             Err(Failure::Redis(error)) if is_unknown_command(&error) => Hello::default(),
             Err(Failure::Redis(error)) if error.is_io_error() => {
                 let context = format!("{place} gave no answer: {}", without_arguments(&error));
                 let lost = StoreError::new(StoreErrorKind::Unavailable, context);
-                return Err(self.diagnose(place, lost).await);
+                return self.diagnose(place, lost).await;
             }
             Err(Failure::Redis(error)) => return Err(self.refused(place, "hello", &error)),
         };
@@ -220,13 +230,13 @@ impl Examiner {
             return Ok(lack);
         }
         if is_unknown_command(error) {
-            return Err(self.unknown_commands(place, &[command.to_owned()]));
+            return Err(Self::unknown_commands(place, &[command.to_owned()]));
         }
         Err(unavailable(format!("{place} refused {}: {text}", command.to_uppercase())))
     }
 
     /// A server whose commands were renamed, or which is none of Redis or Valkey.
-    pub(crate) fn unknown_commands(&self, place: &Place<'_>, names: &[String]) -> StartProblem {
+    pub(crate) fn unknown_commands(place: &Place<'_>, names: &[String]) -> StartProblem {
         let names: Vec<_> =
             names.iter().map(|name| name.to_uppercase().replace('|', " ")).collect();
         misconfigured(
@@ -259,32 +269,38 @@ impl Examiner {
         }
     }
 
-    /// Why no connection to `place` can be made, which first failed with `error`.
-    async fn diagnose(&self, place: &Place<'_>, error: StoreError) -> StartProblem {
-        let told = match place.login.connect(place.address, LOOK_TIMEOUT).await {
-            // It was away for a moment, or answers no connection yet.
-            Ok(_) => None,
-            Err(told) => Some(told),
+    /// Greets the server at `place` once more, by a connection of its own, which tells why the first failed with `error`.
+    async fn diagnose(&self, place: &Place<'_>, error: StoreError) -> Result<Hello, StartProblem> {
+        let told = match self.hello_by(place.login, place.address).await {
+            Ok(hello) => {
+                self.judge(place, &hello)?;
+                return Ok(hello);
+            }
+            Err(told) => told,
         };
-        let found = match &told {
-            Some(told) if told.kind() == ErrorKind::AuthenticationFailed => {
-                Some(self.refused_login(place).await)
-            }
-            Some(told) if told.to_string().contains("switch database") => {
-                Some(self.refused_database(place, told).await)
-            }
-            Some(told) if told.is_connection_refusal() => None,
-            told => {
-                // A certificate may be refused once the first answer is read.
-                let told = told.as_ref().map(without_arguments).unwrap_or_default();
-                self.wrong_transport(place, &format!("{error}: {told}")).await
-            }
+        // A Sentinel knows no databases at all, so this comes before a command that is not known.
+        let of_database = told.to_string().contains("switch database");
+        if is_unknown_command(&told) && !of_database {
+            return Ok(Hello::default());
+        }
+        let found = if told.kind() == ErrorKind::AuthenticationFailed {
+            Some(self.refused_login(place).await)
+        } else if of_database {
+            Some(self.refused_database(place, &told).await)
+        } else if told.code().is_some() {
+            Some(self.refused(place, "hello", &told))
+        } else if told.is_connection_refusal() {
+            None
+        } else {
+            // A certificate may be refused once the first answer is read: either may tell it.
+            let told = format!("{error}: {}", without_arguments(&told));
+            self.wrong_transport(place, &told).await
         };
-        found.unwrap_or(StartProblem::Unavailable(error))
+        Err(found.unwrap_or(StartProblem::Unavailable(error)))
     }
 
     async fn hello_by(&self, login: &Login, address: &Address) -> Result<Hello, RedisError> {
-        let mut connection = login.connect(address, LOOK_TIMEOUT).await?;
+        let mut connection = login.connect(address, self.look_timeout).await?;
         let answer: Value = redis::cmd("HELLO").query_async(&mut connection).await?;
         Ok(Hello::read(&answer))
     }
@@ -296,7 +312,7 @@ impl Examiner {
         channel: &str,
     ) -> Result<(), RedisError> {
         let login = place.login.for_subscriptions();
-        let mut connection = login.connect(place.address, LOOK_TIMEOUT).await?;
+        let mut connection = login.connect(place.address, self.look_timeout).await?;
         redis::cmd("SUBSCRIBE").arg(channel).query_async(&mut connection).await
     }
 

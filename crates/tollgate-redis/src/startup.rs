@@ -8,7 +8,7 @@ use std::time::Duration;
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::time::Instant;
 
-use crate::examiner::{Place, StartProblem, misconfigured, unavailable};
+use crate::examiner::{Examiner, Place, StartProblem, misconfigured, unavailable};
 use crate::hello::Hello;
 use crate::key::slot;
 use crate::link::{Failure, Link};
@@ -191,7 +191,7 @@ impl RedisStore {
             Ok(answer) => {
                 let (lacks, unknown) = lacks(&answer);
                 if !unknown.is_empty() {
-                    return Err(self.examiner.unknown_commands(&place, &unknown));
+                    return Err(Examiner::unknown_commands(&place, &unknown));
                 }
                 missing.extend(lacks);
             }

@@ -53,7 +53,7 @@ impl RedisStore {
     /// A store at `url`. Nothing is connected yet: an error is one of the files that the URL names.
     pub fn new(url: &RedisUrl, options: &RedisOptions) -> Result<Self, StoreError> {
         let (login, sentinel_login) = Login::of(url)?;
-        let examiner = Examiner::new(url, login.clone(), sentinel_login.clone());
+        let examiner = Examiner::new(url, login.clone(), sentinel_login.clone(), options.deadline);
         let topology = Topology::new(url.deployment.clone(), &url.hosts, login, &sentinel_login)?;
         Ok(Self {
             topology: Arc::new(topology),
