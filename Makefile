@@ -31,6 +31,9 @@ test: setup-tests console-check lint doc ## Set up what is missing, then formatt
 	else \
 		$(CARGO) test $(ALL) --no-fail-fast --lib --bins --tests --examples; \
 	fi
+	@# The tests of the store on Valkey as well: in one process, whose tests share their servers.
+	TOLLGATE_TEST_REDIS_SERVER="$(abspath $(TARGET))/valkey/bin/valkey-server" \
+		$(CARGO) test $(ALL) --test redis
 
 .PHONY: bench
 bench: setup-tests ## Run every benchmark (BENCH=NAME for one)
@@ -77,7 +80,7 @@ setup: ## Install what is missing of compiler, linker and tools
 	@scripts/setup
 
 .PHONY: setup-tests
-setup-tests: ## The same, and what only tests and benchmarks need: Redis, PostgreSQL, Chromium, schemathesis
+setup-tests: ## The same, and what only tests and benchmarks need: Redis, Valkey, PostgreSQL, Chromium, schemathesis
 	@scripts/setup tests
 
 .PHONY: setup-loadtest

@@ -14,6 +14,7 @@ use crate::errors::{kind_of, store_error, with_remedy};
 use crate::link::{Failure, Link};
 use crate::script::Script;
 use crate::store::RedisStore;
+use crate::url::shown;
 
 /// How often one call is sent anew after Redis said that it did not run it. The waits in between add up to more than a
 /// deadline.
@@ -109,8 +110,8 @@ impl RedisStore {
         let waited_ms = self.deadline.as_millis();
         let context = match &place.link {
             Some(link) => {
-                let (host, port) = &link.address;
-                format!("Redis at {host}:{port} has not answered within {waited_ms} ms")
+                let place = shown(&link.address);
+                format!("Redis at {place} has not answered within {waited_ms} ms")
             }
             None => format!("Redis has not answered within {waited_ms} ms"),
         };

@@ -15,6 +15,7 @@ use crate::link::Link;
 use crate::refund::{Observer, left_unknown};
 use crate::script::{CHARGE, SETTLE};
 use crate::store::RedisStore;
+use crate::url::shown;
 use crate::wire::{self, Answer, Ask, EntryId, Said};
 
 /// What the script said of the limits of one group.
@@ -381,17 +382,15 @@ impl Question {
 
 /// The error of a call that was run too late to charge.
 pub(crate) fn late(link: &Link) -> StoreError {
-    let (host, port) = &link.address;
-    let context =
-        format!("Redis at {host}:{port} ran the call after its deadline; nothing was charged");
+    let place = shown(&link.address);
+    let context = format!("Redis at {place} ran the call after its deadline; nothing was charged");
     StoreError::new(StoreErrorKind::Unavailable, context).within(link.domain)
 }
 
 /// The error of a call whose answer is none.
 pub(crate) fn unreadable(link: &Link, charging: bool) -> StoreError {
-    let (host, port) = &link.address;
-    let context =
-        format!("the script in Redis at {host}:{port} gave an answer that cannot be read");
+    let place = shown(&link.address);
+    let context = format!("the script in Redis at {place} gave an answer that cannot be read");
     let error = StoreError::new(StoreErrorKind::Unreadable, context).within(link.domain);
     if charging { error.after_send() } else { error }
 }

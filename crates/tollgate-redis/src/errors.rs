@@ -4,6 +4,8 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use tollgate_store::{StoreError, StoreErrorKind};
 
 use crate::link::Link;
+use crate::login::without_arguments;
+use crate::url::shown;
 
 /// What the scripts say of a key that holds what they did not write.
 const FOREIGN_KEY: &str = "TOLLGATE the key ";
@@ -62,8 +64,7 @@ pub(crate) fn was_refused(error: &RedisError) -> bool {
 
 /// What `error` of `link` is to the caller.
 pub(crate) fn store_error(link: &Link, error: RedisError) -> StoreError {
-    let (host, port) = &link.address;
-    let place = format!("Redis at {host}:{port}");
+    let place = format!("Redis at {}", shown(&link.address));
     let kind = kind_of(&error);
     let refused = was_refused(&error);
     let context = match kind {
@@ -72,7 +73,8 @@ pub(crate) fn store_error(link: &Link, error: RedisError) -> StoreError {
         _ if refused => format!("{place} refused the call"),
         _ => format!("{place} gave no answer"),
     };
-    let store_error = StoreError::new(kind, context).within(link.domain).caused_by(error);
+    let store_error =
+        StoreError::new(kind, context).within(link.domain).caused_by(without_arguments(&error));
     with_remedy(if refused { store_error } else { store_error.after_send() })
 }
 

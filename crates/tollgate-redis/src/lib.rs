@@ -8,6 +8,9 @@
 //! `background` keeps both going when the caller has gone;
 //! `announcements` tells every node when usage was given back.
 //!
+//! `login` and `tls` are how servers are spoken to; `startup` looks at the store at the start by the list of `rights`, and
+//! `examiner` tells what only a wrong configuration can cause; `eviction` watches for keys that Redis drops.
+//!
 //! Invariants: nothing is sent twice unless Redis said that it did not run it; nothing waits in a queue while
 //! there is no connection. This crate must not know policies, HTTP, or what happens when a store fails.
 
@@ -18,19 +21,28 @@ mod check;
 mod cluster;
 mod combiner;
 mod errors;
+mod eviction;
+mod examiner;
+mod hello;
 mod key;
 mod link;
+mod login;
 mod refund;
+mod rights;
 mod script;
 mod sentinel;
 mod server_clock;
 mod startup;
 mod store;
+mod tls;
 mod topology;
 mod url;
 mod wire;
 
 pub use announcements::Announcement;
+pub use eviction::Eviction;
+pub use examiner::{Misconfiguration, StartProblem};
+pub use rights::least_rights;
 pub use startup::Warning;
 pub use store::{RedisOptions, RedisStore};
 pub use url::{RedisUrl, UrlProblem};

@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{AsyncPushSender, ConnectionLike, MultiplexedConnection};
-use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue,
-    IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisError, ServerErrorKind, Value,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, ProtocolVersion, RedisError,
+    ServerErrorKind, Value,
 };
 use tokio::time::Instant;
 use tollgate_core::Timestamp;
 use tollgate_store::{FaultDomain, StoreError, StoreErrorKind};
 
 use crate::errors;
+use crate::login::{Login, without_arguments};
 use crate::server_clock::ServerClock;
-use crate::url::Address;
+use crate::url::{Address, shown};
 
 /// Attempts to connect to one server that may be made at once, and how many more in a second: at most 10 in any one
 /// second (P14). Each server has its own, so that a large Cluster can be connected to at once.
@@ -34,7 +34,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Spreads the attempts to connect to one server.
 #[derive(Debug, Default)]
-struct Pacer(Mutex<Option<Instant>>);
+pub(crate) struct Pacer(Mutex<Option<Instant>>);
 
 impl Pacer {
     /// Whether an attempt may be made now; then it counts as made.
@@ -43,7 +43,7 @@ impl Pacer {
     }
 
     /// Waits until an attempt may be made that is less urgent than a check's; then it counts as made.
-    async fn admits_beside_checks(&self) {
+    pub(crate) async fn admits_beside_checks(&self) {
         while !self.admits_up_to(CONNECTS - FOR_CHECKS, Instant::now()) {
             tokio::time::sleep(PACE).await;
         }
@@ -59,13 +59,6 @@ impl Pacer {
         }
         admits
     }
-}
-
-/// How servers are spoken to.
-#[derive(Debug)]
-pub(crate) struct Login {
-    pub(crate) tls: bool,
-    pub(crate) redis: RedisConnectionInfo,
 }
 
 /// A link to one server.
@@ -114,28 +107,11 @@ impl Link {
         domain: FaultDomain,
         login: &Login,
     ) -> Result<Self, StoreError> {
-        let (host, port) = address.clone();
-        let addr = if login.tls {
-            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-        } else {
-            ConnectionAddr::Tcp(host, port)
-        };
-        let client = addr
-            .into_connection_info()
-            .map(|info| {
-                info.set_redis_settings(login.redis.clone())
-                    .set_tcp_settings(TcpSettings::default().set_nodelay(true))
-            })
-            .and_then(Client::open)
-            .map_err(|error| {
-                let context = format!("Redis at {}:{} cannot be used", address.0, address.1);
-                StoreError::new(StoreErrorKind::Unexpected, context).caused_by(error)
-            })?;
         Ok(Self {
+            client: login.client(&address)?,
             address,
             domain,
-            client,
-            tls: login.tls,
+            tls: login.speaks_tls(),
             pacer: Pacer::default(),
             clock: ServerClock::new(),
             state: Mutex::default(),
@@ -154,6 +130,26 @@ impl Link {
     ) -> Result<T, Failure> {
         let connection = self.connection().await.map_err(Failure::NotSent)?;
         self.send(connection, &[], command).await.map_err(Failure::Redis)
+    }
+
+    /// The same, in one piece with other commands `before` it, whose answers are not looked at.
+    pub(crate) async fn query_after(
+        self: &Arc<Self>,
+        before: &[Cmd],
+        command: &Cmd,
+    ) -> Result<(), Failure> {
+        let connection = self.connection().await.map_err(Failure::NotSent)?;
+        let mut pipeline = redis::pipe();
+        for one in before.iter().chain([command]) {
+            pipeline.add_command(one.clone()).ignore();
+        }
+        let Connection { generation, mut connection } = connection;
+        pipeline.query_async::<()>(&mut connection).await.map_err(|error| {
+            if error.is_io_error() || error.is_unrecoverable_error() {
+                self.lose(generation, StoreErrorKind::Unavailable, &error.to_string());
+            }
+            Failure::Redis(error)
+        })
     }
 
     /// The same, which takes at most `timeout`: then the connection is given up.
@@ -176,7 +172,7 @@ impl Link {
                     StoreErrorKind::Unavailable,
                     "an answer did not come in time",
                 );
-                let why = format!("it has not answered {} in time", shown(name));
+                let why = format!("it has not answered {} in time", name_of(name));
                 Err(Failure::NotSent(self.unavailable(&why)))
             },
             |answer| answer.map_err(Failure::Redis),
@@ -262,7 +258,8 @@ impl Link {
             Err(error) => {
                 // A server that speaks no TLS waits for the end of a command that is none.
                 let hint = if self.tls && error.is_timeout() { "; does it speak TLS?" } else { "" };
-                let (kind, problem) = (errors::kind_of(&error), format!("{error}{hint}"));
+                let kind = errors::kind_of(&error);
+                let problem = format!("{}{hint}", without_arguments(&error));
                 let mut state = self.state();
                 state.failures = state.failures.saturating_add(1);
                 state.not_before = Some(Instant::now() + backoff(state.failures));
@@ -327,7 +324,7 @@ impl Link {
             connection.subscribe(channel).await?;
             Ok(connection)
         };
-        subscribed.await.map_err(|error: RedisError| self.unavailable(&error.to_string()))
+        subscribed.await.map_err(|error: RedisError| self.unavailable(&without_arguments(&error)))
     }
 
     fn unavailable(&self, cause: &str) -> StoreError {
@@ -335,8 +332,8 @@ impl Link {
     }
 
     fn failed(&self, kind: StoreErrorKind, cause: &str) -> StoreError {
-        let (host, port) = &self.address;
-        let context = format!("no connection to Redis at {host}:{port}: {cause}");
+        let place = shown(&self.address);
+        let context = format!("no connection to Redis at {place}: {cause}");
         errors::with_remedy(StoreError::new(kind, context)).within(self.domain)
     }
 }
@@ -364,7 +361,7 @@ async fn last_answer<T: FromRedisValue>(
     Ok(T::from_redis_value(last?)?)
 }
 
-fn shown(argument: Option<redis::Arg<&[u8]>>) -> String {
+fn name_of(argument: Option<redis::Arg<&[u8]>>) -> String {
     match argument {
         Some(redis::Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
         _ => String::new(),

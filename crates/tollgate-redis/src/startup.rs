@@ -1,25 +1,34 @@
-//! What an operator should know of a Redis at start: that it would evict limits, or that rights are missing.
+//! A look at the store at the start: what only a wrong configuration can cause, and what works against exact limits.
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
-use tollgate_store::{StoreError, StoreErrorKind};
+use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
+use tokio::time::Instant;
 
-use crate::call::Progress;
+use crate::examiner::{Examiner, Place, StartProblem, misconfigured, unavailable};
+use crate::hello::Hello;
 use crate::key::slot;
-use crate::link::Failure;
-use crate::script::RESET;
+use crate::link::{Failure, Link};
+use crate::rights::{lacks, load_probe, probe, probe_key};
 use crate::store::RedisStore;
+use crate::url::{Deployment, shown};
+
+/// How long a server may take to answer for the first time; longer, if calls may take longer. With what else a start
+/// needs, a server whose Redis is away starts within 2 s (P14).
+const FIRST_ANSWER: Duration = Duration::from_millis(1_300);
+/// How long a server that has answered may take for the rest.
+const REST: Duration = Duration::from_secs(10);
+/// What is between two attempts to reach a primary of a Cluster: connections are made at a bounded pace.
+const RETRY_EVERY: Duration = Duration::from_millis(50);
+/// The most keys that are tried until one lies where it should: a primary may answer for few slots.
+const MAX_PROBE_KEYS: u32 = 1_000_000;
 
 /// Something about a Redis that works against exact limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning(String);
-
-impl Warning {
-    fn new(problem: String) -> Self {
-        Self(problem)
-    }
-}
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,64 +39,242 @@ impl fmt::Display for Warning {
 impl Error for Warning {}
 
 impl RedisStore {
-    /// Looks at each primary for what works against exact limits. An error means that one could not be asked.
+    /// Asks a server that the URL names, and a primary, whether they are what the URL takes them for, let this node in
+    /// and permit what it does. Ends within about two seconds when nobody answers; leaves nothing behind.
+    pub async fn check_start(&self) -> Result<(), StartProblem> {
+        self.look().await.map(|_| ())
+    }
+
+    /// The same of every primary, and what works against exact limits in it.
     ///
     /// Needs the right to `INFO`; without it there is a warning that nothing could be said.
-    pub async fn warnings(&self) -> Result<Vec<Warning>, StoreError> {
+    pub async fn examine(&self) -> Result<Vec<Warning>, StartProblem> {
+        let hello = self.look().await?;
         let mut warnings = Vec::new();
-        for link in self.topology.primaries().await? {
-            let place = format!("Redis at {}:{}", link.address.0, link.address.1);
-            let mut info = redis::cmd("INFO");
-            info.arg("memory");
-            let text: String = match link.query(&info).await {
-                Ok(text) => text,
-                Err(Failure::NotSent(error)) => return Err(error),
-                Err(Failure::Redis(error)) => {
-                    let problem = format!("{place} does not say whether it evicts keys: {error}");
-                    warnings.push(Warning(problem));
-                    continue;
-                }
-            };
-            let value = |name: &str| {
-                let mut lines = text.lines().filter_map(|line| line.split_once(':'));
-                lines.find(|(known, _)| *known == name).map_or("", |(_, value)| value.trim())
-            };
-            let policy = value("maxmemory_policy");
-            if value("maxmemory") != "0" && policy != "noeviction" {
-                warnings.push(Warning(format!(
-                    "{place} has maxmemory-policy {policy}: when its memory is full it drops limits \
-                     that are in force; accepted: noeviction"
-                )));
-            }
+        if hello.is_too_old() {
+            let problem = format!("this is Redis {}; accepted: 7.0 or later", hello.version);
+            warnings.push(Warning(problem));
         }
-        if let Some(warning) = self.missing_rights().await? {
-            warnings.push(warning);
+        for (slot, link) in self.topology.primaries_with_slots().await? {
+            self.rights(&link, slot).await?;
+            warnings.extend(self.eviction(&link).await?);
         }
         Ok(warnings)
     }
 
-    /// Runs the scripts on a key of their own, for the rights that they need.
-    async fn missing_rights(&self) -> Result<Option<Warning>, StoreError> {
-        let key = format!("{}{{probe}}", self.keys.prefix);
-        let (slot, progress) = (slot(&key), Progress::default());
-        // No limit has an empty name: nobody takes notice.
-        let (keys, told) = ([key.as_str()], [self.channel().into_bytes(), Vec::new()]);
-        let call = self.run::<i64>(&RESET, slot, &keys, &told, &progress);
-        match self.in_time(&progress, false, call).await {
-            Ok(_) => Ok(None),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    StoreErrorKind::Forbidden
-                        | StoreErrorKind::Unsupported
-                        | StoreErrorKind::Unexpected
-                ) =>
-            {
-                let cause = error.source().map(ToString::to_string);
-                let cause = cause.unwrap_or_default();
-                Ok(Some(Warning::new(format!("{error}: {cause}"))))
+    async fn look(&self) -> Result<Hello, StartProblem> {
+        let until = Instant::now() + FIRST_ANSWER.max(self.deadline);
+        let hello = self.look_at_seeds(until).await?;
+        let rest = async {
+            let primaries = self.topology.primaries_with_slots().await?;
+            let (slot, primary) =
+                primaries.first().ok_or_else(|| unavailable("Redis has no primary".to_owned()))?;
+            if matches!(self.examiner.url.deployment, Deployment::Sentinel { .. }) {
+                self.greet(primary, &self.examiner.data_node(primary), until).await?;
             }
-            Err(error) => Err(error),
+            self.rights(primary, *slot).await?;
+            self.hearing(primary).await
+        };
+        in_time(rest, Instant::now() + REST, "Redis").await?;
+        Ok(hello)
+    }
+
+    /// The first server of the URL that is as it should be; or what is wrong with one.
+    async fn look_at_seeds(&self, until: Instant) -> Result<Hello, StartProblem> {
+        let seeds = self.topology.seeds();
+        let mut problem: Option<StartProblem> = None;
+        for (index, link) in seeds.iter().enumerate() {
+            // Each has its part of the time that is left.
+            let now = Instant::now();
+            let left = u32::try_from(seeds.len() - index).unwrap_or(u32::MAX);
+            let until = now + until.saturating_duration_since(now) / left;
+            match self.look_at_seed(link, until).await {
+                Ok(hello) => return Ok(hello),
+                Err(found @ StartProblem::Misconfigured(_)) => problem = Some(found),
+                Err(found) => problem = problem.or(Some(found)),
+            }
         }
+        Err(problem.unwrap_or_else(|| unavailable("the URL of Redis has no host".to_owned())))
+    }
+
+    async fn look_at_seed(&self, link: &Arc<Link>, until: Instant) -> Result<Hello, StartProblem> {
+        let place = self.examiner.seed(link);
+        let hello = self.greet(link, &place, until).await?;
+        let rest = async {
+            match &self.examiner.url.deployment {
+                Deployment::Single if hello.is_replica => Err(unavailable(format!(
+                    "{place} is a replica, which takes no writes; name the primary, or its Sentinels"
+                ))),
+                Deployment::Single => Ok(()),
+                Deployment::Sentinel { master } => self.master_is_known(link, &place, master).await,
+                Deployment::Cluster => {
+                    let mut slots = redis::cmd("CLUSTER");
+                    slots.arg("SLOTS");
+                    self.examiner.ask::<Value>(link, &place, "cluster|slots", &slots).await?;
+                    self.asking(link, &place).await
+                }
+            }
+        };
+        in_time(rest, Instant::now() + REST, &place.to_string()).await?;
+        Ok(hello)
+    }
+
+    async fn greet(
+        &self,
+        link: &Arc<Link>,
+        place: &Place<'_>,
+        until: Instant,
+    ) -> Result<Hello, StartProblem> {
+        in_time(self.examiner.greet(link, place), until, &place.to_string()).await
+    }
+
+    async fn master_is_known(
+        &self,
+        link: &Arc<Link>,
+        place: &Place<'_>,
+        master: &str,
+    ) -> Result<(), StartProblem> {
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("get-master-addr-by-name").arg(master);
+        let name = "sentinel|get-master-addr-by-name";
+        let known: Option<Vec<String>> = self.examiner.ask(link, place, name, &command).await?;
+        if known.is_some() {
+            return Ok(());
+        }
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("masters");
+        // Without the right to ask there is nothing to tell.
+        let masters: Vec<Value> = link.query(&command).await.unwrap_or_default();
+        let names: Vec<_> = masters.iter().filter_map(name_of_master).collect();
+        let remedy = if names.is_empty() {
+            "name one that it monitors after the hosts: /MASTER".to_owned()
+        } else {
+            format!("it knows: {}", names.join(", "))
+        };
+        Err(misconfigured(format!("{place} monitors no master called {master:?}"), remedy))
+    }
+
+    /// `ASKING` holds for one command, so that it goes before one that does nothing.
+    async fn asking(&self, link: &Arc<Link>, place: &Place<'_>) -> Result<(), StartProblem> {
+        let asking = [redis::cmd("ASKING")];
+        match link.query_after(&asking, &redis::cmd("PING")).await {
+            Ok(()) => Ok(()),
+            Err(Failure::NotSent(error)) => Err(error.into()),
+            Err(Failure::Redis(error)) => {
+                let name = if error.to_string().contains("'ping'") { "ping" } else { "asking" };
+                Err(self.examiner.refused(place, name, &error))
+            }
+        }
+    }
+
+    /// Tries out on a key of its own, in `slot`, what the scripts do.
+    async fn rights(&self, link: &Arc<Link>, slot: u16) -> Result<(), StartProblem> {
+        let place = self.examiner.data_node(link);
+        let key = self.probe_key(slot);
+        let mut missing = Vec::new();
+        // Always, since a script that is known already says nothing of the right to load the others.
+        let load = load_probe();
+        let until = Instant::now() + REST;
+        loop {
+            match link.query::<Value>(&load).await {
+                Ok(_) => break,
+                Err(Failure::Redis(error)) => {
+                    missing.push(self.examiner.lack(&place, "script|load", &error)?);
+                    break;
+                }
+                Err(Failure::NotSent(error)) if Instant::now() >= until => return Err(error.into()),
+                // In a Cluster of many primaries connections wait for their turn.
+                Err(Failure::NotSent(_)) => tokio::time::sleep(RETRY_EVERY).await,
+            }
+        }
+        match link.query::<Vec<String>>(&probe(&key, &self.channel())).await {
+            Ok(answer) => {
+                let (lacks, unknown) = lacks(&answer);
+                if !unknown.is_empty() {
+                    return Err(Examiner::unknown_commands(&place, &unknown));
+                }
+                missing.extend(lacks);
+            }
+            Err(Failure::NotSent(error)) => return Err(error.into()),
+            // It could not be loaded.
+            Err(Failure::Redis(error)) if is_no_script(&error) && !missing.is_empty() => {}
+            Err(Failure::Redis(error)) => {
+                missing.push(self.examiner.lack(&place, "evalsha", &error)?);
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { Err(self.examiner.lacking(&place, &missing)) }
+    }
+
+    /// A key that nobody uses, in `slot` if that matters.
+    fn probe_key(&self, wanted: u16) -> String {
+        let prefix = &self.keys.prefix;
+        let mut keys = (0..MAX_PROBE_KEYS).map(|number| probe_key(prefix, number));
+        let fits = |key: &String| !self.topology.is_cluster() || slot(key) == wanted;
+        keys.find(fits).unwrap_or_else(|| probe_key(prefix, 0))
+    }
+
+    /// Whether it is permitted to hear what other nodes announce.
+    async fn hearing(&self, link: &Arc<Link>) -> Result<(), StartProblem> {
+        let place = self.examiner.data_node(link);
+        match self.examiner.subscribe(&place, &self.channel()).await {
+            // What else is wrong, the subscription itself finds out.
+            Err(error) if error.code().is_some() => {
+                Err(self.examiner.refused(&place, "subscribe", &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the server would drop limits in force.
+    async fn eviction(&self, link: &Arc<Link>) -> Result<Option<Warning>, StartProblem> {
+        let place = format!("Redis at {}", shown(&link.address));
+        let mut info = redis::cmd("INFO");
+        info.arg("memory");
+        let text: String = match link.query(&info).await {
+            Ok(text) => text,
+            Err(Failure::NotSent(error)) => return Err(error.into()),
+            Err(Failure::Redis(error)) => {
+                let problem = format!("{place} does not say whether it evicts keys: {error}");
+                return Ok(Some(Warning(problem)));
+            }
+        };
+        let policy = field(&text, "maxmemory_policy").unwrap_or("noeviction");
+        if policy == "noeviction" {
+            return Ok(None);
+        }
+        let when = match field(&text, "maxmemory") {
+            Some("0") => "once it has a maxmemory and that is full",
+            _ => "when its memory is full",
+        };
+        Ok(Some(Warning(format!(
+            "{place} has maxmemory-policy {policy}: {when} it drops limits that are in force; accepted: noeviction"
+        ))))
+    }
+}
+
+fn is_no_script(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+/// A field of an answer of `INFO`.
+pub(crate) fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    let mut fields = text.lines().filter_map(|line| line.split_once(':'));
+    fields.find(|(known, _)| *known == name).map(|(_, value)| value.trim())
+}
+
+fn name_of_master(master: &Value) -> Option<String> {
+    let fields: Vec<String> = redis::from_redis_value_ref(master).ok()?;
+    fields.chunks_exact(2).find(|field| field[0] == "name").map(|field| field[1].clone())
+}
+
+/// `look`, until it has taken too long.
+async fn in_time<T>(
+    look: impl Future<Output = Result<T, StartProblem>>,
+    until: Instant,
+    place: &str,
+) -> Result<T, StartProblem> {
+    match tokio::time::timeout_at(until, look).await {
+        Ok(found) => found,
+        Err(_) => Err(unavailable(format!("{place} has not answered in time"))),
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{ProtocolVersion, RedisConnectionInfo};
 use tollgate_core::{
     Algorithm, Amount, Charge, Clock, Limit, MonotonicClock, Per, Policy, PolicyId, Subject, Window,
 };
@@ -12,8 +11,9 @@ use tollgate_store::{CallReport, Charged, FaultDomain, Store, StoreError, key_by
 use crate::background::{Background, Outliving};
 use crate::call::Progress;
 use crate::combiner::Combiner;
+use crate::examiner::Examiner;
 use crate::key::{Keys, slot};
-use crate::link::Login;
+use crate::login::Login;
 use crate::script::RESET;
 use crate::topology::Topology;
 use crate::url::{Deployment, RedisUrl};
@@ -46,31 +46,22 @@ pub struct RedisStore {
     /// Calls whose callers have gone, and refunds.
     pub(crate) background: Arc<Background>,
     pub(crate) combiner: Arc<Combiner>,
+    /// What looks at a server at the start.
+    pub(crate) examiner: Arc<Examiner>,
 }
 
 impl std::fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisStore").field("topology", &self.topology).finish_non_exhaustive()
+        f.debug_struct("RedisStore").finish_non_exhaustive()
     }
 }
 
 impl RedisStore {
-    /// A store at `url`. Nothing is connected yet: an error is one of the URL or of the system's certificates.
+    /// A store at `url`. Nothing is connected yet: an error is one of the files that the URL names.
     pub fn new(url: &RedisUrl, options: &RedisOptions) -> Result<Self, StoreError> {
-        let mut redis = RedisConnectionInfo::default()
-            .set_protocol(ProtocolVersion::RESP2)
-            .set_skip_set_lib_name();
-        let sentinel = redis.clone();
-        if let Some(user) = &url.user {
-            redis = redis.set_username(user);
-        }
-        if let Some(password) = &url.password {
-            redis = redis.set_password(password);
-        }
-        let redis = redis.set_db(i64::from(url.database));
-        let login = |redis| Login { tls: url.tls, redis };
-        let topology =
-            Topology::new(url.deployment.clone(), &url.hosts, login(redis), &login(sentinel))?;
+        let (login, sentinel_login) = Login::of(url)?;
+        let examiner = Examiner::new(url, login.clone(), sentinel_login.clone(), options.deadline);
+        let topology = Topology::new(url.deployment.clone(), &url.hosts, login, &sentinel_login)?;
         Ok(Self {
             topology: Arc::new(topology),
             keys: Keys {
@@ -82,6 +73,7 @@ impl RedisStore {
             test_clock: None,
             background: Arc::default(),
             combiner: Arc::default(),
+            examiner: Arc::new(examiner),
         })
     }
 

@@ -14,7 +14,8 @@ use tollgate_store::{FaultDomain, StoreError, StoreErrorKind};
 
 use crate::cluster;
 use crate::key::SLOTS;
-use crate::link::{Link, Login};
+use crate::link::Link;
+use crate::login::Login;
 use crate::sentinel;
 use crate::url::{Address, Deployment};
 
@@ -85,6 +86,22 @@ impl Topology {
             polling: AtomicBool::new(false),
             changed: Notify::new(),
         })
+    }
+
+    /// Every server that answers for some slot, with one of its slots.
+    pub(crate) async fn primaries_with_slots(
+        self: &Arc<Self>,
+    ) -> Result<Vec<(u16, Arc<Link>)>, StoreError> {
+        let primaries = self.primaries().await?;
+        let state = self.state();
+        let slot_of = |link: &Arc<Link>| {
+            let is_owner = |owner: &Option<Arc<Link>>| {
+                owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, link))
+            };
+            let slot = state.owners.iter().position(is_owner)?;
+            u16::try_from(slot).ok()
+        };
+        Ok(primaries.iter().filter_map(|link| Some((slot_of(link)?, Arc::clone(link)))).collect())
     }
 
     pub(crate) fn is_cluster(&self) -> bool {

@@ -4,11 +4,13 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::error::ContextValue;
 use clap::{Args, Parser, Subcommand};
 use tollgate_core::Policy;
 use tollgate_simulate::SimulateArgs;
 
 use crate::config::ServeConfig;
+use crate::serve::StartError;
 use crate::{serve, signals, telemetry};
 
 /// What a command ends with when it did what it was asked to, and the answer is no.
@@ -71,6 +73,10 @@ struct ServeArgs {
     /// Decide within this time, whatever the store does [default: 100]
     #[arg(long, value_name = "MS")]
     store_timeout_ms: Option<String>,
+    /// Start although the store is configured wrongly (a wrong password, missing rights, another deployment): true or
+    /// false [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    start_degraded: Option<String>,
     /// Share the store with so many nodes: the local share of a limit is 1/N [default: 1]
     #[arg(long, value_name = "N")]
     nodes: Option<String>,
@@ -133,6 +139,7 @@ impl ServeArgs {
             ("max_keys", self.max_keys),
             ("on_store_error", self.on_store_error),
             ("store_timeout_ms", self.store_timeout_ms),
+            ("start_degraded", self.start_degraded),
             ("nodes", self.nodes),
             ("catalog", self.catalog),
             ("unknown_api_keys", self.unknown_api_keys),
@@ -180,6 +187,20 @@ impl Outcome {
 }
 
 impl Cli {
+    /// The command line of this process; ends the process if it is none. A URL in the wrong place is not shown: it may
+    /// hold a password.
+    pub fn of_process() -> Self {
+        Self::try_parse().unwrap_or_else(|mut error| {
+            let is_url = |value: &ContextValue| value.to_string().contains("://");
+            let urls: Vec<_> =
+                error.context().filter(|(_, value)| is_url(value)).map(|(kind, _)| kind).collect();
+            for kind in urls {
+                error.insert(kind, ContextValue::String("a URL".to_owned()));
+            }
+            error.exit()
+        })
+    }
+
     /// Does what was asked.
     pub fn run(self) -> Outcome {
         match self.command {
@@ -252,6 +273,14 @@ fn show_console(url: &str, server: &serve::Server) {
     };
 }
 
+/// What only a wrong configuration can cause ends as what cannot be understood does.
+fn exit_code(error: &StartError) -> u8 {
+    match error {
+        StartError::Store(_) | StartError::Misconfigured { .. } => MISUSED,
+        _ => FAILED,
+    }
+}
+
 async fn run(config: &ServeConfig) -> Outcome {
     let mut signals = match signals::Signals::listen() {
         Ok(signals) => signals,
@@ -259,7 +288,7 @@ async fn run(config: &ServeConfig) -> Outcome {
     };
     let server = match serve::Server::start(config).await {
         Ok(server) => server,
-        Err(error) => return Outcome::failed(FAILED, &error),
+        Err(error) => return Outcome::failed(exit_code(&error), &error),
     };
     let url = format!("http://{}", server.address());
     show_console(&url, &server);

@@ -12,6 +12,7 @@ pub(crate) struct Health {
     catalog_unavailable: AtomicBool,
     store_degraded: AtomicBool,
     store_awaited: AtomicBool,
+    store_evicts: AtomicBool,
 }
 
 // Relaxed throughout: each flag is a value by itself, and no other memory is read because of it.
@@ -49,6 +50,16 @@ impl Health {
     /// Whether checks are decided without the store, or would be if there were any.
     pub(crate) fn store_degraded(&self) -> bool {
         self.store_degraded.load(Ordering::Relaxed) || self.store_awaited.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the store drops keys, and with them usage that counts.
+    pub(crate) fn set_store_evicts(&self, evicts: bool) {
+        self.store_evicts.store(evicts, Ordering::Relaxed);
+    }
+
+    /// Whether the store drops keys, so that limits admit more than they say.
+    pub(crate) fn store_evicts(&self) -> bool {
+        self.store_evicts.load(Ordering::Relaxed)
     }
 
     /// Notes whether the database of the catalog does not answer.

@@ -3,10 +3,8 @@
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let outcome = tollgate_server::Cli::parse().run();
+    let outcome = tollgate_server::Cli::of_process().run();
     let mut output = std::io::stdout();
     let written = output.write_all(outcome.output.as_bytes()).and_then(|()| output.flush());
     // There is nowhere else to say that an error could not be shown.

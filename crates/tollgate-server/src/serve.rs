@@ -11,7 +11,9 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tollgate_catalog::{CatalogError, FileCatalog};
 use tollgate_core::{Clock, MonotonicClock};
-use tollgate_redis::{Announcement, RedisOptions, RedisStore};
+use tollgate_redis::{
+    Announcement, Eviction, Misconfiguration, RedisOptions, RedisStore, StartProblem,
+};
 use tollgate_service::{self as service, DirectoryLookup, RateLimitService};
 use tollgate_store::memory::MemoryStoreOptions;
 use tollgate_store::resilience::{Invalidations, Resilient, store_timeout};
@@ -59,6 +61,13 @@ pub enum StartError {
     Policies(tollgate_core::PolicySetError),
     /// The store cannot be used at all, whether it is there or not.
     Store(StoreError),
+    /// The store is not what the configuration takes it for, or does not let this node do its work.
+    Misconfigured {
+        /// What named the store.
+        set_by: Option<String>,
+        /// What is wrong, and the remedy.
+        problem: Misconfiguration,
+    },
     /// Nothing says what API keys are hashed with.
     NoApiKeySecret,
     /// What API keys are hashed with could not be read or made.
@@ -88,6 +97,10 @@ impl fmt::Display for StartError {
             Self::Catalog(error) => error.fmt(f),
             Self::Policies(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
+            Self::Misconfigured { set_by, problem } => {
+                let set_by = set_by.as_deref().unwrap_or("the store");
+                write!(f, "{set_by}: {problem}. To start without the store all the same: --start-degraded")
+            }
             Self::NoApiKeySecret => f.write_str(
                 "TOLLGATE_API_KEY_SECRET is not set; accepted with PostgreSQL: at least 16 bytes, the same on every node",
             ),
@@ -106,7 +119,7 @@ impl std::error::Error for StartError {
             | Self::ApiKeySecret { source, .. }
             | Self::AdminToken(source) => Some(source),
             Self::Catalog(error) => error.source(),
-            Self::Policies(_) | Self::NoApiKeySecret => None,
+            Self::Policies(_) | Self::NoApiKeySecret | Self::Misconfigured { .. } => None,
             Self::Store(error) => error.source(),
         }
     }
@@ -123,7 +136,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server over the store of `config`. A store over the network need not be there yet.
+    /// Starts a server over the store of `config`. A store over the network need not be there yet; one that answers
+    /// must be what the configuration says, unless that allows a degraded start.
     pub async fn start(config: &ServeConfig) -> Result<Self, StartError> {
         let url = match &config.store {
             StoreConfig::Memory => {
@@ -136,11 +150,17 @@ impl Server {
         // The store's own deadline, which also gives up a connection on which nothing comes back, and no other.
         options.deadline = config.resilience.timeout.take().map_or(options.deadline, store_timeout);
         let store = RedisStore::new(&url, &options).map_err(StartError::Store)?;
+        let set_by = config.store_set_by.clone();
+        if !config.start_degraded
+            && let Err(StartProblem::Misconfigured(problem)) = store.check_start().await
+        {
+            return Err(StartError::Misconfigured { set_by, problem });
+        }
         let watch = Watch::new();
         watch.health.set_store_awaited();
-        let set_by = config.store_set_by.clone();
         let mut beside = JoinSet::new();
         beside.spawn(introduce(store.clone(), set_by, Arc::clone(&watch.health)));
+        beside.spawn(watch_evictions(store.clone(), &watch));
         let listen = |store: &RedisStore, invalidations: Invalidations| {
             store.clone().listen(move |announcement| match announcement {
                 Announcement::Connected(domain) => invalidations.connected(domain),
@@ -294,21 +314,38 @@ async fn assemble<S: Backend>(
     Ok((Arc::new(app), catalog.file))
 }
 
-/// Asks a Redis until it answers, and logs what works against exact limits in it; once, too, that it cannot be asked.
+/// Asks a Redis until it is as it should be, and logs what works against exact limits in it; once, too, that it is away,
+/// and each thing that is wrong with it.
 async fn introduce(store: RedisStore, set_by: Option<String>, health: Arc<Health>) {
-    let mut said = false;
+    let mut said_unavailable = false;
+    let mut said_problem = None;
     loop {
-        match store.warnings().await {
+        match store.examine().await {
             Ok(warnings) => {
                 for warning in warnings {
                     tracing::warn!(%warning, set_by, "the store is not as it should be");
                 }
                 return health.set_store_reached();
             }
-            Err(error) if !said => {
-                said = true;
-                let error = Chain(&error);
-                tracing::warn!(%error, set_by, "the store cannot be asked; the server goes on without");
+            Err(StartProblem::Misconfigured(problem)) => {
+                if said_problem.as_ref() != Some(&problem) {
+                    tracing::error!(
+                        %problem,
+                        set_by,
+                        "the store cannot be used as it is configured; its limits are not enforced, and checks are decided by \
+                         the failure mode, until the problem is corrected"
+                    );
+                    said_problem = Some(problem);
+                }
+            }
+            Err(error) if !said_unavailable => {
+                said_unavailable = true;
+                tracing::warn!(
+                    error = %Chain(&error),
+                    set_by,
+                    "the store is unavailable; its limits are not enforced, and checks are decided by the failure mode, until it \
+                     answers"
+                );
             }
             Err(_) => {}
         }
@@ -333,6 +370,33 @@ async fn finish<S: Backend>(app: &App<S>) {
              it leaves its window"
         );
     }
+}
+
+/// Counts, logs and shows that Redis drops keys: once when it begins and once when it has ended.
+fn watch_evictions(store: RedisStore, watch: &Watch) -> impl Future<Output = ()> + use<> {
+    let (metrics, health) = (Arc::clone(&watch.metrics), Arc::clone(&watch.health));
+    store.watch_evictions(move |eviction| match eviction {
+        Eviction::Evicted { at, keys, is_new } => {
+            metrics.store.redis_evicted.inc_by(keys);
+            metrics.store.redis_evicts.set(1);
+            health.set_store_evicts(true);
+            if is_new {
+                tracing::error!(
+                    redis = at,
+                    keys,
+                    "Redis evicts keys for want of memory: limits in force lose their usage and admit more than they say; set \
+                     maxmemory-policy noeviction, and give it more memory or keep other data elsewhere"
+                );
+            }
+        }
+        Eviction::Ended { quiet } => {
+            metrics.store.redis_evicts.set(0);
+            health.set_store_evicts(false);
+            let quiet_s = quiet.as_secs();
+            tracing::info!(quiet_s, "Redis evicts no keys any more; usage that was lost does not come back");
+        }
+        other => tracing::warn!(eviction = ?other, "Redis tells something new of its memory"),
+    })
 }
 
 /// Removes from the store what counts no more, for ever.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate_core::{Algorithm, Amount, Charge, Limit, Subject};
-use tollgate_redis::{Announcement, RedisOptions, RedisStore};
+use tollgate_redis::{RedisOptions, RedisStore};
 use tollgate_store::{Store, StoreErrorKind};
-use tollgate_testkit::redis::{Fault, Proxy, RedisCluster, RedisServer};
+use tollgate_testkit::redis::{Fault, Proxy, RedisServer};
 
 use crate::support::{RUNTIME, limit_of, per_hour, store_at};
 
@@ -140,85 +140,4 @@ fn every_key_expires() {
             }
         }
     }
-}
-
-/// The least rights that work, as in docs/REDIS.md; and what is said where they are not given.
-#[test]
-fn the_least_rights_suffice_and_missing_ones_are_named() {
-    const LEAST: &str = "~tg:* &tg:* -@all +evalsha +script|load +time +get +getrange +set +setrange \
-                         +pexpire +del +unlink +hget +hmget +hset +hdel +publish +subscribe +info +ping";
-    let server = RedisServer::start();
-    let rights = |user: &str, rights: &str| {
-        let mut command = vec!["ACL", "SETUSER", user, "on", ">secret"];
-        command.extend(rights.split_whitespace());
-        server.command(&command);
-        store_at(&format!("redis://{user}:secret@127.0.0.1:{}", server.port()))
-    };
-    let store = rights("least", LEAST);
-    let (limit, subject) = (per_hour(1_000), Subject::new("alice", "m"));
-    for number in 0..400 {
-        let id = number.to_string();
-        let cost = 1 + number % 2;
-        let charges = [charge_of(&limit, &subject, cost)];
-        RUNTIME.block_on(store.charge(&charges, Some(&id))).unwrap();
-    }
-    RUNTIME.block_on(store.reset(&limit, &subject)).unwrap();
-    assert_eq!(RUNTIME.block_on(store.warnings()).unwrap(), []);
-    assert!(RUNTIME.block_on(hears(store)), "it hears of what others give back");
-    let store = rights("less", "~other:* &* +@all");
-    let warnings = RUNTIME.block_on(store.warnings()).unwrap();
-    assert!(warnings.len() == 1 && !warnings[0].to_string().contains("secret"), "{warnings:?}");
-    let wrong = store_at(&format!("redis://least:wrong-secret@127.0.0.1:{}", server.port()));
-    let error = RUNTIME.block_on(wrong.peek(&[charge_of(&limit, &subject, 1)])).unwrap_err();
-    assert!(!error.may_have_charged() && !error.to_string().contains("secret"), "{error}");
-}
-
-/// The same for a Cluster, whose limits lie on several servers.
-#[test]
-fn the_least_rights_for_a_cluster_suffice() {
-    const LEAST: &str = "on >secret ~tg:* &tg:* -@all +evalsha +script|load +time +get +getrange +set +setrange \
-                         +pexpire +del +unlink +hget +hmget +hset +hdel +publish +subscribe +info +ping +cluster|slots +asking";
-    let cluster = RedisCluster::start();
-    for node in cluster.nodes() {
-        let mut command = vec!["ACL", "SETUSER", "least"];
-        command.extend(LEAST.split_whitespace());
-        node.command(&command);
-    }
-    let store = store_at(&cluster.url().replace("://", "://least:secret@"));
-    let user = per_hour(1_000);
-    let window = Duration::from_hours(1);
-    let model = limit_of("m", "MODEL", 100, window, Algorithm::SlidingWindowLog);
-    for number in 0..100 {
-        let name = number.to_string();
-        let subject = Subject::new(&name, "m");
-        let charges = [charge_of(&user, &subject, 1), charge_of(&model, &subject, 1)];
-        let answer = RUNTIME.block_on(store.charge(&charges, Some(&name))).unwrap();
-        assert_eq!(answer.verdicts[1].usage, number + 1);
-    }
-    assert_eq!(RUNTIME.block_on(store.warnings()).unwrap(), []);
-    assert!(RUNTIME.block_on(hears(store)), "it hears of what others give back");
-}
-
-/// Whether `store` can be told what other nodes give back.
-async fn hears(store: RedisStore) -> bool {
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let listening = store.listen(move |announcement| {
-        if matches!(announcement, Announcement::Connected(_)) {
-            let _ = tell.send(());
-        }
-    });
-    tokio::select! {
-        () = listening => false,
-        connected = told.recv() => connected.is_some(),
-        () = tokio::time::sleep(Duration::from_secs(30)) => false,
-    }
-}
-
-/// A Redis that would drop limits in force is named at start.
-#[test]
-fn a_redis_that_evicts_is_named() {
-    let settings = ["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"];
-    let server = RedisServer::start_with(&settings);
-    let warnings = RUNTIME.block_on(store_at(&server.url()).warnings()).unwrap();
-    assert!(warnings.len() == 1 && warnings[0].to_string().contains("allkeys-lru"), "{warnings:?}");
 }

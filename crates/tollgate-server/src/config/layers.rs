@@ -71,6 +71,15 @@ pub(crate) struct Refused {
     pub(crate) accepted: &'static str,
 }
 
+/// `problem` without the `text` that it quotes, if that is a URL: one in the wrong place may hold a password.
+fn without_url(problem: String, text: &str) -> String {
+    if text.contains("://") {
+        problem.replace(&format!("{text:?}"), "the URL that is there")
+    } else {
+        problem
+    }
+}
+
 /// The texts given, by layer and key.
 #[derive(Debug, Default)]
 pub(crate) struct Layers {
@@ -123,7 +132,7 @@ impl Layers {
             let key_place = place(key.span().start);
             let key = key.into_inner();
             if !keys.contains(&&*key) {
-                let problem = format!("the key {key:?} is unknown");
+                let problem = without_url(format!("the key {key:?} is unknown"), &key);
                 self.error.add(&key_place, &problem, &keys.join(", "));
                 continue;
             }
@@ -175,9 +184,10 @@ impl Layers {
         match parse(text) {
             Ok(value) => value,
             Err(refused) => {
+                let problem = without_url(refused.problem, text);
                 let problem = match &place {
-                    Place::File(..) => format!("{key}: {}", refused.problem),
-                    _ => refused.problem,
+                    Place::File(..) => format!("{key}: {problem}"),
+                    _ => problem,
                 };
                 self.error.add(&place, &problem, refused.accepted);
                 default

@@ -30,6 +30,8 @@ pub struct ServeConfig {
     pub store: StoreConfig,
     /// What named the store, for messages: a flag, a variable or a line of a file.
     pub store_set_by: Option<String>,
+    /// Whether to start although the store over the network is configured wrongly.
+    pub start_degraded: bool,
     /// The most keys that the in-memory store holds.
     pub max_keys: usize,
     /// What happens when a store over the network fails. The store in memory does not.
@@ -63,7 +65,7 @@ pub enum StoreConfig {
     /// In this process.
     Memory,
     /// In Redis or Valkey.
-    Redis(RedisUrl),
+    Redis(Box<RedisUrl>),
 }
 
 /// A store as its URL says.
@@ -143,6 +145,7 @@ impl Default for ServeConfig {
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8_000)),
             store: StoreConfig::Memory,
             store_set_by: None,
+            start_degraded: false,
             max_keys: MemoryStoreOptions::DEFAULT_MAX_KEYS,
             resilience: ResilienceOptions::default(),
             catalog: CatalogConfig::Database(Secret::new(DEFAULT_CATALOG)),
@@ -161,12 +164,13 @@ impl Default for ServeConfig {
 }
 
 /// The keys of all settings.
-pub(crate) const KEYS: [&str; 20] = [
+pub(crate) const KEYS: [&str; 21] = [
     "http",
     "store",
     "max_keys",
     "on_store_error",
     "store_timeout_ms",
+    "start_degraded",
     "nodes",
     "catalog",
     "unknown_api_keys",
@@ -283,6 +287,7 @@ impl ServeConfig {
             http: layers.take("http", default.http, values::address),
             store: store.store,
             store_set_by: layers.place("store").map(|place| place.to_string()),
+            start_degraded: layers.take("start_degraded", default.start_degraded, values::boolean),
             max_keys: max_keys.unwrap_or(default.max_keys),
             resilience: resilience(layers, default.resilience),
             catalog: layers.take("catalog", default.catalog, values::catalog),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tollgate_core::FailureMode;
+use tollgate_redis::{RedisUrl, UrlProblem};
 use tollgate_service::UnknownApiKeys;
 
 use super::layers::Refused;
@@ -37,6 +38,17 @@ pub(super) fn milliseconds(
     accepted: &'static str,
 ) -> Result<Duration, Refused> {
     integer(text, range, accepted).map(Duration::from_millis)
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool, Refused> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(Refused {
+            problem: format!("{text:?} is not accepted"),
+            accepted: "`true` or `false`",
+        }),
+    }
 }
 
 pub(super) fn log_format(text: &str) -> Result<LogFormat, Refused> {
@@ -89,24 +101,26 @@ pub(super) fn unknown_api_keys(text: &str) -> Result<UnknownApiKeys, Refused> {
     }
 }
 
-const ACCEPTED_STORES: &str = "`memory:`, `memory:?max_keys=N`, redis://HOST[:PORT][/DATABASE], rediss://… (TLS), \
-     redis-sentinel://HOST[:PORT],…/MASTER[/DATABASE] or redis-cluster://HOST[:PORT],…";
-/// How the schemes of Redis and Valkey begin.
-const REDIS: [&str; 2] = ["redis", "rediss"];
+const ACCEPTED_STORES: &str = "`memory:`, `memory:?max_keys=N`, redis://HOST[:PORT][/DATABASE], redis-sentinel://…, \
+     redis-cluster://…, redis+unix://…, rediss://… (TLS) and its kind, and each with valkey in place of redis";
 
 pub(super) const MAX_KEYS_RANGE: RangeInclusive<u64> = 1..=1_000_000_000;
 pub(super) const ACCEPTED_MAX_KEYS: &str = "an integer from 1 to 1000000000";
 
-/// The store at a URL. A refusal shows no more of it than the scheme: a URL may hold a password.
+/// The store at a URL. A refusal shows nothing of it: a URL may hold a password.
 pub(super) fn store(url: &str) -> Result<StoreUrl, Refused> {
     let refused = |problem| Err(Refused { problem, accepted: ACCEPTED_STORES });
+    let url = url.trim_matches(|c: char| c.is_ascii_whitespace());
     let Some((scheme, rest)) = url.split_once(':') else {
         return refused("is not a URL".to_owned());
     };
-    if REDIS.contains(&scheme.split('-').next().unwrap_or_default()) {
+    if RedisUrl::has_scheme(scheme) {
         return match url.parse() {
-            Ok(url) => Ok(StoreUrl { store: StoreConfig::Redis(url), max_keys: None }),
-            Err(problem) => refused(problem.problem().to_owned()),
+            Ok(url) => Ok(StoreUrl { store: StoreConfig::Redis(Box::new(url)), max_keys: None }),
+            Err(problem) => Err(Refused {
+                problem: UrlProblem::problem(&problem).to_owned(),
+                accepted: RedisUrl::ACCEPTED,
+            }),
         };
     }
     if scheme != "memory" {

@@ -41,7 +41,8 @@ pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Respon
     let catalog_refused = app.health.catalog_refused();
     let store_degraded = app.health.store_degraded();
     let catalog_unavailable = app.health.catalog_unavailable();
-    let degraded = catalog_refused || catalog_unavailable || store_degraded;
+    let store_evicts = app.health.store_evicts();
+    let degraded = catalog_refused || catalog_unavailable || store_degraded || store_evicts;
     let (code, status) = match (draining, degraded) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         (false, true) => (StatusCode::OK, "degraded"),
@@ -60,6 +61,9 @@ pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Respon
     let store = if store_degraded {
         let detail =
             "the store, or a part of it, fails; checks are decided without it, by the failure mode";
+        Part { status: "degraded", detail: Some(detail) }
+    } else if store_evicts {
+        let detail = "Redis evicts keys for want of memory: limits lose usage that counts and admit more than they say";
         Part { status: "degraded", detail: Some(detail) }
     } else {
         Part { status: "ok", detail: None }

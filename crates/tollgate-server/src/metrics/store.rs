@@ -27,6 +27,10 @@ pub(crate) struct StoreMetrics {
     pub(crate) enforcing: Gauge,
     /// Checks that were denied by what this node knew, without the store.
     pub(crate) denied_locally: Counter,
+    /// Keys that Redis has dropped for want of memory since this node looks.
+    pub(crate) redis_evicted: Counter,
+    /// Whether it has lately.
+    pub(crate) redis_evicts: Gauge,
 }
 
 impl StoreMetrics {
@@ -58,6 +62,8 @@ impl StoreMetrics {
             failing_parts: Gauge::default(),
             enforcing: Gauge::default(),
             denied_locally: Counter::default(),
+            redis_evicted: Counter::default(),
+            redis_evicts: Gauge::default(),
         };
         metrics.breaker_is(BreakerState::Closed);
         metrics
@@ -79,6 +85,11 @@ impl StoreMetrics {
         to.register("store_charges_left", left, self.left.clone());
         let locally = "Checks denied by what this node knew of the store's denials";
         to.register("local_denials", locally, self.denied_locally.clone());
+        let evicted =
+            "Keys that Redis has evicted for want of memory, by this node's look every few seconds";
+        to.register("redis_evicted_keys", evicted, self.redis_evicted.clone());
+        let evicts = "1 while Redis evicts keys and for a minute after: limits lose their usage";
+        to.register("redis_evicts", evicts, self.redis_evicts.clone());
     }
 
     /// Counts a check that some limit decided without the store, by `mode`.

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use tempfile::TempDir;
-use tollgate_testkit::redis::RedisServer;
+use tollgate_testkit::redis::{RedisCluster, RedisServer};
 
 use crate::support::{Node, PATIENT, refusal, reserved_port, serve, until, until_enforcing};
 
@@ -35,11 +35,16 @@ fn a_url_that_is_none_is_refused_with_its_place() {
         ("redis://user:canary-password@h:70000", "port"),
         ("redis://user:canary-password@h:x", "port"),
         ("redis://user:canary-password@h/abc", "database"),
-        ("redis://user:canary-password%zz@h", "password is not percent-encoded"),
+        ("redis://user:canary-password%zz%41@h", "password is percent-encoded in part"),
+        ("redis://user:canary-password%ff@h", "password is not percent-encoded UTF-8"),
         ("redis://user:canary-password@a,b", "2 hosts"),
         ("redis-sentinel://user:canary-password@h:1", "master"),
         ("redis-cluster://user:canary-password@h:1/5", "database"),
-        ("redis://h?canary-password=1", "prefix=…"),
+        ("redis://h?canary-password=1", "option 1 after its `?` is none of prefix, db, ca, cert"),
+        ("redis://user:12?prefix=canary-password@h", "it can be read in two ways"),
+        ("redis://user:canary-password@h?ca=canary-password", "`ca` without TLS"),
+        ("redis+unix://user:canary-password@h/x", "Unix socket has no host"),
+        ("redis:user:canary-password@h", "it has no `://`"),
         ("memcached://user:canary-password@h", "no store"),
     ] {
         for place in PLACES {
@@ -59,8 +64,9 @@ fn a_url_that_is_none_is_refused_with_its_place() {
 
 /// Starts a node over `url`, set at `place`, which cannot be used. It decides without, and tells at the level where
 /// most is told what is wrong and where that was set, without the password. Answers the line that tells it.
-async fn told_of(url: &str, place: &str) -> String {
-    let node = Node::start_with(&["--log-level", "trace"], |command, directory| {
+async fn told_of(url: &str, place: &str, arguments: &[&str]) -> String {
+    let arguments = [&["--log-level", "trace"], arguments].concat();
+    let node = Node::start_with(&arguments, |command, directory| {
         set_store(command, directory, place, url);
     });
     let mut client = node.client().await;
@@ -70,31 +76,131 @@ async fn told_of(url: &str, place: &str) -> String {
     }
     let set_by = format!(r#""set_by":"{place}""#);
     until("it tells what is wrong", async || node.logged(&set_by) > 0).await;
+    let (_, ready) = client.get("/readyz").await;
+    assert!(ready.contains(r#""status":"degraded""#), "{url}: {ready}");
     let log = node.end();
     assert!(!log.contains(CANARY), "{url}: {log}");
     log.lines().find(|line| line.contains(&set_by)).unwrap().to_owned()
 }
 
+/// A store that is away is named, and the server starts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_cannot_be_used_is_named_with_what_is_wrong() {
-    let server = RedisServer::start_with(&["--requirepass", "right"]);
-    let port = server.port();
+async fn a_store_that_is_away_is_named_with_what_is_wrong() {
     let (_reserved, silent_port) = reserved_port();
     for (url, problem) in [
         (format!("redis://:{CANARY}@127.0.0.1:{silent_port}"), "refused"),
-        (format!("redis://:{CANARY}@127.0.0.1:{port}"), "authentication failed"),
-        (format!("redis://nobody:{CANARY}@127.0.0.1:{port}"), "authentication failed"),
-        (format!("redis://127.0.0.1:{port}"), "NOAUTH"),
-        (format!("rediss://:{CANARY}@localhost:{port}"), "does it speak TLS?"),
-        (format!("redis-cluster://:right@127.0.0.1:{port}"), "cluster"),
-        (format!("redis-sentinel://127.0.0.1:{port}/main"), "SENTINEL"),
         (format!("redis://:{CANARY}@no-such-host.invalid:1"), "no-such-host.invalid"),
+        (format!("redis://:p@{CANARY}:w?x@127.0.0.1:{silent_port} \n"), "refused"),
+        (format!("unix://:{CANARY}@/no/such.sock"), "/no/such.sock"),
     ] {
-        let line = told_of(&url, PLACES[0]).await;
+        let line = told_of(&url, PLACES[0], &[]).await;
+        assert!(line.contains(problem), "{url}: {problem:?} in {line}");
+    }
+}
+
+/// C14 and C15: what only a wrong configuration can cause stops the start with the remedy, unless a degraded start is
+/// allowed; then the log says the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_configured_wrongly_stops_the_start() {
+    let server = RedisServer::start_with(&["--requirepass", "right"]);
+    let no_scripts = RedisServer::start_with(&["--rename-command", "EVALSHA", ""]);
+    let no_rights = RedisServer::start();
+    no_rights.command(&[
+        "ACL",
+        "SETUSER",
+        "u",
+        "on",
+        ">canary-password",
+        "~*",
+        "&*",
+        "+@all",
+        "-@scripting",
+    ]);
+    let cluster = RedisCluster::of(3, 0);
+    let (port, of_cluster) = (server.port(), cluster.nodes()[0].port());
+    let cases = [
+        (format!("redis://:{CANARY}@127.0.0.1:{port}"), "WRONGPASS"),
+        (format!("redis://nobody:{CANARY}@127.0.0.1:{port}"), "WRONGPASS"),
+        (format!("redis://127.0.0.1:{port}"), "NOAUTH"),
+        (format!("redis://127.0.0.1:{}", no_scripts.port()), "EVALSHA"),
+        (
+            format!("redis://u:{CANARY}@127.0.0.1:{}", no_rights.port()),
+            "ACL SETUSER u +script|load +evalsha",
+        ),
+        (format!("redis://127.0.0.1:{of_cluster}"), "this is a Cluster; use redis-cluster://"),
+        (format!("redis-cluster://:right@127.0.0.1:{port}"), "cluster-enabled no"),
+        (format!("redis-sentinel://127.0.0.1:{port}/main"), "NOAUTH"),
+        (format!("rediss://:{CANARY}@localhost:{port}"), "speaks no TLS"),
+        (format!("rediss://:{CANARY}@localhost:{port}?ca=/no/such.pem"), "/no/such.pem"),
+    ];
+    for (url, problem) in &cases {
+        let directory = TempDir::new().unwrap();
+        let mut command = serve(&directory);
+        command.args(["--log-level", "trace"]).args(PATIENT).args(["--store", url]);
+        let (code, said) = refusal(&mut command);
+        assert_eq!(code, Some(2), "{url}: {said}");
+        assert!(said.contains(problem), "{url}: {problem:?} in {said}");
+        assert!(!said.contains(CANARY), "{url}: {said}");
+    }
+    let allowed = ["--start-degraded", "--store-timeout-ms", "5000"];
+    // A file that cannot be read leaves no store to start with; a node of a Cluster decides some of the keys.
+    let without_store = cases
+        .iter()
+        .filter(|(url, problem)| !url.contains("?ca=") && !problem.contains("a Cluster"));
+    for (url, problem) in without_store {
+        let line = told_of(url, PLACES[0], &allowed).await;
         assert!(line.contains(problem), "{url}: {problem:?} in {line}");
     }
     for place in PLACES {
-        told_of(&format!("redis://:{CANARY}@127.0.0.1:{port}"), place).await;
+        told_of(&cases[0].0, place, &allowed).await;
+        let directory = TempDir::new().unwrap();
+        let mut command = serve(&directory);
+        set_store(command.args(PATIENT), &directory, place, &cases[0].0);
+        let (code, said) = refusal(&mut command);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(&format!("error: {place}: ")), "{place} in {said}");
+    }
+}
+
+/// A degraded start is a setting like the others, and it is told what is wrong when the store comes back wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_store_that_comes_later_is_told() {
+    let (reserved, port) = reserved_port();
+    let node = Node::start(&format!("redis://127.0.0.1:{port}"), &PATIENT);
+    until("it tells that it is away", async || node.logged("is unavailable") > 0).await;
+    drop(reserved);
+    let _server = RedisServer::start_on(port, &["--requirepass", "right"]);
+    until("it tells what is wrong", async || node.logged("NOAUTH") > 0).await;
+    let (_, ready) = node.client().await.get("/readyz").await;
+    assert!(ready.contains(r#""status":"degraded""#), "{ready}");
+    let log = node.end();
+    let said = log.lines().filter(|line| line.contains("cannot be used as it is configured"));
+    assert_eq!(said.count(), 1, "{log}");
+}
+
+/// Nothing of a URL in the wrong place is shown either.
+#[test]
+fn a_url_in_the_wrong_place_is_not_shown() {
+    let url = format!("redis://:{CANARY}@h:1");
+    let directory = TempDir::new().unwrap();
+    let file = format!("store = \"{url}\nhttp = 1\n");
+    std::fs::write(directory.path().join("broken.toml"), file).unwrap();
+    let file = format!("\"{url}\" = 1\n");
+    std::fs::write(directory.path().join("key.toml"), file).unwrap();
+    let stored = format!("--stor={url}");
+    for arguments in [
+        &[url.as_str()] as &[&str],
+        &["--stor", &url],
+        &[&stored],
+        &["--max-keys", &url],
+        &["--http", &url],
+        &["--start-degraded", &url],
+        &["--config", "broken.toml"],
+        &["--config", "key.toml"],
+    ] {
+        let (code, said) = refusal(serve(&directory).args(arguments));
+        assert_eq!(code, Some(2), "{arguments:?}: {said}");
+        assert!(!said.contains("canary") && !said.contains("password"), "{arguments:?}: {said}");
     }
 }
 
@@ -131,8 +237,10 @@ async fn only_a_certificate_that_is_trusted_is_spoken_to() {
     let mut client = node.client().await;
     assert!(!client.check("alice", "m").await.degraded);
     assert_eq!(server.command(&["DBSIZE"]), ["1"]);
-    let line = told_of(&url, PLACES[0]).await;
+    let line = told_of(&url, PLACES[0], &["--start-degraded"]).await;
     assert!(line.contains("certificate"), "{line}");
     // Nor is TLS spoken to by somebody who does not.
-    told_of(&format!("redis://:{CANARY}@127.0.0.1:{port}"), PLACES[0]).await;
+    let url = format!("redis://:{CANARY}@127.0.0.1:{port}");
+    let line = told_of(&url, PLACES[0], &["--start-degraded"]).await;
+    assert!(line.contains("speaks TLS"), "{line}");
 }

@@ -8,6 +8,7 @@
 mod bad_input;
 #[path = "../common/mod.rs"]
 mod common;
+mod eviction;
 mod exact;
 mod failover;
 mod failure_modes;

@@ -5,8 +5,10 @@ mod cluster;
 mod proxy;
 mod sentinel;
 mod server;
+mod tls;
 
 pub use cluster::RedisCluster;
 pub use proxy::{Fault, Proxy};
 pub use sentinel::RedisSentinels;
 pub use server::RedisServer;
+pub use tls::RedisMutualTls;

@@ -33,6 +33,11 @@ impl RedisSentinels {
         Self { primary, replica, sentinels }
     }
 
+    /// The Sentinels.
+    pub fn sentinels(&self) -> &[RedisServer] {
+        &self.sentinels
+    }
+
     /// `redis-sentinel://…/main`.
     pub fn url(&self) -> String {
         let hosts: Vec<_> =

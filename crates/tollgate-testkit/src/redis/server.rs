@@ -17,6 +17,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long a command of a test may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// Names the program that the tests start in place of `redis-server`: one of Valkey.
+const PROGRAM_VARIABLE: &str = "TOLLGATE_TEST_REDIS_SERVER";
+
 /// Runs a server until its own input ends, which it does however this process ends: a server that lives in a
 /// `static` is never dropped.
 const KEEPER: &str =
@@ -40,6 +43,17 @@ impl RedisServer {
     /// A server with more settings, as arguments of `redis-server`: `["--maxmemory", "10mb"]`.
     pub fn start_with(settings: &[&str]) -> Self {
         Self::start_on(free_port(), settings)
+    }
+
+    /// A server that listens at a Unix socket too, and the path of that.
+    pub fn start_with_socket() -> (Self, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.sock");
+        let (mut command, port) = (kept(&folder), free_port());
+        command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]);
+        command.args(["--port", &port.to_string(), "--dir"]).arg(folder.path());
+        command.arg("--unixsocket").arg(&path);
+        (Self::spawn(command, port, folder), path)
     }
 
     /// A server that speaks TLS too, on another port of `localhost`; that port, and the file of the certificate
@@ -174,10 +188,11 @@ impl Drop for RedisServer {
     }
 }
 
-/// The start of a command that runs `redis-server` for as long as this process lives.
+/// The start of a command that runs the server for as long as this process lives.
 fn kept(folder: &TempDir) -> Command {
+    let program = std::env::var_os(PROGRAM_VARIABLE).unwrap_or_else(|| "redis-server".into());
     let mut command = Command::new("sh");
-    command.args(["-c", KEEPER, "sh"]).arg(folder.path()).arg("redis-server");
+    command.args(["-c", KEEPER, "sh"]).arg(folder.path()).arg(program);
     command
 }
 

@@ -1,0 +1,418 @@
+//! What is wrong with a server that does not do as the URL says, told from one that is merely away: only a wrong
+//! configuration is a [`Misconfiguration`].
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+use tollgate_store::{StoreError, StoreErrorKind};
+
+use crate::hello::{Hello, Mode};
+use crate::link::{Failure, Link};
+use crate::login::{Login, without_arguments};
+use crate::rights::{Lack, is_unknown_command};
+use crate::url::{Address, Deployment, RedisUrl, shown};
+
+/// How long a connection that only looks for what is wrong may take: at least so long,
+const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
+/// and at most so long, where calls may take longer.
+const MAX_LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Something that only a wrong configuration can cause, of this node or of Redis, and the remedy. It holds no password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misconfiguration {
+    problem: String,
+    remedy: String,
+}
+
+impl fmt::Display for Misconfiguration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.problem, self.remedy)
+    }
+}
+
+impl Error for Misconfiguration {}
+
+/// Why a store is not as it must be.
+#[derive(Debug)]
+pub enum StartProblem {
+    /// Waiting does not help.
+    Misconfigured(Misconfiguration),
+    /// It is away, or not ready yet.
+    Unavailable(StoreError),
+}
+
+impl fmt::Display for StartProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misconfigured(problem) => problem.fmt(f),
+            Self::Unavailable(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for StartProblem {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Misconfigured(_) => None,
+            Self::Unavailable(error) => error.source(),
+        }
+    }
+}
+
+impl From<StoreError> for StartProblem {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+pub(crate) fn misconfigured(problem: String, remedy: impl Into<String>) -> StartProblem {
+    StartProblem::Misconfigured(Misconfiguration { problem, remedy: remedy.into() })
+}
+
+pub(crate) fn unavailable(context: String) -> StartProblem {
+    StartProblem::Unavailable(StoreError::new(StoreErrorKind::Unavailable, context))
+}
+
+/// Looks at servers by what a URL says of them.
+#[derive(Debug)]
+pub(crate) struct Examiner {
+    pub(crate) url: RedisUrl,
+    login: Login,
+    sentinel_login: Login,
+    look_timeout: Duration,
+}
+
+/// A server as messages name it, and how it is spoken to.
+#[derive(Clone)]
+pub(crate) struct Place<'e> {
+    address: &'e Address,
+    login: &'e Login,
+    is_sentinel: bool,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.is_sentinel { "the Sentinel" } else { "Redis" };
+        write!(f, "{what} at {}", shown(self.address))
+    }
+}
+
+impl Examiner {
+    /// `deadline` is that of calls.
+    pub(crate) fn new(
+        url: &RedisUrl,
+        login: Login,
+        sentinel_login: Login,
+        deadline: Duration,
+    ) -> Self {
+        let look_timeout = deadline.clamp(LOOK_TIMEOUT, MAX_LOOK_TIMEOUT);
+        Self { url: url.clone(), login, sentinel_login, look_timeout }
+    }
+
+    /// A data node.
+    pub(crate) fn data_node<'e>(&'e self, link: &'e Link) -> Place<'e> {
+        Place { address: &link.address, login: &self.login, is_sentinel: false }
+    }
+
+    /// A server that the URL names.
+    pub(crate) fn seed<'e>(&'e self, link: &'e Link) -> Place<'e> {
+        match self.url.deployment {
+            Deployment::Sentinel { .. } => {
+                Place { address: &link.address, login: &self.sentinel_login, is_sentinel: true }
+            }
+            Deployment::Single | Deployment::Cluster => self.data_node(link),
+        }
+    }
+
+    /// Greets the server of `link`, which the URL names or which plays the part of one.
+    pub(crate) async fn greet(
+        &self,
+        link: &Arc<Link>,
+        place: &Place<'_>,
+    ) -> Result<Hello, StartProblem> {
+        let hello = match link.query::<Value>(&redis::cmd("HELLO")).await {
+            Ok(answer) => Hello::read(&answer),
+            Err(Failure::NotSent(error)) => return self.diagnose(place, error).await,
+            // An old server, or something before it, which does not say what it is.
+            Err(Failure::Redis(error)) if is_unknown_command(&error) => Hello::default(),
+            Err(Failure::Redis(error)) if error.is_io_error() => {
+                let context = format!("{place} gave no answer: {}", without_arguments(&error));
+                let lost = StoreError::new(StoreErrorKind::Unavailable, context);
+                return self.diagnose(place, lost).await;
+            }
+            Err(Failure::Redis(error)) => return Err(self.refused(place, "hello", &error)),
+        };
+        self.judge(place, &hello)?;
+        Ok(hello)
+    }
+
+    /// Runs `command`, called `name`, at the server of `link`.
+    pub(crate) async fn ask<T: FromRedisValue>(
+        &self,
+        link: &Arc<Link>,
+        place: &Place<'_>,
+        name: &str,
+        command: &Cmd,
+    ) -> Result<T, StartProblem> {
+        link.query(command).await.map_err(|failure| match failure {
+            Failure::NotSent(error) => StartProblem::Unavailable(error),
+            Failure::Redis(error) => self.refused(place, name, &error),
+        })
+    }
+
+    /// Whether the server is what the URL takes it for.
+    fn judge(&self, place: &Place<'_>, hello: &Hello) -> Result<(), StartProblem> {
+        let Some(mode) = hello.mode else { return Ok(()) };
+        let (at, url) = (shown(place.address), &self.url);
+        let sentinels = Deployment::Sentinel { master: String::new() };
+        let scheme = |deployment: &Deployment| url.scheme_for(deployment);
+        let now = scheme(&url.deployment);
+        match (mode, &url.deployment) {
+            (Mode::Standalone, Deployment::Single) | (Mode::Cluster, Deployment::Cluster) => Ok(()),
+            (Mode::Sentinel, Deployment::Sentinel { .. }) if place.is_sentinel => Ok(()),
+            (Mode::Standalone, Deployment::Sentinel { .. }) if !place.is_sentinel => Ok(()),
+            (Mode::Sentinel, _) => Err(misconfigured(
+                format!("Redis at {at}: this is a Sentinel, which keeps no data"),
+                format!("use {}://{at}/MASTER in place of {now}://", scheme(&sentinels)),
+            )),
+            (_, Deployment::Sentinel { .. }) if place.is_sentinel => Err(misconfigured(
+                format!("the Sentinel at {at}: this is a Redis server and no Sentinel"),
+                format!(
+                    "name the Sentinels, whose port is mostly 26379, or use {}://{at} in place of {now}://",
+                    scheme(if mode == Mode::Cluster {
+                        &Deployment::Cluster
+                    } else {
+                        &Deployment::Single
+                    })
+                ),
+            )),
+            (Mode::Cluster, _) => Err(misconfigured(
+                format!("Redis at {at}: this is a Cluster"),
+                format!("use {}://{at} in place of {now}://", scheme(&Deployment::Cluster)),
+            )),
+            (Mode::Standalone, _) => Err(misconfigured(
+                format!("Redis at {at}: its support of Clusters is off (cluster-enabled no)"),
+                format!("use {}://{at} in place of {now}://", scheme(&Deployment::Single)),
+            )),
+        }
+    }
+
+    /// What `error` is, with which the server at `place` has refused `command`.
+    pub(crate) fn refused(
+        &self,
+        place: &Place<'_>,
+        command: &str,
+        error: &RedisError,
+    ) -> StartProblem {
+        match self.lack(place, command, error) {
+            Ok(lack) => self.lacking(place, &[lack]),
+            Err(problem) => problem,
+        }
+    }
+
+    /// The right that is missing to run `command`, if that is what `error` says; else what it is.
+    pub(crate) fn lack(
+        &self,
+        place: &Place<'_>,
+        command: &str,
+        error: &RedisError,
+    ) -> Result<Lack, StartProblem> {
+        let text = without_arguments(error);
+        if error.code() == Some("NOAUTH") {
+            let problem = format!("{place} wants a password (NOAUTH)");
+            return Err(misconfigured(problem, self.login_remedy(place)));
+        }
+        let no_perm = error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm);
+        if no_perm && let Some(lack) = Lack::of(command, &format!("NOPERM {text}")) {
+            return Ok(lack);
+        }
+        if is_unknown_command(error) {
+            return Err(Self::unknown_commands(place, &[command.to_owned()]));
+        }
+        Err(unavailable(format!("{place} refused {}: {text}", command.to_uppercase())))
+    }
+
+    /// A server whose commands were renamed, or which is none of Redis or Valkey.
+    pub(crate) fn unknown_commands(place: &Place<'_>, names: &[String]) -> StartProblem {
+        let names: Vec<_> =
+            names.iter().map(|name| name.to_uppercase().replace('|', " ")).collect();
+        misconfigured(
+            format!("{place} does not know the command {}", names.join(", ")),
+            "take it out of `rename-command` and what else disables it, or use a server that has it (Redis 7.0 or Valkey)",
+        )
+    }
+
+    /// A user without rights.
+    pub(crate) fn lacking(&self, place: &Place<'_>, lacks: &[Lack]) -> StartProblem {
+        let what: Vec<_> = lacks.iter().map(Lack::to_string).collect();
+        let rights: Vec<_> = lacks.iter().map(|lack| lack.right(&self.url.prefix)).collect();
+        let credentials =
+            if place.is_sentinel { &self.url.sentinel_credentials } else { &self.url.credentials };
+        // It was let in under this name, so the name is no misplaced password.
+        let user =
+            credentials.as_ref().and_then(|known| known.user.as_deref()).unwrap_or("default");
+        misconfigured(
+            format!("{place} does not permit its user {} (NOPERM)", what.join(", ")),
+            format!("run there: ACL SETUSER {user} {}", rights.join(" ")),
+        )
+    }
+
+    fn login_remedy(&self, place: &Place<'_>) -> String {
+        if place.is_sentinel {
+            "put sentinel_password=PASSWORD, and sentinel_user=USER if it has users, into the options of the URL".to_owned()
+        } else {
+            let scheme = self.url.scheme_for(&self.url.deployment);
+            format!("put it into the URL: {scheme}://[USER]:PASSWORD@…")
+        }
+    }
+
+    /// Greets the server at `place` once more, by a connection of its own, which tells why the first failed with `error`.
+    async fn diagnose(&self, place: &Place<'_>, error: StoreError) -> Result<Hello, StartProblem> {
+        let told = match self.hello_by(place.login, place.address).await {
+            Ok(hello) => {
+                self.judge(place, &hello)?;
+                return Ok(hello);
+            }
+            Err(told) => told,
+        };
+        // A Sentinel knows no databases at all, so this comes before a command that is not known.
+        let of_database = told.to_string().contains("switch database");
+        if is_unknown_command(&told) && !of_database {
+            return Ok(Hello::default());
+        }
+        let found = if told.kind() == ErrorKind::AuthenticationFailed {
+            Some(self.refused_login(place).await)
+        } else if of_database {
+            Some(self.refused_database(place, &told).await)
+        } else if told.code().is_some() {
+            Some(self.refused(place, "hello", &told))
+        } else if told.is_connection_refusal() {
+            None
+        } else {
+            // A certificate may be refused once the first answer is read: either may tell it.
+            let told = format!("{error}: {}", without_arguments(&told));
+            self.wrong_transport(place, &told).await
+        };
+        Err(found.unwrap_or(StartProblem::Unavailable(error)))
+    }
+
+    async fn hello_by(&self, login: &Login, address: &Address) -> Result<Hello, RedisError> {
+        let mut connection = login.connect(address, self.look_timeout).await?;
+        let answer: Value = redis::cmd("HELLO").query_async(&mut connection).await?;
+        Ok(Hello::read(&answer))
+    }
+
+    /// Subscribes once to `channel` as nodes do, on a connection of its own.
+    pub(crate) async fn subscribe(
+        &self,
+        place: &Place<'_>,
+        channel: &str,
+    ) -> Result<(), RedisError> {
+        let login = place.login.for_subscriptions();
+        let mut connection = login.connect(place.address, self.look_timeout).await?;
+        redis::cmd("SUBSCRIBE").arg(channel).query_async(&mut connection).await
+    }
+
+    async fn refused_login(&self, place: &Place<'_>) -> StartProblem {
+        let anonymous = self.hello_by(&place.login.anonymous(), place.address).await;
+        let Ok(hello) = anonymous else {
+            return misconfigured(
+                format!("{place} refuses the user or the password (WRONGPASS)"),
+                format!("correct it, or {}", self.login_remedy(place)),
+            );
+        };
+        if let Err(problem) = self.judge(place, &hello) {
+            return problem;
+        }
+        misconfigured(
+            format!(
+                "{place} refuses the user or the password (WRONGPASS), and asks those for none who give none"
+            ),
+            format!("correct them, or take them out, or {}", self.login_remedy(place)),
+        )
+    }
+
+    async fn refused_database(&self, place: &Place<'_>, error: &RedisError) -> StartProblem {
+        let hello = self.hello_by(&place.login.in_database_0(), place.address).await;
+        if let Ok(hello) = hello
+            && let Err(problem) = self.judge(place, &hello)
+        {
+            return problem;
+        }
+        let text = without_arguments(error);
+        if text.contains("no permissions") {
+            return self.lacking(place, &[Lack::Command("select".to_owned())]);
+        }
+        misconfigured(
+            format!("{place} has no database {}: {text}", self.url.database),
+            "use a database from 0 to one below its setting `databases`",
+        )
+    }
+
+    /// TLS spoken to who has none, the other way round, and certificates.
+    async fn wrong_transport(&self, place: &Place<'_>, told: &str) -> Option<StartProblem> {
+        let other = place.login.anonymous().with_other_transport();
+        let now = self.url.scheme_for(&self.url.deployment);
+        if place.login.speaks_tls() {
+            if let Some(problem) = distrusted(place, told) {
+                return Some(problem);
+            }
+            let answers = match self.hello_by(&other, place.address).await {
+                Ok(_) => true,
+                // What is no answer of Redis is no sign of it.
+                Err(error) => error.code().is_some(),
+            };
+            return answers.then(|| {
+                misconfigured(
+                    format!("{place} speaks no TLS"),
+                    format!("use the scheme without TLS in place of {now}://, or the port of TLS"),
+                )
+            });
+        }
+        let speaks_tls = match self.hello_by(&other, place.address).await {
+            Ok(_) => true,
+            Err(error) => error.code().is_some() || names_certificate(&error.to_string()),
+        };
+        speaks_tls.then(|| {
+            misconfigured(
+                format!("{place} speaks TLS"),
+                format!("use {}s in place of {}", self.url.name(), self.url.name()),
+            )
+        })
+    }
+}
+
+fn names_certificate(text: &str) -> bool {
+    text.to_lowercase().contains("certificate")
+}
+
+/// What is wrong with a certificate, if it is that. One that has expired is no matter of this node's configuration.
+fn distrusted(place: &Place<'_>, told: &str) -> Option<StartProblem> {
+    let refusals = [
+        "CertificateRequired",
+        "UnknownCA",
+        "BadCertificate",
+        "CertificateUnknown",
+        "HandshakeFailure",
+    ];
+    let refusal = refusals.iter().find(|refusal| told.contains(&format!("alert: {refusal}")));
+    if let Some(refusal) = refusal {
+        return Some(misconfigured(
+            format!(
+                "{place} wants a certificate of its clients by an authority that it trusts ({refusal})"
+            ),
+            "name one and its key in the URL: ?cert=FILE&key=FILE",
+        ));
+    }
+    let untrusted = ["UnknownIssuer", "NotValidForName", "not valid for name", "BadSignature"];
+    let why = untrusted.iter().find(|why| names_certificate(told) && told.contains(**why));
+    why.map(|why| {
+        misconfigured(
+            format!("{place} has a certificate that is not trusted ({why})"),
+            "name its authority in the URL, ?ca=FILE, and its host as the certificate does",
+        )
+    })
+}

@@ -1,0 +1,278 @@
+//! The rights that a user of Redis needs: one list, which the guide shows and the start tries out.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
+
+use crate::script::Script;
+use crate::url::{Deployment, RedisUrl};
+
+/// Stands for the key in the arguments of [`IN_SCRIPTS`].
+const THE_KEY: &str = "KEY";
+/// Stands for the channel.
+const THE_CHANNEL: &str = "CHANNEL";
+
+/// What the scripts do, with arguments to try it with. In this order no key stays: what reads or removes, what fails for
+/// its arguments once it is permitted, then a key of a second, which is removed.
+const IN_SCRIPTS: [(&str, &[&str]); 13] = [
+    ("time", &[]),
+    ("get", &[THE_KEY]),
+    ("getrange", &[THE_KEY, "0", "0"]),
+    ("hget", &[THE_KEY, "f"]),
+    ("hmget", &[THE_KEY, "f"]),
+    ("hdel", &[THE_KEY, "f"]),
+    ("pexpire", &[THE_KEY, "1000"]),
+    ("publish", &[THE_CHANNEL, ""]),
+    ("setrange", &[THE_KEY, "-1", "x"]),
+    ("hset", &[THE_KEY, "f", "v", "no value"]),
+    ("set", &[THE_KEY, "x", "PX", "1000"]),
+    ("unlink", &[THE_KEY]),
+    ("del", &[THE_KEY]),
+];
+/// What the connections do besides.
+const ON_CONNECTIONS: [&str; 5] = ["evalsha", "script|load", "subscribe", "info", "ping"];
+/// What they do in a Cluster.
+const IN_CLUSTERS: [&str; 2] = ["cluster|slots", "asking"];
+/// What they do at a primary that Sentinels name.
+const BEHIND_SENTINELS: [&str; 1] = ["role"];
+/// What they do for a database but 0.
+const IN_DATABASES: [&str; 1] = ["select"];
+
+/// Tries commands out.
+static PROBE: LazyLock<Script> = LazyLock::new(|| {
+    let text = include_str!("../lua/probe.lua");
+    Script { text, digest: redis::Script::new(text).get_hash().to_owned() }
+});
+
+/// The least rights that a user needs for the store at `url`, as `ACL SETUSER` takes them.
+pub fn least_rights(url: &RedisUrl) -> String {
+    let mut commands: Vec<&str> = ON_CONNECTIONS.to_vec();
+    commands.extend(IN_SCRIPTS.map(|(name, _)| name));
+    commands.extend(more_commands(url));
+    let commands: Vec<_> = commands.iter().map(|command| format!("+{command}")).collect();
+    let (keys, channels) = (Lack::Keys.right(&url.prefix), Lack::Channels.right(&url.prefix));
+    format!("{keys} {channels} -@all {}", commands.join(" "))
+}
+
+fn more_commands(url: &RedisUrl) -> Vec<&'static str> {
+    let mut more: Vec<&str> = match url.deployment {
+        Deployment::Single => Vec::new(),
+        Deployment::Sentinel { .. } => BEHIND_SENTINELS.to_vec(),
+        Deployment::Cluster => IN_CLUSTERS.to_vec(),
+    };
+    if url.database != 0 {
+        more.extend(IN_DATABASES);
+    }
+    more
+}
+
+/// A right that a user has not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lack {
+    Command(String),
+    Keys,
+    Channels,
+}
+
+impl Lack {
+    /// What `error` says is missing, of a user who ran `command`; none if it is about something else.
+    ///
+    /// Redis and Valkey tell it in words: by code when the command came alone, without one from within a script.
+    pub(crate) fn of(command: &str, error: &str) -> Option<Self> {
+        const TOLD_BY: [&str; 3] = ["NOPERM", "ACL failure in script", "The user executing the"];
+        if !TOLD_BY.iter().any(|told| error.contains(told)) {
+            return None;
+        }
+        // First, since the name of a user may hold the other words.
+        Some(if error.contains("to run the '") || error.contains("can't run this") {
+            Self::Command(command.to_owned())
+        } else if error.contains("channel") {
+            Self::Channels
+        } else if error.contains("key") {
+            Self::Keys
+        } else {
+            Self::Command(command.to_owned())
+        })
+    }
+
+    /// The words of `ACL SETUSER` that give it.
+    pub(crate) fn right(&self, prefix: &str) -> String {
+        match self {
+            Self::Command(name) => format!("+{name}"),
+            Self::Keys => format!("~{}*", pattern(prefix)),
+            Self::Channels => format!("&{}*", pattern(prefix)),
+        }
+    }
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(name) => f.write_str(&name.to_uppercase().replace('|', " ")),
+            Self::Keys => f.write_str("its keys"),
+            Self::Channels => f.write_str("its channel"),
+        }
+    }
+}
+
+/// `text` as a pattern that matches it alone.
+fn pattern(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
+/// A name that no key has, below `prefix`: two nodes that start at once must not meet.
+pub(crate) fn probe_key(prefix: &str, number: u32) -> String {
+    let random = RandomState::new().hash_one(number);
+    format!("{prefix}probe-{random:016x}")
+}
+
+/// The command that tries everything out on `key`, which nobody uses.
+pub(crate) fn probe(key: &str, channel: &str) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(&PROBE.digest).arg(1).arg(key);
+    for (name, arguments) in IN_SCRIPTS {
+        command.arg(1 + arguments.len()).arg(name);
+        for argument in arguments {
+            command.arg(match *argument {
+                THE_KEY => key,
+                THE_CHANNEL => channel,
+                other => other,
+            });
+        }
+    }
+    command
+}
+
+/// The command that makes [`probe`] known.
+pub(crate) fn load_probe() -> Cmd {
+    let mut command = redis::cmd("SCRIPT");
+    command.arg("LOAD").arg(PROBE.text);
+    command
+}
+
+/// What the answer of [`probe`] says is missing or not there at all.
+pub(crate) fn lacks(answer: &[String]) -> (Vec<Lack>, Vec<String>) {
+    let (mut lacks, mut unknown) = (Vec::new(), Vec::new());
+    for told in answer.chunks_exact(2) {
+        let (name, error) = (&told[0], &told[1]);
+        if let Some(lack) = Lack::of(name, error) {
+            if !lacks.contains(&lack) {
+                lacks.push(lack);
+            }
+        } else if error.contains("command called from script") {
+            unknown.push(name.clone());
+        }
+    }
+    (lacks, unknown)
+}
+
+/// Whether Redis does not know a command: it was renamed, or is of a later version.
+pub(crate) fn is_unknown_command(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError)
+        && error.to_string().contains("unknown command")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const GUIDE: &str = include_str!("../../../docs/REDIS.md");
+    const SCRIPTS: [&str; 8] = [
+        include_str!("../lua/layout.lua"),
+        include_str!("../lua/hash.lua"),
+        include_str!("../lua/long.lua"),
+        include_str!("../lua/counter.lua"),
+        include_str!("../lua/charge.lua"),
+        include_str!("../lua/change.lua"),
+        include_str!("../lua/reset.lua"),
+        include_str!("../lua/probe.lua"),
+    ];
+
+    fn rights(url: &str) -> BTreeSet<String> {
+        let rights = least_rights(&url.parse().unwrap());
+        rights.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// The guide's line is what is tried out at the start.
+    #[test]
+    fn the_guide_gives_the_least_rights() {
+        let (_, line) = GUIDE.split_once("ACL SETUSER tollgate on >PASSWORD").unwrap();
+        let (line, rest) = line.split_once("```").unwrap();
+        let told: BTreeSet<String> = line.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(told, rights("redis://h"));
+        let more = |url| -> Vec<_> { rights(url).difference(&told).cloned().collect() };
+        for url in ["redis-cluster://h", "redis-sentinel://h/m", "redis://h/1"] {
+            let more = more(url);
+            assert!(!more.is_empty(), "{url}");
+            for right in more {
+                assert!(rest.contains(&format!("`{right}`")), "{right} in docs/REDIS.md");
+            }
+        }
+    }
+
+    /// A script that does something else would fail for a user with the least rights.
+    #[test]
+    fn the_scripts_do_nothing_else() {
+        let known = IN_SCRIPTS.map(|(name, _)| name);
+        let mut found = 0;
+        for script in SCRIPTS {
+            // `call('GET', …)` and `redis.pcall("GET", …)`.
+            for call in script.split("call(").skip(1) {
+                let Some(quote) = call.chars().next().filter(|c| matches!(c, '\'' | '"')) else {
+                    continue;
+                };
+                let name = call[1..].split(quote).next().unwrap().to_lowercase();
+                assert!(known.contains(&&*name), "{name}");
+                found += 1;
+            }
+        }
+        assert!(found > 20, "{found} calls");
+    }
+
+    #[test]
+    fn what_is_missing_is_read_from_the_words_of_both_servers() {
+        let command = Some(Lack::Command("get".to_owned()));
+        let cases = [
+            ("NOPERM this user has no permissions to run the 'get' command", command.clone()),
+            ("NOPERM User monkey has no permissions to run the 'get' command", command.clone()),
+            (
+                "ERR The user executing the script can't run this command or subcommand",
+                command.clone(),
+            ),
+            (
+                "ERR ACL failure in script: User u has no permissions to run the 'get' command",
+                command,
+            ),
+            (
+                "ERR The user executing the script can't access at least one of the keys mentioned",
+                Some(Lack::Keys),
+            ),
+            ("NOPERM No permissions to access a key", Some(Lack::Keys)),
+            (
+                "NOPERM this user has no permissions to access one of the keys used as arguments",
+                Some(Lack::Keys),
+            ),
+            (
+                "ERR The user executing the script can't publish to the channel mentioned",
+                Some(Lack::Channels),
+            ),
+            ("ERR ACL failure in script: No permissions to access a channel", Some(Lack::Channels)),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Lack::of("get", text), expected, "{text}");
+        }
+        assert_eq!(Lack::Keys.right("a*[b]"), r"~a\*\[b\]*");
+    }
+}

@@ -1,0 +1,133 @@
+//! The least rights of a user suffice, and each that is missing is named with the line that gives it.
+
+use std::time::Duration;
+
+use tollgate_core::{Algorithm, Amount, Charge, Subject};
+use tollgate_redis::{Announcement, RedisStore, RedisUrl, StartProblem, least_rights};
+use tollgate_store::Store;
+use tollgate_testkit::redis::{RedisCluster, RedisSentinels, RedisServer};
+
+use crate::support::{RUNTIME, limit_of, per_hour, store_at};
+
+/// Makes `user` anew, with these rights and the password `secret`.
+fn set_user(server: &RedisServer, user: &str, rights: &str) {
+    let mut command = vec!["ACL", "SETUSER", user, "reset", "on", ">secret"];
+    command.extend(rights.split_whitespace());
+    server.command(&command);
+}
+
+fn url_of(server: &RedisServer, user: &str) -> String {
+    format!("redis://{user}:secret@127.0.0.1:{}", server.port())
+}
+
+fn least(url: &str) -> String {
+    let url: RedisUrl = url.parse().unwrap();
+    least_rights(&url)
+}
+
+/// All that a store does, over limits of one slot and of several.
+fn use_all(store: RedisStore) {
+    let user = per_hour(1_000);
+    let window = Duration::from_hours(1);
+    let model = limit_of("m", "MODEL", 400, window, Algorithm::SlidingWindowLog);
+    let counter = limit_of("c", "USER", 400, window, Algorithm::SlidingWindowCounter);
+    for number in 0..400 {
+        let name = (number % 3).to_string();
+        let subject = Subject::new(&name, "m");
+        let cost = Amount::new(1 + number % 2).unwrap();
+        let charge = |limit| Charge { limit, subject: &subject, cost };
+        let id = number.to_string();
+        let charges = [charge(&user), charge(&model), charge(&counter)];
+        RUNTIME.block_on(store.charge(&charges, Some(&id))).unwrap();
+    }
+    RUNTIME.block_on(store.reset(&user, &Subject::new("0", "m"))).unwrap();
+    let found = RUNTIME.block_on(store.examine()).unwrap();
+    assert_eq!(found, []);
+    assert!(RUNTIME.block_on(hears(store)), "it hears of what others give back");
+}
+
+/// Whether `store` can be told what other nodes give back.
+async fn hears(store: RedisStore) -> bool {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let listening = store.listen(move |announcement| {
+        let _ = tell.send(matches!(announcement, Announcement::Connected(_)));
+    });
+    tokio::select! {
+        () = listening => false,
+        connected = told.recv() => connected == Some(true),
+        () = tokio::time::sleep(Duration::from_secs(30)) => false,
+    }
+}
+
+#[test]
+fn the_least_rights_suffice() {
+    let server = RedisServer::start();
+    set_user(&server, "least", &least("redis://h"));
+    use_all(store_at(&url_of(&server, "least")));
+    let url = format!("{}/3", url_of(&server, "least"));
+    set_user(&server, "least", &least(&url));
+    use_all(store_at(&url));
+}
+
+#[test]
+fn the_least_rights_for_a_cluster_suffice() {
+    let cluster = RedisCluster::start();
+    for node in cluster.nodes() {
+        set_user(node, "least", &least(&cluster.url()));
+    }
+    use_all(store_at(&cluster.url().replace("://", "://least:secret@")));
+}
+
+#[test]
+fn the_least_rights_behind_sentinels_suffice() {
+    let sentinels = RedisSentinels::start();
+    set_user(&sentinels.primary, "least", &least(&sentinels.url()));
+    use_all(store_at(&sentinels.url().replace("://", "://least:secret@")));
+}
+
+/// Each right alone: the start is refused, says which is missing and the line that gives it, and leaves no key.
+#[test]
+fn each_missing_right_is_named() {
+    let server = RedisServer::start();
+    let all = least("redis://h");
+    for right in all.split_whitespace().filter(|right| *right != "-@all") {
+        let less: Vec<_> = all.split_whitespace().filter(|one| *one != right).collect();
+        set_user(&server, "less", &less.join(" "));
+        let store = store_at(&url_of(&server, "less"));
+        let found = RUNTIME.block_on(store.check_start());
+        match right {
+            // Something else: nothing can be said about eviction, or the breaker asks more often.
+            "+info" => {
+                found.unwrap();
+                let warnings = RUNTIME.block_on(store.examine()).unwrap();
+                assert!(warnings[0].to_string().contains("whether it evicts"), "{warnings:?}");
+            }
+            "+ping" => found.unwrap(),
+            _ => {
+                let Err(StartProblem::Misconfigured(problem)) = found else {
+                    panic!("{right}: {found:?}")
+                };
+                let said = problem.to_string();
+                assert!(said.ends_with(&format!("ACL SETUSER less {right}")), "{right}: {said}");
+                assert!(!said.contains("secret"), "{said}");
+            }
+        }
+    }
+    assert_eq!(server.command(&["DBSIZE"]), ["0"]);
+}
+
+/// The same of what only a Cluster needs.
+#[test]
+fn each_right_that_a_cluster_lacks_is_named() {
+    let cluster = RedisCluster::of(3, 0);
+    let all = least(&cluster.url());
+    for right in ["+cluster|slots", "+asking", "~tg:*"] {
+        let less: Vec<_> = all.split_whitespace().filter(|one| *one != right).collect();
+        for node in cluster.nodes() {
+            set_user(node, "less", &less.join(" "));
+        }
+        let store = store_at(&cluster.url().replace("://", "://less:secret@"));
+        let said = RUNTIME.block_on(store.check_start()).unwrap_err().to_string();
+        assert!(said.ends_with(&format!("ACL SETUSER less {right}")), "{right}: {said}");
+    }
+}

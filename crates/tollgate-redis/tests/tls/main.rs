@@ -1,0 +1,85 @@
+//! TLS: authorities and certificates of one's own, and what is said of those that do not fit. On Redis alone: the Valkey of
+//! the tests is built without TLS.
+
+#![cfg(test)]
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tollgate_redis::{RedisOptions, RedisStore, StartProblem};
+use tollgate_testkit::redis::RedisMutualTls;
+
+/// Plenty: what is slow on a busy machine is no failure here.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap());
+
+fn found(url: &str) -> Result<(), StartProblem> {
+    let mut options = RedisOptions::default();
+    options.deadline = DEADLINE;
+    let store = RedisStore::new(&url.parse().unwrap(), &options).unwrap();
+    RUNTIME.block_on(store.check_start())
+}
+
+#[track_caller]
+fn refused(url: &str, parts: &[&str]) {
+    let found = found(url);
+    let Err(StartProblem::Misconfigured(problem)) = found else { panic!("{url}: {found:?}") };
+    for part in parts {
+        assert!(problem.to_string().contains(part), "{url}: no {part:?} in {problem}");
+    }
+}
+
+#[test]
+fn a_client_shows_its_certificate_to_a_server_of_its_authority() {
+    let redis = RedisMutualTls::start();
+    let (at, file) = (redis.address(), |name: &str| redis.file(name));
+    let ca = format!("ca={}", file("ca.pem"));
+    let client = format!("cert={}&key={}", file("client.pem"), file("client.key"));
+    let other = format!("cert={}&key={}", file("other.pem"), file("other.key"));
+    found(&format!("rediss://{at}?{ca}&{client}")).unwrap();
+    found(&format!("valkeys://{at}/3?{ca}&{client}")).unwrap();
+    redis.server.command(&["CONFIG", "SET", "requirepass", "secret"]);
+    found(&format!("rediss://:secret@{at}?{ca}&{client}")).unwrap();
+    refused(&format!("rediss://{at}?{ca}&{client}"), &["NOAUTH", "rediss://[USER]:PASSWORD@"]);
+    refused(&format!("rediss://:secret@{at}?{client}"), &["not trusted", "?ca=FILE"]);
+    refused(
+        &format!("rediss://:secret@{at}?{ca}"),
+        &["wants a certificate", "?cert=FILE&key=FILE"],
+    );
+    refused(&format!("rediss://{at}?{ca}"), &["wants a certificate"]);
+    refused(&format!("rediss://:secret@{at}?{ca}&{other}"), &["certificate"]);
+    let by_address = at.replace("localhost", "127.0.0.1");
+    refused(&format!("rediss://{by_address}?{ca}&{client}"), &["not trusted", "its host"]);
+    refused(&format!("redis://:secret@{at}"), &["speaks TLS", "use rediss in place of redis"]);
+    let plain = redis.server.port();
+    refused(&format!("rediss://:secret@localhost:{plain}?{ca}&{client}"), &["speaks no TLS"]);
+    refused(&format!("redis-cluster://{at}"), &["speaks TLS"]);
+}
+
+/// A file that does not fit is named before anything connects.
+#[test]
+fn a_wrong_file_is_named() {
+    let redis = RedisMutualTls::start();
+    let file = |name: &str| redis.file(name);
+    let (ca, key, client) = (file("ca.pem"), file("client.key"), file("client.pem"));
+    let (none, other) = (file("none.pem"), file("other.key"));
+    for (query, parts) in [
+        (format!("ca={none}"), ["`ca`", &none, "No such file"]),
+        (format!("ca={key}"), ["`ca`", &key, "it holds no certificate in PEM"]),
+        (format!("cert={none}&key={key}"), ["`cert`", &none, "No such file"]),
+        (format!("cert={key}&key={key}"), ["`cert`", &key, "it holds no certificate in PEM"]),
+        (format!("cert={client}&key={none}"), ["`key`", &none, "No such file"]),
+        (format!("cert={client}&key={ca}"), ["`key`", &ca, "it holds no private key in PEM"]),
+        (format!("cert={client}&key={other}"), ["`key`", &other, "KeyMismatch"]),
+        (format!("ca={}", file("")), ["`ca`", "cannot be used", "directory"]),
+    ] {
+        let url = format!("rediss://localhost:1?{query}").parse().unwrap();
+        let error = RedisStore::new(&url, &RedisOptions::default()).unwrap_err().to_string();
+        for part in parts {
+            assert!(error.contains(part), "{query}: no {part:?} in {error}");
+        }
+    }
+}
