@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tollgate_catalog::{CatalogError, FileCatalog};
-use tollgate_core::{Clock, MonotonicClock};
+use tollgate_core::{Clock, MonotonicClock, SystemWallClock};
 use tollgate_redis::{Announcement, RedisOptions, RedisStore};
 use tollgate_service::{self as service, DirectoryLookup, RateLimitService};
 use tollgate_store::memory::MemoryStoreOptions;
@@ -268,7 +268,7 @@ async fn assemble<S: Backend>(
     let Watch { metrics, health } = watch;
     let catalog = catalog::open(config, &metrics, &health).await?;
     metrics.policies_in_force(&catalog.policies.snapshot());
-    let watch = Arc::new(service::Watch::new(MonotonicClock::new()));
+    let watch = Arc::new(service::Watch::new(MonotonicClock::new(), SystemWallClock));
     let mut service = RateLimitService::new(store, catalog.policies).with_watch(watch);
     if let Some(resolver) = catalog.lookup {
         let lookup = DirectoryLookup::new(resolver, config.unknown_api_keys);

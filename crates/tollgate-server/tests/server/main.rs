@@ -21,6 +21,7 @@ mod console;
 mod degraded;
 mod documentation;
 mod drain;
+mod known_subjects;
 mod metrics;
 mod policies;
 mod policy_files;
