@@ -23,7 +23,7 @@ use crate::config::{Secret, ServeConfig, StoreConfig};
 use crate::health::Health;
 use crate::http;
 use crate::metrics::Metrics;
-use crate::net::{Drained, Listener, NetMetrics};
+use crate::net::{Drained, HeadBounds, Listener, NetMetrics, RequestMemory};
 use crate::store_watch::StoreWatch;
 use crate::telemetry::Chain;
 
@@ -204,7 +204,13 @@ impl Server {
             accept_errors: app.metrics.accept_errors.clone(),
         };
         let (stop, stopped) = oneshot::channel();
-        let answers = Arc::new(http::Http::new(Arc::clone(&app)));
+        let hosts = http::Hosts::new(address, config.allowed_hosts.clone());
+        let answers = Arc::new(http::Http::new(Arc::clone(&app), hosts));
+        let heads = HeadBounds {
+            memory: app.memory.clone(),
+            max_head_bytes: config.limits.max_header_bytes,
+            no_memory: http::no_memory_for_head(),
+        };
         let draining = Arc::clone(&app);
         let stopped = async move {
             // A server that was dropped goes on: nobody can tell it to stop any more.
@@ -215,9 +221,9 @@ impl Server {
         };
         let closing = Arc::clone(&app);
         beside.spawn(sweep_now_and_then(app));
-        let (limits, drain_timeout) = (config.limits.clone(), config.drain_timeout);
+        let (bounds, drain_timeout) = ((config.limits.clone(), heads), config.drain_timeout);
         let serving = async move {
-            let drained = listener.serve(answers, limits, metrics, stopped, drain_timeout).await;
+            let drained = listener.serve(answers, bounds, metrics, stopped, drain_timeout).await;
             // What goes on beside the answers ends with the last of them, not before.
             drop((catalog, beside));
             // A database that does not answer does not keep the server.
@@ -274,12 +280,18 @@ async fn assemble<S: Backend>(
         let lookup = DirectoryLookup::new(resolver, config.unknown_api_keys);
         service = service.with_directory(lookup);
     }
+    let memory = RequestMemory::new(
+        config.limits.max_body_memory_bytes,
+        metrics.request_memory.clone(),
+        metrics.requests_without_memory.clone(),
+    );
     let app = App {
         admin: Admin { guard, directory: catalog.directory },
         service,
         metrics,
         health,
         limits: config.limits.clone(),
+        memory,
         clock: MonotonicClock::new(),
     };
     Ok((Arc::new(app), catalog.file))
