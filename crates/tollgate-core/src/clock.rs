@@ -25,6 +25,17 @@ impl Timestamp {
         self.0
     }
 
+    /// How long ago `earlier` was; nothing if it was later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The moment `duration` earlier; saturates.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(saturating_ns(duration)))
+    }
+
     /// The moment `duration` later; saturates.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
@@ -48,6 +59,33 @@ pub trait Clock: Send + Sync {
 impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn now(&self) -> Timestamp {
         (**self).now()
+    }
+}
+
+/// Where civil time is read: what a calendar on the wall shows, for dates that people set and for times that people read.
+///
+/// It is right at each moment and may step, forward and back, when the machine's clock is set. So nothing is counted or
+/// timed by it: that is for [`Clock`], which in turn is no civil time once the machine's clock was set.
+pub trait WallClock: Send + Sync {
+    /// The civil time now.
+    fn wall_time(&self) -> Timestamp;
+}
+
+impl<C: WallClock + ?Sized> WallClock for Arc<C> {
+    fn wall_time(&self) -> Timestamp {
+        (**self).wall_time()
+    }
+}
+
+/// The system's clock, as it is set at that moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemWallClock;
+
+impl WallClock for SystemWallClock {
+    fn wall_time(&self) -> Timestamp {
+        #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(saturating_ns(unix))
     }
 }
 
@@ -127,7 +165,8 @@ impl Clock for MonotonicClock {
     }
 }
 
-/// A clock that stands still until it is told otherwise: for tests and replays. Clones share the time.
+/// A clock that stands still until it is told otherwise: for tests and replays. Clones share the time. As a [`WallClock`]
+/// it steps whenever a test sets it.
 #[derive(Clone, Debug, Default)]
 pub struct ManualClock(Arc<AtomicU64>);
 
@@ -157,6 +196,12 @@ impl Clock for ManualClock {
     }
 }
 
+impl WallClock for ManualClock {
+    fn wall_time(&self) -> Timestamp {
+        self.now()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +215,15 @@ mod tests {
         let drift_ns = clock.drift_ns.load(Ordering::Relaxed).unsigned_abs();
         assert!(drift_ns < SYNC_EVERY_NS, "drifted {drift_ns} ns since it was made");
         assert!(clock.next_sync_ns.load(Ordering::Relaxed) >= SYNC_EVERY_NS);
+    }
+
+    #[test]
+    fn moments_are_moved_and_compared_without_wrapping() {
+        let (early, late) = (Timestamp::from_ms(1), Timestamp::from_ms(3));
+        assert_eq!(late.since(early), Duration::from_millis(2));
+        assert_eq!(early.since(late), Duration::ZERO);
+        assert_eq!(late.before(Duration::from_millis(2)), early);
+        assert_eq!(early.before(Duration::from_secs(1)), Timestamp::default());
     }
 
     #[test]

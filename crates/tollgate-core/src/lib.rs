@@ -23,7 +23,7 @@ pub mod window;
 
 pub use amount::{Amount, Cost, Unit};
 pub use check::Check;
-pub use clock::{Clock, ManualClock, MonotonicClock, Timestamp};
+pub use clock::{Clock, ManualClock, MonotonicClock, SystemWallClock, Timestamp, WallClock};
 pub use decision::{Decision, LimitStatus, Reason};
 pub use explain::Consideration;
 pub use limit::{Charge, KeptTo, Limit};

@@ -19,6 +19,8 @@ use crate::url::{Address, Deployment, RedisUrl, shown};
 const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 /// and at most so long, where calls may take longer.
 const MAX_LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long one answer may take: then its connection is given up, so that the next look has another.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Something that only a wrong configuration can cause, of this node or of Redis, and the remedy. It holds no password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +135,7 @@ impl Examiner {
         link: &Arc<Link>,
         place: &Place<'_>,
     ) -> Result<Hello, StartProblem> {
-        let hello = match link.query::<Value>(&redis::cmd("HELLO")).await {
+        let hello = match link.query_within::<Value>(ANSWER_TIMEOUT, &redis::cmd("HELLO")).await {
             Ok(answer) => Hello::read(&answer),
             Err(Failure::NotSent(error)) => return self.diagnose(place, error).await,
             // An old server, or something before it, which does not say what it is.
@@ -157,7 +159,8 @@ impl Examiner {
         name: &str,
         command: &Cmd,
     ) -> Result<T, StartProblem> {
-        link.query(command).await.map_err(|failure| match failure {
+        let answer = link.query_within(ANSWER_TIMEOUT, command).await;
+        answer.map_err(|failure| match failure {
             Failure::NotSent(error) => StartProblem::Unavailable(error),
             Failure::Redis(error) => self.refused(place, name, &error),
         })

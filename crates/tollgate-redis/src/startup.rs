@@ -26,6 +26,10 @@ const RETRY_EVERY: Duration = Duration::from_millis(50);
 /// The most keys that are tried until one lies where it should: a primary may answer for few slots.
 const MAX_PROBE_KEYS: u32 = 1_000_000;
 
+/// How long one answer may take here. Not the deadline of a check: nobody waits for this, and a machine that is too busy for
+/// that deadline is no reason to say that Redis was not reached.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Something about a Redis that works against exact limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning(String);
@@ -176,7 +180,7 @@ impl RedisStore {
         let load = load_probe();
         let until = Instant::now() + REST;
         loop {
-            match link.query::<Value>(&load).await {
+            match link.query_within::<Value>(ANSWER_TIMEOUT, &load).await {
                 Ok(_) => break,
                 Err(Failure::Redis(error)) => {
                     missing.push(self.examiner.lack(&place, "script|load", &error)?);
@@ -187,7 +191,8 @@ impl RedisStore {
                 Err(Failure::NotSent(_)) => tokio::time::sleep(RETRY_EVERY).await,
             }
         }
-        match link.query::<Vec<String>>(&probe(&key, &self.channel())).await {
+        let probe = probe(&key, &self.channel());
+        match link.query_within::<Vec<String>>(ANSWER_TIMEOUT, &probe).await {
             Ok(answer) => {
                 let (lacks, unknown) = lacks(&answer);
                 if !unknown.is_empty() {
@@ -230,7 +235,7 @@ impl RedisStore {
         let place = format!("Redis at {}", shown(&link.address));
         let mut info = redis::cmd("INFO");
         info.arg("memory");
-        let text: String = match link.query(&info).await {
+        let text: String = match link.query_within(ANSWER_TIMEOUT, &info).await {
             Ok(text) => text,
             Err(Failure::NotSent(error)) => return Err(error.into()),
             Err(Failure::Redis(error)) => {

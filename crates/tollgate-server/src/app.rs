@@ -11,8 +11,9 @@ use tollgate_store::{MemoryStore, Store};
 use crate::administered::Administered;
 use crate::config::HttpLimits;
 use crate::health::Health;
-use crate::http::Guard;
+use crate::http::{BodyBounds, Guard};
 use crate::metrics::Metrics;
+use crate::net::RequestMemory;
 
 /// A store that the server runs: besides deciding, it says what it holds in this process's memory and can be told
 /// to clean up.
@@ -87,6 +88,15 @@ pub(crate) struct App<S> {
     pub(crate) health: Arc<Health>,
     /// The bounds of requests.
     pub(crate) limits: HttpLimits,
+    /// What unfinished requests hold in memory.
+    pub(crate) memory: RequestMemory,
     /// Takes the time of calls, and only that: decisions go by the store's clock (R7).
     pub(crate) clock: MonotonicClock,
+}
+
+impl<S> App<S> {
+    /// The bounds of a body of at most `max_bytes`.
+    pub(crate) fn bodies(&self, max_bytes: usize) -> BodyBounds<'_> {
+        BodyBounds { max_bytes, timeout: self.limits.body_timeout, memory: &self.memory }
+    }
 }

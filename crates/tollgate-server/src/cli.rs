@@ -60,6 +60,10 @@ struct ServeArgs {
     /// Listen at this IP address and port [default: 127.0.0.1:8000]
     #[arg(long, value_name = "ADDRESS")]
     http: Option<String>,
+    /// Answer only requests that name one of these hosts, `localhost` or an IP address [default: these alone at a loopback
+    /// address, any host elsewhere]
+    #[arg(long, value_name = "NAMES")]
+    allowed_hosts: Option<String>,
     /// Keep usage in this store [default: memory:]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
@@ -98,6 +102,9 @@ struct ServeArgs {
     /// Refuse batches with longer bodies [default: 4194304]
     #[arg(long, value_name = "BYTES")]
     max_batch_body_bytes: Option<String>,
+    /// Refuse requests for a while when what unfinished ones have sent takes more memory [default: 67108864]
+    #[arg(long, value_name = "BYTES")]
+    max_body_memory_bytes: Option<String>,
     /// Refuse requests with longer headers [default: 32768]
     #[arg(long, value_name = "BYTES")]
     max_header_bytes: Option<String>,
@@ -135,6 +142,7 @@ impl ServeArgs {
     fn into_flags(self) -> [(&'static str, Option<String>); crate::config::KEYS.len()] {
         [
             ("http", self.http),
+            ("allowed_hosts", self.allowed_hosts),
             ("store", self.store),
             ("max_keys", self.max_keys),
             ("on_store_error", self.on_store_error),
@@ -147,6 +155,7 @@ impl ServeArgs {
             ("log_level", self.log_level),
             ("max_body_bytes", self.max_body_bytes),
             ("max_batch_body_bytes", self.max_batch_body_bytes),
+            ("max_body_memory_bytes", self.max_body_memory_bytes),
             ("max_header_bytes", self.max_header_bytes),
             ("header_timeout_ms", self.header_timeout_ms),
             ("body_timeout_ms", self.body_timeout_ms),

@@ -19,8 +19,8 @@ mod telemetry;
 
 pub use cli::{Cli, Outcome};
 pub use config::{
-    AdminToken, CatalogConfig, ConfigError, HttpLimits, LogFormat, Role, Secret, ServeConfig,
-    StoreConfig,
+    AdminToken, AllowedHosts, CatalogConfig, ConfigError, HttpLimits, LogFormat, Role, Secret,
+    ServeConfig, StoreConfig,
 };
 pub use http::openapi_json;
 pub use serve::{Server, StartError};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tollgate_catalog::{CatalogError, FileCatalog};
-use tollgate_core::{Clock, MonotonicClock};
+use tollgate_core::{Clock, MonotonicClock, SystemWallClock};
 use tollgate_redis::{
     Announcement, Eviction, Misconfiguration, RedisOptions, RedisStore, StartProblem,
 };
@@ -25,7 +25,7 @@ use crate::config::{Secret, ServeConfig, StoreConfig};
 use crate::health::Health;
 use crate::http;
 use crate::metrics::Metrics;
-use crate::net::{Drained, Listener, NetMetrics};
+use crate::net::{Drained, HeadBounds, Listener, NetMetrics, RequestMemory};
 use crate::store_watch::StoreWatch;
 use crate::telemetry::Chain;
 
@@ -231,7 +231,13 @@ impl Server {
             accept_errors: app.metrics.accept_errors.clone(),
         };
         let (stop, stopped) = oneshot::channel();
-        let answers = Arc::new(http::Http::new(Arc::clone(&app)));
+        let hosts = http::Hosts::new(address, config.allowed_hosts.clone());
+        let answers = Arc::new(http::Http::new(Arc::clone(&app), hosts));
+        let heads = HeadBounds {
+            memory: app.memory.clone(),
+            max_head_bytes: config.limits.max_header_bytes,
+            no_memory: http::no_memory_for_head(),
+        };
         let draining = Arc::clone(&app);
         let stopped = async move {
             // A server that was dropped goes on: nobody can tell it to stop any more.
@@ -243,9 +249,9 @@ impl Server {
         let closing = Arc::clone(&app);
         beside.spawn(sweep_now_and_then(Arc::clone(&app)));
         beside.spawn(tend_now_and_then(app));
-        let (limits, drain_timeout) = (config.limits.clone(), config.drain_timeout);
+        let (bounds, drain_timeout) = ((config.limits.clone(), heads), config.drain_timeout);
         let serving = async move {
-            let drained = listener.serve(answers, limits, metrics, stopped, drain_timeout).await;
+            let drained = listener.serve(answers, bounds, metrics, stopped, drain_timeout).await;
             finish(&closing).await;
             // What goes on beside the answers ends with the last of them, not before.
             drop((catalog, beside));
@@ -297,18 +303,24 @@ async fn assemble<S: Backend>(
     let Watch { metrics, health } = watch;
     let catalog = catalog::open(config, &metrics, &health).await?;
     metrics.policies_in_force(&catalog.policies.snapshot());
-    let watch = Arc::new(service::Watch::new(MonotonicClock::new()));
+    let watch = Arc::new(service::Watch::new(MonotonicClock::new(), SystemWallClock));
     let mut service = RateLimitService::new(store, catalog.policies).with_watch(watch);
     if let Some(resolver) = catalog.lookup {
         let lookup = DirectoryLookup::new(resolver, config.unknown_api_keys);
         service = service.with_directory(lookup);
     }
+    let memory = RequestMemory::new(
+        config.limits.max_body_memory_bytes,
+        metrics.request_memory.clone(),
+        metrics.requests_without_memory.clone(),
+    );
     let app = App {
         admin: Admin { guard, directory: catalog.directory },
         service,
         metrics,
         health,
         limits: config.limits.clone(),
+        memory,
         clock: MonotonicClock::new(),
     };
     Ok((Arc::new(app), catalog.file))

@@ -59,7 +59,8 @@ impl DirectoryLookup {
 /// where it is denied, since who watches sees the subject.
 ///
 /// The tier that the caller gave counts only where the catalog knows none: without users, tenants and keys it is the
-/// caller who knows. The priority class is always that of the tier.
+/// caller who knows. The tier `default` of a record is as good as any other. The priority class is always that of the
+/// tier.
 pub(crate) fn resolved<'a>(
     check: &Check<'a>,
     resolution: &'a Resolution,
@@ -79,8 +80,8 @@ pub(crate) fn resolved<'a>(
     if let Some(model_tier) = &resolution.model_tier {
         subject.set(&Attribute::ModelTier, model_tier.as_str());
     }
-    let is_default = resolution.tier.as_str() == tollgate_catalog::directory::DEFAULT_TIER;
-    if let Some(given) = subject.get(&Attribute::Tier).filter(|_| is_default) {
+    let may_be_given = !resolution.is_tier_known;
+    if let Some(given) = subject.get(&Attribute::Tier).filter(|_| may_be_given) {
         check.priority = snapshot.listed().priority(given);
     } else {
         subject.set(&Attribute::Tier, resolution.tier.as_str());

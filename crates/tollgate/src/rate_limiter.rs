@@ -214,7 +214,7 @@ impl RateLimiterBuilder {
     }
 
     /// The most keys (a user with a model) held at a time; 10 million unless said. At the cap a new key
-    /// evicts an idle one or else one of those with the fewest admissions, whose usage is forgotten. At least one is held.
+    /// evicts an idle one or else one of those with the smallest share of the limit in use, which is forgotten. At least one is held.
     #[must_use]
     pub fn max_keys(mut self, max_keys: usize) -> Self {
         self.options = self.options.max_keys(max_keys);

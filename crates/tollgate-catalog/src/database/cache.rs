@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use quick_cache::sync::{Cache, DefaultLifecycle, EntryAction, EntryResult, PlaceholderGuard};
 use quick_cache::{DefaultHashBuilder, UnitWeighter};
-use tollgate_core::Timestamp;
+use tollgate_core::{Timestamp, WallClock as _};
 
 use super::DatabaseOptions;
 use super::gate::Gate;
@@ -20,7 +20,7 @@ use crate::api_key::KeyHash;
 use crate::directory::{Id, Kind};
 use crate::resolve::{Answer, Facts, KeyFacts, TenantFacts, UserFacts};
 
-/// When an API key was last used, in milliseconds since the Unix epoch; 0 for not since this node knows it.
+/// When an API key was last used, in milliseconds of civil time since the Unix epoch; 0 for not since this node knows it.
 #[derive(Debug, Default)]
 struct LastUse {
     used_ms: AtomicU64,
@@ -124,14 +124,24 @@ impl SubjectCache {
         Ok(())
     }
 
-    /// What is known of the API key with this hash, which is being used.
-    pub(crate) async fn key(self: &Arc<Self>, hash: KeyHash, now: Timestamp) -> Answer<KeyFacts> {
+    /// Civil time.
+    pub(crate) fn wall_time(&self) -> Timestamp {
+        self.options.wall_clock.wall_time()
+    }
+
+    /// What is known of the API key with this hash, which is being used: `used_at` in civil time.
+    pub(crate) async fn key(
+        self: &Arc<Self>,
+        hash: KeyHash,
+        now: Timestamp,
+        used_at: Timestamp,
+    ) -> Answer<KeyFacts> {
         let answer = self.find(&hash, now, || Some(hash)).await;
         if let Facts::Remembered(entry) = &answer.facts
             && entry.facts.is_some()
         {
             // Only a time for people: no order with anything else is needed.
-            entry.last_use.used_ms.store(now.as_ns() / 1_000_000, Ordering::Relaxed);
+            entry.last_use.used_ms.store(used_at.as_ns() / 1_000_000, Ordering::Relaxed);
         }
         answer
     }
@@ -350,6 +360,9 @@ impl SubjectCache {
 
     /// Writes when API keys were last used, those that were since this was last done. What was used and has been
     /// forgotten since is lost: it is a time for people.
+    ///
+    /// A later time that another node has written stands, unless it is in the future: that was written while somebody's
+    /// clock was wrong.
     pub(super) async fn record_uses(&self) -> sqlx::Result<()> {
         let used: Vec<_> = self
             .keys
@@ -357,20 +370,22 @@ impl SubjectCache {
             .filter_map(|(hash, entry)| {
                 let used_ms = entry.last_use.used_ms.load(Ordering::Relaxed);
                 let recorded_ms = entry.last_use.recorded_ms.load(Ordering::Relaxed);
-                (used_ms > recorded_ms).then(|| (hash, Arc::clone(&entry.last_use), used_ms))
+                (used_ms != recorded_ms).then(|| (hash, Arc::clone(&entry.last_use), used_ms))
             })
             .collect();
         for batch in used.chunks(self.options.uses_per_batch.max(1)) {
             let mut transaction = self.pool.begin_writing().await?;
+            let now_ms = as_ms(self.wall_time());
             for (hash, _, used_ms) in batch {
                 let hash = hash.to_hex();
-                let used_ms = as_ms(Timestamp::from_ms(*used_ms));
-                let arguments = [hash.as_str().into(), used_ms.into()];
+                // It may be in the future, by a clock that was set back since.
+                let used_ms = as_ms(Timestamp::from_ms(*used_ms)).min(now_ms);
+                let arguments = [hash.as_str().into(), used_ms.into(), now_ms.into()];
                 transaction.connection().execute(statements::RECORD_USE, &arguments).await?;
             }
             transaction.commit().await?;
             for (_, last_use, used_ms) in batch {
-                last_use.recorded_ms.fetch_max(*used_ms, Ordering::Relaxed);
+                last_use.recorded_ms.store(*used_ms, Ordering::Relaxed);
             }
         }
         Ok(())

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tollgate_core::{Clock, MonotonicClock};
+use tollgate_core::{Clock, MonotonicClock, SystemWallClock, WallClock};
 
 pub(crate) use self::cache::{Entry, SubjectCache};
 use self::failure::{Failure, unavailable};
@@ -72,8 +72,10 @@ pub struct DatabaseOptions {
     pub record_uses_every: Duration,
     /// The most of those in one transaction.
     pub uses_per_batch: usize,
-    /// Tells expiry and the age of answers.
+    /// Tells the age of answers, and when to try again.
     pub clock: Arc<dyn Clock>,
+    /// Tells civil time: whether API keys have expired, when they were used, and when something was changed.
+    pub wall_clock: Arc<dyn WallClock>,
 }
 
 impl Default for DatabaseOptions {
@@ -92,6 +94,7 @@ impl Default for DatabaseOptions {
             record_uses_every: Duration::from_secs(30),
             uses_per_batch: 500,
             clock: Arc::new(MonotonicClock::new()),
+            wall_clock: Arc::new(SystemWallClock),
         }
     }
 }

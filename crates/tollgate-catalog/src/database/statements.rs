@@ -34,7 +34,7 @@ pub(super) const USER_FACTS: &str = "SELECT tenant_id, tier FROM users WHERE id 
 pub(super) const TENANT_FACTS: &str = "SELECT tier FROM tenants WHERE id = $1";
 pub(super) const HASH_OF_KEY: &str = "SELECT hash FROM api_keys WHERE id = $1";
 pub(super) const RECORD_USE: &str = "UPDATE api_keys SET last_used_ms = $2 \
-     WHERE hash = $1 AND (last_used_ms IS NULL OR last_used_ms < $2)";
+     WHERE hash = $1 AND (last_used_ms IS NULL OR last_used_ms < $2 OR last_used_ms > $3)";
 
 /// Tells the other nodes, when the transaction is committed. PostgreSQL only.
 pub(super) const NOTIFY: &str = "SELECT pg_notify('tollgate_catalog', '')";

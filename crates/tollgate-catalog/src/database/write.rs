@@ -28,6 +28,7 @@ pub(super) struct Writer<'c> {
     core: &'c Core,
     transaction: Transaction,
     actor: &'c Actor,
+    /// In civil time.
     now: Timestamp,
     versions: Versions,
     /// The versions before.
@@ -46,7 +47,7 @@ impl<'c> Writer<'c> {
         let mut transaction = core.pool.begin_writing().await?;
         let row = transaction.connection().row(statements::TAKE_TURN, &[]).await;
         let versions = feed::versions_of(row)?;
-        let now = core.options.clock.now();
+        let now = core.options.wall_clock.wall_time();
         Ok(Self {
             core,
             transaction,

@@ -40,6 +40,9 @@ pub struct Resolution {
     pub tenant: Option<Id>,
     /// The tier: the key's, else the user's, else the tenant's, else `default`.
     pub tier: Id,
+    /// Whether the key, the user or the tenant has this tier in the catalog. If not, it is `default` because the catalog
+    /// says nothing, and a caller may know better.
+    pub is_tier_known: bool,
     /// The priority class of the tier.
     pub priority: PriorityClass,
     /// The model tier of the model; `None` if the model is not known.
@@ -73,7 +76,7 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// The standing at `now` of a key that is known.
+    /// The standing at `now`, in civil time, of a key that is known.
     pub(crate) fn of(revoked: bool, expires_at: Option<Timestamp>, now: Timestamp) -> Self {
         if revoked {
             Self::Revoked

@@ -113,6 +113,7 @@ impl Resolver {
             tier = tenant.facts().and_then(|tenant| tenant.tier.clone());
         }
         let listed = snapshot.listed();
+        let is_tier_known = tier.is_some();
         let tier = tier.unwrap_or_else(|| listed.default_tier.clone());
         Resolution {
             api_key: resolved_key,
@@ -120,6 +121,7 @@ impl Resolver {
             tenant,
             priority: listed.priority(tier.as_str()),
             tier,
+            is_tier_known,
             model_tier: asked.model.and_then(|model| listed.model_tier(model)).cloned(),
             is_degraded,
         }
@@ -131,15 +133,19 @@ impl Resolver {
     )]
     async fn key(&self, secret: &str, now: Timestamp) -> (Answer<KeyFacts>, ResolvedKey) {
         let hash = self.hasher.hash(secret);
-        let answer: Answer<KeyFacts> = match &self.subjects {
-            Subjects::Listed => Answer::default(),
+        let (answer, wall_time): (Answer<KeyFacts>, _) = match &self.subjects {
+            // A file knows no keys, so none that expires.
+            Subjects::Listed => (Answer::default(), now),
             #[cfg(feature = "database")]
-            Subjects::Cached(cache) => cache.key(hash, now).await,
+            Subjects::Cached(cache) => {
+                let wall_time = cache.wall_time();
+                (cache.key(hash, now, wall_time).await, wall_time)
+            }
         };
         let resolved = match answer.facts() {
             Some(key) => ResolvedKey {
                 counted_as: key.id.clone(),
-                standing: Standing::of(key.revoked, key.expires_at, now),
+                standing: Standing::of(key.revoked, key.expires_at, wall_time),
             },
             None => ResolvedKey {
                 counted_as: Id::checked(hash.to_hex()),

@@ -79,6 +79,7 @@ impl Database {
 
     pub(crate) async fn open_with(&self, set: impl FnOnce(&mut DatabaseOptions)) -> Node {
         let clock = Arc::new(ManualClock::at(Timestamp::from_ms(NOW_MS)));
+        let wall_clock = Arc::new(ManualClock::at(Timestamp::from_ms(NOW_MS)));
         let mut options = DatabaseOptions {
             poll_every: Duration::from_hours(1),
             record_uses_every: Duration::from_hours(1),
@@ -88,6 +89,7 @@ impl Database {
             load_timeout: DEADLINE,
             lock_timeout: DEADLINE,
             clock: Arc::clone(&clock) as _,
+            wall_clock: Arc::clone(&wall_clock) as _,
             ..DatabaseOptions::default()
         };
         set(&mut options);
@@ -95,7 +97,7 @@ impl Database {
         let hasher = KeyHasher::new(b"0123456789abcdef0123456789abcdef");
         let observer = move |event: &CatalogEvent<'_>| tell(&sender, event);
         let catalog = DatabaseCatalog::open(&self.url, hasher, options, observer).await.unwrap();
-        Node { catalog, clock, told }
+        Node { catalog, clock, wall_clock, told }
     }
 
     /// Runs a statement past the catalog.
@@ -142,7 +144,10 @@ fn tell(sender: &Sender<Told>, event: &CatalogEvent<'_>) {
 /// A node on a database.
 pub(crate) struct Node {
     pub(crate) catalog: DatabaseCatalog,
+    /// How long things take.
     pub(crate) clock: Arc<ManualClock>,
+    /// What the system's clock shows.
+    pub(crate) wall_clock: Arc<ManualClock>,
     pub(crate) told: Receiver<Told>,
 }
 

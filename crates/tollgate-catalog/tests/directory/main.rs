@@ -30,7 +30,7 @@ macro_rules! behaviours {
     };
 }
 
-const BEHAVIOURS: [(&str, Behaviour); 25] = behaviours![
+const BEHAVIOURS: [(&str, Behaviour); 26] = behaviours![
     records::a_new_catalog_holds_the_default_tier_and_the_built_in_policy,
     records::every_kind_is_made_read_changed_and_deleted,
     records::an_id_left_out_is_made_and_any_text_is_an_id,
@@ -52,6 +52,7 @@ const BEHAVIOURS: [(&str, Behaviour); 25] = behaviours![
     resolution::an_empty_directory_is_not_asked,
     resolution::a_warm_subject_asks_no_database_and_a_cold_one_asks_once,
     resolution::uses_are_recorded_in_batches,
+    resolution::dates_follow_a_clock_that_is_set,
     resolution::a_row_that_cannot_be_read_harms_no_other_subject,
     resolution::an_old_answer_is_refreshed_beside_its_use,
     nodes::an_invalid_content_is_refused_and_the_valid_one_stays,

@@ -12,7 +12,7 @@ use tollgate_core::Timestamp;
 use crate::common::{DEADLINE, Database, NOW_MS, Node, json};
 
 /// Two tenants, one with a tier; users and keys with and without.
-const RECORDS: [(Kind, &str); 10] = [
+const RECORDS: [(Kind, &str); 13] = [
     (Kind::Tier, r#"{"id":"free","priority":"batch"}"#),
     (Kind::Tier, r#"{"id":"pro","priority":"premium"}"#),
     (Kind::Tier, r#"{"id":"vip","priority":"internal"}"#),
@@ -23,6 +23,9 @@ const RECORDS: [(Kind, &str); 10] = [
     (Kind::User, r#"{"id":"plain","tenantId":"acme"}"#),
     (Kind::User, r#"{"id":"paid","tenantId":"acme","tier":"pro"}"#),
     (Kind::User, r#"{"id":"stranger","tenantId":"bare","tier":"vip"}"#),
+    (Kind::User, r#"{"id":"modest","tenantId":"acme","tier":"default"}"#),
+    (Kind::Tenant, r#"{"id":"plainly","tier":"default"}"#),
+    (Kind::User, r#"{"id":"theirs","tenantId":"plainly"}"#),
 ];
 
 async fn key(node: &Node, json: &str) -> String {
@@ -47,6 +50,8 @@ pub(crate) async fn the_tier_is_the_keys_else_the_users_else_the_tenants_else_de
     let with_tier =
         key(&node, r#"{"id":"k3","tenantId":"acme","userId":"paid","tier":"vip"}"#).await;
     let of_bare = key(&node, r#"{"id":"k4","tenantId":"bare"}"#).await;
+    let of_default =
+        key(&node, r#"{"id":"k5","tenantId":"acme","userId":"paid","tier":"default"}"#).await;
     let tenant = |tenant| Asked { tenant: Some(tenant), ..Asked::default() };
     // Asked, the tenant, the tier, its priority.
     let cases = [
@@ -64,7 +69,14 @@ pub(crate) async fn the_tier_is_the_keys_else_the_users_else_the_tenants_else_de
         (with_key(&with_tier, None), Some("acme"), "vip", PriorityClass::Internal),
         (with_key(&of_bare, None), Some("bare"), "default", PriorityClass::Standard),
         (with_key("guess", Some("paid")), Some("acme"), "pro", PriorityClass::Premium),
+        // Who has the tier `default` in the catalog has it, whatever is below.
+        (with_key(&of_default, None), Some("acme"), "default", PriorityClass::Standard),
+        (user("modest"), Some("acme"), "default", PriorityClass::Standard),
+        (user("theirs"), Some("plainly"), "default", PriorityClass::Standard),
+        (with_key(&of_bare, Some("modest")), Some("bare"), "default", PriorityClass::Standard),
     ];
+    let unknown_tier = [user("nobody"), user(""), tenant("bare"), with_key(&of_bare, None)];
+    let unknown_tier = [&unknown_tier[..], &[with_key(&of_bare, Some("modest"))]].concat();
     // Cold, then warm.
     for _ in 0..2 {
         for (asked, tenant, tier, priority) in &cases {
@@ -72,6 +84,7 @@ pub(crate) async fn the_tier_is_the_keys_else_the_users_else_the_tenants_else_de
             assert_eq!(found.tenant.as_ref().map(Id::as_str), *tenant, "{asked:?}");
             assert_eq!((found.tier.as_str(), found.priority), (*tier, *priority), "{asked:?}");
             assert!(!found.is_degraded);
+            assert_eq!(found.is_tier_known, !unknown_tier.contains(asked), "{asked:?}");
         }
     }
     let own = node.resolve(with_key(&of_user, Some("plain"))).await;
@@ -127,9 +140,9 @@ pub(crate) async fn revoked_and_expired_keys_say_so(database: Database) {
     let standing = async || node.resolve(with_key(&secret, None)).await.api_key.unwrap();
     assert_eq!(standing().await.standing, Standing::Active);
     assert_eq!(standing().await.counted_as.as_str(), "k");
-    node.clock.set(Timestamp::from_ms(NOW_MS + 99));
+    node.wall_clock.set(Timestamp::from_ms(NOW_MS + 99));
     assert_eq!(standing().await.standing, Standing::Active);
-    node.clock.set(Timestamp::from_ms(NOW_MS + 100));
+    node.wall_clock.set(Timestamp::from_ms(NOW_MS + 100));
     assert_eq!(standing().await.standing, Standing::Expired);
     node.patch(Kind::ApiKey, "k", r#"{"expiresAt":null}"#).await;
     assert_eq!(standing().await.standing, Standing::Active);
@@ -226,12 +239,42 @@ pub(crate) async fn uses_are_recorded_in_batches(database: Database) {
     }
     assert_eq!(last_use("k4").await, None);
     let version = node.get(Kind::ApiKey, "k0").await.version;
-    node.clock.set(Timestamp::from_ms(NOW_MS + 5_000));
+    node.wall_clock.set(Timestamp::from_ms(NOW_MS + 5_000));
     node.resolve(with_key(&secrets[0], None)).await;
     node.catalog.record_uses().await.unwrap();
     assert_eq!(last_use("k0").await, Some(Timestamp::from_ms(NOW_MS + 5_000)));
     assert_eq!(node.get(Kind::ApiKey, "k0").await.version, version, "a use is no change");
     assert_eq!(node.last_change().await, before);
+}
+
+/// Civil time is what the system's clock shows now, also when it was set meanwhile: forward, as by NTP after a start with a
+/// slow clock, or back.
+pub(crate) async fn dates_follow_a_clock_that_is_set(database: Database) {
+    const HOUR_MS: u64 = 3_600_000;
+    let node = database.open().await;
+    node.create(Kind::Tenant, r#"{"id":"acme"}"#).await;
+    // 100 ms after the tests begin.
+    let ends = r#"{"id":"k","tenantId":"acme","expiresAt":"2023-11-14T22:13:20.100Z"}"#;
+    let secret = key(&node, ends).await;
+    // The clock that measures time stands at the start throughout.
+    for (set_to_ms, standing) in [
+        (NOW_MS, Standing::Active),
+        (NOW_MS + HOUR_MS, Standing::Expired),
+        (NOW_MS - HOUR_MS, Standing::Active),
+    ] {
+        node.wall_clock.set(Timestamp::from_ms(set_to_ms));
+        let used = node.resolve(with_key(&secret, None)).await;
+        assert_eq!(used.api_key.unwrap().standing, standing, "{set_to_ms}");
+        node.catalog.record_uses().await.unwrap();
+        let Record::ApiKey(recorded) = node.get(Kind::ApiKey, "k").await.record else {
+            panic!("no key")
+        };
+        let set_to = Timestamp::from_ms(set_to_ms);
+        assert_eq!(recorded.last_used_at, Some(set_to), "the last use");
+        node.patch(Kind::ApiKey, "k", &format!(r#"{{"name":"{set_to_ms}"}}"#)).await;
+        let history = node.catalog.changes(&ChangeFilter::default(), &PageRequest::default()).await;
+        assert_eq!(history.unwrap().items[0].at, set_to, "the change");
+    }
 }
 
 /// One row that somebody else wrote wrong is no answer for its subject, and does no harm to others.

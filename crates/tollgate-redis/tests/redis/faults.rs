@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate_core::{Algorithm, Amount, Charge, Limit, Subject};
-use tollgate_redis::{RedisOptions, RedisStore};
+use tollgate_redis::{RedisOptions, RedisStore, StartProblem};
 use tollgate_store::{Store, StoreErrorKind};
 use tollgate_testkit::redis::{Fault, Proxy, RedisServer};
 
 use crate::support::{RUNTIME, limit_of, per_hour, store_at};
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 fn charge_of<'a>(limit: &'a Arc<Limit>, subject: &'a Subject<'a>, cost: u64) -> Charge<'a> {
     Charge { limit, subject, cost: Amount::new(cost).unwrap() }
@@ -140,4 +143,47 @@ fn every_key_expires() {
             }
         }
     }
+}
+
+/// A node says that it has reached its Redis once this has ended well. So it ends whatever happens to the connection: one that
+/// went silent is given up, and the next attempt has another.
+#[test]
+fn the_look_at_start_outlives_a_connection_that_has_gone_silent() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port());
+    let store = store_at(&proxy.url());
+    assert_eq!(RUNTIME.block_on(store.examine()).unwrap(), []);
+    for silence in [Fault::LoseAnswers, Fault::BlackHole] {
+        proxy.set(silence);
+        let problem = RUNTIME.block_on(store.examine()).unwrap_err();
+        assert!(matches!(problem, StartProblem::Unavailable(_)), "{silence:?}: {problem:?}");
+        proxy.set(Fault::None);
+        until_looked_at(&store);
+    }
+}
+
+/// A machine that is too busy to answer a check in time has reached its Redis all the same.
+#[test]
+fn the_look_at_start_does_not_depend_on_the_deadline_of_checks() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port());
+    let mut options = RedisOptions::default();
+    options.deadline = Duration::from_millis(1);
+    let store = RedisStore::new(&proxy.url().parse().unwrap(), &options).unwrap();
+    proxy.set(Fault::Delay(Duration::from_millis(20)));
+    until_looked_at(&store);
+    let (limit, subject) = (per_hour(100), Subject::new("alice", "m"));
+    let late = RUNTIME.block_on(store.charge(&[charge_of(&limit, &subject, 1)], None));
+    assert!(late.is_err(), "a check is not waited for as long");
+}
+
+/// Looks until it ends well: connections are made at a bounded pace.
+fn until_looked_at(store: &RedisStore) {
+    let looking = async {
+        while store.examine().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let looked = RUNTIME.block_on(async { tokio::time::timeout(PATIENCE, looking).await });
+    looked.expect("Redis is not reached");
 }

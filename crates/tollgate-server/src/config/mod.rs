@@ -1,6 +1,7 @@
 //! The configuration of `tollgate serve`: what can be set, its defaults and its bounds.
 
 mod admin_tokens;
+mod allowed_hosts;
 mod layers;
 mod secret;
 mod values;
@@ -12,9 +13,11 @@ use std::time::Duration;
 
 pub(crate) use admin_tokens::{ADMIN, ADMIN_READ};
 pub use admin_tokens::{AdminToken, Role};
+pub use allowed_hosts::AllowedHosts;
 pub use layers::ConfigError;
 use layers::Layers;
 pub use secret::Secret;
+use tollgate_catalog::document::MAX_DOCUMENT_BYTES;
 use tollgate_redis::RedisUrl;
 use tollgate_service::UnknownApiKeys;
 use tollgate_store::memory::MemoryStoreOptions;
@@ -26,6 +29,9 @@ use tollgate_store::resilience::ResilienceOptions;
 pub struct ServeConfig {
     /// Where to listen.
     pub http: SocketAddr,
+    /// The names that requests may call the server by, beside `localhost` and addresses. `None`: no others where only this
+    /// machine can reach it, and any where others can.
+    pub allowed_hosts: Option<AllowedHosts>,
     /// Where usage lives.
     pub store: StoreConfig,
     /// What named the store, for messages: a flag, a variable or a line of a file.
@@ -107,6 +113,8 @@ pub struct HttpLimits {
     pub max_body_bytes: usize,
     /// The most bytes of the body of a batch.
     pub max_batch_body_bytes: usize,
+    /// The most bytes that what unfinished requests have sent takes in memory, over all connections.
+    pub max_body_memory_bytes: usize,
     /// The most bytes of the headers of a request.
     pub max_header_bytes: usize,
     /// The most time for the headers of a request to arrive.
@@ -119,6 +127,9 @@ pub struct HttpLimits {
     pub max_connections: usize,
     /// The most requests at a time on one HTTP/2 connection.
     pub max_http2_streams: u32,
+    /// How long a connection on which nothing comes is kept when the server drains, since a request may be on its way; at most
+    /// an eighth of the time to drain.
+    pub drain_grace: Duration,
     /// How often an HTTP/2 peer is asked whether it is still there; it has as long to answer.
     pub http2_ping_every: Duration,
 }
@@ -128,12 +139,14 @@ impl Default for HttpLimits {
         Self {
             max_body_bytes: 64 << 10,
             max_batch_body_bytes: 4 << 20,
+            max_body_memory_bytes: 64 << 20,
             max_header_bytes: 32 << 10,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             max_connections: 10_000,
             max_http2_streams: 256,
+            drain_grace: Duration::from_secs(1),
             http2_ping_every: Duration::from_secs(20),
         }
     }
@@ -143,6 +156,7 @@ impl Default for ServeConfig {
     fn default() -> Self {
         Self {
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8_000)),
+            allowed_hosts: None,
             store: StoreConfig::Memory,
             store_set_by: None,
             start_degraded: false,
@@ -164,8 +178,9 @@ impl Default for ServeConfig {
 }
 
 /// The keys of all settings.
-pub(crate) const KEYS: [&str; 21] = [
+pub(crate) const KEYS: [&str; 23] = [
     "http",
+    "allowed_hosts",
     "store",
     "max_keys",
     "on_store_error",
@@ -178,6 +193,7 @@ pub(crate) const KEYS: [&str; 21] = [
     "log_level",
     "max_body_bytes",
     "max_batch_body_bytes",
+    "max_body_memory_bytes",
     "max_header_bytes",
     "header_timeout_ms",
     "body_timeout_ms",
@@ -187,6 +203,9 @@ pub(crate) const KEYS: [&str; 21] = [
     "http2_ping_every_ms",
     "drain_timeout_ms",
 ];
+
+/// What an unfinished body takes beside its bytes: what the connection reads into.
+pub(crate) const UNFINISHED_BYTES: usize = 8 << 10;
 
 /// The file that is read where none is named and this one is there.
 const DEFAULT_FILE: &str = "tollgate.toml";
@@ -242,6 +261,7 @@ impl ServeConfig {
                  TOLLGATE_ADMIN_TOKENS";
             layers.refuse(&place, &problem, accepted);
         }
+        config.limits.refuse_bodies_without_memory(&mut layers);
         layers.finish(config)
     }
 
@@ -285,6 +305,9 @@ impl ServeConfig {
         let max_keys = max_keys.or(store.max_keys).and_then(|keys| usize::try_from(keys).ok());
         Self {
             http: layers.take("http", default.http, values::address),
+            allowed_hosts: layers.take("allowed_hosts", default.allowed_hosts, |text| {
+                allowed_hosts::parse(text).map(Some)
+            }),
             store: store.store,
             store_set_by: layers.place("store").map(|place| place.to_string()),
             start_degraded: layers.take("start_degraded", default.start_degraded, values::boolean),
@@ -312,6 +335,22 @@ impl ServeConfig {
 }
 
 impl HttpLimits {
+    /// A body that may be sent must have room in memory, at least by itself.
+    fn refuse_bodies_without_memory(&self, layers: &mut Layers) {
+        let longest = self.max_body_bytes.max(self.max_batch_body_bytes).max(MAX_DOCUMENT_BYTES);
+        let needed = longest + UNFINISHED_BYTES;
+        if self.max_body_memory_bytes < needed {
+            let place = layers.place("max_body_memory_bytes");
+            let place = place.map_or_else(String::new, |place| place.to_string());
+            let problem = format!("has no room for the longest body, which takes {needed} bytes");
+            layers.refuse(
+                &place,
+                &problem,
+                "more, or less in max_body_bytes and max_batch_body_bytes",
+            );
+        }
+    }
+
     fn take(layers: &mut Layers) -> Self {
         let default = Self::default();
         let mut timeout = |key, default| {
@@ -347,6 +386,12 @@ impl HttpLimits {
                 1_024..=64 << 20,
                 bodies,
             ),
+            max_body_memory_bytes: count(
+                "max_body_memory_bytes",
+                default.max_body_memory_bytes,
+                20 << 20..=1 << 40,
+                "an integer from 20971520 to 1099511627776, in bytes",
+            ),
             max_header_bytes: count(
                 "max_header_bytes",
                 default.max_header_bytes,
@@ -363,6 +408,7 @@ impl HttpLimits {
                 "an integer from 1 to 1000000",
             ),
             max_http2_streams: u32::try_from(max_streams).unwrap_or(default.max_http2_streams),
+            drain_grace: default.drain_grace,
             http2_ping_every,
         }
     }

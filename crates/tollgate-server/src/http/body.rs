@@ -1,70 +1,138 @@
-//! Reading the body of a request: declared as what is read, within its cap and its time.
+//! Reading the body of a request: declared as what is read, within its cap, its time and the memory for all.
 
 use std::future::{Future, poll_fn};
+use std::ops::Deref;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
 use axum::http::{HeaderMap, Request, header};
-use bytes::BytesMut;
-use http_body_util::BodyExt;
 
 use super::problem::Problem;
+use crate::config::UNFINISHED_BYTES;
+use crate::net::{HeldMemory, MemoryFull, RequestMemory};
 
-/// The body of `request`, which is declared as JSON and has at most `max_bytes`.
-pub(super) async fn read_json<B: HttpBody<Data = Bytes>>(
-    request: Request<B>,
-    max_bytes: usize,
-    timeout: Duration,
-) -> Result<Bytes, Problem> {
-    declared(request.headers(), &[(JSON, ())])?;
-    read(request.into_body(), max_bytes, timeout).await
+/// What bounds a body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyBounds<'a> {
+    pub(crate) max_bytes: usize,
+    pub(crate) timeout: Duration,
+    /// What all unfinished requests share.
+    pub(crate) memory: &'a RequestMemory,
 }
 
-/// `body`, which has at most `max_bytes`.
+/// A body that has come whole. Its memory is held until it is dropped: with the request that it is of.
+#[derive(Debug)]
+pub(super) struct WholeBody {
+    bytes: Bytes,
+    _held: Option<HeldMemory>,
+}
+
+impl Deref for WholeBody {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+/// The body of `request`, which is declared as JSON.
+pub(super) async fn read_json<B: HttpBody<Data = Bytes>>(
+    request: Request<B>,
+    bounds: BodyBounds<'_>,
+) -> Result<WholeBody, Problem> {
+    declared(request.headers(), &[(JSON, ())])?;
+    read(request.into_body(), bounds).await
+}
+
+/// `body`, within `bounds`.
 pub(super) async fn read<B: HttpBody<Data = Bytes>>(
     body: B,
-    max_bytes: usize,
-    timeout: Duration,
-) -> Result<Bytes, Problem> {
-    if body.size_hint().lower() > max_bytes as u64 {
-        return Err(Problem::body_too_large(max_bytes));
+    bounds: BodyBounds<'_>,
+) -> Result<WholeBody, Problem> {
+    if body.size_hint().lower() > bounds.max_bytes as u64 {
+        return Err(Problem::body_too_large(bounds.max_bytes));
     }
-    let mut reading = pin!(collect(body, max_bytes));
+    let mut reading = pin!(collect(body, bounds));
     // A small body has mostly come with its headers: then no timer is needed.
     if let Poll::Ready(read) = poll_once(reading.as_mut()).await {
         return read;
     }
-    let in_time = tokio::time::timeout(timeout, reading).await;
-    in_time.unwrap_or_else(|_| Err(Problem::body_timeout(timeout.as_millis())))
+    let in_time = tokio::time::timeout(bounds.timeout, reading).await;
+    in_time.unwrap_or_else(|_| Err(Problem::body_timeout(bounds.timeout.as_millis())))
 }
 
 async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 
-async fn collect<B>(body: B, max_bytes: usize) -> Result<Bytes, Problem>
+async fn collect<B>(body: B, bounds: BodyBounds<'_>) -> Result<WholeBody, Problem>
 where
     B: HttpBody<Data = Bytes>,
 {
     let mut body = pin!(body);
-    let mut whole = Bytes::new();
-    let mut parts = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Problem::broken_body())?.into_data() else { continue };
-        if whole.len() + parts.len() + data.len() > max_bytes {
-            return Err(Problem::body_too_large(max_bytes));
-        }
-        if whole.is_empty() && parts.is_empty() {
-            // The only part of most bodies: not copied.
-            whole = data;
-        } else {
-            parts.extend_from_slice(&std::mem::take(&mut whole));
-            parts.extend_from_slice(&data);
+    let mut parts = Parts::of(bounds);
+    loop {
+        let polled = poll_fn(|context| Poll::Ready(body.as_mut().poll_frame(context))).await;
+        let frame = match polled {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                parts.wait()?;
+                poll_fn(|context| body.as_mut().poll_frame(context)).await
+            }
+        };
+        let Some(frame) = frame else { return Ok(parts.into_whole()) };
+        if let Ok(data) = frame.map_err(|_| Problem::broken_body())?.into_data() {
+            parts.add(data)?;
         }
     }
-    Ok(if parts.is_empty() { whole } else { parts.freeze() })
+}
+
+/// What came of a body.
+struct Parts<'a> {
+    /// The only part of most bodies: not copied. Once there are several, they are in the memory that is held.
+    first: Bytes,
+    bytes: usize,
+    held: Option<HeldMemory>,
+    bounds: BodyBounds<'a>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(bounds: BodyBounds<'a>) -> Self {
+        Self { first: Bytes::new(), bytes: 0, held: None, bounds }
+    }
+
+    /// Counts what has come as memory that is held while the rest is waited for.
+    fn wait(&mut self) -> Result<(), Problem> {
+        let memory = self.bounds.memory;
+        let held = self.held.get_or_insert_with(|| memory.part());
+        // As it is kept, and not as it is announced.
+        let grown = held.grow_to(self.first.len() + UNFINISHED_BYTES);
+        grown.map_err(|MemoryFull| Problem::too_many_unfinished())
+    }
+
+    fn add(&mut self, data: Bytes) -> Result<(), Problem> {
+        let before = self.bytes;
+        self.bytes = before.saturating_add(data.len());
+        if self.bytes > self.bounds.max_bytes {
+            return Err(Problem::body_too_large(self.bounds.max_bytes));
+        }
+        if before == 0 {
+            self.first = data;
+            return Ok(());
+        }
+        let memory = self.bounds.memory;
+        let held = self.held.get_or_insert_with(|| memory.part());
+        let first = std::mem::take(&mut self.first);
+        let kept = held.keep(&first).and_then(|()| held.keep(&data));
+        kept.map_err(|MemoryFull| Problem::too_many_unfinished())
+    }
+
+    fn into_whole(mut self) -> WholeBody {
+        let kept = self.held.as_mut().and_then(HeldMemory::take_kept);
+        WholeBody { bytes: kept.unwrap_or(self.first), _held: self.held }
+    }
 }
 
 /// The media type of JSON.

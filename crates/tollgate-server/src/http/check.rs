@@ -116,8 +116,7 @@ async fn decide<S: Store, B: HttpBody<Data = Bytes>>(
     request: Request<B>,
     call: Call,
 ) -> Result<Response<Full<Bytes>>, Problem> {
-    let limits = &app.limits;
-    let body = read_json(request, limits.max_body_bytes, limits.body_timeout).await?;
+    let body = read_json(request, app.bodies(app.limits.max_body_bytes)).await?;
     let started = app.clock.now();
     let request = CheckRequest::parse(&body)?;
     let check: Check<'_> = request.check();
@@ -143,8 +142,7 @@ async fn decide_batch<S: Store>(
     app: &App<S>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Problem> {
-    let limits = &app.limits;
-    let body = read_json(request, limits.max_batch_body_bytes, limits.body_timeout).await?;
+    let body = read_json(request, app.bodies(app.limits.max_batch_body_bytes)).await?;
     let started = app.clock.now();
     let requests = CheckRequest::parse_batch(&body)?;
     let checks: Vec<Check<'_>> = requests.iter().map(CheckRequest::check).collect();

@@ -9,10 +9,12 @@ use axum::body::Bytes;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use utoipa::OpenApi;
+use utoipa::openapi::{OpenApi as OpenApiDocument, PathItem};
+use utoipa::{Modify, OpenApi};
 
 use super::admin::AdminDocumentation;
 use super::problem::Problem;
+use super::schema::problem;
 
 /// The document, generated from the handlers and types that it describes.
 #[derive(OpenApi)]
@@ -46,7 +48,7 @@ use super::problem::Problem;
         super::problem::Problem,
         super::problem::FieldProblem
     )),
-    modifiers(&AdminDocumentation),
+    modifiers(&AdminDocumentation, &AnswersOfAll),
     tags(
         (name = "rate limit", description = "Ask whether a request may pass"),
         (
@@ -58,6 +60,29 @@ use super::problem::Problem;
     )
 )]
 pub(crate) struct Document;
+
+/// Adds what any call may answer before it is looked at.
+struct AnswersOfAll;
+
+impl Modify for AnswersOfAll {
+    fn modify(&self, document: &mut OpenApiDocument) {
+        for item in document.paths.paths.values_mut() {
+            let PathItem { get, put, post, delete, patch, .. } = item;
+            for operation in [get, put, post, delete, patch].into_iter().flatten() {
+                let answers = &mut operation.responses.responses;
+                let other_host = "The request is for a host that this server does not answer for";
+                answers.entry("421".to_owned()).or_insert_with(|| problem(other_host));
+                if operation.request_body.is_some() {
+                    let full =
+                        "Requests that have not come whole take all the memory for them; ask again";
+                    answers.entry("503".to_owned()).or_insert_with(|| problem(full));
+                    let malformed = "The host of the request cannot be read";
+                    answers.entry("400".to_owned()).or_insert_with(|| problem(malformed));
+                }
+            }
+        }
+    }
+}
 
 /// What the pages may load: what this server serves, and nothing else.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(

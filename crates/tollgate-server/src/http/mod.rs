@@ -8,6 +8,7 @@ mod body;
 mod check;
 mod console;
 mod docs;
+mod hosts;
 mod json;
 mod json_writer;
 mod operations;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Method, Request, Response};
+use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -28,8 +30,10 @@ use tower_service::Service;
 
 pub(crate) use self::admin::Guard;
 use self::admin::Peer;
+pub(crate) use self::body::BodyBounds;
 pub use self::docs::openapi_json;
 pub(crate) use self::docs::sorted_openapi_json;
+pub(crate) use self::hosts::Hosts;
 use self::problem::Problem;
 use crate::app::{App, Backend};
 use crate::metrics::Call;
@@ -43,11 +47,12 @@ use crate::net::Answer;
 pub(crate) struct Http<S> {
     app: Arc<App<S>>,
     router: Router,
+    hosts: Hosts,
 }
 
 impl<S: Backend> Http<S> {
-    pub(crate) fn new(app: Arc<App<S>>) -> Self {
-        Self { router: router(Arc::clone(&app)), app }
+    pub(crate) fn new(app: Arc<App<S>>, hosts: Hosts) -> Self {
+        Self { router: router(Arc::clone(&app)), app, hosts }
     }
 }
 
@@ -55,6 +60,9 @@ impl<S: Backend> Answer for Http<S> {
     type Body = Either<Full<Bytes>, Body>;
 
     async fn answer(&self, mut request: Request<Incoming>, peer: IpAddr) -> Response<Self::Body> {
+        if let Err(problem) = self.hosts.check(&request) {
+            return problem.into_response().map(Either::Right);
+        }
         let call = match request.uri().path() {
             _ if request.method() != Method::POST => None,
             CHECK => Some(Call::Check),
@@ -70,6 +78,11 @@ impl<S: Backend> Answer for Http<S> {
         let Ok(response) = Box::pin(self.router.clone().call(request.map(Body::new))).await;
         response.map(Either::Right)
     }
+}
+
+/// What is answered when there is no memory for the head of a request.
+pub(crate) fn no_memory_for_head() -> Bytes {
+    Problem::too_many_unfinished().to_http1().into()
 }
 
 const CHECK: &str = "/rate-limit/check";

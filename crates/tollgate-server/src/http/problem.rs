@@ -50,6 +50,9 @@ pub(crate) struct Problem {
     /// For the header `Allow`; where it is left out, the router adds it.
     #[serde(skip)]
     allow: Option<&'static str>,
+    /// Whether the connection ends with it: the rest of the body may still come, and must not be read as the next request.
+    #[serde(skip)]
+    closes: bool,
 }
 
 /// What is wrong with one field.
@@ -102,7 +105,16 @@ impl Problem {
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
         let (detail, errors) = (detail.into(), Vec::new());
-        Self { kind, title, status, detail, errors, retry_after_s: None, allow: None }
+        Self {
+            kind,
+            title,
+            status,
+            detail,
+            errors,
+            retry_after_s: None,
+            allow: None,
+            closes: false,
+        }
     }
 
     fn at(
@@ -266,17 +278,65 @@ impl Problem {
         let kind = "urn:tollgate:problem:body-timeout";
         let detail = format!("The body did not arrive within {timeout_ms} ms");
         Self::new(StatusCode::REQUEST_TIMEOUT, kind, "The body did not arrive in time", detail)
+            .closing()
     }
 
     /// 413: the body has more than `max_bytes`.
     pub(crate) fn body_too_large(max_bytes: usize) -> Self {
         let kind = "urn:tollgate:problem:body-too-large";
         let detail = format!("The body has more than {max_bytes} bytes");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, kind, "The body is too large", detail).at(
-            "body",
-            format!("has more than {max_bytes} bytes"),
-            format!("at most {max_bytes} bytes"),
+        let problem = format!("has more than {max_bytes} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, kind, "The body is too large", detail)
+            .at("body", problem, format!("at most {max_bytes} bytes"))
+            .closing()
+    }
+
+    /// 503: what unfinished requests have sent takes all the memory that there is for it.
+    pub(crate) fn too_many_unfinished() -> Self {
+        let kind = "urn:tollgate:problem:too-many-unfinished-requests";
+        let title = "Too many requests are unfinished";
+        let detail = "Other requests that have not come whole take all the memory for them; ask again, with the \
+             head and the body in one piece if they are small";
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, title, detail);
+        Self { retry_after_s: Some(1), ..problem }.closing()
+    }
+
+    /// 400: the name of the host cannot be read: `problem` says why.
+    pub(crate) fn malformed_host(problem: &'static str) -> Self {
+        let kind = "urn:tollgate:problem:malformed-host";
+        let detail = format!("The header Host {problem}");
+        Self::new(StatusCode::BAD_REQUEST, kind, "The host cannot be read", detail)
+            .at("Host", problem, "one host, and a port if it is not the usual one")
+            .closing()
+    }
+
+    /// 421: the request is for a host that this is not.
+    pub(crate) fn other_host() -> Self {
+        let kind = "urn:tollgate:problem:other-host";
+        let title = "This server is not the host that was asked";
+        let detail = "The request names a host that this server does not answer for; --allowed-hosts adds names";
+        Self::new(StatusCode::MISDIRECTED_REQUEST, kind, title, detail)
+            .at("Host", "is another host", "localhost, an IP address, or a name in --allowed-hosts")
+            .closing()
+    }
+
+    fn closing(self) -> Self {
+        Self { closes: true, ..self }
+    }
+
+    /// The answer over HTTP/1.1, as bytes, for whoever has no request to answer yet.
+    pub(crate) fn to_http1(&self) -> Vec<u8> {
+        let body = serde_json::to_vec(self).unwrap_or_default();
+        let wait = self.retry_after_s.unwrap_or(1);
+        let mut answer = format!(
+            "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\nretry-after: {wait}\r\n\
+             connection: close\r\ncontent-length: {}\r\n\r\n",
+            self.status,
+            body.len()
         )
+        .into_bytes();
+        answer.extend(body);
+        answer
     }
 
     /// 415: the body is not declared as what is read here; `header` says otherwise or is missing.
@@ -342,8 +402,7 @@ impl IntoResponse for Problem {
             let scheme = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
-        if self.status == StatusCode::REQUEST_TIMEOUT {
-            // The rest of the body may still come; it must not be read as the next request.
+        if self.closes {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }

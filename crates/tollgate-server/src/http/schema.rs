@@ -237,7 +237,10 @@ fn body_problems(cap: &str) -> Answers {
         (415, "The body is not declared as `application/json`, or has an encoding"),
         (422, "Fields have values that are not accepted; the problem names them all"),
         (500, "A fault of the server's"),
-        (503, "No decision was possible: the store did not answer"),
+        (
+            503,
+            "No decision was possible: the store did not answer, or unfinished requests take all the memory for them",
+        ),
     ];
     let too_large = format!("The body has more bytes than are accepted ({cap} by default)");
     let problems = problems.into_iter().chain([(413, too_large.as_str())]);

@@ -55,6 +55,10 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     /// Connections that could not be accepted.
     pub(crate) accept_errors: Counter,
+    /// What unfinished requests hold in memory.
+    pub(crate) request_memory: Gauge<u64, AtomicU64>,
+    /// Requests that there was no memory for.
+    pub(crate) requests_without_memory: Counter,
 }
 
 impl Metrics {
@@ -75,6 +79,8 @@ impl Metrics {
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             accept_errors: Counter::default(),
+            request_memory: Gauge::default(),
+            requests_without_memory: Counter::default(),
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
@@ -103,6 +109,10 @@ impl Metrics {
         to.register("http_connections", "Open HTTP connections", self.connections.clone());
         let accept_errors = "HTTP connections that could not be accepted";
         to.register("http_accept_errors", accept_errors, self.accept_errors.clone());
+        let memory = "Bytes that unfinished HTTP requests hold in memory";
+        to.register("http_request_memory_bytes", memory, self.request_memory.clone());
+        let refused = "HTTP requests refused because unfinished ones held all the memory for them";
+        to.register("http_requests_without_memory", refused, self.requests_without_memory.clone());
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         to.register("build", "The version that runs", build);
     }

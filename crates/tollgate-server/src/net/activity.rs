@@ -1,13 +1,9 @@
 //! What one connection is doing, and when it has done nothing for too long.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::rt::{Read, ReadBufCursor, Write};
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::config::HttpLimits;
@@ -27,6 +23,12 @@ pub(super) struct Activity {
     /// Those of them whose answer has begun and has no known end.
     streams: AtomicU32,
     http2: AtomicBool,
+    /// Whether each answer from now on is the last of its connection.
+    draining: AtomicBool,
+    /// Whether the connection ends as soon as there is nothing to read.
+    ends_when_idle: AtomicBool,
+    /// Whether the peer was told that this is the end while it may still be sending.
+    lingers: AtomicBool,
 }
 
 // Relaxed throughout: a connection's task writes and watches in turn; requests of HTTP/2 that other threads
@@ -48,6 +50,53 @@ impl Activity {
         InFlight { activity: Arc::clone(self), is_stream: false }
     }
 
+    /// Notes that bytes came.
+    pub(super) fn read(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often bytes came.
+    pub(super) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// How many requests came with whole headers.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request came over HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.http2.load(Ordering::Relaxed)
+    }
+
+    /// From now on each answer is the last of its connection.
+    pub(super) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The connection is to end as soon as nothing is to be read from it.
+    pub(super) fn set_ends_when_idle(&self) {
+        self.ends_when_idle.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn ends_when_idle(&self) -> bool {
+        self.ends_when_idle.load(Ordering::Relaxed)
+    }
+
+    /// The peer is told that the connection ends, and may be sending still.
+    pub(super) fn set_lingers(&self) {
+        self.lingers.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn lingers(&self) -> bool {
+        self.lingers.load(Ordering::Relaxed)
+    }
+
     pub(super) fn is_answering(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) > 0
     }
@@ -60,10 +109,7 @@ impl Activity {
     }
 
     fn look(&self) -> Look {
-        Look {
-            reads: self.reads.load(Ordering::Relaxed),
-            requests: self.requests.load(Ordering::Relaxed),
-        }
+        Look { reads: self.reads(), requests: self.requests() }
     }
 }
 
@@ -167,7 +213,7 @@ impl Watch {
         }
         // Between requests HTTP/2 peers send pings and settings; only the idle timeout ends them.
         let first = now.requests == 0;
-        let between_http2 = !first && self.activity.http2.load(Ordering::Relaxed);
+        let between_http2 = !first && self.activity.is_http2();
         let waited_for_headers = if first { self.waiting } else { self.reading };
         if !between_http2 && waited_for_headers >= self.header_looks {
             Verdict::Cut
@@ -176,62 +222,6 @@ impl Watch {
         } else {
             Verdict::Keep
         }
-    }
-}
-
-/// A transport that notes when bytes arrive.
-pub(super) struct Observed<T> {
-    transport: T,
-    activity: Arc<Activity>,
-}
-
-impl<T> Observed<T> {
-    pub(super) fn new(transport: T, activity: Arc<Activity>) -> Self {
-        Self { transport, activity }
-    }
-}
-
-impl<T: Read + Unpin> Read for Observed<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.transport).poll_read(context, buffer);
-        if polled.is_ready() {
-            self.activity.reads.fetch_add(1, Ordering::Relaxed);
-        }
-        polled
-    }
-}
-
-impl<T: Write + Unpin> Write for Observed<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.transport).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_shutdown(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.transport.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.transport).poll_write_vectored(context, buffers)
     }
 }
 
@@ -260,7 +250,7 @@ mod tests {
         (1..=40).find_map(|look| {
             match events(look) {
                 Event::Nothing => {}
-                Event::Bytes => _ = activity.reads.fetch_add(1, Ordering::Relaxed),
+                Event::Bytes => activity.read(),
                 Event::Request => drop(activity.request(false)),
                 Event::Http2Request => drop(activity.request(true)),
             }

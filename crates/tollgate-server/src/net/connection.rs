@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper::{Request, Version};
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use prometheus_client::metrics::gauge::Gauge;
@@ -16,21 +17,26 @@ use tokio::net::TcpStream;
 use tokio::sync::watch as channel;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::activity::{Activity, Observed, Verdict, Watch};
+use super::activity::{Activity, Verdict, Watch};
 use super::answer::Answer;
 use super::answering::Answering;
+use super::transport::{HeadBounds, LeftOver, Transport, linger};
 use crate::config::HttpLimits;
 
 /// How long a connection may take to end when it was asked to and owes no answer: what was said is sent, and streams
 /// end. Who does not read by then is cut.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
+/// What HTTP/2 peers may send of bodies that is not read yet, on a stream and on a connection. It is read at once, but only
+/// after all that has come was taken in, from every connection.
+const HTTP2_WINDOW_BYTES: u32 = 64 << 10;
+
 /// What the listener wants of its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Serve.
     Serving,
-    /// Answer what is in flight and end.
+    /// Answer what is in flight and what has been sent already, and end.
     Draining,
     /// End now.
     Over,
@@ -42,6 +48,9 @@ pub(super) struct Shared<A> {
     pub(super) limits: HttpLimits,
     pub(super) in_flight: Gauge,
     pub(super) phase: channel::Receiver<Phase>,
+    pub(super) heads: HeadBounds,
+    /// How long a connection on which nothing comes is kept when the listener drains: a request may be on its way.
+    pub(super) drain_grace: Duration,
     builder: Builder<TokioExecutor>,
 }
 
@@ -51,6 +60,8 @@ impl<A> Shared<A> {
         limits: HttpLimits,
         in_flight: Gauge,
         phase: channel::Receiver<Phase>,
+        heads: HeadBounds,
+        drain_grace: Duration,
     ) -> Self {
         let mut builder = Builder::new(TokioExecutor::new());
         // Headers are timed by the connection's watch: also before the protocol is known, and without a timer
@@ -62,9 +73,11 @@ impl<A> Shared<A> {
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.max_http2_streams)
             .max_header_list_size(max_header_list)
+            .initial_stream_window_size(HTTP2_WINDOW_BYTES)
+            .initial_connection_window_size(HTTP2_WINDOW_BYTES)
             .keep_alive_interval(limits.http2_ping_every)
             .keep_alive_timeout(limits.http2_ping_every);
-        Self { answers, limits, in_flight, phase, builder }
+        Self { answers, limits, in_flight, phase, heads, drain_grace, builder }
     }
 }
 
@@ -76,53 +89,143 @@ impl<A> Clone for Shared<A> {
             limits: self.limits.clone(),
             in_flight: self.in_flight.clone(),
             phase: self.phase.clone(),
+            heads: self.heads.clone(),
+            drain_grace: self.drain_grace,
             builder: self.builder.clone(),
         }
     }
 }
 
 /// Serves one connection until it ends, is ended for doing nothing, or is drained.
-pub(super) async fn serve<A: Answer>(stream: TcpStream, mut shared: Shared<A>) {
+pub(super) async fn serve<A: Answer>(stream: TcpStream, shared: Shared<A>) {
+    let left_over = LeftOver::default();
+    serve_requests(stream, &left_over, shared).await;
+    // All else that the connection had in memory is given back by now.
+    let stream = left_over.lock().ok().and_then(|mut stream| stream.take());
+    if let Some(stream) = stream {
+        linger(stream).await;
+    }
+}
+
+async fn serve_requests<A: Answer>(stream: TcpStream, left_over: &LeftOver, mut shared: Shared<A>) {
     // A peer that is gone already has no address, and will hear no answer.
     let peer = stream.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
     let activity = Arc::new(Activity::new(shared.in_flight.clone()));
-    let transport = Observed::new(TokioIo::new(stream), Arc::clone(&activity));
-    let requests = Arc::clone(&activity);
-    let answers = Arc::clone(&shared.answers);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let in_flight = requests.request(request.version() == Version::HTTP_2);
-        let answers = Arc::clone(&answers);
-        async move {
-            let answer = answers.answer(request, peer).await;
-            Ok::<_, Infallible>(Answering::new(answer, in_flight))
-        }
-    });
-    let mut connection = pin!(shared.builder.serve_connection(transport, service));
+    let (heads, left_over) = (shared.heads.clone(), Arc::clone(left_over));
+    let transport = Transport::new(stream, left_over, Arc::clone(&activity), heads);
+    let service = service(Arc::clone(&shared.answers), Arc::clone(&activity), peer);
+    let mut connection = pin!(shared.builder.serve_connection(TokioIo::new(transport), service));
     let mut watch = Watch::new(Arc::clone(&activity), &shared.limits);
+    let mut drain = None;
     let mut timer = pin!(sleep(watch.every()));
     let mut closing = false;
     loop {
         tokio::select! {
+            // First, so that no connection is ended while it has something to do.
+            biased;
             // Its errors are the peer's, a reset or a malformed request: no concern of the operator's.
             _ended = connection.as_mut() => return,
-            () = timer.as_mut() => match watch.look() {
-                _ if closing && !activity.owes_an_answer() => return,
-                Verdict::Cut => return,
-                Verdict::Close => {
-                    connection.as_mut().graceful_shutdown();
-                    closing = true;
-                }
-                Verdict::Keep => {}
-            },
             changed = shared.phase.changed() => {
                 if changed.is_err() || *shared.phase.borrow() == Phase::Over {
                     return;
                 }
-                connection.as_mut().graceful_shutdown();
-                closing = true;
+                activity.set_draining();
+                drain = Some(Drain::begin(&activity));
+            }
+            () = timer.as_mut() => {
+                let verdict = match &mut drain {
+                    Some(drain) => drain.look(&activity),
+                    None => watch.look(),
+                };
+                match verdict {
+                    _ if closing && !activity.owes_an_answer() => return,
+                    Verdict::Cut => return,
+                    Verdict::Close => {
+                        // A request that comes nevertheless is answered, as the last one.
+                        activity.set_draining();
+                        activity.set_ends_when_idle();
+                        closing = true;
+                    }
+                    Verdict::Keep => {}
+                }
             }
         }
-        reset(timer.as_mut(), if closing { CLOSE_GRACE } else { watch.every() });
+        if activity.is_draining() && activity.is_http2() {
+            // Over HTTP/1.1 each answer says that it is the last.
+            connection.as_mut().graceful_shutdown();
+        }
+        let next = match (&drain, closing) {
+            (_, true) => CLOSE_GRACE,
+            (Some(_), false) => shared.drain_grace,
+            (None, false) => watch.every(),
+        };
+        reset(timer.as_mut(), next);
+    }
+}
+
+/// Answers the requests of one connection, from `peer`.
+fn service<A: Answer>(
+    answers: Arc<A>,
+    activity: Arc<Activity>,
+    peer: IpAddr,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<Answering<A::Body>>,
+    Error = Infallible,
+    Future: Send + 'static,
+> {
+    service_fn(move |request: Request<Incoming>| {
+        let is_http2 = request.version() == Version::HTTP_2;
+        let in_flight = activity.request(is_http2);
+        let (answers, activity) = (Arc::clone(&answers), Arc::clone(&activity));
+        async move {
+            let mut answer = answers.answer(request, peer).await;
+            if !is_http2 {
+                end_if_last(&mut answer, &activity);
+            }
+            Ok(Answering::new(answer, in_flight))
+        }
+    })
+}
+
+/// Says on `answer` that no other comes, if none does.
+fn end_if_last<B>(answer: &mut Response<B>, activity: &Activity) {
+    if activity.is_draining() {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if answer.headers().contains_key(CONNECTION) {
+        activity.set_lingers();
+    }
+}
+
+/// The end of a connection whose listener drains.
+struct Drain {
+    reads: u64,
+    looks: u32,
+}
+
+/// For how many looks a connection may send and not be whole: each of them is a grace.
+const DRAIN_LOOKS: u32 = 2;
+
+impl Drain {
+    fn begin(activity: &Activity) -> Self {
+        Self { reads: activity.reads(), looks: 0 }
+    }
+
+    /// What to do with a connection that has been drained for one grace more. It is closed when it owes no answer and
+    /// nothing came for a grace, or what came was no request for several.
+    fn look(&mut self, activity: &Activity) -> Verdict {
+        let quiet = activity.reads() == self.reads;
+        self.reads = activity.reads();
+        if activity.owes_an_answer() {
+            self.looks = 0;
+            return Verdict::Keep;
+        }
+        self.looks += 1;
+        if quiet || self.looks >= DRAIN_LOOKS {
+            return Verdict::Close;
+        }
+        Verdict::Keep
     }
 }
 

@@ -8,16 +8,31 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+#[cfg(target_os = "linux")]
+use socket2::{SockFilter, SockRef};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::answer::Answer;
 use super::connection::{self, Phase, Shared};
+use super::transport::HeadBounds;
 use crate::config::HttpLimits;
 
 /// How long to wait after an error of the machine's, such as too many open files, before accepting again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// A drained listener goes on accepting until for so long nobody has connected: who was told that a connection ends may
+/// connect anew, and who has connected has an answer to come.
+const ACCEPT_QUIET: Duration = Duration::from_millis(250);
+/// The most of the time to drain that it goes on accepting for, in eighths.
+const ACCEPT_EIGHTHS: u32 = 3;
+/// The same at most.
+const ACCEPT_MOST: Duration = Duration::from_secs(3);
+// A connection that is accepted last may be looked at for three graces, each at most an eighth, before it is cut.
+const _: () = assert!(ACCEPT_EIGHTHS + 3 < 8);
+/// How long connections that are being made may take, once no more begin.
+const HANDSHAKES: Duration = Duration::from_millis(100);
 
 /// What a listener counts.
 #[derive(Clone, Debug)]
@@ -55,30 +70,38 @@ impl Listener {
         self.address
     }
 
-    /// Lets `answers` answer until `stop` is done; then accepts no more, lets requests in flight be answered, and ends
-    /// every connection within `drain_timeout`.
+    /// Lets `answers` answer until `stop` is done; then ends every connection within `drain_timeout`, so that each request
+    /// that was sent is answered: the last answer of a connection says so, an idle connection is kept for a grace, and
+    /// connections are accepted until no more come or the time for that is over.
     pub(crate) async fn serve(
         self,
         answers: Arc<impl Answer>,
-        limits: HttpLimits,
+        bounds: (HttpLimits, HeadBounds),
         metrics: NetMetrics,
         stop: impl Future<Output = ()>,
         drain_timeout: Duration,
     ) -> Drained {
+        let (limits, heads) = bounds;
+        let eighth = drain_timeout / 8;
         let max_connections = limits.max_connections.min(Semaphore::MAX_PERMITS);
         let slots = Arc::new(Semaphore::new(max_connections));
         let (set_phase, phase) = watch::channel(Phase::Serving);
-        let shared = Shared::new(answers, limits, metrics.in_flight.clone(), phase);
+        let grace = limits.drain_grace.min(eighth);
+        let in_flight = metrics.in_flight.clone();
+        let shared = Shared::new(answers, limits, in_flight, phase, heads, grace);
         let accepting = accept_all(&self.socket, &slots, &shared, &metrics);
         tokio::select! {
             () = stop => {}
             () = accepting => {}
         }
-        drop(self.socket);
-        drop(shared);
         set_phase.send_replace(Phase::Draining);
-        let all_slots = slots.acquire_many(u32::try_from(max_connections).unwrap_or(u32::MAX));
-        if timeout(drain_timeout, all_slots).await.is_ok() {
+        let accept_for = ACCEPT_MOST.min(eighth * ACCEPT_EIGHTHS);
+        let draining = async {
+            accept_the_last(self.socket, &slots, &shared, &metrics, accept_for).await;
+            drop(shared);
+            slots.acquire_many(u32::try_from(max_connections).unwrap_or(u32::MAX)).await
+        };
+        if timeout(drain_timeout, draining).await.is_ok() {
             return Drained::Whole;
         }
         set_phase.send_replace(Phase::Over);
@@ -94,15 +117,87 @@ async fn accept_all(
     metrics: &NetMetrics,
 ) {
     // The slots are never closed, so that there always is a next one.
-    while let Ok(slot) = Arc::clone(slots).acquire_owned().await {
-        let stream = loop {
-            match socket.accept().await {
-                Ok((stream, _peer)) => break stream,
-                Err(error) => refused(&error, metrics).await,
-            }
-        };
-        tokio::spawn(serve_counted(stream, slot, shared.clone(), metrics.connections.clone()));
+    while accept_one(socket, slots, shared, metrics).await {}
+}
+
+/// Accepts the next connection, when there is room for one; false if there will never be.
+async fn accept_one(
+    socket: &TcpListener,
+    slots: &Arc<Semaphore>,
+    shared: &Shared<impl Answer>,
+    metrics: &NetMetrics,
+) -> bool {
+    let Ok(slot) = Arc::clone(slots).acquire_owned().await else { return false };
+    let stream = loop {
+        match socket.accept().await {
+            Ok((stream, _peer)) => break stream,
+            Err(error) => refused(&error, metrics).await,
+        }
+    };
+    tokio::spawn(serve_counted(stream, slot, shared.clone(), metrics.connections.clone()));
+    true
+}
+
+/// Accepts until nobody has connected for a while, at most `most`; then closes the port so that no connection is reset that
+/// was made: no more are begun, those under way are accepted, and only then nobody listens.
+async fn accept_the_last(
+    socket: TcpListener,
+    slots: &Arc<Semaphore>,
+    shared: &Shared<impl Answer>,
+    metrics: &NetMetrics,
+    most: Duration,
+) {
+    let end = Instant::now() + most;
+    let mut quiet_at = Instant::now() + ACCEPT_QUIET;
+    while let Ok(true) =
+        timeout_at(quiet_at.min(end), accept_one(&socket, slots, shared, metrics)).await
+    {
+        quiet_at = Instant::now() + ACCEPT_QUIET;
     }
+    if let Err(error) = begin_no_more(&socket) {
+        tracing::debug!(%error, "connections are begun until the port is closed");
+    }
+    let end = Instant::now() + HANDSHAKES.min(most);
+    while let Ok(true) = timeout_at(end, accept_one(&socket, slots, shared, metrics)).await {}
+    // The runtime may not have heard of the last ones yet.
+    let Ok(socket) = socket.into_std() else { return };
+    while let Ok((stream, _peer)) = socket.accept() {
+        let Ok(slot) = Arc::clone(slots).try_acquire_owned() else { return };
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            let connections = metrics.connections.clone();
+            tokio::spawn(serve_counted(stream, slot, shared.clone(), connections));
+        }
+    }
+}
+
+/// From here on the port answers no attempt to connect. Attempts that are under way go on; others wait, and are refused when
+/// the port is closed.
+#[cfg(target_os = "linux")]
+fn begin_no_more(socket: &TcpListener) -> io::Result<()> {
+    /// Where a segment of TCP has its flags, and those that begin a connection.
+    const FLAGS_AT: u32 = 13;
+    const SYN: u32 = 0x02;
+    const SYN_AND_ACK: u32 = 0x12;
+    // The instructions of the packet filter, as in linux/filter.h: load a byte, mask it, compare it, end.
+    const LOAD_BYTE: u16 = 0x30;
+    const AND: u16 = 0x54;
+    const SKIP_IF_EQUAL: u16 = 0x15;
+    const END: u16 = 0x06;
+    let filter = [
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_AT),
+        SockFilter::new(AND, 0, 0, SYN_AND_ACK),
+        SockFilter::new(SKIP_IF_EQUAL, 1, 0, SYN),
+        SockFilter::new(END, 0, 0, u32::MAX),
+        SockFilter::new(END, 0, 0, 0),
+    ];
+    SockRef::from(socket).attach_filter(&filter)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn begin_no_more(_: &TcpListener) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 async fn serve_counted(
@@ -160,6 +255,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::oneshot;
 
+    use super::super::memory::RequestMemory;
     use super::*;
 
     /// Longer than anything here takes; a test that waits this long has failed.
@@ -214,9 +310,12 @@ mod tests {
         let stopped = async { _ = stopped.await };
         // Much longer than the test may take.
         let drain_timeout = Duration::from_hours(1);
-        let (answers, limits) = (Arc::new(Talks), HttpLimits::default());
+        let memory = RequestMemory::new(1 << 20, Gauge::default(), Counter::default());
+        let heads = HeadBounds { memory, max_head_bytes: 8_192, no_memory: Bytes::new() };
+        let bounds = (HttpLimits::default(), heads);
+        let answers = Arc::new(Talks);
         let serving =
-            tokio::spawn(listener.serve(answers, limits, metrics.clone(), stopped, drain_timeout));
+            tokio::spawn(listener.serve(answers, bounds, metrics.clone(), stopped, drain_timeout));
         let mut deaf = Vec::new();
         for _ in 0..3 {
             deaf.push(deaf_listener(address, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await);

@@ -73,7 +73,7 @@ async fn one_connection_serves_many_requests_after_refusals_too() {
 #[tokio::test]
 async fn peers_that_send_no_whole_request_are_cut() {
     let fixture = Fixture::start_with(short_timeouts).await;
-    let headers = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ";
+    let headers = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let slow = [b'x'; 400];
     let cases: [(&str, &[u8], &[u8]); 5] = [
@@ -92,7 +92,8 @@ async fn peers_that_send_no_whole_request_are_cut() {
 #[tokio::test]
 async fn idle_connections_are_closed() {
     let fixture = Fixture::start_with(short_timeouts).await;
-    let answer = talk(fixture.address(), b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"").await;
+    let answer =
+        talk(fixture.address(), b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"").await;
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
 }
 
@@ -103,7 +104,8 @@ async fn slow_second_headers_are_cut_too() {
         config.limits.idle_timeout = Duration::from_hours(1);
     })
     .await;
-    let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\nX-Slow: ";
+    let request =
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /healthz HTTP/1.1\r\nX-Slow: ";
     let answer = talk(fixture.address(), request, &[b'x'; 400]).await;
     assert_eq!(answer.matches("200 OK").count(), 1, "{answer}");
 }
@@ -112,7 +114,7 @@ async fn slow_second_headers_are_cut_too() {
 async fn a_body_that_does_not_come_is_408_and_the_connection_ends() {
     let fixture = Fixture::start_with(short_timeouts).await;
     let request =
-        b"POST /rate-limit/check HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+        b"POST /rate-limit/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
         Content-Length: 1000\r\n\r\n{\"userId\"";
     for drip in [&b""[..], &[b' '; 400]] {
         let answer = talk(fixture.address(), request, drip).await;
@@ -125,9 +127,12 @@ async fn a_body_that_does_not_come_is_408_and_the_connection_ends() {
 #[tokio::test]
 async fn headers_beyond_the_bounds_are_431() {
     let fixture = Fixture::start_with(|config| config.limits.max_header_bytes = 8_192).await;
-    let long =
-        format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(20_000));
-    let many = format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-Many: 1\r\n".repeat(200));
+    let long = format!(
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n",
+        "x".repeat(20_000)
+    );
+    let many =
+        format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X-Many: 1\r\n".repeat(200));
     for request in [long, many] {
         let answer = talk(fixture.address(), request.as_bytes(), b"").await;
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");

@@ -116,7 +116,7 @@ impl Listener {
     async fn connect(fixture: &Fixture, query: &str) -> Self {
         let mut stream = TcpStream::connect(fixture.address()).await.unwrap();
         let request = format!(
-            "GET /admin/events{query} HTTP/1.1\r\nhost: tollgate\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
+            "GET /admin/events{query} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut lines = BufReader::new(stream).lines();

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::broadcast;
-use tollgate_core::{Clock, Decision, PolicyId, Subject, Timestamp};
+use tollgate_core::{Clock, Decision, PolicyId, Subject, Timestamp, WallClock};
 
 use self::sampler::Sampler;
 use self::top_keys::TopKeys;
@@ -23,7 +23,7 @@ const MAX_BEHIND: usize = 1_024;
 /// A decision, as those who listen get it.
 #[derive(Clone, Debug)]
 pub struct Observed {
-    /// When it was made.
+    /// When it was made, in civil time.
     pub at: Timestamp,
     /// How many decisions it stands for: 1 unless more are made than are looked at.
     pub weight: u64,
@@ -43,6 +43,7 @@ impl Observed {
 /// Where decisions come by.
 pub struct Watch {
     clock: Box<dyn Clock>,
+    wall_clock: Box<dyn WallClock>,
     sampler: Sampler,
     top_keys: Mutex<TopKeys>,
     listeners: broadcast::Sender<Arc<Observed>>,
@@ -59,11 +60,12 @@ impl Watch {
     /// The most who may listen at once.
     pub const MAX_LISTENERS: usize = 16;
 
-    /// A watch that has seen nothing yet. `clock` paces the sample, and decides nothing.
-    pub fn new(clock: impl Clock + 'static) -> Self {
+    /// A watch that has seen nothing yet. `clock` paces the sample, and decides nothing; `wall_clock` dates what is seen.
+    pub fn new(clock: impl Clock + 'static, wall_clock: impl WallClock + 'static) -> Self {
         let now = clock.now();
         Self {
             clock: Box::new(clock),
+            wall_clock: Box::new(wall_clock),
             sampler: Sampler::default(),
             top_keys: Mutex::new(TopKeys::new(now)),
             listeners: broadcast::Sender::new(MAX_BEHIND),
@@ -87,9 +89,10 @@ impl Watch {
     }
 
     #[cold]
-    fn observe(&self, at: Timestamp, weight: u64, subject: &Subject<'_>, decision: &Decision) {
-        self.top_keys().record(at, subject, decision, weight);
+    fn observe(&self, now: Timestamp, weight: u64, subject: &Subject<'_>, decision: &Decision) {
+        self.top_keys().record(now, subject, decision, weight);
         if self.listeners.receiver_count() > 0 {
+            let at = self.wall_clock.wall_time();
             let subject = subject.attributes().map(|(name, value)| (name.into(), value.into()));
             let observed =
                 Observed { at, weight, subject: subject.collect(), decision: decision.clone() };
@@ -98,14 +101,17 @@ impl Watch {
         }
     }
 
-    /// The keys of `policy` with the most by `by`, at most `most`, and since when they were counted.
+    /// The keys of `policy` with the most by `by`, at most `most`, and since when they were counted, in civil time.
     pub(crate) fn top(
         &self,
         policy: &PolicyId,
         by: By,
         most: usize,
     ) -> (Timestamp, Vec<KeyCounts>) {
-        self.top_keys().top(self.clock.now(), policy, by, most)
+        let now = self.clock.now();
+        let (since, counts) = self.top_keys().top(now, policy, by, most);
+        // By the clock as it is set now, so that it agrees with what else is shown.
+        (self.wall_clock.wall_time().before(now.since(since)), counts)
     }
 
     /// A count that a thread left half-made is an estimate like the others.

@@ -85,7 +85,7 @@ const MIN_KEYS_PER_SHARD: usize = 1024;
 /// back (R7).
 ///
 /// **At the cap on keys** a new key evicts, of 16 in its neighbourhood, one that is idle, or else the one with
-/// the fewest admissions; what that key had used is forgotten, and [`MemoryStoreStats::evicted`] counts it. The
+/// the smallest share of its limit in use; that is forgotten, and [`MemoryStoreStats::evicted`] counts it. The
 /// other choice, to refuse new keys, would let anybody who can make up ids lock everybody out.
 #[derive(Debug)]
 pub struct MemoryStore<C = MonotonicClock> {

@@ -100,8 +100,9 @@ impl<const WIDTH: usize> Ring<WIDTH> {
         sum.wrapping_sub(self.base())
     }
 
+    /// The sum of the costs.
     #[inline]
-    fn usage(&self) -> u64 {
+    pub(super) fn usage(&self) -> u64 {
         match self.len() {
             0 => 0,
             len => self.sum_to(len - 1),

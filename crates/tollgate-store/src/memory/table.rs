@@ -204,8 +204,8 @@ impl Table {
         idle
     }
 
-    /// Evicts the key of a sample that is idle, or else the one whose loss forgets the fewest admissions: a
-    /// flood of new ids evicts itself before it evicts a client near its limit.
+    /// Evicts the key of a sample that is idle, or else the one whose loss forgets the smallest share of a limit: a flood of
+    /// new ids evicts itself before it evicts a client near its limit.
     #[cold]
     fn evict(&mut self, fingerprint: u64, now: Timestamp) {
         let start = self.home(fingerprint);
@@ -261,6 +261,7 @@ fn capacity_for(keys: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::usage::RoughLimit;
     use super::*;
     use proptest::prelude::*;
     use std::collections::HashSet;
@@ -268,7 +269,13 @@ mod tests {
     const NEVER: Timestamp = Timestamp::from_ns(0);
 
     fn busy() -> Usage {
-        Usage::Few { exponent: 0, len: 1, idle_at_s: 10, ticks: [0; 6] }
+        Usage::Few {
+            exponent: 0,
+            len: 1,
+            limit: RoughLimit::default(),
+            idle_at_s: 10,
+            ticks: [0; 6],
+        }
     }
 
     proptest! {
@@ -314,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_cap_the_key_with_the_fewest_admissions_is_evicted() {
+    fn at_the_cap_the_key_with_the_smallest_share_is_evicted() {
         let mut table = Table::default();
         for fingerprint in 1..=15 {
             *table.get_or_insert(fingerprint, NEVER, 15) = busy();

@@ -21,14 +21,52 @@ const FEW: usize = 6;
 #[derive(Debug)]
 pub(super) enum Usage {
     /// A log of at most [`FEW`] admissions of cost 1.
-    Few { exponent: u8, len: u8, idle_at_s: u32, ticks: [u32; FEW] },
+    Few { exponent: u8, len: u8, limit: RoughLimit, idle_at_s: u32, ticks: [u32; FEW] },
     /// A log of admissions of cost 1.
-    Many { exponent: u8, idle_at_s: u32, ring: Ring<UNIT> },
+    Many { exponent: u8, limit: RoughLimit, idle_at_s: u32, ring: Ring<UNIT> },
     /// A log of admissions of any cost.
-    Weighted { exponent: u8, idle_at_s: u32, ring: Ring<WEIGHTED> },
+    Weighted { exponent: u8, limit: RoughLimit, idle_at_s: u32, ring: Ring<WEIGHTED> },
     /// A counter.
-    Counter { current: u64, previous: u64, idle_at_ns: u64 },
+    Counter { limit: RoughLimit, current: u64, previous: u64, idle_at_ns: u64 },
 }
+
+/// The limit that the latest admission of a key met, in one byte: a fifth too small at most. Enough to say what share of it
+/// is used, so that keys of any unit, algorithm and limit can be compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RoughLimit(u8);
+
+impl RoughLimit {
+    /// The digits of the limit that are kept, after the first.
+    const DIGITS: u32 = 2;
+
+    #[inline]
+    fn of(limit: &Limit) -> Self {
+        // To a priority class its part is the limit, but what is forgotten with the key is a share of the whole.
+        Self::of_amount(limit.kept_to().map_or(limit.amount(), |kept_to| kept_to.whole).get())
+    }
+
+    #[inline]
+    fn of_amount(amount: u64) -> Self {
+        // Never 0, and as if it had so many digits more.
+        let scaled = amount.max(1) << Self::DIGITS;
+        let place = scaled.ilog2() - Self::DIGITS;
+        let digits = (scaled >> place) & ((1 << Self::DIGITS) - 1);
+        // Amounts are below 2^53: at most 52 places of 4 digits.
+        Self(u8::try_from(u64::from(place) << Self::DIGITS | digits).unwrap_or(u8::MAX))
+    }
+
+    /// The share of the limit that `usage` is, in parts of [`WHOLE_SHARE`]; the whole at most.
+    fn share(self, usage: u64) -> u64 {
+        let place = u32::from(self.0 >> Self::DIGITS);
+        let digits = u128::from(self.0) & ((1 << Self::DIGITS) - 1) | 1 << Self::DIGITS;
+        let scaled = digits << place;
+        let share = (u128::from(usage) << Self::DIGITS) * u128::from(WHOLE_SHARE) / scaled;
+        u64::try_from(share).unwrap_or(WHOLE_SHARE).min(WHOLE_SHARE)
+    }
+}
+
+/// A share of 1.
+const WHOLE_SHARE: u64 = 1 << 32;
 
 const _: () = assert!(size_of::<Usage>() == 32);
 
@@ -62,7 +100,8 @@ impl Log for Few<'_> {
 
 impl Usage {
     /// No usage.
-    pub(super) const NONE: Self = Self::Few { exponent: 0, len: 0, idle_at_s: 0, ticks: [0; FEW] };
+    pub(super) const NONE: Self =
+        Self::Few { exponent: 0, len: 0, limit: RoughLimit(0), idle_at_s: 0, ticks: [0; FEW] };
 
     /// What `limit` says to `cost` at `now`, of a key without usage.
     #[inline]
@@ -118,17 +157,21 @@ impl Usage {
         }
     }
 
-    /// How much would be forgotten with it, and for how long it would have counted: what is evicted first
-    /// has the least of these.
+    /// How much would be forgotten with it, as a share of its limit, and for how long it would have counted: what is evicted
+    /// first has the least of these.
+    ///
+    /// Of a log it is the share in use when the key was last asked for. Of a counter it is that of the current window and a
+    /// half of the last one's, which fades to nothing in the course of the window.
     pub(super) fn weight(&self) -> (u64, u64) {
-        match self {
-            Self::Few { len, idle_at_s, .. } => (u64::from(*len), u64::from(*idle_at_s)),
-            Self::Many { idle_at_s, ring, .. } => (ring.len() as u64, u64::from(*idle_at_s)),
-            Self::Weighted { idle_at_s, ring, .. } => (ring.len() as u64, u64::from(*idle_at_s)),
-            Self::Counter { current, previous, idle_at_ns } => {
-                (current + previous, idle_at_ns / NS_PER_S)
+        let (limit, usage, idle_at_s) = match self {
+            Self::Few { limit, len, idle_at_s, .. } => (limit, u64::from(*len), *idle_at_s),
+            Self::Many { limit, idle_at_s, ring, .. } => (limit, ring.usage(), *idle_at_s),
+            Self::Weighted { limit, idle_at_s, ring, .. } => (limit, ring.usage(), *idle_at_s),
+            Self::Counter { limit, current, previous, idle_at_ns } => {
+                (limit, current.saturating_add(previous / 2), whole_s(*idle_at_ns))
             }
-        }
+        };
+        (limit.share(usage), u64::from(idle_at_s))
     }
 
     #[inline]
@@ -220,18 +263,22 @@ impl Usage {
         self.make_room(cost);
         let most = limit.amount().get();
         let idle_s = idle_at_s(time);
+        let rough = RoughLimit::of(limit);
         match self {
-            Self::Few { exponent, len, idle_at_s, ticks } => {
+            Self::Few { exponent, len, limit, idle_at_s, ticks } => {
+                *limit = rough;
                 ticks[usize::from(*len)] = ring::truncate(time.stamp());
                 *len += 1;
                 *idle_at_s = idle_s;
                 *exponent = time.window().tick_exponent();
             }
-            Self::Many { idle_at_s, ring, .. } => {
+            Self::Many { limit, idle_at_s, ring, .. } => {
+                *limit = rough;
                 ring.push(time, 1, most);
                 *idle_at_s = idle_s;
             }
-            Self::Weighted { exponent, idle_at_s, ring } => {
+            Self::Weighted { exponent, limit, idle_at_s, ring } => {
+                *limit = rough;
                 ring.push(time, cost.get(), most);
                 *idle_at_s = idle_s;
                 *exponent = time.window().tick_exponent();
@@ -247,10 +294,11 @@ impl Usage {
             Self::Few { len, .. } if cost == Amount::ONE && usize::from(*len) < FEW => {}
             Self::Many { .. } if cost == Amount::ONE => {}
             Self::Weighted { .. } | Self::Counter { .. } => {}
-            Self::Few { exponent, len, idle_at_s, ticks } if cost == Amount::ONE => {
+            Self::Few { exponent, len, limit, idle_at_s, ticks } if cost == Amount::ONE => {
                 let live = &ticks[..usize::from(*len)];
                 let ring = Ring::from_entries(live.iter().map(|low| (*low, 1)));
-                *self = Self::Many { exponent: *exponent, idle_at_s: *idle_at_s, ring };
+                let (exponent, limit, idle_at_s) = (*exponent, *limit, *idle_at_s);
+                *self = Self::Many { exponent, limit, idle_at_s, ring };
             }
             Self::Few { .. } | Self::Many { .. } => self.weigh(),
         }
@@ -259,22 +307,32 @@ impl Usage {
     /// Turns a log of unit costs into a weighted one.
     #[cold]
     fn weigh(&mut self) {
+        let limit = self.rough_limit();
         let (exponent, idle_at_s, entries) = self.low_entries();
-        *self =
-            Self::Weighted { exponent, idle_at_s, ring: Ring::from_entries(entries.into_iter()) };
+        let ring = Ring::from_entries(entries.into_iter());
+        *self = Self::Weighted { exponent, limit, idle_at_s, ring };
+    }
+
+    fn rough_limit(&self) -> RoughLimit {
+        match self {
+            Self::Few { limit, .. }
+            | Self::Many { limit, .. }
+            | Self::Weighted { limit, .. }
+            | Self::Counter { limit, .. } => *limit,
+        }
     }
 
     /// The entries as low stamps and costs, for the rare changes of form.
     fn low_entries(&self) -> (u8, u32, Vec<(u32, u64)>) {
         match self {
-            Self::Few { exponent, len, idle_at_s, ticks } => {
+            Self::Few { exponent, len, idle_at_s, ticks, .. } => {
                 let entries = ticks[..usize::from(*len)].iter().map(|tick| (*tick, 1)).collect();
                 (*exponent, *idle_at_s, entries)
             }
-            Self::Many { exponent, idle_at_s, ring } => {
+            Self::Many { exponent, idle_at_s, ring, .. } => {
                 (*exponent, *idle_at_s, ring.low_entries().collect())
             }
-            Self::Weighted { exponent, idle_at_s, ring } => {
+            Self::Weighted { exponent, idle_at_s, ring, .. } => {
                 (*exponent, *idle_at_s, ring.low_entries().collect())
             }
             Self::Counter { .. } => (0, 0, Vec::new()),
@@ -298,6 +356,7 @@ impl Usage {
         let exponent = time.window().tick_exponent();
         *self = Self::Weighted {
             exponent,
+            limit: self.rough_limit(),
             idle_at_s: idle_at_s(time),
             ring: Ring::from_entries(entries.into_iter()),
         };
@@ -309,7 +368,7 @@ impl Usage {
         let window = limit.window();
         let kept = match self {
             // Usage of a log is not usage of a counter, as above.
-            Self::Counter { current, previous, idle_at_ns } => Counter {
+            Self::Counter { current, previous, idle_at_ns, .. } => Counter {
                 start: Timestamp::from_ns(idle_at_ns.saturating_sub(2 * window.as_ns())),
                 current: *current,
                 previous: *previous,
@@ -321,6 +380,7 @@ impl Usage {
 
     fn from_counter(counter: Counter, limit: &Limit) -> Self {
         Self::Counter {
+            limit: RoughLimit::of(limit),
             current: counter.current,
             previous: counter.previous,
             idle_at_ns: counter.start.as_ns() + 2 * limit.window().as_ns(),
@@ -348,4 +408,80 @@ fn idle_at_s(time: &LogTime) -> u32 {
 #[inline]
 fn whole_s(ns: u64) -> u32 {
     u32::try_from(ns.div_ceil(NS_PER_S)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tollgate_core::{Per, Policy, PolicyId, Window};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_ms(1_700_000_000_000);
+
+    fn limit(algorithm: Algorithm, amount: u64) -> Limit {
+        let (id, per) = (PolicyId::new("p").unwrap(), Per::from_scope("USER").unwrap());
+        let window = Window::new(Duration::from_hours(1)).unwrap();
+        let mut policy = Policy::new(id, per, Amount::new(amount), window);
+        policy.algorithm = algorithm;
+        Limit::of(&policy).unwrap()
+    }
+
+    /// The share, in percent, that is forgotten with a key after these admissions.
+    fn share_of(algorithm: Algorithm, amount: u64, costs: &[u64]) -> f64 {
+        let (limit, mut usage) = (limit(algorithm, amount), Usage::NONE);
+        for cost in costs {
+            assert!(usage.decide(&limit, NOW, Amount::new(*cost).unwrap(), true).allowed);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "some percent are exact enough")]
+        let percent = usage.weight().0 as f64 * 100.0 / WHOLE_SHARE as f64;
+        percent
+    }
+
+    /// Whatever form the usage has: one admission of many tokens, many of few, or a counter.
+    #[test]
+    fn what_is_forgotten_is_the_share_of_the_limit_in_use() {
+        use Algorithm::{SlidingWindowCounter, SlidingWindowLog};
+        let ones = [1; 50];
+        let cases: [(u64, &[u64], f64); 10] = [
+            (1, &[1], 100.0),
+            (4, &[1], 25.0),
+            (100, &ones[..1], 1.0),
+            (100, &ones, 50.0),
+            (100, &[50], 50.0),
+            (100_000, &[100_000], 100.0),
+            (1_000_000, &[100_000], 10.0),
+            (1_000_000, &[1_000, 1_000], 0.2),
+            (Amount::MAX.get(), &[Amount::MAX.get() / 2], 50.0),
+            (Amount::MAX.get(), &ones, 0.0),
+        ];
+        for (amount, costs, percent) in cases {
+            for algorithm in [SlidingWindowLog, SlidingWindowCounter] {
+                let share = share_of(algorithm, amount, costs);
+                // The limit is a fifth too small at most.
+                let most = (percent * 1.25 + 0.000_001).min(100.0);
+                assert!(
+                    share >= percent * 0.999_999 && share <= most,
+                    "{amount} {costs:?}: {share}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_rough_limit_is_a_fifth_too_small_at_most() {
+        let amounts = (0..53)
+            .flat_map(|place| (0..8).map(move |eighth| (1_u64 << place) + (eighth << place) / 8));
+        for amount in amounts.chain([Amount::MAX.get()]) {
+            let whole = RoughLimit::of_amount(amount).share(amount);
+            assert_eq!(whole, WHOLE_SHARE, "{amount}: all of it is the whole");
+            let (half, exact) = (RoughLimit::of_amount(amount).share(amount / 2), amount / 2);
+            let exact =
+                u64::try_from(u128::from(exact) * u128::from(WHOLE_SHARE) / u128::from(amount))
+                    .unwrap();
+            assert!(half >= exact && half <= exact + exact / 4 + 1, "{amount}: {half} of {exact}");
+        }
+        assert_eq!(RoughLimit::of_amount(0).share(u64::MAX), WHOLE_SHARE);
+    }
 }

@@ -8,9 +8,8 @@ use tollgate_catalog::directory::Version;
 use tollgate_catalog::document::{self, Entry, Node, Value};
 use tollgate_catalog::{DirectoryError, Format, Problems};
 
-use super::super::body::{self, JSON};
+use super::super::body::{self, BodyBounds, JSON};
 use super::super::problem::{FieldProblem, Problem};
-use crate::config::HttpLimits;
 
 /// The media type of YAML (RFC 9512).
 pub(super) const YAML: &str = "application/yaml";
@@ -27,15 +26,14 @@ pub(super) const PATCH: &[(&str, Format)] = &[(JSON, Format::Json), (MERGE_PATCH
 pub(super) const FILE: &[(&str, Format)] =
     &[(YAML, Format::Yaml), (JSON, Format::Json), ("application/toml", Format::Toml)];
 
-/// The document in the body of `request`, which is declared as one of `types` and has at most `max_bytes`.
+/// The document in the body of `request`, which is declared as one of `types`.
 pub(super) async fn read(
     request: Request<Body>,
     types: &[(&'static str, Format)],
-    limits: &HttpLimits,
-    max_bytes: usize,
+    bounds: BodyBounds<'_>,
 ) -> Result<Node, Problem> {
     let format = body::declared(request.headers(), types)?;
-    let bytes = body::read(request.into_body(), max_bytes, limits.body_timeout).await?;
+    let bytes = body::read(request.into_body(), bounds).await?;
     parse(&bytes, format)
 }
 

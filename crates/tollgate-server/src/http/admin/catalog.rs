@@ -79,8 +79,7 @@ pub(super) async fn create<S: Backend>(
     if request.headers().contains_key(header::IF_MATCH) {
         return Err(Problem::if_match_without_record());
     }
-    let body =
-        bodies::read(request, bodies::RECORD, &app.limits, app.limits.max_body_bytes).await?;
+    let body = bodies::read(request, bodies::RECORD, app.bodies(app.limits.max_body_bytes)).await?;
     addressable::record(kind, &body)?;
     let made = app.admin.directory.create(&actor, kind, &body).await.map_err(|e| failed(&e))?;
     let mut node = made.stored.record.to_node();
@@ -104,8 +103,7 @@ pub(super) async fn replace<S: Backend>(
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let condition = IfMatch::of(request.headers())?;
-    let body =
-        bodies::read(request, bodies::RECORD, &app.limits, app.limits.max_body_bytes).await?;
+    let body = bodies::read(request, bodies::RECORD, app.bodies(app.limits.max_body_bytes)).await?;
     let directory = &app.admin.directory;
     let version = condition.expected(directory, kind, &id).await?;
     let changed = directory.replace(&actor, kind, &id, version, &body).await;
@@ -120,7 +118,7 @@ pub(super) async fn patch<S: Backend>(
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let condition = IfMatch::of(request.headers())?;
-    let body = bodies::read(request, bodies::PATCH, &app.limits, app.limits.max_body_bytes).await?;
+    let body = bodies::read(request, bodies::PATCH, app.bodies(app.limits.max_body_bytes)).await?;
     let directory = &app.admin.directory;
     let version = condition.expected(directory, kind, &id).await?;
     let changed = directory.patch(&actor, kind, &id, version, &body).await;
@@ -162,7 +160,7 @@ pub(super) async fn validate<S: Backend>(
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let body =
-        bodies::read(request, bodies::FILE, &app.limits, app.limits.max_batch_body_bytes).await?;
+        bodies::read(request, bodies::FILE, app.bodies(app.limits.max_batch_body_bytes)).await?;
     let is_document = matches!(&body.value, Value::Map(entries) if entries.iter().any(|entry| entry.key == "policies"))
         || matches!(body.value, Value::List(_));
     let judged = if is_document {
@@ -288,7 +286,7 @@ pub(super) async fn import<S: Backend>(
     _: NoParameters,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
-    let body = bodies::read(request, bodies::FILE, &app.limits, MAX_DOCUMENT_BYTES).await?;
+    let body = bodies::read(request, bodies::FILE, app.bodies(MAX_DOCUMENT_BYTES)).await?;
     addressable::document(&body)?;
     let imported = app.admin.directory.import(&actor, &body).await;
     let imported = imported.map_err(|error| match &error {

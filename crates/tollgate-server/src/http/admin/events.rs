@@ -16,7 +16,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
-use tollgate_core::{Clock, Reason};
+use tollgate_core::{Reason, SystemWallClock, WallClock as _};
 use tollgate_service::{Observed, Watch};
 use utoipa::IntoParams;
 
@@ -246,7 +246,7 @@ impl<S: Backend> Listener<S> {
         let part = |degraded| if degraded { "degraded" } else { "ok" };
         let health = &self.app.health;
         let stats = Stats {
-            at: self.app.clock.now().as_ns() / NS_PER_MS,
+            at: SystemWallClock.wall_time().as_ns() / NS_PER_MS,
             allowed: totals.outcomes.iter().map(|one| one.allowed).sum(),
             denied: totals.outcomes.iter().map(|one| one.denied).sum(),
             degraded: totals.degraded,

@@ -39,7 +39,7 @@ pub(super) async fn explain<S: Backend>(
     _: NoParameters,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
-    let body = read_json(request, app.limits.max_body_bytes, app.limits.body_timeout).await?;
+    let body = read_json(request, app.bodies(app.limits.max_body_bytes)).await?;
     let request = CheckRequest::parse(&body)?;
     let explained = app.service.explain(&request.check(), |explanation| render(&explanation)).await;
     let node = explained.map_err(|error| {
@@ -69,7 +69,7 @@ pub(super) async fn reset<S: Backend>(
     _: NoParameters,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
-    let body = read_json(request, app.limits.max_body_bytes, app.limits.body_timeout).await?;
+    let body = read_json(request, app.bodies(app.limits.max_body_bytes)).await?;
     let request = CheckRequest::parse(&body)?;
     let check = request.check();
     let reset = app.service.reset(&check).await.map_err(|error| {

@@ -1,0 +1,101 @@
+//! What the catalog says of a subject stands, whatever a check says of it.
+
+use serde_json::{Value, json};
+
+use crate::support::{Admin, Fixture};
+
+/// A limit for everybody, a larger one for gold, and one more that only the class of gold may use wholly.
+const POLICIES: &str = "
+policies:
+  - {id: base, scope: USER, limit: 5, windowSeconds: 60}
+  - {id: rich, scope: USER, limit: 1000, windowSeconds: 60, match: {tier: gold}}
+  - {id: large, scope: MODEL, limit: 7, windowSeconds: 60, match: {modelTier: large}}
+  - {id: pool, scope: GLOBAL, limit: 2000, windowSeconds: 60, shares: {standard: 0.5}}
+";
+const RECORDS: &str = "
+tiers: [{id: gold, priority: premium}]
+modelTiers: [{id: default}, {id: large}]
+models: [{id: small, modelTier: default}]
+tenants:
+  - {id: plain, tier: default}
+  - {id: golden, tier: gold}
+  - {id: silent}
+users:
+  - {id: by-tenant, tenantId: plain}
+  - {id: by-user, tenantId: golden, tier: default}
+  - {id: untold, tenantId: silent}
+";
+
+/// What limits `body` meets by policy, asked in each way that there is.
+async fn limits(fixture: &Fixture, body: &Value) -> Vec<(String, u64)> {
+    let limits_of = |decision: &Value| -> Vec<(String, u64)> {
+        let limits = decision["limits"].as_array().unwrap().iter();
+        let one = |one: &Value| {
+            (one["policyId"].as_str().unwrap().to_owned(), one["limit"].as_u64().unwrap())
+        };
+        let mut all: Vec<_> = limits.map(one).collect();
+        all.sort();
+        all
+    };
+    let text = body.to_string();
+    let checked = limits_of(&fixture.post("/rate-limit/check", &text).await.json());
+    for call in ["/rate-limit/enforce", "/rate-limit/peek"] {
+        assert_eq!(limits_of(&fixture.post(call, &text).await.json()), checked, "{call} {body}");
+    }
+    let batch = json!({"checks": [body]}).to_string();
+    let batch = fixture.post("/rate-limit/check/batch", &batch).await.json();
+    assert_eq!(limits_of(&batch["decisions"][0]), checked, "batch {body}");
+    checked
+}
+
+fn named(limits: &[(&str, u64)]) -> Vec<(String, u64)> {
+    limits.iter().map(|(policy, limit)| ((*policy).to_owned(), *limit)).collect()
+}
+
+/// Users whose tier is known, as `default`, and what a caller may say of them.
+async fn check_known_users(fixture: &Fixture) {
+    let plain = named(&[("base", 5), ("pool", 1000)]);
+    for user in ["by-tenant", "by-user"] {
+        for given in [json!({"tier": "gold"}), json!({"tier": "default"}), json!({})] {
+            let body = json!({"userId": user, "modelId": "other", "attributes": given});
+            assert_eq!(limits(fixture, &body).await, plain, "{body}");
+        }
+    }
+    // The tenant of a user is the catalog's too, whatever tenant a caller names.
+    let golden = json!({"userId": "by-tenant", "modelId": "other", "tenantId": "golden"});
+    assert_eq!(limits(fixture, &golden).await, plain);
+    let known_model =
+        json!({"userId": "by-user", "modelId": "small", "attributes": {"modelTier": "large"}});
+    assert_eq!(limits(fixture, &known_model).await, plain, "the tier of a model stands");
+    // Where the catalog says nothing, the caller does.
+    let rich = named(&[("pool", 2000), ("rich", 1000)]);
+    for user in ["untold", "stranger"] {
+        let body = json!({"userId": user, "modelId": "m", "attributes": {"tier": "gold"}});
+        assert_eq!(limits(fixture, &body).await, rich, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn the_tier_default_in_a_file_stands() {
+    let fixture = Fixture::start_with_policies(&format!("{RECORDS}{POLICIES}")).await;
+    check_known_users(&fixture).await;
+}
+
+#[tokio::test]
+async fn the_tier_default_in_a_database_stands() {
+    let admin = Admin::start().await;
+    let yaml = [("content-type", "application/yaml")];
+    let file = format!("{RECORDS}{POLICIES}");
+    let imported = admin.send("POST", "/admin/import", &yaml, &file).await;
+    assert_eq!(imported.status, 200, "{}", imported.body);
+    check_known_users(&admin.fixture).await;
+    let key = json!({"tenantId": "golden", "userId": "by-user", "tier": "default"});
+    let key = admin.make("/admin/api-keys", key).await["key"].as_str().unwrap().to_owned();
+    let body =
+        json!({"apiKey": key, "userId": "x", "modelId": "m", "attributes": {"tier": "gold"}});
+    assert_eq!(limits(&admin.fixture, &body).await, named(&[("base", 5), ("pool", 1000)]));
+    let explained = admin.ask("POST", "/admin/explain", &body).await.json();
+    let subject = &explained["subject"];
+    assert_eq!((&subject["tier"], &subject["tenant"]), (&json!("default"), &json!("golden")));
+    assert_eq!(explained["priority"], "standard");
+}
