@@ -108,19 +108,15 @@ impl<const WIDTH: usize> Ring<WIDTH> {
         }
     }
 
-    /// Forgets the entries that have left the window, and gives back memory when most of the ring is empty.
+    /// The low stamp of the oldest entry.
     #[inline]
-    pub(super) fn expire(&mut self, time: &LogTime) {
-        let log = self.at(time.stamp());
-        if self.len == 0 || !time.has_left(log.tick(0)) {
-            return;
-        }
-        let expired = partition_point(1, self.len(), |index| time.has_left(log.tick(index)));
-        self.forget(expired);
+    pub(super) fn oldest(&self) -> Option<u32> {
+        // It is at the head, so around no end.
+        self.words.get(self.head as usize * WIDTH).copied().filter(|_| self.len > 0)
     }
 
-    /// Forgets the oldest `expired` entries, at least one.
-    fn forget(&mut self, expired: usize) {
+    /// Forgets the oldest `expired` entries, at least one, and gives back memory when most of the ring is empty.
+    pub(super) fn forget(&mut self, expired: usize) {
         if WIDTH == WEIGHTED {
             self.set_base(self.base().wrapping_add(self.sum_to(expired - 1)));
         }
@@ -234,7 +230,11 @@ fn narrow(index: usize) -> u32 {
 
 /// The first index in `from..to` for which `holds` is false, or `to`; it must hold for none after that.
 #[inline]
-fn partition_point(mut from: usize, mut to: usize, holds: impl Fn(usize) -> bool) -> usize {
+pub(super) fn partition_point(
+    mut from: usize,
+    mut to: usize,
+    holds: impl Fn(usize) -> bool,
+) -> usize {
     while from < to {
         let middle = from + (to - from) / 2;
         if holds(middle) { from = middle + 1 } else { to = middle }

@@ -84,14 +84,7 @@ impl Usage {
         match limit.algorithm() {
             Algorithm::SlidingWindowLog => {
                 let time = LogTime::new(limit.window(), now);
-                self.expire(&time);
-                let verdict = self.evaluate_log(limit.amount(), &time, cost);
-                self.stay(&time, verdict.reset_after_ns);
-                if !charge || !verdict.allowed || cost == Amount::ZERO {
-                    return verdict;
-                }
-                self.append(limit, &time, cost);
-                log::admitted(verdict, &time, cost)
+                self.decide_log(limit, &time, cost, charge && cost != Amount::ZERO)
             }
             Algorithm::SlidingWindowCounter => {
                 let counter = self.counter(limit, now);
@@ -113,7 +106,7 @@ impl Usage {
         match self {
             Self::Few { idle_at_s, .. }
             | Self::Many { idle_at_s, .. }
-            | Self::Weighted { idle_at_s, .. } => now.as_ns() / NS_PER_S >= u64::from(*idle_at_s),
+            | Self::Weighted { idle_at_s, .. } => now.as_ns() >= whole_ns(*idle_at_s),
             Self::Counter { idle_at_ns, .. } => now.as_ns() >= *idle_at_ns,
         }
     }
@@ -131,32 +124,94 @@ impl Usage {
         }
     }
 
+    /// [`Usage::decide`] of a log.
     #[inline]
-    fn evaluate_log(&self, limit: Amount, time: &LogTime, cost: Amount) -> Verdict {
-        match self {
-            Self::Few { len, ticks, .. } => {
-                let log = Few { ticks: &ticks[..usize::from(*len)], stamp: time.stamp() };
-                log::evaluate(&log, limit, time, cost)
+    fn decide_log(&mut self, limit: &Limit, time: &LogTime, cost: Amount, charge: bool) -> Verdict {
+        if !self.is_current(time) {
+            self.refresh(limit, time.now_ns());
+        }
+        // One look at the form of the log for all steps: each is short beside finding it out again.
+        let (verdict, idle_at_s) = match self {
+            Self::Many { idle_at_s, ring, .. } => {
+                let verdict = ring.evaluate(limit, time, cost);
+                if charge && verdict.allowed && cost == Amount::ONE {
+                    ring.push(time, 1, limit.amount().get());
+                    *idle_at_s = self::idle_at_s(time);
+                    return log::admitted(verdict, time, cost);
+                }
+                (verdict, idle_at_s)
             }
-            Self::Many { ring, .. } => {
-                let log = ring.at(time.stamp());
-                bounded(&log, log::evaluate(&log, limit, time, cost), time)
+            Self::Few { len, idle_at_s, ticks, exponent } => {
+                expire_few(len, ticks, time);
+                let live = &ticks[..usize::from(*len)];
+                let log = Few { ticks: live, stamp: time.stamp() };
+                let verdict = log::evaluate(&log, limit.amount(), time, cost);
+                if charge
+                    && verdict.allowed
+                    && cost == Amount::ONE
+                    && let Some(tick) = ticks.get_mut(usize::from(*len))
+                {
+                    *tick = ring::truncate(time.stamp());
+                    *len += 1;
+                    *exponent = time.window().tick_exponent();
+                    *idle_at_s = self::idle_at_s(time);
+                    return log::admitted(verdict, time, cost);
+                }
+                (verdict, idle_at_s)
             }
-            Self::Weighted { ring, .. } => {
-                let log = ring.at(time.stamp());
-                bounded(&log, log::evaluate(&log, limit, time, cost), time)
-            }
+            _ => return self.decide_weighted(limit, time.now_ns(), cost, charge),
+        };
+        if charge && verdict.allowed {
+            self.append(limit, time.now_ns(), cost);
+            return log::admitted(verdict, time, cost);
+        }
+        stay(idle_at_s, time, verdict.reset_after_ns);
+        verdict
+    }
+
+    /// [`Usage::decide_log`] of a log that is neither [`Usage::Few`] nor [`Usage::Many`].
+    fn decide_weighted(
+        &mut self,
+        limit: &Limit,
+        now_ns: u64,
+        cost: Amount,
+        charge: bool,
+    ) -> Verdict {
+        let time = LogTime::new(limit.window(), Timestamp::from_ns(now_ns));
+        let verdict = if let Self::Weighted { idle_at_s, ring, .. } = self {
+            let verdict = ring.evaluate(limit, &time, cost);
+            stay(idle_at_s, &time, verdict.reset_after_ns);
+            verdict
+        } else {
             // Usage of a counter is not usage of a log: a policy that changes its algorithm starts afresh.
-            Self::Counter { .. } => {
-                log::evaluate(&Few { ticks: &[], stamp: time.stamp() }, limit, time, cost)
+            let none = Few { ticks: &[], stamp: time.stamp() };
+            log::evaluate(&none, limit.amount(), &time, cost)
+        };
+        if charge && verdict.allowed {
+            self.append(limit, now_ns, cost);
+            return log::admitted(verdict, &time, cost);
+        }
+        verdict
+    }
+
+    /// Whether it is a log in the window's ticks of which something may count.
+    #[inline]
+    fn is_current(&self, time: &LogTime) -> bool {
+        match self {
+            Self::Few { exponent, idle_at_s, .. }
+            | Self::Many { exponent, idle_at_s, .. }
+            | Self::Weighted { exponent, idle_at_s, .. } => {
+                *exponent == time.window().tick_exponent() && time.now_ns() < whole_ns(*idle_at_s)
             }
+            Self::Counter { .. } => false,
         }
     }
 
-    /// Forgets the admissions that have left the window, and brings the rest to the window's ticks.
-    #[inline]
-    fn expire(&mut self, time: &LogTime) {
-        if self.is_idle(Timestamp::from_ns(time.now_ns())) {
+    /// Forgets a log that counts no more, and brings any other to the window's ticks.
+    #[inline(never)]
+    fn refresh(&mut self, limit: &Limit, now_ns: u64) {
+        let now = Timestamp::from_ns(now_ns);
+        if self.is_idle(now) {
             self.clear();
             return;
         }
@@ -164,42 +219,11 @@ impl Usage {
             Self::Few { exponent, .. }
             | Self::Many { exponent, .. }
             | Self::Weighted { exponent, .. }
-                if *exponent != time.window().tick_exponent() =>
+                if *exponent != limit.window().tick_exponent() =>
             {
-                self.rescale(time);
+                self.rescale(&LogTime::new(limit.window(), now));
             }
             _ => {}
-        }
-        match self {
-            Self::Few { len, ticks, .. } => {
-                let live = &ticks[..usize::from(*len)];
-                let expired = live
-                    .iter()
-                    .take_while(|tick| time.has_left(ring::recall(time.stamp(), **tick)))
-                    .count();
-                if expired > 0 {
-                    ticks.copy_within(expired.., 0);
-                    *len -= u8::try_from(expired).unwrap_or(*len);
-                }
-            }
-            Self::Many { ring, .. } => ring.expire(time),
-            Self::Weighted { ring, .. } => ring.expire(time),
-            Self::Counter { .. } => {}
-        }
-    }
-
-    /// Keeps the log for as long as it counts in this window, which may be longer than the one that it was
-    /// admitted under.
-    #[inline]
-    fn stay(&mut self, time: &LogTime, reset_after_ns: u64) {
-        if let Self::Few { idle_at_s, .. }
-        | Self::Many { idle_at_s, .. }
-        | Self::Weighted { idle_at_s, .. } = self
-            && reset_after_ns > 0
-        {
-            // A reset is cut to the window, and an admission may stay a tick longer.
-            let leaves_ns = time.now_ns() + reset_after_ns + time.window().tick_ns();
-            *idle_at_s = (*idle_at_s).max(whole_s(leaves_ns));
         }
     }
 
@@ -211,28 +235,25 @@ impl Usage {
         }
     }
 
-    /// Appends an admission to a log that was [expired](Usage::expire) at the same moment.
-    #[inline]
-    fn append(&mut self, limit: &Limit, time: &LogTime, cost: Amount) {
-        if matches!(self, Self::Counter { .. }) {
-            *self = Self::NONE;
-        }
+    /// Appends an admission, which does not fit into the form that the log has or has another cost, to a log that
+    /// was evaluated at the same moment.
+    fn append(&mut self, limit: &Limit, now_ns: u64, cost: Amount) {
+        let time = LogTime::new(limit.window(), Timestamp::from_ns(now_ns));
         self.make_room(cost);
-        let most = limit.amount().get();
-        let idle_s = idle_at_s(time);
+        let (most, idle_s) = (limit.amount().get(), idle_at_s(&time));
         match self {
-            Self::Few { exponent, len, idle_at_s, ticks } => {
-                ticks[usize::from(*len)] = ring::truncate(time.stamp());
-                *len += 1;
-                *idle_at_s = idle_s;
-                *exponent = time.window().tick_exponent();
-            }
             Self::Many { idle_at_s, ring, .. } => {
-                ring.push(time, 1, most);
+                ring.push(&time, cost.get(), most);
                 *idle_at_s = idle_s;
             }
             Self::Weighted { exponent, idle_at_s, ring } => {
-                ring.push(time, cost.get(), most);
+                ring.push(&time, cost.get(), most);
+                *idle_at_s = idle_s;
+                *exponent = time.window().tick_exponent();
+            }
+            Self::Few { exponent, len, idle_at_s, ticks } => {
+                ticks[usize::from(*len)] = ring::truncate(time.stamp());
+                *len += 1;
                 *idle_at_s = idle_s;
                 *exponent = time.window().tick_exponent();
             }
@@ -241,8 +262,10 @@ impl Usage {
     }
 
     /// Moves the log to the smallest form that can take one more admission at `cost`.
-    #[inline]
     fn make_room(&mut self, cost: Amount) {
+        if matches!(self, Self::Counter { .. }) {
+            *self = Self::NONE;
+        }
         match self {
             Self::Few { len, .. } if cost == Amount::ONE && usize::from(*len) < FEW => {}
             Self::Many { .. } if cost == Amount::ONE => {}
@@ -283,7 +306,6 @@ impl Usage {
 
     /// Brings a log that was kept in other ticks, for another window, to those of `time`: rounded up, so that
     /// no admission leaves early.
-    #[cold]
     fn rescale(&mut self, time: &LogTime) {
         let (exponent, _, entries) = self.low_entries();
         let (old_ns, new_ns) = (10_u64.pow(u32::from(exponent)), time.window().tick_ns());
@@ -328,14 +350,56 @@ impl Usage {
     }
 }
 
-/// A log that holds [`MAX_ENTRIES`] admits no more until its oldest leaves.
-#[inline]
-fn bounded(log: &impl Log, verdict: Verdict, time: &LogTime) -> Verdict {
-    if log.len() < MAX_ENTRIES || !verdict.allowed {
-        return verdict;
+impl<const WIDTH: usize> Ring<WIDTH> {
+    /// What `limit` says to `cost`; forgets what has left the window.
+    #[inline]
+    fn evaluate(&mut self, limit: &Limit, time: &LogTime, cost: Amount) -> Verdict {
+        if self.oldest().is_some_and(|low| time.has_left(ring::recall(time.stamp(), low))) {
+            self.expire(limit, time.now_ns());
+        }
+        let log = self.at(time.stamp());
+        let verdict = log::evaluate(&log, limit.amount(), time, cost);
+        // A log that holds so many admits no more until its oldest leaves.
+        if log.len() < MAX_ENTRIES || !verdict.allowed {
+            return verdict;
+        }
+        let wait = Wait::Ns(time.leaves_at_ns(log.tick(0)) - time.now_ns());
+        Verdict { allowed: false, wait, ..verdict }
     }
-    let wait = Wait::Ns(time.leaves_at_ns(log.tick(0)) - time.now_ns());
-    Verdict { allowed: false, wait, ..verdict }
+
+    /// Forgets what has left the window.
+    #[inline(never)]
+    fn expire(&mut self, limit: &Limit, now_ns: u64) {
+        let time = LogTime::new(limit.window(), Timestamp::from_ns(now_ns));
+        let log = self.at(time.stamp());
+        let expired = ring::partition_point(0, log.len(), |index| time.has_left(log.tick(index)));
+        if expired > 0 {
+            self.forget(expired);
+        }
+    }
+}
+
+/// Forgets the admissions in a slot that have left the window.
+#[inline]
+fn expire_few(len: &mut u8, ticks: &mut [u32; FEW], time: &LogTime) {
+    let live = &ticks[..usize::from(*len)];
+    let left = live.iter().take_while(|tick| time.has_left(ring::recall(time.stamp(), **tick)));
+    let expired = left.count();
+    if expired > 0 {
+        ticks.copy_within(expired.., 0);
+        *len -= u8::try_from(expired).unwrap_or(*len);
+    }
+}
+
+/// Keeps a log for as long as it counts in this window, which may be longer than the one that it was admitted
+/// under.
+#[inline]
+fn stay(idle_at_s: &mut u32, time: &LogTime, reset_after_ns: u64) {
+    // A reset is cut to the window, and an admission may stay a tick longer.
+    let leaves_ns = time.now_ns() + reset_after_ns + time.window().tick_ns();
+    if reset_after_ns > 0 && leaves_ns > whole_ns(*idle_at_s) {
+        *idle_at_s = whole_s(leaves_ns);
+    }
 }
 
 /// The first whole second at which an admission made now has left the window.
@@ -348,4 +412,9 @@ fn idle_at_s(time: &LogTime) -> u32 {
 #[inline]
 fn whole_s(ns: u64) -> u32 {
     u32::try_from(ns.div_ceil(NS_PER_S)).unwrap_or(u32::MAX)
+}
+
+#[inline]
+fn whole_ns(s: u32) -> u64 {
+    u64::from(s) * NS_PER_S
 }
