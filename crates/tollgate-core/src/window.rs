@@ -109,7 +109,6 @@ impl Window {
         }
         let Reciprocal { factor, shift } = self.reciprocal;
         let product = (ns >> self.tick_exponent) as u128 * factor as u128;
-        #[expect(clippy::cast_possible_truncation, reason = "the upper half has 64 bits")]
         let upper = (product >> 64) as u64;
         upper >> shift
     }

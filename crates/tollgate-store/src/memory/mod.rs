@@ -5,6 +5,7 @@
 //! so decides them at one moment (R3). Checks with a request id go through `once` first. Nothing here knows policies, checks or decisions.
 
 mod digest;
+mod few;
 mod once;
 mod ring;
 mod shard;

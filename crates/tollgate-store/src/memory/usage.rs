@@ -4,17 +4,15 @@
 //! A log is kept as stamps modulo 2^32 ticks, which is sound because it is dropped when it is idle: the oldest
 //! entry was in the window when the newest was made, and the newest is at most a window and a second old.
 
+use tollgate_core::algorithm::Verdict;
 use tollgate_core::algorithm::sliding_window_counter::{self as counter, Counter};
-use tollgate_core::algorithm::sliding_window_log::{self as log, Log, LogTime};
-use tollgate_core::algorithm::{Verdict, Wait};
+use tollgate_core::algorithm::sliding_window_log::{self as log, LogTime};
 use tollgate_core::{Algorithm, Amount, Limit, Timestamp};
 
-use super::ring::{self, MAX_ENTRIES, Ring, UNIT, WEIGHTED};
+use super::few::{self, FEW, Few};
+use super::ring::{self, Ring, UNIT, WEIGHTED};
 
 const NS_PER_S: u64 = 1_000_000_000;
-
-/// The admissions of a log that fit into the slot.
-const FEW: usize = 6;
 
 /// The usage of one key. The fields lie in the variants, not in structs of their own, so that they share a
 /// word with the discriminant.
@@ -31,34 +29,6 @@ pub(super) enum Usage {
 }
 
 const _: () = assert!(size_of::<Usage>() == 32);
-
-/// A log in the slot, read at a stamp.
-struct Few<'a> {
-    ticks: &'a [u32],
-    stamp: u64,
-}
-
-impl Log for Few<'_> {
-    #[inline]
-    fn len(&self) -> usize {
-        self.ticks.len()
-    }
-
-    #[inline]
-    fn tick(&self, index: usize) -> u64 {
-        ring::recall(self.stamp, self.ticks[index])
-    }
-
-    #[inline]
-    fn usage(&self) -> u64 {
-        self.ticks.len() as u64
-    }
-
-    #[inline]
-    fn index_freeing(&self, amount: u64) -> usize {
-        usize::try_from(amount - 1).unwrap_or(usize::MAX)
-    }
-}
 
 impl Usage {
     /// No usage.
@@ -81,10 +51,44 @@ impl Usage {
         cost: Amount,
         charge: bool,
     ) -> Verdict {
+        if cost == Amount::ONE && limit.algorithm() == Algorithm::SlidingWindowLog {
+            let time = LogTime::new(limit.window(), now);
+            match self {
+                Self::Many { exponent, idle_at_s, ring }
+                    if is_current(*exponent, *idle_at_s, ring.oldest(), &time) =>
+                {
+                    return decide_many(idle_at_s, ring, limit, &time, charge);
+                }
+                Self::Few { exponent, idle_at_s, len, ticks }
+                    if is_current(
+                        *exponent,
+                        *idle_at_s,
+                        ticks[..usize::from(*len)].first(),
+                        &time,
+                    ) && usize::from(*len) < FEW =>
+                {
+                    return decide_few(idle_at_s, len, ticks, limit, &time, charge);
+                }
+                _ => {}
+            }
+        }
+        self.decide_any(limit, now, cost, charge)
+    }
+
+    /// [`Usage::decide`], whatever is to be done: all that is too rare for a place in every check.
+    #[inline(never)]
+    fn decide_any(&mut self, limit: &Limit, now: Timestamp, cost: Amount, charge: bool) -> Verdict {
         match limit.algorithm() {
             Algorithm::SlidingWindowLog => {
                 let time = LogTime::new(limit.window(), now);
-                self.decide_log(limit, &time, cost, charge && cost != Amount::ZERO)
+                self.refresh(&time);
+                let verdict = self.evaluate_log(limit.amount(), &time, cost);
+                if !charge || !verdict.allowed || cost == Amount::ZERO {
+                    self.stay(&time, verdict.reset_after_ns);
+                    return verdict;
+                }
+                self.append(limit, &time, cost);
+                log::admitted(verdict, &time, cost)
             }
             Algorithm::SlidingWindowCounter => {
                 let counter = self.counter(limit, now);
@@ -124,94 +128,32 @@ impl Usage {
         }
     }
 
-    /// [`Usage::decide`] of a log.
-    #[inline]
-    fn decide_log(&mut self, limit: &Limit, time: &LogTime, cost: Amount, charge: bool) -> Verdict {
-        if !self.is_current(time) {
-            self.refresh(limit, time.now_ns());
-        }
-        // One look at the form of the log for all steps: each is short beside finding it out again.
-        let (verdict, idle_at_s) = match self {
-            Self::Many { idle_at_s, ring, .. } => {
-                let verdict = ring.evaluate(limit, time, cost);
-                if charge && verdict.allowed && cost == Amount::ONE {
-                    ring.push(time, 1, limit.amount().get());
-                    *idle_at_s = self::idle_at_s(time);
-                    return log::admitted(verdict, time, cost);
-                }
-                (verdict, idle_at_s)
-            }
-            Self::Few { len, idle_at_s, ticks, exponent } => {
-                expire_few(len, ticks, time);
-                let live = &ticks[..usize::from(*len)];
-                let log = Few { ticks: live, stamp: time.stamp() };
-                let verdict = log::evaluate(&log, limit.amount(), time, cost);
-                if charge
-                    && verdict.allowed
-                    && cost == Amount::ONE
-                    && let Some(tick) = ticks.get_mut(usize::from(*len))
-                {
-                    *tick = ring::truncate(time.stamp());
-                    *len += 1;
-                    *exponent = time.window().tick_exponent();
-                    *idle_at_s = self::idle_at_s(time);
-                    return log::admitted(verdict, time, cost);
-                }
-                (verdict, idle_at_s)
-            }
-            _ => return self.decide_weighted(limit, time.now_ns(), cost, charge),
-        };
-        if charge && verdict.allowed {
-            self.append(limit, time.now_ns(), cost);
-            return log::admitted(verdict, time, cost);
-        }
-        stay(idle_at_s, time, verdict.reset_after_ns);
-        verdict
-    }
-
-    /// [`Usage::decide_log`] of a log that is neither [`Usage::Few`] nor [`Usage::Many`].
-    fn decide_weighted(
-        &mut self,
-        limit: &Limit,
-        now_ns: u64,
-        cost: Amount,
-        charge: bool,
-    ) -> Verdict {
-        let time = LogTime::new(limit.window(), Timestamp::from_ns(now_ns));
-        let verdict = if let Self::Weighted { idle_at_s, ring, .. } = self {
-            let verdict = ring.evaluate(limit, &time, cost);
-            stay(idle_at_s, &time, verdict.reset_after_ns);
-            verdict
-        } else {
-            // Usage of a counter is not usage of a log: a policy that changes its algorithm starts afresh.
-            let none = Few { ticks: &[], stamp: time.stamp() };
-            log::evaluate(&none, limit.amount(), &time, cost)
-        };
-        if charge && verdict.allowed {
-            self.append(limit, now_ns, cost);
-            return log::admitted(verdict, &time, cost);
-        }
-        verdict
-    }
-
-    /// Whether it is a log in the window's ticks of which something may count.
-    #[inline]
-    fn is_current(&self, time: &LogTime) -> bool {
+    fn evaluate_log(&self, limit: Amount, time: &LogTime, cost: Amount) -> Verdict {
         match self {
-            Self::Few { exponent, idle_at_s, .. }
-            | Self::Many { exponent, idle_at_s, .. }
-            | Self::Weighted { exponent, idle_at_s, .. } => {
-                *exponent == time.window().tick_exponent() && time.now_ns() < whole_ns(*idle_at_s)
+            Self::Few { len, ticks, .. } => {
+                let log = Few::of(*len, ticks, time);
+                log::evaluate(&log, limit, time, cost)
             }
-            Self::Counter { .. } => false,
+            Self::Many { ring, .. } => ring.evaluate(limit, time, cost),
+            Self::Weighted { ring, .. } => ring.evaluate(limit, time, cost),
+            // Usage of a counter is not usage of a log: a policy that changes its algorithm starts afresh.
+            Self::Counter { .. } => log::evaluate(&Few::NONE, limit, time, cost),
         }
     }
 
-    /// Forgets a log that counts no more, and brings any other to the window's ticks.
-    #[inline(never)]
-    fn refresh(&mut self, limit: &Limit, now_ns: u64) {
-        let now = Timestamp::from_ns(now_ns);
-        if self.is_idle(now) {
+    /// [`stay`] of a log.
+    fn stay(&mut self, time: &LogTime, reset_after_ns: u64) {
+        if let Self::Few { idle_at_s, .. }
+        | Self::Many { idle_at_s, .. }
+        | Self::Weighted { idle_at_s, .. } = self
+        {
+            stay(idle_at_s, time, reset_after_ns);
+        }
+    }
+
+    /// Forgets what counts no more, and brings a log to the window's ticks.
+    fn refresh(&mut self, time: &LogTime) {
+        if self.is_idle(Timestamp::from_ns(time.now_ns())) {
             self.clear();
             return;
         }
@@ -219,11 +161,17 @@ impl Usage {
             Self::Few { exponent, .. }
             | Self::Many { exponent, .. }
             | Self::Weighted { exponent, .. }
-                if *exponent != limit.window().tick_exponent() =>
+                if *exponent != time.window().tick_exponent() =>
             {
-                self.rescale(&LogTime::new(limit.window(), now));
+                self.rescale(time);
             }
             _ => {}
+        }
+        match self {
+            Self::Few { len, ticks, .. } => few::expire(len, ticks, time),
+            Self::Many { ring, .. } => ring.expire(time),
+            Self::Weighted { ring, .. } => ring.expire(time),
+            Self::Counter { .. } => {}
         }
     }
 
@@ -235,26 +183,18 @@ impl Usage {
         }
     }
 
-    /// Appends an admission, which does not fit into the form that the log has or has another cost, to a log that
-    /// was evaluated at the same moment.
-    fn append(&mut self, limit: &Limit, now_ns: u64, cost: Amount) {
-        let time = LogTime::new(limit.window(), Timestamp::from_ns(now_ns));
+    /// Appends an admission to a log that was [refreshed](Usage::refresh) at the same moment.
+    fn append(&mut self, limit: &Limit, time: &LogTime, cost: Amount) {
         self.make_room(cost);
-        let (most, idle_s) = (limit.amount().get(), idle_at_s(&time));
         match self {
-            Self::Many { idle_at_s, ring, .. } => {
-                ring.push(&time, cost.get(), most);
-                *idle_at_s = idle_s;
-            }
-            Self::Weighted { exponent, idle_at_s, ring } => {
-                ring.push(&time, cost.get(), most);
-                *idle_at_s = idle_s;
+            Self::Few { exponent, len, idle_at_s, ticks } => {
+                few::push(len, ticks, time);
+                *idle_at_s = self::idle_at_s(time);
                 *exponent = time.window().tick_exponent();
             }
-            Self::Few { exponent, len, idle_at_s, ticks } => {
-                ticks[usize::from(*len)] = ring::truncate(time.stamp());
-                *len += 1;
-                *idle_at_s = idle_s;
+            Self::Many { idle_at_s, ring, .. } => push(idle_at_s, ring, limit, time, cost),
+            Self::Weighted { exponent, idle_at_s, ring } => {
+                push(idle_at_s, ring, limit, time, cost);
                 *exponent = time.window().tick_exponent();
             }
             Self::Counter { .. } => {}
@@ -350,54 +290,76 @@ impl Usage {
     }
 }
 
-impl<const WIDTH: usize> Ring<WIDTH> {
-    /// What `limit` says to `cost`; forgets what has left the window.
-    #[inline]
-    fn evaluate(&mut self, limit: &Limit, time: &LogTime, cost: Amount) -> Verdict {
-        if self.oldest().is_some_and(|low| time.has_left(ring::recall(time.stamp(), low))) {
-            self.expire(limit, time.now_ns());
-        }
-        let log = self.at(time.stamp());
-        let verdict = log::evaluate(&log, limit.amount(), time, cost);
-        // A log that holds so many admits no more until its oldest leaves.
-        if log.len() < MAX_ENTRIES || !verdict.allowed {
-            return verdict;
-        }
-        let wait = Wait::Ns(time.leaves_at_ns(log.tick(0)) - time.now_ns());
-        Verdict { allowed: false, wait, ..verdict }
-    }
-
-    /// Forgets what has left the window.
-    #[inline(never)]
-    fn expire(&mut self, limit: &Limit, now_ns: u64) {
-        let time = LogTime::new(limit.window(), Timestamp::from_ns(now_ns));
-        let log = self.at(time.stamp());
-        let expired = ring::partition_point(0, log.len(), |index| time.has_left(log.tick(index)));
-        if expired > 0 {
-            self.forget(expired);
-        }
-    }
+/// Whether a log, kept in ticks of this exponent, is in the window's ticks and every entry of it counts.
+#[inline]
+fn is_current(exponent: u8, idle_at_s: u32, oldest: Option<&u32>, time: &LogTime) -> bool {
+    exponent == time.window().tick_exponent()
+        && time.now_ns() < whole_ns(idle_at_s)
+        && oldest.is_some_and(|low| !time.has_left(ring::recall(time.stamp(), *low)))
 }
 
-/// Forgets the admissions in a slot that have left the window.
+/// [`Usage::decide`] at a cost of 1 over a [current](is_current) log in a ring.
 #[inline]
-fn expire_few(len: &mut u8, ticks: &mut [u32; FEW], time: &LogTime) {
-    let live = &ticks[..usize::from(*len)];
-    let left = live.iter().take_while(|tick| time.has_left(ring::recall(time.stamp(), **tick)));
-    let expired = left.count();
-    if expired > 0 {
-        ticks.copy_within(expired.., 0);
-        *len -= u8::try_from(expired).unwrap_or(*len);
+fn decide_many(
+    idle_at_s: &mut u32,
+    ring: &mut Ring<UNIT>,
+    limit: &Limit,
+    time: &LogTime,
+    charge: bool,
+) -> Verdict {
+    let verdict = ring.evaluate(limit.amount(), time, Amount::ONE);
+    if verdict.allowed && charge {
+        push(idle_at_s, ring, limit, time, Amount::ONE);
+        return log::admitted(verdict, time, Amount::ONE);
     }
+    stay(idle_at_s, time, verdict.reset_after_ns);
+    verdict
+}
+
+/// [`Usage::decide`] at a cost of 1 over a [current](is_current) log in the slot, which is not full.
+#[inline]
+fn decide_few(
+    idle_at_s: &mut u32,
+    len: &mut u8,
+    ticks: &mut [u32; FEW],
+    limit: &Limit,
+    time: &LogTime,
+    charge: bool,
+) -> Verdict {
+    let log = Few::of(*len, ticks, time);
+    let verdict = log::evaluate(&log, limit.amount(), time, Amount::ONE);
+    if verdict.allowed && charge {
+        few::push(len, ticks, time);
+        *idle_at_s = self::idle_at_s(time);
+        return log::admitted(verdict, time, Amount::ONE);
+    }
+    stay(idle_at_s, time, verdict.reset_after_ns);
+    verdict
+}
+
+/// Appends an admission to the log in a ring.
+#[inline]
+fn push<const WIDTH: usize>(
+    idle_at_s: &mut u32,
+    ring: &mut Ring<WIDTH>,
+    limit: &Limit,
+    time: &LogTime,
+    cost: Amount,
+) {
+    ring.push(time, cost.get(), limit.amount().get());
+    *idle_at_s = self::idle_at_s(time);
 }
 
 /// Keeps a log for as long as it counts in this window, which may be longer than the one that it was admitted
 /// under.
 #[inline]
 fn stay(idle_at_s: &mut u32, time: &LogTime, reset_after_ns: u64) {
+    if reset_after_ns == 0 {
+        return;
+    }
     // A reset is cut to the window, and an admission may stay a tick longer.
     let leaves_ns = time.now_ns() + reset_after_ns + time.window().tick_ns();
-    if reset_after_ns > 0 && leaves_ns > whole_ns(*idle_at_s) {
+    if leaves_ns > whole_ns(*idle_at_s) {
         *idle_at_s = whole_s(leaves_ns);
     }
 }
