@@ -31,7 +31,7 @@ impl Machine {
             Some(((*package).to_owned(), locked_version(LOCK_FILE, package)?.to_owned()))
         });
         Self {
-            cpu: field(&read("/proc/cpuinfo"), "model name"),
+            cpu: processor(&read("/proc/cpuinfo")),
             cores: std::thread::available_parallelism().map_or(0, Into::into),
             memory_gib: memory_gib(&read("/proc/meminfo")),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
@@ -55,6 +55,13 @@ impl Machine {
 
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| format!("unknown ({path}: {error})"))
+}
+
+/// The name of the processor, with the numbers that tell its generation where a virtual machine hides the name's.
+fn processor(cpuinfo: &str) -> String {
+    let [name, family, model] =
+        ["model name", "cpu family", "model"].map(|name| field(cpuinfo, name));
+    format!("{name} (family {family}, model {model})")
 }
 
 /// The first value of `name` in a file of `name : value` lines.
@@ -110,6 +117,12 @@ mod tests {
         ] {
             assert_eq!(date(seconds), expected);
         }
+    }
+
+    #[test]
+    fn a_processor_is_told_with_its_generation() {
+        let cpuinfo = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n";
+        assert_eq!(processor(cpuinfo), "AMD EPYC (family 25, model 17)");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Time: the only module that reads a clock (R7).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment: nanoseconds since the Unix epoch, good until the year 2554.
@@ -98,15 +98,20 @@ impl WallClock for SystemWallClock {
 pub struct MonotonicClock {
     counter: quanta::Clock,
     counter_start: u64,
+    /// The nanoseconds of 2^[`SCALE_BITS`] counts: a fixed scale costs a reading less than that of `quanta`.
+    scale_ns: u64,
     start: Instant,
     unix_start_ns: u64,
-    /// What to add to the counter's nanoseconds to get those of `start`.
-    drift_ns: AtomicI64,
-    /// The counter's nanoseconds at which the drift is taken next.
+    /// What to add to the counted nanoseconds to get those since the Unix epoch: the epoch's and the drift.
+    offset_ns: AtomicU64,
+    /// The counted nanoseconds at which the drift is taken next.
     next_sync_ns: AtomicU64,
 }
 
 const SYNC_EVERY_NS: u64 = 1_000_000_000;
+
+/// A scale is a nanosecond off in a second or two at most, until the drift is taken.
+const SCALE_BITS: u32 = 32;
 
 impl MonotonicClock {
     /// A clock that shows the system's time now and from here on only goes forward.
@@ -116,19 +121,29 @@ impl MonotonicClock {
         let start = Instant::now();
         let counter_start = counter.raw();
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_start_ns = saturating_ns(unix);
         Self {
+            scale_ns: counter.delta_as_nanos(0, 1 << SCALE_BITS),
             counter,
             counter_start,
             start,
-            unix_start_ns: saturating_ns(unix),
-            drift_ns: AtomicI64::new(0),
+            unix_start_ns,
+            offset_ns: AtomicU64::new(unix_start_ns),
             next_sync_ns: AtomicU64::new(SYNC_EVERY_NS),
         }
     }
 
+    /// The nanoseconds since the clock was made, by the counter.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "good for 584 years")]
+    fn counted_ns(&self) -> u64 {
+        let counts = self.counter.raw().saturating_sub(self.counter_start);
+        ((u128::from(counts) * u128::from(self.scale_ns)) >> SCALE_BITS) as u64
+    }
+
     #[cold]
     fn sync(&self, counted_ns: u64, due_ns: u64) {
-        // Relaxed: the exchange only elects one thread; the drift is a value by itself.
+        // Relaxed: the exchange only elects one thread; the offset is a value by itself.
         let next_ns = counted_ns.saturating_add(SYNC_EVERY_NS);
         let elected = self.next_sync_ns.compare_exchange(
             due_ns,
@@ -137,10 +152,12 @@ impl MonotonicClock {
             Ordering::Relaxed,
         );
         if elected.is_ok() {
-            let counted_ns = self.counter.delta_as_nanos(self.counter_start, self.counter.raw());
+            let counted_ns = self.counted_ns();
             let true_ns = saturating_ns(self.start.elapsed());
+            let drift_ns = true_ns.wrapping_sub(counted_ns).cast_signed();
+            let offset_ns = self.unix_start_ns.saturating_add_signed(drift_ns);
             // Relaxed: a reader with the old value is off by one second's drift, some microseconds.
-            self.drift_ns.store(true_ns.wrapping_sub(counted_ns).cast_signed(), Ordering::Relaxed);
+            self.offset_ns.store(offset_ns, Ordering::Relaxed);
         }
     }
 }
@@ -154,14 +171,13 @@ impl Default for MonotonicClock {
 impl Clock for MonotonicClock {
     #[inline]
     fn now(&self) -> Timestamp {
-        let counted_ns = self.counter.delta_as_nanos(self.counter_start, self.counter.raw());
+        let counted_ns = self.counted_ns();
         // Relaxed: see `sync`.
         let due_ns = self.next_sync_ns.load(Ordering::Relaxed);
         if counted_ns >= due_ns {
             self.sync(counted_ns, due_ns);
         }
-        let drift_ns = self.drift_ns.load(Ordering::Relaxed);
-        Timestamp(self.unix_start_ns + counted_ns.saturating_add_signed(drift_ns))
+        Timestamp(self.offset_ns.load(Ordering::Relaxed).saturating_add(counted_ns))
     }
 }
 
@@ -212,7 +228,8 @@ mod tests {
         clock.next_sync_ns.store(0, Ordering::Relaxed);
         let now = clock.now();
         assert!(now.as_ns() >= clock.unix_start_ns);
-        let drift_ns = clock.drift_ns.load(Ordering::Relaxed).unsigned_abs();
+        let offset_ns = clock.offset_ns.load(Ordering::Relaxed);
+        let drift_ns = offset_ns.abs_diff(clock.unix_start_ns);
         assert!(drift_ns < SYNC_EVERY_NS, "drifted {drift_ns} ns since it was made");
         assert!(clock.next_sync_ns.load(Ordering::Relaxed) >= SYNC_EVERY_NS);
     }

@@ -12,7 +12,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
     policy_id: PolicyId,
-    policy_tag: [u64; 2],
+    policy_tag: u128,
     per: Per,
     scope: Box<str>,
     unit: Unit,
@@ -40,7 +40,7 @@ impl Limit {
     pub fn of(policy: &Policy) -> Option<Self> {
         Some(Self {
             policy_id: policy.id.clone(),
-            policy_tag: [tag(&policy.id, 0), tag(&policy.id, 1)],
+            policy_tag: u128::from(tag(&policy.id, 0)) << 64 | u128::from(tag(&policy.id, 1)),
             per: policy.per.clone(),
             scope: policy.per.scope().into(),
             unit: policy.unit.clone(),
@@ -76,7 +76,7 @@ impl Limit {
     /// 128 bits that stand for the policy id in this process: a hash, so that a store in memory need not hash
     /// the id for every check. Policy ids are the operator's, not a client's.
     #[inline]
-    pub fn policy_tag(&self) -> [u64; 2] {
+    pub fn policy_tag(&self) -> u128 {
         self.policy_tag
     }
 

@@ -149,12 +149,14 @@ impl<'a> Subject<'a> {
     pub fn get(&self, attribute: &Attribute) -> Option<&'a str> {
         match attribute.index() {
             Some(index) => self.built_in[index],
-            None => self
-                .custom
-                .iter()
-                .find(|(name, _)| *name == attribute.name())
-                .map(|(_, value)| *value),
+            None => self.get_custom(attribute.name()),
         }
+    }
+
+    /// Out of line, so that the usual attributes do not pay for it.
+    #[cold]
+    fn get_custom(&self, name: &str) -> Option<&'a str> {
+        self.custom.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
 }
 

@@ -8,7 +8,34 @@ use std::time::Duration;
 pub struct Window {
     ns: u64,
     ticks: u64,
+    tick_ns: u64,
     tick_exponent: u8,
+    reciprocal: Reciprocal,
+}
+
+/// What divides by a tick: a multiplication, since every check divides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Reciprocal {
+    /// 2^(64 + `shift`) over 5^exponent, rounded up.
+    factor: u64,
+    shift: u8,
+}
+
+impl Reciprocal {
+    /// That of 10^`exponent`.
+    ///
+    /// n/10^e is (n/2^e)/5^e, rounded down at each step. The first quotient is less than 2^63 unless e is 0, so
+    /// by Granlund and Montgomery ("Division by invariant integers using multiplication", PLDI 1994, Theorem
+    /// 4.2) a factor of 2^(63 + l)/5^e rounded up is exact, where 2^l is the first power of two that is not below
+    /// 5^e; it needs no more than 64 bits.
+    const fn of_power_of_ten(exponent: u8) -> Self {
+        let divisor = 5_u64.pow(exponent as u32);
+        let log = divisor.next_power_of_two().ilog2();
+        let shift = log.saturating_sub(1);
+        let factor = (1_u128 << (64 + shift)).div_ceil(divisor as u128);
+        #[expect(clippy::cast_possible_truncation, reason = "only that of 1, not used, is cut")]
+        Self { factor: factor as u64, shift: shift as u8 }
+    }
 }
 
 /// The most ticks of a window. A store may keep the times of a log modulo 2^32 ticks: they span at most two
@@ -36,7 +63,9 @@ impl Window {
         while ns.div_ceil(power_of_ten(tick_exponent)) > MAX_TICKS {
             tick_exponent += 1;
         }
-        Some(Self { ns, ticks: ns.div_ceil(power_of_ten(tick_exponent)), tick_exponent })
+        let tick_ns = power_of_ten(tick_exponent);
+        let reciprocal = Reciprocal::of_power_of_ten(tick_exponent);
+        Some(Self { ns, ticks: ns.div_ceil(tick_ns), tick_ns, tick_exponent, reciprocal })
     }
 
     /// The length in nanoseconds.
@@ -63,7 +92,7 @@ impl Window {
     /// whichever is larger (R7).
     #[inline]
     pub const fn tick_ns(self) -> u64 {
-        power_of_ten(self.tick_exponent)
+        self.tick_ns
     }
 
     /// The power of ten that [`Window::tick_ns`] is: 0 to 8.
@@ -75,18 +104,13 @@ impl Window {
     /// `ns` in whole ticks, rounded down.
     #[inline]
     pub(crate) const fn whole_ticks(self, ns: u64) -> u64 {
-        // Constant divisors are multiplications; every check divides.
-        match self.tick_exponent {
-            0 => ns,
-            1 => ns / 10,
-            2 => ns / 100,
-            3 => ns / 1_000,
-            4 => ns / 10_000,
-            5 => ns / 100_000,
-            6 => ns / 1_000_000,
-            7 => ns / 10_000_000,
-            _ => ns / 100_000_000,
+        if self.tick_exponent == 0 {
+            return ns;
         }
+        let Reciprocal { factor, shift } = self.reciprocal;
+        let product = (ns >> self.tick_exponent) as u128 * factor as u128;
+        let upper = (product >> 64) as u64;
+        upper >> shift
     }
 
     /// The length in ticks, rounded up; less than 2^31.
@@ -132,6 +156,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn whole_ticks_are_a_division(ns: u64, near in 0..4_u64) {
+            for exponent in 0..=8 {
+                let tick_ns = 10_u64.pow(exponent);
+                let longest = Duration::from_nanos(MAX_TICKS * tick_ns).min(Window::MAX);
+                let window = Window::new(longest).unwrap();
+                assert_eq!(window.tick_ns(), tick_ns);
+                // Around a multiple, and at the end.
+                for ns in [ns, (ns / tick_ns * tick_ns).saturating_add(near).saturating_sub(2), u64::MAX - near] {
+                    prop_assert_eq!(window.whole_ticks(ns), ns / tick_ns);
+                }
+            }
+        }
+
         #[test]
         fn a_tick_is_as_fine_as_r7_asks(ns in 1_000_000..=31_622_400_000_000_000_u64) {
             let window = Window::new(Duration::from_nanos(ns)).unwrap();

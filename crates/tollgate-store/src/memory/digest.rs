@@ -1,31 +1,46 @@
 //! Short keys: a keyed hash instead of the strings of a key.
 //!
-//! The hash is MULTILINEAR over 64-bit words with 128-bit secrets (Lemire and Kaser, "Strongly universal string
-//! hashing is fast", The Computer Journal 57(11), 2014): the high half of `m₀ + Σ mᵢ·wᵢ mod 2^128`. It is
-//! strongly universal: whatever two keys are chosen without knowing the secret, they share a digest of b bits with
-//! a probability of 2^−b, which no other fast hash proves. All products are independent, so it takes a
-//! third of the time of SipHash. No digest leaves the store, so nobody can learn the secret from one.
+//! The hash is MULTILINEAR (Lemire and Kaser, "Strongly universal string hashing is fast", The Computer Journal
+//! 57(11), 2014) over words of 56 bits with 128-bit secrets: of `m₀ + Σ mᵢ·wᵢ mod 2^128` the upper 73 bits are
+//! strongly universal. Whatever two keys are chosen without knowing the secret, they share all 73 bits with a
+//! probability of 2^−73. That is what a fingerprint of 64 bits and the choice among 2^9 shards need; longer words
+//! would leave fewer bits, and a second sum would double the work. All products are independent, so the hash takes
+//! a small part of the time of `SipHash`. No digest leaves the store, so nobody can learn the secret from one.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
 use siphasher::sip128::{Hasher128, SipHasher24};
-use tollgate_core::{Limit, Subject};
+use tollgate_core::{Attribute, Limit, Subject};
 
 /// What stands for a key in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Digest {
     /// Kept in the slot; never 0, which marks an empty slot.
     pub(super) fingerprint: u64,
-    /// Chooses the shard; independent of the fingerprint.
+    /// [`SHARD_BITS`] bits that choose the shard; independent of the fingerprint.
     pub(super) shard_bits: u64,
 }
 
-/// The words of a key that are hashed as they are: two of the policy, and up to 22 of lengths and values.
-const MAX_WORDS: usize = 24;
+/// The bits of a digest beside its fingerprint.
+pub(super) const SHARD_BITS: u32 = 9;
+/// The bits of a word: what the bits of a digest leave of 128 (Theorem 1 of the paper: the upper K − w + 1 bits
+/// are strongly universal).
+const WORD_BITS: u32 = u128::BITS + 1 - u64::BITS - SHARD_BITS;
+const WORD_BYTES: usize = 7;
+const _: () = assert!(WORD_BITS as usize == 8 * WORD_BYTES);
+const WORD_MASK: u64 = (1 << WORD_BITS) - 1;
 
-/// Opens the words of a key that is too long for [`MAX_WORDS`]; no key has two values of 4 GiB.
-const LONG_KEY: u64 = u64::MAX;
+/// The most words of a key that is hashed as it is: one of the lengths, the others of values.
+const MAX_WORDS: usize = 32;
+
+/// The most bytes of a value of such a key: its length takes a byte.
+const MAX_VALUE_BYTES: usize = u8::MAX as usize;
+/// The most values of such a key: their lengths share a word with a 1.
+const MAX_VALUES: usize = WORD_BYTES - 1;
+
+/// The word of the lengths of a key that is too long for [`MAX_WORDS`]: no other key has it.
+const LONG_KEY: u64 = 0;
 
 /// Hashes keys with a secret of this store.
 ///
@@ -33,9 +48,9 @@ const LONG_KEY: u64 = u64::MAX;
 /// 180 million for 10 million keys in 512 shards (R8).
 #[derive(Debug)]
 pub(super) struct KeyHasher {
-    /// For each word its two factors, of the fingerprint and of the shard bits.
-    factors: [[u128; 2]; MAX_WORDS],
-    start: [u128; 2],
+    start: u128,
+    /// A factor for each word.
+    factors: [u128; MAX_WORDS],
     long: (u64, u64),
 }
 
@@ -49,8 +64,8 @@ impl KeyHasher {
         let mut word = || words.next().unwrap_or_default();
         let mut wide = || u128::from(word()) << 64 | u128::from(word());
         Self {
-            factors: std::array::from_fn(|_| [wide(), wide()]),
-            start: [wide(), wide()],
+            start: wide(),
+            factors: std::array::from_fn(|_| wide()),
             long: (random.hash_one("long keys, first"), random.hash_one("long keys, second")),
         }
     }
@@ -58,92 +73,151 @@ impl KeyHasher {
     /// The digest of the key of `subject` under `limit`.
     ///
     /// What is hashed is injective: the policy, the lengths of the values in the order of `per`, the values.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "measured: a call costs a twentieth of a check")]
     pub(super) fn digest(&self, limit: &Limit, subject: &Subject<'_>) -> Digest {
-        let mut sum = self.sum(limit);
-        if sum.add_key(limit, subject).is_none() {
-            sum = self.sum(limit);
-            let [high, low] = self.shorten(limit, subject);
-            for word in [LONG_KEY, high, low] {
-                // Room for five words: never `None`.
-                let _ = sum.add(word);
-            }
-        }
-        let [fingerprint, shard_bits] = sum.totals.map(high_half);
-        Digest { fingerprint: fingerprint.max(1), shard_bits }
+        // The tag is a hash already, so it needs no product: equal words under two policies differ by the
+        // difference of the tags, which is as good as random, and other words by what the factors make of them.
+        let start = self.start.wrapping_add(limit.policy_tag());
+        let total = self.sum_of_usual(start, limit, subject);
+        let total = total.unwrap_or_else(|| self.sum_of_any(start, limit, subject));
+        let fingerprint = high_half(total).max(1);
+        Digest { fingerprint, shard_bits: low_half(total) >> (u64::BITS - SHARD_BITS) }
     }
 
+    /// `start` and the words of a key, if it is short and of the usual attributes.
+    ///
+    /// It is [`KeyHasher::sum_of_any`] apart: the processor need not read the limit to know where the values lie,
+    /// nor the lengths to know which factors are whose.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as `digest`")]
+    fn sum_of_usual(&self, start: u128, limit: &Limit, subject: &Subject<'_>) -> Option<u128> {
+        if limit.per().attributes() != [Attribute::User, Attribute::Model] {
+            return None;
+        }
+        let user = subject.get(&Attribute::User)?;
+        let model = subject.get(&Attribute::Model)?;
+        let [first, second] = short_value(user.as_bytes())?;
+        let [third, fourth] = short_value(model.as_bytes())?;
+        let lengths = with_length(with_length(NO_LENGTHS, user), model);
+        Some(self.add(start, [lengths, first, second, third, fourth]))
+    }
+
+    /// `start` and the words of any key, or what stands for them if they are too many.
+    #[inline(never)]
+    fn sum_of_any(&self, start: u128, limit: &Limit, subject: &Subject<'_>) -> u128 {
+        let sum = self.sum_of_words(start, limit, subject);
+        sum.unwrap_or_else(|| self.sum_of_long(start, limit, subject))
+    }
+
+    /// `start` and the words of a key; `None` if they are too many.
+    fn sum_of_words(&self, start: u128, limit: &Limit, subject: &Subject<'_>) -> Option<u128> {
+        if limit.per().attributes().len() > MAX_VALUES {
+            return None;
+        }
+        let [_, factors @ ..] = &self.factors;
+        let mut sum = Sum { total: start, factors: factors.iter() };
+        let mut lengths = NO_LENGTHS;
+        for value in values(limit, subject) {
+            lengths = with_length(lengths, value);
+            sum.add_value(value.as_bytes())?;
+        }
+        Some(self.add(sum.total, [lengths]))
+    }
+
+    /// Adds the first words of a key.
     #[inline]
-    fn sum(&self, limit: &Limit) -> Sum<'_> {
-        let mut sum = Sum { totals: self.start, factors: self.factors.iter() };
-        for word in limit.policy_tag() {
-            let _ = sum.add(word);
-        }
-        sum
+    fn add<const WORDS: usize>(&self, start: u128, words: [u64; WORDS]) -> u128 {
+        const { assert!(WORDS <= MAX_WORDS) }
+        let products = words.into_iter().zip(&self.factors);
+        products.fold(start, |sum, (word, factor)| {
+            // A branch is less than a product.
+            if word == 0 { sum } else { sum.wrapping_add(factor.wrapping_mul(u128::from(word))) }
+        })
     }
 
-    /// 128 bits that stand for a long key: `SipHash`, which takes any length.
+    /// `start` and 128 bits that stand for a long key: `SipHash`, which takes any length.
     #[cold]
-    fn shorten(&self, limit: &Limit, subject: &Subject<'_>) -> [u64; 2] {
+    fn sum_of_long(&self, start: u128, limit: &Limit, subject: &Subject<'_>) -> u128 {
         let mut hasher = SipHasher24::new_with_keys(self.long.0, self.long.1);
         for value in values(limit, subject) {
             hasher.write_usize(value.len());
             hasher.write(value.as_bytes());
         }
         let hash = hasher.finish128();
-        [hash.h1, hash.h2]
+        let [first, last] = [hash.h1, hash.h2];
+        let rest = first >> WORD_BITS << (u64::BITS - WORD_BITS) | last >> WORD_BITS;
+        let words = [LONG_KEY, first & WORD_MASK, last & WORD_MASK, rest];
+        self.add(start, words)
     }
 }
 
 /// A hash under way.
 struct Sum<'a> {
-    totals: [u128; 2],
-    factors: std::slice::Iter<'a, [u128; 2]>,
+    total: u128,
+    /// Those of the words to come.
+    factors: std::slice::Iter<'a, u128>,
 }
 
 impl Sum<'_> {
-    /// Adds a word; `None` if there are too many.
-    #[inline]
+    /// Adds a word, of which only the lower [`WORD_BITS`] may be set; `None` if there are too many.
     fn add(&mut self, word: u64) -> Option<()> {
-        let factors = self.factors.next()?;
-        for (total, factor) in self.totals.iter_mut().zip(factors) {
-            *total = total.wrapping_add(factor.wrapping_mul(u128::from(word)));
-        }
+        let factor = self.factors.next()?;
+        self.total = self.total.wrapping_add(factor.wrapping_mul(u128::from(word)));
         Some(())
     }
 
-    /// Adds the lengths of the values and then the values; `None` if they have too many words.
-    #[inline]
-    fn add_key(&mut self, limit: &Limit, subject: &Subject<'_>) -> Option<()> {
-        for pair in limit.per().attributes().chunks(2) {
-            let lengths = pair.iter().map(|attribute| {
-                let value = subject.get(attribute).unwrap_or_default();
-                u32::try_from(value.len()).unwrap_or(u32::MAX)
-            });
-            self.add(lengths.fold(0, |word, length| word << 32 | u64::from(length)))?;
-        }
-        for value in values(limit, subject) {
-            self.add_value(value.as_bytes())?;
-        }
-        Some(())
-    }
-
-    /// Adds a value whose length was added: its words, the last one overlapping the one before.
-    #[inline]
+    /// Adds the words of a value; `None` if it is too long.
     fn add_value(&mut self, value: &[u8]) -> Option<()> {
-        if let Some(last) = value.last_chunk::<8>() {
-            // The last word is added apart, so that no value is a copy of odd size.
-            for chunk in value[..value.len() - 1].chunks_exact(8) {
-                self.add(chunk.first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk)))?;
-            }
-            return self.add(u64::from_le_bytes(*last));
+        if let Some([first, second]) = short_value(value) {
+            self.add(first)?;
+            return self.add(second);
         }
-        if let (Some(first), Some(last)) = (value.first_chunk::<4>(), value.last_chunk::<4>()) {
-            let [first, last] = [first, last].map(|chunk| u64::from(u32::from_le_bytes(*chunk)));
-            return self.add(first << 32 | last);
+        if value.len() > MAX_VALUE_BYTES {
+            return None;
         }
-        self.add(value.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)))
+        let mut rest = value;
+        while let Some(chunk) = rest.first_chunk::<8>() {
+            self.add(word(*chunk))?;
+            rest = &rest[WORD_BYTES..];
+        }
+        self.add(last_word(*value.last_chunk()?))
     }
+}
+
+/// The words of a value of at most two; the second is 0 if one is enough. With its length they are injective.
+#[inline]
+fn short_value(value: &[u8]) -> Option<[u64; 2]> {
+    if let (Some(first), Some(last)) = (value.first_chunk::<8>(), value.last_chunk::<8>()) {
+        // The second overlaps the first.
+        return (value.len() <= 2 * WORD_BYTES).then(|| [word(*first), last_word(*last)]);
+    }
+    if let (Some(first), Some(last)) = (value.first_chunk::<4>(), value.last_chunk::<4>()) {
+        // Three bytes of the first four and all of the last four are every byte of up to seven.
+        let [first, last] = [first, last].map(|chunk| u64::from(u32::from_le_bytes(*chunk)));
+        return Some([last << 24 | first & 0xff_ffff, 0]);
+    }
+    Some([value.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0])
+}
+
+/// The lengths of no values: a 1, which tells how many lengths follow.
+const NO_LENGTHS: u64 = 1;
+
+#[inline]
+fn with_length(lengths: u64, value: &str) -> u64 {
+    lengths << u8::BITS | value.len() as u64
+}
+
+/// The last word of a value that ends with this chunk.
+#[inline]
+fn last_word(chunk: [u8; 8]) -> u64 {
+    u64::from_le_bytes(chunk) >> (u64::BITS - WORD_BITS)
+}
+
+/// The word at the beginning of a chunk.
+#[inline]
+fn word(chunk: [u8; 8]) -> u64 {
+    u64::from_le_bytes(chunk) & WORD_MASK
 }
 
 #[inline]
@@ -157,17 +231,23 @@ fn high_half(total: u128) -> u64 {
     (total >> 64) as u64
 }
 
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+fn low_half(total: u128) -> u64 {
+    total as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use tollgate_core::Policy;
+    use tollgate_core::{Per, Policy};
 
     proptest! {
         /// R8: values of every length around a word's and the bound of long keys, over a small alphabet.
         #[test]
         fn different_keys_have_different_digests(
-            a in "[ab]{0,18}", b in "[ab]{0,3}", c in "[ab]{0,18}", d in "[ab]{0,3}", long in 0..3_usize,
+            a in "[ab]{0,23}", b in "[ab]{0,9}", c in "[ab]{0,23}", d in "[ab]{0,9}", long in 0..5_usize,
         ) {
             let limit = Limit::of(&Policy::default_policy()).unwrap();
             let hasher = KeyHasher::new();
@@ -176,6 +256,65 @@ mod tests {
                 hasher.digest(&limit, &Subject::new(&format!("{prefix}{user}"), model))
             };
             prop_assert_eq!(digest(&a, &b) == digest(&c, &d), (&a, &b) == (&c, &d));
+        }
+    }
+
+    /// The limit of the default policy, per these attributes.
+    fn limit_per(names: &[&str]) -> Limit {
+        let attributes = names.iter().map(|name| Attribute::parse(name).unwrap()).collect();
+        let per = Per::new(attributes).unwrap();
+        Limit::of(&Policy { per, ..Policy::default_policy() }).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn the_usual_key_has_the_digest_of_any_other(user in "[ab]{0,16}", model in "[ab]{0,16}") {
+            let (limit, hasher) = (limit_per(&["user", "model"]), KeyHasher::new());
+            let subject = Subject::new(&user, &model);
+            if let Some(sum) = hasher.sum_of_usual(hasher.start, &limit, &subject) {
+                prop_assert_eq!(sum, hasher.sum_of_any(hasher.start, &limit, &subject));
+            } else {
+                prop_assert!(user.len().max(model.len()) > 2 * WORD_BYTES);
+            }
+        }
+
+        /// Up to six values are hashed as they are, more are shortened; a missing one is empty.
+        #[test]
+        fn keys_of_any_number_of_values_differ(
+            count in 1..=Per::MAX_ATTRIBUTES,
+            one in prop::collection::vec("[ab]{0,2}", 8), two in prop::collection::vec("[ab]{0,2}", 8),
+        ) {
+            let names = ["tenant", "user", "apiKey", "model", "service", "ip", "tier", "region"];
+            let (limit, hasher) = (limit_per(&names[..count]), KeyHasher::new());
+            let digest = |values: &[String]| {
+                let mut subject = Subject::empty();
+                for (name, value) in names.iter().zip(values).filter(|(_, value)| !value.is_empty()) {
+                    subject.set_named(name, value);
+                }
+                hasher.digest(&limit, &subject)
+            };
+            prop_assert_eq!(digest(&one) == digest(&two), one[..count] == two[..count]);
+        }
+    }
+
+    #[test]
+    fn every_byte_of_a_key_counts_and_so_does_whose_it_is() {
+        let (limit, hasher) = (limit_per(&["user", "model"]), KeyHasher::new());
+        let digest = |user: &str, model: &str| hasher.digest(&limit, &Subject::new(user, model));
+        for length in 0..=MAX_VALUE_BYTES + 2 {
+            let text = "a".repeat(length);
+            let whole = digest(&text, "m");
+            for place in 0..length {
+                let mut other = text.clone();
+                other.replace_range(place..=place, "b");
+                assert_ne!(digest(&other, "m"), whole, "{length} bytes, number {place}");
+                let (user, model) = text.split_at(place);
+                assert_ne!(
+                    digest(user, model),
+                    digest(&text, ""),
+                    "{length} bytes, {place} of the user"
+                );
+            }
         }
     }
 

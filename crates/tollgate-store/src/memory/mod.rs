@@ -5,6 +5,7 @@
 //! so decides them at one moment (R3). Checks with a request id go through `once` first. Nothing here knows policies, checks or decisions.
 
 mod digest;
+mod few;
 mod once;
 mod ring;
 mod shard;
@@ -18,7 +19,7 @@ use tollgate_core::algorithm::Verdict;
 use tollgate_core::{Charge, Clock, Limit, MonotonicClock, Subject, Timestamp};
 
 use crate::{Charged, Store, StoreError, Verdicts, admits};
-use digest::{Digest, KeyHasher};
+use digest::{Digest, KeyHasher, SHARD_BITS};
 use once::Once;
 use shard::{Guard, Shard};
 use usage::Usage;
@@ -75,6 +76,7 @@ pub struct MemoryStoreStats {
 /// The most shards: enough that two threads seldom meet, and that one shard of a full store grows in under a
 /// millisecond.
 const MAX_SHARDS: usize = 512;
+const _: () = assert!(MAX_SHARDS <= 1 << SHARD_BITS);
 /// Below so many keys a shard is not worth its line.
 const MIN_KEYS_PER_SHARD: usize = 1024;
 

@@ -4,7 +4,9 @@
 //! sums make both expiry and the retry time a binary search. The bounds of the ring lie in the slot, so that an
 //! admission reads the slot, the oldest entry and the place of the newest, the last two at once.
 
-use tollgate_core::algorithm::sliding_window_log::{Log, LogTime};
+use tollgate_core::Amount;
+use tollgate_core::algorithm::sliding_window_log::{self as log, Log, LogTime};
+use tollgate_core::algorithm::{Verdict, Wait};
 
 /// Words of an entry of cost 1.
 pub(super) const UNIT: usize = 1;
@@ -15,7 +17,7 @@ pub(super) const WEIGHTED: usize = 3;
 const BASE: usize = 2;
 
 /// The most entries of a ring; a log that holds so many admits no more until its oldest leaves.
-pub(super) const MAX_ENTRIES: usize = 1 << 31;
+const MAX_ENTRIES: usize = 1 << 31;
 /// A ring with at most this many places is not shrunk.
 const SMALL: usize = 32;
 
@@ -48,8 +50,21 @@ impl<const WIDTH: usize> Ring<WIDTH> {
 
     /// The ring as a log, read when an admission would be stamped `stamp`.
     #[inline]
-    pub(super) fn at(&self, stamp: u64) -> RingLog<'_, WIDTH> {
+    fn at(&self, stamp: u64) -> RingLog<'_, WIDTH> {
         RingLog { ring: self, stamp }
+    }
+
+    /// What `limit` says to `cost` over this log.
+    #[inline]
+    pub(super) fn evaluate(&self, limit: Amount, time: &LogTime, cost: Amount) -> Verdict {
+        let log = self.at(time.stamp());
+        let verdict = log::evaluate(&log, limit, time, cost);
+        if self.len() < MAX_ENTRIES || !verdict.allowed {
+            return verdict;
+        }
+        // It is full: until its oldest leaves.
+        let wait = Wait::Ns(time.leaves_at_ns(log.tick(0)) - time.now_ns());
+        Verdict { allowed: false, wait, ..verdict }
     }
 
     /// The entries, oldest first: low stamp and cost.
@@ -109,8 +124,14 @@ impl<const WIDTH: usize> Ring<WIDTH> {
         }
     }
 
-    /// Forgets the entries that have left the window, and gives back memory when most of the ring is empty.
+    /// The low stamp of the oldest entry.
     #[inline]
+    pub(super) fn oldest(&self) -> Option<&u32> {
+        // It is at the head, so around no end.
+        self.words.get(self.head as usize * WIDTH).filter(|_| self.len > 0)
+    }
+
+    /// Forgets the entries that have left the window, and gives back memory when most of the ring is empty.
     pub(super) fn expire(&mut self, time: &LogTime) {
         let log = self.at(time.stamp());
         if self.len == 0 || !time.has_left(log.tick(0)) {
@@ -168,7 +189,7 @@ impl<const WIDTH: usize> Ring<WIDTH> {
 
 /// A ring read at a moment.
 #[derive(Clone, Copy)]
-pub(super) struct RingLog<'a, const WIDTH: usize> {
+struct RingLog<'a, const WIDTH: usize> {
     ring: &'a Ring<WIDTH>,
     /// The stamp of an admission now: no entry is newer.
     stamp: u64,

@@ -4,8 +4,6 @@
 //! Idle keys are swept a few at a time by whatever adds a key, and all of them before the table grows, so dead
 //! keys never make it larger.
 
-use std::hint::select_unpredictable;
-
 use tollgate_core::Timestamp;
 
 use super::usage::Usage;
@@ -75,25 +73,17 @@ impl Table {
 
     #[inline]
     fn position(&self, fingerprint: u64) -> Option<usize> {
-        if self.slots.is_empty() {
-            return None;
-        }
-        // Two slots are read at once and chosen between without a branch: a search that goes on to the second
-        // slot then neither mispredicts nor waits for memory twice.
+        // Not a loop: the processor predicts that the first slot is the one and fetches its usage at the same
+        // time as its fingerprint.
         let first = self.home(fingerprint);
-        let second = self.after(first);
-        let (here, next) = (self.slots[first].fingerprint, self.slots[second].fingerprint);
-        let nearest = select_unpredictable(here == fingerprint, first, second);
-        #[expect(clippy::needless_bitwise_bool, reason = "one branch, not two")]
-        let (found, absent) =
-            ((here == fingerprint) | (next == fingerprint), (here == 0) | (next == 0));
-        if found {
-            return Some(nearest);
+        let found = self.slots.get(first)?.fingerprint;
+        if found == fingerprint {
+            return Some(first);
         }
-        if absent {
+        if found == 0 {
             return None;
         }
-        self.position_after(second, fingerprint)
+        self.position_after(first, fingerprint)
     }
 
     /// Goes on with a search after slot `place`.
@@ -115,7 +105,7 @@ impl Table {
     #[inline]
     pub(super) fn get(&mut self, fingerprint: u64) -> Option<&mut Usage> {
         let place = self.position(fingerprint)?;
-        Some(&mut self.slots[place].usage)
+        self.slots.get_mut(place).map(|slot| &mut slot.usage)
     }
 
     /// The usage of a key; a new one begins with none. At `max_keys` another key is evicted for a new one.

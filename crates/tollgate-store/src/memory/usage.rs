@@ -4,17 +4,15 @@
 //! A log is kept as stamps modulo 2^32 ticks, which is sound because it is dropped when it is idle: the oldest
 //! entry was in the window when the newest was made, and the newest is at most a window and a second old.
 
+use tollgate_core::algorithm::Verdict;
 use tollgate_core::algorithm::sliding_window_counter::{self as counter, Counter};
-use tollgate_core::algorithm::sliding_window_log::{self as log, Log, LogTime};
-use tollgate_core::algorithm::{Verdict, Wait};
+use tollgate_core::algorithm::sliding_window_log::{self as log, LogTime};
 use tollgate_core::{Algorithm, Amount, Limit, Timestamp};
 
-use super::ring::{self, MAX_ENTRIES, Ring, UNIT, WEIGHTED};
+use super::few::{self, FEW, Few};
+use super::ring::{self, Ring, UNIT, WEIGHTED};
 
 const NS_PER_S: u64 = 1_000_000_000;
-
-/// The admissions of a log that fit into the slot.
-const FEW: usize = 6;
 
 /// The usage of one key. The fields lie in the variants, not in structs of their own, so that they share a
 /// word with the discriminant.
@@ -30,8 +28,8 @@ pub(super) enum Usage {
     Counter { limit: RoughLimit, current: u64, previous: u64, idle_at_ns: u64 },
 }
 
-/// The limit that the latest admission of a key met, in one byte: a fifth too small at most. Enough to say what share of it
-/// is used, so that keys of any unit, algorithm and limit can be compared.
+/// The limit that a key met when its log began, grew or lost entries, in one byte: a fifth too small at most. Enough to say
+/// what share of it is used, so that keys of any unit, algorithm and limit can be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RoughLimit(u8);
 
@@ -70,34 +68,6 @@ const WHOLE_SHARE: u64 = 1 << 32;
 
 const _: () = assert!(size_of::<Usage>() == 32);
 
-/// A log in the slot, read at a stamp.
-struct Few<'a> {
-    ticks: &'a [u32],
-    stamp: u64,
-}
-
-impl Log for Few<'_> {
-    #[inline]
-    fn len(&self) -> usize {
-        self.ticks.len()
-    }
-
-    #[inline]
-    fn tick(&self, index: usize) -> u64 {
-        ring::recall(self.stamp, self.ticks[index])
-    }
-
-    #[inline]
-    fn usage(&self) -> u64 {
-        self.ticks.len() as u64
-    }
-
-    #[inline]
-    fn index_freeing(&self, amount: u64) -> usize {
-        usize::try_from(amount - 1).unwrap_or(usize::MAX)
-    }
-}
-
 impl Usage {
     /// No usage.
     pub(super) const NONE: Self =
@@ -120,13 +90,40 @@ impl Usage {
         cost: Amount,
         charge: bool,
     ) -> Verdict {
+        if cost == Amount::ONE && limit.algorithm() == Algorithm::SlidingWindowLog {
+            let time = LogTime::new(limit.window(), now);
+            match self {
+                Self::Many { exponent, idle_at_s, ring, .. }
+                    if is_current(*exponent, *idle_at_s, ring.oldest(), &time) =>
+                {
+                    return decide_many(idle_at_s, ring, limit, &time, charge);
+                }
+                Self::Few { exponent, idle_at_s, len, ticks, .. }
+                    if is_current(
+                        *exponent,
+                        *idle_at_s,
+                        ticks[..usize::from(*len)].first(),
+                        &time,
+                    ) && usize::from(*len) < FEW =>
+                {
+                    return decide_few(idle_at_s, len, ticks, limit, &time, charge);
+                }
+                _ => {}
+            }
+        }
+        self.decide_any(limit, now, cost, charge)
+    }
+
+    /// [`Usage::decide`], whatever is to be done: all that is too rare for a place in every check.
+    #[inline(never)]
+    fn decide_any(&mut self, limit: &Limit, now: Timestamp, cost: Amount, charge: bool) -> Verdict {
         match limit.algorithm() {
             Algorithm::SlidingWindowLog => {
                 let time = LogTime::new(limit.window(), now);
-                self.expire(&time);
+                self.refresh(&time);
                 let verdict = self.evaluate_log(limit.amount(), &time, cost);
-                self.stay(&time, verdict.reset_after_ns);
                 if !charge || !verdict.allowed || cost == Amount::ZERO {
+                    self.stay(&time, verdict.reset_after_ns);
                     return verdict;
                 }
                 self.append(limit, &time, cost);
@@ -152,7 +149,7 @@ impl Usage {
         match self {
             Self::Few { idle_at_s, .. }
             | Self::Many { idle_at_s, .. }
-            | Self::Weighted { idle_at_s, .. } => now.as_ns() / NS_PER_S >= u64::from(*idle_at_s),
+            | Self::Weighted { idle_at_s, .. } => now.as_ns() >= whole_ns(*idle_at_s),
             Self::Counter { idle_at_ns, .. } => now.as_ns() >= *idle_at_ns,
         }
     }
@@ -174,31 +171,31 @@ impl Usage {
         (limit.share(usage), u64::from(idle_at_s))
     }
 
-    #[inline]
     fn evaluate_log(&self, limit: Amount, time: &LogTime, cost: Amount) -> Verdict {
         match self {
             Self::Few { len, ticks, .. } => {
-                let log = Few { ticks: &ticks[..usize::from(*len)], stamp: time.stamp() };
+                let log = Few::of(*len, ticks, time);
                 log::evaluate(&log, limit, time, cost)
             }
-            Self::Many { ring, .. } => {
-                let log = ring.at(time.stamp());
-                bounded(&log, log::evaluate(&log, limit, time, cost), time)
-            }
-            Self::Weighted { ring, .. } => {
-                let log = ring.at(time.stamp());
-                bounded(&log, log::evaluate(&log, limit, time, cost), time)
-            }
+            Self::Many { ring, .. } => ring.evaluate(limit, time, cost),
+            Self::Weighted { ring, .. } => ring.evaluate(limit, time, cost),
             // Usage of a counter is not usage of a log: a policy that changes its algorithm starts afresh.
-            Self::Counter { .. } => {
-                log::evaluate(&Few { ticks: &[], stamp: time.stamp() }, limit, time, cost)
-            }
+            Self::Counter { .. } => log::evaluate(&Few::NONE, limit, time, cost),
         }
     }
 
-    /// Forgets the admissions that have left the window, and brings the rest to the window's ticks.
-    #[inline]
-    fn expire(&mut self, time: &LogTime) {
+    /// [`stay`] of a log.
+    fn stay(&mut self, time: &LogTime, reset_after_ns: u64) {
+        if let Self::Few { idle_at_s, .. }
+        | Self::Many { idle_at_s, .. }
+        | Self::Weighted { idle_at_s, .. } = self
+        {
+            stay(idle_at_s, time, reset_after_ns);
+        }
+    }
+
+    /// Forgets what counts no more, and brings a log to the window's ticks.
+    fn refresh(&mut self, time: &LogTime) {
         if self.is_idle(Timestamp::from_ns(time.now_ns())) {
             self.clear();
             return;
@@ -214,35 +211,10 @@ impl Usage {
             _ => {}
         }
         match self {
-            Self::Few { len, ticks, .. } => {
-                let live = &ticks[..usize::from(*len)];
-                let expired = live
-                    .iter()
-                    .take_while(|tick| time.has_left(ring::recall(time.stamp(), **tick)))
-                    .count();
-                if expired > 0 {
-                    ticks.copy_within(expired.., 0);
-                    *len -= u8::try_from(expired).unwrap_or(*len);
-                }
-            }
+            Self::Few { len, ticks, .. } => few::expire(len, ticks, time),
             Self::Many { ring, .. } => ring.expire(time),
             Self::Weighted { ring, .. } => ring.expire(time),
             Self::Counter { .. } => {}
-        }
-    }
-
-    /// Keeps the log for as long as it counts in this window, which may be longer than the one that it was
-    /// admitted under.
-    #[inline]
-    fn stay(&mut self, time: &LogTime, reset_after_ns: u64) {
-        if let Self::Few { idle_at_s, .. }
-        | Self::Many { idle_at_s, .. }
-        | Self::Weighted { idle_at_s, .. } = self
-            && reset_after_ns > 0
-        {
-            // A reset is cut to the window, and an admission may stay a tick longer.
-            let leaves_ns = time.now_ns() + reset_after_ns + time.window().tick_ns();
-            *idle_at_s = (*idle_at_s).max(whole_s(leaves_ns));
         }
     }
 
@@ -254,33 +226,24 @@ impl Usage {
         }
     }
 
-    /// Appends an admission to a log that was [expired](Usage::expire) at the same moment.
-    #[inline]
+    /// Appends an admission to a log that was [refreshed](Usage::refresh) at the same moment.
     fn append(&mut self, limit: &Limit, time: &LogTime, cost: Amount) {
-        if matches!(self, Self::Counter { .. }) {
-            *self = Self::NONE;
-        }
         self.make_room(cost);
-        let most = limit.amount().get();
-        let idle_s = idle_at_s(time);
         let rough = RoughLimit::of(limit);
         match self {
-            Self::Few { exponent, len, limit, idle_at_s, ticks } => {
-                *limit = rough;
-                ticks[usize::from(*len)] = ring::truncate(time.stamp());
-                *len += 1;
-                *idle_at_s = idle_s;
+            Self::Few { exponent, len, limit: kept, idle_at_s, ticks } => {
+                *kept = rough;
+                few::push(len, ticks, time);
+                *idle_at_s = self::idle_at_s(time);
                 *exponent = time.window().tick_exponent();
             }
-            Self::Many { limit, idle_at_s, ring, .. } => {
-                *limit = rough;
-                ring.push(time, 1, most);
-                *idle_at_s = idle_s;
+            Self::Many { limit: kept, idle_at_s, ring, .. } => {
+                *kept = rough;
+                push(idle_at_s, ring, limit, time, cost);
             }
-            Self::Weighted { exponent, limit, idle_at_s, ring } => {
-                *limit = rough;
-                ring.push(time, cost.get(), most);
-                *idle_at_s = idle_s;
+            Self::Weighted { exponent, limit: kept, idle_at_s, ring } => {
+                *kept = rough;
+                push(idle_at_s, ring, limit, time, cost);
                 *exponent = time.window().tick_exponent();
             }
             Self::Counter { .. } => {}
@@ -288,8 +251,10 @@ impl Usage {
     }
 
     /// Moves the log to the smallest form that can take one more admission at `cost`.
-    #[inline]
     fn make_room(&mut self, cost: Amount) {
+        if matches!(self, Self::Counter { .. }) {
+            *self = Self::NONE;
+        }
         match self {
             Self::Few { len, .. } if cost == Amount::ONE && usize::from(*len) < FEW => {}
             Self::Many { .. } if cost == Amount::ONE => {}
@@ -341,7 +306,6 @@ impl Usage {
 
     /// Brings a log that was kept in other ticks, for another window, to those of `time`: rounded up, so that
     /// no admission leaves early.
-    #[cold]
     fn rescale(&mut self, time: &LogTime) {
         let (exponent, _, entries) = self.low_entries();
         let (old_ns, new_ns) = (10_u64.pow(u32::from(exponent)), time.window().tick_ns());
@@ -388,14 +352,78 @@ impl Usage {
     }
 }
 
-/// A log that holds [`MAX_ENTRIES`] admits no more until its oldest leaves.
+/// Whether a log, kept in ticks of this exponent, is in the window's ticks and every entry of it counts.
 #[inline]
-fn bounded(log: &impl Log, verdict: Verdict, time: &LogTime) -> Verdict {
-    if log.len() < MAX_ENTRIES || !verdict.allowed {
-        return verdict;
+fn is_current(exponent: u8, idle_at_s: u32, oldest: Option<&u32>, time: &LogTime) -> bool {
+    exponent == time.window().tick_exponent()
+        && time.now_ns() < whole_ns(idle_at_s)
+        && oldest.is_some_and(|low| !time.has_left(ring::recall(time.stamp(), *low)))
+}
+
+/// [`Usage::decide`] at a cost of 1 over a [current](is_current) log in a ring.
+#[inline]
+fn decide_many(
+    idle_at_s: &mut u32,
+    ring: &mut Ring<UNIT>,
+    limit: &Limit,
+    time: &LogTime,
+    charge: bool,
+) -> Verdict {
+    let verdict = ring.evaluate(limit.amount(), time, Amount::ONE);
+    if verdict.allowed && charge {
+        push(idle_at_s, ring, limit, time, Amount::ONE);
+        return log::admitted(verdict, time, Amount::ONE);
     }
-    let wait = Wait::Ns(time.leaves_at_ns(log.tick(0)) - time.now_ns());
-    Verdict { allowed: false, wait, ..verdict }
+    stay(idle_at_s, time, verdict.reset_after_ns);
+    verdict
+}
+
+/// [`Usage::decide`] at a cost of 1 over a [current](is_current) log in the slot, which is not full.
+#[inline]
+fn decide_few(
+    idle_at_s: &mut u32,
+    len: &mut u8,
+    ticks: &mut [u32; FEW],
+    limit: &Limit,
+    time: &LogTime,
+    charge: bool,
+) -> Verdict {
+    let log = Few::of(*len, ticks, time);
+    let verdict = log::evaluate(&log, limit.amount(), time, Amount::ONE);
+    if verdict.allowed && charge {
+        few::push(len, ticks, time);
+        *idle_at_s = self::idle_at_s(time);
+        return log::admitted(verdict, time, Amount::ONE);
+    }
+    stay(idle_at_s, time, verdict.reset_after_ns);
+    verdict
+}
+
+/// Appends an admission to the log in a ring.
+#[inline]
+fn push<const WIDTH: usize>(
+    idle_at_s: &mut u32,
+    ring: &mut Ring<WIDTH>,
+    limit: &Limit,
+    time: &LogTime,
+    cost: Amount,
+) {
+    ring.push(time, cost.get(), limit.amount().get());
+    *idle_at_s = self::idle_at_s(time);
+}
+
+/// Keeps a log for as long as it counts in this window, which may be longer than the one that it was admitted
+/// under.
+#[inline]
+fn stay(idle_at_s: &mut u32, time: &LogTime, reset_after_ns: u64) {
+    if reset_after_ns == 0 {
+        return;
+    }
+    // A reset is cut to the window, and an admission may stay a tick longer.
+    let leaves_ns = time.now_ns() + reset_after_ns + time.window().tick_ns();
+    if leaves_ns > whole_ns(*idle_at_s) {
+        *idle_at_s = whole_s(leaves_ns);
+    }
 }
 
 /// The first whole second at which an admission made now has left the window.
@@ -408,6 +436,11 @@ fn idle_at_s(time: &LogTime) -> u32 {
 #[inline]
 fn whole_s(ns: u64) -> u32 {
     u32::try_from(ns.div_ceil(NS_PER_S)).unwrap_or(u32::MAX)
+}
+
+#[inline]
+fn whole_ns(s: u32) -> u64 {
+    u64::from(s) * NS_PER_S
 }
 
 #[cfg(test)]
