@@ -60,8 +60,9 @@ loadtest: setup-loadtest ## Load a release build with Locust and judge it (HOST=
 	exec "$(TARGET)/locust/bin/python" -B loadtest/run.py
 
 .PHONY: lint
-lint: setup ## Check formatting and lints; a warning fails
+lint: setup-lint ## Check formatting, lints and dependencies; a warning fails
 	$(CARGO) fmt --all --check
+	scripts/deny
 	$(CARGO) clippy $(ALL) --all-targets -- -D warnings
 
 .PHONY: fmt
@@ -75,6 +76,10 @@ doc: setup ## Build the API documentation; a broken link fails
 .PHONY: setup
 setup: ## Install what is missing of compiler, linker and tools
 	@scripts/setup
+
+.PHONY: setup-lint
+setup-lint: ## The same, and what only `make lint` needs: cargo-deny
+	@scripts/setup lint
 
 .PHONY: setup-tests
 setup-tests: ## The same, and what only tests and benchmarks need: Redis, PostgreSQL, Chromium, schemathesis
