@@ -12,6 +12,9 @@
 mod announcements;
 mod call;
 mod check;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod key;
 mod link;
 mod script;
