@@ -94,7 +94,7 @@ async fn soak() -> Result<Vec<Finding>, String> {
     let rested = resources::sample(&pids, start.elapsed()).ok_or("a node has ended")?;
 
     let mut findings = judge::limits(&records, &periods, start);
-    findings.extend(judge::answers(&records, &periods, start, plan.load, NODES));
+    findings.extend(judge::answers(&records, &periods, start, &samples, plan.load, NODES));
     findings.extend(held(&samples, idle, rested, plan.load));
     findings.extend(kept(&keys, &unseen, &left, plan.load));
     findings.push(faults_made(&periods));

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 use crate::node::{descriptors, resident_kib};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long the watch sleeps: how much longer it takes says how busy the machine is.
+const NAP: Duration = Duration::from_millis(10);
 
 /// What was held at one time.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +21,8 @@ pub(crate) struct Sample {
     pub(crate) resident_kib: u64,
     /// Of the node that holds most.
     pub(crate) descriptors: u64,
+    /// The most that a nap took longer than it should since the sample before: nobody here waits for the nodes.
+    pub(crate) overslept: Duration,
 }
 
 /// Looks until it is told to end.
@@ -36,8 +40,9 @@ impl Watch {
             let mut samples = Vec::new();
             // Relaxed: nothing else is told by it.
             while !told.load(Ordering::Relaxed) {
-                samples.extend(sample(&pids, start.elapsed()));
-                thread::sleep(LOOK_EVERY);
+                let overslept = nap_for(LOOK_EVERY);
+                let sample = sample(&pids, start.elapsed());
+                samples.extend(sample.map(|sample| Sample { overslept, ..sample }));
             }
             samples
         });
@@ -51,6 +56,18 @@ impl Watch {
     }
 }
 
+/// Sleeps in short naps; the most that one took too long.
+fn nap_for(time: Duration) -> Duration {
+    let start = Instant::now();
+    let mut most = Duration::ZERO;
+    while start.elapsed() < time {
+        let asleep = Instant::now();
+        thread::sleep(NAP);
+        most = most.max(asleep.elapsed().saturating_sub(NAP));
+    }
+    most
+}
+
 /// What the node holds that holds most; `None` if one has ended.
 pub(crate) fn sample(pids: &[u32], at: Duration) -> Option<Sample> {
     let resident: Option<Vec<_>> = pids.iter().map(|pid| resident_kib(*pid)).collect();
@@ -59,5 +76,6 @@ pub(crate) fn sample(pids: &[u32], at: Duration) -> Option<Sample> {
         at,
         resident_kib: resident?.into_iter().max()?,
         descriptors: open?.into_iter().max()?,
+        overslept: Duration::ZERO,
     })
 }
