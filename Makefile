@@ -62,9 +62,26 @@ loadtest: setup-loadtest ## Load a release build with Locust and judge it (HOST=
 	fi; \
 	exec "$(TARGET)/locust/bin/python" -B loadtest/run.py
 
+# An hour; SOAK_SECONDS, SOAK_FAULT_SECONDS and SOAK_CHECKS_PER_SECOND change that.
+.PHONY: soak
+soak: setup-tests ## Load release servers over Redis for an hour with a fault a minute, and judge it (SOAK_SECONDS=…)
+	$(CARGO) bench --locked -p tollgate-server --bench soak
+
+.PHONY: fuzz
+fuzz: ## Fuzz everything that is parsed, each target for a minute (FUZZ_SECONDS=… FUZZ=TARGET to change)
+	@scripts/setup fuzz
+	scripts/fuzz $(FUZZ)
+
+# All of it takes hours: MUTANTS='--shard 3/20' takes a part, MUTANTS='-f FILE' a file.
+.PHONY: mutants
+mutants: setup-tests ## Change core and the stores in every small way and see that a test notices (MUTANTS=… for a part)
+	@scripts/setup mutants
+	PATH="$$PWD/$(TARGET)/tools/bin:$$PATH" $(CARGO) mutants $(MUTANTS)
+
 .PHONY: lint
-lint: setup ## Check formatting and lints; a warning fails
+lint: setup-lint ## Check formatting, lints and dependencies; a warning fails
 	$(CARGO) fmt --all --check
+	scripts/deny
 	$(CARGO) clippy $(ALL) --all-targets -- -D warnings
 
 .PHONY: fmt
@@ -78,6 +95,10 @@ doc: setup ## Build the API documentation; a broken link fails
 .PHONY: setup
 setup: ## Install what is missing of compiler, linker and tools
 	@scripts/setup
+
+.PHONY: setup-lint
+setup-lint: ## The same, and what only `make lint` needs: cargo-deny
+	@scripts/setup lint
 
 .PHONY: setup-tests
 setup-tests: ## The same, and what only tests and benchmarks need: Redis, Valkey, PostgreSQL, Chromium, schemathesis

@@ -23,6 +23,9 @@ mod combiner;
 mod errors;
 mod eviction;
 mod examiner;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hello;
 mod key;
 mod link;

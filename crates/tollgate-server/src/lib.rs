@@ -22,5 +22,8 @@ pub use config::{
     AdminToken, AllowedHosts, CatalogConfig, ConfigError, HttpLimits, LogFormat, Role, Secret,
     ServeConfig, StoreConfig,
 };
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use http::fuzzing;
 pub use http::openapi_json;
 pub use serve::{Server, StartError};

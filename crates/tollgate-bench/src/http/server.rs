@@ -12,7 +12,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// How long a server may take to say where it listens.
-const START_TIMEOUT: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_mins(2);
 /// What comes before the port where a server says that it listens.
 const HOST: &str = "127.0.0.1:";
 

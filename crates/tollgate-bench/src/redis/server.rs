@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// How often a start is looked for, and what is between two looks.
-const LOOKS: u32 = 250;
+const LOOKS: u32 = 6_000;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A `redis-server` that keeps nothing on disk, killed when it is dropped.

@@ -52,6 +52,8 @@ pub(crate) struct SubjectCache {
     pub(super) keys: Cache<KeyHash, Arc<Entry<KeyFacts>>>,
     pub(super) users: Cache<Id, Arc<Entry<UserFacts>>>,
     pub(super) tenants: Cache<Id, Arc<Entry<TenantFacts>>>,
+    #[cfg(test)]
+    model: Cache<u8, Arc<Entry<model::Version>>>,
     pool: Pool,
     options: DatabaseOptions,
     gate: Gate,
@@ -104,6 +106,8 @@ impl SubjectCache {
             keys: Cache::new(entries),
             users: Cache::new(entries),
             tenants: Cache::new(entries),
+            #[cfg(test)]
+            model: Cache::new(entries),
             pool,
             gate: Gate::new(options.retry_every),
             options: options.clone(),
@@ -223,15 +227,17 @@ impl SubjectCache {
         now: Timestamp,
     ) {
         let subjects = Arc::clone(self);
-        tokio::spawn(async move {
-            let epoch = subjects.epoch.load(Ordering::Acquire);
-            // Without an answer the next check tries again, which the gate spaces out.
-            if let Ok(fresh) = subjects.ask::<T>(&key, Some(&entry), now).await {
-                T::cache(&subjects).insert(key, Arc::clone(&fresh));
-                subjects.doubt_if_changed_since(epoch, &fresh);
-            }
-            entry.is_refreshing.store(false, Ordering::Relaxed);
-        });
+        tokio::spawn(async move { subjects.refresh(key, &entry, now).await });
+    }
+
+    async fn refresh<T: Subject>(&self, key: T::Key, entry: &Entry<T>, now: Timestamp) {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        // Without an answer the next check tries again, which the gate spaces out.
+        if let Ok(fresh) = self.ask::<T>(&key, Some(entry), now).await {
+            T::cache(self).insert(key, Arc::clone(&fresh));
+            self.doubt_if_changed_since(epoch, &fresh);
+        }
+        entry.is_refreshing.store(false, Ordering::Relaxed);
     }
 
     /// Loads what `key` stands for, unless somebody has meanwhile: of all who ask at once, one asks the database.
@@ -315,8 +321,7 @@ impl SubjectCache {
         changed: &[(Kind, String)],
         now: Timestamp,
     ) -> sqlx::Result<()> {
-        // Before anything else: see `load`.
-        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.begin_change();
         if changed.iter().any(|(kind, _)| !kind.is_in_snapshot()) {
             self.has_subjects.store(true, Ordering::Release);
         }
@@ -333,6 +338,11 @@ impl SubjectCache {
             reloaded?;
         }
         Ok(())
+    }
+
+    /// Before anything else of a change: see `load`.
+    fn begin_change(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
     async fn reload<T: Subject>(&self, key: T::Key, now: Timestamp) -> sqlx::Result<()> {
@@ -397,3 +407,7 @@ pub(super) fn changed(row: &super::session::Row) -> sqlx::Result<(Kind, String)>
     let kind = Kind::parse(&row.text(1)?).ok_or_else(|| decode("is no kind"))?;
     Ok((kind, row.text(2)?))
 }
+
+#[cfg(test)]
+#[path = "cache_model.rs"]
+mod model;

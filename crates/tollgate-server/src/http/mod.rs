@@ -8,6 +8,8 @@ mod body;
 mod check;
 mod console;
 mod docs;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hosts;
 mod json;
 mod json_writer;

@@ -12,6 +12,8 @@
 //! it surrounds, nor log: what happens it tells a [`StoreObserver`].
 
 mod breaker;
+#[cfg(test)]
+mod breaker_model;
 mod deadline;
 mod denial_cache;
 mod fallback;

@@ -1,5 +1,6 @@
 //! A TCP proxy with faults.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -39,8 +40,8 @@ pub struct Proxy {
 struct Shared {
     target: AtomicU16,
     fault: Mutex<Fault>,
-    /// The streams of open connections, to close them.
-    streams: Mutex<Vec<TcpStream>>,
+    /// The streams of open connections by the number of the connection, to close them.
+    streams: Mutex<HashMap<u64, [TcpStream; 2]>>,
     clock: MonotonicClock,
     /// When each connection was made.
     accepted: Mutex<Vec<Timestamp>>,
@@ -66,8 +67,11 @@ impl Proxy {
                 if *accepting.closed.lock().unwrap() {
                     break;
                 }
-                accepting.accepted.lock().unwrap().push(accepting.clock.now());
-                accepting.serve(stream);
+                let mut accepted = accepting.accepted.lock().unwrap();
+                accepted.push(accepting.clock.now());
+                let number = accepted.len() as u64;
+                drop(accepted);
+                accepting.serve(number, stream);
             }
         });
         Self { address, shared }
@@ -127,13 +131,13 @@ impl Shared {
     }
 
     fn close_all(&self) {
-        for stream in self.streams.lock().unwrap().drain(..) {
+        for stream in self.streams.lock().unwrap().drain().flat_map(|(_, streams)| streams) {
             // It may be closed already.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    fn serve(self: &Arc<Self>, client: TcpStream) {
+    fn serve(self: &Arc<Self>, number: u64, client: TcpStream) {
         if self.fault() == Fault::Reset {
             return;
         }
@@ -141,17 +145,16 @@ impl Shared {
         else {
             return;
         };
-        let mut streams = self.streams.lock().unwrap();
-        streams.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
-        drop(streams);
+        let streams = [client.try_clone().unwrap(), server.try_clone().unwrap()];
+        self.streams.lock().unwrap().insert(number, streams);
         let (requests, answers) = (Arc::clone(self), Arc::clone(self));
         let (to_server, to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-        thread::spawn(move || requests.pass(client, to_server, true));
-        thread::spawn(move || answers.pass(server, to_client, false));
+        thread::spawn(move || requests.pass(number, client, to_server, true));
+        thread::spawn(move || answers.pass(number, server, to_client, false));
     }
 
     /// Passes on until one side closes.
-    fn pass(&self, mut from: TcpStream, mut to: TcpStream, is_request: bool) {
+    fn pass(&self, number: u64, mut from: TcpStream, mut to: TcpStream, is_request: bool) {
         let mut buffer = [0; 4_096];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
             let bytes = &buffer[..read];
@@ -177,5 +180,7 @@ impl Shared {
         // One side is closed: so is the other. They may be already.
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);
+        // Or a proxy that lives long would keep a descriptor for every connection that ever was.
+        self.streams.lock().unwrap().remove(&number);
     }
 }
