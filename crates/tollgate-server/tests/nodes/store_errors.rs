@@ -3,7 +3,7 @@
 
 use tollgate_testkit::redis::RedisServer;
 
-use crate::support::{Node, until, until_enforcing, until_ready};
+use crate::support::{Node, PATIENT, until, until_enforcing, until_ready};
 
 async fn until_degraded(node: &Node) {
     let mut client = node.client().await;
@@ -31,7 +31,7 @@ async fn an_error_of_the_whole_store_is_said_until_it_is_over() {
     ];
     for (kind, breaks, mends) in cases {
         let server = RedisServer::start();
-        let node = Node::start(&server.url(), &[]);
+        let node = Node::start(&server.url(), &PATIENT);
         let mut client = node.client().await;
         until_ready(&node).await;
         until_enforcing(&node).await;
@@ -66,7 +66,7 @@ async fn an_error_of_the_whole_store_is_said_until_it_is_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreign_key_is_said_while_it_is_asked_for() {
     let server = RedisServer::start();
-    let node = Node::start(&server.url(), &[]);
+    let node = Node::start(&server.url(), &PATIENT);
     let mut client = node.client().await;
     until_enforcing(&node).await;
     server.command(&["FLUSHALL"]);
