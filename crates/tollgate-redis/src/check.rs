@@ -241,7 +241,7 @@ impl RedisStore {
             charges.iter().map(|charge| wire::argument(charge, hint)).collect();
         let keys = group.parts.iter().map(|part| part.key.as_str());
         let keys: SmallVec<[&str; 4]> = keys.chain(once_key).collect();
-        let operation = |link: &Link| self.operation(link, charging, test, once, deadline);
+        let operation = |link: &Link| operation_argument(link, charging, test, once, deadline);
         let invocation = Invocation {
             script: &CHARGE,
             slot: group.slot,
@@ -266,24 +266,23 @@ impl RedisStore {
             if charging { error.after_send() } else { error }
         })
     }
+}
 
-    /// What the script is asked to do. The only place that knows until when it may charge.
-    fn operation(
-        &self,
-        link: &Link,
-        charging: bool,
-        test: Option<Timestamp>,
-        once: Option<Window>,
-        deadline: Instant,
-    ) -> Vec<u8> {
-        // The latest time, by the clock of the server of `link`, at which the script may still charge: `None` if it is
-        // not known or a test sets the time. A script that finds its own time to be later charges nothing and says so.
-        let _latest_charge_time = match test {
-            None if charging => link.latest_charge_time(deadline),
-            _ => None,
-        };
-        wire::operation(charging, test, once)
-    }
+/// What the script is asked to do. The only place that knows until when it may charge.
+fn operation_argument(
+    link: &Link,
+    charging: bool,
+    test: Option<Timestamp>,
+    once: Option<Window>,
+    deadline: Instant,
+) -> Vec<u8> {
+    // The latest time, by the clock of the server of `link`, at which the script may still charge: `None` if it is
+    // not known or a test sets the time. A script that finds its own time to be later charges nothing and says so.
+    let _latest_charge_time = match test {
+        None if charging => link.latest_charge_time(deadline),
+        _ => None,
+    };
+    wire::operation(charging, test, once)
 }
 
 /// The time that an answer of the script begins with.

@@ -173,13 +173,12 @@ impl Link {
         let answer = tokio::time::timeout_at(deadline, self.send(connection, &[], command));
         answer.await.map_or_else(
             |_| {
-                let name = command.args_iter().next();
                 self.lose(
                     generation,
                     StoreErrorKind::Unavailable,
                     "an answer did not come in time",
                 );
-                let why = format!("it has not answered {} in time", shown(name));
+                let why = format!("it has not answered {} in time", name_of(command));
                 Err(Failure::NotSent(self.unavailable(&why)))
             },
             |answer| answer.map_err(Failure::Redis),
@@ -363,8 +362,8 @@ async fn last_answer<T: FromRedisValue>(
     Ok(T::from_redis_value(last?)?)
 }
 
-fn shown(argument: Option<redis::Arg<&[u8]>>) -> String {
-    match argument {
+fn name_of(command: &Cmd) -> String {
+    match command.args_iter().next() {
         Some(redis::Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
         _ => String::new(),
     }
