@@ -47,13 +47,16 @@ impl Progress {
     }
 }
 
+/// An argument that depends on the server.
+pub(crate) type Operation<'a> = dyn Fn(&Link) -> Vec<u8> + Sync + 'a;
+
 /// A script, where it is to run, and with what.
 pub(crate) struct Invocation<'a> {
     pub(crate) script: &'a Script,
     pub(crate) slot: u16,
     pub(crate) keys: &'a [&'a str],
     /// The first argument, if it depends on the server.
-    pub(crate) operation: Option<&'a (dyn Fn(&Link) -> Vec<u8> + Sync)>,
+    pub(crate) operation: Option<&'a Operation<'a>>,
     pub(crate) arguments: &'a [Vec<u8>],
     /// Nothing is sent after this.
     pub(crate) deadline: Option<Instant>,

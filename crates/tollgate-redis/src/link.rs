@@ -32,6 +32,9 @@ const MAX_BACKOFF: Duration = Duration::from_millis(800);
 /// when the call has given up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long a new connection waits for the server's time.
+const TIME_TIMEOUT: Duration = Duration::from_millis(50);
+
 /// Spreads the attempts to connect to one server.
 #[derive(Debug, Default)]
 pub(crate) struct Pacer(Mutex<Option<Instant>>);
@@ -166,13 +169,12 @@ impl Link {
         let answer = tokio::time::timeout_at(deadline, self.send(connection, &[], command));
         answer.await.map_or_else(
             |_| {
-                let name = command.args_iter().next();
                 self.lose(
                     generation,
                     StoreErrorKind::Unavailable,
                     "an answer did not come in time",
                 );
-                let why = format!("it has not answered {} in time", name_of(name));
+                let why = format!("it has not answered {} in time", name_of(command));
                 Err(Failure::NotSent(self.unavailable(&why)))
             },
             |answer| answer.map_err(Failure::Redis),
@@ -270,22 +272,18 @@ impl Link {
         }
     }
 
-    /// A new connection, on which the server has told its time: by then it is known to answer.
+    /// A new connection. The server's time is asked for first, but not waited for long: a call finds out by itself
+    /// that nothing is answered.
     async fn made(&self) -> Result<MultiplexedConnection, RedisError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(None);
         let mut connection =
             self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        let asked = tokio::time::timeout(CONNECT_TIMEOUT, self.ask_time(&mut connection));
-        match asked.await {
+        match tokio::time::timeout(TIME_TIMEOUT, self.ask_time(&mut connection)).await {
             // A Sentinel tells no time, and a user may lack the right: calls will say what is wrong.
             Ok(Err(error)) if !errors::was_refused(&error) => Err(error),
-            Ok(_) => Ok(connection),
-            Err(_) => {
-                let silent = std::io::Error::from(std::io::ErrorKind::TimedOut);
-                Err(RedisError::from(silent))
-            }
+            _ => Ok(connection),
         }
     }
 
@@ -361,8 +359,8 @@ async fn last_answer<T: FromRedisValue>(
     Ok(T::from_redis_value(last?)?)
 }
 
-fn name_of(argument: Option<redis::Arg<&[u8]>>) -> String {
-    match argument {
+fn name_of(command: &Cmd) -> String {
+    match command.args_iter().next() {
         Some(redis::Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
         _ => String::new(),
     }

@@ -26,11 +26,11 @@ pub(crate) struct ServerClock {
 /// The least that the server's clock is ahead of ours, in nanoseconds since [`ServerClock::start`].
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
-    /// Of the answers since `since_ns`,
-    recent_ns: Option<i64>,
+    /// Of the answers since then,
+    recent: Option<i64>,
     /// and of those just before.
-    before_ns: Option<i64>,
-    since_ns: i64,
+    before: Option<i64>,
+    since: i64,
 }
 
 impl ServerClock {
@@ -55,15 +55,11 @@ impl ServerClock {
         let remembered_ns = i64::try_from(REMEMBERED.as_nanos()).unwrap_or(i64::MAX);
         if known.best_ns().is_some_and(|best_ns| best_ns > most_ns) {
             // The server's clock was set back: what was known holds no more.
-            *known = Known { recent_ns: Some(least_ns), before_ns: None, since_ns: received_ns };
-        } else if received_ns.saturating_sub(known.since_ns) >= remembered_ns {
-            *known = Known {
-                recent_ns: Some(least_ns),
-                before_ns: known.recent_ns,
-                since_ns: received_ns,
-            };
+            *known = Known { recent: Some(least_ns), before: None, since: received_ns };
+        } else if received_ns.saturating_sub(known.since) >= remembered_ns {
+            *known = Known { recent: Some(least_ns), before: known.recent, since: received_ns };
         } else {
-            known.recent_ns = known.recent_ns.max(Some(least_ns));
+            known.recent = known.recent.max(Some(least_ns));
         }
     }
 
@@ -77,7 +73,7 @@ impl ServerClock {
 
 impl Known {
     fn best_ns(&self) -> Option<i64> {
-        self.recent_ns.max(self.before_ns)
+        self.recent.max(self.before)
     }
 }
 
@@ -97,7 +93,7 @@ mod tests {
         let mut now = clock.start;
         for (ahead_ms, ways) in [(5_000, [9, 1, 7]), (2_000, [3, 4, 2]), (90_000, [8, 2, 1])] {
             let server = |at: Instant| {
-                let ms = (at - clock.start).as_millis() as u64;
+                let ms = u64::try_from((at - clock.start).as_millis()).unwrap();
                 Timestamp::from_ms(ms + ahead_ms)
             };
             let mut shortest_ms = u32::MAX;

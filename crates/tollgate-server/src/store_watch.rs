@@ -111,13 +111,12 @@ impl StoreWatch {
         let now = self.clock.now();
         let mut scattered = self.scattered();
         let concerns_one_check = error.kind().concerns_one_check();
-        match scattered.as_mut() {
-            Some(period) => period.latest = now,
-            None => {
-                // What concerns one key has a line of its own.
-                let untold = (!concerns_one_check).then(|| Chain(error).to_string());
-                *scattered = Some(Scattered { since: now, latest: now, untold });
-            }
+        if let Some(period) = scattered.as_mut() {
+            period.latest = now;
+        } else {
+            // What concerns one key has a line of its own.
+            let untold = (!concerns_one_check).then(|| Chain(error).to_string());
+            *scattered = Some(Scattered { since: now, latest: now, untold });
         }
         drop(scattered);
         if concerns_one_check && self.may_log(&self.next_key_line_ns, KEY_LINE_EVERY) {

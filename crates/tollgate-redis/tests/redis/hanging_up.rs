@@ -61,7 +61,7 @@ fn callers_that_hang_up_do_not_hide_a_redis_that_hangs() {
         while clients.join_next().await.is_some() {}
         server.resume();
         while charge("alice".to_owned()).await.degraded {
-            assert!(started.elapsed() < Duration::from_secs(60), "it never came back");
+            assert!(started.elapsed() < Duration::from_mins(1), "it never came back");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });

@@ -15,4 +15,5 @@ mod failure_modes;
 mod once;
 mod outage;
 mod recovery;
+mod store_errors;
 mod support;

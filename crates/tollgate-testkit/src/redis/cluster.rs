@@ -63,8 +63,8 @@ impl RedisCluster {
         let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", patience];
         let node = RedisServer::start_with(&settings);
         let address = format!("127.0.0.1:{}", node.port());
-        let known = format!("127.0.0.1:{}", self.nodes[0].port());
-        redis_cli(&["add-node", &address, &known]);
+        let first_address = format!("127.0.0.1:{}", self.nodes[0].port());
+        redis_cli(&["add-node", &address, &first_address]);
         self.nodes.push(node);
         let count = self.nodes.len();
         let all_known = format!("cluster_known_nodes:{count}\r");
