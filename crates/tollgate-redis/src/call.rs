@@ -187,7 +187,7 @@ impl RedisStore {
                 } else {
                     error
                 };
-                return Err(store_error(&link, error));
+                return Err(store_error(&link, &error));
             }
         }
         Err(StoreError::new(StoreErrorKind::Unavailable, "Redis was asked too often"))

@@ -63,10 +63,10 @@ pub(crate) fn was_refused(error: &RedisError) -> bool {
 }
 
 /// What `error` of `link` is to the caller.
-pub(crate) fn store_error(link: &Link, error: RedisError) -> StoreError {
+pub(crate) fn store_error(link: &Link, error: &RedisError) -> StoreError {
     let place = format!("Redis at {}", shown(&link.address));
-    let kind = kind_of(&error);
-    let refused = was_refused(&error);
+    let kind = kind_of(error);
+    let refused = was_refused(error);
     let context = match kind {
         StoreErrorKind::Unreadable => format!("{place} gave an answer that cannot be read"),
         StoreErrorKind::Unexpected if !refused => format!("{place} does not speak the protocol"),
@@ -74,7 +74,7 @@ pub(crate) fn store_error(link: &Link, error: RedisError) -> StoreError {
         _ => format!("{place} gave no answer"),
     };
     let store_error =
-        StoreError::new(kind, context).within(link.domain).caused_by(without_arguments(&error));
+        StoreError::new(kind, context).within(link.domain).caused_by(without_arguments(error));
     with_remedy(if refused { store_error } else { store_error.after_send() })
 }
 
