@@ -212,6 +212,11 @@ impl Store for RedisStore {
         self.topology.uses(domain)
     }
 
+    /// One server is asked over one connection; the calls to several overtake each other.
+    fn keeps_order(&self) -> bool {
+        !self.topology.is_cluster()
+    }
+
     fn can_probe(&self) -> bool {
         true
     }

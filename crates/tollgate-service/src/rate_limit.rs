@@ -1,13 +1,15 @@
 //! Checks: the questions that the limiter answers.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tollgate_catalog::{Snapshot, SnapshotReader};
 use tollgate_core::{
     Check, Consideration, Decision, Policy, PolicyId, PriorityClass, Reason, Subject,
 };
-use tollgate_store::{Store, StoreError};
+use tollgate_store::{Store, StoreError, key_bytes};
 
 use crate::directory::{DirectoryLookup, resolved};
 use crate::watch::Watch;
@@ -111,8 +113,8 @@ impl<S: Store> RateLimitService<S> {
         self.decide(&self.policies.current(), check, Verb::Peek).await
     }
 
-    /// Decides each of `checks` by itself, in their order, all by one version of the policies. Of the same
-    /// limit, a later one sees what an earlier one charged; the failure of one leaves the others alone.
+    /// Decides each of `checks` by itself, all by one version of the policies, without waiting for each answer before the
+    /// next is asked. Of the same limit, a later one sees what an earlier one charged; the failure of one leaves the others alone.
     pub async fn check_batch(
         &self,
         checks: &[Check<'_>],
@@ -121,11 +123,54 @@ impl<S: Store> RateLimitService<S> {
             return Err(BatchTooLong(checks.len()));
         }
         let snapshot = self.policies.snapshot();
+        let mut all_known = Vec::with_capacity(checks.len());
+        if let Some(directory) = &self.directory {
+            for check in checks {
+                all_known.push(directory.resolve(&snapshot, check).await);
+            }
+        }
+        let resolved_checks: Vec<_> = match &self.directory {
+            Some(_) => {
+                let known = checks.iter().zip(&all_known);
+                known.map(|(check, known)| resolved(check, &known.resolution, &snapshot)).collect()
+            }
+            None => checks.to_vec(),
+        };
+        let refusals = all_known.iter().map(|known| known.refused).chain(std::iter::repeat(None));
+        let asked: Vec<_> = resolved_checks.iter().zip(refusals).collect();
         let mut decisions = Vec::with_capacity(checks.len());
-        for check in checks {
-            decisions.push(self.decide(&snapshot, check, Verb::Charge).await);
+        for wave in self.waves(&snapshot, &asked) {
+            let mut calls = Vec::with_capacity(wave.len());
+            for (check, refused) in wave {
+                calls.push(self.decide_or_refuse(&snapshot, check, *refused, Verb::Charge));
+            }
+            decisions.extend(join_all(calls).await);
         }
         Ok(decisions)
+    }
+
+    /// `checks` in parts whose checks may be sent before the first of them is answered: all, if the store keeps their order;
+    /// otherwise until two share the usage of a limit.
+    fn waves<'w, 'c>(
+        &self,
+        snapshot: &Snapshot,
+        checks: &'w [(&'c Check<'c>, Option<Reason>)],
+    ) -> Vec<&'w [(&'c Check<'c>, Option<Reason>)]> {
+        if self.store.keeps_order() {
+            return vec![checks];
+        }
+        let (mut waves, mut begin, mut used) = (Vec::new(), 0, HashSet::new());
+        for (place, (check, _)) in checks.iter().enumerate() {
+            let charges = snapshot.policies().plan(check);
+            let keys = || charges.iter().map(|charge| key_bytes(charge.limit, charge.subject));
+            if keys().any(|key| used.contains(&key)) {
+                waves.push(&checks[begin..place]);
+                (begin, used) = (place, HashSet::new());
+            }
+            used.extend(keys());
+        }
+        waves.push(&checks[begin..]);
+        waves
     }
 
     /// Forgets the usage of every limit that `check` meets, and says of which policies they are.
@@ -186,11 +231,23 @@ impl<S: Store> RateLimitService<S> {
         };
         let known = directory.resolve(snapshot, check).await;
         let check = resolved(check, &known.resolution, snapshot);
-        let Some(reason) = known.refused else {
-            return self.decide_known(snapshot, &check, verb).await;
+        self.decide_or_refuse(snapshot, &check, known.refused, verb).await
+    }
+
+    /// Decides a check that is resolved, unless it is `refused`.
+    #[inline]
+    async fn decide_or_refuse(
+        &self,
+        snapshot: &Snapshot,
+        check: &Check<'_>,
+        refused: Option<Reason>,
+        verb: Verb,
+    ) -> Result<Decision, StoreError> {
+        let Some(reason) = refused else {
+            return self.decide_known(snapshot, check, verb).await;
         };
         let decision = Decision::refused(reason);
-        self.decided(&check, &decision, verb);
+        self.decided(check, &decision, verb);
         Ok(decision)
     }
 

@@ -144,6 +144,12 @@ pub trait Store: Send + Sync + 'static {
         true
     }
 
+    /// Whether charges that begin one after the other are decided in this order, also when the first has not been answered
+    /// yet.
+    fn keeps_order(&self) -> bool {
+        false
+    }
+
     /// Whether [`Store::probe`] asks the store. Otherwise only checks find out that it is back.
     fn can_probe(&self) -> bool {
         false

@@ -290,6 +290,10 @@ impl<C: Clock + 'static> Store for MemoryStore<C> {
         ready(Ok(verdicts.into()))
     }
 
+    fn keeps_order(&self) -> bool {
+        true
+    }
+
     fn peek(
         &self,
         charges: &[Charge<'_>],

@@ -411,6 +411,10 @@ impl<S: Store, C: Clock + 'static> Store for Breaker<S, C> {
         self.store.peek_reported(charges, report).await
     }
 
+    fn keeps_order(&self) -> bool {
+        self.store.keeps_order()
+    }
+
     async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
         let report = self.begin(&[self.store.fault_domain(limit, subject)])?;
         self.store.reset_reported(limit, subject, report).await

@@ -68,6 +68,10 @@ impl<S: Store> Store for Deadline<S> {
         self.in_time(self.store.peek(charges)).await
     }
 
+    fn keeps_order(&self) -> bool {
+        self.store.keeps_order()
+    }
+
     async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
         self.in_time(self.store.reset(limit, subject)).await
     }

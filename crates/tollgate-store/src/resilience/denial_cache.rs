@@ -363,6 +363,10 @@ impl<S: Store, C: Clock + 'static> Store for DenialCache<S, C> {
         self.store.peek(charges).await
     }
 
+    fn keeps_order(&self) -> bool {
+        self.store.keeps_order()
+    }
+
     async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
         // Forgotten after the store has reset, and what was asked before then is not learned from.
         let _forget = ForgetAtEnd(&self.known, self.known.digest(limit, subject));

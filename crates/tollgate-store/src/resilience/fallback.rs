@@ -169,6 +169,10 @@ impl<S: Store, C: Clock + 'static> Store for Fallback<S, C> {
         }
     }
 
+    fn keeps_order(&self) -> bool {
+        self.store.keeps_order()
+    }
+
     /// Fails if the store does: usage that is not reset must not look as if it were.
     async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
         self.local.reset(limit, subject);
