@@ -63,8 +63,11 @@ loadtest: setup-loadtest ## Load a release build with Locust and judge it (HOST=
 	exec "$(TARGET)/locust/bin/python" -B loadtest/run.py
 
 # An hour; SOAK_SECONDS, SOAK_FAULT_SECONDS and SOAK_CHECKS_PER_SECOND change that.
+SOAK_OPERATIONS ?= 10000000
 .PHONY: soak
-soak: setup-tests ## Load release servers over Redis for an hour with a fault a minute, and judge it (SOAK_SECONDS=…)
+soak: setup-tests ## Ten million operations to the scripts and to their model, then an hour of load with a fault a minute (SOAK_OPERATIONS=… SOAK_SECONDS=…)
+	TOLLGATE_DIFFERENTIAL_OPERATIONS=$(SOAK_OPERATIONS) \
+		$(CARGO) test --locked --release -p tollgate-redis --all-features --test redis -- differential
 	$(CARGO) bench --locked -p tollgate-server --bench soak
 
 .PHONY: fuzz

@@ -13,6 +13,7 @@ use crate::call::Progress;
 use crate::check::{Plan, SaidOfGroup};
 use crate::script::SETTLE;
 use crate::store::RedisStore;
+use crate::wire::EntryId;
 
 /// How often one refund is tried.
 const MAX_ATTEMPTS: u32 = 4_096;
@@ -40,6 +41,9 @@ struct Refund {
     /// The key of the limit, and of the request id if there is one.
     keys: (String, Option<String>),
     arguments: [Vec<u8>; 3],
+    /// Whether it may be asked for again when nobody knows whether it was given back: an entry of a log has a number, so that it
+    /// is found once. What a counter counted has none.
+    may_be_repeated: bool,
     /// What happened, if it stays.
     left: Option<ChargeLeft>,
 }
@@ -55,8 +59,8 @@ impl Drop for Refund {
 }
 
 impl Refund {
-    /// Asks until the server has given it back, or it has left its window, or nobody knows whether it was given back:
-    /// to ask again then could take back an admission of somebody else.
+    /// Asks until the server has given it back, or it has left its window, or nobody knows whether it was given back: to
+    /// ask a counter again could then take back what somebody else was charged.
     async fn run(mut self) {
         let began = Instant::now();
         let life = life(&self.limit);
@@ -68,7 +72,7 @@ impl Refund {
                     self.left = None;
                     return;
                 }
-                Err(error) if error.may_have_charged() => {
+                Err(error) if error.may_have_charged() && !self.may_be_repeated => {
                     self.left = Some(ChargeLeft::AnswerLost);
                     return;
                 }
@@ -132,6 +136,7 @@ impl RedisStore {
                         (part.cost, Amount::ZERO),
                         part.name.clone(),
                     ),
+                    may_be_repeated: matches!(one.id, EntryId::Log(_)),
                     left: Some(ChargeLeft::NotRefunded),
                 };
                 // Dropped, and so counted, if too many wait.

@@ -116,13 +116,12 @@ impl Client {
         Ok(())
     }
 
-    /// What one run of a script has taken since the statistics were reset, in microseconds.
+    /// What all runs of scripts have taken since the statistics were reset, in microseconds.
     pub(crate) fn script_us(&mut self) -> Result<f64, String> {
         let info = self.ask(&[b"INFO", b"commandstats"])?;
         let text = String::from_utf8_lossy(&info);
         let line = text.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:"));
-        let field =
-            line.and_then(|line| line.split(',').find_map(|f| f.strip_prefix("usec_per_call=")));
+        let field = line.and_then(|line| line.split(',').find_map(|f| f.strip_prefix("usec=")));
         field.and_then(|value| value.parse().ok()).ok_or("INFO names no EVALSHA".to_owned())
     }
 

@@ -9,6 +9,7 @@ mod failover;
 mod faults;
 mod hanging_up;
 mod locality;
+mod reported_cases;
 mod rights;
 mod scaling;
 mod sentinels;

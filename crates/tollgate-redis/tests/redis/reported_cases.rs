@@ -1,0 +1,156 @@
+//! Sequences that once lost usage, step by step: the model and the scripts agree after each, and no window holds too much.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tollgate_core::{Algorithm, Amount, Charge, Limit, ManualClock, Subject, Timestamp};
+use tollgate_redis::RedisStore;
+use tollgate_store::Store;
+
+use crate::conformance::{CLUSTER_STORE, SERVER_STORE, apart};
+use crate::support::{RUNTIME, limit_of};
+
+const START: Timestamp = Timestamp::from_ms(1_700_000_000_000);
+
+/// A store in virtual time, and everything that it admitted.
+struct Case {
+    store: RedisStore,
+    clock: Arc<ManualClock>,
+    window: Duration,
+    admitted: Vec<(Timestamp, u64)>,
+    now: Timestamp,
+}
+
+impl Case {
+    fn new(store: &RedisStore, window: Duration) -> Self {
+        let clock = Arc::new(ManualClock::default());
+        clock.set(START);
+        let store = apart(store).with_test_clock(clock.clone());
+        Self { store, clock, window, admitted: Vec::new(), now: START }
+    }
+
+    fn at_ms(&mut self, after_ms: u64) {
+        self.now = START.after(Duration::from_millis(after_ms));
+        self.clock.set(self.now);
+    }
+
+    /// What was admitted in the window that ends now.
+    fn used(&self) -> u64 {
+        let leaves = |at: &Timestamp| at.after(self.window) > self.now;
+        self.admitted.iter().filter(|(at, _)| leaves(at)).map(|(_, cost)| cost).sum()
+    }
+
+    /// Asks for `number` checks, and compares the count after each.
+    fn ask(&mut self, limit: &Arc<Limit>, number: usize, cost: u64) -> usize {
+        let subject = Subject::new("alice", "m");
+        let charge = Charge { limit, subject: &subject, cost: Amount::new(cost).unwrap() };
+        let mut allowed = 0;
+        for turn in 0..number {
+            let charged = RUNTIME.block_on(self.store.charge(&[charge], None)).unwrap();
+            let verdict = charged.verdicts[0];
+            let fits = self.used() + cost <= limit.amount().get();
+            assert_eq!(verdict.allowed, fits, "check {turn} of cost {cost}, {} used", self.used());
+            if verdict.allowed {
+                self.admitted.push((self.now, cost));
+                allowed += 1;
+            }
+            assert_eq!(verdict.usage, self.used(), "after check {turn} of cost {cost}");
+        }
+        allowed
+    }
+}
+
+fn log_of(amount: u64, window: Duration) -> Arc<Limit> {
+    limit_of("p", "USER", amount, window, Algorithm::SlidingWindowLog)
+}
+
+/// C1 and C2: a log that shrinks, is asked by two priority classes, and then gets other costs, or cost 1 for ever.
+#[test]
+fn a_log_that_changes_its_costs_keeps_its_usage() {
+    let window = Duration::from_secs(8);
+    let whole = log_of(1_000, window);
+    let batch = Arc::new(whole.with_amount(Amount::new(200).unwrap()));
+    for later in [2, 1] {
+        let mut case = Case::new(&SERVER_STORE, window);
+        assert_eq!(case.ask(&whole, 120, 1), 120);
+        case.at_ms(3_000);
+        assert_eq!(case.ask(&whole, 180, 1), 180);
+        case.at_ms(8_000);
+        case.ask(&whole, 1, 1);
+        case.ask(&batch, 1, 1);
+        case.ask(&whole, 600, later);
+        case.at_ms(11_000);
+        case.ask(&whole, 1_100, later);
+    }
+}
+
+/// C3: a limit that is lowered and raised again while entries leave.
+#[test]
+fn a_limit_that_is_lowered_and_raised_keeps_its_usage() {
+    let window = Duration::from_secs(8);
+    let (high, low) = (log_of(1_000, window), log_of(200, window));
+    let mut case = Case::new(&SERVER_STORE, window);
+    for step in 0..12_u64 {
+        case.at_ms(step * 1_500);
+        case.ask(if step % 3 == 1 { &low } else { &high }, 150, 1);
+        case.ask(&high, 3, 2);
+    }
+    case.at_ms(19_000);
+    case.ask(&high, 1_100, 1);
+}
+
+/// C9: a check over several slots is refused by one after the log of another was given a new life, and taken back.
+#[test]
+fn a_charge_that_is_taken_back_leaves_the_older_admissions() {
+    let window = Duration::from_secs(4);
+    let mut case = Case::new(&CLUSTER_STORE, window);
+    let limit = log_of(100, window);
+    let full = limit_of("full", "MODEL", 1, window, Algorithm::SlidingWindowLog);
+    case.ask(&limit, 40, 1);
+    let subject = Subject::new("alice", "m");
+    let [first, second] =
+        [&limit, &full].map(|limit| Charge { limit, subject: &subject, cost: Amount::ONE });
+    RUNTIME.block_on(case.store.charge(&[second], None)).unwrap();
+    // Later than a quarter of the window, so that the life of the key is set anew.
+    case.at_ms(1_500);
+    for _ in 0..5 {
+        let charged = RUNTIME.block_on(case.store.charge(&[first, second], None)).unwrap();
+        assert!(!charged.verdicts[1].allowed);
+    }
+    case.ask(&limit, 1, 1);
+    case.at_ms(4_000);
+    case.ask(&limit, 200, 1);
+    case.at_ms(5_500);
+    case.ask(&limit, 5, 1);
+}
+
+/// C11: after a step back of the clock a full limit denies for a window at most, and says so.
+#[test]
+fn a_step_back_of_the_clock_denies_for_a_window_at_most() {
+    let window = Duration::from_secs(4);
+    for algorithm in [Algorithm::SlidingWindowLog, Algorithm::SlidingWindowCounter] {
+        let limit = limit_of("p", "USER", 5, window, algorithm);
+        let subject = Subject::new("alice", "m");
+        let charge = Charge { limit: &limit, subject: &subject, cost: Amount::ONE };
+        let mut case = Case::new(&SERVER_STORE, window);
+        case.at_ms(10_000);
+        for _ in 0..5 {
+            let charged = RUNTIME.block_on(case.store.charge(&[charge], None)).unwrap();
+            assert!(charged.verdicts[0].allowed);
+        }
+        case.at_ms(7_000);
+        // Only peeks and denials follow: they note the step too.
+        let denied = RUNTIME.block_on(case.store.charge(&[charge], None)).unwrap().verdicts[0];
+        let tollgate_core::algorithm::Wait::Ns(wait_ns) = denied.wait else {
+            panic!("{algorithm:?}: {denied:?}")
+        };
+        assert!(Duration::from_nanos(wait_ns) <= window, "{algorithm:?}: {denied:?}");
+        for (after_ms, allowed) in
+            [(wait_ns / 1_000_000 - 1, false), (wait_ns.div_ceil(1_000_000), true)]
+        {
+            case.at_ms(7_000 + after_ms);
+            let peeked = RUNTIME.block_on(case.store.peek(&[charge])).unwrap();
+            assert_eq!(peeked.verdicts[0].allowed, allowed, "{algorithm:?} after {after_ms} ms");
+        }
+    }
+}
