@@ -41,20 +41,18 @@ local function decide(at, before)
     end
   end
 
-  local allowed, answer = true, pack('<I4I4', now_s, now_ns)
+  local allowed, answer = true, nil
   -- By limit: what to write at the end of the string, and where it begins; or the whole string. The others are seldom
   -- there: how long the keys are to live, what to write if nothing is charged, whether there is a hash, and its fields.
   local tails, starts, values, lives, notes, hashed, sets, deletes = {}, {}, nil, nil, nil, nil, nil, nil
   for i = 1, limits do
     local key = KEYS[before + i]
-    local mode, limit, cost, ttl_ms = unpack('<Bddd', request, at)
-    at = at + 25
+    local mode, limit, cost, ttl_ms, window = unpack('<Bdddd', request, at)
+    at = at + 33
     local admits, usage, newest_after, freeing_after, number, stamp = false, 0, 0, 0, 0, 0
     -- Whether the key has admissions that count.
     local has_log = false
     if mode < 2 then
-      local window = unpack('<d', request, at)
-      at = at + 8
       local state = call('GETRANGE', key, STATE_FROM, '-1')
       local tag, base, offset, expiry, first, next_no, head, oldest, newest, total
       local now, life_ms, had_hash, has_hash = now_us, nil, false, false
@@ -202,8 +200,12 @@ local function decide(at, before)
       lives[i] = ttl_ms
       if not admits and mode == 2 then allowed = false end
     end
-    answer = answer
-      .. pack('<Bddddd', (admits and 1 or 0) + (has_log and 2 or 0), usage, newest_after, freeing_after, number, stamp)
+    local answer_flags = (admits and 1 or 0) + (has_log and 2 or 0)
+    if answer then
+      answer = answer .. pack('<Bddddd', answer_flags, usage, newest_after, freeing_after, number, stamp)
+    else
+      answer = pack('<I4I4Bddddd', now_s, now_ns, answer_flags, usage, newest_after, freeing_after, number, stamp)
+    end
   end
 
   local charged = charging and allowed

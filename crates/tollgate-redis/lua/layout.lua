@@ -16,13 +16,13 @@
 --          Times are µs in the log's own time.
 -- A long log has its older entries in a hash, at the same key with `b` behind it. A field `N` is block N: `base` and the
 -- entries BLOCK·N to BLOCK·N + 63, unit or weighted by its length. `aN` has the sum and the last stamp (dd) of each of the
--- blocks FANOUT·N to FANOUT·N + 63, `bN` the same of `aM`. `c` is the first block that is not deleted yet, if some are due.
+-- blocks FANOUT·N to FANOUT·N + 31, `bN` the same of `aM`. `c` is the first block that is not deleted yet, if some are due.
 -- All numbers stay below 2^53, which Lua's doubles hold exactly.
 local spread = unpack
 local call, pack, unpack, floor, ceil = redis.call, struct.pack, struct.unpack, math.floor, math.ceil
 local UNIT, WEIGHTED, COUNTER = 66132, 131668, 197204
 local STATE, STATE_BYTES, STATE_FROM = '<I4ddddddddd', 76, '-76'
-local BLOCK, FANOUT, RECORD_BYTES = 64, 64, 16
+local BLOCK, FANOUT, RECORD_BYTES = 64, 32, 16
 -- At this many entries in the string a block of them moves to the hash.
 local MOST_IN_STRING = 192
 -- The most that a stamp may be after its base: half of what 6 bytes hold.

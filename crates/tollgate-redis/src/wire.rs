@@ -95,14 +95,13 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp) {
         push_double(bytes, limit.amount().get());
         push_double(bytes, charge.cost.get());
         push_double(bytes, life_ms(limit));
+        push_double(bytes, window.as_ns().div_ceil(TICK_NS));
         if counter {
             let start_ns = hint.as_ns() - hint.as_ns() % window.as_ns();
             for ns in [window.as_ns(), start_ns] {
                 push(bytes, ns / NS_PER_S, 4);
                 push(bytes, ns % NS_PER_S, 4);
             }
-        } else {
-            push_double(bytes, window.as_ns().div_ceil(TICK_NS));
         }
     }
 }

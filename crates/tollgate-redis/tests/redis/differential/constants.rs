@@ -16,7 +16,7 @@ const LUA: [&str; 7] = [
 /// Constants at which the scripts do something else: below it and from it on.
 pub(super) const THRESHOLDS: [(&str, u64); 7] = [
     ("BLOCK", 64),
-    ("FANOUT", 64),
+    ("FANOUT", 32),
     ("MOST_IN_STRING", 192),
     ("MOST_AFTER_BASE", 1 << 47),
     ("MOST_DELETED", 16),

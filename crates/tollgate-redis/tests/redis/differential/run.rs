@@ -423,7 +423,7 @@ fn charges<'a>(
     check.iter().map(|(limit, _, cost)| Charge { limit, subject, cost: *cost }).collect()
 }
 
-/// A log of more than 262,144 entries, which is where the sums of the sums begin a second field.
+/// A log of more than 65,536 entries, which is where the sums of the sums begin a second field.
 pub(super) fn long_course() -> Course {
     let fill = |number, costs| Phase::Fill { limit: 0, number, gap: 0, costs };
     let pause = Phase::Pause { part: 3_000, ns: 0 };
