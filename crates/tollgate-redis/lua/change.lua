@@ -50,8 +50,8 @@ if number < head or number >= next_no or old == 0 or total - old + new > MOST_TO
 local function with_sums(block, by)
   local group = floor(block / FANOUT)
   local over = floor(group / FANOUT)
-  local kept = call('HMGET', hash_key, 'a' .. group, 'b' .. over)
-  if not kept[1] or not kept[2] then missing(key) end
+  local kept = call('HMGET', hash_key, 'a' .. group, 'b' .. over, 'v')
+  if not kept[1] or not kept[2] or kept[3] ~= HASH_MARK then missing(key) end
   local fields = {}
   for level, no in ipairs({ block, group }) do
     local at = no % FANOUT * RECORD_BYTES

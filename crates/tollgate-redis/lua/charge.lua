@@ -35,7 +35,7 @@ local function decide(at, before)
   if once_key then
     local first_answer = call('GET', once_key)
     if first_answer then
-      if first_answer:sub(1, 4) ~= 'T\4\0\2' then foreign(once_key) end
+      if first_answer:sub(1, 4) ~= 'T\4\0\2' or #first_answer ~= 12 + 41 * limits then foreign(once_key) end
       local first_s, first_ns = unpack('<I4I4', first_answer, 5)
       if (now_s - first_s) * 1000000 + (now_ns - first_ns) / 1000 < once_us then return first_answer:sub(5) end
     end
@@ -220,7 +220,18 @@ local function decide(at, before)
         call('HDEL', key .. 'b', spread(gone))
         if gone.next then call('HSET', key .. 'b', 'c', gone.next) end
       end
-      if fields then call('HSET', key .. 'b', spread(fields)) end
+      if fields then
+        if fields.is_left then call('UNLINK', key .. 'b') end
+        call('HSET', key .. 'b', spread(fields))
+        if life_ms then
+          -- No key without an end, also for a user who has lost the right to give it one.
+          local given = redis.pcall('PEXPIRE', key .. 'b', life_ms + slack_ms + HASH_OUTLIVES_MS)
+          if type(given) == 'table' then
+            call('UNLINK', key .. 'b')
+            error(given)
+          end
+        end
+      end
       if tail then
         call('SETRANGE', key, starts[i], tail)
         if life_ms then call('PEXPIRE', key, life_ms + slack_ms) end
@@ -229,7 +240,7 @@ local function decide(at, before)
       else
         call('SET', key, value, 'KEEPTTL')
       end
-      if life_ms and hashed and hashed[i] and hashed[i][2] then
+      if life_ms and not fields and hashed and hashed[i] and hashed[i][2] then
         call('PEXPIRE', key .. 'b', life_ms + slack_ms + HASH_OUTLIVES_MS)
       end
     elseif note then

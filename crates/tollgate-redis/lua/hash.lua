@@ -5,6 +5,13 @@ local function missing(key)
   error({ err = 'TRYAGAIN the older part of the log ' .. key .. ' is not here' })
 end
 
+-- Whether there is a hash; it is an error if that is not one of these.
+local function is_there(key)
+  if call('HLEN', key .. 'b') == 0 then return false end
+  if call('HGET', key .. 'b', 'v') ~= HASH_MARK then foreign(key .. 'b') end
+  return true
+end
+
 local function field(key, name)
   return call('HGET', key .. 'b', name) or missing(key)
 end

@@ -16,7 +16,8 @@
 --          Times are µs in the log's own time.
 -- A long log has its older entries in a hash, at the same key with `b` behind it. A field `N` is block N: `base` and the
 -- entries BLOCK·N to BLOCK·N + 63, unit or weighted by its length. `aN` has the sum and the last stamp (dd) of each of the
--- blocks FANOUT·N to FANOUT·N + 31, `bN` the same of `aM`. `c` is the first block that is not deleted yet, if some are due.
+-- blocks FANOUT·N to FANOUT·N + 31, `bN` the same of `aM`. `c` is the first block that is not deleted yet, if some are due;
+-- `v` says that the hash is one of these.
 -- All numbers stay below 2^53, which Lua's doubles hold exactly.
 local spread = unpack
 local call, pack, unpack, floor, ceil = redis.call, struct.pack, struct.unpack, math.floor, math.ceil
@@ -35,6 +36,8 @@ local READ_AHEAD = 8
 local MOST_TOTAL = 9007199254740991
 -- A hash outlives its string by so much, so that no string is ever without it.
 local HASH_OUTLIVES_MS = 500
+-- The field `v` of a hash.
+local HASH_MARK = 'T2'
 local COUNTER_STATE = '<I4I4I4I7I7I4I4'
 
 local function foreign(key)

@@ -95,7 +95,8 @@
     return text:sub(1, at) .. pack('<dd', sum, last) .. text:sub(at + RECORD_BYTES + 1)
   end
 
-  -- The first block of `text`, entries of the string, for the hash: the fields to set.
+  -- The first block of `text`, entries of the string, for the hash: the fields to set. `is_left` if the hash of a log that
+  -- has expired is still there.
   local function sealed(key, text, width, base, first, has_hash)
     local entries, sum, low = text:sub(1, BLOCK * width), BLOCK, nil
     if width == 6 then
@@ -110,16 +111,20 @@
     local over = floor(group / FANOUT)
     local group_text, over_text = '', ''
     if has_hash then
-      local kept = call('HMGET', key .. 'b', 'a' .. group, 'b' .. over)
+      local kept = call('HMGET', key .. 'b', 'a' .. group, 'b' .. over, 'v')
+      if kept[3] ~= HASH_MARK then missing(key) end
       group_text, over_text = kept[1] or '', kept[2] or ''
     end
+    local is_left = not has_hash and is_there(key)
     local group_sum = 0
     local at = group % FANOUT * RECORD_BYTES
     if #over_text > at then group_sum = unpack('<d', over_text, at + 1) end
     return {
+      'v', HASH_MARK,
       tostring(block), pack('<d', base) .. entries,
       'a' .. group, with_record(group_text, block, sum, last),
       'b' .. over, with_record(over_text, group, group_sum + sum, last),
+      is_left = is_left,
     }
   end
 

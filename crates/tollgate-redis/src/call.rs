@@ -10,7 +10,7 @@ use smallvec::{SmallVec, smallvec};
 use tokio::time::Instant;
 use tollgate_store::{StoreError, StoreErrorKind};
 
-use crate::errors::{kind_of, store_error, with_remedy};
+use crate::errors::{is_part_missing, kind_of, store_error, with_remedy};
 use crate::link::{Failure, Link};
 use crate::script::Script;
 use crate::store::RedisStore;
@@ -21,6 +21,8 @@ use crate::url::shown;
 const MAX_ATTEMPTS: u32 = 32;
 /// How often one call is sent anew to a Cluster that says that it is down.
 const MAX_ATTEMPTS_DOWN: u32 = 3;
+/// How often one call is sent anew when a part of a log is missing: the slot may be moving, which takes some milliseconds.
+const MAX_ATTEMPTS_MISSING: u32 = 4;
 /// How often one call is sent anew to a server that accepts no writes: once, over another connection.
 const MAX_ATTEMPTS_READ_ONLY: u32 = 1;
 /// How long a call waits at first before it is sent anew; doubles each time,
@@ -229,6 +231,7 @@ impl Next {
         let most = match kind {
             ServerErrorKind::ClusterDown | ServerErrorKind::MasterDown => MAX_ATTEMPTS_DOWN,
             ServerErrorKind::ReadOnly => MAX_ATTEMPTS_READ_ONLY,
+            ServerErrorKind::TryAgain if is_part_missing(error) => MAX_ATTEMPTS_MISSING,
             _ => MAX_ATTEMPTS,
         };
         if attempt > most {

@@ -1,8 +1,8 @@
 //! Many checks in one script call: when many calls are under way, the checks that come next wait for each other and go
 //! together, so that Redis spends its time on counting and not on calls.
 //!
-//! Invariant: checks are sent in the order in which they came. A check that waits here is not sent yet, so it charges
-//! nothing if its caller gives up.
+//! Invariant: checks that go together are decided in the order in which they came, as one call is answered before the next
+//! is sent. A check that waits here is not sent yet, so it charges nothing if its caller gives up.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redis::Value;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tollgate_store::{StoreError, StoreErrorKind};
+use tollgate_store::{StoreError, StoreErrorKind, is_ordered};
 
 use crate::call::{Answered, Invocation, Progress};
 use crate::check::{Question, SaidOfGroup, late, unreadable};
@@ -76,7 +76,8 @@ impl Combiner {
 
     pub(crate) fn enter(&self) -> Entrance<'_> {
         let mut state = self.state();
-        if state.is_sending || state.alone >= MAX_ALONE {
+        // Calls of one check can overtake each other: when a script is loaded, or a connection made.
+        if is_ordered() || state.is_sending || state.alone >= MAX_ALONE {
             return Entrance::Together;
         }
         state.alone += 1;

@@ -23,6 +23,10 @@ pub(crate) fn kind_of(error: &RedisError) -> StoreErrorKind {
             ServerErrorKind::MasterDown => return StoreErrorKind::PrimaryLost,
             ServerErrorKind::ReadOnly => return StoreErrorKind::ReadOnly,
             ServerErrorKind::NoPerm => return StoreErrorKind::Forbidden,
+            // The scripts say it of a log whose hash is not there: if it does not come, it was evicted or deleted.
+            ServerErrorKind::TryAgain if is_part_missing(error) => {
+                return StoreErrorKind::ForeignKey;
+            }
             ServerErrorKind::TryAgain
             | ServerErrorKind::Moved
             | ServerErrorKind::Ask
@@ -52,6 +56,11 @@ pub(crate) fn kind_of(error: &RedisError) -> StoreErrorKind {
         _ if MISSING_RIGHT.iter().any(|said| text.contains(said)) => StoreErrorKind::Forbidden,
         _ => StoreErrorKind::Unexpected,
     }
+}
+
+/// Whether a script says that the older part of a log is not where its newer part is.
+pub(crate) fn is_part_missing(error: &RedisError) -> bool {
+    error.to_string().contains("the older part of the log")
 }
 
 /// Whether the server answered that it did not run the command, or failed to.

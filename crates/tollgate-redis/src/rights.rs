@@ -16,11 +16,12 @@ const THE_CHANNEL: &str = "CHANNEL";
 
 /// What the scripts do, with arguments to try it with. In this order no key stays: what reads or removes, what fails for
 /// its arguments once it is permitted, then a key of a second, which is removed.
-const IN_SCRIPTS: [(&str, &[&str]); 13] = [
+const IN_SCRIPTS: [(&str, &[&str]); 14] = [
     ("time", &[]),
     ("get", &[THE_KEY]),
     ("getrange", &[THE_KEY, "0", "0"]),
     ("hget", &[THE_KEY, "f"]),
+    ("hlen", &[THE_KEY]),
     ("hmget", &[THE_KEY, "f"]),
     ("hdel", &[THE_KEY, "f"]),
     ("pexpire", &[THE_KEY, "1000"]),

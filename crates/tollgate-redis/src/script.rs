@@ -43,5 +43,9 @@ pub(crate) static SETTLE: LazyLock<Script> = LazyLock::new(|| {
 
 /// Forgets the usage of one limit.
 pub(crate) static RESET: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(include_str!("../lua/layout.lua"), include_str!("../lua/reset.lua")))
+    Script::new(concat!(
+        include_str!("../lua/layout.lua"),
+        include_str!("../lua/hash.lua"),
+        include_str!("../lua/reset.lua")
+    ))
 });

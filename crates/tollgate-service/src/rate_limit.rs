@@ -9,7 +9,7 @@ use tollgate_catalog::{Snapshot, SnapshotReader};
 use tollgate_core::{
     Check, Consideration, Decision, Policy, PolicyId, PriorityClass, Reason, Subject,
 };
-use tollgate_store::{Store, StoreError, key_bytes};
+use tollgate_store::{Ordered, Store, StoreError, key_bytes};
 
 use crate::directory::{DirectoryLookup, resolved};
 use crate::watch::Watch;
@@ -144,7 +144,7 @@ impl<S: Store> RateLimitService<S> {
             for (check, refused) in wave {
                 calls.push(self.decide_or_refuse(&snapshot, check, *refused, Verb::Charge));
             }
-            decisions.extend(join_all(calls).await);
+            decisions.extend(Ordered::new(join_all(calls)).await);
         }
         Ok(decisions)
     }

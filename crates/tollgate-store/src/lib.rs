@@ -9,6 +9,7 @@ pub mod error;
 mod fault_domain;
 mod key;
 pub mod memory;
+mod ordered;
 #[cfg(feature = "resilience")]
 pub mod resilience;
 
@@ -23,6 +24,7 @@ pub use error::{StoreError, StoreErrorKind};
 pub use fault_domain::FaultDomain;
 pub use key::key_bytes;
 pub use memory::MemoryStore;
+pub use ordered::{Ordered, is_ordered};
 
 /// What a store says to the charges of one check: a verdict for each, in the same order.
 pub type Verdicts = SmallVec<[Verdict; 4]>;
@@ -144,7 +146,7 @@ pub trait Store: Send + Sync + 'static {
         true
     }
 
-    /// Whether charges that begin one after the other are decided in this order, also when the first has not been answered
+    /// Whether [`Ordered`] charges are decided in the order in which they begin, also when the first has not been answered
     /// yet.
     fn keeps_order(&self) -> bool {
         false

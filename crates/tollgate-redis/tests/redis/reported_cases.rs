@@ -1,14 +1,16 @@
-//! Sequences that once lost usage, step by step: the model and the scripts agree after each, and no window holds too much.
+//! Sequences that once lost usage, or order, or what somebody else had written.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tollgate_core::{Algorithm, Amount, Charge, Limit, ManualClock, Subject, Timestamp};
 use tollgate_redis::RedisStore;
-use tollgate_store::Store;
+use tollgate_store::{Ordered, Store, StoreErrorKind};
+use tollgate_testkit::redis::RedisServer;
 
 use crate::conformance::{CLUSTER_STORE, SERVER_STORE, apart};
-use crate::support::{RUNTIME, limit_of};
+use crate::support::{RUNTIME, limit_of, store_at};
 
 const START: Timestamp = Timestamp::from_ms(1_700_000_000_000);
 
@@ -153,4 +155,83 @@ fn a_step_back_of_the_clock_denies_for_a_window_at_most() {
             assert_eq!(peeked.verdicts[0].allowed, allowed, "{algorithm:?} after {after_ms} ms");
         }
     }
+}
+
+/// Checks of one batch that share a limit are decided in their order, also by a server that has lost the script or the
+/// connection.
+#[test]
+fn ordered_charges_keep_their_order_when_a_script_or_a_connection_is_new() {
+    let server = RedisServer::start();
+    let store = store_at(&server.url());
+    for round in 0..10 {
+        let limit = limit_of(
+            &format!("p{round}"),
+            "USER",
+            20,
+            Duration::from_mins(1),
+            Algorithm::SlidingWindowLog,
+        );
+        let subject = Subject::new("alice", "m");
+        let charge = [Charge { limit: &limit, subject: &subject, cost: Amount::ONE }];
+        server.command(&["SCRIPT", "FLUSH"]);
+        let calls = (0..40).map(|_| store.charge(&charge, None));
+        let answers = RUNTIME.block_on(Ordered::new(join_all(calls)));
+        let allowed: Vec<_> =
+            answers.into_iter().map(|answer| answer.unwrap().verdicts[0].allowed).collect();
+        let expected: Vec<_> = (0..40).map(|place| place < 20).collect();
+        assert_eq!(allowed, expected, "round {round}");
+    }
+}
+
+/// What somebody else keeps where the older part of a log belongs is an error of that check, before anything is charged;
+/// nothing overwrites or removes it.
+#[test]
+fn a_key_of_somebody_else_beside_a_log_stays_and_charges_nothing() {
+    let server = RedisServer::start();
+    let store = store_at(&server.url());
+    let window = Duration::from_hours(1);
+    let long = log_of(10_000, window);
+    let other = limit_of("q", "USER", 10_000, window, Algorithm::SlidingWindowLog);
+    let subject = Subject::new("alice", "m");
+    let [first, second] =
+        [&other, &long].map(|limit| Charge { limit, subject: &subject, cost: Amount::ONE });
+    let beside = format!("{}b", store.key(&long, &subject));
+    for write in [vec!["SET", &beside, "x"], vec!["HSET", &beside, "f", "x"]] {
+        server.command(&["FLUSHALL"]);
+        server.command(&write);
+        let before = server.command(&["DUMP", &beside]);
+        let mut charged = 0;
+        let error = loop {
+            match RUNTIME.block_on(store.charge(&[first, second], None)) {
+                Ok(_) => charged += 1,
+                Err(error) => break error,
+            }
+            assert!(charged < 1_000, "the log becomes long");
+        };
+        assert_eq!(error.kind(), StoreErrorKind::ForeignKey, "{write:?}");
+        let peeked = RUNTIME.block_on(store.peek(&[first])).unwrap();
+        assert_eq!(peeked.verdicts[0].usage, charged, "the other limit was not charged");
+        assert!(RUNTIME.block_on(store.reset(&long, &subject)).is_err());
+        assert_eq!(server.command(&["DUMP", &beside]), before, "{write:?}");
+    }
+}
+
+/// A log whose older part was evicted or deleted is an error of its own checks, never a wrong count.
+#[test]
+fn a_log_without_its_older_part_is_an_error_of_its_own_checks() {
+    let server = RedisServer::start();
+    let store = store_at(&server.url());
+    let window = Duration::from_hours(1);
+    let limit = log_of(400, window);
+    let subject = Subject::new("alice", "m");
+    let charge = [Charge { limit: &limit, subject: &subject, cost: Amount::ONE }];
+    for _ in 0..400 {
+        RUNTIME.block_on(store.charge(&charge, None)).unwrap();
+    }
+    server.command(&["DEL", &format!("{}b", store.key(&limit, &subject))]);
+    let error = RUNTIME.block_on(store.charge(&charge, None)).unwrap_err();
+    assert!(error.kind().concerns_one_check(), "{error:?}");
+    let bob = Subject::new("bob", "m");
+    let charge = [Charge { limit: &limit, subject: &bob, cost: Amount::ONE }];
+    assert_eq!(RUNTIME.block_on(store.charge(&charge, None)).unwrap().verdicts[0].usage, 1);
 }

@@ -444,6 +444,10 @@ fn whole_ns(s: u32) -> u64 {
 }
 
 #[cfg(test)]
+#[path = "usage_model_tests.rs"]
+mod model_tests;
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 

@@ -1,0 +1,45 @@
+//! The compact forms of a log in memory do what [`LogState`], the plain one of core, does.
+
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use tollgate_core::algorithm::sliding_window_log::{LogState, LogTime};
+use tollgate_core::{Amount, Limit, Per, Policy, PolicyId, Timestamp, Window};
+
+use super::Usage;
+
+/// On both sides of what fits into a slot, and of where a ring grows and shrinks.
+const LIMITS: [u64; 6] = [1, 5, 7, 40, 200, 100_000];
+
+fn limit(amount: u64, window: Window) -> Limit {
+    let per = Per::from_scope("GLOBAL").unwrap();
+    Limit::of(&Policy::new(PolicyId::new("p").unwrap(), per, Amount::new(amount), window)).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn usage_in_a_slot_and_the_plain_log_agree(
+        amounts in vec(select(LIMITS.to_vec()), 1..4),
+        window_ms in select(vec![1_u64, 7, 1_000, 60_000, 3_600_000]),
+        // A pause in thousandths of the window, how many checks follow it at one moment, and their cost.
+        bursts in vec((0..1_300_u64, 1..60_usize, select(vec![1_u64, 1, 1, 1, 0, 2, 3, 900])), 1..40),
+    ) {
+        let window = Window::new(Duration::from_millis(window_ms)).unwrap();
+        let limits: Vec<_> = amounts.iter().map(|amount| limit(*amount, window)).collect();
+        let (mut usage, mut model) = (Usage::NONE, LogState::default());
+        let mut now_ns = 1_700_000_000_000_000_000_u64;
+        for (number, (pause, checks, cost)) in bursts.into_iter().enumerate() {
+            now_ns += window_ms * 1_000 * pause;
+            let (limit, cost) = (&limits[number % limits.len()], Amount::new(cost).unwrap());
+            let now = Timestamp::from_ns(now_ns);
+            let time = LogTime::new(window, now);
+            for charge in std::iter::repeat_n(true, checks).chain([false]) {
+                let said = usage.decide(limit, now, cost, charge);
+                let (modelled, _) = model.decide(limit.amount(), &time, cost, charge);
+                prop_assert_eq!(said, modelled, "{} of {} at {}", cost, limit.amount(), now_ns);
+            }
+        }
+    }
+}
