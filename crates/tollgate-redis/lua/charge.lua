@@ -99,8 +99,8 @@ local function decide(at, before)
           end
         end
         newest_after = newest - now
-        -- A longer window than that of the last admission keeps the log for longer.
-        if newest + window > expiry then life_ms = ttl_ms end
+        -- A longer window than that of the last admission keeps the log for longer, a shorter one less long.
+        if newest + window > expiry or expiry - now > ttl_ms * 1000 then life_ms = ttl_ms end
         if life_ms then
           expiry = now + life_ms * 1000
           notes = notes or {}
@@ -223,7 +223,7 @@ local function decide(at, before)
       if fields then
         if fields.is_left then call('UNLINK', key .. 'b') end
         call('HSET', key .. 'b', spread(fields))
-        if life_ms then
+        if fields.is_new then
           -- No key without an end, also for a user who has lost the right to give it one.
           local given = redis.pcall('PEXPIRE', key .. 'b', life_ms + slack_ms + HASH_OUTLIVES_MS)
           if type(given) == 'table' then
@@ -240,7 +240,7 @@ local function decide(at, before)
       else
         call('SET', key, value, 'KEEPTTL')
       end
-      if life_ms and not fields and hashed and hashed[i] and hashed[i][2] then
+      if life_ms and not (fields and fields.is_new) and hashed and hashed[i] and hashed[i][2] then
         call('PEXPIRE', key .. 'b', life_ms + slack_ms + HASH_OUTLIVES_MS)
       end
     elseif note then

@@ -124,7 +124,7 @@
       tostring(block), pack('<d', base) .. entries,
       'a' .. group, with_record(group_text, block, sum, last),
       'b' .. over, with_record(over_text, group, group_sum + sum, last),
-      is_left = is_left,
+      is_left = is_left, is_new = not has_hash,
     }
   end
 

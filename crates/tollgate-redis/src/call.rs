@@ -38,11 +38,18 @@ pub(crate) struct Progress(Mutex<Place>);
 #[derive(Debug, Default)]
 struct Place {
     link: Option<Arc<Link>>,
+    /// Whether it waits for calls of this node before it.
+    is_in_line: bool,
     /// The connection that it was sent on, while there is no answer.
     sent_on: Option<u64>,
 }
 
 impl Progress {
+    /// Notes that it waits for calls of this node before it.
+    pub(crate) fn wait_in_line(&self) {
+        self.place().is_in_line = true;
+    }
+
     /// Whole whatever a thread that held it did: each change is made at once.
     fn place(&self) -> std::sync::MutexGuard<'_, Place> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -113,6 +120,12 @@ impl RedisStore {
     pub(crate) fn too_late(&self, progress: &Progress, charges: bool) -> StoreError {
         let place = std::mem::take(&mut *progress.place());
         let waited_ms = self.deadline.as_millis();
+        if place.is_in_line {
+            let context = format!(
+                "this node has not come to ask Redis within {waited_ms} ms: it has too much to do"
+            );
+            return StoreError::new(StoreErrorKind::NotAsked, context);
+        }
         let context = match &place.link {
             Some(link) => {
                 let place = shown(&link.address);
@@ -160,7 +173,7 @@ impl RedisStore {
                 Some(link) => link,
                 None => self.topology.link(invocation.slot).await?,
             };
-            note(&|place| place.link = Some(Arc::clone(&link)));
+            note(&|place| (place.link, place.is_in_line) = (Some(Arc::clone(&link)), false));
             let connection = match link.connection().await {
                 Ok(connection) => connection,
                 Err(error) => {

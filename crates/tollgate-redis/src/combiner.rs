@@ -108,6 +108,7 @@ impl RedisStore {
         progress: &Arc<Progress>,
     ) -> Result<SaidOfGroup, StoreError> {
         let again = question.clone();
+        progress.wait_in_line();
         let (sender, receiver) = oneshot::channel();
         let waiting = Waiting { question, progress: Arc::clone(progress), answer: sender };
         if self.combiner.add(waiting) {

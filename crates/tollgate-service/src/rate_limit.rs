@@ -17,6 +17,9 @@ use crate::watch::Watch;
 /// The most checks of one batch.
 pub const MAX_BATCH_CHECKS: usize = 1_000;
 
+/// The most checks of one batch that are under way at a time: so many are decided well within the deadline of each.
+const MAX_UNDER_WAY: usize = 256;
+
 /// A batch has more than [`MAX_BATCH_CHECKS`] checks: this many. None of them was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchTooLong(pub usize);
@@ -139,7 +142,8 @@ impl<S: Store> RateLimitService<S> {
         let refusals = all_known.iter().map(|known| known.refused).chain(std::iter::repeat(None));
         let asked: Vec<_> = resolved_checks.iter().zip(refusals).collect();
         let mut decisions = Vec::with_capacity(checks.len());
-        for wave in self.waves(&snapshot, &asked) {
+        let waves = self.waves(&snapshot, &asked).into_iter();
+        for wave in waves.flat_map(|wave| wave.chunks(MAX_UNDER_WAY)) {
             let mut calls = Vec::with_capacity(wave.len());
             for (check, refused) in wave {
                 calls.push(self.decide_or_refuse(&snapshot, check, *refused, Verb::Charge));

@@ -14,7 +14,7 @@ use crate::FaultDomain;
 pub enum StoreErrorKind {
     /// The store cannot be reached, or did not answer in time.
     Unavailable,
-    /// The store was not asked, because it failed just before and is being left alone.
+    /// The store was not asked: it failed just before and is being left alone, or this node had no time to ask.
     NotAsked,
     /// The store wants a user and a password, or refuses the ones it was given.
     Unauthenticated,

@@ -293,6 +293,10 @@ impl<C: Clock + 'static> CallObserver for Shared<C> {
             CallEnd::Failed(error) if error.kind().concerns_one_check() => {
                 (Outcome::Answered, Some(error))
             }
+            // It says nothing about the store.
+            CallEnd::Failed(error) if error.kind() == StoreErrorKind::NotAsked => {
+                (Outcome::Unknown, Some(error))
+            }
             CallEnd::Failed(error) => (Outcome::Failed, Some(error)),
         };
         let at_fault = cause.and_then(StoreError::fault_domain);
