@@ -209,11 +209,17 @@ local function decide(at, before)
   end
 
   local charged = charging and allowed
+  -- A command that is refused (its right was taken away) must leave nothing charged. So every life is set before the
+  -- admission that relies on it, and strings that are written whole come before the others; whether those can be written is
+  -- tried out first, with nothing.
+  if charged and values and next(tails) then call('SETRANGE', KEYS[before + next(tails)], 0, '') end
+  for i in next, charged and lives and tails or {} do
+    if lives[i] then call('PEXPIRE', KEYS[before + i], lives[i] + slack_ms) end
+  end
   for i = 1, limits do
-    local key, value, tail = KEYS[before + i], values and values[i], tails[i]
-    local life_ms, note = lives and lives[i], notes and notes[i]
-    local fields, gone = sets and sets[i], deletes and deletes[i]
-    if charged and (tail or value) then
+    local key, life_ms = KEYS[before + i], lives and lives[i]
+    local value, fields, gone = values and values[i], sets and sets[i], deletes and deletes[i]
+    if charged and (value or tails[i]) then
       if gone == 'all' then
         call('UNLINK', key .. 'b')
       elseif gone then
@@ -223,35 +229,33 @@ local function decide(at, before)
       if fields then
         if fields.is_left then call('UNLINK', key .. 'b') end
         call('HSET', key .. 'b', spread(fields))
-        if fields.is_new then
-          -- No key without an end, also for a user who has lost the right to give it one.
-          local given = redis.pcall('PEXPIRE', key .. 'b', life_ms + slack_ms + HASH_OUTLIVES_MS)
-          if type(given) == 'table' then
-            call('UNLINK', key .. 'b')
-            error(given)
-          end
+      end
+      if life_ms and hashed and hashed[i] and hashed[i][2] then
+        local given = redis.pcall('PEXPIRE', key .. 'b', life_ms + slack_ms + HASH_OUTLIVES_MS)
+        if type(given) == 'table' then
+          -- No key without an end.
+          if fields and fields.is_new then call('UNLINK', key .. 'b') end
+          error(given)
         end
       end
-      if tail then
-        call('SETRANGE', key, starts[i], tail)
-        if life_ms then call('PEXPIRE', key, life_ms + slack_ms) end
-      elseif life_ms then
+      if value and life_ms then
         call('SET', key, value, 'PX', life_ms + slack_ms)
-      else
+      elseif value then
         call('SET', key, value, 'KEEPTTL')
       end
-      if life_ms and not (fields and fields.is_new) and hashed and hashed[i] and hashed[i][2] then
-        call('PEXPIRE', key .. 'b', life_ms + slack_ms + HASH_OUTLIVES_MS)
-      end
-    elseif note then
+    elseif notes and notes[i] then
+      local note = notes[i]
       if type(note) == 'table' then
-        call('SETRANGE', key, note[1], note[2])
         call('PEXPIRE', key, life_ms + slack_ms)
         if hashed[i][1] then call('PEXPIRE', key .. 'b', life_ms + slack_ms + HASH_OUTLIVES_MS) end
+        call('SETRANGE', key, note[1], note[2])
       else
         call('SET', key, note, 'PX', life_ms + slack_ms)
       end
     end
+  end
+  if charged then
+    for i, tail in next, tails do call('SETRANGE', KEYS[before + i], starts[i], tail) end
   end
   if charged and once_key then
     call('SET', once_key, 'T\4\0\2' .. answer, 'PX', ceil(once_us / 1000) + 1 + slack_ms)

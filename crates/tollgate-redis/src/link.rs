@@ -2,6 +2,7 @@
 //! bounded pace. While there is none, calls fail at once; nothing is queued, and nothing is sent twice.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -71,6 +72,7 @@ pub(crate) struct Link {
     /// What fails with this server.
     pub(crate) domain: FaultDomain,
     client: Client,
+    login: Login,
     tls: bool,
     pacer: Pacer,
     clock: ServerClock,
@@ -82,6 +84,8 @@ pub(crate) struct Link {
 #[derive(Debug, Default)]
 struct State {
     connection: Option<MultiplexedConnection>,
+    /// Set when the connection has ended, also while nothing is sent on it.
+    has_ended: Arc<AtomicBool>,
     /// Counts connections, so that a late error does not take away a new one.
     generation: u64,
     failures: u32,
@@ -112,6 +116,7 @@ impl Link {
     ) -> Result<Self, StoreError> {
         Ok(Self {
             client: login.client(&address)?,
+            login: login.clone(),
             address,
             domain,
             tls: login.speaks_tls(),
@@ -231,8 +236,17 @@ impl Link {
         attempt.await.unwrap_or_else(|error| Err(self.unavailable(&error.to_string())))
     }
 
+    /// Whether there is a connection that has not ended.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.current().is_some()
+    }
+
     fn current(&self) -> Option<Connection> {
-        let state = self.state();
+        let mut state = self.state();
+        // Relaxed: the value by itself is enough; a connection that ends now is found out by the call.
+        if state.connection.is_some() && state.has_ended.load(Ordering::Relaxed) {
+            state.connection = None;
+        }
         let generation = state.generation;
         state.connection.clone().map(|connection| Connection { generation, connection })
     }
@@ -250,8 +264,9 @@ impl Link {
             return Err(self.failed(kind, &why));
         }
         match self.made().await {
-            Ok(connection) => {
+            Ok((connection, has_ended)) => {
                 let mut state = self.state();
+                state.has_ended = has_ended;
                 state.generation += 1;
                 state.connection = Some(connection.clone());
                 (state.failures, state.not_before) = (0, None);
@@ -274,16 +289,33 @@ impl Link {
 
     /// A new connection. The server's time is asked for first, but not waited for long: a call finds out by itself
     /// that nothing is answered.
-    async fn made(&self) -> Result<MultiplexedConnection, RedisError> {
+    async fn made(&self) -> Result<(MultiplexedConnection, Arc<AtomicBool>), RedisError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(None);
-        let mut connection =
-            self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let has_ended = Arc::new(AtomicBool::new(false));
+        let mut connection = if let Some(stream) = self.login.stream(&self.address) {
+            let made = async {
+                let stream = stream.await?;
+                let redis = self.client.get_connection_info().redis_settings();
+                MultiplexedConnection::new_with_config(redis, stream, config).await
+            };
+            let (connection, driver) = tokio::time::timeout(CONNECT_TIMEOUT, made)
+                .await
+                .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+            let ended = Arc::clone(&has_ended);
+            tokio::spawn(async move {
+                driver.await;
+                ended.store(true, Ordering::Relaxed);
+            });
+            connection
+        } else {
+            self.client.get_multiplexed_async_connection_with_config(&config).await?
+        };
         match tokio::time::timeout(TIME_TIMEOUT, self.ask_time(&mut connection)).await {
             // A Sentinel tells no time, and a user may lack the right: calls will say what is wrong.
             Ok(Err(error)) if !errors::was_refused(&error) => Err(error),
-            _ => Ok(connection),
+            _ => Ok((connection, has_ended)),
         }
     }
 

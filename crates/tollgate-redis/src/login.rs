@@ -11,6 +11,8 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion,
     RedisConnectionInfo, RedisError, TlsCertificates,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tollgate_store::{StoreError, StoreErrorKind};
 
 use crate::link::Pacer;
@@ -24,6 +26,11 @@ pub(crate) struct Login {
     redis: RedisConnectionInfo,
     pub(crate) pacer: Arc<Pacer>,
 }
+
+/// What a connection runs over.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// What servers are spoken to over.
 #[derive(Clone)]
@@ -95,6 +102,27 @@ impl Login {
             Over::Tls(certificates) => Client::build_with_tls(info, (**certificates).clone()),
             Over::Tcp | Over::Unix => Client::open(info),
         }
+    }
+
+    /// A stream to `address`, whose end can be watched; none with TLS, which the driver makes itself.
+    pub(crate) fn stream(
+        &self,
+        (host, port): &Address,
+    ) -> Option<impl Future<Output = std::io::Result<Box<dyn Stream>>> + Send + use<>> {
+        let is_unix = match self.over {
+            Over::Tls(_) => return None,
+            Over::Unix => true,
+            Over::Tcp => false,
+        };
+        let (host, port) = (host.clone(), *port);
+        Some(async move {
+            if is_unix {
+                return Ok(Box::new(UnixStream::connect(host).await?) as Box<dyn Stream>);
+            }
+            let stream = TcpStream::connect((host, port)).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
     }
 
     /// A connection of its own to `address`, whose error is told as the driver gave it. It waits for its turn.

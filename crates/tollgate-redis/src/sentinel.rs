@@ -11,7 +11,7 @@ use std::time::Duration;
 use redis::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tollgate_store::StoreError;
+use tollgate_store::{StoreError, StoreErrorKind};
 
 use crate::link::{Failure, Link};
 use crate::topology::{Topology, unknown};
@@ -143,8 +143,13 @@ async fn role(server: &Arc<Link>) -> Result<String, StoreError> {
             Some(Value::BulkString(name)) => Ok(String::from_utf8_lossy(name).into_owned()),
             _ => Err(unknown("ROLE answered what is no role")),
         },
-        // Without the right to ask there is only the Sentinels' word.
-        Err(Failure::Redis(error)) if error.code() == Some("NOPERM") => Ok("master".to_owned()),
+        // Without the right to ask there is only the Sentinels' word. What is wrong with the login, calls will say.
+        Err(Failure::Redis(error)) if matches!(error.code(), Some("NOPERM" | "NOAUTH")) => {
+            Ok("master".to_owned())
+        }
+        Err(Failure::NotSent(error)) if error.kind() == StoreErrorKind::Unauthenticated => {
+            Ok("master".to_owned())
+        }
         Err(failure) => Err(failed(failure)),
     }
 }

@@ -14,11 +14,14 @@ use crate::key::slot;
 use crate::link::{Failure, Link};
 use crate::rights::{lacks, load_probe, probe, probe_key};
 use crate::store::RedisStore;
-use crate::url::{Deployment, shown};
+use crate::url::{Deployment, Transport, shown};
 
 /// How long a server may take to answer for the first time; longer, if calls may take longer. With what else a start
 /// needs, a server whose Redis is away starts within 2 s (P14).
 const FIRST_ANSWER: Duration = Duration::from_millis(1_300);
+/// The same over TLS: a server without it waits for the end of a command that is none, which only the time-out of the connection
+/// ends; then it is asked without TLS.
+const FIRST_ANSWER_TLS: Duration = Duration::from_millis(1_800);
 /// How long a server that has answered may take for the rest.
 const REST: Duration = Duration::from_secs(10);
 /// What is between two attempts to reach a primary of a Cluster: connections are made at a bounded pace.
@@ -67,7 +70,9 @@ impl RedisStore {
     }
 
     async fn look(&self) -> Result<Hello, StartProblem> {
-        let until = Instant::now() + FIRST_ANSWER.max(self.deadline);
+        let speaks_tls = matches!(self.examiner.url.transport, Transport::Tls(_));
+        let first = if speaks_tls { FIRST_ANSWER_TLS } else { FIRST_ANSWER };
+        let until = Instant::now() + first.max(self.deadline);
         let hello = self.look_at_seeds(until).await?;
         let rest = async {
             let primaries = self.topology.primaries_with_slots().await?;

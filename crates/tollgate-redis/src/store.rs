@@ -104,6 +104,12 @@ impl RedisStore {
         self.hint.now()
     }
 
+    /// Whether there is a connection to the server of a single deployment: for tests.
+    #[doc(hidden)]
+    pub fn is_connected(&self) -> bool {
+        self.topology.seeds().iter().any(|link| link.is_connected())
+    }
+
     /// Whether limits may lie on several servers.
     #[doc(hidden)]
     pub fn is_cluster(&self) -> bool {

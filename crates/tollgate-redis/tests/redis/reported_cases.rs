@@ -235,3 +235,67 @@ fn a_log_without_its_older_part_is_an_error_of_its_own_checks() {
     let charge = [Charge { limit: &limit, subject: &bob, cost: Amount::ONE }];
     assert_eq!(RUNTIME.block_on(store.charge(&charge, None)).unwrap().verdicts[0].usage, 1);
 }
+
+/// A connection that Redis has closed while nothing was sent is not used for a check.
+#[test]
+fn a_connection_that_was_closed_while_idle_costs_no_check() {
+    let server = RedisServer::start();
+    let store = store_at(&server.url());
+    let limit = log_of(1_000, Duration::from_hours(1));
+    let subject = Subject::new("alice", "m");
+    let charge = [Charge { limit: &limit, subject: &subject, cost: Amount::ONE }];
+    for round in 1..=5 {
+        let charged = RUNTIME.block_on(store.charge(&charge, None)).unwrap();
+        assert_eq!(charged.verdicts[0].usage, round);
+        server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+        // What the kernel has told the runtime by now is no question of time: the end of the stream was queued before the
+        // answer to this command, on another connection of the same server, was.
+        RUNTIME.block_on(until_closed(&store));
+    }
+}
+
+/// Waits until the store has no connection.
+async fn until_closed(store: &RedisStore) {
+    while store.is_connected() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A right that was taken away while it runs leaves no limit of a check charged that is not decided, and no admission is
+/// forgotten early.
+#[test]
+fn a_right_that_is_taken_away_leaves_nothing_half_done() {
+    let server = RedisServer::start();
+    let window = Duration::from_secs(10);
+    let [user, model] = [("a", "USER"), ("b", "USER_MODEL")]
+        .map(|(id, scope)| limit_of(id, scope, 100, window, Algorithm::SlidingWindowLog));
+    for right in ["set", "setrange", "pexpire"] {
+        let case = Case::new(&store_at(&server.url()), window);
+        let first = Subject::new("alice", "m");
+        for _ in 0..3 {
+            let charges =
+                [&user, &model].map(|limit| Charge { limit, subject: &first, cost: Amount::ONE });
+            RUNTIME.block_on(case.store.charge(&charges, None)).unwrap();
+        }
+        // Later than a quarter of the window, so that lives are set anew; and a limit that has no log yet.
+        case.clock.set(START.after(Duration::from_secs(4)));
+        server.command(&["ACL", "SETUSER", "default", &format!("-{right}")]);
+        // With both logs there already, an admission needs no SET.
+        let names: &[&str] = if right == "set" { &["n1", "n2"] } else { &["n1", "n2", "m"] };
+        for name in names {
+            let subject = Subject::new("alice", name);
+            let charges =
+                [&user, &model].map(|limit| Charge { limit, subject: &subject, cost: Amount::ONE });
+            assert!(
+                RUNTIME.block_on(case.store.charge(&charges, None)).is_err(),
+                "-{right} {name}"
+            );
+        }
+        server.command(&["ACL", "SETUSER", "default", &format!("+{right}")]);
+        let charges =
+            [&user, &model].map(|limit| Charge { limit, subject: &first, cost: Amount::ONE });
+        let peeked = RUNTIME.block_on(case.store.peek(&charges)).unwrap();
+        let used: Vec<_> = peeked.verdicts.iter().map(|verdict| verdict.usage).collect();
+        assert_eq!(used, [3, 3], "-{right}");
+    }
+}
