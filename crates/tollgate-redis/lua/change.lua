@@ -98,6 +98,13 @@ local function newest_but_this()
   end
 end
 
+-- The weighted entry after `at` of `text`, with the cost `cost`. One that is taken back gets the earliest stamp: the clock
+-- may step back now, and no entry must be later than those behind it.
+local function entry_of(text, at, cost)
+  if cost == 0 then return pack('<I6I7', 0, 0) end
+  return text:sub(at + 1, at + 6) .. pack('<I7', cost)
+end
+
 total = total - old + new
 local text_to_set, places, fields = nil, {}, nil
 if number >= first then
@@ -109,9 +116,9 @@ if number >= first then
   if tag == UNIT and new ~= 1 then
     local text = weighted(call('GETRANGE', key, 0, (next_no - first) * width - 1))
     at = (number - first) * 13
-    text_to_set, tag = text:sub(1, at + 6) .. pack('<I7', new) .. text:sub(at + 14), WEIGHTED
+    text_to_set, tag = text:sub(1, at) .. entry_of(text, at, new) .. text:sub(at + 14), WEIGHTED
   elseif tag == WEIGHTED then
-    places = { at + 6, pack('<I7', new) }
+    places = { at, entry_of(entry, 0, new) }
   end
 else
   local block = floor(number / BLOCK)
@@ -125,7 +132,7 @@ else
       text, at = text:sub(1, 8) .. weighted(text:sub(9)), 8 + number % BLOCK * 13
     end
     fields = with_sums(block, new - old)
-    fields[5], fields[6] = tostring(block), text:sub(1, at + 6) .. pack('<I7', new) .. text:sub(at + 14)
+    fields[5], fields[6] = tostring(block), text:sub(1, at) .. entry_of(text, at, new) .. text:sub(at + 14)
   end
 end
 if total > 0 and new == 0 and stamp == newest then newest = newest_but_this() end

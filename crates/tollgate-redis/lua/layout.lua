@@ -2,7 +2,7 @@
 --
 -- The key of a limit is a string: the newest entries of the log, then its state (STATE_BYTES).
 --   entry  the stamp in µs after `base` (I6) and, in a WEIGHTED string, its cost (I7); in a UNIT string it is 1.
---          A cost of 0 is an admission that was taken back.
+--          A cost of 0 is an admission that was taken back; its stamp is `base`.
 --   state  tag     UNIT or WEIGHTED, with the version
 --          base    see entry
 --          offset  what the log's own time is ahead of Redis's clock (R7)

@@ -55,7 +55,9 @@ impl LogState {
     ) -> (Verdict, Option<Admission>) {
         self.follow(time);
         let time = time.shifted(self.ahead);
-        let left = self.entries.partition_point(|entry| time.has_left(entry.stamp));
+        // What was taken back has no time of its own.
+        let counts = |entry: &Entry| entry.cost > 0 && !time.has_left(entry.stamp);
+        let left = self.entries.iter().position(counts).unwrap_or(self.entries.len());
         let live = self.live_from(left);
         let verdict = evaluate(&live, limit, &time, cost);
         if !charge || !verdict.allowed || cost == Amount::ZERO {

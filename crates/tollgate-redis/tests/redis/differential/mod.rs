@@ -67,7 +67,12 @@ fn compare(
 fn scripts_and_model_agree_on_one_server() {
     let name = "scripts_and_model_agree_on_one_server";
     let mut crossed = compare(name, &SERVER_STORE, operations(), course(true, 24));
-    for course in [run::long_course(), run::course_of_years(), run::course_far_from_the_hint()] {
+    for course in [
+        run::long_course(),
+        run::course_of_years(),
+        run::course_far_from_the_hint(),
+        run::course_to_the_greatest_usage(),
+    ] {
         let mut run = Run::new(&apart(&SERVER_STORE), &course);
         if let Err(reason) = run.play(&course) {
             panic!("{reason}\nfor {course:#?}");

@@ -501,3 +501,23 @@ pub(super) fn course_far_from_the_hint() -> Course {
         ],
     }
 }
+
+/// Usage up to the greatest amount, and changes beyond it.
+pub(super) fn course_to_the_greatest_usage() -> Course {
+    let fill = |number, costs| Phase::Fill { limit: 0, number, gap: 0, costs };
+    let change = |new| Phase::Change { limit: 0, which: Which::Newest, new, number: 2 };
+    Course {
+        window_ns: 8_000_000_000,
+        counters: 0,
+        shadows: 0,
+        amounts: vec![4, 4, 4, 4],
+        start_ns: 1_700_000_000_000_000_000,
+        phases: vec![
+            fill(3, Costs::Large),
+            change(NewCost::Largest),
+            change(NewCost::One),
+            fill(70, Costs::One),
+            change(NewCost::Largest),
+        ],
+    }
+}
