@@ -16,8 +16,9 @@ const USER: &str = r#"{"id":"u","tenantId":"a"}"#;
 
 async fn prepared(database: &Database) -> Node {
     let set = |options: &mut tollgate_catalog::DatabaseOptions| {
-        options.lock_timeout = Duration::from_millis(100);
-        options.load_timeout = Duration::from_millis(500);
+        // Enough for a busy machine to get a connection; what is locked stays so for longer.
+        options.lock_timeout = Duration::from_secs(1);
+        options.load_timeout = Duration::from_secs(5);
         options.poll_every = Duration::from_millis(20);
     };
     let node = database.open_with(set).await;
