@@ -79,6 +79,11 @@ fn a_fourth_primary_is_added_under_load() {
     }
     cluster.add_primary();
     cluster.move_to_last(MOVED_SLOTS);
+    // Each client comes to each of its users once more: the keys that have moved are asked for where they are now.
+    let enough = asked.load(Ordering::SeqCst) + 2 * 100 * CLIENTS as u64;
+    while asked.load(Ordering::SeqCst) < enough && clients.try_join_next().is_none() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     stop.store(true, Ordering::SeqCst);
     RUNTIME.block_on(async {
         while let Some(client) = clients.join_next().await {
