@@ -268,7 +268,10 @@ fn every_error_of_the_whole_store_opens_it() {
             report.ended::<()>(&Err(StoreError::new(kind, "as it was told")));
         }
         let expected = match kind {
-            StoreErrorKind::ForeignKey | StoreErrorKind::Unreadable => BreakerState::Closed,
+            StoreErrorKind::ForeignKey
+            | StoreErrorKind::Unreadable
+            // Nobody asked.
+            | StoreErrorKind::NotAsked => BreakerState::Closed,
             _ => BreakerState::Open,
         };
         assert_eq!(breaker.state(), expected, "{}", kind.name());
