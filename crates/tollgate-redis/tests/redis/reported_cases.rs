@@ -295,7 +295,7 @@ fn a_right_that_is_taken_away_leaves_nothing_half_done() {
         let charges =
             [&user, &model].map(|limit| Charge { limit, subject: &first, cost: Amount::ONE });
         let peeked = RUNTIME.block_on(case.store.peek(&charges)).unwrap();
-        let used: Vec<_> = peeked.verdicts.iter().map(|verdict| verdict.usage).collect();
-        assert_eq!(used, [3, 3], "-{right}");
+        let counts: Vec<_> = peeked.verdicts.iter().map(|verdict| verdict.usage).collect();
+        assert_eq!(counts, [3, 3], "-{right}");
     }
 }
