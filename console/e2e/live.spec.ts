@@ -111,6 +111,8 @@ test('a filter leaves what meets it, and is in the address', async ({
 
   await filter.getByRole('button', { name: 'Clear' }).click();
   await expect(page).toHaveURL(server.page('live'));
+  // The address changes before the page is drawn anew: until then the stream that listens is the one with the filter.
+  await expect(page.getByText('No decision yet')).toBeVisible();
   await expect(connection(page)).toHaveText('Listening');
   await send(server, ALICE);
   await expect(rows(page).first()).toHaveText(/Denied.*alice/u);
