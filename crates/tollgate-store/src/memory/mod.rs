@@ -7,6 +7,10 @@
 mod digest;
 mod few;
 mod once;
+#[cfg(test)]
+mod once_model;
+#[cfg(test)]
+mod once_tests;
 mod ring;
 mod shard;
 mod table;
@@ -23,6 +27,11 @@ use digest::{Digest, KeyHasher, SHARD_BITS};
 use once::Once;
 use shard::{Guard, Shard};
 use usage::Usage;
+
+/// The locks of `once`. The model of it has Shuttle's in their place.
+mod sync {
+    pub(super) use std::sync::{Mutex, MutexGuard};
+}
 
 /// How a [`MemoryStore`] is bounded.
 #[derive(Clone, Debug, PartialEq, Eq)]

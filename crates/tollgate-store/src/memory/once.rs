@@ -7,12 +7,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 use tollgate_core::algorithm::Verdict;
 use tollgate_core::{Charge, Clock, Timestamp};
 
+use super::sync::{Mutex, MutexGuard};
 use crate::{Verdicts, admits};
 
 /// The most shards: enough that two threads seldom meet.
@@ -100,6 +101,15 @@ impl Once {
         }
     }
 
+    /// How many records there are, and how many entries the order of them has.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        let shards = self.shards.iter().map(lock);
+        shards.fold((0, 0), |(records, order), shard| {
+            (records + shard.by_digest.len(), order + shard.oldest_first.len())
+        })
+    }
+
     /// Injective but for the hash: the lengths and bytes of the id, and of each key its policy and its values.
     fn digest(&self, charges: &[Charge<'_>], request_id: &str) -> Digest {
         let mut hasher = SipHasher24::new_with_keys(self.secret.0, self.secret.1);
@@ -157,76 +167,5 @@ impl Records {
             self.by_digest.shrink_to_fit();
             self.oldest_first.shrink_to_fit();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use tollgate_core::{Amount, Limit, ManualClock, Policy, Subject};
-
-    use super::super::{MemoryStore, MemoryStoreOptions};
-    use super::*;
-
-    /// What `store` counts of alice after `request_id` has charged 1.
-    fn usage_after(store: &MemoryStore<ManualClock>, request_id: &str) -> u64 {
-        let limit = Arc::new(Limit::of(&Policy::default_policy()).unwrap());
-        let subject = Subject::new("alice", "gpt-4");
-        let charges = [Charge { limit: &limit, subject: &subject, cost: Amount::ONE }];
-        store.charge_once(&charges, request_id);
-        store.peek(&charges)[0].usage
-    }
-
-    fn held(store: &MemoryStore<ManualClock>) -> (usize, usize) {
-        let shards = store.once.shards.iter().map(lock);
-        shards.fold((0, 0), |(records, order), shard| {
-            (records + shard.by_digest.len(), order + shard.oldest_first.len())
-        })
-    }
-
-    #[test]
-    fn at_the_bound_the_oldest_request_id_is_forgotten_and_no_other() {
-        let options = MemoryStoreOptions::default().max_request_ids(3);
-        let store = MemoryStore::with_clock(ManualClock::default(), &options);
-        for (usage, id) in (1..).zip(["a", "b", "c", "d"]) {
-            assert_eq!(usage_after(&store, id), usage);
-        }
-        for id in ["b", "c", "d"] {
-            assert_eq!(usage_after(&store, id), 4, "{id} is remembered");
-        }
-        assert_eq!(usage_after(&store, "a"), 5, "the oldest was forgotten");
-        assert_eq!(held(&store), (3, 3));
-    }
-
-    #[test]
-    fn expired_records_are_swept_also_those_behind_longer_ones() {
-        let clock = ManualClock::default();
-        let store = MemoryStore::with_clock(clock.clone(), &MemoryStoreOptions::default());
-        for id in 0..1_000 {
-            usage_after(&store, &id.to_string());
-        }
-        // Only the first 100 are admitted.
-        assert_eq!(held(&store), (100, 100));
-        clock.advance(Duration::from_secs(3_599));
-        store.sweep();
-        assert_eq!(held(&store), (100, 100));
-        clock.advance(Duration::from_secs(1));
-        store.sweep();
-        assert_eq!(held(&store), (0, 0));
-    }
-
-    #[test]
-    fn an_expired_record_that_is_made_anew_outlives_the_entry_of_the_old_one() {
-        let clock = ManualClock::default();
-        let options = MemoryStoreOptions::default().max_request_ids(2);
-        let store = MemoryStore::with_clock(clock.clone(), &options);
-        assert_eq!(usage_after(&store, "a"), 1);
-        clock.advance(Duration::from_hours(1));
-        assert_eq!(usage_after(&store, "a"), 1, "a window later it is a new check");
-        assert_eq!(usage_after(&store, "b"), 2);
-        assert_eq!(usage_after(&store, "a"), 2);
-        assert_eq!(held(&store), (2, 2));
     }
 }

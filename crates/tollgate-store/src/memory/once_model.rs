@@ -1,0 +1,86 @@
+//! The memory of request ids under every schedule that Shuttle finds: copies of a check that arrive together, records that
+//! expire meanwhile, and a sweep between them.
+//!
+//! `once.rs` is compiled a second time here, with Shuttle's locks: tasks change at each of them. What fails prints the
+//! schedule; `shuttle::replay` runs it again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shuttle::thread;
+use tollgate_core::algorithm::{Verdict, Wait};
+use tollgate_core::{Amount, Charge, Clock, Limit, ManualClock, Policy, Subject, Timestamp};
+
+use crate::Verdicts;
+use once::Once;
+use sync::Mutex;
+
+mod sync {
+    pub(super) use shuttle::sync::{Mutex, MutexGuard};
+}
+
+#[expect(clippy::duplicate_mod, reason = "compiled a second time, with the locks above")]
+#[path = "once.rs"]
+mod once;
+
+const SCHEDULES: usize = 2_000;
+const COPIES: usize = 3;
+/// Half a window of the default policy, so that the second step of the clock ends the records made before the first.
+const STEP: Duration = Duration::from_mins(30);
+
+/// When each request id charged, in the order of the charges.
+type Ledger = Mutex<Vec<(&'static str, Timestamp)>>;
+
+/// Charges whatever it is asked, and says which charge that was: a copy that charged nothing must hear of the same one.
+fn charge(ledger: &Ledger, clock: &ManualClock, request_id: &'static str) -> Verdicts {
+    let mut ledger = ledger.lock().unwrap();
+    ledger.push((request_id, clock.now()));
+    let usage = ledger.len() as u64;
+    [Verdict { allowed: true, usage, wait: Wait::None, reset_after_ns: 0 }].into_iter().collect()
+}
+
+fn check_all_copies() {
+    let clock = ManualClock::default();
+    let once = Arc::new(Once::new(64));
+    let ledger = Arc::new(Ledger::default());
+    let limit = Arc::new(Limit::of(&Policy::default_policy()).unwrap());
+    let window = limit.window().as_duration();
+    let copies = (0..COPIES).flat_map(|_| ["a", "b"]).map(|request_id| {
+        let (clock, once, ledger, limit) =
+            (clock.clone(), once.clone(), ledger.clone(), limit.clone());
+        thread::spawn(move || {
+            let subject = Subject::new("alice", "gpt-4");
+            let charges = [Charge { limit: &limit, subject: &subject, cost: Amount::ONE }];
+            let verdicts =
+                once.charge(&charges, request_id, &clock, || charge(&ledger, &clock, request_id));
+            let told = ledger.lock().unwrap()[verdicts[0].usage as usize - 1].0;
+            assert_eq!(told, request_id, "a check heard what was said to another");
+        })
+    });
+    let mut tasks: Vec<_> = copies.collect();
+    tasks.push({
+        let (clock, once) = (clock.clone(), once.clone());
+        thread::spawn(move || {
+            for _ in 0..2 {
+                clock.advance(STEP);
+                once.sweep(clock.now());
+            }
+        })
+    });
+    tasks.into_iter().for_each(|task| task.join().unwrap());
+    let (records, order) = once.held();
+    assert!(records <= order, "{} of {records} records would never be forgotten", records - order);
+    let ledger = ledger.lock().unwrap();
+    for id in ["a", "b"] {
+        let times: Vec<_> = ledger.iter().filter(|(of, _)| *of == id).map(|(_, at)| *at).collect();
+        assert!(!times.is_empty(), "{id} was never charged");
+        let is_apart = times.windows(2).all(|pair| pair[1].since(pair[0]) >= window);
+        assert!(is_apart, "{id} was charged twice within a window: {times:?}");
+    }
+}
+
+#[test]
+fn a_request_id_charges_once_in_a_window_under_every_schedule() {
+    shuttle::check_random(check_all_copies, SCHEDULES);
+    shuttle::check_pct(check_all_copies, SCHEDULES, 3);
+}
