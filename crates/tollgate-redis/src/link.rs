@@ -20,13 +20,14 @@ use crate::login::{Login, without_arguments};
 use crate::server_clock::ServerClock;
 use crate::url::{Address, shown};
 
-/// Attempts to connect to one server that may be made at once, and how many more in a second: at most 10 in any one
-/// second (P14). Each server has its own, so that a large Cluster can be connected to at once.
+/// Attempts to connect to one server that may be made at once: with those of [`PACE`] at most 9 in any one second. P14
+/// permits 10, and the server may accept two attempts closer to each other than they were made. Each server has its own,
+/// so that a large Cluster can be connected to at once.
 const CONNECTS: u32 = 5;
 /// How many of [`CONNECTS`] a subscription leaves to the checks.
 const FOR_CHECKS: u32 = 3;
 /// In which time one attempt of [`CONNECTS`] comes back.
-const PACE: Duration = Duration::from_millis(200);
+const PACE: Duration = Duration::from_millis(250);
 /// The most that failed attempts put off the next, before jitter.
 const MAX_BACKOFF: Duration = Duration::from_millis(800);
 /// How long a connection may take to be made. The deadline of a call is another matter: the attempt goes on
@@ -423,9 +424,9 @@ mod tests {
         assert!(pacer.admits_up_to(beside, now + PACE * (FOR_CHECKS + 1)));
     }
 
-    /// P14, whatever is connected for.
+    /// P14 with one to spare, whatever is connected for.
     #[test]
-    fn no_second_has_more_than_10_attempts() {
+    fn no_second_has_more_than_9_attempts() {
         let (pacer, start) = (Pacer::default(), Instant::now());
         let tick = Duration::from_millis(1);
         let made: Vec<u32> = (0..5_000)
@@ -433,6 +434,6 @@ mod tests {
             .collect();
         let within =
             |first: &u32| made.iter().filter(|at| (*first..first + 1_000).contains(at)).count();
-        assert!(made.iter().map(within).max().is_some_and(|most| (6..=10).contains(&most)));
+        assert!(made.iter().map(within).max().is_some_and(|most| (6..=9).contains(&most)));
     }
 }
