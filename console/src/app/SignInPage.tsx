@@ -7,7 +7,7 @@ import { useEffect, useRef } from 'react';
 import { useNavigate } from 'react-router';
 
 import { checkToken } from '../api/admin';
-import { useSession } from '../api/token';
+import { tokenInFragment, useSession } from '../api/token';
 import { ErrorState } from '../ui/ErrorState';
 import { Skeleton } from '../ui/Skeleton';
 import { SignInPanel } from './SignInPanel';
@@ -25,7 +25,9 @@ export function SignInPage(): React.JSX.Element {
   const isAccepted = token !== null && check.isSuccess;
   const isLeaving = useRef(false);
   useEffect(() => {
-    if (!isAccepted || isLeaving.current) return;
+    // A link that was opened while somebody is signed in: its token is taken next (main.tsx).
+    const isLinkOpen = tokenInFragment(window.location.hash) !== null;
+    if (!isAccepted || isLinkOpen || isLeaving.current) return;
     isLeaving.current = true;
     void navigate(takeWanted(), { replace: true });
   }, [isAccepted, navigate]);
