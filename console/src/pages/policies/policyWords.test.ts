@@ -118,7 +118,7 @@ describe('the notes on a policy', () => {
     ['overridden', 'Policies by user that count requests override it where their conditions apply.', {}],
     ['overriding', 'policies by user that count requests without conditions', { match: { tier: 'a' } }],
     ['overriding more', 'with fewer than 2 conditions', { match: { tier: 'a', model: 'b' } }],
-    ['global', 'policies for all checks together that count tokens', { scope: 'GLOBAL', unit: 'tokens' }],
+    ['global', 'Policies for all checks together that count tokens', { scope: 'GLOBAL', unit: 'tokens' }],
     ['shared', 'batch up to 50 % (5) and standard up to 80 % (8)', { shares: { batch: 0.5, standard: 0.8 } }],
     ['shared exactly', 'batch up to 7 % (0)', { shares: { batch: 0.07 } }],
   ])('say where it is %s', (_, words, change) => {
