@@ -47,8 +47,8 @@ test('the log is narrowed by kind and id, as the address says', async ({ page, s
   await page.getByLabel('Kind').selectOption('tier');
   await expect(lines(page)).toHaveText([/deleted/u, /changed/u, /created/u]);
   await expect(page).toHaveURL(server.page('audit?kind=tier'));
-  await page.getByLabel('Id', { exact: true }).fill('silver');
-  await expect(page.getByText('No change is like that')).toBeVisible();
+  await page.getByLabel('ID', { exact: true }).fill('silver');
+  await expect(page.getByText('No matching changes')).toBeVisible();
   await page.goto(server.page('audit?kind=policy&id=per-user'));
   await expect(lines(page)).toHaveText([/changed policy per-user/u, /created policy per-user/u]);
 });
@@ -60,11 +60,11 @@ test('a change is shown before and after, and what became of it', async ({ page,
   const versions = dialog.getByRole('table', { name: 'Before and after' }).getByRole('row');
   await lines(page).first().getByRole('link').first().click();
   await expect(versions).toHaveText(['FieldBeforeAfter', /^limit.*20.*25$/u]);
-  await expect(dialog).toContainText('The policy per-user is so still.');
+  await expect(dialog).toContainText('Since then, the policy per-user has not changed.');
   await page.keyboard.press('Escape');
   await expect(dialog).toHaveCount(0);
   await lines(page).last().getByRole('link').first().click();
-  await expect(dialog).toContainText('The policy per-user was changed since');
+  await expect(dialog).toContainText('Since then, the policy per-user has changed');
   await page.getByRole('link', { name: 'Open policy per-user' }).click();
   await expect(dialog.getByLabel('Limit', { exact: true })).toHaveValue('25');
   await dialog.getByRole('link', { name: 'History' }).click();
@@ -72,7 +72,7 @@ test('a change is shown before and after, and what became of it', async ({ page,
   await page.goto(server.page('audit?kind=tier'));
   await expect(lines(page)).toHaveCount(3);
   await lines(page).last().getByRole('link').first().click();
-  await expect(dialog).toContainText('The tier gold is no longer there');
+  await expect(dialog).toContainText('The tier gold no longer exists');
 });
 
 test('what is changed in the console is in the log, without the secret of an API key', async ({
@@ -82,11 +82,11 @@ test('what is changed in the console is in the log, without the secret of an API
 }) => {
   await server.fill({ tenants: [{ id: 'acme' }] });
   await openSignedIn('directory/api-keys?new=1');
-  await page.getByRole('dialog').getByLabel('Id', { exact: true }).fill('ci');
+  await page.getByRole('dialog').getByLabel('ID', { exact: true }).fill('ci');
   await page.getByRole('dialog').getByLabel('Tenant', { exact: true }).fill('acme');
   await page.getByRole('button', { name: 'Create API key' }).click();
   const secret = (await page.getByRole('dialog').getByRole('code').textContent()) ?? '';
-  await page.getByRole('button', { name: 'I have kept it' }).click();
+  await page.getByRole('button', { name: 'I have saved it' }).click();
   await page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name: 'Audit' }).click();
   await expect(lines(page)).toHaveText([/created API key ci/u, /created tenant acme/u]);
   await lines(page).first().getByRole('link').first().click();

@@ -57,7 +57,8 @@ export const test = base.extend<Fixtures>({
   openSignedIn: async ({ server, page }, provide) => {
     await provide(async (path, { tab = page, token = server.token } = {}) => {
       await tab.goto(server.page(`sign-in?token=${token}`));
-      await expect(tab.getByRole('heading', { name: 'You are signed in' })).toBeVisible();
+      // What is drawn says that the page after the sign-in is open; the address changes before it.
+      await expect(tab.getByRole('heading', { name: 'Live', level: 1 })).toBeVisible();
       await tab.goto(server.page(path));
     });
   },

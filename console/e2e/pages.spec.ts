@@ -67,7 +67,7 @@ const KINDS = [
   { kind: 'tenants', empty: 'There are no tenants yet', filled: 'All 2 tenants' },
   { kind: 'users', empty: 'There are no users yet', filled: 'All 2 users' },
   { kind: 'api-keys', empty: 'There are no API keys yet', filled: 'All 2 API keys' },
-  { kind: 'tiers', empty: 'When not everyone can pass', filled: 'All 2 tiers' },
+  { kind: 'tiers', empty: 'When there is not enough for everyone', filled: 'All 2 tiers' },
   { kind: 'models', empty: 'There are no models yet', filled: 'All 2 models' },
   { kind: 'model-tiers', empty: 'There are no model tiers yet', filled: 'All 2 model tiers' },
 ] as const;
@@ -94,14 +94,14 @@ const DIRECTORY_VIEWS: readonly View[] = KINDS.flatMap(({ kind, empty, filled })
 const VIEWS: readonly View[] = [
   {
     name: 'the playground',
-    show: (page) => expect(page.getByText('May this request reach the model now?')).toBeVisible(),
+    show: (page) => expect(page.getByText('Would this request be allowed now?')).toBeVisible(),
   },
   {
     name: 'the playground with a denial',
     isFilled: true,
     show: async (page, server) => {
       await send(server);
-      await page.getByText('Tenant, API key, service, IP, cost').click();
+      await page.getByText('Tenant, API key, service, IP, attributes, cost').click();
       await page.getByRole('button', { name: '+ Add a cost' }).click();
       await page.getByRole('textbox', { name: 'Amount' }).fill('1.5');
       await check(page);
@@ -111,7 +111,7 @@ const VIEWS: readonly View[] = [
       await expect(page.getByRole('textbox', { name: 'Tenant' })).toHaveAttribute('aria-invalid', 'true');
       await page.getByRole('textbox', { name: 'Tenant' }).fill(LONG);
       await page.getByRole('button', { name: 'Send 20' }).click();
-      await expect(page.getByText('BLOCKED', { exact: true })).toBeVisible();
+      await expect(page.getByText('DENIED', { exact: true })).toBeVisible();
       await page.getByRole('slider').press('End');
     },
   },
@@ -120,20 +120,20 @@ const VIEWS: readonly View[] = [
     show: async (page, server) => {
       await page.goto(server.page('sign-in'));
       await page.getByRole('button', { name: 'Sign in' }).click();
-      await expect(page.getByText('Paste the token.')).toBeVisible();
+      await expect(page.getByText('Enter the token.')).toBeVisible();
     },
   },
   {
     name: 'an address without a page',
     path: 'nowhere',
-    show: (page) => expect(page.getByText('There is no page at this address')).toBeVisible(),
+    show: (page) => expect(page.getByText('Page not found')).toBeVisible(),
   },
   {
     name: 'Live',
     path: 'live',
     show: async (page) => {
-      await expect(page.getByText('No decision yet')).toBeVisible();
-      await expect(page.getByText('No key has been used lately')).toBeVisible();
+      await expect(page.getByText('No decisions yet')).toBeVisible();
+      await expect(page.getByText('No key was used recently')).toBeVisible();
       await expect(page.getByText('Keys held').first()).toBeVisible();
     },
   },
@@ -142,7 +142,7 @@ const VIEWS: readonly View[] = [
     path: 'live',
     isFilled: true,
     show: async (page, server) => {
-      await expect(page.getByRole('status', { name: 'Stream of decisions' })).toHaveText('Listening');
+      await expect(page.getByRole('status', { name: 'Stream of decisions' })).toHaveText('Connected');
       await send(server);
       await expect(page.getByRole('row', { name: /Denied.*alice/u })).toBeVisible();
       await expect(page.getByRole('region', { name: 'Top keys' }).getByRole('listitem')).toHaveCount(2);
@@ -154,9 +154,9 @@ const VIEWS: readonly View[] = [
     name: 'Live without its server',
     path: 'live',
     show: async (page, server) => {
-      await expect(page.getByText('No decision yet')).toBeVisible();
+      await expect(page.getByText('No decisions yet')).toBeVisible();
       await server.kill();
-      await expect(page.getByRole('status', { name: 'Stream of decisions' })).toHaveText('Not listening');
+      await expect(page.getByRole('status', { name: 'Stream of decisions' })).toHaveText('Disconnected');
       await expect(page.getByRole('status', { name: 'Health of the server' })).toContainText('Offline');
     },
   },
@@ -206,24 +206,24 @@ const VIEWS: readonly View[] = [
     path: 'directory/api-keys?new=1',
     isFilled: true,
     show: async (page) => {
-      await page.getByLabel('Tenant', { exact: true }).fill('acme');
+      await page.getByRole('dialog').getByLabel('Tenant', { exact: true }).fill('acme');
       await page.getByRole('button', { name: 'Create API key' }).click();
-      await expect(page.getByText('It is shown this once.')).toBeVisible();
+      await expect(page.getByText('it is shown only once')).toBeVisible();
     },
   },
   {
     name: 'Explain',
     path: 'explain?user=&model=',
-    show: (page) => expect(page.getByText('Which check?')).toBeVisible(),
+    show: (page) => expect(page.getByText('Enter a check')).toBeVisible(),
   },
   {
     name: 'Explain with every kind of policy',
     path: 'explain?user=alice&model=mini&ip=203.0.113.7',
     isFilled: true,
     show: async (page) => {
-      await expect(page.getByRole('region', { name: 'Verdict' })).toContainText('would pass');
-      await page.getByRole('heading', { name: /^Do not match/u }).click();
-      await page.getByRole('heading', { name: /^Switched off/u }).click();
+      await expect(page.getByRole('region', { name: 'Verdict' })).toContainText('would be allowed');
+      await page.getByRole('heading', { name: /^Do not apply/u }).click();
+      await page.getByRole('heading', { name: /^Disabled/u }).click();
     },
   },
   {
@@ -243,7 +243,7 @@ const VIEWS: readonly View[] = [
     isFilled: true,
     show: async (page) => {
       await page.getByRole('table', { name: 'changes' }).getByRole('link').first().click();
-      await expect(page.getByText('is so still')).toBeVisible();
+      await expect(page.getByText('has not changed')).toBeVisible();
     },
   },
 ];

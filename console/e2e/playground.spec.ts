@@ -29,13 +29,13 @@ async function press(page: Page, name: string): Promise<void> {
   await page.getByRole('button', { name, exact: true }).click();
 }
 
-async function expectVerdict(page: Page, verdict: 'ALLOWED' | 'BLOCKED'): Promise<void> {
+async function expectVerdict(page: Page, verdict: 'ALLOWED' | 'DENIED'): Promise<void> {
   await expect(decisionOf(page).getByText(verdict, { exact: true })).toBeVisible();
 }
 
 /** Every mark of the timeline in words, the newest first, as arrow keys tell them. */
 async function marksOf(page: Page): Promise<string[]> {
-  const timeline = page.getByRole('slider', { name: 'Admissions and denials in the window' });
+  const timeline = page.getByRole('slider', { name: 'Allowed and denied checks in the window' });
   await timeline.focus();
   await timeline.press('End');
   const count = Number(await timeline.getAttribute('aria-valuemax'));
@@ -67,12 +67,12 @@ test('a blocked check shows the limit, the count and a countdown', async ({ page
   await server.check({ userId: 'alice', modelId: 'gpt-4' });
   await page.goto(server.page());
   await press(page, 'Check');
-  await expectVerdict(page, 'BLOCKED');
+  await expectVerdict(page, 'DENIED');
   await expect(decisionOf(page)).toContainText('Policy each-user: 2 requests in 1 hour for each user.');
   await expect(decisionOf(page)).toContainText('The limit is used up.');
   await expect(figure(page, 'Used')).toHaveText('2 of 2 requests');
   await expect(figure(page, 'Remaining')).toHaveText('0');
-  const countdown = figure(page, 'The same check passes in').getByRole('timer');
+  const countdown = figure(page, 'The same check is allowed in').getByRole('timer');
   await expect(countdown).toHaveText(/^59 min \d+ s$/u);
   const first = (await countdown.textContent()) ?? '';
   await expect(countdown).not.toHaveText(first);
@@ -84,8 +84,8 @@ test('the countdown ends when the same check passes again', async ({ page, serve
   await press(page, 'Check');
   await expectVerdict(page, 'ALLOWED');
   await press(page, 'Check');
-  await expectVerdict(page, 'BLOCKED');
-  await expect(figure(page, 'The same check passes in')).toHaveText('would pass now');
+  await expectVerdict(page, 'DENIED');
+  await expect(figure(page, 'The same check is allowed in')).toHaveText('allowed now');
   await press(page, 'Check');
   await expectVerdict(page, 'ALLOWED');
 });
@@ -96,19 +96,21 @@ test('a cost above the limit is told to pass never', async ({ page, server }) =>
   });
   await page.goto(server.page('?cost=tokens%3D501'));
   await press(page, 'Check');
-  await expectVerdict(page, 'BLOCKED');
-  await expect(decisionOf(page)).toContainText('The cost is above the limit itself, so it never passes.');
-  await expect(figure(page, 'The same check passes in')).toHaveText('never');
+  await expectVerdict(page, 'DENIED');
+  await expect(decisionOf(page)).toContainText(
+    'The cost is above the limit itself, so this check is never allowed.',
+  );
+  await expect(figure(page, 'The same check is allowed in')).toHaveText('never');
 });
 
 test('the timeline shows as many admissions and denials as were made', async ({ page, server }) => {
   await limitUsers(server, 5);
   await page.goto(server.page());
   await press(page, 'Send 20');
-  await expect(page.getByText('5 allowed, 15 blocked here')).toBeVisible();
+  await expect(page.getByText('5 allowed, 15 denied here')).toBeVisible();
   await expect(page.getByText('5 requests in the window came from this page.')).toBeVisible();
   const marks = await marksOf(page);
-  expect(marks.filter((words) => words.startsWith('Admitted 1 request at'))).toHaveLength(5);
+  expect(marks.filter((words) => words.startsWith('Allowed 1 request at'))).toHaveLength(5);
   expect(marks.filter((words) => words.startsWith('Denied at'))).toHaveLength(15);
   expect(await server.peek({ userId: 'alice', modelId: 'gpt-4' })).toMatchObject({ count: 5 });
 });
@@ -127,8 +129,8 @@ test('an admission leaves the timeline when it leaves the window', async ({ page
   await limitUsers(server, 5, 2);
   await page.goto(server.page());
   await press(page, 'Check');
-  await expect(page.getByText(/The oldest admission leaves in/u)).toBeVisible();
-  await expect(page.getByText('Nothing that this page admitted is in the window.')).toBeVisible();
+  await expect(page.getByText(/The oldest check leaves the window in/u)).toBeVisible();
+  await expect(page.getByText('Nothing from this page is in the window.')).toBeVisible();
   expect(await server.peek({ userId: 'alice', modelId: 'gpt-4' })).toMatchObject({ count: 0 });
 });
 
@@ -139,7 +141,7 @@ test('checks are sent on and on until they are stopped', async ({ page, server }
   await page.getByRole('textbox', { name: 'Checks a second' }).fill('50');
   await press(page, 'Keep sending');
   await expect.poll(used).toBeGreaterThan(10);
-  await expect(page.getByText(/^\d\d+ allowed, 0 blocked here$/u)).toBeVisible();
+  await expect(page.getByText(/^\d\d+ allowed, 0 denied here$/u)).toBeVisible();
   await press(page, 'Stop');
   await expect(page.getByRole('button', { name: 'Keep sending' })).toBeEnabled();
   let before = -1;
@@ -158,16 +160,16 @@ test('checks are sent on and on until they are stopped', async ({ page, server }
 });
 
 const REFUSED: readonly { field: string; value: string; says: RegExp; folded?: true }[] = [
-  { field: 'User', value: 'u'.repeat(300), says: /256/u },
-  { field: 'Model', value: '', says: /takes 1 to 256/u },
+  { field: 'User', value: 'u'.repeat(300), says: /^Too long: 300 bytes, at most 256\.$/u },
+  { field: 'Model', value: '', says: /^Enter a model\.$/u },
   { field: 'Tenant', value: 't'.repeat(300), says: /256/u, folded: true },
-  { field: 'IP', value: '203.0.113.700', says: /IP/u, folded: true },
+  { field: 'IP', value: '203.0.113.700', says: /^Enter an IPv4 or IPv6 address\.$/u, folded: true },
 ];
 
 for (const { field, value, says, folded } of REFUSED) {
   test(`what the server refuses of ${field} is told at its field`, async ({ page, server }) => {
     await page.goto(server.page());
-    if (folded) await page.getByText('Tenant, API key, service, IP, cost').click();
+    if (folded) await page.getByText('Tenant, API key, service, IP, attributes, cost').click();
     const input = page.getByRole('textbox', { name: field, exact: true });
     await input.fill(value);
     await press(page, 'Check');
@@ -185,9 +187,9 @@ test('a cost that is no integer is told at its field and not sent', async ({ pag
   await page.goto(server.page('?cost=tokens%3D1.5'));
   await press(page, 'Check');
   await expect(page.getByRole('textbox', { name: 'Amount' })).toHaveAccessibleDescription(
-    'takes an integer from 0 to 2^53 − 1',
+    'Enter a whole number from 0 to 9,007,199,254,740,991.',
   );
-  await expect(decisionOf(page)).toContainText('May this request reach the model now?');
+  await expect(decisionOf(page)).toContainText('Would this request be allowed now?');
 });
 
 test('the command to copy makes the same check in a shell', async ({ page, server }) => {
@@ -209,7 +211,7 @@ test('the command to copy makes the same check in a shell', async ({ page, serve
 test('the address holds the check, without the API key', async ({ page, context, server }) => {
   await page.goto(server.page());
   await page.getByRole('textbox', { name: 'User' }).fill('bob & co');
-  await page.getByText('Tenant, API key, service, IP, cost').click();
+  await page.getByText('Tenant, API key, service, IP, attributes, cost').click();
   await page.getByRole('textbox', { name: 'API key' }).fill('tg_live_secret');
   await page.getByRole('textbox', { name: 'Service' }).fill('payments');
   await expect(page).toHaveURL(/service=payments/u);
@@ -249,9 +251,9 @@ test('a server that is gone is told, and the next check finds it again', async (
   await server.kill();
   await press(page, 'Check');
   const alert = page.getByRole('alert');
-  await expect(alert).toContainText('The server does not answer');
-  await expect(alert).toContainText('It may be restarting, or the network between you and it may be down.');
-  await expect(health).toHaveText('OfflineThe server does not answer.');
+  await expect(alert).toContainText('The server is not responding');
+  await expect(alert).toContainText('It may be restarting, or your network connection to it may be down.');
+  await expect(health).toHaveText('Offline');
   // What was decided before stays to be read.
   await expectVerdict(page, 'ALLOWED');
   await server.restart();
@@ -267,7 +269,7 @@ test('a steady run ends when the server is gone', async ({ page, server }) => {
   await press(page, 'Keep sending');
   await expectVerdict(page, 'ALLOWED');
   await server.kill();
-  await expect(page.getByRole('alert')).toContainText('The server does not answer');
+  await expect(page.getByRole('alert')).toContainText('The server is not responding');
   await expect(page.getByRole('button', { name: 'Keep sending' })).toBeEnabled();
   await expect(page.getByRole('button', { name: 'Check', exact: true })).toBeEnabled();
 });
@@ -293,7 +295,7 @@ test('keyboard alone: from the address bar to a blocked check', async ({ page, s
     await expect(page.locator(':focus')).toHaveAccessibleName(name);
   }
   await page.keyboard.press('Space');
-  await expectVerdict(page, 'BLOCKED');
-  await expect(page.getByText('1 allowed, 20 blocked here')).toBeVisible();
+  await expectVerdict(page, 'DENIED');
+  await expect(page.getByText('1 allowed, 20 denied here')).toBeVisible();
   expect(await server.peek({ userId: 'carol', modelId: 'gpt-4' })).toMatchObject({ count: 1 });
 });

@@ -50,16 +50,15 @@ test('below a path of a reverse proxy, every page works', async ({ page, server 
     );
 
     await page.goto(`${console}#/sign-in?token=${server.token}`);
-    await expect(page.getByRole('heading', { name: 'You are signed in' })).toBeVisible();
-    await expect(page).toHaveURL(`${console}#/sign-in`);
+    await expect(page.getByRole('heading', { name: 'Live', level: 1 })).toBeVisible();
+    await expect(page).toHaveURL(`${console}#/live`);
 
-    await page.goto(`${console}#/live`);
-    await expect(page.getByRole('status', { name: 'Stream of decisions' })).toHaveText('Listening');
+    await expect(page.getByRole('status', { name: 'Stream of decisions' })).toHaveText('Connected');
     await server.check({ userId: 'alice', modelId: 'gpt-4' });
     await expect(page.getByRole('row', { name: /Allowed.*alice/u })).toBeVisible();
 
     await page.goto(`${console}#/policies?new=1`);
-    await page.getByRole('dialog').getByLabel('Id', { exact: true }).fill('per-user');
+    await page.getByRole('dialog').getByLabel('ID', { exact: true }).fill('per-user');
     await page.getByRole('dialog').getByLabel('Limit', { exact: true }).fill('5');
     await page.getByRole('button', { name: 'Create policy' }).click();
     await expect(page.getByRole('link', { name: 'per-user' })).toBeVisible();

@@ -72,8 +72,10 @@ test.describe('of a policy that is open', () => {
     await server.kill();
     await server.restart({ write: newToken() });
     await press(page, 'Save');
-    await expect(page.getByRole('heading', { name: 'Policies needs the admin token' })).toBeVisible();
-    await expect(page.getByText('You were signed out: the server no longer takes your token.')).toBeVisible();
+    await expect(page.getByRole('heading', { name: 'Sign in to open Policies' })).toBeVisible();
+    await expect(
+      page.getByText('You were signed out because the server no longer accepts your token.'),
+    ).toBeVisible();
     expect(await limitOf(server)).toBe(20);
     await page.getByLabel('Admin token', { exact: true }).fill(server.token);
     await press(page, 'Sign in');
@@ -86,7 +88,7 @@ test.describe('of a policy that is open', () => {
     await server.kill();
     await server.restart({ write: newToken(), read: server.token });
     await press(page, 'Save');
-    await expect(alert(page)).toContainText('This token may look, and not change');
+    await expect(alert(page)).toContainText('You have read-only access');
     await expect(field(page, 'Limit')).toHaveValue('30');
     expect(await limitOf(server)).toBe(20);
   });
@@ -99,7 +101,7 @@ test.describe('of a policy that is open', () => {
       .getByRole('dialog', { name: 'Delete policy per-user?' })
       .getByRole('button', { name: 'Delete' })
       .click();
-    await expect(alert(page)).toContainText('It was deleted meanwhile');
+    await expect(alert(page)).toContainText('Someone else has already deleted it');
   });
 
   test('412: what is to be deleted was changed', async ({ page, server, openSignedIn }) => {
@@ -110,7 +112,7 @@ test.describe('of a policy that is open', () => {
       .getByRole('dialog', { name: 'Delete policy per-user?' })
       .getByRole('button', { name: 'Delete' })
       .click();
-    await expect(alert(page)).toContainText('It was changed since you opened it');
+    await expect(alert(page)).toContainText('Someone changed it since you opened it');
     expect(await limitOf(server)).toBe(25);
   });
 
@@ -124,7 +126,7 @@ test.describe('of a policy that is open', () => {
     await expect(alert(page)).toContainText('the database is locked; try again');
     await release();
     await press(page, 'Save');
-    await expect(page.getByRole('log', { name: 'Notifications' })).toContainText('is saved');
+    await expect(page.getByRole('log', { name: 'Notifications' })).toContainText('Saved');
     expect(await limitOf(server)).toBe(30);
   });
 
@@ -137,11 +139,11 @@ test.describe('of a policy that is open', () => {
     await field(page, 'Limit').fill('30');
     await server.kill();
     await press(page, 'Save');
-    await expect(alert(page)).toContainText('The server does not answer');
+    await expect(alert(page)).toContainText('The server is not responding');
     await expect(field(page, 'Limit')).toHaveValue('30');
     await server.restart();
     await press(page, 'Save');
-    await expect(page.getByRole('log', { name: 'Notifications' })).toContainText('is saved');
+    await expect(page.getByRole('log', { name: 'Notifications' })).toContainText('Saved');
     expect(await limitOf(server)).toBe(30);
   });
 });
@@ -152,11 +154,11 @@ test('404: an address that names no page, and one that names no policy', async (
   openSignedIn,
 }) => {
   await page.goto(server.page('nowhere'));
-  await expect(page.getByText('There is no page at this address')).toBeVisible();
+  await expect(page.getByText('Page not found')).toBeVisible();
   await page.getByRole('link', { name: 'Go to the playground' }).click();
   await expect(page.getByRole('button', { name: 'Check', exact: true })).toBeVisible();
   await openSignedIn('policies?open=nothing');
-  await expect(page.getByRole('dialog')).toContainText('There is no policy with this id');
+  await expect(page.getByRole('dialog')).toContainText('There is no policy with this ID');
   await press(page, 'Close');
   await expect(page).toHaveURL(server.page('policies'));
 });
@@ -164,14 +166,14 @@ test('404: an address that names no page, and one that names no policy', async (
 test('409: the id of a new policy is taken', async ({ page, server, openSignedIn }) => {
   await server.fill({ policies: [PER_USER] });
   await openSignedIn('policies?new=1');
-  await field(page, 'Id').fill('per-user');
+  await field(page, 'ID').fill('per-user');
   await field(page, 'Limit').fill('1');
   await press(page, 'Create policy');
-  await expect(alert(page)).toContainText('Not saved: another policy is in the way');
+  await expect(alert(page)).toContainText('Not saved: a policy with this ID already exists');
   expect(await limitOf(server)).toBe(20);
-  await field(page, 'Id').fill('another');
+  await field(page, 'ID').fill('another');
   await press(page, 'Create policy');
-  await expect(page.getByRole('log', { name: 'Notifications' })).toContainText('The policy another is saved');
+  await expect(page.getByRole('log', { name: 'Notifications' })).toContainText('Saved policy another');
 });
 
 test('422: each field says what is wrong with it, and the first has the focus', async ({
@@ -181,10 +183,12 @@ test('422: each field says what is wrong with it, and the first has the focus', 
 }) => {
   await openSignedIn('policies?new=1');
   await press(page, 'Create policy');
-  await expect(alert(page)).toContainText('Not saved:');
-  await expect(field(page, 'Id')).toHaveAttribute('aria-invalid', 'true');
+  await expect(alert(page)).toHaveText('Not saved: 2 fields need a different value.');
+  await expect(field(page, 'ID')).toHaveAttribute('aria-invalid', 'true');
+  await expect(field(page, 'ID')).toHaveAccessibleDescription('Enter an ID.');
   await expect(field(page, 'Limit')).toHaveAttribute('aria-invalid', 'true');
-  await expect(field(page, 'Id')).toBeFocused();
+  await expect(field(page, 'Limit')).toHaveAccessibleDescription('Enter a limit.');
+  await expect(field(page, 'ID')).toBeFocused();
   expect(await server.admin('policies')).toMatchObject({ items: [] });
 });
 
@@ -198,7 +202,7 @@ test('429: who guesses tokens is told to wait, and a right one is let in', async
   const wrong = newToken();
   await token.fill(wrong);
   await press(page, 'Sign in');
-  await expect(token).toHaveAccessibleDescription(/^Too many wrong tokens came from this address/u);
+  await expect(token).toHaveAccessibleDescription(/^Too many wrong tokens from this address/u);
   await expect(token).toHaveValue(wrong);
   // The playground needs no token.
   await page.getByRole('link', { name: 'Playground', exact: true }).click();
@@ -215,9 +219,9 @@ test('503: as many listen as may; when one ends, the page is let in', async ({
 }) => {
   const end = await listen(server, MAX_LISTENERS);
   await openSignedIn('live');
-  await expect(page.getByText('Too many listen already')).toBeVisible();
-  await expect(page.getByRole('status', { name: 'Stream of decisions' })).toHaveText('Not listening');
+  await expect(page.getByText('Too many viewers')).toBeVisible();
+  await expect(page.getByRole('status', { name: 'Stream of decisions' })).toHaveText('Disconnected');
   end();
   // It tries again by itself, as after any refusal that may pass.
-  await expect(page.getByRole('status', { name: 'Stream of decisions' })).toHaveText('Listening');
+  await expect(page.getByRole('status', { name: 'Stream of decisions' })).toHaveText('Connected');
 });

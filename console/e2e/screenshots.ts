@@ -53,7 +53,7 @@ function replay(server: Server): () => Promise<void> {
 
 async function open(page: Page, site: string, server: Server, path: string): Promise<void> {
   await page.goto(`${site}#/sign-in?token=${server.token}`);
-  await expect(page.getByRole('heading', { name: 'You are signed in' })).toBeVisible();
+  await expect(page.getByRole('heading', { name: 'Live', level: 1 })).toBeVisible();
   await page.goto(`${site}#/${path}`);
 }
 

@@ -19,10 +19,10 @@ function takeTokenFromAddress(): void {
 
 startTheme();
 takeTokenFromAddress();
-// A link that is opened in a tab that already shows the console only changes the fragment. This listener is there
-// before the router's.
-window.addEventListener('hashchange', takeTokenFromAddress);
-window.addEventListener('popstate', takeTokenFromAddress);
+// A link that is opened in a tab that already shows the console only changes the fragment. Capturing listeners are called
+// before that of the router, which would lead away from the link to a page of the old session.
+window.addEventListener('hashchange', takeTokenFromAddress, { capture: true });
+window.addEventListener('popstate', takeTokenFromAddress, { capture: true });
 
 const root = document.getElementById('root');
 if (root !== null) {

@@ -12,8 +12,9 @@ export interface Access {
 }
 
 const READ_TOKEN =
-  'Your token may look and not change. To make changes, sign out, and in again with the token that writes.';
-const READ_CATALOG = 'The catalog is a file: change the file itself, and the server follows.';
+  'You have read-only access. To make changes, sign in with a token that has the role write.';
+const READ_CATALOG =
+  'The catalog is a file. To change it, edit the file: the server applies the change within seconds.';
 
 /** Asks for a change that changes nothing: only whether it is refused tells who may write. */
 async function askWhyNot(signal: AbortSignal): Promise<string | null> {

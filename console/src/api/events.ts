@@ -4,9 +4,8 @@ import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import { apiUrl, send } from './client';
 import { OfflineError } from './problem';
 
-/** Whom a check was about; what the check did not say and the catalog does not add is left out or null. */
-export type Subject = Readonly<Partial<Record<SubjectField, string | null>>>;
-export type SubjectField = 'user' | 'model' | 'tenant' | 'apiKey' | 'tier' | 'modelTier' | 'service' | 'ip';
+/** The attributes of a check by name, its own and those that the catalog adds; what it lacks is left out or null. */
+export type Subject = Readonly<Record<string, string | null | undefined>>;
 
 export interface DecisionEvent {
   /** Milliseconds since 1970, by the server's clock. */
@@ -16,9 +15,11 @@ export interface DecisionEvent {
   /** The policy that decided, and its limit; null where no limit was met. */
   policyId: string | null;
   scope: string | null;
-  unit: string;
+  unit: string | null;
   limit: number | null;
-  count: number;
+  count: number | null;
+  /** What the check needed of the limit, and what was left of it when the decision was made. */
+  needed: number | null;
   remaining: number | null;
   retryAfterMs: number | null;
   /** Whether it was taken without the store. */
@@ -26,6 +27,8 @@ export interface DecisionEvent {
   /** How many decisions this one stands for: above 1,000 a second the server tells a sample. */
   weight: number;
   subject: Subject;
+  /** The whole cost of the check, by unit. */
+  cost: Readonly<Record<string, number>>;
 }
 
 export interface Tally {
@@ -53,6 +56,7 @@ export interface StatsEvent extends Tally {
   store: PartStatus;
   catalog: PartStatus;
   policiesVersion: number;
+  policyCount: number;
 }
 
 export type LiveEvent =

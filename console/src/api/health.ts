@@ -1,5 +1,5 @@
 /** What the server says about itself. */
-import { useQuery, type UseQueryResult } from '@tanstack/react-query';
+import { useQuery } from '@tanstack/react-query';
 
 import { apiUrl } from './client';
 import { OfflineError, problemOf } from './problem';
@@ -25,13 +25,31 @@ async function fetchReadiness(signal: AbortSignal): Promise<Readiness> {
   throw await problemOf(response);
 }
 
-/** The readiness, asked every few seconds while the page is seen. */
-export function useReadiness(): UseQueryResult<Readiness> {
-  return useQuery({
+export interface Health {
+  /** What the server said last; undefined until it has said anything. */
+  readiness: Readiness | undefined;
+  /** Whether it answered when it was asked last. */
+  isOnline: boolean;
+  /** Whether it did not. Before the first answer it is neither. */
+  isOffline: boolean;
+  /** Asks now; whether the server answers. */
+  ask: () => Promise<boolean>;
+}
+
+/** The health of the server, asked every few seconds while the page is seen. */
+export function useHealth(): Health {
+  const { data, isSuccess, isError, errorUpdateCount, refetch } = useQuery({
     queryKey: ['readyz'],
     queryFn: ({ signal }) => fetchReadiness(signal),
     refetchInterval: EVERY_MS,
     retry: false,
     networkMode: 'always',
   });
+  return {
+    readiness: data,
+    isOnline: isSuccess,
+    // While a server that has never answered is asked again, the query is as if it were new.
+    isOffline: isError || (!isSuccess && errorUpdateCount > 0),
+    ask: async () => (await refetch()).isSuccess,
+  };
 }

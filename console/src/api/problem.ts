@@ -39,7 +39,7 @@ export class OfflineError extends Error {
   override readonly name = 'OfflineError';
 
   constructor(cause: unknown) {
-    super('The server does not answer', { cause });
+    super('The server is not responding', { cause });
   }
 }
 

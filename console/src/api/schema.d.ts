@@ -96,7 +96,8 @@ export interface paths {
         /**
          * Listen to decisions
          * @description A stream of server-sent events that goes on until the listener or the server ends it. `decision` tells a decision as it was
-         *     made on this node; of more than 1,000 a second a sample, and `weight` says how many it stands for. `stats` tells once
+         *     made on this node, with the `cost` of the check by unit, and what it `needed` of the limit that decided and what is
+         *     `remaining` of it; of more than 1,000 a second a sample, and `weight` says how many it stands for. `stats` tells once
          *     a second what the server has counted since its start, how long decisions took in the last second, and how its parts
          *     are. `lagged` says how many decisions a listener that was too slow has lost. At most 16 may listen at once.
          */
@@ -375,6 +376,26 @@ export interface paths {
          * @description Fields that the body has are replaced, each whole: a JSON Merge Patch (RFC 7396) that does not reach into `match` and `shares`. `null` gives a field its default again, but `limit: null` exempts.
          */
         patch: operations["patch_policy"];
+        trace?: never;
+    };
+    "/admin/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show who is signed in
+         * @description The name of the token that the call bears, and what it allows.
+         */
+        get: operations["show_session"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/admin/tenants": {
@@ -1236,7 +1257,10 @@ export interface components {
          *         "tenant": "acme",
          *         "tier": "free",
          *         "user": "alice"
-         *       }
+         *       },
+         *       "tenantKnown": true,
+         *       "tierSource": "catalog",
+         *       "userKnown": true
          *     }
          */
         Explanation: {
@@ -1258,6 +1282,15 @@ export interface components {
             /** @description Why not, as in a decision; null if it would. */
             reason: string | null;
             subject: components["schemas"]["Subject"];
+            /** @description The same of the tenant; null too if the check has none. */
+            tenantKnown: boolean | null;
+            /**
+             * @description Where the tier is from: the catalog, the check itself, or neither, so that it is `default`.
+             * @enum {string}
+             */
+            tierSource: "catalog" | "check" | "default";
+            /** @description Whether the catalog has the user; null if nobody needed to look, or the catalog's database did not answer. */
+            userKnown: boolean | null;
         };
         /** @description What is wrong with one field. */
         FieldProblem: {
@@ -1788,6 +1821,12 @@ export interface components {
         };
         /** @description A part of the server. */
         Part: {
+            /**
+             * @description Why it is degraded: `unavailable`, or for a store `evictsKeys`, or for a catalog `changeRefused`; absent where all is
+             *     well.
+             * @example unavailable
+             */
+            cause?: string | null;
             /** @description What that means here; absent where all is well. */
             detail?: string | null;
             /**
@@ -2000,6 +2039,22 @@ export interface components {
         Reset: {
             /** @description The policies whose limits the check meets. */
             reset: string[];
+        };
+        /**
+         * @description Who is signed in.
+         * @example {
+         *       "actor": "alice",
+         *       "role": "write"
+         *     }
+         */
+        Session: {
+            /** @description The name of the token, under which the history lists its changes. */
+            actor: string;
+            /**
+             * @description What the token allows: to look, or to look and to change.
+             * @enum {string}
+             */
+            role: "read" | "write";
         };
         /** @description Who and what the check is about, with what the catalog adds; null for what it lacks. */
         Subject: {
@@ -2295,6 +2350,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description A parameter of the query is unknown or out of range */
             422: {
                 headers: {
@@ -2435,6 +2499,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -2514,6 +2587,15 @@ export interface operations {
             };
             /** @description There is no such record */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2682,6 +2764,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -2810,6 +2901,15 @@ export interface operations {
             };
             /** @description The record has changed since the version in `If-Match` */
             412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2979,6 +3079,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -3059,6 +3168,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description A parameter of the query is unknown or out of range */
             422: {
                 headers: {
@@ -3133,6 +3251,15 @@ export interface operations {
                 headers: {
                     /** @description How to authorize: `Bearer` */
                     "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -3248,6 +3375,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -3312,6 +3448,15 @@ export interface operations {
                 headers: {
                     /** @description How to authorize: `Bearer` */
                     "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -3458,6 +3603,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -3528,6 +3682,15 @@ export interface operations {
                 headers: {
                     /** @description How to authorize: `Bearer` */
                     "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -3674,6 +3837,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -3753,6 +3925,15 @@ export interface operations {
             };
             /** @description There is no such record */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3921,6 +4102,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -4049,6 +4239,15 @@ export interface operations {
             };
             /** @description The record has changed since the version in `If-Match` */
             412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4218,6 +4417,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -4290,6 +4498,15 @@ export interface operations {
                 headers: {
                     /** @description How to authorize: `Bearer` */
                     "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -4436,6 +4653,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -4515,6 +4741,15 @@ export interface operations {
             };
             /** @description There is no such record */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4683,6 +4918,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -4811,6 +5055,15 @@ export interface operations {
             };
             /** @description The record has changed since the version in `If-Match` */
             412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4980,6 +5233,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -5050,6 +5312,15 @@ export interface operations {
                 headers: {
                     /** @description How to authorize: `Bearer` */
                     "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -5196,6 +5467,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -5307,6 +5587,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -5329,6 +5618,15 @@ export interface operations {
             };
             /** @description A fault of the server's */
             500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Requests that have not come whole take all the memory for them; ask again */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5377,6 +5675,15 @@ export interface operations {
             };
             /** @description There is no such record */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5545,6 +5852,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -5673,6 +5989,15 @@ export interface operations {
             };
             /** @description The record has changed since the version in `If-Match` */
             412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5842,6 +6167,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -5873,6 +6207,75 @@ export interface operations {
             };
             /** @description The catalog's database did not do it, and nothing has changed; ask again */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Who is signed in */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            /** @description There is no token, or a wrong one */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description When to ask again, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A fault of the server's */
+            500: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5914,6 +6317,15 @@ export interface operations {
                 headers: {
                     /** @description How to authorize: `Bearer` */
                     "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -6060,6 +6472,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -6139,6 +6560,15 @@ export interface operations {
             };
             /** @description There is no such record */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6307,6 +6737,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -6435,6 +6874,15 @@ export interface operations {
             };
             /** @description The record has changed since the version in `If-Match` */
             412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6604,6 +7052,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -6674,6 +7131,15 @@ export interface operations {
                 headers: {
                     /** @description How to authorize: `Bearer` */
                     "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -6820,6 +7286,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -6899,6 +7374,15 @@ export interface operations {
             };
             /** @description There is no such record */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7067,6 +7551,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -7195,6 +7688,15 @@ export interface operations {
             };
             /** @description The record has changed since the version in `If-Match` */
             412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7364,6 +7866,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -7444,6 +7955,15 @@ export interface operations {
             };
             /** @description No policy in force has this id and a limit */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7560,6 +8080,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -7634,6 +8163,15 @@ export interface operations {
                 headers: {
                     /** @description How to authorize: `Bearer` */
                     "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -7780,6 +8318,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -7859,6 +8406,15 @@ export interface operations {
             };
             /** @description There is no such record */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8036,6 +8592,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -8164,6 +8729,15 @@ export interface operations {
             };
             /** @description The record has changed since the version in `If-Match` */
             412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8342,6 +8916,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
             422: {
                 headers: {
@@ -8400,6 +8983,15 @@ export interface operations {
                     "application/json": components["schemas"]["Alive"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     metrics: {
@@ -8418,6 +9010,15 @@ export interface operations {
                 };
                 content: {
                     "application/openmetrics-text; version=1.0.0; charset=utf-8": string;
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -8486,6 +9087,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted; the problem names them all */
             422: {
                 headers: {
@@ -8504,7 +9114,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No decision was possible: the store did not answer */
+            /** @description No decision was possible: the store did not answer, or unfinished requests take all the memory for them */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8639,6 +9249,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted; the problem names them all */
             422: {
                 headers: {
@@ -8657,7 +9276,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No decision was possible: the store did not answer */
+            /** @description No decision was possible: the store did not answer, or unfinished requests take all the memory for them */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8732,6 +9351,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted; the problem names them all */
             422: {
                 headers: {
@@ -8765,7 +9393,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No decision was possible: the store did not answer */
+            /** @description No decision was possible: the store did not answer, or unfinished requests take all the memory for them */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8840,6 +9468,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Fields have values that are not accepted; the problem names them all */
             422: {
                 headers: {
@@ -8858,7 +9495,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No decision was possible: the store did not answer */
+            /** @description No decision was possible: the store did not answer, or unfinished requests take all the memory for them */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8885,6 +9522,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Readiness"];
+                };
+            };
+            /** @description The request is for a host that this server does not answer for */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description It is about to end */

@@ -4,6 +4,9 @@ import { createHashRouter, RouterProvider, type RouteObject } from 'react-router
 
 import { OfflineError, ProblemError } from '../api/problem';
 import { Toasts } from '../ui/Toast';
+import { Skeleton } from '../ui/Skeleton';
+import { LoadFailure } from './LoadFailure';
+import { loadPage } from './loadPage';
 import { NotFound } from './NotFound';
 import { PageError } from './PageError';
 import { PageFrame } from './PageFrame';
@@ -23,7 +26,10 @@ const queryClient = new QueryClient({
 
 function routeOf(page: PageEntry): RouteObject {
   const lazy = async (): Promise<{ Component: () => React.JSX.Element }> => {
-    const { default: Page } = await page.load();
+    const loaded = await loadPage(page);
+    // The router remembers a failure for ever, so this is none to it.
+    if (loaded.error !== null) return { Component: () => <LoadFailure error={loaded.error} /> };
+    const { Page } = loaded;
     return {
       Component: () => (
         <PageFrame page={page}>
@@ -40,7 +46,7 @@ const router = createHashRouter([
   {
     element: <Shell />,
     errorElement: <PageError />,
-    hydrateFallbackElement: <></>,
+    hydrateFallbackElement: <Skeleton lines={8} label="Loading the page" />,
     children: [
       ...pages.map(routeOf),
       { path: 'sign-in', element: <SignInPage /> },

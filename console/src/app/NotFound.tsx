@@ -7,7 +7,7 @@ export function NotFound(): React.JSX.Element {
   return (
     <>
       <h1 className="visually-hidden">Not found</h1>
-      <EmptyState title="There is no page at this address">
+      <EmptyState title="Page not found">
         <Link to="/">Go to the playground</Link>
       </EmptyState>
     </>

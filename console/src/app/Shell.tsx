@@ -1,14 +1,16 @@
-/** The frame of every page: navigation, health, theme, sign-in. */
-import { useEffect, useRef } from 'react';
+/** The frame of every page: navigation, warnings, health, theme, who is signed in. */
 import { NavLink, Outlet, ScrollRestoration, useLocation, useNavigation } from 'react-router';
 
+import { useSessionInfo, type SessionInfo } from '../api/session';
 import { signOut, useSession } from '../api/token';
 import { Button } from '../ui/Button';
 import { HealthBadge } from './HealthBadge';
+import { HealthBanner } from './HealthBanner';
 import { pages } from './routes';
 import { cx } from '../ui/cx';
 import styles from './Shell.module.css';
 import { ThemeSwitch } from './ThemeSwitch';
+import { wantToSee } from './wanted';
 
 function Brand(): React.JSX.Element {
   return (
@@ -20,15 +22,8 @@ function Brand(): React.JSX.Element {
 }
 
 function Navigation(): React.JSX.Element {
-  const { pathname } = useLocation();
-  const nav = useRef<HTMLElement>(null);
-  // Where the links are a row that scrolls, the page that is open stays in sight.
-  useEffect(() => {
-    const current = nav.current?.querySelector('[aria-current="page"]');
-    current?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
-  }, [pathname]);
   return (
-    <nav ref={nav} aria-label="Pages" className={styles.nav}>
+    <nav aria-label="Pages" className={styles.nav}>
       <ul>
         {pages.map((page) => (
           <li key={page.path}>
@@ -46,19 +41,39 @@ function Navigation(): React.JSX.Element {
   );
 }
 
+const ROLE_WORDS: Readonly<Record<SessionInfo['role'], string>> = {
+  read: 'read-only',
+  write: 'can make changes',
+};
+
+/** The name and the role of the token. */
+function WhoIsSignedIn(): React.JSX.Element | null {
+  const info = useSessionInfo();
+  if (info === null) return null;
+  return (
+    <p className={styles.who} role="group" aria-label="Signed in as">
+      <strong>{info.actor}</strong> <span>{ROLE_WORDS[info.role]}</span>
+    </p>
+  );
+}
+
 function SessionControl(): React.JSX.Element {
   const { token } = useSession();
+  const { pathname, search } = useLocation();
   if (token === null) {
     return (
-      <NavLink to="/sign-in" className={cx(styles.link)}>
+      <NavLink to="/sign-in" className={cx(styles.link)} onClick={() => wantToSee(pathname + search)}>
         Sign in
       </NavLink>
     );
   }
   return (
-    <Button variant="quiet" onPress={signOut}>
-      Sign out
-    </Button>
+    <>
+      <WhoIsSignedIn />
+      <Button variant="quiet" onPress={signOut}>
+        Sign out
+      </Button>
+    </>
   );
 }
 
@@ -83,9 +98,12 @@ export function Shell(): React.JSX.Element {
           <SessionControl />
         </div>
       </header>
-      <main id="content" tabIndex={-1} className={styles.main} aria-busy={navigation.state === 'loading'}>
-        <Outlet />
-      </main>
+      <div className={styles.content}>
+        <HealthBanner />
+        <main id="content" tabIndex={-1} className={styles.main} aria-busy={navigation.state === 'loading'}>
+          <Outlet />
+        </main>
+      </div>
       {/* Another page begins at its top, or where it was left; what changes on a page leaves it where it is. */}
       <ScrollRestoration getKey={({ pathname }) => pathname} storageKey="tollgate.scroll" />
     </div>

@@ -1,39 +1,37 @@
-/** The page that a sign-in link opens; its token is already out of the address when this is drawn (main.tsx). */
+/**
+ * The page that a sign-in link opens; its token is already out of the address when this is drawn (main.tsx). Once the
+ * server has accepted the token, it leads to the page that was wanted, or to Live.
+ */
 import { useQuery } from '@tanstack/react-query';
-import { Link } from 'react-router';
+import { useEffect, useRef } from 'react';
+import { useNavigate } from 'react-router';
 
 import { checkToken } from '../api/admin';
-import { signOut, useSession } from '../api/token';
-import { Button } from '../ui/Button';
+import { tokenInFragment, useSession } from '../api/token';
 import { ErrorState } from '../ui/ErrorState';
-import { Panel } from '../ui/Panel';
 import { Skeleton } from '../ui/Skeleton';
-import { pages } from './routes';
 import { SignInPanel } from './SignInPanel';
-import styles from './SignIn.module.css';
+import { takeWanted } from './wanted';
 
 export function SignInPage(): React.JSX.Element {
   const { token } = useSession();
   const check = useQuery({
-    queryKey: ['session', token],
+    queryKey: ['session', 'check', token],
     queryFn: ({ signal }) => checkToken(signal),
     enabled: token !== null,
     retry: false,
   });
+  const navigate = useNavigate();
+  const isAccepted = token !== null && check.isSuccess;
+  const isLeaving = useRef(false);
+  useEffect(() => {
+    // A link that was opened while somebody is signed in: its token is taken next (main.tsx).
+    const isLinkOpen = tokenInFragment(window.location.hash) !== null;
+    if (!isAccepted || isLinkOpen || isLeaving.current) return;
+    isLeaving.current = true;
+    void navigate(takeWanted(), { replace: true });
+  }, [isAccepted, navigate]);
   if (token === null) return <SignInPanel />;
-  if (check.isPending) return <Skeleton lines={3} label="Asking the server whether it takes the token" />;
   if (check.isError) return <ErrorState error={check.error} onRetry={() => void check.refetch()} />;
-  return (
-    <Panel className={styles.panel} level={1} title="You are signed in">
-      <p>The token is kept in this tab alone, until you close the tab or sign out.</p>
-      <ul className={styles.pages}>
-        {pages.map((page) => (
-          <li key={page.path}>
-            <Link to={`/${page.path.replace(/\/\*$/, '')}`}>{page.label}</Link>
-          </li>
-        ))}
-      </ul>
-      <Button onPress={signOut}>Sign out</Button>
-    </Panel>
-  );
+  return <Skeleton lines={3} label="Signing in" />;
 }

@@ -9,6 +9,7 @@ import { describeError } from '../ui/errors';
 import { FormField } from '../ui/Field';
 import { Panel } from '../ui/Panel';
 import styles from './SignIn.module.css';
+import { takeWanted } from './wanted';
 
 interface SignInForm {
   token: string;
@@ -25,7 +26,8 @@ async function trySignIn(token: string): Promise<string | null> {
     signIn(token);
     return null;
   } catch (error) {
-    if (error instanceof ProblemError && error.status === 401) return 'The server does not know this token.';
+    if (error instanceof ProblemError && error.status === 401)
+      return 'The server does not accept this token.';
     const { title, detail } = describeError(error);
     return detail === null ? title : `${title}: ${detail}`;
   }
@@ -39,23 +41,24 @@ export function SignInPanel({ what }: { what?: string }): React.JSX.Element {
   const submit = handleSubmit(async ({ token }) => {
     const refusal = await trySignIn(token.trim());
     if (refusal !== null) setError('token', { message: refusal });
+    // The page that was wanted takes the place of this panel.
+    else if (what !== undefined) takeWanted();
   });
   return (
     <Panel
       className={styles.panel}
       level={1}
-      title={what === undefined ? 'Sign in' : `${what} needs the admin token`}
+      title={what === undefined ? 'Sign in' : `Sign in to open ${what}`}
     >
       {reason === 'refused' && (
         <p className={styles.refused} role="status">
-          You were signed out: the server no longer takes your token. It may have been restarted with another
-          one.
+          You were signed out because the server no longer accepts your token. It may have been restarted with
+          a different one.
         </p>
       )}
       <p>
         The server prints a sign-in link when it starts. Open it, or paste the token here: the value of{' '}
-        <code>TOLLGATE_ADMIN_TOKEN</code>, or of <code>TOLLGATE_ADMIN_READ_TOKEN</code> to look without
-        changing.
+        <code>TOLLGATE_ADMIN_TOKEN</code>, or of <code>TOLLGATE_ADMIN_READ_TOKEN</code> for read-only access.
       </p>
       <form className={styles.form} onSubmit={(event) => void submit(event)} noValidate>
         <FormField
@@ -64,13 +67,13 @@ export function SignInPanel({ what }: { what?: string }): React.JSX.Element {
           label="Admin token"
           type="password"
           autoComplete="off"
-          rules={{ required: 'Paste the token.' }}
+          rules={{ required: 'Enter the token.' }}
         />
         <Button type="submit" variant="primary" isPending={formState.isSubmitting}>
           Sign in
         </Button>
       </form>
-      <p className={styles.note}>It is kept in this tab alone, until you close the tab or sign out.</p>
+      <p className={styles.note}>The token is kept in this tab only, until you close the tab or sign out.</p>
     </Panel>
   );
 }

@@ -14,7 +14,7 @@ export function CopyButton({ text, label = 'Copy' }: { text: string; label?: str
     return () => window.clearTimeout(timer);
   }, [outcome]);
   const copy = async (): Promise<void> => setOutcome((await copyText(text)) ? 'copied' : 'refused');
-  const words = { none: label, copied: 'Copied', refused: 'Select and copy it' };
+  const words = { none: label, copied: 'Copied', refused: 'Cannot copy: select the text' };
   return (
     <Button variant="quiet" onPress={() => void copy()}>
       <span aria-live="polite">{words[outcome]}</span>

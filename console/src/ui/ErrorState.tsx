@@ -20,14 +20,14 @@ export function ErrorState({ error, title, onRetry }: ErrorStateProps): React.JS
         <ul>
           {described.fields.map(({ field, problem, accepted }) => (
             <li key={`${field} ${problem}`}>
-              <code>{field}</code> {problem}
-              {accepted !== '' && `; accepted: ${accepted}`}
+              <code>{field}</code>: {problem}
+              {accepted !== '' && `. Accepted: ${accepted}`}
             </li>
           ))}
         </ul>
       )}
       {described.retryAfterMs !== null && (
-        <p>It listens again in {Math.ceil(described.retryAfterMs / 1000)} s.</p>
+        <p>Wait {Math.ceil(described.retryAfterMs / 1000)} seconds before you try again.</p>
       )}
       {onRetry !== undefined && <Button onPress={onRetry}>Try again</Button>}
     </div>

@@ -1,4 +1,7 @@
-/** A table with sorting whose rows are drawn only where they are seen, so that 10,000 of them cost no more than 50. */
+/**
+ * A table with sorting whose rows are drawn only where they are seen, so that 10,000 of them cost no more than 50. On a
+ * narrow page each row is a card with all its cells, so that nothing is cut off or left out.
+ */
 import {
   createSortedRowModel,
   rowSortingFeature,
@@ -24,9 +27,12 @@ export interface Column<Row> {
   /** What the column sorts by; without it, it does not sort. */
   sortBy?: (row: Row) => string | number;
   align?: 'start' | 'end';
-  /** Left out where the table is narrow. */
-  isMinor?: boolean;
 }
+
+/** The columns to sort by until the reader chooses another one, the most important first. */
+export type Order = readonly { id: string; desc: boolean }[];
+
+const UNSORTED: Order = [];
 
 export interface TableProps<Row> {
   /** What the table is of, for those who do not see it. */
@@ -34,6 +40,7 @@ export interface TableProps<Row> {
   columns: readonly Column<Row>[];
   rows: readonly Row[];
   rowId: (row: Row) => string;
+  order?: Order | undefined;
   /** Shown in place of the rows where there are none. */
   empty?: ReactNode;
   /** Called when the last rows come into sight, where more may be had. */
@@ -65,10 +72,16 @@ const ARIA_SORT = { asc: 'ascending', desc: 'descending' } as const;
 
 export function Table<Row extends object>(props: TableProps<Row>): React.JSX.Element {
   'use no memo'; // The virtualizer and the table change inside while they stay the same objects.
-  const { label, columns, rows, rowId, empty, onNearEnd } = props;
+  const { label, columns, rows, rowId, order = UNSORTED, empty, onNearEnd } = props;
   const scroller = useRef<HTMLDivElement>(null);
   const definitions = useMemo(() => columnDefs(columns), [columns]);
-  const table = useTable({ features, columns: definitions, data: rows, getRowId: rowId });
+  const table = useTable({
+    features,
+    columns: definitions,
+    data: rows,
+    getRowId: rowId,
+    initialState: { sorting: [...order] },
+  });
   const shown = table.getRowModel().rows;
   // eslint-disable-next-line react-hooks/incompatible-library -- the directive above keeps the compiler away
   const virtualizer = useVirtualizer({
@@ -84,8 +97,7 @@ export function Table<Row extends object>(props: TableProps<Row>): React.JSX.Ele
   useEffect(() => {
     if (isNearEnd) onNearEnd?.();
   }, [isNearEnd, onNearEnd]);
-  const classOf = (column: Column<Row>): string =>
-    cx(column.align === 'end' && styles.end, column.isMinor === true && styles.minor);
+  const classOf = (column: Column<Row>): string => cx(column.align === 'end' && styles.end);
 
   if (rows.length === 0 && empty !== undefined) return <>{empty}</>;
   return (
@@ -102,6 +114,7 @@ export function Table<Row extends object>(props: TableProps<Row>): React.JSX.Ele
                 return (
                   <th
                     key={header.id}
+
                     scope="col"
                     className={column === undefined ? '' : classOf(column)}
                     aria-sort={sorted === false ? undefined : ARIA_SORT[sorted]}
@@ -130,12 +143,13 @@ export function Table<Row extends object>(props: TableProps<Row>): React.JSX.Ele
             return (
               <tr
                 key={row.id}
+
                 ref={virtualizer.measureElement}
                 data-index={item.index}
                 aria-rowindex={item.index + 2}
               >
                 {columns.map((column) => (
-                  <td key={column.id} className={classOf(column)}>
+                  <td key={column.id} data-label={column.header} className={classOf(column)}>
                     {column.cell(row.original)}
                   </td>
                 ))}

@@ -23,7 +23,7 @@ export function TokensField(props: TokensFieldProps): React.JSX.Element {
   const input = useRef<HTMLInputElement>(null);
   const id = useId();
   const isWrong = typeof error === 'string';
-  const said = error ?? hint ?? 'Enter adds a value.';
+  const said = error ?? hint ?? 'Press Enter to add a value.';
 
   const add = (added: readonly string[]): void => {
     const fresh = added.map((value) => value.trim()).filter((value) => value !== '');

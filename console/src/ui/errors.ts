@@ -11,11 +11,11 @@ export interface DescribedError {
 function titleOf(error: ProblemError): string {
   switch (error.status) {
     case 401:
-      return 'The server does not take this token';
+      return 'The server does not accept this token';
     case 403:
-      return 'This token may look, and not change';
+      return 'You have read-only access';
     case 429:
-      return 'Too many wrong tokens came from this address';
+      return 'Too many wrong tokens from this address';
     default:
       return error.title;
   }
@@ -28,8 +28,8 @@ export function describeError(error: unknown): DescribedError {
     return { title, detail: message === title ? null : message, fields: errors, retryAfterMs };
   }
   if (error instanceof OfflineError) {
-    const detail = 'It may be restarting, or the network between you and it may be down.';
-    return { title: 'The server does not answer', detail, fields: [], retryAfterMs: null };
+    const detail = 'It may be restarting, or your network connection to it may be down.';
+    return { title: 'The server is not responding', detail, fields: [], retryAfterMs: null };
   }
   const detail = error instanceof Error ? error.message : null;
   return { title: 'Something went wrong', detail, fields: [], retryAfterMs: null };

@@ -136,6 +136,12 @@ impl Cost {
         }
         self.others.iter().find(|(known, _)| known == unit).map_or(Amount::ZERO, |(_, cost)| *cost)
     }
+
+    /// The amount of each unit that the cost names, `requests` always among them.
+    pub fn amounts(&self) -> impl Iterator<Item = (&Unit, Amount)> {
+        let others = self.others.iter().map(|(unit, amount)| (unit, *amount));
+        std::iter::once((&Unit::Requests, self.requests)).chain(others)
+    }
 }
 
 impl Default for Cost {
@@ -160,6 +166,8 @@ mod tests {
         assert_eq!(cost.of(&Unit::Requests), Amount::ONE);
         assert_eq!(cost.of(&Unit::Tokens), Amount::MAX);
         assert_eq!(cost.of(&Unit::InputTokens), Amount::ZERO);
+        let named: Vec<_> = cost.amounts().collect();
+        assert_eq!(named, [(&Unit::Requests, Amount::ONE), (&Unit::Tokens, Amount::MAX)]);
         assert_eq!(cost.with(Unit::Requests, Amount::ZERO).of(&Unit::Requests), Amount::ZERO);
     }
 

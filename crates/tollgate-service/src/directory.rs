@@ -14,6 +14,46 @@ pub enum UnknownApiKeys {
     Deny,
 }
 
+/// Where the tier of a check is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TierSource {
+    /// The catalog, which has it for the API key, the user or the tenant.
+    Catalog,
+    /// The check itself, because the catalog has none.
+    Check,
+    /// Neither has one, so that it is `default`.
+    Default,
+}
+
+/// Which parts of the subject of a check the catalog has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origins {
+    /// Whether it has the user; `None` if nobody needed to look, or its database did not answer.
+    pub is_user_known: Option<bool>,
+    /// The same of the tenant; `None` too if the check has none.
+    pub is_tenant_known: Option<bool>,
+    /// Where the tier is from.
+    pub tier: TierSource,
+}
+
+impl Origins {
+    /// Those of `check` as it was asked, by what the catalog says of it.
+    pub(crate) fn of(check: &Check<'_>, resolution: Option<&Resolution>) -> Self {
+        let tier = if resolution.is_some_and(|resolution| resolution.is_tier_known) {
+            TierSource::Catalog
+        } else if check.subject.get(&Attribute::Tier).is_some() {
+            TierSource::Check
+        } else {
+            TierSource::Default
+        };
+        Self {
+            is_user_known: resolution.and_then(|resolution| resolution.is_user_known),
+            is_tenant_known: resolution.and_then(|resolution| resolution.is_tenant_known),
+            tier,
+        }
+    }
+}
+
 /// What is known of a check.
 pub(crate) struct Known {
     pub(crate) resolution: Resolution,

@@ -11,7 +11,7 @@ mod rate_limit;
 mod usage;
 mod watch;
 
-pub use directory::{DirectoryLookup, UnknownApiKeys};
+pub use directory::{DirectoryLookup, Origins, TierSource, UnknownApiKeys};
 pub use rate_limit::{BatchTooLong, Explanation, MAX_BATCH_CHECKS, RateLimitService};
 pub use usage::TopKey;
 pub use watch::{By, KeyCounts, Observed, Watch};

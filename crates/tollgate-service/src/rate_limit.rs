@@ -11,7 +11,7 @@ use tollgate_core::{
 };
 use tollgate_store::{Ordered, Store, StoreError, key_bytes};
 
-use crate::directory::{DirectoryLookup, resolved};
+use crate::directory::{DirectoryLookup, Origins, resolved};
 use crate::watch::Watch;
 
 /// The most checks of one batch.
@@ -46,6 +46,8 @@ pub struct RateLimitService<S> {
 pub struct Explanation<'a> {
     /// The subject, with what the catalog knows of it.
     pub subject: &'a Subject<'a>,
+    /// Whether the catalog has its user and its tenant, and where its tier is from.
+    pub origins: Origins,
     /// The priority class of its tier.
     pub priority: PriorityClass,
     /// The version of the policies.
@@ -207,6 +209,7 @@ impl<S: Store> RateLimitService<S> {
             None => None,
         };
         let refused = known.as_ref().and_then(|known| known.refused);
+        let origins = Origins::of(check, known.as_ref().map(|known| &known.resolution));
         let known = known.as_ref().map(|known| resolved(check, &known.resolution, &snapshot));
         let check = known.as_ref().unwrap_or(check);
         let decision = match refused {
@@ -215,6 +218,7 @@ impl<S: Store> RateLimitService<S> {
         };
         Ok(render(Explanation {
             subject: &check.subject,
+            origins,
             priority: check.priority,
             version: snapshot.version(),
             refused,
@@ -276,11 +280,11 @@ impl<S: Store> RateLimitService<S> {
         Ok(decision)
     }
 
-    /// Lets a decision that may have charged come by the watch.
+    /// Publishes the decision to those who listen. Peeks are skipped because they charge nothing.
     #[inline]
     fn decided(&self, check: &Check<'_>, decision: &Decision, verb: Verb) {
         if let (Some(watch), Verb::Charge) = (&self.watch, verb) {
-            watch.decided(&check.subject, decision);
+            watch.decided(check, decision);
         }
     }
 }

@@ -40,12 +40,12 @@ export function AuditFilters({ filters, changes, onChange }: AuditFiltersProps):
       {isAuditKind(kind) ? (
         <FilterField
           key={kind}
-          filter={{ name: 'id', label: 'Id', of: RECORD_KINDS[kind] }}
+          filter={{ name: 'id', label: 'ID', of: RECORD_KINDS[kind] }}
           value={id}
           onChange={onId}
         />
       ) : (
-        <SearchField label="Id" value={id} onChange={onId} placeholder="any" />
+        <SearchField label="ID" value={id} onChange={onId} placeholder="any" />
       )}
       <SearchField label="Who" value={actor} onChange={onActor} suggestions={actors} placeholder="anyone" />
     </>

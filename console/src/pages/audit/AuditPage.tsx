@@ -26,7 +26,7 @@ function What({ change }: { change: Change }): React.JSX.Element {
       <Badge tone={tone}>{word}</Badge> {kind}{' '}
       <Link
         to={historyLink(RECORD_KINDS[change.kind], change.recordId)}
-        aria-label={`Every change of ${kind} ${change.recordId}`}
+        aria-label={`All changes of ${kind} ${change.recordId}`}
         className={styles.record}
       >
         {change.recordId}
@@ -58,7 +58,6 @@ function useColumns(): readonly Column<Change>[] {
       {
         id: 'fields',
         header: 'Before → after',
-        isMinor: true,
         cell: (change) => <span className={styles.fields}>{changeInWords(change)}</span>,
       },
     ];
@@ -87,7 +86,7 @@ export default function AuditPage(): React.JSX.Element {
   return (
     <div className={records.page}>
       <h1>Audit log</h1>
-      <p className={styles.about}>Every change of a policy or of the directory, the newest first.</p>
+      <p className={styles.about}>Every change of policies and of the directory, newest first.</p>
       <div className={styles.toolbar} role="search" aria-label="changes">
         <AuditFilters filters={filters} changes={list.items} onChange={set} />
         <Button isPending={list.isReading} onPress={list.retry}>
@@ -95,7 +94,7 @@ export default function AuditPage(): React.JSX.Element {
         </Button>
       </div>
       <StaleNotice list={list} />
-      {list.isPending && <Skeleton lines={8} label="Reading the changes" />}
+      {list.isPending && <Skeleton lines={8} label="Loading the changes" />}
       {(list.read > 0 || (!list.isPending && list.error === null)) && (
         <>
           <Table
@@ -115,11 +114,11 @@ export default function AuditPage(): React.JSX.Element {
 }
 
 function Nothing({ isNarrowed }: { isNarrowed: boolean }): React.JSX.Element {
-  if (isNarrowed) return <EmptyState title="No change is like that">Change the filters.</EmptyState>;
+  if (isNarrowed) return <EmptyState title="No matching changes">Change the filters.</EmptyState>;
   return (
     <EmptyState title="There are no changes yet">
-      What is changed here or by the API will be listed with who did it. A catalog in a file keeps no history:
-      its changes are those of the file.
+      Changes made here or through the API are listed with who made them. A catalog in a file has no history
+      here: see the history of the file.
     </EmptyState>
   );
 }

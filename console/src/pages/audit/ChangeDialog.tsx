@@ -47,7 +47,7 @@ function Loaded({ number }: { number: number | null }): React.JSX.Element {
     // What has happened stays as it is.
     staleTime: Infinity,
   });
-  if (query.isPending) return <Skeleton lines={6} label="Reading the change" />;
+  if (query.isPending) return <Skeleton lines={6} label="Loading the change" />;
   if (query.isError) return <ErrorState error={query.error} onRetry={() => void query.refetch()} />;
   if (query.data === null) return <EmptyState title="There is no change with this number" />;
   return <Shown change={query.data} />;
@@ -90,20 +90,20 @@ function Since({ change }: { change: Change }): React.JSX.Element {
     ...(since === 'unchanged' || since === 'changed'
       ? [{ label: `Open ${name}`, to: recordLink(listKind, recordId) }]
       : []),
-    { label: `Every change of ${name}`, to: historyLink(listKind, recordId) },
+    { label: `All changes of ${name}`, to: historyLink(listKind, recordId) },
   ];
   return (
     <>
       <p className={styles.about} role="status">
-        {newest !== null && since === 'unchanged' && `The ${name} is so still.`}
+        {newest !== null && since === 'unchanged' && `Since then, the ${name} has not changed.`}
         {newest !== null && since === 'changed' && (
           <>
-            The {name} was changed since, last on <Moment epochMs={newest.at} />.
+            Since then, the {name} has changed, last on <Moment epochMs={newest.at} />.
           </>
         )}
         {newest !== null && since === 'deleted' && (
           <>
-            The {name} is no longer there: {newest.actor} deleted it on <Moment epochMs={newest.at} />.
+            The {name} no longer exists: {newest.actor} deleted it on <Moment epochMs={newest.at} />.
           </>
         )}
       </p>

@@ -24,7 +24,7 @@ describe('a change in words', () => {
     ['no name that repeats the id', null, { ...ALICE, name: 'alice' }, 'tenantId acme'],
     ['what a deleted record was', ALICE, null, 'name Alice, tenantId acme'],
     ['what changed', ALICE, { ...ALICE, tier: 'pro', name: 'A' }, 'name Alice → A, tier set to pro'],
-    ['that nothing did', ALICE, ALICE, 'no field differs'],
+    ['that nothing did', ALICE, ALICE, 'no field changed'],
     ['three fields at most', null, { id: 'x', a: 1, b: 2, c: 3, d: 4, e: 5 }, 'a 1, b 2, c 3 and 2 more'],
     ['nothing of a record that is only an id', null, { id: 'x', name: 'x' }, ''],
   ])('says %s', (_, before, after, words) => {

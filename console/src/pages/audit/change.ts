@@ -84,7 +84,7 @@ function fieldsInWords(record: object): string {
 
 /** What a change did to its record, for a line of the table. */
 export function changeInWords({ before, after }: Pick<Change, 'before' | 'after'>): string {
-  if (before != null && after != null) return changesInWords(before, after, MAX_FIELDS) || 'no field differs';
+  if (before != null && after != null) return changesInWords(before, after, MAX_FIELDS) || 'no field changed';
   return fieldsInWords(after ?? before ?? {});
 }
 

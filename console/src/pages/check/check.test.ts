@@ -23,7 +23,8 @@ function form(change: Partial<CheckForm>): CheckForm {
 describe('a form', () => {
   it('comes back from its check', () => {
     const full = form({ tenant: 'acme', apiKey: 'key', service: 'chat', ip: '::1' });
-    for (const one of [form({}), { ...full, cost: [{ unit: 'tokens', amount: '12' }] }]) {
+    const attributes = [{ name: 'region', value: 'eu' }];
+    for (const one of [form({}), { ...full, cost: [{ unit: 'tokens', amount: '12' }], attributes }]) {
       expect(formOfCheck(checkOf(one))).toEqual(one);
     }
   });
@@ -39,6 +40,12 @@ describe('the address', () => {
         cost: [
           { unit: 'tokens', amount: '1200' },
           { unit: 'gpu=seconds', amount: '3' },
+        ],
+      }),
+      form({
+        attributes: [
+          { name: 'region', value: 'eu=west' },
+          { name: 'a=b %', value: '' },
         ],
       }),
     ];
@@ -67,7 +74,11 @@ describe('the check', () => {
       { unit: 'tokens', amount: '12' },
       { unit: '', amount: '9' },
     ];
-    expect(checkOf(form({ tenant: 't', apiKey: 'k', service: 's', ip: '::1', cost }))).toEqual({
+    const attributes = [
+      { name: 'region', value: 'eu' },
+      { name: '', value: 'x' },
+    ];
+    expect(checkOf(form({ tenant: 't', apiKey: 'k', service: 's', ip: '::1', cost, attributes }))).toEqual({
       userId: 'alice',
       modelId: 'gpt-4',
       tenantId: 't',
@@ -75,6 +86,7 @@ describe('the check', () => {
       service: 's',
       ip: '::1',
       cost: { tokens: 12 },
+      attributes: { region: 'eu' },
     });
   });
 
@@ -132,12 +144,20 @@ describe('a field that the server names', () => {
       { unit: 'a', amount: '1' },
       { unit: 'tokens', amount: '-1' },
     ];
-    const filled = form({ cost });
+    const attributes = [
+      { name: 'region', value: '' },
+      { name: 'user', value: 'bob' },
+    ];
+    const filled = form({ cost, attributes });
     const cases: [string, CheckForm, string | null][] = [
       ['userId', filled, 'user'],
       ['ip', filled, 'ip'],
       ['cost.tokens', filled, 'cost.1.amount'],
       ['cost', filled, 'cost.0.unit'],
+      ['cost.Tok', form({ cost: [{ unit: 'Tok', amount: '1' }] }), 'cost.0.unit'],
+      ['attributes.region', filled, 'attributes.0.value'],
+      ['attributes.user', filled, 'attributes.1.name'],
+      ['attributes', filled, 'attributes.0.name'],
       ['cost', form({}), null],
       ['body', filled, null],
     ];

@@ -1,9 +1,10 @@
-/** The form of a check, which the address holds too, and the server's complaints at its fields. */
+/** The form of a check, which the address holds too, and what the server finds wrong at its fields. */
 import { useEffect, useRef, useState } from 'react';
 import { useForm, useWatch, type UseFormReturn } from 'react-hook-form';
 import { useSearchParams } from 'react-router';
 
 import { ProblemError } from '../../api/problem';
+import { problemInWords } from '../records/fieldWords';
 import { withCarriedKey } from './carriedKey';
 import { formOfQuery, formPathOf, isOfCheck, queryOfForm, type CheckForm } from './check';
 
@@ -58,17 +59,17 @@ export function useCheckForm(onOpened?: (form: CheckForm) => void): {
   return { form, values };
 }
 
-/** Puts the server's complaints at their fields; says whether each has one, so that nothing is left to say. */
+/** Shows what the server finds wrong at the fields; whether all of it has a field there. */
 export function useComplaints(form: UseFormReturn<CheckForm>, error: unknown): boolean {
   const { setError, getValues, setFocus } = form;
   const fields = error instanceof ProblemError ? error.errors : [];
   const paths = fields.map(({ field }) => formPathOf(field, getValues()));
   useEffect(() => {
     if (!(error instanceof ProblemError)) return;
-    const [first] = error.errors.flatMap(({ field, problem, accepted }) => {
-      const path = formPathOf(field, getValues());
+    const [first] = error.errors.flatMap((problem) => {
+      const path = formPathOf(problem.field, getValues());
       if (path === null) return [];
-      setError(path, { message: accepted === '' ? problem : `${problem}; takes ${accepted}` });
+      setError(path, { message: problemInWords(path, getValues(path), problem) });
       return [path];
     });
     if (first !== undefined) setFocus(first);

@@ -21,7 +21,7 @@ const decision: Decision = {
 describe('words', () => {
   it('say what a limit is kept per', () => {
     const cases: [string, string][] = [
-      ['GLOBAL', 'all together'],
+      ['GLOBAL', 'all checks together'],
       ['USER', 'each user'],
       ['USER_MODEL', 'each user and model'],
       ['SERVICE', 'each service and user'],
@@ -41,7 +41,7 @@ describe('words', () => {
 
   it('say why a check was denied', () => {
     expect(reasonInWords(decision)).toBeNull();
-    expect(reasonInWords({ ...decision, reason: 'banned' })).toBe('The policy lets nothing pass.');
+    expect(reasonInWords({ ...decision, reason: 'banned' })).toBe('The policy denies every check.');
     expect(reasonInWords({ ...decision, reason: 'out_of_luck' })).toBe('out of luck');
   });
 

@@ -32,7 +32,7 @@ export function attributesOf(scope: string): readonly string[] {
 export function scopeInWords(scope: string): string {
   const names = attributesOf(scope).map((name) => NAME_OF[name] ?? name);
   const last = names.at(-1);
-  if (last === undefined) return 'all together';
+  if (last === undefined) return 'all checks together';
   return names.length === 1 ? `each ${last}` : `each ${names.slice(0, -1).join(', ')} and ${last}`;
 }
 
@@ -61,12 +61,12 @@ export function limitInWords(limit: {
 
 const REASONS: Readonly<Record<string, string>> = {
   limit_exceeded: 'The limit is used up.',
-  cost_exceeds_limit: 'The cost is above the limit itself, so it never passes.',
-  banned: 'The policy lets nothing pass.',
-  store_unavailable: 'The store does not answer, and the policy then lets nothing pass.',
+  cost_exceeds_limit: 'The cost is above the limit itself, so this check is never allowed.',
+  banned: 'The policy denies every check.',
+  store_unavailable: 'The store is unavailable, and the failure mode is deny.',
   api_key_revoked: 'The API key was revoked.',
   api_key_expired: 'The API key has expired.',
-  api_key_unknown: 'The API key is not known.',
+  api_key_unknown: 'The API key is unknown.',
 };
 
 /** Why a check was denied; null if it was not. */
@@ -77,7 +77,7 @@ export function reasonInWords(decision: Pick<Decision, 'reason'>): string | null
 
 /** The outcome in one sentence, for those who do not see it. */
 export function announcementOf(decision: Decision): string {
-  const verdict = decision.allowed ? 'Allowed' : 'Blocked';
+  const verdict = decision.allowed ? 'Allowed' : 'Denied';
   if (decision.limit === null || decision.policyId === null) {
     return `${verdict}. ${reasonInWords(decision) ?? 'No limit applies.'}`;
   }

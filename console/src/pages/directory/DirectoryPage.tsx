@@ -1,4 +1,4 @@
-/** Whom and what policies are for: tenants, users, API keys, tiers, models. The address says which of them is shown. */
+/** Tenants, users, API keys, tiers and models. The address says which of them is shown. */
 import type { FieldValues } from 'react-hook-form';
 import { Navigate, NavLink, useParams } from 'react-router';
 
@@ -33,11 +33,11 @@ function section<Record extends Item, Form extends FieldValues>(
 }
 
 const SECTIONS: readonly Section[] = [
-  section(tenantKind, 'Tenants', 'Customers or organisations, which checks name as tenantId.'),
-  section(userKind, 'Users', 'Users of tenants, which checks name as userId.'),
-  section(apiKeyKind, 'API keys', 'Secrets that say who asks; checks give them as apiKey.'),
+  section(tenantKind, 'Tenants', 'Customers or organizations. Checks refer to them as tenantId.'),
+  section(userKind, 'Users', 'Users of tenants. Checks refer to them as userId.'),
+  section(apiKeyKind, 'API keys', 'Secrets that identify the caller. Checks send them as apiKey.'),
   section(tierKind, 'Tiers', 'Subscription classes of tenants, users and API keys.'),
-  section(modelKind, 'Models', 'What is asked for; checks name it as modelId.'),
+  section(modelKind, 'Models', 'What the caller asks for. Checks refer to it as modelId.'),
   section(modelTierKind, 'Model tiers', 'Classes of models by price or size.'),
 ];
 

@@ -6,7 +6,7 @@ import { recordLink } from '../../app/links';
 import { Badge } from '../../ui/Badge';
 import { Button } from '../../ui/Button';
 import { Moment } from '../../ui/Moment';
-import type { Column } from '../../ui/Table';
+import type { Column, Order } from '../../ui/Table';
 import { ReferenceInput, TextInput } from '../records/fields';
 import type { FieldsProps, Kind } from '../records/kind';
 import records from '../records/Records.module.css';
@@ -15,7 +15,7 @@ import { API_KEY_TEXTS, apiKeyOfForm, formOfApiKey, stateOf, type ApiKey, type A
 import styles from './Directory.module.css';
 import { expiryInDays } from './expiry';
 import { pathIn } from './form';
-import { IdAndName, nameColumn, referenceColumn } from './parts';
+import { IdAndName, referenceColumn } from './parts';
 import { apiKeyInWords } from './words';
 
 const LIFETIMES: readonly { label: string; days: number }[] = [
@@ -32,14 +32,14 @@ function ApiKeyFields(props: FieldsProps<ApiKeyForm>): React.JSX.Element {
     <>
       <Words label="What this API key does" {...apiKeyInWords(form, openedMs)} />
       <div className={records.grid}>
-        <IdAndName {...props} use="Limits and the log name it so" />
+        <IdAndName {...props} use="Limits and the log refer to the key by it" />
         <ReferenceInput
           control={control}
           name="tenantId"
           of="tenants"
           label="Tenant"
           isDisabled={isDisabled}
-          hint="The tenant that it belongs to."
+          hint="The tenant that the key belongs to."
         />
         <ReferenceInput
           control={control}
@@ -48,15 +48,15 @@ function ApiKeyFields(props: FieldsProps<ApiKeyForm>): React.JSX.Element {
           filters={form.tenantId === '' ? {} : { tenantId: form.tenantId }}
           label="User"
           isDisabled={isDisabled}
-          hint="A user of that tenant. May be empty."
+          hint="Optional. A user of that tenant."
         />
         <ReferenceInput
           control={control}
           name="tier"
           of="tiers"
-          label="Tier of its own"
+          label="Own tier"
           isDisabled={isDisabled}
-          hint="Before those of its user and its tenant. May be empty."
+          hint="Optional. Overrides the tiers of its user and its tenant."
         />
         <Expiry control={control} isDisabled={isDisabled} />
       </div>
@@ -80,7 +80,7 @@ function Expiry({
         label="Expires (UTC)"
         placeholder="never"
         isDisabled={isDisabled}
-        hint="Such as 2030-12-31 or 2030-12-31 18:00. Empty: never."
+        hint="Such as 2030-12-31 or 2030-12-31 18:00. If empty, never."
       />
       <div className={styles.lifetimes} role="group" aria-label="Lifetime">
         {LIFETIMES.map(({ label, days }) => (
@@ -101,17 +101,21 @@ function Expiry({
   );
 }
 
+/** Keys that were never used come last, by name. */
+const LAST_USED_FIRST: Order = [
+  { id: 'lastUsedAt', desc: true },
+  { id: 'name', desc: false },
+];
+
 function stateBadge(apiKey: ApiKey): React.JSX.Element {
   const { word, tone } = stateOf(apiKey, Date.now());
   return <Badge tone={tone}>{word}</Badge>;
 }
 
 const columns: readonly Column<ApiKey>[] = [
-  nameColumn(),
   {
     id: 'prefix',
     header: 'Starts with',
-    isMinor: true,
     cell: ({ prefix }) => <code className={styles.prefix}>{prefix}…</code>,
   },
   {
@@ -120,20 +124,18 @@ const columns: readonly Column<ApiKey>[] = [
     cell: stateBadge,
     sortBy: (apiKey) => stateOf(apiKey, Date.now()).word,
   },
-  referenceColumn('tenantId', 'Tenant', 'tenants', { isMinor: true }),
-  referenceColumn('userId', 'User', 'users', { isMinor: true, none: 'any' }),
+  referenceColumn('tenantId', 'Tenant', 'tenants'),
+  referenceColumn('userId', 'User', 'users', { none: 'any' }),
   {
     id: 'expiresAt',
     header: 'Expires',
-    isMinor: true,
     cell: ({ expiresAt }) => <MomentOr at={expiresAt} none="never" />,
     sortBy: ({ expiresAt }) => (expiresAt === undefined ? Infinity : Date.parse(expiresAt)),
   },
   {
     id: 'lastUsedAt',
     header: 'Last used',
-    isMinor: true,
-    cell: ({ lastUsedAt }) => <MomentOr at={lastUsedAt} none="not yet" />,
+    cell: ({ lastUsedAt }) => <MomentOr at={lastUsedAt} none="never" />,
     sortBy: ({ lastUsedAt }) => (lastUsedAt === undefined ? 0 : Date.parse(lastUsedAt)),
   },
 ];
@@ -147,12 +149,14 @@ export const apiKeyKind: Kind<ApiKey, ApiKeyForm> = {
   kind: 'api-keys',
   one: 'API key',
   many: 'API keys',
-  about: 'With a key, a check need not say who asks: the key gives its tenant, its user and its tier.',
+  about: 'An API key identifies its tenant, its user and its tier, so that a check needs nothing else.',
   columns,
+  nameOf: ({ name }) => name,
+  order: LAST_USED_FIRST,
   filters: [
-    { name: 'tenantId', label: 'Of tenant', of: 'tenants' },
-    { name: 'userId', label: 'Of user', of: 'users' },
-    { name: 'tier', label: 'With tier of its own', of: 'tiers' },
+    { name: 'tenantId', label: 'Tenant', of: 'tenants' },
+    { name: 'userId', label: 'User', of: 'users' },
+    { name: 'tier', label: 'Own tier', of: 'tiers' },
   ],
   toForm: formOfApiKey,
   toBody: apiKeyOfForm,
@@ -161,15 +165,17 @@ export const apiKeyKind: Kind<ApiKey, ApiKeyForm> = {
   quickChanges: [
     {
       label: 'Revoke',
+      done: 'Revoked',
       isOffered: ({ revoked }) => !revoked,
       consequence:
-        'From now on every check with this key is denied with api_key_revoked, on every server within a second or so. It can be restored later.',
+        'Every check with this key is denied (api_key_revoked), on every server within about a second. You can restore the key later.',
       patch: { revoked: true },
     },
     {
       label: 'Restore',
+      done: 'Restored',
       isOffered: ({ revoked }) => revoked,
-      consequence: 'Checks with this key count again, for whoever still holds it.',
+      consequence: 'Checks with this key are allowed again, for everyone who still has it.',
       patch: { revoked: false },
     },
   ],

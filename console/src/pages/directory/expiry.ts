@@ -52,5 +52,5 @@ export function untilInWords(text: string, nowMs: number): string {
   const atMs = Date.parse(expiryOfText(text));
   if (Number.isNaN(atMs)) return '';
   const verb = atMs <= nowMs ? 'It expired' : 'It expires';
-  return `${verb} ${distanceInWords(nowMs, atMs)}: here, that is ${formatMoment(atMs)}.`;
+  return `${verb} ${distanceInWords(nowMs, atMs)}, at ${formatMoment(atMs)} your time.`;
 }

@@ -8,7 +8,7 @@ import type { FieldsProps, Kind } from '../records/kind';
 import styles from '../records/Records.module.css';
 import { Words } from '../records/Words';
 import { bodyOfTexts, pathIn, textFormOf, type TextForm } from './form';
-import { IdAndName, nameColumn, referenceColumn } from './parts';
+import { BY_NAME, IdAndName, referenceColumn } from './parts';
 import { modelInWords, modelTierInWords } from './words';
 
 type ModelTier = components['schemas']['ModelTier'];
@@ -26,7 +26,7 @@ function ModelTierFields(props: FieldsProps<ModelTierForm>): React.JSX.Element {
     <>
       <Words label="What this model tier does" {...modelTierInWords(form)} />
       <div className={styles.grid}>
-        <IdAndName {...props} use="Policies name it so" />
+        <IdAndName {...props} use="Policies refer to the model tier by it" />
       </div>
     </>
   );
@@ -39,14 +39,14 @@ function ModelFields(props: FieldsProps<ModelForm>): React.JSX.Element {
     <>
       <Words label="What this model does" {...modelInWords(form)} />
       <div className={styles.grid}>
-        <IdAndName {...props} use="Checks name it so" />
+        <IdAndName {...props} use="Checks refer to the model by it" />
         <ReferenceInput
           control={control}
           name="modelTier"
           of="model-tiers"
           label="Model tier"
           isDisabled={isDisabled}
-          hint="The model tier that it belongs to."
+          hint="The model tier that the model belongs to."
         />
       </div>
     </>
@@ -57,23 +57,28 @@ export const modelTierKind: Kind<ModelTier, ModelTierForm> = {
   kind: 'model-tiers',
   one: 'model tier',
   many: 'model tiers',
-  about: 'A model tier is a class of models by price or size, such as premium or small, that policies name.',
-  columns: [nameColumn()],
+  about:
+    'A model tier is a class of models by price or size, such as premium or small. Policies can have conditions on it.',
+  columns: [],
+  nameOf: ({ name }) => name,
+  order: BY_NAME,
   filters: [],
   toForm: (modelTier) => textFormOf(MODEL_TIER_NAMES, modelTier),
   toBody: bodyOfTexts,
   formPathOf: pathIn(MODEL_TIER_NAMES),
   Fields: ModelTierFields,
-  related: ({ id }) => [{ label: 'Its models', to: listLink('models', { modelTier: id }) }],
+  related: ({ id }) => [{ label: 'Models', to: listLink('models', { modelTier: id }) }],
 };
 
 export const modelKind: Kind<Model, ModelForm> = {
   kind: 'models',
   one: 'model',
   many: 'models',
-  about: 'Checks may name models that are not here; one that is here has a model tier.',
-  columns: [nameColumn(), referenceColumn('modelTier', 'Model tier', 'model-tiers')],
-  filters: [{ name: 'modelTier', label: 'Of model tier', of: 'model-tiers' }],
+  about: 'Checks may also name models that are not listed. A listed model has a model tier.',
+  columns: [referenceColumn('modelTier', 'Model tier', 'model-tiers')],
+  nameOf: ({ name }) => name,
+  order: BY_NAME,
+  filters: [{ name: 'modelTier', label: 'Model tier', of: 'model-tiers' }],
   toForm: (model) => textFormOf(MODEL_NAMES, model),
   toBody: bodyOfTexts,
   formPathOf: pathIn(MODEL_NAMES),

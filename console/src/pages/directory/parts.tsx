@@ -4,7 +4,7 @@ import { Link } from 'react-router';
 
 import type { RecordKind } from '../../api/admin';
 import { recordLink } from '../../app/links';
-import type { Column } from '../../ui/Table';
+import type { Column, Order } from '../../ui/Table';
 import { TextInput } from '../records/fields';
 import styles from './Directory.module.css';
 
@@ -13,20 +13,11 @@ interface Named {
   name: string;
 }
 
-/** What people call it, where that is not the id once more. */
-export function nameColumn<Record extends Named>(): Column<Record> {
-  return {
-    id: 'name',
-    header: 'Name',
-    cell: ({ id, name }) => (name === id ? '' : <span className={styles.name}>{name}</span>),
-    sortBy: ({ name }) => name,
-  };
-}
+export const BY_NAME: Order = [{ id: 'name', desc: false }];
 
 interface ReferenceColumnOptions {
   /** In place of one that is not there. */
   none?: string;
-  isMinor?: boolean;
 }
 
 /** A field with the id of another record, which it opens. */
@@ -34,13 +25,12 @@ export function referenceColumn<Record extends object>(
   id: keyof Record & string,
   header: string,
   of: RecordKind,
-  { none = '', isMinor = false }: ReferenceColumnOptions = {},
+  { none = '' }: ReferenceColumnOptions = {},
 ): Column<Record> {
   const idOf = (record: Record): string => (record[id] ?? '') as string;
   return {
     id,
     header,
-    isMinor,
     cell: (record) =>
       idOf(record) === '' ? (
         <span className={styles.none}>{none}</span>
@@ -66,7 +56,7 @@ export function IdAndName<Form extends FieldValues & Named>({
   isDisabled,
   use,
 }: PartProps<Form> & {
-  /** Who names a record by its id: `Checks name it so`. */
+  /** What the id is for: `Checks refer to it`. */
   use: string;
 }): React.JSX.Element {
   return (
@@ -74,16 +64,16 @@ export function IdAndName<Form extends FieldValues & Named>({
       <TextInput
         control={control}
         name={'id' as FieldPath<Form>}
-        label="Id"
+        label="ID"
         isDisabled={isDisabled || !isNew}
-        hint={isNew ? `${use}, and it stays. Left empty, the server makes one.` : 'It cannot be changed.'}
+        hint={isNew ? `Permanent. ${use}. If empty, the server generates one.` : 'The ID cannot be changed.'}
       />
       <TextInput
         control={control}
         name={'name' as FieldPath<Form>}
         label="Name"
         isDisabled={isDisabled}
-        hint="What people call it; the id if left empty."
+        hint="Optional. Shown in lists; the ID if empty."
       />
     </>
   );

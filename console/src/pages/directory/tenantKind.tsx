@@ -8,7 +8,7 @@ import type { FieldsProps, Kind } from '../records/kind';
 import styles from '../records/Records.module.css';
 import { Words } from '../records/Words';
 import { bodyOfTexts, pathIn, textFormOf, type TextForm } from './form';
-import { IdAndName, nameColumn, referenceColumn } from './parts';
+import { BY_NAME, IdAndName, referenceColumn } from './parts';
 import { tenantInWords } from './words';
 
 type Tenant = components['schemas']['Tenant'];
@@ -23,14 +23,14 @@ function TenantFields(props: FieldsProps<TenantForm>): React.JSX.Element {
     <>
       <Words label="What this tenant does" {...tenantInWords(form)} />
       <div className={styles.grid}>
-        <IdAndName {...props} use="Checks name it so" />
+        <IdAndName {...props} use="Checks refer to the tenant by it" />
         <ReferenceInput
           control={control}
           name="tier"
           of="tiers"
           label="Tier"
           isDisabled={isDisabled}
-          hint="Of its users and API keys that have none of their own. May be empty."
+          hint="Optional. For its users and API keys that have no tier of their own."
         />
       </div>
     </>
@@ -41,15 +41,17 @@ export const tenantKind: Kind<Tenant, TenantForm> = {
   kind: 'tenants',
   one: 'tenant',
   many: 'tenants',
-  about: 'Without any, all checks count alike. A tenant gives its users and API keys a tier.',
-  columns: [nameColumn(), referenceColumn('tier', 'Tier', 'tiers', { none: 'default' })],
-  filters: [{ name: 'tier', label: 'Of tier', of: 'tiers' }],
+  about: 'A tenant is a customer or an organization. Its users and API keys have its tier.',
+  columns: [referenceColumn('tier', 'Tier', 'tiers', { none: 'default' })],
+  nameOf: ({ name }) => name,
+  order: BY_NAME,
+  filters: [{ name: 'tier', label: 'Tier', of: 'tiers' }],
   toForm: (tenant) => textFormOf(NAMES, tenant),
   toBody: bodyOfTexts,
   formPathOf: pathIn(NAMES),
   Fields: TenantFields,
   related: ({ id }) => [
-    { label: 'Its users', to: listLink('users', { tenantId: id }) },
-    { label: 'Its API keys', to: listLink('api-keys', { tenantId: id }) },
+    { label: 'Users', to: listLink('users', { tenantId: id }) },
+    { label: 'API keys', to: listLink('api-keys', { tenantId: id }) },
   ],
 };

@@ -10,7 +10,7 @@ import records from '../records/Records.module.css';
 import { Words } from '../records/Words';
 import styles from './Directory.module.css';
 import { bodyOfTexts, pathIn, textFormOf, type TextForm } from './form';
-import { IdAndName, nameColumn } from './parts';
+import { BY_NAME, IdAndName } from './parts';
 import { PRIORITY_WORDS, tierInWords } from './words';
 
 type Tier = components['schemas']['Tier'];
@@ -30,7 +30,7 @@ function TierFields(props: FieldsProps<TierForm>): React.JSX.Element {
     <>
       <Words label="What this tier does" {...tierInWords(form)} />
       <div className={records.grid}>
-        <IdAndName {...props} use="Policies name it so" />
+        <IdAndName {...props} use="Policies refer to the tier by it" />
         <SelectInput
           control={control}
           name="priority"
@@ -47,9 +47,8 @@ export const tierKind: Kind<Tier, TierForm> = {
   kind: 'tiers',
   one: 'tier',
   many: 'tiers',
-  about: 'A tier is a subscription class, such as free or pro, that policies name.',
+  about: 'A tier is a subscription class, such as free or pro. Policies can have conditions on it.',
   columns: [
-    nameColumn(),
     {
       id: 'priority',
       header: 'Priority class',
@@ -61,14 +60,16 @@ export const tierKind: Kind<Tier, TierForm> = {
       sortBy: ({ priority }) => PRIORITY_CLASSES.indexOf(priority),
     },
   ],
+  nameOf: ({ name }) => name,
+  order: BY_NAME,
   filters: [],
   toForm: (tier) => textFormOf(NAMES, tier ?? { priority: 'standard' }),
   toBody: bodyOfTexts,
   formPathOf: pathIn(NAMES),
   Fields: TierFields,
   related: ({ id }) => [
-    { label: 'Tenants of it', to: listLink('tenants', { tier: id }) },
-    { label: 'Users of it', to: listLink('users', { tier: id }) },
-    { label: 'API keys of it', to: listLink('api-keys', { tier: id }) },
+    { label: 'Tenants', to: listLink('tenants', { tier: id }) },
+    { label: 'Users', to: listLink('users', { tier: id }) },
+    { label: 'API keys', to: listLink('api-keys', { tier: id }) },
   ],
 };

@@ -9,7 +9,7 @@ import styles from '../records/Records.module.css';
 import { useMatch } from '../records/useMatches';
 import { Words } from '../records/Words';
 import { bodyOfTexts, pathIn, textFormOf, type TextForm } from './form';
-import { IdAndName, nameColumn, referenceColumn } from './parts';
+import { BY_NAME, IdAndName, referenceColumn } from './parts';
 import { userInWords } from './words';
 
 type User = components['schemas']['User'];
@@ -26,7 +26,7 @@ function UserFields(props: FieldsProps<UserForm>): React.JSX.Element {
     <>
       <Words label="What this user does" {...userInWords(form, tenantTier)} />
       <div className={styles.grid}>
-        <IdAndName {...props} use="Checks name it so" />
+        <IdAndName {...props} use="Checks refer to the user by it" />
         <ReferenceInput
           control={control}
           name="tenantId"
@@ -39,10 +39,10 @@ function UserFields(props: FieldsProps<UserForm>): React.JSX.Element {
           control={control}
           name="tier"
           of="tiers"
-          label="Tier of its own"
+          label="Own tier"
           isDisabled={isDisabled}
           placeholder={tenantTier === null ? 'the tenant’s' : `the tenant’s: ${tenantTier}`}
-          hint="Before that of the tenant. May be empty."
+          hint="Optional. Overrides the tenant’s tier."
         />
       </div>
     </>
@@ -53,15 +53,16 @@ export const userKind: Kind<User, UserForm> = {
   kind: 'users',
   one: 'user',
   many: 'users',
-  about: 'Checks may name users that are not here; one that is here has a tenant and a tier.',
+  about: 'Checks may also name users that are not listed. A listed user has a tenant and a tier.',
   columns: [
-    nameColumn(),
     referenceColumn('tenantId', 'Tenant', 'tenants'),
-    referenceColumn('tier', 'Tier of its own', 'tiers', { none: 'the tenant’s', isMinor: true }),
+    referenceColumn('tier', 'Own tier', 'tiers', { none: 'the tenant’s' }),
   ],
+  nameOf: ({ name }) => name,
+  order: BY_NAME,
   filters: [
-    { name: 'tenantId', label: 'Of tenant', of: 'tenants' },
-    { name: 'tier', label: 'With tier of its own', of: 'tiers' },
+    { name: 'tenantId', label: 'Tenant', of: 'tenants' },
+    { name: 'tier', label: 'Own tier', of: 'tiers' },
   ],
   toForm: (user) => textFormOf(NAMES, user),
   toBody: bodyOfTexts,
@@ -69,6 +70,6 @@ export const userKind: Kind<User, UserForm> = {
   Fields: UserFields,
   related: ({ id, tenantId }) => [
     { label: `Tenant ${tenantId}`, to: recordLink('tenants', tenantId) },
-    { label: 'Its API keys', to: listLink('api-keys', { userId: id }) },
+    { label: 'API keys', to: listLink('api-keys', { userId: id }) },
   ],
 };

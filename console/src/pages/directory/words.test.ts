@@ -20,32 +20,32 @@ describe('a record in words', () => {
     [
       'a tenant of a tier',
       tenantInWords({ id: 'acme', name: '', tier: 'pro' }),
-      'Checks for tenant acme count as tier pro',
+      'Checks for tenant acme have tier pro',
     ],
     [
       'a tenant of none',
       tenantInWords({ id: 'acme', name: '', tier: '' }),
-      'Checks for tenant acme count as tier default',
+      'Checks for tenant acme have tier default',
     ],
     [
       'a tenant without an id yet',
       tenantInWords({ id: '', name: '', tier: '' }),
-      'Checks for this tenant count as tier default',
+      'Checks for this tenant have tier default',
     ],
     [
       'a user with a tier of its own',
       userInWords({ ...USER, tier: 'gold' }, 'pro'),
-      'Checks of user alice count for tenant acme, as tier gold',
+      'Checks of user alice count for tenant acme and have tier gold',
     ],
     [
       'a user with that of its tenant',
       userInWords(USER, 'pro'),
-      'Checks of user alice count for tenant acme, as tier pro',
+      'Checks of user alice count for tenant acme and have tier pro',
     ],
     [
       'a user of a tenant that is not known',
       userInWords(USER, null),
-      'Checks of user alice count for tenant acme, as its tier',
+      'Checks of user alice count for tenant acme and have its tier',
     ],
     [
       'a key of a user',
@@ -56,17 +56,17 @@ describe('a record in words', () => {
     [
       'a revoked key',
       apiKeyInWords({ ...KEY, revoked: true }, NOW_MS),
-      'It is revoked: every check with it is denied',
+      'Revoked: every check with this key is denied',
     ],
     [
       'a key that has expired',
       apiKeyInWords({ ...KEY, expiresAt: '2026-11-01' }, NOW_MS),
-      'It has expired: every check with it is denied',
+      'Expired: every check with this key is denied',
     ],
     [
       'the least tier',
       tierInWords({ id: 'free', name: '', priority: 'batch' }),
-      'When not everyone can pass, tier free is the first to be turned away',
+      'When there is not enough for everyone, tier free is denied first',
     ],
     [
       'a model tier',
@@ -76,7 +76,7 @@ describe('a record in words', () => {
     [
       'a model',
       modelInWords({ id: 'gpt-4', name: '', modelTier: 'large' }),
-      'Checks for model gpt-4 meet the policies for model tier large',
+      'Policies for model tier large apply to checks for model gpt-4',
     ],
   ])('%s', (_, words, headline) => {
     expect(words.headline).toBe(headline);
@@ -87,7 +87,7 @@ describe('a record in words', () => {
       ' ',
     );
     expect(notes).toContain('It expires in 10 days');
-    expect(notes).toContain('It starts with tg_live_1 and was not used yet.');
+    expect(notes).toContain('It starts with tg_live_1 and has not been used yet.');
   });
 
   it('says that the default tier stays', () => {

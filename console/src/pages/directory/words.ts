@@ -23,11 +23,11 @@ function given(id: string): string | null {
 export function tenantInWords({ id, tier }: TextForm<'id' | 'name' | 'tier'>): RecordWords {
   const own = given(tier);
   return {
-    headline: `Checks for ${named('tenant', id)} count as tier ${own ?? 'default'}`,
+    headline: `Checks for ${named('tenant', id)} have tier ${own ?? 'default'}`,
     notes: [
       own === null
-        ? 'It has no tier of its own: what a check says for itself comes before default.'
-        : 'Its users and API keys that have a tier of their own count as that instead.',
+        ? 'Without a tier here, the tier that a check names itself applies; otherwise default.'
+        : 'Users and API keys with their own tier have that one instead.',
     ],
   };
 }
@@ -41,20 +41,20 @@ export function userInWords(
   const own = given(tier);
   if (own !== null) {
     return {
-      headline: `${who}, as tier ${own}`,
-      notes: [`The tier is its own, whatever that of ${tenant} is.`],
+      headline: `${who} and have tier ${own}`,
+      notes: [`This overrides the tier of ${tenant}.`],
     };
   }
   if (tenantTier !== null) {
-    return { headline: `${who}, as tier ${tenantTier}`, notes: [`The tier is that of ${tenant}.`] };
+    return { headline: `${who} and have tier ${tenantTier}`, notes: [`It has the tier of ${tenant}.`] };
   }
-  return { headline: `${who}, as its tier`, notes: ['If neither has a tier, it is default.'] };
+  return { headline: `${who} and have its tier`, notes: ['If neither has a tier, it is default.'] };
 }
 
 function usedInWords(lastUsedAt: string): string {
   return lastUsedAt === ''
-    ? 'was not used yet'
-    : `was last used about ${formatMoment(Date.parse(lastUsedAt))}`;
+    ? 'has not been used yet'
+    : `was last used at about ${formatMoment(Date.parse(lastUsedAt))}`;
 }
 
 export function apiKeyInWords(form: ApiKeyForm, nowMs: number): RecordWords {
@@ -63,44 +63,44 @@ export function apiKeyInWords(form: ApiKeyForm, nowMs: number): RecordWords {
   const whom = [named('tenant', tenantId), ...(user === null ? [] : [`user ${user}`])].join(' and ');
   const own = given(tier);
   const notes = [
-    'What the key says stands before what the check says of its tenant, user and tier.',
-    own !== null ? `It counts as tier ${own}, before the tiers of its user and its tenant.` : '',
-    user === null ? 'It has no user of its own: the check names one.' : '',
+    'The tenant, user and tier of the key override those that the check names.',
+    own !== null ? `It has tier ${own}, which overrides the tiers of its user and its tenant.` : '',
+    user === null ? 'It belongs to no user, so each check names one.' : '',
     untilInWords(expiresAt, nowMs),
     prefix === '' ? '' : `It starts with ${prefix} and ${usedInWords(lastUsedAt)}.`,
   ].filter(Boolean);
-  if (revoked) return { headline: 'It is revoked: every check with it is denied', notes };
-  // What is no moment is not less than any.
+  if (revoked) return { headline: 'Revoked: every check with this key is denied', notes };
+  // Text that is no date is not in the past.
   if (Date.parse(expiryOfText(expiresAt)) <= nowMs) {
-    return { headline: 'It has expired: every check with it is denied', notes };
+    return { headline: 'Expired: every check with this key is denied', notes };
   }
   return { headline: `Checks with this key count for ${whom}`, notes };
 }
 
-/** Where a class stands when not everyone can pass. */
+/** When a class is denied while a limit runs out. */
 export const PRIORITY_WORDS: Readonly<Record<PriorityClass, string>> = {
-  batch: 'shed first',
-  standard: 'shed after batch',
-  premium: 'shed after standard',
-  internal: 'shed last',
+  batch: 'denied first',
+  standard: 'denied after batch',
+  premium: 'denied after standard',
+  internal: 'denied last',
 };
 
 const PRIORITY_HEADLINES: Readonly<Record<PriorityClass, string>> = {
-  batch: 'is the first to be turned away',
-  standard: 'is turned away once batch is',
-  premium: 'is turned away once batch and standard are',
-  internal: 'is the last to be turned away',
+  batch: 'is denied first',
+  standard: 'is denied after batch',
+  premium: 'is denied after batch and standard',
+  internal: 'is denied last',
 };
 
 export function tierInWords(form: TextForm<'id' | 'name' | 'priority'>): RecordWords {
   const priority = form.priority as PriorityClass;
   return {
-    headline: `When not everyone can pass, ${named('tier', form.id)} ${PRIORITY_HEADLINES[priority]}`,
+    headline: `When there is not enough for everyone, ${named('tier', form.id)} ${PRIORITY_HEADLINES[priority]}`,
     notes: [
-      'That is for policies with shares, which keep room for the more important classes; the others treat all alike.',
+      'This applies to policies with shares, which reserve a part of the limit for more important classes.',
       form.id === 'default'
-        ? 'Whoever has no tier counts as this one. It cannot be deleted.'
-        : 'Policies name it; tenants, users and API keys count as it.',
+        ? 'Users without a tier have this one. It cannot be deleted.'
+        : 'Tenants, users and API keys have a tier, and policies can have conditions on it.',
     ],
   };
 }
@@ -108,13 +108,13 @@ export function tierInWords(form: TextForm<'id' | 'name' | 'priority'>): RecordW
 export function modelTierInWords({ id }: TextForm<'id' | 'name'>): RecordWords {
   return {
     headline: `Policies for ${named('model tier', id)} apply to each of its models`,
-    notes: ['A class of models by price or size: one limit then covers models that are made later, too.'],
+    notes: ['One limit then also covers models that are added later.'],
   };
 }
 
 export function modelInWords({ id, modelTier }: TextForm<'id' | 'name' | 'modelTier'>): RecordWords {
   return {
-    headline: `Checks for ${named('model', id)} meet the policies for ${named('model tier', modelTier)}`,
-    notes: ['A policy may name the model itself, too: of two with as many conditions, both apply.'],
+    headline: `Policies for ${named('model tier', modelTier)} apply to checks for ${named('model', id)}`,
+    notes: ['A policy can also have a condition on the model itself. Both policies then apply.'],
   };
 }

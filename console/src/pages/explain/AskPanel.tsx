@@ -40,7 +40,7 @@ export function AskPanel({ form, values, error, onAsk }: AskPanelProps): React.J
             Try it in the playground
           </Link>
         </div>
-        <p className={styles.note}>Nothing is charged. Usage is read anew every two seconds.</p>
+        <p className={styles.note}>Nothing is charged. The usage is updated every two seconds.</p>
       </form>
     </Panel>
   );

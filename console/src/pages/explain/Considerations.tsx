@@ -40,7 +40,8 @@ export function Considerations({ explained, policies }: ConsiderationsProps): Re
     [overriders],
   );
   const { subject } = explanation;
-  const obstacle = useCallback((one: Considered) => obstacleInWords(one, subject), [subject]);
+  const custom = explained.check.attributes ?? undefined;
+  const obstacle = useCallback((one: Considered) => obstacleInWords(one, subject, custom), [subject, custom]);
   const isSearched = wanted.trim() !== '';
   const common = { explained, isSearched };
   return (
@@ -51,29 +52,29 @@ export function Considerations({ explained, policies }: ConsiderationsProps): Re
         </div>
       )}
       <CardGroup
-        title="Apply too"
-        about="They must all admit the check; the one that decides is the nearest to its limit, or the one that frees last."
+        title="Also apply"
+        about="A check is allowed only if all of these limits allow it."
         all={groups.applies}
         shown={found.applies}
         {...common}
       />
       <CardGroup
-        title="In shadow"
-        about="They count and report, and never deny."
+        title="In shadow mode"
+        about="These policies count and report, but never deny."
         all={groups.shadow}
         shown={found.shadow}
         {...common}
       />
       <CardGroup
-        title="Exempt"
-        about="They lift the limits that they override."
+        title="Exemptions"
+        about="These policies lift the limits that they override."
         all={groups.exempts}
         shown={found.exempts}
         {...common}
       />
       <TableGroup
         title="Overridden"
-        about="They match, but a policy with more conditions counts the same thing per the same attributes, and takes their place."
+        about="These policies match, but one with more conditions counts the same unit for the same attributes and overrides them."
         why="Overridden by"
         all={groups.overridden}
         shown={found.overridden}
@@ -82,8 +83,8 @@ export function Considerations({ explained, policies }: ConsiderationsProps): Re
         isSearched={isSearched}
       />
       <TableGroup
-        title="Do not match"
-        about="A condition does not hold, or they count per something that the check does not have."
+        title="Do not apply"
+        about="The check does not meet their conditions, or lacks an attribute that they count by."
         why="Why not"
         all={groups.differs}
         shown={found.differs}
@@ -91,12 +92,12 @@ export function Considerations({ explained, policies }: ConsiderationsProps): Re
         isSearched={isSearched}
       />
       <TableGroup
-        title="Switched off"
-        about="They do nothing until they are switched on."
+        title="Disabled"
+        about="These policies have no effect until they are enabled."
         why="Why not"
         all={groups.off}
         shown={found.off}
-        cell={({ answer }) => answer.why}
+        cell={() => 'disabled'}
         isSearched={isSearched}
       />
     </div>

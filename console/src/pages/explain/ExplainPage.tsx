@@ -1,15 +1,18 @@
-/** Explain: what would become of a check, and why, policy by policy. Charges nothing. */
+/** Explain: whether a check would be allowed, and why, policy by policy. Charges nothing. */
 import { useCallback, useState } from 'react';
 import { Link } from 'react-router';
 
 import { OfflineError } from '../../api/problem';
+import { useSearchState } from '../../app/searchState';
 import { cx } from '../../ui/cx';
 import { EmptyState } from '../../ui/EmptyState';
 import { describeError } from '../../ui/errors';
 import { ErrorState } from '../../ui/ErrorState';
 import { Notice } from '../../ui/Notice';
+import { Panel } from '../../ui/Panel';
 import { Skeleton } from '../../ui/Skeleton';
 import { checkOf, type Check, type CheckForm } from '../check/check';
+import { pastDecisionInWords, pastDecisionOf, type PastDecision } from '../check/pastDecision';
 import { useCheckForm } from '../check/useCheckForm';
 import { AskPanel } from './AskPanel';
 import { Considerations } from './Considerations';
@@ -24,6 +27,7 @@ function askedOf(form: CheckForm): Check | null {
 }
 
 export default function ExplainPage(): React.JSX.Element {
+  const { get, set } = useSearchState();
   const [opened, setOpened] = useState<CheckForm | null>(null);
   const { form, values } = useCheckForm(setOpened);
   const [initial] = useState(values);
@@ -34,10 +38,13 @@ export default function ExplainPage(): React.JSX.Element {
   const ask = useCallback(
     (asked: CheckForm): void => {
       setOpened(structuredClone(asked));
+      // Another check is not the one that was decided then.
+      set({ decision: null }, { replace: true });
       refetch();
     },
-    [refetch],
+    [refetch, set],
   );
+  const past = pastDecisionOf(get('decision'));
   return (
     <div className={styles.page}>
       <h1 className="visually-hidden">Explain</h1>
@@ -46,9 +53,23 @@ export default function ExplainPage(): React.JSX.Element {
         {state.data !== undefined && <ResolvedPanel explained={state.data} />}
       </div>
       <div className={cx(styles.main, state.isOld && styles.old)}>
+        {past !== null && <PastPanel past={past} />}
         <Answer isAsked={check !== null} state={state} policies={policies} />
       </div>
     </div>
+  );
+}
+
+/** What was decided when the check was made; what is below it is about the same check now. */
+function PastPanel({ past }: { past: PastDecision }): React.JSX.Element {
+  return (
+    <Panel title="This decision">
+      <p>{pastDecisionInWords(past)}</p>
+      <p className={styles.note}>
+        {past.hasApiKey && 'The check had an API key: enter it to explain exactly this check. '}
+        Below is what the same check would get now.
+      </p>
+    </Panel>
   );
 }
 
@@ -62,8 +83,8 @@ function Answer({ isAsked, state, policies }: AnswerProps): React.JSX.Element {
   const { data, error, refetch } = state;
   if (!isAsked) {
     return (
-      <EmptyState title="Which check?">
-        Say which user asks for which model. Nothing is charged: you only see what would become of it.
+      <EmptyState title="Enter a check">
+        Enter a user and a model to see whether a check would be allowed, and why. Nothing is charged.
       </EmptyState>
     );
   }
@@ -76,24 +97,24 @@ function Answer({ isAsked, state, policies }: AnswerProps): React.JSX.Element {
       {error !== null && <Stale error={error} />}
       {data.explanation.degraded && (
         <Notice tone="warn">
-          The store did not answer in time: usage is not known, and the failure mode would decide.
+          The store is unavailable: usage is unknown, and the failure mode decides checks.
         </Notice>
       )}
       {policies.error !== null && (
         <Notice tone="warn">
-          The policies themselves could not be read, so this is in the server&rsquo;s words alone:{' '}
-          {describeError(policies.error).title}.
+          The policies could not be loaded, so some details are missing: {describeError(policies.error).title}
+          .
         </Notice>
       )}
       {policies.isEmpty && (
         <Notice>
-          The catalog has no policy, so the one that is built in holds.{' '}
-          <Link to="/policies?new=1">Make one</Link>.
+          There are no policies, so the built-in one applies.{' '}
+          <Link to="/policies?new=1">Create a policy</Link>.
         </Notice>
       )}
       <VerdictPanel explained={data} policies={policies.byId} />
       {policies.isPending ? (
-        <Skeleton lines={6} label="Reading the policies" />
+        <Skeleton lines={6} label="Loading the policies" />
       ) : (
         <Considerations explained={data} policies={policies.byId} />
       )}
@@ -102,6 +123,6 @@ function Answer({ isAsked, state, policies }: AnswerProps): React.JSX.Element {
 }
 
 function Stale({ error }: { error: Error }): React.JSX.Element {
-  const why = error instanceof OfflineError ? 'the server does not answer' : error.message;
-  return <Notice tone="bad">This is from before: {why}.</Notice>;
+  const why = error instanceof OfflineError ? 'the server is not responding' : error.message;
+  return <Notice tone="bad">This may be out of date: {why}.</Notice>;
 }

@@ -11,7 +11,7 @@ import { effectOf, shareInWords, usageInWords, verdictOf, type Verdict } from '.
 import { PolicyLink } from './PolicyLink';
 import type { Explained } from './useExplanation';
 
-const TONES: Readonly<Record<Verdict, Tone>> = { admits: 'ok', denies: 'bad', 'would deny': 'warn' };
+const TONES: Readonly<Record<Verdict, Tone>> = { allows: 'ok', denies: 'bad', 'would deny': 'warn' };
 
 export interface LimitCardProps {
   considered: Considered;
@@ -23,7 +23,7 @@ export const LimitCard = memo(function LimitCard(props: LimitCardProps): React.J
   const { answer } = considered;
   const verdict = verdictOf(considered);
   const effect = effectOf(considered);
-  const usage = usageInWords(considered);
+  const usage = usageInWords(considered, explained.explanation.degraded);
   const share = shareInWords(considered, explained.explanation.priority);
   return (
     <div className={styles.card}>
@@ -45,10 +45,10 @@ export const LimitCard = memo(function LimitCard(props: LimitCardProps): React.J
       {answer.key !== null && (
         <p className={styles.note}>
           {answer.key === '' ? (
-            'One count for all'
+            'Counts all checks together'
           ) : (
             <>
-              Counted under <code>{answer.key}</code>
+              Counted for <code>{answer.key}</code>
             </>
           )}
         </p>
@@ -62,22 +62,22 @@ interface WhenProps {
   arrivedAt: number;
 }
 
-/** When the limit would let the check pass; where it does now, when its usage would be 0 again. */
+/** When the limit would allow the check; if it does now, when its usage would be 0 again. */
 function When({ considered: { answer }, arrivedAt }: WhenProps): React.JSX.Element | null {
   const { limit, count, retryAfterMs, resetAfterMs } = answer;
   if (limit === null || count === null) return null;
-  if (retryAfterMs === null) return <span className={styles.when}>never passes</span>;
+  if (retryAfterMs === null) return <span className={styles.when}>never allowed</span>;
   if (retryAfterMs > 0) {
     return (
       <span className={styles.when}>
-        <Countdown deadline={arrivedAt + retryAfterMs} lead="room again in " done="room now" />
+        <Countdown deadline={arrivedAt + retryAfterMs} lead="allowed again in " done="allowed now" />
       </span>
     );
   }
-  if (count === 0 || resetAfterMs === null) return <span className={styles.when}>nothing used</span>;
+  if (count === 0 || resetAfterMs === null) return <span className={styles.when}>unused</span>;
   return (
     <span className={styles.when}>
-      <Countdown deadline={arrivedAt + resetAfterMs} lead="empty in " done="empty now" />
+      <Countdown deadline={arrivedAt + resetAfterMs} lead="unused in " done="unused now" />
     </span>
   );
 }

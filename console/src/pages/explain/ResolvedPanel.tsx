@@ -1,4 +1,4 @@
-/** Whom and what the server takes the check to be about. */
+/** Who and what the check is about, and where that is from. */
 import { Panel } from '../../ui/Panel';
 import styles from './Explain.module.css';
 import { isHash, resolvedOf, type Resolved } from './explanationWords';
@@ -8,7 +8,7 @@ export function ResolvedPanel({ explained }: { explained: Explained }): React.JS
   const lines = resolvedOf(explained.check, explained.explanation);
   const missing = lines.filter(({ value }) => value === null).map(({ name }) => name);
   return (
-    <Panel title="Who this is">
+    <Panel title="Subject of the check">
       <dl className={styles.resolved}>
         {lines
           .filter(({ value }) => value !== null)
@@ -17,20 +17,22 @@ export function ResolvedPanel({ explained }: { explained: Explained }): React.JS
           ))}
       </dl>
       {missing.length > 0 && (
-        <p className={styles.note}>It has no {missing.join(', ')}: what needs one of these does not match.</p>
+        <p className={styles.note}>
+          It has no {missing.join(', ')}. Policies that need one of these do not apply.
+        </p>
       )}
     </Panel>
   );
 }
 
 function Line({ line: { name, value, source } }: { line: Resolved }): React.JSX.Element {
-  const isUnknown = isHash(value ?? '');
+  const isLong = isHash(value ?? '');
   return (
     <div>
       <dt>{name}</dt>
       <dd>
-        <span className={styles.value}>{isUnknown ? `${value?.slice(0, 12) ?? ''}…` : value}</span>
-        <small>{isUnknown ? 'hash: the catalog does not know it' : `from the ${source ?? 'check'}`}</small>
+        <span className={styles.value}>{isLong ? `${value?.slice(0, 12) ?? ''}…` : value}</span>
+        <small>{source}</small>
       </dd>
     </div>
   );

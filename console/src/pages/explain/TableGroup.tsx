@@ -46,7 +46,6 @@ export function TableGroup(props: TableGroupProps): React.JSX.Element | null {
         id: 'effect',
         header: 'What it does',
         cell: (one) => <span className={styles.muted}>{effectOf(one)}</span>,
-        isMinor: true,
       },
     ],
     [why, cell],

@@ -1,4 +1,4 @@
-/** What would become of the check now, large, and the limit that decides. */
+/** Whether the check would be allowed now, large, and the limit that decides. */
 import { useMemo } from 'react';
 
 import { cx } from '../../ui/cx';
@@ -17,11 +17,11 @@ export interface VerdictPanelProps {
 export function VerdictPanel({ explained, policies }: VerdictPanelProps): React.JSX.Element {
   const { explanation } = explained;
   const { decides } = useMemo(() => groupsOf(explanation, policies), [explanation, policies]);
-  const verdict = explanation.allowed ? 'would pass' : 'would be blocked';
+  const verdict = explanation.allowed ? 'would be allowed' : 'would be denied';
   return (
     <section className={styles.verdict} aria-label="Verdict">
       <div className={styles.verdictHead} role="status">
-        <p className={cx(styles.outcome, explanation.allowed ? styles.passes : styles.blocked)}>{verdict}</p>
+        <p className={cx(styles.outcome, explanation.allowed ? styles.allowed : styles.denied)}>{verdict}</p>
         <p className={styles.why}>{verdictInWords(explanation, decides)}</p>
       </div>
       {decides !== null && <LimitCard considered={decides} explained={explained} />}

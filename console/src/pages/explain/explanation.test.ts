@@ -115,6 +115,14 @@ describe('what keeps a policy from a subject', () => {
     expect(check({ per: ['region'] })).toEqual(['region: , is absent']);
   });
 
+  it('is none where an attribute of the check meets the condition', () => {
+    const policy: Policy = { id: 'p', limit: 1, per: ['region'], match: { plan: 'gold' } };
+    expect(obstaclesOf(policy, SUBJECT, { region: 'eu', plan: 'gold' })).toEqual([]);
+    expect(obstaclesOf(policy, SUBJECT, { region: 'eu', plan: 'tin' })).toEqual([
+      { attribute: 'plan', accepted: ['gold'], value: 'tin' },
+    ]);
+  });
+
   it('names an attribute once', () => {
     expect(check({ scope: 'IP', match: { ip: '203.0.113.7' } })).toEqual(['ip: 203.0.113.7, is absent']);
   });

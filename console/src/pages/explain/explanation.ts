@@ -91,6 +91,9 @@ export function overridersOf(
   );
 }
 
+/** Attributes that a check names itself. */
+export type Attributes = Readonly<Record<string, string>>;
+
 /** A condition that does not hold, or an attribute that is counted per and that the subject lacks. */
 export interface Obstacle {
   readonly attribute: string;
@@ -100,12 +103,9 @@ export interface Obstacle {
   readonly value: string | null;
 }
 
-/**
- * Everything that keeps `policy` from `subject`; the server names the first of it. An attribute that the server does
- * not tell is custom, and this page sends none.
- */
-export function obstaclesOf(policy: Policy, subject: Subject): Obstacle[] {
-  const values = new Map<string, string | null>(Object.entries(subject));
+/** Every reason why `policy` does not apply to a check of `subject` with these `custom` attributes; the server names the first. */
+export function obstaclesOf(policy: Policy, subject: Subject, custom: Attributes = {}): Obstacle[] {
+  const values = new Map<string, string | null>([...Object.entries(custom), ...Object.entries(subject)]);
   const valueOf = (attribute: string): string | null => values.get(attribute) ?? null;
   const conditions = Object.entries(policy.match ?? {}).map(([attribute, accepted]) => ({
     attribute,

@@ -30,10 +30,10 @@ describe('a policy that does not match', () => {
       { match: { tier: ['pro', 'max'], ip: '::1' } },
     );
     expect(obstacleInWords(one, SUBJECT)).toBe(
-      'needs tier pro or max, and here it is free; needs IP address ::1, and the check has none',
+      'needs tier pro or max, but the check has free; needs IP address ::1, which the check does not have',
     );
     const perIp = considered({ outcome: 'does_not_apply', why }, { scope: 'IP' });
-    expect(obstacleInWords(perIp, SUBJECT)).toBe('counts per IP address, and the check has none');
+    expect(obstacleInWords(perIp, SUBJECT)).toBe('counts by IP address, which the check does not have');
   });
 
   it('says what the server says where the policy is not known, or is known otherwise', () => {
@@ -47,11 +47,12 @@ describe('a limit', () => {
     const cases: [Considered, string | null][] = [
       [considered({ limit: 10, count: 4, remaining: 6 }, {}), '4 of 10 requests used, 6 left'],
       [considered({ limit: 10, count: 4, remaining: 6 }), '4 of 10 used, 6 left'],
-      [considered({ limit: 5_000, count: null }, { unit: 'tokens' }), '5,000 tokens, usage not known'],
-      [considered({ limit: 0, count: 0, remaining: 0 }, {}), 'nothing passes'],
+      [considered({ limit: 5_000, count: null }, { unit: 'tokens' }), '5,000 tokens, usage unknown'],
+      [considered({ limit: 0, count: 0, remaining: 0 }, {}), 'everything is denied'],
       [considered({ limit: null }), null],
     ];
     for (const [one, words] of cases) expect(usageInWords(one)).toBe(words);
+    expect(usageInWords(considered({ limit: 10, count: 0 }, {}), true)).toBe('10 requests, usage unknown');
   });
 
   it('says which share of it a priority class may use', () => {
@@ -65,7 +66,7 @@ describe('a limit', () => {
   });
 
   it('denies only where it is enforced', () => {
-    expect(verdictOf(considered({ limit: 10 }))).toBe('admits');
+    expect(verdictOf(considered({ limit: 10 }))).toBe('allows');
     expect(verdictOf(considered({ limit: 10, retryAfterMs: 20 }))).toBe('denies');
     expect(verdictOf(considered({ limit: 10, retryAfterMs: 20 }, { mode: 'shadow' }))).toBe('would deny');
   });
@@ -74,13 +75,13 @@ describe('a limit', () => {
 describe('the verdict', () => {
   const one = considered({ limit: 10 });
   it('says what decides, and why', () => {
-    expect(verdictInWords(explanationOf('p', []), one)).toBe(
-      'Policy p decides, because the smallest share of its limit is left.',
-    );
+    expect(verdictInWords(explanationOf('p', []), one)).toBe('Closest limit: p.');
     expect(verdictInWords({ ...explanationOf('p', []), allowed: false, reason: 'banned' }, one)).toBe(
-      'The policy lets nothing pass. Policy p decides.',
+      'The policy denies every check. Decided by policy p.',
     );
-    expect(verdictInWords(explanationOf(null, []), null)).toBe('No policy limits this check, so it passes.');
+    expect(verdictInWords(explanationOf(null, []), null)).toBe(
+      'No policy limits this check, so it is allowed.',
+    );
     const revoked = { ...explanationOf(null, []), allowed: false, reason: 'api_key_revoked' };
     expect(verdictInWords(revoked, null)).toBe('The API key was revoked.');
   });
@@ -92,11 +93,31 @@ describe('what a check was resolved to', () => {
   const sourceOf = (name: string): unknown => lines.find((line) => line.name === name)?.source;
 
   it('says what the check named, and what the catalog added or put in its place', () => {
-    expect(sourceOf('user')).toBe('check');
-    expect(sourceOf('tier')).toBe('catalog');
-    expect(sourceOf('tenant')).toBe('catalog');
-    expect(sourceOf('API key')).toBe('catalog');
+    expect(sourceOf('user')).toBe('from the check');
+    expect(sourceOf('tier')).toBe('from the catalog');
+    expect(sourceOf('tenant')).toBe('from the catalog');
+    expect(sourceOf('API key')).toBe('from the catalog');
     expect(sourceOf('service')).toBeNull();
+  });
+
+  it('says what the catalog does not know', () => {
+    const unknown = resolvedOf(
+      { ...check, attributes: { region: 'eu' } },
+      {
+        ...explanationOf(null, []),
+        subject: { ...SUBJECT, tier: 'default' },
+        userKnown: false,
+        tenantKnown: false,
+        tierSource: 'default',
+      },
+    );
+    const found = Object.fromEntries(unknown.map(({ name, source }) => [name, source]));
+    expect(found).toMatchObject({
+      user: 'unknown user',
+      tenant: 'unknown tenant',
+      tier: 'default: the catalog has no tier for it',
+      region: 'from the check',
+    });
   });
 
   it('never holds the API key itself', () => {

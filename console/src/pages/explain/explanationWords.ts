@@ -2,33 +2,47 @@
 import { formatCount, reasonInWords, unitInWords } from '../check/words';
 import type { Check } from '../check/check';
 import { attributeInWords, listed, policyInWords } from '../policies/policyWords';
-import { denies, obstaclesOf, type Considered, type Explanation, type Subject } from './explanation';
+import {
+  denies,
+  obstaclesOf,
+  type Attributes,
+  type Considered,
+  type Explanation,
+  type Subject,
+} from './explanation';
 
 /** `each user of tier free: 10 requests a minute`; null where the policy is not known. */
 export function effectOf({ policy }: Considered): string | null {
   return policy === null ? null : policyInWords(policy).headline;
 }
 
-/** `needs tier free or pro, and here it is basic`; the server's words where the policy is not known. */
-export function obstacleInWords({ answer, policy }: Considered, subject: Subject): string {
-  const obstacles = policy === null ? [] : obstaclesOf(policy, subject);
+/** `needs tier free or pro, but the check has basic`; the server's words where the policy is not known. */
+export function obstacleInWords(
+  { answer, policy }: Considered,
+  subject: Subject,
+  custom: Attributes = {},
+): string {
+  const obstacles = policy === null ? [] : obstaclesOf(policy, subject, custom);
   if (obstacles.length === 0) return answer.why;
   const words = obstacles.map(({ attribute, accepted, value }) => {
     const name = attributeInWords(attribute);
-    if (accepted.length === 0) return `counts per ${name}, and the check has none`;
+    if (accepted.length === 0) return `counts by ${name}, which the check does not have`;
     const wanted = `needs ${name} ${listed(accepted, 'or')}`;
-    return value === null ? `${wanted}, and the check has none` : `${wanted}, and here it is ${value}`;
+    return value === null
+      ? `${wanted}, which the check does not have`
+      : `${wanted}, but the check has ${value}`;
   });
   return words.join('; ');
 }
 
 /** `5 of 10 requests used, 5 left`; null where there is no limit. */
-export function usageInWords({ answer, policy }: Considered): string | null {
+export function usageInWords({ answer, policy }: Considered, isDegraded = false): string | null {
   const { count, limit, remaining } = answer;
   if (limit === null) return null;
-  if (limit === 0) return 'nothing passes';
+  if (limit === 0) return 'everything is denied';
   const unit = policy === null ? '' : ` ${unitInWords(policy.unit ?? 'requests', limit)}`;
-  if (count === null) return `${formatCount(limit)}${unit}, usage not known`;
+  // Without the store nobody knows what others have used.
+  if (count === null || (isDegraded && count === 0)) return `${formatCount(limit)}${unit}, usage unknown`;
   const left = remaining === null ? '' : `, ${formatCount(remaining)} left`;
   return `${formatCount(count)} of ${formatCount(limit)}${unit} used${left}`;
 }
@@ -41,19 +55,19 @@ export function shareInWords({ answer, policy }: Considered, priority: string): 
   return `Priority class ${priority} may use ${percent} %${whole}`;
 }
 
-/** What becomes of the check, in a sentence. */
+/** Why the check would be allowed or denied, in a sentence. */
 export function verdictInWords(explanation: Explanation, decides: Considered | null): string {
   const reason = reasonInWords(explanation);
-  if (decides === null) return reason ?? 'No policy limits this check, so it passes.';
+  if (decides === null) return reason ?? 'No policy limits this check, so it is allowed.';
   const { policyId } = decides.answer;
-  if (!explanation.allowed) return `${reason ?? 'It is refused.'} Policy ${policyId} decides.`;
-  return `Policy ${policyId} decides, because the smallest share of its limit is left.`;
+  if (!explanation.allowed) return `${reason ?? 'It is denied.'} Decided by policy ${policyId}.`;
+  return `Closest limit: ${policyId}.`;
 }
 
-export type Verdict = 'admits' | 'denies' | 'would deny';
+export type Verdict = 'allows' | 'denies' | 'would deny';
 
 export function verdictOf({ answer, policy }: Considered): Verdict {
-  if (!denies(answer)) return 'admits';
+  if (!denies(answer)) return 'allows';
   return policy?.mode === 'shadow' ? 'would deny' : 'denies';
 }
 
@@ -62,8 +76,8 @@ export interface Resolved {
   readonly name: string;
   /** Null where there is none. */
   readonly value: string | null;
-  /** Where it is from: the check, or what the catalog knows. */
-  readonly source: 'check' | 'catalog' | null;
+  /** Where it is from, or that the catalog does not know it, in a few words; null where there is none. */
+  readonly source: string | null;
 }
 
 const SENT_AS = {
@@ -77,16 +91,36 @@ const SENT_AS = {
 
 const IN_ORDER = ['user', 'tenant', 'apiKey', 'tier', 'model', 'modelTier', 'service', 'ip'] as const;
 
-/** What became of `check`: each attribute of the subject, and where it is from. */
-export function resolvedOf(check: Check, { subject, priority }: Explanation): Resolved[] {
+const TIER_SOURCES: Readonly<Record<Explanation['tierSource'], string>> = {
+  catalog: 'from the catalog',
+  check: 'from the check',
+  default: 'default: the catalog has no tier for it',
+};
+
+/** Where `attribute` is from. */
+function sourceOf(attribute: keyof Subject, check: Check, explanation: Explanation): string {
+  const { subject, userKnown, tenantKnown, tierSource } = explanation;
+  if (attribute === 'tier') return TIER_SOURCES[tierSource];
+  if (attribute === 'user' && userKnown === false) return 'unknown user';
+  if (attribute === 'tenant' && tenantKnown === false) return 'unknown tenant';
+  if (isHash(subject[attribute] ?? '')) return 'unknown API key, shown as a hash';
+  const sent =
+    attribute in SENT_AS ? check[SENT_AS[attribute as keyof typeof SENT_AS]] : check.attributes?.[attribute];
+  return sent === subject[attribute] ? 'from the check' : 'from the catalog';
+}
+
+/** Each attribute of the subject of `check`, and where it is from. */
+export function resolvedOf(check: Check, explanation: Explanation): Resolved[] {
+  const { subject, priority } = explanation;
   const lines = IN_ORDER.map((attribute): Resolved => {
     const value = subject[attribute] ?? null;
-    const field = attribute in SENT_AS ? SENT_AS[attribute as keyof typeof SENT_AS] : undefined;
-    const isSent = field !== undefined && check[field] === value;
-    const source = value === null ? null : isSent ? 'check' : 'catalog';
+    const source = value === null ? null : sourceOf(attribute, check, explanation);
     return { name: attributeInWords(attribute), value, source };
   });
-  return [...lines, { name: 'priority class', value: priority, source: 'catalog' }];
+  const custom = Object.entries(check.attributes ?? {})
+    .filter(([name]) => !(name in subject))
+    .map(([name, value]): Resolved => ({ name, value, source: 'from the check' }));
+  return [...lines, ...custom, { name: 'priority class', value: priority, source: 'of the tier' }];
 }
 
 /** Whether `value` stands for an API key that the catalog does not know: such a key is told by its SHA-256. */

@@ -37,6 +37,9 @@ export function explanationOf(bindingPolicyId: string | null, policies: Consider
     degraded: false,
     policiesVersion: 1,
     subject: SUBJECT,
+    userKnown: true,
+    tenantKnown: true,
+    tierSource: 'catalog',
     priority: 'standard',
     policies,
   };

@@ -45,7 +45,7 @@ function policyLines({ samples, places }: Figures): Line[] {
   for (const [place, look] of POLICY_LOOKS.entries()) {
     const id = places[place] ?? null;
     if (id === null) continue;
-    const label = id === NO_POLICY ? 'no limit met' : id;
+    const label = id === NO_POLICY ? 'no limit' : id;
     lines.push({ ...look, label, values: policyValues(samples, id) });
   }
   const rest = restValues(samples, named);
@@ -109,7 +109,7 @@ function Periods({ periods }: { periods: readonly DegradedPeriod[] }): React.JSX
         {periods
           .map(
             ({ from, to, parts }) =>
-              `${partsInWords(parts)} degraded ${formatTime(from)} to ${formatTime(to)}`,
+              `${partsInWords(parts)} unavailable from ${formatTime(from)} to ${formatTime(to)}`,
           )
           .join('; ')}
         .
@@ -131,7 +131,7 @@ function MinutesTable({ minutes }: { minutes: ReturnType<typeof minutesOf> }): R
             <th scope="col">Denied a second</th>
             <th scope="col">Worst p99</th>
             <th scope="col">Keys</th>
-            <th scope="col">Degraded</th>
+            <th scope="col">Unavailable</th>
           </tr>
         </thead>
         <tbody>

@@ -1,4 +1,7 @@
-/** Whether the page hears the server; where it does not, why, and when it asks again. */
+/** Whether the page is connected to the stream of decisions; if not, why, and when it tries again. */
+import { get } from 'react-hook-form';
+
+import type { EventFilter } from '../../api/events';
 import type { StreamState } from '../../api/listen';
 import { ProblemError } from '../../api/problem';
 import { Button } from '../../ui/Button';
@@ -6,14 +9,15 @@ import { Countdown } from '../../ui/Countdown';
 import { describeError } from '../../ui/errors';
 import { Notice } from '../../ui/Notice';
 import { StatusDot, type Tone } from '../../ui/StatusDot';
+import { problemInWords } from '../records/fieldWords';
 import styles from './Connection.module.css';
 import { formatNumber } from './words';
 
 const WORDS: Readonly<Record<StreamState['kind'], { tone: Tone; label: string }>> = {
   connecting: { tone: 'neutral', label: 'Connecting' },
-  open: { tone: 'ok', label: 'Listening' },
-  lagging: { tone: 'warn', label: 'Listening, and lagging' },
-  broken: { tone: 'bad', label: 'Not listening' },
+  open: { tone: 'ok', label: 'Connected' },
+  lagging: { tone: 'warn', label: 'Connected, but lagging' },
+  broken: { tone: 'bad', label: 'Disconnected' },
 };
 
 export function ConnectionBadge({ state }: { state: StreamState }): React.JSX.Element {
@@ -28,31 +32,36 @@ export function ConnectionBadge({ state }: { state: StreamState }): React.JSX.El
 
 /** What went wrong, for a listener: some refusals mean more here than elsewhere. */
 function wordsOf(error: unknown): { title: string; detail: string | null } {
+  if (error instanceof ProblemError && error.errors.length > 0) {
+    return { title: 'This filter does not work', detail: null };
+  }
   if (error instanceof ProblemError && error.status === 503) {
     const detail =
-      'A server tells its decisions to 16 listeners at most. Close another tab that shows this page.';
-    return { title: 'Too many listen already', detail };
+      'At most 16 tabs or programs can watch the decisions of one server. Close another tab that shows this page.';
+    return { title: 'Too many viewers', detail };
   }
   if (error instanceof ProblemError && error.status === 404) {
-    const detail = 'It is older than this console, or a proxy before it lets the call not pass.';
-    return { title: 'This server does not tell its decisions', detail };
+    const detail = 'It is older than this console, or a proxy in front of it blocks the request.';
+    return { title: 'This server does not support live decisions', detail };
   }
   return describeError(error);
 }
 
 export function ConnectionNotice({
   state,
+  filter,
   onTryNow,
 }: {
   state: StreamState;
+  filter: EventFilter;
   onTryNow: () => void;
 }): React.JSX.Element | null {
   if (state.kind === 'lagging') {
     return (
       <Notice tone="warn">
         <p>
-          {formatNumber(state.skipped)} decisions were skipped: this page or the network is too slow for all
-          of them. A filter helps. The rates count all of them.
+          {formatNumber(state.skipped)} decisions were skipped because this page or the network is too slow.
+          Use a filter to see fewer of them. The rates still count all decisions.
         </p>
       </Notice>
     );
@@ -64,19 +73,19 @@ export function ConnectionNotice({
     <Notice tone="bad">
       <p className={styles.title}>{title}</p>
       {detail !== null && <p>{detail}</p>}
-      {fields.map(({ field, problem, accepted }) => (
-        <p key={`${field} ${problem}`}>
-          <code>{field}</code> {problem}
-          {accepted !== '' && `; accepted: ${accepted}`}
+      {fields.map((problem) => (
+        <p key={`${problem.field} ${problem.problem}`}>
+          Filter <code>{problem.field}</code>:{' '}
+          {problemInWords(problem.field, get(filter, problem.field), problem)}
         </p>
       ))}
       <div className={styles.retry}>
         {state.retryAt !== null && (
           <p aria-hidden="true">
-            Trying again: <Countdown deadline={state.retryAt} done="now" />
+            Reconnecting in <Countdown deadline={state.retryAt} done="now" />
           </p>
         )}
-        <Button onPress={onTryNow}>{state.retryAt === null ? 'Try again' : 'Try now'}</Button>
+        <Button onPress={onTryNow}>{state.retryAt === null ? 'Try again' : 'Reconnect now'}</Button>
       </div>
     </Notice>
   );

@@ -8,7 +8,7 @@ import { cx } from '../../ui/cx';
 import { formatClock, formatDuration } from '../../ui/time';
 import type { Logged } from './decisionLog';
 import styles from './Stream.module.css';
-import { detailsOf, explainAddress, formatNumber, noteOf } from './words';
+import { detailsOf, explainDecisionAddress, formatNumber, noteOf, usageOf } from './words';
 
 const OVERSCAN_ROWS = 6;
 const FALLBACK_ROW_PX = 32;
@@ -117,10 +117,10 @@ interface RowProps {
 }
 
 const Row = memo(function Row({ logged: { decision }, index, startPx, isHeld }: RowProps): React.JSX.Element {
-  const { allowed, subject, policyId, limit, count, retryAfterMs, weight } = decision;
-  const usage = limit === null ? '' : `${formatNumber(count)} of ${formatNumber(limit)}`;
-  const wait = retryAfterMs !== null && retryAfterMs > 0 ? `again in ${formatDuration(retryAfterMs)}` : '';
-  const sample = weight > 1 ? `stands for ${formatNumber(weight)}` : '';
+  const { allowed, subject, policyId, retryAfterMs, weight } = decision;
+  const usage = usageOf(decision);
+  const wait = retryAfterMs !== null && retryAfterMs > 0 ? `retry in ${formatDuration(retryAfterMs)}` : '';
+  const sample = weight > 1 ? `represents ${formatNumber(weight)}` : '';
   const more = [wait, detailsOf(subject), sample].filter((text) => text !== '').join(', ');
   return (
     <div
@@ -154,7 +154,7 @@ const Row = memo(function Row({ logged: { decision }, index, startPx, isHeld }: 
       {isHeld && (
         <span role="cell" className={styles.explain}>
           <Link
-            to={explainAddress(subject)}
+            to={explainDecisionAddress(decision)}
             aria-label={`Explain ${subject.user ?? ''}, ${subject.model ?? ''}`}
           >
             Explain

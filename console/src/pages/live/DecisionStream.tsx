@@ -70,7 +70,8 @@ export function DecisionStream({
       {children}
       {weight > 1 && (
         <p className={styles.sampled}>
-          A sample: of more than 1,000 a second, each row stands for about {formatNumber(weight)}.
+          A sample: there are more than 1,000 decisions a second, and each row represents about{' '}
+          {formatNumber(weight)}.
         </p>
       )}
       {shown.newestFirst.length === 0 ? (
@@ -97,21 +98,22 @@ function Count({
   held: number;
 }): React.JSX.Element {
   if (hold === null) return <span className={styles.count}>{formatNumber(held)} shown</span>;
-  return <span className={styles.count}>Paused, {formatNumber(missed)} more since</span>;
+  return <span className={styles.count}>Paused; {formatNumber(missed)} new</span>;
 }
 
 function Empty({ isListening, isNarrow }: { isListening: boolean; isNarrow: boolean }): React.JSX.Element {
-  if (!isListening) return <EmptyState title="Nothing is heard from the server" />;
+  if (!isListening) return <EmptyState title="Not connected to the server" />;
   if (isNarrow) {
     return (
-      <EmptyState title="No decision since meets the filter">
-        They show up here as they are made. Figures and charts above count all decisions, whatever the filter.
+      <EmptyState title="No matching decisions yet">
+        Decisions that match the filter appear here as they are made. The figures and charts above are not
+        filtered.
       </EmptyState>
     );
   }
   return (
-    <EmptyState title="No decision yet">
-      They show up here as they are made. Make some in the <Link to="/">playground</Link>.
+    <EmptyState title="No decisions yet">
+      Decisions appear here as they are made. Try a check in the <Link to="/">playground</Link>.
     </EmptyState>
   );
 }

@@ -46,14 +46,14 @@ export default function LivePage(): React.JSX.Element {
         <h1>Live</h1>
         <ConnectionBadge state={state} />
       </div>
-      <ConnectionNotice state={state} onTryNow={tryNow} />
+      <ConnectionNotice state={state} filter={filter} onTryNow={tryNow} />
       {figures.latest !== null && (
         <>
           <Tiles figures={figures} isStale={isStale} />
           <Charts figures={figures} isStale={isStale} />
         </>
       )}
-      {figures.latest === null && !isStale && <Skeleton lines={8} label="Waiting for the first figures" />}
+      {figures.latest === null && !isStale && <Skeleton lines={8} label="Loading the figures" />}
       <div className={styles.lists}>
         <DecisionStream feed={feed} filter={filter} isListening={!isStale}>
           <FilterBar filter={filter} policies={policies} onChange={onFilter} />

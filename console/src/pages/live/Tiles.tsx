@@ -11,7 +11,7 @@ import { formatNumber, formatRate, formatShare, UNKNOWN } from './words';
 
 const SHARE_MS = 60_000;
 
-/** `isStale`: nothing is heard now, so that what was told last need not hold any longer. */
+/** `isStale`: there is no connection, so the last figures may be out of date. */
 export function Tiles({ figures, isStale }: { figures: Figures; isStale: boolean }): React.JSX.Element {
   const { samples, latest } = figures;
   const rates = isStale ? null : (samples.at(-1)?.rates ?? null);
@@ -28,10 +28,14 @@ export function Tiles({ figures, isStale }: { figures: Figures; isStale: boolean
       <Tile
         name="Store"
         unit={degraded > 0 ? `${formatRate(degraded)} a second decided without it` : ''}
-        value={<Health status={isStale ? null : (latest?.store ?? null)} />}
+        value={<Health status={isStale ? null : (latest?.store ?? null)} degraded="Unavailable" />}
       />
-      <Tile name="Catalog" unit="" value={<Health status={isStale ? null : (latest?.catalog ?? null)} />} />
-      <Tile name="Policies" unit="version" value={formatNumber(latest?.policiesVersion ?? null)} />
+      <Tile
+        name="Catalog"
+        unit=""
+        value={<Health status={isStale ? null : (latest?.catalog ?? null)} degraded="Out of date" />}
+      />
+      <Tile name="Policies" unit="" value={formatNumber(latest?.policyCount ?? null)} />
       <Tile name="Keys held" unit="" value={formatNumber(isStale ? null : (latest?.keys ?? null))} />
     </dl>
   );
@@ -49,13 +53,20 @@ function Tile({ name, unit, value }: { name: string; unit: string; value: ReactN
   );
 }
 
-function Health({ status }: { status: PartStatus | null }): React.JSX.Element {
+function Health({
+  status,
+  degraded,
+}: {
+  status: PartStatus | null;
+  /** The word for a part that is not well. */
+  degraded: string;
+}): React.JSX.Element {
   if (status === null) return <>{UNKNOWN}</>;
   const isOk = status === 'ok';
   return (
     <span className={cx(styles.health, !isOk && styles.degraded)}>
       <StatusDot tone={isOk ? 'ok' : 'warn'} />
-      {isOk ? 'OK' : 'Degraded'}
+      {isOk ? 'OK' : degraded}
     </span>
   );
 }

@@ -84,8 +84,8 @@ function Keys({ policy, by }: { policy: string; by: Ranking }): React.JSX.Elemen
   });
   if (error instanceof ProblemError && error.status === 404) {
     return (
-      <EmptyState title={`No policy in force is called ${policy}`}>
-        It was removed or switched off, or it exempts. Choose another one.
+      <EmptyState title={`Policy ${policy} has no limit now`}>
+        It was deleted or disabled, or it is an exemption. Choose another policy.
       </EmptyState>
     );
   }
@@ -93,16 +93,17 @@ function Keys({ policy, by }: { policy: string; by: Ranking }): React.JSX.Elemen
     if (error === null) return <Skeleton lines={6} label="Loading the top keys" />;
     return <ErrorState error={error} onRetry={() => void refetch()} />;
   }
+  const isUsageKnown = data.items.every(({ count }) => count !== null);
   return (
     <div className={cx(styles.keys, (isPlaceholderData || error !== null) && styles.old)}>
       {error !== null && <Stale error={error} />}
-      {data.items.some(({ count }) => count === null) && (
+      {!isUsageKnown && (
         <Notice tone="warn">
-          The store does not answer: usage is not known, only what this node counted.
+          The store is unavailable, so usage is unknown. Below is only what this server counted.
         </Notice>
       )}
       {data.items.length === 0 ? (
-        <EmptyState title={by === 'denials' ? 'No key was denied lately' : 'No key has been used lately'} />
+        <EmptyState title={by === 'denials' ? 'No key was denied recently' : 'No key was used recently'} />
       ) : (
         <ol className={styles.list}>
           {data.items.map((item) => (
@@ -111,29 +112,30 @@ function Keys({ policy, by }: { policy: string; by: Ranking }): React.JSX.Elemen
         </ol>
       )}
       <p className={styles.since}>
-        Usage is exact. Admitted and denied are what this node counted since {formatTime(data.sinceMs)}.
+        {isUsageKnown && 'Usage is exact. '}Allowed and denied are what this server counted since{' '}
+        {formatTime(data.sinceMs)}.
       </p>
     </div>
   );
 }
 
 function Stale({ error }: { error: Error }): React.JSX.Element {
-  const why = error instanceof OfflineError ? 'the server does not answer' : error.message;
-  return <Notice tone="bad">These are from before: {why}.</Notice>;
+  const why = error instanceof OfflineError ? 'the server is not responding' : error.message;
+  return <Notice tone="bad">This list may be out of date: {why}.</Notice>;
 }
 
 /** `alice, gpt-4, tenant acme`. */
 function nameOf(key: Readonly<Record<string, string>>): string {
   const { user, model } = key;
   const parts = [user, model, detailsOf(key)].filter((part) => part !== undefined && part !== '');
-  return parts.length === 0 ? 'all together' : parts.join(', ');
+  return parts.length === 0 ? 'all checks together' : parts.join(', ');
 }
 
 function usageInWords({ count, limit, retryAfterMs }: TopKey): string {
-  if (count === null || limit === null) return 'usage not known';
+  if (count === null || limit === null) return 'usage unknown';
   const usage = `${formatNumber(count)} of ${formatNumber(limit)}`;
-  if (retryAfterMs === null) return `${usage}, never again`;
-  return retryAfterMs > 0 ? `${usage}, again in ${formatDuration(retryAfterMs)}` : usage;
+  if (retryAfterMs === null) return `${usage}; never allowed`;
+  return retryAfterMs > 0 ? `${usage}; retry in ${formatDuration(retryAfterMs)}` : usage;
 }
 
 function Key({ item }: { item: TopKey }): React.JSX.Element {
@@ -152,7 +154,7 @@ function Key({ item }: { item: TopKey }): React.JSX.Element {
       <div className={styles.line}>
         <span>{usageInWords(item)}</span>
         <span className={styles.counts}>
-          {formatNumber(item.admitted)} admitted, {formatNumber(item.denied)} denied
+          {formatNumber(item.admitted)} allowed, {formatNumber(item.denied)} denied
         </span>
       </div>
     </li>

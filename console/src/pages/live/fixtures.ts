@@ -13,6 +13,7 @@ export function statsOf(change: Partial<StatsEvent> = {}): StatsEvent {
     store: 'ok',
     catalog: 'ok',
     policiesVersion: 1,
+    policyCount: 1,
     ...change,
   };
 }
@@ -27,11 +28,13 @@ export function decisionOf(change: Partial<DecisionEvent> = {}): DecisionEvent {
     unit: 'requests',
     limit: 100,
     count: 1,
+    needed: 1,
     remaining: 99,
     retryAfterMs: 0,
     degraded: false,
     weight: 1,
     subject: { user: 'alice', model: 'gpt-4' },
+    cost: { requests: 1 },
     ...change,
   };
 }

@@ -1,7 +1,16 @@
 import { describe, expect, it } from 'vitest';
 
 import { decisionOf } from './fixtures';
-import { detailsOf, explainAddress, formatMicros, formatRate, formatShare, noteOf } from './words';
+import {
+  detailsOf,
+  explainAddress,
+  explainDecisionAddress,
+  formatMicros,
+  formatRate,
+  formatShare,
+  noteOf,
+  usageOf,
+} from './words';
 
 describe('figures', () => {
   it('are as exact as they can be read', () => {
@@ -30,10 +39,18 @@ describe('figures', () => {
 describe('a decision', () => {
   it('says why it was denied, and what was odd about it', () => {
     expect(noteOf(decisionOf())).toBe('');
-    expect(noteOf(decisionOf({ reason: 'limit_exceeded' }))).toBe('limit used up');
+    const denied = { reason: 'limit_exceeded', needed: 2_100, remaining: 1_439 };
+    expect(noteOf(decisionOf(denied))).toBe('Needed 2,100; 1,439 left');
+    expect(noteOf(decisionOf({ reason: 'limit_exceeded', needed: null }))).toBe('limit used up');
     expect(noteOf(decisionOf({ reason: 'some_new_reason' }))).toBe('some new reason');
     expect(noteOf(decisionOf({ degraded: true }))).toBe('without the store');
     expect(noteOf(decisionOf({ policyId: null }))).toBe('no limit');
+  });
+
+  it('says what is used only where that is known', () => {
+    expect(usageOf(decisionOf({ count: 3, limit: 1_000 }))).toBe('3 of 1,000');
+    expect(usageOf(decisionOf({ count: 0, limit: 1_000, degraded: true }))).toBe('usage unknown');
+    expect(usageOf(decisionOf({ limit: null }))).toBe('');
   });
 
   it('names what else it was about', () => {
@@ -45,8 +62,16 @@ describe('a decision', () => {
 
 describe('the address of Explain', () => {
   it('fills in what it takes', () => {
-    const subject = { user: 'a&b', model: 'gpt-4', tenant: null, apiKey: 'tg_live_3f', tier: 'free' };
+    const subject = { user: 'a&b', model: 'gpt-4', tenant: null, apiKey: 'tg_live_3f', tier: 'default' };
     expect(explainAddress(subject)).toBe('/explain?user=a%26b&model=gpt-4');
+    expect(explainAddress({ user: 'a', model: 'b', tier: 'free', region: 'eu' })).toBe(
+      '/explain?user=a&model=b&attribute=tier%3Dfree&attribute=region%3Deu',
+    );
     expect(explainAddress({ tenant: 'acme' })).toBe('/explain?user=&model=&tenant=acme');
+  });
+
+  it('for a decision has its cost and what was decided', () => {
+    const address = explainDecisionAddress(decisionOf({ cost: { requests: 1, tokens: 2_100 } }));
+    expect(address).toMatch(/^\/explain\?user=alice&model=gpt-4&cost=tokens%3D2100&decision=/u);
   });
 });

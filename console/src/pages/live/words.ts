@@ -1,5 +1,7 @@
 /** Figures and decisions in words. */
 import type { DecisionEvent, Subject } from '../../api/events';
+import { attributeInQuery } from '../check/check';
+import { textOfPastDecision } from '../check/pastDecision';
 import type { Part } from './series';
 
 /** What stands for a figure that is not known. */
@@ -45,17 +47,31 @@ const REASONS: Readonly<Record<string, string>> = {
   limit_exceeded: 'limit used up',
   cost_exceeds_limit: 'cost above the limit',
   banned: 'banned',
-  store_unavailable: 'no store',
+  store_unavailable: 'store unavailable',
   api_key_revoked: 'API key revoked',
   api_key_expired: 'API key expired',
   api_key_unknown: 'API key unknown',
 };
 
 /** Why it was denied, or what else there is to say; empty where there is nothing. */
-export function noteOf({ reason, degraded, policyId }: DecisionEvent): string {
+export function noteOf({ reason, degraded, policyId, needed, remaining }: DecisionEvent): string {
+  if (reason === 'limit_exceeded' && needed !== null && remaining !== null) {
+    return `Needed ${formatNumber(needed)}; ${formatNumber(remaining)} left`;
+  }
   if (reason !== null) return REASONS[reason] ?? reason.replaceAll('_', ' ');
   if (degraded) return 'without the store';
   return policyId === null ? 'no limit' : '';
+}
+
+/** `2 of 10`; without the store nobody knows what others have used. */
+export function usageOf({
+  limit,
+  count,
+  degraded,
+}: Pick<DecisionEvent, 'limit' | 'count' | 'degraded'>): string {
+  if (limit === null) return '';
+  if (count === null || (degraded && count === 0)) return 'usage unknown';
+  return `${formatNumber(count)} of ${formatNumber(limit)}`;
 }
 
 const NAME_OF: Readonly<Record<string, string>> = {
@@ -76,15 +92,36 @@ export function partsInWords(parts: readonly Part[]): string {
   return parts.length === 0 ? UNKNOWN : parts.join(' and ');
 }
 
-/** What Explain takes of a subject. An API key is told by its first characters only, which name no key. */
-const EXPLAINED = ['user', 'model', 'tenant', 'service', 'ip'] as const;
+/** Attributes that have a field in Explain. An API key is told by its ID only, which is no key. */
+const FIELDS = ['user', 'model', 'tenant', 'service', 'ip'];
+const LEFT_OUT = [...FIELDS, 'apiKey'];
 
-/** The address of Explain with `subject` filled in; a user or model that it does not name is left for who reads. */
-export function explainAddress(subject: Readonly<Record<string, string | null | undefined>>): string {
+/** The query of Explain with `subject` filled in; a user or a model that it does not name is left to the reader. */
+function queryOf(subject: Subject): URLSearchParams {
   const query = new URLSearchParams({ user: '', model: '' });
-  for (const name of EXPLAINED) {
+  for (const name of FIELDS) {
     const value = subject[name];
     if (typeof value === 'string') query.set(name, value);
   }
+  for (const [name, value] of Object.entries(subject)) {
+    // The tier `default` is what a check has that says nothing.
+    const isNews = !LEFT_OUT.includes(name) && !(name === 'tier' && value === 'default');
+    if (isNews && typeof value === 'string') query.append('attribute', attributeInQuery(name, value));
+  }
+  return query;
+}
+
+/** The address of Explain for a check of `subject`. */
+export function explainAddress(subject: Subject): string {
+  return `/explain?${queryOf(subject).toString()}`;
+}
+
+/** The address of Explain for `decision`: the same check at the same cost, and what was decided then. */
+export function explainDecisionAddress(decision: DecisionEvent): string {
+  const query = queryOf(decision.subject);
+  for (const [unit, amount] of Object.entries(decision.cost)) {
+    if (unit !== 'requests' || amount !== 1) query.append('cost', `${unit}=${String(amount)}`);
+  }
+  query.set('decision', textOfPastDecision(decision));
   return `/explain?${query.toString()}`;
 }

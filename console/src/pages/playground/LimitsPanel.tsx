@@ -1,4 +1,4 @@
-/** Every limit that took part in the last decision. */
+/** Every limit that applied to the last check. On a narrow page each is a card. */
 import { Button } from '../../ui/Button';
 import { cx } from '../../ui/cx';
 import { Panel } from '../../ui/Panel';
@@ -20,11 +20,9 @@ export function LimitsPanel({ last, shownKey, onChoose }: LimitsPanelProps): Rea
   return (
     <Panel title="All limits of this decision">
       {limits.length === 0 ? (
-        <p className={styles.none}>No limit took part.</p>
+        <p className={styles.none}>No limit applies to this check.</p>
       ) : (
-        // A region that scrolls must be reachable by keyboard.
-        // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
-        <div className={styles.scroller} tabIndex={0} role="region" aria-label="Limits">
+        <div className={styles.limits} role="region" aria-label="Limits">
           <table className={styles.table}>
             <thead>
               <tr>
@@ -43,8 +41,16 @@ export function LimitsPanel({ last, shownKey, onChoose }: LimitsPanelProps): Rea
             <tbody>
               {limits.map((limit) => {
                 const key = limitKey(limit, last.check);
+                // Without the store nobody knows what others have used.
+                const isUsageKnown = !last.decision.degraded || limit.count > 0;
                 return (
-                  <Row key={key} limit={limit} isShown={key === shownKey} onChoose={() => onChoose(key)} />
+                  <Row
+                    key={key}
+                    limit={limit}
+                    isUsageKnown={isUsageKnown}
+                    isShown={key === shownKey}
+                    onChoose={() => onChoose(key)}
+                  />
                 );
               })}
             </tbody>
@@ -56,19 +62,21 @@ export function LimitsPanel({ last, shownKey, onChoose }: LimitsPanelProps): Rea
 }
 
 function verdictOf(limit: Limit): string {
-  if (limit.allowed) return 'admits';
-  const verb = limit.mode === 'shadow' ? 'would deny (shadow)' : 'denies';
+  if (limit.allowed) return 'allows';
+  const verb = limit.mode === 'shadow' ? 'would deny (shadow mode)' : 'denies';
   return limit.retryAfterMs === null
-    ? `${verb}, for good`
+    ? `${verb}, always`
     : `${verb} for ${formatDuration(limit.retryAfterMs)}`;
 }
 
 function Row({
   limit,
+  isUsageKnown,
   isShown,
   onChoose,
 }: {
   limit: Limit;
+  isUsageKnown: boolean;
   isShown: boolean;
   onChoose: () => void;
 }): React.JSX.Element {
@@ -78,15 +86,22 @@ function Row({
         <code>{limit.policyId}</code>
         <span className={styles.scope}>{scopeInWords(limit.scope)}</span>
       </th>
-      <td className={styles.usage}>
-        <UsageBar count={limit.count} limit={limit.limit} />
-        {formatCount(limit.count)} of {formatCount(limit.limit)} {unitInWords(limit.unit, limit.limit)}
+      <td data-label="Usage" className={styles.usage}>
+        <UsageBar count={isUsageKnown ? limit.count : null} limit={limit.limit} />
+        <span>
+          {isUsageKnown ? formatCount(limit.count) : 'unknown'} of {formatCount(limit.limit)}{' '}
+          {unitInWords(limit.unit, limit.limit)}
+        </span>
       </td>
-      <td className={styles.end}>{formatCount(limit.remaining)}</td>
-      <td>
+      <td data-label="Left" className={styles.end}>
+        {isUsageKnown ? formatCount(limit.remaining) : 'unknown'}
+      </td>
+      <td data-label="Window">
         {formatWindow(limit.windowSeconds)}, {limit.algorithm === 'sliding_window_log' ? 'log' : 'counter'}
       </td>
-      <td className={cx(limit.allowed ? styles.admits : styles.denies)}>{verdictOf(limit)}</td>
+      <td data-label="Verdict" className={cx(limit.allowed ? styles.allows : styles.denies)}>
+        {verdictOf(limit)}
+      </td>
       <td>
         <Button
           variant="quiet"

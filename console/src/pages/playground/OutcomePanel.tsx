@@ -1,4 +1,4 @@
-/** The last decision, large: whether it passed, by which limit, and when it would. */
+/** The last decision, large: whether the check was allowed, by which limit, and when it will be. */
 import { useEffect, useState } from 'react';
 import { Link } from 'react-router';
 
@@ -31,7 +31,7 @@ function useAnnouncement(last: Outcome | null, isRunning: boolean): string {
       : isRunning
         ? last.decision.allowed
           ? 'Allowed'
-          : 'Blocked'
+          : 'Denied'
         : announcementOf(last.decision);
   useEffect(() => {
     const timer = window.setTimeout(() => setSaid(news), isRunning ? ANNOUNCED_AFTER_MS : 0);
@@ -54,9 +54,9 @@ export function OutcomePanel({
         {said}
       </p>
       {last === null ? (
-        <EmptyState title="May this request reach the model now?">
-          Press Check to ask the limiter. Then send more until it blocks, and watch each admission leave the
-          window exactly one window after it was made.
+        <EmptyState title="Would this request be allowed now?">
+          Press Check to ask the limiter. Then send more checks until one is denied, and watch each allowed
+          one leave the window again.
         </EmptyState>
       ) : (
         <Verdict last={last} />
@@ -72,8 +72,8 @@ function Verdict({ last }: { last: Outcome }): React.JSX.Element {
   return (
     <>
       <div className={styles.head}>
-        <p className={cx(styles.verdict, decision.allowed ? styles.allowed : styles.blocked)}>
-          {decision.allowed ? 'ALLOWED' : 'BLOCKED'}
+        <p className={cx(styles.verdict, decision.allowed ? styles.allowed : styles.denied)}>
+          {decision.allowed ? 'ALLOWED' : 'DENIED'}
         </p>
         <div className={styles.why}>
           {binding === null ? (
@@ -94,8 +94,8 @@ function Verdict({ last }: { last: Outcome }): React.JSX.Element {
       </div>
       {decision.degraded && (
         <p className={styles.degraded}>
-          <strong>Degraded:</strong> the store did not answer in time, so the failure mode decided. This check
-          was not counted there, and the window below does not hold it.
+          <strong>The store is unavailable,</strong> so the failure mode decided. This check was not counted,
+          and usage is unknown.
         </p>
       )}
       {decision.limit !== null && <Figures last={last} decision={decision} />}
@@ -115,12 +115,14 @@ function ExplainLink({ check }: { check: Check }): React.JSX.Element {
 function Figures({ last, decision }: { last: Outcome; decision: Decision }): React.JSX.Element {
   const { arrivedAt } = last;
   const { retryAfterMs, resetAfterMs } = decision;
+  // Without the store nobody knows what others have used.
+  const isUsageKnown = !decision.degraded || decision.count > 0;
   return (
     <dl className={styles.figures}>
       <div>
         <dt>Used</dt>
         <dd>
-          {formatCount(decision.count)}
+          {isUsageKnown ? formatCount(decision.count) : 'unknown'}
           <small>
             {' '}
             of {formatCount(decision.limit ?? 0)} {unitInWords(decision.unit, decision.limit ?? 0)}
@@ -129,15 +131,15 @@ function Figures({ last, decision }: { last: Outcome; decision: Decision }): Rea
       </div>
       <div>
         <dt>Remaining</dt>
-        <dd>{formatCount(decision.remaining ?? 0)}</dd>
+        <dd>{isUsageKnown ? formatCount(decision.remaining ?? 0) : 'unknown'}</dd>
       </div>
       <div>
-        <dt>{decision.allowed ? 'Empty again in' : 'The same check passes in'}</dt>
+        <dt>{decision.allowed ? 'Unused again in' : 'The same check is allowed in'}</dt>
         <dd>
-          {decision.allowed && <Countdown deadline={arrivedAt + resetAfterMs} done="empty now" />}
+          {decision.allowed && <Countdown deadline={arrivedAt + resetAfterMs} done="unused now" />}
           {!decision.allowed && retryAfterMs === null && 'never'}
           {!decision.allowed && retryAfterMs !== null && (
-            <Countdown deadline={arrivedAt + retryAfterMs} done="would pass now" />
+            <Countdown deadline={arrivedAt + retryAfterMs} done="allowed now" />
           )}
         </dd>
       </div>

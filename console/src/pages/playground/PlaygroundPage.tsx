@@ -42,7 +42,7 @@ export default function PlaygroundPage(): React.JSX.Element {
           onStart={start}
           onStop={stop}
         />
-        <Panel title="The same from a terminal" actions={<CopyButton text={curl} />}>
+        <Panel title="The same check in a terminal" actions={<CopyButton text={curl} />}>
           {/* A region that scrolls must be reachable by keyboard. */}
           {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex */}
           <pre className={styles.curl} tabIndex={0} role="region" aria-label="curl command">

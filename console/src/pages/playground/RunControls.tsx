@@ -24,7 +24,7 @@ interface AmountProps {
 }
 
 function Amount({ label, value, max, isBad, onChange }: AmountProps): React.JSX.Element {
-  const error = isBad ? `takes 1 to ${formatCount(max)}` : null;
+  const error = isBad ? `Enter a number from 1 to ${formatCount(max)}.` : null;
   return <Field label={label} inputMode="numeric" value={value} onChange={onChange} error={error} />;
 }
 
@@ -96,7 +96,7 @@ function TallyBar({ tally: { allowed, denied } }: { tally: Tally }): React.JSX.E
         <rect className={styles.tallyAllowed} width={(100 * allowed) / sum} height="4" />
       </svg>
       <span>
-        {formatCount(allowed)} allowed, {formatCount(denied)} blocked here
+        {formatCount(allowed)} allowed, {formatCount(denied)} denied here
       </span>
     </div>
   );

@@ -226,7 +226,7 @@ function Chooser({
   };
   const text =
     selected === null
-      ? 'Nothing chosen. Arrow keys go through what was admitted and denied.'
+      ? 'Nothing selected. Use the arrow keys to go through the allowed and denied checks.'
       : describe(selected);
   useEffect(() => () => onSelect(null), [onSelect]);
   return (
@@ -234,7 +234,7 @@ function Chooser({
       className={styles.chooser}
       role="slider"
       tabIndex={0}
-      aria-label="Admissions and denials in the window"
+      aria-label="Allowed and denied checks in the window"
       aria-valuemin={0}
       aria-valuemax={position.count}
       aria-valuenow={selected === null ? 0 : position.index}

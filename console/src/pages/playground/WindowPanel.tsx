@@ -21,8 +21,8 @@ export function WindowPanel({ window, decision }: WindowPanelProps): React.JSX.E
       <Panel title="The window">
         <p className={styles.note}>
           {decision.degraded
-            ? 'Nothing to show: the store did not decide, and nothing was charged to a window.'
-            : 'Nothing to show: no limit was met, so nothing is counted.'}
+            ? 'Nothing to show: the store is unavailable, so nothing was counted.'
+            : 'Nothing to show: no limit applies to this check, so nothing is counted.'}
         </p>
       </Panel>
     );
@@ -36,9 +36,9 @@ function wallClock(monotonicMs: number): string {
 
 /** A mark in words, at the moment that they are read. */
 function describeMark(window: LimitWindow, mark: Mark): string {
-  if (mark.kind === 'denial') return `Denied at ${wallClock(mark.at)}; it took nothing.`;
+  if (mark.kind === 'denial') return `Denied at ${wallClock(mark.at)}; nothing was counted.`;
   const amount = `${formatCount(mark.amount)} ${unitInWords(window.unit, mark.amount)}`;
-  const admitted = `Admitted ${amount} at ${wallClock(mark.at)}`;
+  const admitted = `Allowed ${amount} at ${wallClock(mark.at)}`;
   if (!isExact(window)) return `${admitted}.`;
   const leaves = leavesAt(window, mark);
   const wait = formatDuration(Math.max(0, leaves - performance.now()));
@@ -54,7 +54,7 @@ function ShownWindow({ window }: { window: LimitWindow }): React.JSX.Element {
       title={`The last ${length} of ${window.policyId}`}
       actions={
         <ul className={styles.legend}>
-          <li className={styles.keyAdmission}>admitted</li>
+          <li className={styles.keyAdmission}>allowed</li>
           <li className={styles.keyDenial}>denied</li>
           <li className={styles.keyUsage}>usage</li>
         </ul>
@@ -91,13 +91,13 @@ function WindowWords({
       <p className={styles.note}>
         {formatCount(usageAt(window, now))} {unit} in the window came from this page
         {others > 0 &&
-          `; ${formatCount(others)} more came from elsewhere, or from before this page was opened`}
+          `; ${formatCount(others)} more came from elsewhere or from before this page was opened`}
         .
       </p>
       {!isExact(window) && (
         <p className={styles.note}>
-          This policy uses a counter: it counts in fixed windows and weighs the one before by how much of it
-          is still in view. Admissions fade out over a window rather than leave at one moment.
+          This policy uses a counter, which is approximate: it counts in fixed windows, and usage fades out
+          gradually instead of leaving at one moment.
         </p>
       )}
     </div>
@@ -111,12 +111,12 @@ interface NextToLeaveProps {
 }
 
 function NextToLeave({ window, now, next }: NextToLeaveProps): React.JSX.Element {
-  if (next === null) return <>Nothing that this page admitted is in the window.</>;
-  if (!isExact(window)) return <>Point at a mark to read it.</>;
+  if (next === null) return <>Nothing from this page is in the window.</>;
+  if (!isExact(window)) return <>Point at a mark for details.</>;
   const wait = formatDuration(Math.max(0, leavesAt(window, next) - now));
   return (
     <>
-      The oldest admission leaves in <strong>{wait}</strong> and frees {formatCount(next.amount)}.
+      The oldest check leaves the window in <strong>{wait}</strong> and frees {formatCount(next.amount)}.
     </>
   );
 }

@@ -17,14 +17,15 @@ type Part = FieldsProps<PolicyForm>;
 const SCOPE_OPTIONS = [
   ...Object.entries(SCOPES).map(([value, attributes]) => ({
     value,
-    label: attributes.length === 0 ? 'all together' : `each ${listed(attributes.map(attributeInWords))}`,
+    label:
+      attributes.length === 0 ? 'all checks together' : `each ${listed(attributes.map(attributeInWords))}`,
   })),
   { value: LISTED, label: 'other attributes…' },
 ];
 
 const LIMIT_OPTIONS = [
-  { value: 'amount', label: 'so many' },
-  { value: 'exempt', label: 'no limit (exempt)' },
+  { value: 'amount', label: 'up to a limit' },
+  { value: 'exempt', label: 'no limit (exemption)' },
   { value: 'ban', label: 'nothing (ban)' },
 ];
 
@@ -32,19 +33,19 @@ const UNITS = ['requests', 'tokens', 'input_tokens', 'output_tokens'];
 
 const ALGORITHM_OPTIONS = [
   { value: 'sliding_window_log', label: 'log: exact' },
-  { value: 'sliding_window_counter', label: 'counter: small, approximate' },
+  { value: 'sliding_window_counter', label: 'counter: approximate, uses less memory' },
 ];
 
 const MODE_OPTIONS = [
-  { value: 'enforce', label: 'enforce: denies' },
-  { value: 'shadow', label: 'shadow: only reports' },
+  { value: 'enforce', label: 'enforce: deny checks' },
+  { value: 'shadow', label: 'shadow: only report' },
 ];
 
 const ON_STORE_ERROR_OPTIONS = [
-  { value: '', label: 'as the server is set' },
-  { value: 'allow', label: 'allow everything' },
-  { value: 'deny', label: 'deny everything' },
-  { value: 'local', label: 'local: a share per node' },
+  { value: '', label: 'server default' },
+  { value: 'allow', label: 'allow all checks' },
+  { value: 'deny', label: 'deny all checks' },
+  { value: 'local', label: 'local: each server gets a share' },
 ];
 
 /** The kind whose ids a condition on an attribute takes. */
@@ -65,16 +66,16 @@ export function PolicyFields(props: Part): React.JSX.Element {
     <>
       <Words
         label="What this policy does"
-        headline={headline ?? 'Say how much it lets through, and this says what it does.'}
+        headline={headline ?? 'Set a limit to see a summary here.'}
         notes={notes}
       />
       <div className={styles.grid}>
         <TextInput
           control={control}
           name="id"
-          label="Id"
+          label="ID"
           isDisabled={isDisabled || !isNew}
-          hint={isNew ? 'Usage is kept under it: it stays.' : 'It cannot be changed.'}
+          hint={isNew ? 'Permanent. Usage is tracked under this ID.' : 'The ID cannot be changed.'}
         />
         <SelectInput
           control={control}
@@ -87,10 +88,10 @@ export function PolicyFields(props: Part): React.JSX.Element {
           <TokensInput
             control={control}
             name="per"
-            label="Attributes to count per"
+            label="Attributes to count by"
             suggestions={BUILT_IN_ATTRIBUTES}
             isDisabled={isDisabled}
-            hint="One count for each combination; none for one count of all. Enter adds an attribute."
+            hint="Each combination has its own count; without any, all checks share one. Press Enter to add an attribute."
           />
         )}
       </div>
@@ -105,8 +106,8 @@ function Conditions({ control, isDisabled }: Part): React.JSX.Element {
   const { fields, append, remove } = useFieldArray({ control, name: 'conditions' });
   return (
     <fieldset className={styles.group}>
-      <legend>Applies where</legend>
-      {fields.length === 0 && <p className={styles.note}>Everywhere: it has no conditions.</p>}
+      <legend>Applies to</legend>
+      {fields.length === 0 && <p className={styles.note}>All checks: there are no conditions.</p>}
       {fields.map((row, index) => (
         <ConditionRow
           key={row.id}
@@ -171,7 +172,7 @@ function LimitPart({ control, isDisabled, limitKind }: Part & { limitKind: strin
   const isCounted = limitKind === 'amount';
   return (
     <fieldset className={styles.group}>
-      <legend>Lets through</legend>
+      <legend>Allows</legend>
       <div className={styles.grid}>
         <SelectInput
           control={control}
@@ -195,7 +196,7 @@ function LimitPart({ control, isDisabled, limitKind }: Part & { limitKind: strin
           label="Unit"
           suggestions={UNITS}
           isDisabled={isDisabled}
-          hint="A unit of the cost, such as tokens."
+          hint="What is counted, such as tokens."
         />
         <TextInput
           control={control}
@@ -207,7 +208,7 @@ function LimitPart({ control, isDisabled, limitKind }: Part & { limitKind: strin
         <SelectInput
           control={control}
           name="windowUnit"
-          label="Window in"
+          label="Window unit"
           options={Object.keys(WINDOW_UNITS).map((value) => ({ value, label: value }))}
           isDisabled={isDisabled}
         />
@@ -219,7 +220,7 @@ function LimitPart({ control, isDisabled, limitKind }: Part & { limitKind: strin
 function Behaviour({ control, isDisabled }: Part): React.JSX.Element {
   return (
     <fieldset className={styles.group}>
-      <legend>How</legend>
+      <legend>Behavior</legend>
       <div className={styles.grid}>
         <SelectInput
           control={control}
@@ -238,7 +239,7 @@ function Behaviour({ control, isDisabled }: Part): React.JSX.Element {
         <SelectInput
           control={control}
           name="onStoreError"
-          label="If the store does not answer"
+          label="If the store is unavailable"
           options={ON_STORE_ERROR_OPTIONS}
           isDisabled={isDisabled}
         />
@@ -249,7 +250,7 @@ function Behaviour({ control, isDisabled }: Part): React.JSX.Element {
             key={name}
             control={control}
             name={`shares.${name}`}
-            label={`Share of priority ${name}, %`}
+            label={`Share of ${name}, %`}
             inputMode="decimal"
             placeholder="100"
             isDisabled={isDisabled}
@@ -257,14 +258,14 @@ function Behaviour({ control, isDisabled }: Part): React.JSX.Element {
         ))}
       </div>
       <p className={styles.note}>
-        A class with a share is admitted only while less than that part of the limit is used, so the rest
-        stays free for the others.
+        A priority class with a share is allowed only while less than that part of the limit is used. The rest
+        is reserved for more important classes.
       </p>
       <CheckInput
         control={control}
         name="enabled"
         label="Enabled"
-        hint="A policy that is switched off is kept and does nothing."
+        hint="A disabled policy has no effect."
         isDisabled={isDisabled}
       />
     </fieldset>

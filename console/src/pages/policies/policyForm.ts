@@ -163,7 +163,10 @@ function isCondition(field: string, attribute: string): boolean {
 export function policyFormPathOf(field: string, form: PolicyForm): string | null {
   if (field.startsWith('match')) {
     const row = form.conditions.findIndex(({ attribute }) => isCondition(field, attribute));
-    return row < 0 ? null : `conditions.${row}.values`;
+    if (row < 0) return null;
+    return form.conditions[row]?.attribute === ''
+      ? `conditions.${row}.attribute`
+      : `conditions.${row}.values`;
   }
   const name = /^[^.[]*/u.exec(field)?.[0] ?? '';
   if (name === 'shares') return field === 'shares' ? 'shares.batch' : field;

@@ -15,7 +15,7 @@ function headlineOf(policy: Policy): string {
 /** What is out of the ordinary about `policy`. */
 function marksOf(policy: Policy): string[] {
   return [
-    policy.enabled === false ? 'off' : '',
+    policy.enabled === false ? 'disabled' : '',
     policy.mode === 'shadow' ? 'shadow' : '',
     policy.limit === 0 ? 'ban' : '',
     policy.limit === null ? 'exempt' : '',
@@ -42,7 +42,6 @@ const columns: readonly Column<Policy>[] = [
     id: 'limit',
     header: 'Limit',
     align: 'end',
-    isMinor: true,
     cell: (policy) => policy.limit?.toLocaleString('en-US') ?? '∞',
     sortBy: (policy) => policy.limit ?? Infinity,
   },
@@ -50,7 +49,6 @@ const columns: readonly Column<Policy>[] = [
     id: 'conditions',
     header: 'Conditions',
     align: 'end',
-    isMinor: true,
     cell: (policy) => Object.keys(policy.match ?? {}).length,
     sortBy: (policy) => Object.keys(policy.match ?? {}).length,
   },
@@ -61,7 +59,7 @@ export const policyKind: Kind<Policy, PolicyForm> = {
   one: 'policy',
   many: 'policies',
   about:
-    'Without any, each user and model may make 100 requests an hour. A policy says who may do how much of what, and in which time.',
+    'Without any, the built-in policy applies: 100 requests an hour for each user and model. A policy sets who may use how much, of what, in which time.',
   columns,
   filters: [],
   searchText: (policy) =>

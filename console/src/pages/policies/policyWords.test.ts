@@ -75,7 +75,7 @@ describe('the headline of a policy', () => {
     ['each user: 150,000 tokens an hour', { limit: 150_000, unit: 'tokens', windowSeconds: 3600 }],
     ['each user: 5 output tokens a day', { limit: 5, unit: 'output_tokens', windowSeconds: 86_400 }],
     ['each user: 10 requests in 90 seconds', { windowSeconds: 90 }],
-    ['each user: nothing passes', { limit: 0 }],
+    ['each user: everything is denied', { limit: 0 }],
     ['each user: no limit of requests', { limit: null }],
     ['each user: no limit of tokens', { limit: null, unit: 'tokens' }],
   ])('says how much: %s', (words, change) => {
@@ -84,7 +84,7 @@ describe('the headline of a policy', () => {
 
   it('needs no window where nothing is counted', () => {
     const rest: Policy = { id: 'p', scope: 'USER', limit: 10 };
-    expect(policyInWords({ ...rest, limit: 0 }).headline).toBe('each user: nothing passes');
+    expect(policyInWords({ ...rest, limit: 0 }).headline).toBe('each user: everything is denied');
     expect(policyInWords({ ...rest, limit: null }).headline).toBe('each user: no limit of requests');
     expect(policyInWords(rest).headline).toBeNull();
   });
@@ -106,19 +106,19 @@ describe('the headline of a policy', () => {
 
 describe('the notes on a policy', () => {
   it.each<[string, string, Partial<Policy>]>([
-    ['disabled', 'switched off', { enabled: false }],
+    ['disabled', 'is disabled', { enabled: false }],
     ['shadow', 'never denies', { mode: 'shadow' }],
-    ['exempting', 'exempts from the policies that it overrides', { limit: null }],
-    ['exact', 'no 1 minute ever holds more', {}],
+    ['exempting', 'lifts the limits of the policies that it overrides', { limit: null }],
+    ['exact', 'never more than the limit in any 1 minute', {}],
     ['approximate', 'nearly twice the limit', { algorithm: 'sliding_window_counter' }],
-    ['failing open', 'lets everything pass', { onStoreError: 'allow' }],
-    ['failing closed', 'lets nothing pass', { onStoreError: 'deny' }],
-    ['failing locally', 'its own share', { onStoreError: 'local' }],
-    ['lacking', 'A check without tenant or region does not meet it', { per: ['tenant', 'region'] }],
-    ['overridden', 'any with a condition that holds overrides it', {}],
-    ['overriding', 'policies per user that count requests without conditions', { match: { tier: 'a' } }],
+    ['failing open', 'allows every check', { onStoreError: 'allow' }],
+    ['failing closed', 'denies every check', { onStoreError: 'deny' }],
+    ['failing locally', 'its share of the limit', { onStoreError: 'local' }],
+    ['lacking', 'does not apply to checks without tenant or region', { per: ['tenant', 'region'] }],
+    ['overridden', 'Policies by user that count requests override it where their conditions apply.', {}],
+    ['overriding', 'policies by user that count requests without conditions', { match: { tier: 'a' } }],
     ['overriding more', 'with fewer than 2 conditions', { match: { tier: 'a', model: 'b' } }],
-    ['global', 'policies for all together that count tokens', { scope: 'GLOBAL', unit: 'tokens' }],
+    ['global', 'Policies for all checks together that count tokens', { scope: 'GLOBAL', unit: 'tokens' }],
     ['shared', 'batch up to 50 % (5) and standard up to 80 % (8)', { shares: { batch: 0.5, standard: 0.8 } }],
     ['shared exactly', 'batch up to 7 % (0)', { shares: { batch: 0.07 } }],
   ])('say where it is %s', (_, words, change) => {
@@ -126,7 +126,7 @@ describe('the notes on a policy', () => {
   });
 
   it.each<[string, string, Partial<Policy>]>([
-    ['an attribute that every check has', 'does not meet it', { scope: 'USER_MODEL' }],
+    ['an attribute that every check has', 'does not apply to', { scope: 'USER_MODEL' }],
     ['the store where the server decides', 'store', {}],
     ['how it counts where it bans', 'Exact', { limit: 0 }],
     ['shares where there is no limit', 'priority', { limit: null, shares: { batch: 0.5 } }],

@@ -107,13 +107,13 @@ function isAmount(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
 
-/** How much is let through: `10 requests a minute`, `no limit of requests`, `nothing passes`. */
+/** How much is allowed: `10 requests a minute`, `no limit of requests`, `everything is denied`. */
 function allowance(policy: Policy): string | null {
   const { limit, windowSeconds } = policy;
   const unit = policy.unit ?? 'requests';
   if (limit === null) return `no limit of ${unitInWords(unit)}`;
   if (!isAmount(limit)) return null;
-  if (limit === 0) return 'nothing passes';
+  if (limit === 0) return 'everything is denied';
   if (typeof windowSeconds !== 'number' || !(windowSeconds > 0)) return null;
   return `${amountInWords(limit, unit)} ${windowInWords(windowSeconds)}`;
 }
@@ -133,9 +133,9 @@ function headline(policy: Policy): string | null {
 }
 
 const ON_STORE_ERROR: Readonly<Record<string, string>> = {
-  allow: 'While the store does not answer, it lets everything pass.',
-  deny: 'While the store does not answer, it lets nothing pass.',
-  local: 'While the store does not answer, each node keeps its own share of the limit.',
+  allow: 'While the store is unavailable, it allows every check.',
+  deny: 'While the store is unavailable, it denies every check.',
+  local: 'While the store is unavailable, each server enforces its share of the limit.',
 };
 
 /** `priority class batch up to 50 % of it (5)`. */
@@ -148,15 +148,16 @@ function sharesNote(policy: Policy): string | null {
     const percent = Number((share * 100).toPrecision(12));
     return [`${name} up to ${percent} % (${Math.floor(limit * share).toLocaleString('en-US')})`];
   });
-  return parts.length === 0 ? null : `Of the limit, priority class ${listed(parts)} is admitted.`;
+  return parts.length === 0 ? null : `Allowed of the limit by priority class: ${listed(parts)}.`;
 }
 
 function precedenceNote(policy: Policy): string {
   const count = Object.keys(policy.match ?? {}).length;
   const names = attributesOf(policy).map(attributeInWords);
-  const per = names.length === 0 ? 'for all together' : `per ${listed(names)}`;
+  const per = names.length === 0 ? 'for all checks together' : `by ${listed(names)}`;
   const others = `policies ${per} that count ${unitInWords(policy.unit ?? 'requests')}`;
-  if (count === 0) return `Of the ${others}, any with a condition that holds overrides it.`;
+  if (count === 0)
+    return `${others.charAt(0).toUpperCase()}${others.slice(1)} override it where their conditions apply.`;
   const fewer = count === 1 ? 'without conditions' : `with fewer than ${count} conditions`;
   return `Where it applies, it overrides ${others} ${fewer}.`;
 }
@@ -164,7 +165,7 @@ function precedenceNote(policy: Policy): string {
 function missingNote(policy: Policy): string | null {
   const needed = [...new Set([...attributesOf(policy), ...Object.keys(policy.match ?? {})])];
   const names = needed.filter((name) => name !== '' && !ALWAYS_THERE.includes(name)).map(attributeInWords);
-  return names.length === 0 ? null : `A check without ${listed(names, 'or')} does not meet it.`;
+  return names.length === 0 ? null : `It does not apply to checks without ${listed(names, 'or')}.`;
 }
 
 function algorithmNote(policy: Policy): string | null {
@@ -173,16 +174,16 @@ function algorithmNote(policy: Policy): string | null {
   if (!(windowSeconds > 0)) return null;
   const length = formatWindow(windowSeconds);
   return policy.algorithm === 'sliding_window_counter'
-    ? `Two counters per key, cheap for large limits; in the worst ${length} nearly twice the limit passes.`
-    : `Exact: no ${length} ever holds more, and each admission leaves ${length} after it was made.`;
+    ? `Approximate: uses little memory even for large limits, but in the worst case allows nearly twice the limit in ${length}.`
+    : `Exact: never more than the limit in any ${length}.`;
 }
 
 /** What `policy` does. It may be half filled in, as in a form. */
 export function policyInWords(policy: Policy): PolicyWords {
   const notes = [
-    policy.enabled === false ? 'It is switched off and does nothing.' : null,
-    policy.mode === 'shadow' ? 'In shadow: it counts and reports, and never denies.' : null,
-    policy.limit === null ? 'It exempts from the policies that it overrides.' : null,
+    policy.enabled === false ? 'It is disabled and has no effect.' : null,
+    policy.mode === 'shadow' ? 'In shadow mode it counts and reports, but never denies.' : null,
+    policy.limit === null ? 'It lifts the limits of the policies that it overrides.' : null,
     missingNote(policy),
     precedenceNote(policy),
     sharesNote(policy),

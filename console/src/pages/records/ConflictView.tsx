@@ -1,4 +1,4 @@
-/** Two wanted to change one record: both versions, and the choice between them. */
+/** Two people changed one record: both versions, and the choice between them. */
 import { Button } from '../../ui/Button';
 import { DialogActions } from '../../ui/Dialog';
 import { ErrorState } from '../../ui/ErrorState';
@@ -24,25 +24,25 @@ export function ConflictView(props: ConflictViewProps): React.JSX.Element {
     <div className={styles.stack}>
       <Notice tone="warn">
         {theirs === null
-          ? `Someone deleted this ${one} while you edited it. Nothing of yours was saved.`
-          : `Someone changed this ${one} while you edited it. Nothing of yours was saved.`}
+          ? `Someone deleted this ${one} while you edited it. Your changes are not saved.`
+          : `Someone changed this ${one} while you edited it. Your changes are not saved.`}
       </Notice>
       {theirs !== null && (
         <FieldDiff
-          label="Theirs and yours"
-          beforeLabel="Theirs, as it is now"
-          afterLabel="Yours"
+          label="Their version and yours"
+          beforeLabel="Current version"
+          afterLabel="Your version"
           before={theirs.record}
           after={mine}
-          words={{ added: 'only yours', removed: 'only theirs', changed: 'differs' }}
+          words={{ added: 'only in yours', removed: 'only in theirs', changed: 'different' }}
         />
       )}
       {error !== null && <ErrorState error={error} />}
       <DialogActions>
-        <Button onPress={onTakeTheirs}>{theirs === null ? 'Leave it deleted' : 'Take theirs'}</Button>
-        {theirs !== null && <Button onPress={onGoOn}>Go on editing yours</Button>}
+        <Button onPress={onTakeTheirs}>{theirs === null ? 'Keep it deleted' : 'Discard my changes'}</Button>
+        {theirs !== null && <Button onPress={onGoOn}>Continue editing</Button>}
         <Button variant="danger" onPress={onOverwrite}>
-          {theirs === null ? 'Make it anew with yours' : 'Overwrite with yours'}
+          {theirs === null ? 'Create it again' : 'Overwrite with my version'}
         </Button>
       </DialogActions>
     </div>

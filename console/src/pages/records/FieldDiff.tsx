@@ -30,10 +30,10 @@ export function FieldDiff(props: FieldDiffProps): React.JSX.Element {
   return (
     <div className={styles.diff}>
       {differing.length > 0 && <Fields {...props} fields={differing} />}
-      {differing.length === 0 && <p>Both are the same.</p>}
+      {differing.length === 0 && <p>No field is different.</p>}
       {same.length > 0 && (
         <details className={styles.same}>
-          <summary>{same.length === 1 ? '1 field is' : `${same.length} fields are`} the same in both</summary>
+          <summary>{same.length === 1 ? '1 unchanged field' : `${same.length} unchanged fields`}</summary>
           <dl>
             {same.map(({ path, after: value }) => (
               <div key={path}>

@@ -17,7 +17,7 @@ export interface ListFooterProps {
 }
 
 function progress({ list, one, many, isSearched, isFound = false }: ListFooterProps): string {
-  if (list.read === 1 && !list.hasMore && !isSearched && !isFound) return `The only ${one}`;
+  if (list.read === 1 && !list.hasMore && !isSearched && !isFound) return `1 ${one}`;
   const read = `${list.read.toLocaleString('en-US')} ${list.read === 1 ? one : many}`;
   if (isSearched) {
     const found = list.items.length.toLocaleString('en-US');
@@ -32,10 +32,10 @@ export function ListFooter(props: ListFooterProps): React.JSX.Element | null {
   if (list.read === 0 && !list.hasMore) return null;
   return (
     <div className={styles.footer}>
-      <span role="status">{list.isReading ? `${progress(props)}; reading` : progress(props)}</span>
+      <span role="status">{list.isReading ? `${progress(props)}; loading more` : progress(props)}</span>
       {list.hasMore && (
         <Button onPress={list.readMore} isPending={list.isReading}>
-          Read more {many}
+          Load more {many}
         </Button>
       )}
     </div>
@@ -50,7 +50,7 @@ export function StaleNotice({ list }: { list: RecordList<unknown> }): React.JSX.
   return (
     <Notice tone="warn">
       <p>
-        What is shown was read at {time} and may have changed since: {list.error.message}.
+        This list was loaded at {time} and may be out of date: {list.error.message}.
       </p>
       <Button onPress={list.retry}>Try again</Button>
     </Notice>

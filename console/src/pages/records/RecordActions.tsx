@@ -21,20 +21,37 @@ export interface RecordActionsProps<Record extends Item, Form extends FieldValue
 }
 
 const TITLES: Readonly<Record<number, string>> = {
-  404: 'It was deleted meanwhile',
-  409: 'Something still refers to it: change or delete that first',
-  412: 'It was changed since you opened it: close it, open it again, and look',
+  404: 'Someone else has already deleted it',
+  412: 'Someone changed it since you opened it: close it, open it again, and look at the change',
 };
 
-function Explained({ error, related }: { error: unknown; related: readonly Related[] }): React.JSX.Element {
+/** What uses the record, by the server's words: `user "alice"`; null where they name nothing. */
+function userOf(message: string): string | null {
+  const [, kind, id] = /, by the ([a-zA-Z ]+) ("(?:[^"\\]|\\.)*")/u.exec(message) ?? [];
+  return kind === undefined || id === undefined ? null : `${kind} ${id}`;
+}
+
+interface ExplainedProps {
+  error: unknown;
+  /** `tier "pro"`. */
+  name: string;
+  related: readonly Related[];
+}
+
+function Explained({ error, name, related }: ExplainedProps): React.JSX.Element {
   const status = error instanceof ProblemError ? error.status : 0;
+  if (status === 409 && error instanceof ProblemError) {
+    return (
+      <div className={styles.stack}>
+        <p className={styles.refused} role="alert">
+          Can’t delete {name}: {userOf(error.message) ?? 'another record'} uses it.
+        </p>
+        {related.length > 0 && <RelatedLinks label="Where it is used" links={related} />}
+      </div>
+    );
+  }
   const title = TITLES[status];
-  return (
-    <div className={styles.stack}>
-      <ErrorState error={error} {...(title === undefined ? {} : { title })} />
-      {status === 409 && related.length > 0 && <RelatedLinks label="Where to look for it" links={related} />}
-    </div>
-  );
+  return <ErrorState error={error} {...(title === undefined ? {} : { title })} />;
 }
 
 export function RecordActions<Record extends Item, Form extends FieldValues>(
@@ -46,11 +63,11 @@ export function RecordActions<Record extends Item, Form extends FieldValues>(
   const name = `${kind.one} ${record.id}`;
   const remove = async (): Promise<void> => {
     await deleteRecord(kind.kind, record.id, etag);
-    onChanged(null, `The ${name} is deleted`);
+    onChanged(null, `Deleted ${name}`);
   };
   const apply = async (change: QuickChange<Record>): Promise<void> => {
     const changed = await patchRecord<Record>(kind.kind, record.id, change.patch, etag);
-    onChanged(changed.record, `${change.label}: done for ${name}`);
+    onChanged(changed.record, `${change.done} ${name}`);
   };
   const offered = (kind.quickChanges ?? []).filter((change) => change.isOffered(record));
   return (
@@ -74,11 +91,17 @@ export function RecordActions<Record extends Item, Form extends FieldValues>(
           action={asked === 'delete' ? 'Delete' : asked.label}
           onConfirm={() => (asked === 'delete' ? remove() : apply(asked))}
           onClose={() => setAsked(null)}
-          explain={(error) => <Explained error={error} related={kind.related?.(record) ?? []} />}
+          explain={(error) => (
+            <Explained
+              error={error}
+              name={`${kind.one} "${record.id}"`}
+              related={kind.related?.(record) ?? []}
+            />
+          )}
         >
           <p className={styles.consequence}>
             {asked === 'delete'
-              ? `It cannot be brought back; the audit log keeps what it was.`
+              ? 'This cannot be undone. The audit log keeps a copy of the record.'
               : asked.consequence}
           </p>
         </ConfirmDialog>

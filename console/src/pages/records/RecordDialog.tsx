@@ -51,12 +51,12 @@ function LoadedForm<Record extends Item, Form extends FieldValues>(
     refetchOnWindowFocus: false,
     refetchOnReconnect: false,
   });
-  if (query.isPending) return <Skeleton lines={6} label={`Reading the ${kind.one}`} />;
+  if (query.isPending) return <Skeleton lines={6} label={`Loading the ${kind.one}`} />;
   if (query.isError) {
     if (query.error instanceof ProblemError && query.error.status === 404) {
       return (
-        <EmptyState title={`There is no ${kind.one} with this id`}>
-          It may have been deleted; the audit log would tell.
+        <EmptyState title={`There is no ${kind.one} with this ID`}>
+          If it was deleted, the audit log says by whom.
         </EmptyState>
       );
     }

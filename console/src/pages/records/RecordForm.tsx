@@ -12,8 +12,9 @@ import { ErrorState } from '../../ui/ErrorState';
 import { Notice } from '../../ui/Notice';
 import { toast } from '../../ui/Toast';
 import { ConflictView } from './ConflictView';
+import { serverWords } from './fieldWords';
 import type { Item, Kind } from './kind';
-import { problemInWords, ProblemsContext } from './problems';
+import { ProblemsContext } from './problems';
 import { RecordActions } from './RecordActions';
 import styles from './Records.module.css';
 import { RelatedLinks } from './RelatedLinks';
@@ -55,7 +56,7 @@ export function RecordForm<Record extends Item, Form extends FieldValues>(
     onClose();
   };
   const finish = (saved: Record | null): void => {
-    if (saved !== null) leaveWith(saved, `The ${kind.one} ${saved.id} is saved`);
+    if (saved !== null) leaveWith(saved, `Saved ${kind.one} ${saved.id}`);
   };
   const submit = handleSubmit(async (values) => {
     setTried(structuredClone(values));
@@ -107,15 +108,17 @@ export function RecordForm<Record extends Item, Form extends FieldValues>(
           <ul>
             {problems.elsewhere.map((problem) => (
               <li key={problem.field}>
-                <code>{problem.field}</code> {problemInWords(problem)}
+                <code>{problem.field}</code>: {serverWords(problem)}
               </li>
             ))}
           </ul>
         </Notice>
       )}
-      <Refused error={saving.error} one={kind.one} isNew={isNew} />
       {access.why !== null && <Notice>{access.why}</Notice>}
       <DialogActions>
+        <div className={styles.outcome}>
+          <Refused error={saving.error} one={kind.one} isNew={isNew} />
+        </div>
         {loaded !== null && (
           <RecordActions kind={kind} loaded={loaded} access={access} onChanged={leaveWith} />
         )}
@@ -162,13 +165,14 @@ function useFocusOnRefusal(
 function Refused({ error, one, isNew }: { error: unknown; one: string; isNew: boolean }): ReactNode {
   if (error === null) return null;
   if (error instanceof ProblemError && error.errors.length > 0) {
+    const count = error.errors.length;
     return (
       <p className={styles.refused} role="alert">
-        Not saved: {error.message}.
+        Not saved: {count === 1 ? '1 field needs' : `${count} fields need`} a different value.
       </p>
     );
   }
   if (!(error instanceof ProblemError) || error.status !== 409) return <ErrorState error={error} />;
-  const inTheWay = isNew ? `another ${one} is in the way` : `something refers to this ${one} as it was`;
-  return <ErrorState error={error} title={`Not saved: ${inTheWay}`} />;
+  if (isNew) return <ErrorState error={error} title={`Not saved: a ${one} with this ID already exists`} />;
+  return <ErrorState error={error} title={`Not saved: another record still uses this ${one} as it was`} />;
 }

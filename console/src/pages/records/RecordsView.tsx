@@ -22,8 +22,11 @@ import { SecretDialog, type Secret } from './SecretDialog';
 import { usePaused } from './usePaused';
 import { useRecordList } from './useRecordList';
 
-/** The columns of a kind after one with its id, which opens the record. */
-function useColumns<Record extends Item>(columns: readonly Column<Record>[]): readonly Column<Record>[] {
+/** The columns of a kind after one with the name or the id, which opens the record. */
+function useColumns<Record extends Item>({
+  columns,
+  nameOf,
+}: Pick<Kind<Record, FieldValues>, 'columns' | 'nameOf'>): readonly Column<Record>[] {
   const { pathname, search } = useLocation();
   return useMemo(() => {
     const linkTo = (id: string): string => {
@@ -32,18 +35,22 @@ function useColumns<Record extends Item>(columns: readonly Column<Record>[]): re
       query.set('open', id);
       return `${pathname}?${query.toString()}`;
     };
-    const id: Column<Record> = {
-      id: 'id',
-      header: 'Id',
+    const textOf = nameOf ?? idOf;
+    const first: Column<Record> = {
+      id: nameOf === undefined ? 'id' : 'name',
+      header: nameOf === undefined ? 'ID' : 'Name',
       cell: (record) => (
-        <Link to={linkTo(record.id)} className={styles.open}>
-          {record.id}
-        </Link>
+        <span className={styles.named}>
+          <Link to={linkTo(record.id)} className={styles.open}>
+            {textOf(record)}
+          </Link>
+          {textOf(record) !== record.id && <code className={styles.id}>{record.id}</code>}
+        </span>
       ),
-      sortBy: (record) => record.id,
+      sortBy: textOf,
     };
-    return [id, ...columns];
-  }, [columns, pathname, search]);
+    return [first, ...columns];
+  }, [columns, nameOf, pathname, search]);
 }
 
 function idOf({ id }: Item): string {
@@ -77,10 +84,11 @@ export function RecordsView<Record extends Item, Form extends FieldValues>({
     fetchPage: (cursor, signal) => listRecords<Record>(kind.kind, narrowed, cursor, signal),
     search: kind.searchText === undefined ? '' : search,
     searchText: kind.searchText ?? idOf,
+    isSorted: kind.order !== undefined,
     pages: Number(get('page')) || 1,
     onPages,
   });
-  const columns = useColumns(kind.columns);
+  const columns = useColumns<Record>(kind);
   const onChanged = (answer: unknown): void => {
     void client.invalidateQueries({ queryKey: ['records'] });
     void client.invalidateQueries({ queryKey: ['audit'] });
@@ -108,7 +116,7 @@ export function RecordsView<Record extends Item, Form extends FieldValues>({
         </Button>
       </div>
       <StaleNotice list={list} />
-      {list.isPending && <Skeleton lines={8} label={`Reading the ${kind.many}`} />}
+      {list.isPending && <Skeleton lines={8} label={`Loading the ${kind.many}`} />}
       {(list.read > 0 || (!list.isPending && list.error === null)) && (
         <>
           <Table
@@ -116,6 +124,7 @@ export function RecordsView<Record extends Item, Form extends FieldValues>({
             columns={columns}
             rows={list.items}
             rowId={(record) => record.id}
+            order={kind.order}
             empty={<Nothing kind={kind} isNarrowed={isNarrowed} isReading={list.isReading} />}
             onNearEnd={list.readMore}
           />
@@ -150,9 +159,9 @@ interface NothingProps {
 }
 
 function Nothing({ kind, isNarrowed, isReading }: NothingProps): React.JSX.Element {
-  if (isNarrowed && isReading) return <EmptyState title="None found yet; reading on" />;
+  if (isNarrowed && isReading) return <EmptyState title="None found so far; still searching" />;
   if (isNarrowed) {
-    return <EmptyState title={`No ${kind.one} is like that`}>Change the search or the filters.</EmptyState>;
+    return <EmptyState title={`No matching ${kind.many}`}>Change the search or the filters.</EmptyState>;
   }
   return <EmptyState title={`There are no ${kind.many} yet`}>{kind.about}</EmptyState>;
 }

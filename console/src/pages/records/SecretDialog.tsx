@@ -18,10 +18,11 @@ export function SecretDialog({
   onClose: () => void;
 }): React.JSX.Element {
   return (
-    <Dialog title={`The secret of API key ${secret.id}`} isOpen onClose={onClose}>
+    <Dialog title={`Secret of API key ${secret.id}`} isOpen onClose={onClose}>
       <div className={styles.stack}>
         <Notice tone="warn">
-          It is shown this once. The server keeps only a hash of it: who loses it needs a new key.
+          Copy the secret now: it is shown only once. The server keeps only a hash of it, so a lost key has to
+          be replaced.
         </Notice>
         <div className={styles.secret}>
           <code>{secret.key}</code>
@@ -30,7 +31,7 @@ export function SecretDialog({
       </div>
       <DialogActions>
         <Button variant="primary" onPress={onClose}>
-          I have kept it
+          I have saved it
         </Button>
       </DialogActions>
     </Dialog>

@@ -4,7 +4,7 @@ import type { Control, FieldValues } from 'react-hook-form';
 
 import type { RecordKind } from '../../api/admin';
 import type { FieldProblem } from '../../api/problem';
-import type { Column } from '../../ui/Table';
+import type { Column, Order } from '../../ui/Table';
 
 export interface Item {
   id: string;
@@ -21,8 +21,10 @@ export interface Filter {
 /** A change by one press, such as to revoke. */
 export interface QuickChange<Record extends Item> {
   label: string;
+  /** What it has done, in a message: `Revoked`. */
+  done: string;
   isOffered: (record: Record) => boolean;
-  /** What comes of it, for who is asked whether they mean it. */
+  /** What it does, in the question before it. */
   consequence: string;
   patch: object;
 }
@@ -46,8 +48,12 @@ export interface Kind<Record extends Item, Form extends FieldValues> {
   many: string;
   /** What such a record is for. */
   about: string;
-  /** Besides the id, which comes first. */
+  /** Besides the name or the id, which comes first. */
   columns: readonly Column<Record>[];
+  /** What people call a record, where that is not its id. */
+  nameOf?: (record: Record) => string;
+  /** How the list is sorted at first; otherwise by id, as the server lists records. */
+  order?: Order;
   filters: readonly Filter[];
   /** What a search looks through, where that is more than id and name: then it is made here and not by the server. */
   searchText?: (record: Record) => string;

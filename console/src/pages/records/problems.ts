@@ -1,7 +1,9 @@
-/** The server's complaints about what is in a form, by the path of the form's field. */
+/** What is wrong with a form, by the paths of its fields. */
 import { createContext, useContext } from 'react';
+import { get, type FieldValues } from 'react-hook-form';
 
 import type { FieldProblem } from '../../api/problem';
+import { problemInWords } from './fieldWords';
 
 export type Problems = ReadonlyMap<string, string>;
 
@@ -12,19 +14,16 @@ export function useProblem(path: string): string | null {
   return useContext(ProblemsContext).get(path) ?? null;
 }
 
-export function problemInWords({ problem, accepted }: FieldProblem): string {
-  return accepted === '' ? problem : `${problem}; takes ${accepted}`;
-}
-
 export interface PlacedProblems {
   at: Problems;
-  /** Those of fields that the form has not. */
+  /** Those of fields that the form does not have. */
   elsewhere: readonly FieldProblem[];
 }
 
-/** `problems` where `pathOf` says; the first of each field. */
+/** `problems` at the fields of `form`, the first of each, where `pathOf` says. */
 export function placed(
   problems: readonly FieldProblem[],
+  form: FieldValues,
   pathOf: (field: string) => string | null,
 ): PlacedProblems {
   const at = new Map<string, string>();
@@ -32,7 +31,7 @@ export function placed(
   for (const problem of problems) {
     const path = pathOf(problem.field);
     if (path === null) elsewhere.push(problem);
-    else if (!at.has(path)) at.set(path, problemInWords(problem));
+    else if (!at.has(path)) at.set(path, problemInWords(path, get(form, path), problem));
   }
   return { at, elsewhere };
 }

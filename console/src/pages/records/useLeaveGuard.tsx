@@ -23,12 +23,12 @@ export function useLeaveGuard(isDirty: boolean): LeaveGuard {
   const question =
     blocker.state === 'blocked' ? (
       <ConfirmDialog
-        title="Discard what you changed?"
+        title="Discard your changes?"
         action="Discard"
         onConfirm={blocker.proceed}
         onClose={blocker.reset}
       >
-        It was not saved.
+        They are not saved.
       </ConfirmDialog>
     ) : null;
   return {

@@ -47,5 +47,5 @@ export function useLiveProblems<Record extends Item, Form extends FieldValues>(
     placeholderData: keepPreviousData,
   });
   const pathOf = (field: string): string | null => kind.formPathOf(field, form);
-  return placed([...data, ...stillThere(refusal, form, pathOf)], pathOf);
+  return placed([...data, ...stillThere(refusal, form, pathOf)], form, pathOf);
 }

@@ -6,12 +6,16 @@ import type { Page } from '../../api/admin';
 
 /** The most items that a search reads by itself; beyond, it asks. */
 const MAX_SEARCHED = 20_000;
+/** The same of a list that is sorted here: a page of it alone would have the wrong order. */
+const MAX_SORTED = 5_000;
 
 export interface RecordListOptions<Item> {
   queryKey: readonly unknown[];
   fetchPage: (cursor: string | null, signal: AbortSignal) => Promise<Page<Item>>;
   search: string;
   searchText: (item: Item) => string;
+  /** Whether the list is sorted otherwise than the server lists it. */
+  isSorted?: boolean;
   /** How many pages the address asks for. */
   pages: number;
   onPages: (pages: number) => void;
@@ -37,7 +41,7 @@ function matches(text: string, words: readonly string[]): boolean {
 }
 
 export function useRecordList<Item>(options: RecordListOptions<Item>): RecordList<Item> {
-  const { queryKey, fetchPage, search, searchText, pages, onPages } = options;
+  const { queryKey, fetchPage, search, searchText, isSorted = false, pages, onPages } = options;
   const query = useInfiniteQuery<
     Page<Item>,
     Error,
@@ -62,7 +66,8 @@ export function useRecordList<Item>(options: RecordListOptions<Item>): RecordLis
     return words.length === 0 ? all : all.filter((item) => matches(searchText(item), words));
   }, [all, wanted, searchText]);
 
-  const readsOn = search !== '' ? all.length < MAX_SEARCHED : loaded < pages;
+  const isSortable = isSorted && all.length < MAX_SORTED;
+  const readsOn = search !== '' ? all.length < MAX_SEARCHED : isSortable || loaded < pages;
   useEffect(() => {
     if (readsOn && hasNextPage && !isFetching && !isError) void fetchNextPage();
   }, [readsOn, hasNextPage, isFetching, isError, fetchNextPage]);

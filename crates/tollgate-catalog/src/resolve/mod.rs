@@ -43,6 +43,10 @@ pub struct Resolution {
     /// Whether the key, the user or the tenant has this tier in the catalog. If not, it is `default` because the catalog
     /// says nothing, and a caller may know better.
     pub is_tier_known: bool,
+    /// Whether the catalog has the user of the check; `None` if nobody needed to look, or the database did not answer.
+    pub is_user_known: Option<bool>,
+    /// The same of its tenant; `None` too if the check has none.
+    pub is_tenant_known: Option<bool>,
     /// The priority class of the tier.
     pub priority: PriorityClass,
     /// The model tier of the model; `None` if the model is not known.

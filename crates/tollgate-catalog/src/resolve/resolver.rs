@@ -89,6 +89,8 @@ impl Resolver {
         let mut is_degraded = key.is_degraded;
         let key = key.facts();
         let own_user = key.and_then(|key| key.user_id.clone());
+        let mut is_user_known = own_user.is_some().then_some(true);
+        let mut is_tenant_known = None;
         let mut tier = key.and_then(|key| key.tier.clone());
         let mut tenant = key.map(|key| key.tenant_id.clone());
         // Once both the tier and the tenant are known, the user has nothing to add.
@@ -97,6 +99,7 @@ impl Resolver {
         {
             let user = self.user(snapshot, id, now).await;
             is_degraded |= user.is_degraded;
+            is_user_known = is_user_known.or(user.is_known());
             // A stranger's tier is not for the key's tenant.
             let is_own =
                 |user: &&UserFacts| tenant.as_ref().is_none_or(|own| *own == user.tenant_id);
@@ -110,6 +113,7 @@ impl Resolver {
         {
             let tenant = self.tenant(snapshot, id, now).await;
             is_degraded |= tenant.is_degraded;
+            is_tenant_known = tenant.is_known();
             tier = tenant.facts().and_then(|tenant| tenant.tier.clone());
         }
         let listed = snapshot.listed();
@@ -118,6 +122,9 @@ impl Resolver {
         Resolution {
             api_key: resolved_key,
             user: own_user,
+            is_user_known,
+            // That of a key or of a user is there as long as they are.
+            is_tenant_known: is_tenant_known.or(tenant.is_some().then_some(true)),
             tenant,
             priority: listed.priority(tier.as_str()),
             tier,
@@ -221,6 +228,11 @@ impl<T> Answer<T> {
     #[cfg(feature = "database")]
     pub(crate) fn remembered(entry: Option<Arc<Entry<T>>>, is_degraded: bool) -> Self {
         Self { facts: entry.map_or(Facts::None, Facts::Remembered), is_degraded }
+    }
+
+    /// Whether there is such a subject; `None` if the database did not say.
+    fn is_known(&self) -> Option<bool> {
+        (self.facts().is_some() || !self.is_degraded).then_some(self.facts().is_some())
     }
 
     /// The facts; `None` if there is no such subject, or none is known.

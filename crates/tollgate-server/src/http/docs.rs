@@ -37,6 +37,7 @@ use super::schema::problem;
         super::admin::usage::usage,
         super::admin::explain::reset,
         super::admin::events::events,
+        super::admin::session::session,
         super::operations::healthz,
         super::operations::readyz,
         super::operations::metrics

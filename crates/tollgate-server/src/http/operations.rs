@@ -50,23 +50,23 @@ pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Respon
     };
     let catalog = if catalog_refused {
         let detail = "the latest change of the policies was refused; the version before it holds";
-        Part { status: "degraded", detail: Some(detail) }
+        Part { status: "degraded", cause: Some("changeRefused"), detail: Some(detail) }
     } else if catalog_unavailable {
         let detail = "the catalog's database does not answer; what is known of it stands";
-        Part { status: "degraded", detail: Some(detail) }
+        Part { status: "degraded", cause: Some("unavailable"), detail: Some(detail) }
     } else {
-        Part { status: "ok", detail: None }
+        Part::OK
     };
     let policies_version = app.service.policies().current().version();
     let store = if store_degraded {
         let detail =
             "the store, or a part of it, fails; checks are decided without it, by the failure mode";
-        Part { status: "degraded", detail: Some(detail) }
+        Part { status: "degraded", cause: Some("unavailable"), detail: Some(detail) }
     } else if store_evicts {
         let detail = "Redis evicts keys for want of memory: limits lose usage that counts and admit more than they say";
-        Part { status: "degraded", detail: Some(detail) }
+        Part { status: "degraded", cause: Some("evictsKeys"), detail: Some(detail) }
     } else {
-        Part { status: "ok", detail: None }
+        Part::OK
     };
     json(code, &Readiness { status, policies_version, parts: Parts { store, catalog } })
 }
@@ -135,10 +135,19 @@ pub(crate) struct Part {
     /// `ok` or `degraded`
     #[schema(value_type = String, examples("ok"))]
     status: &'static str,
+    /// Why it is degraded: `unavailable`, or for a store `evictsKeys`, or for a catalog `changeRefused`; absent where all is
+    /// well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, examples("unavailable"))]
+    cause: Option<&'static str>,
     /// What that means here; absent where all is well.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     detail: Option<&'static str>,
+}
+
+impl Part {
+    const OK: Self = Self { status: "ok", cause: None, detail: None };
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response {

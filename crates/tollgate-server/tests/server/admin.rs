@@ -20,6 +20,7 @@ async fn every_admin_call_wants_its_token() {
         ("POST", "/admin/explain"),
         ("POST", "/admin/usage/reset"),
         ("GET", "/admin/audit"),
+        ("GET", "/admin/session"),
         ("GET", "/admin/usage"),
         ("GET", "/admin/export"),
         ("POST", "/admin/import"),

@@ -49,6 +49,20 @@ async fn the_history_tells_those_who_bear_named_tokens_apart() {
     assert_eq!(actors("?actor=admin").await, ["admin"]);
 }
 
+/// Whoever is signed in can see under which name, and whether they may change anything.
+#[tokio::test]
+async fn the_session_has_the_name_and_the_role_of_the_token() {
+    let admin = Admin::start_with(|config| {
+        config.admin_tokens =
+            vec![token("alice", Role::Write, ALICE), token("bob", Role::Read, BOB)];
+    })
+    .await;
+    for (token, actor, role) in [(ALICE, "alice", "write"), (BOB, "bob", "read")] {
+        let session = admin.send_as(token, "GET", "/admin/session", &[], "").await;
+        assert_eq!(session.json(), json!({"actor": actor, "role": role}));
+    }
+}
+
 /// The lines of `log` whose message begins with `message`.
 fn lines(log: &str, message: &str) -> Vec<Value> {
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));

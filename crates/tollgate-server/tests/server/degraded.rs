@@ -159,6 +159,7 @@ async fn a_store_that_is_back_decides_again() {
     let ready = fixture.get("/readyz").await;
     assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("degraded")));
     assert_eq!(ready.json()["parts"]["store"]["status"], "degraded");
+    assert_eq!(ready.json()["parts"]["store"]["cause"], "unavailable");
     store.set_hanging(false);
     while client.post("/rate-limit/check", ALICE).await.json()["degraded"] == true {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -99,3 +99,36 @@ async fn the_tier_default_in_a_database_stands() {
     assert_eq!((&subject["tier"], &subject["tenant"]), (&json!("default"), &json!("golden")));
     assert_eq!(explained["priority"], "standard");
 }
+
+/// Explain tells a user or a tenant that the catalog has from one that it does not, and where the tier is from.
+#[tokio::test]
+async fn explain_tells_who_is_known_and_where_the_tier_is_from() {
+    let admin = Admin::start().await;
+    let records = json!({
+        "tiers": [{"id": "gold"}, {"id": "pro"}], "tenants": [{"id": "acme", "tier": "pro"}, {"id": "bare"}],
+        "users": [{"id": "alice", "tenantId": "acme"}, {"id": "bob", "tenantId": "bare"}]
+    });
+    assert_eq!(admin.ask("POST", "/admin/import", &records).await.status, 200);
+    let key = admin.make("/admin/api-keys", json!({"tenantId": "acme", "tier": "gold"})).await;
+    let key = key["key"].as_str().unwrap();
+    let cases = [
+        (json!({"userId": "alice"}), json!([true, true, "catalog"])),
+        (json!({"userId": "bob"}), json!([true, true, "default"])),
+        (json!({"userId": "nobody"}), json!([false, null, "default"])),
+        (json!({"userId": "nobody", "tenantId": "acme"}), json!([false, true, "catalog"])),
+        (json!({"userId": "nobody", "tenantId": "none"}), json!([false, false, "default"])),
+        (
+            json!({"userId": "nobody", "attributes": {"tier": "gold"}}),
+            json!([false, null, "check"]),
+        ),
+        // The key gives both its tenant and its tier, so nobody looks for the user.
+        (json!({"userId": "nobody", "apiKey": key}), json!([null, true, "catalog"])),
+    ];
+    for (mut check, expected) in cases {
+        check["modelId"] = json!("m");
+        let explained = admin.ask("POST", "/admin/explain", &check).await.json();
+        let said =
+            json!([explained["userKnown"], explained["tenantKnown"], explained["tierSource"]]);
+        assert_eq!(said, expected, "{check}");
+    }
+}

@@ -62,6 +62,7 @@ async fn an_invalid_change_is_refused_and_the_old_policies_go_on() {
     let ready = until(&fixture, |ready| ready["status"] == "degraded").await;
     assert_eq!(ready["policiesVersion"], 1);
     assert_eq!(ready["parts"]["catalog"]["status"], "degraded");
+    assert_eq!(ready["parts"]["catalog"]["cause"], "changeRefused");
     assert_eq!(fixture.get("/readyz").await.status, 200, "it still works");
     assert_eq!(fixture.post(CHECK, ALICE).await.json()["limit"], 1);
     let metrics = fixture.get("/metrics").await.body;

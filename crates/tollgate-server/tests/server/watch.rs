@@ -171,6 +171,8 @@ async fn decisions_are_told_to_those_who_listen_as_they_want_them() {
         (&json!("limit_exceeded"), &json!("per-user"))
     );
     assert_eq!(denied["retryAfterMs"], 60_000);
+    assert_eq!((&denied["needed"], &denied["remaining"]), (&json!(1), &json!(0)));
+    assert_eq!(denied["cost"], json!({"requests": 1}));
     assert_eq!(of_bob.next("decision").await.unwrap()["subject"]["user"], "bob");
     let stats = loop {
         let stats = all.next("stats").await.unwrap();

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::broadcast;
-use tollgate_core::{Clock, Decision, PolicyId, Subject, Timestamp, WallClock};
+use tollgate_core::{Check, Clock, Cost, Decision, PolicyId, Timestamp, WallClock};
 
 use self::sampler::Sampler;
 use self::top_keys::TopKeys;
@@ -29,6 +29,8 @@ pub struct Observed {
     pub weight: u64,
     /// The subject as the policies saw it, by the names of its attributes.
     pub subject: Vec<(Box<str>, Box<str>)>,
+    /// How much of each unit the check asked for.
+    pub cost: Cost,
     /// The decision.
     pub decision: Decision,
 }
@@ -81,21 +83,26 @@ impl Watch {
 
     /// Takes note of a decision.
     #[inline]
-    pub(crate) fn decided(&self, subject: &Subject<'_>, decision: &Decision) {
+    pub(crate) fn decided(&self, check: &Check<'_>, decision: &Decision) {
         let now = self.clock.now();
         if let Some(weight) = self.sampler.take(now) {
-            self.observe(now, weight, subject, decision);
+            self.observe(now, weight, check, decision);
         }
     }
 
     #[cold]
-    fn observe(&self, now: Timestamp, weight: u64, subject: &Subject<'_>, decision: &Decision) {
-        self.top_keys().record(now, subject, decision, weight);
+    fn observe(&self, now: Timestamp, weight: u64, check: &Check<'_>, decision: &Decision) {
+        self.top_keys().record(now, &check.subject, decision, weight);
         if self.listeners.receiver_count() > 0 {
             let at = self.wall_clock.wall_time();
-            let subject = subject.attributes().map(|(name, value)| (name.into(), value.into()));
-            let observed =
-                Observed { at, weight, subject: subject.collect(), decision: decision.clone() };
+            let subject = check.subject.attributes();
+            let observed = Observed {
+                at,
+                weight,
+                subject: subject.map(|(name, value)| (name.into(), value.into())).collect(),
+                cost: check.cost.clone(),
+                decision: decision.clone(),
+            };
             // An error says that the last listener has just gone.
             _ = self.listeners.send(Arc::new(observed));
         }

@@ -93,9 +93,13 @@ struct DecisionEvent<'a> {
     limit: Option<u64>,
     count: Option<u64>,
     remaining: Option<u64>,
+    /// What the check needed of the limit's unit.
+    needed: Option<u64>,
     retry_after_ms: Option<u64>,
     weight: u64,
     subject: BTreeMap<&'a str, &'a str>,
+    /// The whole cost of the check, by unit.
+    cost: BTreeMap<&'a str, u64>,
 }
 
 impl<'a> DecisionEvent<'a> {
@@ -103,6 +107,7 @@ impl<'a> DecisionEvent<'a> {
         let decision = &observed.decision;
         let headline = decision.headline();
         let subject = observed.subject.iter().map(|(name, value)| (&**name, &**value));
+        let cost = observed.cost.amounts().map(|(unit, amount)| (unit.name(), amount.get()));
         Self {
             at: observed.at.as_ns() / NS_PER_MS,
             allowed: decision.allowed(),
@@ -114,9 +119,11 @@ impl<'a> DecisionEvent<'a> {
             limit: headline.map(|status| status.limit.amount().get()),
             count: headline.map(|status| status.count),
             remaining: headline.map(|status| status.remaining),
+            needed: headline.map(|status| observed.cost.of(status.limit.unit()).get()),
             retry_after_ms: decision.retry_after_ms(),
             weight: observed.weight,
             subject: subject.collect(),
+            cost: cost.collect(),
         }
     }
 }
@@ -135,6 +142,8 @@ struct Stats {
     store: &'static str,
     catalog: &'static str,
     policies_version: u64,
+    /// How many policies the catalog has, or 1 for the built-in one.
+    policy_count: usize,
 }
 
 #[derive(Serialize)]
@@ -159,7 +168,8 @@ struct Lagged {
 /// Listen to decisions
 ///
 /// A stream of server-sent events that goes on until the listener or the server ends it. `decision` tells a decision as it was
-/// made on this node; of more than 1,000 a second a sample, and `weight` says how many it stands for. `stats` tells once
+/// made on this node, with the `cost` of the check by unit, and what it `needed` of the limit that decided and what is
+/// `remaining` of it; of more than 1,000 a second a sample, and `weight` says how many it stands for. `stats` tells once
 /// a second what the server has counted since its start, how long decisions took in the last second, and how its parts
 /// are. `lagged` says how many decisions a listener that was too slow has lost. At most 16 may listen at once.
 #[utoipa::path(
@@ -245,6 +255,7 @@ impl<S: Backend> Listener<S> {
             || Some(Quantiles { p50: micros(500)?, p95: micros(950)?, p99: micros(990)? });
         let part = |degraded| if degraded { "degraded" } else { "ok" };
         let health = &self.app.health;
+        let current = self.app.service.policies().snapshot();
         let stats = Stats {
             at: SystemWallClock.wall_time().as_ns() / NS_PER_MS,
             allowed: totals.outcomes.iter().map(|one| one.allowed).sum(),
@@ -262,7 +273,8 @@ impl<S: Backend> Listener<S> {
             keys: self.app.service.store().keys(),
             store: part(health.store_degraded()),
             catalog: part(health.catalog_refused() || health.catalog_unavailable()),
-            policies_version: self.app.service.policies().current().version(),
+            policies_version: current.version(),
+            policy_count: current.policies().policies().len(),
         };
         self.before = totals;
         stats

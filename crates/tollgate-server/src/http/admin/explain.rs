@@ -9,7 +9,7 @@ use axum::response::Response;
 use tollgate_catalog::directory::Actor;
 use tollgate_catalog::document::{Node, Value};
 use tollgate_core::{Attribute, Consideration, LimitStatus, Policy, PolicyId, Subject};
-use tollgate_service::Explanation;
+use tollgate_service::{Explanation, TierSource};
 
 use super::super::body::read_json;
 use super::super::problem::Problem;
@@ -99,13 +99,19 @@ fn log_reset(actor: &Actor, subject: &Subject<'_>, policies: &[PolicyId]) {
 }
 
 fn render(explanation: &Explanation<'_>) -> Node {
-    let Explanation { subject, priority, version, refused, policies, decision } = explanation;
+    let Explanation { subject, origins, priority, version, refused, policies, decision } =
+        explanation;
     let statuses = decision.limits();
     let items = policies.iter().map(|(policy, consideration)| {
         let of_policy = |status: &&LimitStatus| *status.limit.policy_id() == policy.id;
         let status = statuses.iter().find(of_policy);
         Node::unplaced(considered(policy, consideration, subject, status))
     });
+    let tier_source = match origins.tier {
+        TierSource::Catalog => "catalog",
+        TierSource::Check => "check",
+        TierSource::Default => "default",
+    };
     let binding = decision.headline().map(|status| status.limit.policy_id().as_str());
     Node::unplaced(map([
         ("allowed", Value::Bool(decision.allowed())),
@@ -114,6 +120,9 @@ fn render(explanation: &Explanation<'_>) -> Node {
         ("degraded", Value::Bool(decision.degraded())),
         ("policiesVersion", Value::Number(version.to_string())),
         ("subject", attributes_of(subject)),
+        ("userKnown", origins.is_user_known.map_or(Value::Null, Value::Bool)),
+        ("tenantKnown", origins.is_tenant_known.map_or(Value::Null, Value::Bool)),
+        ("tierSource", Value::String(tier_source.to_owned())),
         ("priority", Value::String(priority.name().to_owned())),
         ("policies", list(items)),
     ]))

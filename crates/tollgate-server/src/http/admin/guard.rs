@@ -85,18 +85,18 @@ impl Guard {
         })
     }
 
-    /// Who sends `headers` from `peer`, if that is enough for a call that takes `needed`.
+    /// Who sends `headers` from `peer`, and the role of the token, if that is enough for a call that takes `needed`.
     pub(crate) fn admit(
         &self,
         headers: &HeaderMap,
         peer: IpAddr,
         needed: Role,
-    ) -> Result<Actor, Problem> {
+    ) -> Result<(Actor, Role), Problem> {
         let token = bearer(headers);
         // Before anything else, so that no number of wrong tokens keeps a right one out.
         match token.and_then(|token| self.bearer_of(token)) {
             Some(bearer) if bearer.role == Role::Write || needed == Role::Read => {
-                Ok(bearer.actor.clone())
+                Ok((bearer.actor.clone(), bearer.role))
             }
             Some(_) => Err(Problem::forbidden()),
             None => Err(self.refused(token, peer)),
@@ -180,7 +180,9 @@ mod tests {
         headers.insert(header::AUTHORIZATION, HeaderValue::from_str(token).unwrap());
         let peer = IpAddr::from([127, 0, 0, peer]);
         let admitted = guard.admit(&headers, peer, needed);
-        admitted.map(|actor| actor.name().to_owned()).map_err(|problem| problem.status().as_u16())
+        admitted
+            .map(|(actor, _)| actor.name().to_owned())
+            .map_err(|problem| problem.status().as_u16())
     }
 
     /// A call that changes nothing is for everyone who may look, whatever its method.

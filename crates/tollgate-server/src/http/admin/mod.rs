@@ -13,6 +13,7 @@ pub(super) mod explain;
 mod guard;
 mod if_match;
 mod schema;
+pub(super) mod session;
 mod target;
 pub(super) mod usage;
 
@@ -52,6 +53,7 @@ pub(super) fn routes<S: Backend>(app: Arc<App<S>>) -> Router<Arc<App<S>>> {
         .route("/admin/policies/validate", validate)
         .route("/admin/explain", post(explain::explain::<S>))
         .route("/admin/events", get(events::events::<S>))
+        .route("/admin/session", get(session::session))
         .route("/admin/usage", get(usage::usage::<S>))
         .route("/admin/usage/reset", post(explain::reset::<S>))
         .route("/admin/{records}", get(catalog::list::<S>).post(catalog::create::<S>))
@@ -59,7 +61,7 @@ pub(super) fn routes<S: Backend>(app: Arc<App<S>>) -> Router<Arc<App<S>>> {
         .layer(guarded)
 }
 
-/// Lets a request pass whose token is good for it, and says to the handler whose it is.
+/// Lets a request pass whose token is good for it, and says to the handler whose it is and what it allows.
 async fn admit<S: Backend>(
     State(app): State<Arc<App<S>>>,
     peer: Option<Extension<Peer>>,
@@ -69,8 +71,9 @@ async fn admit<S: Backend>(
     let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |Extension(Peer(address))| address);
     let needed = Role::needed(request.method(), request.uri().path());
     match app.admin.guard.admit(request.headers(), peer, needed) {
-        Ok(actor) => {
+        Ok((actor, role)) => {
             request.extensions_mut().insert(actor);
+            request.extensions_mut().insert(role);
             next.run(request).await
         }
         Err(problem) => Problem::into_response(problem),

@@ -223,10 +223,48 @@ pub(super) struct ExplanationBody {
     /// The version of the policies.
     policies_version: u64,
     subject: SubjectBody,
+    /// Whether the catalog has the user; null if nobody needed to look, or the catalog's database did not answer.
+    #[schema(required = true)]
+    user_known: Option<bool>,
+    /// The same of the tenant; null too if the check has none.
+    #[schema(required = true)]
+    tenant_known: Option<bool>,
+    #[schema(inline)]
+    tier_source: TierSourceName,
     /// The priority class of its tier: `internal`, `premium`, `standard` or `batch`.
     priority: String,
     /// Every policy, and why it applies or not.
     policies: Vec<ConsideredBody>,
+}
+
+/// Where the tier is from: the catalog, the check itself, or neither, so that it is `default`.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "read for the schema")]
+enum TierSourceName {
+    Catalog,
+    Check,
+    Default,
+}
+
+/// Who is signed in.
+#[derive(ToSchema)]
+#[schema(as = Session, rename_all = "camelCase", examples(json!({"actor": "alice", "role": "write"})))]
+#[expect(dead_code, reason = "read for the schema")]
+pub(super) struct SessionBody {
+    /// The name of the token, under which the history lists its changes.
+    actor: String,
+    #[schema(inline)]
+    role: RoleName,
+}
+
+/// What the token allows: to look, or to look and to change.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "read for the schema")]
+enum RoleName {
+    Read,
+    Write,
 }
 
 /// Who and what the check is about, with what the catalog adds; null for what it lacks.
@@ -315,6 +353,7 @@ fn explanation() -> Value {
         "degraded": false, "policiesVersion": 7,
         "subject": {"user": "alice", "model": "gpt-4", "tenant": "acme", "apiKey": null, "tier": "free",
             "modelTier": "large", "service": "payments", "ip": null},
+        "userKnown": true, "tenantKnown": true, "tierSource": "catalog",
         "priority": "standard",
         "policies": [overridden, applies]
     })

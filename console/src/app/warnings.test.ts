@@ -1,0 +1,49 @@
+import { describe, expect, it } from 'vitest';
+
+import type { Readiness } from '../api/health';
+import { warningsOf } from './warnings';
+
+const WELL: Readiness = {
+  status: 'ready',
+  policiesVersion: 1,
+  parts: { store: { status: 'ok' }, catalog: { status: 'ok' } },
+};
+
+type Part = Readiness['parts']['store'];
+
+function titles(parts: { store?: Part; catalog?: Part }, status = 'degraded'): string[] {
+  return warningsOf({ ...WELL, status, parts: { ...WELL.parts, ...parts } }, false).map(({ title }) => title);
+}
+
+describe('warnings', () => {
+  it('are none while all is well, or nothing is known yet', () => {
+    expect(warningsOf(WELL, false)).toEqual([]);
+    expect(warningsOf(undefined, false)).toEqual([]);
+  });
+
+  it('name each part that is not well', () => {
+    const lost: Part = { status: 'degraded', cause: 'unavailable', detail: 'x' };
+    expect(titles({ store: lost, catalog: lost })).toEqual([
+      'The store is unavailable.',
+      'The catalog is unavailable.',
+    ]);
+    expect(titles({ store: { status: 'degraded', cause: 'evictsKeys' } })).toEqual([
+      'Redis is evicting keys because it is short of memory.',
+    ]);
+    expect(titles({ catalog: { status: 'degraded', cause: 'changeRefused' } })).toEqual([
+      'The latest change of the policies was rejected.',
+    ]);
+  });
+
+  it('use the words of the server for a cause that is new', () => {
+    const [warning] = warningsOf(
+      { ...WELL, parts: { ...WELL.parts, store: { status: 'degraded', cause: 'new', detail: 'It burns.' } } },
+      false,
+    );
+    expect(warning).toEqual({ label: 'Store degraded', title: 'Store degraded.', detail: 'It burns.' });
+  });
+
+  it('say that the server is gone, whatever it said last', () => {
+    expect(warningsOf(WELL, true).map(({ label }) => label)).toEqual(['Offline']);
+  });
+});

@@ -1,0 +1,71 @@
+/** What is wrong with the server, in words: for the banner on every page, and in short for the badge. */
+import type { Readiness } from '../api/health';
+
+export interface Warning {
+  /** In two or three words. */
+  label: string;
+  title: string;
+  /** What it means for limits and for changes. */
+  detail: string;
+}
+
+const OFFLINE: Warning = {
+  label: 'Offline',
+  title: 'The server is not responding.',
+  detail: 'What you see may be out of date. The console reconnects by itself.',
+};
+
+const DRAINING: Warning = {
+  label: 'Shutting down',
+  title: 'This server is shutting down.',
+  detail: 'It finishes the requests that it has and accepts no new ones.',
+};
+
+const STORE: Readonly<Record<string, Warning>> = {
+  unavailable: {
+    label: 'Store unavailable',
+    title: 'The store is unavailable.',
+    detail:
+      'Checks that need it are decided by the failure mode (allow, deny or local), and usage is unknown until the store is back.',
+  },
+  evictsKeys: {
+    label: 'Store evicting keys',
+    title: 'Redis is evicting keys because it is short of memory.',
+    detail: 'Usage is lost, so limits allow more than they should. Give Redis more memory.',
+  },
+};
+
+const CATALOG: Readonly<Record<string, Warning>> = {
+  unavailable: {
+    label: 'Catalog unavailable',
+    title: 'The catalog is unavailable.',
+    detail: 'The last known policies and records stay in force, but changes cannot be saved.',
+  },
+  changeRefused: {
+    label: 'Policies out of date',
+    title: 'The latest change of the policies was rejected.',
+    detail: 'The version before it stays in force. The log of the server says what is wrong with the change.',
+  },
+};
+
+type Part = Readiness['parts']['store'];
+
+/** The warning about `part`; with the server's own words for a cause that this console does not know. */
+function warningOf(name: string, part: Part, known: Readonly<Record<string, Warning>>): Warning[] {
+  if (part.status === 'ok') return [];
+  const warning = known[part.cause ?? ''];
+  if (warning !== undefined) return [warning];
+  return [{ label: `${name} degraded`, title: `${name} degraded.`, detail: part.detail ?? '' }];
+}
+
+/** `readiness` is undefined until the server has answered. */
+export function warningsOf(readiness: Readiness | undefined, isOffline: boolean): Warning[] {
+  if (isOffline) return [OFFLINE];
+  if (readiness === undefined) return [];
+  const { store, catalog } = readiness.parts;
+  return [
+    ...(readiness.status === 'draining' ? [DRAINING] : []),
+    ...warningOf('Store', store, STORE),
+    ...warningOf('Catalog', catalog, CATALOG),
+  ];
+}
