@@ -53,7 +53,8 @@ fn check_all_copies() {
             let charges = [Charge { limit: &limit, subject: &subject, cost: Amount::ONE }];
             let verdicts =
                 once.charge(&charges, request_id, &clock, || charge(&ledger, &clock, request_id));
-            let told = ledger.lock().unwrap()[verdicts[0].usage as usize - 1].0;
+            let place = usize::try_from(verdicts[0].usage).unwrap() - 1;
+            let told = ledger.lock().unwrap()[place].0;
             assert_eq!(told, request_id, "a check heard what was said to another");
         })
     });
@@ -67,7 +68,9 @@ fn check_all_copies() {
             }
         })
     });
-    tasks.into_iter().for_each(|task| task.join().unwrap());
+    for task in tasks {
+        task.join().unwrap();
+    }
     let (records, order) = once.held();
     assert!(records <= order, "{} of {records} records would never be forgotten", records - order);
     let ledger = ledger.lock().unwrap();
