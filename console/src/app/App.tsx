@@ -27,7 +27,7 @@ const queryClient = new QueryClient({
 function routeOf(page: PageEntry): RouteObject {
   const lazy = async (): Promise<{ Component: () => React.JSX.Element }> => {
     const loaded = await loadPage(page);
-    // The router remembers a failure for ever, so this is none to it.
+    // The router never loads a route again after a failure, so return a page that offers to retry.
     if (loaded.error !== null) return { Component: () => <LoadFailure error={loaded.error} /> };
     const { Page } = loaded;
     return {

@@ -37,7 +37,7 @@ pub struct Origins {
 }
 
 impl Origins {
-    /// Those of `check` as it was asked, by what the catalog says of it.
+    /// What the catalog knows about the user, the tenant and the tier that `check` names.
     pub(crate) fn of(check: &Check<'_>, resolution: Option<&Resolution>) -> Self {
         let tier = if resolution.is_some_and(|resolution| resolution.is_tier_known) {
             TierSource::Catalog
