@@ -5,6 +5,7 @@
 -- Answer   of one check: what `wire.rs` reads, in one packed string. Of several: such a string each, or `E` and an error.
 --
 -- Every command of a check that reads comes before every command that writes: an error leaves nothing half done.
+-- Where checks of one call share a log, its state is read once, and what they append is written at once (`kept_logs`).
 
 local request = ARGV[1]
 local flags, checks = unpack('<BB', request)
@@ -24,6 +25,23 @@ end
 
 -- The functions of long.lua and counter.lua, once they were needed.
 local expire, freeing, rebuilt, deletable, decide_counter
+local KEYS = KEYS
+
+-- By key, the logs that several checks of this call append to: the ten fields of the state, then where the entries that are
+-- not written yet begin, then these entries.
+local kept_logs, may_write = {}, false
+
+-- Writes the entries of the log of `key` that are not written yet.
+local function write_out(key)
+  local kept = kept_logs[key]
+  if kept then
+    call('SETRANGE', key, kept[11], table.concat(kept, '', 12) .. pack(STATE, spread(kept, 1, 10)))
+    kept_logs[key] = nil
+  end
+end
+
+-- By limit, what is written at the end of the string, and where it begins. Empty between checks.
+local tails, starts = {}, {}
 
 -- The check that is described at `at`, whose keys follow KEYS[before].
 local function decide(at, before)
@@ -42,22 +60,29 @@ local function decide(at, before)
   end
 
   local allowed, answer = true, nil
-  -- By limit: what to write at the end of the string, and where it begins; or the whole string. The others are seldom
-  -- there: how long the keys are to live, what to write if nothing is charged, whether there is a hash, and its fields.
-  local tails, starts, values, lives, notes, hashed, sets, deletes = {}, {}, nil, nil, nil, nil, nil, nil
+  if next(tails) then tails, starts = {}, {} end
+  -- By limit, and seldom there: the whole string to write in place of a tail, how long the keys are to live, what to write if
+  -- nothing is charged, whether there is a hash, and its fields. `shared` has what `kept_logs` is to have.
+  local values, lives, notes, hashed, sets, deletes, shared
   for i = 1, limits do
     local key = KEYS[before + i]
     local mode, limit, cost, ttl_ms, window = unpack('<Bdddd', request, at)
     at = at + 33
+    -- Whether a later check of this call has the same log.
+    local comes_again = mode >= 4
+    if comes_again then mode = mode - 4 end
     local admits, usage, newest_after, freeing_after, number, stamp = false, 0, 0, 0, 0, 0
     -- Whether the key has admissions that count.
     local has_log = false
     if mode < 2 then
-      local state = call('GETRANGE', key, STATE_FROM, '-1')
+      local kept = kept_logs[key]
+      local state = kept or call('GETRANGE', key, STATE_FROM, '-1')
       local tag, base, offset, expiry, first, next_no, head, oldest, newest, total
       local now, life_ms, had_hash, has_hash = now_us, nil, false, false
       if state ~= '' then
-        if #state == STATE_BYTES then
+        if kept then
+          tag, base, offset, expiry, first, next_no, head, oldest, newest, total = spread(kept, 1, 10)
+        elseif #state == STATE_BYTES then
           tag, base, offset, expiry, first, next_no, head, oldest, newest, total = unpack(STATE, state)
         end
         if tag == UNIT or tag == WEIGHTED then
@@ -78,6 +103,7 @@ local function decide(at, before)
       if has_log then
         usage = total
         if oldest + window <= now then
+          if kept then kept = write_out(key) end
           if had_hash then
             if not expire then expire, freeing, rebuilt, deletable = make_long() end
             head, usage, oldest = expire(key, tag, base, first, next_no, head, total, now - window)
@@ -124,6 +150,7 @@ local function decide(at, before)
             end
             if cost ~= 1 and tag == UNIT or head - first >= BLOCK or next_no - first >= MOST_IN_STRING
               or stamp - base >= MOST_AFTER_BASE then
+              if kept then kept = write_out(key) end
               if not expire then expire, freeing, rebuilt, deletable = make_long() end
               local text, fields
               text, first, tag, base, fields = rebuilt(key, tag, base, first, next_no, head, oldest, stamp, cost)
@@ -135,6 +162,15 @@ local function decide(at, before)
                 -- A new hash needs a life.
                 if not has_hash then life_ms = life_ms or ceil((expiry - now) / 1000) end
                 now_has_hash = true
+              end
+            elseif kept or comes_again then
+              local at, entry = (next_no - first) * (tag == UNIT and 6 or 13), nil
+              if tag == UNIT then entry = pack('<I6', stamp - base) else entry = pack('<I6I7', stamp - base, cost) end
+              if kept and limits == 1 and not (life_ms or once_key) then
+                kept[6], kept[9], kept[10], kept[#kept + 1] = next_no + 1, stamp, usage + cost, entry
+              else
+                shared = shared or {}
+                shared[i] = { tag, base, offset, expiry, first, next_no + 1, head, oldest, stamp, usage + cost, at, entry }
               end
             elseif tag == UNIT then
               starts[i] = (next_no - first) * 6
@@ -165,6 +201,7 @@ local function decide(at, before)
       else
         if mode == 0 then allowed = false end
         if has_log and needed <= limit then
+          if kept then kept = write_out(key) end
           local excess = usage - (limit - needed)
           local freed
           if tag == UNIT and head >= first then
@@ -177,6 +214,7 @@ local function decide(at, before)
           freeing_after = freed - now
         end
       end
+      if kept and (life_ms or values and values[i]) then kept = write_out(key) end
       if life_ms then
         lives, hashed = lives or {}, hashed or {}
         lives[i], hashed[i] = life_ms, { had_hash, has_hash }
@@ -209,6 +247,27 @@ local function decide(at, before)
   end
 
   local charged = charging and allowed
+  if charged and shared then
+    local put_off = not (lives or values or deletes or once_key)
+    for i, log in next, shared do
+      local key = KEYS[before + i]
+      if put_off then
+        -- Whether it can be written later is tried out once: what holds for one SETRANGE holds for all.
+        if not may_write then call('SETRANGE', key, 0, '') end
+        may_write = true
+        local kept = kept_logs[key]
+        if kept then
+          for field = 1, 10 do kept[field] = log[field] end
+          kept[#kept + 1] = log[12]
+        else
+          kept_logs[key] = log
+        end
+      else
+        write_out(key)
+        starts[i], tails[i] = log[11], log[12] .. pack(STATE, spread(log, 1, 10))
+      end
+    end
+  end
   -- A command that is refused (its right was taken away) must leave nothing charged. So every life is set before the
   -- admission that relies on it, and strings that are written whole come before the others; whether those can be written is
   -- tried out first, with nothing.
@@ -255,7 +314,10 @@ local function decide(at, before)
     end
   end
   if charged then
-    for i, tail in next, tails do call('SETRANGE', KEYS[before + i], starts[i], tail) end
+    for i, tail in next, tails do
+      call('SETRANGE', KEYS[before + i], starts[i], tail)
+      tails[i] = nil
+    end
   end
   if charged and once_key then
     call('SET', once_key, 'T\4\0\2' .. answer, 'PX', ceil(once_us / 1000) + 1 + slack_ms)
@@ -272,4 +334,5 @@ for i = 1, checks do
   answers[i] = done and answer or 'E' .. (type(answer) == 'table' and answer.err or tostring(answer))
   at, before = at + 6 + bytes, before + keys
 end
+for key in next, kept_logs do write_out(key) end
 return answers

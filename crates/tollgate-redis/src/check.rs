@@ -1,5 +1,6 @@
 //! One check: grouped by the slots of its limits, each group decided by one script, all charged or none (R3).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -292,17 +293,20 @@ impl RedisStore {
         let nobody = Subject::new("", "");
         let charges: SmallVec<[SmallVec<[Charge<'_>; 4]>; 1]> =
             questions.iter().map(|question| question.charges(&nobody)).collect();
-        let asks = questions.iter().zip(&charges).map(|(question, charges)| Ask {
-            charges,
-            charging: question.charging,
-            once: question.once(),
-            // The latest time, by the clock of the server, at which the script may still charge: `None` if it is not
-            // known or a test sets the time. A script that finds its own time to be later charges nothing and says so.
-            not_after: match test {
-                None if question.charging => link.latest_charge_time(question.deadline),
-                _ => None,
-            },
-        });
+        let come_again = come_again(questions);
+        let asks =
+            questions.iter().zip(&charges).enumerate().map(|(at, (question, charges))| Ask {
+                charges,
+                come_again: come_again.get(at).map_or(&[], |flags| flags),
+                charging: question.charging,
+                once: question.once(),
+                // The latest time, by the clock of the server, at which the script may still charge: `None` if it is not
+                // known or a test sets the time. A script that finds its own time to be later charges nothing and says so.
+                not_after: match test {
+                    None if question.charging => link.latest_charge_time(question.deadline),
+                    _ => None,
+                },
+            });
         wire::request(&asks.collect::<SmallVec<[Ask<'_>; 1]>>(), test, self.hint.now())
     }
 
@@ -368,8 +372,12 @@ impl Question {
 
     /// The keys of the limits, and then that of the request id.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.limit_keys().chain(self.once_key())
+    }
+
+    fn limit_keys(&self) -> impl Iterator<Item = &str> {
         let parts = self.group().into_iter().flat_map(|group| &group.parts);
-        parts.map(|part| part.key.as_str()).chain(self.once_key())
+        parts.map(|part| part.key.as_str())
     }
 
     fn charges<'a>(&'a self, subject: &'a Subject<'a>) -> SmallVec<[Charge<'a>; 4]> {
@@ -382,6 +390,21 @@ impl Question {
         let nobody = Subject::new("", "");
         wire::answer(answer, &self.charges(&nobody))
     }
+}
+
+/// For each limit of each check, whether a later check has it on the same key. Empty for a single check.
+fn come_again(questions: &[&Question]) -> Vec<SmallVec<[bool; 4]>> {
+    if questions.len() < 2 {
+        return Vec::new();
+    }
+    let mut later = HashSet::with_capacity(questions.len());
+    let mut flags: Vec<SmallVec<[bool; 4]>> = questions
+        .iter()
+        .rev()
+        .map(|question| question.limit_keys().map(|key| !later.insert(key)).collect())
+        .collect();
+    flags.reverse();
+    flags
 }
 
 /// The error of a call that was run too late to charge.

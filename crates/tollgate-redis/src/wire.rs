@@ -16,6 +16,8 @@ pub(crate) const TICK_NS: u64 = 1_000;
 /// The modes of a limit in a request.
 const SHADOW: u8 = 1;
 const COUNTER: u8 = 2;
+/// Added to a mode: a later check of the call has the same limit on the same key.
+const COMES_AGAIN: u8 = 4;
 /// The options of a check in a request.
 const CHARGES: u8 = 1;
 const ONCE: u8 = 2;
@@ -43,6 +45,9 @@ const _: () = assert!(MAX_CHECKS <= u8::MAX as usize);
 pub(crate) struct Ask<'a> {
     /// The limits, at most 65,535.
     pub(crate) charges: &'a [Charge<'a>],
+    /// For each of them, whether a later check of the call has its key; empty if none does. A wrong one costs time and no
+    /// exactness.
+    pub(crate) come_again: &'a [bool],
     /// Whether it is charged if it is admitted.
     pub(crate) charging: bool,
     /// For how long its request id is known, if it has one: the longest of its windows.
@@ -87,11 +92,13 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp) {
     bytes.push(charging + if check.once.is_some() { ONCE } else { 0 });
     push_double(bytes, check.not_after.map_or(0, |at| at.as_ns() / TICK_NS));
     push_double(bytes, check.once.map_or(0, |window| window.as_ns().div_ceil(TICK_NS)));
-    for charge in check.charges {
+    for (place, charge) in check.charges.iter().enumerate() {
         let (limit, window) = (charge.limit, charge.limit.window());
         let shadow = if limit.mode() == Mode::Shadow { SHADOW } else { 0 };
         let counter = limit.algorithm() == Algorithm::SlidingWindowCounter;
-        bytes.push(shadow + if counter { COUNTER } else { 0 });
+        let again = check.come_again.get(place).is_some_and(|again| *again);
+        bytes
+            .push(shadow + if counter { COUNTER } else { 0 } + if again { COMES_AGAIN } else { 0 });
         push_double(bytes, limit.amount().get());
         push_double(bytes, charge.cost.get());
         push_double(bytes, life_ms(limit));

@@ -54,8 +54,8 @@ pub(super) enum Phase {
     Leave { limit: usize, part: u8, late: i64 },
     /// A check of each cost, first peeked, with the priority class of this share (percent) of the limits.
     OneOfEach { share: u8 },
-    /// So many checks of all limits at once, at one moment.
-    Burst { number: usize, costs: Costs, mask: u8 },
+    /// So many checks of the limits in `mask`, at one moment; `at_once` of them in one call.
+    Burst { number: usize, costs: Costs, mask: u8, at_once: usize },
     /// Limits of other amounts.
     Amounts(Vec<u8>),
     /// A window of another length, in eighths of the first; a longer one where the test allows it.
@@ -93,8 +93,8 @@ pub(super) fn phase(anywhere: bool) -> impl Strategy<Value = Phase> {
     let leave = (limit(), any::<u8>(), select(vec![-1, 0, 0, 1, 1_000]))
         .prop_map(|(limit, part, late)| Phase::Leave { limit, part, late });
     let each = select(vec![100, 100, 50, 20, 1]).prop_map(|share| Phase::OneOfEach { share });
-    let burst = (select(vec![1, 2, 5, 20]), costs(), 1..16_u8)
-        .prop_map(|(number, costs, mask)| Phase::Burst { number, costs, mask });
+    let burst = (select(vec![1, 2, 5, 20, 64, 200]), costs(), 1..16_u8, select(vec![1, 2, 7, 64]))
+        .prop_map(|(number, costs, mask, at_once)| Phase::Burst { number, costs, mask, at_once });
     let which = prop_oneof![
         3 => Just(Which::Newest),
         2 => Just(Which::Oldest),

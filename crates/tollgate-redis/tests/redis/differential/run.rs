@@ -32,6 +32,9 @@ const AMOUNTS: [u64; 10] =
 /// What the store said of each limit of a check.
 type Said = Vec<(Verdict, Option<EntryId>)>;
 
+/// A check: of each limit, which it is and what it costs.
+type Asked = Vec<(Arc<Limit>, usize, Amount)>;
+
 /// An admission that may be changed.
 #[derive(Clone, Copy, Debug)]
 struct Admitted {
@@ -151,14 +154,13 @@ impl Run {
             }
             Phase::Leave { limit, part, late } => self.leave(*limit, *part, *late),
             Phase::OneOfEach { share } => self.one_of_each(*share)?,
-            Phase::Burst { number, costs, mask } => {
-                for turn in 0..*number {
-                    let mask = *mask;
-                    let places = (0..LIMITS).filter(move |place| mask >> place & 1 == 1);
-                    let check: Vec<_> = places
-                        .map(|place| (Arc::clone(&self.limits[place]), place, costs.of(turn)))
-                        .collect();
-                    self.charge(&[check])?;
+            Phase::Burst { number, costs, mask, at_once } => {
+                let at_once = if self.on_cluster { 1 } else { *at_once };
+                let checks: Vec<_> = (0..*number)
+                    .map(|turn| self.of_burst(turn, *mask, *costs, at_once > 1))
+                    .collect();
+                for checks in checks.chunks(at_once) {
+                    self.charge(checks)?;
                 }
             }
             Phase::Amounts(indices) => {
@@ -246,6 +248,30 @@ impl Run {
         self.set(leaves_ns.max(self.now.as_ns()));
     }
 
+    /// One check of a burst. Where `varied`, each asks for other limits than the one before, some come from a
+    /// priority class that has half of each limit, and some after the window of each limit was changed.
+    fn of_burst(&self, turn: usize, mask: u8, costs: Costs, varied: bool) -> Asked {
+        let turned = if varied { (mask | mask << LIMITS) >> (turn % LIMITS) } else { mask };
+        let places = (0..LIMITS).filter(|place| turned >> place & 1 == 1);
+        places
+            .map(|place| {
+                let whole = &self.limits[place];
+                let whole_ns = whole.window().as_ns();
+                let limit = match turn % 7 {
+                    2 | 5 if varied => {
+                        Arc::new(whole.with_amount(amount(whole.amount().get() / 2)))
+                    }
+                    4 if varied => {
+                        let (algorithm, mode) = (whole.algorithm(), whole.mode());
+                        limit(place, whole.amount().get(), whole_ns / 2 * 3, algorithm, mode)
+                    }
+                    _ => Arc::clone(whole),
+                };
+                (limit, place, costs.of(turn))
+            })
+            .collect()
+    }
+
     fn one_of_each(&mut self, share: u8) -> TestCaseResult {
         for cost in [1, 0, 1, 2, 3, 700] {
             let of_class = |limit: &Arc<Limit>| {
@@ -286,7 +312,7 @@ impl Run {
     }
 
     /// Charges checks one after the other, at one moment and in one call.
-    fn charge(&mut self, checks: &[Vec<(Arc<Limit>, usize, Amount)>]) -> TestCaseResult {
+    fn charge(&mut self, checks: &[Asked]) -> TestCaseResult {
         let subject = subject();
         let all: Vec<Vec<Charge<'_>>> =
             checks.iter().map(|check| charges(check, &subject)).collect();
