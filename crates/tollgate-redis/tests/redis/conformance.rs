@@ -90,7 +90,8 @@ impl Harness for OnServer {
 
     fn new() -> Self {
         let clock = Arc::new(StandingClock::default());
-        let store = apart(&SERVER_STORE).with_test_clock(clock.clone());
+        // The hint is as good as in production; the differential tests have bad ones.
+        let store = apart(&SERVER_STORE).with_test_clock(clock.clone()).with_hint(clock.clone());
         Self { store, clock }
     }
 
