@@ -22,7 +22,7 @@ pub(crate) fn apart(store: &RedisStore) -> RedisStore {
 
 static SERVER: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
 pub(crate) static SERVER_STORE: LazyLock<RedisStore> = LazyLock::new(|| store_at(&SERVER.url()));
-static CLUSTER: LazyLock<RedisCluster> = LazyLock::new(RedisCluster::start);
+static CLUSTER: LazyLock<RedisCluster> = LazyLock::new(|| RedisCluster::start().patient());
 pub(crate) static CLUSTER_STORE: LazyLock<RedisStore> = LazyLock::new(|| store_at(&CLUSTER.url()));
 
 /// One server, and its own clock.

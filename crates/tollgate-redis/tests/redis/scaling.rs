@@ -23,19 +23,11 @@ fn store(url: &str) -> RedisStore {
     RedisStore::new(&url.parse().unwrap(), &options).unwrap()
 }
 
-/// A node that is slow because the machine is busy is not taken for lost.
-fn be_patient(cluster: &RedisCluster) {
-    for node in cluster.nodes() {
-        node.command(&["CONFIG", "SET", "cluster-node-timeout", "30000"]);
-    }
-}
-
 /// From three to four primaries while checks go on, some with a request id, so that a script has keys of which one has
 /// moved and one is new: no check fails, each is charged once, and few connections are made.
 #[test]
 fn a_fourth_primary_is_added_under_load() {
-    let mut cluster = RedisCluster::of(3, 0);
-    be_patient(&cluster);
+    let mut cluster = RedisCluster::of(3, 0).patient();
     let store = store(&cluster.url());
     let stop = Arc::new(AtomicBool::new(false));
     let (failed, asked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));

@@ -56,7 +56,7 @@ async fn three_processes_over_one_redis_admit_exactly_the_limit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_processes_over_a_cluster_admit_exactly_the_limit() {
-    let cluster = RedisCluster::start();
+    let cluster = RedisCluster::start().patient();
     exactly_the_limit_passes(&cluster.url()).await;
     // Each primary has decided some of the rounds.
     for primary in &cluster.nodes()[..3] {

@@ -57,6 +57,15 @@ impl RedisCluster {
         Self { nodes }
     }
 
+    /// The same, where no node takes another for lost because the machine is busy: for tests in which none is stopped.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        for node in &self.nodes {
+            node.command(&["CONFIG", "SET", "cluster-node-timeout", "60000"]);
+        }
+        self
+    }
+
     /// Adds a primary that has no slots yet, and is as patient with the others as the first node.
     pub fn add_primary(&mut self) {
         let patience = &self.nodes[0].command(&["CONFIG", "GET", "cluster-node-timeout"])[1];
