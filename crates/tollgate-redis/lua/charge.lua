@@ -187,6 +187,7 @@ local function decide(at, before)
             end
             has_hash = has_hash or now_has_hash
           else
+            if state == '' then must_be_missing(key) end
             stamp, life_ms = now_us + up, ttl_ms
             if had_hash then
               deletes, has_hash = deletes or {}, false

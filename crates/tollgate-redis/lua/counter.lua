@@ -71,7 +71,9 @@
           previous = kept_current
         end
       end
-    elseif text ~= '' and tag ~= UNIT and tag ~= WEIGHTED then
+    elseif text == '' then
+      must_be_missing(key)
+    elseif tag ~= UNIT and tag ~= WEIGHTED then
       foreign(key)
     end
     local left_s, left_ns = window_s - since_s, window_ns - since_ns

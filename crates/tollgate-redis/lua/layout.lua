@@ -43,3 +43,8 @@ local COUNTER_STATE = '<I4I4I4I7I7I4I4'
 local function foreign(key)
   error({ err = 'TOLLGATE the key ' .. key .. ' holds what this version of Tollgate did not write' })
 end
+
+-- For a key of which nothing was read: an empty string is not ours either.
+local function must_be_missing(key)
+  if call('GET', key) then foreign(key) end
+end

@@ -8,7 +8,11 @@
 local key = KEYS[1]
 local state = call('GETRANGE', key, STATE_FROM, '-1')
 local tag = #state >= 4 and unpack('<I4', state)
-if state ~= '' and tag ~= UNIT and tag ~= WEIGHTED and tag ~= COUNTER then foreign(key) end
+if state == '' then
+  must_be_missing(key)
+elseif tag ~= UNIT and tag ~= WEIGHTED and tag ~= COUNTER then
+  foreign(key)
+end
 local has_hash = is_there(key)
 call('PUBLISH', ARGV[1], ARGV[2])
 -- Freed in the background, however long it is.

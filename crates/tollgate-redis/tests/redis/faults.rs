@@ -40,24 +40,25 @@ fn scripts_are_loaded_again_when_redis_has_forgotten_them() {
 fn a_key_that_is_not_ours_is_an_error_and_stays() {
     let server = RedisServer::start();
     let store = store_at(&server.url());
-    let (ours, other) = (
-        per_hour(100),
-        limit_of("q", "USER", 5, Duration::from_mins(1), Algorithm::SlidingWindowCounter),
-    );
+    let ours = per_hour(100);
     let subject = Subject::new("alice", "m");
-    let key = store.key(&other, &subject);
-    let long = "x".repeat(40);
-    for write in [vec!["RPUSH", &key, "a"], vec!["SET", &key, "abc"], vec!["SET", &key, &long]] {
-        server.command(&["DEL", &key]);
-        server.command(&write);
-        let before = server.command(&["DUMP", &key]);
-        let charges = [charge_of(&ours, &subject, 1), charge_of(&other, &subject, 1)];
-        let error = RUNTIME.block_on(store.charge(&charges, None)).unwrap_err();
-        assert_eq!(error.kind(), StoreErrorKind::ForeignKey, "{write:?}");
-        assert!(!error.may_have_charged());
-        assert!(RUNTIME.block_on(store.reset(&other, &subject)).is_err());
-        assert_eq!(server.command(&["DUMP", &key]), before, "{write:?}");
-        assert_eq!(usage(&store, &charges[0]), 0, "the other limit was not charged");
+    let long = "x".repeat(100);
+    for algorithm in [Algorithm::SlidingWindowLog, Algorithm::SlidingWindowCounter] {
+        let other = limit_of("q", "USER", 5, Duration::from_mins(1), algorithm);
+        let key = store.key(&other, &subject);
+        let strings = ["", "abc", &long].map(|text| vec!["SET", &key, text]);
+        for write in [vec!["RPUSH", &key, "a"]].into_iter().chain(strings) {
+            server.command(&["DEL", &key]);
+            server.command(&write);
+            let before = server.command(&["DUMP", &key]);
+            let charges = [charge_of(&ours, &subject, 1), charge_of(&other, &subject, 1)];
+            let error = RUNTIME.block_on(store.charge(&charges, None)).unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::ForeignKey, "{algorithm:?}, {write:?}");
+            assert!(!error.may_have_charged());
+            assert!(RUNTIME.block_on(store.reset(&other, &subject)).is_err());
+            assert_eq!(server.command(&["DUMP", &key]), before, "{algorithm:?}, {write:?}");
+            assert_eq!(usage(&store, &charges[0]), 0, "the other limit was not charged");
+        }
     }
 }
 
