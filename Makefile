@@ -35,6 +35,10 @@ test: setup-tests console-check lint doc ## Set up what is missing, then formatt
 	TOLLGATE_TEST_REDIS_SERVER="$(abspath $(TARGET))/valkey/bin/valkey-server" \
 		$(CARGO) test $(ALL) --test redis
 
+.PHONY: dist
+dist: setup console ## Build the program to ship, small and stripped: target/dist/tollgate
+	$(CARGO) build --locked --profile dist -p tollgate-server --bin tollgate
+
 .PHONY: bench
 bench: setup-tests ## Run every benchmark (BENCH=NAME for one)
 	$(CARGO) run --locked --release -p tollgate-bench -- $(or $(BENCH),all)

@@ -20,7 +20,9 @@ use crate::stopwatch::now;
 const USERS: u64 = 200_000;
 /// Digits of a user's number.
 const USER_DIGITS: usize = 8;
-/// The longest answer that is read.
+/// Checks of one batch.
+const BATCH: usize = 1_000;
+/// The longest head of an answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// How every answer's body begins: the check was admitted.
 const ADMITTED: &[u8] = br#"{"allowed":true,"#;
@@ -141,6 +143,25 @@ pub(super) async fn ask_once(address: SocketAddr) -> Result<String, String> {
     String::from_utf8(body.to_vec()).map_err(|error| format!("{address}: {error}"))
 }
 
+/// The answers to batches of [`BATCH`] checks of users at random, one after the other: how long each took, the body
+/// written and read.
+pub(super) async fn ask_batches(address: SocketAddr, batches: usize) -> Result<Outcome, String> {
+    let mut asker = Asker::connect(address, 0, USERS).await?;
+    let (mut latencies, start) = (Vec::with_capacity(batches), now());
+    for _ in 0..batches {
+        let request = asker.batch();
+        let sent_at = now();
+        asker.send(&request).await?;
+        latencies.push(sent_at.elapsed());
+        let admitted = String::from_utf8_lossy(&asker.answer).matches(r#""allowed":true"#).count();
+        if admitted < BATCH {
+            return Err(format!("{address}: of {BATCH} checks {admitted} were admitted"));
+        }
+    }
+    latencies.sort_unstable();
+    Ok(Outcome { requests: batches as u64, elapsed: start.elapsed(), latencies })
+}
+
 /// The id of the user with this number.
 pub(super) fn user_id(number: u64) -> String {
     format!("user-{number:0USER_DIGITS$}")
@@ -205,16 +226,33 @@ impl Asker {
     /// Asks one check of a user at random; the body of the answer, which admits.
     async fn ask(&mut self) -> Result<&[u8], String> {
         self.request.set_user(self.draw.next_index());
-        let address = self.address;
-        let written = self.stream.write_all(&self.request.bytes).await;
-        written.map_err(|error| format!("{address}: {error}"))?;
-        let head = self.read_answer().await.map_err(|error| format!("{address}: {error}"))?;
+        let request = std::mem::take(&mut self.request.bytes);
+        let sent = self.send(&request).await;
+        self.request.bytes = request;
+        let (address, head) = (self.address, sent?);
         let body = self.answer.get(head.bytes..).unwrap_or_default();
         if head.is_ok && body.starts_with(ADMITTED) {
             Ok(body)
         } else {
             Err(format!("{address}: not admitted: {}", String::from_utf8_lossy(&self.answer)))
         }
+    }
+
+    /// Sends `request` and reads the answer to it.
+    async fn send(&mut self, request: &[u8]) -> Result<Head, String> {
+        let address = self.address;
+        let failed = |error: std::io::Error| format!("{address}: {error}");
+        self.stream.write_all(request).await.map_err(failed)?;
+        self.read_answer().await.map_err(failed)
+    }
+
+    /// A request of [`BATCH`] checks.
+    fn batch(&mut self) -> Vec<u8> {
+        let check = |number| format!(r#"{{"userId":"{}","modelId":"gpt-4"}}"#, user_id(number));
+        let checks: Vec<_> = (0..BATCH).map(|_| check(self.draw.next_index())).collect();
+        let body = format!(r#"{{"checks":[{}]}}"#, checks.join(","));
+        let head = head_of("/rate-limit/check/batch", body.len());
+        (head + &body).into_bytes()
     }
 
     async fn read_answer(&mut self) -> std::io::Result<Head> {
@@ -252,11 +290,7 @@ impl Request {
         let zeros = "0".repeat(USER_DIGITS);
         let before_user = r#"{"userId":"user-"#;
         let body = format!(r#"{before_user}{zeros}","modelId":"gpt-4"}}"#);
-        let head = format!(
-            "POST /rate-limit/check HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n",
-            body.len()
-        );
+        let head = head_of("/rate-limit/check", body.len());
         let user_at = head.len() + before_user.len();
         Self { bytes: (head + &body).into_bytes(), user_at }
     }
@@ -267,6 +301,13 @@ impl Request {
             number /= 10;
         }
     }
+}
+
+fn head_of(path: &str, body_bytes: usize) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\
+         content-length: {body_bytes}\r\n\r\n"
+    )
 }
 
 /// What the generator needs of an answer's head.

@@ -3,7 +3,8 @@
 //! `tollgate serve` with its usage in Redis, and an axum handler that runs the usual sorted-set script through
 //! redis-rs and answers a fixed JSON of the same size. The server and Redis share one core, the load has another.
 //! First 50 connections ask as fast as they are answered: the peak. Then as many ask at 80 % of that rate, by a
-//! schedule that waits for nobody, and the latencies count from when it was their turn.
+//! schedule that waits for nobody, and the latencies count from when it was their turn. Last, batches of 1,000 checks of
+//! users at random, one after the other over one connection.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,6 +18,9 @@ use crate::stopwatch::to_f64;
 
 const PER_SECOND: &str = "requests per second, as fast as it goes";
 const P99: &str = "99th percentile at 80 % of that, ms";
+const BATCH_MS: &str = "a batch of 1,000 checks, ms";
+/// The batches of one round; the first is a warm-up.
+const BATCHES: usize = 41;
 /// The part of its peak at which a server's latency is measured.
 const PART_OF_PEAK: f64 = 0.8;
 /// Where the server and Redis run.
@@ -51,6 +55,8 @@ pub fn run(plan: &Plan, tollgate: &Path, bare: &Path) -> Result<Section, String>
             let paced = runtime.block_on(measure(plan, server, seed + 1, pace))?;
             measured.add(P99, server.name(), paced.latency_us(99) / 1e3);
         }
+        let batches = runtime.block_on(load::ask_batches(tollgate.address(), BATCHES))?;
+        measured.add(BATCH_MS, TOLLGATE, batches.latency_us(50) / 1e3);
     }
     Ok(Section {
         title: format!("http-redis: the same over Redis, {CONNECTIONS} connections, one core"),
@@ -62,6 +68,7 @@ pub fn run(plan: &Plan, tollgate: &Path, bare: &Path) -> Result<Section, String>
                 bound: Bound::AtLeastRatio { ratio: 0.9, of: BARE },
             },
             Goal { question: P99, contender: TOLLGATE, bound: Bound::AtMost(5.0) },
+            Goal { question: BATCH_MS, contender: TOLLGATE, bound: Bound::AtMost(10.0) },
         ],
     })
 }
