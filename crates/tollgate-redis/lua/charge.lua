@@ -42,6 +42,8 @@ end
 
 -- By limit, what is written at the end of the string, and where it begins. Empty between checks.
 local tails, starts = {}, {}
+-- A life in ms, and as the text that Redis wants: many keys of a call live equally long.
+local last_life_ms, last_life
 
 -- The check that is described at `at`, whose keys follow KEYS[before].
 local function decide(at, before)
@@ -217,8 +219,12 @@ local function decide(at, before)
       end
       if kept and (life_ms or values and values[i]) then kept = write_out(key) end
       if life_ms then
-        lives, hashed = lives or {}, hashed or {}
-        lives[i], hashed[i] = life_ms, { had_hash, has_hash }
+        lives = lives or {}
+        lives[i] = life_ms
+        if had_hash or has_hash then
+          hashed = hashed or {}
+          hashed[i] = { had_hash, has_hash }
+        end
       end
     else
       local window_s, window_ns, hint_s, hint_ns = unpack('<I4I4I4I4', request, at)
@@ -273,8 +279,10 @@ local function decide(at, before)
   -- admission that relies on it, and strings that are written whole come before the others; whether those can be written is
   -- tried out first, with nothing.
   if charged and values and next(tails) then call('SETRANGE', KEYS[before + next(tails)], 0, '') end
-  for i in next, charged and lives and tails or {} do
-    if lives[i] then call('PEXPIRE', KEYS[before + i], lives[i] + slack_ms) end
+  if charged and lives then
+    for i in next, tails do
+      if lives[i] then call('PEXPIRE', KEYS[before + i], lives[i] + slack_ms) end
+    end
   end
   for i = 1, limits do
     local key, life_ms = KEYS[before + i], lives and lives[i]
@@ -299,7 +307,10 @@ local function decide(at, before)
         end
       end
       if value and life_ms then
-        call('SET', key, value, 'PX', life_ms + slack_ms)
+        if life_ms ~= last_life_ms then
+          last_life_ms, last_life = life_ms, string.format('%d', life_ms + slack_ms)
+        end
+        call('SET', key, value, 'PX', last_life)
       elseif value then
         call('SET', key, value, 'KEEPTTL')
       end
@@ -307,7 +318,9 @@ local function decide(at, before)
       local note = notes[i]
       if type(note) == 'table' then
         call('PEXPIRE', key, life_ms + slack_ms)
-        if hashed[i][1] then call('PEXPIRE', key .. 'b', life_ms + slack_ms + HASH_OUTLIVES_MS) end
+        if hashed and hashed[i] and hashed[i][1] then
+          call('PEXPIRE', key .. 'b', life_ms + slack_ms + HASH_OUTLIVES_MS)
+        end
         call('SETRANGE', key, note[1], note[2])
       else
         call('SET', key, note, 'PX', life_ms + slack_ms)

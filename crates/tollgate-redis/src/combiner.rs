@@ -1,12 +1,15 @@
 //! Many checks in one script call: when many calls are under way, the checks that come next wait for each other and go
 //! together, so that Redis spends its time on counting and not on calls.
 //!
-//! Invariant: checks that go together are decided in the order in which they came, as one call is answered before the next
-//! is sent. A check that waits here is not sent yet, so it charges nothing if its caller gives up.
+//! Invariant: checks that share a key are decided in the order in which they came, as a call is sent only when none that is
+//! under way has one of its keys. A check that waits here is not sent yet, so it charges nothing if its caller gives up.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use redis::Value;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -22,6 +25,10 @@ use crate::wire::{Answer, MAX_CHECKS};
 /// The calls that are under way before checks go together. Below, each check is sent at once: it would gain nothing.
 const MAX_ALONE: usize = 8;
 
+/// The calls of many checks that are under way at once: while Redis runs one, this node reads the answers to the other and
+/// packs the next.
+const MAX_TOGETHER: usize = 2;
+
 /// The checks of one server that wait to be sent.
 #[derive(Debug, Default)]
 pub(crate) struct Combiner(Mutex<State>);
@@ -32,6 +39,36 @@ struct State {
     queue: VecDeque<Waiting>,
     /// Whether a task sends what is in the queue.
     is_sending: bool,
+}
+
+/// The keys of the calls that are under way, as hashes: if two are the same by chance, one call waits for the other.
+#[derive(Debug, Default)]
+struct Busy {
+    calls: VecDeque<(u64, HashSet<u64>)>,
+    next_call: u64,
+    hasher: RandomState,
+}
+
+impl Busy {
+    fn keys_of<'a>(&'a self, question: &'a Question) -> impl Iterator<Item = u64> + 'a {
+        question.keys().map(|key| self.hasher.hash_one(key))
+    }
+
+    fn has_none_of(&self, question: &Question) -> bool {
+        self.keys_of(question).all(|key| self.calls.iter().all(|(_, keys)| !keys.contains(&key)))
+    }
+
+    /// Notes that `waiting` is under way; the number of that call.
+    fn begin(&mut self, waiting: &[Waiting]) -> u64 {
+        let keys = waiting.iter().flat_map(|one| self.keys_of(&one.question)).collect();
+        self.next_call += 1;
+        self.calls.push_back((self.next_call, keys));
+        self.next_call
+    }
+
+    fn end(&mut self, call: u64) {
+        self.calls.retain(|(number, _)| *number != call);
+    }
 }
 
 /// A check that waits.
@@ -91,12 +128,20 @@ impl Combiner {
         !std::mem::replace(&mut state.is_sending, true)
     }
 
-    /// The next checks to send; nobody sends any more if there is none.
-    fn next(&self) -> Vec<Waiting> {
+    /// The next checks to send while `busy` calls are under way; nobody sends any more if there is none of either. Beside
+    /// a call that is under way only a full one is sent: a smaller one would cost more than it gains.
+    fn next(&self, busy: &Busy) -> Vec<Waiting> {
         let mut state = self.state();
-        let many = state.queue.len().min(MAX_CHECKS);
-        state.is_sending = many > 0;
-        state.queue.drain(..many).collect()
+        let waiting = state.queue.len().min(MAX_CHECKS);
+        if busy.calls.is_empty() {
+            state.is_sending = waiting > 0;
+            return state.queue.drain(..waiting).collect();
+        }
+        let is_free = |one: &Waiting| busy.has_none_of(&one.question);
+        if waiting < MAX_CHECKS || !state.queue.iter().take(waiting).all(is_free) {
+            return Vec::new();
+        }
+        state.queue.drain(..waiting).collect()
     }
 }
 
@@ -132,17 +177,32 @@ impl RedisStore {
 
     /// Sends what waits, call after call, until nothing does.
     async fn send_all(&self) {
+        let (mut busy, mut calls) = (Busy::default(), FuturesUnordered::new());
         loop {
-            let mut waiting = self.combiner.next();
-            if waiting.is_empty() {
-                return;
+            while calls.len() < MAX_TOGETHER {
+                let waiting = self.combiner.next(&busy);
+                if waiting.is_empty() {
+                    break;
+                }
+                let call = busy.begin(&waiting);
+                calls.push(async move {
+                    self.send_in_time(waiting).await;
+                    call
+                });
             }
-            let now = Instant::now();
-            waiting.retain(|one| !one.answer.is_closed() && one.question.deadline > now);
-            if let Some(latest) = waiting.iter().map(|one| one.question.deadline).max() {
-                // Whoever waits has given up by then, and with it the connection.
-                let _ = tokio::time::timeout_at(latest, self.send(waiting)).await;
+            match calls.next().await {
+                Some(call) => busy.end(call),
+                None => return,
             }
+        }
+    }
+
+    async fn send_in_time(&self, mut waiting: Vec<Waiting>) {
+        let now = Instant::now();
+        waiting.retain(|one| !one.answer.is_closed() && one.question.deadline > now);
+        if let Some(latest) = waiting.iter().map(|one| one.question.deadline).max() {
+            // Whoever waits has given up by then, and with it the connection.
+            let _ = tokio::time::timeout_at(latest, self.send(waiting)).await;
         }
     }
 

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
 use tollgate_catalog::{Snapshot, SnapshotReader};
 use tollgate_core::{
     Check, Consideration, Decision, Policy, PolicyId, PriorityClass, Reason, Subject,
@@ -144,13 +145,22 @@ impl<S: Store> RateLimitService<S> {
         let refusals = all_known.iter().map(|known| known.refused).chain(std::iter::repeat(None));
         let asked: Vec<_> = resolved_checks.iter().zip(refusals).collect();
         let mut decisions = Vec::with_capacity(checks.len());
-        let waves = self.waves(&snapshot, &asked).into_iter();
-        for wave in waves.flat_map(|wave| wave.chunks(MAX_UNDER_WAY)) {
-            let mut calls = Vec::with_capacity(wave.len());
-            for (check, refused) in wave {
-                calls.push(self.decide_or_refuse(&snapshot, check, *refused, Verb::Charge));
-            }
-            decisions.extend(Ordered::new(join_all(calls)).await);
+        for wave in self.waves(&snapshot, &asked) {
+            let decide_all = async {
+                let mut calls = FuturesOrdered::new();
+                for (check, refused) in wave {
+                    if calls.len() == MAX_UNDER_WAY {
+                        decisions.extend(calls.next().await);
+                    }
+                    // Boxed: it is large, and would be copied more than once.
+                    let call = self.decide_or_refuse(&snapshot, check, *refused, Verb::Charge);
+                    calls.push_back(Box::pin(call));
+                }
+                while let Some(decision) = calls.next().await {
+                    decisions.push(decision);
+                }
+            };
+            Ordered::new(decide_all).await;
         }
         Ok(decisions)
     }
