@@ -10,7 +10,7 @@ use tollgate_catalog::document::{self, Entry, Node, Value};
 use tollgate_catalog::validate::Scope;
 use tollgate_catalog::{CatalogError, Format, Position, Problems, policy_file, validate};
 use tollgate_core::{
-    Algorithm, Amount, FailureMode, Mode, Per, Policy, PolicySet, PriorityClass, Unit,
+    Amount, Counting, FailureMode, Mode, Per, Policy, PolicySet, PriorityClass, Unit,
 };
 
 const FORMATS: [Format; 3] = [Format::Yaml, Format::Json, Format::Toml];
@@ -129,7 +129,7 @@ fn every_field_says_what_it_says() {
     let policy = |id: &str| set.policies().iter().find(|policy| policy.id.as_str() == id).unwrap();
     assert_eq!(*policy("default"), Policy::default_policy());
     let free = policy("payments-free");
-    assert_eq!(free.algorithm, Algorithm::SlidingWindowCounter);
+    assert!(matches!(free.counting, Counting::Counter { .. }));
     assert_eq!(free.on_store_error, Some(FailureMode::Local));
     assert_eq!((free.per.scope().as_str(), free.conditions.len()), ("SERVICE", 2));
     let tokens = policy("key-model-tpm");
@@ -137,9 +137,9 @@ fn every_field_says_what_it_says() {
     assert_eq!(policy("enterprise-large").conditions[1].values, ["premium", "large"]);
     assert_eq!(policy("internal-exempt").limit, None);
     assert_eq!(policy("banned-addresses").limit, Some(Amount::ZERO));
-    assert_eq!(policy("banned-addresses").window.as_ns(), 3_600_000_000_000);
+    assert_eq!(policy("banned-addresses").counting.window().as_ns(), 3_600_000_000_000);
     assert_eq!(policy("try-60-per-user").mode, Mode::Shadow);
-    assert_eq!(policy("tenant-burst").window.as_ns(), 500_000_000);
+    assert_eq!(policy("tenant-burst").counting.window().as_ns(), 500_000_000);
     assert!(!policy("tenant-burst").enabled);
 }
 
@@ -501,8 +501,8 @@ fn what_is_at_the_edge_is_accepted() {
     let policies = yaml(&text.replace(", region: []", "")).unwrap();
     assert_eq!(policies[0].limit, Some(Amount::MAX));
     assert_eq!(policies[0].per, Per::from_scope("GLOBAL").unwrap());
-    assert_eq!(policies[1].window.as_ns(), 1_000_000);
-    assert_eq!(policies[2].window.as_ns(), 1_000_000_001);
+    assert_eq!(policies[1].counting.window().as_ns(), 1_000_000);
+    assert_eq!(policies[2].counting.window().as_ns(), 1_000_000_001);
     assert_eq!(policies[2].conditions[0].values, ["no"]);
 }
 
@@ -535,7 +535,7 @@ fn a_document_without_positions_is_judged_alike() {
         entry("windowSeconds", Value::Number("0.25".to_owned())),
     ];
     let policy = validate::policy("", &Node::unplaced(Value::Map(fields.clone()))).unwrap();
-    assert_eq!(policy.window.as_ns(), 250_000_000);
+    assert_eq!(policy.counting.window().as_ns(), 250_000_000);
     fields.push(entry("per", Value::List(Vec::new())));
     fields.push(entry("limit", Value::Null));
     let problems = validate::policy("", &Node::unplaced(Value::Map(fields))).unwrap_err();

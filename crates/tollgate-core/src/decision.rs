@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::algorithm::{Verdict, Wait};
+use crate::counting::{Verdict, Wait};
 use crate::{Charge, Limit, Mode};
 
 /// Why a check was denied.

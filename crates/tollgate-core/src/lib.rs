@@ -1,15 +1,15 @@
 //! The words and decision rules of Tollgate, without I/O and without async.
 //!
 //! A [`Check`] asks whether a [`Subject`] may pass at a [`Cost`]. A [`PolicySet`] finds the
-//! limits it meets (R4); a store decides them with the algorithms of [`algorithm`] and charges all or none
+//! limits it meets (R4); a store decides them as [`counting`] says and charges all or none
 //! (R3); [`Decision::assemble`] picks the headline (R5). The rules R1… are those of `docs/DESIGN.md`.
 //!
 //! This crate must not know a wire format, a store, a database or a runtime.
 
-pub mod algorithm;
 pub mod amount;
 pub mod check;
 pub mod clock;
+pub mod counting;
 pub mod decision;
 mod explain;
 pub mod limit;
@@ -24,10 +24,11 @@ pub mod window;
 pub use amount::{Amount, Cost, Unit};
 pub use check::Check;
 pub use clock::{Clock, ManualClock, MonotonicClock, SystemWallClock, Timestamp, WallClock};
+pub use counting::Counting;
 pub use decision::{Decision, LimitStatus, Reason};
 pub use explain::Consideration;
 pub use limit::{Charge, KeptTo, Limit};
-pub use policy::{Algorithm, Condition, FailureMode, Mode, Per, Policy, PolicyId};
+pub use policy::{Condition, FailureMode, Mode, Per, Policy, PolicyId};
 pub use policy_set::{Plan, PolicySet, PolicySetError};
 pub use priority::PriorityClass;
 pub use shares::{Share, Shares};

@@ -4,8 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::{
-    Algorithm, Amount, FailureMode, Mode, Per, Policy, PolicyId, PriorityClass, Share, Subject,
-    Unit, Window,
+    Amount, Counting, FailureMode, Mode, Per, Policy, PolicyId, PriorityClass, Share, Subject, Unit,
 };
 
 /// A policy that limits, compiled: all that a store needs to decide, but the key.
@@ -16,12 +15,11 @@ pub struct Limit {
     per: Per,
     scope: Box<str>,
     unit: Unit,
-    algorithm: Algorithm,
+    counting: Counting,
     mode: Mode,
     on_store_error: Option<FailureMode>,
     amount: Amount,
     kept_to: Option<KeptTo>,
-    window: Window,
 }
 
 /// That a limit is the part of a policy's limit up to which a priority class is admitted.
@@ -44,12 +42,11 @@ impl Limit {
             per: policy.per.clone(),
             scope: policy.per.scope().into(),
             unit: policy.unit.clone(),
-            algorithm: policy.algorithm,
+            counting: policy.counting,
             mode: policy.mode,
             on_store_error: policy.on_store_error,
             amount: policy.limit?,
             kept_to: None,
-            window: policy.window,
         })
     }
 
@@ -96,10 +93,10 @@ impl Limit {
         &self.unit
     }
 
-    /// How it counts.
+    /// How it counts, and over which window.
     #[inline]
-    pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
+    pub fn counting(&self) -> Counting {
+        self.counting
     }
 
     /// Whether it denies.
@@ -129,12 +126,6 @@ impl Limit {
     #[inline]
     pub fn amount(&self) -> Amount {
         self.amount
-    }
-
-    /// Its window.
-    #[inline]
-    pub fn window(&self) -> Window {
-        self.window
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::subject::{ACCEPTED_IDS, Attribute, IdProblem, check_id};
-use crate::{Amount, Shares, Unit, Window};
+use crate::{Amount, Counting, Shares, Unit, Window};
 
 /// The name of a policy: an id (1 to 256 bytes of UTF-8 without control characters).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,34 +92,6 @@ pub struct Condition {
     pub values: Vec<String>,
 }
 
-/// How usage is counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Algorithm {
-    /// Exact (R1): one entry per admission.
-    #[default]
-    SlidingWindowLog,
-    /// Small (R2): two numbers per key; its worst window is below twice the limit.
-    SlidingWindowCounter,
-}
-
-impl Algorithm {
-    /// What [`Algorithm::parse`] accepts, for messages.
-    pub const ACCEPTED: &str = "`sliding_window_log` or `sliding_window_counter`";
-
-    /// The algorithm called `name`.
-    pub fn parse(name: &str) -> Option<Self> {
-        [Self::SlidingWindowLog, Self::SlidingWindowCounter].into_iter().find(|a| a.name() == name)
-    }
-
-    /// The name, as in policies.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SlidingWindowLog => "sliding_window_log",
-            Self::SlidingWindowCounter => "sliding_window_counter",
-        }
-    }
-}
-
 /// Whether a policy denies or only reports (R10).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
@@ -181,7 +153,7 @@ impl FailureMode {
     }
 }
 
-/// A stored rule: which subjects it matches, what it counts per, unit, limit, window, algorithm, mode.
+/// A stored rule: which subjects it matches, what it counts per, unit, limit, way of counting, mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Its name, unique in a set. Usage belongs to it (R8).
@@ -196,10 +168,8 @@ pub struct Policy {
     pub limit: Option<Amount>,
     /// The part of `limit` up to which each priority class is admitted. All classes share one usage.
     pub shares: Shares,
-    /// The length of the window.
-    pub window: Window,
-    /// How it counts.
-    pub algorithm: Algorithm,
+    /// How it counts, and over which window.
+    pub counting: Counting,
     /// Whether it denies.
     pub mode: Mode,
     /// What it says while the store does not answer; `None`: what the server is set to.
@@ -223,8 +193,7 @@ impl Policy {
             unit: Unit::Requests,
             limit,
             shares: Shares::default(),
-            window,
-            algorithm: Algorithm::default(),
+            counting: Counting::Log { window },
             mode: Mode::default(),
             on_store_error: None,
             enabled: true,
@@ -240,8 +209,7 @@ impl Policy {
             unit: Unit::Requests,
             limit: Amount::new(100),
             shares: Shares::default(),
-            window: DEFAULT_WINDOW,
-            algorithm: Algorithm::default(),
+            counting: Counting::Log { window: DEFAULT_WINDOW },
             mode: Mode::default(),
             on_store_error: None,
             enabled: true,

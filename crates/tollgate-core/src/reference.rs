@@ -1,8 +1,8 @@
 //! The reference model: the decision rules R1–R6, R8 and R10 word by word, slow and obvious.
 //!
 //! Tests, and replays that verify themselves, compare the fast code with it. So it must not share anything
-//! with that code but the words: it uses neither [`crate::algorithm`] nor [`crate::PolicySet`] nor
-//! [`crate::Decision`], keeps every admission as a time and a cost, finds usage by filtering and summing,
+//! with that code but the words: it uses neither the modules of [`crate::counting`] nor
+//! [`crate::PolicySet`] nor [`crate::Decision`], keeps every admission as a time and a cost, finds usage by filtering and summing,
 //! and waits by trying moments.
 //!
 //! The one concession is R7: times of a log are rounded to a tick, that of [`Window::tick_ns`] or the store's own, as a
@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use crate::{
-    Algorithm, Check, Mode, Policy, PolicyId, PriorityClass, Reason, Subject, Timestamp, Window,
+    Check, Counting, Mode, Policy, PolicyId, PriorityClass, Reason, Subject, Timestamp, Window,
 };
 
 /// What the model answers to a check.
@@ -99,13 +99,13 @@ impl Model {
     }
 
     /// Puts `policies` in the place of the old ones. Usage stays with its policy id and key (R8), but a
-    /// policy whose algorithm changed starts afresh.
+    /// policy that counts in another way starts afresh.
     pub fn replace_policies(&mut self, policies: Vec<Policy>) {
         let old = std::mem::replace(&mut self.policies, Self::new(policies).policies);
         let kept = &self.policies;
         self.admissions.retain(|(id, _), _| {
             let of = |policies: &[Policy]| {
-                policies.iter().find(|policy| policy.id == *id).map(|policy| policy.algorithm)
+                policies.iter().find(|policy| policy.id == *id).map(|policy| policy.counting.name())
             };
             of(kept) == of(&old)
         });
@@ -180,7 +180,8 @@ impl Model {
             .map(|(policy, limit)| {
                 let key = key(policy, &check.subject);
                 let admissions = self.admissions.get(&key).into_iter().flatten().copied();
-                let tick_ns = self.tick_ns.unwrap_or_else(|| policy.window.tick_ns()).into();
+                let tick_ns =
+                    self.tick_ns.unwrap_or_else(|| policy.counting.window().tick_ns()).into();
                 let counting =
                     admissions.filter(|admission| counts(policy, tick_ns, admission, now_ns));
                 let mut look = Look {
@@ -317,11 +318,11 @@ fn reason(look: &Look<'_>) -> Reason {
 
 /// The usage at `now_ns`, which is not before any of `admissions`.
 fn usage(policy: &Policy, tick_ns: u128, admissions: &[Admission], now_ns: u128) -> u128 {
-    match policy.algorithm {
-        Algorithm::SlidingWindowLog => log_usage(policy.window, tick_ns, admissions, now_ns),
-        Algorithm::SlidingWindowCounter => {
+    match policy.counting {
+        Counting::Log { window } => log_usage(window, tick_ns, admissions, now_ns),
+        Counting::Counter { window } => {
             // Whole units, rounded up: beside them fits what R2 admits.
-            weighted_usage(policy.window, admissions, now_ns).div_ceil(width_ns(policy.window))
+            weighted_usage(window, admissions, now_ns).div_ceil(width_ns(window))
         }
     }
 }
@@ -369,9 +370,9 @@ fn reset_after_ns(look: &Look<'_>, now_ns: u128) -> u128 {
         return 0;
     }
     let after_ns = Moments::after(now_ns, look).first(unused_at) - now_ns;
-    match look.policy.algorithm {
-        Algorithm::SlidingWindowLog => after_ns.min(u128::from(look.policy.window.as_ns())),
-        Algorithm::SlidingWindowCounter => after_ns,
+    match look.policy.counting {
+        Counting::Log { window } => after_ns.min(width_ns(window)),
+        Counting::Counter { .. } => after_ns,
     }
 }
 
@@ -385,18 +386,15 @@ enum Moments {
 
 impl Moments {
     fn after(now_ns: u128, look: &Look<'_>) -> Self {
-        let window = look.policy.window;
-        match look.policy.algorithm {
-            Algorithm::SlidingWindowLog => {
+        match look.policy.counting {
+            Counting::Log { window } => {
                 let leaving =
                     look.admissions.iter().map(|one| leaves_at_ns(window, look.tick_ns, one));
                 let mut moments: Vec<u128> = leaving.filter(|&at_ns| at_ns > now_ns).collect();
                 moments.sort_unstable();
                 Self::Each(moments)
             }
-            Algorithm::SlidingWindowCounter => {
-                Self::Every(now_ns + 1..=now_ns + 2 * width_ns(window))
-            }
+            Counting::Counter { window } => Self::Every(now_ns + 1..=now_ns + 2 * width_ns(window)),
         }
     }
 
@@ -423,10 +421,10 @@ impl Moments {
 
 /// Whether `admission` can still count at `now_ns` or later.
 fn counts(policy: &Policy, tick_ns: u128, admission: &Admission, now_ns: u128) -> bool {
-    match policy.algorithm {
-        Algorithm::SlidingWindowLog => leaves_at_ns(policy.window, tick_ns, admission) > now_ns,
-        Algorithm::SlidingWindowCounter => {
-            let width_ns = width_ns(policy.window);
+    match policy.counting {
+        Counting::Log { window } => leaves_at_ns(window, tick_ns, admission) > now_ns,
+        Counting::Counter { window } => {
+            let width_ns = width_ns(window);
             admission.at_ns / width_ns + 1 >= now_ns / width_ns
         }
     }
@@ -450,11 +448,11 @@ mod tests {
     use crate::{Amount, Cost, Per, Unit};
     use std::time::Duration;
 
-    fn policy(id: &str, scope: &str, limit: u64, algorithm: Algorithm) -> Policy {
+    fn policy(id: &str, scope: &str, limit: u64, counting: fn(Window) -> Counting) -> Policy {
         let id = PolicyId::new(id).unwrap();
         let window = Window::new(Duration::from_secs(10)).unwrap();
-        let limit = Amount::new(limit);
-        Policy { algorithm, ..Policy::new(id, Per::from_scope(scope).unwrap(), limit, window) }
+        let policy = Policy::new(id, Per::from_scope(scope).unwrap(), Amount::new(limit), window);
+        Policy { counting: counting(window), ..policy }
     }
 
     fn check_of(tokens: u64) -> Check<'static> {
@@ -479,10 +477,12 @@ mod tests {
         Step { at_s, tokens, allowed, count, retry_after_ms, reset_after_ms }
     }
 
-    fn answers(algorithm: Algorithm, steps: &[Step]) {
+    const LOG: fn(Window) -> Counting = |window| Counting::Log { window };
+    const COUNTER: fn(Window) -> Counting = |window| Counting::Counter { window };
+
+    fn answers(counting: fn(Window) -> Counting, steps: &[Step]) {
         let unit = Unit::Tokens;
-        let mut model =
-            Model::new(vec![Policy { unit, ..policy("tokens", "USER", 10, algorithm) }]);
+        let mut model = Model::new(vec![Policy { unit, ..policy("tokens", "USER", 10, counting) }]);
         for step in steps {
             let now = Timestamp::from_ms(step.at_s * 1_000);
             let decision = model.check(now, &check_of(step.tokens));
@@ -496,7 +496,7 @@ mod tests {
     #[test]
     fn a_log_frees_each_admission_a_window_after_it() {
         answers(
-            Algorithm::SlidingWindowLog,
+            LOG,
             &[
                 step((100, 4), (true, 4, Some(0), 10_000)),
                 step((103, 6), (true, 10, Some(0), 10_000)),
@@ -515,7 +515,7 @@ mod tests {
     #[test]
     fn a_counter_fades_the_window_before() {
         answers(
-            Algorithm::SlidingWindowCounter,
+            COUNTER,
             &[
                 step((105, 8), (true, 8, Some(0), 15_000)),
                 step((109, 3), (false, 8, Some(2_250), 11_000)),
@@ -528,13 +528,12 @@ mod tests {
 
     #[test]
     fn the_headline_frees_last_or_has_the_smallest_share_left() {
-        let log = Algorithm::SlidingWindowLog;
-        let shadow = Policy { mode: Mode::Shadow, ..policy("0-shadow", "GLOBAL", 0, log) };
+        let shadow = Policy { mode: Mode::Shadow, ..policy("0-shadow", "GLOBAL", 0, LOG) };
         let policies = vec![
             shadow.clone(),
-            policy("b", "USER", 2, log),
-            policy("a", "MODEL", 2, log),
-            policy("c", "USER_MODEL", 4, log),
+            policy("b", "USER", 2, LOG),
+            policy("a", "MODEL", 2, LOG),
+            policy("c", "USER_MODEL", 4, LOG),
         ];
         let mut model = Model::new(policies);
         let at = Timestamp::from_ms;

@@ -1,6 +1,6 @@
 //! The words that policies, answers and metrics are written in. They are read by programs: each stays as it is.
 
-use tollgate_core::{Algorithm, Attribute, FailureMode, Mode, PriorityClass, Reason};
+use tollgate_core::{Attribute, Counting, FailureMode, Mode, Policy, PriorityClass, Reason};
 
 #[test]
 fn reasons_are_called_as_in_answers() {
@@ -12,11 +12,10 @@ fn reasons_are_called_as_in_answers() {
 
 #[test]
 fn what_a_policy_says_is_read_by_its_own_name() {
-    let algorithms = [Algorithm::SlidingWindowLog, Algorithm::SlidingWindowCounter];
-    assert_eq!(algorithms.map(Algorithm::name), ["sliding_window_log", "sliding_window_counter"]);
-    for algorithm in algorithms {
-        assert_eq!(Algorithm::parse(algorithm.name()), Some(algorithm));
-    }
+    let window = Policy::default_policy().counting.window();
+    let ways = [Counting::Log { window }, Counting::Counter { window }];
+    assert_eq!(ways.map(Counting::name), ["sliding_window_log", "sliding_window_counter"]);
+    assert_eq!(ways.map(Counting::name), Counting::NAMES);
     assert_eq!([Mode::Enforce, Mode::Shadow].map(Mode::name), ["enforce", "shadow"]);
     for mode in [Mode::Enforce, Mode::Shadow] {
         assert_eq!(Mode::parse(mode.name()), Some(mode));
@@ -31,7 +30,6 @@ fn what_a_policy_says_is_read_by_its_own_name() {
         assert_eq!(PriorityClass::parse(class.name()), Some(class));
     }
     let nonsense = "nonsense";
-    assert_eq!(Algorithm::parse(nonsense), None);
     assert_eq!(Mode::parse(nonsense), None);
     assert_eq!(FailureMode::parse(nonsense), None);
     assert_eq!(PriorityClass::parse(nonsense), None);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use tollgate_core::algorithm::{Verdict, Wait};
+use tollgate_core::counting::{Verdict, Wait};
 use tollgate_core::reference::{Model, ModelDecision, ModelLimit};
-use tollgate_core::{Algorithm, Decision, Policy, PolicySet, Timestamp, Window};
+use tollgate_core::{Counting, Decision, Policy, PolicySet, Timestamp, Window};
 use tollgate_testkit::compare::in_model_words;
 use tollgate_testkit::generate::{check, policies};
 
@@ -29,9 +29,9 @@ fn verdict(limit: &ModelLimit) -> Verdict {
 /// The same policy as a log over whole milliseconds, so that no wait is rounded.
 #[expect(clippy::unwrap_used, reason = "a second, more or less, is a window")]
 fn in_whole_ms(policy: Policy) -> Policy {
-    let ms = policy.window.as_ns().div_ceil(1_000_000);
+    let ms = policy.counting.window().as_ns().div_ceil(1_000_000);
     let window = Window::new(Duration::from_millis(ms)).unwrap();
-    Policy { window, algorithm: Algorithm::SlidingWindowLog, ..policy }
+    Policy { counting: Counting::Log { window }, ..policy }
 }
 
 fn config() -> ProptestConfig {

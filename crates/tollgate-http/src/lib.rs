@@ -28,9 +28,11 @@
 
 mod item;
 
+use std::time::Duration;
+
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
-use tollgate_core::{Algorithm, Decision, Limit, LimitStatus, Mode};
+use tollgate_core::{Decision, Limit, LimitStatus, Mode};
 
 pub use http::header::RETRY_AFTER;
 
@@ -111,18 +113,19 @@ fn wait_s(decision: &Decision, status: &LimitStatus) -> Option<u64> {
     }
 }
 
-/// When the usage is 0 again. A log is empty one window after its last admission; the ticks in which it keeps
-/// time make that some microseconds more (R7), which must not become a second.
+/// When the usage is 0 again: once the last admission has lived its life. The ticks in which a log keeps time make that
+/// some microseconds more (R7), which must not become a second.
 fn reset_s(status: &LimitStatus) -> u64 {
-    let reset_s = whole_s(status.reset_after_ms);
-    match status.limit.algorithm() {
-        Algorithm::SlidingWindowLog => reset_s.min(window_s(&status.limit)),
-        Algorithm::SlidingWindowCounter => reset_s,
-    }
+    let longest = status.limit.counting().longest_life();
+    whole_s(status.reset_after_ms).min(whole_s_of(longest))
 }
 
 fn window_s(limit: &Limit) -> u64 {
-    limit.window().as_ns().div_ceil(1_000_000_000)
+    whole_s_of(limit.counting().window().as_duration())
+}
+
+fn whole_s_of(length: Duration) -> u64 {
+    length.as_secs() + u64::from(length.subsec_nanos() > 0)
 }
 
 fn whole_s(ms: u64) -> u64 {

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use sfv::{BareItem, Item, List, ListEntry, Parser};
-use tollgate_core::algorithm::{Verdict, Wait};
-use tollgate_core::{Amount, Charge, Limit, Per, Policy, PolicyId, Subject, Unit, Window};
+use tollgate_core::counting::{Verdict, Wait};
+use tollgate_core::{
+    Amount, Charge, Counting, Limit, Per, Policy, PolicyId, Subject, Unit, Window,
+};
 
 use super::*;
 
@@ -98,15 +100,17 @@ fn an_admission_tells_the_limit_what_is_left_and_until_when() {
 
 /// A log keeps time in ticks (R7): an hour and a tick is an hour. A counter may take two windows.
 #[test]
-fn a_reset_is_no_later_than_the_algorithm_makes_it() {
+fn a_reset_is_no_later_than_an_admission_lives() {
     let hour = Duration::from_hours(1);
+    let window = Window::new(hour).unwrap();
+    let (log, counter) = (Counting::Log { window }, Counting::Counter { window });
     let cases = [
-        (Algorithm::SlidingWindowLog, 3_600 * SECOND_NS + 9_999, 3_600),
-        (Algorithm::SlidingWindowLog, 3_599 * SECOND_NS, 3_599),
-        (Algorithm::SlidingWindowCounter, 7_199 * SECOND_NS, 7_199),
+        (log, 3_600 * SECOND_NS + 9_999, 3_600),
+        (log, 3_599 * SECOND_NS, 3_599),
+        (counter, 7_199 * SECOND_NS, 7_199),
     ];
-    for (algorithm, reset_after_ns, seconds) in cases {
-        let policy = Policy { algorithm, ..policy("p", 2, hour) };
+    for (counting, reset_after_ns, seconds) in cases {
+        let policy = Policy { counting, ..policy("p", 2, hour) };
         let expected = format!(r#""p";r=1;t={seconds}"#);
         check(
             &[(policy, admitted(1, reset_after_ns))],

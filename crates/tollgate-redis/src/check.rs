@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tokio::time::Instant;
-use tollgate_core::algorithm::Verdict;
+use tollgate_core::counting::Verdict;
 use tollgate_core::{Amount, Charge, Clock, Limit, Mode, Subject, Timestamp, Window};
 use tollgate_store::{StoreError, StoreErrorKind, Verdicts, key_bytes};
 
@@ -218,7 +218,7 @@ impl RedisStore {
                 group.once_key = Some(key);
             }
         }
-        let longest = charges.iter().map(|charge| charge.limit.window()).max();
+        let longest = charges.iter().map(|charge| charge.limit.counting().window()).max();
         Plan { groups, limits: charges.len(), longest }
     }
 

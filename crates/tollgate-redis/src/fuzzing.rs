@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use tollgate_core::algorithm::Wait;
-use tollgate_core::{Algorithm, Amount, Charge, Limit, Policy, Subject};
+use tollgate_core::counting::Wait;
+use tollgate_core::{Amount, Charge, Counting, Limit, Policy, Subject};
 
 use crate::wire::{self, Answer};
 
@@ -29,7 +29,7 @@ pub fn reply(asked: u8, reply: &[u8]) {
 fn limit(bits: u8) -> Option<Arc<Limit>> {
     let mut policy = Policy::default_policy();
     if bits & 1 == 1 {
-        policy.algorithm = Algorithm::SlidingWindowCounter;
+        policy.counting = Counting::Counter { window: policy.counting.window() };
     }
     Limit::of(&policy).map(Arc::new)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
-use tollgate_core::{Algorithm, Amount, Limit};
+use tollgate_core::{Amount, Limit};
 use tollgate_store::{CallObserver, ChargeLeft, StoreError};
 
 use crate::call::Progress;
@@ -63,7 +63,7 @@ impl Refund {
     /// ask a counter again could then take back what somebody else was charged.
     async fn run(mut self) {
         let began = Instant::now();
-        let life = life(&self.limit);
+        let life = self.limit.counting().longest_life();
         let give_up_after = if self.keys.1.is_some() { REQUEST_ID_WAIT.min(life) } else { life };
         let mut wait = FIRST_WAIT;
         for _ in 0..MAX_ATTEMPTS {
@@ -98,15 +98,6 @@ impl Refund {
         tokio::time::timeout(life.min(MAX_ANSWER_WAIT), call)
             .await
             .unwrap_or_else(|_| Err(self.store.too_late(&progress, true)))
-    }
-}
-
-/// For how long an admission of `limit` counts.
-fn life(limit: &Limit) -> Duration {
-    let window = Duration::from_nanos(limit.window().as_ns());
-    match limit.algorithm() {
-        Algorithm::SlidingWindowLog => window,
-        Algorithm::SlidingWindowCounter => window * 2,
     }
 }
 
@@ -165,7 +156,8 @@ impl RedisStore {
         let store = self.clone();
         tokio::spawn(async move {
             let lives = plan.groups.iter().flat_map(|group| &group.parts);
-            let life = lives.map(|part| life(&part.limit)).max().unwrap_or_default();
+            let life =
+                lives.map(|part| part.limit.counting().longest_life()).max().unwrap_or_default();
             let answer = tokio::time::timeout(life.min(MAX_ANSWER_WAIT), asked).await;
             match answer {
                 Ok(Ok(Ok(said))) if plan.groups[group].once_key.is_none() => {

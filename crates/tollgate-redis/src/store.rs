@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate_core::{
-    Algorithm, Amount, Charge, Clock, Limit, MonotonicClock, Per, Policy, PolicyId, Subject, Window,
+    Amount, Charge, Clock, Counting, Limit, MonotonicClock, Per, Policy, PolicyId, Subject, Window,
 };
 use tollgate_store::{CallReport, Charged, FaultDomain, Store, StoreError, key_bytes};
 
@@ -133,7 +133,7 @@ fn probe_limit() -> Option<Limit> {
     let per = Per::from_scope("USER")?;
     let window = Window::new(PROBE_WINDOW)?;
     let policy = Policy::new(PolicyId::new(PROBE_ID).ok()?, per, Amount::new(1_000_000), window);
-    Limit::of(&Policy { algorithm: Algorithm::SlidingWindowCounter, ..policy })
+    Limit::of(&Policy { counting: Counting::Counter { window }, ..policy })
 }
 
 impl RedisStore {

@@ -1,12 +1,12 @@
 //! What the scripts are asked and what they answer: packed numbers, least byte first.
 //!
 //! The script decides; from the few numbers that it says, the verdict is worked out by the same code of
-//! `tollgate_core::algorithm` that decides in memory. If the two disagree, that is an error.
+//! `tollgate_core::counting` that decides in memory. If the two disagree, that is an error.
 
-use tollgate_core::algorithm::Verdict;
-use tollgate_core::algorithm::sliding_window_counter::{self as counter, Counter};
-use tollgate_core::algorithm::sliding_window_log::{self as log, Admission, Log, LogTime};
-use tollgate_core::{Algorithm, Amount, Charge, Limit, Mode, Timestamp, Window};
+use tollgate_core::counting::Verdict;
+use tollgate_core::counting::counter::{self, Counter};
+use tollgate_core::counting::log::{self, Admission, Log, LogTime};
+use tollgate_core::{Amount, Charge, Counting, Limit, Mode, Timestamp, Window};
 
 const NS_PER_S: u64 = 1_000_000_000;
 const NS_PER_MS: u64 = 1_000_000;
@@ -93,9 +93,9 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp) {
     push_double(bytes, check.not_after.map_or(0, |at| at.as_ns() / TICK_NS));
     push_double(bytes, check.once.map_or(0, |window| window.as_ns().div_ceil(TICK_NS)));
     for (place, charge) in check.charges.iter().enumerate() {
-        let (limit, window) = (charge.limit, charge.limit.window());
+        let (limit, window) = (charge.limit, charge.limit.counting().window());
         let shadow = if limit.mode() == Mode::Shadow { SHADOW } else { 0 };
-        let counter = limit.algorithm() == Algorithm::SlidingWindowCounter;
+        let counter = matches!(limit.counting(), Counting::Counter { .. });
         let again = check.come_again.get(place).is_some_and(|again| *again);
         bytes
             .push(shadow + if counter { COUNTER } else { 0 } + if again { COMES_AGAIN } else { 0 });
@@ -117,12 +117,10 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp) {
 /// longer. A log is given a new life before an admission could outlive its key, so a quarter of a window more spares most
 /// admissions that.
 pub(crate) fn life_ms(limit: &Limit) -> u64 {
-    let window_ns = limit.window().as_ns();
-    match limit.algorithm() {
-        Algorithm::SlidingWindowLog => {
-            window_ns.div_ceil(NS_PER_MS) + window_ns / NS_PER_MS / 4 + 500
-        }
-        Algorithm::SlidingWindowCounter => 2 * window_ns / NS_PER_MS + 500,
+    let window_ns = limit.counting().window().as_ns();
+    match limit.counting() {
+        Counting::Log { .. } => window_ns.div_ceil(NS_PER_MS) + window_ns / NS_PER_MS / 4 + 500,
+        Counting::Counter { .. } => 2 * window_ns / NS_PER_MS + 500,
     }
 }
 
@@ -215,12 +213,14 @@ fn said(now_ns: u64, part: &[u8], charge: &Charge<'_>) -> Option<Said> {
     let mut next = || doubles.next().flatten();
     let (usage, second, third) = (amount(next()?)?, next()?, next()?);
     let (number, stamp) = (amount(next()?)?, amount(next()?)?);
-    let said = match charge.limit.algorithm() {
-        Algorithm::SlidingWindowLog => {
+    let said = match charge.limit.counting() {
+        Counting::Log { window } => {
             let id = Admission { number, stamp };
-            log_said(now_ns, flags, usage, [second, third], id, charge)?
+            log_said(now_ns, flags, usage, [second, third], id, charge, window)?
         }
-        Algorithm::SlidingWindowCounter => counter_said(now_ns, usage, amount(second)?, charge),
+        Counting::Counter { window } => {
+            counter_said(now_ns, usage, amount(second)?, charge, window)
+        }
     };
     (said.before.allowed == (flags & ALLOWED != 0)).then_some(said)
 }
@@ -258,6 +258,7 @@ fn log_said(
     [newest_after, freeing_after]: [i64; 2],
     id: Admission,
     charge: &Charge<'_>,
+    window: Window,
 ) -> Option<Said> {
     let (floor, up) = (now_ns / TICK_NS, i64::from(!now_ns.is_multiple_of(TICK_NS)));
     let len = if flags & HAS_ENTRIES == 0 { 0 } else { 2 };
@@ -269,15 +270,20 @@ fn log_said(
     let [freeing, newest] = [freeing_after, newest_after]
         .map(|after| floor.saturating_add(ahead).saturating_add_signed(after));
     let now = Timestamp::from_ns(now_ns);
-    let time = LogTime::in_ticks_of(TICK_NS, charge.limit.window(), now).shifted(ahead);
+    let time = LogTime::in_ticks_of(TICK_NS, window, now).shifted(ahead);
     let seen = SeenLog { len, usage, ticks: [freeing, newest] };
     let before = log::evaluate(&seen, charge.limit.amount(), &time, charge.cost);
     let after = log::admitted(before, &time, charge.cost);
     Some(Said { before, after, id: EntryId::Log(id) })
 }
 
-fn counter_said(now_ns: u64, current: u64, previous: u64, charge: &Charge<'_>) -> Said {
-    let window = charge.limit.window();
+fn counter_said(
+    now_ns: u64,
+    current: u64,
+    previous: u64,
+    charge: &Charge<'_>,
+    window: Window,
+) -> Said {
     let (now, start) = (Timestamp::from_ns(now_ns), now_ns - now_ns % window.as_ns());
     let kept = Counter { start: Timestamp::from_ns(start), current, previous };
     let before = counter::evaluate(kept, charge.limit.amount(), window, now, charge.cost);

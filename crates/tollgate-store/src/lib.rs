@@ -1,7 +1,7 @@
 //! Where usage lives: the [`Store`] contract and the in-memory store.
 //!
 //! A store owns atomicity and time; what to decide comes from the pure transitions of
-//! `tollgate_core::algorithm`. This crate must not know a wire format or a driver, and without the feature
+//! `tollgate_core::counting`. This crate must not know a wire format or a driver, and without the feature
 //! `resilience` (decorators for stores that may fail) no runtime.
 
 mod call_report;
@@ -16,7 +16,7 @@ pub mod resilience;
 use std::future::Future;
 
 use smallvec::SmallVec;
-use tollgate_core::algorithm::Verdict;
+use tollgate_core::counting::Verdict;
 use tollgate_core::{Charge, Limit, Mode, Subject};
 
 pub use call_report::{CallEnd, CallObserver, CallReport, ChargeLeft};

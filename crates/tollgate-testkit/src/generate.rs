@@ -9,9 +9,11 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use tollgate_core::{
-    Algorithm, Amount, Attribute, Check, Condition, Cost, Mode, Per, Policy, PolicyId,
-    PriorityClass, Share, Shares, Subject, Timestamp, Unit, Window,
+    Amount, Attribute, Check, Condition, Cost, Mode, Per, Policy, PolicyId, PriorityClass, Share,
+    Shares, Subject, Timestamp, Unit, Window,
 };
+
+use crate::Way;
 
 /// A check that owns what it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +70,7 @@ struct Shape {
     limit: Option<u8>,
     shares: Shares,
     stretch: Stretch,
-    algorithm: Algorithm,
+    way: Way,
     mode: Mode,
     enabled: bool,
 }
@@ -99,8 +101,7 @@ impl Shape {
             limit: self.limit.map(|index| amount(index, large)),
             // Nothing has a part of no limit.
             shares: self.limit.map_or_else(Shares::default, |_| self.shares),
-            window: Window::new(length).unwrap(),
-            algorithm: self.algorithm,
+            counting: self.way.over(Window::new(length).unwrap()),
             mode: self.mode,
             on_store_error: None,
             enabled: self.enabled,
@@ -151,20 +152,20 @@ fn shape() -> impl Strategy<Value = Shape> {
         Stretch::Double,
         Stretch::OneNsMore,
     ]);
-    let algorithm = select(vec![Algorithm::SlidingWindowLog, Algorithm::SlidingWindowCounter]);
+    let way = select(Way::ALL.to_vec());
     let mode = prop_oneof![3 => Just(Mode::Enforce), 1 => Just(Mode::Shadow)];
     let enabled = prop_oneof![9 => Just(true), 1 => Just(false)];
     let unit = select(vec![Unit::Requests, Unit::Requests, Unit::Tokens]);
     let limit = (limit, shares());
-    (select(pers()), conditions(), unit, limit, stretch, algorithm, mode, enabled).prop_map(
-        |(per, conditions, unit, (limit, shares), stretch, algorithm, mode, enabled)| Shape {
+    (select(pers()), conditions(), unit, limit, stretch, way, mode, enabled).prop_map(
+        |(per, conditions, unit, (limit, shares), stretch, way, mode, enabled)| Shape {
             per,
             conditions,
             unit,
             limit,
             shares,
             stretch,
-            algorithm,
+            way,
             mode,
             enabled,
         },

@@ -34,6 +34,8 @@ pub mod postgres;
 pub mod property;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod way;
 
 pub use harness::{BoundedKeys, Harness, MovableClock};
 pub use limiter::Limiter;
+pub use way::Way;

@@ -68,7 +68,7 @@ pub mod tower;
 
 pub use tollgate_core::subject::IdProblem;
 pub use tollgate_core::{
-    Algorithm, Amount, Attribute, Check, Clock, Condition, Cost, Decision, Limit, LimitStatus,
+    Amount, Attribute, Check, Clock, Condition, Cost, Counting, Decision, Limit, LimitStatus,
     ManualClock, Mode, MonotonicClock, Per, Policy, PolicyId, PolicySet, PolicySetError, Reason,
     Subject, Timestamp, Unit, Window,
 };

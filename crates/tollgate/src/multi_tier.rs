@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use tollgate_core::algorithm::Verdict;
+use tollgate_core::counting::Verdict;
 use tollgate_core::{Attribute, Charge, Clock, Decision, Limit, MonotonicClock, Subject};
 use tollgate_store::MemoryStore;
 use tollgate_store::memory::{MemoryStoreOptions, MemoryStoreStats};
@@ -267,8 +267,8 @@ impl MultiTierRateLimiterBuilder {
             }
             by_name.insert(name, tier);
         }
-        let windows = by_name.values().map(|tier| tier.per_user_model.window());
-        let longest = windows.fold(default_tier.per_user_model.window(), Ord::max);
+        let lives = by_name.values().map(|tier| tier.per_user_model.longest_life());
+        let longest = lives.fold(default_tier.per_user_model.longest_life(), Ord::max);
         let tiers = self.models.into_iter().map(|(model, tier)| match by_name.get(&tier) {
             Some(found) => Ok((model, Arc::clone(found))),
             None => Err(BuildError::UnknownTier { model, tier }),

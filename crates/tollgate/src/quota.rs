@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tollgate_core::subject::{ACCEPTED_IDS, IdProblem};
 use tollgate_core::{
-    Algorithm, Amount, Attribute, Charge, Limit, Per, Policy, PolicyId, Subject, Unit, Window,
+    Amount, Attribute, Charge, Counting, Limit, Per, Policy, PolicyId, Subject, Unit, Window,
 };
 
 /// So many in any window of this length.
@@ -92,28 +92,38 @@ impl std::error::Error for BuildError {}
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) name: String,
-    pub(crate) quota: Quota,
+    pub(crate) limit: u64,
     pub(crate) unit: Unit,
-    pub(crate) algorithm: Algorithm,
+    counting: Result<Counting, BuildError>,
 }
 
 impl Draft {
     /// An exact limit over requests.
     pub(crate) fn new(name: String, quota: Quota) -> Self {
-        Self { name, quota, unit: Unit::Requests, algorithm: Algorithm::default() }
+        let Quota { limit, window } = quota;
+        let counting = match Window::new(window) {
+            Some(window) => Ok(Counting::Log { window }),
+            None => Err(BuildError::Window(window)),
+        };
+        Self { name, limit, unit: Unit::Requests, counting }
+    }
+
+    /// Counts as `over` says, over the window of the quota.
+    pub(crate) fn count(&mut self, over: impl FnOnce(Window) -> Counting) {
+        if let Ok(counting) = &mut self.counting {
+            *counting = over(counting.window());
+        }
     }
 
     /// The limit, kept per `attributes`, which are few and distinct.
     pub(crate) fn compile(&self, attributes: &[Attribute]) -> Result<Arc<Limit>, BuildError> {
-        let Quota { limit, window } = self.quota;
         let policy = Policy {
             id: PolicyId::new(&self.name)
                 .map_err(|problem| BuildError::Name(self.name.clone(), problem))?,
             per: per(attributes),
             unit: self.unit.clone(),
-            limit: Some(Amount::new(limit).ok_or(BuildError::Limit(limit))?),
-            window: Window::new(window).ok_or(BuildError::Window(window))?,
-            algorithm: self.algorithm,
+            limit: Some(Amount::new(self.limit).ok_or(BuildError::Limit(self.limit))?),
+            counting: self.counting.clone()?,
             ..Policy::default_policy()
         };
         Ok(limit_of(&policy))
@@ -154,8 +164,8 @@ impl UserModelLimit {
         Ok(Self { limit, after_reset })
     }
 
-    pub(crate) fn window(&self) -> Window {
-        self.limit.window()
+    pub(crate) fn longest_life(&self) -> Duration {
+        self.limit.counting().longest_life()
     }
 
     /// The charge as answers show it; also the one to decide for a user without a generation.

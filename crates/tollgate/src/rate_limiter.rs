@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tollgate_core::algorithm::Verdict;
-use tollgate_core::{Algorithm, Amount, Clock, Decision, MonotonicClock, Subject, Unit};
+use tollgate_core::counting::Verdict;
+use tollgate_core::{Amount, Clock, Counting, Decision, MonotonicClock, Subject, Unit, Window};
 use tollgate_store::MemoryStore;
 use tollgate_store::memory::{MemoryStoreOptions, MemoryStoreStats};
 
@@ -68,10 +68,10 @@ impl RateLimiter {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tollgate::{Algorithm, RateLimiter};
+    /// use tollgate::{Counting, RateLimiter};
     ///
     /// let limiter = RateLimiter::builder(150_000, Duration::from_secs(60))
-    ///     .algorithm(Algorithm::SlidingWindowCounter)
+    ///     .counting(|window| Counting::Counter { window })
     ///     .max_keys(1_000_000)
     ///     .build()?;
     /// assert!(limiter.allow("alice", "gpt-4"));
@@ -191,11 +191,11 @@ pub struct RateLimiterBuilder {
 }
 
 impl RateLimiterBuilder {
-    /// How to count; the exact log unless said. The counter needs two numbers per key, and its worst window
+    /// How to count over the limiter's window; the exact log unless said. The counter needs two numbers per key, and its worst window
     /// holds just below twice the limit (R2).
     #[must_use]
-    pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
-        self.draft.algorithm = algorithm;
+    pub fn counting(mut self, over: impl FnOnce(Window) -> Counting) -> Self {
+        self.draft.count(over);
         self
     }
 
@@ -231,7 +231,7 @@ impl RateLimiterBuilder {
         let limit = UserModelLimit::compile(&self.draft)?;
         Ok(RateLimiter {
             store: MemoryStore::with_clock(clock, &self.options),
-            resets: Resets::new(limit.window()),
+            resets: Resets::new(limit.longest_life()),
             limit,
             counters: Counters::new(),
         })

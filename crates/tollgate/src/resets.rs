@@ -23,18 +23,18 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
 
-use tollgate_core::{Clock, Timestamp, Window};
+use tollgate_core::{Clock, Timestamp};
 
 const SHARDS: usize = 16;
 
-/// A clock may step back by the little that it is corrected by; R7.
+/// Two ticks of a log, at most 0.2 s, and the little that a clock may step back when it is corrected (R7).
 const MARGIN_NS: u64 = 1_000_000_000;
 
-/// How long after its last use a key surely counts nothing: usage lasts up to 2W in a sliding window counter
-/// (R2), and W and two ticks in a log (R1).
-fn horizon_ns(longest: Window) -> u64 {
-    2 * longest.as_ns() + MARGIN_NS
+/// How long after its last use a key surely counts nothing, if an admission lives no longer than `longest`.
+fn horizon_ns(longest: Duration) -> u64 {
+    u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX).saturating_add(MARGIN_NS)
 }
 
 /// The generations of the users that were reset.
@@ -57,8 +57,8 @@ struct Entry {
 }
 
 impl Resets {
-    /// No resets yet, of limits with windows of at most `longest`.
-    pub(crate) fn new(longest: Window) -> Self {
+    /// No resets yet, of limits whose admissions live no longer than `longest`.
+    pub(crate) fn new(longest: Duration) -> Self {
         Self {
             len: AtomicUsize::new(0),
             shards: std::array::from_fn(|_| RwLock::default()),
@@ -174,7 +174,7 @@ mod tests {
 
     fn resets() -> (Resets, ManualClock) {
         let clock = ManualClock::at(Timestamp::from_ms(1_000_000));
-        (Resets::new(Window::new(WINDOW).unwrap()), clock)
+        (Resets::new(2 * WINDOW), clock)
     }
 
     #[test]

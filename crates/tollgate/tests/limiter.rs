@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tollgate::{Algorithm, BuildError, ManualClock, RateLimiter, Reason, Timestamp, Unit};
+use tollgate::{BuildError, Counting, ManualClock, RateLimiter, Reason, Timestamp, Unit};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -108,7 +108,7 @@ fn decisions_show_the_quota_as_it_was_built() {
     let limiter = RateLimiter::builder(1_000, MINUTE)
         .name("tokens-per-minute")
         .unit(Unit::Tokens)
-        .algorithm(Algorithm::SlidingWindowCounter)
+        .counting(|window| Counting::Counter { window })
         .build_with_clock(clock())
         .unwrap();
     limiter.reset_user("bob");
@@ -118,7 +118,7 @@ fn decisions_show_the_quota_as_it_was_built() {
         assert_eq!(status.limit.policy_id().as_str(), "tokens-per-minute");
         assert_eq!(status.limit.scope(), "USER_MODEL");
         assert_eq!(status.limit.unit(), &Unit::Tokens);
-        assert_eq!(status.limit.algorithm(), Algorithm::SlidingWindowCounter);
+        assert!(matches!(status.limit.counting(), Counting::Counter { .. }));
         assert_eq!((status.count, status.remaining), (400, 600), "{user}");
     }
 }
@@ -235,7 +235,7 @@ proptest! {
         let start = ManualClock::at(Timestamp::from_ms(1_700_000_000_000 + start_ms));
         let build = |clock| {
             let builder = RateLimiter::builder(5, Duration::from_secs(1));
-            builder.algorithm(Algorithm::SlidingWindowCounter).build_with_clock(clock).unwrap()
+            builder.counting(|window| Counting::Counter { window }).build_with_clock(clock).unwrap()
         };
         let (reset, fresh) = (build(start.clone()), build(start.clone()));
         for _ in 0..5 {

@@ -1,6 +1,6 @@
 //! All records of a document, and the document of records.
 
-use tollgate_core::{Algorithm, Attribute, Condition, Mode, Policy, Timestamp, Unit, Window};
+use tollgate_core::{Attribute, Condition, Counting, Mode, Policy, Timestamp, Unit, Window};
 
 use super::{ApiKey, Id, Kind, Model, ModelTier, Record, Tenant, Tier, User};
 use crate::document::{Entry, Node, Value};
@@ -158,9 +158,10 @@ impl Fields {
                 shares.map(|(class, share)| entry(class.name(), Value::Number(share.to_string())));
             self.add("shares", Value::Map(shares.collect()));
         }
-        self.add("windowSeconds", Value::Number(seconds(policy.window)));
-        if policy.algorithm != Algorithm::default() {
-            self.text("algorithm", policy.algorithm.name());
+        self.add("windowSeconds", Value::Number(seconds(policy.counting.window())));
+        match policy.counting {
+            Counting::Log { .. } => {}
+            Counting::Counter { .. } => self.text("algorithm", policy.counting.name()),
         }
         if policy.mode != Mode::default() {
             self.text("mode", policy.mode.name());

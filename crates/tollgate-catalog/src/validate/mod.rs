@@ -5,6 +5,7 @@
 //! guessed or rounded.
 
 mod attributes;
+mod counting;
 mod number;
 mod policy;
 mod record;

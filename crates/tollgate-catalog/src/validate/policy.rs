@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use tollgate_core::policy::ACCEPTED_POLICY_IDS;
 use tollgate_core::subject::{ACCEPTED_IDS, check_id};
 use tollgate_core::{
-    Algorithm, Amount, Attribute, Condition, FailureMode, Mode, Per, Policy, PolicyId, Shares,
-    Unit, Window,
+    Amount, Attribute, Condition, FailureMode, Mode, Per, Policy, PolicyId, Shares, Unit,
 };
 
 use super::attributes;
-use super::number::{self, ACCEPTED_LIMITS, ACCEPTED_WINDOWS};
-use super::report::{At, Fields, Report, did_you_mean, shown};
+use super::counting::counting;
+use super::number::{self, ACCEPTED_LIMITS};
+use super::report::{At, Fields, Names, Report, did_you_mean, shown};
 use super::shares;
 use crate::document::{Entry, Node, Value};
 use crate::problem::Position;
@@ -92,10 +92,10 @@ impl PolicyValidator {
             Some(entry) => self.shares(at, entry, limit),
             None => Some(Shares::default()),
         };
-        let window = self.window(at, fields, limit);
-        let algorithm = self.named(at, fields, "algorithm", &ALGORITHMS, Algorithm::default());
-        let mode = self.named(at, fields, "mode", &MODES, Mode::default());
-        let on_store_error = self.named(at, fields, "onStoreError", &FAILURE_MODES, None);
+        let counts_nothing = matches!(limit, Some(Ceiling::Exempt | Ceiling::Of(Amount::ZERO)));
+        let counting = counting(&mut self.report, at, fields, counts_nothing);
+        let mode = self.report.named(at, fields, "mode", &MODES, Mode::default());
+        let on_store_error = self.report.named(at, fields, "onStoreError", &FAILURE_MODES, None);
         let enabled = self.report.flag(at, fields, "enabled", true);
         Some(Policy {
             id: id?,
@@ -104,8 +104,7 @@ impl PolicyValidator {
             unit: unit?,
             limit: limit?.amount(),
             shares: shares?,
-            window: window?,
-            algorithm: algorithm?,
+            counting: counting?,
             mode: mode?,
             on_store_error: on_store_error?,
             enabled: enabled?,
@@ -342,72 +341,7 @@ impl PolicyValidator {
         }
         shares::shares(&mut self.report, at, entry)
     }
-
-    /// The window, which a policy that bans or exempts may leave out: an hour.
-    fn window(
-        &mut self,
-        at: &At<'_>,
-        fields: Fields<'_>,
-        limit: Option<Ceiling>,
-    ) -> Option<Window> {
-        let Some(entry) = fields.get("windowSeconds") else {
-            if matches!(limit, Some(Ceiling::Exempt | Ceiling::Of(Amount::ZERO))) {
-                return Some(Policy::default_policy().window);
-            }
-            let accepted = format!("{ACCEPTED_WINDOWS}; only a limit of null or 0 needs none");
-            self.report.problem(&at.missing("windowSeconds"), "is missing", accepted);
-            return None;
-        };
-        let at = at.field(entry);
-        match &entry.node.value {
-            Value::Number(text) => match number::window(text) {
-                Ok(window) => Some(window),
-                Err(problem) => {
-                    self.report.problem(&at, problem, ACCEPTED_WINDOWS);
-                    None
-                }
-            },
-            other => {
-                self.report.mismatch(&at, other, ACCEPTED_WINDOWS);
-                None
-            }
-        }
-    }
-
-    /// The optional field `field`, one of a few names.
-    fn named<T: Copy>(
-        &mut self,
-        at: &At<'_>,
-        fields: Fields<'_>,
-        field: &str,
-        names: &Names<T>,
-        default: T,
-    ) -> Option<T> {
-        let Some(entry) = fields.get(field) else { return Some(default) };
-        let at = at.field(entry);
-        let name = self.report.text(&at, &entry.node.value, names.accepted)?;
-        let value = (names.parse)(name);
-        if value.is_none() {
-            let near = did_you_mean(name, names.known);
-            let message = format!("{} is no {field}{near}", shown(&entry.node.value));
-            self.report.problem(&at, message, names.accepted);
-        }
-        value
-    }
 }
-
-/// The names of a field that takes one of a few.
-struct Names<T> {
-    parse: fn(&str) -> Option<T>,
-    known: &'static [&'static str],
-    accepted: &'static str,
-}
-
-const ALGORITHMS: Names<Algorithm> = Names {
-    parse: Algorithm::parse,
-    known: &[Algorithm::SlidingWindowLog.name(), Algorithm::SlidingWindowCounter.name()],
-    accepted: Algorithm::ACCEPTED,
-};
 
 const MODES: Names<Mode> = Names {
     parse: Mode::parse,

@@ -185,6 +185,27 @@ impl Report {
         None
     }
 
+    /// The optional field `field`, one of a few names.
+    pub(super) fn named<T: Copy>(
+        &mut self,
+        at: &At<'_>,
+        fields: Fields<'_>,
+        field: &str,
+        names: &Names<T>,
+        default: T,
+    ) -> Option<T> {
+        let Some(entry) = fields.get(field) else { return Some(default) };
+        let at = at.field(entry);
+        let name = self.text(&at, &entry.node.value, names.accepted)?;
+        let value = (names.parse)(name);
+        if value.is_none() {
+            let near = did_you_mean(name, names.known);
+            let message = format!("{} is no {field}{near}", shown(&entry.node.value));
+            self.problem(&at, message, names.accepted);
+        }
+        value
+    }
+
     /// The fields of a map, which may only be `known` ones, each once.
     pub(super) fn fields<'n>(
         &mut self,
@@ -221,6 +242,13 @@ impl Report {
         }
         distinct
     }
+}
+
+/// The names of a field that takes one of a few.
+pub(super) struct Names<T> {
+    pub(super) parse: fn(&str) -> Option<T>,
+    pub(super) known: &'static [&'static str],
+    pub(super) accepted: &'static str,
 }
 
 /// The entries of a map whose keys have been checked.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tollgate_core::{Algorithm, Amount, Charge, Limit, MonotonicClock, Subject};
+use tollgate_core::{Amount, Charge, Limit, MonotonicClock, Subject};
 use tollgate_redis::{Announcement, RedisStore};
 use tollgate_store::Store;
 use tollgate_store::resilience::{DenialCache, Invalidations};
+use tollgate_testkit::Way;
 use tollgate_testkit::redis::{Fault, Proxy, RedisCluster, RedisServer};
 
 use crate::support::{RUNTIME, limit_of, per_hour, store_at};
@@ -143,7 +144,7 @@ fn a_reset_is_told_to_every_node() {
 fn a_charge_taken_back_is_told_to_every_node() {
     let cluster = RedisCluster::start();
     let url = cluster.url();
-    let by_model = limit_of("m", "MODEL", 2, Duration::from_hours(1), Algorithm::SlidingWindowLog);
+    let by_model = limit_of("m", "MODEL", 2, Duration::from_hours(1), Way::Log);
     let by_user = per_hour(1);
     RUNTIME.block_on(async {
         let mut here = Node::listening_to(&url, 3).await;
@@ -193,13 +194,8 @@ fn a_node_that_cannot_be_told_asks_every_time() {
     for fault in [Fault::Reset, Fault::BlackHole] {
         let proxy = Proxy::start(server.port());
         let subject = Subject::new("alice", "m");
-        let limits = [limit_of(
-            &format!("{fault:?}"),
-            "USER",
-            1,
-            Duration::from_hours(1),
-            Algorithm::SlidingWindowLog,
-        )];
+        let limits =
+            [limit_of(&format!("{fault:?}"), "USER", 1, Duration::from_hours(1), Way::Log)];
         RUNTIME.block_on(async {
             let mut here = Node::listening(&proxy.url()).await;
             let there = Node::listening(&server.url()).await;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_core::{Algorithm, Amount, Charge, Limit, Subject};
+use tollgate_core::{Amount, Charge, Limit, Subject};
 use tollgate_redis::{RedisOptions, RedisStore, StartProblem};
 use tollgate_store::{Store, StoreErrorKind};
+use tollgate_testkit::Way;
 use tollgate_testkit::redis::{Fault, Proxy, RedisServer};
 
 use crate::support::{RUNTIME, limit_of, per_hour, store_at};
@@ -43,8 +44,8 @@ fn a_key_that_is_not_ours_is_an_error_and_stays() {
     let ours = per_hour(100);
     let subject = Subject::new("alice", "m");
     let long = "x".repeat(100);
-    for algorithm in [Algorithm::SlidingWindowLog, Algorithm::SlidingWindowCounter] {
-        let other = limit_of("q", "USER", 5, Duration::from_mins(1), algorithm);
+    for way in [Way::Log, Way::Counter] {
+        let other = limit_of("q", "USER", 5, Duration::from_mins(1), way);
         let key = store.key(&other, &subject);
         let strings = ["", "abc", &long].map(|text| vec!["SET", &key, text]);
         for write in [vec!["RPUSH", &key, "a"]].into_iter().chain(strings) {
@@ -53,10 +54,10 @@ fn a_key_that_is_not_ours_is_an_error_and_stays() {
             let before = server.command(&["DUMP", &key]);
             let charges = [charge_of(&ours, &subject, 1), charge_of(&other, &subject, 1)];
             let error = RUNTIME.block_on(store.charge(&charges, None)).unwrap_err();
-            assert_eq!(error.kind(), StoreErrorKind::ForeignKey, "{algorithm:?}, {write:?}");
+            assert_eq!(error.kind(), StoreErrorKind::ForeignKey, "{way:?}, {write:?}");
             assert!(!error.may_have_charged());
             assert!(RUNTIME.block_on(store.reset(&other, &subject)).is_err());
-            assert_eq!(server.command(&["DUMP", &key]), before, "{algorithm:?}, {write:?}");
+            assert_eq!(server.command(&["DUMP", &key]), before, "{way:?}, {write:?}");
             assert_eq!(usage(&store, &charges[0]), 0, "the other limit was not charged");
         }
     }
@@ -124,9 +125,9 @@ fn every_key_expires() {
     let store = store_at(&server.url());
     let subject = Subject::new("alice", "m");
     for window_ms in [1, 10, 1_000, 60_000, 366 * 86_400_000] {
-        for algorithm in [Algorithm::SlidingWindowLog, Algorithm::SlidingWindowCounter] {
+        for way in Way::ALL {
             server.command(&["FLUSHALL"]);
-            let limit = limit_of("p", "USER", 10_000, Duration::from_millis(window_ms), algorithm);
+            let limit = limit_of("p", "USER", 10_000, Duration::from_millis(window_ms), way);
             for number in 0..400 {
                 let id = (number % 100 == 0).then(|| format!("id {number}"));
                 let cost = if number > 300 { 3 } else { 1 };

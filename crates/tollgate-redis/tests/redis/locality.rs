@@ -8,6 +8,7 @@ use tollgate_core::{Amount, Charge, Limit, MonotonicClock, Subject};
 use tollgate_redis::{Announcement, RedisOptions, RedisStore};
 use tollgate_store::resilience::{BreakerState, ResilienceOptions, Resilient};
 use tollgate_store::{Charged, Store};
+use tollgate_testkit::Way;
 use tollgate_testkit::redis::{RedisCluster, RedisServer};
 
 use crate::support::{RUNTIME, limit_of, owner, per_hour};
@@ -77,16 +78,8 @@ fn a_primary_is_lost(lose: impl Fn(&RedisServer), back: impl Fn(&RedisServer)) {
         server.command(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
     }
     let node = node(&cluster.url(), DEADLINE);
-    let (plenty, spent) = (
-        per_hour(1_000_000),
-        limit_of(
-            "spent",
-            "USER",
-            1,
-            Duration::from_hours(1),
-            tollgate_core::Algorithm::SlidingWindowLog,
-        ),
-    );
+    let (plenty, spent) =
+        (per_hour(1_000_000), limit_of("spent", "USER", 1, Duration::from_hours(1), Way::Log));
     let (at, hung, healthy) = users(&cluster, &node, &plenty);
     RUNTIME.block_on(async {
         // What is spent is known here as soon as each primary is heard.
@@ -165,15 +158,8 @@ fn a_check_over_several_slots_charges_nothing_while_one_is_lost() {
     let window = Duration::from_hours(1);
     // Limits per model whose usage lies on the primary that is to hang.
     let hung_port = cluster.nodes()[at].port();
-    let by_model = (0..100).map(|number| {
-        limit_of(
-            &format!("model-{number}"),
-            "MODEL",
-            1_000,
-            window,
-            tollgate_core::Algorithm::SlidingWindowLog,
-        )
-    });
+    let by_model = (0..100)
+        .map(|number| limit_of(&format!("model-{number}"), "MODEL", 1_000, window, Way::Log));
     let lies_there = |limit: &Arc<Limit>| {
         owner(&cluster, &node.store().key(limit, &Subject::new("", "m"))).port() == hung_port
     };

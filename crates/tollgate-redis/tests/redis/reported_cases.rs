@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tollgate_core::{Algorithm, Amount, Charge, Limit, ManualClock, Subject, Timestamp};
+use tollgate_core::{Amount, Charge, Limit, ManualClock, Subject, Timestamp};
 use tollgate_redis::RedisStore;
 use tollgate_store::{Ordered, Store, StoreErrorKind};
+use tollgate_testkit::Way;
 use tollgate_testkit::redis::RedisServer;
 
 use crate::conformance::{CLUSTER_STORE, SERVER_STORE, apart};
@@ -63,7 +64,7 @@ impl Case {
 }
 
 fn log_of(amount: u64, window: Duration) -> Arc<Limit> {
-    limit_of("p", "USER", amount, window, Algorithm::SlidingWindowLog)
+    limit_of("p", "USER", amount, window, Way::Log)
 }
 
 /// C1 and C2: a log that shrinks, is asked by two priority classes, and then gets other costs, or cost 1 for ever.
@@ -107,7 +108,7 @@ fn a_charge_that_is_taken_back_leaves_the_older_admissions() {
     let window = Duration::from_secs(4);
     let mut case = Case::new(&CLUSTER_STORE, window);
     let limit = log_of(100, window);
-    let full = limit_of("full", "MODEL", 1, window, Algorithm::SlidingWindowLog);
+    let full = limit_of("full", "MODEL", 1, window, Way::Log);
     case.ask(&limit, 40, 1);
     let subject = Subject::new("alice", "m");
     let [first, second] =
@@ -130,8 +131,8 @@ fn a_charge_that_is_taken_back_leaves_the_older_admissions() {
 #[test]
 fn a_step_back_of_the_clock_denies_for_a_window_at_most() {
     let window = Duration::from_secs(4);
-    for algorithm in [Algorithm::SlidingWindowLog, Algorithm::SlidingWindowCounter] {
-        let limit = limit_of("p", "USER", 5, window, algorithm);
+    for way in Way::ALL {
+        let limit = limit_of("p", "USER", 5, window, way);
         let subject = Subject::new("alice", "m");
         let charge = Charge { limit: &limit, subject: &subject, cost: Amount::ONE };
         let mut case = Case::new(&SERVER_STORE, window);
@@ -143,16 +144,16 @@ fn a_step_back_of_the_clock_denies_for_a_window_at_most() {
         case.at_ms(7_000);
         // Only peeks and denials follow: they note the step too.
         let denied = RUNTIME.block_on(case.store.charge(&[charge], None)).unwrap().verdicts[0];
-        let tollgate_core::algorithm::Wait::Ns(wait_ns) = denied.wait else {
-            panic!("{algorithm:?}: {denied:?}")
+        let tollgate_core::counting::Wait::Ns(wait_ns) = denied.wait else {
+            panic!("{way:?}: {denied:?}")
         };
-        assert!(Duration::from_nanos(wait_ns) <= window, "{algorithm:?}: {denied:?}");
+        assert!(Duration::from_nanos(wait_ns) <= window, "{way:?}: {denied:?}");
         for (after_ms, allowed) in
             [(wait_ns / 1_000_000 - 1, false), (wait_ns.div_ceil(1_000_000), true)]
         {
             case.at_ms(7_000 + after_ms);
             let peeked = RUNTIME.block_on(case.store.peek(&[charge])).unwrap();
-            assert_eq!(peeked.verdicts[0].allowed, allowed, "{algorithm:?} after {after_ms} ms");
+            assert_eq!(peeked.verdicts[0].allowed, allowed, "{way:?} after {after_ms} ms");
         }
     }
 }
@@ -164,13 +165,7 @@ fn ordered_charges_keep_their_order_when_a_script_or_a_connection_is_new() {
     let server = RedisServer::start();
     let store = store_at(&server.url());
     for round in 0..10 {
-        let limit = limit_of(
-            &format!("p{round}"),
-            "USER",
-            20,
-            Duration::from_mins(1),
-            Algorithm::SlidingWindowLog,
-        );
+        let limit = limit_of(&format!("p{round}"), "USER", 20, Duration::from_mins(1), Way::Log);
         let subject = Subject::new("alice", "m");
         let charge = [Charge { limit: &limit, subject: &subject, cost: Amount::ONE }];
         server.command(&["SCRIPT", "FLUSH"]);
@@ -191,7 +186,7 @@ fn a_key_of_somebody_else_beside_a_log_stays_and_charges_nothing() {
     let store = store_at(&server.url());
     let window = Duration::from_hours(1);
     let long = log_of(10_000, window);
-    let other = limit_of("q", "USER", 10_000, window, Algorithm::SlidingWindowLog);
+    let other = limit_of("q", "USER", 10_000, window, Way::Log);
     let subject = Subject::new("alice", "m");
     let [first, second] =
         [&other, &long].map(|limit| Charge { limit, subject: &subject, cost: Amount::ONE });
@@ -268,7 +263,7 @@ fn a_right_that_is_taken_away_leaves_nothing_half_done() {
     let server = RedisServer::start();
     let window = Duration::from_secs(10);
     let [user, model] = [("a", "USER"), ("b", "USER_MODEL")]
-        .map(|(id, scope)| limit_of(id, scope, 100, window, Algorithm::SlidingWindowLog));
+        .map(|(id, scope)| limit_of(id, scope, 100, window, Way::Log));
     for right in ["set", "setrange", "pexpire"] {
         let case = Case::new(&store_at(&server.url()), window);
         let first = Subject::new("alice", "m");

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use tollgate_core::{Algorithm, Amount, Charge, Subject};
+use tollgate_core::{Amount, Charge, Subject};
 use tollgate_redis::{Announcement, RedisStore, RedisUrl, StartProblem, least_rights};
 use tollgate_store::Store;
+use tollgate_testkit::Way;
 use tollgate_testkit::redis::{RedisCluster, RedisSentinels, RedisServer};
 
 use crate::support::{RUNTIME, limit_of, per_hour, store_at};
@@ -29,8 +30,8 @@ fn least(url: &str) -> String {
 fn use_all(store: RedisStore) {
     let user = per_hour(1_000);
     let window = Duration::from_hours(1);
-    let model = limit_of("m", "MODEL", 400, window, Algorithm::SlidingWindowLog);
-    let counter = limit_of("c", "USER", 400, window, Algorithm::SlidingWindowCounter);
+    let model = limit_of("m", "MODEL", 400, window, Way::Log);
+    let counter = limit_of("c", "USER", 400, window, Way::Counter);
     for number in 0..400 {
         let name = (number % 3).to_string();
         let subject = Subject::new(&name, "m");

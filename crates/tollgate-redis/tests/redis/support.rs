@@ -4,8 +4,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tollgate_core::{Algorithm, Amount, Limit, Per, Policy, PolicyId, Window};
+use tollgate_core::{Amount, Limit, Per, Policy, PolicyId, Window};
 use tollgate_redis::{RedisOptions, RedisStore};
+use tollgate_testkit::Way;
 use tollgate_testkit::redis::{RedisCluster, RedisServer};
 
 /// Plenty: what is slow on a busy machine is no failure here.
@@ -28,17 +29,17 @@ pub(crate) fn limit_of(
     scope: &str,
     amount: u64,
     window: Duration,
-    algorithm: Algorithm,
+    way: Way,
 ) -> Arc<Limit> {
     let per = Per::from_scope(scope).unwrap();
     let window = Window::new(window).unwrap();
     let policy = Policy::new(PolicyId::new(id).unwrap(), per, Amount::new(amount), window);
-    Arc::new(Limit::of(&Policy { algorithm, ..policy }).unwrap())
+    Arc::new(Limit::of(&Policy { counting: way.over(window), ..policy }).unwrap())
 }
 
 /// `amount` an hour for each user, exactly.
 pub(crate) fn per_hour(amount: u64) -> Arc<Limit> {
-    limit_of("p", "USER", amount, Duration::from_hours(1), Algorithm::SlidingWindowLog)
+    limit_of("p", "USER", amount, Duration::from_hours(1), Way::Log)
 }
 
 /// The primary of `cluster` that has `key`.

@@ -1,6 +1,6 @@
 //! The log of one key that fits into its slot: the low stamps of a few admissions of cost 1, oldest first.
 
-use tollgate_core::algorithm::sliding_window_log::{Log, LogTime};
+use tollgate_core::counting::log::{Log, LogTime};
 
 use super::ring;
 

@@ -19,7 +19,7 @@ mod usage;
 use std::future::ready;
 
 use smallvec::SmallVec;
-use tollgate_core::algorithm::Verdict;
+use tollgate_core::counting::Verdict;
 use tollgate_core::{Charge, Clock, Limit, MonotonicClock, Subject, Timestamp};
 
 use crate::{Charged, Store, StoreError, Verdicts, admits};

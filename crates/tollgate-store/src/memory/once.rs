@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::PoisonError;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
-use tollgate_core::algorithm::Verdict;
+use tollgate_core::counting::Verdict;
 use tollgate_core::{Charge, Clock, Timestamp};
 
 use super::sync::{Mutex, MutexGuard};
@@ -84,7 +84,7 @@ impl Once {
         }
         let verdicts = charge();
         if admits(charges, &verdicts) {
-            let longest = charges.iter().map(|charge| charge.limit.window()).max();
+            let longest = charges.iter().map(|charge| charge.limit.counting().window()).max();
             // Read after the charge, so that no usage outlives the record of it.
             let now = clock.now();
             let expires = longest.map_or(now, |window| now.after(window.as_duration()));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shuttle::thread;
-use tollgate_core::algorithm::{Verdict, Wait};
+use tollgate_core::counting::{Verdict, Wait};
 use tollgate_core::{Amount, Charge, Clock, Limit, ManualClock, Policy, Subject, Timestamp};
 
 use crate::Verdicts;
@@ -44,7 +44,7 @@ fn check_all_copies() {
     let once = Arc::new(Once::new(64));
     let ledger = Arc::new(Ledger::default());
     let limit = Arc::new(Limit::of(&Policy::default_policy()).unwrap());
-    let window = limit.window().as_duration();
+    let window = limit.counting().window().as_duration();
     let copies = (0..COPIES).flat_map(|_| ["a", "b"]).map(|request_id| {
         let (clock, once, ledger, limit) =
             (clock.clone(), once.clone(), ledger.clone(), limit.clone());

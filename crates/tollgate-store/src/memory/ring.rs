@@ -5,8 +5,8 @@
 //! admission reads the slot, the oldest entry and the place of the newest, the last two at once.
 
 use tollgate_core::Amount;
-use tollgate_core::algorithm::sliding_window_log::{self as log, Log, LogTime};
-use tollgate_core::algorithm::{Verdict, Wait};
+use tollgate_core::counting::log::{self, Log, LogTime};
+use tollgate_core::counting::{Verdict, Wait};
 
 /// Words of an entry of cost 1.
 pub(super) const UNIT: usize = 1;

@@ -4,10 +4,10 @@
 //! A log is kept as stamps modulo 2^32 ticks, which is sound because it is dropped when it is idle: the oldest
 //! entry was in the window when the newest was made, and the newest is at most a window and a second old.
 
-use tollgate_core::algorithm::Verdict;
-use tollgate_core::algorithm::sliding_window_counter::{self as counter, Counter};
-use tollgate_core::algorithm::sliding_window_log::{self as log, LogTime};
-use tollgate_core::{Algorithm, Amount, Limit, Timestamp};
+use tollgate_core::counting::Verdict;
+use tollgate_core::counting::counter::{self, Counter};
+use tollgate_core::counting::log::{self, LogTime};
+use tollgate_core::{Amount, Counting, Limit, Timestamp, Window};
 
 use super::few::{self, FEW, Few};
 use super::ring::{self, Ring, UNIT, WEIGHTED};
@@ -29,7 +29,7 @@ pub(super) enum Usage {
 }
 
 /// The limit that a key met when its log began, grew or lost entries, in one byte: a fifth too small at most. Enough to say
-/// what share of it is used, so that keys of any unit, algorithm and limit can be compared.
+/// what share of it is used, so that keys of any unit, way of counting and limit can be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RoughLimit(u8);
 
@@ -90,8 +90,10 @@ impl Usage {
         cost: Amount,
         charge: bool,
     ) -> Verdict {
-        if cost == Amount::ONE && limit.algorithm() == Algorithm::SlidingWindowLog {
-            let time = LogTime::new(limit.window(), now);
+        if cost == Amount::ONE
+            && let Counting::Log { window } = limit.counting()
+        {
+            let time = LogTime::new(window, now);
             match self {
                 Self::Many { exponent, idle_at_s, ring, .. }
                     if is_current(*exponent, *idle_at_s, ring.oldest(), &time) =>
@@ -117,9 +119,9 @@ impl Usage {
     /// [`Usage::decide`], whatever is to be done: all that is too rare for a place in every check.
     #[inline(never)]
     fn decide_any(&mut self, limit: &Limit, now: Timestamp, cost: Amount, charge: bool) -> Verdict {
-        match limit.algorithm() {
-            Algorithm::SlidingWindowLog => {
-                let time = LogTime::new(limit.window(), now);
+        match limit.counting() {
+            Counting::Log { window } => {
+                let time = LogTime::new(window, now);
                 self.refresh(&time);
                 let verdict = self.evaluate_log(limit.amount(), &time, cost);
                 if !charge || !verdict.allowed || cost == Amount::ZERO {
@@ -129,15 +131,14 @@ impl Usage {
                 self.append(limit, &time, cost);
                 log::admitted(verdict, &time, cost)
             }
-            Algorithm::SlidingWindowCounter => {
-                let counter = self.counter(limit, now);
-                let window = limit.window();
+            Counting::Counter { window } => {
+                let counter = self.counter(window, now);
                 let verdict = counter::evaluate(counter, limit.amount(), window, now, cost);
                 if !charge || !verdict.allowed || cost == Amount::ZERO {
                     return verdict;
                 }
                 let after = counter.admitted(cost);
-                *self = Self::from_counter(after, limit);
+                *self = Self::from_counter(after, limit, window);
                 counter::admitted(verdict, after, window, now, cost)
             }
         }
@@ -179,7 +180,7 @@ impl Usage {
             }
             Self::Many { ring, .. } => ring.evaluate(limit, time, cost),
             Self::Weighted { ring, .. } => ring.evaluate(limit, time, cost),
-            // Usage of a counter is not usage of a log: a policy that changes its algorithm starts afresh.
+            // Usage of a counter is not usage of a log: a policy that counts in another way starts afresh.
             Self::Counter { .. } => log::evaluate(&Few::NONE, limit, time, cost),
         }
     }
@@ -328,8 +329,7 @@ impl Usage {
 
     /// The counter at `now`.
     #[inline]
-    fn counter(&self, limit: &Limit, now: Timestamp) -> Counter {
-        let window = limit.window();
+    fn counter(&self, window: Window, now: Timestamp) -> Counter {
         let kept = match self {
             // Usage of a log is not usage of a counter, as above.
             Self::Counter { current, previous, idle_at_ns, .. } => Counter {
@@ -342,12 +342,12 @@ impl Usage {
         kept.at(window, now)
     }
 
-    fn from_counter(counter: Counter, limit: &Limit) -> Self {
+    fn from_counter(counter: Counter, limit: &Limit, window: Window) -> Self {
         Self::Counter {
             limit: RoughLimit::of(limit),
             current: counter.current,
             previous: counter.previous,
-            idle_at_ns: counter.start.as_ns() + 2 * limit.window().as_ns(),
+            idle_at_ns: counter.start.as_ns() + 2 * window.as_ns(),
         }
     }
 }
@@ -451,23 +451,23 @@ mod model_tests;
 mod tests {
     use std::time::Duration;
 
-    use tollgate_core::{Per, Policy, PolicyId, Window};
+    use tollgate_core::{Per, Policy, PolicyId};
 
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_ms(1_700_000_000_000);
 
-    fn limit(algorithm: Algorithm, amount: u64) -> Limit {
+    fn limit(counting: fn(Window) -> Counting, amount: u64) -> Limit {
         let (id, per) = (PolicyId::new("p").unwrap(), Per::from_scope("USER").unwrap());
         let window = Window::new(Duration::from_hours(1)).unwrap();
         let mut policy = Policy::new(id, per, Amount::new(amount), window);
-        policy.algorithm = algorithm;
+        policy.counting = counting(window);
         Limit::of(&policy).unwrap()
     }
 
     /// The share, in percent, that is forgotten with a key after these admissions.
-    fn share_of(algorithm: Algorithm, amount: u64, costs: &[u64]) -> f64 {
-        let (limit, mut usage) = (limit(algorithm, amount), Usage::NONE);
+    fn share_of(counting: fn(Window) -> Counting, amount: u64, costs: &[u64]) -> f64 {
+        let (limit, mut usage) = (limit(counting, amount), Usage::NONE);
         for cost in costs {
             assert!(usage.decide(&limit, NOW, Amount::new(*cost).unwrap(), true).allowed);
         }
@@ -479,7 +479,6 @@ mod tests {
     /// Whatever form the usage has: one admission of many tokens, many of few, or a counter.
     #[test]
     fn what_is_forgotten_is_the_share_of_the_limit_in_use() {
-        use Algorithm::{SlidingWindowCounter, SlidingWindowLog};
         let ones = [1; 50];
         let cases: [(u64, &[u64], f64); 10] = [
             (1, &[1], 100.0),
@@ -494,8 +493,10 @@ mod tests {
             (Amount::MAX.get(), &ones, 0.0),
         ];
         for (amount, costs, percent) in cases {
-            for algorithm in [SlidingWindowLog, SlidingWindowCounter] {
-                let share = share_of(algorithm, amount, costs);
+            let log = |window| Counting::Log { window };
+            let counter = |window| Counting::Counter { window };
+            for counting in [log, counter] {
+                let share = share_of(counting, amount, costs);
                 // The limit is a fifth too small at most.
                 let most = (percent * 1.25 + 0.000_001).min(100.0);
                 assert!(

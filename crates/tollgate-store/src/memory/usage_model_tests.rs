@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use tollgate_core::algorithm::sliding_window_log::{LogState, LogTime};
+use tollgate_core::counting::log::{LogState, LogTime};
 use tollgate_core::{Amount, Limit, Per, Policy, PolicyId, Timestamp, Window};
 
 use super::Usage;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
-use tollgate_core::algorithm::{Verdict, Wait};
+use tollgate_core::counting::{Verdict, Wait};
 use tollgate_core::{Charge, Clock, Limit, Mode, MonotonicClock, Subject, Timestamp};
 
 use super::StoreObserver;
@@ -32,7 +32,7 @@ const SHARDS: usize = 64;
 /// Answers denials that are already known; asks the store for everything else.
 ///
 /// **Exact.** A check is denied here only if the store would deny it: an enforced limit of it, of the same amount,
-/// window and algorithm, has denied the same cost, and its wait, counted from before the store was asked, is
+/// way of counting and window, has denied the same cost, and its wait, counted from before the store was asked, is
 /// not over. `retryAfterMs` and `resetAfterMs` go on from when the answer came. All other limits of the check must
 /// be known too; they show the usage that this node saw last, as does `count` of the one that denies.
 ///

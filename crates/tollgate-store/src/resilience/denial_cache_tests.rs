@@ -3,7 +3,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use proptest::prelude::*;
-use tollgate_core::{Algorithm, Amount, ManualClock, Per, Policy, PolicyId, Window};
+use tollgate_core::{Amount, Counting, ManualClock, Per, Policy, PolicyId, Window};
 use tollgate_testkit::harness::block_on;
 
 use super::super::scripted::{Behaviour, Parts, Scripted};
@@ -57,9 +57,10 @@ fn ask_as<S: Store>(
 /// One key at 50 times its limit: the store is asked at most twice its limit in a window.
 #[test]
 fn a_client_that_hammers_a_spent_limit_costs_the_store_next_to_nothing() {
-    for algorithm in [Algorithm::SlidingWindowLog, Algorithm::SlidingWindowCounter] {
+    let window = Window::new(Duration::from_secs(10)).unwrap();
+    for counting in [Counting::Log { window }, Counting::Counter { window }] {
         let (clock, store, cache) = cached(1_000);
-        let limits = [compiled(&Policy { algorithm, ..limit("p", "USER", 100, 10) })];
+        let limits = [compiled(&Policy { counting, ..limit("p", "USER", 100, 10) })];
         for window in 0..5 {
             let (before, mut admitted) = (store.calls(), 0);
             for _ in 0..5_000 {
@@ -101,9 +102,10 @@ proptest! {
     fn what_is_answered_here_is_what_the_store_would_answer(steps in prop::collection::vec(step(), 1..150)) {
         let (clock, _store, cache) = cached(1_000);
         let plain = memory(&clock);
+        let window = Window::new(Duration::from_secs(3)).unwrap();
         let mut policies = [
             limit("user", "USER", 5, 2),
-            Policy { algorithm: Algorithm::SlidingWindowCounter, ..limit("all", "GLOBAL", 8, 3) },
+            Policy { counting: Counting::Counter { window }, ..limit("all", "GLOBAL", 8, 3) },
             Policy { mode: Mode::Shadow, ..limit("model", "MODEL", 4, 5) },
         ];
         let name = |user: bool| if user { "alice" } else { "bob" };

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use tollgate_core::algorithm::{Verdict, Wait};
+use tollgate_core::counting::{Verdict, Wait};
 use tollgate_core::{Amount, Charge, Clock, FailureMode, Limit, MonotonicClock, Subject};
 
 use super::StoreObserver;

@@ -1,8 +1,8 @@
 //! What one node knows of one limit's key, as of the store's last answer.
 
 use smallvec::SmallVec;
-use tollgate_core::algorithm::{Verdict, Wait};
-use tollgate_core::{Algorithm, Amount, Charge, Limit, Timestamp, Window};
+use tollgate_core::counting::{Verdict, Wait};
+use tollgate_core::{Amount, Charge, Counting, Limit, Timestamp};
 
 use crate::FaultDomain;
 
@@ -13,8 +13,7 @@ const MAX_DENIALS: usize = 4;
 #[derive(Debug)]
 pub(super) struct KnownLimit {
     amount: Amount,
-    window: Window,
-    algorithm: Algorithm,
+    counting: Counting,
     usage: u64,
     resets_at: Timestamp,
     /// Until when it may be told beside a denial.
@@ -51,8 +50,7 @@ impl KnownLimit {
     ) -> Self {
         Self {
             amount: limit.amount(),
-            window: limit.window(),
-            algorithm: limit.algorithm(),
+            counting: limit.counting(),
             usage: verdict.usage,
             resets_at: later(received, verdict.reset_after_ns),
             usable_until,
@@ -68,8 +66,7 @@ impl KnownLimit {
 
     /// Keeps what `before` knew of other costs, if nothing was used in between.
     pub(super) fn keep_denials_of(&mut self, before: &Self, now: Timestamp) {
-        let same_limit = (self.amount, self.window, self.algorithm)
-            == (before.amount, before.window, before.algorithm);
+        let same_limit = (self.amount, self.counting) == (before.amount, before.counting);
         if same_limit && self.usage == before.usage {
             self.denials = before.denials.iter().copied().filter(|d| now < d.until).collect();
             self.usable_until = self.usable_until.max(before.usable_until);
@@ -97,8 +94,7 @@ impl KnownLimit {
     /// What the limit says to `charge` at `now`; `None` if only the store knows.
     pub(super) fn verdict(&self, charge: &Charge<'_>, now: Timestamp) -> Option<Verdict> {
         let limit = charge.limit;
-        let is_same = (limit.amount(), limit.window(), limit.algorithm())
-            == (self.amount, self.window, self.algorithm);
+        let is_same = (limit.amount(), limit.counting()) == (self.amount, self.counting);
         if !is_same || now >= self.usable_until {
             return None;
         }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tollgate_core::{Amount, Attribute, Charge, Limit, Subject};
 
-use super::{ALGORITHMS, MONTH, START, check_at, counted_by, policy};
+use super::{MONTH, START, check_at, counted_by, policy};
 use crate::limiter::charge;
-use crate::{BoundedKeys, Limiter};
+use crate::{BoundedKeys, Limiter, Way};
 
 const USER: &[Attribute] = &[Attribute::User];
 
@@ -15,10 +15,10 @@ const USER: &[Attribute] = &[Attribute::User];
 pub fn idle_keys_are_swept<H: BoundedKeys>() {
     const KEYS: u64 = 10_000;
     // A log is idle a window after its last admission; a counter when the window after that has ended.
-    for (algorithm, last_s) in ALGORITHMS.into_iter().zip([10, 20]) {
+    for (way, last_s) in Way::ALL.into_iter().zip([10, 20]) {
         let harness = H::new();
         harness.set(START);
-        let one_limit = counted_by(algorithm, policy("p", USER, 8, Duration::from_secs(10)));
+        let one_limit = counted_by(way, policy("p", USER, 8, Duration::from_secs(10)));
         let limiter = Limiter::new(&harness, vec![one_limit]);
         for key in 0..KEYS {
             // Logs of every form: short, long and weighted.
@@ -36,21 +36,21 @@ pub fn idle_keys_are_swept<H: BoundedKeys>() {
         assert_eq!(
             keys_at(Duration::from_millis(last_s * 1_000 - 1)),
             KEYS,
-            "{algorithm:?}: still counting"
+            "{way:?}: still counting"
         );
-        assert_eq!(keys_at(last), 0, "{algorithm:?}");
+        assert_eq!(keys_at(last), 0, "{way:?}");
         assert_eq!(harness.evicted(), 0);
     }
 }
 
 /// What is not admitted needs no memory: an attacker cannot fill the store with denials.
 pub fn denied_checks_and_peeks_add_no_key<H: BoundedKeys>() {
-    for algorithm in ALGORITHMS {
+    for way in Way::ALL {
         let harness = H::new();
         harness.set(START);
         let policies = vec![
-            counted_by(algorithm, policy("banned", USER, 0, MONTH)),
-            counted_by(algorithm, policy("other", &[Attribute::User, Attribute::Model], 5, MONTH)),
+            counted_by(way, policy("banned", USER, 0, MONTH)),
+            counted_by(way, policy("other", &[Attribute::User, Attribute::Model], 5, MONTH)),
         ];
         let limiter = Limiter::new(&harness, policies);
         for user in 0..1_000 {

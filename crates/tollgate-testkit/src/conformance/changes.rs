@@ -1,34 +1,30 @@
 //! Policies that change while there is usage (R8): usage belongs to the policy id and the key. A change of the
-//! algorithm starts afresh; a change of the window keeps the admissions of a log.
+//! way of counting starts afresh; a change of the window keeps the admissions of a log.
 
 use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use tollgate_core::{Algorithm, Timestamp, Window};
+use tollgate_core::{Timestamp, Window};
 
-use super::{COUNTER, LOG, START, check_at, counted_by, policy};
+use super::{START, check_at, counted_by, policy};
 use crate::property::for_all;
-use crate::{Limiter, MovableClock};
+use crate::{Limiter, MovableClock, Way};
 
 const LIMIT: u64 = 5;
 
-fn limiter_of<H: MovableClock>(
-    harness: &H,
-    algorithm: Algorithm,
-    window: Duration,
-) -> Limiter<'_, H> {
-    limiter_with(harness, algorithm, window, LIMIT)
+fn limiter_of<H: MovableClock>(harness: &H, way: Way, window: Duration) -> Limiter<'_, H> {
+    limiter_with(harness, way, window, LIMIT)
 }
 
 fn limiter_with<H: MovableClock>(
     harness: &H,
-    algorithm: Algorithm,
+    way: Way,
     window: Duration,
     limit: u64,
 ) -> Limiter<'_, H> {
-    Limiter::new(harness, vec![counted_by(algorithm, policy("p", &[], limit, window))])
+    Limiter::new(harness, vec![counted_by(way, policy("p", &[], limit, window))])
 }
 
 /// Admits until it is denied; how many that were, at most one more than the limit.
@@ -36,11 +32,11 @@ fn admit_all<H: MovableClock>(limiter: &Limiter<'_, H>) -> u64 {
     (0..=LIMIT).take_while(|_| limiter.check(&check_at("alice", 1)).allowed()).count() as u64
 }
 
-/// What one algorithm kept means nothing to the other.
-pub fn a_changed_algorithm_starts_afresh<H: MovableClock>() {
+/// What one way of counting kept means nothing to the other.
+pub fn a_changed_way_of_counting_starts_afresh<H: MovableClock>() {
     // Unit costs in the slot, beyond it, and weighted ones.
     for used in [vec![1, 1], vec![1; 5], vec![2, 3]] {
-        for (from, to) in [(LOG, COUNTER), (COUNTER, LOG)] {
+        for (from, to) in [(Way::Log, Way::Counter), (Way::Counter, Way::Log)] {
             let (harness, window) = (H::new(), Duration::from_secs(10));
             harness.set(START.after(Duration::from_secs(3)));
             let old = limiter_of(&harness, from, window);
@@ -75,7 +71,7 @@ pub fn a_changed_window_keeps_the_admissions_of_a_log<H: MovableClock>() {
         later.sort_unstable();
         let changed_at = START.after(old * 3);
         let harness = H::new();
-        let limiter = limiter_with(&harness, LOG, old, 1_000);
+        let limiter = limiter_with(&harness, Way::Log, old, 1_000);
         let mut admitted = Vec::new();
         for (age, cost) in admissions {
             let at_ns = changed_at.as_ns() - old_ms * 1_000 * age;
@@ -85,7 +81,7 @@ pub fn a_changed_window_keeps_the_admissions_of_a_log<H: MovableClock>() {
             admitted.push((at_ns, cost));
         }
         harness.set(changed_at);
-        let limiter = limiter_with(&harness, LOG, new, 1_000);
+        let limiter = limiter_with(&harness, Way::Log, new, 1_000);
         let ticks = [old, new].map(|w| Window::new(w).unwrap().tick_ns());
         let tick_ns = ticks.into_iter().chain(H::TICK_NS).max();
         let window_ns = new_ms * 1_000_000;
@@ -113,9 +109,9 @@ pub fn a_longer_window_keeps_what_it_knows_until_it_leaves<H: MovableClock>() {
         let harness = H::new();
         let check = check_at("alice", cost);
         harness.set(START);
-        while limiter_of(&harness, LOG, short).check(&check).allowed() {}
+        while limiter_of(&harness, Way::Log, short).check(&check).allowed() {}
         harness.set(START.after(Duration::from_secs(10)));
-        let limiter = limiter_of(&harness, LOG, long);
+        let limiter = limiter_of(&harness, Way::Log, long);
         assert_eq!(limiter.check_one(&check).retry_after_ms, Some(90_000));
         for after_s in [21, 60, 99] {
             harness.set(START.after(Duration::from_secs(after_s)));
@@ -135,7 +131,7 @@ pub fn a_changed_window_of_a_counter_admits_no_more_than_its_limit<H: MovableClo
         for after_ns in [0, 1, old_ms * 400_000, old_ms * 1_100_000, old_ms * 3_000_000] {
             harness.set(START.after(Duration::from_nanos(after_ns)));
             for window_ms in [old_ms, new_ms] {
-                let limiter = limiter_of(&harness, COUNTER, Duration::from_millis(window_ms));
+                let limiter = limiter_of(&harness, Way::Counter, Duration::from_millis(window_ms));
                 assert!(admit_all(&limiter) <= LIMIT, "{old_ms} ms to {new_ms} ms");
                 let status = limiter.peek_one(&check_at("alice", 1));
                 assert!(!status.allowed && status.count <= LIMIT);

@@ -6,18 +6,18 @@ use std::thread;
 
 use tollgate_core::{Attribute, Charge, Check, PolicySet};
 
-use super::{ALGORITHMS, MONTH, check_at, counted_by, policy};
+use super::{MONTH, check_at, counted_by, policy};
 use crate::limiter::charge;
-use crate::{Harness, Limiter};
+use crate::{Harness, Limiter, Way};
 
 /// P1: 64 threads, one key, 1,000 rounds, exactly its limit each.
 pub fn threads_on_one_key_are_admitted_exactly_to_its_limit<H: Harness>() {
     const THREADS: usize = 64;
     const ROUNDS: usize = 1_000;
     const TRIES: u64 = 2;
-    for (algorithm, limit) in ALGORITHMS.into_iter().zip([100, 37]) {
+    for (way, limit) in Way::ALL.into_iter().zip([100, 37]) {
         let harness = H::new();
-        let one_limit = counted_by(algorithm, policy("p", &[Attribute::User], limit, MONTH));
+        let one_limit = counted_by(way, policy("p", &[Attribute::User], limit, MONTH));
         let limiter = Limiter::new(&harness, vec![one_limit]);
         let (barrier, admitted) = (Barrier::new(THREADS), AtomicU64::new(0));
         let admitted_by_round = Mutex::new(Vec::new());
@@ -56,7 +56,7 @@ pub fn crossing_limits_are_charged_together<H: Harness>() {
     let harness = H::new();
     // Users have hardly more than models: some checks are denied by the one limit, some by the other.
     let per_user = policy("user", &[Attribute::User], 1_700, MONTH);
-    let per_model = counted_by(ALGORITHMS[1], policy("model", &[Attribute::Model], 2_500, MONTH));
+    let per_model = counted_by(Way::Counter, policy("model", &[Attribute::Model], 2_500, MONTH));
     let policies = vec![per_user, per_model];
     let set = PolicySet::new(policies.clone()).unwrap();
     let admitted: [[AtomicU64; 2]; 3] = Default::default();

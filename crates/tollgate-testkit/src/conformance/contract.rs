@@ -4,8 +4,8 @@ use tollgate_core::{
     Amount, Attribute, Check, Cost, Mode, Policy, PriorityClass, Reason, Share, Subject, Unit,
 };
 
-use super::{ALGORITHMS, MONTH, check_at, counted_by, policy};
-use crate::{Harness, Limiter};
+use super::{MONTH, check_at, counted_by, policy};
+use crate::{Harness, Limiter, Way};
 
 const USER: &[Attribute] = &[Attribute::User];
 const MODEL: &[Attribute] = &[Attribute::Model];
@@ -31,14 +31,11 @@ pub fn a_check_that_no_limit_meets_is_allowed<H: Harness>() {
 
 /// R1 and R2, at one moment.
 pub fn a_limit_admits_exactly_its_amount<H: Harness>() {
-    for (algorithm, cost, admitted) in [
-        (ALGORITHMS[0], 1, 10),
-        (ALGORITHMS[0], 3, 3),
-        (ALGORITHMS[1], 1, 10),
-        (ALGORITHMS[1], 3, 3),
-    ] {
+    for (way, cost, admitted) in
+        [(Way::Log, 1, 10), (Way::Log, 3, 3), (Way::Counter, 1, 10), (Way::Counter, 3, 3)]
+    {
         let harness = H::new();
-        let limiter = per_user(&harness, 10, |policy| counted_by(algorithm, policy));
+        let limiter = per_user(&harness, 10, |policy| counted_by(way, policy));
         for index in 0..20 {
             let status = limiter.check_one(&check_at("alice", cost));
             let count = cost * admitted.min(index + 1);
@@ -51,9 +48,9 @@ pub fn a_limit_admits_exactly_its_amount<H: Harness>() {
 
 /// R4: `limit: 0` bans, whatever the cost.
 pub fn a_limit_of_zero_admits_nothing<H: Harness>() {
-    for algorithm in ALGORITHMS {
+    for way in Way::ALL {
         let harness = H::new();
-        let limiter = per_user(&harness, 0, |policy| counted_by(algorithm, policy));
+        let limiter = per_user(&harness, 0, |policy| counted_by(way, policy));
         for cost in [0, 1, Amount::MAX.get()] {
             let decision = limiter.check(&check_at("alice", cost));
             assert_eq!(decision.reason(), Some(Reason::Banned), "cost {cost}");
@@ -65,9 +62,9 @@ pub fn a_limit_of_zero_admits_nothing<H: Harness>() {
 
 /// R1: a cost of 0 is admitted while the usage is below the limit, and charges nothing.
 pub fn a_cost_of_zero_needs_room_and_charges_nothing<H: Harness>() {
-    for algorithm in ALGORITHMS {
+    for way in Way::ALL {
         let harness = H::new();
-        let limiter = per_user(&harness, 2, |policy| counted_by(algorithm, policy));
+        let limiter = per_user(&harness, 2, |policy| counted_by(way, policy));
         for used in 0..=2 {
             for _ in 0..3 {
                 let status = limiter.check_one(&check_at("alice", 0));
@@ -80,9 +77,9 @@ pub fn a_cost_of_zero_needs_room_and_charges_nothing<H: Harness>() {
 
 /// R6: a cost above the limit itself never fits, and is told so.
 pub fn a_cost_above_the_limit_never_fits<H: Harness>() {
-    for algorithm in ALGORITHMS {
+    for way in Way::ALL {
         let harness = H::new();
-        let limiter = per_user(&harness, 5, |policy| counted_by(algorithm, policy));
+        let limiter = per_user(&harness, 5, |policy| counted_by(way, policy));
         for cost in [6, Amount::MAX.get()] {
             let decision = limiter.check(&check_at("alice", cost));
             assert_eq!(decision.reason(), Some(Reason::CostExceedsLimit));
@@ -95,7 +92,7 @@ pub fn a_cost_above_the_limit_never_fits<H: Harness>() {
 /// R9: amounts up to 2^53 − 1, alone and in sums.
 pub fn the_largest_amounts_do_not_wrap<H: Harness>() {
     let max = Amount::MAX.get();
-    for algorithm in ALGORITHMS {
+    for way in Way::ALL {
         let steps = [
             (max - 1, true, max - 1),
             (2, false, max - 1),
@@ -106,13 +103,13 @@ pub fn the_largest_amounts_do_not_wrap<H: Harness>() {
             (max, false, max),
         ];
         let harness = H::new();
-        let limiter = per_user(&harness, max, |policy| counted_by(algorithm, policy));
+        let limiter = per_user(&harness, max, |policy| counted_by(way, policy));
         for (cost, allowed, count) in steps {
             let status = limiter.check_one(&check_at("alice", cost));
-            assert_eq!((status.allowed, status.count), (allowed, count), "{algorithm:?}: {cost}");
+            assert_eq!((status.allowed, status.count), (allowed, count), "{way:?}: {cost}");
             assert_eq!(status.remaining, max - count);
         }
-        let lowered = per_user(&harness, 1, |policy| counted_by(algorithm, policy));
+        let lowered = per_user(&harness, 1, |policy| counted_by(way, policy));
         let status = lowered.check_one(&check_at("alice", 1));
         assert_eq!((status.allowed, status.count, status.remaining), (false, max, 0));
         assert!(status.retry_after_ms.is_some_and(|wait_ms| wait_ms > 0));
@@ -126,7 +123,7 @@ pub fn a_denied_check_changes_nothing<H: Harness>() {
     let shadow = |policy| Policy { mode: Mode::Shadow, ..policy };
     let policies = vec![
         policy("per-user", USER, 3, MONTH),
-        counted_by(ALGORITHMS[1], policy("per-model", MODEL, 1_000, MONTH)),
+        counted_by(Way::Counter, policy("per-model", MODEL, 1_000, MONTH)),
         tokens(policy("tokens", USER_MODEL, 100, MONTH)),
         shadow(policy("tried", USER_MODEL, 1_000, MONTH)),
         policy("banned", &[Attribute::Tenant], 0, MONTH),
@@ -158,9 +155,9 @@ pub fn a_denied_check_changes_nothing<H: Harness>() {
 
 /// A peek tells what a check would be told, as often as one likes.
 pub fn a_peek_changes_nothing<H: Harness>() {
-    for algorithm in ALGORITHMS {
+    for way in Way::ALL {
         let harness = H::new();
-        let limiter = per_user(&harness, 2, |policy| counted_by(algorithm, policy));
+        let limiter = per_user(&harness, 2, |policy| counted_by(way, policy));
         for used in 0..=2 {
             for _ in 0..100 {
                 let status = limiter.peek_one(&check_at("alice", 1));
@@ -176,9 +173,9 @@ pub fn a_peek_changes_nothing<H: Harness>() {
 
 /// R10 and R3: a shadow limit decides, counts and reports, and neither denies nor counts what is denied.
 pub fn a_shadow_limit_denies_nothing_and_charges_what_it_admits<H: Harness>() {
-    for algorithm in ALGORITHMS {
+    for way in Way::ALL {
         let harness = H::new();
-        let shadow = counted_by(algorithm, policy("tried", USER_MODEL, 2, MONTH));
+        let shadow = counted_by(way, policy("tried", USER_MODEL, 2, MONTH));
         let policies =
             vec![Policy { mode: Mode::Shadow, ..shadow }, policy("enforced", USER, 4, MONTH)];
         let limiter = Limiter::new(&harness, policies);
@@ -197,9 +194,9 @@ pub fn a_shadow_limit_denies_nothing_and_charges_what_it_admits<H: Harness>() {
 
 /// A reset gives one key its whole limit back, and no other.
 pub fn a_reset_forgets_one_key<H: Harness>() {
-    for algorithm in ALGORITHMS {
+    for way in Way::ALL {
         let harness = H::new();
-        let limiter = per_user(&harness, 1, |policy| counted_by(algorithm, policy));
+        let limiter = per_user(&harness, 1, |policy| counted_by(way, policy));
         for user in ["alice", "bob"] {
             assert!(limiter.check(&check_at(user, 1)).allowed());
         }
@@ -213,7 +210,7 @@ pub fn a_reset_forgets_one_key<H: Harness>() {
 
 /// R8: a change of a policy's limit keeps its usage.
 pub fn a_changed_limit_keeps_its_usage<H: Harness>() {
-    for algorithm in ALGORITHMS {
+    for way in Way::ALL {
         let harness = H::new();
         // Limits, one after the other, and (allowed, count, remaining) of the next check.
         let steps = [
@@ -227,7 +224,7 @@ pub fn a_changed_limit_keeps_its_usage<H: Harness>() {
             (Amount::MAX.get(), (true, 5, Amount::MAX.get() - 5)),
         ];
         for (limit, expected) in steps {
-            let limiter = per_user(&harness, limit, |policy| counted_by(algorithm, policy));
+            let limiter = per_user(&harness, limit, |policy| counted_by(way, policy));
             let status = limiter.check_one(&check_at("alice", 1));
             assert_eq!((status.allowed, status.count, status.remaining), expected, "limit {limit}");
         }
@@ -237,9 +234,9 @@ pub fn a_changed_limit_keeps_its_usage<H: Harness>() {
 /// Decision 0009: all classes use one usage, and each is admitted only while that is under its own part of the limit;
 /// so the less important ones are denied first, and the rest is kept for the others.
 pub fn priority_classes_share_one_usage_and_keep_their_room<H: Harness>() {
-    for algorithm in ALGORITHMS {
+    for way in Way::ALL {
         let harness = H::new();
-        let mut shared = counted_by(algorithm, policy("p", &[], 10, MONTH));
+        let mut shared = counted_by(way, policy("p", &[], 10, MONTH));
         shared.shares.set(PriorityClass::Batch, Share::of_millionths(450_000).unwrap());
         shared.shares.set(PriorityClass::Premium, Share::of_millionths(800_000).unwrap());
         let limiter = Limiter::new(&harness, vec![shared]);

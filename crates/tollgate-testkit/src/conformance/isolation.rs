@@ -8,10 +8,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use tollgate_core::{Amount, Attribute, Charge, Limit, Subject};
 
-use super::{ALGORITHMS, MONTH, counted_by, policy};
-use crate::Harness;
+use super::{MONTH, counted_by, policy};
 use crate::limiter::{charge, peek};
 use crate::property::for_all;
+use crate::{Harness, Way};
 
 /// A key before it is anything else: a policy id, and the values of some attributes.
 type RawKey = (String, Vec<String>);
@@ -25,7 +25,7 @@ fn share_nothing<H: Harness>(keys: &[RawKey]) {
         .iter()
         .map(|(id, values)| {
             let policy = policy(id, &attributes[..values.len()], 2, MONTH);
-            let policy = counted_by(ALGORITHMS[id.len() % 2], policy);
+            let policy = counted_by(Way::ALL[id.len() % 2], policy);
             Arc::new(Limit::of(&policy).unwrap())
         })
         .collect();

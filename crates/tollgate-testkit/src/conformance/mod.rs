@@ -29,12 +29,10 @@ pub mod time;
 use std::time::Duration;
 
 use tollgate_core::{
-    Algorithm, Amount, Attribute, Check, Cost, Per, Policy, PolicyId, Timestamp, Unit, Window,
+    Amount, Attribute, Check, Cost, Per, Policy, PolicyId, Timestamp, Unit, Window,
 };
 
-const LOG: Algorithm = Algorithm::SlidingWindowLog;
-const COUNTER: Algorithm = Algorithm::SlidingWindowCounter;
-const ALGORITHMS: [Algorithm; 2] = [LOG, COUNTER];
+use crate::Way;
 
 /// A window that does not end while a test runs, also by a clock that the suite cannot move.
 const MONTH: Duration = Duration::from_hours(30 * 24);
@@ -48,9 +46,9 @@ fn policy(id: &str, per: &[Attribute], limit: u64, window: Duration) -> Policy {
     Policy::new(PolicyId::new(id).unwrap(), per, Amount::new(limit), Window::new(window).unwrap())
 }
 
-/// The same policy, counting by `algorithm`.
-fn counted_by(algorithm: Algorithm, policy: Policy) -> Policy {
-    Policy { algorithm, ..policy }
+/// The same policy, counting in this `way`.
+fn counted_by(way: Way, policy: Policy) -> Policy {
+    Policy { counting: way.over(policy.counting.window()), ..policy }
 }
 
 /// A check by `user` for one model, at a cost in requests.
@@ -126,7 +124,7 @@ macro_rules! conformance_group {
     };
     ($harness:ty, changes) => {
         $crate::conformance_tests!($harness, changes:
-            a_changed_algorithm_starts_afresh
+            a_changed_way_of_counting_starts_afresh
             a_changed_window_keeps_the_admissions_of_a_log
             a_longer_window_keeps_what_it_knows_until_it_leaves
             a_changed_window_of_a_counter_admits_no_more_than_its_limit

@@ -6,19 +6,19 @@ use std::thread;
 
 use tollgate_core::{Attribute, Mode, Policy};
 
-use super::{ALGORITHMS, MONTH, check_at, counted_by, policy};
-use crate::{Harness, Limiter};
+use super::{MONTH, check_at, counted_by, policy};
+use crate::{Harness, Limiter, Way};
 
 const USER: &[Attribute] = &[Attribute::User];
 const MODEL: &[Attribute] = &[Attribute::Model];
 
 /// R12: over one limit and over several, whatever was charged in between.
 pub fn a_request_id_is_charged_once_and_gets_the_first_answer<H: Harness>() {
-    for algorithm in ALGORITHMS {
+    for way in Way::ALL {
         for limits in [1, 2] {
             let harness = H::new();
             let policies = vec![policy("user", USER, 5, MONTH), policy("model", MODEL, 100, MONTH)];
-            let policies = policies.into_iter().map(|policy| counted_by(algorithm, policy));
+            let policies = policies.into_iter().map(|policy| counted_by(way, policy));
             let limiter = Limiter::new(&harness, policies.take(limits).collect());
             let check = check_at("alice", 2).with_request_id("first");
             let first = limiter.check(&check);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_core::algorithm::{Verdict, Wait};
+use tollgate_core::counting::{Verdict, Wait};
 use tollgate_core::{Amount, Attribute, Charge, Limit, Subject};
 
 use super::{MONTH, START, policy};

@@ -6,13 +6,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use tollgate_core::reference::Model;
-use tollgate_core::{Algorithm, Amount, Attribute, Check, Policy, Timestamp};
+use tollgate_core::{Amount, Attribute, Check, Counting, Policy, Timestamp};
 
-use super::{ALGORITHMS, COUNTER, START, check_at, counted_by, policy};
+use super::{START, check_at, counted_by, policy};
 use crate::compare::in_model_words;
 use crate::generate::{END_NS, OwnedCheck, Script, Step, script, script_with_one_key};
 use crate::property::for_all;
-use crate::{Limiter, MovableClock};
+use crate::{Limiter, MovableClock, Way};
 
 /// R1–R6, R8, R10, P12: random checks over random policies, compared with the model in everything that a
 /// decision says, and in what peeks say before.
@@ -165,18 +165,19 @@ pub fn no_window_holds_more_than_its_limit<H: MovableClock>() {
 }
 
 fn holds_in_every_window(policy: &Policy, admitted: &[Admitted]) -> TestCaseResult {
-    let (limit, window_ns) = (u128::from(policy.limit.unwrap().get()), policy.window.as_ns());
+    let (limit, window_ns) =
+        (u128::from(policy.limit.unwrap().get()), policy.counting.window().as_ns());
     // An interval that holds the most can be moved until it ends with an admission.
     for last in admitted {
         let inside = admitted
             .iter()
             .filter(|one| one.at_ns <= last.at_ns && last.at_ns - one.at_ns < window_ns);
         let total: u128 = inside.map(|one| u128::from(one.cost)).sum();
-        match policy.algorithm {
-            Algorithm::SlidingWindowLog => {
+        match policy.counting {
+            Counting::Log { .. } => {
                 prop_assert!(total <= limit, "{total} in a log of {limit}");
             }
-            Algorithm::SlidingWindowCounter => {
+            Counting::Counter { .. } => {
                 prop_assert!(total < 2 * limit.max(1), "{total} in a counter of {limit}");
             }
         }
@@ -191,7 +192,7 @@ pub fn the_edge_of_two_windows_holds_less_than_twice_a_counters_limit<H: Movable
     let window = Duration::from_secs(10);
     let harness = H::new();
     let limiter =
-        Limiter::new(&harness, vec![counted_by(COUNTER, policy("p", &[], LIMIT, window))]);
+        Limiter::new(&harness, vec![counted_by(Way::Counter, policy("p", &[], LIMIT, window))]);
     let admit_all = |at_ms: u64| {
         harness.set(START.after(Duration::from_millis(at_ms)));
         (0..=LIMIT).take_while(|_| limiter.check(&check_at("alice", 1)).allowed()).count() as u64
@@ -214,16 +215,16 @@ pub fn a_wait_is_exact_for_windows_of_any_length<H: MovableClock>() {
         1_728_000_123_456_789,
         366 * 86_400_000_000_000,
     ];
-    for (window_ns, algorithm) in windows_ns.into_iter().flat_map(|w| ALGORITHMS.map(|a| (w, a))) {
+    for (window_ns, way) in windows_ns.into_iter().flat_map(|w| Way::ALL.map(|a| (w, a))) {
         for (offset_ns, cost) in [(0, 1), (0, 2), (1, 3), (999_999, 1), (123_456_789, 2)] {
-            let context = format!("{algorithm:?}, {window_ns} ns, {offset_ns} ns off, cost {cost}");
+            let context = format!("{way:?}, {window_ns} ns, {offset_ns} ns off, cost {cost}");
             let harness = H::new();
             let set = |after_ns: u64| {
                 harness.set(Timestamp::from_ns(START.as_ns() + offset_ns + after_ns));
             };
             let window = Duration::from_nanos(window_ns);
             let limiter =
-                Limiter::new(&harness, vec![counted_by(algorithm, policy("p", &[], 3, window))]);
+                Limiter::new(&harness, vec![counted_by(way, policy("p", &[], 3, window))]);
             set(0);
             assert!(limiter.check(&check_at("alice", 1)).allowed());
             let full_ns = window_ns / 3;

@@ -1,4 +1,4 @@
-//! The Lua scripts do what the algorithms of `tollgate-core` do: the same operations to both, in virtual time, on real
+//! The Lua scripts do what the ways of counting in `tollgate-core` do: the same operations to both, in virtual time, on real
 //! servers, and every answer compared.
 //!
 //! `make soak` runs ten million operations: `TOLLGATE_DIFFERENTIAL_OPERATIONS` sets how many.

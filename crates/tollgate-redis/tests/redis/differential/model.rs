@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use tollgate_core::algorithm::Verdict;
-use tollgate_core::algorithm::sliding_window_counter::{self as counter, Counter};
-use tollgate_core::algorithm::sliding_window_log::{Admission, LogState, LogTime};
-use tollgate_core::{Algorithm, Amount, Charge, Mode, Timestamp, Window};
+use tollgate_core::counting::Verdict;
+use tollgate_core::counting::counter::{self, Counter};
+use tollgate_core::counting::log::{Admission, LogState, LogTime};
+use tollgate_core::{Amount, Charge, Counting, Mode, Timestamp, Window};
 
 /// The resolution of Redis's clock.
 const TICK_NS: u64 = 1_000;
@@ -57,10 +57,10 @@ impl Model {
         charge: &Charge<'_>,
         commit: bool,
     ) -> (Verdict, Option<ModelId>) {
-        let (limit, window) = (charge.limit, charge.limit.window());
+        let limit = charge.limit;
         let id = limit.policy_id().as_str();
-        match limit.algorithm() {
-            Algorithm::SlidingWindowLog => {
+        match limit.counting() {
+            Counting::Log { window } => {
                 let time = LogTime::in_ticks_of(TICK_NS, window, now);
                 let (amount, cost) = (limit.amount(), charge.cost);
                 if let Some(Usage::Log(log)) = self.0.get_mut(id) {
@@ -69,13 +69,13 @@ impl Model {
                 }
                 let mut log = LogState::default();
                 let (verdict, admission) = log.decide(amount, &time, cost, commit);
-                // What another algorithm kept stays until something is admitted.
+                // What another way of counting kept stays until something is admitted.
                 if admission.is_some() {
                     self.0.insert(id.to_owned(), Usage::Log(log));
                 }
                 (verdict, admission.map(ModelId::Log))
             }
-            Algorithm::SlidingWindowCounter => {
+            Counting::Counter { window } => {
                 let kept = match self.0.get(id) {
                     Some(Usage::Counter(of, counter)) if *of == window => Some(*counter),
                     _ => None,

@@ -60,8 +60,8 @@ pub(super) enum Phase {
     Amounts(Vec<u8>),
     /// A window of another length, in eighths of the first; a longer one where the test allows it.
     Window { limit: usize, eighths: u8 },
-    /// The other algorithm.
-    Algorithm { limit: usize },
+    /// The other way of counting.
+    Way { limit: usize },
     /// The clock steps back by so many 2^16ths of the window.
     StepBack { part: u32 },
     /// So many admissions change, one after the other.
@@ -125,7 +125,7 @@ pub(super) fn phase(anywhere: bool) -> impl Strategy<Value = Phase> {
         2 => vec(0..10_u8, LIMITS).prop_map(Phase::Amounts),
         1 => window,
         1 => limit().prop_map(move |limit| {
-            if anywhere { Phase::Algorithm { limit } } else { Phase::Reset { limit } }
+            if anywhere { Phase::Way { limit } } else { Phase::Reset { limit } }
         }),
         1 => back,
         6 => change,

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
-use tollgate_core::algorithm::Verdict;
+use tollgate_core::counting::Verdict;
 use tollgate_core::{
-    Algorithm, Amount, Charge, Limit, ManualClock, Mode, Per, Policy, PolicyId, Subject, Timestamp,
+    Amount, Charge, Counting, Limit, ManualClock, Mode, Per, Policy, PolicyId, Subject, Timestamp,
     Window,
 };
 use tollgate_redis::{EntryId, RedisStore};
 use tollgate_store::{Store, StoreError};
+use tollgate_testkit::Way;
 
 use super::constants::Crossed;
 use super::model::{Model, ModelId};
@@ -67,18 +68,13 @@ fn amount(value: u64) -> Amount {
     Amount::new(value.min(Amount::MAX.get())).unwrap()
 }
 
-fn limit(
-    place: usize,
-    amount_of: u64,
-    window_ns: u64,
-    algorithm: Algorithm,
-    mode: Mode,
-) -> Arc<Limit> {
+fn limit(place: usize, amount_of: u64, window_ns: u64, way: Way, mode: Mode) -> Arc<Limit> {
     let length = Duration::from_nanos(window_ns).clamp(Window::MIN, Window::MAX);
     let per = Per::from_scope(SCOPES[place]).unwrap();
     let id = PolicyId::new(IDS[place]).unwrap();
-    let policy = Policy::new(id, per, Amount::new(amount_of), Window::new(length).unwrap());
-    Arc::new(Limit::of(&Policy { algorithm, mode, ..policy }).unwrap())
+    let window = Window::new(length).unwrap();
+    let policy = Policy::new(id, per, Amount::new(amount_of), window);
+    Arc::new(Limit::of(&Policy { counting: way.over(window), mode, ..policy }).unwrap())
 }
 
 impl Costs {
@@ -110,7 +106,7 @@ impl Run {
                 place,
                 amounts[place],
                 course.window_ns * parts[place] / 2,
-                if counter { Algorithm::SlidingWindowCounter } else { Algorithm::SlidingWindowLog },
+                if counter { Way::Counter } else { Way::Log },
                 if shadow { Mode::Shadow } else { Mode::Enforce },
             )
         });
@@ -172,19 +168,19 @@ impl Run {
             Phase::Window { limit, eighths } => {
                 let window_ns = self.window_ns / 8 * u64::from(*eighths);
                 let old = &self.limits[*limit];
-                let (algorithm, mode) = (old.algorithm(), old.mode());
+                let (way, mode) = (Way::of(old.counting()), old.mode());
                 self.limits[*limit] =
-                    self::limit(*limit, self.amounts[*limit], window_ns, algorithm, mode);
+                    self::limit(*limit, self.amounts[*limit], window_ns, way, mode);
             }
-            Phase::Algorithm { limit } => {
+            Phase::Way { limit } => {
                 let old = &self.limits[*limit];
-                let algorithm = match old.algorithm() {
-                    Algorithm::SlidingWindowLog => Algorithm::SlidingWindowCounter,
-                    Algorithm::SlidingWindowCounter => Algorithm::SlidingWindowLog,
+                let way = match Way::of(old.counting()) {
+                    Way::Log => Way::Counter,
+                    Way::Counter => Way::Log,
                 };
-                let (window_ns, mode) = (old.window().as_ns(), old.mode());
+                let (window_ns, mode) = (old.counting().window().as_ns(), old.mode());
                 self.limits[*limit] =
-                    self::limit(*limit, self.amounts[*limit], window_ns, algorithm, mode);
+                    self::limit(*limit, self.amounts[*limit], window_ns, way, mode);
             }
             Phase::StepBack { part } => {
                 let part_ns = (u128::from(self.window_ns) * u128::from(*part)) >> 16;
@@ -239,7 +235,7 @@ impl Run {
         if admitted.is_empty() {
             return;
         }
-        let window_ns = self.limits[place].window().as_ns();
+        let window_ns = self.limits[place].counting().window().as_ns();
         let after = self.now.as_ns().saturating_sub(window_ns);
         let first = admitted.partition_point(|one| one.at.as_ns() <= after);
         let index = first + (admitted.len() - first) * usize::from(part) / 256;
@@ -256,14 +252,14 @@ impl Run {
         places
             .map(|place| {
                 let whole = &self.limits[place];
-                let whole_ns = whole.window().as_ns();
+                let whole_ns = whole.counting().window().as_ns();
                 let limit = match turn % 7 {
                     2 | 5 if varied => {
                         Arc::new(whole.with_amount(amount(whole.amount().get() / 2)))
                     }
                     4 if varied => {
-                        let (algorithm, mode) = (whole.algorithm(), whole.mode());
-                        limit(place, whole.amount().get(), whole_ns / 2 * 3, algorithm, mode)
+                        let (way, mode) = (Way::of(whole.counting()), whole.mode());
+                        limit(place, whole.amount().get(), whole_ns / 2 * 3, way, mode)
                     }
                     _ => Arc::clone(whole),
                 };
@@ -380,9 +376,10 @@ impl Run {
             let after_us = self.now.as_ns().saturating_sub(since.as_ns()) / 1_000;
             self.crossed.note("MOST_AFTER_BASE", after_us);
         }
-        if self.limits[place].algorithm() == Algorithm::SlidingWindowCounter {
+        if matches!(self.limits[place].counting(), Counting::Counter { .. }) {
             let since_ns = self.now.as_ns().saturating_sub(self.hint_ns());
-            self.crossed.note("MOST_WINDOWS", since_ns / self.limits[place].window().as_ns());
+            self.crossed
+                .note("MOST_WINDOWS", since_ns / self.limits[place].counting().window().as_ns());
         }
     }
 
@@ -393,7 +390,7 @@ impl Run {
             Which::Newest => last.saturating_sub(turn),
             // The oldest that is still in its window, or about.
             Which::Oldest => {
-                let window_ns = self.limits[place].window().as_ns();
+                let window_ns = self.limits[place].counting().window().as_ns();
                 let after = self.now.as_ns().saturating_sub(window_ns);
                 (admitted.partition_point(|one| one.at.as_ns() <= after) + turn).min(last)
             }

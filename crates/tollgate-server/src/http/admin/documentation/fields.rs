@@ -8,7 +8,7 @@ use std::iter;
 use serde_json::{Value, json};
 use tollgate_catalog::directory::{Kind, PriorityClass};
 use tollgate_core::subject::ACCEPTED_IDS;
-use tollgate_core::{Algorithm, Amount, FailureMode, Mode, Per, Policy};
+use tollgate_core::{Amount, Counting, FailureMode, Mode, Per, Policy};
 use utoipa::openapi::schema::{
     AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, Schema,
     SchemaFormat, SchemaType, Type,
@@ -191,7 +191,7 @@ fn scopes() -> Vec<&'static str> {
 }
 
 fn algorithms() -> Vec<&'static str> {
-    [Algorithm::SlidingWindowLog, Algorithm::SlidingWindowCounter].map(Algorithm::name).to_vec()
+    Counting::NAMES.to_vec()
 }
 
 fn modes() -> Vec<&'static str> {

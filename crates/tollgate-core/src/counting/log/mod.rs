@@ -13,6 +13,9 @@ pub use state::{Admission, LogState};
 use super::{Verdict, Wait, fits, needed};
 use crate::{Amount, Timestamp, Window};
 
+/// The name in policies and answers.
+pub const NAME: &str = "sliding_window_log";
+
 /// The admissions of one key that are in the window, oldest first; their ticks never decrease.
 pub trait Log {
     /// How many there are.

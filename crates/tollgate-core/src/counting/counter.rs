@@ -4,8 +4,18 @@
 //! evenly over it. They may have come all at its end, so the worst window holds nearly 2L: L at the end of one
 //! window, and then, as the first L fade, almost L more within W.
 
+use std::time::Duration;
+
 use super::{Verdict, Wait, fits, needed};
 use crate::{Amount, Timestamp, Window};
+
+/// The name in policies and answers.
+pub const NAME: &str = "sliding_window_counter";
+
+/// For how long an admission may count: until the end of the window after its own.
+pub(super) const fn longest_life(window: Window) -> Duration {
+    Duration::from_nanos(2 * window.as_ns())
+}
 
 /// The usage of one key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -166,7 +176,7 @@ mod tests {
             match verdict.wait {
                 Wait::None => prop_assert!(verdict.allowed),
                 Wait::Never => prop_assert!(cost.max(1) > limit),
-                Wait::Unknown => prop_assert!(false, "an algorithm always knows"),
+                Wait::Unknown => prop_assert!(false, "a counter always knows"),
                 Wait::Ns(ns) => {
                     prop_assert!(ns > 0 && !verdict.allowed);
                     let then = Timestamp::from_ns(now.as_ns() + ns);

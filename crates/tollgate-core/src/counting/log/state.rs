@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::{Log, LogTime, admitted, evaluate};
 use crate::Amount;
-use crate::algorithm::Verdict;
+use crate::counting::Verdict;
 
 /// Names one admission in its log: its place since the log was empty, and its stamp. A log that was reset counts its
 /// places from 0 again, so the stamp is compared too.

@@ -1,0 +1,98 @@
+//! The ways of counting: how much of a limit is used at a moment, and when there is room again (R1, R2).
+//!
+//! [`Counting`] says which way a limit counts and over which window; everything else asks it. Each way is a module of
+//! pure transitions: state, now and cost in; a [`Verdict`] and the state after an admission out. No clock, no lock, no I/O.
+//!
+//! A store evaluates every limit of a check first and records the admissions only if all allow it (R3), so each module has
+//! two halves: `evaluate`, which changes nothing, and the record of an admission.
+
+pub mod counter;
+pub mod log;
+
+use std::time::Duration;
+
+use crate::{Amount, Window};
+
+/// How a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Counting {
+    /// Exact (R1): one entry per admission.
+    Log {
+        /// How long an admission counts.
+        window: Window,
+    },
+    /// Small (R2): two numbers per key; its worst window is below twice the limit.
+    Counter {
+        /// The length of the windows, which are aligned to multiples of it since the Unix epoch.
+        window: Window,
+    },
+}
+
+impl Counting {
+    /// Every name, as policies have it in `algorithm`; the first is that of a policy that does not say.
+    pub const NAMES: [&str; 2] = [log::NAME, counter::NAME];
+    /// [`Counting::NAMES`], for messages.
+    pub const ACCEPTED: &str = "`sliding_window_log` or `sliding_window_counter`";
+
+    /// The name, as in policies and answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Log { .. } => log::NAME,
+            Self::Counter { .. } => counter::NAME,
+        }
+    }
+
+    /// The window that the limit holds for: what policies and answers call `windowSeconds`.
+    #[inline]
+    pub const fn window(self) -> Window {
+        match self {
+            Self::Log { window } | Self::Counter { window } => window,
+        }
+    }
+
+    /// For how long an admission may count. A log adds up to two of its ticks (R7).
+    pub const fn longest_life(self) -> Duration {
+        match self {
+            Self::Log { window } => window.as_duration(),
+            Self::Counter { window } => counter::longest_life(window),
+        }
+    }
+}
+
+/// How long the same check would have to wait (R6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Wait {
+    /// Not at all: it is admitted now.
+    None,
+    /// This many nanoseconds, at least 1.
+    Ns(u64),
+    /// Nobody knows: the store that could say did not answer (R11).
+    Unknown,
+    /// For ever: its cost is above the limit.
+    Never,
+}
+
+/// What one limit says to one check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether this limit, by itself, admits.
+    pub allowed: bool,
+    /// The usage, without this check until [`Verdict::usage`] is raised by a charge.
+    pub usage: u64,
+    /// The least wait after which this limit would admit the same check if nobody else came.
+    pub wait: Wait,
+    /// When the usage would be 0 again, in nanoseconds from now.
+    pub reset_after_ns: u64,
+}
+
+/// Whether `cost` fits beside `usage` (R1): a cost of 0 needs room for 1.
+#[inline]
+fn fits(usage: u64, cost: Amount, limit: Amount) -> bool {
+    usage.checked_add(needed(cost)).is_some_and(|total| total <= limit.get())
+}
+
+/// The room that `cost` needs: its own size, but 1 for a cost of 0 (R1).
+#[inline]
+fn needed(cost: Amount) -> u64 {
+    cost.get().max(1)
+}
