@@ -220,3 +220,24 @@ fn smaller_share<'a>(a: Candidate<'a>, b: Candidate<'a>) -> Candidate<'a> {
         _ => a,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Amount, Policy};
+
+    #[test]
+    fn only_a_limit_that_denies_has_a_reason() {
+        let reason = |amount, allowed, wait| {
+            let limit = Amount::new(amount);
+            let limit = Limit::of(&Policy { limit, ..Policy::default_policy() }).unwrap();
+            let verdict = Verdict { allowed, usage: 0, wait, reset_after_ns: 0 };
+            LimitStatus::new(&Arc::new(limit), &verdict).reason()
+        };
+        assert_eq!(reason(1, true, Wait::None), None);
+        assert_eq!(reason(1, false, Wait::Ns(1)), Some(Reason::LimitExceeded));
+        assert_eq!(reason(1, false, Wait::Unknown), Some(Reason::StoreUnavailable));
+        assert_eq!(reason(1, false, Wait::Never), Some(Reason::CostExceedsLimit));
+        assert_eq!(reason(0, false, Wait::Never), Some(Reason::Banned));
+    }
+}
