@@ -95,15 +95,17 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp) {
     for (place, charge) in check.charges.iter().enumerate() {
         let (limit, window) = (charge.limit, charge.limit.counting().window());
         let shadow = if limit.mode() == Mode::Shadow { SHADOW } else { 0 };
-        let counter = matches!(limit.counting(), Counting::Counter { .. });
+        let way = match limit.counting() {
+            Counting::Log { .. } => 0,
+            Counting::Counter { .. } => COUNTER,
+        };
         let again = check.come_again.get(place).is_some_and(|again| *again);
-        bytes
-            .push(shadow + if counter { COUNTER } else { 0 } + if again { COMES_AGAIN } else { 0 });
+        bytes.push(shadow + way + if again { COMES_AGAIN } else { 0 });
         push_double(bytes, limit.amount().get());
         push_double(bytes, charge.cost.get());
         push_double(bytes, life_ms(limit));
         push_double(bytes, window.as_ns().div_ceil(TICK_NS));
-        if counter {
+        if way == COUNTER {
             let start_ns = hint.as_ns() - hint.as_ns() % window.as_ns();
             for ns in [window.as_ns(), start_ns] {
                 push(bytes, ns / NS_PER_S, 4);
@@ -286,11 +288,8 @@ fn counter_said(
 ) -> Said {
     let (now, start) = (Timestamp::from_ns(now_ns), now_ns - now_ns % window.as_ns());
     let kept = Counter { start: Timestamp::from_ns(start), current, previous };
-    let before = counter::evaluate(kept, charge.limit.amount(), window, now, charge.cost);
-    let after = match charge.cost {
-        Amount::ZERO => before,
-        cost => counter::admitted(before, kept.admitted(cost), window, now, cost),
-    };
+    let (before, charged) = counter::decide(kept, charge.limit.amount(), window, now, charge.cost);
+    let after = charged.map_or(before, |(after, _)| after);
     Said { before, after, id: EntryId::Counter { start: kept.start } }
 }
 

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Verdict, Wait, fits, needed};
+use super::{Tally, TallyKind, Verdict, Wait, fits, needed};
 use crate::{Amount, Timestamp, Window};
 
 /// The name in policies and answers.
@@ -68,13 +68,6 @@ impl Counter {
         };
         Timestamp::from_ns(self.start.as_ns().saturating_add(windows * window.as_ns()))
     }
-
-    /// The counter after an admission at `cost`.
-    #[inline]
-    #[must_use]
-    pub fn admitted(self, cost: Amount) -> Self {
-        Self { current: self.current.saturating_add(cost.get()), ..self }
-    }
 }
 
 /// The weighted usage at `now`, rounded up: admitting while this plus the cost is at most the limit is R2.
@@ -125,21 +118,64 @@ fn wait_ns(counter: Counter, limit: Amount, window: Window, now: Timestamp, cost
     start_ns.saturating_add(elapsed).saturating_sub(now.as_ns())
 }
 
-/// The verdict after the check was admitted.
+/// What `counter` says to `cost` and, if it admits, what it says and what it is once the cost was charged. `counter` is as
+/// [`Counter::at`] `now`; a cost of 0 charges nothing.
 #[inline]
 #[must_use]
-pub fn admitted(
-    verdict: Verdict,
-    after: Counter,
+pub fn decide(
+    counter: Counter,
+    limit: Amount,
     window: Window,
     now: Timestamp,
     cost: Amount,
-) -> Verdict {
-    Verdict {
+) -> (Verdict, Option<(Verdict, Counter)>) {
+    let verdict = evaluate(counter, limit, window, now, cost);
+    if !verdict.allowed || cost == Amount::ZERO {
+        return (verdict, None);
+    }
+    let after = Counter { current: counter.current.saturating_add(cost.get()), ..counter };
+    let charged = Verdict {
         usage: verdict.usage.saturating_add(cost.get()),
         reset_after_ns: after.idle_at(window).as_ns().saturating_sub(now.as_ns()),
         ..verdict
+    };
+    (verdict, Some((charged, after)))
+}
+
+/// [`decide`] over the usage that a store keeps.
+#[inline]
+pub(super) fn decide_tally(
+    kept: Option<Tally>,
+    limit: Amount,
+    window: Window,
+    now: Timestamp,
+    cost: Amount,
+) -> (Verdict, Option<(Verdict, Tally)>) {
+    let counter = kept.and_then(|tally| of_tally(tally, window)).unwrap_or_default();
+    let (verdict, charged) = decide(counter.at(window, now), limit, window, now, cost);
+    (verdict, charged.map(|(verdict, after)| (verdict, tally(after, window))))
+}
+
+#[inline]
+fn tally(counter: Counter, window: Window) -> Tally {
+    Tally {
+        kind: TallyKind::Counter,
+        numbers: [counter.current, counter.previous],
+        idle_at_ns: counter.start.as_ns() + 2 * window.as_ns(),
     }
+}
+
+#[inline]
+fn of_tally(tally: Tally, window: Window) -> Option<Counter> {
+    let [current, previous] = tally.numbers;
+    let start = Timestamp::from_ns(tally.idle_at_ns.saturating_sub(2 * window.as_ns()));
+    (tally.kind == TallyKind::Counter).then_some(Counter { start, current, previous })
+}
+
+/// [`Tally::usage`]: a half of the last window counts, since it fades to nothing in the course of this one.
+pub(super) fn rough_usage(tally: &Tally) -> u64 {
+    let [current, previous] = tally.numbers;
+    current.saturating_add(previous / 2)
 }
 
 #[cfg(test)]

@@ -4,13 +4,17 @@
 //! pure transitions: state, now and cost in; a [`Verdict`] and the state after an admission out. No clock, no lock, no I/O.
 //!
 //! A store evaluates every limit of a check first and records the admissions only if all allow it (R3), so each module has
-//! two halves: `evaluate`, which changes nothing, and the record of an admission.
+//! two halves: what a limit says to a cost, which changes nothing, and the state once the cost was charged.
+//!
+//! Stores keep usage in two shapes ([`UsageShape`]): a [`log`], which grows with what it admits, or a [`tally`] of a few numbers.
 
 pub mod counter;
 pub mod log;
+pub mod tally;
 
 use std::time::Duration;
 
+pub use self::tally::{Tallied, Tally, TallyKind};
 use crate::{Amount, Window};
 
 /// How a limit counts.
@@ -50,6 +54,15 @@ impl Counting {
         }
     }
 
+    /// In which shape a store keeps the usage.
+    #[inline]
+    pub const fn usage_shape(self) -> UsageShape {
+        match self {
+            Self::Log { window } => UsageShape::Log { window },
+            Self::Counter { window } => UsageShape::Tally(Tallied::Counter { window }),
+        }
+    }
+
     /// For how long an admission may count. A log adds up to two of its ticks (R7).
     pub const fn longest_life(self) -> Duration {
         match self {
@@ -57,6 +70,18 @@ impl Counting {
             Self::Counter { window } => counter::longest_life(window),
         }
     }
+}
+
+/// The shape in which a store keeps the usage of a key.
+#[derive(Clone, Copy, Debug)]
+pub enum UsageShape {
+    /// Every admission in the window: [`log`].
+    Log {
+        /// How long an admission counts.
+        window: Window,
+    },
+    /// A few numbers: [`tally`].
+    Tally(Tallied),
 }
 
 /// How long the same check would have to wait (R6).

@@ -1,13 +1,12 @@
-//! The usage of one key, in 32 bytes of its slot: up to six admissions or a whole counter in place, longer
+//! The usage of one key, in 32 bytes of its slot: up to six admissions or a whole tally in place, longer
 //! logs behind one pointer.
 //!
 //! A log is kept as stamps modulo 2^32 ticks, which is sound because it is dropped when it is idle: the oldest
 //! entry was in the window when the newest was made, and the newest is at most a window and a second old.
 
-use tollgate_core::counting::Verdict;
-use tollgate_core::counting::counter::{self, Counter};
 use tollgate_core::counting::log::{self, LogTime};
-use tollgate_core::{Amount, Counting, Limit, Timestamp, Window};
+use tollgate_core::counting::{Tally, TallyKind, UsageShape, Verdict};
+use tollgate_core::{Amount, Limit, Timestamp};
 
 use super::few::{self, FEW, Few};
 use super::ring::{self, Ring, UNIT, WEIGHTED};
@@ -24,8 +23,8 @@ pub(super) enum Usage {
     Many { exponent: u8, limit: RoughLimit, idle_at_s: u32, ring: Ring<UNIT> },
     /// A log of admissions of any cost.
     Weighted { exponent: u8, limit: RoughLimit, idle_at_s: u32, ring: Ring<WEIGHTED> },
-    /// A counter.
-    Counter { limit: RoughLimit, current: u64, previous: u64, idle_at_ns: u64 },
+    /// A tally.
+    Tally { kind: TallyKind, limit: RoughLimit, numbers: [u64; 2], idle_at_ns: u64 },
 }
 
 /// The limit that a key met when its log began, grew or lost entries, in one byte: a fifth too small at most. Enough to say
@@ -91,7 +90,7 @@ impl Usage {
         charge: bool,
     ) -> Verdict {
         if cost == Amount::ONE
-            && let Counting::Log { window } = limit.counting()
+            && let UsageShape::Log { window } = limit.counting().usage_shape()
         {
             let time = LogTime::new(window, now);
             match self {
@@ -119,8 +118,8 @@ impl Usage {
     /// [`Usage::decide`], whatever is to be done: all that is too rare for a place in every check.
     #[inline(never)]
     fn decide_any(&mut self, limit: &Limit, now: Timestamp, cost: Amount, charge: bool) -> Verdict {
-        match limit.counting() {
-            Counting::Log { window } => {
+        match limit.counting().usage_shape() {
+            UsageShape::Log { window } => {
                 let time = LogTime::new(window, now);
                 self.refresh(&time);
                 let verdict = self.evaluate_log(limit.amount(), &time, cost);
@@ -131,15 +130,13 @@ impl Usage {
                 self.append(limit, &time, cost);
                 log::admitted(verdict, &time, cost)
             }
-            Counting::Counter { window } => {
-                let counter = self.counter(window, now);
-                let verdict = counter::evaluate(counter, limit.amount(), window, now, cost);
-                if !charge || !verdict.allowed || cost == Amount::ZERO {
+            UsageShape::Tally(tallied) => {
+                let decided = tallied.decide(self.tally(), limit.amount(), now, cost);
+                if charge && let (_, Some((verdict, tally))) = decided {
+                    *self = Self::from_tally(tally, limit);
                     return verdict;
                 }
-                let after = counter.admitted(cost);
-                *self = Self::from_counter(after, limit, window);
-                counter::admitted(verdict, after, window, now, cost)
+                decided.0
             }
         }
     }
@@ -151,22 +148,23 @@ impl Usage {
             Self::Few { idle_at_s, .. }
             | Self::Many { idle_at_s, .. }
             | Self::Weighted { idle_at_s, .. } => now.as_ns() >= whole_ns(*idle_at_s),
-            Self::Counter { idle_at_ns, .. } => now.as_ns() >= *idle_at_ns,
+            Self::Tally { idle_at_ns, .. } => now.as_ns() >= *idle_at_ns,
         }
     }
 
     /// How much would be forgotten with it, as a share of its limit, and for how long it would have counted: what is evicted
     /// first has the least of these.
     ///
-    /// Of a log it is the share in use when the key was last asked for. Of a counter it is that of the current window and a
-    /// half of the last one's, which fades to nothing in the course of the window.
+    /// Of a log it is the share in use when the key was last asked for; of a tally, what its way of counting takes for that
+    /// ([`Tally::usage`]).
     pub(super) fn weight(&self) -> (u64, u64) {
         let (limit, usage, idle_at_s) = match self {
             Self::Few { limit, len, idle_at_s, .. } => (limit, u64::from(*len), *idle_at_s),
             Self::Many { limit, idle_at_s, ring, .. } => (limit, ring.usage(), *idle_at_s),
             Self::Weighted { limit, idle_at_s, ring, .. } => (limit, ring.usage(), *idle_at_s),
-            Self::Counter { limit, current, previous, idle_at_ns } => {
-                (limit, current.saturating_add(previous / 2), whole_s(*idle_at_ns))
+            Self::Tally { limit, idle_at_ns, .. } => {
+                let usage = self.tally().map_or(0, |tally| tally.usage());
+                (limit, usage, whole_s(*idle_at_ns))
             }
         };
         (limit.share(usage), u64::from(idle_at_s))
@@ -180,8 +178,8 @@ impl Usage {
             }
             Self::Many { ring, .. } => ring.evaluate(limit, time, cost),
             Self::Weighted { ring, .. } => ring.evaluate(limit, time, cost),
-            // Usage of a counter is not usage of a log: a policy that counts in another way starts afresh.
-            Self::Counter { .. } => log::evaluate(&Few::NONE, limit, time, cost),
+            // A tally is not usage of a log: a policy that counts in another way starts afresh.
+            Self::Tally { .. } => log::evaluate(&Few::NONE, limit, time, cost),
         }
     }
 
@@ -215,7 +213,7 @@ impl Usage {
             Self::Few { len, ticks, .. } => few::expire(len, ticks, time),
             Self::Many { ring, .. } => ring.expire(time),
             Self::Weighted { ring, .. } => ring.expire(time),
-            Self::Counter { .. } => {}
+            Self::Tally { .. } => {}
         }
     }
 
@@ -247,19 +245,19 @@ impl Usage {
                 push(idle_at_s, ring, limit, time, cost);
                 *exponent = time.window().tick_exponent();
             }
-            Self::Counter { .. } => {}
+            Self::Tally { .. } => {}
         }
     }
 
     /// Moves the log to the smallest form that can take one more admission at `cost`.
     fn make_room(&mut self, cost: Amount) {
-        if matches!(self, Self::Counter { .. }) {
+        if matches!(self, Self::Tally { .. }) {
             *self = Self::NONE;
         }
         match self {
             Self::Few { len, .. } if cost == Amount::ONE && usize::from(*len) < FEW => {}
             Self::Many { .. } if cost == Amount::ONE => {}
-            Self::Weighted { .. } | Self::Counter { .. } => {}
+            Self::Weighted { .. } | Self::Tally { .. } => {}
             Self::Few { exponent, len, limit, idle_at_s, ticks } if cost == Amount::ONE => {
                 let live = &ticks[..usize::from(*len)];
                 let ring = Ring::from_entries(live.iter().map(|low| (*low, 1)));
@@ -284,7 +282,7 @@ impl Usage {
             Self::Few { limit, .. }
             | Self::Many { limit, .. }
             | Self::Weighted { limit, .. }
-            | Self::Counter { limit, .. } => *limit,
+            | Self::Tally { limit, .. } => *limit,
         }
     }
 
@@ -301,7 +299,7 @@ impl Usage {
             Self::Weighted { exponent, idle_at_s, ring, .. } => {
                 (*exponent, *idle_at_s, ring.low_entries().collect())
             }
-            Self::Counter { .. } => (0, 0, Vec::new()),
+            Self::Tally { .. } => (0, 0, Vec::new()),
         }
     }
 
@@ -327,28 +325,20 @@ impl Usage {
         };
     }
 
-    /// The counter at `now`.
+    /// The tally that is kept; `None` for a log.
     #[inline]
-    fn counter(&self, window: Window, now: Timestamp) -> Counter {
-        let kept = match self {
-            // Usage of a log is not usage of a counter, as above.
-            Self::Counter { current, previous, idle_at_ns, .. } => Counter {
-                start: Timestamp::from_ns(idle_at_ns.saturating_sub(2 * window.as_ns())),
-                current: *current,
-                previous: *previous,
-            },
-            _ => Counter::default(),
-        };
-        kept.at(window, now)
+    fn tally(&self) -> Option<Tally> {
+        match *self {
+            Self::Tally { kind, numbers, idle_at_ns, .. } => {
+                Some(Tally { kind, numbers, idle_at_ns })
+            }
+            _ => None,
+        }
     }
 
-    fn from_counter(counter: Counter, limit: &Limit, window: Window) -> Self {
-        Self::Counter {
-            limit: RoughLimit::of(limit),
-            current: counter.current,
-            previous: counter.previous,
-            idle_at_ns: counter.start.as_ns() + 2 * window.as_ns(),
-        }
+    fn from_tally(tally: Tally, limit: &Limit) -> Self {
+        let Tally { kind, numbers, idle_at_ns } = tally;
+        Self::Tally { kind, limit: RoughLimit::of(limit), numbers, idle_at_ns }
     }
 }
 
@@ -451,7 +441,7 @@ mod model_tests;
 mod tests {
     use std::time::Duration;
 
-    use tollgate_core::{Per, Policy, PolicyId};
+    use tollgate_core::{Counting, Per, Policy, PolicyId, Window};
 
     use super::*;
 

@@ -85,14 +85,13 @@ impl Model {
                     self.0.insert(id.to_owned(), Usage::Counter(window, counter));
                 }
                 let amount = limit.amount();
-                let verdict = counter::evaluate(counter, amount, window, now, charge.cost);
-                if !commit || !verdict.allowed || charge.cost == Amount::ZERO {
-                    return (verdict, None);
+                match counter::decide(counter, amount, window, now, charge.cost) {
+                    (_, Some((charged, after))) if commit => {
+                        self.0.insert(id.to_owned(), Usage::Counter(window, after));
+                        (charged, Some(ModelId::Counter(after.start)))
+                    }
+                    (verdict, _) => (verdict, None),
                 }
-                let after = counter.admitted(charge.cost);
-                self.0.insert(id.to_owned(), Usage::Counter(window, after));
-                let verdict = counter::admitted(verdict, after, window, now, charge.cost);
-                (verdict, Some(ModelId::Counter(after.start)))
             }
         }
     }

@@ -1,0 +1,64 @@
+//! Usage in a few numbers, however much was admitted.
+//!
+//! A store that keeps a [`Tally`] of each key can count in every way that is [`Tallied`], without knowing which it is. A
+//! log is kept otherwise, because it grows with what it admits.
+
+use super::{Verdict, counter};
+use crate::{Amount, Timestamp, Window};
+
+/// A way of counting whose usage is a [`Tally`]: the fields are those of the same variant of [`Counting`](super::Counting).
+#[derive(Clone, Copy, Debug)]
+pub enum Tallied {
+    /// [`Counting::Counter`](super::Counting::Counter)
+    Counter {
+        /// The length of the windows.
+        window: Window,
+    },
+}
+
+/// The usage of one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// Which way of counting the numbers belong to: they mean nothing to the others.
+    pub kind: TallyKind,
+    /// What this way of counting remembers.
+    pub numbers: [u64; 2],
+    /// When nothing of it counts any more, at the latest: in nanoseconds since the Unix epoch.
+    pub idle_at_ns: u64,
+}
+
+/// Which way of counting a [`Tally`] belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TallyKind {
+    /// [`Tallied::Counter`]
+    Counter,
+}
+
+impl Tallied {
+    /// What a limit of `limit` says to `cost` at `now`, after `kept` was used; and, if it admits, what it says and what
+    /// is to be kept once the cost was charged (R3).
+    ///
+    /// `kept` may be the tally of another way of counting, or of another window.
+    #[inline]
+    #[must_use]
+    pub fn decide(
+        self,
+        kept: Option<Tally>,
+        limit: Amount,
+        now: Timestamp,
+        cost: Amount,
+    ) -> (Verdict, Option<(Verdict, Tally)>) {
+        match self {
+            Self::Counter { window } => counter::decide_tally(kept, limit, window, now, cost),
+        }
+    }
+}
+
+impl Tally {
+    /// About how much is in use, so that keys can be compared at any time: an estimate that needs neither window nor clock.
+    pub fn usage(&self) -> u64 {
+        match self.kind {
+            TallyKind::Counter => counter::rough_usage(self),
+        }
+    }
+}
