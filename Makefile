@@ -1,18 +1,18 @@
-# Everything a developer or CI runs. `make` alone lists it.
+# Everything that a developer or CI runs. `make` without a target lists the targets.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# Where `make run` listens; what else `tollgate serve` takes goes into ARGS.
+# Where `make run` listens. ARGS takes further arguments of `tollgate serve`.
 HTTP ?= 127.0.0.1:8000
 ARGS ?=
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-# Every crate with every feature, or tests that need a feature would silently not run.
+# Every crate with every feature: otherwise tests that need a feature would silently not run.
 ALL = --locked --workspace --all-features
-# Where rustup puts cargo, for a shell that was opened before rustup ran.
+# rustup installs cargo there; a shell that was opened before does not have it in its PATH.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .PHONY: run
@@ -20,18 +20,18 @@ run: setup console ## Set up what is missing, build, and serve on 127.0.0.1:8000
 	exec $(CARGO) run --locked --release -p tollgate-server -- serve --http $(HTTP) $(ARGS)
 
 .PHONY: test
-test: setup-tests console-check lint doc ## Set up what is missing, then formatting, lints, documentation and every test
+test: setup-tests console-check lint doc ## Set up what is missing, then check formatting, lints and documentation and run every test
 	$(CARGO) test $(ALL) --doc
 	CARGO=$(CARGO) scripts/schemathesis
 	CARGO=$(CARGO) scripts/e2e
 	python3 -B -m unittest discover --quiet --start-directory loadtest
-	@# nextest runs the binaries' tests side by side; without it `cargo test` runs the same tests.
+	@# nextest runs the tests of all binaries in parallel; without it `cargo test` runs the same tests.
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run $(ALL) --no-fail-fast; \
 	else \
 		$(CARGO) test $(ALL) --no-fail-fast --lib --bins --tests --examples; \
 	fi
-	@# The tests of the store on Valkey as well: in one process, whose tests share their servers.
+	@# The store's tests on Valkey as well. They run in one process, so that they share their servers.
 	TOLLGATE_TEST_REDIS_SERVER="$(abspath $(TARGET))/valkey/bin/valkey-server" \
 		$(CARGO) test $(ALL) --test redis
 
@@ -44,22 +44,22 @@ bench: setup-tests ## Run every benchmark (BENCH=NAME for one)
 	$(CARGO) run --locked --release -p tollgate-bench -- $(or $(BENCH),all)
 
 .PHONY: console
-console: ## Build the console, if there is Node.js and it is not built already
+console: ## Build the console, if Node.js is installed and the console is not up to date
 	@scripts/console
 
 .PHONY: console-check
-console-check: ## Build the console; its types, lint, format, unit tests and sizes
+console-check: ## Build the console and check its types, lint, format, unit tests and sizes
 	@scripts/console check
 
 .PHONY: api
-api: ## Write the OpenAPI document down for the console, and make its types anew
+api: ## Write the OpenAPI document for the console, and generate its types
 	$(CARGO) run --locked -q -p tollgate-server -- openapi > console/openapi.json.new
 	mv console/openapi.json.new console/openapi.json
 	cd console && npm run --silent api && npx prettier --log-level warn --write src/api/schema.d.ts
 
-# HOST and TOLLGATE_ADMIN_TOKEN load a server that runs; TOLLGATE_BIN names a program that is built.
+# HOST and TOLLGATE_ADMIN_TOKEN name a running server to test; TOLLGATE_BIN names a built program to start.
 .PHONY: loadtest
-loadtest: setup-loadtest ## Load a release build with Locust and judge it (HOST=http://… for a server that runs)
+loadtest: setup-loadtest ## Load a release build with Locust and judge it (HOST=http://… for a running server)
 	if [ -z "$${HOST:-}$${TOLLGATE_BIN:-}" ]; then \
 		$(CARGO) build --locked --release -p tollgate-server --bin tollgate; \
 		export TOLLGATE_BIN="$(TARGET)/release/tollgate"; \
@@ -69,19 +69,19 @@ loadtest: setup-loadtest ## Load a release build with Locust and judge it (HOST=
 # An hour; SOAK_SECONDS, SOAK_FAULT_SECONDS and SOAK_CHECKS_PER_SECOND change that.
 SOAK_OPERATIONS ?= 10000000
 .PHONY: soak
-soak: setup-tests ## Ten million operations to the scripts and to their model, then an hour of load with a fault a minute (SOAK_OPERATIONS=… SOAK_SECONDS=…)
+soak: setup-tests ## Run ten million operations on the scripts and their model, then an hour of load with a fault a minute (SOAK_OPERATIONS=… SOAK_SECONDS=…)
 	TOLLGATE_DIFFERENTIAL_OPERATIONS=$(SOAK_OPERATIONS) \
 		$(CARGO) test --locked --release -p tollgate-redis --all-features --test redis -- differential
 	$(CARGO) bench --locked -p tollgate-server --bench soak
 
 .PHONY: fuzz
-fuzz: ## Fuzz everything that is parsed, each target for a minute (FUZZ_SECONDS=… FUZZ=TARGET to change)
+fuzz: ## Fuzz every parser, each target for a minute (FUZZ_SECONDS=… FUZZ=TARGET to change)
 	@scripts/setup fuzz
 	scripts/fuzz $(FUZZ)
 
-# All of it takes hours: MUTANTS='--shard 3/20' takes a part, MUTANTS='-f FILE' a file.
+# A full run takes hours: MUTANTS='--shard 3/20' runs a part, MUTANTS='-f FILE' a file.
 .PHONY: mutants
-mutants: setup-tests ## Change core and the stores in every small way and see that a test notices (MUTANTS=… for a part)
+mutants: setup-tests ## Make every small change to core and the stores and check that a test fails (MUTANTS=… for a part)
 	@scripts/setup mutants
 	PATH="$$PWD/$(TARGET)/tools/bin:$$PATH" $(CARGO) mutants $(MUTANTS)
 
@@ -100,19 +100,19 @@ doc: setup ## Build the API documentation; a broken link fails
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(ALL) --no-deps
 
 .PHONY: setup
-setup: ## Install what is missing of compiler, linker and tools
+setup: ## Install the compiler, linker and tools that are missing
 	@scripts/setup
 
 .PHONY: setup-lint
-setup-lint: ## The same, and what only `make lint` needs: cargo-deny
+setup-lint: ## The same, and what `make lint` needs: cargo-deny
 	@scripts/setup lint
 
 .PHONY: setup-tests
-setup-tests: ## The same, and what only tests and benchmarks need: Redis, Valkey, PostgreSQL, Chromium, schemathesis
+setup-tests: ## The same, and what tests and benchmarks need: Redis, Valkey, PostgreSQL, Chromium, schemathesis
 	@scripts/setup tests
 
 .PHONY: setup-loadtest
-setup-loadtest: ## The same, and what only the load test needs: Locust
+setup-loadtest: ## The same, and what the load test needs: Locust
 	@scripts/setup loadtest
 
 .PHONY: clean
