@@ -1,12 +1,12 @@
--- Changes what one admission was charged, or takes it back.
+-- Changes what one admission was charged, or refunds it.
 --
 -- KEYS[1]  the key of the limit.
--- KEYS[2]  the key of the request id, if the admission is taken back whole: then it was never answered.
--- ARGV[1]  what `wire.rs` packs: of a log the number and the stamp of the admission, of a counter the start of its window;
---          and the old and the new cost.
--- ARGV[2…] the channel on which all nodes are told when usage is given back, and what names the limit on it.
--- Answer   1 if the admission was found and changed, 0 if it was not: it has left, was reset or changed, or the usage
---          would be above MOST_TOTAL.
+-- KEYS[2]  the key of the request id, if the whole admission is refunded: then its answer was never sent.
+-- ARGV[1]  packed by `wire.rs`: for a log the number and the timestamp of the admission, for a counter the start of its
+--          window; then the old and the new cost.
+-- ARGV[2…] the channel on which usage that is given back is announced, and the name of the limit in announcements.
+-- Answer   1 if the admission was found and changed; 0 if it was not, because it has left, was reset or changed, or
+--          the usage would be above MOST_TOTAL.
 
 local key = KEYS[1]
 local hash_key = key .. 'b'
@@ -15,7 +15,7 @@ local state = call('GETRANGE', key, STATE_FROM, '-1')
 local tag = #state >= 4 and unpack('<I4', state)
 if state ~= '' and tag ~= UNIT and tag ~= WEIGHTED and tag ~= COUNTER then foreign(key) end
 
--- First of all that is written, so that an error leaves nothing half done; nobody hears of it before the end.
+-- This is the first write, so that an error changes nothing. Nobody receives it before the script ends.
 local function announce()
   if new < old then call('PUBLISH', ARGV[2], ARGV[3]) end
   if KEYS[2] then call('DEL', KEYS[2]) end
@@ -41,12 +41,12 @@ if kind == 3 then
 end
 
 if tag ~= UNIT and tag ~= WEIGHTED then return 0 end
--- The string as it is; `tag` is what it becomes.
+-- The string that was read; `tag` is the new tag.
 local kept_tag = tag
 local _, base, offset, expiry, first, next_no, head, oldest, newest, total = unpack(STATE, state)
 if number < head or number >= next_no or old == 0 or total - old + new > MOST_TOTAL then return 0 end
 
--- The sums of the hash that hold entry `number`, with `by` more in them: fields to set.
+-- The sums in the hash that include entry `number`, with `by` added: the fields to set.
 local function with_sums(block, by)
   local group = floor(block / FANOUT)
   local over = floor(group / FANOUT)
@@ -62,7 +62,7 @@ local function with_sums(block, by)
   return fields
 end
 
--- The stamp of the newest entry with a cost, `number` left out. There is one.
+-- The timestamp of the newest entry with a cost, other than `number`. There is one.
 local function newest_but_this()
   if next_no > first then
     local width, form = 6, '<I6'
@@ -73,7 +73,7 @@ local function newest_but_this()
       if no ~= number and (kept_tag == UNIT or cost > 0) then return base + low end
     end
   end
-  -- From the end, over whole groups and blocks without a cost.
+  -- From the end, skipping whole groups and blocks without a cost.
   local block = first / BLOCK - 1
   local group_at, group, over_at, over = -1, nil, -1, nil
   while block >= 0 do
@@ -98,8 +98,8 @@ local function newest_but_this()
   end
 end
 
--- The weighted entry after `at` of `text`, with the cost `cost`. One that is taken back gets the earliest stamp: the clock
--- may step back now, and no entry must be later than those behind it.
+-- The weighted entry after `at` of `text`, with the cost `cost`. A refunded entry gets the earliest timestamp, because
+-- the clock may step back now, and no entry may be later than the entries after it.
 local function entry_of(text, at, cost)
   if cost == 0 then return pack('<I6I7', 0, 0) end
   return text:sub(at + 1, at + 6) .. pack('<I7', cost)

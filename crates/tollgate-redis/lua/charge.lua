@@ -1,11 +1,13 @@
 -- Decides checks, each at one moment, and charges all limits of a check or none (R1-R3, R6-R10, R12).
 --
--- KEYS     of check after check: one for each limit, and last that of the request id, if it has one.
--- ARGV[1]  what `wire.rs` packs: whether a test sets the time, how many checks, and for each check its limits.
--- Answer   of one check: what `wire.rs` reads, in one packed string. Of several: such a string each, or `E` and an error.
+-- KEYS     for each check: one key per limit, then that of the request id, if it has one.
+-- ARGV[1]  packed by `wire.rs`: whether a test sets the time, the number of checks, and the limits of each check.
+-- Answer   for one check: one packed string, which `wire.rs` parses. For several: such a string each, or `E` and an
+-- error.
 --
--- Every command of a check that reads comes before every command that writes: an error leaves nothing half done.
--- Where checks of one call share a log, its state is read once, and what they append is written at once (`kept_logs`).
+-- For each check, all commands that read come before all commands that write, so that an error leaves nothing half
+-- done. If checks of one call share a log, its state is read once, and the entries that they append are written
+-- together (`kept_logs`).
 
 local request = ARGV[1]
 local flags, checks = unpack('<BB', request)
@@ -19,19 +21,19 @@ else
   now_s, now_ns, slack_ms = unpack('<I4I4I4', request, 3)
   local us = floor(now_ns / 1000)
   now_us = now_s * 1000000 + us
-  -- An admission is stamped with its time rounded up, now is rounded down.
+  -- The time of an admission is rounded up, and the current time is rounded down.
   if now_ns > us * 1000 then up = 1 end
 end
 
--- The functions of long.lua and counter.lua, once they were needed.
+-- The functions of long.lua and counter.lua, created when they are first needed.
 local expire, freeing, rebuilt, deletable, decide_counter
 local KEYS = KEYS
 
--- By key, the logs that several checks of this call append to: the ten fields of the state, then where the entries that are
--- not written yet begin, then these entries.
+-- The logs to which several checks of this call append, by key: the ten fields of the state, then the position at which
+-- the unwritten entries begin, then these entries.
 local kept_logs, may_write = {}, false
 
--- Writes the entries of the log of `key` that are not written yet.
+-- Writes the unwritten entries of the log of `key`.
 local function write_out(key)
   local kept = kept_logs[key]
   if kept then
@@ -40,12 +42,12 @@ local function write_out(key)
   end
 end
 
--- By limit, what is written at the end of the string, and where it begins. Empty between checks.
+-- For each limit, what is written at the end of the string, and its position. Empty between checks.
 local tails, starts = {}, {}
 -- A life in ms, and as the text that Redis wants: many keys of a call live equally long.
 local last_life_ms, last_life
 
--- The check that is described at `at`, whose keys follow KEYS[before].
+-- Decides the check that is encoded at `at`; its keys follow KEYS[before].
 local function decide(at, before)
   local limits, options, not_after, once_us = unpack('<I2Bdd', request, at)
   at = at + 19
@@ -63,14 +65,14 @@ local function decide(at, before)
 
   local allowed, answer = true, nil
   if next(tails) then tails, starts = {}, {} end
-  -- By limit, and seldom there: the whole string to write in place of a tail, how long the keys are to live, what to write if
-  -- nothing is charged, whether there is a hash, and its fields. `shared` has what `kept_logs` is to have.
+  -- By limit, and rarely set: the whole string to write instead of a tail, the expiry of the keys, what to write if
+  -- nothing is charged, whether there is a hash, and its fields. `shared` is the new value for `kept_logs`.
   local values, lives, notes, hashed, sets, deletes, shared
   for i = 1, limits do
     local key = KEYS[before + i]
     local mode, limit, cost, ttl_ms, window = unpack('<Bdddd', request, at)
     at = at + 33
-    -- Whether a later check of this call has the same log.
+    -- Whether a later check of this call uses the same log.
     local comes_again = mode >= 4
     if comes_again then mode = mode - 4 end
     local admits, usage, newest_after, freeing_after, number, stamp = false, 0, 0, 0, 0, 0
@@ -92,7 +94,7 @@ local function decide(at, before)
           has_hash = had_hash
           now = now_us + offset
           if newest > now + up then
-            -- The clock has stepped back: the newest admission counts as made now (R7).
+            -- The clock has stepped back, so the newest admission counts as made now (R7).
             offset = offset + newest - now - up
             now, life_ms = newest - up, ttl_ms
           end
@@ -127,7 +129,7 @@ local function decide(at, before)
           end
         end
         newest_after = newest - now
-        -- A longer window than that of the last admission keeps the log for longer, a shorter one less long.
+        -- If the window is longer than at the last admission, the key lives longer; if it is shorter, less long.
         if newest + window > expiry or expiry - now > ttl_ms * 1000 then life_ms = ttl_ms end
         if life_ms then
           expiry = now + life_ms * 1000
@@ -161,7 +163,7 @@ local function decide(at, before)
               values[i] = text
                 .. pack(STATE, tag, base, offset, expiry, first, next_no + 1, head, oldest, stamp, usage + cost)
               if fields then
-                -- A new hash needs a life.
+                -- A new hash needs an expiry.
                 if not has_hash then life_ms = life_ms or ceil((expiry - now) / 1000) end
                 now_has_hash = true
               end
@@ -259,7 +261,7 @@ local function decide(at, before)
     for i, log in next, shared do
       local key = KEYS[before + i]
       if put_off then
-        -- Whether it can be written later is tried out once: what holds for one SETRANGE holds for all.
+        -- Try once whether it can be written later: if one SETRANGE is permitted, all are.
         if not may_write then call('SETRANGE', key, 0, '') end
         may_write = true
         local kept = kept_logs[key]
@@ -275,9 +277,9 @@ local function decide(at, before)
       end
     end
   end
-  -- A command that is refused (its right was taken away) must leave nothing charged. So every life is set before the
-  -- admission that relies on it, and strings that are written whole come before the others; whether those can be written is
-  -- tried out first, with nothing.
+  -- If a command is refused (its right was revoked), nothing may have been charged. Therefore every expiry is set
+  -- before the admission that relies on it, and strings that are written as a whole come before the others. Whether the
+  -- others can be written was tried before, with an empty value.
   if charged and values and next(tails) then call('SETRANGE', KEYS[before + next(tails)], 0, '') end
   if charged and lives then
     for i in next, tails do
@@ -301,7 +303,7 @@ local function decide(at, before)
       if life_ms and hashed and hashed[i] and hashed[i][2] then
         local given = redis.pcall('PEXPIRE', key .. 'b', life_ms + slack_ms + HASH_OUTLIVES_MS)
         if type(given) == 'table' then
-          -- No key without an end.
+          -- No key may exist without an expiry.
           if fields and fields.is_new then call('UNLINK', key .. 'b') end
           error(given)
         end
@@ -343,7 +345,7 @@ if checks == 1 then return decide(3 + (flags == 0 and 0 or 12), 0) end
 local answers, at, before = {}, 3 + (flags == 0 and 0 or 12), 0
 for i = 1, checks do
   local bytes, keys = unpack('<I4I2', request, at)
-  -- One check that cannot be decided keeps no other from it.
+  -- If one check causes an error, the others are still decided.
   local done, answer = pcall(decide, at + 6, before)
   answers[i] = done and answer or 'E' .. (type(answer) == 'table' and answer.err or tostring(answer))
   at, before = at + 6 + bytes, before + keys

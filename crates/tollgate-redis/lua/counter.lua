@@ -1,4 +1,4 @@
--- Counters (R2). Made into a function by `make_counter`, when it is needed.
+-- Counters (R2). `make_counter` wraps this file in a function, which is created when it is needed.
 
   -- The most windows that are stepped over at once, so that a product stays exact.
   local MOST_WINDOWS = 4194304
@@ -13,7 +13,7 @@
       local rest = product % width
       return (product - rest) / width + (rest > 0 and 1 or 0)
     end
-    -- Too large for one product: bit by bit, from the highest.
+    -- Too large for one product: computed bit by bit, starting with the highest.
     local bit = 4503599627370496
     local quotient, rest_s, rest_ns = 0, 0, 0
     while bit >= 1 do
@@ -32,7 +32,7 @@
     return quotient + ((rest_s > 0 or rest_ns > 0) and 1 or 0)
   end
 
-  -- The time since the start of the window that now is in, and that start: from any start of a window.
+  -- The time since the start of the current window, and that start, computed from the start of any window.
   local function aligned(start_s, start_ns, window_s, window_ns)
     while true do
       local since_s, since_ns = now_s - start_s, now_ns - start_ns
@@ -49,8 +49,8 @@
     end
   end
 
-  -- Decides `cost`. Answers the verdict, the counts before, whether they are to be kept as they stand now because the
-  -- clock has stepped back, and the value that they have as it is and with the cost.
+  -- Decides `cost`. Returns the verdict, the counts before, whether these must be stored because the clock has stepped
+  -- back, and the value without and with the cost.
   return function(key, limit, cost, window_s, window_ns, hint_s, hint_ns)
     local start_s, start_ns, since_s, since_ns = aligned(hint_s, hint_ns, window_s, window_ns)
     local current, previous, stepped = 0, 0, false
@@ -59,12 +59,12 @@
     if tag == COUNTER then
       local _, kept_s, kept_ns, kept_current, kept_previous, kept_window_s, kept_window_ns =
         unpack(COUNTER_STATE, text)
-      -- A counter of another window starts afresh.
+      -- A counter with another window length starts at 0.
       if kept_window_s == window_s and kept_window_ns == window_ns then
         local next_s, next_ns = kept_s + window_s, kept_ns + window_ns
         if next_ns >= 1000000000 then next_s, next_ns = next_s + 1, next_ns - 1000000000 end
         if kept_s > start_s or kept_s == start_s and kept_ns >= start_ns then
-          -- After a step back of the clock the counts belong to the window that now is in (R7).
+          -- After a step back of the clock, the counts belong to the current window (R7).
           stepped = kept_s ~= start_s or kept_ns ~= start_ns
           current, previous = kept_current, kept_previous
         elseif next_s == start_s and next_ns == start_ns then

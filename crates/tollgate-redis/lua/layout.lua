@@ -1,47 +1,47 @@
--- How a log lies in Redis (docs/decisions/0010). Every script starts with this file.
+-- The layout of a log in Redis (docs/decisions/0010). Every script starts with this file.
 --
 -- The key of a limit is a string: the newest entries of the log, then its state (STATE_BYTES).
---   entry  the stamp in µs after `base` (I6) and, in a WEIGHTED string, its cost (I7); in a UNIT string it is 1.
---          A cost of 0 is an admission that was taken back; its stamp is `base`.
+--   entry  the timestamp in µs after `base` (I6) and, in a WEIGHTED string, its cost (I7); in a UNIT string it is 1.
+--          An entry with cost 0 was refunded; its timestamp is `base`.
 --   state  tag     UNIT or WEIGHTED, with the version
 --          base    see entry
---          offset  what the log's own time is ahead of Redis's clock (R7)
+--          offset  how far the log's own time is ahead of Redis's clock (R7)
 --          expiry  when the key expires
 --          first   the number of the first entry in the string, a multiple of BLOCK
 --          next    the number that the next entry gets
 --          head    the number of the first entry that counted at the last admission
 --          oldest  no entry that counts is older
---          newest  the stamp of the newest entry with a cost
+--          newest  the timestamp of the newest entry with a cost
 --          total   the costs from `head` on
 --          Times are µs in the log's own time.
--- A long log has its older entries in a hash, at the same key with `b` behind it. A field `N` is block N: `base` and the
--- entries BLOCK·N to BLOCK·N + 63, unit or weighted by its length. `aN` has the sum and the last stamp (dd) of each of the
--- blocks FANOUT·N to FANOUT·N + 31, `bN` the same of `aM`. `c` is the first block that is not deleted yet, if some are due;
--- `v` says that the hash is one of these.
+-- A long log has its older entries in a hash, whose key is the same with `b` appended. A field `N` is block N: `base`
+-- and the entries BLOCK·N to BLOCK·N + 63, unit or weighted according to its length. `aN` has the sum and the last
+-- timestamp (dd) of each of the blocks FANOUT·N to FANOUT·N + 31, and `bN` has the same for each `aM`. `c` is the first
+-- block that is not deleted yet, if some are due; `v` marks the hash as written by Tollgate.
 -- All numbers stay below 2^53, which Lua's doubles hold exactly.
 local spread = unpack
 local call, pack, unpack, floor, ceil = redis.call, struct.pack, struct.unpack, math.floor, math.ceil
 local UNIT, WEIGHTED, COUNTER = 66132, 131668, 197204
 local STATE, STATE_BYTES, STATE_FROM = '<I4ddddddddd', 76, '-76'
 local BLOCK, FANOUT, RECORD_BYTES = 64, 32, 16
--- At this many entries in the string a block of them moves to the hash.
+-- When the string has this many entries, a block of them is moved to the hash.
 local MOST_IN_STRING = 192
--- The most that a stamp may be after its base: half of what 6 bytes hold.
+-- The most by which a timestamp may be after its base: half of what 6 bytes hold.
 local MOST_AFTER_BASE = 140737488355328
 -- The most blocks that one admission deletes.
 local MOST_DELETED = 16
--- The entries that are read at once to see which have left.
+-- How many entries are read at once to see which have left.
 local READ_AHEAD = 8
--- The most that is kept in one log: amounts are below 2^53.
+-- The most that one log may hold: amounts are below 2^53.
 local MOST_TOTAL = 9007199254740991
--- A hash outlives its string by so much, so that no string is ever without it.
+-- A hash expires this much later than its string, so that no string is ever without it.
 local HASH_OUTLIVES_MS = 500
 -- The field `v` of a hash.
 local HASH_MARK = 'T2'
 local COUNTER_STATE = '<I4I4I4I7I7I4I4'
 
 local function foreign(key)
-  error({ err = 'TOLLGATE the key ' .. key .. ' holds what this version of Tollgate did not write' })
+  error({ err = 'TOLLGATE the key ' .. key .. ' holds a value that this version of Tollgate did not write' })
 end
 
 -- For a key of which nothing was read: an empty string is not ours either.

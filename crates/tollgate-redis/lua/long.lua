@@ -1,9 +1,9 @@
--- What only long logs and rare events need. Made into functions by `make_long`, when they are needed: to make a function
--- costs a script about as much as a tenth of a command.
+-- What only long logs and rare events need. `make_long` wraps this file in functions, which are created when they are
+-- needed: creating a function costs a script about a tenth of a command.
 
-  -- Walks from entry `from`, which is in the hash, over all that `skips(sum, last, many)` says may be skipped: whole
-  -- blocks, blocks of blocks, or single entries. Answers the number and the stamp of the entry that stopped it; nil if
-  -- all was skipped up to `first`.
+  -- Walks from entry `from`, which is in the hash, over everything that `skips(sum, last, many)` allows to skip: whole
+  -- blocks, groups of blocks, or single entries. Returns the number and the timestamp of the entry that stopped it; nil
+  -- if everything up to `first` was skipped.
   local function walk(key, from, first, skips)
     local no = from
     local group_at, group, over_at, over = -1, nil, -1, nil
@@ -43,7 +43,7 @@
     return nil
   end
 
-  -- The first entry in the string, from number `from` on, that `skips` does not skip: its number and stamp.
+  -- The first entry in the string, from number `from` on, that `skips` does not skip: its number and timestamp.
   local function walk_string(key, tag, base, first, next_no, from, skips)
     local width, form = 6, '<I6'
     if tag == WEIGHTED then width, form = 13, '<I6I7' end
@@ -58,7 +58,8 @@
     return nil
   end
 
-  -- Skips what has left the window: the first number that counts, the total from there, and its stamp.
+  -- Skips what has left the window. Returns the number of the first entry that counts, the total from there, and its
+  -- timestamp.
   local function expire(key, tag, base, first, next_no, head, total, left_by)
     local function skips(sum, last)
       if last > left_by then return false end
@@ -73,7 +74,7 @@
     return no, total, stamp
   end
 
-  -- The stamp of the first entry from `head` on up to which the costs are at least `excess`.
+  -- The timestamp of the first entry from `head` on at which the sum of the costs reaches `excess`.
   local function freeing(key, tag, base, first, next_no, head, excess)
     local function skips(sum)
       if sum >= excess then return false end
@@ -88,15 +89,15 @@
     return stamp
   end
 
-  -- Adds the record of block or group `no` to its node `text`.
+  -- Adds the sum and timestamp of block or group `no` to its node `text`.
   local function with_record(text, no, sum, last)
     local at = no % FANOUT * RECORD_BYTES
     if #text < at then text = text .. string.rep('\0', at - #text) end
     return text:sub(1, at) .. pack('<dd', sum, last) .. text:sub(at + RECORD_BYTES + 1)
   end
 
-  -- The first block of `text`, entries of the string, for the hash: the fields to set. `is_left` if the hash of a log that
-  -- has expired is still there.
+  -- Moves the first block of `text`, entries of the string, to the hash: the fields to set. `is_left` says that the
+  -- hash of an expired log still exists.
   local function sealed(key, text, width, base, first, has_hash)
     local entries, sum, low = text:sub(1, BLOCK * width), BLOCK, nil
     if width == 6 then
@@ -128,7 +129,7 @@
     }
   end
 
-  -- The string once more, with less in it or in another form, and `cost` appended: the value, its first number, tag and
+  -- Rewrites the string, shorter or in another form, and appends `cost`. Returns the value, its first number, tag and
   -- base, and the fields to set in the hash.
   local function rebuilt(key, tag, base, first, next_no, head, oldest, stamp, cost)
     local width = tag == UNIT and 6 or 13
@@ -143,7 +144,7 @@
     end
     if tag == UNIT and cost ~= 1 then text, tag, width = weighted(text), WEIGHTED, 13 end
     if stamp - base >= MOST_AFTER_BASE then
-      -- What has left may be too old for the new base; when it was is of no use any more.
+      -- What has left may be too old for the new base; its timestamp is no longer needed.
       local moved = {}
       for place = 1, #text, width do
         local low = math.max(0, base + unpack('<I6', text, place) - oldest)
@@ -155,7 +156,8 @@
     return text .. entry, first, tag, base, fields
   end
 
-  -- The fields to delete when the log's head moves from one block to another; `next` is what `c` becomes, if some are left.
+  -- The fields to delete when the log's head moves from one block to another; `next` is the new `c`, if some are left
+  -- over.
   local function deletable(key, from, to)
     local at = tonumber(call('HGET', key .. 'b', 'c') or from)
     local fields, last = {}, math.min(to, at + MOST_DELETED)

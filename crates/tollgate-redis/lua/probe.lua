@@ -1,8 +1,9 @@
--- Tries commands out, for the rights that they need: each is checked when it is called, whatever else is wrong with it.
+-- Tries commands, to find out whether the user has the rights for them. Redis checks the right first, whatever else is
+-- wrong with the command.
 --
 -- KEYS[1]  a key that nobody uses.
--- ARGV     for each command the count of its words, and the words.
--- Answer   for each command that failed its name and the error.
+-- ARGV     for each command the number of its words, and the words.
+-- Answer   for each command that failed, its name and the error.
 
 local answer, at = {}, 1
 while ARGV[at] do

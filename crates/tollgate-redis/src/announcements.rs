@@ -1,8 +1,8 @@
-//! What the nodes tell each other through Redis: that usage was given back, by pub/sub.
+//! Announcements between nodes, by pub/sub in Redis: usage was given back.
 //!
-//! The scripts that give usage back publish its key, so that a node hears of it before it can be told anything
-//! newer. Each primary is subscribed to by itself, as each runs scripts and fails by itself; in a Cluster the messages
-//! of the others come too, and to hear of a key twice does no harm.
+//! The scripts that give usage back publish its key in the same step, so a node receives the announcement before any
+//! newer verdict on that key. There is one subscription per primary, because each primary runs scripts and can fail
+//! independently. In a Cluster a message may arrive more than once; that is harmless.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,37 +17,37 @@ use crate::errors::was_refused;
 use crate::link::Link;
 use crate::store::RedisStore;
 
-/// What follows the prefix in the name of the channel.
+/// The channel is this name after the prefix.
 const CHANNEL: &str = "given-back";
-/// How often a subscription is asked whether it is alive.
+/// How often a subscription is checked with a PING.
 const PING_EVERY: Duration = Duration::from_millis(500);
-/// How long it may take to say so.
+/// How long the answer to the PING may take.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
-/// What is between two attempts to subscribe, and between two looks whether the primaries are the same.
+/// The time between two attempts to subscribe, and between two checks whether the primaries have changed.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
-/// The least time between two such looks, however often slots move.
+/// The minimum time between two such checks, however often slots move.
 const MIN_LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What nodes that share a Redis are told.
+/// What nodes that share a Redis announce to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Announcement<'a> {
-    /// From here on everything that gives usage in this fault domain back is told.
+    /// From now on, every change that gives back usage in this fault domain is announced.
     Connected(FaultDomain),
-    /// For now nothing is told of this fault domain. A connection that went silent is found out within a second.
+    /// Nothing is announced for this fault domain at the moment. A dead connection is detected within a second.
     Disconnected(FaultDomain),
     /// Usage of this key was given back: its [`key_bytes`](tollgate_store::key_bytes).
     GivenBack(&'a [u8]),
-    /// Keys have moved to other servers: what was given back of them may have been told nowhere.
+    /// Keys have moved to other servers; announcements about them may have been lost.
     Rearranged,
 }
 
-/// Who is told.
+/// The callback that receives announcements.
 trait Tell: Fn(Announcement<'_>) + Send + Sync + 'static {}
 
 impl<T: Fn(Announcement<'_>) + Send + Sync + 'static> Tell for T {}
 
-/// The task that hears one primary.
+/// The task that listens to one primary.
 struct Hearing {
     primary: Arc<Link>,
     task: JoinHandle<()>,
@@ -60,13 +60,13 @@ impl Drop for Hearing {
 }
 
 impl RedisStore {
-    /// Tells `tell` what the nodes announce, for ever. It is called by the tasks that read from Redis, so it must
-    /// not wait.
+    /// Calls `tell` for every announcement, and never returns. The tasks that read from Redis call `tell`, so it must
+    /// not block.
     pub async fn listen(self, tell: impl Fn(Announcement<'_>) + Send + Sync + 'static) {
         let tell = Arc::new(tell);
         let mut heard: Vec<Hearing> = Vec::new();
         loop {
-            // What is wrong, the checks find out, and tell. Those that are known go on to be heard.
+            // If this fails, checks fail too and report the error. Known primaries are still listened to.
             if let Ok(primaries) = self.topology.primaries().await {
                 self.hear(&mut heard, primaries, &tell).await;
             }
@@ -78,7 +78,7 @@ impl RedisStore {
         }
     }
 
-    /// Hears `primaries`, and nobody else any more.
+    /// Listens to exactly these `primaries`.
     async fn hear(
         &self,
         heard: &mut Vec<Hearing>,
@@ -90,7 +90,7 @@ impl RedisStore {
         while let Some(at) = heard.iter().position(|hearing| !is_primary(&hearing.primary)) {
             let mut gone = heard.swap_remove(at);
             gone.task.abort();
-            // It tells nothing after this.
+            // Wait for the task to end, so that it announces nothing after `Disconnected`.
             let _ = (&mut gone.task).await;
             tell(Announcement::Disconnected(gone.primary.domain));
         }
@@ -102,16 +102,16 @@ impl RedisStore {
         }
     }
 
-    /// The channel that this store's nodes share.
+    /// The channel of all nodes that use this prefix.
     pub(crate) fn channel(&self) -> String {
         format!("{}{CHANNEL}", self.keys.prefix)
     }
 }
 
-/// Tells what `primary` announces on `channel`, for ever.
+/// Passes on the announcements of `primary` on `channel`. Never returns.
 async fn hear_one(primary: Arc<Link>, channel: String, tell: Arc<impl Tell>) {
     loop {
-        // What is wrong, the checks find out, and tell.
+        // If this fails, checks fail too and report the error.
         let lost = Arc::new(Notify::new());
         if let Ok(connection) = subscribed(&primary, &channel, &tell, &lost).await {
             tell(Announcement::Connected(primary.domain));
@@ -143,14 +143,15 @@ async fn subscribed(
     primary.subscribe(channel, push).await
 }
 
-/// Asks for the time until there is no answer; so the server's clock is known also when nobody checks.
+/// Asks for the server's time until no answer comes. This also keeps the estimate of the server's clock fresh when
+/// there are no checks.
 async fn ask_until_silent(primary: &Link, mut connection: MultiplexedConnection) {
     loop {
         tokio::time::sleep(PING_EVERY).await;
         let answer = tokio::time::timeout(PING_TIMEOUT, primary.ask_time(&mut connection));
         match answer.await {
             Ok(Ok(())) => {}
-            // It lives, and that is what was asked.
+            // Any answer shows that the connection is alive.
             Ok(Err(error)) if was_refused(&error) => {}
             _ => return,
         }

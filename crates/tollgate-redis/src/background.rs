@@ -1,4 +1,4 @@
-//! What goes on when the callers have gone: calls to their own deadline, and refunds.
+//! Work that continues after its caller has gone: calls until their deadline, and refunds.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-/// The most charges that may wait for a refund or a late answer at a time. What is beyond is counted as left.
+/// The most charges that may wait for a refund or a late answer at a time. Further ones are counted as left in the
+/// store.
 pub(crate) const MAX_WAITING: usize = 4_096;
 
-/// What goes on beside the callers of one store.
+/// The background work of one store.
 #[derive(Debug, Default)]
 pub(crate) struct Background {
     running: AtomicUsize,
@@ -19,15 +20,15 @@ pub(crate) struct Background {
     ended: Notify,
 }
 
-// Relaxed for counting: no other memory is read because of the counts. `ended` orders what waits for them.
+// Counting can be relaxed, because no other memory depends on the counts. `ended` orders what waits for them.
 impl Background {
-    /// Counts something that runs until what is returned is dropped.
+    /// Counts a running task until the returned value is dropped.
     pub(crate) fn begin(self: &Arc<Self>) -> Running {
         self.running.fetch_add(1, Ordering::Relaxed);
         Running { background: Arc::clone(self), waits: false }
     }
 
-    /// The same for a charge that waits; `None` if too many do.
+    /// The same for a charge that waits; `None` if too many already do.
     pub(crate) fn begin_waiting(self: &Arc<Self>) -> Option<Running> {
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
         let mut running = self.begin();
@@ -35,7 +36,7 @@ impl Background {
         (waiting < MAX_WAITING).then_some(running)
     }
 
-    /// Waits until nothing runs.
+    /// Waits until no task runs.
     pub(crate) async fn finish(&self) {
         loop {
             let ended = self.ended.notified();
@@ -47,7 +48,7 @@ impl Background {
     }
 }
 
-/// Something that runs.
+/// A running task.
 #[derive(Debug)]
 pub(crate) struct Running {
     background: Arc<Background>,
@@ -59,15 +60,15 @@ impl Drop for Running {
         if self.waits {
             self.background.waiting.fetch_sub(1, Ordering::Relaxed);
         }
-        // Release: who sees that nothing runs sees what it did.
+        // Release: a thread that sees no running task also sees what the tasks did.
         if self.background.running.fetch_sub(1, Ordering::Release) == 1 {
             self.background.ended.notify_waiters();
         }
     }
 }
 
-/// A call that goes on to its end, in a task of its own, if its caller drops it. As long as the caller waits it costs
-/// one allocation and no task.
+/// A call that continues in its own task if its caller drops it. While the caller waits, it costs one allocation and no
+/// task.
 pub(crate) struct Outliving<T: 'static> {
     call: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     has_begun: bool,
@@ -100,10 +101,10 @@ impl<T: Send + 'static> Future for Outliving<T> {
 impl<T: 'static> Drop for Outliving<T> {
     fn drop(&mut self) {
         let Some(call) = self.call.take().filter(|_| self.has_begun) else { return };
-        // Without a runtime everything ends.
+        // Without a runtime, the call cannot continue.
         if let Ok(runtime) = Handle::try_current() {
             let running = self.background.begin();
-            // A task must not hold what it answers.
+            // The task drops the answer inside the poll, because it must not hold it across an await.
             let call = Discarding(call);
             runtime.spawn(async move {
                 call.await;
@@ -113,7 +114,7 @@ impl<T: 'static> Drop for Outliving<T> {
     }
 }
 
-/// A call whose answer nobody waits for.
+/// A call whose answer nobody waits for; it drops the answer.
 struct Discarding<T>(Pin<Box<dyn Future<Output = T> + Send>>);
 
 impl<T> Future for Discarding<T> {
@@ -130,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// Who hangs up leaves the call to itself; `finish` waits for it.
+    /// If the caller disconnects, the call continues; `finish` waits for it.
     #[tokio::test(start_paused = true)]
     async fn a_call_outlives_its_caller() {
         let background = Arc::new(Background::default());

@@ -1,5 +1,5 @@
-//! One script, run within one deadline where its slot lives: sent again only when Redis has said that it did not
-//! run it.
+//! Runs one script on the server that owns its slot, within one deadline. The call is sent again only if Redis said
+//! that it did not run it.
 
 use std::borrow::Borrow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,41 +16,41 @@ use crate::script::Script;
 use crate::store::RedisStore;
 use crate::url::shown;
 
-/// How often one call is sent anew after Redis said that it did not run it. The waits in between add up to more than a
+/// How often a call is sent again after Redis said that it did not run it. The waits in between add up to more than a
 /// deadline.
 const MAX_ATTEMPTS: u32 = 32;
-/// How often one call is sent anew to a Cluster that says that it is down.
+/// How often a call is sent again to a Cluster that says that it is down.
 const MAX_ATTEMPTS_DOWN: u32 = 3;
-/// How often one call is sent anew when a part of a log is missing: the slot may be moving, which takes some milliseconds.
+/// How often a call is sent again if a part of a log is missing: the slot may be moving, which takes some milliseconds.
 const MAX_ATTEMPTS_MISSING: u32 = 4;
-/// How often one call is sent anew to a server that accepts no writes: once, over another connection.
+/// How often a call is sent again to a server that accepts no writes: once, over a new connection.
 const MAX_ATTEMPTS_READ_ONLY: u32 = 1;
-/// How long a call waits at first before it is sent anew; doubles each time,
+/// The first wait before a call is sent again; it doubles each time
 const FIRST_WAIT: Duration = Duration::from_millis(1);
-/// up to so long.
+/// up to this maximum.
 const MAX_WAIT: Duration = Duration::from_millis(16);
 
-/// What is known of a call when its time is up.
+/// The progress of a call, for the error when its time is up.
 #[derive(Debug, Default)]
 pub(crate) struct Progress(Mutex<Place>);
 
-/// Where a call is.
+/// How far a call has come.
 #[derive(Debug, Default)]
 struct Place {
     link: Option<Arc<Link>>,
-    /// Whether it waits for calls of this node before it.
+    /// Whether it waits for earlier calls of this node.
     is_in_line: bool,
-    /// The connection that it was sent on, while there is no answer.
+    /// The connection on which it was sent, until the answer arrives.
     sent_on: Option<u64>,
 }
 
 impl Progress {
-    /// Notes that it waits for calls of this node before it.
+    /// Notes that the call waits for earlier calls of this node.
     pub(crate) fn wait_in_line(&self) {
         self.place().is_in_line = true;
     }
 
-    /// Whole whatever a thread that held it did: each change is made at once.
+    /// A poisoned lock is fine: every change is a single assignment.
     fn place(&self) -> std::sync::MutexGuard<'_, Place> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -59,7 +59,7 @@ impl Progress {
 /// An argument that depends on the server.
 pub(crate) type Operation<'a> = dyn Fn(&Link) -> Vec<u8> + Sync + 'a;
 
-/// A script, where it is to run, and with what.
+/// A script, the slot where it runs, and its arguments.
 pub(crate) struct Invocation<'a> {
     pub(crate) script: &'a Script,
     pub(crate) slot: u16,
@@ -67,13 +67,13 @@ pub(crate) struct Invocation<'a> {
     /// The first argument, if it depends on the server.
     pub(crate) operation: Option<&'a Operation<'a>>,
     pub(crate) arguments: &'a [Vec<u8>],
-    /// Nothing is sent after this.
+    /// Nothing is sent after this time.
     pub(crate) deadline: Option<Instant>,
 }
 
 impl Invocation<'_> {
     fn command(&self, link: &Link) -> Cmd {
-        // Room for a check of one limit.
+        // Enough capacity for a check of one limit.
         let mut command = Cmd::with_capacity(4 + self.keys.len() + self.arguments.len(), 256);
         command.arg("EVALSHA").arg(&self.script.digest).arg(self.keys.len()).arg(self.keys);
         if let Some(operation) = self.operation {
@@ -84,7 +84,7 @@ impl Invocation<'_> {
     }
 }
 
-/// The answer to a call, from whom it came, and when it was asked for.
+/// The answer to a call, the server that gave it, and when the call was sent.
 pub(crate) struct Answered<T> {
     pub(crate) answer: T,
     pub(crate) link: Arc<Link>,
@@ -92,7 +92,7 @@ pub(crate) struct Answered<T> {
 }
 
 impl RedisStore {
-    /// `call`, until the deadline of a call that begins now.
+    /// Runs `call` with a deadline that starts now.
     pub(crate) async fn in_time<T>(
         &self,
         progress: &Progress,
@@ -102,7 +102,7 @@ impl RedisStore {
         self.until(Instant::now() + self.deadline, progress, charges, call).await
     }
 
-    /// `call`, until `deadline`. A connection on which no answer came in time is given up.
+    /// Runs `call` until `deadline`. If no answer came in time, its connection is closed.
     pub(crate) async fn until<T>(
         &self,
         deadline: Instant,
@@ -116,33 +116,33 @@ impl RedisStore {
         }
     }
 
-    /// The error of a call that has no more time.
+    /// The error of a call whose time is up.
     pub(crate) fn too_late(&self, progress: &Progress, charges: bool) -> StoreError {
         let place = std::mem::take(&mut *progress.place());
         let waited_ms = self.deadline.as_millis();
         if place.is_in_line {
             let context = format!(
-                "this node has not come to ask Redis within {waited_ms} ms: it has too much to do"
+                "this node could not send the check to Redis within {waited_ms} ms: it is overloaded"
             );
             return StoreError::new(StoreErrorKind::NotAsked, context);
         }
         let context = match &place.link {
             Some(link) => {
                 let place = shown(&link.address);
-                format!("Redis at {place} has not answered within {waited_ms} ms")
+                format!("Redis at {place} did not answer within {waited_ms} ms")
             }
-            None => format!("Redis has not answered within {waited_ms} ms"),
+            None => format!("Redis did not answer within {waited_ms} ms"),
         };
         let error = with_remedy(StoreError::new(StoreErrorKind::Unavailable, context));
         let Some(link) = place.link else { return error };
         let error = error.within(link.domain);
         let Some(generation) = place.sent_on else { return error };
-        link.lose(generation, StoreErrorKind::Unavailable, "an answer did not come in time");
+        link.lose(generation, StoreErrorKind::Unavailable, "an answer did not arrive in time");
         self.topology.distrust();
         if charges { error.after_send() } else { error }
     }
 
-    /// Runs `script` where `slot` lives. It is sent again only when Redis has said that it did not run it.
+    /// Runs `script` on the server that owns `slot`. It is sent again only if Redis said that it did not run it.
     pub(crate) async fn run<T: redis::FromRedisValue>(
         &self,
         script: &Script,
@@ -156,7 +156,8 @@ impl RedisStore {
         self.invoke(&invocation, &[progress]).await.map(|answered| answered.answer)
     }
 
-    /// Runs `invocation`, whose progress is noted for all who wait for it. It is sent again only when Redis has said that it did not run it.
+    /// Runs `invocation` and notes its progress for all checks in it. It is sent again only if Redis said that it did
+    /// not run it.
     pub(crate) async fn invoke<T: redis::FromRedisValue>(
         &self,
         invocation: &Invocation<'_>,
@@ -205,12 +206,16 @@ impl RedisStore {
                 return Err(store_error(&link, &error));
             }
         }
-        Err(StoreError::new(StoreErrorKind::Unavailable, "Redis was asked too often"))
+        Err(StoreError::new(
+            StoreErrorKind::Unavailable,
+            "Redis kept refusing the call until the retries were used up",
+        ))
     }
 }
 
-/// `error`, or what can be read of it: a server that does not know a command repeats the arguments, which are no text.
-/// So the script is asked for once more without any; it fails of that before it does anything.
+/// Returns `error`, or a readable form of it. A server that does not know a command repeats its arguments, which are
+/// not text, so the driver cannot parse the error. The script is then run once more without arguments; it fails before
+/// it changes anything.
 async fn readable(link: &Arc<Link>, script: &Script, error: RedisError) -> RedisError {
     let mut bare = redis::cmd("EVALSHA");
     bare.arg(&script.digest).arg(0);
@@ -223,14 +228,14 @@ async fn readable(link: &Arc<Link>, script: &Script, error: RedisError) -> Redis
 /// How a call is sent the next time.
 #[derive(Default)]
 struct Next {
-    /// To whom, if not to the owner of the slot.
+    /// The server, if it is not the owner of the slot.
     link: Option<Arc<Link>>,
-    /// What goes before it in one piece with it.
+    /// A command that is sent directly before it.
     before: SmallVec<[Cmd; 2]>,
 }
 
 impl Next {
-    /// Gets ready to send a call again that `link` refused with `error`; `false` if that does not help.
+    /// Prepares to send a call again that `link` refused with `error`; `false` if that would not help.
     async fn after(
         &mut self,
         error: &RedisError,
@@ -252,7 +257,7 @@ impl Next {
         }
         match kind {
             ServerErrorKind::NoScript => {
-                // There, and before `ASKING`, which holds for one command.
+                // Load the script on that server, and before `ASKING`, which applies only to the next command.
                 let mut load = redis::cmd("SCRIPT");
                 load.arg("LOAD").arg(invocation.script.text);
                 if self.before.len() > 1 {
@@ -268,14 +273,14 @@ impl Next {
             ServerErrorKind::Moved => {
                 self.before.clear();
                 self.link = store.topology.moved(invocation.slot, error)?;
-                // Two nodes that send a call to each other have not heard of the move yet.
+                // If two nodes redirect to each other, they have not both learned of the move yet.
                 if attempt > 2 {
                     wait(attempt).await;
                 }
             }
             ServerErrorKind::ReadOnly => {
                 self.before.clear();
-                // The next connection may lead to another server: the name is resolved again.
+                // A new connection may lead to another server, because the name is resolved again.
                 link.lose(generation, StoreErrorKind::ReadOnly, "READONLY: it is a replica now");
                 store.topology.look_again().await;
             }
@@ -284,7 +289,7 @@ impl Next {
                 store.topology.distrust();
                 wait(attempt).await;
             }
-            // The keys of a slot that moves are on their way.
+            // The keys of this slot are being moved.
             ServerErrorKind::TryAgain => {
                 self.before.clear();
                 wait(attempt).await;

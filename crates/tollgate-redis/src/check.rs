@@ -19,10 +19,10 @@ use crate::store::RedisStore;
 use crate::url::shown;
 use crate::wire::{self, Answer, Ask, EntryId, Said};
 
-/// What the script said of the limits of one group.
+/// What the script returned for the limits of one group.
 pub(crate) type SaidOfGroup = Vec<Said>;
 
-/// A check with all that is needed to decide it when its caller has gone.
+/// A check with everything that is needed to decide it after its caller has gone.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) groups: Vec<Group>,
@@ -30,7 +30,7 @@ pub(crate) struct Plan {
     longest: Option<Window>,
 }
 
-/// The limits of one check that lie in one slot.
+/// The limits of a check that lie in one slot.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) slot: u16,
@@ -38,21 +38,21 @@ pub(crate) struct Group {
     pub(crate) once_key: Option<String>,
 }
 
-/// What a check charges one limit.
+/// What a check charges to one limit.
 #[derive(Debug)]
 pub(crate) struct Part {
-    /// Its place in the check.
+    /// Its index in the check.
     place: usize,
     pub(crate) key: String,
     pub(crate) limit: Arc<Limit>,
     pub(crate) cost: Amount,
-    /// What the nodes call it, for who is told of a refund. Empty if there is only one group: nothing is given back.
+    /// Its key in announcements, for the refund. Empty if there is only one group, because then nothing is refunded.
     pub(crate) name: Vec<u8>,
 }
 
 impl RedisStore {
-    /// Charges all of `plan` or nothing. What was charged before a group refuses or fails is taken back, whatever
-    /// becomes of the caller.
+    /// Charges all of `plan` or nothing. If a group denies or fails, what earlier groups charged is refunded, even if
+    /// the caller has gone.
     pub(crate) async fn charge_plan(
         &self,
         plan: Plan,
@@ -70,7 +70,7 @@ impl RedisStore {
         Ok(plan.verdicts(&[said], refused))
     }
 
-    /// Asks group after group.
+    /// Charges one group after the other.
     async fn charge_groups(
         &self,
         plan: Arc<Plan>,
@@ -106,18 +106,18 @@ impl RedisStore {
         Ok(plan.verdicts(&said, refused))
     }
 
-    /// Waits for `refunds`, so that whoever is told of a denial finds the room given back. They go on after the
+    /// Waits for `refunds`, so that a caller that gets a denial finds the refunded room. The refunds continue after the
     /// deadline.
     async fn wait_for_refunds(&self, mut refunds: tokio::task::JoinSet<()>, deadline: Instant) {
         let all = async { while refunds.join_next().await.is_some() {} };
-        // Half of what is left: the limits that are not asked yet need some, too.
+        // Wait at most half of the remaining time, and leave the rest for the groups that have not been asked yet.
         let until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
         let _ = tokio::time::timeout_at(until, all).await;
         refunds.detach_all();
     }
 
-    /// Charges one of several groups. An answer that comes after the deadline is waited for beside, and what was
-    /// charged is given back.
+    /// Charges one of several groups. If the answer comes after the deadline, a background task waits for it and
+    /// refunds the charge.
     async fn charge_group(
         &self,
         plan: &Arc<Plan>,
@@ -148,7 +148,7 @@ impl RedisStore {
         }
     }
 
-    /// What [`RedisStore::charge_plan`] would say now; changes nothing.
+    /// The verdicts that [`RedisStore::charge_plan`] would give now; changes nothing.
     pub(crate) async fn peek_plan(&self, plan: Plan) -> Result<Verdicts, StoreError> {
         let deadline = Instant::now() + self.deadline;
         let plan = Arc::new(plan);
@@ -161,7 +161,7 @@ impl RedisStore {
         Ok(plan.verdicts(&said, true))
     }
 
-    /// Changes what one admission was charged: `false` if it is not there any more.
+    /// Changes what one admission was charged; `false` if the admission no longer exists.
     #[doc(hidden)]
     pub async fn settle(
         &self,
@@ -188,7 +188,7 @@ impl RedisStore {
         [wire::settlement(id, old, new), self.channel().into_bytes(), name]
     }
 
-    /// `charges` with all that is needed when their caller has gone.
+    /// `charges` with everything that is needed after their caller has gone.
     pub(crate) fn plan(&self, charges: &[Charge<'_>], request_id: Option<&str>) -> Plan {
         let mut groups: Vec<Group> = Vec::with_capacity(1);
         for (place, charge) in charges.iter().enumerate() {
@@ -222,7 +222,7 @@ impl RedisStore {
         Plan { groups, limits: charges.len(), longest }
     }
 
-    /// Asks the script about one group; nothing is sent after `deadline`, and nothing is charged after it.
+    /// Asks the script about one group. Nothing is sent or charged after `deadline`.
     async fn ask(
         &self,
         plan: &Arc<Plan>,
@@ -232,11 +232,11 @@ impl RedisStore {
         progress: &Arc<Progress>,
     ) -> Result<SaidOfGroup, StoreError> {
         let question = Question { plan: Arc::clone(plan), group, charging, deadline };
-        // A check that meets no limit has nothing to ask.
+        // A check that meets no limit needs no call.
         if question.group().is_none() {
             return Ok(SaidOfGroup::new());
         }
-        // A test's time is that of one call.
+        // With a test clock each call has its own time, so checks are not combined.
         if self.topology.is_cluster() || self.test_clock.is_some() {
             return self.ask_alone(&question, progress).await;
         }
@@ -246,7 +246,7 @@ impl RedisStore {
         }
     }
 
-    /// Asks the script about one group, in a call of its own.
+    /// Asks the script about one group in a separate call.
     pub(crate) async fn ask_alone(
         &self,
         question: &Question,
@@ -273,9 +273,9 @@ impl RedisStore {
         }
     }
 
-    /// Takes in the time by the server's clock that `answer` tells.
+    /// Passes the server's time in `answer` on to the link.
     pub(crate) fn note_time(&self, link: &Link, question: &Question, answer: &[u8], sent: Instant) {
-        // The answer to a repeated request id is an old one, and a test's time is not the server's.
+        // The answer to a repeated request id contains an old time, and a test clock is not the server's.
         if question.once().is_none()
             && self.test_clock.is_none()
             && question.group().map(|group| group.parts.len()).map(wire::answer_bytes)
@@ -286,10 +286,10 @@ impl RedisStore {
         }
     }
 
-    /// What the script is asked to do about `questions`, by the clock of the server of `link`.
+    /// The request for `questions`. Its deadlines use the clock of the server of `link`.
     pub(crate) fn request(&self, questions: &[&Question], link: &Link) -> Vec<u8> {
         let test = self.test_clock.as_ref().map(Clock::now);
-        // What is packed depends on the limit and the cost, never on whose it is.
+        // The packed request depends on the limit and the cost, never on the subject.
         let nobody = Subject::new("", "");
         let charges: SmallVec<[SmallVec<[Charge<'_>; 4]>; 1]> =
             questions.iter().map(|question| question.charges(&nobody)).collect();
@@ -300,8 +300,8 @@ impl RedisStore {
                 come_again: come_again.get(at).map_or(&[], |flags| flags),
                 charging: question.charging,
                 once: question.once(),
-                // The latest time, by the clock of the server, at which the script may still charge: `None` if it is not
-                // known or a test sets the time. A script that finds its own time to be later charges nothing and says so.
+                // The latest time, by the server's clock, at which the script may still charge: `None` if it is not
+                // known or a test sets the time. If the script runs later, it charges nothing and says so.
                 not_after: match test {
                     None if question.charging => link.latest_charge_time(question.deadline),
                     _ => None,
@@ -310,8 +310,9 @@ impl RedisStore {
         wire::request(&asks.collect::<SmallVec<[Ask<'_>; 1]>>(), test, self.hint.now())
     }
 
-    /// Charges `checks`, at most [`wire::MAX_CHECKS`] of which no two need different servers, in one script call: one
-    /// after the other, each with what its admissions can be changed by. For tests of the scripts.
+    /// Charges `checks` one after the other in one script call, and returns for each the ids by which its admissions
+    /// can be changed. There are at most [`wire::MAX_CHECKS`], and all must belong to the same server. For tests of the
+    /// scripts.
     #[doc(hidden)]
     pub async fn charge_many_with_ids(
         &self,
@@ -334,7 +335,7 @@ impl RedisStore {
                     Ok(verdicts.into_iter().zip(said.iter().map(|one| one.id)).collect())
                 }
                 other => {
-                    let context = format!("a script said {other:?}");
+                    let context = format!("a script returned {other:?}");
                     Err(StoreError::new(StoreErrorKind::Unexpected, context))
                 }
             }
@@ -343,13 +344,13 @@ impl RedisStore {
     }
 }
 
-/// What the script is asked about one group of a check.
+/// A question about one group of a check.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     plan: Arc<Plan>,
     group: usize,
     pub(crate) charging: bool,
-    /// Nothing is sent or charged after this.
+    /// Nothing is sent or charged after this time.
     pub(crate) deadline: Instant,
 }
 
@@ -370,7 +371,7 @@ impl Question {
         self.once_key().and(self.plan.longest)
     }
 
-    /// The keys of the limits, and then that of the request id.
+    /// The keys of the limits, followed by that of the request id.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.limit_keys().chain(self.once_key())
     }
@@ -385,14 +386,14 @@ impl Question {
         parts.map(|part| part.charge(subject)).collect()
     }
 
-    /// What `answer` says; `None` if it cannot be read.
+    /// Parses `answer`; `None` if it is malformed.
     pub(crate) fn read(&self, answer: &[u8]) -> Option<Answer> {
         let nobody = Subject::new("", "");
         wire::answer(answer, &self.charges(&nobody))
     }
 }
 
-/// For each limit of each check, whether a later check has it on the same key. Empty for a single check.
+/// For each limit of each check: whether a later check uses the same key. Empty for a single check.
 fn come_again(questions: &[&Question]) -> Vec<SmallVec<[bool; 4]>> {
     if questions.len() < 2 {
         return Vec::new();
@@ -407,22 +408,23 @@ fn come_again(questions: &[&Question]) -> Vec<SmallVec<[bool; 4]>> {
     flags
 }
 
-/// The error of a call that was run too late to charge.
+/// The error of a call that Redis ran too late to charge.
 pub(crate) fn late(link: &Link) -> StoreError {
     let place = shown(&link.address);
     let context = format!("Redis at {place} ran the call after its deadline; nothing was charged");
     StoreError::new(StoreErrorKind::Unavailable, context).within(link.domain)
 }
 
-/// The error of a call whose answer is none.
+/// The error of a call whose answer is malformed.
 pub(crate) fn unreadable(link: &Link, charging: bool) -> StoreError {
     let place = shown(&link.address);
-    let context = format!("the script in Redis at {place} gave an answer that cannot be read");
+    let context =
+        format!("the script in Redis at {place} returned a reply that Tollgate cannot parse");
     let error = StoreError::new(StoreErrorKind::Unreadable, context).within(link.domain);
     if charging { error.after_send() } else { error }
 }
 
-/// The time that an answer of the script begins with.
+/// The time at the beginning of an answer of the script.
 fn told_time(answer: &[u8]) -> Option<Timestamp> {
     let seconds = u32::from_le_bytes(answer.get(..4)?.try_into().ok()?);
     let ns = u32::from_le_bytes(answer.get(4..8)?.try_into().ok()?);
@@ -436,7 +438,7 @@ impl Part {
 }
 
 impl Plan {
-    /// Whether an enforced limit of `group` refuses.
+    /// Whether an enforced limit of `group` denies.
     fn refuses(&self, group: usize, said: &[Said]) -> bool {
         let parts = self.groups.get(group).map_or(&[][..], |group| group.parts.as_slice());
         parts
@@ -445,7 +447,7 @@ impl Plan {
             .any(|(part, one)| part.limit.mode() == Mode::Enforce && !one.before.allowed)
     }
 
-    /// The verdicts in the order of the check: as before it was charged, if it was `refused` or only looked at.
+    /// The verdicts in the order of the check. If it was `refused` or a peek, they are those before the charge.
     fn verdicts(&self, said: &[SaidOfGroup], refused: bool) -> Verdicts {
         let mut places: SmallVec<[(usize, Said); 4]> = SmallVec::with_capacity(self.limits);
         for (group, said) in self.groups.iter().zip(said) {

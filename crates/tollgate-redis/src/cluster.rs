@@ -1,4 +1,4 @@
-//! Who answers for which slot of a Cluster: what one of its nodes says.
+//! Which server owns which slot of a Cluster, as one of its nodes reports it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use crate::link::{Failure, Link};
 use crate::topology::{OWNERS, Topology, unknown};
 use crate::url::Address;
 
-/// How long one node may take to say who answers for which slot.
+/// How long one node may take to answer.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
-/// How many nodes are asked at a time: one that hangs must not keep the others' answer away.
+/// How many nodes are asked at a time, so that one that hangs does not delay the answer of another.
 const ASKED_AT_ONCE: usize = 3;
 
-/// For each slot who answers for it, as the first node says that answers.
+/// The owner of every slot, according to the first node that answers.
 pub(crate) async fn owners(topology: &Topology) -> Result<Vec<Option<Arc<Link>>>, StoreError> {
     let mut nodes = topology.known_primaries();
     for seed in topology.seeds() {
@@ -36,10 +36,10 @@ pub(crate) async fn owners(topology: &Topology) -> Result<Vec<Option<Arc<Link>>>
             asked.spawn(ask(node));
         }
     }
-    Err(problem.unwrap_or_else(|| unknown("no server said in time")))
+    Err(problem.unwrap_or_else(|| unknown("no server answered in time")))
 }
 
-/// Slots, first and last, and the server that answers for them.
+/// First slot, last slot, and the server that owns them.
 type Range = (u16, u16, Address);
 
 async fn ask(node: Arc<Link>) -> Result<Vec<Range>, StoreError> {
@@ -54,9 +54,9 @@ async fn ask(node: Arc<Link>) -> Result<Vec<Range>, StoreError> {
         return Err(unknown("the Cluster has no slots"));
     }
     let range = |range: &Vec<Value>| {
-        let (first, last, (host, port)) =
-            slots(range).ok_or_else(|| unknown("CLUSTER SLOTS answered what is no range"))?;
-        // An empty host is the one that was asked.
+        let (first, last, (host, port)) = slots(range)
+            .ok_or_else(|| unknown("the answer to CLUSTER SLOTS contains an invalid range"))?;
+        // An empty host means the node that was asked.
         let host = if host.is_empty() { node.address.0.clone() } else { host };
         Ok((first, last, (host, port)))
     };

@@ -1,5 +1,5 @@
-//! Many checks in one script call: when many calls are under way, the checks that come next wait for each other and go
-//! together, so that Redis spends its time on counting and not on calls.
+//! Many checks in one script call. While many calls are in flight, the next checks wait and are sent together, so that
+//! Redis spends its time on counting and not on calls.
 //!
 //! Invariant: checks that share a key are decided in the order in which they came, as a call is sent only when none that is
 //! under way has one of its keys. A check that waits here is not sent yet, so it charges nothing if its caller gives up.
@@ -22,7 +22,8 @@ use crate::script::CHARGE;
 use crate::store::RedisStore;
 use crate::wire::{Answer, MAX_CHECKS};
 
-/// The calls that are under way before checks go together. Below, each check is sent at once: it would gain nothing.
+/// The number of calls in flight from which checks are combined. With fewer, each check is sent at once, because
+/// combining would gain nothing.
 const MAX_ALONE: usize = 8;
 
 /// The calls of many checks that are under way at once: while Redis runs one, this node reads the answers to the other and
@@ -37,7 +38,7 @@ pub(crate) struct Combiner(Mutex<State>);
 struct State {
     alone: usize,
     queue: VecDeque<Waiting>,
-    /// Whether a task sends what is in the queue.
+    /// Whether a task is sending the queue.
     is_sending: bool,
 }
 
@@ -79,24 +80,24 @@ struct Waiting {
     answer: oneshot::Sender<Result<SaidOfGroup, Unanswered>>,
 }
 
-/// Why a check that went with others has no answer yet.
+/// Why a combined check has no answer yet.
 #[derive(Debug)]
 enum Unanswered {
-    /// Something is wrong with this check: it was not charged. Asked alone it gets its own error.
+    /// The check itself caused an error and was not charged. Sent alone, it gets its own error.
     AskAlone,
     /// The call failed.
     Failed(StoreError),
 }
 
-/// How a check is to be sent.
+/// How a check is sent.
 pub(crate) enum Entrance<'a> {
-    /// At once, in a call of its own; ends when this is dropped.
+    /// At once, in a separate call, which counts as in flight until this is dropped.
     Alone(Alone<'a>),
-    /// With the others that wait.
+    /// Together with the others that wait.
     Together,
 }
 
-/// A call of one check.
+/// A separate call of one check.
 pub(crate) struct Alone<'a>(&'a Combiner);
 
 impl Drop for Alone<'_> {
@@ -106,14 +107,14 @@ impl Drop for Alone<'_> {
 }
 
 impl Combiner {
-    /// Whole whatever a thread that held it did: each change is made at once.
+    /// A poisoned lock is fine: every change is a single assignment.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn enter(&self) -> Entrance<'_> {
         let mut state = self.state();
-        // Calls of one check can overtake each other: when a script is loaded, or a connection made.
+        // Checks of separate calls can overtake each other while a script is loaded or a connection is made.
         if is_ordered() || state.is_sending || state.alone >= MAX_ALONE {
             return Entrance::Together;
         }
@@ -121,7 +122,7 @@ impl Combiner {
         Entrance::Alone(Alone(self))
     }
 
-    /// Adds a check; whether somebody must begin to send.
+    /// Adds a check; returns whether the caller must start the sending task.
     fn add(&self, waiting: Waiting) -> bool {
         let mut state = self.state();
         state.queue.push_back(waiting);
@@ -146,7 +147,7 @@ impl Combiner {
 }
 
 impl RedisStore {
-    /// Asks about one group of a check, with others that wait.
+    /// Asks about one group of a check, combined with other waiting checks.
     pub(crate) async fn ask_together(
         &self,
         question: Question,
@@ -166,16 +167,16 @@ impl RedisStore {
         match receiver.await {
             Ok(Ok(said)) => Ok(said),
             Ok(Err(Unanswered::Failed(error))) => Err(error),
-            // One that was not sent was not charged.
+            // A check that was not sent was not charged.
             Ok(Err(Unanswered::AskAlone)) => self.ask_alone(&again, progress).await,
             Err(_) => {
-                let context = "Redis has not answered in time";
+                let context = "Redis did not answer in time";
                 Err(StoreError::new(StoreErrorKind::Unavailable, context).after_send())
             }
         }
     }
 
-    /// Sends what waits, call after call, until nothing does.
+    /// Sends call after call until the queue is empty.
     async fn send_all(&self) {
         let (mut busy, mut calls) = (Busy::default(), FuturesUnordered::new());
         loop {
@@ -220,7 +221,7 @@ impl RedisStore {
                         Some(Answer::Undecided) => Err(Unanswered::AskAlone),
                         None => Err(Unanswered::Failed(unreadable(&link, one.question.charging))),
                     };
-                    // Whoever has gone needs none.
+                    // The receiver is gone if the check has timed out.
                     let _ = one.answer.send(answer);
                 }
             }
@@ -232,7 +233,8 @@ impl RedisStore {
         }
     }
 
-    /// The answers to several checks that are asked in one call, and whose they are; `None` for one that is no string.
+    /// Sends several checks in one call and returns the link and an answer for each; `None` for an answer that is not a
+    /// string.
     pub(crate) async fn invoke_together(
         &self,
         asked: &[(&Question, &Arc<Progress>)],

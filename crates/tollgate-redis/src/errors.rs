@@ -1,4 +1,4 @@
-//! What an error of Redis means: of which kind it is, and what an operator can do about it.
+//! Classifies errors of Redis and says what an operator can do about each kind.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use tollgate_store::{StoreError, StoreErrorKind};
@@ -7,10 +7,10 @@ use crate::link::Link;
 use crate::login::without_arguments;
 use crate::url::shown;
 
-/// What the scripts say of a key that holds what they did not write.
+/// The beginning of the scripts' error about a key that holds a foreign value.
 const FOREIGN_KEY: &str = "TOLLGATE the key ";
 
-/// What servers say of a script whose user lacks a right, in their versions.
+/// How the different server versions report that the script's user lacks a right.
 const MISSING_RIGHT: [&str; 3] = ["NOPERM", "ACL failure", "The user executing the script can't"];
 
 /// The kind of `error`.
@@ -23,7 +23,8 @@ pub(crate) fn kind_of(error: &RedisError) -> StoreErrorKind {
             ServerErrorKind::MasterDown => return StoreErrorKind::PrimaryLost,
             ServerErrorKind::ReadOnly => return StoreErrorKind::ReadOnly,
             ServerErrorKind::NoPerm => return StoreErrorKind::Forbidden,
-            // The scripts say it of a log whose hash is not there: if it does not come, it was evicted or deleted.
+            // The scripts return it if the hash of a log is missing. If retries do not find it, it was evicted or
+            // deleted.
             ServerErrorKind::TryAgain if is_part_missing(error) => {
                 return StoreErrorKind::ForeignKey;
             }
@@ -47,23 +48,23 @@ pub(crate) fn kind_of(error: &RedisError) -> StoreErrorKind {
         Some("NOREPLICAS") => StoreErrorKind::TooFewReplicas,
         Some("BUSY") => StoreErrorKind::Busy,
         Some("WRONGTYPE" | "TOLLGATE") => StoreErrorKind::ForeignKey,
-        // Older versions say of errors in scripts only that there was one.
+        // Older versions do not pass on the kind of an error in a script.
         _ if text.contains(FOREIGN_KEY) || text.contains("WRONGTYPE ") => {
             StoreErrorKind::ForeignKey
         }
         _ if text.contains("unknown command") => StoreErrorKind::Unsupported,
-        // What a user lacks of the commands in a script is an error of the script.
+        // If the user lacks a right for a command in a script, the server reports a script error.
         _ if MISSING_RIGHT.iter().any(|said| text.contains(said)) => StoreErrorKind::Forbidden,
         _ => StoreErrorKind::Unexpected,
     }
 }
 
-/// Whether a script says that the older part of a log is not where its newer part is.
+/// Whether a script reports that the older part of a log is missing.
 pub(crate) fn is_part_missing(error: &RedisError) -> bool {
     error.to_string().contains("the older part of the log")
 }
 
-/// Whether the server answered that it did not run the command, or failed to.
+/// Whether the server answered with an error, so that it did not run the command or failed in it.
 pub(crate) fn was_refused(error: &RedisError) -> bool {
     matches!(
         error.kind(),
@@ -71,23 +72,27 @@ pub(crate) fn was_refused(error: &RedisError) -> bool {
     )
 }
 
-/// What `error` of `link` is to the caller.
+/// Converts `error` of `link` for the caller.
 pub(crate) fn store_error(link: &Link, error: &RedisError) -> StoreError {
     let place = format!("Redis at {}", shown(&link.address));
     let kind = kind_of(error);
     let refused = was_refused(error);
     let context = match kind {
-        StoreErrorKind::Unreadable => format!("{place} gave an answer that cannot be read"),
-        StoreErrorKind::Unexpected if !refused => format!("{place} does not speak the protocol"),
+        StoreErrorKind::Unreadable => {
+            format!("{place} returned a reply that Tollgate cannot parse")
+        }
+        StoreErrorKind::Unexpected if !refused => {
+            format!("{place} does not speak the Redis protocol")
+        }
         _ if refused => format!("{place} refused the call"),
-        _ => format!("{place} gave no answer"),
+        _ => format!("{place} did not answer"),
     };
     let store_error =
         StoreError::new(kind, context).within(link.domain).caused_by(without_arguments(error));
     with_remedy(if refused { store_error } else { store_error.after_send() })
 }
 
-/// `error` with what an operator can do about one of its kind.
+/// Adds what an operator can do about this kind of error to `error`.
 pub(crate) fn with_remedy(error: StoreError) -> StoreError {
     match remedy(error.kind()) {
         Some(remedy) => error.with_remedy(remedy),
@@ -98,7 +103,7 @@ pub(crate) fn with_remedy(error: StoreError) -> StoreError {
 fn remedy(kind: StoreErrorKind) -> Option<&'static str> {
     Some(match kind {
         StoreErrorKind::Unavailable => {
-            "check that Redis runs, that this node reaches it, and that it is not overloaded"
+            "check that Redis is running, that this node can reach it, and that it is not overloaded"
         }
         StoreErrorKind::Unauthenticated => "set the user and the password in the URL of the store",
         StoreErrorKind::Forbidden => {
@@ -108,25 +113,29 @@ fn remedy(kind: StoreErrorKind) -> Option<&'static str> {
             "allow EVALSHA, SCRIPT LOAD and the commands that docs/REDIS.md lists; Redis 7.0 or later is needed"
         }
         StoreErrorKind::ReadOnly => {
-            "point the URL of the store at the primary; behind Sentinels or in a Cluster the new one is found by itself"
+            "point the URL of the store at the primary; behind Sentinels or in a Cluster, Tollgate finds the new primary automatically"
         }
-        StoreErrorKind::Loading => "wait until Redis has read its data",
+        StoreErrorKind::Loading => "wait until Redis has loaded its data",
         StoreErrorKind::ClusterDown => "look at CLUSTER INFO: some slots have no primary",
-        StoreErrorKind::PrimaryLost => "look at the primary of this replica",
+        StoreErrorKind::PrimaryLost => "check the primary of this replica",
         StoreErrorKind::NotPersisting => {
-            "look at the disk of Redis: it accepts no writes while it cannot save them"
+            "check the disk of Redis: it accepts no writes while it cannot save them"
         }
-        StoreErrorKind::OutOfMemory => "raise maxmemory, or find what else fills this Redis",
+        StoreErrorKind::OutOfMemory => {
+            "raise maxmemory, or find out what else uses the memory of this Redis"
+        }
         StoreErrorKind::TooFewReplicas => "bring the replicas back, or lower min-replicas-to-write",
-        StoreErrorKind::Busy => "end the script that runs in Redis: SCRIPT KILL",
+        StoreErrorKind::Busy => {
+            "stop the script that is running in Redis, for example with SCRIPT KILL"
+        }
         StoreErrorKind::Unexpected => {
             "check that every node runs the same version and that nothing else writes under the prefix"
         }
         StoreErrorKind::ForeignKey => {
-            "delete the key, or give the other program that writes it another prefix"
+            "delete the key, or change the prefix of the other program that writes it"
         }
         StoreErrorKind::Unreadable => {
-            "check that the URL names a Redis and that nothing between changes its answers"
+            "check that the URL names a Redis server and that no proxy in between changes its replies"
         }
         _ => return None,
     })

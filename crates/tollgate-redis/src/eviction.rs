@@ -1,4 +1,4 @@
-//! Whether Redis drops keys for want of memory, and with them the usage of limits that are in force.
+//! Detects that Redis evicts keys because its memory is full. Evicted keys lose the usage of limits in force.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,38 +10,38 @@ use crate::startup::field;
 use crate::store::RedisStore;
 use crate::url::{Address, shown};
 
-/// What is between two looks at every primary: each costs it about 20 µs.
+/// The time between two checks of every primary; a check costs the primary about 20 µs.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long a primary may take to say how many keys it has evicted.
+/// How long a primary may take to answer.
 const ANSWER: Duration = Duration::from_secs(1);
-/// How long none may be evicted until the alarm ends.
+/// How long no key may be evicted before the alarm ends.
 const QUIET: Duration = Duration::from_mins(1);
-/// The latest that an eviction may be told after it.
+/// An eviction is reported within this time.
 const ALARM: Duration = Duration::from_secs(5);
 
 const _: () = assert!(LOOK_EVERY.as_millis() + ANSWER.as_millis() < ALARM.as_millis());
 
-/// What is known of evictions.
+/// A change of the alarm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Eviction {
-    /// So many keys were evicted since the last look.
+    /// This many keys were evicted since the last check.
     Evicted {
-        /// A primary that did.
+        /// A primary that evicted keys.
         at: String,
-        /// By all of them.
+        /// The number of keys, over all primaries.
         keys: u64,
-        /// Whether none were for a while before.
+        /// Whether no key had been evicted for a while before.
         is_new: bool,
     },
-    /// None were evicted for so long.
+    /// No key was evicted for this time.
     Ended {
         /// How long.
         quiet: Duration,
     },
 }
 
-/// What every primary has said, and since when nothing was evicted.
+/// The last counter of every primary, and the time of the last eviction.
 #[derive(Debug, Default)]
 struct Evictions {
     counted: HashMap<Address, u64>,
@@ -49,8 +49,8 @@ struct Evictions {
 }
 
 impl Evictions {
-    /// Compares with the last look. A primary that was not known then has nothing to be compared with; a counter that
-    /// fell began anew, with a restart or `CONFIG RESETSTAT`, and all it says came after.
+    /// Compares with the last check. A primary that was not known then has nothing to compare with. A counter that fell
+    /// was reset, by a restart or `CONFIG RESETSTAT`, so its whole value is new.
     fn look(&mut self, counts: Vec<(Address, u64)>, now: Instant) -> Option<Eviction> {
         let (mut keys, mut at) = (0_u64, None);
         for (address, count) in counts {
@@ -74,22 +74,22 @@ impl Evictions {
         }
     }
 
-    /// Forgets the servers that are no primaries any more.
+    /// Forgets servers that are no longer primaries.
     fn keep(&mut self, is_primary: impl Fn(&Address) -> bool) {
         self.counted.retain(|address, _| is_primary(address));
     }
 }
 
 impl RedisStore {
-    /// Asks every primary every two seconds how many keys it has evicted, for ever, and tells `tell` within five when it
-    /// were some, and when it has ended. Needs the right to `INFO`.
+    /// Asks every primary every two seconds how many keys it has evicted. Calls `tell` within five seconds of an
+    /// eviction, and when the alarm ends. Never returns. Needs the right to `INFO`.
     pub async fn watch_evictions(self, tell: impl Fn(Eviction) + Send + Sync + 'static) {
         let mut evictions = Evictions::default();
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            // What is wrong, the checks find out, and tell.
+            // If this fails, checks fail too and report the error.
             let Ok(primaries) = self.topology.primaries().await else { continue };
             evictions.keep(|known| primaries.iter().any(|link| link.address == *known));
             let mut looks = JoinSet::new();
@@ -125,13 +125,13 @@ mod tests {
         let evicted = |at: &str, keys, is_new| {
             Some(Eviction::Evicted { at: format!("{at}:1"), keys, is_new })
         };
-        // Since the servers started, not since this node did.
+        // These keys were evicted before this node started.
         assert_eq!(evictions.look(vec![(host("a"), 900), (host("b"), 5)], at(0)), None);
         assert_eq!(evictions.look(vec![(host("a"), 900), (host("b"), 5)], at(2)), None);
         let both = vec![(host("a"), 903), (host("b"), 6)];
         assert_eq!(evictions.look(both, at(4)), evicted("a", 4, true));
         assert_eq!(evictions.look(vec![(host("b"), 8)], at(6)), evicted("b", 2, false));
-        // The counter of `a` began anew and has grown since.
+        // The counter of `a` was reset and has grown since.
         assert_eq!(evictions.look(vec![(host("a"), 7)], at(8)), evicted("a", 7, false));
         assert_eq!(evictions.look(vec![(host("a"), 0)], at(10)), None);
         assert_eq!(evictions.look(vec![(host("a"), 0)], at(67)), None);
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(evictions.look(vec![(host("a"), 0)], at(68)), ended);
         assert_eq!(evictions.look(vec![(host("a"), 0)], at(70)), None);
         assert_eq!(evictions.look(vec![(host("a"), 1)], at(72)), evicted("a", 1, true));
-        // After a failover another server counts: from where it stands.
+        // After a failover another server counts, starting from its own value.
         evictions.keep(|address| *address == host("c"));
         assert_eq!(evictions.look(vec![(host("c"), 50)], at(74)), None);
         assert_eq!(evictions.look(vec![(host("c"), 51)], at(76)), evicted("c", 1, false));

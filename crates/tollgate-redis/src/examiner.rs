@@ -1,5 +1,5 @@
-//! What is wrong with a server that does not do as the URL says, told from one that is merely away: only a wrong
-//! configuration is a [`Misconfiguration`].
+//! Finds out what is wrong with a server that does not behave as the URL says, and separates it from a server that is
+//! only unavailable. Only a wrong configuration is a [`Misconfiguration`].
 
 use std::error::Error;
 use std::fmt;
@@ -15,14 +15,14 @@ use crate::login::{Login, without_arguments};
 use crate::rights::{Lack, is_unknown_command};
 use crate::url::{Address, Deployment, RedisUrl, shown};
 
-/// How long a connection that only looks for what is wrong may take: at least so long,
+/// The minimum timeout of a connection for an examination,
 const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
-/// and at most so long, where calls may take longer.
+/// and the maximum, if calls may take longer.
 const MAX_LOOK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long one answer may take: then its connection is given up, so that the next look has another.
+/// The timeout of one answer. After it the connection is closed, so that the next examination uses a new one.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Something that only a wrong configuration can cause, of this node or of Redis, and the remedy. It holds no password.
+/// A problem that only a wrong configuration of this node or of Redis can cause, and its remedy. Contains no password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Misconfiguration {
     problem: String,
@@ -37,12 +37,12 @@ impl fmt::Display for Misconfiguration {
 
 impl Error for Misconfiguration {}
 
-/// Why a store is not as it must be.
+/// Why a store cannot be used.
 #[derive(Debug)]
 pub enum StartProblem {
     /// Waiting does not help.
     Misconfigured(Misconfiguration),
-    /// It is away, or not ready yet.
+    /// It is unavailable, or not ready yet.
     Unavailable(StoreError),
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn unavailable(context: String) -> StartProblem {
     StartProblem::Unavailable(StoreError::new(StoreErrorKind::Unavailable, context))
 }
 
-/// Looks at servers by what a URL says of them.
+/// Examines servers and compares them with a URL.
 #[derive(Debug)]
 pub(crate) struct Examiner {
     pub(crate) url: RedisUrl,
@@ -87,7 +87,7 @@ pub(crate) struct Examiner {
     look_timeout: Duration,
 }
 
-/// A server as messages name it, and how it is spoken to.
+/// A server: its name in messages, and how to connect to it.
 #[derive(Clone)]
 pub(crate) struct Place<'e> {
     address: &'e Address,
@@ -103,7 +103,7 @@ impl fmt::Display for Place<'_> {
 }
 
 impl Examiner {
-    /// `deadline` is that of calls.
+    /// `deadline` is the deadline of calls.
     pub(crate) fn new(
         url: &RedisUrl,
         login: Login,
@@ -129,7 +129,7 @@ impl Examiner {
         }
     }
 
-    /// Greets the server of `link`, which the URL names or which plays the part of one.
+    /// Sends `HELLO` to the server of `link`, which is named by the URL or was found through it.
     pub(crate) async fn greet(
         &self,
         link: &Arc<Link>,
@@ -138,10 +138,10 @@ impl Examiner {
         let hello = match link.query_within::<Value>(ANSWER_TIMEOUT, &redis::cmd("HELLO")).await {
             Ok(answer) => Hello::read(&answer),
             Err(Failure::NotSent(error)) => return self.diagnose(place, error).await,
-            // An old server, or something before it, which does not say what it is.
+            // An old server, or a proxy that hides what the server is.
             Err(Failure::Redis(error)) if is_unknown_command(&error) => Hello::default(),
             Err(Failure::Redis(error)) if error.is_io_error() => {
-                let context = format!("{place} gave no answer: {}", without_arguments(&error));
+                let context = format!("{place} did not answer: {}", without_arguments(&error));
                 let lost = StoreError::new(StoreErrorKind::Unavailable, context);
                 return self.diagnose(place, lost).await;
             }
@@ -151,7 +151,7 @@ impl Examiner {
         Ok(hello)
     }
 
-    /// Runs `command`, called `name`, at the server of `link`.
+    /// Runs `command`, called `name` in rights, on the server of `link`.
     pub(crate) async fn ask<T: FromRedisValue>(
         &self,
         link: &Arc<Link>,
@@ -166,7 +166,7 @@ impl Examiner {
         })
     }
 
-    /// Whether the server is what the URL takes it for.
+    /// Checks that the server is of the kind that the URL says.
     fn judge(&self, place: &Place<'_>, hello: &Hello) -> Result<(), StartProblem> {
         let Some(mode) = hello.mode else { return Ok(()) };
         let (at, url) = (shown(place.address), &self.url);
@@ -178,13 +178,13 @@ impl Examiner {
             (Mode::Sentinel, Deployment::Sentinel { .. }) if place.is_sentinel => Ok(()),
             (Mode::Standalone, Deployment::Sentinel { .. }) if !place.is_sentinel => Ok(()),
             (Mode::Sentinel, _) => Err(misconfigured(
-                format!("Redis at {at}: this is a Sentinel, which keeps no data"),
+                format!("Redis at {at}: this is a Sentinel, which stores no data"),
                 format!("use {}://{at}/MASTER in place of {now}://", scheme(&sentinels)),
             )),
             (_, Deployment::Sentinel { .. }) if place.is_sentinel => Err(misconfigured(
-                format!("the Sentinel at {at}: this is a Redis server and no Sentinel"),
+                format!("the Sentinel at {at}: this is a Redis server, not a Sentinel"),
                 format!(
-                    "name the Sentinels, whose port is mostly 26379, or use {}://{at} in place of {now}://",
+                    "name the Sentinels (their usual port is 26379), or use {}://{at} in place of {now}://",
                     scheme(if mode == Mode::Cluster {
                         &Deployment::Cluster
                     } else {
@@ -197,13 +197,13 @@ impl Examiner {
                 format!("use {}://{at} in place of {now}://", scheme(&Deployment::Cluster)),
             )),
             (Mode::Standalone, _) => Err(misconfigured(
-                format!("Redis at {at}: its support of Clusters is off (cluster-enabled no)"),
+                format!("Redis at {at}: Cluster mode is off (cluster-enabled no)"),
                 format!("use {}://{at} in place of {now}://", scheme(&Deployment::Single)),
             )),
         }
     }
 
-    /// What `error` is, with which the server at `place` has refused `command`.
+    /// Classifies `error`, with which the server at `place` refused `command`.
     pub(crate) fn refused(
         &self,
         place: &Place<'_>,
@@ -216,7 +216,7 @@ impl Examiner {
         }
     }
 
-    /// The right that is missing to run `command`, if that is what `error` says; else what it is.
+    /// The right that is missing to run `command`, if `error` says so; otherwise the problem.
     pub(crate) fn lack(
         &self,
         place: &Place<'_>,
@@ -225,7 +225,7 @@ impl Examiner {
     ) -> Result<Lack, StartProblem> {
         let text = without_arguments(error);
         if error.code() == Some("NOAUTH") {
-            let problem = format!("{place} wants a password (NOAUTH)");
+            let problem = format!("{place} requires a password (NOAUTH)");
             return Err(misconfigured(problem, self.login_remedy(place)));
         }
         let no_perm = error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm);
@@ -238,41 +238,41 @@ impl Examiner {
         Err(unavailable(format!("{place} refused {}: {text}", command.to_uppercase())))
     }
 
-    /// A server whose commands were renamed, or which is none of Redis or Valkey.
+    /// A server on which commands were renamed, or which is neither Redis nor Valkey.
     pub(crate) fn unknown_commands(place: &Place<'_>, names: &[String]) -> StartProblem {
         let names: Vec<_> =
             names.iter().map(|name| name.to_uppercase().replace('|', " ")).collect();
         misconfigured(
             format!("{place} does not know the command {}", names.join(", ")),
-            "take it out of `rename-command` and what else disables it, or use a server that has it (Redis 7.0 or Valkey)",
+            "enable it (see `rename-command` and the other settings that disable commands), or use a server that has it (Redis 7.0 or later, or Valkey)",
         )
     }
 
-    /// A user without rights.
+    /// A user who lacks rights.
     pub(crate) fn lacking(&self, place: &Place<'_>, lacks: &[Lack]) -> StartProblem {
         let what: Vec<_> = lacks.iter().map(Lack::to_string).collect();
         let rights: Vec<_> = lacks.iter().map(|lack| lack.right(&self.url.prefix)).collect();
         let credentials =
             if place.is_sentinel { &self.url.sentinel_credentials } else { &self.url.credentials };
-        // It was let in under this name, so the name is no misplaced password.
+        // The server accepted this user name, so it cannot be a misplaced password.
         let user =
             credentials.as_ref().and_then(|known| known.user.as_deref()).unwrap_or("default");
         misconfigured(
-            format!("{place} does not permit its user {} (NOPERM)", what.join(", ")),
-            format!("run there: ACL SETUSER {user} {}", rights.join(" ")),
+            format!("{place} does not allow its user {} (NOPERM)", what.join(", ")),
+            format!("run on it: ACL SETUSER {user} {}", rights.join(" ")),
         )
     }
 
     fn login_remedy(&self, place: &Place<'_>) -> String {
         if place.is_sentinel {
-            "put sentinel_password=PASSWORD, and sentinel_user=USER if it has users, into the options of the URL".to_owned()
+            "add the option sentinel_password=PASSWORD to the URL, and sentinel_user=USER if the Sentinels have users".to_owned()
         } else {
             let scheme = self.url.scheme_for(&self.url.deployment);
             format!("put it into the URL: {scheme}://[USER]:PASSWORD@…")
         }
     }
 
-    /// Greets the server at `place` once more, by a connection of its own, which tells why the first failed with `error`.
+    /// Connects to the server at `place` again, to find out why the first connection failed with `error`.
     async fn diagnose(&self, place: &Place<'_>, error: StoreError) -> Result<Hello, StartProblem> {
         let told = match self.hello_by(place.login, place.address).await {
             Ok(hello) => {
@@ -281,7 +281,7 @@ impl Examiner {
             }
             Err(told) => told,
         };
-        // A Sentinel knows no databases at all, so this comes before a command that is not known.
+        // Sentinels have no databases, so check this before unknown commands.
         let of_database = told.to_string().contains("switch database");
         if is_unknown_command(&told) && !of_database {
             return Ok(Hello::default());
@@ -295,7 +295,8 @@ impl Examiner {
         } else if told.is_connection_refusal() {
             None
         } else {
-            // A certificate may be refused once the first answer is read: either may tell it.
+            // With TLS 1.3 the server may refuse a certificate only when the first answer is read, so look at both
+            // errors.
             let told = format!("{error}: {}", without_arguments(&told));
             self.wrong_transport(place, &told).await
         };
@@ -308,7 +309,7 @@ impl Examiner {
         Ok(Hello::read(&answer))
     }
 
-    /// Subscribes once to `channel` as nodes do, on a connection of its own.
+    /// Subscribes once to `channel` on a separate connection, as nodes do.
     pub(crate) async fn subscribe(
         &self,
         place: &Place<'_>,
@@ -332,9 +333,9 @@ impl Examiner {
         }
         misconfigured(
             format!(
-                "{place} refuses the user or the password (WRONGPASS), and asks those for none who give none"
+                "{place} refuses the user or the password (WRONGPASS), and accepts connections without a login"
             ),
-            format!("correct them, or take them out, or {}", self.login_remedy(place)),
+            format!("correct them, or remove them, or {}", self.login_remedy(place)),
         )
     }
 
@@ -351,11 +352,11 @@ impl Examiner {
         }
         misconfigured(
             format!("{place} has no database {}: {text}", self.url.database),
-            "use a database from 0 to one below its setting `databases`",
+            "use a database from 0 to one less than its setting `databases`",
         )
     }
 
-    /// TLS spoken to who has none, the other way round, and certificates.
+    /// TLS to a server without it, the other way round, and certificates.
     async fn wrong_transport(&self, place: &Place<'_>, told: &str) -> Option<StartProblem> {
         let other = place.login.anonymous().with_other_transport();
         let now = self.url.scheme_for(&self.url.deployment);
@@ -365,13 +366,13 @@ impl Examiner {
             }
             let answers = match self.hello_by(&other, place.address).await {
                 Ok(_) => true,
-                // What is no answer of Redis is no sign of it.
+                // Only a Redis reply shows that a Redis answers without TLS.
                 Err(error) => error.code().is_some(),
             };
             return answers.then(|| {
                 misconfigured(
-                    format!("{place} speaks no TLS"),
-                    format!("use the scheme without TLS in place of {now}://, or the port of TLS"),
+                    format!("{place} does not use TLS"),
+                    format!("use the scheme without TLS in place of {now}://, or the TLS port"),
                 )
             });
         }
@@ -381,7 +382,7 @@ impl Examiner {
         };
         speaks_tls.then(|| {
             misconfigured(
-                format!("{place} speaks TLS"),
+                format!("{place} uses TLS"),
                 format!("use {}s in place of {}", self.url.name(), self.url.name()),
             )
         })
@@ -392,7 +393,8 @@ fn names_certificate(text: &str) -> bool {
     text.to_lowercase().contains("certificate")
 }
 
-/// What is wrong with a certificate, if it is that. One that has expired is no matter of this node's configuration.
+/// Describes a problem with a certificate, if `error` is one. An expired certificate does not count, because it is not
+/// a matter of this node's configuration.
 fn distrusted(place: &Place<'_>, told: &str) -> Option<StartProblem> {
     let refusals = [
         "CertificateRequired",
@@ -404,10 +406,8 @@ fn distrusted(place: &Place<'_>, told: &str) -> Option<StartProblem> {
     let refusal = refusals.iter().find(|refusal| told.contains(&format!("alert: {refusal}")));
     if let Some(refusal) = refusal {
         return Some(misconfigured(
-            format!(
-                "{place} wants a certificate of its clients by an authority that it trusts ({refusal})"
-            ),
-            "name one and its key in the URL: ?cert=FILE&key=FILE",
+            format!("{place} requires clients to present a certificate that it trusts ({refusal})"),
+            "name a certificate and its key in the URL: ?cert=FILE&key=FILE",
         ));
     }
     let untrusted = ["UnknownIssuer", "NotValidForName", "not valid for name", "BadSignature"];
@@ -415,7 +415,7 @@ fn distrusted(place: &Place<'_>, told: &str) -> Option<StartProblem> {
     why.map(|why| {
         misconfigured(
             format!("{place} has a certificate that is not trusted ({why})"),
-            "name its authority in the URL, ?ca=FILE, and its host as the certificate does",
+            "name its authority in the URL with ?ca=FILE, and write the host as in the certificate",
         )
     })
 }

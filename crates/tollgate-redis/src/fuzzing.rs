@@ -1,4 +1,5 @@
-//! What the fuzz target of script replies calls. Compiled only for it, with `--cfg fuzzing`: no part of what the crate offers.
+//! The entry point of the fuzz target for script replies. Compiled only with `--cfg fuzzing`; not part of the crate's
+//! interface.
 
 use std::sync::Arc;
 
@@ -7,8 +8,8 @@ use tollgate_core::{Amount, Charge, Counting, Limit, Policy, Subject};
 
 use crate::wire::{self, Answer};
 
-/// Reads `reply` as the answer to a check that meets one or two limits, as the bits of `asked` say. A reply that is
-/// accepted must hold a verdict on each, and one that allows must leave the limit kept.
+/// Parses `reply` as the answer to a check that meets one or two limits, according to the bits of `asked`. An accepted
+/// reply must have a verdict for each limit, and a verdict that allows must not exceed its limit.
 pub fn reply(asked: u8, reply: &[u8]) {
     let subject = Subject::new("alice", "gpt-4");
     let limits: Vec<_> = (0..=asked & 1).filter_map(|index| limit(asked >> (1 + index))).collect();

@@ -1,8 +1,8 @@
-//! What a server says of itself when it is greeted: `HELLO` needs no right and answers everywhere.
+//! The description that a server gives in its answer to `HELLO`, which needs no right and works on every server.
 
 use redis::Value;
 
-/// How a server runs.
+/// The mode of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Standalone,
@@ -10,7 +10,7 @@ pub(crate) enum Mode {
     Sentinel,
 }
 
-/// What a server says of itself; nothing of what it does not say.
+/// The answer of a server; fields that it does not report are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hello {
     pub(crate) mode: Option<Mode>,
@@ -21,7 +21,7 @@ pub(crate) struct Hello {
 }
 
 impl Hello {
-    /// Reads the answer of `HELLO`, in either protocol.
+    /// Parses the answer of `HELLO`, in either protocol version.
     pub(crate) fn read(answer: &Value) -> Self {
         let mut hello = Self::default();
         let mut take = |name: &Value, value: &Value| {
@@ -51,7 +51,7 @@ impl Hello {
         hello
     }
 
-    /// Whether it is a Redis that lacks what the scripts need. Valkey began with what they need.
+    /// Whether it is a Redis that is too old for the scripts. Every version of Valkey is new enough.
     pub(crate) fn is_too_old(&self) -> bool {
         const OLDEST: u32 = 7;
         let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());

@@ -1,8 +1,8 @@
-//! Keys: injective (R8), short, and in a Cluster where the limits of one user lie together.
+//! Keys: injective (R8), short, and in a Cluster placed so that the limits of one user share a slot.
 //!
-//! A key is the prefix and 160 bits of a SHA-256 over the policy id and the values, each with its length. Ids
-//! are the clients' choice, so the hash must resist collisions that are sought: 2^80 tries. In a Cluster a hash
-//! tag goes before it: of the user if the limit is kept per user, else of the whole key.
+//! A key is the prefix and 160 bits of a SHA-256 over the policy id and the values, each with its length. Clients
+//! choose the ids, so the hash must resist a deliberate search for collisions, which takes 2^80 tries. In a Cluster the
+//! key has a hash tag: that of the user if the limit is kept per user, otherwise that of the whole key.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use tollgate_core::{Attribute, Charge, Limit, Subject};
 
 const DIGEST_BYTES: usize = 20;
 const TAG_BYTES: usize = 8;
-/// What follows the prefix, with a tag.
+/// What follows the prefix of a key with a hash tag.
 const KEY_BYTES: usize = 40;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// Makes the keys of a store.
+/// Builds the keys of a store.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     pub(crate) prefix: Arc<str>,
@@ -23,7 +23,7 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// The key of the usage that `charge` is about.
+    /// The key of the usage that `charge` changes.
     pub(crate) fn of_charge(&self, charge: &Charge<'_>) -> String {
         self.of(charge.limit, charge.subject)
     }
@@ -52,8 +52,8 @@ impl Keys {
         key
     }
 
-    /// The key under which the first answer to `request_id`, for all limits of a check in their order, is kept
-    /// beside `neighbour`, one of their keys (R12).
+    /// The key that holds the first answer to `request_id` for all limits of a check, in their order (R12). It lies
+    /// beside `neighbour`, one of their keys.
     pub(crate) fn of_request(
         &self,
         request_id: &str,
@@ -66,7 +66,7 @@ impl Keys {
             add(&mut hash, key);
         }
         let mut key = format!("{}o", self.prefix);
-        // In the same slot of a Cluster.
+        // In a Cluster, in the same slot.
         if let Some((_, rest)) = neighbour.split_once('{')
             && let Some((tag, _)) = rest.split_once('}')
         {
@@ -96,7 +96,7 @@ fn encode(bytes: &[u8], text: &mut String) {
     }
 }
 
-/// The slot of a Cluster that `key` lies in: CRC-16 (XMODEM) of its hash tag, or of all of it.
+/// The slot of a Cluster for `key`: CRC-16 (XMODEM) of its hash tag, or of the whole key.
 pub(crate) fn slot(key: &str) -> u16 {
     let tag = key
         .split_once('{')

@@ -1,18 +1,18 @@
-//! Usage in Redis or Valkey, shared by any number of nodes: one atomic script a check, and Redis's own clock.
+//! Usage in Redis or Valkey, shared by any number of nodes, with one atomic script per check and Redis's own clock.
 //!
-//! [`RedisStore`] implements [`Store`](tollgate_store::Store). `url` reads where Redis is, `topology` finds the
-//! primary that answers for a key (`cluster` and `sentinel` ask who it is), `link` keeps one multiplexed connection to
-//! it, and `server_clock` what its clock says; `call` runs one script within its deadline, `errors` says what a
-//! refusal means; `key` makes keys, `wire` packs what the scripts of `lua/` are asked and reads
-//! what they answer; `check` puts a check together, `refund` gives back what a check charged that was not admitted, and
-//! `background` keeps both going when the caller has gone;
-//! `announcements` tells every node when usage was given back.
+//! [`RedisStore`] implements [`Store`](tollgate_store::Store). `url` parses the URL of Redis. `topology` finds the
+//! primary that owns a key, with the help of `cluster` and `sentinel`. `link` keeps one multiplexed connection to it,
+//! and `server_clock` estimates its clock. `call` runs one script within its deadline, and `errors` classifies
+//! refusals. `key` builds keys; `wire` encodes the requests to the scripts of `lua/` and decodes their answers. `check`
+//! assembles a check, `combiner` sends many checks in one call, `refund` gives back what a check charged that was not
+//! admitted, and `background` continues both after the caller has gone. `announcements` notifies every node of usage
+//! that was given back.
 //!
-//! `login` and `tls` are how servers are spoken to; `startup` looks at the store at the start by the list of `rights`, and
-//! `examiner` tells what only a wrong configuration can cause; `eviction` watches for keys that Redis drops.
+//! `login` and `tls` connect to servers. `startup` examines the store at the start, with the list in `rights`, and
+//! `examiner` finds what only a wrong configuration can cause. `eviction` detects that Redis evicts keys.
 //!
-//! Invariants: nothing is sent twice unless Redis said that it did not run it; nothing waits in a queue while
-//! there is no connection. This crate must not know policies, HTTP, or what happens when a store fails.
+//! Invariants: nothing is sent twice unless Redis said that it did not run it; nothing is queued while there is no
+//! connection. This crate must not know policies, HTTP, or the failure modes.
 
 mod announcements;
 mod background;

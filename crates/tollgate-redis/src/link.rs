@@ -1,5 +1,5 @@
-//! One multiplexed connection to one server: made when it is first needed, and again when it was lost, at a
-//! bounded pace. While there is none, calls fail at once; nothing is queued, and nothing is sent twice.
+//! One multiplexed connection to one server. It is made when it is first needed and again after it was lost, at a
+//! bounded pace. While there is no connection, calls fail at once; nothing is queued, and nothing is sent twice.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,41 +20,41 @@ use crate::login::{Login, without_arguments};
 use crate::server_clock::ServerClock;
 use crate::url::{Address, shown};
 
-/// Attempts to connect to one server that may be made at once: with those of [`PACE`] at most 9 in any one second. P14
-/// permits 10, and the server may accept two attempts closer to each other than they were made. Each server has its own,
-/// so that a large Cluster can be connected to at once.
+/// How many attempts to connect to one server may be made at once. Together with [`PACE`] there are at most 9 in any
+/// second. P14 allows 10, but the server may accept two attempts closer together than they were made. Each server has
+/// its own budget, so that a large Cluster can be connected to at once.
 const CONNECTS: u32 = 5;
-/// How many of [`CONNECTS`] a subscription leaves to the checks.
+/// How many of [`CONNECTS`] a subscription leaves for checks.
 const FOR_CHECKS: u32 = 3;
-/// In which time one attempt of [`CONNECTS`] comes back.
+/// The time after which one attempt of [`CONNECTS`] is available again.
 const PACE: Duration = Duration::from_millis(250);
-/// The most that failed attempts put off the next, before jitter.
+/// The maximum delay after failed attempts, before jitter.
 const MAX_BACKOFF: Duration = Duration::from_millis(800);
-/// How long a connection may take to be made. The deadline of a call is another matter: the attempt goes on
-/// when the call has given up.
+/// How long a connection may take to be made. It does not depend on the deadline of a call: the attempt continues after
+/// the call has timed out.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a new connection waits for the server's time.
 const TIME_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Spreads the attempts to connect to one server.
+/// Paces the attempts to connect to one server.
 #[derive(Debug, Default)]
 pub(crate) struct Pacer(Mutex<Option<Instant>>);
 
 impl Pacer {
-    /// Whether an attempt may be made now; then it counts as made.
+    /// Whether an attempt may be made now. If so, it counts as made.
     fn admits(&self) -> bool {
         self.admits_up_to(CONNECTS, Instant::now())
     }
 
-    /// Waits until an attempt may be made that is less urgent than a check's; then it counts as made.
+    /// Waits until an attempt may be made that is less urgent than one for a check. It then counts as made.
     pub(crate) async fn admits_beside_checks(&self) {
         while !self.admits_up_to(CONNECTS - FOR_CHECKS, Instant::now()) {
             tokio::time::sleep(PACE).await;
         }
     }
 
-    /// Whether an attempt may be made at `now` with at most `most` of them at once; then it counts as made.
+    /// Whether an attempt may be made at `now`, with at most `most` of them at once. If so, it counts as made.
     fn admits_up_to(&self, most: u32, now: Instant) -> bool {
         let mut used_until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let next = used_until.map_or(now, |until| until.max(now)) + PACE;
@@ -70,7 +70,7 @@ impl Pacer {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) address: Address,
-    /// What fails with this server.
+    /// The fault domain of this server.
     pub(crate) domain: FaultDomain,
     client: Client,
     login: Login,
@@ -85,16 +85,16 @@ pub(crate) struct Link {
 #[derive(Debug, Default)]
 struct State {
     connection: Option<MultiplexedConnection>,
-    /// Set when the connection has ended, also while nothing is sent on it.
+    /// Set when the connection has ended, even if nothing is being sent on it.
     has_ended: Arc<AtomicBool>,
-    /// Counts connections, so that a late error does not take away a new one.
+    /// Numbers the connections, so that a late error does not drop a newer one.
     generation: u64,
     failures: u32,
     not_before: Option<Instant>,
     last_failure: Option<(StoreErrorKind, String)>,
 }
 
-/// A connection that commands can be sent on, and which of its link it is.
+/// A connection on which commands can be sent, and its number on the link.
 pub(crate) struct Connection {
     pub(crate) generation: u64,
     connection: MultiplexedConnection,
@@ -141,7 +141,7 @@ impl Link {
         self.send(connection, &[], command).await.map_err(Failure::Redis)
     }
 
-    /// The same, in one piece with other commands `before` it, whose answers are not looked at.
+    /// The same, with the commands `before` sent directly before it; their answers are ignored.
     pub(crate) async fn query_after(
         self: &Arc<Self>,
         before: &[Cmd],
@@ -161,7 +161,7 @@ impl Link {
         })
     }
 
-    /// The same, which takes at most `timeout`: then the connection is given up.
+    /// The same with a `timeout`. When it expires, the connection is closed.
     pub(crate) async fn query_within<T: FromRedisValue>(
         self: &Arc<Self>,
         timeout: Duration,
@@ -178,16 +178,16 @@ impl Link {
                 self.lose(
                     generation,
                     StoreErrorKind::Unavailable,
-                    "an answer did not come in time",
+                    "an answer did not arrive in time",
                 );
-                let why = format!("it has not answered {} in time", name_of(command));
+                let why = format!("it did not answer {} in time", name_of(command));
                 Err(Failure::NotSent(self.unavailable(&why)))
             },
             |answer| answer.map_err(Failure::Redis),
         )
     }
 
-    /// Sends `command` once, in one piece with other commands `before` it, and waits for its answer.
+    /// Sends `command` once, directly after the commands `before`, and waits for its answer.
     pub(crate) async fn send<T: FromRedisValue>(
         &self,
         Connection { generation, mut connection }: Connection,
@@ -206,8 +206,8 @@ impl Link {
         })
     }
 
-    /// Gives up the connection of `generation`, if it is still the one in use: an answer did not come in time, or the
-    /// server is no longer the right one.
+    /// Drops the connection `generation`, if it is still in use: an answer did not arrive in time, or the server is no
+    /// longer the right one.
     pub(crate) fn lose(&self, generation: u64, kind: StoreErrorKind, why: &str) {
         let mut state = self.state();
         if state.generation == generation {
@@ -216,23 +216,23 @@ impl Link {
         }
     }
 
-    /// Takes in the time `told` by an answer of this server.
+    /// Records the time `told` in an answer of this server.
     pub(crate) fn note_time(&self, told: Timestamp, sent: Instant, received: Instant) {
         self.clock.note(told, sent, received);
     }
 
-    /// The time by this server's clock after which a call that must end at `deadline` must not charge; `None` as long
-    /// as the server has told no time. It is never later than the deadline.
+    /// The time by this server's clock after which a call with this `deadline` must not charge; `None` until the server
+    /// has reported its time. It is never later than the deadline.
     pub(crate) fn latest_charge_time(&self, deadline: Instant) -> Option<Timestamp> {
         self.clock.at(deadline)
     }
 
-    /// The connection, which is made if there is none.
+    /// The connection. If there is none, one is made.
     pub(crate) async fn connection(self: &Arc<Self>) -> Result<Connection, StoreError> {
         if let Some(connection) = self.current() {
             return Ok(connection);
         }
-        // A task of its own, so that a call that has no more time does not end the attempt.
+        // This runs in a separate task, so that the attempt continues when the call times out.
         let attempt = tokio::spawn(Arc::clone(self).connect());
         attempt.await.unwrap_or_else(|error| Err(self.unavailable(&error.to_string())))
     }
@@ -244,7 +244,7 @@ impl Link {
 
     fn current(&self) -> Option<Connection> {
         let mut state = self.state();
-        // Relaxed: the value by itself is enough; a connection that ends now is found out by the call.
+        // Relaxed: no other memory depends on the flag. If the connection ends just now, the call will fail.
         if state.connection.is_some() && state.has_ended.load(Ordering::Relaxed) {
             state.connection = None;
         }
@@ -274,8 +274,8 @@ impl Link {
                 Ok(Connection { generation: state.generation, connection })
             }
             Err(error) => {
-                // A server that speaks no TLS waits for the end of a command that is none.
-                let hint = if self.tls && error.is_timeout() { "; does it speak TLS?" } else { "" };
+                // A server without TLS waits for the rest of what it takes for a command.
+                let hint = if self.tls && error.is_timeout() { "; does it use TLS?" } else { "" };
                 let kind = errors::kind_of(&error);
                 let problem = format!("{}{hint}", without_arguments(&error));
                 let mut state = self.state();
@@ -288,8 +288,8 @@ impl Link {
         }
     }
 
-    /// A new connection. The server's time is asked for first, but not waited for long: a call finds out by itself
-    /// that nothing is answered.
+    /// Makes a connection. It also asks for the server's time, but does not wait long for it: if the server does not
+    /// answer, the call fails anyway.
     async fn made(&self) -> Result<(MultiplexedConnection, Arc<AtomicBool>), RedisError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
@@ -314,7 +314,8 @@ impl Link {
             self.client.get_multiplexed_async_connection_with_config(&config).await?
         };
         match tokio::time::timeout(TIME_TIMEOUT, self.ask_time(&mut connection)).await {
-            // A Sentinel tells no time, and a user may lack the right: calls will say what is wrong.
+            // A Sentinel does not report its time, and a user may lack the right. If something is wrong, calls report
+            // it.
             Ok(Err(error)) if !errors::was_refused(&error) => Err(error),
             _ => Ok((connection, has_ended)),
         }
@@ -333,8 +334,8 @@ impl Link {
         Ok(())
     }
 
-    /// A connection of its own that hears what is published on `channel`. It is given to `push`, and that the
-    /// connection has ended. It waits for its turn to connect.
+    /// Makes a separate connection that receives what is published on `channel` and passes it to `push`, as well as the
+    /// end of the connection. It waits for its turn to connect.
     pub(crate) async fn subscribe(
         &self,
         channel: &str,
@@ -342,7 +343,7 @@ impl Link {
     ) -> Result<MultiplexedConnection, StoreError> {
         self.pacer.admits_beside_checks().await;
         let info = self.client.get_connection_info();
-        // Only this protocol tells messages from answers on one connection.
+        // Only RESP3 distinguishes messages from answers on one connection.
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let subscribed = async {
             let client = Client::open(info.clone().set_redis_settings(redis))?;
@@ -369,7 +370,7 @@ impl Link {
     }
 }
 
-/// Sends `before` and `command` in one piece; the answer to `command`, or why it could not be run.
+/// Sends `before` and `command` together. Returns the answer to `command`, or why it could not be run.
 async fn last_answer<T: FromRedisValue>(
     connection: &mut MultiplexedConnection,
     before: &[Cmd],
@@ -384,7 +385,7 @@ async fn last_answer<T: FromRedisValue>(
     if let Err(error) = &last
         && error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
     {
-        // It was to be loaded before: that has failed.
+        // The script was to be loaded by a command in `before`, which failed.
         for answer in answers {
             answer.extract_error()?;
         }
@@ -399,7 +400,7 @@ fn name_of(command: &Cmd) -> String {
     }
 }
 
-/// A random time up to a bound that doubles with each failure: full jitter.
+/// A random time up to a bound that doubles with each failure (full jitter).
 fn backoff(failures: u32) -> Duration {
     let most = PACE.saturating_mul(1 << failures.min(8)).min(MAX_BACKOFF);
     let random = RandomState::new().hash_one(failures);
@@ -411,7 +412,7 @@ fn backoff(failures: u32) -> Duration {
 mod tests {
     use super::*;
 
-    /// A fresh node over a Cluster subscribes and checks at once: the checks have connections first.
+    /// A new node of a Cluster subscribes and checks at once; the connections for checks come first.
     #[test]
     fn subscriptions_leave_connects_to_the_checks() {
         let (pacer, now) = (Pacer::default(), Instant::now());
@@ -424,7 +425,7 @@ mod tests {
         assert!(pacer.admits_up_to(beside, now + PACE * (FOR_CHECKS + 1)));
     }
 
-    /// P14 with one to spare, whatever is connected for.
+    /// P14 with one attempt to spare, whatever the connections are for.
     #[test]
     fn no_second_has_more_than_9_attempts() {
         let (pacer, start) = (Pacer::default(), Instant::now());

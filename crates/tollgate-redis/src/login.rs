@@ -1,4 +1,4 @@
-//! How servers are spoken to: over what, as whom, and in which database. Nothing here shows a user or a password.
+//! How to connect to servers: transport, login and database. Nothing here shows a user or a password.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::link::Pacer;
 use crate::tls;
 use crate::url::{Address, Credentials, RedisUrl, Transport, shown};
 
-/// How servers are spoken to.
+/// How to connect to servers.
 #[derive(Clone)]
 pub(crate) struct Login {
     over: Over,
@@ -27,12 +27,12 @@ pub(crate) struct Login {
     pub(crate) pacer: Arc<Pacer>,
 }
 
-/// What a connection runs over.
+/// The transport of a connection.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// What servers are spoken to over.
+/// The transport and TLS settings of servers.
 #[derive(Clone)]
 enum Over {
     Tcp,
@@ -40,7 +40,7 @@ enum Over {
     Unix,
 }
 
-/// Without the user: it may be a password in the wrong place.
+/// The user is not shown: it may be a password in the wrong place.
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Login(…)")
@@ -48,8 +48,8 @@ impl fmt::Debug for Login {
 }
 
 impl Login {
-    /// How the data nodes of `url` are spoken to, and how its Sentinels are: they have users of their own and no
-    /// databases.
+    /// How to connect to the data nodes of `url`, and how to connect to its Sentinels, which have their own users and
+    /// no databases.
     pub(crate) fn of(url: &RedisUrl) -> Result<(Self, Self), StoreError> {
         let over = match &url.transport {
             Transport::Tcp => Over::Tcp,
@@ -77,7 +77,7 @@ impl Login {
         matches!(self.over, Over::Tls(_))
     }
 
-    /// What connects to `address`.
+    /// The driver's settings for `address`.
     pub(crate) fn client(&self, address: &Address) -> Result<Client, StoreError> {
         self.open(address).map_err(|error| {
             let context = format!("Redis at {} cannot be used", shown(address));
@@ -104,7 +104,8 @@ impl Login {
         }
     }
 
-    /// A stream to `address`, whose end can be watched; none with TLS, which the driver makes itself.
+    /// Opens a stream to `address` whose end can be observed; `None` with TLS, because then the driver opens the
+    /// stream.
     pub(crate) fn stream(
         &self,
         (host, port): &Address,
@@ -125,7 +126,7 @@ impl Login {
         })
     }
 
-    /// A connection of its own to `address`, whose error is told as the driver gave it. It waits for its turn.
+    /// Makes a separate connection to `address` and returns the driver's own error. It waits for its turn.
     pub(crate) async fn connect(
         &self,
         address: &Address,
@@ -138,7 +139,7 @@ impl Login {
         self.open(address)?.get_multiplexed_async_connection_with_config(&config).await
     }
 
-    /// The same without a user, a password and a database.
+    /// The same without user, password and database.
     pub(crate) fn anonymous(&self) -> Self {
         let redis = RedisConnectionInfo::default()
             .set_protocol(ProtocolVersion::RESP2)
@@ -151,12 +152,12 @@ impl Login {
         Self { redis: self.redis.clone().set_db(0), ..self.clone() }
     }
 
-    /// The same in the protocol that tells messages from answers on one connection.
+    /// The same with RESP3, which distinguishes messages from answers on one connection.
     pub(crate) fn for_subscriptions(&self) -> Self {
         Self { redis: self.redis.clone().set_protocol(ProtocolVersion::RESP3), ..self.clone() }
     }
 
-    /// The same with TLS if it is without, and the other way round.
+    /// The same with TLS switched on or off.
     pub(crate) fn with_other_transport(&self) -> Self {
         let over = match self.over {
             Over::Tls(_) => Over::Tcp,
@@ -169,8 +170,8 @@ impl Login {
     }
 }
 
-/// `error` without what was sent: Redis repeats the arguments of a command that it does not know, and with AUTH or
-/// HELLO renamed those are the user and the password.
+/// `error` without the command's arguments. Redis repeats the arguments of a command that it does not know; if AUTH or
+/// HELLO is renamed, these contain the user and the password.
 pub(crate) fn without_arguments(error: &RedisError) -> String {
     const REPEATED: &str = ", with args beginning with:";
     let text = error.to_string();

@@ -1,5 +1,5 @@
-//! Charges that are given back because their check was not admitted: whatever happens to the caller, the connection
-//! or the server meanwhile.
+//! Refunds of charges whose check was not admitted, whatever happens to the caller, the connection or the server
+//! meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,34 +17,34 @@ use crate::wire::EntryId;
 
 /// How often one refund is tried.
 const MAX_ATTEMPTS: u32 = 4_096;
-/// What is between two attempts at first; doubles each time,
+/// The first wait between two attempts; it doubles each time
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-/// up to so long: a server that is back is asked within it.
+/// up to this maximum, so a server that is available again is asked within it.
 const MAX_WAIT: Duration = Duration::from_secs(1);
-/// The longest that the answer to one attempt, or a late answer to a charge, is waited for: a server that was stopped
-/// answers when it goes on.
+/// The longest wait for the answer to one attempt, or for a late answer to a charge. A stopped server answers when it
+/// continues.
 const MAX_ANSWER_WAIT: Duration = Duration::from_mins(1);
 
-/// For how long the refund of a check with a request id is tried: the same id, sent again, counts on what was charged
-/// and must not find it taken back later.
+/// How long the refund of a check with a request id is tried. If the same id is sent again, it uses the existing
+/// charges, and a later refund must not remove them.
 const REQUEST_ID_WAIT: Duration = Duration::from_secs(1);
 
-/// What is told of charges that stay.
+/// The callback for charges that stay in the store.
 pub(crate) type Observer = Option<Arc<dyn CallObserver>>;
 
-/// One admission to be given back. If it is dropped before, it is counted as left.
+/// One admission to refund. If it is dropped before it was refunded, it is counted as left.
 struct Refund {
     store: RedisStore,
     observer: Observer,
     limit: Arc<Limit>,
     slot: u16,
-    /// The key of the limit, and of the request id if there is one.
+    /// The key of the limit, and that of the request id if there is one.
     keys: (String, Option<String>),
     arguments: [Vec<u8>; 3],
-    /// Whether it may be asked for again when nobody knows whether it was given back: an entry of a log has a number, so that it
-    /// is found once. What a counter counted has none.
+    /// Whether the refund may be repeated if nobody knows whether it succeeded. An entry of a log has a number, so it
+    /// is found at most once. The count of a counter has none.
     may_be_repeated: bool,
-    /// What happened, if it stays.
+    /// The reason to report if the charge stays.
     left: Option<ChargeLeft>,
 }
 
@@ -59,8 +59,8 @@ impl Drop for Refund {
 }
 
 impl Refund {
-    /// Asks until the server has given it back, or it has left its window, or nobody knows whether it was given back: to
-    /// ask a counter again could then take back what somebody else was charged.
+    /// Retries until the server has refunded it, it has left its window, or nobody knows whether it was refunded. In
+    /// the last case, repeating the refund of a counter could remove another check's charge.
     async fn run(mut self) {
         let began = Instant::now();
         let life = self.limit.counting().longest_life();
@@ -102,8 +102,8 @@ impl Refund {
 }
 
 impl RedisStore {
-    /// Takes back what was charged to the groups of `plan` that `said` something, in tasks of their own. Until then a
-    /// rival check may be refused, never admitted too much.
+    /// Refunds what was charged to the groups of `plan` that have an entry in `said`, in separate tasks. Until then
+    /// another check may be denied too early, but no limit is exceeded.
     pub(crate) fn give_back(
         &self,
         plan: &Plan,
@@ -130,7 +130,7 @@ impl RedisStore {
                     may_be_repeated: matches!(one.id, EntryId::Log(_)),
                     left: Some(ChargeLeft::NotRefunded),
                 };
-                // Dropped, and so counted, if too many wait.
+                // If too many wait, the refund is dropped and so counted as left.
                 if let Some(running) = self.background.begin_waiting() {
                     refunds.spawn(async move {
                         refund.run().await;
@@ -142,8 +142,8 @@ impl RedisStore {
         refunds
     }
 
-    /// Waits for the answer to the charge of a group that did not come in time, and gives back what it charged; with a
-    /// request id it is left to whoever sends the same id again.
+    /// Waits for the late answer to the charge of a group and refunds what it charged. With a request id the charge is
+    /// kept for a retry with the same id.
     pub(crate) fn give_back_late(
         &self,
         plan: Arc<Plan>,
@@ -174,7 +174,7 @@ impl RedisStore {
     }
 }
 
-/// That nobody knows whether a charge was made. If it is dropped before that is known, the charge is counted as left.
+/// A charge of which nobody knows whether it was made. If it is dropped before that is known, it is counted as left.
 struct Unknown(Observer);
 
 impl Unknown {

@@ -1,4 +1,4 @@
-//! The rights that a user of Redis needs: one list, which the guide shows and the start tries out.
+//! The rights that a user of Redis needs: one list, which the guide shows and the start verifies.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -14,8 +14,9 @@ const THE_KEY: &str = "KEY";
 /// Stands for the channel.
 const THE_CHANNEL: &str = "CHANNEL";
 
-/// What the scripts do, with arguments to try it with. In this order no key stays: what reads or removes, what fails for
-/// its arguments once it is permitted, then a key of a second, which is removed.
+/// The commands of the scripts, with arguments to try them. In this order no key remains: first commands that read or
+/// delete; then commands that fail because of their arguments once they are permitted; then a key that expires after a
+/// second, which is deleted.
 const IN_SCRIPTS: [(&str, &[&str]); 14] = [
     ("time", &[]),
     ("get", &[THE_KEY]),
@@ -32,22 +33,22 @@ const IN_SCRIPTS: [(&str, &[&str]); 14] = [
     ("unlink", &[THE_KEY]),
     ("del", &[THE_KEY]),
 ];
-/// What the connections do besides.
+/// The other commands on a connection.
 const ON_CONNECTIONS: [&str; 5] = ["evalsha", "script|load", "subscribe", "info", "ping"];
-/// What they do in a Cluster.
+/// The commands needed in a Cluster.
 const IN_CLUSTERS: [&str; 2] = ["cluster|slots", "asking"];
-/// What they do at a primary that Sentinels name.
+/// The commands needed at a primary that Sentinels name.
 const BEHIND_SENTINELS: [&str; 1] = ["role"];
-/// What they do for a database but 0.
+/// The commands needed for a database other than 0.
 const IN_DATABASES: [&str; 1] = ["select"];
 
-/// Tries commands out.
+/// The script that tries commands.
 static PROBE: LazyLock<Script> = LazyLock::new(|| {
     let text = include_str!("../lua/probe.lua");
     Script { text, digest: redis::Script::new(text).get_hash().to_owned() }
 });
 
-/// The least rights that a user needs for the store at `url`, as `ACL SETUSER` takes them.
+/// The least rights that a user needs for the store at `url`, in the syntax of `ACL SETUSER`.
 pub fn least_rights(url: &RedisUrl) -> String {
     let mut commands: Vec<&str> = ON_CONNECTIONS.to_vec();
     commands.extend(IN_SCRIPTS.map(|(name, _)| name));
@@ -69,7 +70,7 @@ fn more_commands(url: &RedisUrl) -> Vec<&'static str> {
     more
 }
 
-/// A right that a user has not.
+/// A right that a user lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Lack {
     Command(String),
@@ -78,15 +79,16 @@ pub(crate) enum Lack {
 }
 
 impl Lack {
-    /// What `error` says is missing, of a user who ran `command`; none if it is about something else.
+    /// What a user who ran `command` lacks, according to `error`; `None` if the error is about something else.
     ///
-    /// Redis and Valkey tell it in words: by code when the command came alone, without one from within a script.
+    /// Redis and Valkey report it with an error code for a single command, and in words without a code from within a
+    /// script.
     pub(crate) fn of(command: &str, error: &str) -> Option<Self> {
         const TOLD_BY: [&str; 3] = ["NOPERM", "ACL failure in script", "The user executing the"];
         if !TOLD_BY.iter().any(|told| error.contains(told)) {
             return None;
         }
-        // First, since the name of a user may hold the other words.
+        // Check this first, because the name of a user may contain the other words.
         Some(if error.contains("to run the '") || error.contains("can't run this") {
             Self::Command(command.to_owned())
         } else if error.contains("channel") {
@@ -98,7 +100,7 @@ impl Lack {
         })
     }
 
-    /// The words of `ACL SETUSER` that give it.
+    /// The words of `ACL SETUSER` that grant it.
     pub(crate) fn right(&self, prefix: &str) -> String {
         match self {
             Self::Command(name) => format!("+{name}"),
@@ -118,7 +120,7 @@ impl fmt::Display for Lack {
     }
 }
 
-/// `text` as a pattern that matches it alone.
+/// `text` as a glob pattern that matches only itself.
 fn pattern(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for c in text.chars() {
@@ -130,13 +132,13 @@ fn pattern(text: &str) -> String {
     pattern
 }
 
-/// A name that no key has, below `prefix`: two nodes that start at once must not meet.
+/// An unused key with `prefix`. It is random, so that two nodes that start at once do not use the same one.
 pub(crate) fn probe_key(prefix: &str, number: u32) -> String {
     let random = RandomState::new().hash_one(number);
     format!("{prefix}probe-{random:016x}")
 }
 
-/// The command that tries everything out on `key`, which nobody uses.
+/// The command that tries everything on `key`, which nobody else uses.
 pub(crate) fn probe(key: &str, channel: &str) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command.arg(&PROBE.digest).arg(1).arg(key);
@@ -153,14 +155,14 @@ pub(crate) fn probe(key: &str, channel: &str) -> Cmd {
     command
 }
 
-/// The command that makes [`probe`] known.
+/// The command that loads [`probe`].
 pub(crate) fn load_probe() -> Cmd {
     let mut command = redis::cmd("SCRIPT");
     command.arg("LOAD").arg(PROBE.text);
     command
 }
 
-/// What the answer of [`probe`] says is missing or not there at all.
+/// What the answer of [`probe`] says is missing or unknown.
 pub(crate) fn lacks(answer: &[String]) -> (Vec<Lack>, Vec<String>) {
     let (mut lacks, mut unknown) = (Vec::new(), Vec::new());
     for told in answer.chunks_exact(2) {
@@ -176,7 +178,7 @@ pub(crate) fn lacks(answer: &[String]) -> (Vec<Lack>, Vec<String>) {
     (lacks, unknown)
 }
 
-/// Whether Redis does not know a command: it was renamed, or is of a later version.
+/// Whether Redis does not know a command, because it was renamed or comes from a later version.
 pub(crate) fn is_unknown_command(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::ResponseError)
         && error.to_string().contains("unknown command")
@@ -205,7 +207,7 @@ mod tests {
         rights.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// The guide's line is what is tried out at the start.
+    /// The line in the guide has the rights that the start verifies.
     #[test]
     fn the_guide_gives_the_least_rights() {
         let (_, line) = GUIDE.split_once("ACL SETUSER tollgate on >PASSWORD").unwrap();
@@ -222,7 +224,7 @@ mod tests {
         }
     }
 
-    /// A script that does something else would fail for a user with the least rights.
+    /// If a script used another command, it would fail for a user with the least rights.
     #[test]
     fn the_scripts_do_nothing_else() {
         let known = IN_SCRIPTS.map(|(name, _)| name);

@@ -1,8 +1,8 @@
-//! The scripts, put together from the files of `lua/`, and their digests.
+//! The scripts, assembled from the files of `lua/`, and their digests.
 
 use std::sync::LazyLock;
 
-/// A script and the digest that Redis knows it by.
+/// A script and the digest by which Redis knows it.
 #[derive(Debug)]
 pub(crate) struct Script {
     /// Its text.
@@ -32,7 +32,7 @@ pub(crate) static CHARGE: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
-/// Changes or takes back one admission.
+/// Changes or refunds one admission.
 pub(crate) static SETTLE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         include_str!("../lua/layout.lua"),
@@ -41,7 +41,7 @@ pub(crate) static SETTLE: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
-/// Forgets the usage of one limit.
+/// Clears the usage of one limit.
 pub(crate) static RESET: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         include_str!("../lua/layout.lua"),

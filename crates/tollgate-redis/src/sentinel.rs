@@ -1,8 +1,8 @@
-//! The primary that Sentinels name: what most of them, or those that know of the latest failover, say, and the server
-//! says of itself.
+//! The primary that Sentinels name. The Sentinels that know the latest failover decide, and among these the majority;
+//! then the server itself must confirm it.
 //!
-//! A Sentinel that was cut off names the primary of before. So all are asked, and the server that they name is asked
-//! for its ROLE before it is used.
+//! A Sentinel that was cut off names the previous primary. Therefore all Sentinels are asked, and the server that they
+//! name is asked for its ROLE before it is used.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use crate::url::Address;
 
 /// How long one Sentinel may take to name the primary.
 const SENTINEL_TIMEOUT: Duration = Duration::from_millis(300);
-/// How long the other Sentinels are waited for when most have answered.
+/// How long to wait for the other Sentinels after most have answered.
 const GRACE: Duration = Duration::from_millis(50);
-/// How long a server may take to say whether it is a primary.
+/// How long a server may take to report its ROLE.
 const ROLE_TIMEOUT: Duration = Duration::from_millis(200);
-/// The most servers that are asked for their role in one look.
+/// The most servers that are asked for their ROLE per lookup.
 const MAX_CANDIDATES: usize = 8;
 
 /// A server that Sentinels name.
 #[derive(Debug)]
 struct Candidate {
     address: Address,
-    /// The number of the failover that made it the primary: the greatest that a Sentinel told.
+    /// The number of the failover that made it the primary: the greatest that any Sentinel reports.
     epoch: u64,
     /// How many Sentinels name it.
     votes: usize,
@@ -43,14 +43,14 @@ pub(crate) async fn primary(topology: &Topology, master: &str) -> Result<Arc<Lin
         current.as_ref().is_some_and(|link| link.address == candidate.address)
     };
     let mut candidates = named(topology.seeds(), master).await?;
-    // The latest failover is right about all before it; of one failover, most Sentinels are.
+    // The latest failover overrides all earlier ones; for the same failover, the majority of Sentinels decides.
     candidates.sort_by_key(|one| (std::cmp::Reverse((one.epoch, one.votes)), !is_current(one)));
     candidates.truncate(MAX_CANDIDATES);
     let mut primaries: Vec<(Candidate, Arc<Link>)> = Vec::new();
     let mut problem = None;
     let mut unreachable_epoch = None;
     for candidate in candidates {
-        // A primary that an earlier failover has replaced must not be charged while the right one does not answer.
+        // A primary that a later failover has replaced must not be charged while the right one does not answer.
         if unreachable_epoch.is_some_and(|epoch| epoch > candidate.epoch) {
             break;
         }
@@ -81,7 +81,7 @@ pub(crate) async fn primary(topology: &Topology, master: &str) -> Result<Arc<Lin
     }
 }
 
-/// What `sentinels` name, once most have answered and the others had a little time.
+/// What `sentinels` name, once most have answered and the others had a little more time.
 async fn named(sentinels: &[Arc<Link>], master: &str) -> Result<Vec<Candidate>, StoreError> {
     let ask = |sentinel: &Arc<Link>| ask(Arc::clone(sentinel), master.to_owned());
     let mut asked: JoinSet<_> = sentinels.iter().map(ask).collect();
@@ -108,16 +108,16 @@ async fn named(sentinels: &[Arc<Link>], master: &str) -> Result<Vec<Candidate>, 
     Ok(votes.into_iter().map(candidate).collect())
 }
 
-/// What `sentinel` names, and the number of the failover that made it the primary; 0 if it does not say.
+/// What `sentinel` names, and the number of the failover that made it the primary; 0 if it is not reported.
 async fn ask(sentinel: Arc<Link>, master: String) -> Result<(Address, u64), StoreError> {
     let mut address = redis::cmd("SENTINEL");
     address.arg("get-master-addr-by-name").arg(&master);
     let named: Option<Address> =
         sentinel.query_within(SENTINEL_TIMEOUT, &address).await.map_err(failed)?;
-    let named = named.ok_or_else(|| unknown(&format!("no master is called {master:?}")))?;
+    let named = named.ok_or_else(|| unknown(&format!("it knows no master called {master:?}")))?;
     let mut about = redis::cmd("SENTINEL");
     about.arg("MASTER").arg(&master);
-    // It may lack the right to tell more.
+    // The user may lack the right to ask for more.
     let fields: Value = sentinel.query_within(SENTINEL_TIMEOUT, &about).await.unwrap_or(Value::Nil);
     Ok((named, field(&fields, "config-epoch").unwrap_or_default()))
 }
@@ -135,15 +135,15 @@ fn field(fields: &Value, name: &str) -> Option<u64> {
     value?.parse().ok()
 }
 
-/// What `server` says it is.
+/// The ROLE of `server`.
 async fn role(server: &Arc<Link>) -> Result<String, StoreError> {
     let role: Result<Vec<Value>, _> = server.query_within(ROLE_TIMEOUT, &redis::cmd("ROLE")).await;
     match role {
         Ok(role) => match role.first() {
             Some(Value::BulkString(name)) => Ok(String::from_utf8_lossy(name).into_owned()),
-            _ => Err(unknown("ROLE answered what is no role")),
+            _ => Err(unknown("the answer to ROLE is malformed")),
         },
-        // Without the right to ask there is only the Sentinels' word. What is wrong with the login, calls will say.
+        // Without the right to ask, trust the Sentinels. If the login is wrong, calls report it.
         Err(Failure::Redis(error)) if matches!(error.code(), Some("NOPERM" | "NOAUTH")) => {
             Ok("master".to_owned())
         }
@@ -154,14 +154,14 @@ async fn role(server: &Arc<Link>) -> Result<String, StoreError> {
     }
 }
 
-/// Of servers that all say that they are the primary, and that as many Sentinels name: the one that was promoted to
-/// succeed another; otherwise the first.
+/// Chooses among servers that all say that they are the primary and that equally many Sentinels name: the one that was
+/// promoted to replace another, otherwise the first.
 async fn successor(primaries: Vec<Arc<Link>>) -> Result<Arc<Link>, StoreError> {
     let mut replication = Vec::new();
     for link in primaries {
         let mut info = redis::cmd("INFO");
         info.arg("replication");
-        // It may lack the right to tell.
+        // The user may lack the right to ask.
         let text: String = link.query_within(ROLE_TIMEOUT, &info).await.unwrap_or_default();
         let value = |name: &str| {
             let mut lines = text.lines().filter_map(|line| line.split_once(':'));

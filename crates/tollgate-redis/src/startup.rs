@@ -1,4 +1,5 @@
-//! A look at the store at the start: what only a wrong configuration can cause, and what works against exact limits.
+//! Examines the store at the start: problems that only a wrong configuration can cause, and settings that endanger
+//! exact limits.
 
 use std::error::Error;
 use std::fmt;
@@ -16,24 +17,24 @@ use crate::rights::{lacks, load_probe, probe, probe_key};
 use crate::store::RedisStore;
 use crate::url::{Deployment, Transport, shown};
 
-/// How long a server may take to answer for the first time; longer, if calls may take longer. With what else a start
-/// needs, a server whose Redis is away starts within 2 s (P14).
+/// How long a server may take for its first answer; longer if calls may take longer. Including everything else, a
+/// server whose Redis is unavailable starts within 2 s (P14).
 const FIRST_ANSWER: Duration = Duration::from_millis(1_300);
-/// The same over TLS: a server without it waits for the end of a command that is none, which only the time-out of the connection
-/// ends; then it is asked without TLS.
+/// The same over TLS. A server without TLS waits for the rest of a command, and only the connection's timeout ends
+/// this; then it is asked without TLS.
 const FIRST_ANSWER_TLS: Duration = Duration::from_millis(1_800);
 /// How long a server that has answered may take for the rest.
 const REST: Duration = Duration::from_secs(10);
-/// What is between two attempts to reach a primary of a Cluster: connections are made at a bounded pace.
+/// The time between two attempts to reach a primary of a Cluster, because connections are made at a bounded pace.
 const RETRY_EVERY: Duration = Duration::from_millis(50);
-/// The most keys that are tried until one lies where it should: a primary may answer for few slots.
+/// The most keys that are tried to find one in the right place: a primary may own few slots.
 const MAX_PROBE_KEYS: u32 = 1_000_000;
 
-/// How long one answer may take here. Not the deadline of a check: nobody waits for this, and a machine that is too busy for
-/// that deadline is no reason to say that Redis was not reached.
+/// How long one answer may take here. This is not the deadline of a check, because no check waits for it: if the
+/// machine is too busy for that deadline, Redis must not be reported as unreachable.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Something about a Redis that works against exact limits.
+/// A setting of a Redis that endangers exact limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning(String);
 
@@ -46,15 +47,16 @@ impl fmt::Display for Warning {
 impl Error for Warning {}
 
 impl RedisStore {
-    /// Asks a server that the URL names, and a primary, whether they are what the URL takes them for, let this node in
-    /// and permit what it does. Ends within about two seconds when nobody answers; leaves nothing behind.
+    /// Examines one server of the URL and one primary: whether they are of the kind that the URL says, accept this
+    /// node's login and grant the rights that it needs. Ends within about two seconds if nobody answers, and leaves
+    /// nothing behind.
     pub async fn check_start(&self) -> Result<(), StartProblem> {
         self.look().await.map(|_| ())
     }
 
-    /// The same of every primary, and what works against exact limits in it.
+    /// Examines every primary in the same way, and checks for settings that endanger exact limits.
     ///
-    /// Needs the right to `INFO`; without it there is a warning that nothing could be said.
+    /// The latter needs the right to `INFO`; without it, there is a warning that it could not be checked.
     pub async fn examine(&self) -> Result<Vec<Warning>, StartProblem> {
         let hello = self.look().await?;
         let mut warnings = Vec::new();
@@ -88,12 +90,12 @@ impl RedisStore {
         Ok(hello)
     }
 
-    /// The first server of the URL that is as it should be; or what is wrong with one.
+    /// The first server of the URL without a problem; otherwise the problem of one of them.
     async fn look_at_seeds(&self, until: Instant) -> Result<Hello, StartProblem> {
         let seeds = self.topology.seeds();
         let mut problem: Option<StartProblem> = None;
         for (index, link) in seeds.iter().enumerate() {
-            // Each has its part of the time that is left.
+            // Each server gets its part of the remaining time.
             let now = Instant::now();
             let left = u32::try_from(seeds.len() - index).unwrap_or(u32::MAX);
             let until = now + until.saturating_duration_since(now) / left;
@@ -152,7 +154,7 @@ impl RedisStore {
         }
         let mut command = redis::cmd("SENTINEL");
         command.arg("masters");
-        // Without the right to ask there is nothing to tell.
+        // Without the right to ask, list no masters.
         let masters: Vec<Value> = link.query(&command).await.unwrap_or_default();
         let names: Vec<_> = masters.iter().filter_map(name_of_master).collect();
         let remedy = if names.is_empty() {
@@ -163,7 +165,7 @@ impl RedisStore {
         Err(misconfigured(format!("{place} monitors no master called {master:?}"), remedy))
     }
 
-    /// `ASKING` holds for one command, so that it goes before one that does nothing.
+    /// `ASKING` applies to the next command, so a command that does nothing follows it.
     async fn asking(&self, link: &Arc<Link>, place: &Place<'_>) -> Result<(), StartProblem> {
         let asking = [redis::cmd("ASKING")];
         match link.query_after(&asking, &redis::cmd("PING")).await {
@@ -176,12 +178,12 @@ impl RedisStore {
         }
     }
 
-    /// Tries out on a key of its own, in `slot`, what the scripts do.
+    /// Tries everything that the scripts do, on an unused key in `slot`.
     async fn rights(&self, link: &Arc<Link>, slot: u16) -> Result<(), StartProblem> {
         let place = self.examiner.data_node(link);
         let key = self.probe_key(slot);
         let mut missing = Vec::new();
-        // Always, since a script that is known already says nothing of the right to load the others.
+        // Always load it, because a known script would not show whether the user may load the others.
         let load = load_probe();
         let until = Instant::now() + REST;
         loop {
@@ -192,7 +194,7 @@ impl RedisStore {
                     break;
                 }
                 Err(Failure::NotSent(error)) if Instant::now() >= until => return Err(error.into()),
-                // In a Cluster of many primaries connections wait for their turn.
+                // In a Cluster with many primaries, connections wait for their turn.
                 Err(Failure::NotSent(_)) => tokio::time::sleep(RETRY_EVERY).await,
             }
         }
@@ -206,7 +208,7 @@ impl RedisStore {
                 missing.extend(lacks);
             }
             Err(Failure::NotSent(error)) => return Err(error.into()),
-            // It could not be loaded.
+            // Loading it has failed.
             Err(Failure::Redis(error)) if is_no_script(&error) && !missing.is_empty() => {}
             Err(Failure::Redis(error)) => {
                 missing.push(self.examiner.lack(&place, "evalsha", &error)?);
@@ -215,7 +217,7 @@ impl RedisStore {
         if missing.is_empty() { Ok(()) } else { Err(self.examiner.lacking(&place, &missing)) }
     }
 
-    /// A key that nobody uses, in `slot` if that matters.
+    /// An unused key, in `slot` if it matters.
     fn probe_key(&self, wanted: u16) -> String {
         let prefix = &self.keys.prefix;
         let mut keys = (0..MAX_PROBE_KEYS).map(|number| probe_key(prefix, number));
@@ -223,11 +225,11 @@ impl RedisStore {
         keys.find(fits).unwrap_or_else(|| probe_key(prefix, 0))
     }
 
-    /// Whether it is permitted to hear what other nodes announce.
+    /// Checks the right to receive announcements of other nodes.
     async fn hearing(&self, link: &Arc<Link>) -> Result<(), StartProblem> {
         let place = self.examiner.data_node(link);
         match self.examiner.subscribe(&place, &self.channel()).await {
-            // What else is wrong, the subscription itself finds out.
+            // If anything else is wrong, the subscription reports it.
             Err(error) if error.code().is_some() => {
                 Err(self.examiner.refused(&place, "subscribe", &error))
             }
@@ -235,7 +237,7 @@ impl RedisStore {
         }
     }
 
-    /// Whether the server would drop limits in force.
+    /// Checks whether the server would evict limits in force.
     async fn eviction(&self, link: &Arc<Link>) -> Result<Option<Warning>, StartProblem> {
         let place = format!("Redis at {}", shown(&link.address));
         let mut info = redis::cmd("INFO");
@@ -253,11 +255,11 @@ impl RedisStore {
             return Ok(None);
         }
         let when = match field(&text, "maxmemory") {
-            Some("0") => "once it has a maxmemory and that is full",
-            _ => "when its memory is full",
+            Some("0") => "once maxmemory is set and reached",
+            _ => "when its maxmemory is reached",
         };
         Ok(Some(Warning(format!(
-            "{place} has maxmemory-policy {policy}: {when} it drops limits that are in force; accepted: noeviction"
+            "{place} has maxmemory-policy {policy}: {when}, it evicts the usage of limits in force; accepted: noeviction"
         ))))
     }
 }
@@ -277,7 +279,7 @@ fn name_of_master(master: &Value) -> Option<String> {
     fields.chunks_exact(2).find(|field| field[0] == "name").map(|field| field[1].clone())
 }
 
-/// `look`, until it has taken too long.
+/// `look`, with a timeout.
 async fn in_time<T>(
     look: impl Future<Output = Result<T, StartProblem>>,
     until: Instant,
@@ -285,6 +287,6 @@ async fn in_time<T>(
 ) -> Result<T, StartProblem> {
     match tokio::time::timeout_at(until, look).await {
         Ok(found) => found,
-        Err(_) => Err(unavailable(format!("{place} has not answered in time"))),
+        Err(_) => Err(unavailable(format!("{place} did not answer in time"))),
     }
 }

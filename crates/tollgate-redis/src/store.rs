@@ -22,7 +22,7 @@ use crate::url::{Deployment, RedisUrl};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisOptions {
-    /// What a call may take in all: connecting, sending, being sent elsewhere, and the answer (R11).
+    /// The time for a whole call: connecting, sending, redirects, and the answer (R11).
     pub deadline: Duration,
 }
 
@@ -32,21 +32,21 @@ impl Default for RedisOptions {
     }
 }
 
-/// Usage in Redis or Valkey. It connects when it is first asked; clones share their connections.
+/// Usage in Redis or Valkey. It connects on the first call; clones share their connections.
 ///
-/// Needs a tokio runtime. The failure of a call is at most the [deadline](RedisOptions::deadline) away.
+/// Needs a tokio runtime. A call fails at the latest at its [deadline](RedisOptions::deadline).
 #[derive(Clone)]
 pub struct RedisStore {
     pub(crate) topology: Arc<Topology>,
     pub(crate) keys: Keys,
     pub(crate) deadline: Duration,
-    /// Only a hint: where the windows of counters start is the same by every clock.
+    /// Only a hint, because the windows of counters start at the same times by every clock.
     pub(crate) hint: Arc<dyn Clock>,
     pub(crate) test_clock: Option<Arc<dyn Clock>>,
     /// Calls whose callers have gone, and refunds.
     pub(crate) background: Arc<Background>,
     pub(crate) combiner: Arc<Combiner>,
-    /// What looks at a server at the start.
+    /// Examines servers at the start.
     pub(crate) examiner: Arc<Examiner>,
 }
 
@@ -57,7 +57,7 @@ impl std::fmt::Debug for RedisStore {
 }
 
 impl RedisStore {
-    /// A store at `url`. Nothing is connected yet: an error is one of the files that the URL names.
+    /// A store at `url`. It does not connect yet; an error is about a file that the URL names.
     pub fn new(url: &RedisUrl, options: &RedisOptions) -> Result<Self, StoreError> {
         let (login, sentinel_login) = Login::of(url)?;
         let examiner = Examiner::new(url, login.clone(), sentinel_login.clone(), options.deadline);
@@ -77,28 +77,28 @@ impl RedisStore {
         })
     }
 
-    /// The same store over the same connections, with keys of its own.
+    /// The same store over the same connections, with its own keys.
     #[must_use]
     pub fn with_prefix(&self, prefix: &str) -> Self {
         let keys = Keys { prefix: prefix.into(), ..self.keys.clone() };
         Self { keys, ..self.clone() }
     }
 
-    /// The same store, whose scripts take the time from `clock`: for tests in virtual time only.
+    /// The same store, but its scripts use the time of `clock`: only for tests in virtual time.
     #[doc(hidden)]
     #[must_use]
     pub fn with_test_clock(&self, clock: Arc<dyn Clock>) -> Self {
         Self { test_clock: Some(clock), ..self.clone() }
     }
 
-    /// The same store, whose scripts get this clock's time as their hint of where windows start: for tests only.
+    /// The same store, but its scripts get this clock's time as the hint of where windows start: only for tests.
     #[doc(hidden)]
     #[must_use]
     pub fn with_hint(&self, hint: Arc<dyn Clock>) -> Self {
         Self { hint, ..self.clone() }
     }
 
-    /// The hint that scripts get.
+    /// The hint for scripts.
     #[doc(hidden)]
     pub fn hint(&self) -> tollgate_core::Timestamp {
         self.hint.now()
@@ -122,13 +122,13 @@ impl RedisStore {
     }
 }
 
-/// The name of the limit that a server is probed with. Its usage leaves within three seconds.
+/// The name of the limit with which a server is probed. Its usage leaves within three seconds.
 const PROBE_ID: &str = "tollgate-probe";
 const PROBE_WINDOW: Duration = Duration::from_secs(1);
-/// The most names that are tried to find one whose key lies on a server.
+/// The most names that are tried to find one whose key is on a given server.
 const MAX_PROBE_NAMES: u32 = 65_536;
 
-/// The limit that a server is probed with: it writes, as checks do.
+/// The limit with which a server is probed: it writes, as checks do.
 fn probe_limit() -> Option<Limit> {
     let per = Per::from_scope("USER")?;
     let window = Window::new(PROBE_WINDOW)?;
@@ -137,7 +137,7 @@ fn probe_limit() -> Option<Limit> {
 }
 
 impl RedisStore {
-    /// Runs `call`, also when its caller has gone, and tells `report` how it ended.
+    /// Runs `call`, even if its caller has gone, and reports how it ended to `report`.
     fn reported<T: Send + 'static>(
         &self,
         report: CallReport,
@@ -218,7 +218,7 @@ impl Store for RedisStore {
         self.topology.uses(domain)
     }
 
-    /// One server is asked over one connection; the calls to several overtake each other.
+    /// With a single server, all calls use one connection; calls to several servers can overtake each other.
     fn keeps_order(&self) -> bool {
         !self.topology.is_cluster()
     }
@@ -234,7 +234,7 @@ impl Store for RedisStore {
             let subject = Subject::new(&user, "");
             if self.fault_domain(&limit, &subject) == domain {
                 let charge = Charge { limit: &limit, subject: &subject, cost: Amount::ONE };
-                // The report tells what came of it.
+                // The report has the result.
                 let _ = self.charge_reported(&[charge], None, report).await;
                 return;
             }

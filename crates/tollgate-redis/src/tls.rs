@@ -1,4 +1,4 @@
-//! The PEM files of TLS, read and checked before anything connects: an error names the file and what is wrong with it.
+//! The PEM files for TLS. They are read and checked before anything connects; an error names the file and the problem.
 
 use std::fs;
 use std::path::Path;
@@ -13,10 +13,10 @@ use tollgate_store::{StoreError, StoreErrorKind};
 
 use crate::url::TlsFiles;
 
-/// The longest file that is read, in bytes: the authorities of a whole system are about 220 KiB.
+/// The longest file that is read, in bytes. A system's whole list of authorities takes about 220 KiB.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// What `files` hold.
+/// The contents of `files`.
 pub(crate) fn certificates(files: &TlsFiles) -> Result<TlsCertificates, StoreError> {
     let mut root_cert = None;
     if let Some(path) = &files.authorities {
@@ -33,8 +33,8 @@ pub(crate) fn certificates(files: &TlsFiles) -> Result<TlsCertificates, StoreErr
         let chain = in_pem("cert", certificate, &client_cert)?;
         let client_key = read("key", key)?;
         let private = PrivateKeyDer::from_pem_slice(&client_key)
-            .map_err(|_| refused("key", key, "it holds no private key in PEM"))?;
-        // It also finds out that the key is not the certificate's.
+            .map_err(|_| refused("key", key, "it contains no private key in PEM"))?;
+        // This also fails if the key does not belong to the certificate.
         CertifiedKey::from_der(chain, private, &ring::default_provider())
             .map_err(|error| refused("key", key, &error.to_string()))?;
         client_tls = Some(ClientTlsConfig { client_cert, client_key });
@@ -59,7 +59,7 @@ fn in_pem(
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(refused(option, path, "it holds no certificate in PEM")),
+        _ => Err(refused(option, path, "it contains no certificate in PEM")),
     }
 }
 

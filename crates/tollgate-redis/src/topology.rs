@@ -1,7 +1,7 @@
-//! Which server answers for a slot: one server, the primary that Sentinels name, or the primaries of a Cluster.
+//! Finds the server that owns a slot: a single server, the primary that Sentinels name, or a primary of a Cluster.
 //!
-//! While it is in doubt who answers now, the servers that are known go on to be asked, and the look for the right ones
-//! goes on beside the calls: a server that fails keeps no call from the others.
+//! While the right servers are uncertain, calls go to the known ones, and a task looks for the right ones in parallel.
+//! So a failing server does not block calls to the others.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,12 +19,13 @@ use crate::login::Login;
 use crate::sentinel;
 use crate::url::{Address, Deployment};
 
-/// What is between two looks for the primaries.
+/// The time between two lookups of the primaries.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// What is between two looks at Sentinels while all is well: one that has been left behind by a failover, or a primary
-/// that has, is found out within a second.
+/// The time between two lookups at Sentinels while all is well, so that a Sentinel or a primary that missed a failover
+/// is noticed within a second.
 const SENTINEL_POLL: Duration = Duration::from_millis(300);
-/// The most servers of a Cluster that are known without answering for a slot: to be sent to while a slot moves.
+/// The most servers of a Cluster that are kept although they own no slot: calls are redirected to them while a slot
+/// moves.
 const MAX_OTHER_LINKS: usize = 64;
 
 /// The servers of one deployment.
@@ -35,29 +36,29 @@ pub(crate) struct Topology {
     login: Login,
     state: Mutex<State>,
     looking: tokio::sync::Mutex<()>,
-    /// Whether a task looks, or is about to.
+    /// Whether a task is looking, or about to.
     refreshing: AtomicBool,
     polling: AtomicBool,
-    /// Notified when other servers answer than before.
+    /// Notified when the owners have changed.
     pub(crate) changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// For each slot who answers for it; for all of them together without a Cluster. Empty if nothing is known.
+    /// The owner of each slot; without a Cluster, one owner for all. Empty if nothing is known.
     owners: Vec<Option<Arc<Link>>>,
     /// Each owner once.
     primaries: Vec<Arc<Link>>,
-    /// Other servers of a Cluster that calls were sent to, the latest last.
+    /// Other servers of a Cluster to which calls were redirected, the latest last.
     others: Vec<Arc<Link>>,
     looked_at: Option<Instant>,
-    /// How often it was looked.
+    /// How many lookups were made.
     looks: u64,
     last_domain: u32,
 }
 
 impl Topology {
-    /// `sentinel_login` is how Sentinels are spoken to: they have users of their own and no databases.
+    /// `sentinel_login` is the login for Sentinels, which have their own users and no databases.
     pub(crate) fn new(
         deployment: Deployment,
         hosts: &[Address],
@@ -88,7 +89,7 @@ impl Topology {
         })
     }
 
-    /// Every server that answers for some slot, with one of its slots.
+    /// Every server that owns a slot, with one of its slots.
     pub(crate) async fn primaries_with_slots(
         self: &Arc<Self>,
     ) -> Result<Vec<(u16, Arc<Link>)>, StoreError> {
@@ -113,21 +114,21 @@ impl Topology {
         &self.seeds
     }
 
-    /// Whole whatever a thread that held it did: each change is made at once.
+    /// A poisoned lock is fine: every change is a single assignment.
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The server that answers for `slot`.
+    /// The owner of `slot`.
     pub(crate) async fn link(self: &Arc<Self>, slot: u16) -> Result<Arc<Link>, StoreError> {
         if let Some(link) = self.state().owner(slot) {
             return Ok(link);
         }
         self.look_apart().await?;
-        self.state().owner(slot).ok_or_else(|| unknown("no server answers for a slot"))
+        self.state().owner(slot).ok_or_else(|| unknown("a slot has no known owner"))
     }
 
-    /// What fails together with `slot`.
+    /// The fault domain of `slot`.
     pub(crate) fn domain(&self, slot: u16) -> FaultDomain {
         if !self.is_cluster() {
             return FaultDomain::WHOLE;
@@ -135,7 +136,7 @@ impl Topology {
         self.state().owner(slot).map_or(FaultDomain::WHOLE, |link| link.domain)
     }
 
-    /// Whether some slot lies in `domain`; those that nobody is known to answer for lie in the whole.
+    /// Whether any slot is in `domain`. Slots without a known owner are in [`FaultDomain::WHOLE`].
     pub(crate) fn uses(&self, domain: FaultDomain) -> bool {
         let state = self.state();
         match domain {
@@ -148,7 +149,7 @@ impl Topology {
         }
     }
 
-    /// Every server that answers for some slot.
+    /// Every server that owns a slot.
     pub(crate) async fn primaries(self: &Arc<Self>) -> Result<Vec<Arc<Link>>, StoreError> {
         if self.state().owners.is_empty() {
             self.look_apart().await?;
@@ -156,7 +157,7 @@ impl Topology {
         Ok(self.state().primaries.clone())
     }
 
-    /// The primaries that are known, the latest looked at first, then turn by turn.
+    /// The known primaries. After each lookup a different one comes first, so that the next lookup asks that one.
     pub(crate) fn known_primaries(&self) -> Vec<Arc<Link>> {
         let state = self.state();
         let mut primaries = state.primaries.clone();
@@ -169,9 +170,9 @@ impl Topology {
         primaries
     }
 
-    /// The primaries may have moved: they are looked for again, beside the calls.
+    /// The primaries may have changed: starts a lookup in the background.
     pub(crate) fn distrust(self: &Arc<Self>) {
-        // AcqRel: what this caller saw fail happened before the look that it asks for.
+        // AcqRel: the failure that this caller saw happened before the lookup that it requests.
         if self.deployment == Deployment::Single || self.refreshing.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -182,31 +183,31 @@ impl Topology {
                 tokio::time::sleep(rest).await;
             }
             topology.refreshing.store(false, Ordering::Release);
-            // What is wrong, the calls find out.
+            // If the lookup fails, calls fail too and report the error.
             let _ = topology.look().await;
         });
     }
 
-    /// Looks for the primaries now, unless that was done just before.
+    /// Looks up the primaries now, unless that was just done.
     pub(crate) async fn look_again(self: &Arc<Self>) {
         if self.deployment != Deployment::Single {
-            // What is wrong, the call finds out.
+            // If the lookup fails, the call fails too and reports the error.
             let _ = self.look_apart().await;
         }
     }
 
-    /// The server that `error` sends a call to, if it names one.
+    /// The server to which `error` redirects a call, if it names one.
     pub(crate) fn redirect(&self, error: &RedisError) -> Result<Option<Arc<Link>>, StoreError> {
         let Some((address, _)) = error.redirect_node() else { return Ok(None) };
         let Some((host, port)) = address.rsplit_once(':') else { return Ok(None) };
-        // An empty host is the one that was asked: the next look will find it.
+        // An empty host means the server that was asked; the next lookup will find it.
         match port.parse() {
             Ok(port) if !host.is_empty() => self.link_to((host.to_owned(), port)).map(Some),
             _ => Ok(None),
         }
     }
 
-    /// The same for a slot that has moved there: from now on it is asked there.
+    /// The same for a slot that has moved: from now on its new owner is asked.
     pub(crate) fn moved(
         self: &Arc<Self>,
         slot: u16,
@@ -223,7 +224,7 @@ impl Topology {
         Ok(link)
     }
 
-    /// Looks in a task of its own, so that a call that has no more time does not end the look.
+    /// Looks in a separate task, so that the lookup continues when the call times out.
     async fn look_apart(self: &Arc<Self>) -> Result<(), StoreError> {
         let topology = Arc::clone(self);
         let look = tokio::spawn(async move { topology.look().await });
@@ -240,7 +241,11 @@ impl Topology {
                 && (at >= asked_at || now - at < LOOK_EVERY)
             {
                 let known = !state.owners.is_empty();
-                return if known { Ok(()) } else { Err(unknown("looked just now")) };
+                return if known {
+                    Ok(())
+                } else {
+                    Err(unknown("the last lookup has just failed"))
+                };
             }
             (state.looked_at, state.looks) = (Some(now), state.looks + 1);
         }
@@ -258,9 +263,9 @@ impl Topology {
         Ok(())
     }
 
-    /// Looks at the Sentinels again and again, for as long as the store is used.
+    /// Asks the Sentinels repeatedly, for as long as the store is used.
     fn poll_sentinels(self: &Arc<Self>) {
-        // Relaxed: only elects who starts the task.
+        // Relaxed: it only elects the caller that starts the task.
         if self.polling.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -269,13 +274,13 @@ impl Topology {
             loop {
                 tokio::time::sleep(SENTINEL_POLL).await;
                 let Some(topology) = topology.upgrade() else { return };
-                // What is wrong, the calls find out.
+                // If the lookup fails, calls fail too and report the error.
                 let _ = topology.look().await;
             }
         });
     }
 
-    /// The link to `address`: a known one, or a new one, which is then known.
+    /// The link to `address`: a known one, or a new one, which is then remembered.
     pub(crate) fn link_to(&self, address: Address) -> Result<Arc<Link>, StoreError> {
         let mut state = self.state();
         let seeds = self.seeds.iter().filter(|_| self.is_cluster());
@@ -312,7 +317,7 @@ impl State {
         }
     }
 
-    /// Whether these are others than before.
+    /// Sets the owners; returns whether they changed.
     fn set_owners(&mut self, owners: Vec<Option<Arc<Link>>>) -> bool {
         let same = |(one, other): (&Option<Arc<Link>>, &Option<Arc<Link>>)| match (one, other) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
@@ -335,7 +340,7 @@ impl State {
                 self.primaries.push(Arc::clone(link));
             }
         }
-        // A slot may come back to a server that has none now.
+        // A slot may move back to a server that owns none at the moment.
         let gone = before.into_iter().filter(|link| {
             !self.primaries.iter().chain(&self.others).any(|known| Arc::ptr_eq(known, link))
         });
@@ -348,7 +353,7 @@ impl State {
     }
 }
 
-/// How many slots owners are kept for.
+/// How many slots have a stored owner.
 pub(crate) const OWNERS: usize = SLOTS as usize;
 
 pub(crate) fn unknown(why: &str) -> StoreError {

@@ -1,7 +1,7 @@
-//! What the scripts are asked and what they answer: packed numbers, least byte first.
+//! The requests to the scripts and their answers: packed numbers in little-endian order.
 //!
-//! The script decides; from the few numbers that it says, the verdict is worked out by the same code of
-//! `tollgate_core::counting` that decides in memory. If the two disagree, that is an error.
+//! The script decides. From the few numbers that it returns, the code of `tollgate_core::counting` that decides in
+//! memory computes the verdict. It is an error if the two disagree.
 
 use tollgate_core::counting::Verdict;
 use tollgate_core::counting::counter::{self, Counter};
@@ -10,18 +10,18 @@ use tollgate_core::{Amount, Charge, Counting, Limit, Mode, Timestamp, Window};
 
 const NS_PER_S: u64 = 1_000_000_000;
 const NS_PER_MS: u64 = 1_000_000;
-/// The tick of a log in Redis: what Redis's clock resolves.
+/// The tick of a log in Redis: the resolution of Redis's clock.
 pub(crate) const TICK_NS: u64 = 1_000;
 
 /// The modes of a limit in a request.
 const SHADOW: u8 = 1;
 const COUNTER: u8 = 2;
-/// Added to a mode: a later check of the call has the same limit on the same key.
+/// Added to a mode if a later check of the call has the same limit on the same key.
 const COMES_AGAIN: u8 = 4;
 /// The options of a check in a request.
 const CHARGES: u8 = 1;
 const ONCE: u8 = 2;
-/// The kinds of an admission to change.
+/// The kinds of admissions to change.
 const LOG_KIND: u8 = 1;
 const COUNTER_KIND: u8 = 3;
 
@@ -30,36 +30,36 @@ const ALLOWED: u8 = 1;
 const HAS_ENTRIES: u8 = 2;
 const TIME_BYTES: usize = 8;
 const LIMIT_BYTES: usize = 41;
-/// The whole answer to a check that came after its latest time.
+/// The whole answer to a check that ran after its latest time.
 const LATE: &[u8] = b"L";
-/// What an answer begins with that is an error, where several checks are asked at once.
+/// The first byte of an answer that is an error, in a call with several checks.
 const ERROR: u8 = b'E';
 
 /// The most checks of one call.
 pub(crate) const MAX_CHECKS: usize = 64;
-/// Seconds and nanoseconds have 4 bytes each; a log is exact to microseconds below 2^53 (in the year 2255).
+/// Seconds and nanoseconds have 4 bytes each. A log is exact to microseconds below 2^53 (until the year 2255).
 const _: () = assert!(MAX_CHECKS <= u8::MAX as usize);
 
-/// One check, as the script is to decide it.
+/// One check as the script gets it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask<'a> {
     /// The limits, at most 65,535.
     pub(crate) charges: &'a [Charge<'a>],
-    /// For each of them, whether a later check of the call has its key; empty if none does. A wrong one costs time and no
-    /// exactness.
+    /// For each limit, whether a later check of the call has its key; empty if none does. A wrong value costs time but
+    /// not exactness.
     pub(crate) come_again: &'a [bool],
-    /// Whether it is charged if it is admitted.
+    /// Whether the check is charged if it is admitted.
     pub(crate) charging: bool,
-    /// For how long its request id is known, if it has one: the longest of its windows.
+    /// How long its request id is remembered, if it has one: the longest of its windows.
     pub(crate) once: Option<Window>,
-    /// Redis's time after which nothing must be charged any more.
+    /// Redis's time after which nothing may be charged.
     pub(crate) not_after: Option<Timestamp>,
 }
 
-/// A call about one or more checks. `test` replaces Redis's time; `hint` is about now, and a wrong one costs time and no
-/// exactness.
+/// A call with one or more checks. `test` replaces Redis's time. `hint` is approximately the current time; a wrong
+/// value costs time but not exactness.
 pub(crate) fn request(checks: &[Ask<'_>], test: Option<Timestamp>, hint: Timestamp) -> Vec<u8> {
-    /// Redis's own clock takes keys away, whatever the time of the test.
+    /// Redis's own clock expires keys, whatever the time of the test.
     const TEST_SLACK_MS: u64 = 600_000;
     let mut bytes = Vec::with_capacity(64);
     bytes.push(u8::from(test.is_some()));
@@ -115,9 +115,9 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp) {
     }
 }
 
-/// How long a key lives after it was written: at most 2W and half a second (R9), the hash of a long log half a second
-/// longer. A log is given a new life before an admission could outlive its key, so a quarter of a window more spares most
-/// admissions that.
+/// How long a key lives after it was written: at most 2W and half a second (R9), and the hash of a long log half a
+/// second longer. A log's expiry is renewed before an admission could outlive its key; an extra quarter of a window
+/// makes most admissions skip this.
 pub(crate) fn life_ms(limit: &Limit) -> u64 {
     let window_ns = limit.counting().window().as_ns();
     match limit.counting() {
@@ -126,19 +126,19 @@ pub(crate) fn life_ms(limit: &Limit) -> u64 {
     }
 }
 
-/// An admission, as `change.lua` finds it.
+/// The identity of an admission, by which `change.lua` finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryId {
     /// An entry of a log.
     Log(Admission),
-    /// What was counted in the window of a counter that starts then.
+    /// What was counted in the window of a counter that starts at this time.
     Counter {
         /// The start of the window.
         start: Timestamp,
     },
 }
 
-/// Asks to change an admission at `old` to `new`.
+/// The request to change an admission from `old` to `new`.
 pub(crate) fn settlement(id: EntryId, old: Amount, new: Amount) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(33);
     let (kind, first, second) = match id {
@@ -158,41 +158,41 @@ fn push(bytes: &mut Vec<u8>, value: u64, width: usize) {
     bytes.extend_from_slice(&value.to_le_bytes()[..width]);
 }
 
-/// A number below 2^53, as Lua has it.
+/// A number below 2^53, in the form that Lua has it.
 #[expect(clippy::cast_precision_loss, reason = "amounts and microseconds are below 2^53")]
 fn push_double(bytes: &mut Vec<u8>, value: u64) {
     debug_assert!(value <= Amount::MAX.get());
     bytes.extend_from_slice(&(value as f64).to_le_bytes());
 }
 
-/// What the script said of one limit.
+/// What the script returned for one limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Said {
     /// Before the check was charged.
     pub(crate) before: Verdict,
-    /// After it was charged; the same if there was nothing to charge.
+    /// After it was charged; the same if nothing was charged.
     pub(crate) after: Verdict,
-    /// What the admission would be found by.
+    /// The identity of the admission.
     pub(crate) id: EntryId,
 }
 
-/// What the script answered to one check.
+/// What the script returned for one check.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// What it said of each limit.
+    /// The results for each limit.
     Said(Vec<Said>),
-    /// The call came after its latest time: nothing was charged.
+    /// The call ran after its latest time, so nothing was charged.
     Late,
     /// One of several checks could not be decided; nothing of it was charged.
     Undecided,
 }
 
-/// How long the answer to a check of so many limits is, if it was decided.
+/// The length of the answer to a check of this many limits, if it was decided.
 pub(crate) const fn answer_bytes(limits: usize) -> usize {
     TIME_BYTES + limits * LIMIT_BYTES
 }
 
-/// Reads the answer to a check of `charges`; `None` if it cannot be one.
+/// Parses the answer to a check of `charges`; `None` if it is malformed.
 pub(crate) fn answer(bytes: &[u8], charges: &[Charge<'_>]) -> Option<Answer> {
     if bytes == LATE {
         return Some(Answer::Late);
@@ -227,11 +227,11 @@ fn said(now_ns: u64, part: &[u8], charge: &Charge<'_>) -> Option<Said> {
     (said.before.allowed == (flags & ALLOWED != 0)).then_some(said)
 }
 
-/// The two entries of a log that an answer depends on.
+/// The two entries of a log on which an answer depends.
 struct SeenLog {
     len: usize,
     usage: u64,
-    /// The entry that frees enough, then the newest one.
+    /// The entry that frees enough room, then the newest one.
     ticks: [u64; 2],
 }
 
@@ -267,7 +267,7 @@ fn log_said(
     if newest_after > up || freeing_after > up {
         return None;
     }
-    // The log's own time may be ahead of the store's clock: only distances count.
+    // The log's own time may be ahead of the store's clock, so only differences count.
     let ahead = newest_after.min(freeing_after).min(0).unsigned_abs();
     let [freeing, newest] = [freeing_after, newest_after]
         .map(|after| floor.saturating_add(ahead).saturating_add_signed(after));
@@ -297,7 +297,7 @@ fn unsigned(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
-/// A whole number that Lua has as a double; `None` if it is none, or not below 2^53.
+/// A whole number that Lua holds as a double; `None` if it is not one, or not below 2^53.
 #[expect(clippy::cast_possible_truncation, reason = "it is checked to be whole and small enough")]
 fn integer(bytes: &[u8]) -> Option<i64> {
     const END: f64 = 9_007_199_254_740_992.0;

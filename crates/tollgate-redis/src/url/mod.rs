@@ -1,7 +1,7 @@
-//! Where Redis or Valkey is, read from a URL.
+//! The URL of Redis or Valkey.
 //!
-//! Nothing of the text of a URL is ever in an error: whoever mistypes a URL may have put the password anywhere. Once a
-//! URL is accepted, its hosts, its path and its files are shown, and its login never.
+//! No error ever contains text of a URL: in a mistyped URL the password may be anywhere. Once a URL is accepted, its
+//! hosts, its path and its files are shown, but never its login.
 
 mod options;
 mod split;
@@ -20,7 +20,7 @@ const MAX_HOSTS: usize = 64;
 const DATA_PORT: u16 = 6379;
 /// The port of a Sentinel, unless the URL says otherwise.
 const SENTINEL_PORT: u16 = 26379;
-/// What goes for the port in the [`Address`] of a Unix socket.
+/// The port in the [`Address`] of a Unix socket.
 pub(crate) const NO_PORT: u16 = 0;
 
 /// How Redis is deployed.
@@ -31,10 +31,10 @@ pub(crate) enum Deployment {
     Cluster,
 }
 
-/// A host and a port; of a Unix socket its path, and [`NO_PORT`].
+/// A host and a port. For a Unix socket, its path and [`NO_PORT`].
 pub(crate) type Address = (String, u16);
 
-/// `address` as messages name it.
+/// `address` in the form for messages.
 pub(crate) fn shown(address: &Address) -> String {
     match address {
         (path, NO_PORT) => path.clone(),
@@ -43,7 +43,7 @@ pub(crate) fn shown(address: &Address) -> String {
     }
 }
 
-/// What a server is spoken to over.
+/// The transport to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Tcp,
@@ -51,7 +51,7 @@ pub(crate) enum Transport {
     Unix,
 }
 
-/// Files in PEM: the authorities to trust in place of the system's, and what this process shows of itself.
+/// Files in PEM: the authorities to trust in place of the system's, and this process's certificate and key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TlsFiles {
     pub(crate) authorities: Option<PathBuf>,
@@ -59,7 +59,7 @@ pub(crate) struct TlsFiles {
     pub(crate) key: Option<PathBuf>,
 }
 
-/// A user and a password. The user is as secret: it may be a password in the wrong place.
+/// A user and a password. The user is secret too: it may be a password in the wrong place.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Credentials {
     pub(crate) user: Option<String>,
@@ -79,7 +79,7 @@ pub struct RedisUrl {
     pub(crate) transport: Transport,
     pub(crate) hosts: Vec<Address>,
     pub(crate) credentials: Option<Credentials>,
-    /// Those of the Sentinels, which have users of their own.
+    /// The login for the Sentinels, which have their own users.
     pub(crate) sentinel_credentials: Option<Credentials>,
     pub(crate) database: u32,
     pub(crate) prefix: String,
@@ -96,7 +96,7 @@ impl UrlProblem {
         Self(problem.into())
     }
 
-    /// What is wrong, without [what is accepted](RedisUrl::ACCEPTED). It holds nothing of the URL.
+    /// What is wrong, without [what is accepted](RedisUrl::ACCEPTED). It contains no part of the URL.
     pub fn problem(&self) -> &str {
         &self.0
     }
@@ -117,7 +117,7 @@ impl RedisUrl {
          rediss://…, rediss-sentinel://… and rediss-cluster://… (TLS), redis+unix:///PATH, or each with valkey in place of \
          redis; with [USER]:PASSWORD@ before the hosts and ?OPTION=VALUE&… at the end if wanted";
 
-    /// Whether `scheme` is one of those that are read here.
+    /// Whether `scheme` is one of those that are parsed here.
     pub fn has_scheme(scheme: &str) -> bool {
         Kind::of(scheme).is_some()
     }
@@ -127,7 +127,7 @@ impl RedisUrl {
         self.name
     }
 
-    /// The scheme with which the same server would be reached as `deployment`.
+    /// The scheme with which the same server would be used as `deployment`.
     pub(crate) fn scheme_for(&self, deployment: &Deployment) -> String {
         let tls = if matches!(self.transport, Transport::Tls(_)) { "s" } else { "" };
         let suffix = match (deployment, &self.transport) {
@@ -148,7 +148,7 @@ impl fmt::Display for RedisUrl {
     }
 }
 
-/// As [`Display`](fmt::Display): a password must not reach a log.
+/// The same as [`Display`](fmt::Display): a password must not reach a log.
 impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RedisUrl({self})")
@@ -195,26 +195,26 @@ impl Kind {
 impl FromStr for RedisUrl {
     type Err = UrlProblem;
 
-    /// Reads a URL; white space around it is taken for an accident, such as the line feed at the end of a file.
+    /// Parses a URL. White space around it is ignored, such as the line feed at the end of a file.
     fn from_str(text: &str) -> Result<Self, UrlProblem> {
         let text = text.trim_matches(|c: char| c.is_ascii_whitespace());
         let (scheme, rest) =
             text.split_once("://").ok_or_else(|| UrlProblem::new("it has no `://`"))?;
         let kind = Kind::of(scheme)
-            .ok_or_else(|| UrlProblem::new("its scheme is none of Redis or Valkey"))?;
+            .ok_or_else(|| UrlProblem::new("its scheme is not one of Redis or Valkey"))?;
         split::login(rest, |login, rest| Self::of_parts(kind, login, rest))
     }
 }
 
 impl RedisUrl {
-    /// The URL of `kind` whose login is `login` and whose rest is `rest`.
+    /// Assembles the URL of `kind` from `login` and `rest`.
     fn of_parts(kind: Kind, login: Option<&str>, rest: &str) -> Result<Self, UrlProblem> {
         if rest.contains('#') {
-            return Err(UrlProblem::new("it has a `#` after the login, which is written %23"));
+            return Err(UrlProblem::new("it has a `#` after the login; write %23 instead"));
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         if rest.contains('@') {
-            return Err(UrlProblem::new("it has an `@` after its hosts, which is written %40"));
+            return Err(UrlProblem::new("it has an `@` after its hosts; write %40 instead"));
         }
         let mut options = Options::read(query)?;
         let credentials = login.map(credentials).transpose()?.flatten();
@@ -231,7 +231,7 @@ impl RedisUrl {
                 let end = path.find('/').unwrap_or(path.len());
                 let (master, database) = path.split_at(end);
                 if master.is_empty() {
-                    return Err(UrlProblem::new("it names no master after the Sentinels"));
+                    return Err(UrlProblem::new("it has no master name after the Sentinels"));
                 }
                 let master = split::decoded(master, "master")?;
                 (Deployment::Sentinel { master }, hosts(place, SENTINEL_PORT)?, database)
@@ -242,7 +242,7 @@ impl RedisUrl {
         }
         let database = options.database(database.strip_prefix('/').unwrap_or(database))?;
         if database != 0 && deployment == Deployment::Cluster {
-            return Err(UrlProblem::new("a Cluster has no database but 0"));
+            return Err(UrlProblem::new("a Cluster has only the database 0"));
         }
         Ok(Self {
             transport: options.transport(kind)?,
@@ -257,7 +257,7 @@ impl RedisUrl {
     }
 }
 
-/// The user and the password of a login; none if it is empty.
+/// The user and the password of a login; `None` if it is empty.
 fn credentials(login: &str) -> Result<Option<Credentials>, UrlProblem> {
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
     let user = split::decoded(user, "user")?;
@@ -270,7 +270,7 @@ fn credentials(login: &str) -> Result<Option<Credentials>, UrlProblem> {
 
 fn socket(place: &str, path: &str) -> Result<Address, UrlProblem> {
     if !place.is_empty() {
-        let problem = "a Unix socket has no host: three slashes go before its path";
+        let problem = "a Unix socket has no host: write three slashes before its path";
         return Err(UrlProblem::new(problem));
     }
     if path.len() < 2 {
@@ -290,7 +290,7 @@ fn hosts(text: &str, default_port: u16) -> Result<Vec<Address>, UrlProblem> {
         .collect()
 }
 
-/// The host and port of `text`, which messages call `place`.
+/// Parses the host and port in `text`; `place` is its name in messages.
 fn address(text: &str, default_port: u16, place: &str) -> Result<Address, UrlProblem> {
     // A colon within brackets belongs to an IPv6 address.
     let end_of_host = text.rfind(']').map_or(0, |end| end + 1);
@@ -305,7 +305,9 @@ fn address(text: &str, default_port: u16, place: &str) -> Result<Address, UrlPro
         return Err(UrlProblem::new(format!("{place} is empty")));
     }
     let host = url::Host::parse(host).map_err(|_| {
-        UrlProblem::new(format!("{place} is no host name and no IP address (IPv6 in brackets)"))
+        UrlProblem::new(format!(
+            "{place} is neither a host name nor an IP address (IPv6 in brackets)"
+        ))
     })?;
     let host = match host {
         url::Host::Domain(name) => name,

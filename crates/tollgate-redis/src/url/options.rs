@@ -1,4 +1,4 @@
-//! What a URL says after its `?`.
+//! The options of a URL, after its `?`.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use super::{Credentials, Form, Kind, TlsFiles, Transport, UrlProblem};
 
 /// The longest prefix of keys, in bytes.
 const MAX_PREFIX_BYTES: usize = 64;
-/// The prefix of keys, unless the URL says otherwise.
+/// The default prefix of keys.
 const DEFAULT_PREFIX: &str = "tg:";
 
 const PREFIX: &str = "prefix";
@@ -24,7 +24,7 @@ const NAMES: [&str; 7] =
 pub(super) struct Options([Option<String>; NAMES.len()]);
 
 impl Options {
-    /// Reads `query`. A name that is unknown is told by its place: it may be a piece of a password.
+    /// Parses `query`. An unknown name is reported by its position, because it may be a part of a password.
     pub(super) fn read(query: &str) -> Result<Self, UrlProblem> {
         let mut values: [Option<String>; NAMES.len()] = Default::default();
         let given = query.split('&').filter(|option| !option.is_empty());
@@ -33,7 +33,7 @@ impl Options {
             let known = NAMES.iter().zip(&mut values).find(|(known, _)| **known == name);
             let Some((name, slot)) = known else {
                 let (number, names) = (index + 1, NAMES.join(", "));
-                let problem = format!("option {number} after its `?` is none of {names}");
+                let problem = format!("option {number} after its `?` is not one of {names}");
                 return Err(UrlProblem::new(problem));
             };
             if slot.replace(decoded(value, &format!("option `{name}`"))?).is_some() {
@@ -48,7 +48,7 @@ impl Options {
         found.and_then(|(_, slot)| slot.take())
     }
 
-    /// The database of `path`, or of the option.
+    /// The database from `path` or from the option.
     pub(super) fn database(&mut self, path: &str) -> Result<u32, UrlProblem> {
         let option = self.take(DATABASE);
         let text = match (path, &option) {
@@ -68,7 +68,7 @@ impl Options {
             && !kind.tls
         {
             let with_tls = format!("{}s", kind.name);
-            let problem = format!("it has `{name}` without TLS, which {with_tls}://… speaks");
+            let problem = format!("it has `{name}` without TLS; use {with_tls}://…");
             return Err(UrlProblem::new(problem));
         }
         if let Some((name, _)) =

@@ -1,15 +1,16 @@
-//! Where the login of a URL ends, and percent-encoding: passwords of any characters, encoded or as they are.
+//! Finds the end of the login in a URL, and decodes percent-encoding. Passwords may contain any characters, encoded or
+//! not.
 
 use super::UrlProblem;
 
 /// What ends the hosts.
 const AFTER_HOSTS: [char; 3] = ['/', '?', '#'];
 
-/// Reads `text`, which follows `://`, by `read`, which is given the login, if there is one, and what follows it.
+/// Parses `text`, which follows `://`, with `read`, which gets the login, if there is one, and the rest.
 ///
-/// The login ends at the last `@`, so that a password may hold an `@`, `/`, `?`, `#` and `:` as they are. But by the
-/// standard an `@` after the hosts belongs to the path or the query. What could be read both ways is refused: half of a
-/// password must not be taken for a host, which messages show.
+/// The login ends at the last `@`, so that a password may contain `@`, `/`, `?`, `#` and `:` without encoding. But
+/// according to the standard, an `@` after the hosts belongs to the path or the query. A URL that can be read both ways
+/// is refused, because half of a password must not be taken for a host, which messages show.
 pub(super) fn login<T>(
     text: &str,
     read: impl Fn(Option<&str>, &str) -> Result<T, UrlProblem>,
@@ -22,7 +23,7 @@ pub(super) fn login<T>(
     let (login, rest) = at(text.len());
     let user = login.and_then(|login| login.split(':').next()).unwrap_or_default();
     let (by_standard, rest_by_standard) = at(hosts_end);
-    // A user is not written with what ends the hosts: without a login by the standard there is none.
+    // If the user contained one of the characters that end the hosts, the standard would see no login.
     if login == by_standard || by_standard.is_none() && user.contains(AFTER_HOSTS) {
         return read(by_standard, rest_by_standard);
     }
@@ -31,13 +32,13 @@ pub(super) fn login<T>(
         Ok(read) if as_standard.is_err() => Ok(read),
         Err(problem) if as_standard.is_err() => Err(problem),
         _ => Err(UrlProblem::new(
-            "it can be read in two ways: an `@`, `/`, `?` or `#` within a user, a password or an option is written %40, %2F, \
+            "it can be read in two ways: write `@`, `/`, `?` and `#` within a user, a password or an option as %40, %2F, \
              %3F or %23",
         )),
     }
 }
 
-/// `text` with its `%XX` replaced. A text that has none may hold a `%` as it is.
+/// `text` with its `%XX` decoded. A text without any may contain a raw `%`.
 pub(super) fn decoded(text: &str, place: &str) -> Result<String, UrlProblem> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -58,7 +59,7 @@ pub(super) fn decoded(text: &str, place: &str) -> Result<String, UrlProblem> {
         bytes.push(byte);
     }
     if encoded && plain {
-        let problem = format!("its {place} is percent-encoded in part: a `%` is written %25");
+        let problem = format!("its {place} is only partly percent-encoded: write %25 for a `%`");
         return Err(UrlProblem::new(problem));
     }
     String::from_utf8(bytes)

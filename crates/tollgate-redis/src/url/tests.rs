@@ -97,13 +97,13 @@ fn a_wrong_url_is_named_without_its_password() {
     let cases = [
         ("localhost", "it has no `://`"),
         ("redis:secret@h", "it has no `://`"),
-        ("http://u:secret@h", "its scheme is none of Redis or Valkey"),
-        ("rediss+unix://u:secret@/h", "its scheme is none of Redis or Valkey"),
+        ("http://u:secret@h", "its scheme is not one of Redis or Valkey"),
+        ("rediss+unix://u:secret@/h", "its scheme is not one of Redis or Valkey"),
         ("redis://u:secret@", "the host is empty"),
         ("redis://u:secret@:1", "the host is empty"),
         ("redis-cluster://u:secret@h,", "host 2 is empty"),
-        ("redis://u:secret@h h", "the host is no host name and no IP address"),
-        ("redis://u:secret@[::1", "the host is no host name and no IP address"),
+        ("redis://u:secret@h h", "the host is neither a host name nor an IP address"),
+        ("redis://u:secret@[::1", "the host is neither a host name nor an IP address"),
         ("redis://u:secret@::1", "the host is empty"),
         ("redis://u:secret@h:x", "the port of the host is not 1 to 65535"),
         ("redis://u:secret@h:0", "the port of the host is not 1 to 65535"),
@@ -116,20 +116,20 @@ fn a_wrong_url_is_named_without_its_password() {
         ("redis://u:secret@h?db=", "its database is not a number"),
         ("redis://u:secret@h/1?db=1", "it has its database in the path and as `db`"),
         ("redis://u:secret@a,b", "it has 2 hosts"),
-        ("redis://u:secret%zz%20@h", "its password is percent-encoded in part"),
+        ("redis://u:secret%zz%20@h", "its password is only partly percent-encoded"),
         ("redis://u:secret%ff@h", "its password is not percent-encoded UTF-8"),
-        ("redis-sentinel://u:secret@h", "it names no master after the Sentinels"),
-        ("redis-sentinel://u:secret@h/", "it names no master after the Sentinels"),
-        ("redis-cluster://u:secret@h/1", "a Cluster has no database but 0"),
-        ("redis-cluster://u:secret@h?db=1", "a Cluster has no database but 0"),
-        ("redis://u:secret@h?timeout=secret", "option 1 after its `?` is none of prefix, db"),
-        ("redis://u:secret@h?db=1&secret", "option 2 after its `?` is none of prefix, db"),
+        ("redis-sentinel://u:secret@h", "it has no master name after the Sentinels"),
+        ("redis-sentinel://u:secret@h/", "it has no master name after the Sentinels"),
+        ("redis-cluster://u:secret@h/1", "a Cluster has only the database 0"),
+        ("redis-cluster://u:secret@h?db=1", "a Cluster has only the database 0"),
+        ("redis://u:secret@h?timeout=secret", "option 1 after its `?` is not one of prefix, db"),
+        ("redis://u:secret@h?db=1&secret", "option 2 after its `?` is not one of prefix, db"),
         ("redis://u:secret@h?prefix=secret&prefix=b", "it has the option `prefix` twice"),
         ("redis://u:secret@h?prefix={", "its prefix is not 0 to 64 bytes without { and }"),
         ("redis://u:secret@h?prefix=%ff", "its option `prefix` is not percent-encoded UTF-8"),
-        ("redis://u:secret@h#secret", "it has a `#` after the login, which is written %23"),
-        ("redis://u:secret@h?ca=secret", "it has `ca` without TLS, which rediss://… speaks"),
-        ("valkey://u:secret@h?key=k", "it has `key` without TLS, which valkeys://… speaks"),
+        ("redis://u:secret@h#secret", "it has a `#` after the login; write %23 instead"),
+        ("redis://u:secret@h?ca=secret", "it has `ca` without TLS; use rediss://…"),
+        ("valkey://u:secret@h?key=k", "it has `key` without TLS; use valkeys://…"),
         ("rediss://u:secret@h?cert=secret", "it has `cert` without `key`"),
         ("rediss://u:secret@h?key=secret", "it has `key` without `cert`"),
         ("rediss://u:secret@h?ca=", "its `ca` names no file"),
@@ -138,8 +138,8 @@ fn a_wrong_url_is_named_without_its_password() {
         ("unix://u:secret@h/r.sock", "a Unix socket has no host"),
         ("unix://u:secret@", "it names no Unix socket"),
         ("unix:///", "it names no Unix socket"),
-        ("unix:///secret@r", "it has an `@` after its hosts, which is written %40"),
-        ("redis-sentinel://secret/b@h:1", "it has an `@` after its hosts, which is written %40"),
+        ("unix:///secret@r", "it has an `@` after its hosts; write %40 instead"),
+        ("redis-sentinel://secret/b@h:1", "it has an `@` after its hosts; write %40 instead"),
         ("redis://u:12?prefix=secret@h", ways),
         ("redis://u:12?prefix=secret@h:x", ways),
         ("redis://u:secret@h/0?prefix=a@b", ways),
@@ -161,20 +161,20 @@ fn an_accepted_url_shows_no_login() {
     assert!(!format!("{url:?} {url} {:?}", url.credentials).contains("secret"));
 }
 
-/// Whether `said` holds four characters in a row of `secret`.
+/// Whether `said` contains four consecutive characters of `secret`.
 fn tells(said: &str, secret: &str) -> bool {
     let characters: Vec<_> = secret.chars().collect();
     characters.windows(4).any(|four| said.contains(&four.iter().collect::<String>()))
 }
 
-/// Any characters, and of any four in a row one that no message has by itself.
+/// Any characters, such that four consecutive ones include one that no message contains on its own.
 const SECRET: &str = "([QXZ]{1,4}[0-9@:/?#%\\[\\],&= \\n]{0,3}){2,8}";
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_096))]
 
-    /// A secret where the password or the user goes, in a URL that is then mangled anywhere: nothing of it is told,
-    /// whether the URL is accepted or not.
+    /// A secret in the place of the password or the user, in a URL that is then mangled anywhere: no part of it is
+    /// shown, whether the URL is accepted or not.
     #[test]
     fn no_piece_of_a_secret_is_told(
         secret in SECRET,
@@ -189,7 +189,7 @@ proptest! {
         prop_assert!(!tells(&said, &secret), "{text:?}: {said}");
     }
 
-    /// Whatever a password is, percent-encoded it is read back, at every place for one.
+    /// Any percent-encoded password is decoded correctly, in every place for a password.
     #[test]
     fn an_encoded_password_is_read_back(password in "\\PC{1,24}|[\\x01-\\x7f]{1,24}") {
         let encoded: Vec<_> = password.bytes().map(|byte| format!("%{byte:02X}")).collect();
@@ -200,7 +200,7 @@ proptest! {
         prop_assert_eq!(&url.sentinel_credentials.unwrap().password, &password);
     }
 
-    /// A password as it is, is read as it is, or refused; never as another, unless it looks percent-encoded.
+    /// A raw password is used unchanged or refused; it is never changed, unless it looks percent-encoded.
     #[test]
     fn a_raw_password_is_read_as_it_is_or_refused(password in "[!-$&-~]{1,24}") {
         for text in [format!("redis://u:{password}@h:1/2"), format!("redis-sentinel://u:{password}@h/m")] {
@@ -211,7 +211,7 @@ proptest! {
         }
     }
 
-    /// Nor is any other text a reason to panic.
+    /// No other text causes a panic either.
     #[test]
     fn any_text_is_read_or_refused(text in "\\PC{0,40}|redis(s|-sentinel|\\+unix)?://[ -~]{0,40}") {
         if let Err(problem) = text.parse::<RedisUrl>() {

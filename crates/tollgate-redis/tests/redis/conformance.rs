@@ -1,6 +1,6 @@
-//! The store passes the conformance suite over real servers, in virtual time and in Redis's own.
+//! Runs the conformance suite against the store over real servers, in virtual time and in Redis's own.
 //!
-//! Each harness has a prefix of its own on a server that all tests of the process share.
+//! Each harness uses its own prefix on a server that all tests of the process share.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use tollgate_testkit::{Harness, MovableClock, conformance};
 
 use crate::support::{RUNTIME, store_at};
 
-/// A store with keys that no other has.
+/// A store with its own keys.
 pub(crate) fn apart(store: &RedisStore) -> RedisStore {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     // Relaxed: only the number counts.
@@ -44,7 +44,7 @@ impl Harness for RedisClock {
     }
 }
 
-/// A Cluster, and its own clocks.
+/// A Cluster, with its own clocks.
 struct OnCluster(RedisStore);
 
 impl Harness for OnCluster {
@@ -63,8 +63,8 @@ impl Harness for OnCluster {
     }
 }
 
-/// A clock that can be set back and then stands still. The scripts clamp the time by what a key holds, which is
-/// tested by itself; the model clamps it by every check.
+/// A clock that can be set back and then stands still. The scripts clamp the time by what a key holds, which other
+/// tests cover; the model clamps it by every check.
 #[derive(Debug, Default)]
 struct StandingClock {
     set: ManualClock,
@@ -90,7 +90,7 @@ impl Harness for OnServer {
 
     fn new() -> Self {
         let clock = Arc::new(StandingClock::default());
-        // The hint is as good as in production; the differential tests have bad ones.
+        // The hint is as good as in production; the differential tests use bad ones.
         let store = apart(&SERVER_STORE).with_test_clock(clock.clone()).with_hint(clock.clone());
         Self { store, clock }
     }

@@ -1,4 +1,4 @@
-//! Denials that nodes over one Redis answer by themselves: exact, and told of what gives usage back.
+//! Nodes over one Redis answer known denials without it: exactly, and with announcements of usage that is given back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tollgate_testkit::redis::{Fault, Proxy, RedisCluster, RedisServer};
 
 use crate::support::{RUNTIME, limit_of, per_hour, store_at};
 
-/// A node: its store, and how often it was connected, disconnected and told of a key.
+/// A node: its store, and how often it was connected, disconnected and notified of a key.
 struct Node {
     store: DenialCache<RedisStore, Arc<MonotonicClock>>,
     news: watch::Receiver<News>,
@@ -22,18 +22,18 @@ struct Node {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct News {
-    /// To so many primaries.
+    /// The number of primaries to which it is subscribed.
     connected: usize,
     given_back: u64,
 }
 
 impl Node {
-    /// A node over the one primary at `url` that is told what others give back.
+    /// A node over the single primary at `url` that receives announcements.
     async fn listening(url: &str) -> Self {
         Self::listening_to(url, 1).await
     }
 
-    /// The same over so many primaries.
+    /// The same over this many primaries.
     async fn listening_to(url: &str, primaries: usize) -> Self {
         let mut node = Self::starting(url);
         node.until(|news| news.connected == primaries).await;
@@ -96,8 +96,8 @@ fn scripts_run(servers: &[&RedisServer]) -> u64 {
     servers.iter().map(calls).sum()
 }
 
-/// One key at 50 times its limit, from three nodes: Redis runs at most twice as many scripts as the limit admits,
-/// and none is admitted too much.
+/// One key at 50 times its limit, from three nodes: Redis runs at most twice as many scripts as the limit admits, and
+/// not one check too many is admitted.
 #[test]
 fn a_client_that_hammers_a_spent_limit_costs_redis_next_to_nothing() {
     const LIMIT: u64 = 100;
@@ -120,7 +120,7 @@ fn a_client_that_hammers_a_spent_limit_costs_redis_next_to_nothing() {
     });
 }
 
-/// A reset on one node holds on all: on one server and on a Cluster.
+/// A reset on one node takes effect on all, on one server and on a Cluster.
 #[test]
 fn a_reset_is_told_to_every_node() {
     let (server, cluster) = (RedisServer::start(), RedisCluster::start());
@@ -138,8 +138,8 @@ fn a_reset_is_told_to_every_node() {
     }
 }
 
-/// A charge that is taken back, because a limit in another slot of the Cluster refuses, is told to every node: the
-/// limit that was full meanwhile has room again.
+/// If a charge is refunded because a limit in another slot of the Cluster denies, every node is notified: the limit
+/// that was full meanwhile has room again.
 #[test]
 fn a_charge_taken_back_is_told_to_every_node() {
     let cluster = RedisCluster::start();
@@ -152,7 +152,7 @@ fn a_charge_taken_back_is_told_to_every_node() {
         let alice = Subject::new("alice", "m");
         let both = [by_model.clone(), by_user.clone()];
         assert!(there.allowed(&both, &alice).await);
-        // The model's limit is charged, the user's refuses, the charge is taken back.
+        // The model's limit is charged, the user's limit denies, and the charge is refunded.
         assert!(!there.allowed(&both, &alice).await);
         here.until(|news| news.given_back > 0).await;
         let (by_model, bob) = ([by_model], Subject::new("bob", "m"));
@@ -161,8 +161,8 @@ fn a_charge_taken_back_is_told_to_every_node() {
     });
 }
 
-/// A Cluster of more primaries than may be connected to at once: all are subscribed to, one after the other, and none
-/// of them again and again.
+/// A Cluster with more primaries than may be connected to at once: all get a subscription, one after the other, and
+/// none repeatedly.
 #[test]
 fn every_primary_of_a_large_cluster_is_heard() {
     const PRIMARIES: usize = 8;
@@ -175,7 +175,7 @@ fn every_primary_of_a_large_cluster_is_heard() {
         let before = received();
         let (limits, subject) = ([per_hour(1)], Subject::new("alice", "m"));
         let node = Node::listening_to(&cluster.url(), PRIMARIES).await;
-        // Each look at the Cluster connects to each of its nodes.
+        // Each lookup of the Cluster connects to each of its nodes.
         let connected = received() - before - PRIMARIES;
         assert!(connected <= 2 * PRIMARIES, "{connected} connections");
         assert!(node.allowed(&limits, &subject).await);
@@ -187,7 +187,7 @@ fn every_primary_of_a_large_cluster_is_heard() {
     });
 }
 
-/// A node that cannot be told answers nothing by itself, whatever kept the news away; and is told again later.
+/// A node without a subscription does not answer known denials, whatever cut the connection; later it subscribes again.
 #[test]
 fn a_node_that_cannot_be_told_asks_every_time() {
     let server = RedisServer::start();
@@ -206,7 +206,7 @@ fn a_node_that_cannot_be_told_asks_every_time() {
             there.store.reset(&limits[0], &subject).await.unwrap();
             proxy.set(Fault::None);
             here.until(|news| news.connected == 1).await;
-            // Finds out that the connection of the checks was lost too.
+            // This call notices that the connection for checks was lost too.
             let charge = Charge { limit: &limits[0], subject: &subject, cost: Amount::ONE };
             let _ = here.store.peek(&[charge]).await;
             assert!(here.allowed(&limits, &subject).await, "{fault:?}");

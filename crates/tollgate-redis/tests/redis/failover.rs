@@ -1,4 +1,4 @@
-//! P4 and what else happens when a primary is lost or slots move: the excess is what was not replicated, and no
+//! P4 and related cases in which a primary is lost or slots move: the excess is exactly what was not replicated, and no
 //! redirection reaches a caller.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::support::{RUNTIME, owner, per_hour, store_at};
 /// How long Sentinels or a Cluster may take to choose a new primary.
 const FAILOVER: Duration = Duration::from_secs(30);
 const LIMIT: u64 = 100;
-/// Charges that the replica has, and those that it has not.
+/// The number of charges that the replica has, and of those that it lacks.
 const REPLICATED: u64 = 40;
 const LOST: u64 = 25;
 
@@ -23,7 +23,7 @@ fn store_with_deadline(url: &str) -> RedisStore {
     RedisStore::new(&url.parse().unwrap(), &RedisOptions::default()).unwrap()
 }
 
-/// Whether one more is admitted; `None` without an answer.
+/// Whether one more check is admitted; `None` without an answer.
 async fn admitted(store: &RedisStore, limit: &Arc<Limit>, user: &str) -> Option<bool> {
     let subject = Subject::new(user, "m");
     let charge = Charge { limit, subject: &subject, cost: Amount::ONE };
@@ -37,7 +37,7 @@ async fn admit(store: &RedisStore, limit: &Arc<Limit>, count: u64) {
     }
 }
 
-/// From now on `primary` replicates nothing, and its replica cannot connect again.
+/// From now on `primary` replicates nothing, and its replica cannot reconnect.
 fn cut_replication(primary: &RedisServer) {
     primary.command(&["ACL", "SETUSER", "default", "-psync", "-sync", "-replconf"]);
     primary.command(&["CLIENT", "KILL", "TYPE", "replica"]);
@@ -48,8 +48,8 @@ fn replicated(primary: &RedisServer) {
     assert_eq!(primary.command(&["WAIT", "1", "10000"]), ["1"]);
 }
 
-/// P4: charges that were not replicated are lost with the primary, and nothing else is: the excess is exactly them.
-/// Calls that the failover cost are not counted as admitted, and none of them was.
+/// P4: charges that were not replicated are lost with the primary, and nothing else is: the excess is exactly those.
+/// Calls that failed during the failover do not count as admitted, and none of them was charged.
 async fn excess_after_losing(primary: &RedisServer, store: &RedisStore) {
     let limit = per_hour(LIMIT);
     admit(store, &limit, REPLICATED).await;
@@ -110,7 +110,7 @@ fn a_slot_that_moves_is_followed() {
     to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
     from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
     RUNTIME.block_on(admit(&store, &limit, 10));
-    // The next check is sent there with ASK, where the script is not known either.
+    // The next check is redirected with ASK to a server that does not know the script either.
     from.command(&["MIGRATE", "127.0.0.1", &to.port().to_string(), &key, "0", "5000"]);
     RUNTIME.block_on(admit(&store, &limit, 20));
     for node in [to, from] {

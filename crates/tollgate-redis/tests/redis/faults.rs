@@ -1,4 +1,4 @@
-//! What the store does when Redis, or the way to it, is not as it should be: P3, P6, P8, and rights.
+//! The store's behaviour when Redis or the network fails: P3, P6, P8, and rights.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn usage(store: &RedisStore, charge: &Charge<'_>) -> u64 {
     RUNTIME.block_on(store.peek(&[*charge])).unwrap().verdicts[0].usage
 }
 
-/// A flush of scripts, as after a failover, is answered by loading them again; nothing is charged twice.
+/// If the scripts were flushed, as after a failover, they are loaded again, and nothing is charged twice.
 #[test]
 fn scripts_are_loaded_again_when_redis_has_forgotten_them() {
     let server = RedisServer::start();
@@ -36,7 +36,7 @@ fn scripts_are_loaded_again_when_redis_has_forgotten_them() {
     }
 }
 
-/// A key of another type or of another program is an error; it stays as it is, and so do the other keys.
+/// A key of another type or of another program causes an error. It is not changed, and other keys are not affected.
 #[test]
 fn a_key_that_is_not_ours_is_an_error_and_stays() {
     let server = RedisServer::start();
@@ -63,8 +63,7 @@ fn a_key_that_is_not_ours_is_an_error_and_stays() {
     }
 }
 
-/// P6: an answer that is lost after the charge is an error that says so; the same request id, sent again, is
-/// charged once.
+/// P6: if an answer is lost after the charge, the error says so, and the same request id, sent again, is charged once.
 #[test]
 fn an_answer_lost_after_the_commit_charges_once() {
     const CHECKS: u64 = 1_000;
@@ -87,7 +86,7 @@ fn an_answer_lost_after_the_commit_charges_once() {
     }
 }
 
-/// P3: whatever is wrong, a call ends at its deadline; and when all is well again, it is answered.
+/// P3: whatever is wrong, a call ends at its deadline. When the fault has ended, calls are answered.
 #[test]
 fn a_call_ends_at_its_deadline_and_the_store_recovers() {
     let server = RedisServer::start();
@@ -118,7 +117,7 @@ fn a_call_ends_at_its_deadline_and_the_store_recovers() {
     }
 }
 
-/// P8: every key has a life of at most 2W and a second.
+/// P8: every key expires within 2W and a second.
 #[test]
 fn every_key_expires() {
     let server = RedisServer::start();
@@ -136,7 +135,7 @@ fn every_key_expires() {
             }
             for key in server.command(&["KEYS", "*"]) {
                 let life_ms: i64 = server.command(&["PTTL", &key])[0].parse().unwrap();
-                // -2: it has gone since; 0: it goes within this millisecond.
+                // -2: it has expired since; 0: it expires within this millisecond.
                 let bound_ms = i64::try_from(2 * window_ms).unwrap() + 1_000;
                 assert!(
                     life_ms == -2 || (0..=bound_ms).contains(&life_ms),
@@ -147,8 +146,8 @@ fn every_key_expires() {
     }
 }
 
-/// A node says that it has reached its Redis once this has ended well. So it ends whatever happens to the connection: one that
-/// went silent is given up, and the next attempt has another.
+/// A node reports that it has reached its Redis once this examination has succeeded. So it must end whatever happens to
+/// the connection: a dead connection is closed, and the next attempt uses another.
 #[test]
 fn the_look_at_start_outlives_a_connection_that_has_gone_silent() {
     let server = RedisServer::start();
@@ -164,7 +163,7 @@ fn the_look_at_start_outlives_a_connection_that_has_gone_silent() {
     }
 }
 
-/// A machine that is too busy to answer a check in time has reached its Redis all the same.
+/// A machine that is too busy to answer a check in time has reached its Redis nevertheless.
 #[test]
 fn the_look_at_start_does_not_depend_on_the_deadline_of_checks() {
     let server = RedisServer::start();
@@ -179,7 +178,7 @@ fn the_look_at_start_does_not_depend_on_the_deadline_of_checks() {
     assert!(late.is_err(), "a check is not waited for as long");
 }
 
-/// Looks until it ends well: connections are made at a bounded pace.
+/// Repeats the examination until it succeeds, because connections are made at a bounded pace.
 fn until_looked_at(store: &RedisStore) {
     let looking = async {
         while store.examine().await.is_err() {

@@ -1,4 +1,4 @@
-//! C5: callers that hang up hide nothing from the breaker.
+//! C5: callers that disconnect hide nothing from the breaker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,15 +16,15 @@ use crate::support::{RUNTIME, per_hour};
 const CLIENTS: usize = 8;
 const PATIENCE: Duration = Duration::from_millis(30);
 
-/// Eight clients that hang up after 30 ms on a Redis that was stopped: the breaker opens although nobody waits for a
-/// call to fail, a client that waits has its degraded answer, and the connection is given up.
+/// Eight clients disconnect after 30 ms from a Redis that was stopped: the breaker opens although nobody waits for a
+/// call to fail, a client that waits gets its degraded answer, and the connection is closed.
 #[test]
 fn callers_that_hang_up_do_not_hide_a_redis_that_hangs() {
     let server = RedisServer::start();
     let store = RedisStore::new(&server.url().parse().unwrap(), &RedisOptions::default()).unwrap();
     let mut options = ResilienceOptions::default();
     options.timeout = None;
-    // A busy machine is no failure before the server is stopped.
+    // Before the server is stopped, slow answers of a busy machine do not count as failures.
     options.breaker.consecutive_failures = 8;
     let clock = Arc::new(MonotonicClock::new());
     let node = Arc::new(Resilient::around(store, clock, &options, Arc::new(())));
@@ -45,7 +45,7 @@ fn callers_that_hang_up_do_not_hide_a_redis_that_hangs() {
                 let user = format!("user-{client}");
                 let subject = Subject::new(&user, "m");
                 let charge = Charge { limit: &limit, subject: &subject, cost: Amount::ONE };
-                // SeqCst: what the test does, the clients see.
+                // SeqCst: the clients must see what the test does.
                 while !opened.load(Ordering::SeqCst) {
                     let _ = tokio::time::timeout(PATIENCE, node.charge(&[charge], None)).await;
                 }

@@ -1,4 +1,4 @@
-//! C7, P19: a primary of a Cluster that hangs or dies degrades the checks whose limits lie on it, and no other.
+//! C7, P19: a primary of a Cluster that hangs or dies degrades only the checks whose limits lie on it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::support::{RUNTIME, limit_of, owner, per_hour};
 
 type Node = Resilient<RedisStore, Arc<MonotonicClock>>;
 
-/// Time enough for an answer of a server that works, on a busy machine.
+/// Enough time for an answer of a working server, on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// A node over `url` as the server runs it: tended, and told what others give back.
+/// A node over `url` as the server runs it: with probes, and with announcements.
 fn node(url: &str, deadline: Duration) -> Arc<Node> {
     let mut redis = RedisOptions::default();
     redis.deadline = deadline;
@@ -73,7 +73,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 
 fn a_primary_is_lost(lose: impl Fn(&RedisServer), back: impl Fn(&RedisServer)) {
     let cluster = RedisCluster::of(3, 0);
-    // The primaries that are there must answer for their slots without the others.
+    // The remaining primaries must serve their slots without the others.
     for server in cluster.nodes() {
         server.command(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
     }
@@ -82,7 +82,7 @@ fn a_primary_is_lost(lose: impl Fn(&RedisServer), back: impl Fn(&RedisServer)) {
         (per_hour(1_000_000), limit_of("spent", "USER", 1, Duration::from_hours(1), Way::Log));
     let (at, hung, healthy) = users(&cluster, &node, &plenty);
     RUNTIME.block_on(async {
-        // What is spent is known here as soon as each primary is heard.
+        // Known denials are answered here as soon as each primary has a subscription.
         for user in hung.iter().chain(&healthy) {
             until("the node knows that the limit is spent", async || {
                 !check(&node, &spent, user).await.verdicts[0].allowed
@@ -123,7 +123,7 @@ fn a_primary_that_hangs_degrades_no_check_of_the_others() {
     a_primary_is_lost(RedisServer::pause, RedisServer::resume);
 }
 
-/// A dead primary that comes back with nobody asking: what was known of its failures goes away by itself.
+/// A dead primary comes back while nobody sends checks: the record of its failures is cleared nevertheless.
 #[test]
 fn a_primary_that_dies_degrades_no_check_of_the_others() {
     let cluster = RedisCluster::of(3, 0);
@@ -148,7 +148,7 @@ fn a_primary_that_dies_degrades_no_check_of_the_others() {
     });
 }
 
-/// A check over limits on a primary that hangs and on one that works: nothing is charged where it works.
+/// A check over limits on a primary that hangs and on one that works: nothing is charged on the one that works.
 #[test]
 fn a_check_over_several_slots_charges_nothing_while_one_is_lost() {
     let cluster = RedisCluster::of(3, 0);
@@ -156,7 +156,7 @@ fn a_check_over_several_slots_charges_nothing_while_one_is_lost() {
     let by_user = per_hour(1_000);
     let (at, _, healthy) = users(&cluster, &node, &by_user);
     let window = Duration::from_hours(1);
-    // Limits per model whose usage lies on the primary that is to hang.
+    // Limits per model whose usage lies on the primary that will hang.
     let hung_port = cluster.nodes()[at].port();
     let by_model = (0..100)
         .map(|number| limit_of(&format!("model-{number}"), "MODEL", 1_000, window, Way::Log));
@@ -171,7 +171,7 @@ fn a_check_over_several_slots_charges_nothing_while_one_is_lost() {
         assert!(!node.charge(&both, None).await.unwrap().degraded);
         cluster.nodes()[at].pause();
         for number in 0..40 {
-            // Some callers hang up, some wait.
+            // Some callers disconnect, some wait.
             let call = node.charge(&both, None);
             let patience = Duration::from_millis(if number % 2 == 0 { 20 } else { 5_000 });
             if let Ok(answer) = tokio::time::timeout(patience, call).await {
@@ -179,7 +179,7 @@ fn a_check_over_several_slots_charges_nothing_while_one_is_lost() {
             }
         }
         cluster.nodes()[at].resume();
-        // Late charges are given back as their answers come.
+        // Late charges are refunded when their answers arrive.
         node.finish().await;
         for limit in [&by_user, &by_model] {
             let mut usage = 0;

@@ -1,4 +1,4 @@
-//! The store over real servers: the conformance suite, faults, and what nodes tell each other.
+//! The store over real servers: the conformance suite, faults, and announcements between nodes.
 
 #![cfg(test)]
 

@@ -1,4 +1,4 @@
-//! Sequences that once lost usage, or order, or what somebody else had written.
+//! Sequences that once lost usage, broke the order of checks, or overwrote another program's data.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ impl Case {
         self.admitted.iter().filter(|(at, _)| leaves(at)).map(|(_, cost)| cost).sum()
     }
 
-    /// Asks for `number` checks, and compares the count after each.
+    /// Sends `number` checks, and compares the count after each.
     fn ask(&mut self, limit: &Arc<Limit>, number: usize, cost: u64) -> usize {
         let subject = Subject::new("alice", "m");
         let charge = Charge { limit, subject: &subject, cost: Amount::new(cost).unwrap() };
@@ -67,7 +67,7 @@ fn log_of(amount: u64, window: Duration) -> Arc<Limit> {
     limit_of("p", "USER", amount, window, Way::Log)
 }
 
-/// C1 and C2: a log that shrinks, is asked by two priority classes, and then gets other costs, or cost 1 for ever.
+/// C1 and C2: a log that shrinks, is used by two priority classes, and then gets other costs, or cost 1 from then on.
 #[test]
 fn a_log_that_changes_its_costs_keeps_its_usage() {
     let window = Duration::from_secs(8);
@@ -87,7 +87,7 @@ fn a_log_that_changes_its_costs_keeps_its_usage() {
     }
 }
 
-/// C3: a limit that is lowered and raised again while entries leave.
+/// C3: a limit is lowered and raised again while entries leave.
 #[test]
 fn a_limit_that_is_lowered_and_raised_keeps_its_usage() {
     let window = Duration::from_secs(8);
@@ -102,7 +102,8 @@ fn a_limit_that_is_lowered_and_raised_keeps_its_usage() {
     case.ask(&high, 1_100, 1);
 }
 
-/// C9: a check over several slots is refused by one after the log of another was given a new life, and taken back.
+/// C9: a check over several slots is denied by one limit after the log of another had its expiry renewed, and is
+/// refunded.
 #[test]
 fn a_charge_that_is_taken_back_leaves_the_older_admissions() {
     let window = Duration::from_secs(4);
@@ -114,7 +115,7 @@ fn a_charge_that_is_taken_back_leaves_the_older_admissions() {
     let [first, second] =
         [&limit, &full].map(|limit| Charge { limit, subject: &subject, cost: Amount::ONE });
     RUNTIME.block_on(case.store.charge(&[second], None)).unwrap();
-    // Later than a quarter of the window, so that the life of the key is set anew.
+    // Later than a quarter of the window, so that the expiry of the key is renewed.
     case.at_ms(1_500);
     for _ in 0..5 {
         let charged = RUNTIME.block_on(case.store.charge(&[first, second], None)).unwrap();
@@ -127,7 +128,7 @@ fn a_charge_that_is_taken_back_leaves_the_older_admissions() {
     case.ask(&limit, 5, 1);
 }
 
-/// C11: after a step back of the clock a full limit denies for a window at most, and says so.
+/// C11: after a step back of the clock a full limit denies for at most one window, and its wait is right.
 #[test]
 fn a_step_back_of_the_clock_denies_for_a_window_at_most() {
     let window = Duration::from_secs(4);
@@ -142,7 +143,7 @@ fn a_step_back_of_the_clock_denies_for_a_window_at_most() {
             assert!(charged.verdicts[0].allowed);
         }
         case.at_ms(7_000);
-        // Only peeks and denials follow: they note the step too.
+        // Only peeks and denials follow: they record the step too.
         let denied = RUNTIME.block_on(case.store.charge(&[charge], None)).unwrap().verdicts[0];
         let tollgate_core::counting::Wait::Ns(wait_ns) = denied.wait else {
             panic!("{way:?}: {denied:?}")
@@ -178,8 +179,8 @@ fn ordered_charges_keep_their_order_when_a_script_or_a_connection_is_new() {
     }
 }
 
-/// What somebody else keeps where the older part of a log belongs is an error of that check, before anything is charged;
-/// nothing overwrites or removes it.
+/// If another program's value is in the place of the older part of a log, the check fails before anything is charged,
+/// and the value is neither overwritten nor deleted.
 #[test]
 fn a_key_of_somebody_else_beside_a_log_stays_and_charges_nothing() {
     let server = RedisServer::start();
@@ -211,7 +212,7 @@ fn a_key_of_somebody_else_beside_a_log_stays_and_charges_nothing() {
     }
 }
 
-/// A log whose older part was evicted or deleted is an error of its own checks, never a wrong count.
+/// If the older part of a log was evicted or deleted, checks of that log fail; they never get a wrong count.
 #[test]
 fn a_log_without_its_older_part_is_an_error_of_its_own_checks() {
     let server = RedisServer::start();
@@ -231,7 +232,7 @@ fn a_log_without_its_older_part_is_an_error_of_its_own_checks() {
     assert_eq!(RUNTIME.block_on(store.charge(&charge, None)).unwrap().verdicts[0].usage, 1);
 }
 
-/// A connection that Redis has closed while nothing was sent is not used for a check.
+/// A connection that Redis closed while nothing was being sent is not used for a check.
 #[test]
 fn a_connection_that_was_closed_while_idle_costs_no_check() {
     let server = RedisServer::start();
@@ -243,8 +244,8 @@ fn a_connection_that_was_closed_while_idle_costs_no_check() {
         let charged = RUNTIME.block_on(store.charge(&charge, None)).unwrap();
         assert_eq!(charged.verdicts[0].usage, round);
         server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
-        // What the kernel has told the runtime by now is no question of time: the end of the stream was queued before the
-        // answer to this command, on another connection of the same server, was.
+        // This does not depend on time: the end of the stream was queued before the answer to this command on another
+        // connection of the same server.
         RUNTIME.block_on(until_closed(&store));
     }
 }
@@ -256,8 +257,8 @@ async fn until_closed(store: &RedisStore) {
     }
 }
 
-/// A right that was taken away while it runs leaves no limit of a check charged that is not decided, and no admission is
-/// forgotten early.
+/// If a right is revoked while the store runs, no limit stays charged by a check that was not decided, and no admission
+/// leaves early.
 #[test]
 fn a_right_that_is_taken_away_leaves_nothing_half_done() {
     let server = RedisServer::start();
@@ -272,10 +273,10 @@ fn a_right_that_is_taken_away_leaves_nothing_half_done() {
                 [&user, &model].map(|limit| Charge { limit, subject: &first, cost: Amount::ONE });
             RUNTIME.block_on(case.store.charge(&charges, None)).unwrap();
         }
-        // Later than a quarter of the window, so that lives are set anew; and a limit that has no log yet.
+        // Later than a quarter of the window, so that expiries are renewed; and a limit that has no log yet.
         case.clock.set(START.after(Duration::from_secs(4)));
         server.command(&["ACL", "SETUSER", "default", &format!("-{right}")]);
-        // With both logs there already, an admission needs no SET.
+        // If both logs exist already, an admission needs no SET.
         let names: &[&str] = if right == "set" { &["n1", "n2"] } else { &["n1", "n2", "m"] };
         for name in names {
             let subject = Subject::new("alice", name);

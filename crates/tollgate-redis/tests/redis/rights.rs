@@ -1,4 +1,4 @@
-//! The least rights of a user suffice, and each that is missing is named with the line that gives it.
+//! The least rights of a user suffice. Each missing right is reported with the line that grants it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tollgate_testkit::redis::{RedisCluster, RedisSentinels, RedisServer};
 
 use crate::support::{RUNTIME, limit_of, per_hour, store_at};
 
-/// Makes `user` anew, with these rights and the password `secret`.
+/// Creates `user` again, with these rights and the password `secret`.
 fn set_user(server: &RedisServer, user: &str, rights: &str) {
     let mut command = vec!["ACL", "SETUSER", user, "reset", "on", ">secret"];
     command.extend(rights.split_whitespace());
@@ -26,7 +26,7 @@ fn least(url: &str) -> String {
     least_rights(&url)
 }
 
-/// All that a store does, over limits of one slot and of several.
+/// Everything that a store does, over limits in one slot and in several.
 fn use_all(store: RedisStore) {
     let user = per_hour(1_000);
     let window = Duration::from_hours(1);
@@ -47,7 +47,7 @@ fn use_all(store: RedisStore) {
     assert!(RUNTIME.block_on(hears(store)), "it hears of what others give back");
 }
 
-/// Whether `store` can be told what other nodes give back.
+/// Whether `store` can receive announcements of other nodes.
 async fn hears(store: RedisStore) -> bool {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let listening = store.listen(move |announcement| {
@@ -88,7 +88,7 @@ fn the_least_rights_behind_sentinels_suffice() {
     use_all(store_at(&sentinels.url().replace("://", "://least:secret@")));
 }
 
-/// Each right alone: the start is refused, says which is missing and the line that gives it, and leaves no key.
+/// For each single right: without it the start fails, names the right and the line that grants it, and leaves no key.
 #[test]
 fn each_missing_right_is_named() {
     let server = RedisServer::start();
@@ -99,7 +99,7 @@ fn each_missing_right_is_named() {
         let store = store_at(&url_of(&server, "less"));
         let found = RUNTIME.block_on(store.check_start());
         match right {
-            // Something else: nothing can be said about eviction, or the breaker asks more often.
+            // Without these rights the store works: eviction cannot be detected, or the breaker needs more probes.
             "+info" => {
                 found.unwrap();
                 let warnings = RUNTIME.block_on(store.examine()).unwrap();
@@ -119,7 +119,7 @@ fn each_missing_right_is_named() {
     assert_eq!(server.command(&["DBSIZE"]), ["0"]);
 }
 
-/// The same of what only a Cluster needs.
+/// The same for the rights that only a Cluster needs.
 #[test]
 fn each_right_that_a_cluster_lacks_is_named() {
     let cluster = RedisCluster::of(3, 0);

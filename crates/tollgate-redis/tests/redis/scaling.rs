@@ -1,4 +1,4 @@
-//! A Cluster that grows or is large: no check notices.
+//! A Cluster that grows or is large: no check is affected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use tollgate_testkit::redis::RedisCluster;
 
 use crate::support::{RUNTIME, per_hour};
 
-/// Time enough on a busy machine; a slot that moves takes a part of it.
+/// Enough time on a busy machine; moving a slot takes a part of it.
 const DEADLINE: Duration = Duration::from_secs(5);
 const CLIENTS: usize = 4;
 const MOVED_SLOTS: u32 = 150;
@@ -23,8 +23,8 @@ fn store(url: &str) -> RedisStore {
     RedisStore::new(&url.parse().unwrap(), &options).unwrap()
 }
 
-/// From three to four primaries while checks go on, some with a request id, so that a script has keys of which one has
-/// moved and one is new: no check fails, each is charged once, and few connections are made.
+/// The Cluster grows from three to four primaries while checks continue, some with a request id, so that a script has
+/// one key that has moved and one that is new. No check fails, each is charged once, and few connections are made.
 #[test]
 fn a_fourth_primary_is_added_under_load() {
     let mut cluster = RedisCluster::of(3, 0).patient();
@@ -32,7 +32,7 @@ fn a_fourth_primary_is_added_under_load() {
     let stop = Arc::new(AtomicBool::new(false));
     let (failed, asked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let limit = per_hour(1_000_000);
-    // SeqCst throughout: what the test does, the clients see.
+    // SeqCst throughout: the clients must see what the test does.
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
         let (store, limit, stop) = (store.clone(), limit.clone(), Arc::clone(&stop));
@@ -71,7 +71,7 @@ fn a_fourth_primary_is_added_under_load() {
     }
     cluster.add_primary();
     cluster.move_to_last(MOVED_SLOTS);
-    // Each client comes to each of its users once more: the keys that have moved are asked for where they are now.
+    // Each client uses each of its users once more, so that keys that have moved are requested from their new servers.
     let enough = asked.load(Ordering::SeqCst) + 2 * 100 * CLIENTS as u64;
     while asked.load(Ordering::SeqCst) < enough && clients.try_join_next().is_none() {
         std::thread::sleep(Duration::from_millis(10));
@@ -86,13 +86,13 @@ fn a_fourth_primary_is_added_under_load() {
     let last = cluster.nodes().last().unwrap();
     let keys: u64 = last.command(&["DBSIZE"])[0].parse().unwrap();
     assert!(keys > 0, "some keys have moved");
-    // Its own, those of the other nodes' MIGRATE and of redis-cli, and one or two of the store.
+    // Its own connection, those of the other nodes' MIGRATE and of redis-cli, and one or two of the store.
     let named = last.command(&["CLIENT", "LIST"]).concat();
     let of_store = named.lines().filter(|line| line.contains("cmd=evalsha")).count();
     assert!((1..=2).contains(&of_store), "{named}");
 }
 
-/// A fresh node over 20 primaries decides from its first checks, wherever they lie.
+/// A new node over 20 primaries decides from its first checks on, wherever their limits lie.
 #[test]
 fn a_cold_start_on_a_large_cluster_decides_at_once() {
     const PRIMARIES: usize = 20;

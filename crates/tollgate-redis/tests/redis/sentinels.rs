@@ -1,5 +1,5 @@
-//! C12: Sentinels that disagree. A Sentinel that was left behind by a failover names the primary of before, which still
-//! says that it is one: nothing is charged there.
+//! C12: Sentinels that disagree. A Sentinel that missed a failover names the previous primary, which still says that it
+//! is one: nothing may be charged there.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn keys(server: &RedisServer) -> u64 {
 fn a_stale_sentinel_is_not_believed() {
     let old = RedisServer::start();
     let new = RedisServer::start_with(&["--replicaof", &format!("127.0.0.1 {}", old.port())]);
-    // The Sentinels hear nothing of each other.
+    // The Sentinels do not know each other.
     for server in [&old, &new] {
         server.command(&["ACL", "SETUSER", "default", "-publish"]);
     }
@@ -56,7 +56,7 @@ fn a_stale_sentinel_is_not_believed() {
         let store = RedisStore::new(&url.parse().unwrap(), &options).unwrap();
         until("it is decided", async || charged(&store, "before").await).await;
         assert_eq!(keys(&old), 1);
-        // The old primary cannot be demoted: it is on the other side of a partition.
+        // The old primary cannot be demoted, because it is on the other side of a partition.
         old.command(&["ACL", "SETUSER", "default", "-replicaof", "-slaveof"]);
         right.command(&["SENTINEL", "FAILOVER", "main"]);
         let named = |sentinel: &RedisServer| {
@@ -72,7 +72,7 @@ fn a_stale_sentinel_is_not_believed() {
         }
         assert_eq!(keys(&old), before, "no charge goes to the old primary");
         assert_eq!((decided, keys(&new)), (100, 1 + 100));
-        // A node that starts now asks the stale one first.
+        // A node that starts now asks the outdated Sentinel first.
         let fresh = RedisStore::new(&url.parse().unwrap(), &options).unwrap();
         assert!(charged(&fresh, "fresh").await);
         assert_eq!(keys(&old), before);

@@ -1,4 +1,5 @@
-//! What only a wrong configuration can cause is known from a Redis that is away, and told with its remedy.
+//! A problem that only a wrong configuration can cause is distinguished from an unavailable Redis, and reported with
+//! its remedy.
 
 use std::time::Duration;
 
@@ -7,16 +8,16 @@ use tollgate_testkit::redis::{RedisCluster, RedisSentinels, RedisServer};
 
 use crate::support::{RUNTIME, store_at};
 
-/// A password that no message may show, with what URLs are made of.
+/// A password that no message may show; it contains characters that are special in URLs.
 const SECRET: &str = "QZXQ@:/?#%ZQX";
 const ENCODED: &str = "QZXQ%40%3A%2F%3F%23%25ZQX";
 
-/// What the start finds at `url`, or nothing.
+/// The problem that the start finds at `url`, if any.
 fn found(url: &str) -> Result<(), StartProblem> {
     RUNTIME.block_on(store_at(url).check_start())
 }
 
-/// The start at `url` is refused with all of `parts`, and nothing secret.
+/// The start at `url` fails with a message that contains all `parts` and nothing secret.
 fn refused(url: &str, parts: &[&str]) {
     let Err(StartProblem::Misconfigured(problem)) = found(url) else {
         panic!("{url}: {:?}", found(url))
@@ -35,7 +36,7 @@ fn a_login_that_is_refused_stops_the_start() {
     let server = RedisServer::start_with(&["--requirepass", SECRET]);
     let at = format!("127.0.0.1:{}", server.port());
     let put_in = "put it into the URL: redis://[USER]:PASSWORD@…";
-    refused(&format!("redis://{at}"), &[&at, "wants a password (NOAUTH)", put_in]);
+    refused(&format!("redis://{at}"), &[&at, "requires a password (NOAUTH)", put_in]);
     refused(&format!("redis://:QZXQ@{at}"), &[&at, "WRONGPASS", put_in]);
     refused(&format!("redis://QZXQ:ZQX@{at}"), &["WRONGPASS"]);
     refused(&format!("redis://{ENCODED}@{at}"), &["WRONGPASS"]);
@@ -43,7 +44,7 @@ fn a_login_that_is_refused_stops_the_start() {
     found(&format!("redis://default:{SECRET}@{at}")).unwrap();
     let open = RedisServer::start();
     let at = format!("127.0.0.1:{}", open.port());
-    refused(&format!("redis://:{ENCODED}@{at}"), &["take them out"]);
+    refused(&format!("redis://:{ENCODED}@{at}"), &["remove them"]);
     refused(&format!("redis://h:{ENCODED}@{at}"), &["WRONGPASS"]);
 }
 
@@ -73,7 +74,7 @@ fn a_user_without_rights_stops_the_start() {
     };
     let url = user(&["~*", "&*", "+@all", "-@scripting"]);
     let remedy = "ACL SETUSER u +script|load +evalsha";
-    refused(&url, &["does not permit its user SCRIPT LOAD, EVALSHA (NOPERM)", remedy]);
+    refused(&url, &["does not allow its user SCRIPT LOAD, EVALSHA (NOPERM)", remedy]);
     let url = user(&["~other:*", "&*", "+@all"]);
     refused(&url, &["its keys", "ACL SETUSER u ~tg:*"]);
     let url = user(&["~*", "+@all"]);
@@ -85,7 +86,7 @@ fn a_user_without_rights_stops_the_start() {
     assert_eq!(server.command(&["DBSIZE"]), ["0"]);
 }
 
-/// C15 and its kind: each deployment named as each other.
+/// C15 and similar cases: each deployment configured as each other.
 #[test]
 fn another_deployment_stops_the_start() {
     let (single, cluster, sentinels) =
@@ -101,7 +102,7 @@ fn another_deployment_stops_the_start() {
     refused(&format!("valkey://{node}"), &["use valkey-cluster://"]);
     let to_single = format!("use redis://{plain} in place of redis-cluster://");
     refused(&format!("redis-cluster://{plain}"), &["cluster-enabled no", &to_single]);
-    refused(&format!("redis-sentinel://{plain}/m"), &["no Sentinel", "26379"]);
+    refused(&format!("redis-sentinel://{plain}/m"), &["not a Sentinel", "26379"]);
     let to_sentinel = format!("use redis-sentinel://{sentinel}/MASTER in place of redis://");
     refused(&format!("redis://{sentinel}"), &["this is a Sentinel", &to_sentinel]);
     refused(&format!("redis://{sentinel}/2"), &["this is a Sentinel"]);
@@ -115,7 +116,7 @@ fn another_deployment_stops_the_start() {
     found(&format!("redis://{plain}/3")).unwrap();
 }
 
-/// A Sentinel has users of its own, and so has the primary that it names.
+/// A Sentinel has its own users, and so has the primary that it names.
 #[test]
 fn sentinels_have_a_login_of_their_own() {
     let sentinels = RedisSentinels::start();
@@ -146,7 +147,8 @@ fn a_unix_socket_is_connected_to() {
     assert!(matches!(away, Err(StartProblem::Unavailable(_))), "{away:?}");
 }
 
-/// What may be well later does not stop the start: refused, silent, a replica, loading.
+/// Problems that may go away do not stop the start: a refused connection, no answer, a replica, a server that is
+/// loading.
 #[test]
 fn a_redis_that_is_away_is_no_wrong_configuration() {
     let server = RedisServer::start();
@@ -170,7 +172,7 @@ fn a_redis_that_is_away_is_no_wrong_configuration() {
     assert!(!told.to_string().contains("QZX"), "{told}");
 }
 
-/// A Redis that would drop limits in force is named, whether it has a `maxmemory` yet or not.
+/// A Redis that would evict limits in force is reported, whether or not it has a `maxmemory`.
 #[test]
 fn a_redis_that_evicts_is_named() {
     let server = RedisServer::start();
@@ -185,7 +187,7 @@ fn a_redis_that_evicts_is_named() {
     assert!(!policy_is_named("noeviction"));
 }
 
-/// A key of a million: whatever a node of a Cluster answers for, the look finds a key in it.
+/// One primary of a million keys: whatever slots it owns, the examination finds a key in one of them.
 #[test]
 fn a_primary_of_few_slots_is_looked_at() {
     let cluster = RedisCluster::of(3, 0);

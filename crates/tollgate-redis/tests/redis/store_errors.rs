@@ -1,5 +1,5 @@
-//! Errors that concern the whole store: each opens the breaker, is of its own kind and says what to do; a server that
-//! accepts no writes is left for the one that its name leads to now (C6).
+//! Errors of the whole store: each opens the breaker, has its own kind and says what to do. A server that accepts no
+//! writes is replaced by the one to which its name leads now (C6).
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn charge(store: &RedisStore) -> Result<u64, StoreError> {
     store.charge(&[charge], None).await.map(|answer| answer.verdicts[0].usage)
 }
 
-/// What a charge fails with on `server`, asked as `login`.
+/// The error of a charge on `server` with this `login`.
 fn failure(server: &RedisServer, login: &str) -> StoreError {
     let store = store_at(&format!("redis://{login}127.0.0.1:{}", server.port()));
     RUNTIME.block_on(charge(&store)).unwrap_err()
@@ -102,14 +102,14 @@ fn a_demoted_primary_is_left_at_once() {
         assert_eq!(charge(&store).await.unwrap(), 1);
         first.command(&["REPLICAOF", "127.0.0.1", &second.port().to_string()]);
         proxy.lead_to(second.port());
-        // Sent again over a new connection: not even this check is degraded.
+        // The call is sent again over a new connection, so not even this check is degraded.
         assert_eq!(charge(&store).await.unwrap(), 1);
         assert_eq!(charge(&store).await.unwrap(), 2);
         assert_eq!(proxy.accepted(), 2);
     });
 }
 
-/// While the name leads to the demoted one the errors say what it is, and it is not stormed.
+/// While the name leads to the demoted server, the errors say so, and it does not get a storm of connections.
 #[test]
 fn a_demoted_primary_is_not_stormed() {
     let (first, second) = (RedisServer::start(), RedisServer::start());

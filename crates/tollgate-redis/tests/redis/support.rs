@@ -1,4 +1,4 @@
-//! What the tests share: a runtime, limits, and a store with time enough.
+//! Shared by the tests: a runtime, limits, and a store with enough time.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -9,14 +9,14 @@ use tollgate_redis::{RedisOptions, RedisStore};
 use tollgate_testkit::Way;
 use tollgate_testkit::redis::{RedisCluster, RedisServer};
 
-/// Plenty: what is slow on a busy machine is no failure here.
+/// Very long, so that a slow machine does not cause failures here.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 });
 
-/// A store at `url` with time enough.
+/// A store at `url` with enough time.
 pub(crate) fn store_at(url: &str) -> RedisStore {
     let mut options = RedisOptions::default();
     options.deadline = DEADLINE;
@@ -37,12 +37,12 @@ pub(crate) fn limit_of(
     Arc::new(Limit::of(&Policy { counting: way.over(window), ..policy }).unwrap())
 }
 
-/// `amount` an hour for each user, exactly.
+/// Exactly `amount` an hour for each user.
 pub(crate) fn per_hour(amount: u64) -> Arc<Limit> {
     limit_of("p", "USER", amount, Duration::from_hours(1), Way::Log)
 }
 
-/// The primary of `cluster` that has `key`.
+/// The primary of `cluster` that owns `key`.
 pub(crate) fn owner<'a>(cluster: &'a RedisCluster, key: &str) -> &'a RedisServer {
     let slot = cluster.nodes()[0].command(&["CLUSTER", "KEYSLOT", key]).concat();
     let slot: u32 = slot.parse().unwrap();

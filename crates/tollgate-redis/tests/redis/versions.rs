@@ -1,12 +1,12 @@
-//! Which program the tests run on, and that the documents name it.
+//! The program on which the tests run, and that the documents name it.
 
 use tollgate_testkit::redis::RedisServer;
 
 const GUIDE: &str = include_str!("../../../../docs/REDIS.md");
 const PINNED: &str = include_str!("../valkey/requirements.txt");
 
-/// `TOLLGATE_TEST_REDIS_SERVER` names Valkey for `make test`: then it must be Valkey that answers, in the version that
-/// the guide names.
+/// For `make test`, `TOLLGATE_TEST_REDIS_SERVER` names Valkey: then the server must be Valkey, in the version that the
+/// guide names.
 #[test]
 fn the_tests_run_on_the_server_that_they_are_told_to() {
     let server = RedisServer::start();

@@ -1,5 +1,5 @@
-//! TLS: authorities and certificates of one's own, and what is said of those that do not fit. On Redis alone: the Valkey of
-//! the tests is built without TLS.
+//! TLS: private authorities and certificates, and the errors about those that do not match. On Redis only, because the
+//! Valkey of the tests is built without TLS.
 
 #![cfg(test)]
 
@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use tollgate_redis::{RedisOptions, RedisStore, StartProblem};
 use tollgate_testkit::redis::RedisMutualTls;
 
-/// Plenty: what is slow on a busy machine is no failure here.
+/// Very long, so that a slow machine does not cause failures here.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 static RUNTIME: LazyLock<Runtime> =
@@ -47,19 +47,19 @@ fn a_client_shows_its_certificate_to_a_server_of_its_authority() {
     refused(&format!("rediss://:secret@{at}?{client}"), &["not trusted", "?ca=FILE"]);
     refused(
         &format!("rediss://:secret@{at}?{ca}"),
-        &["wants a certificate", "?cert=FILE&key=FILE"],
+        &["requires clients to present a certificate", "?cert=FILE&key=FILE"],
     );
-    refused(&format!("rediss://{at}?{ca}"), &["wants a certificate"]);
+    refused(&format!("rediss://{at}?{ca}"), &["requires clients to present a certificate"]);
     refused(&format!("rediss://:secret@{at}?{ca}&{other}"), &["certificate"]);
     let by_address = at.replace("localhost", "127.0.0.1");
-    refused(&format!("rediss://{by_address}?{ca}&{client}"), &["not trusted", "its host"]);
-    refused(&format!("redis://:secret@{at}"), &["speaks TLS", "use rediss in place of redis"]);
+    refused(&format!("rediss://{by_address}?{ca}&{client}"), &["not trusted", "write the host"]);
+    refused(&format!("redis://:secret@{at}"), &["uses TLS", "use rediss in place of redis"]);
     let plain = redis.server.port();
-    refused(&format!("rediss://:secret@localhost:{plain}?{ca}&{client}"), &["speaks no TLS"]);
-    refused(&format!("redis-cluster://{at}"), &["speaks TLS"]);
+    refused(&format!("rediss://:secret@localhost:{plain}?{ca}&{client}"), &["does not use TLS"]);
+    refused(&format!("redis-cluster://{at}"), &["uses TLS"]);
 }
 
-/// A file that does not fit is named before anything connects.
+/// A file with the wrong content is named before anything connects.
 #[test]
 fn a_wrong_file_is_named() {
     let redis = RedisMutualTls::start();
@@ -68,11 +68,11 @@ fn a_wrong_file_is_named() {
     let (none, other) = (file("none.pem"), file("other.key"));
     for (query, parts) in [
         (format!("ca={none}"), ["`ca`", &none, "No such file"]),
-        (format!("ca={key}"), ["`ca`", &key, "it holds no certificate in PEM"]),
+        (format!("ca={key}"), ["`ca`", &key, "it contains no certificate in PEM"]),
         (format!("cert={none}&key={key}"), ["`cert`", &none, "No such file"]),
-        (format!("cert={key}&key={key}"), ["`cert`", &key, "it holds no certificate in PEM"]),
+        (format!("cert={key}&key={key}"), ["`cert`", &key, "it contains no certificate in PEM"]),
         (format!("cert={client}&key={none}"), ["`key`", &none, "No such file"]),
-        (format!("cert={client}&key={ca}"), ["`key`", &ca, "it holds no private key in PEM"]),
+        (format!("cert={client}&key={ca}"), ["`key`", &ca, "it contains no private key in PEM"]),
         (format!("cert={client}&key={other}"), ["`key`", &other, "KeyMismatch"]),
         (format!("ca={}", file("")), ["`ca`", "cannot be used", "directory"]),
     ] {

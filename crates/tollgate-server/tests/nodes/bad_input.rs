@@ -35,12 +35,15 @@ fn a_url_that_is_none_is_refused_with_its_place() {
         ("redis://user:canary-password@h:70000", "port"),
         ("redis://user:canary-password@h:x", "port"),
         ("redis://user:canary-password@h/abc", "database"),
-        ("redis://user:canary-password%zz%41@h", "password is percent-encoded in part"),
+        ("redis://user:canary-password%zz%41@h", "password is only partly percent-encoded"),
         ("redis://user:canary-password%ff@h", "password is not percent-encoded UTF-8"),
         ("redis://user:canary-password@a,b", "2 hosts"),
         ("redis-sentinel://user:canary-password@h:1", "master"),
         ("redis-cluster://user:canary-password@h:1/5", "database"),
-        ("redis://h?canary-password=1", "option 1 after its `?` is none of prefix, db, ca, cert"),
+        (
+            "redis://h?canary-password=1",
+            "option 1 after its `?` is not one of prefix, db, ca, cert",
+        ),
         ("redis://user:12?prefix=canary-password@h", "it can be read in two ways"),
         ("redis://user:canary-password@h?ca=canary-password", "`ca` without TLS"),
         ("redis+unix://user:canary-password@h/x", "Unix socket has no host"),
@@ -130,7 +133,7 @@ async fn a_store_that_is_configured_wrongly_stops_the_start() {
         (format!("redis://127.0.0.1:{of_cluster}"), "this is a Cluster; use redis-cluster://"),
         (format!("redis-cluster://:right@127.0.0.1:{port}"), "cluster-enabled no"),
         (format!("redis-sentinel://127.0.0.1:{port}/main"), "NOAUTH"),
-        (format!("rediss://:{CANARY}@localhost:{port}"), "speaks no TLS"),
+        (format!("rediss://:{CANARY}@localhost:{port}"), "does not use TLS"),
         (format!("rediss://:{CANARY}@localhost:{port}?ca=/no/such.pem"), "/no/such.pem"),
     ];
     for (url, problem) in &cases {
@@ -242,5 +245,5 @@ async fn only_a_certificate_that_is_trusted_is_spoken_to() {
     // Nor is TLS spoken to by somebody who does not.
     let url = format!("redis://:{CANARY}@127.0.0.1:{port}");
     let line = told_of(&url, PLACES[0], &["--start-degraded"]).await;
-    assert!(line.contains("speaks TLS"), "{line}");
+    assert!(line.contains("uses TLS"), "{line}");
 }

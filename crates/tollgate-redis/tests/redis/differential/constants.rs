@@ -1,8 +1,8 @@
-//! Every constant of the scripts is crossed by the operations, from both sides.
+//! The operations cross every constant of the scripts, from both sides.
 
 use std::collections::BTreeMap;
 
-/// The scripts' files.
+/// The files of the scripts.
 const LUA: [&str; 7] = [
     include_str!("../../../lua/layout.lua"),
     include_str!("../../../lua/hash.lua"),
@@ -13,7 +13,7 @@ const LUA: [&str; 7] = [
     include_str!("../../../lua/reset.lua"),
 ];
 
-/// Constants at which the scripts do something else: below it and from it on.
+/// Constants at which the scripts change their behaviour: below the value, and from the value on.
 pub(super) const THRESHOLDS: [(&str, u64); 7] = [
     ("BLOCK", 64),
     ("FANOUT", 32),
@@ -24,7 +24,7 @@ pub(super) const THRESHOLDS: [(&str, u64); 7] = [
     ("MOST_WINDOWS", 4_194_304),
 ];
 
-/// Constants that decide nothing: what bytes mean, and how many there are.
+/// Constants that decide nothing: meanings of bytes, and their number.
 const LAYOUT: [&str; 7] = [
     "UNIT",
     "WEIGHTED",
@@ -35,12 +35,12 @@ const LAYOUT: [&str; 7] = [
     "HASH_OUTLIVES_MS",
 ];
 
-/// On which sides of each constant operations have been.
+/// The sides of each constant on which operations have been.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Crossed(BTreeMap<&'static str, (u64, u64)>);
 
 impl Crossed {
-    /// Notes that what is compared with the constant `name` was `value`.
+    /// Notes that `value` was compared with the constant `name`.
     pub(super) fn note(&mut self, name: &'static str, value: u64) {
         let known = THRESHOLDS.iter().find(|(known, _)| *known == name).unwrap();
         let sides = self.0.entry(name).or_default();
@@ -86,7 +86,7 @@ fn defined() -> Vec<(String, u64)> {
         .collect()
 }
 
-/// A constant that is new needs operations on both sides of it.
+/// A new constant needs operations on both sides of it.
 #[test]
 fn every_constant_of_the_scripts_is_known_to_the_operations() {
     let defined = defined();

@@ -1,5 +1,5 @@
-//! The Lua scripts do what the ways of counting in `tollgate-core` do: the same operations to both, in virtual time, on real
-//! servers, and every answer compared.
+//! The Lua scripts do the same as the ways of counting in `tollgate-core`: both get the same operations, in virtual time,
+//! on real servers, and every answer is compared.
 //!
 //! `make soak` runs ten million operations: `TOLLGATE_DIFFERENTIAL_OPERATIONS` sets how many.
 
@@ -29,8 +29,8 @@ fn operations() -> u64 {
     set.and_then(|number| number.parse().ok()).unwrap_or(OPERATIONS)
 }
 
-/// Plays random courses until so many operations were compared. A course that fails is made as short as it gets,
-/// printed, and kept among the regressions.
+/// Runs random sequences until enough operations were compared. A sequence that fails is minimized, printed, and kept
+/// among the regressions.
 fn compare(
     name: &'static str,
     store: &RedisStore,
@@ -62,7 +62,7 @@ fn compare(
     crossed.into_inner()
 }
 
-/// On one server; and the operations cross every constant of the scripts, from both sides.
+/// On one server. The operations must cross every constant of the scripts, from both sides.
 #[test]
 fn scripts_and_model_agree_on_one_server() {
     let name = "scripts_and_model_agree_on_one_server";
@@ -82,7 +82,7 @@ fn scripts_and_model_agree_on_one_server() {
     crossed.assert_all();
 }
 
-/// On a Cluster, where a check's limits lie in several slots and are charged one after the other.
+/// On a Cluster, where the limits of a check are in several slots and are charged one after the other.
 #[test]
 fn scripts_and_model_agree_on_a_cluster() {
     let name = "scripts_and_model_agree_on_a_cluster";

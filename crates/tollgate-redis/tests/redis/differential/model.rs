@@ -1,4 +1,4 @@
-//! What the scripts must do: the same operations on the log and the counter of `tollgate-core`.
+//! The expected behaviour of the scripts: the same operations on the log and the counter of `tollgate-core`.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ enum Usage {
     Counter(Window, Counter),
 }
 
-/// What an admission can be changed by: of a counter the start of its window.
+/// The identity of an admission; for a counter, the start of its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ModelId {
     Log(Admission),
@@ -69,7 +69,7 @@ impl Model {
                 }
                 let mut log = LogState::default();
                 let (verdict, admission) = log.decide(amount, &time, cost, commit);
-                // What another way of counting kept stays until something is admitted.
+                // The state of another way of counting stays until something is admitted.
                 if admission.is_some() {
                     self.0.insert(id.to_owned(), Usage::Log(log));
                 }
@@ -125,12 +125,12 @@ impl Model {
         }
     }
 
-    /// Forgets what was used under a policy.
+    /// Clears the usage under a policy.
     pub(super) fn reset(&mut self, policy: &str) {
         self.0.remove(policy);
     }
 
-    /// The entries that are held under a policy.
+    /// The entries that are stored under a policy.
     pub(super) fn entries(&self, policy: &str) -> usize {
         match self.0.get(policy) {
             Some(Usage::Log(log)) => log.len(),

@@ -1,16 +1,17 @@
-//! What happens to a few limits: phases, each of which goes on from where the last one left the logs.
+//! Sequences of phases on a few limits; each phase continues where the last one left the logs.
 //!
-//! Purely random operations keep every log at about its limit and never meet the edges of its layout. Phases do: they
-//! fill a log to a chosen length, wait until a chosen part of it has left, make one check of each kind, and burst.
+//! Purely random operations keep every log at about its limit and never reach the edges of its layout. Phases do: they
+//! fill a log to a chosen length, wait until a chosen part of it has left, make one check of each kind, and send
+//! bursts.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// How many limits there are.
+/// The number of limits.
 pub(super) const LIMITS: usize = 4;
 
-/// How much a check costs.
+/// The cost of a check.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Costs {
     One,
@@ -21,7 +22,7 @@ pub(super) enum Costs {
     Large,
 }
 
-/// What an admission is changed to.
+/// The new cost of an admission.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum NewCost {
     Nothing,
@@ -32,12 +33,12 @@ pub(super) enum NewCost {
     Largest,
 }
 
-/// Which admission: by its age among those that the test remembers.
+/// Which admission, by its age among those that the test remembers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Which {
     Newest,
     Oldest,
-    /// So many 256ths of the way from the newest to the oldest.
+    /// This many 256ths of the way from the newest to the oldest.
     Part(u8),
     /// One that was changed before.
     Changed,
@@ -46,27 +47,27 @@ pub(super) enum Which {
 /// One phase.
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
-    /// So many admissions to one limit, `gap` 2^16ths of the window apart.
+    /// This many admissions to one limit, `gap` 2^16ths of the window apart.
     Fill { limit: usize, number: usize, gap: u32, costs: Costs },
-    /// The clock moves by so many 2^16ths of the first limit's window, and some nanoseconds.
+    /// The clock moves by this many 2^16ths of the first limit's window, and some nanoseconds.
     Pause { part: u32, ns: i64 },
-    /// The clock moves to where so many 256ths of a log have left; `late` ns later.
+    /// The clock moves to the time at which this many 256ths of a log have left, plus `late` ns.
     Leave { limit: usize, part: u8, late: i64 },
-    /// A check of each cost, first peeked, with the priority class of this share (percent) of the limits.
+    /// A check of each cost, preceded by a peek, with the priority class that has this share (percent) of the limits.
     OneOfEach { share: u8 },
-    /// So many checks of the limits in `mask`, at one moment; `at_once` of them in one call.
+    /// This many checks of the limits in `mask`, at one moment; `at_once` of them in one call.
     Burst { number: usize, costs: Costs, mask: u8, at_once: usize },
-    /// Limits of other amounts.
+    /// The limits get other amounts.
     Amounts(Vec<u8>),
-    /// A window of another length, in eighths of the first; a longer one where the test allows it.
+    /// A window of another length, in eighths of the first; a longer one if the test allows it.
     Window { limit: usize, eighths: u8 },
     /// The other way of counting.
     Way { limit: usize },
-    /// The clock steps back by so many 2^16ths of the window.
+    /// The clock steps back by this many 2^16ths of the window.
     StepBack { part: u32 },
-    /// So many admissions change, one after the other.
+    /// This many admissions change, one after the other.
     Change { limit: usize, which: Which, new: NewCost, number: usize },
-    /// All usage of a limit is forgotten.
+    /// All usage of a limit is cleared.
     Reset { limit: usize },
 }
 
@@ -83,7 +84,7 @@ fn limit() -> impl Strategy<Value = usize> {
     prop_oneof![3 => Just(0), 2 => Just(1), 1 => 0..LIMITS]
 }
 
-/// A phase; `anywhere` allows what a check over several slots does not keep from being seen.
+/// A phase. `anywhere` allows operations whose results differ if a check spans several slots.
 pub(super) fn phase(anywhere: bool) -> impl Strategy<Value = Phase> {
     let gap = select(vec![0, 0, 0, 1, 7, 60, 300, 1_000, 40_000]);
     let fill = (limit(), select(LENGTHS.to_vec()), gap, costs())
@@ -133,12 +134,12 @@ pub(super) fn phase(anywhere: bool) -> impl Strategy<Value = Phase> {
     ]
 }
 
-/// What a run begins with.
+/// The start of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Course {
-    /// Of the first limit; the others have half, the same and twice as much.
+    /// The window of the first limit; the others have half, the same and twice as much.
     pub(super) window_ns: u64,
-    /// Which of the limits are counters and which are shadows, by their bits.
+    /// Which of the limits are counters and which are in shadow mode, by their bits.
     pub(super) counters: u8,
     pub(super) shadows: u8,
     /// The amounts, as indices.
@@ -147,7 +148,7 @@ pub(super) struct Course {
     pub(super) phases: Vec<Phase>,
 }
 
-/// Windows: the shortest, ones that are no whole microseconds, of minutes, and the longest.
+/// Windows: the shortest, some that are not whole microseconds, minutes, and the longest.
 const WINDOWS_NS: [u64; 7] = [
     1_000_000,
     1_234_567,

@@ -1,4 +1,4 @@
-//! One course, played to the scripts and to the model at once.
+//! Runs one sequence on the scripts and on the model at the same time.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::support::RUNTIME;
 
 /// The most checks of one call.
 const MAX_CHECKS: usize = 64;
-/// The last moment of a course, in 2090: seconds have 32 bits, until 2106.
+/// The last moment of a sequence, in 2090: seconds have 32 bits, until 2106.
 const END_NS: u64 = 3_800_000_000_000_000_000;
 const IDS: [&str; LIMITS] = ["a", "b", "c", "d"];
 /// In a Cluster the first and the third share a slot, the others have their own.
@@ -30,10 +30,10 @@ const SCOPES: [&str; LIMITS] = ["USER", "GLOBAL", "USER_MODEL", "MODEL"];
 const AMOUNTS: [u64; 10] =
     [1_000, 200, 2_000, 5_000, Amount::MAX.get(), Amount::MAX.get() - 1, 65, 1, 0, 1_000_000];
 
-/// What the store said of each limit of a check.
+/// What the store returned for each limit of a check.
 type Said = Vec<(Verdict, Option<EntryId>)>;
 
-/// A check: of each limit, which it is and what it costs.
+/// A check: the index and the cost of each limit.
 type Asked = Vec<(Arc<Limit>, usize, Amount)>;
 
 /// An admission that may be changed.
@@ -46,10 +46,10 @@ struct Admitted {
     changed: bool,
 }
 
-/// A store and a model that were told the same.
+/// A store and a model that got the same operations.
 pub(super) struct Run {
     store: RedisStore,
-    /// Whether checks go to several servers, so that nothing names their admissions.
+    /// Whether checks go to several servers, so that their admissions have no ids.
     on_cluster: bool,
     clock: Arc<ManualClock>,
     now: Timestamp,
@@ -58,7 +58,7 @@ pub(super) struct Run {
     amounts: Vec<u64>,
     model: Model,
     admitted: Vec<Vec<Admitted>>,
-    /// Since when each log has had entries.
+    /// The time since which each log has had entries.
     log_since: Vec<Option<Timestamp>>,
     pub(super) operations: u64,
     pub(super) crossed: Crossed,
@@ -110,7 +110,7 @@ impl Run {
                 if shadow { Mode::Shadow } else { Mode::Enforce },
             )
         });
-        // What the scripts are told of the time as a hint is where the course began: it may be far away.
+        // The time hint of the scripts is the start of the sequence, which may be far from the current time.
         let hint = Arc::new(ManualClock::default());
         hint.set(now);
         Self {
@@ -229,7 +229,7 @@ impl Run {
         Ok(())
     }
 
-    /// Moves the clock to where a part of the admissions of a log have left its window.
+    /// Moves the clock to the time at which a part of a log's admissions has left its window.
     fn leave(&mut self, place: usize, part: u8, late: i64) {
         let admitted = &self.admitted[place];
         if admitted.is_empty() {
@@ -244,8 +244,8 @@ impl Run {
         self.set(leaves_ns.max(self.now.as_ns()));
     }
 
-    /// One check of a burst. Where `varied`, each asks for other limits than the one before, some come from a
-    /// priority class that has half of each limit, and some after the window of each limit was changed.
+    /// One check of a burst. If `varied`, each check uses other limits than the one before; some have a priority class
+    /// with half of each limit, and some come after a change of every window.
     fn of_burst(&self, turn: usize, mask: u8, costs: Costs, varied: bool) -> Asked {
         let turned = if varied { (mask | mask << LIMITS) >> (turn % LIMITS) } else { mask };
         let places = (0..LIMITS).filter(|place| turned >> place & 1 == 1);
@@ -285,7 +285,7 @@ impl Run {
         Ok(())
     }
 
-    /// What a check of each limit by itself would be told.
+    /// The expected answer to a check of each limit alone.
     fn compare_peeks(&mut self) -> TestCaseResult {
         for place in 0..LIMITS {
             for cost in [1, 2] {
@@ -388,7 +388,7 @@ impl Run {
         let Some(last) = admitted.len().checked_sub(1) else { return Ok(()) };
         let index = match which {
             Which::Newest => last.saturating_sub(turn),
-            // The oldest that is still in its window, or about.
+            // The oldest entry that is still in its window, approximately.
             Which::Oldest => {
                 let window_ns = self.limits[place].counting().window().as_ns();
                 let after = self.now.as_ns().saturating_sub(window_ns);
@@ -446,7 +446,7 @@ fn charges<'a>(
     check.iter().map(|(limit, _, cost)| Charge { limit, subject, cost: *cost }).collect()
 }
 
-/// A log of more than 65,536 entries, which is where the sums of the sums begin a second field.
+/// A log of more than 65,536 entries, where the second level of sums begins a second field.
 pub(super) fn long_course() -> Course {
     let fill = |number, costs| Phase::Fill { limit: 0, number, gap: 0, costs };
     let pause = Phase::Pause { part: 3_000, ns: 0 };
@@ -481,7 +481,7 @@ pub(super) fn long_course() -> Course {
     }
 }
 
-/// Logs that are never empty for longer than a stamp can be after its base.
+/// Logs that are never empty for longer than a timestamp can be after its base.
 pub(super) fn course_of_years() -> Course {
     let fill = |limit, costs| Phase::Fill { limit, number: 40, gap: 40_000, costs };
     let each = Phase::OneOfEach { share: 100 };
@@ -504,7 +504,7 @@ pub(super) fn course_of_years() -> Course {
     }
 }
 
-/// A counter whose window is millions of windows after the one that the scripts are given as a hint.
+/// A counter whose window is millions of windows after the time hint of the scripts.
 pub(super) fn course_far_from_the_hint() -> Course {
     let fill = Phase::Fill { limit: 0, number: 9, gap: 7_000, costs: Costs::Mixed };
     let pause = Phase::Pause { part: 0, ns: 6_000_000_000_000 };
@@ -525,7 +525,7 @@ pub(super) fn course_far_from_the_hint() -> Course {
     }
 }
 
-/// Usage up to the greatest amount, and changes beyond it.
+/// Usage up to the greatest amount, and changes that would exceed it.
 pub(super) fn course_to_the_greatest_usage() -> Course {
     let fill = |number, costs| Phase::Fill { limit: 0, number, gap: 0, costs };
     let change = |new| Phase::Change { limit: 0, which: Which::Newest, new, number: 2 };
