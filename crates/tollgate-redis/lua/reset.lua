@@ -1,9 +1,8 @@
 -- Clears the usage of one limit, and notifies all nodes.
 --
 -- KEYS[1]  the key of the limit.
--- ARGV     the channel, and the name of the limit in announcements. It is published first, so that an error leaves
--- nothing
---          half done; nobody receives it before the script has ended.
+-- ARGV     the channel, and the name of the limit in announcements. It is published first, so that an error
+--          leaves nothing half done; nobody receives it before the script has ended.
 -- Answer   1 if there was any.
 
 local key = KEYS[1]

@@ -1,4 +1,4 @@
-//! How a call to a store ended, told even if its caller has gone.
+//! Reports how a call to a store ended, even if its caller has gone.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ pub(crate) type BeganIn = (FaultDomain, u64);
 pub enum CallEnd<'a> {
     /// The store answered.
     Answered,
-    /// The store failed, or the check did.
+    /// The store failed, or only the check did.
     Failed(&'a StoreError),
-    /// Nobody waited for the end: nothing was learned.
+    /// Nobody waited for the end, so nothing was learned.
     Abandoned,
 }
 
-/// Why a charge stays that belongs to no admitted check. It leaves with its window.
+/// Why a charge stays although its check was not admitted. It leaves with its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChargeLeft {
     /// The answer to the charge was lost, so nobody knows whether it was made.
     AnswerLost,
-    /// It could not be given back: the store did not answer for as long as it was asked.
+    /// It could not be refunded: the store did not answer until the retries ended.
     NotRefunded,
 }
 
@@ -42,40 +42,40 @@ impl ChargeLeft {
     }
 }
 
-/// Is told how calls end.
+/// Receives the ends of calls.
 pub trait CallObserver: Send + Sync + 'static {
-    /// The call that began so has ended.
+    /// The call that began with these domains has ended.
     fn call_ended(&self, began: &[(FaultDomain, u64)], end: CallEnd<'_>);
 
     /// A charge of a call stays although its check was not admitted.
     fn charge_left(&self, why: ChargeLeft);
 }
 
-/// Tells a breaker how one call ended. A store whose calls outlive their callers takes it along; one that is dropped
-/// untold says that the call was abandoned.
+/// Tells a breaker how one call ended. A store whose calls outlive their callers keeps it until the end of the call. If
+/// it is dropped without a result, the call counts as abandoned.
 pub struct CallReport {
     observer: Option<Arc<dyn CallObserver>>,
     began: SmallVec<[BeganIn; 2]>,
 }
 
 impl CallReport {
-    /// A report that nobody reads.
+    /// A report that goes nowhere.
     pub fn unread() -> Self {
         Self { observer: None, began: SmallVec::new() }
     }
 
-    /// A report to `observer` of a call that began so.
+    /// A report to `observer` about a call that began with these domains.
     #[cfg_attr(not(feature = "resilience"), expect(dead_code, reason = "only a breaker reads"))]
     pub(crate) fn to(observer: Arc<dyn CallObserver>, began: SmallVec<[BeganIn; 2]>) -> Self {
         Self { observer: Some(observer), began }
     }
 
-    /// Who is told what becomes of charges after the call has ended.
+    /// The observer of charges after the call has ended.
     pub fn observer(&self) -> Option<Arc<dyn CallObserver>> {
         self.observer.clone()
     }
 
-    /// Tells that the call has ended with `answer`.
+    /// Reports that the call has ended with `answer`.
     pub fn ended<T>(mut self, answer: &Result<T, StoreError>) {
         let Some(observer) = self.observer.take() else { return };
         let end = answer.as_ref().map_or_else(CallEnd::Failed, |_| CallEnd::Answered);

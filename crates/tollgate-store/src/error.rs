@@ -5,18 +5,18 @@ use std::fmt;
 
 use crate::FaultDomain;
 
-/// What kind of failure it was.
+/// The kind of a failure.
 ///
-/// A kind either concerns the store, so that other checks fail as well, or [one check](Self::concerns_one_check)
-/// only, because of what its keys hold. A breaker opens for the former and never for the latter.
+/// A kind concerns either the store, so that other checks fail as well, or [one check](Self::concerns_one_check) only,
+/// because of what its keys hold. A breaker opens for the former and never for the latter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
     /// The store cannot be reached, or did not answer in time.
     Unavailable,
-    /// The store was not asked: it failed just before and is being left alone, or this node had no time to ask.
+    /// The store was not asked: it has just failed and the breaker is open, or this node had no time to ask it.
     NotAsked,
-    /// The store wants a user and a password, or refuses the ones it was given.
+    /// The store requires a user and a password, or refuses those that it was given.
     Unauthenticated,
     /// The user of this node lacks a right that the store needs.
     Forbidden,
@@ -24,7 +24,7 @@ pub enum StoreErrorKind {
     Unsupported,
     /// The server accepts no writes: it is a replica now.
     ReadOnly,
-    /// The server is still reading its data.
+    /// The server is still loading its data.
     Loading,
     /// The Cluster, or the part of it that holds the key, is down.
     ClusterDown,
@@ -36,13 +36,13 @@ pub enum StoreErrorKind {
     OutOfMemory,
     /// The server has fewer replicas than it needs to accept writes.
     TooFewReplicas,
-    /// The server runs somebody's long script and answers nothing else.
+    /// The server is busy with a long script and answers nothing else.
     Busy,
     /// A script failed, or the store answered with an error that this version does not know.
     Unexpected,
-    /// A key of this check holds what Tollgate did not write. It stays as it is.
+    /// A key of this check holds a value that Tollgate did not write. It is left unchanged.
     ForeignKey,
-    /// The answer to this check cannot be read.
+    /// The answer to this check cannot be parsed.
     Unreadable,
 }
 
@@ -89,7 +89,7 @@ impl StoreErrorKind {
         }
     }
 
-    /// Whether the failure lies in the keys of the check that failed: other checks are decided.
+    /// Whether the failure is caused by the keys of the failed check, so that other checks can be decided.
     pub const fn concerns_one_check(self) -> bool {
         matches!(self, Self::ForeignKey | Self::Unreadable)
     }
@@ -107,7 +107,7 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// An error of `kind`, with what was being done.
+    /// An error of `kind`; `context` says what was being done.
     pub fn new(kind: StoreErrorKind, context: impl Into<String>) -> Self {
         Self {
             kind,
@@ -119,14 +119,14 @@ impl StoreError {
         }
     }
 
-    /// The same error, of a call whose charge may have been recorded.
+    /// The same error for a call whose charge may have been recorded.
     #[must_use]
     pub fn after_send(mut self) -> Self {
         self.may_have_charged = true;
         self
     }
 
-    /// The same error, which only says something about one part of the store.
+    /// The same error, limited to one part of the store.
     #[must_use]
     pub fn within(mut self, fault_domain: FaultDomain) -> Self {
         self.fault_domain = Some(fault_domain);
@@ -147,7 +147,7 @@ impl StoreError {
         self
     }
 
-    /// The same error once more, for another check that failed with it. What it was caused by is part of its text.
+    /// A copy of the error for another check that failed with it. The text of the cause becomes part of its own text.
     #[must_use]
     pub fn repeated(&self) -> Self {
         let context = match &self.source {
@@ -158,7 +158,7 @@ impl StoreError {
         Self { kind, context, may_have_charged, fault_domain, remedy, source: None }
     }
 
-    /// What kind of failure it was.
+    /// The kind of the failure.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }
@@ -168,12 +168,12 @@ impl StoreError {
         self.may_have_charged
     }
 
-    /// The part of the store that failed; `None` if nobody knows which.
+    /// The part of the store that failed; `None` if it is not known.
     pub fn fault_domain(&self) -> Option<FaultDomain> {
         self.fault_domain
     }
 
-    /// What an operator can do about it, if anything is known.
+    /// What an operator can do about it, if that is known.
     pub fn remedy(&self) -> Option<&'static str> {
         self.remedy
     }

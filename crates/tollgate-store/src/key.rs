@@ -1,16 +1,16 @@
-//! A limit's key, as bytes that mean the same on every node.
+//! A limit's key as bytes, which are the same on every node.
 
 use tollgate_core::{Limit, Subject};
 
-/// The key of `subject` under `limit`: the policy id and the values of `per`, each with its length, so that no two
-/// keys share their bytes (R8).
+/// The key of `subject` under `limit`: the policy id and the values of `per`, each with its length, so that no two keys
+/// have the same bytes (R8).
 pub fn key_bytes(limit: &Limit, subject: &Subject<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     each_part(limit, subject, |part| bytes.extend_from_slice(part));
     bytes
 }
 
-/// The parts of [`key_bytes`], in their order; for those who only hash them.
+/// The parts of [`key_bytes`], in order, for callers that only hash them.
 pub(crate) fn each_part(limit: &Limit, subject: &Subject<'_>, mut take: impl FnMut(&[u8])) {
     let values = limit.per().attributes().iter();
     let values = values.map(|attribute| subject.get(attribute).unwrap_or_default());

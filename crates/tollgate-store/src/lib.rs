@@ -1,8 +1,8 @@
-//! Where usage lives: the [`Store`] contract and the in-memory store.
+//! The [`Store`] contract and the in-memory store.
 //!
-//! A store owns atomicity and time; what to decide comes from the pure transitions of
-//! `tollgate_core::counting`. This crate must not know a wire format or a driver, and without the feature
-//! `resilience` (decorators for stores that may fail) no runtime.
+//! A store owns atomicity and time; the pure transitions of `tollgate_core::counting` make the decisions. This crate
+//! must not know a wire format or a driver, and without the feature `resilience` (decorators for stores that may fail)
+//! it needs no async runtime.
 
 mod call_report;
 pub mod error;
@@ -26,20 +26,20 @@ pub use key::key_bytes;
 pub use memory::MemoryStore;
 pub use ordered::{Ordered, is_ordered};
 
-/// What a store says to the charges of one check: a verdict for each, in the same order.
+/// The store's verdicts on the charges of one check, in the same order.
 pub type Verdicts = SmallVec<[Verdict; 4]>;
 
-/// What a store says to one call.
+/// The store's answer to one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charged {
     /// A verdict for each charge, in their order.
     pub verdicts: Verdicts,
-    /// Whether any of them was given without the store, by the failure mode (R11).
+    /// Whether the failure mode gave any of them, without the store (R11).
     pub degraded: bool,
 }
 
 impl From<Verdicts> for Charged {
-    /// The verdicts of a store that works.
+    /// The verdicts of a working store.
     #[inline]
     fn from(verdicts: Verdicts) -> Self {
         Self { verdicts, degraded: false }
@@ -55,23 +55,22 @@ pub fn admits(charges: &[Charge<'_>], verdicts: &[Verdict]) -> bool {
 
 /// Keeps the usage of limits and decides charges.
 ///
-/// The contract, which every store keeps:
-/// - **Atomic.** The charges of one call are decided at one moment, as if no other call ran (R3). All
-///   enforced limits admit, and then each limit that admits is charged; or nothing is charged. A shadow limit
-///   that refuses is not charged and keeps no other from being charged (R10).
-/// - **Once** (R12). A request id and the keys of the limits charged, in their order, name a check. If it was
-///   admitted within the longest of its limits' windows, the same again charges nothing and gets the verdicts
-///   of the first time. A denial writes nothing, so a denied check is decided afresh. A [`Store::reset`] gives
-///   back usage; it does not make an admitted check a new one. A store that bounds what it remembers says what
-///   it forgets.
+/// Every store fulfils this contract:
+/// - **Atomic.** The charges of one call are decided at one moment, as if no other call ran (R3). If all enforced
+///   limits admit, each limit that admits is charged; otherwise nothing is charged. A shadow limit that denies is not
+///   charged, and does not keep others from being charged (R10).
+/// - **Once** (R12). A request id and the keys of the charged limits, in their order, identify a check. If it was
+///   admitted within the longest of its limits' windows, the same check charges nothing and gets the verdicts of the
+///   first time. A denial writes nothing, so a denied check is decided again. A [`Store::reset`] clears usage; it does
+///   not make an admitted check a new one. A store that bounds what it remembers documents what it forgets.
 /// - **Time** is the store's own (R7), read once per call, and never steps back.
 /// - **Keys.** Usage belongs to the limit's policy id and [`Charge::key_values`], and to nothing else (R8).
-/// - **Bounds.** State that counts no more goes away by itself (R9).
-/// - **Failure.** A denial is a verdict. An error means that no decision was possible; whether something was
-///   charged nevertheless, the error says ([`StoreError::may_have_charged`]). Usage that lies in one
-///   [fault domain](Store::fault_domain) can be had while another fails.
+/// - **Bounds.** State that no longer counts is removed automatically (R9).
+/// - **Failure.** A denial is a verdict. An error means that no decision was possible; [`StoreError::may_have_charged`]
+///   says whether something may have been charged nevertheless. Usage in one [fault domain](Store::fault_domain) is
+///   available while another fails.
 pub trait Store: Send + Sync + 'static {
-    /// Decides `charges` and charges all that admit, or none; with a request id, once.
+    /// Decides `charges`. Charges all that admit, or none; with a request id, only once.
     fn charge(
         &self,
         charges: &[Charge<'_>],
@@ -84,15 +83,15 @@ pub trait Store: Send + Sync + 'static {
         charges: &[Charge<'_>],
     ) -> impl Future<Output = Result<Charged, StoreError>> + Send;
 
-    /// Forgets the usage of `subject` under `limit`.
+    /// Clears the usage of `subject` under `limit`.
     fn reset(
         &self,
         limit: &Limit,
         subject: &Subject<'_>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The same as [`Store::charge`], and tells `report` how the call ended. A store whose calls go on when their
-    /// caller has gone tells it then, too; of any other store such a call says nothing.
+    /// The same as [`Store::charge`]; also tells `report` how the call ended. A store whose calls continue after their
+    /// caller has gone reports their end as well; in other stores, such a call reports nothing.
     fn charge_reported(
         &self,
         charges: &[Charge<'_>],
@@ -106,7 +105,7 @@ pub trait Store: Send + Sync + 'static {
         }
     }
 
-    /// The same as [`Store::peek`], and tells `report` how the call ended.
+    /// The same as [`Store::peek`]; also tells `report` how the call ended.
     fn peek_reported(
         &self,
         charges: &[Charge<'_>],
@@ -119,7 +118,7 @@ pub trait Store: Send + Sync + 'static {
         }
     }
 
-    /// The same as [`Store::reset`], and tells `report` how the call ended.
+    /// The same as [`Store::reset`]; also tells `report` how the call ended.
     fn reset_reported(
         &self,
         limit: &Limit,
@@ -133,37 +132,37 @@ pub trait Store: Send + Sync + 'static {
         }
     }
 
-    /// The part of the store that the usage of `subject` under `limit` lies in. Called on the path of every check: it
-    /// must not wait.
+    /// The part of the store that holds the usage of `subject` under `limit`. It is called for every check, so it must
+    /// not block.
     fn fault_domain(&self, limit: &Limit, subject: &Subject<'_>) -> FaultDomain {
         _ = (limit, subject);
         FaultDomain::WHOLE
     }
 
-    /// Whether usage of any key lies in `domain` now. What is known of the failures of any other is forgotten.
+    /// Whether `domain` holds any usage now. The recorded failures of unused domains are forgotten.
     fn uses(&self, domain: FaultDomain) -> bool {
         _ = domain;
         true
     }
 
-    /// Whether [`Ordered`] charges are decided in the order in which they begin, also when the first has not been answered
-    /// yet.
+    /// Whether [`Ordered`] charges are decided in the order in which they begin, even if the first has not been
+    /// answered yet.
     fn keeps_order(&self) -> bool {
         false
     }
 
-    /// Whether [`Store::probe`] asks the store. Otherwise only checks find out that it is back.
+    /// Whether [`Store::probe`] asks the store. Otherwise only checks notice that it is available again.
     fn can_probe(&self) -> bool {
         false
     }
 
-    /// Asks `domain` for what a check would need, and tells `report`.
+    /// Sends `domain` a request like that of a check, and tells `report` how it ended.
     fn probe(&self, domain: FaultDomain, report: CallReport) -> impl Future<Output = ()> + Send {
         _ = (domain, report);
         std::future::ready(())
     }
 
-    /// Waits until what goes on after its callers have gone has ended, such as refunds. The caller bounds the wait.
+    /// Waits until all work that outlives its callers has ended, such as refunds. The caller bounds the wait.
     fn finish(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }

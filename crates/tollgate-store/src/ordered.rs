@@ -1,4 +1,4 @@
-//! Calls to a store that are to be decided in the order in which they begin.
+//! Calls to a store that must be decided in the order in which they begin.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -8,14 +8,14 @@ thread_local! {
     static IS_ORDERED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs calls that are to be decided in the order in which they begin, whatever happens on the way: a store whose calls may
-/// otherwise overtake each other (to a server that has lost a script, over a connection that is new) sends them so that
-/// they cannot. Only a store that [keeps order](crate::Store::keeps_order) heeds it.
+/// Runs calls that must be decided in the order in which they begin. Some stores have calls that can overtake each
+/// other, for example on a new connection or while a server loads a script; they send `Ordered` calls so that this
+/// cannot happen. Only a store that [keeps order](crate::Store::keeps_order) does so.
 #[derive(Debug)]
 pub struct Ordered<F>(Pin<Box<F>>);
 
 impl<F: Future> Ordered<F> {
-    /// `calls`, in order. One allocation.
+    /// `calls`, in order. Makes one allocation.
     pub fn new(calls: F) -> Self {
         Self(Box::pin(calls))
     }

@@ -1,4 +1,4 @@
-//! The in-memory store passes the conformance suite, with many shards as with one.
+//! Runs the conformance suite against the in-memory store, with many shards and with one.
 
 use tollgate_core::{ManualClock, Timestamp};
 use tollgate_store::MemoryStore;
@@ -8,7 +8,7 @@ use tollgate_testkit::{BoundedKeys, Harness, MovableClock, conformance};
 /// So few keys that the store has one shard.
 const ONE_SHARD: usize = 1_024;
 
-/// A store of as many shards as it gets by default.
+/// A store with the default number of shards.
 struct Sharded(MemoryStore<ManualClock>);
 
 impl Harness for Sharded {
@@ -86,7 +86,7 @@ mod one_shard {
     conformance!(OneShard: contract, once, concurrency, time);
 }
 
-/// A store with everything around it that one needs which may fail.
+/// A store with all decorators around it.
 #[cfg(feature = "resilience")]
 mod resilient {
     use std::future::Future;

@@ -99,7 +99,7 @@ fn each_missing_right_is_named() {
         let store = store_at(&url_of(&server, "less"));
         let found = RUNTIME.block_on(store.check_start());
         match right {
-            // Without these rights the store works: eviction cannot be detected, or the breaker needs more probes.
+            // Without these rights the store works; without `INFO` it cannot detect eviction.
             "+info" => {
                 found.unwrap();
                 let warnings = RUNTIME.block_on(store.examine()).unwrap();

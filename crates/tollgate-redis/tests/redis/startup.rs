@@ -187,7 +187,7 @@ fn a_redis_that_evicts_is_named() {
     assert!(!policy_is_named("noeviction"));
 }
 
-/// One primary of a million keys: whatever slots it owns, the examination finds a key in one of them.
+/// Whatever slots a node of a Cluster owns, the examination finds a key for one of them (it tries up to a million).
 #[test]
 fn a_primary_of_few_slots_is_looked_at() {
     let cluster = RedisCluster::of(3, 0);

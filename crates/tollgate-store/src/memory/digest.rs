@@ -1,11 +1,11 @@
 //! Short keys: a keyed hash instead of the strings of a key.
 //!
-//! The hash is MULTILINEAR (Lemire and Kaser, "Strongly universal string hashing is fast", The Computer Journal
-//! 57(11), 2014) over words of 56 bits with 128-bit secrets: of `m₀ + Σ mᵢ·wᵢ mod 2^128` the upper 73 bits are
-//! strongly universal. Whatever two keys are chosen without knowing the secret, they share all 73 bits with a
-//! probability of 2^−73. That is what a fingerprint of 64 bits and the choice among 2^9 shards need; longer words
-//! would leave fewer bits, and a second sum would double the work. All products are independent, so the hash takes
-//! a small part of the time of `SipHash`. No digest leaves the store, so nobody can learn the secret from one.
+//! The hash is MULTILINEAR (Lemire and Kaser, "Strongly universal string hashing is fast", The Computer Journal 57(11),
+//! 2014) over words of 56 bits with 128-bit secrets: the upper 73 bits of `m₀ + Σ mᵢ·wᵢ mod 2^128` are strongly
+//! universal. If two keys are chosen without knowing the secret, they share all 73 bits with a probability of 2^−73. A
+//! fingerprint of 64 bits and the choice among 2^9 shards need 73 bits; longer words would leave fewer, and a second
+//! sum would double the work. All products are independent, so the hash takes a small part of the time of `SipHash`. No
+//! digest leaves the store, so nobody can learn the secret from one.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -13,7 +13,7 @@ use std::hash::{BuildHasher, Hasher};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use tollgate_core::{Attribute, Limit, Subject};
 
-/// What stands for a key in the table.
+/// Represents a key in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Digest {
     /// Kept in the slot; never 0, which marks an empty slot.
@@ -22,7 +22,7 @@ pub(super) struct Digest {
     pub(super) shard_bits: u64,
 }
 
-/// The bits of a digest beside its fingerprint.
+/// The bits of a digest besides its fingerprint.
 pub(super) const SHARD_BITS: u32 = 9;
 /// The bits of a word: what the bits of a digest leave of 128 (Theorem 1 of the paper: the upper K − w + 1 bits
 /// are strongly universal).
@@ -31,7 +31,7 @@ const WORD_BYTES: usize = 7;
 const _: () = assert!(WORD_BITS as usize == 8 * WORD_BYTES);
 const WORD_MASK: u64 = (1 << WORD_BITS) - 1;
 
-/// The most words of a key that is hashed as it is: one of the lengths, the others of values.
+/// The most words of a key that is hashed directly: one for the lengths, the others for values.
 const MAX_WORDS: usize = 32;
 
 /// The most bytes of a value of such a key: its length takes a byte.
@@ -39,13 +39,13 @@ const MAX_VALUE_BYTES: usize = u8::MAX as usize;
 /// The most values of such a key: their lengths share a word with a 1.
 const MAX_VALUES: usize = WORD_BYTES - 1;
 
-/// The word of the lengths of a key that is too long for [`MAX_WORDS`]: no other key has it.
+/// The word of the lengths for a key that is too long for [`MAX_WORDS`]: no other key has it.
 const LONG_KEY: u64 = 0;
 
 /// Hashes keys with a secret of this store.
 ///
-/// Among n keys the odds that any two share usage are at most n²·2^−(65 + the bits that choose a shard): 1 in
-/// 180 million for 10 million keys in 512 shards (R8).
+/// Among n keys the probability that any two share usage is at most n²·2^−(65 + the bits that choose a shard): 1 in 180
+/// million for 10 million keys in 512 shards (R8).
 #[derive(Debug)]
 pub(super) struct KeyHasher {
     start: u128,
@@ -55,9 +55,9 @@ pub(super) struct KeyHasher {
 }
 
 impl KeyHasher {
-    /// A hasher with a secret from the system.
+    /// A hasher with a random secret.
     pub(super) fn new() -> Self {
-        // RandomState is the standard library's door to the system's randomness; its hashes of 0, 1, 2… are
+        // RandomState is how the standard library gives access to the system's randomness; its hashes of 0, 1, 2… are
         // those of a pseudo-random function.
         let random = RandomState::new();
         let mut words = (0_u64..).map(|index| random.hash_one(index));
@@ -72,12 +72,12 @@ impl KeyHasher {
 
     /// The digest of the key of `subject` under `limit`.
     ///
-    /// What is hashed is injective: the policy, the lengths of the values in the order of `per`, the values.
+    /// The hashed data is injective: the policy, the lengths of the values in the order of `per`, the values.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "measured: a call costs a twentieth of a check")]
     pub(super) fn digest(&self, limit: &Limit, subject: &Subject<'_>) -> Digest {
-        // The tag is a hash already, so it needs no product: equal words under two policies differ by the
-        // difference of the tags, which is as good as random, and other words by what the factors make of them.
+        // The tag is already a hash, so it needs no product. Equal words under two policies differ by the difference of
+        // the tags, which is as good as random; different words differ by their products.
         let start = self.start.wrapping_add(limit.policy_tag());
         let total = self.sum_of_usual(start, limit, subject);
         let total = total.unwrap_or_else(|| self.sum_of_any(start, limit, subject));
@@ -85,10 +85,10 @@ impl KeyHasher {
         Digest { fingerprint, shard_bits: low_half(total) >> (u64::BITS - SHARD_BITS) }
     }
 
-    /// `start` and the words of a key, if it is short and of the usual attributes.
+    /// Adds the words of a key to `start`, if the key is short and has the usual attributes.
     ///
-    /// It is [`KeyHasher::sum_of_any`] apart: the processor need not read the limit to know where the values lie,
-    /// nor the lengths to know which factors are whose.
+    /// It is separate from [`KeyHasher::sum_of_any`], so that the processor does not have to read the limit to know
+    /// where the values are, nor the lengths to know which factors to use.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "as `digest`")]
     fn sum_of_usual(&self, start: u128, limit: &Limit, subject: &Subject<'_>) -> Option<u128> {
@@ -103,14 +103,14 @@ impl KeyHasher {
         Some(self.add(start, [lengths, first, second, third, fourth]))
     }
 
-    /// `start` and the words of any key, or what stands for them if they are too many.
+    /// Adds the words of any key to `start`; a key with too many words is replaced by its `SipHash`.
     #[inline(never)]
     fn sum_of_any(&self, start: u128, limit: &Limit, subject: &Subject<'_>) -> u128 {
         let sum = self.sum_of_words(start, limit, subject);
         sum.unwrap_or_else(|| self.sum_of_long(start, limit, subject))
     }
 
-    /// `start` and the words of a key; `None` if they are too many.
+    /// Adds the words of a key to `start`; `None` if there are too many.
     fn sum_of_words(&self, start: u128, limit: &Limit, subject: &Subject<'_>) -> Option<u128> {
         if limit.per().attributes().len() > MAX_VALUES {
             return None;
@@ -131,12 +131,12 @@ impl KeyHasher {
         const { assert!(WORDS <= MAX_WORDS) }
         let products = words.into_iter().zip(&self.factors);
         products.fold(start, |sum, (word, factor)| {
-            // A branch is less than a product.
+            // A branch costs less than a product.
             if word == 0 { sum } else { sum.wrapping_add(factor.wrapping_mul(u128::from(word))) }
         })
     }
 
-    /// `start` and 128 bits that stand for a long key: `SipHash`, which takes any length.
+    /// Adds 128 bits that represent a long key to `start`: its `SipHash`, which takes any length.
     #[cold]
     fn sum_of_long(&self, start: u128, limit: &Limit, subject: &Subject<'_>) -> u128 {
         let mut hasher = SipHasher24::new_with_keys(self.long.0, self.long.1);
@@ -152,10 +152,10 @@ impl KeyHasher {
     }
 }
 
-/// A hash under way.
+/// A hash in progress.
 struct Sum<'a> {
     total: u128,
-    /// Those of the words to come.
+    /// The factors of the remaining words.
     factors: std::slice::Iter<'a, u128>,
 }
 
@@ -185,7 +185,8 @@ impl Sum<'_> {
     }
 }
 
-/// The words of a value of at most two; the second is 0 if one is enough. With its length they are injective.
+/// The words of a value of at most two words; the second is 0 if one is enough. Together with the length they are
+/// injective.
 #[inline]
 fn short_value(value: &[u8]) -> Option<[u64; 2]> {
     if let (Some(first), Some(last)) = (value.first_chunk::<8>(), value.last_chunk::<8>()) {
@@ -193,14 +194,14 @@ fn short_value(value: &[u8]) -> Option<[u64; 2]> {
         return (value.len() <= 2 * WORD_BYTES).then(|| [word(*first), last_word(*last)]);
     }
     if let (Some(first), Some(last)) = (value.first_chunk::<4>(), value.last_chunk::<4>()) {
-        // Three bytes of the first four and all of the last four are every byte of up to seven.
+        // Three bytes of the first four and all of the last four cover every byte of up to seven.
         let [first, last] = [first, last].map(|chunk| u64::from(u32::from_le_bytes(*chunk)));
         return Some([last << 24 | first & 0xff_ffff, 0]);
     }
     Some([value.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0])
 }
 
-/// The lengths of no values: a 1, which tells how many lengths follow.
+/// The lengths of no values: a 1, whose position gives the number of lengths.
 const NO_LENGTHS: u64 = 1;
 
 #[inline]
@@ -244,7 +245,7 @@ mod tests {
     use tollgate_core::{Per, Policy};
 
     proptest! {
-        /// R8: values of every length around a word's and the bound of long keys, over a small alphabet.
+        /// R8: values of every length around that of a word and around the bound of long keys, over a small alphabet.
         #[test]
         fn different_keys_have_different_digests(
             a in "[ab]{0,23}", b in "[ab]{0,9}", c in "[ab]{0,23}", d in "[ab]{0,9}", long in 0..5_usize,
@@ -259,7 +260,7 @@ mod tests {
         }
     }
 
-    /// The limit of the default policy, per these attributes.
+    /// The limit of the default policy with these attributes.
     fn limit_per(names: &[&str]) -> Limit {
         let attributes = names.iter().map(|name| Attribute::parse(name).unwrap()).collect();
         let per = Per::new(attributes).unwrap();
@@ -278,7 +279,7 @@ mod tests {
             }
         }
 
-        /// Up to six values are hashed as they are, more are shortened; a missing one is empty.
+        /// Up to six values are hashed directly, more are shortened; a missing value is empty.
         #[test]
         fn keys_of_any_number_of_values_differ(
             count in 1..=Per::MAX_ATTRIBUTES,

@@ -1,4 +1,4 @@
-//! The log of one key that fits into its slot: the low stamps of a few admissions of cost 1, oldest first.
+//! The log of a key that fits into its slot: the low timestamps of a few admissions of cost 1, oldest first.
 
 use tollgate_core::counting::log::{Log, LogTime};
 
@@ -7,7 +7,7 @@ use super::ring;
 /// The admissions of a log that fit into the slot.
 pub(super) const FEW: usize = 6;
 
-/// A log in the slot, read at a stamp.
+/// A log in the slot, read at a given time.
 pub(super) struct Few<'a> {
     ticks: &'a [u32],
     stamp: u64,
@@ -46,7 +46,7 @@ impl Log for Few<'_> {
     }
 }
 
-/// Forgets the admissions that have left the window.
+/// Removes the admissions that have left the window.
 pub(super) fn expire(len: &mut u8, ticks: &mut [u32; FEW], time: &LogTime) {
     let log = Few::of(*len, ticks, time);
     let expired = (0..log.len()).take_while(|index| time.has_left(log.tick(*index))).count();

@@ -1,8 +1,8 @@
 //! The in-memory store: exact under any concurrency on one machine.
 //!
-//! Keys are hashed (`digest`) to one of many shards, each a lock over a `table` of slots; a slot holds the
-//! `usage` of a key, long logs in a `ring` of its own. A check locks the shards of all its limits, in order, and
-//! so decides them at one moment (R3). Checks with a request id go through `once` first. Nothing here knows policies, checks or decisions.
+//! Keys are hashed (`digest`) to one of many shards, each a lock over a `table` of slots. A slot holds the `usage` of a
+//! key; a long log has a separate `ring`. A check locks the shards of all its limits, in order, and so decides them at
+//! one moment (R3). Checks with a request id go through `once` first. Nothing here knows policies, checks or decisions.
 
 mod digest;
 mod few;
@@ -28,26 +28,26 @@ use once::Once;
 use shard::{Guard, Shard};
 use usage::Usage;
 
-/// The locks of `once`. The model of it has Shuttle's in their place.
+/// The locks of `once`. Its model replaces them with Shuttle's.
 mod sync {
     pub(super) use std::sync::{Mutex, MutexGuard};
 }
 
-/// How a [`MemoryStore`] is bounded.
+/// The bounds of a [`MemoryStore`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryStoreOptions {
-    /// The most keys held at a time, at least 1. The cap holds for each of up to 512 shards by its share, so a
-    /// shard may evict a little before the whole store is full.
+    /// The most keys at a time, at least 1. Each of up to 512 shards has its share of the cap, so a shard may evict
+    /// slightly before the whole store is full.
     pub max_keys: usize,
-    /// The most admitted request ids remembered at a time (R12), at least 1. At the bound a new one takes the
-    /// place of the oldest; that one, if it is sent again, is charged again. Each takes about 200 bytes; the
-    /// bound holds for each of up to 64 shards by its share.
+    /// The most admitted request ids that are remembered at a time (R12), at least 1. At the bound, a new id replaces
+    /// the oldest; if that one is sent again, it is charged again. Each takes about 200 bytes. Each of up to 64 shards
+    /// has its share of the bound.
     pub max_request_ids: usize,
 }
 
 impl MemoryStoreOptions {
-    /// 10 million keys: about 550 MB where each has at most six admissions.
+    /// 10 million keys: about 550 MB if each has at most six admissions.
     pub const DEFAULT_MAX_KEYS: usize = 10_000_000;
     /// A million request ids: those of the last 100 seconds at 10,000 admissions a second.
     pub const DEFAULT_MAX_REQUEST_IDS: usize = 1_000_000;
@@ -73,31 +73,30 @@ impl Default for MemoryStoreOptions {
     }
 }
 
-/// What a [`MemoryStore`] holds and did.
+/// The current contents of a [`MemoryStore`], and its evictions so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryStoreStats {
     /// The keys held now.
     pub keys: u64,
-    /// The keys that were evicted at the cap before they were idle: each forgot some usage.
+    /// The keys that were evicted at the cap before they were idle, so that some usage was forgotten.
     pub evicted: u64,
 }
 
-/// The most shards: enough that two threads seldom meet, and that one shard of a full store grows in under a
-/// millisecond.
+/// The most shards: enough that two threads seldom need the same one, and that one shard of a full store grows in less
+/// than a millisecond.
 const MAX_SHARDS: usize = 512;
 const _: () = assert!(MAX_SHARDS <= 1 << SHARD_BITS);
-/// Below so many keys a shard is not worth its line.
+/// With fewer keys than this, an additional shard is not worth its cache line.
 const MIN_KEYS_PER_SHARD: usize = 1024;
 
 /// Usage in this process's memory.
 ///
-/// Exact: decisions of checks that share a limit are taken one after the other. Time is that of the clock, read
-/// once a check before the locks are taken and clamped to the latest that a shard has seen, so it never steps
-/// back (R7).
+/// It is exact: checks that share a limit are decided one after the other. The time is that of the clock, read once per
+/// check before the locks are taken, and clamped to the latest time that a shard has seen, so it never steps back (R7).
 ///
-/// **At the cap on keys** a new key evicts, of 16 in its neighbourhood, one that is idle, or else the one with
-/// the smallest share of its limit in use; that is forgotten, and [`MemoryStoreStats::evicted`] counts it. The
-/// other choice, to refuse new keys, would let anybody who can make up ids lock everybody out.
+/// **At the cap on keys** a new key evicts one of 16 in its neighbourhood: an idle key, or else the key with the
+/// smallest share of its limit in use. Its usage is forgotten, and [`MemoryStoreStats::evicted`] counts it. The
+/// alternative, to deny new keys, would let anybody who can make up ids lock out everybody else.
 #[derive(Debug)]
 pub struct MemoryStore<C = MonotonicClock> {
     clock: C,
@@ -121,11 +120,11 @@ impl Default for MemoryStore {
 }
 
 impl<C: Clock> MemoryStore<C> {
-    /// An empty store that reads `clock`.
+    /// An empty store that uses `clock`.
     pub fn with_clock(clock: C, options: &MemoryStoreOptions) -> Self {
         let max_keys = options.max_keys.max(1);
         let most = (max_keys / MIN_KEYS_PER_SHARD).clamp(1, MAX_SHARDS);
-        // The greatest power of two in `most`.
+        // The greatest power of two that is at most `most`.
         let shards = 1 << most.ilog2();
         Self {
             clock,
@@ -136,12 +135,12 @@ impl<C: Clock> MemoryStore<C> {
         }
     }
 
-    /// The clock it reads.
+    /// The clock of the store.
     pub fn clock(&self) -> &C {
         &self.clock
     }
 
-    /// [`Store::charge`], at once. Takes a lock for each limit.
+    /// [`Store::charge`], without async. Takes a lock for each limit.
     #[inline]
     pub fn charge(&self, charges: &[Charge<'_>]) -> Verdicts {
         match charges {
@@ -151,7 +150,7 @@ impl<C: Clock> MemoryStore<C> {
         }
     }
 
-    /// [`MemoryStore::charge`] of a check that `request_id` names: charged once (R12). Takes a lock more.
+    /// [`MemoryStore::charge`] of a check with `request_id`: charged once (R12). Takes one more lock.
     pub fn charge_once(&self, charges: &[Charge<'_>], request_id: &str) -> Verdicts {
         if charges.is_empty() {
             return Verdicts::new();
@@ -159,7 +158,7 @@ impl<C: Clock> MemoryStore<C> {
         self.once.charge(charges, request_id, &self.clock, || self.charge(charges))
     }
 
-    /// [`MemoryStore::charge`] of one limit. A shadow limit that refuses is not charged.
+    /// [`MemoryStore::charge`] for one limit. A shadow limit that denies is not charged.
     #[inline]
     pub fn charge_one(&self, charge: &Charge<'_>) -> Verdict {
         let digest = self.hasher.digest(charge.limit, charge.subject);
@@ -172,19 +171,20 @@ impl<C: Clock> MemoryStore<C> {
         }
     }
 
-    /// [`Store::peek`], at once.
+    /// [`Store::peek`], without async.
     pub fn peek(&self, charges: &[Charge<'_>]) -> Verdicts {
         self.decide_many(charges, false)
     }
 
-    /// [`Store::reset`], at once.
+    /// [`Store::reset`], without async.
     pub fn reset(&self, limit: &Limit, subject: &Subject<'_>) {
         let digest = self.hasher.digest(limit, subject);
         self.shard(digest).lock().table.remove(digest.fingerprint);
     }
 
-    /// Removes every key whose usage counts no more, and every request id that may be charged again. Each new key does a little of this; call it now and then
-    /// to return memory when traffic ends. O(keys), one shard locked at a time.
+    /// Removes every key whose usage no longer counts, and every request id that may be charged again. Each new key
+    /// does a little of this; call it occasionally to return memory when traffic ends. O(keys), one shard locked at a
+    /// time.
     pub fn sweep(&self) {
         let now = self.clock.now();
         for shard in &self.shards {
@@ -195,7 +195,7 @@ impl<C: Clock> MemoryStore<C> {
         self.once.sweep(now);
     }
 
-    /// What it holds and did. Locks each shard for a moment.
+    /// The number of keys, and the evictions so far. Locks each shard for a moment.
     pub fn stats(&self) -> MemoryStoreStats {
         self.shards.iter().fold(MemoryStoreStats::default(), |stats, shard| {
             let shard = shard.lock();
@@ -218,7 +218,7 @@ impl<C: Clock> MemoryStore<C> {
         &self.shards[self.shard_index(digest)]
     }
 
-    /// Decides and charges a check whose key may not be held: a denial adds no key.
+    /// Decides and charges a check whose key may be missing: a denial adds no key.
     fn decide_new(
         &self,
         shard: &mut Guard<'_>,
@@ -242,7 +242,7 @@ impl<C: Clock> MemoryStore<C> {
             .collect();
         let now = self.clock.now();
         let mut guards = self.lock_all(keys.iter().map(|(shard, _)| *shard).collect());
-        // One moment for all: the latest that any of the shards has seen.
+        // One time for all: the latest that any of the shards has seen.
         let now = guards.iter_mut().fold(now, |now, (_, guard)| guard.clamp(now));
         for (_, guard) in &mut guards {
             guard.clamp(now);
@@ -273,7 +273,7 @@ impl<C: Clock> MemoryStore<C> {
         verdicts
     }
 
-    /// Locks these shards, each once, in the order of their indices: two checks never wait for each other.
+    /// Locks these shards, each once, in the order of their indices, so that two checks never deadlock.
     fn lock_all(&self, mut shards: SmallVec<[usize; 4]>) -> SmallVec<[(usize, Guard<'_>); 4]> {
         shards.sort_unstable();
         shards.dedup();

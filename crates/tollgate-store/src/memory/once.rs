@@ -1,9 +1,8 @@
 //! Request ids (R12): what was admitted under one is remembered, so that the same check is charged once.
 //!
-//! A record is found by a keyed 128-bit hash of the request id and of the limits' keys. Records lie in shards of
-//! their own; a check with a request id locks its record's shard before the store locks any of its own and holds
-//! it until it is decided, so two copies of one check are decided one after the other. Nothing here knows how a
-//! check is decided.
+//! A record is found by a keyed 128-bit hash of the request id and of the limits' keys. Records have their own shards.
+//! A check with a request id locks its record's shard before the store locks any shard of keys, and holds it until it
+//! is decided, so two copies of one check are decided one after the other. Nothing here knows how a check is decided.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -16,14 +15,14 @@ use tollgate_core::{Charge, Clock, Timestamp};
 use super::sync::{Mutex, MutexGuard};
 use crate::{Verdicts, admits};
 
-/// The most shards: enough that two threads seldom meet.
+/// The most shards: enough that two threads seldom need the same one.
 const MAX_SHARDS: usize = 64;
-/// Below so many records a shard is not worth its lock.
+/// With fewer records than this, an additional shard is not worth its lock.
 const MIN_RECORDS_PER_SHARD: usize = 64;
-/// Records that adding one looks at for expired ones: more than are added, so that expired ones go.
+/// How many records are examined for expiry whenever one is added: more than one, so that expired ones are removed.
 const SWEEP_STEP: usize = 2;
 
-/// What stands for a request id and the keys of its limits.
+/// Represents a request id and the keys of its limits.
 type Digest = u128;
 
 /// What was admitted under request ids.
@@ -34,16 +33,16 @@ pub(super) struct Once {
     max_records_per_shard: usize,
 }
 
-/// The records of one shard, found by their digest and forgotten in the order in which they were made.
+/// The records of one shard, found by their digest and removed in the order in which they were made.
 #[derive(Debug, Default)]
 struct Records {
     by_digest: HashMap<Digest, Record>,
-    /// The digests in the order of their records, each with when its record expires: one that was made anew
-    /// has an entry for its old record too, and only the one with its time counts.
+    /// The digests in the order of their records, each with the expiry of its record. A record that was renewed also
+    /// has an old entry; only the entry with the current expiry counts.
     oldest_first: VecDeque<(Digest, Timestamp)>,
 }
 
-/// What was said to a check that was admitted.
+/// The answer to an admitted check.
 #[derive(Debug)]
 struct Record {
     expires: Timestamp,
@@ -55,7 +54,7 @@ impl Once {
     pub(super) fn new(max_records: usize) -> Self {
         let max_records = max_records.max(1);
         let most = (max_records / MIN_RECORDS_PER_SHARD).clamp(1, MAX_SHARDS);
-        // The greatest power of two in `most`.
+        // The greatest power of two that is at most `most`.
         let shards = 1 << most.ilog2();
         let random = RandomState::new();
         Self {
@@ -65,8 +64,8 @@ impl Once {
         }
     }
 
-    /// What was said to this check when it was admitted, within the longest window of its limits; otherwise what
-    /// `charge` says now, which is remembered if it admits.
+    /// The answer that this check got when it was admitted, within the longest window of its limits. Otherwise the
+    /// answer of `charge`, which is remembered if it admits.
     pub(super) fn charge(
         &self,
         charges: &[Charge<'_>],
@@ -75,7 +74,7 @@ impl Once {
         charge: impl FnOnce() -> Verdicts,
     ) -> Verdicts {
         let digest = self.digest(charges, request_id);
-        // Held until the check is decided: of two copies the second finds the record of the first.
+        // Held until the check is decided, so that the second of two copies finds the record of the first.
         let mut records = self.shard(digest);
         if let Some(record) = records.by_digest.get(&digest)
             && clock.now() < record.expires
@@ -85,7 +84,7 @@ impl Once {
         let verdicts = charge();
         if admits(charges, &verdicts) {
             let longest = charges.iter().map(|charge| charge.limit.counting().window()).max();
-            // Read after the charge, so that no usage outlives the record of it.
+            // Read after the charge, so that the record outlives the usage.
             let now = clock.now();
             let expires = longest.map_or(now, |window| now.after(window.as_duration()));
             let record = Record { expires, verdicts: verdicts.iter().copied().collect() };
@@ -94,14 +93,14 @@ impl Once {
         verdicts
     }
 
-    /// Forgets every record that has expired.
+    /// Removes every expired record.
     pub(super) fn sweep(&self, now: Timestamp) {
         for shard in &self.shards {
             lock(shard).sweep(now);
         }
     }
 
-    /// How many records there are, and how many entries the order of them has.
+    /// The number of records, and the number of entries in their order.
     #[cfg(test)]
     pub(super) fn held(&self) -> (usize, usize) {
         let shards = self.shards.iter().map(lock);
@@ -110,7 +109,7 @@ impl Once {
         })
     }
 
-    /// Injective but for the hash: the lengths and bytes of the id, and of each key its policy and its values.
+    /// Injective except for the hash: the lengths and bytes of the id, and for each key its policy and its values.
     fn digest(&self, charges: &[Charge<'_>], request_id: &str) -> Digest {
         let mut hasher = SipHasher24::new_with_keys(self.secret.0, self.secret.1);
         let mut add = |text: &str| {
@@ -132,13 +131,13 @@ impl Once {
     }
 }
 
-/// Records stay whole whatever a thread that held them did: each change of them is made at once.
+/// A poisoned lock is fine: every change of the records is complete at once.
 fn lock(shard: &Mutex<Records>) -> MutexGuard<'_, Records> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Records {
-    /// Remembers `record`; at `max_records` the oldest is forgotten for it.
+    /// Adds `record`; at `max_records` it replaces the oldest.
     fn add(&mut self, digest: Digest, record: Record, now: Timestamp, max_records: usize) {
         for _ in 0..SWEEP_STEP {
             if self.oldest_first.front().is_some_and(|(_, expires)| *expires <= now) {
@@ -159,7 +158,7 @@ impl Records {
         }
     }
 
-    /// Forgets what has expired, and gives back memory that the rest does not need. O(records).
+    /// Removes expired records, and returns memory that is no longer needed. O(records).
     fn sweep(&mut self, now: Timestamp) {
         self.oldest_first.retain(|(_, expires)| now < *expires);
         self.by_digest.retain(|_, record| now < record.expires);

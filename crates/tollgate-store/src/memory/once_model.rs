@@ -1,7 +1,7 @@
-//! The memory of request ids under every schedule that Shuttle finds: copies of a check that arrive together, records that
-//! expire meanwhile, and a sweep between them.
+//! The memory of request ids under every schedule that Shuttle finds: copies of a check that arrive together, records
+//! that expire meanwhile, and a sweep in between.
 //!
-//! `once.rs` is compiled a second time here, with Shuttle's locks: tasks change at each of them. What fails prints the
+//! `once.rs` is compiled a second time here, with Shuttle's locks, at which tasks are switched. A failure prints the
 //! schedule; `shuttle::replay` runs it again.
 
 use std::sync::Arc;
@@ -28,10 +28,11 @@ const COPIES: usize = 3;
 /// Half a window of the default policy, so that the second step of the clock ends the records made before the first.
 const STEP: Duration = Duration::from_mins(30);
 
-/// When each request id charged, in the order of the charges.
+/// When each request id was charged, in the order of the charges.
 type Ledger = Mutex<Vec<(&'static str, Timestamp)>>;
 
-/// Charges whatever it is asked, and says which charge that was: a copy that charged nothing must hear of the same one.
+/// Charges every check, and returns which charge that was: a copy that charged nothing must get the answer of the
+/// first.
 fn charge(ledger: &Ledger, clock: &ManualClock, request_id: &'static str) -> Verdicts {
     let mut ledger = ledger.lock().unwrap();
     ledger.push((request_id, clock.now()));
@@ -55,7 +56,7 @@ fn check_all_copies() {
                 once.charge(&charges, request_id, &clock, || charge(&ledger, &clock, request_id));
             let place = usize::try_from(verdicts[0].usage).unwrap() - 1;
             let told = ledger.lock().unwrap()[place].0;
-            assert_eq!(told, request_id, "a check heard what was said to another");
+            assert_eq!(told, request_id, "a check got the answer of another");
         })
     });
     let mut tasks: Vec<_> = copies.collect();

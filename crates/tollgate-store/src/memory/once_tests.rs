@@ -7,7 +7,7 @@ use tollgate_core::{Amount, Charge, Limit, ManualClock, Policy, Subject};
 
 use super::{MemoryStore, MemoryStoreOptions};
 
-/// What `store` counts of alice after `request_id` has charged 1.
+/// The usage of alice after a check of cost 1 with `request_id`.
 fn usage_after(store: &MemoryStore<ManualClock>, request_id: &str) -> u64 {
     let limit = Arc::new(Limit::of(&Policy::default_policy()).unwrap());
     let subject = Subject::new("alice", "gpt-4");

@@ -1,8 +1,8 @@
-//! The log of one key that has outgrown its slot: a ring of entries in one allocation.
+//! The log of a key that has outgrown its slot: a ring of entries in one allocation.
 //!
-//! An entry is its stamp modulo 2^32 and, in a weighted log, the running sum of costs (modulo 2^64) after it:
-//! sums make both expiry and the retry time a binary search. The bounds of the ring lie in the slot, so that an
-//! admission reads the slot, the oldest entry and the place of the newest, the last two at once.
+//! An entry is its timestamp modulo 2^32 and, in a weighted log, the running sum of costs (modulo 2^64) after it. With
+//! sums, both expiry and the retry time are binary searches. The bounds of the ring are in the slot, so that an
+//! admission reads the slot, the oldest entry and the place of the newest, the last two in parallel.
 
 use tollgate_core::Amount;
 use tollgate_core::counting::log::{self, Log, LogTime};
@@ -16,7 +16,7 @@ pub(super) const WEIGHTED: usize = 3;
 /// Words of the running sum before the oldest entry of a weighted log.
 const BASE: usize = 2;
 
-/// The most entries of a ring; a log that holds so many admits no more until its oldest leaves.
+/// The most entries of a ring. A log with this many entries admits nothing until its oldest entry leaves.
 const MAX_ENTRIES: usize = 1 << 31;
 /// A ring with at most this many places is not shrunk.
 const SMALL: usize = 32;
@@ -24,7 +24,7 @@ const SMALL: usize = 32;
 /// Entries of `WIDTH` words, oldest first.
 #[derive(Debug)]
 pub(super) struct Ring<const WIDTH: usize> {
-    /// The entries; in a weighted ring, two more words that hold the running sum before the oldest entry.
+    /// The entries. A weighted ring has two more words for the running sum before the oldest entry.
     words: Box<[u32]>,
     /// The index of the oldest entry.
     head: u32,
@@ -32,7 +32,7 @@ pub(super) struct Ring<const WIDTH: usize> {
 }
 
 impl<const WIDTH: usize> Ring<WIDTH> {
-    /// A ring of entries with these low stamps and costs, and room for as many more.
+    /// A ring with these low timestamps and costs, and room for as many more.
     pub(super) fn from_entries(entries: impl ExactSizeIterator<Item = (u32, u64)>) -> Self {
         let len = entries.len();
         let mut words = allocate::<WIDTH>(2 * len + 4);
@@ -48,13 +48,13 @@ impl<const WIDTH: usize> Ring<WIDTH> {
         self.len as usize
     }
 
-    /// The ring as a log, read when an admission would be stamped `stamp`.
+    /// The ring as a log, read at a time at which an admission would get `stamp`.
     #[inline]
     fn at(&self, stamp: u64) -> RingLog<'_, WIDTH> {
         RingLog { ring: self, stamp }
     }
 
-    /// What `limit` says to `cost` over this log.
+    /// The verdict of `limit` on `cost` over this log.
     #[inline]
     pub(super) fn evaluate(&self, limit: Amount, time: &LogTime, cost: Amount) -> Verdict {
         let log = self.at(time.stamp());
@@ -62,12 +62,12 @@ impl<const WIDTH: usize> Ring<WIDTH> {
         if self.len() < MAX_ENTRIES || !verdict.allowed {
             return verdict;
         }
-        // It is full: until its oldest leaves.
+        // It is full until its oldest entry leaves.
         let wait = Wait::Ns(time.leaves_at_ns(log.tick(0)) - time.now_ns());
         Verdict { allowed: false, wait, ..verdict }
     }
 
-    /// The entries, oldest first: low stamp and cost.
+    /// The entries, oldest first: low timestamp and cost.
     pub(super) fn low_entries(&self) -> impl Iterator<Item = (u32, u64)> {
         (0..self.len()).map(|index| {
             let before = if index == 0 { 0 } else { self.sum_to(index - 1) };
@@ -77,7 +77,7 @@ impl<const WIDTH: usize> Ring<WIDTH> {
 
     #[inline]
     fn capacity(&self) -> usize {
-        // The base takes fewer words than an entry.
+        // The sum before the oldest entry takes fewer words than an entry.
         self.words.len() / WIDTH
     }
 
@@ -96,7 +96,7 @@ impl<const WIDTH: usize> Ring<WIDTH> {
         }
     }
 
-    /// The first word of entry `index`; index `len` is where the next one goes if there is room.
+    /// The first word of entry `index`; index `len` is the place of the next entry, if there is room.
     #[inline]
     fn place(&self, index: usize) -> usize {
         let (place, capacity) = (self.head as usize + index, self.capacity());
@@ -104,7 +104,7 @@ impl<const WIDTH: usize> Ring<WIDTH> {
         wrapped * WIDTH
     }
 
-    /// The running sum after entry `index`, from the oldest entry.
+    /// The running sum from the oldest entry to entry `index`.
     #[inline]
     fn sum_to(&self, index: usize) -> u64 {
         if WIDTH == UNIT {
@@ -124,14 +124,14 @@ impl<const WIDTH: usize> Ring<WIDTH> {
         }
     }
 
-    /// The low stamp of the oldest entry.
+    /// The low timestamp of the oldest entry.
     #[inline]
     pub(super) fn oldest(&self) -> Option<&u32> {
-        // It is at the head, so around no end.
+        // An entry at the head never wraps around the end.
         self.words.get(self.head as usize * WIDTH).filter(|_| self.len > 0)
     }
 
-    /// Forgets the entries that have left the window, and gives back memory when most of the ring is empty.
+    /// Removes the entries that have left the window, and returns memory if most of the ring is empty.
     pub(super) fn expire(&mut self, time: &LogTime) {
         let log = self.at(time.stamp());
         if self.len == 0 || !time.has_left(log.tick(0)) {
@@ -141,7 +141,7 @@ impl<const WIDTH: usize> Ring<WIDTH> {
         self.forget(expired);
     }
 
-    /// Forgets the oldest `expired` entries, at least one.
+    /// Removes the oldest `expired` entries, at least one.
     fn forget(&mut self, expired: usize) {
         if WIDTH == WEIGHTED {
             self.set_base(self.base().wrapping_add(self.sum_to(expired - 1)));
@@ -154,7 +154,7 @@ impl<const WIDTH: usize> Ring<WIDTH> {
         }
     }
 
-    /// Appends an entry of `cost` stamped now; a ring that is full grows, to no more than `most` entries.
+    /// Appends an entry of `cost` with the current timestamp; a full ring grows, but to no more than `most` entries.
     #[inline]
     pub(super) fn push(&mut self, time: &LogTime, cost: u64, most: u64) {
         let len = self.len();
@@ -168,7 +168,7 @@ impl<const WIDTH: usize> Ring<WIDTH> {
         self.len += 1;
     }
 
-    /// Moves the entries, of which there are no more than `capacity`, to a ring of that capacity.
+    /// Moves the entries, at most `capacity`, to a ring with that capacity.
     #[cold]
     fn resize(&mut self, capacity: usize) {
         let mut words = allocate::<WIDTH>(capacity);
@@ -187,11 +187,11 @@ impl<const WIDTH: usize> Ring<WIDTH> {
     }
 }
 
-/// A ring read at a moment.
+/// A ring read at one moment.
 #[derive(Clone, Copy)]
 struct RingLog<'a, const WIDTH: usize> {
     ring: &'a Ring<WIDTH>,
-    /// The stamp of an admission now: no entry is newer.
+    /// The timestamp of an admission now: no entry is newer.
     stamp: u64,
 }
 
@@ -225,7 +225,7 @@ fn allocate<const WIDTH: usize>(capacity: usize) -> Box<[u32]> {
     vec![0; capacity * WIDTH + base].into_boxed_slice()
 }
 
-/// Writes an entry: its low stamp, and if it is weighted the running sum after it.
+/// Writes an entry: its low timestamp, and if it is weighted the running sum after it.
 #[inline]
 fn write(entry: &mut [u32], low: u32, sum: u64) {
     entry[0] = low;
@@ -234,13 +234,13 @@ fn write(entry: &mut [u32], low: u32, sum: u64) {
     }
 }
 
-/// The stamp of which `low` are the low 32 bits: the newest that is not after `now`.
+/// The timestamp whose low 32 bits are `low`: the newest that is not after `now`.
 #[inline]
 pub(super) fn recall(now: u64, low: u32) -> u64 {
     now - u64::from(truncate(now).wrapping_sub(low))
 }
 
-/// The low 32 bits of a stamp: all that a log keeps of it.
+/// The low 32 bits of a timestamp, which are all that a log stores.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "`recall` restores what is cut off")]
 pub(super) fn truncate(stamp: u64) -> u32 {
@@ -254,7 +254,7 @@ fn narrow(index: usize) -> u32 {
     index as u32
 }
 
-/// The first index in `from..to` for which `holds` is false, or `to`; it must hold for none after that.
+/// The first index in `from..to` for which `holds` is false, or `to`; after it, `holds` must stay false.
 #[inline]
 fn partition_point(mut from: usize, mut to: usize, holds: impl Fn(usize) -> bool) -> usize {
     while from < to {

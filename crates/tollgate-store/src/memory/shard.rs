@@ -1,8 +1,8 @@
-//! One shard: a table and the latest time it has seen, behind a lock in a cache line of its own.
+//! One shard: a table and the latest time it has seen, behind a lock on a separate cache line.
 //!
-//! The lock spins: it is held for some tens of nanoseconds (a grown table aside), and to release it is a plain
-//! store, where a lock that can park its waiters pays a second atomic exchange, a third of a check on a hot key.
-//! A waiter that does not get it soon yields its processor, so a holder that was preempted can go on.
+//! The lock spins. It is held for some tens of nanoseconds (except when a table grows), and releasing it is a plain
+//! store. A lock that can park its waiters needs a second atomic exchange, which costs a third of a check on a hot key.
+//! A waiter that does not get it soon yields its processor, so that a preempted holder can continue.
 
 use std::hint::spin_loop;
 use std::thread::yield_now;
@@ -12,10 +12,10 @@ use tollgate_core::Timestamp;
 
 use super::table::Table;
 
-/// Tries before a waiter yields: about the time that a check holds the lock.
+/// How often a waiter tries before it yields: about the time for which a check holds the lock.
 const SPINS: u32 = 64;
 
-/// What the lock of a shard guards.
+/// The data behind the lock of a shard.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) table: Table,
@@ -54,7 +54,7 @@ impl Shard {
         loop {
             for _ in 0..SPINS {
                 spin_loop();
-                // Reading alone leaves the line shared among the waiters.
+                // Reading without writing leaves the cache line shared among the waiters.
                 if !self.0.is_locked()
                     && let Some(guard) = self.0.try_lock()
                 {

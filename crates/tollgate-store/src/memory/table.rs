@@ -1,8 +1,8 @@
-//! The keys of one shard: open addressing with linear probing over 40-byte slots, so that a check mostly
-//! waits for memory once: the rest of a slot, and the next one, are fetched together with its beginning.
+//! The keys of one shard: open addressing with linear probing over 40-byte slots, so that a check mostly waits for
+//! memory once: the rest of a slot, and the next one, are fetched together with its beginning.
 //!
-//! Idle keys are swept a few at a time by whatever adds a key, and all of them before the table grows, so dead
-//! keys never make it larger.
+//! Whenever a key is added, a few slots are examined and idle keys removed; before the table grows, all idle keys are
+//! removed. So idle keys never make the table larger.
 
 use tollgate_core::Timestamp;
 
@@ -20,12 +20,12 @@ const _: () = assert!(size_of::<Slot>() == 40);
 
 const EMPTY: Slot = Slot { fingerprint: 0, usage: Usage::NONE };
 
-/// The slots of a table when it gets its first key; then it grows by a quarter at a time: a table that is two
-/// thirds full and more takes less memory than one that doubles, so more of it lies in the processor's cache.
+/// The slots of a table when it gets its first key. Later it grows by a quarter at a time: a table that is at least two
+/// thirds full takes less memory than one that doubles, so more of it stays in the processor's cache.
 const FIRST_CAPACITY: usize = 8;
-/// Slots that adding a key looks at for idle ones: more than a table gains, so that a round ends.
+/// How many slots are examined for idle keys whenever a key is added: more than a table gains, so that a round ends.
 const SWEEP_STEP: usize = 2;
-/// Slots that are looked at for the one to evict at the cap.
+/// How many slots are examined to find the key to evict at the cap.
 const EVICTION_SAMPLE: usize = 16;
 
 /// The keys of one shard.
@@ -33,25 +33,25 @@ const EVICTION_SAMPLE: usize = 16;
 pub(super) struct Table {
     slots: Box<[Slot]>,
     len: usize,
-    /// Where the next sweep goes on.
+    /// Where the next sweep continues.
     cursor: usize,
     /// Keys evicted before they were idle.
     evicted: u64,
 }
 
 impl Table {
-    /// The keys held.
+    /// The number of keys.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// The keys evicted so far.
+    /// The number of keys evicted so far.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    /// The first slot that may hold `fingerprint`, of a table with slots: its share of all fingerprints, in
-    /// order, so that a table of any length is filled evenly and a rehash moves through memory once.
+    /// The first slot that may hold `fingerprint`, in a table with slots. The slots divide the range of fingerprints
+    /// evenly and in order, so that a table of any length is filled evenly and a rehash moves through memory once.
     #[inline]
     fn home(&self, fingerprint: u64) -> usize {
         #[expect(clippy::cast_possible_truncation, reason = "it is below the number of slots")]
@@ -65,7 +65,7 @@ impl Table {
         if place + 1 == self.slots.len() { 0 } else { place + 1 }
     }
 
-    /// How many slots lie from `from` to `to`, around the end.
+    /// The number of slots from `from` to `to`, around the end.
     #[inline]
     fn distance(&self, from: usize, to: usize) -> usize {
         if to >= from { to - from } else { to + self.slots.len() - from }
@@ -73,8 +73,8 @@ impl Table {
 
     #[inline]
     fn position(&self, fingerprint: u64) -> Option<usize> {
-        // Not a loop: the processor predicts that the first slot is the one and fetches its usage at the same
-        // time as its fingerprint.
+        // This is not a loop: the processor predicts that the first slot is the right one and fetches its usage
+        // together with its fingerprint.
         let first = self.home(fingerprint);
         let found = self.slots.get(first)?.fingerprint;
         if found == fingerprint {
@@ -86,9 +86,9 @@ impl Table {
         self.position_after(first, fingerprint)
     }
 
-    /// Goes on with a search after slot `place`.
+    /// Continues a search after slot `place`.
     fn position_after(&self, mut place: usize, fingerprint: u64) -> Option<usize> {
-        // Ends: at least a fifth of the slots is empty.
+        // It ends, because at least a fifth of the slots is empty.
         loop {
             place = self.after(place);
             let found = self.slots[place].fingerprint;
@@ -101,14 +101,14 @@ impl Table {
         }
     }
 
-    /// The usage of a key, if it is held.
+    /// The usage of a key, if it has any.
     #[inline]
     pub(super) fn get(&mut self, fingerprint: u64) -> Option<&mut Usage> {
         let place = self.position(fingerprint)?;
         self.slots.get_mut(place).map(|slot| &mut slot.usage)
     }
 
-    /// The usage of a key; a new one begins with none. At `max_keys` another key is evicted for a new one.
+    /// The usage of a key; a new key starts without usage. At `max_keys`, a new key evicts another.
     #[inline]
     pub(super) fn get_or_insert(
         &mut self,
@@ -123,17 +123,17 @@ impl Table {
         &mut self.slots[place].usage
     }
 
-    /// Forgets a key.
+    /// Removes a key.
     pub(super) fn remove(&mut self, fingerprint: u64) {
         if let Some(place) = self.position(fingerprint) {
             self.remove_at(place);
         }
     }
 
-    /// Removes every idle key, and gives back memory that the rest does not need. O(slots).
+    /// Removes every idle key, and returns memory that is no longer needed. O(slots).
     pub(super) fn sweep(&mut self, now: Timestamp) {
         let mut place = 0;
-        // A removal shifts later keys back; a key that wraps around is seen at the next sweep.
+        // A removal shifts later keys back; a key that wraps around is seen in the next sweep.
         while place < self.slots.len() {
             if !self.remove_if_idle(place, now) {
                 place += 1;
@@ -152,7 +152,7 @@ impl Table {
         }
         if self.len >= most_keys(self.slots.len()) {
             self.sweep(now);
-            // Unless that has made room for a while, so that sweeps stay rare.
+            // Not if that has made enough room, so that sweeps stay rare.
             if self.len >= most_keys(self.slots.len()) / 4 * 3 {
                 self.rehash(self.slots.len() + self.slots.len() / 4 + FIRST_CAPACITY);
             }
@@ -163,7 +163,7 @@ impl Table {
         place
     }
 
-    /// The empty slot that `fingerprint`, which is not held, gets.
+    /// The empty slot for `fingerprint`, which is not in the table.
     #[inline]
     fn free_place(&self, fingerprint: u64) -> usize {
         let mut place = self.home(fingerprint);
@@ -176,7 +176,7 @@ impl Table {
     #[inline]
     fn sweep_some(&mut self, now: Timestamp) {
         for _ in 0..SWEEP_STEP.min(self.slots.len()) {
-            // The table may have shrunk since.
+            // The table may have become smaller.
             let place = if self.cursor < self.slots.len() { self.cursor } else { 0 };
             if !self.remove_if_idle(place, now) {
                 self.cursor = self.after(place);
@@ -194,8 +194,8 @@ impl Table {
         idle
     }
 
-    /// Evicts the key of a sample that is idle, or else the one whose loss forgets the smallest share of a limit: a flood of
-    /// new ids evicts itself before it evicts a client near its limit.
+    /// Evicts an idle key of a sample, or else the key with the smallest share of its limit in use: a flood of new ids
+    /// evicts its own keys before it evicts a client near its limit.
     #[cold]
     fn evict(&mut self, fingerprint: u64, now: Timestamp) {
         let start = self.home(fingerprint);
@@ -218,7 +218,7 @@ impl Table {
         let mut place = self.after(hole);
         while self.slots[place].fingerprint != 0 {
             let wanted = self.home(self.slots[place].fingerprint);
-            // The key may move to the hole if that is not before its home.
+            // The key may move to the hole if the hole is not before its home slot.
             if self.distance(wanted, place) >= self.distance(hole, place) {
                 self.slots.swap(hole, place);
                 hole = place;
@@ -269,14 +269,14 @@ mod tests {
     }
 
     proptest! {
-        /// Fingerprints from a small range collide at their homes all the time.
+        /// Fingerprints from a small range often collide at their home slots.
         #[test]
         fn a_table_holds_what_was_added_and_not_removed(
             steps in prop::collection::vec((any::<bool>(), 0..60_u64, 0..3_u64), 0..400),
         ) {
             let (mut table, mut model) = (Table::default(), HashSet::new());
             for (add, low, high) in steps {
-                // The high bits choose the home.
+                // The high bits choose the home slot.
                 let fingerprint = low << 58 | high | 1 << 40;
                 if add {
                     *table.get_or_insert(fingerprint, NEVER, usize::MAX) = busy();
@@ -304,7 +304,7 @@ mod tests {
         }
         table.sweep(Timestamp::from_ms(9_999));
         assert_eq!(table.len(), 10_000);
-        // A run that wraps around the end may take a second sweep.
+        // A run that wraps around the end may need a second sweep.
         table.sweep(Timestamp::from_ms(10_000));
         table.sweep(Timestamp::from_ms(10_000));
         assert_eq!((table.len(), table.slots.len()), (0, 0));

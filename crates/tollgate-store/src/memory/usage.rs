@@ -1,8 +1,8 @@
-//! The usage of one key, in 32 bytes of its slot: up to six admissions or a whole tally in place, longer
-//! logs behind one pointer.
+//! The usage of one key, in 32 bytes of its slot: up to six admissions or a whole tally in the slot, longer logs behind
+//! one pointer.
 //!
-//! A log is kept as stamps modulo 2^32 ticks, which is sound because it is dropped when it is idle: the oldest
-//! entry was in the window when the newest was made, and the newest is at most a window and a second old.
+//! A log stores timestamps modulo 2^32 ticks. This is sound because idle logs are dropped: the oldest entry was in the
+//! window when the newest was made, and the newest is at most a window and a second old.
 
 use tollgate_core::counting::log::{self, LogTime};
 use tollgate_core::counting::{Tally, TallyKind, UsageShape, Verdict};
@@ -13,8 +13,8 @@ use super::ring::{self, Ring, UNIT, WEIGHTED};
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// The usage of one key. The fields lie in the variants, not in structs of their own, so that they share a
-/// word with the discriminant.
+/// The usage of one key. The fields are in the variants, not in separate structs, so that they share a word with the
+/// discriminant.
 #[derive(Debug)]
 pub(super) enum Usage {
     /// A log of at most [`FEW`] admissions of cost 1.
@@ -27,24 +27,24 @@ pub(super) enum Usage {
     Tally { kind: TallyKind, limit: RoughLimit, numbers: [u64; 2], idle_at_ns: u64 },
 }
 
-/// The limit that a key met when its log began, grew or lost entries, in one byte: a fifth too small at most. Enough to say
-/// what share of it is used, so that keys of any unit, way of counting and limit can be compared.
+/// The limit of a key when its log began, grew or lost entries, in one byte: at most a fifth too small. It gives the
+/// share that is in use, so that keys of any unit, way of counting and limit can be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RoughLimit(u8);
 
 impl RoughLimit {
-    /// The digits of the limit that are kept, after the first.
+    /// The digits of the limit that are kept after the first.
     const DIGITS: u32 = 2;
 
     #[inline]
     fn of(limit: &Limit) -> Self {
-        // To a priority class its part is the limit, but what is forgotten with the key is a share of the whole.
+        // For a priority class its share is the limit, but eviction forgets a part of the whole limit.
         Self::of_amount(limit.kept_to().map_or(limit.amount(), |kept_to| kept_to.whole).get())
     }
 
     #[inline]
     fn of_amount(amount: u64) -> Self {
-        // Never 0, and as if it had so many digits more.
+        // Never 0; rounded as if it had this many more digits.
         let scaled = amount.max(1) << Self::DIGITS;
         let place = scaled.ilog2() - Self::DIGITS;
         let digits = (scaled >> place) & ((1 << Self::DIGITS) - 1);
@@ -52,7 +52,7 @@ impl RoughLimit {
         Self(u8::try_from(u64::from(place) << Self::DIGITS | digits).unwrap_or(u8::MAX))
     }
 
-    /// The share of the limit that `usage` is, in parts of [`WHOLE_SHARE`]; the whole at most.
+    /// `usage` as a share of the limit, in parts of [`WHOLE_SHARE`]; at most the whole.
     fn share(self, usage: u64) -> u64 {
         let place = u32::from(self.0 >> Self::DIGITS);
         let digits = u128::from(self.0) & ((1 << Self::DIGITS) - 1) | 1 << Self::DIGITS;
@@ -72,15 +72,15 @@ impl Usage {
     pub(super) const NONE: Self =
         Self::Few { exponent: 0, len: 0, limit: RoughLimit(0), idle_at_s: 0, ticks: [0; FEW] };
 
-    /// What `limit` says to `cost` at `now`, of a key without usage.
+    /// The verdict of `limit` on `cost` at `now`, for a key without usage.
     #[inline]
     pub(super) fn evaluate_none(limit: &Limit, now: Timestamp, cost: Amount) -> Verdict {
         let mut none = Self::NONE;
         none.decide(limit, now, cost, false)
     }
 
-    /// What `limit` says to `cost` at `now`, over this usage; with `charge`, what is admitted is recorded.
-    /// Forgets what counts no more.
+    /// The verdict of `limit` on `cost` at `now`, over this usage. With `charge`, an admission is recorded. Entries
+    /// that no longer count are removed.
     #[inline]
     pub(super) fn decide(
         &mut self,
@@ -115,7 +115,7 @@ impl Usage {
         self.decide_any(limit, now, cost, charge)
     }
 
-    /// [`Usage::decide`], whatever is to be done: all that is too rare for a place in every check.
+    /// [`Usage::decide`] for every case that is too rare for the fast path of a check.
     #[inline(never)]
     fn decide_any(&mut self, limit: &Limit, now: Timestamp, cost: Amount, charge: bool) -> Verdict {
         match limit.counting().usage_shape() {
@@ -141,7 +141,7 @@ impl Usage {
         }
     }
 
-    /// Whether nothing of it counts at `now`.
+    /// Whether none of it counts at `now`.
     #[inline]
     pub(super) fn is_idle(&self, now: Timestamp) -> bool {
         match self {
@@ -152,10 +152,10 @@ impl Usage {
         }
     }
 
-    /// How much would be forgotten with it, as a share of its limit, and for how long it would have counted: what is evicted
-    /// first has the least of these.
+    /// What eviction would forget, as a share of the limit, and for how long it would have counted: the smallest is
+    /// evicted first.
     ///
-    /// Of a log it is the share in use when the key was last asked for; of a tally, what its way of counting takes for that
+    /// For a log it is the share in use when the key was last asked for. For a tally its way of counting says what it is
     /// ([`Tally::usage`]).
     pub(super) fn weight(&self) -> (u64, u64) {
         let (limit, usage, idle_at_s) = match self {
@@ -178,12 +178,12 @@ impl Usage {
             }
             Self::Many { ring, .. } => ring.evaluate(limit, time, cost),
             Self::Weighted { ring, .. } => ring.evaluate(limit, time, cost),
-            // A tally is not usage of a log: a policy that counts in another way starts afresh.
+            // Usage of a tally is not usage of a log: if a policy changes its way of counting, its usage starts at 0.
             Self::Tally { .. } => log::evaluate(&Few::NONE, limit, time, cost),
         }
     }
 
-    /// [`stay`] of a log.
+    /// [`stay`] for a log.
     fn stay(&mut self, time: &LogTime, reset_after_ns: u64) {
         if let Self::Few { idle_at_s, .. }
         | Self::Many { idle_at_s, .. }
@@ -193,7 +193,7 @@ impl Usage {
         }
     }
 
-    /// Forgets what counts no more, and brings a log to the window's ticks.
+    /// Removes what no longer counts, and converts a log to the window's ticks.
     fn refresh(&mut self, time: &LogTime) {
         if self.is_idle(Timestamp::from_ns(time.now_ns())) {
             self.clear();
@@ -217,7 +217,7 @@ impl Usage {
         }
     }
 
-    /// Forgets everything; touches nothing if there is nothing.
+    /// Removes everything; writes nothing if there is nothing.
     #[inline]
     fn clear(&mut self) {
         if !matches!(self, Self::Few { len: 0, .. }) {
@@ -249,7 +249,7 @@ impl Usage {
         }
     }
 
-    /// Moves the log to the smallest form that can take one more admission at `cost`.
+    /// Converts the log to the smallest form that can take one more admission at `cost`.
     fn make_room(&mut self, cost: Amount) {
         if matches!(self, Self::Tally { .. }) {
             *self = Self::NONE;
@@ -268,7 +268,7 @@ impl Usage {
         }
     }
 
-    /// Turns a log of unit costs into a weighted one.
+    /// Converts a log of unit costs to a weighted one.
     #[cold]
     fn weigh(&mut self) {
         let limit = self.rough_limit();
@@ -286,7 +286,7 @@ impl Usage {
         }
     }
 
-    /// The entries as low stamps and costs, for the rare changes of form.
+    /// The entries as low timestamps and costs, for the rare changes of form.
     fn low_entries(&self) -> (u8, u32, Vec<(u32, u64)>) {
         match self {
             Self::Few { exponent, len, idle_at_s, ticks, .. } => {
@@ -303,13 +303,13 @@ impl Usage {
         }
     }
 
-    /// Brings a log that was kept in other ticks, for another window, to those of `time`: rounded up, so that
-    /// no admission leaves early.
+    /// Converts a log with the ticks of another window to those of `time`: rounded up, so that no admission leaves
+    /// early.
     fn rescale(&mut self, time: &LogTime) {
         let (exponent, _, entries) = self.low_entries();
         let (old_ns, new_ns) = (10_u64.pow(u32::from(exponent)), time.window().tick_ns());
         let old_stamp = time.now_ns().div_ceil(old_ns);
-        // What has left the window goes now: it may be too old for the new ticks.
+        // Remove what has left the window first: it may be too old for the new ticks.
         let ticks = entries.into_iter().map(|(low, cost)| {
             let tick = (ring::recall(old_stamp, low) * old_ns).div_ceil(new_ns);
             (tick.min(time.stamp()), cost)
@@ -342,7 +342,7 @@ impl Usage {
     }
 }
 
-/// Whether a log, kept in ticks of this exponent, is in the window's ticks and every entry of it counts.
+/// Whether a log with ticks of this exponent has the window's ticks and all its entries count.
 #[inline]
 fn is_current(exponent: u8, idle_at_s: u32, oldest: Option<&u32>, time: &LogTime) -> bool {
     exponent == time.window().tick_exponent()
@@ -402,8 +402,8 @@ fn push<const WIDTH: usize>(
     *idle_at_s = self::idle_at_s(time);
 }
 
-/// Keeps a log for as long as it counts in this window, which may be longer than the one that it was admitted
-/// under.
+/// Keeps a log for as long as it counts in this window, which may be longer than the window under which it was
+/// admitted.
 #[inline]
 fn stay(idle_at_s: &mut u32, time: &LogTime, reset_after_ns: u64) {
     if reset_after_ns == 0 {
@@ -455,7 +455,7 @@ mod tests {
         Limit::of(&policy).unwrap()
     }
 
-    /// The share, in percent, that is forgotten with a key after these admissions.
+    /// The share, in percent, that eviction would forget after these admissions.
     fn share_of(counting: fn(Window) -> Counting, amount: u64, costs: &[u64]) -> f64 {
         let (limit, mut usage) = (limit(counting, amount), Usage::NONE);
         for cost in costs {
@@ -487,7 +487,7 @@ mod tests {
             let counter = |window| Counting::Counter { window };
             for counting in [log, counter] {
                 let share = share_of(counting, amount, costs);
-                // The limit is a fifth too small at most.
+                // The limit is stored at most a fifth too small.
                 let most = (percent * 1.25 + 0.000_001).min(100.0);
                 assert!(
                     share >= percent * 0.999_999 && share <= most,

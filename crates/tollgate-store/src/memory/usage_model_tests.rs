@@ -1,4 +1,4 @@
-//! The compact forms of a log in memory do what [`LogState`], the plain one of core, does.
+//! The compact forms of a log in memory behave like [`LogState`], the plain form in core.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tollgate_core::{Amount, Limit, Per, Policy, PolicyId, Timestamp, Window};
 
 use super::Usage;
 
-/// On both sides of what fits into a slot, and of where a ring grows and shrinks.
+/// On both sides of what fits into a slot, and of the sizes at which a ring grows and shrinks.
 const LIMITS: [u64; 6] = [1, 5, 7, 40, 200, 100_000];
 
 fn limit(amount: u64, window: Window) -> Limit {

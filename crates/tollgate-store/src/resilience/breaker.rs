@@ -1,8 +1,8 @@
-//! Leaves a store alone that fails, and finds out when it is back.
+//! Sends no calls to a store that fails, and finds out when it works again.
 //!
-//! Each [fault domain](FaultDomain) of the store has a state of its own. It is *closed* while the domain works. It
-//! *opens* when calls fail, and then every call that needs the domain fails at once (P3), and no other (P19). After a
-//! while it is *half-open*: one call, the probe, is let through; its success closes it, its failure opens it for
+//! Each [fault domain](FaultDomain) of the store has its own state. It is *closed* while the domain works. It *opens*
+//! when calls fail; then every call that needs the domain fails at once (P3), and no other (P19). After a while it is
+//! *half-open*: one call, the probe, is let through. If it succeeds the state closes; if it fails the state opens for
 //! longer.
 
 use std::collections::HashMap;
@@ -28,11 +28,11 @@ pub struct BreakerOptions {
     pub consecutive_failures: u32,
     /// It opens when this share of the calls of a second has failed, in percent,
     pub failure_percent: u32,
-    /// if there were at least so many.
+    /// if there were at least this many.
     pub min_calls: u32,
-    /// The least time between two probes: at most 10 connects a second by default (P14).
+    /// The minimum time between two probes: at most 10 connection attempts a second by default (P14).
     pub min_backoff: Duration,
-    /// The most time between two probes: a store that is back is found within it (P14).
+    /// The maximum time between two probes, within which a store that works again is noticed (P14).
     pub max_backoff: Duration,
 }
 
@@ -48,21 +48,22 @@ impl Default for BreakerOptions {
     }
 }
 
-/// The time over which the share of failures is taken.
+/// The period over which the share of failures is computed.
 const SHARE_WINDOW: Duration = Duration::from_secs(1);
-/// From here on the back-off is the longest; keeps the power of two small.
+/// From this many failed probes on, the back-off is the longest. This keeps the power of two small.
 const MAX_DOUBLINGS: u32 = 16;
-/// The most domains whose failures are kept apart: as many as a Cluster may have. More share one state.
+/// The most domains whose failures are recorded separately: as many as a Cluster may have. Further ones share one
+/// state.
 const MAX_DOMAINS: usize = 1_024;
 
-/// How a [`Breaker`] stands, as a whole or in one domain.
+/// The state of a [`Breaker`], as a whole or in one domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BreakerState {
     /// Calls go to the store.
     Closed,
     /// Calls fail at once.
     Open,
-    /// One call is on its way to the store to see whether it is back; the others fail at once.
+    /// One call is on its way to the store to find out whether it works again; the others fail at once.
     HalfOpen,
 }
 
@@ -82,41 +83,41 @@ impl BreakerState {
 
 /// Fails at once while the store is known to fail.
 ///
-/// - **Domains.** What is said below holds for each [fault domain](Store::fault_domain) by itself. A call is let through
-///   if all domains that it needs let it. A failure counts in the domain that the error names; in all that the call
-///   needed if it names none.
-/// - **Opens** after some failures in a row, or when a share of the calls of a second fails. A failure is an error of
-///   any kind but those that [concern one check](StoreErrorKind::concerns_one_check).
-/// - **Probes** with the calls that come anyway, one at a time, and by [`Breaker::tend`] when none comes. Between two
-///   probes lies a time drawn at random from 0 up to a bound that doubles with each failure (full jitter), at least
-///   `min_backoff` and at most `max_backoff`, so that many nodes do not come at once.
-/// - **Recovers**: with the deadline of a probe added, a store that is back decides again within
-///   `max_backoff` and the next call (P14).
-/// - A call that began before the breaker went over says nothing about the store now, and is not counted.
-/// - A call whose caller has gone counts when it ends if the store sees to its end
-///   ([`Store::charge_reported`]); otherwise it says nothing.
+/// - **Domains.** The following applies to each [fault domain](Store::fault_domain) separately. A call is let through
+///   if all domains that it needs allow it. A failure counts for the domain that the error names, or for all domains
+///   that the call needed if it names none.
+/// - **Opens** after some failures in a row, or when a share of the calls of a second fails. An error of any kind is a
+///   failure, except those that [concern one check](StoreErrorKind::concerns_one_check).
+/// - **Probes** with ordinary calls, one at a time, and with [`Breaker::tend`] if there are none. The time between two
+///   probes is random, from 0 up to a bound that doubles with each failure (full jitter), but at least `min_backoff`
+///   and at most `max_backoff`, so that many nodes do not probe at once.
+/// - **Recovers**: a store that works again is used within `max_backoff`, the deadline of a probe, and the next call
+///   (P14).
+/// - A call that began before the last change of the state says nothing about the store now, and is not counted.
+/// - A call whose caller has gone counts when it ends, if the store finishes such calls ([`Store::charge_reported`]);
+///   otherwise it is not counted.
 #[derive(Debug)]
 pub struct Breaker<S, C = MonotonicClock> {
     store: S,
     shared: Arc<Shared<C>>,
 }
 
-/// What calls tell, also those that outlive their callers.
+/// Receives the reports of calls, including calls that outlive their callers.
 #[derive(Debug)]
 struct Shared<C> {
     clock: C,
     options: BreakerOptions,
     observer: Arc<dyn StoreObserver>,
-    // Held for some nanoseconds, twice a call: little beside a call over a network. The observer is told while it is
-    // held, so that changes are told in the order in which they happen.
+    // Held for some nanoseconds, twice per call, which is little compared with a call over a network. The observer is
+    // called while it is held, so that it sees changes in the order in which they happen.
     machines: Mutex<HashMap<FaultDomain, Machine>>,
 }
 
-/// What the breaker remembers of one domain.
+/// The state of one domain.
 #[derive(Debug)]
 struct Machine {
     phase: Phase,
-    /// How often the phase changed: tells answers to earlier phases apart.
+    /// How often the phase changed, to recognize answers to calls of earlier phases.
     epoch: u64,
     /// Failed probes since the breaker opened.
     failed_probes: u32,
@@ -149,7 +150,7 @@ impl Phase {
 enum Outcome {
     Answered,
     Failed,
-    /// Nothing was learned: its caller gave up, or the call failed before it came to this domain.
+    /// Nothing was learned: its caller gave up, or the call failed before it reached this domain.
     Unknown,
 }
 
@@ -158,7 +159,7 @@ impl Machine {
         Self { phase: Phase::closed(now), epoch: 0, failed_probes: 0, random: RandomState::new() }
     }
 
-    /// For how long no call will be let through; `None` if one may be now.
+    /// How long no call will be let through; `None` if one may be now.
     fn closed_for(&self, now: Timestamp, options: &BreakerOptions) -> Option<Duration> {
         match self.phase {
             Phase::Closed { .. } => None,
@@ -168,7 +169,7 @@ impl Machine {
         }
     }
 
-    /// Goes over to `phase`; answers the states before and after.
+    /// Changes to `phase`; returns the states before and after.
     fn enter(&mut self, phase: Phase) -> (BreakerState, BreakerState) {
         let from = self.phase.state();
         self.epoch += 1;
@@ -176,17 +177,17 @@ impl Machine {
         (from, self.phase.state())
     }
 
-    /// How long to leave the store alone, after so many failed probes: full jitter, at least the minimum.
+    /// The back-off after the failed probes so far: full jitter, at least the minimum.
     fn backoff(&self, options: &BreakerOptions) -> Duration {
         let doubled = options.min_backoff * (1 << self.failed_probes.min(MAX_DOUBLINGS));
         let longest_ns = doubled.min(options.max_backoff).as_nanos().max(1);
-        // The epoch is new every time, and the hash of a number that is new is as good as random.
+        // The epoch is new every time, and the hash of a new number is as good as random.
         let drawn_ns = u128::from(self.random.hash_one(self.epoch)) % longest_ns;
         let drawn = Duration::from_nanos(u64::try_from(drawn_ns).unwrap_or(u64::MAX));
         drawn.max(options.min_backoff)
     }
 
-    /// Takes in how the call of `epoch` ended; answers the states before and after if that changes anything.
+    /// Records how the call of `epoch` ended; returns the states before and after if they change.
     fn report(
         &mut self,
         epoch: u64,
@@ -232,12 +233,12 @@ impl Machine {
 }
 
 impl<C: Clock> Shared<C> {
-    /// A change of the machines is made at once, so they are whole whatever a thread that held them did.
+    /// A poisoned lock is fine: every change is complete at once.
     fn machines(&self) -> MutexGuard<'_, HashMap<FaultDomain, Machine>> {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a call to `domains` through, or says for how long none will be.
+    /// Lets a call to `domains` through, or returns how long none will be.
     fn admit(&self, domains: &[FaultDomain]) -> Result<SmallVec<[BeganIn; 2]>, Duration> {
         let now = self.clock.now();
         let mut machines = self.machines();
@@ -258,7 +259,7 @@ impl<C: Clock> Shared<C> {
         Ok(began.collect())
     }
 
-    /// Takes in how a call ended in `domain`.
+    /// Records how a call ended in `domain`.
     fn report(
         &self,
         machines: &mut HashMap<FaultDomain, Machine>,
@@ -305,7 +306,7 @@ impl<C: Clock + 'static> CallObserver for Shared<C> {
             let outcome = if here { outcome } else { Outcome::Unknown };
             self.report(&mut machines, *one, outcome, cause);
         }
-        // The call was sent on to a server that it was not begun for.
+        // The call was redirected to a server for which it was not begun.
         if let Some(domain) = at_fault
             && began.iter().all(|(known, _)| *known != domain)
         {
@@ -320,7 +321,7 @@ impl<C: Clock + 'static> CallObserver for Shared<C> {
 }
 
 impl<S, C: Clock> Breaker<S, C> {
-    /// `store` behind a breaker that goes by `clock` and tells `observer`.
+    /// Puts a breaker around `store`; it uses `clock` and notifies `observer`.
     pub fn new(
         store: S,
         clock: C,
@@ -331,12 +332,12 @@ impl<S, C: Clock> Breaker<S, C> {
         Self { store, shared: Arc::new(Shared { clock, options, observer, machines }) }
     }
 
-    /// What it surrounds.
+    /// The inner store.
     pub fn inner(&self) -> &S {
         &self.store
     }
 
-    /// How it stands: as in the domain that is worst off.
+    /// The state of the domain that is in the worst state.
     pub fn state(&self) -> BreakerState {
         let machines = self.shared.machines();
         let states = BreakerState::ALL.into_iter().rev();
@@ -361,20 +362,19 @@ impl<S: Store, C: Clock + 'static> Breaker<S, C> {
         domains
     }
 
-    /// Lets a call to `domains` through, or says why none is.
+    /// Lets a call to `domains` through, or returns why not.
     fn begin(&self, domains: &[FaultDomain]) -> Result<CallReport, StoreError> {
         let began = self.shared.admit(domains).map_err(|wait| {
             let wait_ms = wait.as_millis();
-            let context =
-                format!("the store failed just before; it is tried again in {wait_ms} ms");
+            let context = format!("the store has just failed; it is tried again in {wait_ms} ms");
             StoreError::new(StoreErrorKind::NotAsked, context)
         })?;
         let shared = Arc::clone(&self.shared);
         Ok(CallReport::to(shared, began))
     }
 
-    /// To be called several times a second: forgets the domains that the store uses no more, and probes those that are
-    /// due when no check does. So a store that is back is found although nobody asks for a decision.
+    /// Call it several times a second. It forgets domains that the store no longer uses, and probes domains that are
+    /// due if no check does. So a store that works again is noticed although nobody sends checks.
     pub async fn tend(&self) {
         let failing: Vec<FaultDomain> = {
             let machines = self.shared.machines();

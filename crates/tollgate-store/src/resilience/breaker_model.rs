@@ -1,7 +1,8 @@
-//! The breaker under every schedule that Shuttle finds: calls that fail, succeed, come late or are given up, in any order.
+//! The breaker under every schedule that Shuttle finds: calls that fail, succeed, end late or are abandoned, in any
+//! order.
 //!
-//! Between two holds of the breaker's lock there is only the store, so it is the store of the model that lets others run.
-//! What fails prints the schedule; `shuttle::replay` runs it again.
+//! Between two critical sections of the breaker there is only the store, so the model's store lets other tasks run. A
+//! failure prints the schedule; `shuttle::replay` runs it again.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -18,14 +19,14 @@ use super::{Breaker, BreakerOptions, BreakerState};
 use crate::{Charged, MemoryStore, Store, StoreError, StoreErrorKind};
 
 const SCHEDULES: usize = 500;
-/// Each asks twice.
+/// Each sends two calls.
 const CALLERS: usize = 4;
 /// Above every back-off.
 const LONG: Duration = Duration::from_secs(2);
 
 type Modelled = Breaker<Model, ManualClock>;
 
-/// A store that may be down, and judges which calls reach it.
+/// A store that may be down, and checks which calls reach it.
 #[derive(Clone, Debug, Default)]
 struct Model(Arc<Seen>);
 
@@ -33,9 +34,9 @@ struct Model(Arc<Seen>);
 struct Seen {
     breaker: OnceLock<Weak<Modelled>>,
     is_down: AtomicBool,
-    /// Probes that are at the store.
+    /// Probes that are in the store.
     probes: AtomicU32,
-    /// The breaker was open, and no probe has succeeded since.
+    /// Whether the breaker has opened and no probe has succeeded since.
     is_lost: AtomicBool,
 }
 
@@ -45,15 +46,15 @@ impl Model {
         self.0.breaker.get().and_then(Weak::upgrade).unwrap().state()
     }
 
-    /// A call arrives, takes a while, and ends as the store then is. Nobody else runs from the breaker's consent until
-    /// here, nor from here until it is told the end.
+    /// A call arrives, takes a while, and ends according to the store's state at that time. No other task runs between
+    /// the breaker's permission and here, nor between here and the report of the end.
     async fn call(&self) -> Result<(), StoreError> {
         let probe = match self.state() {
             BreakerState::Open => panic!("a call reached the store through an open breaker"),
             BreakerState::HalfOpen => Some(Probe::begin(&self.0)),
             BreakerState::Closed => {
                 let is_lost = self.0.is_lost.load(Ordering::SeqCst);
-                assert!(!is_lost, "closed though no probe has succeeded");
+                assert!(!is_lost, "closed although no probe has succeeded");
                 None
             }
         };
@@ -69,7 +70,7 @@ impl Model {
     }
 }
 
-/// A probe at the store. Gone when it ends, also when its caller gives up.
+/// A probe in the store. It is dropped when the probe ends, even if its caller gives up.
 struct Probe<'a>(&'a Seen);
 
 impl<'a> Probe<'a> {
@@ -107,7 +108,7 @@ impl Store for Model {
     }
 }
 
-/// `call` until it ends or has been polled `polls` times; then its caller has given up.
+/// Polls `call` until it ends, or `polls` times; then its caller gives up.
 async fn given_up_after<T>(polls: u32, call: impl Future<Output = T>) -> Option<T> {
     let mut call = pin!(call);
     let mut left = polls;
@@ -132,14 +133,14 @@ fn modelled() -> (Model, ManualClock, Arc<Modelled>) {
 }
 
 async fn ask(breaker: &Modelled) -> bool {
-    // Nobody else runs until the call is let through or not.
+    // No other task runs until the breaker has decided about the call.
     if breaker.state() == BreakerState::Open {
         breaker.inner().0.is_lost.store(true, Ordering::SeqCst);
     }
     one_charge(async |charges| breaker.charge(charges, None).await).await.is_ok()
 }
 
-/// Calls come and go while the store goes down and comes back.
+/// Calls come and go while the store goes down and comes back up.
 async fn a_course(gives_up: bool) {
     let (model, clock, breaker) = modelled();
     let mut tasks = Vec::new();
@@ -165,21 +166,21 @@ async fn a_course(gives_up: bool) {
     for task in tasks {
         task.await.unwrap();
     }
-    // Whatever was given up, nothing is stuck: the store is back, and the next call finds it.
+    // Whatever was abandoned, nothing is stuck: the store works again, and the next call notices it.
     assert_eq!(model.0.probes.load(Ordering::SeqCst), 0);
     clock.advance(LONG);
     assert!(ask(&breaker).await);
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
-/// P3, P14: one probe at a time; a late answer closes nothing; the store that is back is found.
+/// P3, P14: one probe at a time; a late answer does not close the breaker; a store that works again is noticed.
 #[test]
 fn calls_of_every_order_keep_to_one_probe_and_find_the_store_again() {
     shuttle::check_random(|| block_on(a_course(false)), SCHEDULES);
     shuttle::check_pct(|| block_on(a_course(false)), SCHEDULES, 3);
 }
 
-/// A caller that gives up, in the midst of the probe or before it, blocks the breaker for nobody else.
+/// If a caller gives up during the probe or before it, the breaker is not blocked for others.
 #[test]
 fn callers_that_give_up_leave_the_breaker_able_to_close() {
     shuttle::check_random(|| block_on(a_course(true)), SCHEDULES);

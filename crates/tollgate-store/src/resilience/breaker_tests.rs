@@ -34,7 +34,7 @@ fn opened() -> (Scripted, ManualClock, Guarded) {
     (store, clock, breaker)
 }
 
-/// P3: while it is open nothing waits for the store.
+/// P3: while it is open, nothing waits for the store.
 #[test]
 fn it_opens_after_failures_in_a_row_and_then_asks_no_more() {
     let (store, _clock, breaker) = opened();
@@ -77,7 +77,7 @@ fn what_failed_seconds_ago_counts_no_more() {
     assert_eq!(breaker.state(), BreakerState::Closed, "never 20 calls a second");
 }
 
-/// A key of another type under our prefix must not make all other keys degrade.
+/// A key of another type under our prefix must not degrade all other keys.
 #[test]
 fn a_store_that_answers_what_it_must_not_is_not_left_alone() {
     let (store, _clock, breaker) = guarded();
@@ -115,7 +115,7 @@ fn half_open_lets_one_call_through() {
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
-/// A slow failure from before must not open a breaker that has just closed.
+/// A slow failure of an earlier call must not open a breaker that has just closed.
 #[test]
 fn an_answer_to_an_earlier_phase_is_not_counted() {
     let (_store, clock, breaker) = guarded();
@@ -137,7 +137,7 @@ fn an_answer_to_an_earlier_phase_is_not_counted() {
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
-/// Notes each change of the breaker, and whether it had a cause.
+/// Records each change of the breaker, and whether it had a cause.
 #[derive(Debug, Default)]
 struct Noting(Mutex<Vec<(BreakerState, BreakerState, bool)>>);
 
@@ -153,7 +153,7 @@ impl StoreObserver for Noting {
     }
 }
 
-/// What is logged once per transition: an outage is told once, however many checks and probes fail in it.
+/// An outage is reported once, however many checks and probes fail during it.
 #[test]
 fn an_outage_is_told_once() {
     use BreakerState::{Closed, HalfOpen, Open};
@@ -176,7 +176,7 @@ fn an_outage_is_told_once() {
     assert_eq!(changes.len(), 2 * times((Open, HalfOpen, false)) + 1, "the rest are probes");
 }
 
-/// Asks `breaker` for `users` in one check, as a caller that hangs up at once if there is no answer.
+/// Sends `breaker` one check of `users`, as a caller that gives up at once if there is no answer.
 fn hang_up(
     breaker: &Breaker<Parts, ManualClock>,
     users: &[&str],
@@ -205,8 +205,8 @@ fn parts() -> (Parts, ManualClock, Breaker<Parts, ManualClock>) {
     (store, clock, breaker)
 }
 
-/// P19 and P3: one part of the store hangs, and every caller hangs up before its call fails. The breaker opens for
-/// that part as soon as the calls have failed, and calls to the other part go on.
+/// P19 and P3: one part of the store hangs, and every caller gives up before its call fails. The breaker opens for that
+/// part as soon as the calls have failed, and calls to the other part continue.
 #[test]
 fn a_part_that_hangs_is_left_alone_although_all_callers_hang_up_and_the_others_go_on() {
     let (store, clock, breaker) = parts();
@@ -234,7 +234,7 @@ fn a_part_that_hangs_is_left_alone_although_all_callers_hang_up_and_the_others_g
     assert_eq!(hang_up(&breaker, &["left"]), Some(Err(StoreErrorKind::NotAsked)));
 }
 
-/// A store that is back is found although no check comes, and a part that is gone for good is forgotten.
+/// A store that works again is noticed although no check arrives, and a part that is gone for good is forgotten.
 #[test]
 fn a_breaker_that_is_tended_closes_by_itself() {
     for is_gone in [false, true] {
@@ -258,7 +258,7 @@ fn a_breaker_that_is_tended_closes_by_itself() {
     }
 }
 
-/// Each kind that concerns the store opens the breaker, and no other.
+/// Every kind that concerns the store opens the breaker, and no other does.
 #[test]
 fn every_error_of_the_whole_store_opens_it() {
     for kind in StoreErrorKind::ALL {
@@ -270,7 +270,7 @@ fn every_error_of_the_whole_store_opens_it() {
         let expected = match kind {
             StoreErrorKind::ForeignKey
             | StoreErrorKind::Unreadable
-            // Nobody asked.
+            // The store was not asked.
             | StoreErrorKind::NotAsked => BreakerState::Closed,
             _ => BreakerState::Open,
         };
@@ -281,8 +281,8 @@ fn every_error_of_the_whole_store_opens_it() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
-    /// P14: at most 10 probes a second while the store is away, and it decides again within 2 seconds of being
-    /// back, whenever that is.
+    /// P14: at most 10 probes a second while the store is down, and it decides again within 2 seconds after it works
+    /// again, whenever that is.
     #[test]
     fn a_store_that_is_back_is_found_within_2_seconds(away_ms in 0..30_000_u64) {
         let (store, clock, breaker) = opened();
@@ -302,7 +302,7 @@ proptest! {
         prop_assert_eq!(breaker.state(), BreakerState::Closed);
     }
 
-    /// Full jitter: nodes that lost the store at one moment do not come back at one.
+    /// Full jitter: nodes that lost the store at the same moment do not come back at the same moment.
     #[test]
     fn two_breakers_do_not_probe_in_step(failures in 4..20_u32) {
         let delays: Vec<_> = (0..20).map(|_| {

@@ -7,35 +7,35 @@ use tollgate_core::{Charge, Limit, Subject};
 
 use crate::{CallReport, Charged, FaultDomain, Store, StoreError, StoreErrorKind};
 
-/// The part of the deadline that the store gets.
+/// The part of the deadline for the store.
 const STORE_SHARE: f64 = 0.95;
 
 /// Ends calls that take too long, by dropping them.
 ///
-/// The store gets 95 % of the deadline: the timer is only as fine as a millisecond, and what is decided without
-/// the store must be answered within the deadline too (P3). A charge that was ended may have been recorded, and
-/// its error says so.
+/// The store gets 95 % of the deadline: timers have a resolution of a millisecond, and a decision without the store
+/// must also be answered within the deadline (P3). A charge that was cut off may have been recorded, and its error says
+/// so.
 ///
-/// Must run on a tokio runtime with its timer enabled.
+/// It needs a tokio runtime with its timer enabled.
 #[derive(Debug)]
 pub struct Deadline<S> {
     store: S,
     store_timeout: Option<Duration>,
 }
 
-/// What a store gets of `timeout`, the deadline of a decision.
+/// The part of `timeout`, the deadline of a decision, that a store gets.
 pub fn store_timeout(timeout: Duration) -> Duration {
     timeout.mul_f64(STORE_SHARE)
 }
 
 impl<S> Deadline<S> {
-    /// `store`, of which every decision takes at most about `timeout`. Without one, `store` must see to that
-    /// by itself, and get [`store_timeout`].
+    /// Bounds each decision of `store` to approximately `timeout`. Without a timeout, `store` must do that itself, with
+    /// [`store_timeout`].
     pub fn new(store: S, timeout: Option<Duration>) -> Self {
         Self { store, store_timeout: timeout.map(store_timeout) }
     }
 
-    /// What it surrounds.
+    /// The inner store.
     pub fn inner(&self) -> &S {
         &self.store
     }
@@ -47,7 +47,7 @@ impl<S> Deadline<S> {
         let Some(store_timeout) = self.store_timeout else { return call.await };
         tokio::time::timeout(store_timeout, call).await.unwrap_or_else(|_| {
             let waited_ms = store_timeout.as_millis();
-            let context = format!("the store has not answered within {waited_ms} ms");
+            let context = format!("the store did not answer within {waited_ms} ms");
             Err(StoreError::new(StoreErrorKind::Unavailable, context))
         })
     }
@@ -59,7 +59,7 @@ impl<S: Store> Store for Deadline<S> {
         charges: &[Charge<'_>],
         request_id: Option<&str>,
     ) -> Result<Charged, StoreError> {
-        // Errors of the store itself say what they know; only the deadline's own may have charged for sure.
+        // The store's own errors already say whether something may have been charged.
         let call = async { Ok(self.store.charge(charges, request_id).await) };
         self.in_time(call).await.map_err(StoreError::after_send)?
     }
@@ -76,7 +76,7 @@ impl<S: Store> Store for Deadline<S> {
         self.in_time(self.store.reset(limit, subject)).await
     }
 
-    // With a deadline of its own this decorator says how a call ended; without one the store does.
+    // With a deadline this decorator reports how a call ended; without one, the store does.
 
     async fn charge_reported(
         &self,

@@ -1,9 +1,9 @@
-//! Answers denials that are already known, so that a client that hammers a spent limit costs the store next
-//! to nothing.
+//! Answers denials that are already known, so that a client that hammers an exhausted limit costs the store almost
+//! nothing.
 //!
-//! A denial with a known wait stays a denial until that wait is over, unless usage is given back: other
-//! admissions only lengthen it. So it is answered here until then, and no longer. What may give usage back, here
-//! or elsewhere, is told through [`Invalidations`].
+//! A denied check stays denied until its wait is over, unless usage is given back, because other admissions only make
+//! the wait longer. So it is answered here until then, and no longer. Anything that gives usage back, on this node or
+//! another, is announced through [`Invalidations`].
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -21,63 +21,65 @@ use super::known_limit::KnownLimit;
 use crate::key::each_part;
 use crate::{Charged, FaultDomain, Store, StoreError, Verdicts, admits};
 
-/// For how long a denial that no wait ends is answered here: it needs no store, but its count does.
+/// How long a denial without an end (such as a ban) is answered here. The denial itself needs no store, but its count
+/// does.
 const NEVER_HOLDS: Duration = Duration::from_secs(1);
-/// The part of a wait by which it is shortened here, as clocks of two machines may run apart: 1/1024 is twice
-/// what NTP corrects at most (500 parts in a million).
+/// The part by which a wait is shortened here, because the clocks of two machines may run at different speeds: 1/1024
+/// is twice the most that NTP corrects (500 parts in a million).
 const DRIFT_DIVISOR: u64 = 1_024;
-/// Enough that two threads seldom meet.
+/// Enough that two threads seldom need the same one.
 const SHARDS: usize = 64;
 
 /// Answers denials that are already known; asks the store for everything else.
 ///
-/// **Exact.** A check is denied here only if the store would deny it: an enforced limit of it, of the same amount,
-/// way of counting and window, has denied the same cost, and its wait, counted from before the store was asked, is
-/// not over. `retryAfterMs` and `resetAfterMs` go on from when the answer came. All other limits of the check must
-/// be known too; they show the usage that this node saw last, as does `count` of the one that denies.
+/// **Exact.** A check is denied here only if the store would deny it: an enforced limit of the check, with the same
+/// amount and way of counting, has denied the same cost, and its wait, counted from before the store was asked, is
+/// not over. `retryAfterMs` and `resetAfterMs` count from the arrival of the answer. All other limits of the check must
+/// be known too; they show the usage that this node saw last, and so does the `count` of the limit that denies.
 ///
-/// **Asked anyway:** a check with a request id, which may have been admitted before (R12); a cost that was not
-/// denied yet, as its exact wait is unknown; a peek.
+/// **Always asked:** a check with a request id, which may have been admitted before (R12); a cost that was not denied
+/// yet, because its exact wait is unknown; a peek.
 ///
-/// **Invalidated** by resets on this node, and by what the store tells through [`DenialCache::invalidations`].
-/// Of a [fault domain](FaultDomain) that is not [connected](Invalidations::connected) nothing is known here; what is known of
-/// the others holds on.
+/// **Invalidated** by resets on this node, and by what the store announces through [`DenialCache::invalidations`].
+/// Nothing is answered here for a [fault domain](FaultDomain) that is not [connected](Invalidations::connected); the
+/// denials of other domains stay known.
 ///
-/// **Bounded:** at most `max_keys` keys, the least recently used forgotten in halves.
+/// **Bounded:** at most `max_keys` keys; the least recently used half is forgotten at once.
 #[derive(Debug)]
 pub struct DenialCache<S, C = MonotonicClock> {
     store: S,
     clock: C,
-    /// The latest time read: a clock that steps back is clamped.
+    /// The latest time read, so that a clock that steps back is clamped.
     latest_ns: AtomicU64,
     known: Arc<Known>,
     observer: Arc<dyn StoreObserver>,
 }
 
-/// Where a store tells what makes known denials untrue, on this node or on any other. Clones tell the same cache.
+/// The store uses it to announce that known denials may be wrong, on this node or any other. Clones belong to the same
+/// cache.
 ///
-/// A store that several nodes share sends [`key_bytes`](crate::key_bytes) to all of them, **after** it gave usage back: by a reset,
-/// a refund, a settlement. Each of them calls [`Invalidations::forget`]. While it cannot be told of a fault domain, that
-/// is not [connected](Invalidations::connected).
+/// A store that several nodes share sends [`key_bytes`](crate::key_bytes) to all of them **after** it gave usage back,
+/// by a reset, a refund or a settlement. Each of them calls [`Invalidations::forget`]. While a fault domain cannot be
+/// announced, it is not [connected](Invalidations::connected).
 #[derive(Clone, Debug)]
 pub struct Invalidations(Arc<Known>);
 
 impl Invalidations {
-    /// From here on the store tells of everything that gives usage in `domain` back. What was known of it is forgotten,
-    /// since something may have been missed. To be called after the subscription is in place.
+    /// From now on the store announces everything that gives usage in `domain` back. Its known denials are forgotten,
+    /// because an announcement may have been missed. Call this after the subscription is established.
     pub fn connected(&self, domain: FaultDomain) {
         self.0.forget_domain(domain);
         let mut connected = self.0.connected_domains();
         if !connected.contains(&domain) {
             connected.push(domain);
         }
-        // SeqCst: seldom, and after everything was forgotten.
+        // SeqCst: rare, and after everything was forgotten.
         self.0.any_connected.store(true, Ordering::SeqCst);
     }
 
-    /// The store can tell nothing of `domain` for now: nothing is answered by what is known of it.
+    /// The store cannot announce changes in `domain` at the moment: its known denials are not used.
     pub fn disconnected(&self, domain: FaultDomain) {
-        // Before it is forgotten, so that nothing is learned after.
+        // Set before forgetting, so that nothing is learned afterwards.
         let mut connected = self.0.connected_domains();
         connected.retain(|known| *known != domain);
         self.0.any_connected.store(!connected.is_empty(), Ordering::SeqCst);
@@ -100,23 +102,23 @@ impl Invalidations {
 
 type Digest = u128;
 
-/// What is known of limits, by a keyed hash of their keys.
+/// What is known about limits, by a keyed hash of their keys.
 #[derive(Debug)]
 struct Known {
     secret: (u64, u64),
-    /// The domains of which the store tells what gives usage back. Read only when a denial is learned.
+    /// The domains for which the store announces usage that is given back. Read only when a denial is learned.
     connected: RwLock<SmallVec<[FaultDomain; 4]>>,
     any_connected: AtomicBool,
     max_keys_per_half: usize,
     shards: Box<[Mutex<Shard>]>,
 }
 
-/// Limits in two halves by last use: when the recent half is full, it takes the place of the old one.
+/// Limits in two halves by last use: when the recent half is full, it replaces the old one.
 #[derive(Debug, Default)]
 struct Shard {
     recent: HashMap<Digest, KnownLimit>,
     old: HashMap<Digest, KnownLimit>,
-    /// How often something was forgotten: an answer to a question from before is not learned from.
+    /// How often something was forgotten: answers to questions from before that are not learned.
     forgettings: u64,
 }
 
@@ -137,10 +139,10 @@ impl Shard {
     }
 }
 
-/// The keys of a check, each with the forgettings of its shard before the store was asked.
+/// The keys of a check, each with the count of its shard before the store was asked.
 type Asked = SmallVec<[(Digest, u64); 4]>;
 
-/// What is known of a check before the store is asked.
+/// What is known about a check before the store is asked.
 enum Look {
     /// It is denied.
     Denied(Verdicts),
@@ -170,7 +172,7 @@ impl Known {
         hasher.finish128().as_u128()
     }
 
-    /// A shard is whole whatever a thread that held it did: each change of it is made at once.
+    /// A poisoned lock is fine: every change of a shard is complete at once.
     fn shard(&self, digest: Digest) -> MutexGuard<'_, Shard> {
         // Only the low bits are used.
         let low = digest as usize;
@@ -184,7 +186,7 @@ impl Known {
         shard.old.remove(&digest);
     }
 
-    /// The list is whole whatever a thread that held it did.
+    /// A poisoned lock is fine: every change of the list is complete at once.
     fn connected_domains(&self) -> std::sync::RwLockWriteGuard<'_, SmallVec<[FaultDomain; 4]>> {
         self.connected.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -209,8 +211,7 @@ impl Known {
         }
     }
 
-    /// The verdicts over `charges` at `now`, if it is known that they deny; otherwise what to remember while the
-    /// store is asked.
+    /// The verdicts on `charges` at `now`, if a denial is known; otherwise what to remember while the store is asked.
     fn look(&self, charges: &[Charge<'_>], now: Timestamp) -> Look {
         let mut verdicts = Verdicts::new();
         let mut asked = Asked::new();
@@ -229,7 +230,7 @@ impl Known {
         }
     }
 
-    /// Takes in what the store said to a question `sent` and answered at `received`.
+    /// Learns from the store's answer to a question that was `sent` and `received` at these times.
     fn learn(
         &self,
         charges: &[Charge<'_>],
@@ -268,7 +269,7 @@ impl Known {
         }
     }
 
-    /// Brings what is known of keys up to date with an admission; learns no new keys.
+    /// Updates what is known about keys after an admission; adds no new keys.
     fn admitted(
         &self,
         charges: &[Charge<'_>],
@@ -285,7 +286,7 @@ impl Known {
     }
 }
 
-/// Until when a verdict of `wait` certainly denies; `None` if it does not, or nobody knows.
+/// The time until which a verdict with this `wait` certainly denies; `None` if it does not deny, or it is not known.
 fn denied_until(wait: Wait, sent: Timestamp) -> Option<Timestamp> {
     match wait {
         Wait::None | Wait::Unknown => None,
@@ -295,30 +296,30 @@ fn denied_until(wait: Wait, sent: Timestamp) -> Option<Timestamp> {
 }
 
 impl<S, C: Clock> DenialCache<S, C> {
-    /// `store`, of whose denials at most `max_keys` keys are remembered. `clock` is this node's own.
+    /// Puts the cache around `store`; it remembers denials of at most `max_keys` keys. `clock` is this node's own.
     pub fn new(store: S, clock: C, max_keys: usize, observer: Arc<dyn StoreObserver>) -> Self {
         let known = Arc::new(Known::new(max_keys));
         Self { store, clock, latest_ns: AtomicU64::new(0), known, observer }
     }
 
-    /// What it surrounds.
+    /// The inner store.
     pub fn inner(&self) -> &S {
         &self.store
     }
 
-    /// Where the store tells what makes known denials untrue.
+    /// The store uses this to announce that known denials may be wrong.
     pub fn invalidations(&self) -> Invalidations {
         Invalidations(Arc::clone(&self.known))
     }
 
     fn now(&self) -> Timestamp {
         let now_ns = self.clock.now().as_ns();
-        // Relaxed: a value by itself.
+        // Relaxed: no other memory depends on it.
         Timestamp::from_ns(self.latest_ns.fetch_max(now_ns, Ordering::Relaxed).max(now_ns))
     }
 }
 
-/// Forgets a key at the end of a reset, however that ends: it may have been carried out.
+/// Forgets a key at the end of a reset, however the reset ends: it may have been carried out.
 struct ForgetAtEnd<'a>(&'a Known, Digest);
 
 impl Drop for ForgetAtEnd<'_> {
@@ -333,12 +334,12 @@ impl<S: Store, C: Clock + 'static> Store for DenialCache<S, C> {
         charges: &[Charge<'_>],
         request_id: Option<&str>,
     ) -> Result<Charged, StoreError> {
-        // A check with an id may be the repetition of one that was admitted; only the store knows.
+        // A check with an id may be the repetition of an admitted one; only the store knows.
         // SeqCst: see `Invalidations`.
         if request_id.is_some() || !self.known.any_connected.load(Ordering::SeqCst) {
             return self.store.charge(charges, request_id).await;
         }
-        // Before the store is asked: its wait began later than this.
+        // Read before the store is asked: the wait began later than this.
         let sent = self.now();
         let asked = match self.known.look(charges, sent) {
             Look::Denied(verdicts) => {
@@ -358,7 +359,7 @@ impl<S: Store, C: Clock + 'static> Store for DenialCache<S, C> {
     }
 
     async fn peek(&self, charges: &[Charge<'_>]) -> Result<Charged, StoreError> {
-        // Time is read so that it is never behind what the store has seen.
+        // The time is read so that it is never behind what the store has seen.
         self.now();
         self.store.peek(charges).await
     }
@@ -368,7 +369,7 @@ impl<S: Store, C: Clock + 'static> Store for DenialCache<S, C> {
     }
 
     async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
-        // Forgotten after the store has reset, and what was asked before then is not learned from.
+        // Forgotten after the store has reset; answers to questions from before that are not learned.
         let _forget = ForgetAtEnd(&self.known, self.known.digest(limit, subject));
         self.store.reset(limit, subject).await
     }

@@ -54,7 +54,7 @@ fn ask_as<S: Store>(
     block_on(store.charge(&charges, request_id)).unwrap().verdicts
 }
 
-/// One key at 50 times its limit: the store is asked at most twice its limit in a window.
+/// One key at 50 times its limit: the store gets at most twice as many calls as its limit in a window.
 #[test]
 fn a_client_that_hammers_a_spent_limit_costs_the_store_next_to_nothing() {
     let window = Window::new(Duration::from_secs(10)).unwrap();
@@ -67,8 +67,8 @@ fn a_client_that_hammers_a_spent_limit_costs_the_store_next_to_nothing() {
                 admitted += u64::from(ask(&cache, &limits, "alice", 1)[0].allowed);
                 clock.advance(Duration::from_millis(2));
             }
-            // An admission, the denial after it that says until when, and now and then one in the last
-            // thousandth of a wait.
+            // An admission, the denial after it with its wait, and occasionally a call in the last thousandth of a
+            // wait.
             let asked = store.calls() - before;
             assert!(asked <= 2 * admitted + 10, "{asked} for {admitted} in window {window}");
             assert!((99..=101).contains(&admitted), "{admitted} in window {window}");
@@ -95,8 +95,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// The store and the store behind the cache say the same to the same checks: who is admitted, which limits
-    /// refuse, for how long, and when all is reset; over several limits, a shadow one among them, with
+    /// The store alone and the store behind the cache give the same answers to the same checks: who is admitted, which
+    /// limits deny, for how long, and when all is reset. The checks meet several limits, including a shadow one, with
     /// costs, resets and changed limits.
     #[test]
     fn what_is_answered_here_is_what_the_store_would_answer(steps in prop::collection::vec(step(), 1..150)) {
@@ -133,7 +133,7 @@ proptest! {
     }
 }
 
-/// A store to and from which the way takes time.
+/// A store with a network delay in both directions.
 #[derive(Debug)]
 struct Far(MemoryStore<ManualClock>, Duration);
 
@@ -159,8 +159,8 @@ impl Store for Far {
 }
 
 proptest! {
-    /// However long the way: never denied at a moment at which the store would admit, and who waits as long as
-    /// told is admitted (P12).
+    /// Whatever the delay, no check is denied at a moment at which the store would admit it, and a client that waits as
+    /// long as it was told is admitted (P12).
     #[test]
     fn the_way_to_the_store_lengthens_no_denial(way_ms in 0..50_u64, ask_after_ms in 0..12_000_u64) {
         let clock = ManualClock::at(Timestamp::from_ms(1_000_000));
@@ -183,7 +183,7 @@ proptest! {
     }
 }
 
-/// A cache of one spent limit: its next check is denied here.
+/// A cache with one exhausted limit: its next check is denied here.
 fn spent(max_keys: usize) -> (Inner, Cached, [Arc<Limit>; 1]) {
     let (_clock, store, cache) = cached(max_keys);
     let limits = [compiled(&limit("p", "USER", 1, 10))];
@@ -194,7 +194,7 @@ fn spent(max_keys: usize) -> (Inner, Cached, [Arc<Limit>; 1]) {
     (store, cache, limits)
 }
 
-/// What the next check costs the store.
+/// The number of store calls for the next check.
 fn calls_of_next(store: &Inner, cache: &Cached, limits: &[Arc<Limit>]) -> u64 {
     let before = store.calls();
     ask(cache, limits, "alice", 1);
@@ -239,7 +239,7 @@ fn nothing_is_answered_here_while_the_store_cannot_tell_what_changes() {
     assert_eq!(calls_of_next(&store, &cache, &limits), 0);
 }
 
-/// The answer of before a reset may arrive after it.
+/// An answer from before a reset may arrive after it.
 #[test]
 fn an_answer_from_before_a_reset_is_not_learned() {
     let (_store, cache, limits) = spent(1_000);
@@ -247,7 +247,7 @@ fn an_answer_from_before_a_reset_is_not_learned() {
     let charges = [Charge { limit: &limits[0], subject: &subject, cost: Amount::ONE }];
     cache.invalidations().forget_all();
     let Look::Ask(asked) = cache.known.look(&charges, cache.now()) else {
-        panic!("nothing is known")
+        panic!("the check was not answered from the cache")
     };
     let denied = block_on(cache.inner().charge(&charges, None)).unwrap().verdicts;
     block_on(cache.reset(&limits[0], &subject)).unwrap();
@@ -275,7 +275,7 @@ fn an_abandoned_reset_forgets_too() {
     assert_eq!(calls_of_next(&store, &cache, &limits), 1);
 }
 
-/// R12 goes before: a check that was admitted is answered with its admission, however spent the limit is.
+/// R12 comes first: a check that was admitted gets that answer again, however exhausted the limit is.
 #[test]
 fn a_check_with_a_request_id_is_not_denied_here() {
     let (_clock, _store, cache) = cached(1_000);
@@ -305,7 +305,7 @@ fn what_is_known_is_bounded_whatever_ids_arrive() {
     assert_eq!(store.calls(), 20_000);
 }
 
-/// A part of the store that cannot be heard makes what is known of it forgotten, and nothing else.
+/// If a part of the store can announce nothing, the known denials of that part are forgotten, and no others.
 #[test]
 fn what_is_known_of_other_domains_holds_on() {
     let store = Parts::default();

@@ -1,4 +1,4 @@
-//! Decides without the store when the store cannot (R11).
+//! Decides without the store if the store cannot (R11).
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -14,32 +14,33 @@ use crate::{Charged, MemoryStore, Store, StoreError, Verdicts, admits};
 /// Turns the error of a store into verdicts by the failure mode of each limit, and flags them as degraded.
 ///
 /// The mode is that of the limit's policy, or else the one given here:
-/// - [`FailureMode::Allow`] admits, without a bound, and answers as if nothing was used.
-/// - [`FailureMode::Deny`] denies, and answers as if everything was used; when there is room again nobody knows
+/// - [`FailureMode::Allow`] admits without a bound, and answers as if nothing was used.
+/// - [`FailureMode::Deny`] denies, and answers as if everything was used; it is not known when there is room again
 ///   ([`Wait::Unknown`]).
-/// - [`FailureMode::Local`] decides by this node's share of the limit, `amount / nodes` **rounded down**, over what
-///   this node admitted itself since it lost the store: all nodes together never admit more than the limit in
-///   a window (P5), and a limit below the number of nodes admits nothing. It answers as if the shares of the
-///   others were used.
+/// - [`FailureMode::Local`] decides by this node's share of the limit, `amount / nodes` **rounded down**, counting what
+///   this node has admitted since it lost the store. All nodes together never admit more than the limit in a window
+///   (P5), and a limit below the number of nodes admits nothing. It answers as if the shares of the other nodes were
+///   used.
 ///
-/// What needs no store to be known holds in every mode: a limit of 0 bans, and a cost above the limit never fits.
-/// A check that meets limits of several modes is still charged all or nothing (R3). What is admitted here is
-/// not charged to the store when that is back. A request id seen again is charged once to the local shares (R12).
+/// Two results need no store and are the same in every mode: a limit of 0 bans, and a cost above the limit never fits.
+/// A check that meets limits with several modes is still charged all or nothing (R3). What is admitted here is not
+/// charged to the store later. A request id that is seen again is charged once to the local shares (R12).
 #[derive(Debug)]
 pub struct Fallback<S, C = MonotonicClock> {
     store: S,
     default_mode: FailureMode,
     nodes: NonZeroU32,
-    /// What this node admitted of its shares.
+    /// What this node has admitted of its shares.
     local: MemoryStore<C>,
     observer: Arc<dyn StoreObserver>,
 }
 
-/// The most keys counted locally: an outage is short, and the store in memory says what happens at the bound.
+/// The most keys counted locally: an outage is short, and the in-memory store documents what happens at the bound.
 const MAX_LOCAL_KEYS: usize = 1_000_000;
 
 impl<S, C: Clock> Fallback<S, C> {
-    /// `store`, and `mode` without it, for one of `nodes` that share each limit. `clock` is this node's own.
+    /// Puts the fallback around `store`; without the store it uses `mode`, as one of `nodes` that share each limit.
+    /// `clock` is this node's own.
     pub fn new(
         store: S,
         clock: C,
@@ -52,17 +53,17 @@ impl<S, C: Clock> Fallback<S, C> {
         Self { store, default_mode: mode, nodes, local, observer }
     }
 
-    /// What it surrounds.
+    /// The inner store.
     pub fn inner(&self) -> &S {
         &self.store
     }
 
-    /// Frees the memory of local usage that counts no more. O(keys).
+    /// Frees the memory of local usage that no longer counts. O(keys).
     pub fn sweep(&self) {
         self.local.sweep();
     }
 
-    /// The keys of local usage held.
+    /// The number of keys with local usage.
     pub fn local_stats(&self) -> MemoryStoreStats {
         self.local.stats()
     }
@@ -95,7 +96,7 @@ impl<S, C: Clock> Fallback<S, C> {
         })
     }
 
-    /// Decides without the store; the local limits by `charge` if all the others admit.
+    /// Decides without the store. If all other limits admit, `charge` decides the local ones.
     fn decide(
         &self,
         charges: &[Charge<'_>],
@@ -118,13 +119,13 @@ impl<S, C: Clock> Fallback<S, C> {
             if others_admit { charge(&local_charges) } else { self.local.peek(&local_charges) };
         let mut decided = decided.into_iter();
         let verdicts = charges.iter().zip(known).map(|(charge, known)| {
-            // There is a local verdict for each charge that was not known.
+            // There is a local verdict for each charge without a fixed one.
             known.or_else(|| Some(self.of_share(charge.limit, decided.next()?)))
         });
         Charged { verdicts: verdicts.flatten().collect(), degraded: true }
     }
 
-    /// What `charge` is told whatever was used; `None` if the local usage decides.
+    /// The verdict on `charge` that does not depend on usage; `None` if the local usage decides.
     fn without_usage(&self, charge: &Charge<'_>) -> Option<Verdict> {
         let amount = charge.limit.amount().get();
         let verdict = |allowed, usage, wait| Verdict { allowed, usage, wait, reset_after_ns: 0 };
@@ -138,10 +139,10 @@ impl<S, C: Clock> Fallback<S, C> {
         }
     }
 
-    /// The verdict over the share of `limit` as one over the limit.
+    /// Converts the verdict on the share of `limit` to one on the limit.
     fn of_share(&self, limit: &Limit, verdict: Verdict) -> Verdict {
         let others = limit.amount().get() - self.share(limit).get();
-        // The cost fits the limit, so it is for the store to say when.
+        // The cost fits the limit, so only the store can say when.
         let wait = if verdict.wait == Wait::Never { Wait::Unknown } else { verdict.wait };
         Verdict { usage: verdict.usage.saturating_add(others), wait, ..verdict }
     }
@@ -173,7 +174,7 @@ impl<S: Store, C: Clock + 'static> Store for Fallback<S, C> {
         self.store.keeps_order()
     }
 
-    /// Fails if the store does: usage that is not reset must not look as if it were.
+    /// Fails if the store does: a caller must not believe that usage was reset when it was not.
     async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
         self.local.reset(limit, subject);
         self.store.reset(limit, subject).await.inspect_err(|error| self.observer.failed(error))

@@ -25,7 +25,7 @@ fn shadow(id: &str, amount: u64, mode: FailureMode) -> Arc<Limit> {
     Arc::new(Limit::of(&policy).unwrap())
 }
 
-/// A node of `nodes` whose store fails.
+/// One of `nodes`, whose store fails.
 fn node(mode: FailureMode, nodes: u32) -> (Scripted, Fallback<Scripted, ManualClock>) {
     let store = Scripted::new(MemoryStore::new());
     store.set(Behaviour::Unavailable);
@@ -55,11 +55,11 @@ fn charge(
     charge_as(fallback, limits, cost, None)
 }
 
-/// R11: the policy's mode, or else the server's; what needs no store to be known, in every mode.
+/// R11: the policy's mode, or else the server's; results that need no store are the same in every mode.
 #[test]
 fn a_failed_store_is_answered_for_by_the_mode_of_each_limit() {
     use FailureMode::{Allow, Deny, Local};
-    // The server's mode, the policy's, limit and cost; then whether it admits, its usage and its wait.
+    // The server's mode, the policy's mode, limit and cost; then whether it admits, its usage and its wait.
     let cases = [
         (Allow, None, 10, 1, (true, 0, Wait::None)),
         (Deny, None, 10, 1, (false, 10, Wait::Unknown)),
@@ -109,7 +109,7 @@ fn nodes_that_decide_locally_admit_together_at_most_the_limit() {
     }
 }
 
-/// R6 and R9 of the local share: a denial waits until its own admissions leave the window.
+/// R6 and R9 for the local share: a denial waits until this node's admissions leave the window.
 #[test]
 fn a_local_denial_says_when_this_node_admits_again() {
     let (_store, fallback) = node(FailureMode::Local, 2);
@@ -123,7 +123,7 @@ fn a_local_denial_says_when_this_node_admits_again() {
     assert!(charge(&fallback, &[&limit], 1).verdicts[0].allowed);
 }
 
-/// R3: a limit that denies keeps the local ones from being charged; a shadow one does not (R10).
+/// R3: if a limit denies, the local ones are not charged; a shadow limit that denies does not prevent it (R10).
 #[test]
 fn a_check_over_several_modes_is_charged_all_or_nothing() {
     let (_store, fallback) = node(FailureMode::Allow, 1);
@@ -173,14 +173,14 @@ fn a_reset_that_the_store_did_not_take_is_an_error() {
     assert!(block_on(fallback.reset(&limit, &subject)).is_ok());
 }
 
-/// Counts what it is told.
+/// Counts the events.
 #[derive(Debug, Default)]
 struct Counting {
     failed: AtomicU64,
     by_mode: [AtomicU64; 3],
 }
 
-// Relaxed: one thread.
+// Relaxed: there is only one thread.
 impl StoreObserver for Counting {
     fn failed(&self, _: &StoreError) {
         self.failed.fetch_add(1, Ordering::Relaxed);
@@ -191,7 +191,7 @@ impl StoreObserver for Counting {
     }
 }
 
-/// P5: each degraded decision is counted, once for each mode that took part.
+/// P5: each degraded decision is counted, once for each mode of its limits.
 #[test]
 fn degraded_decisions_are_counted_by_mode() {
     let store = Scripted::new(MemoryStore::new());

@@ -1,4 +1,4 @@
-//! What one node knows of one limit's key, as of the store's last answer.
+//! What one node knows about one limit's key from the store's last answer.
 
 use smallvec::SmallVec;
 use tollgate_core::counting::{Verdict, Wait};
@@ -6,31 +6,31 @@ use tollgate_core::{Amount, Charge, Counting, Limit, Timestamp};
 
 use crate::FaultDomain;
 
-/// The costs of one key whose denials are remembered; the oldest goes for a new one.
+/// The most costs of one key whose denials are remembered; a new one replaces the oldest.
 const MAX_DENIALS: usize = 4;
 
-/// What is known of a limit's key.
+/// What is known about a limit's key.
 #[derive(Debug)]
 pub(super) struct KnownLimit {
     amount: Amount,
     counting: Counting,
     usage: u64,
     resets_at: Timestamp,
-    /// Until when it may be told beside a denial.
+    /// Until when its usage may be shown in a denial.
     usable_until: Timestamp,
     denials: SmallVec<[Denial; 1]>,
-    /// Where the usage lies.
+    /// The fault domain of the usage.
     domain: FaultDomain,
 }
 
-/// That a cost was denied.
+/// A denied cost.
 #[derive(Clone, Copy, Debug)]
 struct Denial {
     /// The room that the cost needs.
     needed: u64,
-    /// When it may be told no more; a little before the store can admit.
+    /// Until when the denial is known; a little before the store can admit.
     until: Timestamp,
-    /// When it is certainly admitted if nobody else comes; `None` if never.
+    /// When the cost is certainly admitted if no other check arrives; `None` if never.
     admits_at: Option<Timestamp>,
 }
 
@@ -40,7 +40,7 @@ fn needed(cost: Amount) -> u64 {
 }
 
 impl KnownLimit {
-    /// What `verdict`, received then, says of `limit`.
+    /// What `verdict`, received at this time, says about `limit`.
     pub(super) fn new(
         limit: &Limit,
         verdict: &Verdict,
@@ -59,12 +59,12 @@ impl KnownLimit {
         }
     }
 
-    /// Where the usage lies.
+    /// The fault domain of the usage.
     pub(super) fn domain(&self) -> FaultDomain {
         self.domain
     }
 
-    /// Keeps what `before` knew of other costs, if nothing was used in between.
+    /// Keeps what `before` knew about other costs, if nothing was used in between.
     pub(super) fn keep_denials_of(&mut self, before: &Self, now: Timestamp) {
         let same_limit = (self.amount, self.counting) == (before.amount, before.counting);
         if same_limit && self.usage == before.usage {
@@ -73,7 +73,7 @@ impl KnownLimit {
         }
     }
 
-    /// Notes that `cost` is denied `until` then, and how long it would have to wait from `received`.
+    /// Records that `cost` is denied `until` this time, and how long it would have to wait from `received`.
     pub(super) fn deny(&mut self, cost: Amount, wait: Wait, until: Timestamp, received: Timestamp) {
         let admits_at = match wait {
             Wait::Ns(ns) => Some(later(received, ns)),
@@ -86,12 +86,12 @@ impl KnownLimit {
         self.denials.push(Denial { needed: needed(cost), until, admits_at });
     }
 
-    /// Takes in an admission: more is used, so that waits are longer than known. Costs must be asked anew.
+    /// Records an admission: more is used, so the known waits are too short, and costs must be asked again.
     pub(super) fn update(&mut self, limit: &Limit, verdict: &Verdict, received: Timestamp) {
         *self = Self::new(limit, verdict, self.usable_until, received, self.domain);
     }
 
-    /// What the limit says to `charge` at `now`; `None` if only the store knows.
+    /// The verdict on `charge` at `now`; `None` if only the store knows.
     pub(super) fn verdict(&self, charge: &Charge<'_>, now: Timestamp) -> Option<Verdict> {
         let limit = charge.limit;
         let is_same = (limit.amount(), limit.counting()) == (self.amount, self.counting);

@@ -1,15 +1,15 @@
-//! What surrounds a store that may fail (R11): decorators of [`Store`], each usable by itself.
+//! Decorators of [`Store`] for a store that may fail (R11); each can be used alone.
 //!
 //! ```text
-//! Fallback          an error becomes verdicts by the failure mode of each limit
-//! └ DenialCache     denials that are already known are answered here
-//!   └ Breaker       a store that fails is left alone, and probed
-//!     └ Deadline    one deadline over all that a call does
+//! Fallback          turns an error into verdicts, by the failure mode of each limit
+//! └ DenialCache     answers denials that are already known
+//!   └ Breaker       sends no calls to a store that fails, and probes it
+//!     └ Deadline    one deadline for everything that a call does
 //!       └ a store
 //! ```
 //!
-//! [`Resilient::around`] puts all of them around a store, in this order. A decorator must not know which store
-//! it surrounds, nor log: what happens it tells a [`StoreObserver`].
+//! [`Resilient::around`] puts all of them around a store, in this order. A decorator must not know which store it
+//! wraps, and must not log; it reports events to a [`StoreObserver`].
 
 mod breaker;
 #[cfg(test)]
@@ -34,23 +34,23 @@ pub use deadline::{Deadline, store_timeout};
 pub use denial_cache::{DenialCache, Invalidations};
 pub use fallback::Fallback;
 
-/// A store with everything around it that it needs to fail without harm.
+/// A store with all decorators.
 pub type Resilient<S, C = MonotonicClock> = Fallback<DenialCache<Breaker<Deadline<S>, C>, C>, C>;
 
-/// How a store that may fail is surrounded.
+/// The settings of the decorators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ResilienceOptions {
-    /// The most time that a decision takes, whatever the store does; `None` if the store keeps to its
-    /// [part of it](store_timeout) by itself, and so can tell a slow connection from a call that was given up.
+    /// The longest time that a decision takes, whatever the store does. `None` if the store enforces its [part of
+    /// it](store_timeout) itself, so that it can distinguish a slow connection from a call that was abandoned.
     pub timeout: Option<Duration>,
-    /// What a limit says without its store, unless its policy says otherwise.
+    /// The failure mode of limits whose policy has none.
     pub on_store_error: FailureMode,
-    /// How many nodes share each limit: a limit decided locally has 1/nodes of its amount.
+    /// How many nodes share each limit: with the mode `local`, each node enforces 1/nodes of the amount.
     pub nodes: NonZeroU32,
     /// The most keys whose denials are remembered.
     pub max_denied_keys: usize,
-    /// When the store is left alone.
+    /// When the breaker opens, and for how long.
     pub breaker: BreakerOptions,
 }
 
@@ -67,7 +67,7 @@ impl Default for ResilienceOptions {
 }
 
 impl<S: Store, C: Clock + Clone + 'static> Resilient<S, C> {
-    /// `store` with all the decorators around it. `clock` is this node's own.
+    /// `store` with all decorators around it. `clock` is this node's own.
     pub fn around(
         store: S,
         clock: C,
@@ -84,31 +84,31 @@ impl<S: Store, C: Clock + Clone + 'static> Resilient<S, C> {
 }
 
 impl<S: Store, C: Clock + 'static> Resilient<S, C> {
-    /// Where the store in the middle tells what makes known denials untrue.
+    /// The inner store uses this to announce that known denials may be wrong.
     pub fn invalidations(&self) -> Invalidations {
         self.inner().invalidations()
     }
 
-    /// Looks after the breaker ([`Breaker::tend`]). To be called several times a second.
+    /// Maintains the breaker ([`Breaker::tend`]). Call it several times a second.
     pub async fn tend(&self) {
         self.inner().inner().tend().await;
     }
 
-    /// How the breaker stands.
+    /// The state of the breaker.
     pub fn breaker_state(&self) -> BreakerState {
         self.inner().inner().state()
     }
 
-    /// The store in the middle.
+    /// The inner store.
     pub fn store(&self) -> &S {
         self.inner().inner().inner().inner()
     }
 }
 
-/// Is told what happens around a store, on the path of the checks: it should only count, or log seldom.
+/// Receives events around a store. It is called while checks are decided, so it should only count, or log rarely.
 pub trait StoreObserver: fmt::Debug + Send + Sync + 'static {
-    /// The breaker of `domain` went over; what opened it, if it opened. A domain that the store uses no more
-    /// closes. Must not call the breaker.
+    /// The breaker of `domain` changed its state; `cause` is the error that opened it, if it opened. If the store no
+    /// longer uses a domain, it closes. Must not call the breaker.
     fn breaker_changed(
         &self,
         domain: FaultDomain,
@@ -119,17 +119,17 @@ pub trait StoreObserver: fmt::Debug + Send + Sync + 'static {
         _ = (domain, from, to, cause);
     }
 
-    /// No decision was possible by the store. Also while the breaker is open, since each check fails then.
+    /// The store could not decide. Also called while the breaker is open, because then each check fails.
     fn failed(&self, error: &StoreError) {
         _ = error;
     }
 
-    /// A check was decided without the store, some limit of it by `mode`. Once a check for each mode.
+    /// A check was decided without the store, at least one limit of it by `mode`. Called once per check for each mode.
     fn degraded(&self, mode: FailureMode) {
         _ = mode;
     }
 
-    /// A check was denied by what this node knows already; the store was not asked.
+    /// A check was denied by a known denial; the store was not asked.
     fn denied_locally(&self) {}
 
     /// A charge stays in the store although its check was not admitted; it leaves with its window.

@@ -1,4 +1,4 @@
-//! Stores for the tests of the decorators: one that hangs, and one that does as it is told.
+//! Stores for the tests of the decorators: one that hangs, and one that behaves as the test says.
 
 use std::future::pending;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -39,7 +39,7 @@ pub(super) enum Behaviour {
 const BEHAVIOURS: [Behaviour; 4] =
     [Behaviour::Works, Behaviour::Unavailable, Behaviour::HasForeignKey, Behaviour::Hangs];
 
-/// A store that does as it is told, and counts what it is asked. Clones are the same store.
+/// A store that behaves as the test says, and counts its calls. Clones are the same store.
 #[derive(Debug)]
 pub(super) struct Scripted<S = MemoryStore>(Arc<Inner<S>>);
 
@@ -112,7 +112,7 @@ impl<S: Store> Store for Scripted<S> {
     }
 }
 
-/// Calls `call` with the charge of one request of one user under the default policy.
+/// Runs `call` with the charge of one request of one user under the default policy.
 pub(super) async fn one_charge<T>(call: impl AsyncFnOnce(&[Charge<'_>]) -> T) -> T {
     let limit = Limit::of(&Policy::default_policy()).map(Arc::new);
     let subject = Subject::new("alice", "gpt-4");
@@ -120,9 +120,9 @@ pub(super) async fn one_charge<T>(call: impl AsyncFnOnce(&[Charge<'_>]) -> T) ->
     call(charge.as_slice()).await
 }
 
-/// A store of two parts: users whose names begin with `r` lie in the right one, all others in the left one. A call to
-/// a part that fails has an end that waits to be told by the test, as that of a call that outlives its caller. Clones
-/// are the same store.
+/// A store with two parts: users whose names begin with `r` are in the right part, all others in the left one. A call
+/// to a failing part ends only when the test says so, as a call that outlives its caller would. Clones are the same
+/// store.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parts(Arc<PartsInner>);
 
@@ -151,7 +151,7 @@ impl Parts {
         self.0.gone.lock().unwrap().push(domain);
     }
 
-    /// Lets all calls end that have not.
+    /// Ends all calls that have not ended.
     pub(super) fn end_calls(&self) {
         for (report, error) in std::mem::take(&mut *self.0.waiting.lock().unwrap()) {
             report.ended::<()>(&Err(error));
