@@ -1,5 +1,5 @@
-//! A million users and 100,000 API keys in SQLite and in PostgreSQL: how long a start takes, a user who is not remembered, and
-//! one who is. `cargo bench -p tollgate-catalog --features database`.
+//! A million users and 100,000 API keys in SQLite and in PostgreSQL: how long it takes to start, to look up a user who
+//! is not cached, and to look up a cached one. `cargo bench -p tollgate-catalog --features database`.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -24,7 +24,7 @@ const WARM: u32 = 1_000_000;
 const START_GOAL: Duration = Duration::from_secs(2);
 const COLD_GOAL: Duration = Duration::from_millis(10);
 
-/// Fills the tables as the catalog would, a thousand times as fast.
+/// Fills the tables as the catalog would, but a thousand times as fast.
 const FILL: [&str; 3] = [
     "INSERT INTO tenants (id, name, version) WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 999) \
      SELECT 't' || i, 't', 1 FROM n",
@@ -69,7 +69,7 @@ async fn open(url: &str) -> DatabaseCatalog {
 }
 
 async fn measure(name: &str, url: &str, fill: impl AsyncFnOnce()) {
-    // The first to open it makes the tables.
+    // Opening the database for the first time creates the tables.
     drop(open(url).await);
     fill().await;
     let started = Instant::now();
@@ -78,7 +78,7 @@ async fn measure(name: &str, url: &str, fill: impl AsyncFnOnce()) {
     let (resolver, snapshot) = (catalog.resolver(), catalog.reader().snapshot());
     let mut cold = Vec::with_capacity(COLD);
     for index in 0..COLD as u64 {
-        // A prime, so that no two are neighbours in a page.
+        // A prime, so that no two of them are neighbours in a page.
         let id = format!("user{}", index * 7_919 % USERS);
         let asked = Asked { user: Some(&id), model: Some("m"), ..Asked::default() };
         let started = Instant::now();

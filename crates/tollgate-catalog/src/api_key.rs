@@ -1,7 +1,7 @@
-//! The secrets of API keys: made at random, shown once, and kept only as keyed hashes (P15).
+//! The secrets of API keys: created at random, shown once, and stored only as keyed hashes (P15).
 //!
-//! The hash is HMAC-SHA-256. Its key is a setting of the server and in no database, so that who has the database alone
-//! can neither use the keys nor tell whether a guess is one.
+//! The hash is HMAC-SHA-256. Its key is a setting of the server and is not in the database, so whoever has only the
+//! database can neither use the keys nor verify a guess.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -9,22 +9,22 @@ use std::fmt::Write as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-/// What every secret begins with.
+/// The beginning of every secret.
 pub const SECRET_START: &str = "tg_live_";
 
-/// The random bytes of a secret.
+/// The number of random bytes in a secret.
 #[cfg(any(feature = "database", test))]
 const SECRET_BYTES: usize = 32;
 
-/// The characters of the random part that a record keeps to tell keys apart. They give away 4 of 32 bytes.
+/// How many characters of the random part a record keeps to tell keys apart. They reveal 4 of 32 bytes.
 const PREFIX_RANDOM_CHARS: usize = 8;
 
-/// A secret in clear. It has no `Display`, and `Debug` hides it, so that no log shows it by accident.
+/// A secret in clear text. It has no `Display`, and `Debug` hides it, so that no log shows it by accident.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// A new secret from the system's random source; an error only where the system has none.
+    /// A new secret from the system's random source; fails only if the system has none.
     #[cfg(any(feature = "database", test))]
     pub(crate) fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; SECRET_BYTES];
@@ -32,12 +32,12 @@ impl Secret {
         Ok(Self(format!("{SECRET_START}{}", hex(&bytes))))
     }
 
-    /// The secret, to be shown to whom it was made for.
+    /// The secret, to be shown to its new owner.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// What a record keeps of it.
+    /// The part that a record keeps.
     pub(crate) fn prefix(&self) -> &str {
         self.0.get(..SECRET_START.len() + PREFIX_RANDOM_CHARS).unwrap_or_default()
     }
@@ -59,7 +59,7 @@ impl KeyHash {
         hex(&self.0)
     }
 
-    /// The hash written as `text`.
+    /// Parses the hash in `text`.
     #[cfg(any(feature = "database", test))]
     pub(crate) fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
@@ -79,13 +79,13 @@ impl fmt::Debug for KeyHash {
     }
 }
 
-/// Hashes secrets with one key, which it has taken in once.
+/// Hashes secrets with one key, which is processed once.
 #[derive(Clone)]
 pub struct KeyHasher(Hmac<Sha256>);
 
 impl KeyHasher {
-    /// A hasher with the key `key`: at least 32 random bytes, the same on every node and for as long as the API keys
-    /// shall live.
+    /// A hasher with the key `key`: at least 32 random bytes, the same on every node and for the whole life of the API
+    /// keys.
     #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "it cannot fail")]
     pub fn new(key: &[u8]) -> Self {
         Self(Hmac::new_from_slice(key).expect("HMAC takes a key of any length (RFC 2104)"))

@@ -1,4 +1,4 @@
-//! Why a catalog gave no policies.
+//! Why a catalog could not provide policies.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -8,11 +8,11 @@ use crate::directory::Unavailable;
 use crate::document::{Format, MAX_DOCUMENT_BYTES};
 use crate::problem::Problems;
 
-/// A catalog could not be read, or what it holds was refused.
+/// A catalog could not be read, or its content is invalid.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CatalogError {
-    /// The extension of the file stands for no format.
+    /// The extension of the file belongs to no known format.
     UnknownFormat {
         /// The file.
         path: PathBuf,
@@ -34,10 +34,10 @@ pub enum CatalogError {
         /// The file.
         path: PathBuf,
     },
-    /// The policies are wrong.
+    /// The policies are invalid.
     Invalid(Problems),
-    /// A watched file has become empty. That is taken for a write that has not come to its end, never for
-    /// the wish to drop all policies, which is written `policies: []`.
+    /// A watched file has become empty. This counts as an unfinished write, never as a request to delete all policies,
+    /// which is written `policies: []`.
     BecameEmpty {
         /// The file.
         path: PathBuf,
@@ -47,18 +47,18 @@ pub enum CatalogError {
         /// The file.
         path: PathBuf,
     },
-    /// The reader failed on what it was given, which is a bug in it.
+    /// The parser failed on the content, which is a bug in it.
     ReaderFailed {
         /// The file.
         path: PathBuf,
     },
-    /// The URL names no database that can be used.
+    /// The URL names no usable database.
     DatabaseUrl,
-    /// The database did not do it.
+    /// The database failed.
     Database(Unavailable),
-    /// The API keys in the database were hashed with another secret: none of them would be known.
+    /// The API keys in the database were hashed with another secret, so none of them would be recognized.
     OtherApiKeySecret,
-    /// The thread that watches could not be started.
+    /// The thread that watches the file could not be started.
     NoWatcher {
         /// The file.
         path: PathBuf,
@@ -68,7 +68,7 @@ pub enum CatalogError {
 }
 
 impl CatalogError {
-    /// Whether reading the same file again may succeed although nobody corrects it.
+    /// Whether reading the same file again may succeed without a correction.
     pub fn retry_can_help(&self) -> bool {
         match self {
             Self::Unreadable { .. }
@@ -120,7 +120,7 @@ impl fmt::Display for CatalogError {
             ),
             Self::Database(unavailable) => write!(f, "the catalog: {unavailable}"),
             Self::OtherApiKeySecret => f.write_str(
-                "the API keys in the database were made with another secret, so none of them would be known; \
+                "the API keys in the database were created with another secret, so none of them would be recognized; \
                  accepted: the secret that they were made with",
             ),
             Self::NoWatcher { path, .. } => write!(f, "{}: cannot be watched", path.display()),

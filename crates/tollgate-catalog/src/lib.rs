@@ -1,14 +1,13 @@
-//! Where policies live, and whom they are for: a file, SQLite or PostgreSQL.
+//! The catalog: policies and the records that they refer to, in a file, SQLite or PostgreSQL.
 //!
-//! [`policy_file::parse`] reads YAML, JSON or TOML into one [`document`] with positions, and [`validate`]
-//! turns it into policies or into the list of everything that is wrong with it. [`FileCatalog`] watches such
-//! a file and publishes each new valid set whole, as a [`Snapshot`] with a version; what is invalid or
-//! missing never replaces what is valid (P11).
+//! [`policy_file::parse`] parses YAML, JSON or TOML into one [`document`] with positions, and [`validate`] converts it
+//! into policies or into a list of all its problems. [`FileCatalog`] watches such a file and publishes each new valid
+//! set as a whole, as a [`Snapshot`] with a version. Invalid or missing data never replaces valid data (P11).
 //!
-//! `DatabaseCatalog` (feature `database`) does the same for a database, which also keeps API keys. Either is a
+//! `DatabaseCatalog` (feature `database`) does the same for a database, which also stores API keys. Both are a
 //! [`Directory`]; a [`Resolver`] finds the tenant and the tier of a check in it.
 //!
-//! This crate must not know a store, a server or a wire format of checks; only `database` knows a runtime.
+//! This crate must not know a store, a server or a wire format of checks; only `database` uses an async runtime.
 
 pub mod api_key;
 #[cfg(feature = "database")]

@@ -1,4 +1,4 @@
-//! A policy file: its text, its policies.
+//! A policy file: its text and its policies.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -28,9 +28,9 @@ pub fn parse(name: &str, text: &str, format: Format) -> Result<Vec<Policy>, Prob
     validate::policies(name, document.as_ref())
 }
 
-/// Loads the file at `path`, whose extension says its format.
+/// Loads the file at `path`; its extension determines its format.
 ///
-/// With no policy in it, the built-in default policy holds.
+/// If it contains no policy, the built-in default policy applies.
 pub fn load(path: &Path) -> Result<PolicySet, CatalogError> {
     let format = format_of(path)?;
     let document = document(path, format, &read_bytes(path)?)?;
@@ -45,13 +45,13 @@ pub(crate) fn format_of(path: &Path) -> Result<Format, CatalogError> {
 /// The content of the file at `path`, at most [`MAX_DOCUMENT_BYTES`].
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, CatalogError> {
     let unreadable = |source| CatalogError::Unreadable { path: path.to_owned(), source };
-    // Asked before it is opened: opening a pipe would wait for its writer.
+    // Checked before opening it: opening a pipe would wait for its writer.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(CatalogError::NotAFile { path: path.to_owned() });
     }
     let file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
-    // One byte more than is accepted tells that there are more; the file may grow meanwhile.
+    // Reading one byte more than the bound shows that the file is longer; it may grow meanwhile.
     let cap = MAX_DOCUMENT_BYTES as u64 + 1;
     file.take(cap).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() > MAX_DOCUMENT_BYTES {
@@ -60,7 +60,7 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, CatalogError> {
     Ok(bytes)
 }
 
-/// The document in `bytes`, the content of the file at `path`; `None` if no value is written in it.
+/// The document in `bytes`, the content of the file at `path`; `None` if it contains no value.
 pub(crate) fn document(
     path: &Path,
     format: Format,
@@ -73,7 +73,7 @@ pub(crate) fn document(
     document::read(text, format).map_err(|problems| invalid(path, problems))
 }
 
-/// What is in `document`, the content of the file at `path`, compiled.
+/// The compiled content of `document`, the content of the file at `path`.
 pub(crate) fn compile(path: &Path, document: Option<&Node>) -> Result<Loaded, CatalogError> {
     let name = path.display().to_string();
     let mut records = validate::records(&name, document, validate::Scope::Document)
@@ -87,7 +87,7 @@ fn invalid(path: &Path, problems: Vec<Problem>) -> CatalogError {
     CatalogError::Invalid(Problems::of(&path.display().to_string(), problems, 0))
 }
 
-/// The problem of a text that is UTF-8 only as far as `valid`.
+/// The problem of a text that is valid UTF-8 only up to `valid`.
 fn not_utf8(valid: &[u8]) -> Problem {
     let valid = String::from_utf8_lossy(valid);
     let line = valid.matches('\n').count() + 1;

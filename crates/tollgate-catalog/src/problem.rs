@@ -1,9 +1,9 @@
-//! What is wrong with a document: every problem with its place, its path, and what is accepted instead.
+//! The problems of a document: each with its position, its path, and what is accepted instead.
 
 use std::error::Error;
 use std::fmt;
 
-/// A place in a text: both numbers count from 1, columns in characters.
+/// A position in a text: both numbers count from 1, columns in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The line.
@@ -23,18 +23,18 @@ impl fmt::Display for Position {
     }
 }
 
-/// One thing that is wrong.
+/// One problem.
 ///
-/// Displays as `12:12: policies[2].limit: -3 is negative; accepted: …`, without what is not known.
+/// It is displayed as `12:12: policies[2].limit: -3 is negative; accepted: …`, without the parts that are not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where, if the document came from a text.
+    /// The position, if the document was parsed from a text.
     pub position: Option<Position>,
     /// Which value, such as `policies[2].limit`; empty for the document itself.
     pub path: String,
-    /// What is wrong with it, with the value shown, shortened.
+    /// What is wrong; shows the value, shortened.
     pub message: String,
-    /// What is accepted in its place; empty where the message says it all.
+    /// What is accepted instead; empty if the message says it already.
     pub accepted: String,
 }
 
@@ -65,9 +65,9 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All that is wrong with a document; never empty.
+/// All problems of a document; never empty.
 ///
-/// Displays one problem a line, each with the document's name in front: `policies.yaml:12:12: …`.
+/// Displays one problem per line, each with the document's name in front: `policies.yaml:12:12: …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems {
     name: String,
@@ -76,11 +76,11 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// The most problems that are kept; those beyond are only counted.
+    /// The most problems that are kept; further ones are only counted.
     pub const MAX_KEPT: usize = 1_000;
 
     pub(crate) fn of(name: &str, mut kept: Vec<Problem>, mut omitted: usize) -> Self {
-        // A stable sort: problems of one place stay in the order in which they were found.
+        // A stable sort: problems at the same position stay in the order in which they were found.
         kept.sort_by_key(|problem| problem.position);
         omitted += kept.len().saturating_sub(Self::MAX_KEPT);
         kept.truncate(Self::MAX_KEPT);
@@ -92,12 +92,12 @@ impl Problems {
         &self.name
     }
 
-    /// The problems, in the order of their places.
+    /// The problems, sorted by position.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
         self.kept.iter()
     }
 
-    /// How many more problems there are than [`Problems::iter`] gives.
+    /// How many more problems there are than [`Problems::iter`] returns.
     pub fn omitted(&self) -> usize {
         self.omitted
     }

@@ -1,4 +1,4 @@
-//! What is in force, published whole and read without a lock: the policies, and what they are about.
+//! What is in force, published as a whole and read without a lock: the policies, and the records that they refer to.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The number of this set. It grows with each change, but not always by one: that of a database is the
-    /// number of the change, the same on all nodes; that of a file counts the changes that this process saw.
+    /// The number of this set. It grows with each change, but not always by one: for a database it is the number of the
+    /// change, the same on all nodes; for a file it counts the changes that this process saw.
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -30,33 +30,33 @@ impl Snapshot {
         &self.policies
     }
 
-    /// The records in memory beside the policies.
+    /// The records that are held in memory besides the policies.
     pub fn listed(&self) -> &Listed {
         &self.listed
     }
 }
 
-/// The records that are in memory whole, by their ids.
+/// The records that are held in memory completely, by their ids.
 #[derive(Debug)]
 pub struct Listed {
     pub(crate) default_tier: Id,
     pub(crate) tiers: HashMap<Id, Tier>,
     pub(crate) model_tiers: HashMap<Id, ModelTier>,
     pub(crate) models: HashMap<Id, Model>,
-    /// Those of a file. In a database there may be too many.
+    /// Only those of a file; a database may have too many.
     pub(crate) tenants: HashMap<Id, Tenant>,
-    /// Those of a file.
+    /// Only those of a file.
     pub(crate) users: HashMap<Id, User>,
 }
 
 impl Listed {
-    /// The priority class of the tier `tier`: `standard` for one that does not exist (any more).
+    /// The priority class of the tier `tier`: `standard` if it does not exist (any more).
     #[inline]
     pub fn priority(&self, tier: &str) -> PriorityClass {
         self.tiers.get(tier).map(|tier| tier.priority).unwrap_or_default()
     }
 
-    /// The model tier of the model `model`, if that is known.
+    /// The model tier of the model `model`, if it is known.
     #[inline]
     pub fn model_tier(&self, model: &str) -> Option<&Id> {
         self.models.get(model).map(|model| &model.model_tier)
@@ -79,27 +79,27 @@ impl From<Records> for Listed {
     }
 }
 
-/// What a catalog has loaded and compiled, and not yet published.
+/// What a catalog has loaded and compiled, but not published yet.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) policies: PolicySet,
     pub(crate) listed: Listed,
 }
 
-/// Reads the snapshot in force. Clones read the same.
+/// Reads the snapshot in force. Clones read the same one.
 ///
-/// A decision takes one snapshot and keeps to it, so that it never mixes two versions (P11).
+/// A decision takes one snapshot and uses it throughout, so that it never mixes two versions (P11).
 #[derive(Clone, Debug)]
 pub struct SnapshotReader(Arc<ArcSwap<Snapshot>>);
 
 impl SnapshotReader {
-    /// A reader whose snapshot never changes, for policies that come from no catalog.
+    /// A reader whose snapshot never changes, for policies without a catalog.
     pub fn fixed(policies: PolicySet) -> Self {
         Publisher::new(1, Loaded { policies, listed: Records::default().into() }).reader()
     }
 
-    /// The snapshot in force, for one decision. Keep the guard short; [`SnapshotReader::snapshot`] gives one
-    /// to hold on to.
+    /// The snapshot in force, for one decision. Hold the guard only briefly; to keep a snapshot, use
+    /// [`SnapshotReader::snapshot`].
     #[inline]
     pub fn current(&self) -> Guard<Arc<Snapshot>> {
         self.0.load()
@@ -127,12 +127,12 @@ impl Publisher {
         SnapshotReader(Arc::clone(&self.current))
     }
 
-    /// The version that is published.
+    /// The published version.
     pub(crate) fn version(&self) -> u64 {
         self.current.load().version
     }
 
-    /// Publishes `loaded` as `version`, and gives the snapshot. `&mut` because only one may publish.
+    /// Publishes `loaded` as `version`, and returns the snapshot. It takes `&mut` because only one caller may publish.
     pub(crate) fn publish(&mut self, version: u64, loaded: Loaded) -> Arc<Snapshot> {
         let next = Arc::new(snapshot(version, loaded));
         self.current.store(Arc::clone(&next));

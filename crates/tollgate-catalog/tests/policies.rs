@@ -1,4 +1,4 @@
-//! What policy files say, and what is said of those that are wrong (DESIGN 3.2, R4, R9, P11).
+//! The content of policy files, and the problems of invalid ones (R4, R9, P11).
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -23,10 +23,10 @@ fn yaml(text: &str) -> Result<Vec<Policy>, Problems> {
     policy_file::parse("p.yaml", text, Format::Yaml)
 }
 
-/// A policy file of one policy whose fields, written as in JSON, stand on a line each, from line 3 on.
+/// A policy file with one policy whose fields, written as in JSON, are on one line each, from line 3 on.
 fn one_policy(fields: &[(&str, &str)], format: Format) -> String {
     let lines: Vec<_> = match format {
-        // The flow style of YAML takes what JSON takes.
+        // The flow style of YAML accepts JSON.
         Format::Yaml => fields.iter().map(|(name, value)| format!("    {name}: {value}")).collect(),
         Format::Json => {
             fields.iter().map(|(name, value)| format!("    \"{name}\": {value}")).collect()
@@ -42,7 +42,7 @@ fn one_policy(fields: &[(&str, &str)], format: Format) -> String {
     }
 }
 
-/// A value of JSON as TOML has it.
+/// A JSON value in TOML.
 fn toml(json: &str) -> String {
     if json.starts_with('{') { json.replace("\": ", "\" = ") } else { json.to_owned() }
 }
@@ -52,13 +52,14 @@ const SCOPE: (&str, &str) = ("scope", "\"USER\"");
 const LIMIT: (&str, &str) = ("limit", "5");
 const WINDOW: (&str, &str) = ("windowSeconds", "60");
 
-/// One wrong field after four right ones, so on line 7; or instead of the right one of its name.
+/// One invalid field after four valid ones, so on line 7; or in place of the valid one with its name.
 fn with(field: (&'static str, &'static str)) -> Vec<(&'static str, &'static str)> {
     let rest = [ID, SCOPE, LIMIT, WINDOW].into_iter().filter(|(name, _)| *name != field.0);
     rest.chain([field]).collect()
 }
 
-/// Checks that `text` has exactly one problem, at `line` if that is known, of `path`, which says `says`.
+/// Asserts that `text` has exactly one problem, at `line` if that is known, with `path`, and that the problem contains
+/// `says`.
 fn check_problem(text: &str, format: Format, line: Option<usize>, path: &str, says: &str) {
     let problems = policy_file::parse("p", text, format).expect_err(text);
     let shown = problems.to_string();
@@ -72,7 +73,7 @@ fn check_problem(text: &str, format: Format, line: Option<usize>, path: &str, sa
     }
 }
 
-/// The same wrong field in every format; the value is as JSON writes it.
+/// The same invalid field in every format; the value is written as in JSON.
 fn check_field(field: (&'static str, &'static str), path: &str, says: &str) {
     let fields = with(field);
     let line = 2 + fields.len();
@@ -84,7 +85,7 @@ fn check_field(field: (&'static str, &'static str), path: &str, says: &str) {
     }
 }
 
-/// An entry that came from no text.
+/// An entry that was not parsed from a text.
 fn entry(key: &str, value: Value) -> Entry {
     Entry { key: key.to_owned(), key_position: None, node: Node::unplaced(value) }
 }
@@ -98,7 +99,7 @@ fn the_examples_in_three_formats_hold_the_same_policies() {
     assert_eq!(yaml.policies().len(), 8);
 }
 
-/// R11: a policy may say what it does while the store does not answer, and need not.
+/// R11: a policy may say what it does if the store does not answer.
 #[test]
 fn a_policy_says_what_it_does_without_the_store() {
     let modes = [
@@ -114,7 +115,7 @@ fn a_policy_says_what_it_does_without_the_store() {
     }
 }
 
-/// Decision 0009: a class may have a part of the limit, and the less important one no more than another.
+/// Decision 0009: a class may have a share of the limit, and a less important class no more than a more important one.
 #[test]
 fn a_policy_keeps_room_for_the_more_important_classes() {
     let yaml = "policies: [{id: p, scope: GLOBAL, limit: 10, windowSeconds: 1, shares: {standard: 0.8, batch: 0.5}}]";
@@ -269,7 +270,7 @@ fn a_wrong_condition_is_refused_where_it_stands() {
     }
 }
 
-/// Checks name addresses in their canonical form, so a condition in another would silently match nothing.
+/// Checks give addresses in their canonical form, so a condition in another form would silently match nothing.
 #[test]
 fn an_address_is_matched_however_it_is_written() {
     for (written, canonical) in [
@@ -469,7 +470,7 @@ fn bounds_of_the_core_hold_and_what_is_at_them_is_accepted() {
 
 #[test]
 fn a_file_holds_as_many_policies_as_a_set() {
-    // Built rather than parsed, which takes long in a debug build.
+    // Built rather than parsed, because parsing takes long in a debug build.
     let policy = |n: usize| {
         let fields = [
             ("id", Value::String(format!("p{n}"))),
@@ -564,7 +565,7 @@ fn files_that_cannot_be_policies_are_refused_by_what_they_are() {
     assert!(problem.message.contains("not UTF-8"), "{problems}");
 }
 
-/// The examples with pieces cut out, doubled or replaced.
+/// The examples with pieces removed, doubled or replaced.
 fn mutated_example() -> impl Strategy<Value = (String, Format)> {
     let names = [
         ("policies.yaml", Format::Yaml),
@@ -606,7 +607,8 @@ proptest! {
     }
 }
 
-/// An id as people may choose it: separators, quotes, controls' look-alikes, whatever YAML reads as something else.
+/// Ids that people might choose: separators, quotes, characters similar to control characters, and whatever YAML reads
+/// as something else.
 fn odd_id() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z/ '\"\\\\#:{}\\[\\],&*!|>%@`~?-]{1,12}",
@@ -617,7 +619,7 @@ fn odd_id() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// What is exported is read back as it was, through JSON and through YAML.
+    /// What is exported is read back unchanged, through JSON and through YAML.
     #[test]
     fn records_read_back_as_they_were_written(
         policies in tollgate_testkit::generate::policies(1..=5),

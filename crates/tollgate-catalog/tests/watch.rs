@@ -1,6 +1,6 @@
-//! A watched policy file: what is valid is published whole and once, what is not never replaces it (P11).
+//! A watched policy file: valid content is published as a whole and once, and invalid content never replaces it (P11).
 //!
-//! Every wait is for an event, with a deadline; nothing sleeps to be right.
+//! Every wait is for an event, with a deadline; no test depends on a sleep.
 
 #![expect(
     clippy::expect_used,
@@ -28,14 +28,14 @@ const NOTIFIED: WatchOptions = WatchOptions {
     notifications: true,
 };
 
-/// Polling only, as where notifications are lost.
+/// Polling only, as if notifications were lost.
 const POLLED: WatchOptions = WatchOptions {
     poll_every: Duration::from_millis(20),
     settle: Duration::from_millis(20),
     notifications: false,
 };
 
-/// What an observer was told.
+/// The events that an observer received.
 #[derive(Debug, PartialEq, Eq)]
 enum Told {
     /// A version, and the ids of its policies.
@@ -127,7 +127,7 @@ fn a_change_in_place_is_published_with_the_next_version() {
         assert_eq!(watched.ids(), ["a"]);
         for (version, id) in [(2, "b"), (3, "c")] {
             fs::write(&path, policy(id)).unwrap();
-            // A slow writer leaves the file empty for a while, which may be told but changes nothing.
+            // A slow writer leaves the file empty for a while, which may be reported but changes nothing.
             let published = loop {
                 match watched.next() {
                     Told::Refused(error) if error.contains("has become empty") => {}
@@ -156,7 +156,7 @@ fn a_replaced_file_is_published() {
 fn a_swapped_config_map_is_published() {
     use std::os::unix::fs::symlink;
     for_both(|options| {
-        // As Kubernetes lays it out: policies.yaml -> ..data/policies.yaml, ..data -> a directory per version.
+        // The layout of Kubernetes: policies.yaml -> ..data/policies.yaml, ..data -> a directory per version.
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         let version = |name: &str, id: &str| {

@@ -1,13 +1,13 @@
-//! Bodies of calls, made ready to be judged: an id is made or checked, a patch is laid over what there is.
+//! Prepares the bodies of calls for validation: creates or checks the id, and applies a patch to the current record.
 
 use crate::directory::{Id, Kind, Record};
 use crate::document::{Entry, Node, Value};
 use crate::problem::{Problem, Problems};
 
-/// The random bytes of an id that is made.
+/// The number of random bytes in a generated id.
 const MADE_ID_BYTES: usize = 12;
 
-/// Optional fields that the validators do not take null for; in a patch it gives their default again.
+/// Optional fields for which the validators do not accept null. In a patch, null restores their default.
 const NULL_IS_DEFAULT: [&str; 10] = [
     "scope",
     "per",
@@ -21,8 +21,8 @@ const NULL_IS_DEFAULT: [&str; 10] = [
     "revoked",
 ];
 
-/// The fields of an API key that only the directory sets: accepted as they are, so that what was read can be
-/// sent back.
+/// The fields of an API key that only the directory sets. They are accepted if unchanged, so that a record that was
+/// read can be sent back.
 const KEPT: [&str; 2] = ["prefix", "lastUsedAt"];
 
 /// `body` with an id: its own, or a new one from the system's random source.
@@ -38,14 +38,14 @@ pub(super) fn with_id(body: &Node) -> Result<Node, getrandom::Error> {
     Ok(body)
 }
 
-/// `body` as the replacement of `current`: with its id, and without what only the directory sets.
+/// `body` as the replacement of `current`: with its id, and without the fields that only the directory sets.
 pub(super) fn replacement(current: &Record, body: &Node) -> Result<Node, Problems> {
     let mut body = body.clone();
     let Value::Map(entries) = &mut body.value else { return Ok(body) };
     let mut problems = Vec::new();
     if let Some(entry) = entries.iter().find(|entry| entry.key == "id") {
         if entry.node.value != Value::String(current.id().to_owned()) {
-            let message = "is not the id of the record that is changed";
+            let message = "is not the id of the record to change";
             problems.push(problem(entry, message, "the same id, or none"));
         }
     } else {
@@ -56,7 +56,7 @@ pub(super) fn replacement(current: &Record, body: &Node) -> Result<Node, Problem
         if let Some(entry) =
             entries.iter().find(|entry| entry.key == "prefix" && entry.node.value != prefix)
         {
-            let message = "is that of the key's secret, and cannot be changed";
+            let message = "belongs to the key's secret and cannot be changed";
             problems.push(problem(entry, message, "the same prefix, or none"));
         }
         entries.retain(|entry| !KEPT.contains(&entry.key.as_str()));
@@ -64,7 +64,7 @@ pub(super) fn replacement(current: &Record, body: &Node) -> Result<Node, Problem
     if problems.is_empty() { Ok(body) } else { Err(Problems::of("", problems, 0)) }
 }
 
-/// `current` with the fields of `patch` in place of its own.
+/// `current`, with its own fields replaced by those of `patch`.
 pub(super) fn patched(current: &Record, patch: &Node) -> Result<Node, Problems> {
     let Value::Map(changes) = &patch.value else { return Ok(patch.clone()) };
     let mut node = current.to_node();
@@ -73,7 +73,7 @@ pub(super) fn patched(current: &Record, patch: &Node) -> Result<Node, Problems> 
             changes.iter().any(|entry| entry.key == name && entry.node.value != Value::Null)
         };
         entries.retain(|entry| {
-            // `scope` and `per` say the same in two ways: the one that is set stands.
+            // `scope` and `per` are two ways to set the same thing; setting one replaces the other.
             let is_other = match entry.key.as_str() {
                 "scope" => is_set("per"),
                 "per" => is_set("scope"),
@@ -90,7 +90,7 @@ pub(super) fn patched(current: &Record, patch: &Node) -> Result<Node, Problems> 
     replacement(current, &node)
 }
 
-/// The problem that the record in `body` has the id of another.
+/// The problem that `body` has the id of another record.
 pub(super) fn id_of(kind: Kind, id: &str) -> Result<Id, crate::directory::DirectoryError> {
     Id::new(id).map_err(|_| crate::directory::DirectoryError::NotFound { kind, id: id.to_owned() })
 }

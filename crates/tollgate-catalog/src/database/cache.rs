@@ -1,5 +1,6 @@
-//! What a node remembers of users, tenants and API keys: bounded, loaded once however many ask, negative answers
-//! too. What is remembered is answered without the database; while that is down, the last known answer stands.
+//! The cache of users, tenants and API keys, including ids that do not exist. It is bounded, and loads a record once,
+//! however many checks ask for it. Cached records are used without asking the database; if the database is down, the
+//! last known record is used.
 
 use std::borrow::Borrow;
 use std::hash::Hash;
@@ -20,21 +21,22 @@ use crate::api_key::KeyHash;
 use crate::directory::{Id, Kind};
 use crate::resolve::{Answer, Facts, KeyFacts, TenantFacts, UserFacts};
 
-/// When an API key was last used, in milliseconds of civil time since the Unix epoch; 0 for not since this node knows it.
+/// When an API key was last used, in milliseconds of civil time since the Unix epoch; 0 if it was not used since this
+/// node knows it.
 #[derive(Debug, Default)]
 struct LastUse {
     used_ms: AtomicU64,
     recorded_ms: AtomicU64,
 }
 
-/// One remembered answer.
+/// One cached answer.
 #[derive(Debug)]
 pub(crate) struct Entry<T> {
     facts: Option<T>,
     loaded_at: Timestamp,
-    /// The generation of what was known when it was loaded; an entry of an older one is not believed.
+    /// The generation in which it was loaded; entries of older generations are stale.
     generation: AtomicU64,
-    /// Whether a task refreshes it already.
+    /// Whether a task is already refreshing it.
     is_refreshing: AtomicBool,
     last_use: Arc<LastUse>,
 }
@@ -46,7 +48,7 @@ impl<T> Entry<T> {
     }
 }
 
-/// Remembers users, tenants and API keys.
+/// Caches users, tenants and API keys.
 #[derive(Debug)]
 pub(crate) struct SubjectCache {
     pub(super) keys: Cache<KeyHash, Arc<Entry<KeyFacts>>>,
@@ -57,34 +59,35 @@ pub(crate) struct SubjectCache {
     pool: Pool,
     options: DatabaseOptions,
     gate: Gate,
-    /// Raised when nobody can say what changed, so that every entry is asked for again.
+    /// Raised when it is unknown what changed, so that every entry is loaded again.
     generation: AtomicU64,
-    /// Raised before each change of entries, so that what was read before it and comes after it is noticed.
+    /// Raised before each change of entries, so that an answer that was read before the change and arrives after it is
+    /// detected.
     epoch: AtomicU64,
     /// How often the database was asked, for tests of single flight.
     loads: AtomicU64,
-    /// False only while it is certain that there is no user, tenant or API key: then nobody is looked up.
+    /// False only while it is certain that there is no user, tenant or API key: then nothing is looked up.
     has_subjects: AtomicBool,
 }
 
 /// The database did not answer.
 struct NoAnswer;
 
-/// The place of what is being loaded, in a cache as [`Cache`] is by default.
+/// The placeholder for a value that is being loaded, in the default kind of [`Cache`].
 type Place<'a, K, V> =
     PlaceholderGuard<'a, K, V, UnitWeighter, DefaultHashBuilder, DefaultLifecycle<K, V>>;
 
-/// The place of an entry that is being loaded, and what was known before.
+/// The placeholder for an entry that is being loaded, and the previous answer.
 ///
-/// However loading ends, also when nobody waits for it any more, what was known is put back unless there is better: it is
-/// the last known answer.
+/// However the loading ends, even if nobody waits for it any more, the previous answer is put back unless there is a
+/// newer one: it is the last known answer.
 struct Loading<'a, T: Subject> {
     place: Option<Place<'a, T::Key, Arc<Entry<T>>>>,
     known: Option<Arc<Entry<T>>>,
 }
 
 impl<T: Subject> Loading<'_, T> {
-    /// Puts `entry` into the place, unless somebody has put something there that is newer.
+    /// Puts `entry` into the place of the placeholder, unless something newer is there.
     fn loaded(mut self, entry: Arc<Entry<T>>) {
         self.known = Some(entry);
     }
@@ -93,7 +96,7 @@ impl<T: Subject> Loading<'_, T> {
 impl<T: Subject> Drop for Loading<'_, T> {
     fn drop(&mut self) {
         if let (Some(place), Some(entry)) = (self.place.take(), self.known.take()) {
-            // Refused if the place is gone: then a change has put its own there.
+            // It is refused if the placeholder is gone, because then a change has stored its own entry.
             _ = place.insert(entry);
         }
     }
@@ -118,12 +121,12 @@ impl SubjectCache {
         }
     }
 
-    /// Asks whether there is anybody to look up. To be called after the version that is followed was read: so a change
-    /// that this does not see yet is one that follows.
+    /// Checks whether there is anything to look up. Call it after reading the version to follow: then a change that
+    /// this does not see yet has a later version.
     pub(super) async fn ask_whether_empty(&self) -> sqlx::Result<()> {
         let row = self.pool.row(statements::HAS_TENANTS, &[]).await?;
         let count = row.ok_or(sqlx::Error::RowNotFound)?.integer(0)?;
-        // Release: with the Acquire of `find`.
+        // Release: pairs with the Acquire of `find`.
         self.has_subjects.store(count > 0, Ordering::Release);
         Ok(())
     }
@@ -133,7 +136,7 @@ impl SubjectCache {
         self.options.wall_clock.wall_time()
     }
 
-    /// What is known of the API key with this hash, which is being used: `used_at` in civil time.
+    /// What is known about the API key with this hash, which is being used: `used_at` in civil time.
     pub(crate) async fn key(
         self: &Arc<Self>,
         hash: KeyHash,
@@ -144,23 +147,23 @@ impl SubjectCache {
         if let Facts::Remembered(entry) = &answer.facts
             && entry.facts.is_some()
         {
-            // Only a time for people: no order with anything else is needed.
+            // The time is only informative, so it needs no order with anything else.
             entry.last_use.used_ms.store(used_at.as_ns() / 1_000_000, Ordering::Relaxed);
         }
         answer
     }
 
-    /// What is known of the user `id`.
+    /// What is known about the user `id`.
     pub(crate) async fn user(self: &Arc<Self>, id: &str, now: Timestamp) -> Answer<UserFacts> {
         self.find(id, now, || Id::new(id).ok()).await
     }
 
-    /// What is known of the tenant `id`.
+    /// What is known about the tenant `id`.
     pub(crate) async fn tenant(self: &Arc<Self>, id: &str, now: Timestamp) -> Answer<TenantFacts> {
         self.find(id, now, || Id::new(id).ok()).await
     }
 
-    /// Whether the database answered when it was last asked.
+    /// Whether the database answered the last time it was asked.
     pub(super) fn gate(&self) -> &Gate {
         &self.gate
     }
@@ -194,11 +197,11 @@ impl SubjectCache {
             }
             return Answer::remembered(known, false);
         }
-        // What is no id is nobody's.
+        // A value that is not a valid id belongs to no subject.
         let Some(key) = key() else {
             return Answer::default();
         };
-        // Boxed: what loads is deep and large, and most checks do not load.
+        // Boxed: the future that loads is deep and large, and most checks do not need it.
         match Box::pin(self.load::<T>(key, now)).await {
             Ok(entry) => Answer::remembered(Some(entry), false),
             Err(NoAnswer) => Answer::remembered(known, true),
@@ -206,7 +209,7 @@ impl SubjectCache {
     }
 
     fn is_believed<T>(&self, entry: &Entry<T>) -> bool {
-        // Acquire: who sees the new generation of an entry sees the change that raised it.
+        // Acquire: a thread that sees the new generation of an entry also sees the change that raised it.
         entry.generation.load(Ordering::Acquire) == self.generation.load(Ordering::Acquire)
     }
 
@@ -219,7 +222,7 @@ impl SubjectCache {
         entry.loaded_at.after(lives) <= now
     }
 
-    /// Loads what `key` stands for again in a task of its own, while the old answer stands.
+    /// Reloads `key` in a separate task; until then the old answer is used.
     fn refresh_beside<T: Subject>(
         self: &Arc<Self>,
         key: T::Key,
@@ -232,7 +235,7 @@ impl SubjectCache {
 
     async fn refresh<T: Subject>(&self, key: T::Key, entry: &Entry<T>, now: Timestamp) {
         let epoch = self.epoch.load(Ordering::Acquire);
-        // Without an answer the next check tries again, which the gate spaces out.
+        // If it gets no answer, the next check tries again; the gate limits how often.
         if let Ok(fresh) = self.ask::<T>(&key, Some(entry), now).await {
             T::cache(self).insert(key, Arc::clone(&fresh));
             self.doubt_if_changed_since(epoch, &fresh);
@@ -240,7 +243,7 @@ impl SubjectCache {
         entry.is_refreshing.store(false, Ordering::Relaxed);
     }
 
-    /// Loads what `key` stands for, unless somebody has meanwhile: of all who ask at once, one asks the database.
+    /// Loads `key`, unless another task has done so meanwhile: of all that ask at once, only one asks the database.
     async fn load<T: Subject>(
         &self,
         key: T::Key,
@@ -258,7 +261,7 @@ impl SubjectCache {
             EntryResult::Retained(entry) => return Ok(entry),
             EntryResult::Replaced(place, known) => (place, Some(known)),
             EntryResult::Vacant(place) => (place, None),
-            // Neither is asked for.
+            // Neither is loaded from the database.
             EntryResult::Removed(..) | EntryResult::Timeout => return Err(NoAnswer),
         };
         let loading = Loading { place: Some(place), known };
@@ -268,8 +271,8 @@ impl SubjectCache {
         Ok(entry)
     }
 
-    /// Makes the next who asks for `entry` load it again if something has changed since `epoch`, when the database was
-    /// asked: the change may be newer than the answer, and has not found the entry to change it.
+    /// Makes the next check that uses `entry` reload it, if something has changed since `epoch`, when the database was
+    /// asked. The change may be newer than the answer, and could not update an entry that was not there yet.
     fn doubt_if_changed_since<T>(&self, epoch: u64, entry: &Entry<T>) {
         if self.epoch.load(Ordering::Acquire) != epoch {
             entry.generation.store(0, Ordering::Release);
@@ -291,7 +294,7 @@ impl SubjectCache {
         let loading = tokio::time::timeout(self.options.load_timeout, T::load(&self.pool, key));
         let facts = match loading.await {
             Ok(Ok(facts)) => facts,
-            // One row that cannot be read is no reason to spare the database.
+            // One malformed row is no reason to stop asking the database.
             Ok(Err(error)) if is_about_the_row(&error) => return Err(NoAnswer),
             Ok(Err(_)) | Err(_) => {
                 self.gate.failed(now);
@@ -308,14 +311,14 @@ impl SubjectCache {
         }))
     }
 
-    /// Everything is asked for again when it is next needed, because nobody can say what changed.
+    /// Marks every entry as stale because it is unknown what changed; each is loaded again when it is next needed.
     pub(super) fn doubt_all(&self) {
         self.has_subjects.store(true, Ordering::Release);
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Takes note that these changed, and loads again those that are remembered, so that no check has to wait.
+    /// Records that these have changed, and reloads those that are cached, so that no check has to wait.
     pub(super) async fn changed(
         &self,
         changed: &[(Kind, String)],
@@ -340,7 +343,7 @@ impl SubjectCache {
         Ok(())
     }
 
-    /// Before anything else of a change: see `load`.
+    /// This must come before everything else of a change: see `load`.
     fn begin_change(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
@@ -350,7 +353,7 @@ impl SubjectCache {
         let Some(existing) = cache.get(&key) else { return Ok(()) };
         let facts = match T::load(&self.pool, &key).await {
             Ok(facts) => facts,
-            // The next who asks is told that there is no answer; others' changes must not wait for this row.
+            // The next check gets no answer for this row; changes of other records must not wait for it.
             Err(error) if is_about_the_row(&error) => {
                 cache.remove(&key);
                 return Ok(());
@@ -368,11 +371,11 @@ impl SubjectCache {
         Ok(())
     }
 
-    /// Writes when API keys were last used, those that were since this was last done. What was used and has been
-    /// forgotten since is lost: it is a time for people.
+    /// Writes when API keys were last used, for those used since the last call. If an entry was used and has been
+    /// evicted since, its time is lost; the times are only informative.
     ///
-    /// A later time that another node has written stands, unless it is in the future: that was written while somebody's
-    /// clock was wrong.
+    /// A later time that another node has written stays, unless it is in the future: then a clock was wrong when it was
+    /// written.
     pub(super) async fn record_uses(&self) -> sqlx::Result<()> {
         let used: Vec<_> = self
             .keys

@@ -1,7 +1,7 @@
-//! The cache under every schedule that Shuttle finds: who asks, a refresh and the feed, over a database that changes.
+//! The cache under every schedule that Shuttle finds: checks, a refresh and the feed, over a database that changes.
 //!
-//! The database of the model is a number; it is read at one instant, and both the question and the answer take a while. No
-//! lock of the cache is held meanwhile, so it is there that others run.
+//! The model's database is a number. It is read at one instant, and both the question and the answer take a while. The
+//! cache holds no lock meanwhile, so other tasks run there.
 
 use std::cell::Cell;
 
@@ -12,7 +12,8 @@ use super::*;
 
 const SCHEDULES: usize = 2_000;
 const KEY: u8 = 7;
-/// Later than [`DatabaseOptions::refresh_after`] would let an entry be refreshed beside: the model calls that itself.
+/// So long that no entry is refreshed in the background by [`DatabaseOptions::refresh_after`]: the model does that
+/// itself.
 const NOW: Timestamp = Timestamp::from_ms(1_000);
 
 // Shuttle runs all tasks of a schedule in one thread.
@@ -21,7 +22,7 @@ thread_local! {
     static IS_AWAY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What the database said.
+/// The database's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Version(u64);
 
@@ -50,13 +51,14 @@ async fn asked(subjects: &Arc<SubjectCache>) -> (Option<u64>, bool) {
     (version, answer.is_degraded)
 }
 
-/// Takes note of a change, as [`SubjectCache::changed`] does.
+/// Records a change, as [`SubjectCache::changed`] does.
 async fn follow(subjects: &SubjectCache) -> sqlx::Result<()> {
     subjects.begin_change();
     subjects.reload::<Version>(KEY, NOW).await
 }
 
-/// Who asks after a change was followed gets it, or something newer; if the database does not answer, the last known.
+/// A check after a change was followed gets it, or something newer; if the database does not answer, the last known
+/// value.
 async fn a_course(goes_away: bool) {
     VERSION.set(1);
     IS_AWAY.set(false);
@@ -93,7 +95,7 @@ async fn a_course(goes_away: bool) {
             yield_now().await;
             IS_AWAY.set(goes_away && version == 2);
             yield_now().await;
-            // What fails is followed again with the next change.
+            // If this fails, the next change follows it again.
             if follow(&following).await.is_ok() {
                 followed.store(version, Ordering::SeqCst);
             }
@@ -102,7 +104,7 @@ async fn a_course(goes_away: bool) {
     for task in tasks {
         task.await.unwrap();
     }
-    assert_eq!(asked(&subjects).await, (Some(3), false), "when all is quiet");
+    assert_eq!(asked(&subjects).await, (Some(3), false), "when nothing changes any more");
 }
 
 fn check(goes_away: bool) {

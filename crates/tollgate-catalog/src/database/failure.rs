@@ -1,4 +1,4 @@
-//! What a failure of the database means to who called.
+//! What a failure of the database means to the caller.
 
 use crate::directory::{DirectoryError, Unavailable};
 use crate::error::CatalogError;
@@ -7,9 +7,9 @@ use crate::problem::Problems;
 /// Why something could not be read or written.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The database did not do it.
+    /// The database failed.
     Database(Unavailable),
-    /// What is or would be in it is wrong.
+    /// The data in it, or the data to be written, is invalid.
     Invalid(Problems),
 }
 
@@ -61,7 +61,7 @@ impl From<sqlx::Error> for DirectoryError {
     }
 }
 
-/// `error` in words fit for a client. Whatever it is, the transaction that it ended is undone.
+/// Describes `error` in words that a client may see. In any case, the transaction that it ended was rolled back.
 pub(super) fn unavailable(error: sqlx::Error) -> Unavailable {
     let code =
         error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
@@ -71,14 +71,14 @@ pub(super) fn unavailable(error: sqlx::Error) -> Unavailable {
     let what = match (primary, &*code) {
         (Some(5 | 6), _) | (_, "55P03" | "40001" | "40P01") => "the database is locked; try again",
         (Some(8), _) | (_, "25006") => "the database is read-only",
-        (Some(13), _) | (_, "53100") => "the database has no room left",
+        (Some(13), _) | (_, "53100") => "the database is full",
         (Some(11 | 26), _) | (_, "XX001" | "XX002") => "the database is damaged",
         (Some(10 | 14), _) => "the database file cannot be read or written",
         _ if matches!(error, sqlx::Error::PoolTimedOut) => {
-            "the database is busy or away; try again"
+            "the database is busy or unavailable; try again"
         }
-        _ if matches!(error, sqlx::Error::Io(_)) => "the database is away; try again",
-        _ => "the database did not do it",
+        _ if matches!(error, sqlx::Error::Io(_)) => "the database is unavailable; try again",
+        _ => "the database failed",
     };
     Unavailable::new(what, Some(Box::new(error)))
 }

@@ -1,7 +1,7 @@
-//! Follows the changes of the database: what is committed anywhere is obeyed here (P11).
+//! Follows the changes of the database, so that a change by any node applies here (P11).
 //!
-//! The version of the catalog is asked for every so often, which alone is enough; a change in this process and a
-//! notification of PostgreSQL only say to ask at once. What is loaded and found invalid never replaces what is valid.
+//! It asks for the version of the catalog periodically, which alone is enough. A change in this process or a
+//! notification of PostgreSQL only makes it ask at once. Invalid data never replaces valid data.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::file_catalog::{CatalogEvent, Observer};
 use crate::problem::{Problem, Problems};
 use crate::snapshot::{Loaded, Publisher, SnapshotReader};
 
-/// The most changes that are followed one by one; after more, every entry of the caches is asked for again.
+/// The most changes that are followed one by one; after more, every cached entry is loaded again.
 const MAX_FOLLOWED: usize = 1_000;
 
 /// The versions in the database.
@@ -28,18 +28,18 @@ const MAX_FOLLOWED: usize = 1_000;
 pub(super) struct Versions {
     /// Of everything.
     pub(super) version: u64,
-    /// Of what the snapshot holds.
+    /// The version of the data in the snapshot.
     pub(super) snapshot_version: u64,
 }
 
-/// What this node knows of the database.
+/// What this node knows about the database.
 pub(super) struct Feed {
     followed: Mutex<Followed>,
     reader: SnapshotReader,
 }
 
 struct Followed {
-    /// The last change that the caches took note of.
+    /// The last change that the caches have recorded.
     version: u64,
     publisher: Publisher,
     /// The snapshot version that was refused.
@@ -49,7 +49,7 @@ struct Followed {
 }
 
 impl Feed {
-    /// Loads what is in force.
+    /// Loads the current policies.
     pub(super) async fn start(
         pool: &Pool,
         observer: Box<dyn Observer>,
@@ -72,7 +72,7 @@ impl Feed {
         followed.observer.observe(&CatalogEvent::PollingOnly(&error));
     }
 
-    /// Catches up with the database. What fails is tried again with the next call.
+    /// Catches up with the database. If that fails, the next call tries again.
     pub(super) async fn follow(&self, core: &Core) {
         let mut followed = self.followed.lock().await;
         let catching_up = catch_up(&mut followed, core);
@@ -95,18 +95,18 @@ impl Feed {
 }
 
 fn too_late() -> Unavailable {
-    Unavailable::new("the database has not answered in time; try again", None)
+    Unavailable::new("the database did not answer in time; try again", None)
 }
 
 async fn catch_up(followed: &mut Followed, core: &Core) -> Result<(), Unavailable> {
     core.place.check()?;
-    // A database that hangs is noticed here, before anything that may rightly take long.
+    // A hanging database is noticed here, before anything that may legitimately take long.
     let asking = core.pool.row(statements::VERSIONS, &[]);
     let asked = tokio::time::timeout(core.options.lock_timeout, asking).await;
     let versions = versions_of(asked.map_err(|_| too_late())?)?;
     let now = core.options.clock.now();
     if versions.version < followed.version {
-        // A backup was put in its place.
+        // The database was replaced by a backup.
         core.subjects.doubt_all();
     } else if versions.version > followed.version {
         let arguments = [signed(followed.version).into(), signed(MAX_FOLLOWED as u64 + 1).into()];
@@ -131,7 +131,7 @@ async fn catch_up(followed: &mut Followed, core: &Core) -> Result<(), Unavailabl
     Ok(())
 }
 
-/// Publishes what is in the database, unless it is invalid, which is told once for each version.
+/// Publishes what is in the database, unless it is invalid; then the observer is told once for each version.
 async fn publish(
     followed: &mut Followed,
     pool: &Pool,
@@ -157,7 +157,7 @@ async fn publish(
     }
 }
 
-/// All that the snapshot holds, in one state, and its version.
+/// Everything that the snapshot holds, read in one transaction, and its version.
 async fn load(pool: &Pool) -> Result<(Versions, Loaded), Failure> {
     let mut transaction = pool.begin_reading().await.map_err(unavailable)?;
     let mut connection = transaction.connection();
@@ -170,7 +170,7 @@ async fn load(pool: &Pool) -> Result<(Versions, Loaded), Failure> {
     Ok((versions, Loaded { policies, listed: records.into() }))
 }
 
-/// Adds all records of `kind` to `records`. Those that are not right are problems, all of them.
+/// Adds all records of `kind` to `records`, and a problem for each invalid row.
 pub(super) async fn read_all(
     connection: &mut Connection<'_>,
     kind: Kind,
@@ -186,7 +186,7 @@ pub(super) async fn read_all(
     if problems.is_empty() { Ok(()) } else { Err(Problems::of("", problems, 0).into()) }
 }
 
-/// What is wrong with a row, with the record's id in front of each path.
+/// The problems of a row, with the record's id in front of each path.
 fn row_problems(kind: Kind, row: &super::session::Row, error: &sqlx::Error) -> Vec<Problem> {
     let id = row.text(0).unwrap_or_default();
     let place = format!("{}[{id:?}]", kind.list_name());
@@ -207,7 +207,7 @@ fn row_problems(kind: Kind, row: &super::session::Row, error: &sqlx::Error) -> V
             position: None,
             path: place,
             message: format!("cannot be read: {error}"),
-            accepted: "what this catalog writes itself".to_owned(),
+            accepted: "only rows that Tollgate has written".to_owned(),
         }],
     }
 }
@@ -228,16 +228,16 @@ pub(super) fn versions_of(
     row.and_then(|row| row.ok_or(sqlx::Error::RowNotFound)).and_then(read).map_err(unavailable)
 }
 
-/// Asks at each notification of PostgreSQL, for ever. Whatever happens to the connection, polling goes on beside it.
+/// Asks at each notification of PostgreSQL. Never returns. Polling continues whatever happens to the connection.
 pub(super) async fn listen(core: Arc<Core>, pool: sqlx::PgPool) {
     let mut is_told = false;
     loop {
         match listener(&pool).await {
             Ok(mut listener) => {
                 is_told = false;
-                // What was notified before it listened is found now.
+                // Changes that were announced before it listened are found now.
                 core.feed.follow(&core).await;
-                // `None` is a connection that was lost and made again; something may have been missed.
+                // `None` means that the connection was lost and made again; a notification may have been missed.
                 while listener.try_recv().await.is_ok() {
                     core.feed.follow(&core).await;
                 }

@@ -1,11 +1,11 @@
-//! Keeps those who wait from a database that does not answer.
+//! Keeps callers from waiting for a database that does not answer.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tollgate_core::Timestamp;
 
-/// Open while the database answers. Closed, it lets one try pass every so often.
+/// Open while the database answers. When closed, it lets one attempt through periodically.
 #[derive(Debug)]
 pub(super) struct Gate {
     is_closed: AtomicBool,
@@ -18,7 +18,7 @@ impl Gate {
         Self { is_closed: AtomicBool::new(false), next_try_ns: AtomicU64::new(0), retry_every }
     }
 
-    // Relaxed throughout: each flag says all there is to know, and a try more or less does no harm.
+    // Relaxed throughout: each flag is independent, and one attempt more or less does no harm.
 
     pub(super) fn is_open(&self) -> bool {
         !self.is_closed.load(Ordering::Relaxed)

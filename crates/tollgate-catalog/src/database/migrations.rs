@@ -1,6 +1,6 @@
-//! The schema, brought up to date at start. Files are never changed once released; a new one is added.
+//! Updates the schema at start. A released file is never changed; changes are new files.
 //!
-//! They are listed here and not by `sqlx::migrate!`, whose macros would build both drivers a second time.
+//! The files are listed here and not by `sqlx::migrate!`, whose macros would build both drivers a second time.
 
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
@@ -13,7 +13,7 @@ const FILES: [(i64, &str, &str); 2] = [
     (2, "api_key_check", include_str!("../../migrations/0002_api_key_check.sql")),
 ];
 
-/// Applies what is missing, each file in a transaction. A database that a later version has changed is refused.
+/// Applies the missing files, each in a transaction. Refuses a database that a later version has changed.
 pub(super) async fn run(pool: &Pool) -> Result<(), MigrateError> {
     let migrations = FILES.into_iter().map(|(version, name, text)| {
         Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)

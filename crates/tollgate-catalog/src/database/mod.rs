@@ -1,10 +1,10 @@
 //! The catalog in SQLite or PostgreSQL.
 //!
-//! Policies, tiers and models are loaded whole and published as a [`Snapshot`](crate::Snapshot); users, tenants and API
-//! keys, of which there may be millions, are loaded when they are needed and remembered. The version of the
-//! database, one number that every change raises, tells all nodes when there is something new.
+//! Policies, tiers and models are loaded completely and published as a [`Snapshot`](crate::Snapshot). Users, tenants
+//! and API keys, of which there may be millions, are loaded when needed and cached. The version of the database, a
+//! number that every change raises, tells all nodes when something has changed.
 //!
-//! This module must not know HTTP or a check's limits. Only it names sqlx.
+//! This module must not know HTTP or a check's limits. It is the only module that uses sqlx.
 
 mod body;
 mod cache;
@@ -44,37 +44,37 @@ use crate::file_catalog::Observer;
 use crate::resolve::Resolver;
 use crate::snapshot::SnapshotReader;
 
-/// How a database is used. Every bound has a name here.
+/// The settings of a database. Every bound has a name here.
 #[derive(Clone)]
 pub struct DatabaseOptions {
     /// The most connections of this node.
     pub connections: u32,
-    /// How often to ask for changes: with what loading takes, how late a change holds on a node that no notification
-    /// reaches.
+    /// How often to ask for changes. Together with the time for loading, it bounds how late a change applies on a node
+    /// that no notification reaches.
     pub poll_every: Duration,
-    /// Whether to listen to the notifications of PostgreSQL; without them there is only the polling.
+    /// Whether to listen to the notifications of PostgreSQL; otherwise changes are found by polling only.
     pub notifications: bool,
-    /// The most users, the most tenants and the most API keys that are remembered, each.
+    /// The most cached users, the most cached tenants and the most cached API keys.
     pub cached_subjects: u64,
-    /// How old an answer may be before it is asked for again, beside its use. Changes do not wait for it.
+    /// The age from which an answer is reloaded in the background while it is used. Changes do not wait for this.
     pub refresh_after: Duration,
     /// The same for the answer that there is no such subject.
     pub refresh_unknown_after: Duration,
-    /// How long a check may wait for a subject that this node does not know.
+    /// How long a check may wait for a subject that is not cached.
     pub load_timeout: Duration,
-    /// How often to try again when the database does not answer. Between, nobody waits for it.
+    /// How often to try again when the database does not answer. In between, no check waits for it.
     pub retry_every: Duration,
-    /// How long a change waits for others to end.
+    /// How long a change waits for other changes.
     pub lock_timeout: Duration,
     /// How long a call of the directory may take. An import is one call.
     pub call_timeout: Duration,
     /// How often to write when API keys were last used.
     pub record_uses_every: Duration,
-    /// The most of those in one transaction.
+    /// The most of these times that are written in one transaction.
     pub uses_per_batch: usize,
-    /// Tells the age of answers, and when to try again.
+    /// The clock for the age of answers and for retries.
     pub clock: Arc<dyn Clock>,
-    /// Tells civil time: whether API keys have expired, when they were used, and when something was changed.
+    /// Civil time: for the expiry and last use of API keys, and the time of changes.
     pub wall_clock: Arc<dyn WallClock>,
 }
 
@@ -108,14 +108,14 @@ impl fmt::Debug for DatabaseOptions {
     }
 }
 
-/// A catalog in a database. Following its changes ends when it is dropped; readers then keep the last snapshot.
+/// A catalog in a database. When it is dropped, it stops following changes, and readers keep the last snapshot.
 pub struct DatabaseCatalog {
     core: Arc<Core>,
-    /// Follows changes and records uses; aborted when it is dropped.
+    /// Tasks that follow changes and record uses; aborted on drop.
     _tasks: JoinSet<()>,
 }
 
-/// What the calls and the tasks of one catalog share.
+/// Shared by the calls and the tasks of one catalog.
 struct Core {
     pool: Pool,
     place: Place,
@@ -128,11 +128,11 @@ struct Core {
 }
 
 impl DatabaseCatalog {
-    /// Opens the database at `url` (`sqlite:FILE`, made if it is missing, or `postgres://…`), brings its schema up to
-    /// date, loads what is in force and follows it from here on.
+    /// Opens the database at `url` (`sqlite:FILE`, created if it is missing, or `postgres://…`), updates its schema,
+    /// loads the current policies and follows changes.
     ///
-    /// `hasher` hashes API keys: the same key on every node, and for as long as they shall be known. `observer` is
-    /// told what happens, from a task of the runtime; it must not wait.
+    /// `hasher` hashes API keys: its key must be the same on every node, and for the whole life of the API keys. A task
+    /// of the runtime calls `observer` with events; it must not block.
     pub async fn open(
         url: &str,
         hasher: KeyHasher,
@@ -169,7 +169,7 @@ impl DatabaseCatalog {
         Resolver::of_database(subjects, self.core.hasher.clone(), clock)
     }
 
-    /// Whether the database answered when it was last asked. If not, the last known answers stand.
+    /// Whether the database answered the last time it was asked. If not, the last known answers are used.
     pub fn is_reachable(&self) -> bool {
         self.core.subjects.gate().is_open()
     }
@@ -179,15 +179,14 @@ impl DatabaseCatalog {
         self.core.subjects.loads()
     }
 
-    /// Writes now when API keys were last used, as is done every so often.
+    /// Writes now when API keys were last used; otherwise this happens periodically.
     pub async fn record_uses(&self) -> Result<(), DirectoryError> {
         Ok(self.core.subjects.record_uses().await?)
     }
 
-    /// Writes what is to be written, and closes every connection; SQLite then moves all that it has into its one file.
-    /// After that, calls fail.
+    /// Writes pending data and closes every connection; SQLite then moves all data into its one file. Later calls fail.
     pub async fn close(&self) {
-        // Uses that cannot be written are lost with the process; the times are for people.
+        // Uses that cannot be written are lost; the times are only informative.
         _ = self.core.subjects.record_uses().await;
         self.core.pool.close().await;
     }
@@ -209,7 +208,7 @@ async fn poll(core: Arc<Core>) {
 async fn record_uses(core: Arc<Core>) {
     loop {
         tokio::time::sleep(core.options.record_uses_every).await;
-        // What cannot be written now is written next time.
+        // If it cannot be written now, it is written next time.
         _ = core.subjects.record_uses().await;
     }
 }

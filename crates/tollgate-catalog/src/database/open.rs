@@ -12,7 +12,7 @@ use super::{DatabaseOptions, migrations, unavailable};
 use crate::directory::Unavailable;
 use crate::error::CatalogError;
 
-/// Connections to the database at `url`, whose schema is up to date.
+/// Opens connections to the database at `url` and updates its schema.
 pub(super) async fn pool(
     url: &str,
     options: &DatabaseOptions,
@@ -26,7 +26,7 @@ pub(super) async fn pool(
         return Err(CatalogError::DatabaseUrl);
     };
     migrations::run(&pool).await.map_err(|error| {
-        let what = "the schema of the database cannot be brought up to date";
+        let what = "the schema of the database cannot be updated";
         CatalogError::Database(Unavailable::new(what, Some(Box::new(error))))
     })?;
     Ok((pool, path.map_or(Place::Server, Place::of_file)))
@@ -36,7 +36,7 @@ async fn sqlite(
     url: &str,
     options: &DatabaseOptions,
 ) -> Result<(Pool, std::path::PathBuf), CatalogError> {
-    // Each connection would have a database of its own.
+    // Otherwise each connection would have a separate database.
     if url.contains(":memory:") || url.contains("mode=memory") {
         return Err(CatalogError::DatabaseUrl);
     }
@@ -44,7 +44,8 @@ async fn sqlite(
         .map_err(|_| CatalogError::DatabaseUrl)?
         .foreign_keys(true)
         .journal_mode(SqliteJournalMode::Wal)
-        // In WAL mode the database stays whole either way; a change that was answered must outlive a power cut.
+        // In WAL mode the database stays consistent either way, but a change that was answered must survive a power
+        // failure.
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(options.lock_timeout)
         .disable_statement_logging();
@@ -55,8 +56,9 @@ async fn sqlite(
     let pool = SqlitePoolOptions::new()
         .max_connections(options.connections)
         .acquire_timeout(options.lock_timeout)
-        // SQLite undoes a transaction by itself where the disk is full or fails. The driver then cannot undo it, goes on
-        // counting it, and begins no other: such a connection is closed. The ping waits for what it has been told.
+        // If the disk is full or fails, SQLite rolls back the transaction. The driver then cannot roll it back, keeps
+        // counting it, and begins no other. Such a connection is closed. The ping waits until the driver has processed
+        // its commands.
         .after_release(|connection, _| {
             Box::pin(async move {
                 connection.ping().await?;
@@ -66,20 +68,21 @@ async fn sqlite(
         .connect_with(connect.clone().create_if_missing(true))
         .await
         .map_err(unavailable)?;
-    // A file that is deleted later must not come back empty.
+    // A file that is deleted later must not be created again, empty.
     pool.set_connect_options(connect.create_if_missing(false));
     Ok((Pool::Sqlite(pool), path))
 }
 
-/// Makes the file at `path`, if it is missing, for its owner alone: what SQLite puts beside it gets the same rights.
+/// Creates the file at `path`, if it is missing, with access only for its owner. SQLite gives the files beside it the
+/// same permissions.
 #[cfg(unix)]
 fn make_private(path: &std::path::Path) {
     use std::os::unix::fs::OpenOptionsExt as _;
-    // It may be there, or be refused; SQLite says so better.
+    // If it exists or cannot be created, SQLite reports that better.
     _ = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
 }
 
-/// Elsewhere the folder's rights are those of its files.
+/// On other systems, files inherit the permissions of the folder.
 #[cfg(not(unix))]
 fn make_private(_: &std::path::Path) {}
 
@@ -97,7 +100,7 @@ async fn postgres(url: &str, options: &DatabaseOptions) -> Result<Pool, CatalogE
         .await;
     match pool {
         Ok(pool) => Ok(Pool::Postgres(pool)),
-        // The pool has tried again and again, and does not tell why.
+        // The pool has retried several times, and does not return the reason.
         Err(sqlx::Error::PoolTimedOut) => {
             let connecting = PgConnection::connect_with(&connect);
             let error = match tokio::time::timeout(options.lock_timeout, connecting).await {

@@ -1,10 +1,10 @@
-//! Where a database is: for SQLite, that its file is still the one that was opened.
+//! The location of a database: for SQLite, checks that its file is still the one that was opened.
 
 use std::path::PathBuf;
 
 use crate::directory::Unavailable;
 
-/// The file of a SQLite database, or the fact that there is none.
+/// The file of a SQLite database, or none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Server,
@@ -12,14 +12,14 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// The file at `path`, as it is now.
+    /// The file at `path` in its current state.
     pub(super) fn of_file(path: PathBuf) -> Self {
         let identity = identity(&path);
         Self::File { path, identity }
     }
 
-    /// Fails if the file was deleted, moved or replaced: what is written into it from here on would be lost, though
-    /// SQLite would not say so.
+    /// Fails if the file was deleted, moved or replaced: everything written into it from then on would be lost, without
+    /// an error from SQLite.
     pub(super) fn check(&self) -> Result<(), Unavailable> {
         match self {
             Self::File { path, identity: opened } if identity(path) != *opened => {
@@ -30,14 +30,14 @@ impl Place {
     }
 }
 
-/// What tells a file from another one at the same path.
+/// Identifies a file, to distinguish it from another one at the same path.
 #[cfg(unix)]
 fn identity(path: &std::path::Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// Elsewhere an open file cannot be deleted.
+/// On other systems an open file cannot be deleted.
 #[cfg(not(unix))]
 fn identity(_: &std::path::Path) -> Option<(u64, u64)> {
     None

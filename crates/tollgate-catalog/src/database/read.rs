@@ -1,4 +1,4 @@
-//! The database as a directory.
+//! The database as a directory: reading.
 
 use super::body;
 use super::feed;
@@ -14,12 +14,12 @@ use crate::document::Node;
 use crate::problem::{Problem, Problems};
 
 impl DatabaseCatalog {
-    /// The result of `call`, unless it takes too long: then it is given up, and its transaction undone.
+    /// The result of `call`, unless it takes too long; then it is cancelled, and its transaction rolled back.
     async fn in_time<T>(
         &self,
         call: impl Future<Output = Result<T, DirectoryError>> + Send,
     ) -> Result<T, DirectoryError> {
-        let what = "the database has not answered in time; try again";
+        let what = "the database did not answer in time; try again";
         tokio::time::timeout(self.core.options.call_timeout, call)
             .await
             .unwrap_or_else(|_| Err(Unavailable::new(what, None).into()))
@@ -39,7 +39,7 @@ impl Directory for DatabaseCatalog {
         self.in_time(async {
             let items = page.bounded_items();
             let after = page.cursor.as_deref().unwrap_or_default();
-            // One more than is given tells whether there are more.
+            // One item more than is returned shows whether there are more.
             let mut arguments: Vec<Argument<'_>> =
                 vec![after.into(), signed(items as u64 + 1).into()];
             let values: Vec<_> = statements::filter_values(filter).collect();
@@ -186,10 +186,10 @@ impl Directory for DatabaseCatalog {
     }
 }
 
-/// The number of the change that the page before ended with.
+/// The number of the last change on the page before.
 fn cursor(cursor: Option<&str>) -> Result<i64, DirectoryError> {
     let Some(cursor) = cursor else { return Ok(i64::MAX) };
-    // `parse` takes a sign too.
+    // `parse` would also accept a sign.
     let digits = Some(cursor).filter(|cursor| cursor.bytes().all(|byte| byte.is_ascii_digit()));
     digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| {
         let problem = Problem {

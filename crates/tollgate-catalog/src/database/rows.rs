@@ -1,4 +1,4 @@
-//! Records from rows and to parameters.
+//! Converts rows to records and records to parameters.
 
 use sqlx::Error::Decode;
 use tollgate_core::Timestamp;
@@ -13,7 +13,7 @@ use crate::validate;
 
 /// The record in a row of [`Table::select`](super::statements::Table).
 ///
-/// Whatever is not as this crate writes it is an error: it was written by someone else.
+/// It is an error if the row is not in the form that this crate writes: then another program wrote it.
 pub(super) fn stored(kind: Kind, row: &Row) -> sqlx::Result<Stored> {
     let (record, version) = match kind {
         Kind::Tier => {
@@ -39,7 +39,7 @@ pub(super) fn stored(kind: Kind, row: &Row) -> sqlx::Result<Stored> {
         }
         Kind::ApiKey => (Record::ApiKey(api_key(row)?), 9),
         Kind::Policy => {
-            // A policy's text is judged each time, as that of a file is.
+            // A policy's text is validated each time, like that of a file.
             let node = document::read(&row.text(1)?, Format::Json)
                 .map_err(|_| decode("is no document"))?
                 .ok_or_else(|| decode("is empty"))?;
@@ -78,7 +78,7 @@ pub(super) fn change(row: &Row) -> sqlx::Result<Change> {
     })
 }
 
-/// What an [`insert`](super::statements::Table) of a record takes beside the record.
+/// What an [`insert`](super::statements::Table) needs besides the record.
 #[derive(Clone, Copy)]
 pub(super) struct Made<'a> {
     /// The hash of an API key's secret.
@@ -138,7 +138,7 @@ pub(super) fn as_ms(moment: Timestamp) -> i64 {
     signed(moment.as_ns() / 1_000_000)
 }
 
-/// `number` as databases have it. Versions and times are far below 2^63.
+/// `number` in the type of the databases. Versions and times are far below 2^63.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

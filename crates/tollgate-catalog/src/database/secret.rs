@@ -1,16 +1,16 @@
-//! Whether the API keys of a database are hashed with what they were hashed with before.
+//! Checks whether the API keys of a database are hashed with the same secret as before.
 //!
-//! With another secret none of them would be known, and whoever holds one would be a stranger, revoked or not.
+//! With another secret, none of them would be recognized, and even the holder of a revoked key would count as unknown.
 
 use super::session::Pool;
 use super::{statements, unavailable};
 use crate::api_key::KeyHasher;
 use crate::error::CatalogError;
 
-/// What is hashed; no API key begins like this.
+/// The text that is hashed; no API key begins like this.
 const CONSTANT: &str = "tollgate: the same secret as before?";
 
-/// Fails if there are API keys that `hasher` would not know. Takes note of it where there are none yet.
+/// Fails if there are API keys that `hasher` would not recognize. If there are none yet, stores the hash.
 pub(super) async fn check(pool: &Pool, hasher: &KeyHasher) -> Result<(), CatalogError> {
     let ours = hasher.hash(CONSTANT).to_hex();
     let row = pool.row(statements::API_KEY_CHECK, &[]).await.map_err(unavailable)?;
@@ -21,7 +21,7 @@ pub(super) async fn check(pool: &Pool, hasher: &KeyHasher) -> Result<(), Catalog
         Some(theirs) if theirs == ours => Ok(()),
         Some(_) if has_keys => Err(CatalogError::OtherApiKeySecret),
         _ => {
-            // A database that takes no writes makes no API keys either.
+            // If the database accepts no writes, it creates no API keys either.
             _ = note(pool, &ours).await;
             Ok(())
         }

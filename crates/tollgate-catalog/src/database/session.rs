@@ -1,14 +1,14 @@
 //! One way to run statements on SQLite and on PostgreSQL.
 //!
-//! All values are texts and 64-bit integers, parameters are `$1`, `$2`…, which both understand: so each statement is
-//! written once. (sqlx's own `Any` driver does the same with more loss: it takes no options, and mixes up nulls.)
+//! All values are texts and 64-bit integers, and parameters are `$1`, `$2`…, which both databases understand, so each
+//! statement is written once. (sqlx's own `Any` driver takes no options and confuses nulls.)
 
 use std::borrow::Cow;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use sqlx::{PgConnection, PgPool, Postgres, Row as _, Sqlite, SqliteConnection, SqlitePool};
 
-/// A statement: written in this crate, with parameters in place of every value.
+/// A statement: written in this crate, with a parameter for every value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Statement(Cow<'static, str>);
 
@@ -19,7 +19,7 @@ impl From<&'static str> for Statement {
 }
 
 impl Statement {
-    /// A statement put together of texts of this crate.
+    /// A statement composed of texts of this crate.
     pub(super) fn assembled(text: String) -> Self {
         Self(Cow::Owned(text))
     }
@@ -75,7 +75,7 @@ pub(super) enum Row {
 
 impl Row {
     pub(super) fn text(&self, column: usize) -> sqlx::Result<String> {
-        // Null would decode as an empty text from SQLite.
+        // SQLite would decode null as an empty text.
         self.optional_text(column)?.ok_or(sqlx::Error::ColumnNotFound(format!("{column} is null")))
     }
 
@@ -122,7 +122,7 @@ pub(super) enum Connection<'c> {
 }
 
 impl Connection<'_> {
-    /// Runs a statement for what it does, and gives how many rows it touched.
+    /// Runs a statement and returns how many rows it changed.
     pub(super) async fn execute(
         &mut self,
         statement: impl Into<Statement>,
@@ -141,7 +141,7 @@ impl Connection<'_> {
         })
     }
 
-    /// All rows of a result. The statement bounds how many there are.
+    /// All rows of a result. The statement must bound their number.
     pub(super) async fn rows(
         &mut self,
         statement: impl Into<Statement>,
@@ -179,7 +179,7 @@ impl Connection<'_> {
         })
     }
 
-    /// Has the database parse and plan a statement, without running it.
+    /// Makes the database parse and plan a statement, without running it.
     #[cfg(test)]
     pub(super) async fn prepare(&mut self, statement: Statement) -> sqlx::Result<()> {
         use sqlx::Executor as _;
@@ -202,7 +202,7 @@ pub(super) enum Pool {
 }
 
 impl Pool {
-    /// The first row of a result, outside of any transaction.
+    /// The first row of a result, outside any transaction.
     pub(super) async fn row(
         &self,
         statement: &'static str,
@@ -220,7 +220,7 @@ impl Pool {
         }
     }
 
-    /// A transaction that reads: all of it sees one state.
+    /// A transaction that reads one consistent state.
     pub(super) async fn begin_reading(&self) -> sqlx::Result<Transaction> {
         Ok(match self {
             Self::Sqlite(pool) => Transaction::Sqlite(pool.begin().await?),
@@ -230,8 +230,8 @@ impl Pool {
         })
     }
 
-    /// A transaction that writes. On SQLite it waits for its turn here, since a reader cannot become a writer
-    /// later without the risk of being refused.
+    /// A transaction that writes. With SQLite it waits for its turn here, because a transaction that starts as a reader
+    /// may fail to become a writer later.
     pub(super) async fn begin_writing(&self) -> sqlx::Result<Transaction> {
         Ok(match self {
             Self::Sqlite(pool) => Transaction::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),

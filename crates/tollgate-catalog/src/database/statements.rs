@@ -1,4 +1,4 @@
-//! Every statement, for both databases. A test has both prepare each of them.
+//! All statements, for both databases. A test prepares each of them on both.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -6,16 +6,16 @@ use std::fmt::Write as _;
 use super::session::Statement;
 use crate::directory::{ChangeFilter, Filter, Id, Kind};
 
-/// Takes the turn to change something, until the end of the transaction, and gives the versions so far.
+/// Takes the turn for a change, until the end of the transaction, and returns the current versions.
 pub(super) const TAKE_TURN: &str =
     "UPDATE catalog_state SET version = version RETURNING version, snapshot_version";
 pub(super) const SET_VERSIONS: &str =
     "UPDATE catalog_state SET version = $1, snapshot_version = $2";
-/// Whether there is anybody to look up: users and API keys are of a tenant.
+/// Whether there is anything to look up. Users and API keys belong to tenants, so asking for tenants is enough.
 pub(super) const HAS_TENANTS: &str =
     "SELECT CAST(CASE WHEN EXISTS (SELECT 1 FROM tenants) THEN 1 ELSE 0 END AS BIGINT)";
 
-/// The keyed hash by which a change of the secret is noticed, and whether there is an API key.
+/// The keyed hash that shows whether the secret has changed, and whether there is an API key.
 pub(super) const API_KEY_CHECK: &str = "SELECT api_key_check, \
      CAST(CASE WHEN EXISTS (SELECT 1 FROM api_keys) THEN 1 ELSE 0 END AS BIGINT) FROM catalog_state";
 pub(super) const SET_API_KEY_CHECK: &str = "UPDATE catalog_state SET api_key_check = $1";
@@ -24,7 +24,7 @@ pub(super) const VERSIONS: &str = "SELECT version, snapshot_version FROM catalog
 
 pub(super) const ADD_CHANGE: &str = "INSERT INTO changes (id, at_ms, actor, action, kind, record_id, cached_as, before, after) \
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-/// What changed after a version, as far as caches care.
+/// The changes after a version that are relevant to caches.
 pub(super) const CHANGED_SINCE: &str =
     "SELECT id, kind, cached_as FROM changes WHERE id > $1 ORDER BY id LIMIT $2";
 
@@ -36,18 +36,18 @@ pub(super) const HASH_OF_KEY: &str = "SELECT hash FROM api_keys WHERE id = $1";
 pub(super) const RECORD_USE: &str = "UPDATE api_keys SET last_used_ms = $2 \
      WHERE hash = $1 AND (last_used_ms IS NULL OR last_used_ms < $2 OR last_used_ms > $3)";
 
-/// Tells the other nodes, when the transaction is committed. PostgreSQL only.
+/// Notifies the other nodes when the transaction is committed. PostgreSQL only.
 pub(super) const NOTIFY: &str = "SELECT pg_notify('tollgate_catalog', '')";
 /// The channel of [`NOTIFY`].
 pub(super) const CHANNEL: &str = "tollgate_catalog";
 
 /// The statements about the records of one kind.
 pub(super) struct Table {
-    /// `SELECT` of all columns that make a record, its version last, without any condition.
+    /// `SELECT` of all columns of a record, its version last, without any condition.
     pub(super) select: &'static str,
-    /// Makes a record from its columns, `$1` the id and the last one the version.
+    /// Inserts a record from its columns; `$1` is the id, the last parameter the version.
     pub(super) insert: &'static str,
-    /// Replaces it, with the same parameters without those that stay for good.
+    /// Updates it, with the same parameters except those that never change.
     pub(super) update: &'static str,
     pub(super) delete: &'static str,
 }
@@ -114,8 +114,8 @@ pub(super) fn all(kind: Kind) -> Statement {
     Statement::assembled(format!("{} ORDER BY id", table(kind).select))
 }
 
-/// A page of records: `$1` the id before, `$2` how many, then the values of `filter` as [`filter_values`] has them;
-/// `None` if no record of the kind can have what the filter asks for.
+/// A page of records: `$1` is the last id of the page before, `$2` the number of records, then the values of `filter`
+/// in the order of [`filter_values`]. `None` if no record of the kind can match the filter.
 pub(super) fn list(kind: Kind, filter: &Filter) -> Option<Statement> {
     let mut text = format!("{} WHERE id > $1", table(kind).select);
     let columns = [
@@ -146,7 +146,7 @@ pub(super) fn list(kind: Kind, filter: &Filter) -> Option<Statement> {
     Some(Statement::assembled(text + " ORDER BY id LIMIT $2"))
 }
 
-/// The values that are given in `filter`.
+/// The values that are set in `filter`.
 pub(super) fn filter_values(filter: &Filter) -> impl Iterator<Item = Cow<'_, str>> {
     let ids = filter_ids(filter).map(|id| Cow::Borrowed(id.as_str()));
     ids.chain(filter.search.as_deref().map(|search| Cow::Owned(containing(search))))
@@ -168,7 +168,8 @@ fn containing(search: &str) -> String {
     pattern + "%"
 }
 
-/// A page of the history: `$1` the change after, `$2` how many, then the values of `filter`: kind, record, actor.
+/// A page of the history: `$1` is the last change of the page before, `$2` the number, then the values of `filter`:
+/// kind, record, actor.
 pub(super) fn changes(filter: &ChangeFilter) -> Statement {
     let mut text = "SELECT id, at_ms, actor, action, kind, record_id, before, after FROM changes \
                     WHERE id < $1"
@@ -186,7 +187,7 @@ pub(super) fn changes(filter: &ChangeFilter) -> Statement {
     Statement::assembled(text + " ORDER BY id DESC LIMIT $2")
 }
 
-/// One of the records of `from` that refer to a record in `field`.
+/// One of the records of `from` whose `field` refers to a record.
 pub(super) fn referrer(from: Kind, field: &str) -> Option<&'static str> {
     Some(match (from, field) {
         (Kind::Model, "modelTier") => "SELECT id FROM models WHERE model_tier = $1 LIMIT 1",

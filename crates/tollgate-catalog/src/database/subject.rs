@@ -1,4 +1,4 @@
-//! The kinds of subjects that are remembered, and how each is loaded.
+//! The kinds of cached subjects, and how each is loaded.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::api_key::KeyHash;
 use crate::directory::Id;
 use crate::resolve::{KeyFacts, TenantFacts, UserFacts};
 
-/// A kind of subject: how it is remembered and loaded.
+/// A kind of subject: how it is cached and loaded.
 pub(super) trait Subject: Sized + Send + Sync + 'static {
     type Key: Hash + Eq + Clone + Send + Sync + 'static;
     fn cache(subjects: &SubjectCache) -> &Cache<Self::Key, Arc<Entry<Self>>>;
@@ -73,7 +73,7 @@ impl Subject for TenantFacts {
     }
 }
 
-/// Whether the database answered, with something that this catalog does not write.
+/// Whether the database answered, but with a row that this catalog does not write.
 pub(super) fn is_about_the_row(error: &sqlx::Error) -> bool {
     matches!(
         error,

@@ -1,4 +1,4 @@
-//! Tests that need to see inside: each statement is one that both databases take, and the schema is the last defence.
+//! Tests that need access to internals: both databases accept each statement, and the schema refuses invalid data.
 
 use tempfile::TempDir;
 use tollgate_testkit::postgres::PostgresServer;
@@ -85,7 +85,7 @@ async fn both_databases_take_every_statement() {
     }
 }
 
-/// The schema refuses what the code would not write: foreign keys and checks hold for whoever writes.
+/// The schema refuses what the code would not write: foreign keys and checks apply to every writer.
 #[tokio::test]
 async fn the_schema_refuses_what_would_break_it() {
     let (pools, _folder, _server) = opened().await;
@@ -139,18 +139,18 @@ async fn run(pool: &Pool, statement: &str) -> sqlx::Result<u64> {
     transaction.commit().await.map(|()| rows)
 }
 
-/// A full disk, as SQLite sees it: the file may not grow any more. A change that needs room is refused whole, and made once
-/// there is room.
+/// A full disk, as SQLite sees it: the file may not grow. A change that needs space fails as a whole, and succeeds once
+/// there is space.
 #[tokio::test]
 async fn a_full_database_refuses_changes_whole_until_there_is_room() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("t.db").display());
-    // With one connection, what is set on it holds for all that the catalog does.
+    // With a single connection, a setting made on it applies to everything that the catalog does.
     let options = DatabaseOptions { connections: 1, ..DatabaseOptions::default() };
     let hasher = KeyHasher::new(b"0123456789abcdef0123456789abcdef");
     let ignore = |_: &CatalogEvent<'_>| {};
     let catalog = DatabaseCatalog::open(&url, hasher, options, ignore).await.unwrap();
-    // Less than there are: no page more.
+    // Fewer than there are now, so it cannot grow by a page.
     catalog.core.pool.row("PRAGMA max_page_count = 1", &[]).await.unwrap();
 
     let actor = Actor::new("tester").unwrap();
@@ -162,7 +162,7 @@ async fn a_full_database_refuses_changes_whole_until_there_is_room() {
         let Err(error) = catalog.create(&actor, Kind::Tenant, &tenant(number)).await else {
             continue;
         };
-        assert_eq!(error.to_string(), "the database has no room left");
+        assert_eq!(error.to_string(), "the database is full");
         let missing = catalog.get(Kind::Tenant, &format!("t{number}")).await;
         assert!(matches!(missing, Err(DirectoryError::NotFound { .. })), "{missing:?}");
         let newest = PageRequest { cursor: None, items: 1 };

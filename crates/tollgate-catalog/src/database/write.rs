@@ -1,4 +1,4 @@
-//! Changes: each in one transaction, with its entry in the history and the version that it raises.
+//! Changes: each in one transaction, together with its entry in the history and the version that it raises.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,7 +20,7 @@ use crate::document::{Node, to_json};
 use crate::problem::{Problem, Problems};
 use crate::validate::{self, Reference, reference_fields, references, references_beyond};
 
-/// Each change waits as long as one may, not as long as all that came before it do.
+/// Each change waits as long as one change may take, not as long as all those before it take together.
 const TURN_TIMED_OUT: &str = "other changes are waiting for the database; try again";
 
 /// A transaction that changes records.
@@ -31,7 +31,7 @@ pub(super) struct Writer<'c> {
     /// In civil time.
     now: Timestamp,
     versions: Versions,
-    /// The versions before.
+    /// The versions before the change.
     began: Versions,
     touches_policies: bool,
     /// The turn among the changes of this node.
@@ -39,7 +39,7 @@ pub(super) struct Writer<'c> {
 }
 
 impl<'c> Writer<'c> {
-    /// Waits for the turn to change something.
+    /// Waits for its turn to change something.
     pub(super) async fn begin(core: &'c Core, actor: &'c Actor) -> Result<Self, DirectoryError> {
         let turn = tokio::time::timeout(core.options.lock_timeout, core.writing.lock());
         let turn = turn.await.map_err(|_| Unavailable::new(TURN_TIMED_OUT, None))?;
@@ -60,7 +60,7 @@ impl<'c> Writer<'c> {
         })
     }
 
-    /// Makes it all true, or fails and leaves all as it was.
+    /// Commits all of it, or fails and leaves everything unchanged.
     pub(super) async fn commit(mut self) -> Result<(), DirectoryError> {
         if self.versions == self.began {
             return Ok(());
@@ -77,14 +77,14 @@ impl<'c> Writer<'c> {
         self.core.place.check()?;
         self.transaction.commit().await?;
         drop(self.turn);
-        // Checks of this node obey before the call returns. What fails or takes too long here is followed up by
-        // polling: the change is made.
+        // The change applies to checks on this node before the call returns. If this fails or takes too long, polling
+        // does it: the change is committed.
         let following = self.core.feed.follow(self.core);
         _ = tokio::time::timeout(self.core.options.lock_timeout, following).await;
         Ok(())
     }
 
-    /// Judges all policies together, as every node will when it loads them.
+    /// Validates all policies together, as every node will when it loads them.
     async fn check_policies(&mut self) -> Result<(), Failure> {
         let mut records = Records::default();
         feed::read_all(&mut self.transaction.connection(), Kind::Policy, &mut records).await?;
@@ -98,7 +98,7 @@ impl<'c> Writer<'c> {
         Ok(row.map(|row| rows::stored(kind, &row)).transpose()?)
     }
 
-    /// The record that is to be changed, in the version that it is meant for.
+    /// The record to change, if it has the expected version.
     async fn current(
         &mut self,
         kind: Kind,
@@ -175,7 +175,7 @@ impl<'c> Writer<'c> {
             self.check_unused(kind, &id, from).await?;
         }
         self.check_unmatched(kind, &id).await?;
-        // The hash is gone with the row.
+        // The hash is deleted with the row.
         let cached_as = self.cached_as(&current.record).await?;
         let arguments = [id.as_str().into()];
         let delete = statements::table(kind).delete;
@@ -203,7 +203,7 @@ impl<'c> Writer<'c> {
         Ok(())
     }
 
-    /// Fails if a policy is for the tier or model tier `id`: without that it would never hold again, and say nothing.
+    /// Fails if a policy matches the tier or model tier `id`: without that tier it would silently never match again.
     async fn check_unmatched(&mut self, kind: Kind, id: &Id) -> Result<(), DirectoryError> {
         let attribute = match kind {
             Kind::Tier => Attribute::Tier,
@@ -227,7 +227,7 @@ impl<'c> Writer<'c> {
         }
     }
 
-    /// Makes or replaces every record of `document`.
+    /// Creates or replaces every record of `document`.
     pub(super) async fn import(&mut self, document: &Node) -> Result<Imported, DirectoryError> {
         let records = validate::records("", Some(document), validate::Scope::Anywhere);
         let unknown = self.unknown(references_beyond(document)).await?;
@@ -255,14 +255,14 @@ impl<'c> Writer<'c> {
             new.prefix.clone_from(&old.prefix);
             new.last_used_at = old.last_used_at;
         }
-        // What changes nothing is no change.
+        // An update without a difference is not a change.
         if record == current.record {
             return Ok(current);
         }
         self.update(current, record).await
     }
 
-    /// The record of `kind` in `body`, or all that is wrong with it: by itself, and with what it names.
+    /// The record of `kind` in `body`, or all its problems, including those of its references.
     async fn judge(&mut self, kind: Kind, body: &Node) -> Result<Record, DirectoryError> {
         let record = validate::record("", kind, body);
         let mut problems = self.unknown(references(kind, body).collect()).await?;
@@ -276,11 +276,11 @@ impl<'c> Writer<'c> {
         Ok(with_problems(record, problems)?)
     }
 
-    /// A problem for each of `named` that leads to nothing.
+    /// A problem for each reference in `named` to a record that does not exist.
     async fn unknown(&mut self, named: Vec<Reference<'_>>) -> Result<Vec<Problem>, DirectoryError> {
         let mut looked_up = HashMap::new();
         let mut problems = Vec::new();
-        // What is no id is a problem already.
+        // An invalid id has been reported already.
         for reference in named.iter().filter(|reference| Id::new(reference.id).is_ok()) {
             let is_known = match looked_up.entry((reference.to, reference.id)) {
                 Entry::Occupied(known) => *known.get(),
@@ -293,7 +293,7 @@ impl<'c> Writer<'c> {
         Ok(problems)
     }
 
-    /// The record that `reference` names, if there is one.
+    /// The record to which `reference` refers, if it exists.
     async fn found(&mut self, reference: &Reference<'_>) -> Result<Option<Record>, DirectoryError> {
         let found = self.find(reference.to, reference.id).await?;
         Ok(found.map(|found| found.record))
@@ -323,13 +323,14 @@ impl<'c> Writer<'c> {
         let arguments = rows::arguments(&record, None, &document, version);
         let update = statements::table(record.kind()).update;
         let updated = self.transaction.connection().execute(update, &arguments).await;
-        // All that the record refers to was found, so it is what refers to it: a user's keys hold its tenant.
+        // Everything that the record refers to exists, so the problem is a reference to it: a user's keys keep its
+        // tenant.
         let id = body::id_of(record.kind(), record.id())?;
         updated.map_err(|error| in_use(error, record.kind(), &id))?;
         Ok(Stored { record, version })
     }
 
-    /// What the caches know `record` by.
+    /// The key of `record` in caches.
     async fn cached_as(&mut self, record: &Record) -> Result<String, DirectoryError> {
         if record.kind() != Kind::ApiKey {
             return Ok(record.id().to_owned());
@@ -339,7 +340,7 @@ impl<'c> Writer<'c> {
         Ok(row.map(|row| row.text(0)).transpose()?.unwrap_or_default())
     }
 
-    /// Adds an entry to the history and gives its number.
+    /// Adds an entry to the history and returns its number.
     async fn record_change(
         &mut self,
         action: Action,
@@ -372,7 +373,7 @@ impl<'c> Writer<'c> {
     }
 }
 
-/// What was judged, if neither there nor elsewhere a problem was found.
+/// The value, if no problem was found here or elsewhere.
 fn with_problems<T>(judged: Result<T, Problems>, others: Vec<Problem>) -> Result<T, Problems> {
     match judged {
         Ok(judged) if others.is_empty() => Ok(judged),
@@ -384,7 +385,7 @@ fn with_problems<T>(judged: Result<T, Problems>, others: Vec<Problem>) -> Result
     }
 }
 
-/// A foreign key that a deleted or moved record would break means that it is in use.
+/// If a change violates a foreign key of another record, the changed record is in use.
 fn in_use(error: sqlx::Error, kind: Kind, id: &Id) -> DirectoryError {
     let is_foreign_key =
         error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation);
@@ -396,6 +397,6 @@ fn in_use(error: sqlx::Error, kind: Kind, id: &Id) -> DirectoryError {
 }
 
 fn no_random(error: getrandom::Error) -> DirectoryError {
-    let what = "the system gives no random numbers";
+    let what = "the system's random source failed";
     DirectoryError::Unavailable(Unavailable::new(what, Some(Box::new(error))))
 }

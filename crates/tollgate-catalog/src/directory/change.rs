@@ -1,11 +1,11 @@
-//! The history of a directory: who changed what, when.
+//! The history of a directory: who changed what, and when.
 
 use tollgate_core::Timestamp;
 use tollgate_core::subject::IdProblem;
 
 use super::{Id, Kind};
 
-/// Who makes a change: the name of a token, of a program or of a person.
+/// The author of a change: the name of a token, a program or a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor(Id);
 
@@ -21,10 +21,10 @@ impl Actor {
     }
 }
 
-/// What was done to a record.
+/// What was done with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// It was made.
+    /// It was created.
     Create,
     /// It was replaced or patched.
     Update,
@@ -51,15 +51,14 @@ impl Action {
     }
 }
 
-/// One change of one record. It is written in the transaction of the change, so there is none without the other.
+/// One change of one record. It is written in the same transaction as the change itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Its number: one more for each, in the order in which they took effect. 1 is the making of the catalog,
-    /// so the first is 2.
+    /// Its number: one more than that of the change before. The creation of the catalog is 1, so the first change is 2.
     pub id: u64,
-    /// When, by the clock of the node that made it.
+    /// When, by the clock of the node that made the change.
     pub at: Timestamp,
-    /// Who made it.
+    /// Who made the change.
     pub actor: Actor,
     /// What was done.
     pub action: Action,
@@ -67,19 +66,19 @@ pub struct Change {
     pub kind: Kind,
     /// The id of the record.
     pub record_id: Id,
-    /// The record before, as a JSON object like that of a policy file; `None` if it was made.
+    /// The record before, as a JSON object like that of a policy file; `None` if it was created.
     pub before: Option<String>,
     /// The record after; `None` if it was deleted.
     pub after: Option<String>,
 }
 
-/// Which changes to list: those that have all that is given. The newest come first.
+/// Which changes to list: those that match all given values, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangeFilter {
-    /// Of records of this kind.
+    /// Only changes of records of this kind.
     pub kind: Option<Kind>,
-    /// Of the records with this id.
+    /// Only changes of records with this id.
     pub record_id: Option<Id>,
-    /// Made by this actor.
+    /// Only changes by this actor.
     pub actor: Option<Id>,
 }

@@ -1,4 +1,4 @@
-//! Why a directory did not do what it was asked.
+//! The errors of a directory.
 
 use std::error::Error;
 use std::fmt;
@@ -8,7 +8,7 @@ use crate::problem::Problems;
 
 /// A call of a directory failed, and changed nothing.
 ///
-/// Each variant is one status of HTTP, named beside it.
+/// Each variant corresponds to one HTTP status, which is given with it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DirectoryError {
@@ -19,7 +19,7 @@ pub enum DirectoryError {
         /// Its id.
         id: String,
     },
-    /// There is a record with this id already (409).
+    /// A record with this id already exists (409).
     Duplicate {
         /// Its kind.
         kind: Kind,
@@ -32,28 +32,28 @@ pub enum DirectoryError {
         kind: Kind,
         /// Its id.
         id: Id,
-        /// Who refers to it: the kind, and the id of one of them; `None` if everyone without a choice does.
+        /// What refers to it: the kind, and the id of one record; `None` if it is the default for all.
         by: Option<(Kind, Id)>,
     },
-    /// The record is not the version that the change was meant for (412).
+    /// The record does not have the version that the change expects (412).
     Stale {
         /// Its kind.
         kind: Kind,
         /// Its id.
         id: Id,
-        /// Its version now.
+        /// Its current version.
         current: Version,
     },
-    /// What was given is wrong; every faulty field is in the list (422).
+    /// The input is invalid; the list has every invalid field (422).
     Invalid(Problems),
-    /// The directory is a file: who wants a change edits the file (405).
+    /// The directory is a file, which must be edited instead (405).
     ReadOnly,
-    /// The database did not do it: locked, full, read-only or gone (503).
+    /// The database failed: locked, full, read-only or unavailable (503).
     Unavailable(Unavailable),
 }
 
 impl DirectoryError {
-    /// Whether the same call may succeed later although nobody corrects it.
+    /// Whether the same call may succeed later without a correction.
     pub fn retry_can_help(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
@@ -82,13 +82,11 @@ impl fmt::Display for DirectoryError {
             ),
             Self::Stale { kind, id, .. } => write!(
                 f,
-                "the {kind} {:?} has changed meanwhile; accepted: a change of the version it has now",
+                "the {kind} {:?} has changed meanwhile; accepted: a change of its current version",
                 id.as_str()
             ),
             Self::Invalid(problems) => problems.fmt(f),
-            Self::ReadOnly => {
-                f.write_str("the catalog is a file; accepted: changes of the file itself")
-            }
+            Self::ReadOnly => f.write_str("the catalog is a file; edit the file instead"),
             Self::Unavailable(unavailable) => unavailable.fmt(f),
         }
     }
@@ -103,7 +101,7 @@ impl Error for DirectoryError {
     }
 }
 
-/// The database did not do what it was asked. Nothing is half-written.
+/// The database failed. Nothing was written partly.
 #[derive(Debug)]
 pub struct Unavailable {
     what: &'static str,
@@ -111,7 +109,7 @@ pub struct Unavailable {
 }
 
 impl Unavailable {
-    /// `what` says what went wrong in words fit for a client; the source is for the log alone.
+    /// `what` describes the problem in words that a client may see; the source is only for the log.
     #[cfg_attr(not(feature = "database"), expect(dead_code, reason = "only a database is away"))]
     pub(crate) fn new(what: &'static str, source: Option<Box<dyn Error + Send + Sync>>) -> Self {
         Self { what, source }

@@ -1,26 +1,27 @@
-//! What to list, and how much of it at once.
+//! What to list, and how much at once.
 
 use super::{Id, Record};
 
-/// Which records to list: those that have all that is given. What a kind does not have, such as the tier of a
-/// policy, no record of it has.
+/// Which records to list: those that match all given values. If a kind does not have an attribute, such as the tier of
+/// a policy, none of its records match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Of this tenant: users and API keys.
+    /// Users and API keys of this tenant.
     pub tenant_id: Option<Id>,
-    /// Of this user: API keys.
+    /// API keys of this user.
     pub user_id: Option<Id>,
-    /// With this tier as their own: tenants, users and API keys.
+    /// Tenants, users and API keys with this tier of their own.
     pub tier: Option<Id>,
-    /// Of this model tier: models.
+    /// Models of this model tier.
     pub model_tier: Option<Id>,
-    /// Whose id or name, or the prefix of an API key, contains this, capital letters or small ones. (SQLite takes only those of ASCII for the same,
-    /// PostgreSQL those of its locale.) Not by an index: of a million records it takes part of a second.
+    /// Records whose id, name or API-key prefix contains this text, ignoring case. (SQLite ignores the case of ASCII
+    /// letters only, PostgreSQL that of its locale.) It uses no index: with a million records it takes part of a
+    /// second.
     pub search: Option<String>,
 }
 
 impl Filter {
-    /// Whether `record` has all that is given.
+    /// Whether `record` matches all given values.
     pub fn matches(&self, record: &Record) -> bool {
         let (tenant_id, user_id, tier, model_tier) = match record {
             Record::Model(model) => (None, None, None, Some(&model.model_tier)),
@@ -60,22 +61,22 @@ fn contains(record: &Record, search: &str) -> bool {
         .any(|text| text.to_lowercase().contains(&search))
 }
 
-/// Which part of a list to give.
+/// Which part of a list to return.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest {
     /// Where the page before ended: its [`Page::next_cursor`].
     pub cursor: Option<String>,
-    /// The most items, 1 to [`PageRequest::MAX_ITEMS`]; what is outside is brought inside.
+    /// The most items, clamped to 1 to [`PageRequest::MAX_ITEMS`].
     pub items: usize,
 }
 
 impl PageRequest {
     /// The most items of a page.
     pub const MAX_ITEMS: usize = 1_000;
-    /// The items of a page if nothing is said.
+    /// The default number of items of a page.
     pub const DEFAULT_ITEMS: usize = 100;
 
-    /// How many items to give, within bounds.
+    /// The number of items to return, clamped.
     pub fn bounded_items(&self) -> usize {
         self.items.clamp(1, Self::MAX_ITEMS)
     }
@@ -89,8 +90,8 @@ impl Default for PageRequest {
 
 /// Part of a list.
 ///
-/// Records come in the order of their ids, so that a record that stays is given exactly once, whatever changes
-/// while the pages are read.
+/// Records are sorted by id, so that a record that is not deleted is returned exactly once, whatever changes while the
+/// pages are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
     /// The items.

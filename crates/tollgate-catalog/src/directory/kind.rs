@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What a record is.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// A subscription class.
@@ -22,7 +22,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind; one comes after those that it refers to.
+    /// Every kind; each comes after those that it refers to.
     pub const ALL: [Self; 7] = [
         Self::Tier,
         Self::ModelTier,
@@ -33,7 +33,7 @@ impl Kind {
         Self::Policy,
     ];
 
-    /// The kind called `name`, as [`Kind::name`] says it.
+    /// The kind called `name`, the inverse of [`Kind::name`].
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
@@ -64,7 +64,7 @@ impl Kind {
         }
     }
 
-    /// One such record in a sentence: `model tier`.
+    /// The name in a sentence: `model tier`.
     pub const fn words(self) -> &'static str {
         match self {
             Self::ModelTier => "model tier",

@@ -1,8 +1,8 @@
-//! Who and what policies are for: tenants, users, API keys, tiers, model tiers, models, and the policies
-//! themselves, as records that a [`Directory`] keeps, changes and tells the history of.
+//! Tenants, users, API keys, tiers, model tiers, models and policies, as records that a [`Directory`] stores and
+//! changes, with a history.
 //!
-//! Every kind of record goes through the same verbs. A body comes in as a [`Node`](crate::document::Node), so that
-//! a call over HTTP and a file are judged by the same code, and goes out as a [`Record`].
+//! Every kind of record has the same operations. A body is passed in as a [`Node`](crate::document::Node), so that the
+//! same code validates a call over HTTP and a file, and a [`Record`] is returned.
 //!
 //! This module must not know a database, HTTP or the rules of limits.
 
@@ -23,5 +23,5 @@ pub use records::Records;
 pub use tollgate_core::PriorityClass;
 pub use verbs::{Created, Directory, Imported};
 
-/// The id of the tier of everyone who has no other. It always exists.
+/// The id of the tier of every subject without another tier. It always exists.
 pub const DEFAULT_TIER: &str = "default";

@@ -11,18 +11,18 @@ use super::{Kind, PriorityClass};
 
 /// The id of a record: 1 to 256 bytes of UTF-8 without control characters. Cheap to clone.
 ///
-/// Up to 23 bytes are in place: who looks a subject up finds its id, and that of its tenant, where the entry is, which a
-/// check would otherwise wait for memory for.
+/// Up to 23 bytes are stored inline, so that looking up a subject finds its id and that of its tenant in the entry
+/// itself, without another access to memory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(SmolStr);
 
 impl Id {
-    /// The id `id`, if it is one.
+    /// The id `id`, if it is valid.
     pub fn new(id: &str) -> Result<Self, IdProblem> {
         check_id(id).map(|()| Self(id.into()))
     }
 
-    /// An id that is known to be one: it comes from a record that was checked, or was made here.
+    /// An id that is known to be valid, because it comes from a checked record or was generated here.
     pub(crate) fn checked(id: impl Into<SmolStr>) -> Self {
         Self(id.into())
     }
@@ -39,15 +39,15 @@ impl fmt::Display for Id {
     }
 }
 
-// Maps by id are asked with a `&str`; both hash alike.
+// Maps with ids as keys are looked up with a `&str`; both have the same hash.
 impl Borrow<str> for Id {
     fn borrow(&self) -> &str {
         &self.0
     }
 }
 
-/// Which version of a record this is: the number of the [`Change`](super::Change) that wrote it. No two versions of
-/// one id share a number, not even when the record was deleted and made again in between. (Over HTTP: its `ETag`.)
+/// The version of a record: the number of the [`Change`](super::Change) that wrote it. No two versions of an id have
+/// the same number, even if the record was deleted and created again in between. (Over HTTP it is the `ETag`.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version(pub u64);
 
@@ -80,7 +80,7 @@ pub enum Record {
 }
 
 impl Record {
-    /// What it is.
+    /// Its kind.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Tier(_) => Kind::Tier,
@@ -112,9 +112,9 @@ impl Record {
 pub struct Tier {
     /// Its id, which policies match as `tier`.
     pub id: Id,
-    /// What people call it; the id if nothing was said.
+    /// Its display name; by default the id.
     pub name: String,
-    /// How it counts when not everyone can pass; `standard` if nothing was said.
+    /// Its priority class if not all checks can be admitted; `standard` by default.
     pub priority: PriorityClass,
 }
 
@@ -123,7 +123,7 @@ pub struct Tier {
 pub struct ModelTier {
     /// Its id, which policies match as `modelTier`.
     pub id: Id,
-    /// What people call it; the id if nothing was said.
+    /// Its display name; by default the id.
     pub name: String,
 }
 
@@ -132,7 +132,7 @@ pub struct ModelTier {
 pub struct Model {
     /// Its id, which checks give as `modelId`.
     pub id: Id,
-    /// What people call it; the id if nothing was said.
+    /// Its display name; by default the id.
     pub name: String,
     /// The class it belongs to.
     pub model_tier: Id,
@@ -143,7 +143,7 @@ pub struct Model {
 pub struct Tenant {
     /// Its id.
     pub id: Id,
-    /// What people call it; the id if nothing was said.
+    /// Its display name; by default the id.
     pub name: String,
     /// The tier of its users and keys that have none of their own.
     pub tier: Option<Id>,
@@ -156,31 +156,31 @@ pub struct User {
     pub id: Id,
     /// The tenant it belongs to.
     pub tenant_id: Id,
-    /// What people call it; the id if nothing was said.
+    /// Its display name; by default the id.
     pub name: String,
-    /// Its own tier, before that of the tenant.
+    /// Its own tier, which comes before that of the tenant.
     pub tier: Option<Id>,
 }
 
-/// An API key, without its secret, which is kept only as a keyed hash and shown once, when it is made.
+/// An API key without its secret, which is stored only as a keyed hash and shown once, when it is created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
     /// Its id; limits per API key count under it.
     pub id: Id,
-    /// What people call it; the id if nothing was said.
+    /// Its display name; by default the id.
     pub name: String,
     /// The tenant it belongs to.
     pub tenant_id: Id,
     /// The user it belongs to, of the same tenant.
     pub user_id: Option<Id>,
-    /// Its own tier, before those of the user and the tenant.
+    /// Its own tier, which comes before those of the user and the tenant.
     pub tier: Option<Id>,
-    /// When it ends, to the millisecond; from then on it is refused.
+    /// When it expires, to the millisecond; from then on it is denied.
     pub expires_at: Option<Timestamp>,
-    /// Whether it was taken back.
+    /// Whether it was revoked.
     pub revoked: bool,
-    /// The first characters of the secret, to tell keys apart. The directory makes it.
+    /// The first characters of the secret, to tell keys apart. The directory sets it.
     pub prefix: String,
-    /// About when it was last used, recorded in batches. No part of the record's version.
+    /// Approximately when it was last used, written in batches. It does not affect the record's version.
     pub last_used_at: Option<Timestamp>,
 }

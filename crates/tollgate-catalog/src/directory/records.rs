@@ -5,7 +5,7 @@ use tollgate_core::{Attribute, Condition, Counting, Mode, Policy, Timestamp, Uni
 use super::{ApiKey, Id, Kind, Model, ModelTier, Record, Tenant, Tier, User};
 use crate::document::{Entry, Node, Value};
 
-/// The records of a document: of every kind that a document may list, in its order.
+/// The records of a document: all kinds that a document may list, in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Records {
     /// The tiers.
@@ -23,7 +23,7 @@ pub struct Records {
 }
 
 impl Records {
-    /// Adds `record`; an API key, which no document lists, is dropped.
+    /// Adds `record`; an API key is dropped, because documents do not list API keys.
     pub(crate) fn add(&mut self, record: Record) {
         match record {
             Record::Tier(tier) => self.tiers.push(tier),
@@ -36,7 +36,7 @@ impl Records {
         }
     }
 
-    /// Every record; one comes after those that it refers to.
+    /// Every record; each comes after those that it refers to.
     pub fn into_records(self) -> impl Iterator<Item = Record> {
         let tiers = self.tiers.into_iter().map(Record::Tier);
         let model_tiers = self.model_tiers.into_iter().map(Record::ModelTier);
@@ -47,7 +47,7 @@ impl Records {
         tiers.chain(model_tiers).chain(models).chain(tenants).chain(users).chain(policies)
     }
 
-    /// The document of these records, as [`validate::records`](crate::validate::records) reads it.
+    /// The document with these records, in the form that [`validate::records`](crate::validate::records) accepts.
     pub fn into_document(self) -> Node {
         let mut lists: Vec<(Kind, Vec<Node>)> = Vec::new();
         for record in self.into_records() {
@@ -63,8 +63,8 @@ impl Records {
 }
 
 impl Record {
-    /// The map of this record, as [`validate::record`](crate::validate::record) reads it. What is not set is left
-    /// out. That of an API key also has `prefix` and `lastUsedAt`, which only a directory sets.
+    /// The map of this record, in the form that [`validate::record`](crate::validate::record) accepts. Fields that are
+    /// not set are omitted. The map of an API key also has `prefix` and `lastUsedAt`, which only a directory sets.
     pub fn to_node(&self) -> Node {
         let mut fields = Fields::default();
         match self {
@@ -93,7 +93,7 @@ impl Record {
     }
 }
 
-/// The fields of a map, as they are added.
+/// The fields of a map while it is built.
 #[derive(Default)]
 struct Fields(Vec<Entry>);
 
@@ -195,7 +195,7 @@ fn condition(condition: &Condition) -> Entry {
     entry(condition.attribute.name(), value)
 }
 
-/// The seconds of a window, exactly and in plain decimals.
+/// The seconds of a window, exact and in plain decimals.
 fn seconds(window: Window) -> String {
     let (whole, ns) = (window.as_ns() / 1_000_000_000, window.as_ns() % 1_000_000_000);
     if ns == 0 {
@@ -204,8 +204,8 @@ fn seconds(window: Window) -> String {
     format!("{whole}.{ns:09}").trim_end_matches('0').to_owned()
 }
 
-/// A moment as RFC 3339 has it, in UTC.
+/// A time in the format of RFC 3339, in UTC.
 fn rfc_3339(moment: Timestamp) -> String {
-    // Nanoseconds in 64 bits end in the year 2554, long before jiff's moments do.
+    // Nanoseconds in 64 bits end in the year 2554, long before jiff's times do.
     jiff::Timestamp::from_nanosecond(i128::from(moment.as_ns())).unwrap_or_default().to_string()
 }

@@ -1,45 +1,45 @@
-//! What can be done with a directory.
+//! The operations of a directory.
 
 use super::{
     Actor, Change, ChangeFilter, DirectoryError, Filter, Kind, Page, PageRequest, Stored, Version,
 };
 use crate::document::Node;
 
-/// A record that was just made.
+/// A record that was just created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Created {
     /// The record.
     pub stored: Stored,
-    /// The secret of an API key, now and never again; `None` for other kinds.
+    /// The secret of an API key, which is returned only here; `None` for other kinds.
     pub secret: Option<crate::api_key::Secret>,
 }
 
-/// What an import did.
+/// The result of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// Records that were made.
+    /// Records that were created.
     pub created: usize,
     /// Records that were replaced because they differed.
     pub updated: usize,
-    /// Records that were as they are in the file already.
+    /// Records that already were as in the file.
     pub unchanged: usize,
 }
 
-/// Keeps records, and their history. What is wrong with a record or a document by itself is told without it, by
+/// Stores records and their history. Problems of a record or a document on its own are found by
 /// [`validate`](crate::validate).
 ///
-/// A change is made whole, with its entry in the history, or not at all. When a call that changes something returns,
-/// checks on this node obey it; on other nodes they do within 5 seconds. A call that fails has changed nothing,
-/// except that after the loss of the connection to a PostgreSQL server during the commit nobody can say:
-/// [`DirectoryError::Unavailable`].
+/// A change is made as a whole, with its entry in the history, or not at all. When a call that changes something
+/// returns, the change applies to checks on this node; on other nodes it applies within 5 seconds. A call that fails
+/// has changed nothing. There is one exception: if the connection to a PostgreSQL server is lost during the commit, it
+/// is unknown whether the change was made ([`DirectoryError::Unavailable`]).
 ///
-/// Bodies are maps as in a policy file. A field that is not known, one out of range, and a reference to what does not
-/// exist are all in the [`Problems`](crate::Problems) of [`DirectoryError::Invalid`].
+/// Bodies are maps as in a policy file. Unknown fields, values out of range and references to records that do not exist
+/// are all listed in the [`Problems`](crate::Problems) of [`DirectoryError::Invalid`].
 ///
-/// `expected` is the version that a change is meant for; a record of another version stays as it is
-/// ([`DirectoryError::Stale`]). `None` takes any.
+/// `expected` is the version that a change expects; a record with another version is not changed
+/// ([`DirectoryError::Stale`]). `None` accepts any version.
 pub trait Directory: Send + Sync {
-    /// The records of `kind` that `filter` names, in the order of their ids.
+    /// The records of `kind` that match `filter`, sorted by id.
     fn list(
         &self,
         kind: Kind,
@@ -54,7 +54,7 @@ pub trait Directory: Send + Sync {
         id: &str,
     ) -> impl Future<Output = Result<Stored, DirectoryError>> + Send;
 
-    /// Makes a record. An `id` that is left out is made.
+    /// Creates a record. If `id` is omitted, one is generated.
     fn create(
         &self,
         actor: &Actor,
@@ -62,8 +62,8 @@ pub trait Directory: Send + Sync {
         body: &Node,
     ) -> impl Future<Output = Result<Created, DirectoryError>> + Send;
 
-    /// Replaces a record whole: what `body` leaves out gets its default. The id stays: `body` may leave it out, or
-    /// repeat it. The secret of an API key stays too.
+    /// Replaces a whole record: fields that `body` omits get their defaults. The id stays the same: `body` may omit or
+    /// repeat it. The secret of an API key stays the same too.
     fn replace(
         &self,
         actor: &Actor,
@@ -73,8 +73,8 @@ pub trait Directory: Send + Sync {
         body: &Node,
     ) -> impl Future<Output = Result<Stored, DirectoryError>> + Send;
 
-    /// Replaces the fields that `body` has, each whole. `null` gives a field its default again; but a policy's
-    /// `limit: null` exempts, and is not the same as leaving `limit` out.
+    /// Replaces the fields in `body`, each as a whole. `null` restores the default of a field; but a policy's `limit:
+    /// null` exempts, which is not the same as omitting `limit`.
     fn patch(
         &self,
         actor: &Actor,
@@ -93,23 +93,23 @@ pub trait Directory: Send + Sync {
         expected: Option<Version>,
     ) -> impl Future<Output = Result<(), DirectoryError>> + Send;
 
-    /// The history, the newest change first.
+    /// The history, newest change first.
     fn changes(
         &self,
         filter: &ChangeFilter,
         page: &PageRequest,
     ) -> impl Future<Output = Result<Page<Change>, DirectoryError>> + Send;
 
-    /// All records but API keys, as a policy file: one consistent state, a map of lists.
+    /// All records except API keys, as a policy file: one consistent state, a map of lists.
     fn export(&self) -> impl Future<Output = Result<Node, DirectoryError>> + Send;
 
-    /// Makes or replaces every record of a policy file, all or none. Records that the file does not name stay.
+    /// Creates or replaces every record of a policy file, all or none. Records that the file does not name are kept.
     fn import(
         &self,
         actor: &Actor,
         document: &Node,
     ) -> impl Future<Output = Result<Imported, DirectoryError>> + Send;
 
-    /// Whether [`Directory::create`] and the other changes can succeed at all; not so for a file.
+    /// Whether [`Directory::create`] and the other changes can succeed at all; false for a file.
     fn is_writable(&self) -> bool;
 }

@@ -1,4 +1,4 @@
-//! JSON, strictly RFC 8259: the lexer is `hifijson`, which keeps numbers as written; the tree is built here.
+//! JSON, strictly RFC 8259: the lexer is `hifijson`, which keeps numbers as written; this module builds the tree.
 
 use hifijson::num::LexWrite as _;
 use hifijson::str::LexAlloc as _;
@@ -20,7 +20,7 @@ pub(super) fn read(text: &str) -> Result<Option<Node>, Problem> {
     });
     node.map(Some).map_err(|failure| match failure {
         Failure::Problem(problem) => problem,
-        // The lexer stands where it failed.
+        // The lexer is at the position of the error.
         Failure::Lex(error) => malformed(reader.position(&lexer), &error),
     })
 }
@@ -53,7 +53,7 @@ impl<'t> Reader<'t> {
         self.lines.position(self.text.len() - lexer.as_slice().len())
     }
 
-    /// Reads the value that starts with `next`, inside `depth` lists and maps.
+    /// Parses the value that starts with `next`, inside `depth` lists and maps.
     fn node(
         &mut self,
         next: u8,
@@ -102,8 +102,8 @@ impl<'t> Reader<'t> {
         Ok(Node { position, value })
     }
 
-    /// Reads the string whose opening quote comes next. What is wrong with it is told there, since a string
-    /// that is not closed ends anywhere.
+    /// Parses the string whose opening quote comes next. Errors are reported at its start, because the end of an
+    /// unclosed string is arbitrary.
     fn string(&self, lexer: &mut SliceLexer<'t>) -> Result<String, Problem> {
         let position = self.position(lexer);
         let text = lexer.discarded().str_string();

@@ -1,14 +1,14 @@
-//! From byte offsets to lines and columns, fast however long the lines are.
+//! Converts byte offsets to lines and columns; fast even for long lines.
 
 use crate::problem::Position;
 
-/// At least every so many bytes a position is kept; from there on characters are counted.
+/// A position is stored at least every this many bytes; characters are counted from there.
 const STRIDE_BYTES: usize = 128;
 
 /// The positions in a text. Lines end with a line feed.
 pub(super) struct LineIndex<'t> {
     text: &'t str,
-    /// Offsets in ascending order, on character boundaries, and what is there.
+    /// Offsets in ascending order, on character boundaries, with their positions.
     kept: Vec<(usize, Position)>,
 }
 

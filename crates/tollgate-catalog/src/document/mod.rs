@@ -1,10 +1,10 @@
-//! One model of a document, whatever format it was written in, with the position of every value and key.
+//! One model of a document for all formats, with the position of every value and key.
 //!
-//! Numbers keep the text they were written in, so that nothing is rounded before it is checked. Maps keep
-//! their entries as written, duplicate keys included; it is for the validator to refuse them. What a document
-//! may take is bounded in size, depth and the memory it expands to.
+//! Numbers keep the text in which they were written, so that nothing is rounded before it is checked. Maps keep their
+//! entries as written, including duplicate keys, which the validator refuses. Documents are bounded in length, depth
+//! and the memory to which they expand.
 //!
-//! This module knows nothing of policies.
+//! This module knows nothing about policies.
 
 mod json;
 mod line_index;
@@ -24,35 +24,35 @@ pub const MAX_DOCUMENT_BYTES: usize = 16 << 20;
 /// The deepest nesting of lists and maps. Policies need five levels.
 pub const MAX_DEPTH: usize = 32;
 
-/// The most memory that a document may expand to, as counted by [`Budget`]; YAML aliases repeat what they name.
+/// The most memory to which a document may expand, as counted by [`Budget`]; YAML aliases copy the node that they name.
 const MAX_EXPANDED_BYTES: usize = 8 * MAX_DOCUMENT_BYTES;
 
-/// A value, with its position if it came from a text.
+/// A value, with its position if it was parsed from a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Where it starts.
     pub position: Option<Position>,
-    /// What it is.
+    /// The value itself.
     pub value: Value,
 }
 
 impl Node {
-    /// A value that came from no text.
+    /// A value that was not parsed from a text.
     pub fn unplaced(value: Value) -> Self {
         Self { position: None, value }
     }
 }
 
-/// What a [`Node`] is.
+/// The value of a [`Node`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// No value. TOML has none.
     Null,
     /// True or false.
     Bool(bool),
-    /// A number, as it was written (TOML's without underscores).
+    /// A number as it was written (for TOML without underscores).
     Number(String),
-    /// A date or time, which only TOML has, as it was written.
+    /// A date or time as it was written; only TOML has them.
     Date(String),
     /// A text.
     String(String),
@@ -73,7 +73,7 @@ pub struct Entry {
     pub node: Node,
 }
 
-/// How a document is written.
+/// The format of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// YAML 1.2, core schema, one document, without tags.
@@ -100,10 +100,10 @@ impl Format {
     }
 }
 
-/// Reads `text`; `None` if it holds no value at all, such as an empty text or only comments.
+/// Parses `text`; `None` if it contains no value at all, for example only comments.
 ///
-/// A leading byte-order mark is skipped. A text that is malformed gives the problems that its parser finds:
-/// YAML and JSON stop at the first, TOML goes on.
+/// A leading byte-order mark is skipped. A malformed text gives the problems that its parser finds: YAML and JSON stop
+/// at the first, TOML continues.
 pub fn read(text: &str, format: Format) -> Result<Option<Node>, Vec<Problem>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.len() > MAX_DOCUMENT_BYTES {
@@ -125,25 +125,25 @@ pub(crate) fn too_long(bytes: usize) -> Problem {
     )
 }
 
-/// What a document may still expand to.
+/// How much a document may still expand.
 struct Budget {
     bytes_left: usize,
 }
 
 impl Budget {
-    /// What a node counts beside its text. (It takes more in memory; the count need not be exact to bound it.)
+    /// What a node counts besides its text. (It takes more memory; the count does not have to be exact to bound it.)
     const NODE_BYTES: usize = 16;
 
     fn new() -> Self {
         Self { bytes_left: MAX_EXPANDED_BYTES }
     }
 
-    /// Takes what one node with `text_bytes` of text counts.
+    /// Counts one node with `text_bytes` of text.
     fn take(&mut self, text_bytes: usize, position: Option<Position>) -> Result<(), Problem> {
         self.take_all(Self::NODE_BYTES.saturating_add(text_bytes), position)
     }
 
-    /// Takes `bytes`, the count of whole nodes.
+    /// Counts `bytes`, the total of complete nodes.
     fn take_all(&mut self, bytes: usize, position: Option<Position>) -> Result<(), Problem> {
         let Some(left) = self.bytes_left.checked_sub(bytes) else {
             return Err(Problem::of_text(
@@ -162,12 +162,12 @@ impl Budget {
     }
 }
 
-/// Checks that a list or map that starts at `position`, inside `depth` others, is not too deep.
+/// Checks that a list or map that starts at `position`, inside `depth` others, is not nested too deeply.
 fn check_depth(depth: usize, position: Option<Position>) -> Result<(), Problem> {
     if depth < MAX_DEPTH { Ok(()) } else { Err(too_deep(position)) }
 }
 
-/// The problem of a document that is too deep at `position`.
+/// The problem of a document that is nested too deeply at `position`.
 fn too_deep(position: Option<Position>) -> Problem {
     let accepted = format!("at most {MAX_DEPTH} lists and maps in each other");
     Problem::of_text(position, "the document is nested too deeply here", accepted)

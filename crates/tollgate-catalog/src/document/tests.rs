@@ -1,4 +1,4 @@
-//! What each format reads as, where, and what is refused before anything is known of policies.
+//! How each format is parsed, with positions, and which texts are refused before policies are validated.
 
 use proptest::prelude::*;
 
@@ -284,7 +284,7 @@ fn a_document_beyond_the_cap_is_refused() {
     }
 }
 
-/// Texts made of what the formats give a meaning.
+/// Texts made of characters with a meaning in the formats.
 fn any_text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         "[\\[\\]{}:,\\-?&*!|>'\"%@`# \n\r\t=.~\\\\]{1,3}",

@@ -12,7 +12,7 @@ pub(super) fn read(text: &str) -> Result<Option<Node>, Vec<Problem>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader { lines: LineIndex::new(text), budget: Budget::new() };
     if !errors.is_empty() {
-        // One more than is kept, so that the list says that it was cut.
+        // One more than is kept, so that the list says that it was truncated.
         let shown = errors.iter().take(Problems::MAX_KEPT + 1);
         return Err(shown.map(|error| reader.problem(error)).collect());
     }
@@ -35,7 +35,7 @@ impl Reader<'_> {
         Problem::of_text(position, format!("is not TOML: {}", error.message()), "TOML 1.0 or 1.1")
     }
 
-    /// Turns a value inside `depth` lists and maps.
+    /// Converts a value inside `depth` lists and maps.
     fn node(&mut self, value: Spanned<DeValue<'_>>, depth: usize) -> Result<Node, Problem> {
         let position = Some(self.lines.position(value.span().start));
         let value = match value.into_inner() {

@@ -1,17 +1,18 @@
-//! A document as text: JSON on one line, or YAML for people.
+//! Writes a document as text: JSON on one line, or YAML in block style.
 
 use std::fmt::Write as _;
 
 use super::{Entry, Node, Value};
 
-/// `node` as JSON on one line. Numbers are written as they are kept, so only those that JSON has come out as JSON.
+/// `node` as JSON on one line. Numbers are written as they are stored, so the result is JSON only if they are valid in
+/// JSON.
 pub fn to_json(node: &Node) -> String {
     let mut text = String::new();
     json(&node.value, &mut text);
     text
 }
 
-/// `node` as YAML in block style, which [`read`](super::read) reads back. Texts are in quotes, as in JSON.
+/// `node` as YAML in block style, which [`read`](super::read) can parse. Texts are quoted, as in JSON.
 pub fn to_yaml(node: &Node) -> String {
     let mut text = String::new();
     match &node.value {
@@ -57,7 +58,7 @@ fn json(value: &Value, text: &mut String) {
     }
 }
 
-/// A text in quotes as JSON has it. YAML reads the same, since control characters of both ranges are escaped.
+/// A text in quotes as in JSON. YAML reads it the same way, because control characters of both ranges are escaped.
 fn quoted(string: &str, text: &mut String) {
     text.push('"');
     for c in string.chars() {
@@ -75,7 +76,7 @@ fn quoted(string: &str, text: &mut String) {
 
 fn yaml_map(entries: &[Entry], depth: usize, text: &mut String) {
     for (index, entry) in entries.iter().enumerate() {
-        // The first line of an item stands behind its dash.
+        // The first line of an item is on the same line as its dash.
         if index > 0 || !text.ends_with("- ") {
             indent(depth, text);
         }
@@ -103,7 +104,7 @@ fn yaml_list(items: &[Node], depth: usize, text: &mut String) {
     }
 }
 
-/// What stands behind a key's colon, and below it.
+/// The part after a key's colon, on the same line and below it.
 fn yaml_value(value: &Value, depth: usize, text: &mut String) {
     match value {
         Value::Map(entries) if !entries.is_empty() => {
@@ -126,7 +127,7 @@ fn indent(depth: usize, text: &mut String) {
     text.extend(std::iter::repeat_n("  ", depth));
 }
 
-/// Whether a key means itself without quotes: the names of fields do.
+/// Whether a key needs no quotes; the names of fields do not.
 fn is_plain(key: &str) -> bool {
     const WORDS: [&str; 4] = ["null", "true", "false", "nan"];
     key.starts_with(|c: char| c.is_ascii_alphabetic())

@@ -1,7 +1,7 @@
-//! YAML 1.2 with the core schema: the event parser is `granit-parser`; the tree is built here.
+//! YAML 1.2 with the core schema: the event parser is `granit-parser`; this module builds the tree.
 //!
-//! One document, keys that are text, no tags. Aliases repeat the node of their anchor, within the [`Budget`].
-//! `yes`, `no`, `on` and `off` are text, as YAML 1.2 has it.
+//! It accepts one document with keys that are text and without tags. Aliases copy the node of their anchor, within the
+//! [`Budget`]. `yes`, `no`, `on` and `off` are text, as in YAML 1.2.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,10 +13,10 @@ use crate::problem::{Position, Problem};
 
 const ACCEPTED: &str = "YAML 1.2";
 
-/// Reads the document; `None` if no value is written in it.
+/// Parses the document; `None` if it contains no value.
 pub(super) fn read(text: &str) -> Result<Option<Node>, Problem> {
     let mut options = granit_parser::Options::default();
-    // Another crate may have switched the feature on; comments are nothing to us.
+    // Another crate may have switched the feature on; comments are ignored here.
     options.set_emit_comments(false);
     let parser = Parser::new_from_str_with_options(text, options);
     Reader { parser, budget: Budget::new(), anchors: HashMap::new() }.document()
@@ -25,11 +25,11 @@ pub(super) fn read(text: &str) -> Result<Option<Node>, Problem> {
 struct Reader<'t> {
     parser: Parser<'t, StrInput<'t>>,
     budget: Budget,
-    /// By the parser's number of the anchor. A node that is not complete yet is not here.
+    /// By the parser's number of the anchor. Nodes that are not complete yet are not included.
     anchors: HashMap<usize, Anchored>,
 }
 
-/// A node that aliases may repeat.
+/// A node that aliases may copy.
 struct Anchored {
     node: Node,
     /// How many lists and maps it nests.
@@ -50,7 +50,7 @@ impl<'t> Reader<'t> {
         loop {
             match self.next()? {
                 (Event::DocumentEnd, _) => {}
-                // `---` alone is null, and says as little as an empty text.
+                // `---` alone is null, and counts as an empty text.
                 (Event::StreamEnd, _) => return Ok((root.value != Value::Null).then_some(root)),
                 (_, position) => {
                     let message = "a second document starts here";
@@ -68,7 +68,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Reads the node that starts with `event` at `position`, inside `depth` lists and maps.
+    /// Parses the node that starts with `event` at `position`, inside `depth` lists and maps.
     fn node(
         &mut self,
         event: Event<'t>,
@@ -99,10 +99,10 @@ impl<'t> Reader<'t> {
             _ => return Err(Problem::of_text(placed, "is not YAML: a value is missing", ACCEPTED)),
         };
         let node = Node { position: placed, value };
-        // 0 stands for no anchor.
+        // 0 means no anchor.
         if anchor != 0 {
             let bytes = self.budget.taken() - taken;
-            // The copy that aliases repeat takes memory too.
+            // The copy for aliases takes memory too.
             self.budget.take_all(bytes, placed)?;
             let anchored = Anchored { height: height(&node), node: node.clone(), bytes };
             self.anchors.insert(anchor, anchored);
@@ -134,7 +134,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Reads a key: a scalar, taken as text whatever its value would be.
+    /// Parses a key: a scalar, which is taken as text whatever its value would be.
     fn key(&mut self, event: Event<'t>, position: Position) -> Result<String, Problem> {
         let Event::Scalar(text, _, 0, tag) = event else {
             let message = "a key is a list, a map, an alias or an anchor";
@@ -145,7 +145,7 @@ impl<'t> Reader<'t> {
         Ok(text.into_owned())
     }
 
-    /// The node of an anchor, as it is repeated at `position`. Its values keep their own positions, where they
+    /// The node of an anchor, as it is copied at `position`. Its values keep their own positions, which is where they
     /// can be corrected.
     fn repeat(&mut self, anchor: usize, position: Position, depth: usize) -> Result<Node, Problem> {
         let Some(anchored) = self.anchors.get(&anchor) else {
@@ -166,7 +166,7 @@ fn position(marker: &Marker) -> Position {
 }
 
 fn malformed(error: &ScanError) -> Problem {
-    // The scanner runs ahead of the events, and has a bound of its own.
+    // The scanner runs ahead of the events, and has its own bound.
     if *error.kind() == ErrorKind::RecursionLimitExceeded {
         return too_deep(Some(position(error.marker())));
     }
@@ -191,7 +191,7 @@ fn height(node: &Node) -> usize {
     }
 }
 
-/// What a scalar means in the core schema (YAML 1.2.2, 10.3.2).
+/// The value of a scalar in the core schema (YAML 1.2.2, 10.3.2).
 fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Value {
     if style != ScalarStyle::Plain {
         return Value::String(text.into_owned());

@@ -1,4 +1,4 @@
-//! What is in force as a directory that can only be read: a policy file is changed by who edits it.
+//! A policy file as a read-only directory: to change it, edit the file.
 
 use tollgate_core::Policy;
 
@@ -9,7 +9,7 @@ use crate::directory::{
 use crate::document::Node;
 use crate::snapshot::{Snapshot, SnapshotReader};
 
-/// A directory of what the snapshots of a reader hold: those of a file, or of policies that come from no catalog.
+/// A directory over the snapshots of a reader: those of a file, or of policies without a catalog.
 #[derive(Clone, Debug)]
 pub struct SnapshotDirectory(SnapshotReader);
 
@@ -86,7 +86,7 @@ impl Directory for SnapshotDirectory {
         Err(DirectoryError::ReadOnly)
     }
 
-    /// Nothing: the history of a file is with whoever keeps the file.
+    /// Always empty: Tollgate keeps no history of a file.
     async fn changes(
         &self,
         _: &ChangeFilter,
@@ -100,7 +100,7 @@ impl Directory for SnapshotDirectory {
         let mut all = Records::default();
         for kind in Kind::ALL {
             let mut records = records(&snapshot, kind);
-            // Policies keep the order of the file; the others have none.
+            // Policies keep the order of the file; the other kinds have no order.
             if kind != Kind::Policy {
                 records.sort_unstable_by(|one, other| one.id().cmp(other.id()));
             }

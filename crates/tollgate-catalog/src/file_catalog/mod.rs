@@ -1,8 +1,8 @@
-//! A policy file that is watched: each new valid content is published whole, an invalid one never (P11).
+//! A watched policy file: each new valid content is published as a whole, an invalid one never (P11).
 //!
-//! Notifications of the parent directory say when to look, so that replaced files and the symbolic links of
-//! Kubernetes' `ConfigMap`s are seen; looking every few seconds makes up for lost ones. What counts is the
-//! content: the same bytes are no change, and a new content is read twice before it is believed.
+//! Notifications about the parent directory say when to read the file, so that replaced files and the symbolic links of
+//! Kubernetes' `ConfigMap`s are noticed. Polling every few seconds makes up for lost notifications. Only the content
+//! matters: the same bytes are not a change, and a new content is read twice before it is used.
 
 mod directory;
 mod signal;
@@ -26,17 +26,17 @@ use self::watch::Watch;
 /// How a file is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WatchOptions {
-    /// How often to look without a notification. With [`WatchOptions::settle`] it bounds how long a change can
-    /// go unseen.
+    /// How often to read the file without a notification. Together with [`WatchOptions::settle`] it bounds how long a
+    /// change can stay unnoticed.
     pub poll_every: Duration,
-    /// How long a new content must stay the same before it is believed.
+    /// How long a new content must stay the same before it is used.
     pub settle: Duration,
-    /// Whether to ask the system for notifications; without them there is only the polling.
+    /// Whether to ask the system for notifications; otherwise changes are found by polling only.
     pub notifications: bool,
 }
 
 impl Default for WatchOptions {
-    /// Looks every 2 seconds and settles for 100 ms: a lost notification costs less than the 5 seconds of P11.
+    /// Reads every 2 seconds and settles for 100 ms: even with a lost notification this is within the 5 seconds of P11.
     fn default() -> Self {
         Self {
             poll_every: Duration::from_secs(2),
@@ -46,30 +46,30 @@ impl Default for WatchOptions {
     }
 }
 
-/// What happened to a catalog.
+/// An event of a catalog.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CatalogEvent<'a> {
     /// A new valid content is in force.
     Published(&'a Arc<Snapshot>),
-    /// The content is invalid or cannot be read; the set in force stays. Told once for each content.
+    /// The content is invalid or cannot be read; the old policies stay in force. Reported once for each content.
     Refused(&'a CatalogError),
-    /// After a refusal, the content is again that of the set in force.
+    /// After a refusal, the content is again that of the policies in force.
     Restored,
-    /// The database does not answer; what is known stands. Told once.
+    /// The database does not answer; the last known data is used. Reported once.
     Unavailable(&'a Unavailable),
-    /// The database answers again, and what changed meanwhile is known.
+    /// The database answers again, and the changes made meanwhile are known.
     Available,
-    /// The system gives no notifications; changes are found by polling only.
+    /// The system provides no notifications; changes are found by polling only.
     PollingOnly(&'a (dyn Error + 'static)),
 }
 
-/// Is told what happens to a catalog, to log and to count it.
+/// Receives the events of a catalog, to log and count them.
 ///
-/// Called from the thread or the task that follows the catalog, one call at a time; what it takes delays the next
-/// change. It must not drop the catalog.
+/// It is called from the thread or task that follows the catalog, one call at a time; while it runs, the next change
+/// waits. It must not drop the catalog.
 pub trait Observer: Send + 'static {
-    /// Takes note of `event`.
+    /// Handles `event`.
     fn observe(&self, event: &CatalogEvent<'_>);
 }
 
@@ -79,20 +79,20 @@ impl<F: Fn(&CatalogEvent<'_>) + Send + 'static> Observer for F {
     }
 }
 
-/// A policy file in force. Watching ends when it is dropped; readers then keep the last snapshot.
+/// A policy file in force. When it is dropped, watching ends, and readers keep the last snapshot.
 #[derive(Debug)]
 pub struct FileCatalog {
     reader: SnapshotReader,
     signal: Arc<Signal>,
-    /// Dropped before the thread is told to stop, so that nothing signals any more.
+    /// Dropped before the thread is told to stop, so that no more signals come.
     notifier: Option<notify::RecommendedWatcher>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl FileCatalog {
-    /// Loads the file at `path` and watches it from here on.
+    /// Loads the file at `path` and starts to watch it.
     ///
-    /// An invalid or missing file is an error here; later it is told to `observer`.
+    /// An invalid or missing file is an error here; later it is reported to `observer`.
     pub fn open(
         path: &Path,
         options: WatchOptions,
@@ -100,7 +100,7 @@ impl FileCatalog {
     ) -> Result<Self, CatalogError> {
         let format = policy_file::format_of(path)?;
         let signal = Arc::new(Signal::default());
-        // Before the first reading, so that no change falls between the two.
+        // Watch before reading for the first time, so that no change is missed in between.
         let notifier = if options.notifications {
             watch::notifier(path, Arc::clone(&signal))
                 .map_err(|error| observer.observe(&CatalogEvent::PollingOnly(&error)))
@@ -132,7 +132,7 @@ impl Drop for FileCatalog {
         self.notifier = None;
         self.signal.stop();
         if let Some(thread) = self.thread.take() {
-            // An error says that an observer panicked, which the panic itself has told.
+            // An error means that an observer panicked, which the panic itself has reported.
             _ = thread.join();
         }
     }

@@ -1,11 +1,12 @@
-//! Tells the watching thread to look, or to stop. However many changes there are, one look is pending at most.
+//! Tells the watching thread to read the file or to stop. However many changes there are, at most one signal is
+//! pending.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 #[derive(Debug, Default)]
 pub(super) struct Signal {
-    /// Guards two flags that are set together with no other state; a panic cannot leave them half set.
+    /// Guards two flags that are independent of other state; a panic cannot leave them inconsistent.
     state: Mutex<State>,
     woken: Condvar,
 }
@@ -16,7 +17,7 @@ struct State {
     stopped: bool,
 }
 
-/// Whether to go on.
+/// Whether to continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     GoOn,
@@ -30,13 +31,13 @@ impl Signal {
         self.woken.notify_all();
     }
 
-    /// The thread is to end.
+    /// The thread must end.
     pub(super) fn stop(&self) {
         self.lock().stopped = true;
         self.woken.notify_all();
     }
 
-    /// Waits for a change, for at most `timeout`; takes the change.
+    /// Waits for a change, for at most `timeout`, and clears it.
     pub(super) fn wait_for_change(&self, timeout: Duration) -> Next {
         let pending = |state: &mut State| !state.changed && !state.stopped;
         let waited = self.woken.wait_timeout_while(self.lock(), timeout, pending);
@@ -45,7 +46,7 @@ impl Signal {
         state.next()
     }
 
-    /// Waits for `pause`, whatever changes; shorter only to stop.
+    /// Waits for `pause`, regardless of changes; ends earlier only to stop.
     pub(super) fn pause(&self, pause: Duration) -> Next {
         let running = |state: &mut State| !state.stopped;
         let waited = self.woken.wait_timeout_while(self.lock(), pause, running);

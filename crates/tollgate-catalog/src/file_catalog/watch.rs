@@ -16,12 +16,12 @@ use crate::error::CatalogError;
 use crate::policy_file;
 use crate::snapshot::{Loaded, Publisher};
 
-/// How often a content is read again that differs each time, before it is refused.
+/// How often the content is read again while it keeps changing, before it is refused.
 const MAX_SETTLE_READS: usize = 20;
 
 type Content = Result<Arc<[u8]>, CatalogError>;
 
-/// What a file was found to hold: its bytes, or why they could not be had, in words that compare.
+/// The content of a file: its bytes, or why it could not be read, in a form that can be compared.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
     Bytes(Arc<[u8]>),
@@ -40,16 +40,16 @@ impl Seen {
     }
 }
 
-/// A watched file, and what is known of it.
+/// A watched file, and its state.
 pub(super) struct Watch<O> {
     path: PathBuf,
     format: Format,
     options: WatchOptions,
     publisher: Publisher,
     observer: O,
-    /// The content of the set in force.
+    /// The content of the policies in force.
     in_force: Arc<[u8]>,
-    /// What was last seen and told, valid or not.
+    /// The content that was last seen and reported, valid or not.
     seen: Seen,
 }
 
@@ -68,7 +68,7 @@ impl<O: Observer> Watch<O> {
         Self { path, format, options, publisher, observer, in_force: content, seen }
     }
 
-    /// Looks at each signal, and every so often without one, until it is told to stop.
+    /// Reads the file at each signal, and periodically, until it is told to stop.
     pub(super) fn run(mut self, signal: &Signal) {
         while signal.wait_for_change(self.options.poll_every) == Next::GoOn {
             if let Some(content) = self.new_content(signal) {
@@ -77,10 +77,10 @@ impl<O: Observer> Watch<O> {
         }
     }
 
-    /// What the file holds, if it is not what was last seen; or `None`, also when told to stop.
+    /// The content of the file if it is new; `None` otherwise, or if it is told to stop.
     ///
-    /// A file that is written in place is empty and then incomplete for a while, and one that is replaced may
-    /// be missing. So what is new is believed only when it is the same again a while later.
+    /// While a file is written in place, it is empty and then incomplete for a while, and a file that is being replaced
+    /// may be missing. Therefore a new content is used only if it is the same when it is read again a little later.
     fn new_content(&self, signal: &Signal) -> Option<Content> {
         let mut seen = Seen::of(&self.read());
         if seen == self.seen {
@@ -105,7 +105,7 @@ impl<O: Observer> Watch<O> {
         policy_file::read_bytes(&self.path).map(Into::into)
     }
 
-    /// Publishes a new content if it is valid, and tells the observer.
+    /// Publishes a new content if it is valid, and notifies the observer.
     fn take(&mut self, content: Content) {
         self.seen = Seen::of(&content);
         let bytes = match content {
@@ -119,7 +119,7 @@ impl<O: Observer> Watch<O> {
                 return;
             }
         };
-        // The parsers are others' code: a panic in one must not end the watching unnoticed.
+        // The parsers are third-party code: a panic in one must not silently end the watching.
         let compiled = catch_unwind(AssertUnwindSafe(|| self.compile(&bytes)))
             .unwrap_or_else(|_| Err(CatalogError::ReaderFailed { path: self.path.clone() }));
         match compiled {
@@ -142,8 +142,8 @@ impl<O: Observer> Watch<O> {
     }
 }
 
-/// Has the system signal changes beside the file at `path`. The parent directory is watched, because the file
-/// itself may be replaced.
+/// Makes the system signal changes beside the file at `path`. The parent directory is watched, because the file itself
+/// may be replaced.
 pub(super) fn notifier(path: &Path, signal: Arc<Signal>) -> notify::Result<RecommendedWatcher> {
     let name = path.file_name().map(OsStr::to_owned).unwrap_or_default();
     let mut notifier = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -158,8 +158,8 @@ pub(super) fn notifier(path: &Path, signal: Arc<Signal>) -> notify::Result<Recom
 
 /// Whether `event` may have changed the file called `name`.
 ///
-/// Kubernetes replaces the link `..data`, through which the file is linked. Files beside it are not ours, and
-/// our own reading is no change.
+/// Kubernetes replaces the link `..data`, through which the file is linked. Other files in the directory are ignored,
+/// and our own reading is not a change.
 fn concerns(event: &notify::Event, name: &OsString) -> bool {
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => {}

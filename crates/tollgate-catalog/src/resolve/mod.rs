@@ -1,6 +1,6 @@
-//! What the catalog knows of the subject of a check: its tenant, its tier, its model tier (issue 4, resolution).
+//! Finds the tenant, the tier and the model tier of a check in the catalog.
 //!
-//! What is not known is no error: it resolves to itself, with the tier `default`.
+//! An unknown subject is not an error: it keeps its ids and has the tier `default`.
 
 mod resolver;
 
@@ -12,10 +12,10 @@ pub use self::resolver::Resolver;
 #[cfg(feature = "database")]
 pub(crate) use self::resolver::{Answer, Facts, KeyFacts, TenantFacts, UserFacts};
 
-/// What a check says of its subject.
+/// The subject of a check, as the check gives it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked<'a> {
-    /// The API key in clear.
+    /// The API key in clear text.
     pub api_key: Option<&'a str>,
     /// The user.
     pub user: Option<&'a str>,
@@ -25,62 +25,62 @@ pub struct Asked<'a> {
     pub model: Option<&'a str>,
 }
 
-/// What the catalog adds to it, or puts in its place. Cheap to make: ids are shared, not copied.
+/// What the catalog adds to it or replaces. Cheap to create: ids are shared, not copied.
 ///
-/// Where an API key is known, it decides: its tenant and its user stand, whatever the check says; and the tier of the
-/// user that the check names counts only if that user is of the key's tenant. Otherwise who holds a key could
-/// take the tier of a stranger by naming him.
+/// If the API key is known, it decides: its tenant and its user replace those in the check, and the tier of the user in
+/// the check applies only if that user belongs to the key's tenant. Otherwise the holder of a key could use a
+/// stranger's tier by sending the stranger's user id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolution {
     /// The API key; `None` if the check has none.
     pub api_key: Option<ResolvedKey>,
-    /// The user that the API key belongs to; `None`: the one that the check names.
+    /// The user of the API key; `None`: the user in the check.
     pub user: Option<Id>,
-    /// The tenant of the API key, else of the user; `None`: the one that the check names.
+    /// The tenant of the API key, else of the user; `None`: the tenant in the check.
     pub tenant: Option<Id>,
-    /// The tier: the key's, else the user's, else the tenant's, else `default`.
+    /// The tier: that of the key, else of the user, else of the tenant, else `default`.
     pub tier: Id,
     /// Whether the key, the user or the tenant has this tier in the catalog. If not, it is `default` because the catalog
     /// says nothing, and a caller may know better.
     pub is_tier_known: bool,
-    /// Whether the catalog has the user of the check; `None` if nobody needed to look, or the database did not answer.
+    /// Whether the catalog has the user of the check; `None` if it was not looked up, or the database did not answer.
     pub is_user_known: Option<bool>,
-    /// The same of its tenant; `None` too if the check has none.
+    /// The same for its tenant; also `None` if the check has none.
     pub is_tenant_known: Option<bool>,
     /// The priority class of the tier.
     pub priority: PriorityClass,
     /// The model tier of the model; `None` if the model is not known.
     pub model_tier: Option<Id>,
-    /// Whether the database did not answer for some of it, so that the last known answer stands, or none.
+    /// Whether the database did not answer for some of it, so that the last known answer was used, or none.
     pub is_degraded: bool,
 }
 
-/// What is known of an API key.
+/// What is known about an API key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedKey {
-    /// What limits per API key count under: the id of a known key, the keyed hash of any other.
+    /// The id under which limits per API key count: the id of a known key, the keyed hash of any other.
     pub counted_as: Id,
-    /// Whether it is good.
+    /// Whether it is valid.
     pub standing: Standing,
 }
 
-/// Whether an API key is good.
+/// Whether an API key is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Standing {
-    /// It is.
+    /// It is valid.
     Active,
     /// There is no such key.
     Unknown,
-    /// The database did not say, and this node has not met it before.
+    /// The database did not answer, and the key is not cached.
     Unanswered,
-    /// It was taken back.
+    /// It was revoked.
     Revoked,
-    /// Its time is over.
+    /// It has expired.
     Expired,
 }
 
 impl Standing {
-    /// The standing at `now`, in civil time, of a key that is known.
+    /// The state of a known key at `now`, in civil time.
     pub(crate) fn of(revoked: bool, expires_at: Option<Timestamp>, now: Timestamp) -> Self {
         if revoked {
             Self::Revoked

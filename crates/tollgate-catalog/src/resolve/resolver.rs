@@ -1,4 +1,4 @@
-//! Finds what the catalog knows of a check.
+//! Finds what the catalog knows about a check.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::database::{Entry, SubjectCache};
 use crate::directory::Id;
 use crate::snapshot::Snapshot;
 
-/// What the resolution needs to know of an API key.
+/// What the resolution needs to know about an API key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyFacts {
     pub(crate) id: Id,
@@ -22,20 +22,20 @@ pub(crate) struct KeyFacts {
     pub(crate) revoked: bool,
 }
 
-/// What it needs to know of a user.
+/// What it needs to know about a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UserFacts {
     pub(crate) tenant_id: Id,
     pub(crate) tier: Option<Id>,
 }
 
-/// What it needs to know of a tenant.
+/// What it needs to know about a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TenantFacts {
     pub(crate) tier: Option<Id>,
 }
 
-/// Resolves the subjects of checks. Clones share what they remember.
+/// Resolves the subjects of checks. Clones share their cache.
 #[derive(Clone)]
 pub struct Resolver {
     subjects: Subjects,
@@ -52,15 +52,15 @@ impl std::fmt::Debug for Resolver {
 /// Where users, tenants and API keys are looked up.
 #[derive(Clone, Debug)]
 enum Subjects {
-    /// In the snapshot, which has all that there are.
+    /// In the snapshot, which has all of them.
     Listed,
     #[cfg(feature = "database")]
     Cached(Arc<SubjectCache>),
 }
 
 impl Resolver {
-    /// A resolver for a catalog that is whole in its snapshots, such as a file. It knows no API keys; `hasher`
-    /// makes what they count under.
+    /// A resolver for a catalog whose snapshots are complete, such as a file. It knows no API keys; `hasher` makes the
+    /// ids under which they count.
     pub fn of_snapshot(hasher: KeyHasher, clock: Arc<dyn Clock>) -> Self {
         Self { subjects: Subjects::Listed, hasher, clock }
     }
@@ -74,13 +74,13 @@ impl Resolver {
         Self { subjects: Subjects::Cached(subjects), hasher, clock }
     }
 
-    /// What is known of `asked`, with the tiers and models of `snapshot`, which is to decide the check (P11).
+    /// What is known about `asked`, with the tiers and models of `snapshot`, which decides the check (P11).
     ///
-    /// Waits only for what this node does not know yet, and for that not longer than the cache's deadline. Never
-    /// fails: without an answer, what is asked for is unknown, and [`Resolution::is_degraded`] says so.
+    /// It waits only for records that are not cached, and not longer than the cache's deadline. It never fails: without
+    /// an answer the subject is unknown, and [`Resolution::is_degraded`] says so.
     pub async fn resolve(&self, snapshot: &Snapshot, asked: &Asked<'_>) -> Resolution {
         let (mut key, mut resolved_key) = (Answer::default(), None);
-        // One reading for all that is looked up: it costs as much as a look.
+        // One reading of the clock for all lookups: it costs as much as a lookup.
         let now = self.clock.now();
         if let Some(secret) = asked.api_key {
             let (answer, resolved) = self.key(secret, now).await;
@@ -93,14 +93,14 @@ impl Resolver {
         let mut is_tenant_known = None;
         let mut tier = key.and_then(|key| key.tier.clone());
         let mut tenant = key.map(|key| key.tenant_id.clone());
-        // Once both the tier and the tenant are known, the user has nothing to add.
+        // If both the tier and the tenant are known, the user adds nothing.
         if (tier.is_none() || tenant.is_none())
             && let Some(id) = own_user.as_ref().map(Id::as_str).or(asked.user)
         {
             let user = self.user(snapshot, id, now).await;
             is_degraded |= user.is_degraded;
             is_user_known = is_user_known.or(user.is_known());
-            // A stranger's tier is not for the key's tenant.
+            // The tier of a user of another tenant does not apply to the key.
             let is_own =
                 |user: &&UserFacts| tenant.as_ref().is_none_or(|own| *own == user.tenant_id);
             if let Some(user) = user.facts().filter(is_own) {
@@ -123,7 +123,7 @@ impl Resolver {
             api_key: resolved_key,
             user: own_user,
             is_user_known,
-            // That of a key or of a user is there as long as they are.
+            // The tenant of a key or a user exists as long as they do.
             is_tenant_known: is_tenant_known.or(tenant.is_some().then_some(true)),
             tenant,
             priority: listed.priority(tier.as_str()),
@@ -141,7 +141,7 @@ impl Resolver {
     async fn key(&self, secret: &str, now: Timestamp) -> (Answer<KeyFacts>, ResolvedKey) {
         let hash = self.hasher.hash(secret);
         let (answer, wall_time): (Answer<KeyFacts>, _) = match &self.subjects {
-            // A file knows no keys, so none that expires.
+            // A file knows no keys, so none can expire.
             Subjects::Listed => (Answer::default(), now),
             #[cfg(feature = "database")]
             Subjects::Cached(cache) => {
@@ -192,7 +192,7 @@ impl Resolver {
     }
 }
 
-/// What was found out about a subject.
+/// The result of looking up a subject.
 #[derive(Debug)]
 pub(crate) struct Answer<T> {
     pub(crate) facts: Facts<T>,
@@ -219,18 +219,18 @@ impl<T> Default for Answer<T> {
 }
 
 impl<T> Answer<T> {
-    /// An answer that can be relied on.
+    /// A reliable answer.
     pub(crate) fn known(facts: Option<T>) -> Self {
         Self { facts: facts.map_or(Facts::None, Facts::Listed), is_degraded: false }
     }
 
-    /// What the cache remembers, if it does.
+    /// The cached answer, if there is one.
     #[cfg(feature = "database")]
     pub(crate) fn remembered(entry: Option<Arc<Entry<T>>>, is_degraded: bool) -> Self {
         Self { facts: entry.map_or(Facts::None, Facts::Remembered), is_degraded }
     }
 
-    /// Whether there is such a subject; `None` if the database did not say.
+    /// Whether there is such a subject; `None` if the database did not answer.
     fn is_known(&self) -> Option<bool> {
         (self.facts().is_some() || !self.is_degraded).then_some(self.facts().is_some())
     }

@@ -3,7 +3,7 @@
 use tollgate_core::Attribute;
 use tollgate_core::subject::{ACCEPTED_IDS, check_id};
 
-/// The names that are built in. Any other name is a custom attribute.
+/// The built-in names. Any other name is a custom attribute.
 const BUILT_IN: [&str; 8] =
     ["tenant", "user", "apiKey", "model", "modelTier", "service", "ip", "tier"];
 
@@ -15,10 +15,10 @@ pub(super) fn accepted() -> String {
     )
 }
 
-/// The attribute called `name`, or what is wrong with the name.
+/// The attribute called `name`, or the problem of the name.
 ///
-/// A name that differs from a built-in one only in case, separators or a final `Id` is refused: as a custom
-/// attribute it would match nothing, and the policy would silently not protect.
+/// A name that differs from a built-in one only in case, separators or a final `Id` is refused: as a custom attribute
+/// it would match nothing, and the policy would silently not protect.
 pub(super) fn parse(name: &str) -> Result<Attribute, String> {
     check_id(name).map_err(|problem| problem.to_string())?;
     if BUILT_IN.contains(&name) {
@@ -30,7 +30,7 @@ pub(super) fn parse(name: &str) -> Result<Attribute, String> {
     }
 }
 
-/// What is left of a name without case, separators and a final `Id`.
+/// A name without case, separators and a final `Id`.
 fn core_of(name: &str) -> String {
     let plain = name.to_lowercase().replace(['_', '-', ' ', '.'], "");
     plain.strip_suffix("id").map(str::to_owned).unwrap_or(plain)

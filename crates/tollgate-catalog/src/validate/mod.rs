@@ -1,8 +1,8 @@
-//! From a document to policies, or to the list of everything that is wrong with it.
+//! Converts a document into policies, or into a list of all its problems.
 //!
-//! Works on [`Node`]s with or without positions, so that a policy file and the body of a call are judged
-//! alike. A map field given twice, an unknown field and a value out of range are all refused; nothing is
-//! guessed or rounded.
+//! It works on [`Node`]s with or without positions, so that a policy file and the body of a call are validated alike. A
+//! map field that is given twice, an unknown field and a value out of range are all refused; nothing is guessed or
+//! rounded.
 
 mod attributes;
 mod counting;
@@ -25,25 +25,25 @@ use crate::problem::Problems;
 #[cfg(feature = "database")]
 pub(crate) use self::references::{Reference, reference_fields, references, references_beyond};
 
-/// The kinds that a document may list. Not API keys: their secrets are in no document, and without them they
-/// would be good for nothing.
+/// The kinds that a document may list. API keys are not among them: no document contains their secrets, without which
+/// they would be useless.
 const LISTED: [Kind; 6] =
     [Kind::Tier, Kind::ModelTier, Kind::Model, Kind::Tenant, Kind::User, Kind::Policy];
 
-/// The most records of one list, policies aside. The document's length is the tighter bound.
+/// The most records of one list, except policies. The document's length is the tighter bound.
 const MAX_RECORDS: usize = 1_000_000;
 
-/// Where a document's references may lead.
+/// Where the references in a document may lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Only to records of the same document: it is all there is.
+    /// Only to records of the same document.
     Document,
-    /// Anywhere: whoever takes it looks them up.
+    /// Anywhere: the caller looks them up.
     Anywhere,
 }
 
-/// The records of a document called `name`: a map of lists, such as `policies` and `tiers`. None at all without a
-/// value, without lists, or where the lists are empty.
+/// The records of a document called `name`: a map of lists, such as `policies` and `tiers`. There are none if the
+/// document has no value or no lists, or if the lists are empty.
 pub fn records(name: &str, document: Option<&Node>, scope: Scope) -> Result<Records, Problems> {
     let mut report = Report::default();
     let records = match document {
@@ -53,13 +53,13 @@ pub fn records(name: &str, document: Option<&Node>, scope: Scope) -> Result<Reco
     report.into_result(name, records)
 }
 
-/// The policies of a document called `name`, whose other lists are judged too. Without a policy, the built-in
-/// default policy holds.
+/// The policies of a document called `name`; its other lists are validated too. Without a policy, the built-in default
+/// policy applies.
 pub fn policies(name: &str, document: Option<&Node>) -> Result<Vec<Policy>, Problems> {
     records(name, document, Scope::Document).map(|records| records.policies)
 }
 
-/// One policy by itself, called `name` in problems.
+/// A single policy, called `name` in problems.
 pub fn policy(name: &str, policy: &Node) -> Result<Policy, Problems> {
     let mut validator = PolicyValidator::new();
     let at = At::root(policy.position);
@@ -69,7 +69,7 @@ pub fn policy(name: &str, policy: &Node) -> Result<Policy, Problems> {
     }
 }
 
-/// One record of `kind` by itself, called `name` in problems. References are not looked up.
+/// A single record of `kind`, called `name` in problems. References are not looked up.
 pub fn record(name: &str, kind: Kind, record: &Node) -> Result<Record, Problems> {
     if kind == Kind::Policy {
         return policy(name, record).map(Record::Policy);
@@ -100,7 +100,7 @@ fn lists(document: &Node, scope: Scope, report: &mut Report) -> Records {
     records
 }
 
-/// Judges the list of `kind`, and adds what is right to `records`.
+/// Validates the list of `kind`, and adds the valid records to `records`.
 fn list(root: &At<'_>, fields: Fields<'_>, kind: Kind, report: &mut Report, records: &mut Records) {
     let Some(list) = fields.get(kind.list_name()) else { return };
     let at = root.field(list);

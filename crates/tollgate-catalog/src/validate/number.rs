@@ -1,4 +1,4 @@
-//! Numbers from the text they were written in, exactly.
+//! Parses numbers exactly, from the text in which they were written.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ pub(super) const ACCEPTED_SHARES: &str = "a number from 0 to 1 with at most 6 de
 /// A window is exact to the nanosecond.
 const WINDOW_DECIMALS: usize = 9;
 
-/// The amount written as `text`, or what is wrong with it.
+/// Parses an amount, or returns its problem.
 ///
-/// Only an integer in plain decimal digits: `1.0`, `1e3`, `0x10`, `010` and `-0` are refused, since one cannot
-/// tell that the writer means what they would round or convert to.
+/// Only an integer in plain decimal digits is accepted: `1.0`, `1e3`, `0x10`, `010` and `-0` are refused, because the
+/// writer may not mean the value to which they would be rounded or converted.
 pub(super) fn amount(text: &str) -> Result<Amount, String> {
     let digits = unsigned(text)?;
     let is_digits = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
@@ -39,9 +39,9 @@ pub(super) fn amount(text: &str) -> Result<Amount, String> {
     amount.ok_or_else(|| format!("{} is above {}", shortened(text), Amount::MAX))
 }
 
-/// The window of as many seconds as `text` says, or what is wrong with it.
+/// Parses a window in seconds, or returns its problem.
 ///
-/// Exact to the nanosecond. An exponent is refused, as are more decimals than there are nanoseconds.
+/// Exact to the nanosecond. Exponents and more than nine decimals are refused.
 pub(super) fn window(text: &str) -> Result<Window, String> {
     let (seconds, subsecond_ns) = decimal(text, WINDOW_DECIMALS)?;
     let length = Duration::new(seconds, subsecond_ns);
@@ -52,7 +52,7 @@ pub(super) fn window(text: &str) -> Result<Window, String> {
     })
 }
 
-/// The share written as `text`, or what is wrong with it.
+/// Parses a share, or returns its problem.
 pub(super) fn share(text: &str) -> Result<Share, String> {
     let (whole, millionths) = decimal(text, Share::MAX_DECIMALS)?;
     let in_millionths = match whole {
@@ -63,9 +63,9 @@ pub(super) fn share(text: &str) -> Result<Share, String> {
     in_millionths.ok_or_else(|| format!("{} is above 1", shortened(text)))
 }
 
-/// The whole part of the number written as `text`, and the rest in units of its last decimal allowed.
+/// The whole part of the number in `text`, and the rest in units of its last allowed decimal.
 ///
-/// A whole part that overflows is the greatest, above every bound.
+/// A whole part that overflows becomes the greatest value, which is above every bound.
 fn decimal(text: &str, max_decimals: usize) -> Result<(u64, u32), String> {
     let number = unsigned(text)?;
     let (whole, decimals) = match number.split_once('.') {
@@ -86,7 +86,7 @@ fn decimal(text: &str, max_decimals: usize) -> Result<(u64, u32), String> {
     Ok((whole.parse().unwrap_or(u64::MAX), rest))
 }
 
-/// `text` without a plus, or the problem with its minus.
+/// `text` without a plus sign, or the problem of its minus sign.
 fn unsigned(text: &str) -> Result<&str, String> {
     let Some(magnitude) = text.strip_prefix('-') else {
         return Ok(text.strip_prefix('+').unwrap_or(text));
@@ -96,7 +96,7 @@ fn unsigned(text: &str) -> Result<&str, String> {
     Err(format!("{} {why}", shortened(text)))
 }
 
-/// `010` is ten to some readers and eight to others.
+/// Some readers take `010` as ten, others as eight.
 fn refuse_leading_zero(text: &str, digits: &str) -> Result<(), String> {
     if digits.len() > 1 && digits.starts_with('0') {
         return Err(format!("{} has a leading zero", shortened(text)));

@@ -1,4 +1,4 @@
-//! One policy from its map: every field is judged, so that one reading lists all problems.
+//! Validates one policy: every field, so that all problems are listed at once.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -38,10 +38,10 @@ const EXEMPT: &str = "exempt";
 
 const ACCEPTED_CONDITION_VALUES: &str = "a text or a list of texts";
 const ACCEPTED_IPS: &str = "one IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::7";
-/// What metrics call policies without series of their own, and decisions without a policy.
+/// The name in metrics for policies without their own series, and for decisions without a policy.
 const RESERVED_IDS: [&str; 2] = ["(none)", "(other)"];
 
-/// What the field `limit` says.
+/// The meaning of the field `limit`.
 #[derive(Clone, Copy)]
 enum Ceiling {
     Of(Amount),
@@ -57,11 +57,11 @@ impl Ceiling {
     }
 }
 
-/// Judges policies, and remembers their ids.
+/// Validates policies, and remembers their ids.
 #[derive(Default)]
 pub(super) struct PolicyValidator {
     pub(super) report: Report,
-    /// Where each id came first: the index of its policy, and its position.
+    /// The first policy with each id: its index and its position.
     ids: HashMap<PolicyId, (usize, Option<Position>)>,
 }
 
@@ -70,7 +70,7 @@ impl PolicyValidator {
         Self::default()
     }
 
-    /// The same, which adds to what `report` has already.
+    /// The same, adding to an existing `report`.
     pub(super) fn reporting_to(report: Report) -> Self {
         Self { report, ids: HashMap::new() }
     }
@@ -82,7 +82,7 @@ impl PolicyValidator {
             return None;
         };
         let fields = self.report.fields(at, entries, &FIELDS);
-        // No `?` before every field has been judged.
+        // Do not use `?` before every field has been validated.
         let id = self.id(at, index, fields);
         let per = self.per(at, fields);
         let conditions = self.conditions(at, fields);
@@ -142,7 +142,7 @@ impl PolicyValidator {
         Some(id)
     }
 
-    /// What the limits are kept per: exactly one of `scope` and `per`.
+    /// What the limits are counted per: exactly one of `scope` and `per`.
     fn per(&mut self, at: &At<'_>, fields: Fields<'_>) -> Option<Per> {
         match (fields.get("scope"), fields.get("per")) {
             (None, None) => {
@@ -156,7 +156,7 @@ impl PolicyValidator {
             (Some(scope), Some(per)) => {
                 self.scope(&at.field(scope), &scope.node.value);
                 self.per_attributes(&at.field(per), &per.node.value);
-                // The later of the two is too much.
+                // Report the later of the two.
                 let (later, earlier) =
                     if scope.key_position > per.key_position { (scope, per) } else { (per, scope) };
                 let message = format!("is given beside `{}`", earlier.key);
@@ -205,7 +205,7 @@ impl PolicyValidator {
                 }
             }
         }
-        // Fewer were found if one had a problem.
+        // If one had a problem, fewer were found.
         if found.len() == items.len() { Per::new(found) } else { None }
     }
 
@@ -225,7 +225,7 @@ impl PolicyValidator {
         let distinct = self.report.distinct(&at, entries);
         let found: Vec<_> =
             distinct.into_iter().filter_map(|entry| self.condition(&at, entry)).collect();
-        // Fewer were found if one had a problem.
+        // If one had a problem, fewer were found.
         (found.len() == entries.len()).then_some(found)
     }
 
@@ -268,7 +268,8 @@ impl PolicyValidator {
         (values.len() == items.len()).then_some(values)
     }
 
-    /// The text of a condition on `attribute`: as checks have it, or it would silently match nothing.
+    /// The text of a condition on `attribute`, which must be in the form that checks use; otherwise it would silently
+    /// match nothing.
     fn condition_value(
         &mut self,
         at: &At<'_>,
@@ -336,7 +337,7 @@ impl PolicyValidator {
 
     fn shares(&mut self, at: &At<'_>, entry: &Entry, limit: Option<Ceiling>) -> Option<Shares> {
         if matches!(limit, Some(Ceiling::Exempt)) {
-            let message = "are given to a policy that exempts";
+            let message = "cannot be given to a policy that exempts";
             self.report.problem(&at.key(entry), message, "shares of a limit, or none");
         }
         shares::shares(&mut self.report, at, entry)

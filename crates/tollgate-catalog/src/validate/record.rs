@@ -1,4 +1,4 @@
-//! One record of the directory from its map: every field is judged, so that one reading lists all problems.
+//! Validates one record of the directory: every field, so that all problems are listed at once.
 
 #![expect(
     clippy::option_option,
@@ -29,16 +29,16 @@ fn fields_of(kind: Kind) -> &'static [&'static str] {
         Kind::Tenant => &["id", "name", "tier"],
         Kind::User => &["id", "tenantId", "name", "tier"],
         Kind::ApiKey => &["id", "name", "tenantId", "userId", "tier", "expiresAt", "revoked"],
-        // A policy has a validator of its own.
+        // Policies have a separate validator.
         Kind::Policy => &[],
     }
 }
 
-/// Judges the records of one list, and remembers their ids.
+/// Validates the records of one list, and remembers their ids.
 pub(super) struct RecordValidator<'r> {
     report: &'r mut Report,
     kind: Kind,
-    /// Where each id came first: the index of its record, and its position.
+    /// The first record with each id: its index and its position.
     ids: HashMap<Id, (usize, Option<Position>)>,
 }
 
@@ -55,7 +55,7 @@ impl<'r> RecordValidator<'r> {
             return None;
         };
         let fields = self.report.fields(at, entries, fields_of(self.kind));
-        // No `?` before every field has been judged.
+        // Do not use `?` before every field has been validated.
         let id = self.own_id(at, index, fields);
         let name = self.name(at, fields);
         let required = |validator: &mut Self, field| validator.required(at, fields, field);
@@ -132,7 +132,7 @@ impl<'r> RecordValidator<'r> {
         Some(id)
     }
 
-    /// The id in `field`, which must be there.
+    /// The required id in `field`.
     fn required(&mut self, at: &At<'_>, fields: Fields<'_>, field: &str) -> Option<Id> {
         let Some(entry) = fields.get(field) else {
             self.report.problem(&at.missing(field), "is missing", ACCEPTED_IDS);
@@ -141,7 +141,7 @@ impl<'r> RecordValidator<'r> {
         self.id(at, entry)
     }
 
-    /// The id in `field`; `Some(None)` if it is left out or null.
+    /// The id in `field`; `Some(None)` if it is omitted or null.
     fn optional(&mut self, at: &At<'_>, fields: Fields<'_>, field: &str) -> Option<Option<Id>> {
         match fields.given(field) {
             Some(entry) => self.id(at, entry).map(Some),
@@ -160,7 +160,7 @@ impl<'r> RecordValidator<'r> {
         id.ok()
     }
 
-    /// The name, which is bounded like an id.
+    /// The name; its length is bounded like that of an id.
     fn name(&mut self, at: &At<'_>, fields: Fields<'_>) -> Option<Option<String>> {
         let name = self.optional(at, fields, "name")?;
         Some(name.map(|name| name.as_str().to_owned()))
@@ -191,20 +191,20 @@ impl<'r> RecordValidator<'r> {
         let text = self.report.text(&at, &entry.node.value, ACCEPTED_MOMENTS)?;
         let moment = moment(text);
         if moment.is_none() {
-            let message = format!("{} is no such moment", shown(&entry.node.value));
+            let message = format!("{} is not such a time", shown(&entry.node.value));
             self.report.problem(&at, message, ACCEPTED_MOMENTS);
         }
         moment.map(Some)
     }
 }
 
-/// The id, and the name: the id if none was given.
+/// The id, and the name, which defaults to the id.
 fn named(id: Id, name: Option<String>) -> (Id, String) {
     let name = name.unwrap_or_else(|| id.as_str().to_owned());
     (id, name)
 }
 
-/// The moment written as `text`, if it can be kept exactly.
+/// The time in `text`, if it can be stored exactly.
 fn moment(text: &str) -> Option<Timestamp> {
     let parsed: jiff::Timestamp = text.parse().ok()?;
     let ns = u64::try_from(parsed.as_nanosecond()).ok()?;

@@ -1,4 +1,4 @@
-//! References between records: which there are, and whether they lead somewhere.
+//! References between records: which there are, and whether their targets exist.
 
 use std::collections::HashSet;
 
@@ -8,10 +8,10 @@ use crate::document::{Entry, Node, Value};
 #[cfg(feature = "database")]
 use crate::problem::{Position, Problem};
 
-/// The most ids among which the nearest to a wrong one is looked for.
+/// The nearest id is only suggested if there are at most this many.
 const MAX_COMPARED_IDS: usize = 100;
 
-/// A field that names a record, as it is written.
+/// A field that refers to a record, as it is written.
 #[cfg(feature = "database")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reference<'n> {
@@ -19,13 +19,13 @@ pub(crate) struct Reference<'n> {
     path: String,
     /// The kind of the record that it names.
     pub(crate) to: Kind,
-    /// What should be its id.
+    /// The id to which it refers.
     pub(crate) id: &'n str,
 }
 
 #[cfg(feature = "database")]
 impl Reference<'_> {
-    /// The problem that the reference leads to what it must not: `why`.
+    /// The problem of the reference: `why` says what is wrong with its target.
     pub(crate) fn problem(&self, why: &str) -> Problem {
         Problem {
             position: self.position,
@@ -36,7 +36,7 @@ impl Reference<'_> {
     }
 }
 
-/// The fields of records of `kind` that name others, and of which kind those are.
+/// The fields of records of `kind` that refer to others, and the kinds to which they refer.
 pub(crate) const fn reference_fields(kind: Kind) -> &'static [(&'static str, Kind)] {
     match kind {
         Kind::Tier | Kind::ModelTier | Kind::Policy => &[],
@@ -47,7 +47,7 @@ pub(crate) const fn reference_fields(kind: Kind) -> &'static [(&'static str, Kin
     }
 }
 
-/// What the record of `kind` in `body` names.
+/// The references in `body`, a record of `kind`.
 #[cfg(feature = "database")]
 pub(crate) fn references(kind: Kind, body: &Node) -> impl Iterator<Item = Reference<'_>> {
     reference_fields(kind).iter().filter_map(move |(field, to)| {
@@ -57,7 +57,7 @@ pub(crate) fn references(kind: Kind, body: &Node) -> impl Iterator<Item = Refere
     })
 }
 
-/// What the records in the lists of `document` name and what is not among them.
+/// The references in the lists of `document` whose targets are not in it.
 #[cfg(feature = "database")]
 pub(crate) fn references_beyond(document: &Node) -> Vec<Reference<'_>> {
     let Value::Map(lists) = &document.value else { return Vec::new() };
@@ -84,9 +84,9 @@ pub(crate) fn references_beyond(document: &Node) -> Vec<Reference<'_>> {
     beyond
 }
 
-/// Reports the references in the lists of a document that lead to nothing in it.
+/// Reports the references in the lists of a document whose targets are not in it.
 ///
-/// Judges what is written: a record that has a problem is there all the same, and what refers to it is right.
+/// A target counts even if it has problems of its own, so a reference to it is not reported.
 pub(super) fn within(root: &At<'_>, fields: Fields<'_>, report: &mut Report) {
     let known = [Kind::Tier, Kind::ModelTier, Kind::Tenant].map(|kind| {
         let default = (kind == Kind::Tier).then_some(DEFAULT_TIER);
@@ -111,7 +111,7 @@ pub(super) fn within(root: &At<'_>, fields: Fields<'_>, report: &mut Report) {
     }
 }
 
-/// A question for the id that is nearest, where there are few enough to look at all.
+/// A suggestion of the nearest id, if there are few enough to compare.
 fn near(id: &str, ids: &HashSet<&str>) -> String {
     if ids.len() > MAX_COMPARED_IDS {
         return String::new();

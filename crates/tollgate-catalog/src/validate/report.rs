@@ -1,4 +1,4 @@
-//! Collects problems, and says where a value is and what it looks like.
+//! Collects problems, and describes values and their positions.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,7 +13,7 @@ const MAX_SHOWN_CHARS: usize = 40;
 /// The longest name that is compared with the accepted ones, in bytes.
 const MAX_COMPARED_BYTES: usize = 64;
 
-/// A value's place: its position and its path, which is written out only for a problem.
+/// The place of a value: its position and its path, which is only written out for a problem.
 #[derive(Clone, Copy)]
 pub(super) struct At<'a> {
     parent: Option<&'a At<'a>>,
@@ -43,7 +43,7 @@ impl At<'_> {
         At { parent: Some(self), step: Step::Field(&entry.key), position: entry.key_position }
     }
 
-    /// The field `name`, which the map here lacks.
+    /// The missing field `name` of the map here.
     pub(super) fn missing<'b>(&'b self, name: &'b str) -> At<'b> {
         At { parent: Some(self), step: Step::Field(name), position: self.position }
     }
@@ -73,7 +73,7 @@ impl At<'_> {
     }
 }
 
-/// A text in quotes, escaped, so that no control character reaches a terminal or a log, and shortened.
+/// A text in quotes, shortened and escaped, so that no control character reaches a terminal or a log.
 struct Quoted<'a>(&'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -97,7 +97,7 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
-/// The text of a number or date, shortened; it holds no character that needs an escape.
+/// The text of a number or date, shortened; it contains no character that needs an escape.
 pub(super) fn shortened(text: &str) -> String {
     match text.char_indices().nth(MAX_SHOWN_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -121,7 +121,7 @@ impl Report {
         Problems::of(name, self.kept, self.omitted)
     }
 
-    /// Adds a problem with the value at `at`.
+    /// Adds a problem of the value at `at`.
     pub(super) fn problem(
         &mut self,
         at: &At<'_>,
@@ -138,7 +138,7 @@ impl Report {
         self.kept.push(Problem { position, path, message, accepted });
     }
 
-    /// Adds the problem that `value` is of another kind than what is accepted.
+    /// Adds the problem that `value` has another type than what is accepted.
     pub(super) fn mismatch(&mut self, at: &At<'_>, value: &Value, accepted: impl Into<String>) {
         let shown = shown(value);
         let message = match value {
@@ -151,7 +151,7 @@ impl Report {
         self.problem(at, message, accepted);
     }
 
-    /// The text at `at`. What is written like a number, a boolean or a date is not taken for one.
+    /// The text at `at`. A value that looks like a number, a boolean or a date is not taken as a text.
     pub(super) fn text<'n>(
         &mut self,
         at: &At<'_>,
@@ -206,7 +206,7 @@ impl Report {
         value
     }
 
-    /// The fields of a map, which may only be `known` ones, each once.
+    /// The fields of a map, which must be among `known`, each at most once.
     pub(super) fn fields<'n>(
         &mut self,
         at: &At<'_>,
@@ -223,7 +223,7 @@ impl Report {
         Fields(entries)
     }
 
-    /// The entries of a map without those whose key came before, which are reported.
+    /// The entries of a map without duplicate keys, which are reported.
     pub(super) fn distinct<'n>(&mut self, at: &At<'_>, entries: &'n [Entry]) -> Vec<&'n Entry> {
         let mut firsts: HashMap<&str, Option<Position>> = HashMap::new();
         let mut distinct = Vec::with_capacity(entries.len());
@@ -261,13 +261,13 @@ impl<'n> Fields<'n> {
         self.0.iter().find(|entry| entry.key == name)
     }
 
-    /// The same, if its value is not null: for a field where null says the same as leaving it out.
+    /// The same, if its value is not null: for fields where null means the same as omitting them.
     pub(super) fn given(&self, name: &str) -> Option<&'n Entry> {
         self.get(name).filter(|entry| entry.node.value != Value::Null)
     }
 }
 
-/// A question for the accepted name that is nearest to `name`, or nothing if none is near.
+/// A suggestion of the accepted name that is nearest to `name`; empty if none is near.
 pub(super) fn did_you_mean(name: &str, accepted: &[&str]) -> String {
     nearest(name, accepted).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The shares of a policy: which part of its limit each priority class may use.
+//! The shares of a policy: how much of its limit each priority class may use.
 
 use tollgate_core::{PriorityClass, Shares};
 
@@ -9,7 +9,7 @@ use crate::document::{Entry, Value};
 const ACCEPTED: &str =
     "a map from priority classes (internal, premium, standard, batch) to numbers from 0 to 1";
 
-/// The shares that the field `entry` of a policy at `at` gives; `None` if anything is wrong with them.
+/// The shares in the field `entry` of a policy at `at`; `None` if anything is wrong with them.
 pub(super) fn shares(report: &mut Report, at: &At<'_>, entry: &Entry) -> Option<Shares> {
     let at = at.field(entry);
     let Value::Map(entries) = &entry.node.value else {

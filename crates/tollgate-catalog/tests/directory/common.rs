@@ -1,4 +1,4 @@
-//! New databases, and short words for what tests do with them.
+//! New databases, and helpers for tests.
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -72,7 +72,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// A node on it that finds changes of others only when it looks, which it does within no test.
+    /// A node on it that finds changes of other nodes only when it polls, which it never does during a test.
     pub(crate) async fn open(&self) -> Node {
         self.open_with(|_| {}).await
     }
@@ -85,7 +85,7 @@ impl Database {
             record_uses_every: Duration::from_hours(1),
             notifications: false,
             connections: 4,
-            // A busy machine is no failing database.
+            // A busy machine must not look like a failing database.
             load_timeout: DEADLINE,
             lock_timeout: DEADLINE,
             clock: Arc::clone(&clock) as _,
@@ -100,7 +100,7 @@ impl Database {
         Node { catalog, clock, wall_clock, told }
     }
 
-    /// Runs a statement past the catalog.
+    /// Runs a statement directly, without the catalog.
     pub(crate) async fn sql(&self, statement: &str) {
         if let Some(server) = &self.server {
             server.sql(&self.url, statement);
@@ -116,7 +116,7 @@ impl Database {
 /// The time at which tests begin: in 2023.
 pub(crate) const NOW_MS: u64 = 1_700_000_000_000;
 
-/// What an observer was told.
+/// The events that an observer received.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     Published(u64),
@@ -144,9 +144,9 @@ fn tell(sender: &Sender<Told>, event: &CatalogEvent<'_>) {
 /// A node on a database.
 pub(crate) struct Node {
     pub(crate) catalog: DatabaseCatalog,
-    /// How long things take.
+    /// The clock for durations.
     pub(crate) clock: Arc<ManualClock>,
-    /// What the system's clock shows.
+    /// The system's clock.
     pub(crate) wall_clock: Arc<ManualClock>,
     pub(crate) told: Receiver<Told>,
 }
@@ -173,7 +173,7 @@ impl Node {
         self.try_create(kind, json).await.unwrap_or_else(|error| panic!("{json}: {error}"))
     }
 
-    /// Makes records of several kinds.
+    /// Creates records of several kinds.
     pub(crate) async fn create_all(&self, records: &[(Kind, &str)]) {
         for (kind, json) in records {
             self.create(*kind, json).await;
@@ -203,7 +203,7 @@ impl Node {
         self.catalog.resolver().resolve(&snapshot, &asked).await
     }
 
-    /// The next thing that the observer is told.
+    /// The next event of the observer.
     pub(crate) async fn next_told(&self) -> Told {
         let told = async {
             loop {
@@ -216,7 +216,7 @@ impl Node {
         tokio::time::timeout(DEADLINE, told).await.expect("told before the deadline")
     }
 
-    /// How many changes there have been.
+    /// The number of changes so far.
     pub(crate) async fn last_change(&self) -> u64 {
         let page =
             self.catalog.changes(&ChangeFilter::default(), &PageRequest::default()).await.unwrap();
@@ -229,7 +229,7 @@ pub(crate) fn json(record: &Record) -> String {
     document::to_json(&record.to_node())
 }
 
-/// The problems of a refusal, as texts; anything else fails the test.
+/// The problems of a refusal, as texts; any other result fails the test.
 #[track_caller]
 pub(crate) fn problems<T: std::fmt::Debug>(result: Result<T, DirectoryError>) -> Vec<String> {
     match result {

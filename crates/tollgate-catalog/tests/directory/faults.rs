@@ -1,4 +1,5 @@
-//! A database that is locked, read-only, deleted or gone: the clear error, nothing half-written, and checks go on.
+//! A database that is locked, read-only, deleted or unavailable: the error is clear, nothing is half-written, and
+//! checks continue.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ const USER: &str = r#"{"id":"u","tenantId":"a"}"#;
 
 async fn prepared(database: &Database) -> Node {
     let set = |options: &mut tollgate_catalog::DatabaseOptions| {
-        // Enough for a busy machine to get a connection; what is locked stays so for longer.
+        // Long enough for a busy machine to get a connection; locks are held for longer.
         options.lock_timeout = Duration::from_secs(1);
         options.load_timeout = Duration::from_secs(5);
         options.poll_every = Duration::from_millis(20);
@@ -34,7 +35,7 @@ fn user(user: &str) -> Asked<'_> {
     Asked { user: Some(user), ..Asked::default() }
 }
 
-/// Checks that no kind of change succeeds, and that each fails as the database being unavailable.
+/// Asserts that no kind of change succeeds, and that each fails because the database is unavailable.
 async fn assert_no_change_is_possible(node: &Node, why: &str) {
     let (catalog, actor) = (&node.catalog, actor());
     let document = body(r#"{"tenants":[{"id":"x"},{"id":"y"}]}"#);
@@ -50,7 +51,7 @@ async fn assert_no_change_is_possible(node: &Node, why: &str) {
     }
 }
 
-/// Checks that the database is as [`prepared`] left it.
+/// Asserts that the database is as [`prepared`] left it.
 async fn assert_nothing_was_written(node: &Node) {
     assert_eq!(node.last_change().await, 4);
     assert_eq!(node.get(Kind::Tenant, "a").await.version.0, 3);
@@ -61,17 +62,17 @@ async fn assert_nothing_was_written(node: &Node) {
     }
 }
 
-/// Checks that what is known is still answered, and what is not is unknown.
+/// Asserts that known subjects are still resolved, and others are unknown.
 async fn assert_checks_go_on(node: &Node) {
     let known = node.resolve(user("u")).await;
     assert_eq!(known.tier.as_str(), "gold");
     let unknown = node.resolve(user("never seen")).await;
     assert_eq!((unknown.tier.as_str(), unknown.is_degraded), ("default", true));
     assert!(!node.catalog.is_reachable());
-    // Nobody says that there is no such key: who denies unknown keys does not deny this one.
+    // It is not certain that there is no such key, so a server that denies unknown keys does not deny this one.
     let key = node.resolve(Asked { api_key: Some("never seen"), ..Asked::default() }).await;
     assert_eq!(key.api_key.unwrap().standing, Standing::Unanswered);
-    // Long after an answer would have been refreshed, the last known one stands.
+    // Long after an answer would have been refreshed, the last known one is used.
     node.clock.set(Timestamp::from_ms(NOW_MS + 10_000_000));
     assert_eq!(node.resolve(user("u")).await.tier.as_str(), "gold");
 }
@@ -92,7 +93,7 @@ async fn a_locked_sqlite_file_refuses_changes_and_answers_checks() {
     node.patch(Kind::Tenant, "a", r#"{"name":"later"}"#).await;
 }
 
-/// What is kept is for its owner's eyes, and after a clean end all in one file.
+/// Only the owner may read the data, and after a clean end all of it is in one file.
 #[tokio::test]
 async fn a_sqlite_file_is_private_and_whole_after_the_end() {
     let database = Databases::sqlite().new_database();
@@ -109,7 +110,7 @@ async fn a_sqlite_file_is_private_and_whole_after_the_end() {
     assert_eq!(row.unwrap().get::<String, _>(0), "gold");
 }
 
-/// Who comes while others wait waits no longer than they do.
+/// A change that arrives while others wait does not wait longer than they do.
 #[tokio::test]
 async fn changes_that_wait_for_a_locked_file_do_not_add_up() {
     let database = Databases::sqlite().new_database();
@@ -126,7 +127,7 @@ async fn changes_that_wait_for_a_locked_file_do_not_add_up() {
     }
     let refused: Vec<_> = changes.join_all().await.iter().map(ToString::to_string).collect();
     let waited = refused.iter().filter(|why| why.contains("other changes are waiting")).count();
-    // The first has its turn, and one more may get it at the very end of its patience.
+    // The first has its turn, and one more may get it just before its timeout.
     assert!(waited >= 18, "{refused:#?}");
 }
 
@@ -183,7 +184,7 @@ async fn a_deleted_sqlite_file_takes_no_change_and_does_not_come_back_empty() {
     assert!(!node.catalog.is_reachable());
     assert_eq!(node.resolve(user("u")).await.tier.as_str(), "gold");
     assert!(!path.exists());
-    // Put back, it is the same database.
+    // When it is put back, it is the same database.
     std::fs::rename(&away, &path).unwrap();
     while node.next_told().await != Told::Available {}
     assert_nothing_was_written(&node).await;

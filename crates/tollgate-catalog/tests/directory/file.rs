@@ -1,4 +1,4 @@
-//! A policy file as a directory: read, and never changed.
+//! A policy file as a directory: it can be read but not changed.
 
 use std::sync::Arc;
 
@@ -111,7 +111,7 @@ async fn a_file_resolves_users_tenants_and_models() {
     assert_eq!(bob.api_key.unwrap().standing, Standing::Unknown);
 }
 
-/// Every problem with its place, as for policies; a reference must lead somewhere in the file.
+/// Every problem with its position, as for policies. References must lead to a record in the file.
 #[test]
 fn lists_of_a_file_are_judged_like_its_policies() {
     let text = "tiers:

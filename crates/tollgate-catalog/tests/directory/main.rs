@@ -1,4 +1,4 @@
-//! The directory: what can be done with it, in SQLite and in PostgreSQL alike (issue 4; P11, P15).
+//! The operations of a directory, the same in SQLite and in PostgreSQL (P11, P15).
 //!
 //! Each behaviour is a function in the table [`BEHAVIOURS`], which runs on both databases, each time on a new one.
 
@@ -23,7 +23,7 @@ use common::{Database, Databases};
 
 type Behaviour = fn(Database) -> std::pin::Pin<Box<dyn Future<Output = ()>>>;
 
-/// Names the functions and makes them one type.
+/// Names the functions and converts them to one type.
 macro_rules! behaviours {
     ($($module:ident :: $name:ident),* $(,)?) => {
         [$((stringify!($name), (|database| Box::pin($module::$name(database))) as Behaviour)),*]
@@ -69,7 +69,7 @@ fn behaviours_hold_in_postgresql() {
     check_all(&Databases::postgresql());
 }
 
-/// Runs every behaviour, each on a database of its own, and says which did not hold.
+/// Runs every behaviour, each on a new database, and reports which failed.
 fn check_all(databases: &Databases) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut broken = Vec::new();

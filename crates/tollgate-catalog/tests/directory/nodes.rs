@@ -1,4 +1,4 @@
-//! Several nodes on one database, and what they do with what they cannot use (P11).
+//! Several nodes on one database, and how they handle invalid data in it (P11).
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const RECORDS: [(Kind, &str); 4] = [
     (Kind::Policy, POLICY),
 ];
 
-/// Checks that a change of users and of policies on one node reaches another, which remembers the old.
+/// Asserts that a change of users and of policies on one node reaches another, which has cached the old ones.
 async fn assert_converges(one: &Node, other: &Node) {
     one.create_all(&RECORDS).await;
     let told = async |version| {
@@ -55,7 +55,7 @@ async fn other_nodes_converge_by_notification_alone() {
     assert_converges(&one, &other).await;
 }
 
-/// The connection that listens is cut: it is made again, and what was missed is found.
+/// The connection that listens is cut: it is made again, and missed changes are found.
 #[tokio::test]
 async fn a_listener_that_is_cut_off_listens_again() {
     let database = Databases::postgresql().new_database();
@@ -88,7 +88,8 @@ async fn wait_for_listeners(database: &Database, count: u32) {
     tokio::time::timeout(DEADLINE, listening).await.expect("the other node listens");
 }
 
-/// Someone writes nonsense past the catalog: it is refused, told once, with every problem; what is valid stays.
+/// Another program writes invalid rows directly: they are refused and reported once, with every problem; valid data
+/// stays in force.
 pub(crate) async fn an_invalid_content_is_refused_and_the_valid_one_stays(database: Database) {
     let writer = database.open().await;
     let node = database.open_with(|options| options.poll_every = Duration::from_millis(20)).await;
@@ -101,7 +102,7 @@ pub(crate) async fn an_invalid_content_is_refused_and_the_valid_one_stays(databa
         let write = format!("UPDATE policies SET document = '{document}' WHERE id = 'p'");
         let raise =
             format!("UPDATE catalog_state SET version = {raised}, snapshot_version = {raised}");
-        // Both in one transaction, so that no reader sees one without the other.
+        // Both in one transaction, so that no reader sees only one of them.
         database.sql(&format!("BEGIN; {write}; {raise}; COMMIT")).await;
         raised
     };

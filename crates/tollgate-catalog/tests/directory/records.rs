@@ -1,4 +1,4 @@
-//! Records: made, read, changed, deleted, listed, and told the history of.
+//! Records are created, read, changed, deleted and listed, and have a history.
 
 use std::collections::BTreeSet;
 
@@ -46,12 +46,12 @@ const ONE_OF_EACH: [(Kind, &str, &str); 7] = [
     ),
 ];
 
-/// The body of a record that [`ONE_OF_EACH`] shows, closed.
+/// The body of a record in [`ONE_OF_EACH`], closed.
 fn closed(kind: Kind, shown: &str) -> String {
     if kind == Kind::ApiKey { format!("{shown}}}") } else { shown.to_owned() }
 }
 
-/// Checks that `record` is shown as `shown`; an API key also has a prefix that nobody knows before.
+/// Asserts that `record` is shown as `shown`; an API key also has a prefix that is not known in advance.
 #[track_caller]
 fn assert_shown(record: &Record, shown: &str) {
     let actual = json(record);
@@ -75,7 +75,7 @@ pub(crate) async fn a_new_catalog_holds_the_default_tier_and_the_built_in_policy
     let snapshot = node.catalog.reader().snapshot();
     assert_eq!(snapshot.policies().policies().len(), 1, "the built-in one holds (3.2)");
     assert_eq!(snapshot.version(), 1);
-    // Opened again, it is as it was.
+    // When it is opened again, it is unchanged.
     drop(node);
     assert_eq!(database.open().await.version(), 1);
 }
@@ -102,7 +102,7 @@ pub(crate) async fn every_kind_is_made_read_changed_and_deleted(database: Databa
         assert_eq!(stored.version, version);
         assert_shown(&stored.record, second);
         assert_eq!(node.get(kind, &before).await, stored);
-        // Sent back as it was read, nothing changes.
+        // Sending back what was read changes nothing.
         let again = stored.record.to_node();
         let again = node.catalog.replace(&actor(), kind, &before, Some(version), &again).await;
         assert_eq!(again.unwrap(), stored);
@@ -117,7 +117,7 @@ pub(crate) async fn every_kind_is_made_read_changed_and_deleted(database: Databa
     }
 }
 
-/// The id in a body that [`ONE_OF_EACH`] shows.
+/// The id in a body of [`ONE_OF_EACH`].
 fn id_in(kind: Kind, shown: &str) -> String {
     let document::Value::Map(entries) = body(&closed(kind, shown)).value else { panic!("no map") };
     let id = entries.into_iter().find(|entry| entry.key == "id").unwrap();
@@ -148,7 +148,7 @@ pub(crate) async fn an_id_left_out_is_made_and_any_text_is_an_id(database: Datab
         let page = node.catalog.list(Kind::User, &filter, &PageRequest::default()).await.unwrap();
         assert_eq!(page.items.len(), 1, "{id}");
     }
-    // What is no id is the id of nothing, and can be given to nobody.
+    // A value that is not a valid id belongs to no record, and cannot be given to one.
     for (id, json) in [("", r#"{"id":""}"#), ("a\u{0}", r#"{"id":"a\u0000"}"#)] {
         let missing = node.catalog.get(Kind::Tenant, id).await;
         assert!(matches!(missing, Err(DirectoryError::NotFound { .. })), "{missing:?}");
@@ -186,7 +186,7 @@ pub(crate) async fn every_faulty_field_is_told(database: Database) {
             r#"{"tenantId":"","expiresAt":"tomorrow","revoked":"no","prefix":"tg"}"#,
             &[
                 "tenantId: \"\" is empty",
-                "expiresAt: \"tomorrow\" is no such moment",
+                "expiresAt: \"tomorrow\" is not such a time",
                 "revoked: \"no\" is a text",
                 "prefix: is not a field",
             ],
@@ -195,7 +195,7 @@ pub(crate) async fn every_faulty_field_is_told(database: Database) {
             Kind::ApiKey,
             r#"{"tenantId":"a","expiresAt":"2030-01-01T00:00:00.0001Z"}"#,
             &[
-                "expiresAt: \"2030-01-01T00:00:00.0001Z\" is no such moment",
+                "expiresAt: \"2030-01-01T00:00:00.0001Z\" is not such a time",
                 "tenantId: \"a\" is no tenant",
             ],
         ),
@@ -232,7 +232,7 @@ pub(crate) async fn references_lead_somewhere(database: Database) {
     let refused =
         node.catalog.patch(&actor(), Kind::User, "u", None, &body(r#"{"tier":"x"}"#)).await;
     assert_eq!(problems(refused), ["tier: \"x\" is no tier"]);
-    // A user whose keys hold its tenant does not move.
+    // A user cannot move to another tenant while keys refer to the user's current one.
     node.create(Kind::ApiKey, r#"{"id":"k","tenantId":"a","userId":"u"}"#).await;
     let moved =
         node.catalog.patch(&actor(), Kind::User, "u", None, &body(r#"{"tenantId":"b"}"#)).await;
@@ -247,7 +247,7 @@ pub(crate) async fn what_is_in_use_is_not_deleted(database: Database) {
         node.create(kind, &closed(kind, first)).await;
     }
     node.patch(Kind::User, "alice", r#"{"tier":"gold"}"#).await;
-    // Nobody is of this tier, but a policy is for it.
+    // No record has this tier, but a policy matches it.
     node.create(Kind::Tier, r#"{"id":"silver"}"#).await;
     let for_silver = r#"{"id":"for-silver","scope":"USER","match":{"tier":["gold","silver"]},"limit":1,"windowSeconds":60}"#;
     node.create(Kind::Policy, for_silver).await;
@@ -279,7 +279,7 @@ pub(crate) async fn an_id_is_given_once(database: Database) {
     let second = node.try_create(Kind::Tenant, r#"{"id":"a","name":"second"}"#).await;
     assert!(matches!(second, Err(DirectoryError::Duplicate { .. })), "{second:?}");
     assert_eq!(node.get(Kind::Tenant, "a").await, first);
-    // Kinds have ids of their own.
+    // Ids are separate for each kind.
     node.create(Kind::User, r#"{"id":"a","tenantId":"a"}"#).await;
 }
 
@@ -301,7 +301,7 @@ pub(crate) async fn a_stale_version_changes_nothing(database: Database) {
         assert_eq!(current, second);
     }
     assert_eq!(node.get(Kind::Tenant, "a").await.version, second);
-    // One that was made again under the same id is another one.
+    // A record that was deleted and created again with the same id is a different one.
     catalog.delete(&actor(), Kind::Tenant, "a", Some(second)).await.unwrap();
     node.create(Kind::Tenant, r#"{"id":"a"}"#).await;
     let result = catalog.delete(&actor(), Kind::Tenant, "a", Some(second)).await;
@@ -335,7 +335,7 @@ pub(crate) async fn a_patch_sets_what_it_has_and_null_is_not_left_out(database: 
         assert_eq!(json(&node.patch(Kind::Policy, "p", patch).await.record), after, "{patch}");
     }
     let refused = [
-        (r#"{"id":"q"}"#, "id: is not the id of the record that is changed"),
+        (r#"{"id":"q"}"#, "id: is not the id of the record to change"),
         (r#"{"windowSeconds":null}"#, "windowSeconds: is null"),
         (r#"{"colour":null}"#, "colour: is not a field"),
         (r#"{"limit":1,"limit":2}"#, "limit: is given twice, first on line 1"),
@@ -351,7 +351,7 @@ pub(crate) async fn a_patch_sets_what_it_has_and_null_is_not_left_out(database: 
     let key = node.create(Kind::ApiKey, r#"{"id":"k","tenantId":"a"}"#).await.stored;
     let result =
         node.catalog.patch(&actor(), Kind::ApiKey, "k", None, &body(r#"{"prefix":"x"}"#)).await;
-    assert_eq!(problems(result), ["prefix: is that of the key's secret, and cannot be changed"]);
+    assert_eq!(problems(result), ["prefix: belongs to the key's secret and cannot be changed"]);
     assert_eq!(node.get(Kind::ApiKey, "k").await, key);
 }
 
@@ -389,7 +389,7 @@ pub(crate) async fn pages_give_each_record_once_and_filters_choose(database: Dat
     let search = |text: &str| Filter { search: Some(text.to_owned()), ..Filter::default() };
     assert_eq!(ids(&search("U1"), 4).await, all[10..20]);
     assert_eq!(ids(&Filter { tenant_id: id("b"), ..search("2") }, 4).await, ["u21", "u23"]);
-    // What stands for other characters in a pattern stands for itself here.
+    // Wildcards of a pattern have no special meaning here.
     for (user, name) in [("x1", "50% off"), ("x2", r"a_b\\c"), ("x3", "Zoë")] {
         let user = format!(r#"{{"id":"{user}","tenantId":"a","name":"{name}"}}"#);
         node.create(Kind::User, &user).await;
@@ -458,9 +458,9 @@ pub(crate) async fn export_and_import_give_the_same_directory(database: Database
     }
     let exported = node.catalog.export().await.unwrap();
     let unchanged = node.catalog.import(&actor(), &exported).await.unwrap();
-    // All but the API key, and the default tier.
+    // All except the API key and the default tier.
     assert_eq!(unchanged, Imported { created: 0, updated: 0, unchanged: 7 });
-    // Through both texts, into an empty one.
+    // Through both formats, into an empty database.
     let yaml = document::to_yaml(&exported);
     let read = document::read(&yaml, Format::Yaml).unwrap().unwrap();
     node.delete(Kind::ApiKey, "key").await;
@@ -500,7 +500,7 @@ pub(crate) async fn an_import_is_all_or_nothing(database: Database) {
     assert_eq!(imported, Imported { created: 1, updated: 1, unchanged: 0 });
 }
 
-/// Ten writers count up one number, each by the version that it read: no update is lost.
+/// Ten writers increment one number, each based on the version that it read: no update is lost.
 pub(crate) async fn concurrent_writers_lose_no_update(database: Database) {
     const WRITERS: usize = 10;
     const EACH: usize = 5;

@@ -1,4 +1,4 @@
-//! What a check is told of its subject (issue 4, resolution; P15).
+//! What the catalog adds to the subject of a check (P15).
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tollgate_core::Timestamp;
 
 use crate::common::{DEADLINE, Database, NOW_MS, Node, json};
 
-/// Two tenants, one with a tier; users and keys with and without.
+/// Two tenants, one with a tier; users and keys with and without one.
 const RECORDS: [(Kind, &str); 13] = [
     (Kind::Tier, r#"{"id":"free","priority":"batch"}"#),
     (Kind::Tier, r#"{"id":"pro","priority":"premium"}"#),
@@ -63,13 +63,13 @@ pub(crate) async fn the_tier_is_the_keys_else_the_users_else_the_tenants_else_de
         (tenant("bare"), None, "default", PriorityClass::Standard),
         (with_key(&of_tenant, None), Some("acme"), "free", PriorityClass::Batch),
         (with_key(&of_tenant, Some("paid")), Some("acme"), "pro", PriorityClass::Premium),
-        // Whom a key's holder names does not lend it his tier.
+        // The user in the check does not lend the holder of a key a tier of another tenant.
         (with_key(&of_tenant, Some("stranger")), Some("acme"), "free", PriorityClass::Batch),
         (with_key(&of_user, Some("plain")), Some("acme"), "pro", PriorityClass::Premium),
         (with_key(&with_tier, None), Some("acme"), "vip", PriorityClass::Internal),
         (with_key(&of_bare, None), Some("bare"), "default", PriorityClass::Standard),
         (with_key("guess", Some("paid")), Some("acme"), "pro", PriorityClass::Premium),
-        // Who has the tier `default` in the catalog has it, whatever is below.
+        // If a record has the tier `default`, that tier applies, whatever the records below have.
         (with_key(&of_default, None), Some("acme"), "default", PriorityClass::Standard),
         (user("modest"), Some("acme"), "default", PriorityClass::Standard),
         (user("theirs"), Some("plainly"), "default", PriorityClass::Standard),
@@ -93,7 +93,7 @@ pub(crate) async fn the_tier_is_the_keys_else_the_users_else_the_tenants_else_de
     assert_eq!(node.resolve(model("gpt-4")).await.model_tier.unwrap().as_str(), "large");
     assert_eq!(node.resolve(model("other")).await.model_tier, None);
 
-    // What changes holds when the call returns, for what is remembered too, negative answers included.
+    // When the call returns, the change applies, also to cached answers, including negative ones.
     node.patch(Kind::User, "plain", r#"{"tier":"vip"}"#).await;
     assert_eq!(node.resolve(user("plain")).await.tier.as_str(), "vip");
     node.patch(Kind::Tenant, "acme", r#"{"tier":"pro"}"#).await;
@@ -115,7 +115,7 @@ pub(crate) async fn a_key_is_kept_as_a_hash_and_shown_once(database: Database) {
     assert!(secret.starts_with("tg_live_") && secret.starts_with(&key.prefix));
     assert_eq!(key.prefix.len(), 16);
     let random = &secret[key.prefix.len()..];
-    // Nowhere in what can be read back.
+    // The secret is nowhere in data that can be read back.
     let history =
         node.catalog.changes(&ChangeFilter::default(), &PageRequest::default()).await.unwrap();
     assert!(!format!("{history:?}").contains(random));
@@ -157,7 +157,8 @@ pub(crate) async fn revoked_and_expired_keys_say_so(database: Database) {
     assert_ne!(other.counted_as, unknown.counted_as);
 }
 
-/// With another secret no key would be known, revoked ones neither: that is no way to start. Without keys it harms nobody.
+/// With another secret no key would be recognized, not even as revoked, so the start fails. Without keys, another
+/// secret does no harm.
 pub(crate) async fn another_secret_than_before_is_refused(database: Database) {
     let open = async |secret: &[u8]| {
         let hasher = KeyHasher::new(secret);
@@ -175,7 +176,7 @@ pub(crate) async fn another_secret_than_before_is_refused(database: Database) {
     assert_eq!(known.standing, Standing::Active);
 }
 
-/// Where nobody can be known, nobody is asked for; the first tenant changes that at once, on every node.
+/// If nothing can be known, nothing is looked up; the first tenant changes that at once, on every node.
 pub(crate) async fn an_empty_directory_is_not_asked(database: Database) {
     let node = database.open_with(|options| options.poll_every = Duration::from_millis(20)).await;
     let other = database.open().await;
@@ -193,7 +194,7 @@ pub(crate) async fn an_empty_directory_is_not_asked(database: Database) {
     tokio::time::timeout(DEADLINE, known).await.expect("the other node has heard of the user");
 }
 
-/// Single flight and negative entries: however many ask at once, one asks the database.
+/// Single flight and negative entries: however many ask at once, only one asks the database.
 pub(crate) async fn a_warm_subject_asks_no_database_and_a_cold_one_asks_once(database: Database) {
     let node = database.open().await;
     node.create_all(&RECORDS).await;
@@ -210,7 +211,7 @@ pub(crate) async fn a_warm_subject_asks_no_database_and_a_cold_one_asks_once(dat
         for resolution in asking {
             assert!(!resolution.await.unwrap().is_degraded);
         }
-        // The user, and the tenant of one who is known.
+        // The user, and the tenant of a known user.
         assert_eq!(node.catalog.subject_loads() - before, loads_of_one, "{name}");
         node.resolve(user(name)).await;
         assert_eq!(node.catalog.subject_loads() - before, loads_of_one, "{name}, warm");
@@ -247,8 +248,8 @@ pub(crate) async fn uses_are_recorded_in_batches(database: Database) {
     assert_eq!(node.last_change().await, before);
 }
 
-/// Civil time is what the system's clock shows now, also when it was set meanwhile: forward, as by NTP after a start with a
-/// slow clock, or back.
+/// Civil time is the current time of the system's clock, also if it was set meanwhile: forward, for example by NTP
+/// after a start with a slow clock, or back.
 pub(crate) async fn dates_follow_a_clock_that_is_set(database: Database) {
     const HOUR_MS: u64 = 3_600_000;
     let node = database.open().await;
@@ -256,7 +257,7 @@ pub(crate) async fn dates_follow_a_clock_that_is_set(database: Database) {
     // 100 ms after the tests begin.
     let ends = r#"{"id":"k","tenantId":"acme","expiresAt":"2023-11-14T22:13:20.100Z"}"#;
     let secret = key(&node, ends).await;
-    // The clock that measures time stands at the start throughout.
+    // The clock that measures durations stands at the start throughout.
     for (set_to_ms, standing) in [
         (NOW_MS, Standing::Active),
         (NOW_MS + HOUR_MS, Standing::Expired),
@@ -277,7 +278,7 @@ pub(crate) async fn dates_follow_a_clock_that_is_set(database: Database) {
     }
 }
 
-/// One row that somebody else wrote wrong is no answer for its subject, and does no harm to others.
+/// A malformed row written by another program gives no answer for its subject, and does not affect others.
 pub(crate) async fn a_row_that_cannot_be_read_harms_no_other_subject(database: Database) {
     let node = database.open().await;
     node.create_all(&RECORDS).await;
@@ -294,12 +295,12 @@ pub(crate) async fn a_row_that_cannot_be_read_harms_no_other_subject(database: D
     assert_eq!((wrong.tier.as_str(), wrong.is_degraded), ("default", true));
     assert!(node.catalog.is_reachable());
     assert_eq!(node.resolve(user("plain")).await.tier.as_str(), "free");
-    // A change of it is followed, and what comes after it too.
+    // A later change of it is followed, and so are the changes after it.
     node.patch(Kind::User, "plain", r#"{"tier":"vip"}"#).await;
     assert_eq!(node.resolve(user("plain")).await.tier.as_str(), "vip");
 }
 
-/// What was written past the catalog is seen when the answer has grown old, and nobody waits for it.
+/// Data that was written without the catalog is seen when the cached answer has become old, and no check waits for it.
 pub(crate) async fn an_old_answer_is_refreshed_beside_its_use(database: Database) {
     let node = database.open().await;
     node.create_all(&RECORDS).await;
