@@ -1,43 +1,43 @@
-//! What the catalog knows of a check, put into its subject before the policies are asked.
+//! Completes the subject of a check from the catalog, before the policies are applied.
 
 use tollgate_catalog::{Asked, Resolution, Resolver, Snapshot, Standing};
 use tollgate_core::{Attribute, Check, Reason};
 
-/// What happens to a check with an API key that the catalog does not know.
+/// How checks with an API key that the catalog does not know are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnknownApiKeys {
     /// It counts under the key's own hash.
     #[default]
     Count,
-    /// It is denied. One that the database does not tell of, because it does not answer, counts under its hash
-    /// nevertheless: a database that is down stops no check.
+    /// It is denied. If the database does not answer, so that it is not certain that the key is unknown, the key counts
+    /// under its hash nevertheless: a database that is down denies no check.
     Deny,
 }
 
-/// Where the tier of a check is from.
+/// The source of a check's tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TierSource {
-    /// The catalog, which has it for the API key, the user or the tenant.
+    /// The catalog: the tier of the API key, the user or the tenant.
     Catalog,
     /// The check itself, because the catalog has none.
     Check,
-    /// Neither has one, so that it is `default`.
+    /// Neither has one, so it is `default`.
     Default,
 }
 
-/// Which parts of the subject of a check the catalog has.
+/// Which parts of a check's subject are in the catalog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origins {
-    /// Whether it has the user; `None` if nobody needed to look, or its database did not answer.
+    /// Whether it has the user; `None` if it was not looked up, or the database did not answer.
     pub is_user_known: Option<bool>,
-    /// The same of the tenant; `None` too if the check has none.
+    /// The same for the tenant; also `None` if the check has none.
     pub is_tenant_known: Option<bool>,
-    /// Where the tier is from.
+    /// The source of the tier.
     pub tier: TierSource,
 }
 
 impl Origins {
-    /// What the catalog knows about the user, the tenant and the tier that `check` names.
+    /// What the catalog knows about the user, the tenant and the tier of `check`.
     pub(crate) fn of(check: &Check<'_>, resolution: Option<&Resolution>) -> Self {
         let tier = if resolution.is_some_and(|resolution| resolution.is_tier_known) {
             TierSource::Catalog
@@ -54,10 +54,10 @@ impl Origins {
     }
 }
 
-/// What is known of a check.
+/// What is known about a check.
 pub(crate) struct Known {
     pub(crate) resolution: Resolution,
-    /// Why it is denied without asking a limit, if so.
+    /// Why it is denied without evaluating a limit, if it is.
     pub(crate) refused: Option<Reason>,
 }
 
@@ -74,7 +74,7 @@ impl DirectoryLookup {
         Self { resolver, unknown_api_keys }
     }
 
-    /// What is known of `check`.
+    /// What is known about `check`.
     pub(crate) async fn resolve(&self, snapshot: &Snapshot, check: &Check<'_>) -> Known {
         let subject = &check.subject;
         let asked = Asked {
@@ -95,11 +95,11 @@ impl DirectoryLookup {
     }
 }
 
-/// `check` with what `resolution` adds or puts in the place of what the caller said: an API key in clear most of all, also
-/// where it is denied, since who watches sees the subject.
+/// Completes `check` with `resolution`, which also replaces values of the caller. An API key in clear text is always
+/// replaced, even if the check is denied, because subscribers see the subject.
 ///
-/// The tier that the caller gave counts only where the catalog knows none: without users, tenants and keys it is the
-/// caller who knows. The tier `default` of a record is as good as any other. The priority class is always that of the
+/// The caller's tier is used only if the catalog knows none: for subjects that are not in the catalog, only the caller
+/// can know the tier. A record's tier `default` is a tier like any other. The priority class is always that of the
 /// tier.
 pub(crate) fn resolved<'a>(
     check: &Check<'a>,

@@ -1,10 +1,10 @@
-//! Tollgate's use cases: what a caller can ask, whatever protocol it speaks.
+//! Tollgate's use cases, independent of the protocol.
 //!
-//! A use case takes the policies as they are at that moment, finds the limits that a check meets, has the
-//! store decide them and assembles the decision. Exactly one version of the policies takes part in a decision.
+//! A use case takes the current policies, finds the limits that a check meets, lets the store decide them, and
+//! assembles the decision. A decision uses exactly one version of the policies.
 //!
-//! This crate must not know HTTP, gRPC or JSON, nor which store it is given. It decides by no clock of its own:
-//! time belongs to the store (R7).
+//! This crate must not know HTTP, gRPC or JSON, nor which store it uses. It has no clock for decisions: time belongs to
+//! the store (R7).
 
 mod directory;
 mod rate_limit;

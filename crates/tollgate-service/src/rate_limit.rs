@@ -1,4 +1,4 @@
-//! Checks: the questions that the limiter answers.
+//! Checks: decide, peek, batch, explain and reset.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,10 +18,10 @@ use crate::watch::Watch;
 /// The most checks of one batch.
 pub const MAX_BATCH_CHECKS: usize = 1_000;
 
-/// The most checks of one batch that are under way at a time: so many are decided well within the deadline of each.
+/// The most checks of one batch in flight at a time: few enough that each is decided well within its deadline.
 const MAX_UNDER_WAY: usize = 256;
 
-/// A batch has more than [`MAX_BATCH_CHECKS`] checks: this many. None of them was decided.
+/// A batch has this many checks, which is more than [`MAX_BATCH_CHECKS`]. None of them was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchTooLong(pub usize);
 
@@ -42,26 +42,26 @@ pub struct RateLimitService<S> {
     watch: Option<Arc<Watch>>,
 }
 
-/// Why a check is decided as it is.
+/// The explanation of a decision.
 #[derive(Debug)]
 pub struct Explanation<'a> {
-    /// The subject, with what the catalog knows of it.
+    /// The subject, completed from the catalog.
     pub subject: &'a Subject<'a>,
-    /// Whether the catalog has its user and its tenant, and where its tier is from.
+    /// Whether the catalog has its user and its tenant, and the source of its tier.
     pub origins: Origins,
     /// The priority class of its tier.
     pub priority: PriorityClass,
     /// The version of the policies.
     pub version: u64,
-    /// Why no limit was asked, if so.
+    /// Why no limit was evaluated, if none was.
     pub refused: Option<Reason>,
-    /// What became of each policy.
+    /// The outcome of each policy.
     pub policies: Vec<(&'a Policy, Consideration)>,
     /// The decision that a check would get now.
     pub decision: Decision,
 }
 
-/// What is done with the limits that a check meets.
+/// The operation on the limits that a check meets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verb {
     Charge,
@@ -69,26 +69,26 @@ enum Verb {
 }
 
 impl<S: Store> RateLimitService<S> {
-    /// A service over `store` and `policies`. Subjects are what the callers say.
+    /// A service over `store` and `policies`. Subjects are used as the callers give them.
     pub fn new(store: S, policies: SnapshotReader) -> Self {
         Self { store, policies, directory: None, watch: None }
     }
 
-    /// The same service, which looks up in `directory` what it knows of each subject.
+    /// The same service, which completes each subject from `directory`.
     #[must_use]
     pub fn with_directory(mut self, directory: DirectoryLookup) -> Self {
         self.directory = Some(directory);
         self
     }
 
-    /// The same service, whose decisions come by `watch`.
+    /// The same service, which publishes its decisions to `watch`.
     #[must_use]
     pub fn with_watch(mut self, watch: Arc<Watch>) -> Self {
         self.watch = Some(watch);
         self
     }
 
-    /// Where its decisions come by.
+    /// The watch that receives its decisions.
     pub fn watch(&self) -> Option<&Arc<Watch>> {
         self.watch.as_ref()
     }
@@ -103,24 +103,25 @@ impl<S: Store> RateLimitService<S> {
         &self.policies
     }
 
-    /// Decides `check` and charges all the limits that it meets, or none (R3); a check whose request id was
-    /// admitted before is charged no more and gets the first answer (R12).
+    /// Decides `check` and charges all the limits that it meets, or none (R3). A check whose request id was already
+    /// admitted is not charged again and gets the first answer (R12).
     ///
-    /// A denial is a decision; an error means that none was possible, and says whether something may have been
-    /// charged. A check that meets no limit does not ask the store.
+    /// A denial is a decision. An error means that none was possible, and says whether something may have been charged.
+    /// A check that meets no limit does not use the store.
     #[inline]
     pub async fn check(&self, check: &Check<'_>) -> Result<Decision, StoreError> {
         self.decide(&self.policies.current(), check, Verb::Charge).await
     }
 
-    /// The decision that [`RateLimitService::check`] would take now; changes nothing.
+    /// The decision that [`RateLimitService::check`] would make now; changes nothing.
     #[inline]
     pub async fn peek(&self, check: &Check<'_>) -> Result<Decision, StoreError> {
         self.decide(&self.policies.current(), check, Verb::Peek).await
     }
 
-    /// Decides each of `checks` by itself, all by one version of the policies, without waiting for each answer before the
-    /// next is asked. Of the same limit, a later one sees what an earlier one charged; the failure of one leaves the others alone.
+    /// Decides each of `checks` separately, all with one version of the policies, without waiting for each answer
+    /// before sending the next. If two checks meet the same limit, the later one sees what the earlier one charged. If
+    /// one fails, the others are still decided.
     pub async fn check_batch(
         &self,
         checks: &[Check<'_>],
@@ -165,8 +166,8 @@ impl<S: Store> RateLimitService<S> {
         Ok(decisions)
     }
 
-    /// `checks` in parts whose checks may be sent before the first of them is answered: all, if the store keeps their order;
-    /// otherwise until two share the usage of a limit.
+    /// Splits `checks` into parts that may be sent before the first of them is answered: all checks, if the store keeps
+    /// their order; otherwise a new part starts when a check shares the usage of a limit with one before it.
     fn waves<'w, 'c>(
         &self,
         snapshot: &Snapshot,
@@ -189,9 +190,9 @@ impl<S: Store> RateLimitService<S> {
         waves
     }
 
-    /// Forgets the usage of every limit that `check` meets, and says of which policies they are.
+    /// Clears the usage of every limit that `check` meets, and returns the policies of these limits.
     ///
-    /// Limits that were reset before one fails stay so: a reset may be repeated.
+    /// If one reset fails, the earlier ones stay done: a reset may be repeated.
     pub async fn reset(&self, check: &Check<'_>) -> Result<Vec<PolicyId>, StoreError> {
         let snapshot = self.policies.snapshot();
         let known = match &self.directory {
@@ -207,7 +208,7 @@ impl<S: Store> RateLimitService<S> {
         Ok(reset)
     }
 
-    /// Tells `render` what a peek at `check` says, and what became of each policy.
+    /// Calls `render` with the result of a peek at `check` and the outcome of each policy.
     pub async fn explain<T>(
         &self,
         check: &Check<'_>,
@@ -252,7 +253,7 @@ impl<S: Store> RateLimitService<S> {
         self.decide_or_refuse(snapshot, &check, known.refused, verb).await
     }
 
-    /// Decides a check that is resolved, unless it is `refused`.
+    /// Decides a resolved check, unless it is `refused`.
     #[inline]
     async fn decide_or_refuse(
         &self,
@@ -290,7 +291,7 @@ impl<S: Store> RateLimitService<S> {
         Ok(decision)
     }
 
-    /// Publishes the decision to those who listen. Peeks are skipped because they charge nothing.
+    /// Publishes the decision to subscribers. Peeks are skipped because they charge nothing.
     #[inline]
     fn decided(&self, check: &Check<'_>, decision: &Decision, verb: Verb) {
         if let (Some(watch), Verb::Charge) = (&self.watch, verb) {

@@ -1,4 +1,4 @@
-//! Who uses most of a policy's limits, and who is denied most.
+//! The keys of a policy with the most usage or the most denials.
 
 use tollgate_core::{Amount, Charge, Decision, LimitStatus, PolicyId, Subject, Timestamp};
 use tollgate_store::Store;
@@ -6,7 +6,7 @@ use tollgate_store::Store;
 use crate::RateLimitService;
 use crate::watch::{By, KeyCounts};
 
-/// The keys whose usage is asked for to find those that use most now.
+/// How many keys are asked for their usage, to find those with the most usage now.
 const MAX_ASKED: usize = 128;
 
 /// A key of a policy's limit.
@@ -14,16 +14,15 @@ const MAX_ASKED: usize = 128;
 pub struct TopKey {
     /// The key, and how often it was admitted and denied on this node.
     pub counts: KeyCounts,
-    /// Its usage now, exactly; `None` if the store does not answer.
+    /// Its current, exact usage; `None` if the store does not answer.
     pub status: Option<LimitStatus>,
 }
 
 impl<S: Store> RateLimitService<S> {
-    /// At most `most` keys of `policy`, those with the greatest usage now or the most denials first, and since when this
-    /// node has counted; `None` if no policy in force has this id and a limit.
+    /// At most `most` keys of `policy`, those with the greatest usage now or the most denials first, and the time since
+    /// which this node has counted; `None` if no policy in force has this id and a limit.
     ///
-    /// Which keys come into question is known from the decisions that this node made and sampled lately; the usage of each is
-    /// asked from the store.
+    /// The candidates come from the sampled recent decisions of this node; the store is asked for the usage of each.
     pub async fn top_keys(
         &self,
         policy: &PolicyId,
@@ -43,13 +42,13 @@ impl<S: Store> RateLimitService<S> {
                 subject.set(attribute, value);
             }
             let charge = [Charge { limit, subject: &subject, cost: Amount::ZERO }];
-            // A store that has failed once is not waited for again and again.
+            // If the store has failed once, do not wait for it again.
             let answer = if answers { self.store().peek(&charge).await.ok() } else { None };
             let answer = answer.filter(|answer| !answer.degraded);
             answers = answer.is_some();
             let decision = answer.map(|answer| Decision::assemble(&charge, &answer.verdicts));
             let status = decision.and_then(|decision| decision.limits().first().cloned());
-            // What was counted before `per` of the policy changed is no key of its limit now.
+            // If `per` of the policy has changed, older keys no longer belong to its limit.
             if charge[0].key_values().count() == limit.per().attributes().len() {
                 keys.push(TopKey { counts, status });
             }

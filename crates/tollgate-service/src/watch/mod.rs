@@ -1,8 +1,8 @@
-//! Watching decisions as they are made: a sample of them for those who listen, and who uses or is denied most.
+//! Publishes a sample of the decisions to subscribers, and counts the keys with the most usage and denials.
 //!
-//! What this costs is bounded whatever the traffic: about [`Sampler::PER_SECOND`] decisions a second are looked at, a
-//! slow listener loses decisions instead of keeping them, and top keys are kept of a bounded number of keys. It is of
-//! this process alone: other nodes have their own.
+//! The cost is bounded whatever the traffic: about [`Sampler::PER_SECOND`] decisions a second are sampled, a slow
+//! subscriber loses decisions, and top keys are chosen from a bounded number of keys. It covers only this process;
+//! other nodes have their own.
 
 mod sampler;
 mod top_keys;
@@ -17,19 +17,19 @@ use self::sampler::Sampler;
 use self::top_keys::TopKeys;
 pub use self::top_keys::{By, KeyCounts};
 
-/// The decisions that a listener may be behind before it loses the oldest.
+/// How many decisions a subscriber may be behind before it loses the oldest.
 const MAX_BEHIND: usize = 1_024;
 
-/// A decision, as those who listen get it.
+/// A decision, as subscribers get it.
 #[derive(Clone, Debug)]
 pub struct Observed {
     /// When it was made, in civil time.
     pub at: Timestamp,
-    /// How many decisions it stands for: 1 unless more are made than are looked at.
+    /// How many decisions it represents: 1 unless there are more than are sampled.
     pub weight: u64,
-    /// The subject as the policies saw it, by the names of its attributes.
+    /// The subject that the policies saw, by the names of its attributes.
     pub subject: Vec<(Box<str>, Box<str>)>,
-    /// How much of each unit the check asked for.
+    /// The cost of the check, for each unit.
     pub cost: Cost,
     /// The decision.
     pub decision: Decision,
@@ -42,7 +42,7 @@ impl Observed {
     }
 }
 
-/// Where decisions come by.
+/// The watch that receives all decisions.
 pub struct Watch {
     clock: Box<dyn Clock>,
     wall_clock: Box<dyn WallClock>,
@@ -59,10 +59,10 @@ impl fmt::Debug for Watch {
 }
 
 impl Watch {
-    /// The most who may listen at once.
+    /// The most subscribers at a time.
     pub const MAX_LISTENERS: usize = 16;
 
-    /// A watch that has seen nothing yet. `clock` paces the sample, and decides nothing; `wall_clock` dates what is seen.
+    /// A new watch. `clock` only paces the sample; `wall_clock` dates the decisions.
     pub fn new(clock: impl Clock + 'static, wall_clock: impl WallClock + 'static) -> Self {
         let now = clock.now();
         Self {
@@ -74,14 +74,16 @@ impl Watch {
         }
     }
 
-    /// The decisions from now on, sampled; `None` if [`Watch::MAX_LISTENERS`] listen already.
+    /// Subscribes to the sampled decisions from now on; `None` if there are [`Watch::MAX_LISTENERS`] subscribers
+    /// already.
     pub fn listen(&self) -> Option<broadcast::Receiver<Arc<Observed>>> {
         let receiver = self.listeners.subscribe();
-        // Counted after it is one of them: of two that come at once for the last place none may get it.
+        // Counted after subscribing: if two subscribe at once for the last place, both may fail, but they never exceed
+        // the maximum.
         (self.listeners.receiver_count() <= Self::MAX_LISTENERS).then_some(receiver)
     }
 
-    /// Takes note of a decision.
+    /// Records a decision.
     #[inline]
     pub(crate) fn decided(&self, check: &Check<'_>, decision: &Decision) {
         let now = self.clock.now();
@@ -103,12 +105,12 @@ impl Watch {
                 cost: check.cost.clone(),
                 decision: decision.clone(),
             };
-            // An error says that the last listener has just gone.
+            // An error means that the last subscriber has just gone.
             _ = self.listeners.send(Arc::new(observed));
         }
     }
 
-    /// The keys of `policy` with the most by `by`, at most `most`, and since when they were counted, in civil time.
+    /// At most `most` keys of `policy`, ordered `by`, and the time since which they were counted, in civil time.
     pub(crate) fn top(
         &self,
         policy: &PolicyId,
@@ -117,11 +119,11 @@ impl Watch {
     ) -> (Timestamp, Vec<KeyCounts>) {
         let now = self.clock.now();
         let (since, counts) = self.top_keys().top(now, policy, by, most);
-        // By the clock as it is set now, so that it agrees with what else is shown.
+        // Uses the current time of the clock, so that it agrees with other times that are shown.
         (self.wall_clock.wall_time().before(now.since(since)), counts)
     }
 
-    /// A count that a thread left half-made is an estimate like the others.
+    /// A poisoned lock is fine: the counts are estimates.
     fn top_keys(&self) -> std::sync::MutexGuard<'_, TopKeys> {
         self.top_keys.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,24 +1,25 @@
-//! Which decisions are looked at when there are too many to look at each.
+//! Chooses which decisions are sampled when there are too many.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tollgate_core::Timestamp;
 
-/// The time over which the pace is kept.
+/// The length of a time slot.
 const SLOT_NS: u64 = 100_000_000;
 const SLOTS_PER_SECOND: u64 = 10;
 
-/// Takes every decision while they are few; otherwise every n-th, where n follows the pace of the slot of time before.
+/// Takes every decision while there are few; otherwise every n-th, where n depends on the rate in the previous time
+/// slot.
 ///
-/// Relaxed throughout: each number stands by itself, and threads that meet at the edge of a slot take a few
+/// Relaxed throughout: each number is independent, and threads that meet at the edge of a slot only take a few
 /// decisions more or less.
 #[derive(Debug, Default)]
 pub(super) struct Sampler {
     slot: AtomicU64,
     seen_in_slot: AtomicU64,
-    /// Every so many-th is taken; 0 before the first slot.
+    /// One of this many is taken; 0 before the first slot.
     stride: AtomicU64,
-    /// Those that were passed by since the last one taken.
+    /// The decisions skipped since the last one that was taken.
     passed_by: AtomicU64,
 }
 
@@ -27,7 +28,7 @@ impl Sampler {
     pub(super) const PER_SECOND: u64 = 1_000;
     const PER_SLOT: u64 = Self::PER_SECOND / SLOTS_PER_SECOND;
 
-    /// Whether to look at the decision made `now`, and for how many it stands.
+    /// Whether to sample the decision made `now`, and if so how many decisions it represents.
     #[inline]
     pub(super) fn take(&self, now: Timestamp) -> Option<u64> {
         let slot = now.as_ns() / SLOT_NS;
@@ -51,7 +52,7 @@ impl Sampler {
 mod tests {
     use super::*;
 
-    /// Decisions at an even pace for a second; how many were taken, and what they stand for.
+    /// Decisions at an even rate for a second; returns how many were taken, and how many they represent.
     fn second(sampler: &Sampler, from_s: u64, per_second: u64) -> (u64, u64) {
         let at =
             |n: u64| Timestamp::from_ns(from_s * 1_000_000_000 + n * 1_000_000_000 / per_second);
@@ -66,7 +67,7 @@ mod tests {
         let (taken, stood_for) = second(&sampler, 2, 100_000);
         assert!(taken <= Sampler::PER_SECOND, "{taken}");
         assert!((90_000..=100_000).contains(&stood_for), "{stood_for}");
-        // What was passed by at the end belongs to the next one taken: nothing is lost.
+        // The decisions skipped at the end count for the next one that is taken, so none is lost.
         let (_, rest) = second(&sampler, 3, 10);
         assert_eq!(stood_for + rest, 100_010);
     }

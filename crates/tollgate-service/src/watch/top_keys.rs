@@ -1,49 +1,49 @@
-//! The keys of each policy that use most and are denied most, of as many keys as there may be.
+//! Estimates, for each policy, which keys use most and are denied most, however many keys there are.
 //!
 //! The Space-Saving algorithm (Metwally, Agrawal and El Abbadi, 2005) keeps the counts of [`MAX_KEYS`] keys. A new key
-//! takes the place of the least, and its rank: so a key that has more than one part in [`MAX_KEYS`] of the
-//! whole is always among them.
+//! replaces the one with the smallest count and takes over its count. So a key with more than 1/[`MAX_KEYS`] of the
+//! total is always included.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tollgate_core::{Attribute, Decision, LimitStatus, PolicyId, Subject, Timestamp};
 
-/// The keys counted of a policy, by use and by denials each.
+/// How many keys of a policy are counted, by usage and by denials each.
 const MAX_KEYS: usize = 128;
-/// The policies whose keys are counted; those that are met first.
+/// How many policies have their keys counted: those that are met first.
 const MAX_POLICIES: usize = 256;
-/// After so long counting begins anew; what was counted before is told as long again.
+/// After this time, counting starts again; the old counts are shown for the same time again.
 const GENERATION: Duration = Duration::from_mins(5);
 
-/// What makes a key one of the top.
+/// How top keys are ranked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// What it was admitted.
+    /// By the admitted amount.
     Use,
-    /// How often it was denied.
+    /// By the number of denials.
     Denials,
 }
 
-/// A key of a policy, and how often it was admitted and denied, estimated from the decisions sampled.
+/// A key of a policy, and its numbers of admissions and denials, estimated from sampled decisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyCounts {
     /// Its attributes and their values.
     pub key: Vec<(Attribute, Box<str>)>,
-    /// How often it was admitted.
+    /// The number of admissions.
     pub admitted: u64,
-    /// How often the limit denied it.
+    /// The number of denials by this limit.
     pub denied: u64,
 }
 
 type Key = Vec<(Attribute, Box<str>)>;
 
-/// Counts of one key.
+/// The counts of one key.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     admitted: u64,
     denied: u64,
-    /// The rank of the key whose place it took.
+    /// The count of the key that it replaced.
     inherited: u64,
 }
 
@@ -68,7 +68,7 @@ impl Sketch {
         Self { by, counts: HashMap::new() }
     }
 
-    /// Counts what became of `key`; a key that is not here comes in only with what this sketch ranks by.
+    /// Counts a decision about `key`. A key that is not in the sketch is only added by what the sketch ranks by.
     fn record(&mut self, key: &Key, admitted: u64, denied: u64) {
         if let Some(counts) = self.counts.get_mut(key) {
             counts.admitted += admitted;
@@ -102,8 +102,8 @@ impl OfPolicy {
         Self([Sketch::new(By::Use), Sketch::new(By::Denials)])
     }
 
-    /// The keys of the sketch that ranks by `by`. What it does not rank by it counts only since the key came in, and the
-    /// other sketch may have counted for longer.
+    /// The keys of the sketch that is ranked `by`. The other number counts only since the key was added; the other
+    /// sketch may have counted it for longer.
     fn keys(&self, by: By) -> impl Iterator<Item = (&Key, Counts)> {
         let [by_use, by_denials] = &self.0;
         let (sketch, other) = match by {
@@ -142,7 +142,7 @@ impl TopKeys {
         }
     }
 
-    /// Counts a decision that stands for `weight` of them. O([`MAX_KEYS`]) for each limit.
+    /// Counts a decision that represents `weight` decisions. O([`MAX_KEYS`]) for each limit.
     pub(super) fn record(
         &mut self,
         now: Timestamp,
@@ -155,7 +155,7 @@ impl TopKeys {
             let (admitted, denied) = match (status.allowed, decision.allowed()) {
                 (false, _) => (0, weight),
                 (true, true) => (weight, 0),
-                // Another limit denied: nothing was charged here.
+                // Another limit denied, so nothing was charged here.
                 (true, false) => continue,
             };
             let policy = status.limit.policy_id();
@@ -170,7 +170,7 @@ impl TopKeys {
         }
     }
 
-    /// The keys of `policy` with the most by `by`, the greatest first, and since when they were counted.
+    /// The keys of `policy`, ranked `by`, greatest first, and the time since which they were counted.
     pub(super) fn top(
         &mut self,
         now: Timestamp,
@@ -199,7 +199,7 @@ impl TopKeys {
         (self.previous_since, counted.collect())
     }
 
-    /// Begins a generation when the current one is over.
+    /// Starts a new generation when the current one is over.
     fn turn(&mut self, now: Timestamp) {
         if now >= self.current_since.after(GENERATION) {
             self.previous = std::mem::take(&mut self.current);
@@ -209,7 +209,7 @@ impl TopKeys {
     }
 }
 
-/// The key of `subject` under the limit that `status` is of.
+/// The key of `subject` under the limit of `status`.
 fn key(status: &LimitStatus, subject: &Subject<'_>) -> Key {
     let attributes = status.limit.per().attributes().iter();
     attributes.filter_map(|one| Some((one.clone(), subject.get(one)?.into()))).collect()
