@@ -1,13 +1,13 @@
 //! One item of the two lists: a quoted policy id with parameters, as structured fields (RFC 9651).
 //!
-//! Written byte by byte instead of through a serialiser: a server does this for every check.
+//! It is written byte by byte instead of with a serializer, because a server does this for every check.
 
 use tollgate_core::subject::MAX_ID_BYTES;
 use tollgate_core::{Limit, LimitStatus, Unit};
 
 use crate::{Buffer, MAX_INTEGER, window_s};
 
-/// The most bytes of one item: an id of which every byte is encoded, and the parameters.
+/// The most bytes of one item: an id with every byte encoded, and the parameters.
 pub(crate) const MAX_BYTES: usize =
     ", \"\"".len() + ENCODED_BYTES * MAX_ID_BYTES + MAX_PARAMETERS_BYTES;
 
@@ -21,7 +21,7 @@ pub(crate) fn write_policy(out: &mut Buffer, limit: &Limit) {
     write_id(out, limit.policy_id().as_str());
     write_integer(out, b";q=", limit.amount().get());
     if *limit.unit() != Unit::Requests {
-        // A unit's name is a-z, 0-9 and _: nothing to escape.
+        // A unit's name contains only a-z, 0-9 and _, so nothing needs an escape.
         out.extend_from_slice(b";qu=\"");
         out.extend_from_slice(limit.unit().name().as_bytes());
         out.push(b'"');
@@ -29,7 +29,7 @@ pub(crate) fn write_policy(out: &mut Buffer, limit: &Limit) {
     write_integer(out, b";w=", window_s(limit));
 }
 
-/// Appends `"id";r=…;t=…`, without `t` if there is no wait to tell.
+/// Appends `"id";r=…;t=…`, without `t` if there is no wait.
 pub(crate) fn write_service_limit(out: &mut Buffer, status: &LimitStatus, wait_s: Option<u64>) {
     write_id(out, status.limit.policy_id().as_str());
     write_integer(out, b";r=", status.remaining);
@@ -63,7 +63,7 @@ fn write_id(out: &mut Buffer, id: &str) {
     out.push(b'"');
 }
 
-/// Whether a byte stands for itself in an encoded, quoted id.
+/// Whether a byte needs no encoding in a quoted id.
 fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\' | b'%')
 }

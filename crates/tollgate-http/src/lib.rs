@@ -6,22 +6,22 @@
 //! RateLimit: "default";r=99;t=3600, "tokens";r=148800;t=60
 //! ```
 //!
-//! - Both lists have an item for each enforced limit that took part: the headline (R5) first, the others in
-//!   the order of the policies. Shadow limits are left out: they never deny (R10). There are at most
-//!   [`MAX_ITEMS`] items in at most [`MAX_FIELD_BYTES`] bytes, and the headline is always one of them.
+//! - Both lists have an item for each enforced limit of the check: the headline (R5) first, the others in the order of
+//!   the policies. Shadow limits are omitted, because they never deny (R10). There are at most [`MAX_ITEMS`] items in
+//!   at most [`MAX_FIELD_BYTES`] bytes, and the headline is always one of them.
 //! - `q` is the limit, `r` what is left of it. A structured field's integer has 15 digits, so an amount above
-//!   [`MAX_INTEGER`] is written as that.
-//! - `qu` is the unit, where it is not `requests`. The draft's registry has no token units yet; Tollgate's
-//!   own names are used.
-//! - `w` is the window and `t` a wait, both in whole seconds rounded up, since the draft has nothing finer: a
-//!   window of 1 ms is `w=1`.
-//! - `t` on an admission is when the usage would be 0 again, for a log `w` at most. On a denial it is the wait of
-//!   each limit that refuses, and the limits that would admit have none, so that no `t` is later than
-//!   `Retry-After`, as the draft asks. A limit that never admits the check has none either.
-//! - `Retry-After` is `retryAfterMs` in whole seconds rounded up, hence at least 1 (R6). It is absent where
-//!   waiting does not help.
-//! - A policy id is written as a quoted string in which each byte outside of printable ASCII, and `%`, is
-//!   percent-encoded. A percent-decoder gives back the id.
+//!   [`MAX_INTEGER`] is written as [`MAX_INTEGER`].
+//! - `qu` is the unit, if it is not `requests`. The draft's registry has no token units yet, so Tollgate uses its own
+//!   names.
+//! - `w` is the window and `t` a wait, both in whole seconds rounded up, because the draft has nothing finer: a window
+//!   of 1 ms is `w=1`.
+//! - On an admission, `t` is the time until the usage is 0 again; for a log it is at most `w`. On a denial, it is the
+//!   wait of each limit that denies. The limits that would admit have no `t`, so that no `t` is later than
+//!   `Retry-After`, as the draft requires. A limit that never admits the check has no `t` either.
+//! - `Retry-After` is `retryAfterMs` in whole seconds rounded up, so at least 1 (R6). It is absent if waiting does not
+//!   help.
+//! - A policy id is written as a quoted string in which `%` and each byte outside printable ASCII are percent-encoded.
+//!   A percent-decoder restores the id.
 //! - No user, API key or other part of a limit's key is ever written: the draft's `pk` is not used.
 //!
 //! This crate must not know a server, a body or a store.
@@ -39,31 +39,31 @@ pub use http::header::RETRY_AFTER;
 /// `RateLimit-Policy`: the limits and their windows.
 pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// `RateLimit`: what is left of them, and until when.
+/// `RateLimit`: what is left of the limits, and for how long.
 pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// The most limits named in one response.
 pub const MAX_ITEMS: usize = 8;
 
-/// The most bytes of one field value. Proxies in front commonly give 4 KiB to all the fields of a response.
+/// The most bytes of one field value. Proxies often allow 4 KiB for all the fields of a response.
 pub const MAX_FIELD_BYTES: usize = 1024;
 
 /// The largest integer of a structured field (RFC 9651, section 3.3.1).
 pub const MAX_INTEGER: u64 = 999_999_999_999_999;
 
-// The headline must fit, or a response could be without any item.
+// The headline must fit; otherwise a response could have no item.
 const _: () = assert!(item::MAX_BYTES <= MAX_FIELD_BYTES);
 
-/// A field value while it is written. (A small vector on the stack is slower: it appends less directly.)
+/// A field value while it is written. (A small vector on the stack is slower, because it appends less directly.)
 type Buffer = Vec<u8>;
 
 /// Room for the fields of a few limits.
 const USUAL_BYTES: usize = 256;
 
-/// Writes the fields of `decision` into `headers`, in place of those with the same names.
+/// Writes the fields of `decision` into `headers`, replacing those with the same names.
 ///
-/// Changes nothing if no enforced limit took part. O([`MAX_ITEMS`]); about 0.3 µs for one
-/// limit, of which 0.13 µs are two insertions into the map.
+/// Changes nothing if the check met no enforced limit. O([`MAX_ITEMS`]); about 0.3 µs for one limit, of which two
+/// insertions into the map take 0.13 µs.
 pub fn apply(decision: &Decision, headers: &mut HeaderMap) {
     let Some(headline) = decision.headline() else { return };
     let (mut policy, mut service_limit) =
@@ -86,8 +86,7 @@ pub fn apply(decision: &Decision, headers: &mut HeaderMap) {
     }
 }
 
-/// What `Retry-After` says: whole seconds, rounded up, at least 1. `None` if the check is admitted or never
-/// will be.
+/// The value of `Retry-After`: whole seconds, rounded up, at least 1. `None` if the check is admitted or never will be.
 pub fn retry_after_s(decision: &Decision) -> Option<u64> {
     if decision.allowed() { None } else { decision.retry_after_ms().map(|ms| whole_s(ms).max(1)) }
 }
@@ -104,7 +103,7 @@ fn named<'a>(
     std::iter::once(headline).chain(others).take(MAX_ITEMS)
 }
 
-/// What `t` says of one limit.
+/// The value of `t` for one limit.
 fn wait_s(decision: &Decision, status: &LimitStatus) -> Option<u64> {
     match (decision.allowed(), status.allowed) {
         (true, _) => Some(reset_s(status)),
@@ -113,8 +112,8 @@ fn wait_s(decision: &Decision, status: &LimitStatus) -> Option<u64> {
     }
 }
 
-/// When the usage is 0 again: once the last admission has lived its life. The ticks in which a log keeps time make that
-/// some microseconds more (R7), which must not become a second.
+/// The time until the usage is 0 again, which is when the last admission has lived its life. The ticks of a log add
+/// some microseconds (R7), which must not be rounded up to another second.
 fn reset_s(status: &LimitStatus) -> u64 {
     let longest = status.limit.counting().longest_life();
     whole_s(status.reset_after_ms).min(whole_s_of(longest))
@@ -133,7 +132,7 @@ fn whole_s(ms: u64) -> u64 {
 }
 
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
-    // Only printable ASCII is ever written, so this is always a value.
+    // Only printable ASCII is ever written, so the value is always valid.
     if let Ok(value) = HeaderValue::from_bytes(value) {
         headers.insert(name, value);
     }

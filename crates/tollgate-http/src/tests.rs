@@ -1,4 +1,4 @@
-//! Fields are read back with an independent structured-field parser.
+//! Fields are parsed with an independent parser of structured fields.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,7 +98,7 @@ fn an_admission_tells_the_limit_what_is_left_and_until_when() {
     );
 }
 
-/// A log keeps time in ticks (R7): an hour and a tick is an hour. A counter may take two windows.
+/// A log keeps time in ticks (R7): an hour and a tick is shown as an hour. A counter may take two windows.
 #[test]
 fn a_reset_is_no_later_than_an_admission_lives() {
     let hour = Duration::from_hours(1);
@@ -136,7 +136,7 @@ fn a_denial_tells_how_long_to_wait_in_whole_seconds_of_at_least_1() {
     }
 }
 
-/// R6: a cost above the limit never fits, so there is no time to name.
+/// R6: a cost above the limit never fits, so there is no wait.
 #[test]
 fn a_denial_that_waiting_does_not_help_has_no_retry_after() {
     let hour = Duration::from_hours(1);
@@ -259,7 +259,7 @@ fn an_item_of_the_greatest_size_fits() {
 }
 
 proptest! {
-    /// Whatever the id, both fields parse, name the policy reversibly and nothing of the subject.
+    /// Whatever the id, both fields can be parsed, name the policy reversibly, and contain nothing of the subject.
     #[test]
     fn fields_read_back(
         ids in prop::collection::hash_set("[^\\p{Cc}]{1,40}", 1..6),
