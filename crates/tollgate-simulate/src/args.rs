@@ -11,19 +11,19 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "FILE")]
     pub trace: PathBuf,
 
-    /// The policy file; without it 100 requests an hour per user and model hold
+    /// The policy file; without it, 100 requests an hour per user and model
     #[arg(long, value_name = "FILE")]
     pub policies: Option<PathBuf>,
 
-    /// The format of the trace; without it the trace's header tells
+    /// The format of the trace; by default the header of the trace determines it
     #[arg(long, value_enum)]
     pub format: Option<TraceFormat>,
 
-    /// How many users send the requests of an azure-llm-2023 trace [default: 100]
+    /// The number of users in the requests of an azure-llm-2023 trace [default: 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_USERS)))]
     pub users: Option<u32>,
 
-    /// The seed by which an azure-llm-2023 trace's users and models are drawn [default: 1]
+    /// The seed for drawing the users and models of an azure-llm-2023 trace [default: 1]
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
 

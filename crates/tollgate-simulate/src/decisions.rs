@@ -30,7 +30,7 @@ impl DecisionsFile {
         self.write([&index, allowed, policy_id, &retry_after_ms])
     }
 
-    /// The file with all its lines.
+    /// The completed file.
     pub(crate) fn finish(mut self) -> Result<OutputFile, SimulateError> {
         if let Err(source) = self.csv.flush() {
             return Err(self.failed(source));

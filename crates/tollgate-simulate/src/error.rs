@@ -1,4 +1,4 @@
-//! Why a simulation ended without a result.
+//! The errors of a simulation.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -13,36 +13,36 @@ use crate::verify::Difference;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SimulateError {
-    /// A flag does not go with the rest.
+    /// A flag does not fit the other arguments.
     Flag {
         /// The flag, with its dashes.
         flag: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
-        /// What it takes.
+        /// What is accepted.
         accepted: &'static str,
     },
     /// A line of the trace is malformed or out of range.
     Trace(TraceError),
-    /// The policy file holds no valid policies.
+    /// The policy file contains no valid policies.
     Policies(CatalogError),
-    /// The built-in policies make no set.
+    /// The built-in policies cannot be compiled.
     PolicySet(PolicySetError),
-    /// The reference model decided differently.
+    /// The reference model made a different decision.
     Difference(Box<Difference>),
     /// A file could not be read or written.
     File {
-        /// What was being done: `read` or `write`.
+        /// The operation: `read` or `write`.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
 }
 
 impl SimulateError {
-    /// The exit code of the process: 2 for what the user gave, 1 for what went wrong here.
+    /// The exit code of the process: 2 for invalid input, 1 for other failures.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Flag { .. }
@@ -94,7 +94,7 @@ pub struct TraceError {
     pub path: PathBuf,
     /// The line, from 1.
     pub line: u64,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: Problem,
 }
 
@@ -106,14 +106,14 @@ impl fmt::Display for TraceError {
 
 impl Error for TraceError {}
 
-/// What is wrong with a line.
+/// The problem of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The column by its name in the header; `header` or `line` where it is no single one.
+    /// The column by its name in the header; `header` or `line` if it is not a single column.
     pub column: String,
-    /// What is wrong there.
+    /// The problem.
     pub problem: String,
-    /// What is accepted there.
+    /// What is accepted.
     pub accepted: String,
 }
 
@@ -133,7 +133,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A value for a message: quoted, without control characters, and cut where it is long.
+/// A value for a message: quoted, without control characters, and truncated if it is long.
 pub(crate) fn shown(value: &str) -> String {
     const MAX_CHARS: usize = 40;
     match value.char_indices().nth(MAX_CHARS) {

@@ -1,12 +1,12 @@
-//! `tollgate simulate`: replays a trace of checks in virtual time and reports what a set of policies would
-//! have done.
+//! `tollgate simulate`: replays a trace of checks in virtual time and reports what a set of policies would have
+//! decided.
 //!
-//! The replay runs the core and the in-memory store that the server runs, on a clock that the trace sets, so
-//! an hour of traffic takes as long as its decisions. The trace is read as a stream: memory grows with the
-//! keys, not with the checks.
+//! The replay runs the same core and in-memory store as the server, on a clock that the trace sets, so an hour of
+//! traffic takes only as long as its decisions. The trace is read as a stream: memory grows with the number of keys,
+//! not of checks.
 //!
-//! Invariant: the files asked for are written whole or not at all. This crate must not know the server,
-//! which mounts [`SimulateArgs`] as a subcommand.
+//! Invariant: the output files are written completely or not at all. This crate must not know the server, which
+//! includes [`SimulateArgs`] as a subcommand.
 
 mod args;
 mod decisions;

@@ -1,7 +1,7 @@
-//! Files that appear whole or not at all.
+//! Files that appear completely or not at all.
 //!
-//! While the simulation runs, lines go to a file without a name, which the system removes however the process
-//! ends. Only when all is done are they copied beside the destination and renamed onto it.
+//! While the simulation runs, lines go to an unnamed file, which the system removes however the process ends. At the
+//! end they are copied to a file beside the destination, which is then renamed.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
@@ -11,21 +11,22 @@ use tempfile::NamedTempFile;
 
 use crate::SimulateError;
 
-/// A file being written; dropped, it leaves nothing behind.
+/// A file being written; if it is dropped, it leaves nothing behind.
 pub(crate) struct OutputFile {
     path: PathBuf,
     unnamed: BufWriter<File>,
 }
 
 impl OutputFile {
-    /// Begins the file that `flag` asks for at `path`.
+    /// Starts the file that `flag` requests at `path`.
     pub(crate) fn create(flag: &'static str, path: &Path) -> Result<Self, SimulateError> {
-        // A rename onto a link would replace the link, and one onto a device the device.
+        // Renaming onto a link would replace the link, and renaming onto a device the device.
         let path = match std::fs::canonicalize(path) {
             Ok(existing) if existing.is_file() => existing,
             Ok(_) => {
                 let problem = format!("{} is not a regular file", path.display());
-                let accepted = "the path of a file, which may exist, in a directory that does";
+                let accepted =
+                    "the path of a file in an existing directory; the file itself may exist";
                 return Err(SimulateError::Flag { flag, problem, accepted });
             }
             Err(_) => path.to_owned(),
@@ -35,7 +36,7 @@ impl OutputFile {
         Ok(Self { path, unnamed: BufWriter::new(unnamed) })
     }
 
-    /// Where the file will be.
+    /// The path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -60,14 +61,14 @@ impl Write for OutputFile {
     }
 }
 
-/// A complete file that only lacks its name; dropped, it leaves nothing behind.
+/// A complete file without its final name; if it is dropped, it leaves nothing behind.
 pub(crate) struct StagedFile {
     path: PathBuf,
     temporary: NamedTempFile,
 }
 
 impl StagedFile {
-    /// Gives the file its name, in place of what may have had it.
+    /// Gives the file its name, replacing an existing file.
     pub(crate) fn publish(self) -> Result<(), SimulateError> {
         let Self { path, temporary } = self;
         match temporary.persist(&path) {
@@ -85,7 +86,7 @@ fn stage(path: &Path, unnamed: BufWriter<File>) -> io::Result<NamedTempFile> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // As any new file: the process's umask takes its part away.
+        // Use the permissions of any new file: the process's umask applies.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     let mut temporary = builder.tempfile_in(directory(path))?;

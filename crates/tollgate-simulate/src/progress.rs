@@ -1,22 +1,22 @@
-//! A progress bar on the terminal; nothing where standard error is none.
+//! A progress bar on the terminal; nothing is shown if standard error is not a terminal.
 
 use std::io::{IsTerminal, stderr};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How far the replay is; cleared when dropped.
+/// The progress of the replay; cleared when dropped.
 pub(crate) struct Progress {
     bar: ProgressBar,
     checks: u64,
 }
 
-/// A look at the terminal costs more than a check.
+/// Updating the terminal costs more than a check.
 const CHECKS_PER_LOOK: u64 = 1 << 12;
 
 const TEMPLATE: &str = "{bar:40} {percent:>3} %  {bytes} of {total_bytes}, {eta} left";
 
 impl Progress {
-    /// A bar over `total_bytes` of a trace, or over what comes if that is not known.
+    /// A bar for a trace of `total_bytes`, or a counter if the length is not known.
     pub(crate) fn new(total_bytes: Option<u64>) -> Self {
         let bar = match total_bytes {
             _ if !stderr().is_terminal() => ProgressBar::hidden(),
@@ -29,7 +29,7 @@ impl Progress {
         Self { bar, checks: 0 }
     }
 
-    /// Counts a check, after which `bytes_read` of the trace are read.
+    /// Counts a check; `bytes_read` of the trace were read so far.
     pub(crate) fn add_check(&mut self, bytes_read: u64) {
         self.checks += 1;
         if self.checks.is_multiple_of(CHECKS_PER_LOOK) {

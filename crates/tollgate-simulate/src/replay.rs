@@ -1,4 +1,4 @@
-//! The replay: the server's core and store, on a clock that the trace sets.
+//! The replay: the server's core and store on a clock that the trace sets.
 
 use tollgate_core::{Check, Decision, ManualClock, Plan, PolicySet, Timestamp};
 use tollgate_store::MemoryStore;
@@ -14,21 +14,21 @@ pub struct Replay<'p> {
 }
 
 impl<'p> Replay<'p> {
-    /// A replay of nothing yet: the virtual clock stands at the Unix epoch, and no limit is used.
+    /// A new replay: the virtual clock is at the Unix epoch, and no limit is used.
     pub fn new(policies: &'p PolicySet) -> Self {
         let clock = ManualClock::default();
         let store = MemoryStore::with_clock(clock.clone(), &MemoryStoreOptions::default());
         Self { policies, clock, now: Timestamp::default(), store }
     }
 
-    /// Moves the virtual clock to `at`; a clock that steps back is clamped (R7). Answers the time that holds.
+    /// Moves the virtual clock to `at`, but never back (R7). Returns the resulting time.
     pub fn advance_to(&mut self, at: Timestamp) -> Timestamp {
         self.now = self.now.max(at);
         self.clock.set(self.now);
         self.now
     }
 
-    /// Decides `check` now: the limits that it meets, and the decision over them in the same order.
+    /// Decides `check` now: returns the limits that it meets, and the decision with the limits in the same order.
     pub fn decide<'a>(&self, check: &'a Check<'_>) -> (Plan<'a>, Decision)
     where
         'p: 'a,
@@ -40,8 +40,8 @@ impl<'p> Replay<'p> {
         (plan, decision)
     }
 
-    /// What its store did, and holds for good reason: idle keys are swept first, for when the store itself gets
-    /// to them depends on the random key of its hashes.
+    /// The store's statistics without idle keys, which are removed first, because the time at which the store itself
+    /// removes them depends on the random key of its hashes.
     pub fn store_stats(&self) -> MemoryStoreStats {
         self.store.sweep();
         self.store.stats()

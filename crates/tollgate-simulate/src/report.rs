@@ -1,4 +1,4 @@
-//! The report: what it says, and as JSON. `Display` writes it for people.
+//! The report: its content, and its form as JSON. `Display` writes it for people.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use crate::seconds::Seconds;
 use crate::tally::{Key, MostDenied, PolicyTally, Tally};
 use crate::trace::rfc_3339;
 
-/// What a simulation found. As long as no key is evicted, all but `timing` depends on the trace, the policies and
-/// the seed alone.
+/// The result of a simulation. As long as no key is evicted, everything except `timing` depends only on the trace, the
+/// policies and the seed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -19,23 +19,23 @@ pub struct Report {
     pub trace: TraceReport,
     /// The policy file; `None` for the default policy.
     pub policies_file: Option<String>,
-    /// The checks of the trace.
+    /// The number of checks in the trace.
     pub checks: u64,
-    /// Of these, the admitted ones.
+    /// The number of admitted checks.
     pub admitted: u64,
-    /// And the denied ones.
+    /// The number of denied checks.
     pub denied: u64,
-    /// The denials by reason.
+    /// The number of denials by reason.
     pub reasons: BTreeMap<&'static str, u64>,
     /// Each enabled policy that limits, in the order of the policies.
     pub policies: Vec<PolicyReport>,
     /// The key with the most denials; `None` without a denial.
     pub worst_key: Option<WorstKey>,
-    /// The keys that counted at the end.
+    /// The keys with usage at the end.
     pub keys_held: u64,
     /// The keys that the store's cap evicted before they were idle; 0 unless the trace has millions of them.
     pub keys_evicted: u64,
-    /// Whether each decision was recomputed with the reference model, and found equal.
+    /// Whether each decision was recomputed with the reference model and is equal.
     pub verified: bool,
     /// How long it took.
     pub timing: Timing,
@@ -51,9 +51,9 @@ pub struct TraceReport {
     pub format: &'static str,
     /// Whether the format was taken from the header.
     pub format_guessed: bool,
-    /// How many users its requests were spread over; `None` if it names users itself.
+    /// The number of users to which its requests were assigned; `None` if the trace itself names users.
     pub users: Option<u32>,
-    /// By which seed; `None` if it names users itself.
+    /// The seed for that; `None` if the trace itself names users.
     pub seed: Option<u64>,
     /// The time of the earliest line; `None` for a trace without checks.
     pub earliest_at: Option<String>,
@@ -61,37 +61,37 @@ pub struct TraceReport {
     pub latest_at: Option<String>,
     /// From the earliest to the latest line.
     pub duration_seconds: Seconds,
-    /// What the virtual clock went through: from the first line to the latest.
+    /// The time that passed on the virtual clock: from the first line to the latest.
     pub virtual_seconds: Seconds,
-    /// The lines whose time was before an earlier line's, decided at the time that was reached (R7).
+    /// The lines with a time before that of an earlier line; they were decided at the time reached (R7).
     pub lines_stepped_back: u64,
 }
 
-/// What one policy did.
+/// The results of one policy.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyReport {
     /// The policy.
     pub policy_id: String,
-    /// What its limits are kept per.
+    /// What it counts per.
     pub scope: String,
-    /// What it counts.
+    /// Its unit.
     pub unit: String,
-    /// How it counts.
+    /// Its algorithm.
     pub algorithm: &'static str,
-    /// Whether it denies.
+    /// Its mode.
     pub mode: &'static str,
-    /// The most in a window.
+    /// Its limit.
     pub limit: u64,
     /// The window.
     pub window_seconds: Seconds,
-    /// The checks that met it.
+    /// The checks to which it applied.
     pub checks: u64,
-    /// Of these, those that were admitted.
+    /// Those that were admitted.
     pub admitted: u64,
-    /// Those that it refused, and so denied: a check refused by two policies counts for both.
+    /// Those that it denied; a check that two policies deny counts for both.
     pub denied: u64,
-    /// The denied checks of which it was the headline; each denied check counts for one policy.
+    /// The denied checks with this policy as headline; each denied check counts for one policy.
     pub headline_denials: u64,
     /// The checks that a shadow policy would have denied.
     pub would_deny: u64,
@@ -107,21 +107,21 @@ pub struct PeakReport {
     pub count: u64,
     /// The share of the limit, in thousandths rounded down.
     pub per_mille: u64,
-    /// Whose usage it was.
+    /// The key with this usage.
     pub key: KeyReport,
     /// When it was first reached.
     pub at: String,
 }
 
-/// The key that was denied most.
+/// The key with the most denials.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorstKey {
-    /// The policy that was the headline of the denials.
+    /// The policy that was the headline of these denials.
     pub policy_id: String,
-    /// Who was denied.
+    /// The denied key.
     pub key: KeyReport,
-    /// How often.
+    /// The number of denials.
     pub denied: u64,
 }
 
@@ -134,20 +134,20 @@ pub type KeyReport = BTreeMap<String, String>;
 pub struct Timing {
     /// From the first line read to the last decision, in real time.
     pub wall_seconds: Seconds,
-    /// Checks by this time.
+    /// The rate of checks in that time.
     pub checks_per_second: u64,
 }
 
-/// When the checks of a trace came.
+/// The times of the checks in a trace.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Times {
-    /// The first, the earliest and the latest line; `None` without checks.
+    /// The first, the earliest and the latest time; `None` without checks.
     span: Option<(Timestamp, Timestamp, Timestamp)>,
     stepped_back: u64,
 }
 
 impl Times {
-    /// Adds a line that says `at`, decided at `now`.
+    /// Adds a line with the time `at`, decided at `now`.
     pub(crate) fn add(&mut self, at: Timestamp, now: Timestamp) {
         let (first, earliest, latest) = self.span.unwrap_or((at, at, at));
         self.span = Some((first, earliest.min(at), latest.max(at)));
@@ -155,7 +155,7 @@ impl Times {
     }
 }
 
-/// What a simulation was asked to do, for its report.
+/// The input of a simulation, for its report.
 pub(crate) struct Inputs {
     pub(crate) trace_file: String,
     pub(crate) format: &'static str,
@@ -166,7 +166,7 @@ pub(crate) struct Inputs {
     pub(crate) verified: bool,
 }
 
-/// What a replay found.
+/// The result of a replay.
 pub(crate) struct Outcome<'p> {
     pub(crate) tally: Tally<'p>,
     pub(crate) times: Times,

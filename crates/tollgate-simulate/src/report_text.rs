@@ -119,7 +119,7 @@ fn shown_key(key: &KeyReport) -> String {
 }
 
 fn share(part: u64, whole: u64) -> String {
-    // Rounded, so that the shares of a whole add up to it; a peak's share is not, so that 100 % means full.
+    // Rounded, so that the shares of a whole add up to it; a peak's share is rounded down, so that 100 % means full.
     let per_mille = per_mille(part.saturating_mul(2), whole).div_ceil(2);
     format!("{} ({})", grouped(part), percent(per_mille))
 }

@@ -1,4 +1,4 @@
-//! The use case: trace in, report and files out.
+//! The use case: takes a trace, makes a report and files.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::trace::{Population, TraceCheck, TraceFormat, TraceReader};
 use crate::verify::Verifier;
 use crate::{Replay, SimulateArgs, SimulateError};
 
-/// Simulates as `args` ask, by the policies of their file, and writes the files they ask for.
+/// Runs the simulation of `args` with the policies of its file, and writes the requested files.
 pub fn run(args: &SimulateArgs) -> Result<Report, SimulateError> {
     let policies = match &args.policies {
         Some(path) => tollgate_catalog::policy_file::load(path).map_err(SimulateError::Policies)?,
@@ -23,7 +23,7 @@ pub fn run(args: &SimulateArgs) -> Result<Report, SimulateError> {
     simulate(args, &policies)
 }
 
-/// Simulates as `args` ask, by `policies`, and writes the files they ask for.
+/// Runs the simulation of `args` with `policies`, and writes the requested files.
 pub fn simulate(args: &SimulateArgs, policies: &PolicySet) -> Result<Report, SimulateError> {
     refuse_overwriting(args)?;
     let population = Population {
@@ -109,7 +109,7 @@ fn create(flag: &'static str, path: Option<&Path>) -> Result<Option<OutputFile>,
     path.map(|path| OutputFile::create(flag, path)).transpose()
 }
 
-/// Both files get their names after both are complete.
+/// Both files get their final names after both are complete.
 fn write_files(
     report_file: Option<OutputFile>,
     report: &Report,
@@ -127,7 +127,7 @@ fn write_files(
     staged.into_iter().flatten().try_for_each(crate::output::StagedFile::publish)
 }
 
-/// A flag that would change nothing is a mistake.
+/// A flag without an effect is a mistake.
 fn refuse_idle_flags(args: &SimulateArgs, format: TraceFormat) -> Result<(), SimulateError> {
     let drawing = [("--users", args.users.is_some()), ("--seed", args.seed.is_some())];
     match drawing.iter().find(|(_, given)| *given) {
@@ -140,7 +140,7 @@ fn refuse_idle_flags(args: &SimulateArgs, format: TraceFormat) -> Result<(), Sim
     }
 }
 
-/// No output may take the place of an input or of the other output.
+/// An output must not replace an input or the other output.
 fn refuse_overwriting(args: &SimulateArgs) -> Result<(), SimulateError> {
     let paths = [
         ("--trace", Some(&args.trace)),
@@ -157,7 +157,7 @@ fn refuse_overwriting(args: &SimulateArgs) -> Result<(), SimulateError> {
         match known.iter().find(|(_, other)| is_output && *other == path) {
             Some((other, _)) => {
                 let problem = format!("{} is the file of {other}", path.display());
-                let accepted = "a file of its own";
+                let accepted = "a different file";
                 return Err(SimulateError::Flag { flag, problem, accepted });
             }
             None => known.push((flag, path)),

@@ -1,10 +1,10 @@
-//! Lengths of time in reports.
+//! Durations in reports.
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// A length of time that reads in seconds, and in JSON is a number of them: an integer where it is whole.
+/// A duration that is shown in seconds; in JSON it is a number of seconds, an integer if it is whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seconds {
     ns: u64,
@@ -13,12 +13,12 @@ pub struct Seconds {
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
 impl Seconds {
-    /// The length of `ns` nanoseconds.
+    /// The duration of `ns` nanoseconds.
     pub const fn from_ns(ns: u64) -> Self {
         Self { ns }
     }
 
-    /// The length in nanoseconds.
+    /// The duration in nanoseconds.
     pub const fn as_ns(self) -> u64 {
         self.ns
     }

@@ -1,4 +1,4 @@
-//! What a replay's decisions add up to. O(policies + keys denied) of memory, O(limits met) for each check.
+//! Adds up the decisions of a replay. O(policies + denied keys) of memory, O(limits met) for each check.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,22 +16,22 @@ pub(crate) struct Peak {
     pub(crate) at: Timestamp,
 }
 
-/// What one policy did.
+/// The results of one policy.
 pub(crate) struct PolicyTally<'p> {
     pub(crate) limit: &'p Limit,
-    /// The checks that met it.
+    /// The checks to which it applied.
     pub(crate) checks: u64,
-    /// Of these, those that were admitted.
+    /// Those that were admitted.
     pub(crate) admitted: u64,
-    /// Those that it refused itself, and so denied unless it is a shadow.
+    /// Those to which it said no: denied, or, in shadow mode, reported.
     pub(crate) refused: u64,
-    /// The denials whose headline it is (R5).
+    /// The denials with this policy as headline (R5).
     pub(crate) headline_denials: u64,
-    /// The first moment of its highest usage; `None` without any usage.
+    /// The time at which its highest usage was first reached; `None` without any usage.
     pub(crate) peak: Option<Peak>,
 }
 
-/// The key that was denied most.
+/// The key with the most denials.
 pub(crate) struct MostDenied<'p> {
     pub(crate) limit: &'p Limit,
     pub(crate) key: Key,
@@ -46,7 +46,7 @@ pub(crate) struct Tally<'p> {
     pub(crate) reasons: BTreeMap<&'static str, u64>,
     pub(crate) policies: Vec<PolicyTally<'p>>,
     index_by_policy: HashMap<&'p str, usize>,
-    /// Denials by the headline's policy and key, as [`encode_key`] writes them.
+    /// Denials by the headline's policy and key, in the encoding of [`encode_key`].
     denials: HashMap<Box<[u8]>, u64>,
     key: Vec<u8>,
 }
@@ -95,7 +95,8 @@ impl<'p> Tally<'p> {
         }
     }
 
-    /// The key with the most denials; of equals the one of the earlier policy, then the lesser one.
+    /// The key with the most denials. If several have as many, it is one of the first policy, and of these the smallest
+    /// key.
     pub(crate) fn most_denied(&self) -> Option<MostDenied<'p>> {
         let most = self.denials.iter().max_by(|a, b| a.1.cmp(b.1).then_with(|| b.0.cmp(a.0)));
         most.map(|(key, &denied)| {
@@ -121,12 +122,12 @@ impl<'p> PolicyTally<'p> {
         }
     }
 
-    /// The checks that it refused and so denied.
+    /// The checks that it denied.
     pub(crate) fn denied(&self) -> u64 {
         if self.limit.mode() == Mode::Enforce { self.refused } else { 0 }
     }
 
-    /// The checks that it would have denied, were it enforced.
+    /// The checks that it would have denied if it were enforced.
     pub(crate) fn would_deny(&self) -> u64 {
         if self.limit.mode() == Mode::Shadow { self.refused } else { 0 }
     }
@@ -142,7 +143,8 @@ fn named(limit: &Limit, values: impl Iterator<Item = String>) -> Key {
         .collect()
 }
 
-/// Writes the policy's index and the key's values, each with its length: no two keys read alike (R8).
+/// Writes the policy's index and the key's values, each with its length, so that no two keys have the same encoding
+/// (R8).
 fn encode_key(bytes: &mut Vec<u8>, index: usize, charge: &Charge<'_>) {
     bytes.clear();
     bytes.extend((index as u64).to_be_bytes());
@@ -176,7 +178,7 @@ mod tests {
     use std::sync::Arc;
     use tollgate_core::{Amount, Attribute, Per, Policy, PolicyId, Subject, Window};
 
-    /// R8: whatever the values hold, a key reads back as it was written.
+    /// R8: whatever the values contain, a key can be decoded again.
     #[test]
     fn a_key_reads_back_whatever_its_values_hold() {
         let per = Per::new(vec![Attribute::User, Attribute::Model]).unwrap();

@@ -1,6 +1,6 @@
-//! The second opinion: every decision again, by the reference model.
+//! Verifies every decision with the reference model.
 //!
-//! Of what decided first, this module must not use anything but the answers.
+//! This module must use nothing of the first decision except its result.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use tollgate_core::{Check, Decision, Policy, PolicyId, Reason, Timestamp};
 
 use crate::trace::TraceCheck;
 
-/// Recomputes decisions. The model keeps every admission that counts: memory O(keys + admissions).
+/// Recomputes decisions. The model keeps every admission that counts: O(keys + admissions) of memory.
 pub(crate) struct Verifier {
     model: Model,
-    /// The latest time of a line so far: the trace's time, like a machine's, never steps back (R7).
+    /// The latest time of a line so far: like a machine's clock, the trace's time never steps back (R7).
     latest: Timestamp,
     index: u64,
 }
@@ -22,8 +22,8 @@ impl Verifier {
         Self { model: Model::new(policies.to_vec()), latest: Timestamp::default(), index: 0 }
     }
 
-    /// Decides `traced` and compares with `decision`. The line's time is clamped here once more, so that the clamp
-    /// of the replay is verified too; the model by itself sees no time of a check that meets no limit.
+    /// Decides `traced` and compares with `decision`. The line's time is clamped here again, so that the clamp of the
+    /// replay is verified too; the model does not see the time of a check that meets no limit.
     pub(crate) fn verify(
         &mut self,
         traced: &TraceCheck<'_>,
@@ -47,18 +47,18 @@ impl Verifier {
     }
 }
 
-/// The first check that the replay and the reference model decided differently.
+/// The first check on which the replay and the reference model differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The check, from 0.
+    /// The index of the check, from 0.
     pub index: u64,
     /// Its line in the trace, from 1.
     pub line: u64,
-    /// Who asked for what.
+    /// The subject and the cost.
     pub check: String,
-    /// What the replay answered.
+    /// The decision of the replay.
     pub replayed: String,
-    /// What the reference model answered.
+    /// The decision of the reference model.
     pub expected: String,
 }
 
@@ -74,7 +74,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What is compared.
+/// The compared values.
 #[derive(PartialEq, Eq)]
 struct Answer<'a> {
     allowed: bool,

@@ -1,5 +1,5 @@
-//! The two Azure traces, with pinned counts. The counts of the default policy, and so the rule by which users
-//! and models are drawn, were recomputed by a program in another language that shares no code with this one.
+//! The two Azure traces, with expected counts. A program in another language, which shares no code with this one,
+//! recomputed the counts of the default policy, and so also the rule for drawing users and models.
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -47,7 +47,7 @@ fn verified(trace: &str) -> SimulateArgs {
     SimulateArgs { verify: true, ..args(azure(trace)) }
 }
 
-/// Runs `trace` by `yaml`, verified; `expected` is the checks, the admitted and the denied ones, and for each
+/// Runs `trace` with `yaml`, verified. `expected` has the numbers of checks, admissions and denials, and for each
 /// policy what it denied or would have denied.
 #[track_caller]
 fn check(trace: &str, yaml: &str, expected: (u64, u64, u64), refused: &[(&str, u64)]) {
@@ -128,11 +128,11 @@ fn the_example_policies_decide_as_the_reference_model_does() {
     );
 }
 
-/// All that the README shows.
+/// The whole output in the README.
 #[test]
 fn the_report_reads_as_in_the_readme() {
     let report = run(&args(azure("conv")), &example()).to_string();
-    // The paths depend on where it runs, the speed on the machine.
+    // The paths depend on the directory, the speed on the machine.
     let varies = ["trace ", "policies ", "replayed "];
     let report: Vec<_> =
         report.lines().filter(|line| !varies.iter().any(|start| line.starts_with(start))).collect();

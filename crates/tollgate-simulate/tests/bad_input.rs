@@ -1,4 +1,4 @@
-//! Every malformed or out-of-range line names the place, the problem and what is accepted, and leaves no file.
+//! Every invalid line gives an error with the position, the problem and what is accepted, and leaves no file.
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use tollgate_simulate::trace::TraceFormat;
 const AZURE: &str = "TIMESTAMP,ContextTokens,GeneratedTokens\n";
 const CSV: &str = "timestamp,userId,modelId,cost.tokens,tenantId\n";
 
-/// Runs the trace `text`, which is refused with a message that holds each of `parts`.
+/// Runs the trace `text`, which must be refused with a message that contains each of `parts`.
 #[track_caller]
 fn refused(text: impl AsRef<[u8]>, format: Option<TraceFormat>, parts: &[&str]) {
     let mut fixture = Fixture::new(text).with_outputs();
@@ -137,7 +137,7 @@ fn bad_lines_of_a_csv_trace_are_refused() {
     refused(endless, None, &["2: line: is longer than 65536 bytes"]);
 }
 
-/// Empty lines are no records, but they count.
+/// Empty lines are skipped, but count as lines.
 #[test]
 fn the_line_of_an_error_counts_empty_lines_and_crlf() {
     refused(format!("\r\n{CSV}\r\n\r\n1,a,b,c,d\r\n"), None, &["5: cost.tokens: is \"c\""]);

@@ -1,4 +1,4 @@
-//! What a simulation reads and writes.
+//! The files that a simulation reads and writes.
 
 mod common;
 
@@ -24,7 +24,7 @@ fn the_decisions_have_one_line_for_each_check() {
     assert_eq!(fixture.files(), ["decisions.csv", "report.json", "trace.csv"]);
 }
 
-/// R4: a check that no limit meets is allowed, by no policy.
+/// R4: a check that meets no limit is allowed, without a policy.
 #[test]
 fn a_check_that_no_limit_meets_names_no_policy() {
     let fixture = Fixture::new("timestamp,userId,modelId\n0,a,m\n").with_outputs().verified();
@@ -74,7 +74,7 @@ fn every_column_of_a_check_reaches_the_policies() {
     assert_eq!(values, ["k", "203.0.113.7", "m", "s", "t", "u"]);
 }
 
-/// R8: an address is one key however it is written.
+/// R8: an address is one key, however it is written.
 #[test]
 fn an_ipv6_address_is_one_key_in_all_its_forms() {
     let trace = "timestamp,userId,modelId,ip\n\

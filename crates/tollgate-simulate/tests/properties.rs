@@ -1,4 +1,4 @@
-//! Random traces and policies: every decision of the replay is the reference model's.
+//! Random traces and policies: every decision of the replay equals that of the reference model.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -46,7 +46,7 @@ fn policy_file() -> impl Strategy<Value = String> {
     })
 }
 
-/// Lines of a trace: mostly forward in time, now and then far ahead or back, on and off the millisecond.
+/// Lines of a trace: mostly forward in time, sometimes far ahead or back, on and between whole milliseconds.
 fn trace() -> impl Strategy<Value = (String, usize)> {
     let step_ns = prop_oneof![
         4 => 0..400_000_000_i64,
@@ -73,8 +73,8 @@ fn trace() -> impl Strategy<Value = (String, usize)> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
-    /// P1, R1–R7 and R10 through the whole replay: `--verify` finds no difference, and every check has its
-    /// line and its place in the sums.
+    /// P1, R1–R7 and R10 through the whole replay: `--verify` finds no difference, and every check has its line and is
+    /// counted once.
     #[test]
     fn a_replay_is_what_the_reference_model_says((trace, checks) in trace(), yaml in policy_file()) {
         let fixture = Fixture::new(trace).with_outputs().verified();

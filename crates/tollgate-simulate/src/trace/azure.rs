@@ -27,7 +27,7 @@ pub(super) fn check_header(header: &[&str]) -> Result<(), Problem> {
     Err(Problem::new("header", format!("is {}", shown(&header.join(","))), accepted))
 }
 
-/// Makes checks of records, by the rule of [`Population`].
+/// Converts records to checks, by the rule of [`Population`].
 pub(super) struct AzureTrace {
     draws: ChaCha20Rng,
     users: Zipf,

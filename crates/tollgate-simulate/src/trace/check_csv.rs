@@ -1,4 +1,4 @@
-//! `csv`: a header names the fields of a check, and each line is one check.
+//! `csv`: the header names the fields of a check, and each line is one check.
 
 use std::net::IpAddr;
 
@@ -9,10 +9,10 @@ use super::records::RecordReader;
 use super::{parse_amount, time};
 use crate::error::{Problem, shown};
 
-/// The column of the time.
+/// The column with the time.
 pub(super) const TIMESTAMP: &str = "timestamp";
 
-/// The columns of named attributes; the first two are required.
+/// The columns with named attributes; the first two are required.
 const ATTRIBUTES: [(&str, Attribute); 7] = [
     ("userId", Attribute::User),
     ("modelId", Attribute::Model),
@@ -44,10 +44,10 @@ struct Column {
     required: bool,
 }
 
-/// The columns of a trace, in its order.
+/// The columns of a trace, in order.
 pub(super) struct CheckColumns {
     columns: Vec<Column>,
-    /// The IPv6 address of the last check, as written everywhere: an address is one key however it is written.
+    /// The IPv6 address of the last check in canonical form: an address is one key, however it is written.
     ipv6: String,
 }
 
@@ -71,7 +71,7 @@ impl CheckColumns {
         Ok(Self { columns, ipv6: String::new() })
     }
 
-    /// The check that `record` is.
+    /// The check in `record`.
     pub(super) fn check<'a, R>(
         &'a mut self,
         record: &'a RecordReader<R>,
@@ -109,7 +109,7 @@ impl CheckColumns {
     }
 }
 
-/// The address written in `text`; an IPv4 address is written in one way only.
+/// The address in `text`; an IPv4 address has only one accepted form.
 fn parse_ip(column: &str, text: &str) -> Result<IpAddr, Problem> {
     let refused = |_| Problem::new(column, format!("is {}", shown(text)), ACCEPTED_IPS);
     text.parse().map_err(refused)
@@ -127,14 +127,14 @@ fn parse_field(name: &str) -> Result<Field, Problem> {
     }
     if let Some(unit) = name.strip_prefix("cost.") {
         let refuse = || {
-            let problem = format!("has the column {}, whose unit is none", shown(name));
+            let problem = format!("has the column {} with an invalid unit", shown(name));
             Problem::new("header", problem, format!("`cost.` and {}", Unit::ACCEPTED))
         };
         return Unit::parse(unit).map(Field::Cost).ok_or_else(refuse);
     }
     if let Some(custom) = name.strip_prefix("attributes.") {
         return match Attribute::parse(custom) {
-            // Of the built-in ones the API takes these two among the attributes.
+            // Of the built-in attributes, the API accepts these two among the custom ones.
             Some(attribute @ (Attribute::Custom(_) | Attribute::Tier | Attribute::ModelTier)) => {
                 Ok(Field::Attribute(attribute))
             }

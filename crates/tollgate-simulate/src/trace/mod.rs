@@ -1,7 +1,7 @@
-//! Traces: checks with the time at which they came, read from a file one line at a time.
+//! Traces: checks with their times, read from a file one line at a time.
 //!
-//! Invariant: a check that is handed out is one the server would accept; every other line is an error that
-//! names the place, the problem and what is accepted.
+//! Invariant: the server would accept every check that is returned; every other line is an error with the position, the
+//! problem and what is accepted.
 
 mod azure;
 mod check_csv;
@@ -23,10 +23,10 @@ use check_csv::CheckColumns;
 use records::RecordReader;
 pub(crate) use time::rfc_3339;
 
-/// The most users that an azure-llm-2023 trace is spread over.
+/// The most users to which an azure-llm-2023 trace may be assigned.
 pub const MAX_USERS: u32 = 1_000_000;
 
-/// What a trace is written in.
+/// The format of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum TraceFormat {
     /// TIMESTAMP,ContextTokens,GeneratedTokens; users and models are drawn by a seeded rule
@@ -47,19 +47,18 @@ impl TraceFormat {
     }
 }
 
-/// Who sends the requests of a trace that names no users and models.
+/// The users and models of a trace that names none.
 ///
-/// The rule, exact on every machine: user `k` of `1..=users` has the weight `floor(2^32 / k)`, and so has
-/// model `k` of `1..=5` (Zipf's law with exponent 1). Each request, in the order of the trace, draws first its
-/// user and then its model. A draw takes the next 8 bytes of the `ChaCha20` key stream (key: the seed as 8
-/// little-endian bytes, then 24 zero bytes; nonce 0, counter from 0) as a little-endian integer `x`, and picks
-/// the first `k` for which the weights of `1..=k` add up to more than `floor(x · total / 2^64)`. The names are
-/// `user-k` and `model-k`.
+/// The rule is exact on every machine. User `k` of `1..=users` has the weight `floor(2^32 / k)`, and so has model `k`
+/// of `1..=5` (Zipf's law with exponent 1). Each request, in the order of the trace, draws first its user and then its
+/// model. A draw takes the next 8 bytes of the `ChaCha20` key stream (key: the seed as 8 little-endian bytes, then 24
+/// zero bytes; nonce 0, counter from 0) as a little-endian integer `x`, and picks the first `k` for which the weights
+/// of `1..=k` add up to more than `floor(x · total / 2^64)`. The names are `user-k` and `model-k`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Population {
-    /// How many users there are, 1 to [`MAX_USERS`].
+    /// The number of users, 1 to [`MAX_USERS`].
     pub users: u32,
-    /// What the draws start from.
+    /// The seed of the draws.
     pub seed: u64,
 }
 
@@ -72,15 +71,15 @@ impl Default for Population {
 /// A check of a trace.
 #[derive(Clone, Debug)]
 pub struct TraceCheck<'a> {
-    /// The line it stands on, from 1.
+    /// Its line, from 1.
     pub line: u64,
-    /// When it came, by its own line: it may be before the check before it.
+    /// Its time; it may be before that of the check before it.
     pub at: Timestamp,
-    /// What it asks.
+    /// The check itself.
     pub check: Check<'a>,
 }
 
-/// Reads a trace one check at a time, in memory that does not grow with it.
+/// Reads a trace one check at a time, in bounded memory.
 pub struct TraceReader {
     path: PathBuf,
     records: RecordReader<Box<dyn BufRead>>,
@@ -90,14 +89,14 @@ pub struct TraceReader {
     checks: Checks,
 }
 
-/// What a format keeps to make a check of a record.
+/// The state of a format for converting records to checks.
 enum Checks {
     Azure(Box<AzureTrace>),
     Csv(CheckColumns),
 }
 
 impl TraceReader {
-    /// Opens the trace at `path` and reads its header, which tells the format if `format` does not.
+    /// Opens the trace at `path` and reads its header, which determines the format if `format` is not given.
     pub fn open(
         path: &Path,
         format: Option<TraceFormat>,
@@ -111,7 +110,7 @@ impl TraceReader {
         Ok(reader)
     }
 
-    /// Reads a trace from `input`, which messages call `path`.
+    /// Reads a trace from `input`; `path` is its name in messages.
     pub fn new(
         path: &Path,
         input: Box<dyn BufRead>,
@@ -141,12 +140,12 @@ impl TraceReader {
         Ok(Some(TraceCheck { line: records.line(), at, check }))
     }
 
-    /// What it is written in.
+    /// The format.
     pub fn format(&self) -> TraceFormat {
         self.format
     }
 
-    /// Whether the format was taken from the header, because it was not said.
+    /// Whether the header determined the format.
     pub fn is_format_guessed(&self) -> bool {
         self.guessed
     }
@@ -162,7 +161,7 @@ impl TraceReader {
     }
 }
 
-/// Why no record could be had; where, the reader knows.
+/// Why there is no record; the reader knows where.
 pub(crate) enum ReadError {
     Io(std::io::Error),
     Problem(Problem),

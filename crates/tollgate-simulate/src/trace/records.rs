@@ -1,7 +1,7 @@
 //! The records of a CSV file, one to a line.
 //!
-//! No field of a trace may hold a control character, so a record never spans lines. Reading line by line
-//! keeps the line numbers exact and the memory bounded, whatever a stray quote would swallow.
+//! No field of a trace may contain a control character, so a record never spans lines. Reading line by line keeps the
+//! line numbers exact and the memory bounded, even if a stray quote opens a field.
 
 use std::io::{BufRead, Read};
 
@@ -14,13 +14,13 @@ pub(super) const MAX_LINE_BYTES: usize = 1 << 16;
 /// The most columns.
 pub(super) const MAX_COLUMNS: usize = 64;
 
-// A line of the longest ids, each byte a doubled quote, is not refused for its length.
+// A line with the longest ids, in which each byte is a doubled quote, is not too long.
 const _: () =
     assert!(MAX_COLUMNS * (2 * tollgate_core::subject::MAX_ID_BYTES + 3) < MAX_LINE_BYTES);
 
 const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
 
-/// Reads records and holds the last one.
+/// Reads records and stores the last one.
 pub(super) struct RecordReader<R> {
     input: R,
     parser: csv_core::Reader,
@@ -57,19 +57,19 @@ impl<R> RecordReader<R> {
         self.bytes_read
     }
 
-    /// Field `index` of the record, which messages call `column`.
+    /// Field `index` of the record; `column` is its name in messages.
     pub(super) fn field(&self, index: usize, column: &str) -> Result<&str, Problem> {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         std::str::from_utf8(&self.text[start..self.ends[index]])
             .map_err(|_| Problem::new(column, "is not UTF-8", "text in UTF-8"))
     }
 
-    /// All fields of the record, all of which messages call `column`.
+    /// All fields of the record; `column` is their name in messages.
     pub(super) fn fields(&self, column: &str) -> Result<Vec<&str>, Problem> {
         (0..self.len).map(|index| self.field(index, column)).collect()
     }
 
-    /// Refuses a record that has not one field for each of `columns`.
+    /// Refuses a record whose number of fields is not that of the `columns`.
     pub(super) fn expect_len(&self, columns: usize) -> Result<(), Problem> {
         if self.len == columns {
             return Ok(());
@@ -85,7 +85,7 @@ impl<R> RecordReader<R> {
             return Err(Problem::new("line", "has a quote that is not closed", accepted));
         }
         self.line.push(b'\n');
-        // Unquoting never makes a line longer.
+        // Removing quotes never makes a line longer.
         self.text.resize(self.line.len(), 0);
         let (result, _, _, fields) =
             self.parser.read_record(&self.line, &mut self.text, &mut self.ends);
@@ -100,11 +100,11 @@ impl<R> RecordReader<R> {
 }
 
 impl<R: BufRead> RecordReader<R> {
-    /// Reads the next record, if there is one; empty lines are no records.
+    /// Reads the next record, if there is one; empty lines are skipped.
     pub(super) fn advance(&mut self) -> Result<bool, ReadError> {
         loop {
             self.line.clear();
-            // A line within the bound may end with two bytes more.
+            // A line within the bound may be followed by two bytes for the line end.
             let most_bytes = MAX_LINE_BYTES as u64 + 2;
             let mut bounded = self.input.by_ref().take(most_bytes);
             let bytes = bounded.read_until(b'\n', &mut self.line).map_err(ReadError::Io)?;

@@ -1,11 +1,10 @@
-//! Times of a trace, read exactly: to the nanosecond, with no detour over floating point.
+//! Times of a trace, parsed exactly to the nanosecond, without floating-point numbers.
 
 use tollgate_core::Timestamp;
 
 use crate::error::{Problem, shown};
 
-/// The last moment of a trace, the year 2500: far enough from the end of [`Timestamp`] that no window on it
-/// reaches beyond.
+/// The latest time of a trace, the year 2500: so far from the end of [`Timestamp`] that no window reaches beyond it.
 const MAX_SECONDS: u64 = 16_725_225_600;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
@@ -16,7 +15,7 @@ const ACCEPTED: &str = "seconds since 1970-01-01T00:00:00Z with at most 9 decima
 const ACCEPTED_AZURE: &str =
     "YYYY-MM-DD HH:MM:SS in UTC with at most 9 decimals, from the year 1970 up to the year 2500";
 
-/// The moment that `text` names: seconds with decimals, or RFC 3339.
+/// The time in `text`: seconds with decimals, or RFC 3339.
 pub(super) fn parse(column: &str, text: &str) -> Result<Timestamp, Problem> {
     let decimal = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let moment = if decimal {
@@ -29,7 +28,7 @@ pub(super) fn parse(column: &str, text: &str) -> Result<Timestamp, Problem> {
     moment.ok_or_else(|| refuse(column, text, ACCEPTED))
 }
 
-/// The moment that `text` names as the Azure traces do: `2023-11-16 18:17:03.9799600`.
+/// The time in `text` in the format of the Azure traces: `2023-11-16 18:17:03.9799600`.
 pub(super) fn parse_azure(column: &str, text: &str) -> Result<Timestamp, Problem> {
     let parse = || {
         let well_formed = is_civil(text.get(..19)?, b" ") && is_fraction(text.get(19..)?);
@@ -58,20 +57,20 @@ fn in_range(ns: i128) -> Option<Timestamp> {
     (ns <= MAX_SECONDS * NS_PER_SECOND).then_some(Timestamp::from_ns(ns))
 }
 
-/// `text`, digits with at most one point between them, as a moment.
+/// The time in `text`: digits with at most one decimal point.
 fn parse_seconds(text: &str) -> Option<Timestamp> {
     let (whole, decimals) = match text.split_once('.') {
         Some((whole, decimals)) if is_digits(decimals) && decimals.len() <= 9 => (whole, decimals),
         Some(_) => return None,
         None => (text, ""),
     };
-    // Above the range the product would not fit.
+    // Above the range, the product would overflow.
     let seconds = whole.parse().ok().filter(|seconds: &u64| *seconds <= MAX_SECONDS)?;
     let ns: u64 = format!("{decimals:0<9}").parse().ok()?;
     in_range(i128::from(seconds * NS_PER_SECOND + ns))
 }
 
-/// Whether `text` has the shape of RFC 3339; jiff, which reads the numbers, takes more of ISO 8601.
+/// Whether `text` has the shape of RFC 3339; jiff, which parses the numbers, accepts more of ISO 8601.
 fn is_rfc_3339(text: &str) -> bool {
     let shape = || {
         let civil = is_civil(text.get(..19)?, b"Tt ");
@@ -101,7 +100,7 @@ fn is_civil(text: &str, separators: &[u8]) -> bool {
         })
 }
 
-/// Whether `text` is empty, or a point and 1 to 9 digits.
+/// Whether `text` is empty, or a decimal point and 1 to 9 digits.
 fn is_fraction(text: &str) -> bool {
     text.is_empty()
         || text.strip_prefix('.').is_some_and(|digits| is_digits(digits) && digits.len() <= 9)
@@ -121,7 +120,7 @@ mod tests {
             ("0", 0),
             ("0.1", 100_000_000),
             ("1700158624.031960001", 1_700_158_624_031_960_001),
-            // 2^53 ns is where a double would begin to round.
+            // 2^53 ns is where a double would start to round.
             ("9007199.254740993", 9_007_199_254_740_993),
             ("16725225600", 16_725_225_600_000_000_000),
             ("2023-11-16T18:17:04.5Z", 1_700_158_624_500_000_000),

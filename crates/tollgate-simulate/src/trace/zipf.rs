@@ -1,11 +1,11 @@
-//! Ranks drawn by Zipf's law in integers, so that a draw is the same on every machine.
+//! Draws ranks by Zipf's law in integers, so that a draw is the same on every machine.
 
 /// Zipf's law with exponent 1 over the ranks `1..=n`: rank `k` has the weight `floor(2^32 / k)`.
 ///
-/// Not `rand_distr::Zipf`: it takes powers and logarithms of floating-point numbers, whose last bits are the
-/// platform's choice, and its rule may change with a release.
+/// `rand_distr::Zipf` is not used: it computes powers and logarithms of floating-point numbers, whose last bits depend
+/// on the platform, and its rule may change with a release.
 pub(super) struct Zipf {
-    /// The weights of `1..=k`, added up, at index `k − 1`.
+    /// The cumulative weights of `1..=k`, at index `k − 1`.
     cumulative: Vec<u64>,
 }
 
@@ -22,7 +22,7 @@ impl Zipf {
         Self { cumulative: cumulative.collect() }
     }
 
-    /// The rank that the uniform draw `x` picks.
+    /// The rank for the uniform draw `x`.
     pub(super) fn rank(&self, x: u64) -> usize {
         let total = self.cumulative.last().copied().unwrap_or_default();
         let point = (u128::from(x) * u128::from(total)) >> 64;

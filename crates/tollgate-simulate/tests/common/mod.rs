@@ -1,4 +1,4 @@
-//! A directory of its own for each test, with a trace and what is written beside it.
+//! A separate directory for each test, with a trace and the files written beside it.
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(dead_code, reason = "each test binary uses a part of it")]
@@ -28,7 +28,7 @@ impl Fixture {
         self.dir.path().join(name)
     }
 
-    /// Asks for `report.json` and `decisions.csv`.
+    /// Requests `report.json` and `decisions.csv`.
     pub(crate) fn with_outputs(mut self) -> Self {
         self.args.report = Some(self.path("report.json"));
         self.args.decisions = Some(self.path("decisions.csv"));
@@ -77,7 +77,7 @@ pub(crate) fn azure(name: &str) -> PathBuf {
     dir.join(format!("AzureLLMInferenceTrace_{name}.csv"))
 }
 
-/// The policies of `yaml`; the default policy for an empty text.
+/// The policies in `yaml`; the default policy if the text is empty.
 pub(crate) fn policies(yaml: &str) -> PolicySet {
     let policies = policy_file::parse("policies.yaml", yaml, Format::Yaml);
     PolicySet::new(policies.unwrap_or_else(|problems| panic!("{problems}"))).unwrap()
