@@ -1,4 +1,4 @@
-//! Builds anew when the console was: its files are part of the binary.
+//! Rebuilds the crate when the console was rebuilt, because its files are part of the binary.
 
 fn main() {
     println!("cargo::rerun-if-changed=../../console/dist");

@@ -1,4 +1,4 @@
-//! The directory that the admin calls work on: a database, or what a file holds, which can only be read.
+//! The directory behind the admin calls: a database, or the read-only content of a file.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tollgate_catalog::directory::{
 use tollgate_catalog::document::Node;
 use tollgate_catalog::{DatabaseCatalog, SnapshotDirectory};
 
-/// A directory of one of the kinds that the server knows.
+/// A directory of one of the kinds that the server supports.
 #[derive(Clone, Debug)]
 pub(crate) enum Administered {
     /// Of a file, or of the built-in policy.
@@ -19,7 +19,7 @@ pub(crate) enum Administered {
 }
 
 impl Administered {
-    /// Writes what is to be written and closes what is open, once nobody asks any more.
+    /// Writes pending data and closes connections, after the last call.
     pub(crate) async fn close(&self) {
         if let Self::Database(database) = self {
             database.close().await;
@@ -27,7 +27,7 @@ impl Administered {
     }
 }
 
-/// Does the same with either.
+/// Forwards a call to either variant.
 macro_rules! with_either {
     ($directory:expr, $inner:ident => $call:expr) => {
         match $directory {

@@ -1,4 +1,4 @@
-//! What every call works on.
+//! The shared state of all calls.
 
 use std::sync::Arc;
 
@@ -15,19 +15,18 @@ use crate::http::{BodyBounds, Guard};
 use crate::metrics::Metrics;
 use crate::net::RequestMemory;
 
-/// A store that the server runs: besides deciding, it says what it holds in this process's memory and can be told
-/// to clean up.
+/// A store that the server runs: besides deciding, it reports what it holds in this process's memory and can clean up.
 pub(crate) trait Backend: Store {
-    /// What it holds in memory, and did.
+    /// What it holds in memory, and its evictions.
     fn stats(&self) -> MemoryStoreStats;
 
     /// How many keys have usage; `None` if another process holds them.
     fn keys(&self) -> Option<u64>;
 
-    /// Removes what counts no more. May take a while; not for a thread that serves.
+    /// Removes what no longer counts. May take a while, so do not call it on a thread that serves.
     fn sweep(&self);
 
-    /// Finds out what no check does, such as that it is back. To be called several times a second.
+    /// Does what no check does, such as probing a store that fails. Call it several times a second.
     fn tend_store(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
@@ -47,7 +46,7 @@ impl<C: Clock + 'static> Backend for MemoryStore<C> {
     }
 }
 
-/// A store over the network holds in this process only what was decided without it.
+/// A networked store holds only the usage of checks that were decided without it in this process.
 impl<S: Store, C: Clock + 'static> Backend for Resilient<S, C> {
     fn stats(&self) -> MemoryStoreStats {
         self.local_stats()
@@ -66,31 +65,31 @@ impl<S: Store, C: Clock + 'static> Backend for Resilient<S, C> {
     }
 }
 
-/// What the calls below `/admin` work on.
+/// The shared state of the calls below `/admin`.
 #[derive(Debug)]
 pub(crate) struct Admin {
-    /// Lets in who bears a token.
+    /// Checks admin tokens.
     pub(crate) guard: Guard,
     /// The records.
     pub(crate) directory: Administered,
 }
 
-/// What every call works on.
+/// The shared state of all calls.
 #[derive(Debug)]
 pub(crate) struct App<S> {
-    /// The directory, and who may use it.
+    /// The directory, and the guard of the admin calls.
     pub(crate) admin: Admin,
     /// The use cases.
     pub(crate) service: RateLimitService<S>,
-    /// What is counted.
+    /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
-    /// What is told to those who ask whether the server is well.
+    /// The state that `/readyz` reports.
     pub(crate) health: Arc<Health>,
     /// The bounds of requests.
     pub(crate) limits: HttpLimits,
-    /// What unfinished requests hold in memory.
+    /// The memory held by unfinished requests.
     pub(crate) memory: RequestMemory,
-    /// Takes the time of calls, and only that: decisions go by the store's clock (R7).
+    /// Only measures the duration of calls; decisions use the store's clock (R7).
     pub(crate) clock: MonotonicClock,
 }
 

@@ -1,4 +1,4 @@
-//! The catalog that the configuration names, opened; and the secrets that go with it.
+//! Opens the catalog of the configuration, and loads the secrets that belong to it.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -23,19 +23,19 @@ use crate::metrics::Metrics;
 use crate::serve::StartError;
 use crate::telemetry::Chain;
 
-/// What stands for a secret where nothing is kept that it would protect.
+/// Used in place of a secret if there are no stored keys to protect.
 const FILE_KEY: &str = "the API keys of a policy file";
 
-/// A catalog: what is in force, who may be looked up in it, and what keeps it current.
+/// A catalog: the policies in force, the lookup of subjects, and the file watcher.
 pub(crate) struct Catalog {
     pub(crate) policies: SnapshotReader,
     pub(crate) lookup: Option<Resolver>,
     pub(crate) directory: Administered,
-    /// Dropped when the last request is answered; then nothing follows changes any more.
+    /// Dropped after the last request is answered; then nothing follows changes any more.
     pub(crate) file: Option<FileCatalog>,
 }
 
-/// Opens the catalog of `config`; what happens to it is logged, counted and shown.
+/// Opens the catalog of `config`. Its events are logged, counted and shown in `/readyz`.
 pub(crate) async fn open(
     config: &ServeConfig,
     metrics: &Arc<Metrics>,
@@ -54,7 +54,7 @@ pub(crate) async fn open(
                 .map_err(StartError::Catalog)?;
             let policies = file.reader();
             let directory = Administered::Snapshots(policies.clone().into());
-            // A file knows no API keys: the hash only shortens what limits count under.
+            // A file knows no API keys, so the hash only shortens the ids under which limits count.
             let secret = config.api_key_secret.as_ref().map_or(FILE_KEY, Secret::reveal);
             let hasher = KeyHasher::new(secret.as_bytes());
             let lookup = Resolver::of_snapshot(hasher, Arc::new(MonotonicClock::new()));
@@ -76,7 +76,8 @@ pub(crate) async fn open(
     }
 }
 
-/// What API keys are hashed with: as set, or for SQLite as in a file beside the database, made at the first start.
+/// The secret for hashing API keys: the configured one, or for SQLite the one in a file beside the database, which is
+/// created at the first start.
 fn api_key_secret(url: &str, config: &ServeConfig) -> Result<Vec<u8>, StartError> {
     if let Some(secret) = &config.api_key_secret {
         return Ok(secret.reveal().as_bytes().to_vec());
@@ -101,7 +102,7 @@ fn api_key_secret(url: &str, config: &ServeConfig) -> Result<Vec<u8>, StartError
     }
 }
 
-/// The guard of the admin calls, for those who bear the tokens of `config`, and the one that was `made`.
+/// The guard of the admin calls, for the tokens of `config` and the generated one, if there is one.
 pub(crate) fn guard(config: &ServeConfig, made: Option<&Secret>) -> Result<Guard, StartError> {
     let impossible = |what| move || StartError::AdminToken(io::Error::other(what));
     let by_variable = [
@@ -110,13 +111,13 @@ pub(crate) fn guard(config: &ServeConfig, made: Option<&Secret>) -> Result<Guard
     ];
     let mut tokens = config.admin_tokens.clone();
     for (name, role, token) in by_variable {
-        let actor = Actor::new(name).map_err(|_| impossible("its name is none")())?;
+        let actor = Actor::new(name).map_err(|_| impossible("its name is invalid")())?;
         tokens.extend(token.map(|token| AdminToken { actor, role, token: token.clone() }));
     }
-    Guard::new(tokens).ok_or_else(impossible("guesses at it cannot be limited"))
+    Guard::new(tokens).ok_or_else(impossible("the limit for wrong tokens cannot be built"))
 }
 
-/// A token for the time until the server ends.
+/// A token that is valid until the server ends.
 pub(crate) fn made_token() -> Result<Secret, StartError> {
     let mut random = [0; 24];
     getrandom::fill(&mut random)
@@ -129,7 +130,7 @@ pub(crate) fn made_token() -> Result<Secret, StartError> {
     Ok(Secret::new(token))
 }
 
-/// Logs and counts what happens to the policy file.
+/// Logs and counts the events of the catalog.
 struct CatalogObserver {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
@@ -148,26 +149,29 @@ impl Observer for CatalogObserver {
             CatalogEvent::Refused(error) => {
                 self.metrics.reloads_refused.inc();
                 self.health.set_catalog_refused(true);
-                tracing::error!(error = %Chain(*error), "the changed policies were refused; the old ones go on");
+                tracing::error!(error = %Chain(*error), "the changed policies were refused; the old policies stay in force");
             }
             CatalogEvent::Unavailable(error) => {
                 self.health.set_catalog_unavailable(true);
                 self.metrics.catalog.went_away();
-                tracing::warn!(error = %Chain(*error), "the catalog does not answer; what is known stands");
+                tracing::warn!(error = %Chain(*error), "the catalog's database is unavailable; checks use the last known records, and records that this node has not read count as unknown");
             }
             CatalogEvent::Available => {
                 self.health.set_catalog_unavailable(false);
                 self.metrics.catalog.came_back();
-                tracing::info!("the catalog answers again");
+                tracing::info!("the catalog's database is available again");
             }
             CatalogEvent::Restored => {
                 self.health.set_catalog_refused(false);
-                tracing::info!("the policy file is again the one in force");
+                tracing::info!("the policy file again contains the policies in force");
             }
             CatalogEvent::PollingOnly(error) => {
-                tracing::warn!(error, "no notifications of changes; looking every few seconds");
+                tracing::warn!(
+                    error,
+                    "no notifications of changes; polling every few seconds instead"
+                );
             }
-            other => tracing::info!(event = ?other, "the catalog tells something new"),
+            other => tracing::info!(event = ?other, "unknown event of the catalog"),
         }
     }
 }

@@ -13,9 +13,9 @@ use crate::config::ServeConfig;
 use crate::serve::StartError;
 use crate::{serve, signals, telemetry};
 
-/// What a command ends with when it did what it was asked to, and the answer is no.
+/// The exit code if a command ran but failed.
 const FAILED: u8 = 1;
-/// What a command ends with when it could not understand what it was asked to.
+/// The exit code if the arguments or the configuration are invalid.
 const MISUSED: u8 = 2;
 
 /// A distributed rate limiter for AI inference
@@ -41,26 +41,26 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum PoliciesCommand {
-    /// Check a policy file and tell everything that is wrong with it
+    /// Validate a policy file and list all problems in it
     Validate {
         /// The file, ending in .yaml, .yml, .json or .toml
         file: PathBuf,
     },
 }
 
-/// Every flag of `serve` is a setting, and taken as text: the layers of the configuration parse them alike.
+/// Every flag of `serve` is a setting and is taken as text, so that all layers of the configuration are parsed alike.
 ///
 /// Flags override the environment (`TOLLGATE_…`), which overrides the file.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 struct ServeArgs {
-    /// Read settings from this TOML file [default: tollgate.toml, if there is one]
+    /// Read settings from this TOML file [default: tollgate.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Listen at this IP address and port [default: 127.0.0.1:8000]
     #[arg(long, value_name = "ADDRESS")]
     http: Option<String>,
-    /// Answer only requests that name one of these hosts, `localhost` or an IP address [default: these alone at a loopback
+    /// Answer only requests for these hosts, `localhost` or an IP address [default: only the latter two at a loopback
     /// address, any host elsewhere]
     #[arg(long, value_name = "NAMES")]
     allowed_hosts: Option<String>,
@@ -70,21 +70,22 @@ struct ServeArgs {
     /// Hold at most this many keys in memory [default: 10000000]
     #[arg(long, value_name = "N")]
     max_keys: Option<String>,
-    /// Without the store allow, deny, or decide by the local share; a policy's onStoreError goes before [default:
-    /// allow]
+    /// If the store is unavailable: allow, deny, or local (each node enforces its share); overridden by a policy's
+    /// onStoreError [default: allow]
     #[arg(long, value_name = "MODE")]
     on_store_error: Option<String>,
     /// Decide within this time, whatever the store does [default: 100]
     #[arg(long, value_name = "MS")]
     store_timeout_ms: Option<String>,
-    /// Start although the store is configured wrongly (a wrong password, missing rights, another deployment): true or
-    /// false [default: false]
+    /// Start even if the store is configured wrongly (such as a wrong password or missing rights): true or false
+    /// [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     start_degraded: Option<String>,
-    /// Share the store with so many nodes: the local share of a limit is 1/N [default: 1]
+    /// The number of nodes that share the store; with the mode local each enforces 1/N of a limit [default: 1]
     #[arg(long, value_name = "N")]
     nodes: Option<String>,
-    /// Take policies, users and keys from here: `file:PATH`, `sqlite:FILE` or `postgres://…` [default: sqlite:tollgate.db]
+    /// Read policies, users and keys from here: `file:PATH`, `sqlite:FILE` or `postgres://…` [default:
+    /// sqlite:tollgate.db]
     #[arg(long, value_name = "URL")]
     catalog: Option<String>,
     /// Count checks with unknown API keys under the key's hash, or deny them: count or deny [default: count]
@@ -96,22 +97,22 @@ struct ServeArgs {
     /// Log error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
-    /// Refuse checks with longer bodies [default: 65536]
+    /// Refuse checks with longer bodies, in bytes [default: 65536]
     #[arg(long, value_name = "BYTES")]
     max_body_bytes: Option<String>,
-    /// Refuse batches with longer bodies [default: 4194304]
+    /// Refuse batches with longer bodies, in bytes [default: 4194304]
     #[arg(long, value_name = "BYTES")]
     max_batch_body_bytes: Option<String>,
-    /// Refuse requests for a while when what unfinished ones have sent takes more memory [default: 67108864]
+    /// Refuse requests while unfinished ones hold more memory than this [default: 67108864]
     #[arg(long, value_name = "BYTES")]
     max_body_memory_bytes: Option<String>,
     /// Refuse requests with longer headers [default: 32768]
     #[arg(long, value_name = "BYTES")]
     max_header_bytes: Option<String>,
-    /// Cut connections whose headers take longer [default: 10000]
+    /// Close connections whose headers take longer to arrive [default: 10000]
     #[arg(long, value_name = "MS")]
     header_timeout_ms: Option<String>,
-    /// Refuse requests whose bodies take longer [default: 10000]
+    /// Refuse requests whose bodies take longer to arrive [default: 10000]
     #[arg(long, value_name = "MS")]
     body_timeout_ms: Option<String>,
     /// Close connections that are idle for longer [default: 75000]
@@ -123,19 +124,19 @@ struct ServeArgs {
     /// Serve at most this many requests at a time on one HTTP/2 connection [default: 256]
     #[arg(long, value_name = "N")]
     max_http2_streams: Option<String>,
-    /// Ask HTTP/2 peers this often whether they are still there [default: 20000]
+    /// Ping HTTP/2 clients this often [default: 20000]
     #[arg(long, value_name = "MS")]
     http2_ping_every_ms: Option<String>,
-    /// On SIGTERM end within this time, whatever is in flight [default: 8000]
+    /// On SIGTERM end within this time, even if requests are in flight [default: 8000]
     #[arg(long, value_name = "MS")]
     drain_timeout_ms: Option<String>,
 }
 
 const AFTER_HELP: &str = "Each setting is also an environment variable (--max-keys: TOLLGATE_MAX_KEYS) \
      and a key of the file (max_keys). Secrets are variables only: \
-     TOLLGATE_ADMIN_TOKEN (to change the catalog; a token that may must be set to listen at an address that other machines reach), \
-     TOLLGATE_ADMIN_READ_TOKEN (to read it), TOLLGATE_ADMIN_TOKENS (the same for several, whom the audit log tells \
-     apart: NAME:ROLE:TOKEN,… with the role read or write) and TOLLGATE_API_KEY_SECRET (what API keys are hashed with; the same on \
+     TOLLGATE_ADMIN_TOKEN (to change the catalog; required to listen at an address that other machines can reach, unless TOLLGATE_ADMIN_TOKENS has a write token), \
+     TOLLGATE_ADMIN_READ_TOKEN (to read it), TOLLGATE_ADMIN_TOKENS (several tokens, whose names the audit log shows: \
+     NAME:ROLE:TOKEN,… with the role read or write) and TOLLGATE_API_KEY_SECRET (the secret for hashing API keys; the same on \
      every node).";
 
 impl ServeArgs {
@@ -168,14 +169,14 @@ impl ServeArgs {
     }
 }
 
-/// How a command ended: what to print, and the exit code.
+/// The result of a command: its output and exit code.
 #[derive(Debug)]
 pub struct Outcome {
     /// For standard output.
     pub output: String,
     /// For standard error.
     pub error: String,
-    /// For the process that started this one.
+    /// The exit code of the process.
     pub code: ExitCode,
 }
 
@@ -196,8 +197,8 @@ impl Outcome {
 }
 
 impl Cli {
-    /// The command line of this process; ends the process if it is none. A URL in the wrong place is not shown: it may
-    /// hold a password.
+    /// Parses the command line of this process, or ends the process with an error. A URL in the wrong place is not
+    /// shown, because it may contain a password.
     pub fn of_process() -> Self {
         Self::try_parse().unwrap_or_else(|mut error| {
             let is_url = |value: &ContextValue| value.to_string().contains("://");
@@ -210,7 +211,7 @@ impl Cli {
         })
     }
 
-    /// Does what was asked.
+    /// Runs the command.
     pub fn run(self) -> Outcome {
         match self.command {
             Command::Serve(args) => serve_until_signal(*args),
@@ -263,15 +264,15 @@ fn serve_until_signal(mut args: ServeArgs) -> Outcome {
         Err(error) => return Outcome::failed(FAILED, &error),
     };
     let outcome = runtime.block_on(run(&config));
-    // A sweep under way is not waited for.
+    // Do not wait for a running sweep.
     runtime.shutdown_background();
     outcome
 }
 
-/// Tells who started the server where the console is; with the token, if one was made. Not through the log, which others
-/// may read.
+/// Prints the address of the console, with the token if one was generated. This does not go to the log, which others
+/// may be able to read.
 fn show_console(url: &str, server: &serve::Server) {
-    // Whoever cannot see it can set a token.
+    // If the output cannot be written, the user can set a token.
     _ = match server.made_admin_token() {
         Some(token) => writeln!(
             io::stdout(),
@@ -282,7 +283,7 @@ fn show_console(url: &str, server: &serve::Server) {
     };
 }
 
-/// What only a wrong configuration can cause ends as what cannot be understood does.
+/// A wrong configuration gives the same exit code as invalid arguments.
 fn exit_code(error: &StartError) -> u8 {
     match error {
         StartError::Store(_) | StartError::Misconfigured { .. } => MISUSED,

@@ -1,7 +1,7 @@
 //! The Tollgate server: HTTP over the use cases, with its configuration, telemetry and command line.
 //!
-//! This is the only crate that knows HTTP and JSON on the wire. It is a library so that tests start the real
-//! server in their own process, with a clock of their own.
+//! Only this crate knows HTTP and JSON. It is a library so that tests can start the real server in their own process,
+//! with their own clock.
 
 mod administered;
 mod app;

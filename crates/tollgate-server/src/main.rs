@@ -7,10 +7,10 @@ fn main() -> ExitCode {
     let outcome = tollgate_server::Cli::of_process().run();
     let mut output = std::io::stdout();
     let written = output.write_all(outcome.output.as_bytes()).and_then(|()| output.flush());
-    // There is nowhere else to say that an error could not be shown.
+    // If the output cannot be written, there is no other place to report it.
     _ = std::io::stderr().write_all(outcome.error.as_bytes());
     match written {
-        // A closed pipe is no reason to fail: whoever read it has seen enough.
+        // A closed pipe is not an error: the reader has seen enough.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             _ = writeln!(std::io::stderr(), "error: the output could not be written: {error}");
             ExitCode::FAILURE

@@ -1,4 +1,4 @@
-//! The server: its parts put together, run and brought to an end.
+//! Assembles the server, runs it and ends it.
 
 use std::fmt;
 use std::io;
@@ -29,55 +29,55 @@ use crate::net::{Drained, HeadBounds, Listener, NetMetrics, RequestMemory};
 use crate::store_watch::StoreWatch;
 use crate::telemetry::Chain;
 
-/// How often the store is told to remove what counts no more.
+/// How often the store removes what no longer counts.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
-/// How often the store is tended.
+/// How often the store is maintained.
 const TEND_EVERY: Duration = Duration::from_millis(100);
 
-/// The longest that refunds may take when everything is answered.
+/// The longest time for refunds after everything is answered.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The longest that the catalog may take to write what is to be written.
+/// The longest time for the catalog to write pending data.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What is between two attempts to reach a store that was not there at the start.
+/// The time between two attempts to reach a store that was unavailable at the start.
 const INTRODUCE_EVERY: Duration = Duration::from_secs(1);
 
 /// Why the server did not start.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The address could not be listened at.
+    /// The server could not listen at the address.
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The catalog gave no policies.
+    /// The catalog could not provide policies.
     Catalog(CatalogError),
-    /// The built-in policies make no set.
+    /// The built-in policies cannot be compiled.
     Policies(tollgate_core::PolicySetError),
-    /// The store cannot be used at all, whether it is there or not.
+    /// The store cannot be used at all, whether it is available or not.
     Store(StoreError),
-    /// The store is not what the configuration takes it for, or does not let this node do its work.
+    /// The store is not what the configuration says, or does not let this node work.
     Misconfigured {
-        /// What named the store.
+        /// Where the store was set.
         set_by: Option<String>,
-        /// What is wrong, and the remedy.
+        /// The problem and its remedy.
         problem: Misconfiguration,
     },
-    /// Nothing says what API keys are hashed with.
+    /// There is no secret for hashing API keys.
     NoApiKeySecret,
-    /// What API keys are hashed with could not be read or made.
+    /// The secret for hashing API keys could not be read or created.
     ApiKeySecret {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// No admin token could be made.
+    /// No admin token could be generated.
     AdminToken(io::Error),
 }
 
@@ -90,24 +90,24 @@ impl fmt::Display for StartError {
                     "{address} is in use by another process; accepted: a free port, such as 0"
                 )
             }
-            Self::Listen { address, .. } => write!(f, "{address} cannot be listened at"),
+            Self::Listen { address, .. } => write!(f, "cannot listen at {address}"),
             Self::Catalog(error @ CatalogError::OtherApiKeySecret) => {
-                write!(f, "{error}, in TOLLGATE_API_KEY_SECRET or, for SQLite, the file beside the database")
+                write!(f, "{error}, in TOLLGATE_API_KEY_SECRET or, for SQLite, in the file beside the database")
             }
             Self::Catalog(error) => error.fmt(f),
             Self::Policies(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
             Self::Misconfigured { set_by, problem } => {
                 let set_by = set_by.as_deref().unwrap_or("the store");
-                write!(f, "{set_by}: {problem}. To start without the store all the same: --start-degraded")
+                write!(f, "{set_by}: {problem}. To start without the store anyway: --start-degraded")
             }
             Self::NoApiKeySecret => f.write_str(
                 "TOLLGATE_API_KEY_SECRET is not set; accepted with PostgreSQL: at least 16 bytes, the same on every node",
             ),
             Self::ApiKeySecret { path, .. } => {
-                write!(f, "{}: the secret of API keys cannot be read or made", path.display())
+                write!(f, "{}: the secret for hashing API keys cannot be read or created", path.display())
             }
-            Self::AdminToken(_) => f.write_str("no admin token could be made"),
+            Self::AdminToken(_) => f.write_str("no admin token could be generated"),
         }
     }
 }
@@ -125,19 +125,19 @@ impl std::error::Error for StartError {
     }
 }
 
-/// A server that runs. It ends when it is told to, or with the runtime.
+/// A running server. It ends when it is told to, or with the runtime.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    /// The admin token, if it was made for this run.
+    /// The admin token, if one was generated for this run.
     made_token: Option<Secret>,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Drained>,
 }
 
 impl Server {
-    /// Starts a server over the store of `config`. A store over the network need not be there yet; one that answers
-    /// must be what the configuration says, unless that allows a degraded start.
+    /// Starts a server over the store of `config`. A networked store may still be unavailable; but if it answers, it
+    /// must be what the configuration says, unless a degraded start is allowed.
     pub async fn start(config: &ServeConfig) -> Result<Self, StartError> {
         let url = match &config.store {
             StoreConfig::Memory => {
@@ -147,7 +147,7 @@ impl Server {
         };
         let mut config = config.clone();
         let mut options = RedisOptions::default();
-        // The store's own deadline, which also gives up a connection on which nothing comes back, and no other.
+        // The store enforces its own deadline, which also closes dead connections, so no decorator does.
         options.deadline = config.resilience.timeout.take().map_or(options.deadline, store_timeout);
         let store = RedisStore::new(&url, &options).map_err(StartError::Store)?;
         let set_by = config.store_set_by.clone();
@@ -166,14 +166,14 @@ impl Server {
                 Announcement::Connected(domain) => invalidations.connected(domain),
                 Announcement::Disconnected(domain) => invalidations.disconnected(domain),
                 Announcement::GivenBack(key) => invalidations.forget(key),
-                // What it cannot name may have been anything.
+                // A URL that could not be parsed may have contained anything.
                 _ => invalidations.forget_all(),
             })
         };
         Self::surround(&config, watch, store, beside, listen).await
     }
 
-    /// Starts a server whose store reads `clock`, so that tests can move through windows.
+    /// Starts a server whose store uses `clock`, so that tests can move through windows.
     pub async fn start_with_clock<C: Clock + 'static>(
         config: &ServeConfig,
         clock: C,
@@ -183,10 +183,10 @@ impl Server {
         Self::run(config, Watch::new(), store, JoinSet::new()).await
     }
 
-    /// Starts a server whose usage lives in `store`, which may fail: a deadline, a breaker, a cache of denials and
-    /// the failure modes of `config` are put around it (R11). What `listen` makes runs beside the answers and passes
-    /// on what makes known denials untrue; for a store that tells nothing it does nothing, and then no denial is
-    /// answered without the store.
+    /// Starts a server over `store`, which may fail: it gets a breaker, a cache of denials, the failure modes of
+    /// `config` and, if configured, a deadline around it (R11). The future that `listen` returns runs in the background
+    /// and passes on the announcements that known denials may be wrong. If the store announces nothing, the future does
+    /// nothing, and then no denial is answered without the store.
     pub async fn start_with_store<S: Store, L: Future<Output = ()> + Send + 'static>(
         config: &ServeConfig,
         store: S,
@@ -240,7 +240,7 @@ impl Server {
         };
         let draining = Arc::clone(&app);
         let stopped = async move {
-            // A server that was dropped goes on: nobody can tell it to stop any more.
+            // A server that was dropped keeps running: nobody can tell it to stop any more.
             if stopped.await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -253,35 +253,35 @@ impl Server {
         let serving = async move {
             let drained = listener.serve(answers, bounds, metrics, stopped, drain_timeout).await;
             finish(&closing).await;
-            // What goes on beside the answers ends with the last of them, not before.
+            // Background work ends after the last answer, not before.
             drop((catalog, beside));
-            // A database that does not answer does not keep the server.
+            // A database that does not answer must not delay the end of the server.
             _ = tokio::time::timeout(CLOSE_TIMEOUT, closing.admin.directory.close()).await;
             drained
         };
         Ok(Self { address, made_token, stop, serving: tokio::spawn(serving) })
     }
 
-    /// Where it listens.
+    /// The address at which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The admin token that was made because none was set: to be shown to who started the server, and to nobody else.
+    /// The admin token that was generated because none was set: show it only to whoever started the server.
     pub fn made_admin_token(&self) -> Option<&Secret> {
         self.made_token.as_ref()
     }
 
-    /// Accepts no more, answers what is in flight and ends, within the time configured for it. Tells whether
-    /// everything in flight was answered.
+    /// Stops accepting, answers what is in flight and ends, within the configured time. Returns whether everything in
+    /// flight was answered.
     pub async fn drain(self) -> bool {
-        // An error says that serving has ended by itself.
+        // An error means that serving has already ended.
         _ = self.stop.send(());
         matches!(self.serving.await, Ok(Drained::Whole))
     }
 }
 
-/// What is counted and known to be well or not.
+/// The metrics and the health of the server.
 struct Watch {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
@@ -293,7 +293,7 @@ impl Watch {
     }
 }
 
-/// The parts of `config`, and the file that keeps the policies current.
+/// Assembles the parts of `config`, and the watcher of the policy file.
 async fn assemble<S: Backend>(
     config: &ServeConfig,
     watch: Watch,
@@ -326,8 +326,8 @@ async fn assemble<S: Backend>(
     Ok((Arc::new(app), catalog.file))
 }
 
-/// Asks a Redis until it is as it should be, and logs what works against exact limits in it; once, too, that it is away,
-/// and each thing that is wrong with it.
+/// Examines Redis until nothing is wrong, and logs settings that endanger exact limits. Logs once that it is
+/// unavailable, and once for each problem.
 async fn introduce(store: RedisStore, set_by: Option<String>, health: Arc<Health>) {
     let mut said_unavailable = false;
     let mut said_problem = None;
@@ -335,7 +335,7 @@ async fn introduce(store: RedisStore, set_by: Option<String>, health: Arc<Health
         match store.examine().await {
             Ok(warnings) => {
                 for warning in warnings {
-                    tracing::warn!(%warning, set_by, "the store is not as it should be");
+                    tracing::warn!(%warning, set_by, "the store works, but its configuration endangers exact limits");
                 }
                 return health.set_store_reached();
             }
@@ -355,7 +355,7 @@ async fn introduce(store: RedisStore, set_by: Option<String>, health: Arc<Health
                 tracing::warn!(
                     error = %Chain(&error),
                     set_by,
-                    "the store is unavailable; its limits are not enforced, and checks are decided by the failure mode, until it \
+                    "the store is unavailable; its limits are not enforced, and checks are decided by the failure mode until it \
                      answers"
                 );
             }
@@ -365,7 +365,7 @@ async fn introduce(store: RedisStore, set_by: Option<String>, health: Arc<Health
     }
 }
 
-/// Tends the store, for ever.
+/// Maintains the store; never returns.
 async fn tend_now_and_then<S: Backend>(app: Arc<App<S>>) {
     loop {
         tokio::time::sleep(TEND_EVERY).await;
@@ -373,18 +373,18 @@ async fn tend_now_and_then<S: Backend>(app: Arc<App<S>>) {
     }
 }
 
-/// Waits a little for what the store does after its callers have gone.
+/// Waits for a bounded time until the store has finished work whose callers have gone.
 async fn finish<S: Backend>(app: &App<S>) {
     let finished = tokio::time::timeout(FINISH_TIMEOUT, app.service.store().finish()).await;
     if finished.is_err() {
         tracing::warn!(
-            "the store has not answered all refunds of checks that were not admitted; what they charged stays until \
+            "the store did not answer all refunds of checks that were not admitted; their charges stay until \
              it leaves its window"
         );
     }
 }
 
-/// Counts, logs and shows that Redis drops keys: once when it begins and once when it has ended.
+/// Counts, logs and shows evictions by Redis: one line when they begin and one when they have ended.
 fn watch_evictions(store: RedisStore, watch: &Watch) -> impl Future<Output = ()> + use<> {
     let (metrics, health) = (Arc::clone(&watch.metrics), Arc::clone(&watch.health));
     store.watch_evictions(move |eviction| match eviction {
@@ -396,7 +396,7 @@ fn watch_evictions(store: RedisStore, watch: &Watch) -> impl Future<Output = ()>
                 tracing::error!(
                     redis = at,
                     keys,
-                    "Redis evicts keys for want of memory: limits in force lose their usage and admit more than they say; set \
+                    "Redis evicts keys because its memory is full: limits in force lose usage and admit too much; set \
                      maxmemory-policy noeviction, and give it more memory or keep other data elsewhere"
                 );
             }
@@ -405,23 +405,23 @@ fn watch_evictions(store: RedisStore, watch: &Watch) -> impl Future<Output = ()>
             metrics.store.redis_evicts.set(0);
             health.set_store_evicts(false);
             let quiet_s = quiet.as_secs();
-            tracing::info!(quiet_s, "Redis evicts no keys any more; usage that was lost does not come back");
+            tracing::info!(quiet_s, "Redis has stopped evicting keys; the lost usage is not restored");
         }
-        other => tracing::warn!(eviction = ?other, "Redis tells something new of its memory"),
+        other => tracing::warn!(eviction = ?other, "unknown event about evictions in Redis"),
     })
 }
 
-/// Removes from the store what counts no more, for ever.
+/// Removes what no longer counts from the store; never returns.
 async fn sweep_now_and_then<S: Backend>(app: Arc<App<S>>) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let app = Arc::clone(&app);
-        // It locks and walks the whole table: not on a thread that serves.
+        // It locks and walks the whole table, so it must not run on a thread that serves.
         let swept = tokio::task::spawn_blocking(move || app.service.store().sweep()).await;
         if let Err(error) = swept {
-            tracing::error!(%error, "the store could not be swept");
+            tracing::error!(%error, "removing expired keys from the store failed");
         }
     }
 }

@@ -1,10 +1,10 @@
-//! The signals that end the server, and the one that does not.
+//! The signals that end the server, and SIGHUP, which does not.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT, from when they are listened for.
+/// Receives SIGTERM and SIGINT from the time of its creation.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,
@@ -13,7 +13,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over: from here on they do not end the process by themselves.
+    /// Takes over the signals: from now on they no longer end the process directly.
     pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -22,14 +22,14 @@ impl Signals {
         })
     }
 
-    /// The name of the next signal to end. SIGHUP, by habit the one to read files again, ends nothing.
+    /// The name of the next signal to end. SIGHUP, which by convention reloads files, ends nothing.
     pub(crate) async fn next(&mut self) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.hang_up.recv() => tracing::info!(
-                    "SIGHUP: there is nothing to read again; a policy file is watched, settings need a restart"
+                    "SIGHUP is ignored: a policy file is watched anyway, and other settings need a restart"
                 ),
             }
         }

@@ -1,5 +1,5 @@
-//! Counts and logs what happens around the store, and shows it in `/readyz`: a line for each transition, not for each
-//! check.
+//! Counts and logs events around the store, and shows its state in `/readyz`: one line for each transition, not for
+//! each check.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,39 +14,39 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::telemetry::Chain;
 
-/// The least time between two lines about keys that the store cannot read.
+/// The minimum time between two lines about keys with unreadable values.
 const KEY_LINE_EVERY: Duration = Duration::from_secs(10);
-/// The least time between two lines about charges that stay.
+/// The minimum time between two lines about charges that stay.
 const LEFT_LINE_EVERY: Duration = Duration::from_secs(10);
 /// For how long after the last degraded decision the store counts as degraded although no breaker is open.
 const DEGRADED_HOLDS: Duration = Duration::from_secs(1);
-/// After so long of failures that open no breaker there is a line about them.
+/// If failures that open no breaker last this long, they are logged.
 const LINE_AFTER: Duration = Duration::from_millis(500);
-/// How often [`StoreWatch::watch`] looks. With [`LINE_AFTER`] it makes less than the second that P20 allows.
+/// How often [`StoreWatch::watch`] checks. Together with [`LINE_AFTER`] it stays below the second that P20 allows.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Counts, logs and shows in `/readyz` what happens around the store.
+/// Counts and logs events around the store, and shows its state in `/readyz`.
 #[derive(Debug)]
 pub(crate) struct StoreWatch {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     clock: MonotonicClock,
-    /// The parts of the store whose breakers are not closed, and how they stand.
+    /// The parts of the store whose breakers are not closed, and their states.
     failing: Mutex<BTreeMap<FaultDomain, BreakerState>>,
     any_failing: AtomicBool,
-    /// Checks that were decided without the store while no breaker was open.
+    /// Checks that were decided without the store although no breaker was open.
     scattered: Mutex<Option<Scattered>>,
-    /// When the next line may be logged, in nanoseconds.
+    /// The earliest time for the next line, in nanoseconds.
     next_key_line_ns: AtomicU64,
     next_left_line_ns: AtomicU64,
 }
 
-/// A time in which single checks were decided without the store.
+/// A period in which single checks were decided without the store.
 #[derive(Debug)]
 struct Scattered {
     since: Timestamp,
     latest: Timestamp,
-    /// What the first of them failed of, until there was a line about it.
+    /// The error of the first of them, until it was logged.
     untold: Option<String>,
 }
 
@@ -64,12 +64,12 @@ impl StoreWatch {
         }
     }
 
-    /// Each change of it is made at once, so it is whole whatever a thread that held it did.
+    /// A poisoned lock is fine: every change is complete at once.
     fn scattered(&self) -> MutexGuard<'_, Option<Scattered>> {
         self.scattered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends what was noted when its time is over, for ever.
+    /// Ends such periods when their time is over; never returns.
     pub(crate) async fn watch(self: Arc<Self>) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -81,7 +81,7 @@ impl StoreWatch {
         let now = self.clock.now();
         let mut scattered = self.scattered();
         let Some(period) = scattered.as_mut() else { return };
-        // Relaxed, here and below: a flag by itself.
+        // Relaxed, here and below: the flag is independent.
         let any_failing = self.any_failing.load(Ordering::Relaxed);
         if !any_failing
             && now >= period.since.after(LINE_AFTER)
@@ -89,7 +89,7 @@ impl StoreWatch {
         {
             tracing::warn!(
                 error,
-                "the store fails now and then; the checks concerned are decided without it, by the failure mode"
+                "the store fails occasionally; the affected checks are decided by the failure mode"
             );
         }
         if now >= period.latest.after(DEGRADED_HOLDS) {
@@ -98,13 +98,13 @@ impl StoreWatch {
             if !any_failing {
                 self.health.set_store_degraded(false);
                 if told {
-                    tracing::info!("every check is decided by the store again");
+                    tracing::info!("the store decides every check again");
                 }
             }
         }
     }
 
-    /// Notes that `error` was the reason for a decision without the store, although no breaker is open.
+    /// Records that `error` caused a decision without the store although no breaker is open.
     #[cold]
     fn note_scattered(&self, error: &StoreError) {
         self.health.set_store_degraded(true);
@@ -114,7 +114,7 @@ impl StoreWatch {
         if let Some(period) = scattered.as_mut() {
             period.latest = now;
         } else {
-            // What concerns one key has a line of its own.
+            // Errors of one key have their own line.
             let untold = (!concerns_one_check).then(|| Chain(error).to_string());
             *scattered = Some(Scattered { since: now, latest: now, untold });
         }
@@ -124,13 +124,13 @@ impl StoreWatch {
             tracing::error!(
                 %error,
                 what_to_do,
-                "the store cannot decide a check because of what its key holds; it is decided without, by the \
-                 failure mode, and the key stays as it is"
+                "the store cannot decide a check because its key holds an unexpected value; the check is decided by the \
+                 failure mode, and the key is left unchanged"
             );
         }
     }
 
-    /// Whether a line may be logged now, after which the next must wait.
+    /// Whether a line may be logged now; if so, the next has to wait.
     fn may_log(&self, next_ns: &AtomicU64, every: Duration) -> bool {
         let now = self.clock.now();
         let due_ns = next_ns.load(Ordering::Relaxed);
@@ -142,7 +142,7 @@ impl StoreWatch {
                 .is_ok()
     }
 
-    /// Shows how the breakers stand.
+    /// Shows the state of the breakers.
     fn show(&self, failing: &BTreeMap<FaultDomain, BreakerState>) {
         let worst = if failing.is_empty() {
             BreakerState::Closed
@@ -170,7 +170,7 @@ impl StoreObserver for StoreWatch {
         to: BreakerState,
         cause: Option<&StoreError>,
     ) {
-        // Whole whatever a thread that held it did: each change is made at once.
+        // A poisoned lock is fine: every change is complete at once.
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         match to {
             BreakerState::Closed => failing.remove(&domain),
@@ -187,12 +187,12 @@ impl StoreObserver for StoreWatch {
                 kind,
                 what_to_do,
                 failing_parts,
-                "the store is unavailable; the limits that lie there are not enforced: checks are decided without \
+                "the store is unavailable; the limits on it are not enforced: checks are decided without \
                  it, by the failure mode"
             ),
             (_, BreakerState::Closed) if failing_parts > 0 => tracing::info!(
                 failing_parts,
-                "a part of the store is available again; the limits that lie there are enforced"
+                "a part of the store is available again; its limits are enforced again"
             ),
             (_, BreakerState::Closed) => {
                 tracing::info!("the store is available again; all limits are enforced");
@@ -222,7 +222,7 @@ impl StoreObserver for StoreWatch {
         if self.may_log(&self.next_left_line_ns, LEFT_LINE_EVERY) {
             tracing::warn!(
                 why = why.name(),
-                "a charge of a check that was not admitted may stay until it leaves its window: its limit may admit \
+                "the charge of a check that was not admitted may stay until it leaves its window: its limit may admit \
                  less until then; tollgate_store_charges_left_total counts them"
             );
         }
@@ -240,7 +240,7 @@ mod tests {
         (StoreWatch::new(Arc::new(Metrics::new()), Arc::clone(&health)), health)
     }
 
-    /// Several primaries fail: the store is degraded until the last is back.
+    /// Several primaries fail: the store is degraded until the last one is available again.
     #[test]
     fn the_store_is_degraded_while_any_part_fails() {
         use BreakerState::{Closed, HalfOpen, Open};
@@ -259,7 +259,7 @@ mod tests {
         }
     }
 
-    /// P20: a decision without the store is said although no breaker opens, of whichever kind its error is.
+    /// P20: a decision without the store is logged although no breaker opens, whatever the kind of its error.
     #[test]
     fn a_single_failure_is_said() {
         for kind in StoreErrorKind::ALL {

@@ -1,8 +1,8 @@
 //! The log.
 //!
-//! No event holds an id, a key or an address of a check, at any level: nothing of such a request is logged. Of those
-//! who administer it tells who has reset whose usage, and from which address a wrong token came; never a token or an
-//! API key. Other crates log only warnings, since HTTP/2's trace shows whole frames.
+//! No event contains an id, a key or an address of a check, at any level: nothing about such a request is logged. For
+//! admin calls, the log says who reset whose usage, and from which address a wrong token came; it never contains a
+//! token or an API key. Other crates log only warnings, because HTTP/2's trace shows whole frames.
 
 use std::error::Error;
 use std::io;
@@ -14,11 +14,11 @@ use tracing_subscriber::{Layer, fmt, registry};
 
 use crate::config::LogFormat;
 
-/// Starts logging to standard error, for the whole process. Does nothing if something logs already.
+/// Starts logging to standard error, for the whole process. Does nothing if a logger is already set.
 pub(crate) fn start(format: LogFormat, level: Level) {
     let own = LevelFilter::from_level(level);
     let targets = Targets::new()
-        // Begins the names of all crates of the project.
+        // The prefix of the names of all crates of the project.
         .with_target("tollgate", own)
         .with_default(own.min(LevelFilter::WARN));
     let lines = fmt::layer().with_writer(io::stderr);
@@ -35,7 +35,7 @@ pub(crate) fn start(format: LogFormat, level: Level) {
     };
 }
 
-/// An error with all that caused it, in one line: JSON lines would show the error alone.
+/// An error with all its causes, on one line: JSON lines would show only the error itself.
 pub(crate) struct Chain<'a>(pub(crate) &'a (dyn Error + 'static));
 
 impl std::fmt::Display for Chain<'_> {

@@ -1,35 +1,35 @@
-//! Who may administer: tokens with names and roles.
+//! Named admin tokens with roles.
 //!
-//! No message shows a part of what was given: where the order is mixed up, any part may be the token.
+//! No message shows any part of an entry: if its parts are in the wrong order, any of them may be the token.
 
 use tollgate_catalog::directory::Actor;
 
 use super::Secret;
 
-/// The name of who bears the token of `TOLLGATE_ADMIN_TOKEN`, or the one that is made at the start.
+/// The name for the token of `TOLLGATE_ADMIN_TOKEN`, or for the generated one.
 pub(crate) const ADMIN: &str = "admin";
-/// The name of who bears the token of `TOLLGATE_ADMIN_READ_TOKEN`.
+/// The name for the token of `TOLLGATE_ADMIN_READ_TOKEN`.
 pub(crate) const ADMIN_READ: &str = "admin-read";
-/// The most tokens with names: each that is given is compared with all.
+/// The most named tokens: a token in a request is compared with all of them.
 const MAX_NAMED_TOKENS: usize = 1_000;
 
-/// What is accepted as tokens with names.
+/// The accepted form of named tokens.
 pub(super) const ACCEPTED: &str = "NAME:ROLE:TOKEN, several with commas or white space between: a name other than \
      `admin` and `admin-read`, the role `read` or `write`, and at least 16 bytes of token, which nobody else has";
 
 /// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// To look.
+    /// Reading.
     Read,
-    /// To look and to change.
+    /// Reading and changing.
     Write,
 }
 
-/// A token of the admin calls, and who bears it.
+/// A token for the admin calls, and its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminToken {
-    /// The name of who bears it, as the audit log tells it. Several tokens may have one name.
+    /// The owner's name in the audit log. Several tokens may have the same name.
     pub actor: Actor,
     /// What it allows.
     pub role: Role,
@@ -37,7 +37,7 @@ pub struct AdminToken {
     pub token: Secret,
 }
 
-/// The tokens that `text` lists, none of which is one of `others`; or what is wrong with each entry.
+/// The tokens in `text`, which must differ from `others`; or the problems of its entries.
 pub(super) fn parse(text: &str, others: &[&Secret]) -> Result<Vec<AdminToken>, Vec<String>> {
     let separates = |c: char| c == ',' || c.is_whitespace();
     let entries: Vec<_> = text.split(separates).filter(|entry| !entry.is_empty()).collect();
@@ -54,7 +54,7 @@ pub(super) fn parse(text: &str, others: &[&Secret]) -> Result<Vec<AdminToken>, V
             others.contains(&token) || tokens.iter().any(|known| known.token == *token)
         };
         match entry(given).and_then(|one| {
-            if is_taken(&one.token) { Err("its token is another's too") } else { Ok(one) }
+            if is_taken(&one.token) { Err("its token is used twice") } else { Ok(one) }
         }) {
             Ok(one) => tokens.push(one),
             Err(problem) => problems.push(format!("entry {}: {problem}", index + 1)),
@@ -69,7 +69,7 @@ fn entry(given: &str) -> Result<AdminToken, &'static str> {
         return Err("it is not NAME:ROLE:TOKEN");
     };
     if [ADMIN, ADMIN_READ].contains(&name) {
-        return Err("its name is that of the token in another variable");
+        return Err("its name is reserved for the token in another variable");
     }
     let role = match role {
         "read" => Role::Read,
@@ -87,7 +87,7 @@ fn entry(given: &str) -> Result<AdminToken, &'static str> {
 mod tests {
     use super::*;
 
-    /// What is read: name, role and token of each; or the problems.
+    /// The parsed tokens (name, role and token), or the problems.
     fn check(text: &str, expected: Result<&[(&str, Role, &str)], &[&str]>) {
         let other = Secret::new("the-token-of-another");
         let read = parse(text, &[&other]);
@@ -129,14 +129,14 @@ mod tests {
                 "entry 4: its name is empty, too long or not printable",
             ]),
         );
-        let own = "its name is that of the token in another variable";
+        let own = "its name is reserved for the token in another variable";
         check(
             "admin:write:0123456789abcdef admin-read:read:0123456789abcdef",
             Err(&[&format!("entry 1: {own}"), &format!("entry 2: {own}")]),
         );
         check(
             "a:read:the-token-of-another b:read:0123456789abcdef c:write:0123456789abcdef",
-            Err(&["entry 1: its token is another's too", "entry 3: its token is another's too"]),
+            Err(&["entry 1: its token is used twice", "entry 3: its token is used twice"]),
         );
         let many = "a:read:0123456789abcdef ".repeat(1_001);
         check(&many, Err(&["has 1001 tokens; accepted: at most 1000"]));

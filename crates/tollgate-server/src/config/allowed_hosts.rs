@@ -1,26 +1,26 @@
-//! The names that requests may call the server by.
+//! The host names that requests may use for the server.
 
 use super::layers::Refused;
 
-/// The most names.
+/// The maximum number of names.
 const MAX_NAMES: usize = 64;
-/// The longest name that DNS has.
+/// The longest name in DNS.
 const MAX_NAME_BYTES: usize = 253;
 
 const ACCEPTED: &str = "names of hosts without ports, with commas or white space between, such as tollgate.internal; localhost \
      and IP addresses are always accepted";
 
-/// The names of hosts, in lower case and without a dot at the end.
+/// Host names, in lower case and without a final dot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedHosts(Vec<Box<str>>);
 
 impl AllowedHosts {
-    /// These names; `None` if one cannot be the name of a host.
+    /// These names; `None` if one of them is not a valid host name.
     pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         names.into_iter().map(name).collect::<Option<_>>().map(Self)
     }
 
-    /// Whether `name` is one of them, in any case.
+    /// Whether `name` is one of them, ignoring case.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
@@ -33,7 +33,7 @@ fn name(text: &str) -> Option<Box<str>> {
     is_one.then(|| name.to_ascii_lowercase().into())
 }
 
-/// The names that `text` lists.
+/// Parses the names in `text`.
 pub(super) fn parse(text: &str) -> Result<AllowedHosts, Refused> {
     let names: Vec<_> = text
         .split(|c: char| c == ',' || c.is_whitespace())

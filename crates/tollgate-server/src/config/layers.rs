@@ -1,8 +1,9 @@
-//! The layers of the configuration: flags over environment over file over default.
+//! The layers of the configuration: flags override the environment, which overrides the file, which overrides the
+//! defaults.
 //!
-//! A setting has one key, such as `max_keys`; its flag is `--max-keys`, its variable `TOLLGATE_MAX_KEYS` and
-//! its name in the file `max_keys`. Every layer gives text, so that one parser and one message serve all three.
-//! Written out here because the libraries that layer configuration do not know the line of a value.
+//! A setting has one key, such as `max_keys`; its flag is `--max-keys`, its variable `TOLLGATE_MAX_KEYS` and its name
+//! in the file `max_keys`. Every layer provides text, so that one parser and one message work for all three. This is
+//! implemented here because libraries for layered configuration do not know the line of a value.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::Secret;
 
-/// Where a value was given.
+/// Where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// The flag of the key.
@@ -39,14 +40,14 @@ pub(crate) fn variable(key: &str) -> String {
     format!("TOLLGATE_{}", key.to_ascii_uppercase())
 }
 
-/// What is wrong with the configuration: one line for each problem, with its place and what is accepted.
+/// The problems of the configuration, one per line, with the place and what is accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigError {
     problems: Vec<String>,
 }
 
 impl ConfigError {
-    /// Notes that at `place` there is `problem`.
+    /// Adds a `problem` at `place`.
     pub(crate) fn add(&mut self, place: &dyn fmt::Display, problem: &str, accepted: &str) {
         self.problems.push(format!("{place}: {problem}; accepted: {accepted}"));
     }
@@ -64,23 +65,23 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Why a text is not the value of a setting. The text itself is shown only where it cannot be a secret.
+/// Why a text is not a valid value of a setting. The text itself is shown only if it cannot be a secret.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
     pub(crate) problem: String,
     pub(crate) accepted: &'static str,
 }
 
-/// `problem` without the `text` that it quotes, if that is a URL: one in the wrong place may hold a password.
+/// `problem` without the `text` that it quotes, if that is a URL: a URL in the wrong place may contain a password.
 fn without_url(problem: String, text: &str) -> String {
     if text.contains("://") {
-        problem.replace(&format!("{text:?}"), "the URL that is there")
+        problem.replace(&format!("{text:?}"), "the given URL")
     } else {
         problem
     }
 }
 
-/// The texts given, by layer and key.
+/// The given texts, by layer and key.
 #[derive(Debug, Default)]
 pub(crate) struct Layers {
     flags: BTreeMap<&'static str, String>,
@@ -90,8 +91,8 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
-    /// The layers of `flags`, of the `environment` and of `file`, of which `keys` are accepted. Other
-    /// variables are left alone: Kubernetes sets some for any service that is called `tollgate`.
+    /// The layers `flags`, `environment` and `file`; `keys` are the accepted keys. Other variables are ignored:
+    /// Kubernetes sets some for any service that is called `tollgate`.
     pub(crate) fn new(
         keys: &[&'static str],
         flags: impl IntoIterator<Item = (&'static str, Option<String>)>,
@@ -151,7 +152,7 @@ impl Layers {
         }
     }
 
-    /// The secret in the variable `name`, of which no message shows more than the length.
+    /// The secret in the variable `name`; messages show nothing but the required length.
     pub(crate) fn secret(&mut self, name: &str, value: Option<OsString>) -> Option<Secret> {
         let text = value?.into_string().unwrap_or_default();
         if text.len() >= Secret::MIN_BYTES {
@@ -162,7 +163,7 @@ impl Layers {
         None
     }
 
-    /// The text given for `key` by the topmost layer that gives one, and where.
+    /// The text for `key` from the topmost layer that sets it, and its place.
     fn text(&self, key: &'static str) -> Option<(&str, Place)> {
         if let Some(text) = self.flags.get(key) {
             return Some((text, Place::Flag(key)));
@@ -173,7 +174,7 @@ impl Layers {
         self.file.get(key).map(|(text, place)| (&**text, place.clone()))
     }
 
-    /// The value of `key`, or `default` if no layer gives one. A value that `parse` refuses is noted.
+    /// The value of `key`, or `default` if no layer sets it. If `parse` refuses a value, the problem is added.
     pub(crate) fn take<T>(
         &mut self,
         key: &'static str,
@@ -195,17 +196,17 @@ impl Layers {
         }
     }
 
-    /// Where the value of `key` was given, if it was.
+    /// Where the value of `key` was set, if it was.
     pub(crate) fn place(&self, key: &'static str) -> Option<Place> {
         self.text(key).map(|(_, place)| place)
     }
 
-    /// Notes a problem that no single value has.
+    /// Adds a problem that involves several values.
     pub(crate) fn refuse(&mut self, place: &dyn fmt::Display, problem: &str, accepted: &str) {
         self.error.add(place, problem, accepted);
     }
 
-    /// `value`, if nothing was refused.
+    /// `value`, if there was no problem.
     pub(crate) fn finish<T>(self, value: T) -> Result<T, ConfigError> {
         if self.error.is_empty() { Ok(value) } else { Err(self.error) }
     }

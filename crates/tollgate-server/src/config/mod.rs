@@ -1,4 +1,4 @@
-//! The configuration of `tollgate serve`: what can be set, its defaults and its bounds.
+//! The configuration of `tollgate serve`: all settings with their defaults and bounds.
 
 mod admin_tokens;
 mod allowed_hosts;
@@ -23,48 +23,48 @@ use tollgate_service::UnknownApiKeys;
 use tollgate_store::memory::MemoryStoreOptions;
 use tollgate_store::resilience::ResilienceOptions;
 
-/// What `tollgate serve` runs with.
+/// The configuration of `tollgate serve`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServeConfig {
     /// Where to listen.
     pub http: SocketAddr,
-    /// The names that requests may call the server by, beside `localhost` and addresses. `None`: no others where only this
-    /// machine can reach it, and any where others can.
+    /// The host names that requests may use, besides `localhost` and addresses. `None`: no other names if only this
+    /// machine can reach the server; any name if others can.
     pub allowed_hosts: Option<AllowedHosts>,
-    /// Where usage lives.
+    /// The store.
     pub store: StoreConfig,
-    /// What named the store, for messages: a flag, a variable or a line of a file.
+    /// Where the store was set, for messages: a flag, a variable or a line of a file.
     pub store_set_by: Option<String>,
-    /// Whether to start although the store over the network is configured wrongly.
+    /// Whether to start although the networked store is configured wrongly.
     pub start_degraded: bool,
     /// The most keys that the in-memory store holds.
     pub max_keys: usize,
-    /// What happens when a store over the network fails. The store in memory does not.
+    /// The handling of failures of a networked store. The in-memory store cannot fail.
     pub resilience: ResilienceOptions,
-    /// Where the policies come from.
+    /// The source of the policies.
     pub catalog: CatalogConfig,
-    /// What happens to checks with API keys that the catalog does not know.
+    /// How checks with unknown API keys are handled.
     pub unknown_api_keys: UnknownApiKeys,
-    /// What API keys are hashed with. Without it a database of SQLite keeps one in a file beside it.
+    /// The secret for hashing API keys. If it is not set, a SQLite database keeps one in a file beside it.
     pub api_key_secret: Option<Secret>,
-    /// The bearer token of those who may change the catalog. Where no token may, one is made at the start.
+    /// The bearer token that may change the catalog. If no token may write, one is generated at the start.
     pub admin_token: Option<Secret>,
-    /// The bearer token of those who may only read it.
+    /// The bearer token that may only read.
     pub admin_read_token: Option<Secret>,
-    /// The bearer tokens of those whom the audit log tells apart.
+    /// Named bearer tokens, whose names the audit log shows.
     pub admin_tokens: Vec<AdminToken>,
-    /// How to write the log.
+    /// The format of the log.
     pub log_format: LogFormat,
-    /// What to log.
+    /// The level of the log.
     pub log_level: tracing::Level,
-    /// The bounds of requests.
+    /// The bounds of connections and requests.
     pub limits: HttpLimits,
-    /// The most time from the signal to end until the process ends.
+    /// The longest time from the signal to the end of the process.
     pub drain_timeout: Duration,
 }
 
-/// Where usage lives.
+/// Where usage is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreConfig {
@@ -74,34 +74,34 @@ pub enum StoreConfig {
     Redis(Box<RedisUrl>),
 }
 
-/// A store as its URL says.
+/// The store of a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoreUrl {
     store: StoreConfig,
     max_keys: Option<u64>,
 }
 
-/// The catalog without any configuration: a file in the working directory.
+/// The catalog if nothing is configured: a file in the working directory.
 const DEFAULT_CATALOG: &str = "sqlite:tollgate.db";
 
-/// Where the policies come from.
+/// The source of the policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CatalogConfig {
-    /// The built-in default policy, and nobody known: 100 requests an hour per user and model.
+    /// The built-in default policy (100 requests an hour per user and model) and no known subjects.
     BuiltIn,
     /// A database, at this URL.
     Database(Secret),
-    /// A policy file, watched.
+    /// A watched policy file.
     File(PathBuf),
 }
 
-/// How the log is written.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
@@ -113,7 +113,7 @@ pub struct HttpLimits {
     pub max_body_bytes: usize,
     /// The most bytes of the body of a batch.
     pub max_batch_body_bytes: usize,
-    /// The most bytes that what unfinished requests have sent takes in memory, over all connections.
+    /// The most memory for the data of unfinished requests, over all connections.
     pub max_body_memory_bytes: usize,
     /// The most bytes of the headers of a request.
     pub max_header_bytes: usize,
@@ -127,10 +127,10 @@ pub struct HttpLimits {
     pub max_connections: usize,
     /// The most requests at a time on one HTTP/2 connection.
     pub max_http2_streams: u32,
-    /// How long a connection on which nothing comes is kept when the server drains, since a request may be on its way; at most
-    /// an eighth of the time to drain.
+    /// How long an idle connection is kept while the server drains, because a request may be on its way; at most an
+    /// eighth of the drain timeout.
     pub drain_grace: Duration,
-    /// How often an HTTP/2 peer is asked whether it is still there; it has as long to answer.
+    /// How often an HTTP/2 client is pinged; it has the same time to answer.
     pub http2_ping_every: Duration,
 }
 
@@ -171,7 +171,7 @@ impl Default for ServeConfig {
             log_format: LogFormat::Text,
             log_level: tracing::Level::INFO,
             limits: HttpLimits::default(),
-            // With what the process needs around it, an end within 10 seconds (P13).
+            // Together with the rest of the shutdown, the process ends within 10 seconds (P13).
             drain_timeout: Duration::from_secs(8),
         }
     }
@@ -204,12 +204,12 @@ pub(crate) const KEYS: [&str; 23] = [
     "drain_timeout_ms",
 ];
 
-/// What an unfinished body takes beside its bytes: what the connection reads into.
+/// The memory of an unfinished body besides its bytes: the connection's read buffer.
 pub(crate) const UNFINISHED_BYTES: usize = 8 << 10;
 
-/// The file that is read where none is named and this one is there.
+/// The file that is read if none is named and it exists.
 const DEFAULT_FILE: &str = "tollgate.toml";
-/// Only ever read from the environment: flags show in lists of processes, files in backups.
+/// Only read from the environment: flags appear in lists of processes, files in backups.
 const ADMIN_TOKEN_VARIABLE: &str = "TOLLGATE_ADMIN_TOKEN";
 const ADMIN_READ_TOKEN_VARIABLE: &str = "TOLLGATE_ADMIN_READ_TOKEN";
 const ADMIN_TOKENS_VARIABLE: &str = "TOLLGATE_ADMIN_TOKENS";
@@ -217,10 +217,10 @@ const API_KEY_SECRET_VARIABLE: &str = "TOLLGATE_API_KEY_SECRET";
 const CONFIG_VARIABLE: &str = "TOLLGATE_CONFIG";
 
 impl ServeConfig {
-    /// The configuration of `flags`, by key, over that of `environment` over that of the file.
+    /// The configuration from `flags`, by key, which override `environment`, which overrides the file.
     ///
-    /// The file is the one at `file`, else at `TOLLGATE_CONFIG`, else `tollgate.toml` in the working directory
-    /// if there is one.
+    /// The file is the one at `file`, else at `TOLLGATE_CONFIG`, else `tollgate.toml` in the working directory if it
+    /// exists.
     pub fn load(
         flags: impl IntoIterator<Item = (&'static str, Option<String>)>,
         environment: impl Fn(&str) -> Option<OsString>,
@@ -265,13 +265,13 @@ impl ServeConfig {
         layers.finish(config)
     }
 
-    /// Whether a token that is configured may change the catalog.
+    /// Whether any configured token may change the catalog.
     pub(crate) fn lets_somebody_write(&self) -> bool {
         let may_write = |one: &AdminToken| one.role == Role::Write;
         self.admin_token.is_some() || self.admin_tokens.iter().any(may_write)
     }
 
-    /// Takes the tokens that `list` names.
+    /// Parses the tokens in `list`.
     fn take_named_tokens(&mut self, layers: &mut Layers, list: OsString) {
         let others: Vec<_> =
             [&self.admin_token, &self.admin_read_token].into_iter().flatten().collect();
@@ -299,8 +299,8 @@ impl ServeConfig {
         if let (Some(place), Some(_), Some(_)) =
             (layers.place("max_keys"), store.max_keys, max_keys)
         {
-            let problem = "the URL of the store says max_keys too";
-            layers.refuse(&place, problem, "one of the two");
+            let problem = "the URL of the store also sets max_keys";
+            layers.refuse(&place, problem, "only one of the two");
         }
         let max_keys = max_keys.or(store.max_keys).and_then(|keys| usize::try_from(keys).ok());
         Self {
@@ -335,7 +335,7 @@ impl ServeConfig {
 }
 
 impl HttpLimits {
-    /// A body that may be sent must have room in memory, at least by itself.
+    /// The longest accepted body must fit into the memory for unfinished requests.
     fn refuse_bodies_without_memory(&self, layers: &mut Layers) {
         let longest = self.max_body_bytes.max(self.max_batch_body_bytes).max(MAX_DOCUMENT_BYTES);
         let needed = longest + UNFINISHED_BYTES;

@@ -1,13 +1,13 @@
-//! Texts that no log and no message may show.
+//! Texts that must not appear in any log or message.
 
 use std::fmt;
 
-/// A secret, or a URL that may hold one. `Debug` hides it.
+/// A secret, or a URL that may contain one. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The fewest bytes of a token or a key: fewer can be guessed.
+    /// The minimum length of a token or a key in bytes; a shorter one could be guessed.
     pub const MIN_BYTES: usize = 16;
 
     /// `text` as a secret.
@@ -15,7 +15,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text, for whoever compares or uses it.
+    /// The text, for comparing or using it.
     pub fn reveal(&self) -> &str {
         &self.0
     }

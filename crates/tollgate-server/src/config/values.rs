@@ -1,4 +1,4 @@
-//! The values of settings: text in, value or refusal out.
+//! Parses the values of settings.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -20,13 +20,13 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, Refused> {
     })
 }
 
-/// An integer in `range`, of which `accepted` speaks.
+/// An integer in `range`; `accepted` describes the range.
 pub(super) fn integer(
     text: &str,
     range: RangeInclusive<u64>,
     accepted: &'static str,
 ) -> Result<u64, Refused> {
-    // TOML lets digits be grouped; the other layers may as well.
+    // TOML allows digits to be grouped, so the other layers do too.
     let value = text.replace('_', "").parse::<u64>().ok().filter(|value| range.contains(value));
     value.ok_or_else(|| Refused { problem: format!("{text:?} is not accepted"), accepted })
 }
@@ -78,7 +78,7 @@ pub(super) fn log_level(text: &str) -> Result<tracing::Level, Refused> {
 
 pub(super) fn on_store_error(text: &str) -> Result<FailureMode, Refused> {
     FailureMode::parse(text).ok_or_else(|| Refused {
-        problem: format!("{text:?} is not what a limit does without its store"),
+        problem: format!("{text:?} is not a failure mode"),
         accepted: FailureMode::ACCEPTED,
     })
 }
@@ -95,7 +95,7 @@ pub(super) fn unknown_api_keys(text: &str) -> Result<UnknownApiKeys, Refused> {
         "count" => Ok(UnknownApiKeys::Count),
         "deny" => Ok(UnknownApiKeys::Deny),
         _ => Err(Refused {
-            problem: format!("{text:?} is not what happens to unknown API keys"),
+            problem: format!("{text:?} is not accepted"),
             accepted: "`count` or `deny`",
         }),
     }
@@ -107,7 +107,7 @@ const ACCEPTED_STORES: &str = "`memory:`, `memory:?max_keys=N`, redis://HOST[:PO
 pub(super) const MAX_KEYS_RANGE: RangeInclusive<u64> = 1..=1_000_000_000;
 pub(super) const ACCEPTED_MAX_KEYS: &str = "an integer from 1 to 1000000000";
 
-/// The store at a URL. A refusal shows nothing of it: a URL may hold a password.
+/// The store of a URL. Errors show no part of it, because a URL may contain a password.
 pub(super) fn store(url: &str) -> Result<StoreUrl, Refused> {
     let refused = |problem| Err(Refused { problem, accepted: ACCEPTED_STORES });
     let url = url.trim_matches(|c: char| c.is_ascii_whitespace());
@@ -136,7 +136,7 @@ pub(super) fn store(url: &str) -> Result<StoreUrl, Refused> {
     Ok(StoreUrl { store: StoreConfig::Memory, max_keys: Some(max_keys) })
 }
 
-/// The catalog at a URL. A refusal shows no more of it than the scheme.
+/// The catalog of a URL. Errors show only the scheme.
 pub(super) fn catalog(url: &str) -> Result<CatalogConfig, Refused> {
     let accepted = "`file:PATH`, a policy file ending in .yaml, .yml, .json or .toml; `sqlite:FILE`; or \
          postgres://[USER[:PASSWORD]@]HOST[:PORT]/DATABASE";
@@ -145,13 +145,13 @@ pub(super) fn catalog(url: &str) -> Result<CatalogConfig, Refused> {
         None => refused("is not a URL".to_owned()),
         Some(("file", "")) => refused("the path is empty".to_owned()),
         Some(("file", path)) => {
-            // `file:///a/b` and `file:a/b` both name a file of this machine.
+            // `file:///a/b` and `file:a/b` both name a file on this machine.
             let path = match path.strip_prefix("//") {
                 None => path,
                 Some(path) if path.starts_with('/') => path,
                 Some(path) => match path.strip_prefix("localhost") {
                     Some(path) if path.starts_with('/') => path,
-                    _ => return refused("names a file of another machine".to_owned()),
+                    _ => return refused("names a file on another machine".to_owned()),
                 },
             };
             Ok(CatalogConfig::File(PathBuf::from(path)))
@@ -164,7 +164,7 @@ pub(super) fn catalog(url: &str) -> Result<CatalogConfig, Refused> {
     }
 }
 
-/// The schemes of the design that a later version serves.
+/// The schemes that a later version will support.
 const LATER: [&str; 1] = ["memcached"];
 
 fn not_yet(what: &str, scheme: &str) -> String {

@@ -1,4 +1,4 @@
-//! Decisions on the wire.
+//! Decisions as JSON.
 
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
@@ -7,9 +7,9 @@ use utoipa::ToSchema;
 
 use super::json_writer::JsonWriter;
 
-/// About the size of a decision with no limit, in bytes.
+/// The approximate size of a decision with no limit, in bytes.
 const DECISION_BYTES: usize = 320;
-/// About the size of one limit, in bytes.
+/// The approximate size of one limit, in bytes.
 const LIMIT_BYTES: usize = 288;
 
 /// `decision` as JSON.
@@ -100,7 +100,7 @@ impl<'a> DecisionBody<'a> {
         }
     }
 
-    /// What the derived code would write, in a third of its time: that looks at each byte of each name for
+    /// Writes the same as the derived code in a third of its time, because that looks at each byte of each name for
     /// something to escape. A test compares the two.
     fn write(&self, json: &mut JsonWriter) -> serde_json::Result<()> {
         json.raw(r#"{"allowed":"#).bool(self.allowed);
@@ -195,7 +195,7 @@ impl<'a> LimitBody<'a> {
         }
     }
 
-    /// As [`DecisionBody::write`].
+    /// The same as [`DecisionBody::write`].
     fn write(&self, json: &mut JsonWriter) -> serde_json::Result<()> {
         json.raw(r#"{"policyId":"#).text(Some(self.policy_id))?;
         json.raw(r#","scope":"#).text(Some(self.scope))?;
@@ -249,7 +249,7 @@ impl Serialize for Limits<'_> {
     }
 }
 
-/// The length of a window: a whole number where it is whole.
+/// The length of a window: an integer if it is whole.
 #[derive(Clone, Copy, Debug)]
 struct Seconds(Window);
 

@@ -1,4 +1,4 @@
-//! Reading the body of a request: declared as what is read, within its cap, its time and the memory for all.
+//! Reads the body of a request: checks the declared type, and bounds its size, its time and the memory for all bodies.
 
 use std::future::{Future, poll_fn};
 use std::ops::Deref;
@@ -13,7 +13,7 @@ use super::problem::Problem;
 use crate::config::UNFINISHED_BYTES;
 use crate::net::{HeldMemory, MemoryFull, RequestMemory};
 
-/// What bounds a body.
+/// The bounds of a body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BodyBounds<'a> {
     pub(crate) max_bytes: usize,
@@ -22,7 +22,7 @@ pub(crate) struct BodyBounds<'a> {
     pub(crate) memory: &'a RequestMemory,
 }
 
-/// A body that has come whole. Its memory is held until it is dropped: with the request that it is of.
+/// A complete body. Its memory is held until it is dropped, together with the request.
 #[derive(Debug)]
 pub(super) struct WholeBody {
     bytes: Bytes,
@@ -37,7 +37,7 @@ impl Deref for WholeBody {
     }
 }
 
-/// The body of `request`, which is declared as JSON.
+/// The body of `request`, which must be declared as JSON.
 pub(super) async fn read_json<B: HttpBody<Data = Bytes>>(
     request: Request<B>,
     bounds: BodyBounds<'_>,
@@ -55,7 +55,7 @@ pub(super) async fn read<B: HttpBody<Data = Bytes>>(
         return Err(Problem::body_too_large(bounds.max_bytes));
     }
     let mut reading = pin!(collect(body, bounds));
-    // A small body has mostly come with its headers: then no timer is needed.
+    // A small body has usually arrived with its headers; then no timer is needed.
     if let Poll::Ready(read) = poll_once(reading.as_mut()).await {
         return read;
     }
@@ -89,9 +89,9 @@ where
     }
 }
 
-/// What came of a body.
+/// The parts of a body that have arrived.
 struct Parts<'a> {
-    /// The only part of most bodies: not copied. Once there are several, they are in the memory that is held.
+    /// The only part of most bodies, which is not copied. Several parts are copied to the held memory.
     first: Bytes,
     bytes: usize,
     held: Option<HeldMemory>,
@@ -103,11 +103,11 @@ impl<'a> Parts<'a> {
         Self { first: Bytes::new(), bytes: 0, held: None, bounds }
     }
 
-    /// Counts what has come as memory that is held while the rest is waited for.
+    /// Moves the parts into held memory, which counts while the rest is awaited.
     fn wait(&mut self) -> Result<(), Problem> {
         let memory = self.bounds.memory;
         let held = self.held.get_or_insert_with(|| memory.part());
-        // As it is kept, and not as it is announced.
+        // Counts what is stored, not what is announced.
         let grown = held.grow_to(self.first.len() + UNFINISHED_BYTES);
         grown.map_err(|MemoryFull| Problem::too_many_unfinished())
     }
@@ -138,7 +138,7 @@ impl<'a> Parts<'a> {
 /// The media type of JSON.
 pub(super) const JSON: &str = "application/json";
 
-/// What the media type of a body stands for: one of `types`, by name.
+/// The declared type of a body: one of `types`, by name.
 pub(super) fn declared<T: Copy>(
     headers: &HeaderMap,
     types: &[(&'static str, T)],
@@ -162,7 +162,7 @@ pub(super) fn declared<T: Copy>(
     }
 }
 
-/// Whether `declared` is the media type `name`, in any case and with any parameters.
+/// Whether `declared` is the media type `name`, ignoring case and parameters.
 fn is_of(declared: &[u8], name: &str) -> bool {
     let essence = declared.split(|byte| *byte == b';').next().unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(name.as_bytes())

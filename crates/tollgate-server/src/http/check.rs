@@ -97,7 +97,7 @@ fn respond(answered: Result<Response<Body>, Problem>) -> Response<Body> {
     answered.unwrap_or_else(Problem::into_response)
 }
 
-/// What `call`, which decides one check, answers to `request`.
+/// The answer of `call`, which decides one check, to `request`.
 #[inline]
 pub(super) async fn answer<S: Store, B: HttpBody<Data = Bytes>>(
     app: &App<S>,
@@ -147,8 +147,8 @@ async fn decide_batch<S: Store>(
     let requests = CheckRequest::parse_batch(&body)?;
     let checks: Vec<Check<'_>> = requests.iter().map(CheckRequest::check).collect();
     let decided = app.service.check_batch(&checks).await.map_err(|error| {
-        // The reader refuses such a batch; the use case guards itself.
-        tracing::error!(%error, "a batch above the bound was read");
+        // The parser refuses such a batch; the use case checks it as well.
+        tracing::error!(%error, "the parser accepted a batch that is too large");
         Problem::internal()
     })?;
     let mut decisions = Vec::with_capacity(decided.len());
@@ -172,7 +172,10 @@ fn json_response(json: Vec<u8>) -> Response<Full<Bytes>> {
 #[cold]
 fn store_failed<S>(app: &App<S>, error: &StoreError) -> Problem {
     app.metrics.store_errors.inc();
-    tracing::debug!(error = error as &dyn std::error::Error, "the store gave no decision");
+    tracing::debug!(
+        error = error as &dyn std::error::Error,
+        "no decision was possible: the store failed"
+    );
     Problem::store_unavailable()
 }
 

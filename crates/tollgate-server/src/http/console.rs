@@ -1,6 +1,6 @@
-//! The console: the files of `console/dist`, as they were when this binary was built.
+//! Serves the console: the files of `console/dist`, as they were when this binary was built.
 //!
-//! A binary that was built before the console was says so at `/`.
+//! If the console was not built before the binary, `/` says so.
 
 use std::borrow::Cow;
 
@@ -20,12 +20,12 @@ use super::problem::Problem;
 struct Files;
 
 const INDEX: &str = "index.html";
-/// Files whose names change with their content.
+/// The folder of files whose names change with their content.
 const HASHED: &str = "assets/";
-/// What the build wrote beside a file, compressed.
+/// The extension of the compressed copy that the build writes beside a file.
 const GZIPPED: &str = ".gz";
 
-/// The page may load what this server serves, and images that are part of it; no inline script, no inline style.
+/// The page may only load what this server serves and images inlined in it; no inline scripts, no inline styles.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; \
      form-action 'self'; frame-ancestors 'none'",
@@ -59,7 +59,7 @@ fn index(headers: &HeaderMap) -> Response {
     response
 }
 
-/// The file called `name`, compressed if that was built and is accepted.
+/// The file called `name`; its compressed copy if there is one and the client accepts it.
 fn file(name: &str, headers: &HeaderMap) -> Response {
     let gzipped = accepts_gzip(headers).then(|| Files::get(&format!("{name}{GZIPPED}"))).flatten();
     let is_gzipped = gzipped.is_some();
@@ -92,7 +92,7 @@ fn content_type(name: &str) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("application/octet-stream"))
 }
 
-/// Whether the client takes gzip and has not said that it would rather not.
+/// Whether the client accepts gzip and does not prefer an uncompressed answer.
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     let accepted = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
     accepted.is_some_and(|codings| {

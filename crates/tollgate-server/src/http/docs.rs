@@ -1,6 +1,6 @@
 //! The API's documentation: the OpenAPI document, Swagger UI and ReDoc, all from the binary.
 //!
-//! The pages load nothing from elsewhere, and their content security policy keeps them from it.
+//! The pages load nothing from other servers; their content security policy enforces this.
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ use super::schema::problem;
 )]
 pub(crate) struct Document;
 
-/// Adds what any call may answer before it is looked at.
+/// Adds the answers that any call may give before its handler runs.
 struct AnswersOfAll;
 
 impl Modify for AnswersOfAll {
@@ -85,7 +85,7 @@ impl Modify for AnswersOfAll {
     }
 }
 
-/// What the pages may load: what this server serves, and nothing else.
+/// The pages may load what this server serves, and nothing else.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data:; font-src 'self' data:; connect-src 'self'; worker-src blob:; \
@@ -94,7 +94,7 @@ const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
 const NO_SNIFF: (HeaderName, HeaderValue) =
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 
-// The paths in the pages are relative, so that they hold behind a proxy that adds a prefix.
+// The paths in the pages are relative, so that they work behind a proxy that adds a prefix.
 const SWAGGER_PAGE: &str = r#"<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -136,7 +136,7 @@ const REDOC_PAGE: &str = r#"<!DOCTYPE html>
 </html>
 "#;
 
-/// See `assets/redoc/README.md` for its version and how to renew it.
+/// See `assets/redoc/README.md` for its version and how to update it.
 const REDOC_SCRIPT: &[u8] = include_bytes!("../../assets/redoc/redoc.standalone.js");
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -144,7 +144,7 @@ const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; chars
 const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// The documentation's paths.
+/// The paths of the documentation.
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let swagger_style = async || swagger_asset("swagger-ui.css", CSS);
     let swagger_script = async || swagger_asset("swagger-ui-bundle.js", JAVASCRIPT);
@@ -165,14 +165,14 @@ pub fn openapi_json() -> serde_json::Result<String> {
     Document::openapi().to_json()
 }
 
-/// The same for a file: its fields in the order of the alphabet, so that what did not change is not another text.
+/// The same for a file: with fields sorted alphabetically, so that an unchanged document is the same text.
 pub(crate) fn sorted_openapi_json() -> serde_json::Result<String> {
     let mut document = serde_json::to_value(Document::openapi())?;
     document.sort_all_objects();
     serde_json::to_string(&document)
 }
 
-/// Written anew for each who asks: that is rare, and takes less than a millisecond.
+/// Built for each request, which is rare and takes less than a millisecond.
 fn document() -> Response {
     match openapi_json() {
         Ok(json) => ([(header::CONTENT_TYPE, JSON)], json).into_response(),

@@ -1,4 +1,5 @@
-//! What the fuzz targets of `fuzz/` call. Compiled only for them, with `--cfg fuzzing`: no part of what the crate offers.
+//! The entry points of the fuzz targets of `fuzz/`. Compiled only with `--cfg fuzzing`; not part of the crate's
+//! interface.
 
 use axum::response::IntoResponse as _;
 use tollgate_core::Check;
@@ -6,14 +7,14 @@ use tollgate_core::Check;
 use super::problem::Problem;
 use super::request::CheckRequest;
 
-/// Reads the body of a check and shows it to `judge`; the status of the refusal otherwise.
+/// Parses the body of a check and passes it to `judge`; returns the status if it is refused.
 pub fn check(body: &[u8], judge: impl FnOnce(&Check<'_>)) -> Result<(), u16> {
     let request = CheckRequest::parse(body).map_err(status)?;
     judge(&request.check());
     Ok(())
 }
 
-/// Reads the body of a batch and shows each of its checks to `judge`; the status of the refusal otherwise.
+/// Parses the body of a batch and passes each check to `judge`; returns the status if it is refused.
 pub fn batch(body: &[u8], mut judge: impl FnMut(&Check<'_>)) -> Result<(), u16> {
     let requests = CheckRequest::parse_batch(body).map_err(status)?;
     for request in &requests {

@@ -1,5 +1,5 @@
-//! Which hosts the server answers for: against pages of other sites that make their own name point at this machine (DNS
-//! rebinding). Such a page sends its own name, and can send no other.
+//! The hosts that the server accepts, which protects against pages of other sites that make their own name point at
+//! this machine (DNS rebinding). Such a page can only send its own host name.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,34 +9,34 @@ use axum::http::{HeaderValue, Request, Version, header};
 use super::problem::Problem;
 use crate::config::AllowedHosts;
 
-/// The hosts that the server answers for, where that matters.
+/// The accepted hosts.
 #[derive(Debug)]
 pub(crate) struct Hosts {
-    /// The address that it listens at, as most clients write it.
+    /// The address of the server, in the form that most clients send.
     own: String,
     /// `None`: any host.
     names: Option<AllowedHosts>,
 }
 
-/// A host that a request names.
+/// A host in a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Named<'a> {
-    /// An address, `localhost` or a name below it: no page of another site has it.
+    /// An address, `localhost` or a name below it: no page of another site can have it.
     Safe,
     /// Any other name.
     Name(&'a str),
 }
 
 impl Hosts {
-    /// Those of a server at `address`. Where only this machine reaches it, no name but those `allowed` is answered for;
-    /// elsewhere any is, unless names are given.
+    /// The hosts of a server at `address`. If only this machine can reach it, only the `allowed` names are accepted;
+    /// otherwise any name is, unless `allowed` is set.
     pub(crate) fn new(address: SocketAddr, allowed: Option<AllowedHosts>) -> Self {
         let is_local = address.ip().to_canonical().is_loopback();
         let names = allowed.or_else(|| is_local.then(AllowedHosts::default));
         Self { own: address.to_string(), names }
     }
 
-    /// Whether `request` may be answered: every host that it names is one of these.
+    /// Checks whether `request` may be answered: every host that it names must be accepted.
     #[inline]
     pub(crate) fn check<B>(&self, request: &Request<B>) -> Result<(), Problem> {
         let Some(names) = &self.names else { return Ok(()) };
@@ -66,10 +66,10 @@ fn check_named<B>(
         Some(Err(_)) => return Err(Problem::malformed_host("is not text")),
         None => None,
     };
-    // In HTTP/2, and where the line of a request names the whole URL, which then counts.
+    // In HTTP/2, or if the request line contains a full URL, the host is in the URI, which takes precedence.
     let authority = request.uri().authority().map(Authority::as_str);
     if host.is_none() && authority.is_none() {
-        // Before 1.1 a request need not name a host; no browser sends such ones.
+        // Before HTTP/1.1, requests did not need a host; no browser sends such requests.
         let may_miss = matches!(request.version(), Version::HTTP_09 | Version::HTTP_10);
         return if may_miss { Ok(()) } else { Err(Problem::malformed_host("is missing")) };
     }
@@ -84,7 +84,7 @@ fn check_named<B>(
     Ok(())
 }
 
-/// The host that `text` names, with or without a port; `None` if it is not one.
+/// Parses the host in `text`, with or without a port; `None` if it is invalid.
 fn named(text: &str) -> Option<Named<'_>> {
     let is_port = |port: &str| port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(rest) = text.strip_prefix('[') {
@@ -161,7 +161,7 @@ mod tests {
         }
     }
 
-    /// The status that a request of these hosts is answered with, if it is refused.
+    /// The status of the answer to a request with these hosts, if it is refused.
     fn refused(hosts: &Hosts, target: &str, given: &[&str], version: Version) -> Option<u16> {
         let mut request = Request::builder().uri(target).version(version);
         for host in given {

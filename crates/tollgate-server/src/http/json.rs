@@ -1,7 +1,7 @@
-//! Reading a JSON body in one pass that finds every problem in it and copies no string that needs no copy.
+//! Parses a JSON body in one pass that finds every problem and copies strings only if necessary.
 //!
-//! `serde`'s derive stops at the first wrong value. Here a wrong value is consumed and noted with its path,
-//! and reading goes on; only bad syntax ends it.
+//! `serde`'s derive stops at the first invalid value. Here an invalid value is skipped and recorded with its path, and
+//! parsing continues; only a syntax error ends it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,15 +10,15 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::problem::{FieldProblem, Problem};
 
-/// The most problems that an answer lists.
+/// The most problems in an answer.
 pub(super) const MAX_LISTED_PROBLEMS: usize = 100;
-/// The most characters of a client's name that a path shows.
+/// The most characters of a client's name that are shown in a path.
 const MAX_SHOWN_NAME_CHARS: usize = 64;
 
-/// Where in a body a value is.
+/// The path of a value in a body.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Path<'p> {
-    /// The body itself.
+    /// The whole body.
     Body,
     /// The member of this name.
     Member(&'p Path<'p>, &'p str),
@@ -37,7 +37,7 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// A name as a path shows it: shortened, control characters escaped.
+/// A name as it is shown in a path: shortened, with control characters escaped.
 struct Shown<'a>(&'a str);
 
 impl fmt::Display for Shown<'_> {
@@ -50,7 +50,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// What is wrong with a body.
+/// The problems of a body.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     listed: Vec<FieldProblem>,
@@ -58,7 +58,7 @@ pub(super) struct Problems {
 }
 
 impl Problems {
-    /// Notes that the value at `path` has `problem`.
+    /// Records that the value at `path` has `problem`.
     #[cold]
     pub(super) fn add(
         &mut self,
@@ -74,7 +74,7 @@ impl Problems {
     }
 }
 
-/// A value that was read: a scalar, or what kind of container it was.
+/// A parsed value: a scalar, or the kind of a container.
 #[derive(Debug, PartialEq)]
 pub(super) enum Value<'de> {
     /// `null`
@@ -85,18 +85,18 @@ pub(super) enum Value<'de> {
     Integer(u64),
     /// A whole number below 0.
     Negative,
-    /// Any other number: a fraction, an exponent, or too large for the kinds above.
+    /// Any other number: with a fraction or an exponent, or too large for the kinds above.
     OtherNumber,
     /// A string.
     Text(Cow<'de, str>),
-    /// An array; a [`Container`] saw its elements.
+    /// An array; a [`Container`] received its elements.
     Array,
-    /// An object; a [`Container`] saw its members.
+    /// An object; a [`Container`] received its members.
     Object,
 }
 
 impl Value<'_> {
-    /// What it is, as a problem: "is a string".
+    /// Its type in the words of a problem: "is a string".
     pub(super) fn is(&self) -> &'static str {
         match self {
             Self::Null => "is null",
@@ -110,27 +110,27 @@ impl Value<'_> {
     }
 }
 
-/// What takes the members or elements of the value read. By itself it skips them.
+/// Receives the members or elements of the parsed value. By default they are skipped.
 pub(super) trait Container<'de> {
-    /// Takes the members of an object.
+    /// Receives the members of an object.
     fn object<A: MapAccess<'de>>(&mut self, mut members: A) -> Result<(), A::Error> {
         while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(())
     }
 
-    /// Takes the elements of an array.
+    /// Receives the elements of an array.
     fn array<A: SeqAccess<'de>>(&mut self, mut elements: A) -> Result<(), A::Error> {
         while elements.next_element::<IgnoredAny>()?.is_some() {}
         Ok(())
     }
 }
 
-/// Where a scalar is expected: skips what a container holds.
+/// Used if a scalar is expected: skips the content of containers.
 pub(super) struct Scalar;
 
 impl Container<'_> for Scalar {}
 
-/// Reads one value of any kind, giving what it contains to the container.
+/// Parses one value of any kind and passes its content to the container.
 pub(super) struct Read<'c, C>(pub(super) &'c mut C);
 
 impl<'de, C: Container<'de>> DeserializeSeed<'de> for Read<'_, C> {
@@ -185,7 +185,7 @@ impl<'de, C: Container<'de>> Visitor<'de> for Read<'_, C> {
     }
 }
 
-/// Reads a member's name.
+/// Parses the name of a member.
 pub(super) struct Name;
 
 impl<'de> DeserializeSeed<'de> for Name {
@@ -212,9 +212,9 @@ impl<'de> Visitor<'de> for Name {
     }
 }
 
-/// Reads `body` with `read`, which notes what is wrong and gives nothing if something essential is.
+/// Parses `body` with `read`, which records problems and returns `None` if an essential part is invalid.
 ///
-/// 400 if the body is not JSON; 422 with all problems if there is one.
+/// 400 if the body is not JSON; 422 with all problems if there are any.
 pub(super) fn read_body<'de, T>(
     body: &'de [u8],
     read: impl FnOnce(&mut SliceDeserializer<'de>, &mut Problems) -> serde_json::Result<Option<T>>,
@@ -230,5 +230,5 @@ pub(super) fn read_body<'de, T>(
     }
 }
 
-/// What reads the bytes of a body.
+/// The parser of a body's bytes.
 pub(super) type SliceDeserializer<'de> = serde_json::Deserializer<serde_json::de::SliceRead<'de>>;

@@ -1,8 +1,8 @@
-//! JSON written piece by piece, for the answers that are written most.
+//! Writes JSON piece by piece, for the most frequent answers.
 
 use serde::Serialize;
 
-/// JSON that grows.
+/// A growing JSON text.
 #[derive(Debug)]
 pub(super) struct JsonWriter(Vec<u8>);
 
@@ -15,7 +15,7 @@ impl JsonWriter {
         self.0
     }
 
-    /// Appends a piece of JSON as it is.
+    /// Appends a piece of JSON unchanged.
     #[inline]
     pub(super) fn raw(&mut self, piece: &str) -> &mut Self {
         self.0.extend_from_slice(piece.as_bytes());
@@ -48,7 +48,7 @@ impl JsonWriter {
         }
     }
 
-    /// Appends anything.
+    /// Appends any serializable value.
     #[inline]
     pub(super) fn value(&mut self, value: &impl Serialize) -> serde_json::Result<()> {
         serde_json::to_writer(&mut self.0, value)

@@ -1,6 +1,6 @@
-//! The HTTP interface: paths to use cases, and nothing more.
+//! The HTTP interface: maps paths to use cases, and nothing more.
 //!
-//! Handlers parse, call one use case and render. JSON is known here and nowhere else.
+//! Handlers parse, call one use case and render. No other layer knows JSON.
 
 mod admin;
 mod answer;
@@ -41,11 +41,10 @@ use crate::app::{App, Backend};
 use crate::metrics::Call;
 use crate::net::Answer;
 
-/// Answers every request of the interface over an [`App`].
+/// Answers every request over an [`App`].
 ///
-/// The calls that decide one check are found by a match on their path and answered in place. The router, which
-/// has them too, allocates several times to find a handler and to hold its future: a sixth of what a check
-/// costs in all.
+/// The calls that decide one check are matched by their path and answered directly. The router has them too, but it
+/// allocates several times to find a handler and to hold its future, which is a sixth of the total cost of a check.
 pub(crate) struct Http<S> {
     app: Arc<App<S>>,
     router: Router,
@@ -76,13 +75,13 @@ impl<S: Backend> Answer for Http<S> {
             return check::answer(&self.app, request, call).await;
         }
         request.extensions_mut().insert(Peer(peer));
-        // Boxed, so that the future of a check is no larger for it.
+        // Boxed, so that it does not enlarge the future of a check.
         let Ok(response) = Box::pin(self.router.clone().call(request.map(Body::new))).await;
         response.map(Either::Right)
     }
 }
 
-/// What is answered when there is no memory for the head of a request.
+/// The answer if there is no memory for the head of a request.
 pub(crate) fn no_memory_for_head() -> Bytes {
     Problem::too_many_unfinished().to_http1().into()
 }

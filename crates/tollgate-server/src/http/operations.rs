@@ -1,4 +1,4 @@
-//! The calls of those who run the server: is it alive, is it ready, what did it count.
+//! The calls for operators: liveness, readiness, metrics.
 
 use std::sync::Arc;
 
@@ -49,10 +49,11 @@ pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Respon
         (false, false) => (StatusCode::OK, "ready"),
     };
     let catalog = if catalog_refused {
-        let detail = "the latest change of the policies was refused; the version before it holds";
+        let detail =
+            "the latest change of the policies was refused; the previous version stays in force";
         Part { status: "degraded", cause: Some("changeRefused"), detail: Some(detail) }
     } else if catalog_unavailable {
-        let detail = "the catalog's database does not answer; what is known of it stands";
+        let detail = "the catalog's database is unavailable; checks use the last known records";
         Part { status: "degraded", cause: Some("unavailable"), detail: Some(detail) }
     } else {
         Part::OK
@@ -60,10 +61,11 @@ pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Respon
     let policies_version = app.service.policies().current().version();
     let store = if store_degraded {
         let detail =
-            "the store, or a part of it, fails; checks are decided without it, by the failure mode";
+            "the store, or a part of it, is unavailable; checks are decided by the failure mode";
         Part { status: "degraded", cause: Some("unavailable"), detail: Some(detail) }
     } else if store_evicts {
-        let detail = "Redis evicts keys for want of memory: limits lose usage that counts and admit more than they say";
+        let detail =
+            "Redis evicts keys because its memory is full: limits lose usage and admit too much";
         Part { status: "degraded", cause: Some("evictsKeys"), detail: Some(detail) }
     } else {
         Part::OK

@@ -1,6 +1,6 @@
-//! Errors on the wire: `application/problem+json` (RFC 9457) that names each field and what it takes.
+//! Errors over HTTP: `application/problem+json` (RFC 9457) that names each field and what is accepted.
 //!
-//! A problem holds only what the client sent or the documentation says, never what went wrong inside.
+//! A problem contains only what the client sent or what the documentation says, never internal details.
 
 use std::borrow::Cow;
 
@@ -50,7 +50,7 @@ pub(crate) struct Problem {
     /// For the header `Allow`; where it is left out, the router adds it.
     #[serde(skip)]
     allow: Option<&'static str>,
-    /// Whether the connection ends with it: the rest of the body may still come, and must not be read as the next request.
+    /// Whether it closes the connection: the rest of the body may still come, and must not be read as the next request.
     #[serde(skip)]
     closes: bool,
 }
@@ -75,7 +75,7 @@ pub(crate) struct FieldProblem {
 }
 
 impl FieldProblem {
-    /// What is wrong with `field`.
+    /// A problem of `field`.
     pub(crate) fn new(
         field: impl Into<String>,
         problem: impl Into<Cow<'static, str>>,
@@ -85,7 +85,7 @@ impl FieldProblem {
         Self { field, problem, accepted, line: None, column: None }
     }
 
-    /// The same at `position` of the body.
+    /// The same with the `position` in the body.
     pub(crate) fn placed(self, position: Option<Position>) -> Self {
         let (line, column) = (position.map(|at| at.line), position.map(|at| at.column));
         Self { line, column, ..self }
@@ -127,14 +127,14 @@ impl Problem {
         self
     }
 
-    /// 400: the body is no JSON; `syntax` says where.
+    /// 400: the body is not JSON; `syntax` says where.
     pub(crate) fn malformed_json(syntax: &str) -> Self {
         let problem = format!("is not JSON: {syntax}");
         let error = FieldProblem::new("body", problem, "one JSON object in UTF-8");
         Self::malformed_document("JSON", vec![error])
     }
 
-    /// 400: the body is not the `language` that it is declared as; `errors` say where.
+    /// 400: the body is not in the `language` that it declares; `errors` say where.
     pub(crate) fn malformed_document(language: &'static str, errors: Vec<FieldProblem>) -> Self {
         let kind = "urn:tollgate:problem:malformed-document";
         let title = "The body is not what it is declared as";
@@ -148,7 +148,7 @@ impl Problem {
         Self { errors, ..Self::new(StatusCode::BAD_REQUEST, kind, title, detail) }
     }
 
-    /// 400: the body ended before it was whole.
+    /// 400: the body ended early.
     pub(crate) fn broken_body() -> Self {
         let kind = "urn:tollgate:problem:broken-body";
         let title = "The body could not be read";
@@ -164,7 +164,7 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, kind, "Nothing is at this path", detail)
     }
 
-    /// 405: the path does not take this method; the `Allow` header says which it takes.
+    /// 405: the path does not accept this method; the `Allow` header lists those that it accepts.
     pub(crate) fn method_not_allowed() -> Self {
         let kind = "urn:tollgate:problem:method-not-allowed";
         let title = "The path does not take this method";
@@ -196,7 +196,7 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, kind, "There is no such record", said)
     }
 
-    /// 405: the catalog cannot be changed by calls; the path takes `allow` still.
+    /// 405: the catalog cannot be changed over HTTP; the path still accepts `allow`.
     pub(crate) fn read_only(said: String, allow: &'static str) -> Self {
         let kind = "urn:tollgate:problem:read-only";
         let title = "The catalog can only be read";
@@ -204,19 +204,19 @@ impl Problem {
         Self { allow: Some(allow), ..problem }
     }
 
-    /// 409: the record is there already, or in use.
+    /// 409: the record already exists, or is in use.
     pub(crate) fn conflict(said: String) -> Self {
         let kind = "urn:tollgate:problem:conflict";
         Self::new(StatusCode::CONFLICT, kind, "Another record is in the way", said)
     }
 
-    /// 412: the record is another version.
+    /// 412: the record has another version.
     pub(crate) fn stale(said: String) -> Self {
         let kind = "urn:tollgate:problem:stale";
         Self::new(StatusCode::PRECONDITION_FAILED, kind, "The record has changed meanwhile", said)
     }
 
-    /// 400: there is `If-Match` where no record is changed.
+    /// 400: there is an `If-Match`, but no record is changed.
     pub(crate) fn if_match_without_record() -> Self {
         let kind = "urn:tollgate:problem:unexpected-header";
         let title = "A header is not for this call";
@@ -229,7 +229,7 @@ impl Problem {
         )
     }
 
-    /// 400: `If-Match` is no list of tags.
+    /// 400: `If-Match` is not a list of tags.
     pub(crate) fn malformed_if_match() -> Self {
         let kind = "urn:tollgate:problem:malformed-header";
         let title = "A header cannot be read";
@@ -241,7 +241,7 @@ impl Problem {
         )
     }
 
-    /// 429: the address has given too many wrong tokens; `wait` says for how long.
+    /// 429: too many wrong tokens came from the address; `wait` says how long to wait.
     pub(crate) fn too_many_guesses(wait: Wait) -> Self {
         let kind = "urn:tollgate:problem:too-many-guesses";
         let title = "Too many wrong tokens came from this address";
@@ -254,17 +254,18 @@ impl Problem {
         Self { retry_after_s: Some(seconds), ..problem }
     }
 
-    /// 503: the catalog's database did not do it; `said` says what.
+    /// 503: the catalog's database failed; `said` describes it.
     pub(crate) fn catalog_unavailable(said: String) -> Self {
         let kind = "urn:tollgate:problem:catalog-unavailable";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, "The catalog did not answer", said)
     }
 
-    /// 503: `max` listen already.
+    /// 503: there are already `max` subscribers.
     pub(crate) fn too_many_listeners(max: usize) -> Self {
         let kind = "urn:tollgate:problem:too-many-listeners";
-        let detail = format!("{max} listen already; ask again when one of them has gone");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, "Nobody else can listen", detail)
+        let detail =
+            format!("there are already {max} subscribers; try again when one of them has gone");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, "There are too many subscribers", detail)
     }
 
     /// The status of the answer.
@@ -291,7 +292,7 @@ impl Problem {
             .closing()
     }
 
-    /// 503: what unfinished requests have sent takes all the memory that there is for it.
+    /// 503: the data of unfinished requests takes all the memory for it.
     pub(crate) fn too_many_unfinished() -> Self {
         let kind = "urn:tollgate:problem:too-many-unfinished-requests";
         let title = "Too many requests are unfinished";
@@ -301,7 +302,7 @@ impl Problem {
         Self { retry_after_s: Some(1), ..problem }.closing()
     }
 
-    /// 400: the name of the host cannot be read: `problem` says why.
+    /// 400: the host name is invalid; `problem` says why.
     pub(crate) fn malformed_host(problem: &'static str) -> Self {
         let kind = "urn:tollgate:problem:malformed-host";
         let detail = format!("The header Host {problem}");
@@ -310,7 +311,7 @@ impl Problem {
             .closing()
     }
 
-    /// 421: the request is for a host that this is not.
+    /// 421: the request is for a host that this server does not accept.
     pub(crate) fn other_host() -> Self {
         let kind = "urn:tollgate:problem:other-host";
         let title = "This server is not the host that was asked";
@@ -324,7 +325,7 @@ impl Problem {
         Self { closes: true, ..self }
     }
 
-    /// The answer over HTTP/1.1, as bytes, for whoever has no request to answer yet.
+    /// The answer over HTTP/1.1 as bytes, if there is no request to answer yet.
     pub(crate) fn to_http1(&self) -> Vec<u8> {
         let body = serde_json::to_vec(self).unwrap_or_default();
         let wait = self.retry_after_s.unwrap_or(1);
@@ -339,7 +340,7 @@ impl Problem {
         answer
     }
 
-    /// 415: the body is not declared as what is read here; `header` says otherwise or is missing.
+    /// 415: the body is not declared as an accepted type; `header` is wrong or missing.
     pub(crate) fn unsupported_media_type(
         header: &'static str,
         problem: &'static str,
@@ -353,7 +354,7 @@ impl Problem {
             .at(header, problem, accepted)
     }
 
-    /// 422: the body is JSON, but `errors`; `omitted` more of them are not listed.
+    /// 422: the body is JSON, but has `errors`; `omitted` further ones are not listed.
     pub(crate) fn invalid_fields(errors: Vec<FieldProblem>, omitted: usize) -> Self {
         let kind = "urn:tollgate:problem:invalid-fields";
         let title = "A field has a value that is not accepted";
@@ -369,7 +370,7 @@ impl Problem {
         Self { errors, ..problem }
     }
 
-    /// 500: a fault of the server's.
+    /// 500: an internal error.
     pub(crate) fn internal() -> Self {
         let kind = "urn:tollgate:problem:internal";
         let title = "The server has a fault";

@@ -1,7 +1,7 @@
-//! What OpenAPI says of requests and answers.
+//! The OpenAPI schemas of requests and answers.
 //!
-//! Requests are read by hand in [`super::request`], so that all problems are found; these types say the same.
-//! A test holds them against what the reader accepts.
+//! [`super::request`] parses requests by hand, so that it finds all problems; these types describe the same format. A
+//! test compares them with what the parser accepts.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -60,11 +60,11 @@ pub(crate) struct CheckBody {
     request_id: Option<Id>,
 }
 
-/// What an id is made of. Its bound is in bytes, of which a character outside of ASCII has several.
+/// The schema of an id. Its bound is in bytes; a character outside ASCII takes several.
 pub(super) struct Id;
 
 impl Id {
-    /// The schema of a text that is bounded like an id, of this type.
+    /// The schema of a text with the bounds of an id.
     pub(super) fn text(kind: SchemaType, description: &str) -> ObjectBuilder {
         ObjectBuilder::new()
             .schema_type(kind)
@@ -134,7 +134,7 @@ fn cost() -> Object {
         .build()
 }
 
-/// The name of a unit, of this type. `concurrency` is reserved, which the description says.
+/// The schema of a unit's name. `concurrency` is reserved; the description says so.
 pub(super) fn unit(kind: SchemaType) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(kind)
@@ -155,7 +155,7 @@ pub(crate) struct BatchBody {
 
 type Answers = BTreeMap<String, RefOr<Response>>;
 
-/// What a check and a peek may answer.
+/// The answers to a check and a peek.
 pub(crate) struct CheckAnswers;
 
 impl IntoResponses for CheckAnswers {
@@ -168,7 +168,7 @@ impl IntoResponses for CheckAnswers {
     }
 }
 
-/// What an enforced check may answer.
+/// The answers to an enforced check.
 pub(crate) struct EnforceAnswers;
 
 impl IntoResponses for EnforceAnswers {
@@ -182,7 +182,7 @@ impl IntoResponses for EnforceAnswers {
     }
 }
 
-/// What a batch of checks may answer.
+/// The answers to a batch of checks.
 pub(crate) struct BatchAnswers;
 
 impl IntoResponses for BatchAnswers {
@@ -229,7 +229,7 @@ const RATELIMIT: &str = "What is left of them and when, in seconds, such as `\"d
      absent where there is none";
 const RETRY_AFTER: &str = "On a denial that waiting helps: the wait in whole seconds, rounded up";
 
-/// What every call that reads a body may answer when it cannot decide.
+/// The errors of every call with a body.
 fn body_problems(cap: &str) -> Answers {
     let problems = [
         (400, "The body is not JSON, or broke off; the problem names the line and the column"),

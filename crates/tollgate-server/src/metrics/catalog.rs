@@ -1,10 +1,10 @@
-//! Whether the catalog answers.
+//! Metrics of the catalog's availability.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// Whether the catalog's database answers. A catalog without one always does.
+/// Whether the catalog's database is available. A catalog without a database always is.
 #[derive(Debug)]
 pub(crate) struct CatalogMetrics {
     up: Gauge,
@@ -14,25 +14,26 @@ pub(crate) struct CatalogMetrics {
 impl CatalogMetrics {
     pub(super) fn new() -> Self {
         let metrics = Self { up: Gauge::default(), outages: Counter::default() };
-        // A server does not start without its catalog.
+        // A server does not start if its catalog is unavailable.
         metrics.up.set(1);
         metrics
     }
 
     pub(super) fn register(&self, to: &mut Registry) {
-        let up = "1 while the catalog's database answers, 0 while what is known of it stands";
+        let up =
+            "1 while the catalog's database is available, 0 while the last known records are used";
         to.register("catalog_up", up, self.up.clone());
-        let outages = "Times that the catalog's database began not to answer";
+        let outages = "How often the catalog's database became unavailable";
         to.register("catalog_outages", outages, self.outages.clone());
     }
 
-    /// Notes that the database does not answer any more.
+    /// The database has become unavailable.
     pub(crate) fn went_away(&self) {
         self.up.set(0);
         self.outages.inc();
     }
 
-    /// Notes that it answers again.
+    /// It is available again.
     pub(crate) fn came_back(&self) {
         self.up.set(1);
     }

@@ -1,6 +1,6 @@
-//! How long calls take: a histogram of atomics.
+//! The duration of calls: a histogram of atomics.
 //!
-//! The client library's own histogram takes a lock for each observation, which every thread would share.
+//! The client library's own histogram takes a lock for each observation, which all threads would share.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-/// The calls whose time is taken.
+/// The measured calls.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Call {
     /// `POST /rate-limit/check`
@@ -35,8 +35,8 @@ impl Call {
     }
 }
 
-/// The upper ends of the buckets, in nanoseconds: microseconds in memory, up to a store's deadline of 100 ms,
-/// and one to show what went wrong.
+/// The upper bounds of the buckets, in nanoseconds: microseconds for the in-memory store, up to a store's deadline of
+/// 100 ms, and one more to show what took even longer.
 const BUCKET_ENDS_NS: [u64; 12] = [
     1_000,
     2_500,
@@ -60,30 +60,30 @@ pub(super) struct Latencies([Histogram; Call::ALL.len()]);
 
 #[derive(Debug, Default)]
 struct Histogram {
-    /// How many fell into each bucket; the last has no end.
+    /// The number of observations in each bucket; the last bucket has no upper bound.
     buckets: [AtomicU64; BUCKETS],
     sum_ns: AtomicU64,
 }
 
 impl Latencies {
-    /// Notes that `call` took `ns`.
+    /// Records that `call` took `ns`.
     #[inline]
     pub(super) fn observe(&self, call: Call, ns: u64) {
         let histogram = &self.0[call as usize];
         let bucket = BUCKET_ENDS_NS.iter().take_while(|end| ns > **end).count();
-        // Relaxed: each is a count by itself; a scrape may see one of the two first.
+        // Relaxed: each count is independent; a scrape may see one of the two first.
         histogram.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         histogram.sum_ns.fetch_add(ns, Ordering::Relaxed);
     }
 }
 
 impl Latencies {
-    /// What was observed so far, of all calls together.
+    /// The observations so far, over all calls.
     pub(super) fn counts(&self) -> LatencyCounts {
         let mut counts = LatencyCounts::default();
         for histogram in &self.0 {
             for (sum, count) in counts.0.iter_mut().zip(&histogram.buckets) {
-                // Relaxed: as in `observe`.
+                // Relaxed: see `observe`.
                 *sum += count.load(Ordering::Relaxed);
             }
         }
@@ -91,12 +91,12 @@ impl Latencies {
     }
 }
 
-/// How many calls took how long.
+/// The distribution of durations.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LatencyCounts([u64; BUCKETS]);
 
 impl LatencyCounts {
-    /// What was observed after `earlier`.
+    /// The observations since `earlier`.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let mut counts = *self;
         for (count, before) in counts.0.iter_mut().zip(earlier.0) {
@@ -105,14 +105,13 @@ impl LatencyCounts {
         counts
     }
 
-    /// The time that so many thousandths of the calls did not exceed, taken to lie evenly in their buckets; `None`
-    /// without calls.
+    /// The quantile `per_mille` of the durations, interpolated evenly within a bucket; `None` without calls.
     pub(crate) fn quantile_ns(&self, thousandths: u64) -> Option<u64> {
         let all: u64 = self.0.iter().sum();
-        // The call looked for, counted from the fastest, which is the first.
+        // The rank of the call in question, counted from the fastest, which has rank 1.
         let nth = (u128::from(all) * u128::from(thousandths)).div_ceil(1_000).max(1);
         let starts = [0].into_iter().chain(BUCKET_ENDS_NS);
-        // The last bucket has no end: what is in it took at least as long as it begins.
+        // The last bucket has no upper bound, so the lower bound is the estimate.
         let ends = BUCKET_ENDS_NS.into_iter().chain(BUCKET_ENDS_NS.last().copied());
         let mut before = 0_u128;
         for ((start, end), count) in starts.zip(ends).zip(self.0.map(u128::from)) {
@@ -130,13 +129,13 @@ impl Collector for Latencies {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut metric = encoder.encode_descriptor(
             "decision_duration_seconds",
-            "From a call's body being read to its answer being ready",
+            "Time from reading a call's body to the finished answer",
             None,
             MetricType::Histogram,
         )?;
         for call in Call::ALL {
             let histogram = &self.0[call as usize];
-            // Relaxed: as in `observe`.
+            // Relaxed: see `observe`.
             let counts = histogram.buckets.each_ref().map(|count| count.load(Ordering::Relaxed));
             let ends = BUCKET_ENDS_NS.map(seconds).into_iter().chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = ends.zip(counts).collect();

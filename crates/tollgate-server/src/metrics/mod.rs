@@ -1,10 +1,10 @@
-//! What the server counts, for Prometheus.
+//! The metrics of the server, for Prometheus.
 //!
-//! A series is bounded by what the operator writes, never by what a client sends: policy ids are
-//! configuration, and above [`MAX_LABELLED_POLICIES`] of them the rest are counted together. No label holds a
-//! user, a key, an address or any other value of a check (P10).
+//! The number of series depends on what the operator configures, never on what clients send: policy ids are
+//! configuration, and if there are more than [`MAX_LABELLED_POLICIES`], the others are counted together. No label
+//! contains a user, a key, an address or any other value of a check (P10).
 //!
-//! A check only adds to counters that were made when the policies were put in force.
+//! A check only increments counters that were created when the policies were put in force.
 
 mod catalog;
 mod latency;
@@ -39,15 +39,15 @@ pub(crate) struct Metrics {
     policies_version: Gauge<u64, AtomicU64>,
     store_keys: Gauge<u64, AtomicU64>,
     store_evicted: Counter,
-    /// Changes of the policies that were put in force.
+    /// Changes of the policies that were applied.
     pub(crate) reloads_ok: Counter,
     /// Changes of the policies that were refused.
     pub(crate) reloads_refused: Counter,
-    /// What happens to the catalog.
+    /// Metrics of the catalog.
     pub(crate) catalog: CatalogMetrics,
     /// Calls that the store did not answer.
     pub(crate) store_errors: Counter,
-    /// What happens around the store.
+    /// Metrics of the store.
     pub(crate) store: StoreMetrics,
     /// Requests being answered.
     pub(crate) in_flight: Gauge,
@@ -55,14 +55,14 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     /// Connections that could not be accepted.
     pub(crate) accept_errors: Counter,
-    /// What unfinished requests hold in memory.
+    /// Memory held by unfinished requests.
     pub(crate) request_memory: Gauge<u64, AtomicU64>,
-    /// Requests that there was no memory for.
+    /// Requests for which there was no memory.
     pub(crate) requests_without_memory: Counter,
 }
 
 impl Metrics {
-    /// Metrics that begin at 0, with no policies yet.
+    /// Metrics with the value 0, and no policies yet.
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("tollgate");
         let metrics = Self {
@@ -92,16 +92,17 @@ impl Metrics {
         to.register_collector(Box::new(Arc::clone(&self.latencies)));
         let version = self.policies_version.clone();
         to.register("policies_version", "The version of the policies in force", version);
-        let reloads = "Changes of the policies that were put in force";
+        let reloads = "Changes of the policies that were applied";
         to.register("policy_reloads", reloads, self.reloads_ok.clone());
-        let refused = "Changes of the policies that were refused, the old ones going on";
+        let refused =
+            "Changes of the policies that were refused, so that the old ones stayed in force";
         to.register("policy_reloads_refused", refused, self.reloads_refused.clone());
         self.catalog.register(to);
         to.register("store_keys", "Keys held in memory", self.store_keys.clone());
-        let evicted = "Keys that were evicted at the store's cap before they were idle";
+        let evicted = "Keys evicted at the cap of the in-memory store before they were idle";
         to.register("store_keys_evicted", evicted, self.store_evicted.clone());
         let errors =
-            "Calls that the store did not answer, also those that did not ask it as it was failing";
+            "Calls that the store did not answer, and calls not sent because the breaker was open";
         to.register("store_errors", errors, self.store_errors.clone());
         self.store.register(to);
         let in_flight = "HTTP requests being answered";
@@ -111,13 +112,13 @@ impl Metrics {
         to.register("http_accept_errors", accept_errors, self.accept_errors.clone());
         let memory = "Bytes that unfinished HTTP requests hold in memory";
         to.register("http_request_memory_bytes", memory, self.request_memory.clone());
-        let refused = "HTTP requests refused because unfinished ones held all the memory for them";
+        let refused = "HTTP requests refused because unfinished requests used all their memory";
         to.register("http_requests_without_memory", refused, self.requests_without_memory.clone());
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        to.register("build", "The version that runs", build);
+        to.register("build", "The version of the program", build);
     }
 
-    /// Counts a check and what was decided.
+    /// Counts a decision.
     #[inline]
     pub(crate) fn decided(&self, decision: &Decision) {
         self.policy_counters.count(decision);
@@ -129,13 +130,13 @@ impl Metrics {
         self.latencies.observe(call, ns);
     }
 
-    /// Counts on by the policies of `snapshot`, unless newer ones are in force. Series of policies that are
-    /// gone end.
+    /// Creates the counters for the policies of `snapshot`, unless newer ones are in force, and keeps the counters of
+    /// policies that stay. The series of deleted policies end.
     pub(crate) fn policies_in_force(&self, snapshot: &Arc<Snapshot>) {
         self.policy_counters.policies_in_force(snapshot);
     }
 
-    /// What was counted so far, for who watches it grow.
+    /// The totals so far, for live display.
     pub(crate) fn totals(&self) -> Totals {
         Totals {
             outcomes: self.policy_counters.totals(),
@@ -144,11 +145,11 @@ impl Metrics {
         }
     }
 
-    /// Everything counted, as text for Prometheus; `store` is what the store holds now.
+    /// All metrics in the text format of Prometheus; `store` has the current state of the store.
     pub(crate) fn encode(&self, store: MemoryStoreStats) -> Result<String, std::fmt::Error> {
         self.policies_version.set(self.policy_counters.policies_version());
         self.store_keys.set(store.keys);
-        // Relaxed: the store's own count, copied; scrapes that race copy the same or a newer one.
+        // Relaxed: a copy of the store's own count; concurrent scrapes copy the same count or a newer one.
         self.store_evicted.inner().fetch_max(store.evicted, Ordering::Relaxed);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;

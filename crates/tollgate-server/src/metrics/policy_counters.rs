@@ -1,7 +1,7 @@
 //! Checks by outcome, policy and reason.
 //!
-//! The counters of each policy are made when its snapshot is put in force. A decision finds them by the
-//! address of its limit, which is that of the snapshot's: no label is hashed or compared.
+//! The counters of each policy are created when its snapshot is put in force. A decision finds them by the address of
+//! its limit in the snapshot, so no label is hashed or compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,46 +17,46 @@ use tollgate_core::{Decision, Limit, Mode, Reason};
 
 use super::totals::PolicyTotals;
 
-/// The most policies with series of their own; the others are counted together as [`OTHER_POLICIES`].
+/// The most policies with their own series; the others are counted together as [`OTHER_POLICIES`].
 ///
-/// With five series a policy this keeps all metrics within 500 series, whatever the configuration (P10).
+/// With five series per policy, all metrics stay within 500 series, whatever the configuration (P10).
 const MAX_LABELLED_POLICIES: usize = 74;
-/// The label of the policies that have no series of their own.
+/// The label of policies without their own series.
 const OTHER_POLICIES: &str = "(other)";
-/// The label where no limit bound the decision.
+/// The label of decisions without a binding limit.
 const NO_POLICY: &str = "(none)";
 
 /// Counts decisions.
 #[derive(Debug, Default)]
 pub(super) struct PolicyCounters(ArcSwap<Table>);
 
-/// The counters of one version of the policies; by default of none.
+/// The counters of one version of the policies; by default of no policies.
 #[derive(Debug, Default)]
 struct Table {
-    /// Where the limits of the snapshot lie, sorted, and the counters of each.
+    /// The addresses of the snapshot's limits, sorted, and the counters of each.
     by_address: Vec<(usize, Arc<Outcomes>)>,
     by_policy: BTreeMap<Box<str>, Arc<Outcomes>>,
     /// The policies of `by_policy` in shadow mode.
     in_shadow: BTreeSet<Box<str>>,
     other: Arc<Outcomes>,
     none: Arc<Outcomes>,
-    /// Keeps the limits where they lie.
+    /// Keeps the limits at their addresses.
     snapshot: Option<Arc<Snapshot>>,
 }
 
-/// What became of checks that one policy bound.
+/// The outcomes of checks that one policy bound.
 #[derive(Debug, Default)]
 struct Outcomes {
     allowed: Counter,
-    /// In the order of [`Reason::OF_LIMITS`]; where there is no policy, of [`Reason::OF_API_KEYS`].
+    /// In the order of [`Reason::OF_LIMITS`]; without a policy, of [`Reason::OF_API_KEYS`].
     denied: [Counter; Reason::OF_LIMITS.len()],
-    /// While the policy is in shadow mode: what it let pass, and what it would have denied.
+    /// While the policy is in shadow mode: what it allowed, and what it would have denied.
     shadow: [Counter; 2],
 }
 
 impl PolicyCounters {
-    /// Counts on for the policies of `snapshot`, unless newer ones are in force; those that stay keep their
-    /// counters.
+    /// Creates the counters for the policies of `snapshot`, unless newer ones are in force; policies that stay keep
+    /// their counters.
     pub(super) fn policies_in_force(&self, snapshot: &Arc<Snapshot>) {
         self.0.rcu(|table| {
             if table.version() < snapshot.version() {
@@ -72,7 +72,7 @@ impl PolicyCounters {
         self.0.load().version()
     }
 
-    /// What was decided so far, by policy.
+    /// The decisions so far, by policy.
     pub(super) fn totals(&self) -> Vec<PolicyTotals> {
         let table = self.0.load();
         let none = (NO_POLICY, &*table.none);
@@ -136,7 +136,7 @@ impl Table {
             by_address.extend(limits.iter().map(|limit| (address(limit), Arc::clone(&outcomes))));
         }
         by_address.sort_unstable_by_key(|(address, _)| *address);
-        // Classes without a share have one limit.
+        // All classes without a share use the same limit.
         by_address.dedup_by_key(|(address, _)| *address);
         Self {
             by_address,
@@ -152,7 +152,7 @@ impl Table {
     fn of(&self, limit: &Arc<Limit>) -> &Outcomes {
         match self.by_address.binary_search_by_key(&address(limit), |(address, _)| *address) {
             Ok(index) => &self.by_address[index].1,
-            // A decision by a version that has just been replaced, or is about to be.
+            // A decision of a version that has just been replaced, or is just being put in force.
             Err(_) => self.by_policy.get(limit.policy_id().as_str()).unwrap_or(&self.other),
         }
     }
@@ -196,7 +196,7 @@ impl Collector for PolicyCounters {
         }
         let mut metric = encoder.encode_descriptor(
             "shadow_decisions",
-            "What policies in shadow mode decided, and did not enforce",
+            "Decisions of policies in shadow mode, which are not enforced",
             None,
             MetricType::Counter,
         )?;

@@ -1,4 +1,4 @@
-//! What happens around a store that may fail.
+//! Metrics of a store that may fail.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -10,7 +10,7 @@ use tollgate_store::{ChargeLeft, StoreErrorKind};
 
 type Label = [(&'static str, &'static str); 1];
 
-/// What happens around the store. Every series is made at once, so counting takes no lock.
+/// Metrics of the store. All series are created at the start, so counting takes no lock.
 #[derive(Debug)]
 pub(crate) struct StoreMetrics {
     degraded: Family<Label, Counter>,
@@ -25,11 +25,11 @@ pub(crate) struct StoreMetrics {
     pub(crate) failing_parts: Gauge,
     /// Whether every limit is enforced by the store.
     pub(crate) enforcing: Gauge,
-    /// Checks that were denied by what this node knew, without the store.
+    /// Checks that were denied by a known denial, without asking the store.
     pub(crate) denied_locally: Counter,
-    /// Keys that Redis has dropped for want of memory since this node looks.
+    /// Keys that Redis has evicted since this node started.
     pub(crate) redis_evicted: Counter,
-    /// Whether it has lately.
+    /// Whether it has evicted keys recently.
     pub(crate) redis_evicts: Gauge,
 }
 
@@ -70,29 +70,30 @@ impl StoreMetrics {
     }
 
     pub(super) fn register(&self, to: &mut Registry) {
-        let degraded = "Checks decided without the store, by the failure mode of their limits";
+        let degraded = "Checks decided without the store, by failure mode";
         to.register("degraded_decisions", degraded, self.degraded.clone());
-        let breaker = "1 for how the breaker of the store stands: open while the store, or a part of it, fails";
+        let breaker =
+            "1 for the worst state of any breaker: open while the store, or a part of it, fails";
         to.register("store_breaker", breaker, self.breaker.clone());
-        let failures = "Calls that the store did not answer, by the kind of their error";
+        let failures = "Calls of store_errors by the kind of error";
         to.register("store_failures", failures, self.failures.clone());
-        let parts = "Parts of the store, such as primaries of a Cluster, that fail";
+        let parts = "Parts of the store that fail, such as primaries of a Cluster";
         to.register("store_failing_parts", parts, self.failing_parts.clone());
         let enforcing =
             "1 while every limit is enforced by the store, 0 while checks are decided without it";
         to.register("store_enforcing", enforcing, self.enforcing.clone());
-        let left = "Charges that may stay until they leave their window although their check was not admitted";
+        let left = "Charges of checks that were not admitted, which may stay until they leave their window";
         to.register("store_charges_left", left, self.left.clone());
-        let locally = "Checks denied by what this node knew of the store's denials";
+        let locally = "Checks denied from a known denial, without asking the store";
         to.register("local_denials", locally, self.denied_locally.clone());
         let evicted =
-            "Keys that Redis has evicted for want of memory, by this node's look every few seconds";
+            "Keys that Redis evicted because its memory was full, checked every few seconds";
         to.register("redis_evicted_keys", evicted, self.redis_evicted.clone());
         let evicts = "1 while Redis evicts keys and for a minute after: limits lose their usage";
         to.register("redis_evicts", evicts, self.redis_evicts.clone());
     }
 
-    /// Counts a check that some limit decided without the store, by `mode`.
+    /// Counts a check for which `mode` decided at least one limit.
     pub(crate) fn degraded(&self, mode: FailureMode) {
         for (counter, _) in
             self.degraded_by_mode.iter().zip(FailureMode::ALL).filter(|(_, known)| *known == mode)
@@ -117,12 +118,12 @@ impl StoreMetrics {
         }
     }
 
-    /// The decisions of all modes; one that limits of several modes took part in is in each.
+    /// The degraded decisions of all modes; a decision with several modes is counted for each.
     pub(super) fn degraded_total(&self) -> u64 {
         self.degraded_by_mode.iter().map(Counter::get).sum()
     }
 
-    /// Shows how the breaker stands.
+    /// Sets the state of the breaker.
     pub(crate) fn breaker_is(&self, state: BreakerState) {
         for (gauge, known) in self.breaker_in_state.iter().zip(BreakerState::ALL) {
             gauge.set(i64::from(known == state));

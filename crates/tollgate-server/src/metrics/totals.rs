@@ -1,11 +1,11 @@
-//! What was counted since the server began, for those who watch it live.
+//! Totals since the server started, for live display.
 
 pub(crate) use super::latency::LatencyCounts;
 
-/// What was decided by one policy.
+/// The decisions of one policy.
 #[derive(Clone, Debug)]
 pub(crate) struct PolicyTotals {
-    /// Its id, or the name under which several are counted together.
+    /// Its id, or the name under which several policies are counted together.
     pub(crate) policy: Box<str>,
     /// The checks that it bound and that were allowed.
     pub(crate) allowed: u64,
@@ -13,13 +13,13 @@ pub(crate) struct PolicyTotals {
     pub(crate) denied: u64,
 }
 
-/// What was counted so far.
+/// The totals so far.
 #[derive(Clone, Debug)]
 pub(crate) struct Totals {
-    /// What was decided, by policy.
+    /// The decisions by policy.
     pub(crate) outcomes: Vec<PolicyTotals>,
-    /// The decisions taken without the store.
+    /// The decisions made without the store.
     pub(crate) degraded: u64,
-    /// How long calls took.
+    /// The durations of calls.
     pub(crate) latencies: LatencyCounts,
 }

@@ -1,4 +1,4 @@
-//! What one connection is doing, and when it has done nothing for too long.
+//! The activity of one connection, and when it has been inactive for too long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -8,38 +8,38 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use crate::config::HttpLimits;
 
-/// What one connection did so far. Written by its requests and its bytes, read by its watch.
+/// The activity of one connection so far. Its requests and reads update it, and a task checks it periodically.
 ///
-/// Counting costs two uncontended additions a request; a timer a request would cost several clock reads.
+/// Counting costs two uncontended additions per request; a timer per request would cost several clock reads.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     /// The requests in flight of all connections.
     all_in_flight: Gauge,
     /// Reads that brought bytes.
     reads: AtomicU64,
-    /// Requests whose headers are whole.
+    /// Requests with complete headers.
     requests: AtomicU64,
     in_flight: AtomicU32,
-    /// Those of them whose answer has begun and has no known end.
+    /// Requests in flight whose answer has begun and has no known end.
     streams: AtomicU32,
     http2: AtomicBool,
     /// Whether each answer from now on is the last of its connection.
     draining: AtomicBool,
     /// Whether the connection ends as soon as there is nothing to read.
     ends_when_idle: AtomicBool,
-    /// Whether the peer was told that this is the end while it may still be sending.
+    /// Whether the client was told that the connection ends, while it may still be sending.
     lingers: AtomicBool,
 }
 
-// Relaxed throughout: a connection's task writes and watches in turn; requests of HTTP/2 that other threads
-// answer are seen at the next look, some seconds later.
+// Relaxed throughout: a connection's task writes and checks in turn. HTTP/2 requests that other threads answer are seen
+// at the next check, some seconds later.
 impl Activity {
     /// The activity of a new connection, whose requests `all_in_flight` counts too.
     pub(super) fn new(all_in_flight: Gauge) -> Self {
         Self { all_in_flight, ..Self::default() }
     }
 
-    /// Notes a request, in flight until the guard is dropped.
+    /// Counts a request, which is in flight until the guard is dropped.
     pub(super) fn request(self: &Arc<Self>, http2: bool) -> InFlight {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -50,17 +50,17 @@ impl Activity {
         InFlight { activity: Arc::clone(self), is_stream: false }
     }
 
-    /// Notes that bytes came.
+    /// Counts a read that brought bytes.
     pub(super) fn read(&self) {
         self.reads.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often bytes came.
+    /// The number of reads that brought bytes.
     pub(super) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// How many requests came with whole headers.
+    /// The number of requests with complete headers.
     pub(super) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
@@ -79,7 +79,7 @@ impl Activity {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// The connection is to end as soon as nothing is to be read from it.
+    /// Ends the connection as soon as there is nothing to read from it.
     pub(super) fn set_ends_when_idle(&self) {
         self.ends_when_idle.store(true, Ordering::Relaxed);
     }
@@ -88,7 +88,7 @@ impl Activity {
         self.ends_when_idle.load(Ordering::Relaxed)
     }
 
-    /// The peer is told that the connection ends, and may be sending still.
+    /// The client was told that the connection ends, and may still be sending.
     pub(super) fn set_lingers(&self) {
         self.lingers.store(true, Ordering::Relaxed);
     }
@@ -101,8 +101,8 @@ impl Activity {
         self.in_flight.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether a request waits for an answer that has an end. A stream has none to wait for: it is told to end, and who
-    /// does not read does not learn of it.
+    /// Whether a request waits for an answer with an end. A stream does not count: it is told to end, and a client that
+    /// does not read misses that.
     pub(super) fn owes_an_answer(&self) -> bool {
         let streams = self.streams.load(Ordering::Relaxed);
         self.in_flight.load(Ordering::Relaxed) > streams
@@ -120,7 +120,7 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Notes that its answer has begun and has no known end.
+    /// Its answer has begun and has no known end.
     pub(super) fn streams(mut self) -> Self {
         self.is_stream = true;
         self.activity.streams.fetch_add(1, Ordering::Relaxed);
@@ -147,15 +147,15 @@ struct Look {
 /// What to do with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It does its work.
+    /// It is active.
     Keep,
-    /// It has been idle for long: end it as the protocol ends it.
+    /// It has been idle for too long: end it in the way of the protocol.
     Close,
-    /// Its peer keeps it open without a whole request: cut it.
+    /// The client keeps it open without a complete request: close it.
     Cut,
 }
 
-/// Looks at a connection now and then.
+/// Checks a connection periodically.
 #[derive(Debug)]
 pub(super) struct Watch {
     activity: Arc<Activity>,
@@ -165,13 +165,13 @@ pub(super) struct Watch {
     last: Look,
     /// The reads before the current wait for headers.
     reads_before_wait: u64,
-    /// For how many looks nothing was in flight and no request came.
+    /// The number of checks in a row with nothing in flight and no new request.
     waiting: u32,
-    /// For how many of them there were bytes.
+    /// The number of these in which bytes arrived.
     reading: u32,
 }
 
-/// How often a connection is looked at within the shortest time that matters.
+/// How many checks there are within the shortest timeout.
 const LOOKS_PER_TIMEOUT: u32 = 4;
 
 impl Watch {
@@ -192,12 +192,12 @@ impl Watch {
         }
     }
 
-    /// How often to look.
+    /// The time between two checks.
     pub(super) fn every(&self) -> Duration {
         self.every
     }
 
-    /// Judges the connection by what it did since the last look.
+    /// Judges the connection by its activity since the last check.
     pub(super) fn look(&mut self) -> Verdict {
         let now = self.activity.look();
         if self.activity.is_answering() || now.requests != self.last.requests {
@@ -211,7 +211,7 @@ impl Watch {
         if now.reads > self.reads_before_wait {
             self.reading += 1;
         }
-        // Between requests HTTP/2 peers send pings and settings; only the idle timeout ends them.
+        // Between requests, HTTP/2 clients send pings and settings, so only the idle timeout ends the connection.
         let first = now.requests == 0;
         let between_http2 = !first && self.activity.is_http2();
         let waited_for_headers = if first { self.waiting } else { self.reading };
@@ -229,7 +229,7 @@ impl Watch {
 mod tests {
     use super::*;
 
-    /// What happens between two looks.
+    /// The events between two checks.
     #[derive(Clone, Copy)]
     enum Event {
         Nothing,
@@ -238,7 +238,8 @@ mod tests {
         Http2Request,
     }
 
-    /// Header timeout 4 looks, idle timeout 8 looks. Gives the first verdict that ends it, and after which look.
+    /// The header timeout is 4 checks, the idle timeout 8. Returns the first verdict that ends the connection, and
+    /// after which check.
     fn ends(events: impl Fn(u32) -> Event) -> Option<(u32, Verdict)> {
         let limits = HttpLimits {
             header_timeout: Duration::from_secs(4),

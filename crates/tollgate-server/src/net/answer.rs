@@ -1,4 +1,4 @@
-//! What the connections of a listener want of whoever answers their requests.
+//! The interface between the connections of a listener and the code that answers their requests.
 
 use std::error::Error;
 use std::future::Future;
@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 
-/// Answers requests. It never fails: an answer that tells of a failure is an answer.
+/// Answers requests. It never fails: an error is an answer too.
 pub(crate) trait Answer: Send + Sync + 'static {
     /// The body of an answer.
     type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;

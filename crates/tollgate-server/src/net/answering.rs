@@ -1,4 +1,4 @@
-//! The body of an answer, which keeps its request in flight for as long as it goes on.
+//! The body of an answer, which counts its request as in flight until the body ends.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,8 +11,8 @@ use super::activity::InFlight;
 /// A body, and its request while it is in flight.
 pub(super) struct Answering<B> {
     body: B,
-    /// Only where the body's end is not known: a stream of events must not be taken for an idle connection. A body
-    /// of a known length is written at once.
+    /// Only if the body's end is not known, because a stream of events must not be taken for an idle connection. A body
+    /// of known length is written at once.
     _in_flight: Option<InFlight>,
 }
 

@@ -23,33 +23,33 @@ use super::answering::Answering;
 use super::transport::{HeadBounds, LeftOver, Transport, linger};
 use crate::config::HttpLimits;
 
-/// How long a connection may take to end when it was asked to and owes no answer: what was said is sent, and streams
-/// end. Who does not read by then is cut.
+/// How long a connection may take to end when it was asked to and owes no answer: pending data is sent, and streams
+/// end. A client that does not read within this time is cut off.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
-/// What HTTP/2 peers may send of bodies that is not read yet, on a stream and on a connection. It is read at once, but only
-/// after all that has come was taken in, from every connection.
+/// How many unread bytes of bodies an HTTP/2 client may send, on a stream and on a connection. They are read
+/// immediately, but only after the data of all connections was received.
 const HTTP2_WINDOW_BYTES: u32 = 64 << 10;
 
-/// What the listener wants of its connections.
+/// The state that the listener requests of its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Serve.
+    /// Keep serving.
     Serving,
-    /// Answer what is in flight and what has been sent already, and end.
+    /// Answer what is in flight and what has already been sent, then end.
     Draining,
     /// End now.
     Over,
 }
 
-/// What all connections of a listener share.
+/// The shared state of all connections of a listener.
 pub(super) struct Shared<A> {
     pub(super) answers: Arc<A>,
     pub(super) limits: HttpLimits,
     pub(super) in_flight: Gauge,
     pub(super) phase: channel::Receiver<Phase>,
     pub(super) heads: HeadBounds,
-    /// How long a connection on which nothing comes is kept when the listener drains: a request may be on its way.
+    /// How long an idle connection is kept while the listener drains, because a request may be on its way.
     pub(super) drain_grace: Duration,
     builder: Builder<TokioExecutor>,
 }
@@ -64,8 +64,8 @@ impl<A> Shared<A> {
         drain_grace: Duration,
     ) -> Self {
         let mut builder = Builder::new(TokioExecutor::new());
-        // Headers are timed by the connection's watch: also before the protocol is known, and without a timer
-        // for each request.
+        // The periodic check of the connection enforces the timeout for headers: this also works before the protocol is
+        // known, and needs no timer per request.
         builder.http1().header_read_timeout(None).max_buf_size(limits.max_header_bytes);
         let max_header_list = u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX);
         builder
@@ -81,7 +81,7 @@ impl<A> Shared<A> {
     }
 }
 
-// Derived, it would ask that `A` be `Clone`.
+// A derived implementation would require `A: Clone`.
 impl<A> Clone for Shared<A> {
     fn clone(&self) -> Self {
         Self {
@@ -96,11 +96,11 @@ impl<A> Clone for Shared<A> {
     }
 }
 
-/// Serves one connection until it ends, is ended for doing nothing, or is drained.
+/// Serves one connection until it ends, is ended because it is inactive, or is drained.
 pub(super) async fn serve<A: Answer>(stream: TcpStream, shared: Shared<A>) {
     let left_over = LeftOver::default();
     serve_requests(stream, &left_over, shared).await;
-    // All else that the connection had in memory is given back by now.
+    // All other memory of the connection has been released by now.
     let stream = left_over.lock().ok().and_then(|mut stream| stream.take());
     if let Some(stream) = stream {
         linger(stream).await;
@@ -108,7 +108,7 @@ pub(super) async fn serve<A: Answer>(stream: TcpStream, shared: Shared<A>) {
 }
 
 async fn serve_requests<A: Answer>(stream: TcpStream, left_over: &LeftOver, mut shared: Shared<A>) {
-    // A peer that is gone already has no address, and will hear no answer.
+    // A client that has already gone has no address, and will get no answer.
     let peer = stream.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
     let activity = Arc::new(Activity::new(shared.in_flight.clone()));
     let (heads, left_over) = (shared.heads.clone(), Arc::clone(left_over));
@@ -121,9 +121,9 @@ async fn serve_requests<A: Answer>(stream: TcpStream, left_over: &LeftOver, mut 
     let mut closing = false;
     loop {
         tokio::select! {
-            // First, so that no connection is ended while it has something to do.
+            // Polled first, so that a connection with work to do is not ended.
             biased;
-            // Its errors are the peer's, a reset or a malformed request: no concern of the operator's.
+            // Its errors are caused by the client (a reset, a malformed request) and do not concern the operator.
             _ended = connection.as_mut() => return,
             changed = shared.phase.changed() => {
                 if changed.is_err() || *shared.phase.borrow() == Phase::Over {
@@ -141,7 +141,7 @@ async fn serve_requests<A: Answer>(stream: TcpStream, left_over: &LeftOver, mut 
                     _ if closing && !activity.owes_an_answer() => return,
                     Verdict::Cut => return,
                     Verdict::Close => {
-                        // A request that comes nevertheless is answered, as the last one.
+                        // If a request arrives nevertheless, it is answered, as the last one.
                         activity.set_draining();
                         activity.set_ends_when_idle();
                         closing = true;
@@ -151,7 +151,7 @@ async fn serve_requests<A: Answer>(stream: TcpStream, left_over: &LeftOver, mut 
             }
         }
         if activity.is_draining() && activity.is_http2() {
-            // Over HTTP/1.1 each answer says that it is the last.
+            // With HTTP/1.1, each answer says that it is the last.
             connection.as_mut().graceful_shutdown();
         }
         let next = match (&drain, closing) {
@@ -188,7 +188,7 @@ fn service<A: Answer>(
     })
 }
 
-/// Says on `answer` that no other comes, if none does.
+/// Marks `answer` as the last on its connection, if it is.
 fn end_if_last<B>(answer: &mut Response<B>, activity: &Activity) {
     if activity.is_draining() {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -198,13 +198,13 @@ fn end_if_last<B>(answer: &mut Response<B>, activity: &Activity) {
     }
 }
 
-/// The end of a connection whose listener drains.
+/// The end of a connection while its listener drains.
 struct Drain {
     reads: u64,
     looks: u32,
 }
 
-/// For how many looks a connection may send and not be whole: each of them is a grace.
+/// For how many grace periods a drained connection may send without a complete request.
 const DRAIN_LOOKS: u32 = 2;
 
 impl Drain {
@@ -212,8 +212,8 @@ impl Drain {
         Self { reads: activity.reads(), looks: 0 }
     }
 
-    /// What to do with a connection that has been drained for one grace more. It is closed when it owes no answer and
-    /// nothing came for a grace, or what came was no request for several.
+    /// Decides about a drained connection after each grace period. It is closed if it owes no answer and either nothing
+    /// came for a grace period, or what came was not a request for several.
     fn look(&mut self, activity: &Activity) -> Verdict {
         let quiet = activity.reads() == self.reads;
         self.reads = activity.reads();
@@ -230,6 +230,6 @@ impl Drain {
 }
 
 fn reset(timer: Pin<&mut Sleep>, after: Duration) {
-    // The clock of the runtime's timers; decisions go by the store's.
+    // The clock of the runtime's timers; decisions use the store's.
     timer.reset(Instant::now() + after);
 }

@@ -1,4 +1,4 @@
-//! Accepting connections, and ending them all.
+//! Accepts connections, and ends all of them.
 
 use std::future::Future;
 use std::io;
@@ -19,22 +19,22 @@ use super::connection::{self, Phase, Shared};
 use super::transport::HeadBounds;
 use crate::config::HttpLimits;
 
-/// How long to wait after an error of the machine's, such as too many open files, before accepting again.
+/// How long to wait before accepting again after an error of the machine, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// A drained listener goes on accepting until for so long nobody has connected: who was told that a connection ends may
-/// connect anew, and who has connected has an answer to come.
+/// A draining listener accepts until nobody has connected for this long: a client that was told that its connection
+/// ends may connect again, and a client that has connected expects an answer.
 const ACCEPT_QUIET: Duration = Duration::from_millis(250);
-/// The most of the time to drain that it goes on accepting for, in eighths.
+/// The part of the drain timeout during which it accepts at most, in eighths.
 const ACCEPT_EIGHTHS: u32 = 3;
-/// The same at most.
+/// An absolute maximum for the same.
 const ACCEPT_MOST: Duration = Duration::from_secs(3);
-// A connection that is accepted last may be looked at for three graces, each at most an eighth, before it is cut.
+// The last accepted connection may get three grace periods, each at most an eighth, before it is closed.
 const _: () = assert!(ACCEPT_EIGHTHS + 3 < 8);
-/// How long connections that are being made may take, once no more begin.
+/// How long connection attempts in progress may take after no new ones are started.
 const HANDSHAKES: Duration = Duration::from_millis(100);
 
-/// What a listener counts.
+/// The metrics of a listener.
 #[derive(Clone, Debug)]
 pub(crate) struct NetMetrics {
     pub(crate) in_flight: Gauge,
@@ -45,9 +45,9 @@ pub(crate) struct NetMetrics {
 /// How a listener ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Drained {
-    /// Every connection ended by itself or had nothing in flight.
+    /// Every connection ended regularly or had nothing in flight.
     Whole,
-    /// Connections with requests in flight were cut when the time was over.
+    /// Connections with requests in flight were closed when the time was over.
     TimedOut,
 }
 
@@ -59,20 +59,20 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Takes the port of `address`; port 0 takes a free one.
+    /// Binds the port of `address`; port 0 takes a free one.
     pub(crate) async fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
         Ok(Self { address: socket.local_addr()?, socket })
     }
 
-    /// Where it listens.
+    /// The bound address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Lets `answers` answer until `stop` is done; then ends every connection within `drain_timeout`, so that each request
-    /// that was sent is answered: the last answer of a connection says so, an idle connection is kept for a grace, and
-    /// connections are accepted until no more come or the time for that is over.
+    /// Serves with `answers` until `stop` completes. Then it ends every connection within `drain_timeout`, such that
+    /// each request that was sent is answered: the last answer on a connection says so, an idle connection is kept for
+    /// a grace period, and new connections are accepted until none arrive or the time for that is over.
     pub(crate) async fn serve(
         self,
         answers: Arc<impl Answer>,
@@ -109,18 +109,18 @@ impl Listener {
     }
 }
 
-/// Accepts for ever. An error is counted, logged and waited out; it never ends the listener.
+/// Accepts connections and never returns. An error is counted and logged, and accepting continues after a pause.
 async fn accept_all(
     socket: &TcpListener,
     slots: &Arc<Semaphore>,
     shared: &Shared<impl Answer>,
     metrics: &NetMetrics,
 ) {
-    // The slots are never closed, so that there always is a next one.
+    // The semaphore is never closed, so there is always another slot.
     while accept_one(socket, slots, shared, metrics).await {}
 }
 
-/// Accepts the next connection, when there is room for one; false if there will never be.
+/// Accepts the next connection when there is room for it; false if there will never be.
 async fn accept_one(
     socket: &TcpListener,
     slots: &Arc<Semaphore>,
@@ -138,8 +138,8 @@ async fn accept_one(
     true
 }
 
-/// Accepts until nobody has connected for a while, at most `most`; then closes the port so that no connection is reset that
-/// was made: no more are begun, those under way are accepted, and only then nobody listens.
+/// Accepts until nobody has connected for a while, at most for `most`; then closes the port such that no established
+/// connection is reset: new attempts are blocked, those in progress are accepted, and only then the port is closed.
 async fn accept_the_last(
     socket: TcpListener,
     slots: &Arc<Semaphore>,
@@ -155,11 +155,11 @@ async fn accept_the_last(
         quiet_at = Instant::now() + ACCEPT_QUIET;
     }
     if let Err(error) = begin_no_more(&socket) {
-        tracing::debug!(%error, "connections are begun until the port is closed");
+        tracing::debug!(%error, "new connection attempts cannot be blocked before the port is closed");
     }
     let end = Instant::now() + HANDSHAKES.min(most);
     while let Ok(true) = timeout_at(end, accept_one(&socket, slots, shared, metrics)).await {}
-    // The runtime may not have heard of the last ones yet.
+    // The runtime may not have seen the last ones yet.
     let Ok(socket) = socket.into_std() else { return };
     while let Ok((stream, _peer)) = socket.accept() {
         let Ok(slot) = Arc::clone(slots).try_acquire_owned() else { return };
@@ -172,15 +172,15 @@ async fn accept_the_last(
     }
 }
 
-/// From here on the port answers no attempt to connect. Attempts that are under way go on; others wait, and are refused when
-/// the port is closed.
+/// From now on the port answers no new connection attempts. Attempts in progress continue; others wait, and are refused
+/// when the port is closed.
 #[cfg(target_os = "linux")]
 fn begin_no_more(socket: &TcpListener) -> io::Result<()> {
-    /// Where a segment of TCP has its flags, and those that begin a connection.
+    /// The offset of the flags in a TCP segment, and the flag that begins a connection.
     const FLAGS_AT: u32 = 13;
     const SYN: u32 = 0x02;
     const SYN_AND_ACK: u32 = 0x12;
-    // The instructions of the packet filter, as in linux/filter.h: load a byte, mask it, compare it, end.
+    // The instructions of the packet filter, as in linux/filter.h: load a byte, mask it, compare it, return.
     const LOAD_BYTE: u16 = 0x30;
     const AND: u16 = 0x54;
     const SKIP_IF_EQUAL: u16 = 0x15;
@@ -207,7 +207,7 @@ async fn serve_counted(
     connections: Gauge,
 ) {
     let _open = Open::new(connections);
-    // Answers are small and wanted now; without it the connection merely is slower.
+    // Answers are small and should be sent immediately. If this fails, the connection is only slower.
     _ = stream.set_nodelay(true);
     connection::serve(stream, shared).await;
     drop(slot);
@@ -215,7 +215,7 @@ async fn serve_counted(
 
 async fn refused(error: &io::Error, metrics: &NetMetrics) {
     metrics.accept_errors.inc();
-    // The peer went away before it was accepted: the next one may be there.
+    // The client went away before it was accepted; accept the next one.
     let of_peer = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -228,7 +228,7 @@ async fn refused(error: &io::Error, metrics: &NetMetrics) {
     }
 }
 
-/// Counts a connection while it is open, also when its task is dropped.
+/// Counts a connection while it is open, even if its task is dropped.
 struct Open(Gauge);
 
 impl Open {
@@ -258,11 +258,11 @@ mod tests {
     use super::super::memory::RequestMemory;
     use super::*;
 
-    /// Longer than anything here takes; a test that waits this long has failed.
+    /// Longer than anything takes here; a test that waits this long has failed.
     const PATIENCE: Duration = Duration::from_secs(20);
     const MANY: usize = 16 << 10;
 
-    /// A stream that always has more to say, and so never hears that it should end.
+    /// A stream that always has more data, and so never notices that it should end.
     struct Endless;
 
     impl Body for Endless {
@@ -287,7 +287,7 @@ mod tests {
         }
     }
 
-    /// Who asks for a stream and reads only the beginning of it.
+    /// A client that requests a stream and reads only its beginning.
     async fn deaf_listener(address: SocketAddr, request: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request).await.unwrap();
@@ -296,7 +296,8 @@ mod tests {
         stream
     }
 
-    /// P13: who listens to a stream and does not read keeps no server from ending, and nothing is lost by it.
+    /// P13: a client that listens to a stream and does not read it does not keep the server from ending, and nothing is
+    /// lost.
     #[tokio::test]
     async fn a_stream_that_nobody_reads_holds_up_no_end() {
         let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();

@@ -1,5 +1,5 @@
-//! The memory that unfinished requests hold, over all connections: counted as their bytes arrive, bounded, and given back when
-//! they end, however they end.
+//! The memory held by unfinished requests, over all connections: counted as their bytes arrive, bounded, and released
+//! when they end, however they end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,10 +8,10 @@ use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
-/// What is kept comes in blocks of so many bytes.
+/// Stored bytes are held in blocks of this size.
 const BLOCK_BYTES: usize = 16 << 10;
 
-/// What all unfinished requests of a server hold together. Clones share it.
+/// The memory held by all unfinished requests of a server. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestMemory(Arc<Shared>);
 
@@ -20,8 +20,8 @@ struct Shared {
     max_bytes: u64,
     held_bytes: Gauge<u64, AtomicU64>,
     refused: Counter,
-    /// Blocks that were given back while others are held. The next request takes them, on whichever thread it is: the system's
-    /// allocator would keep those of each thread apart, and grow beyond the bound.
+    /// Released blocks, kept while others are held. The next request reuses them on any thread: the system's allocator
+    /// would keep free blocks separately for each thread, and so grow beyond the bound.
     free: Mutex<Vec<Vec<u8>>>,
 }
 
@@ -30,7 +30,7 @@ struct Shared {
 pub(crate) struct MemoryFull;
 
 impl RequestMemory {
-    /// At most `max_bytes`; what is held and how often there was no room is counted in the metrics.
+    /// Holds at most `max_bytes`; the metrics show the held bytes and how often there was no room.
     pub(crate) fn new(
         max_bytes: usize,
         held_bytes: Gauge<u64, AtomicU64>,
@@ -47,7 +47,7 @@ impl RequestMemory {
 }
 
 impl Shared {
-    // Relaxed throughout: the sum is a value by itself, and no other memory is read because of it.
+    // Relaxed throughout: the sum is independent, and no other memory depends on it.
     fn hold(&self, bytes: u64) -> Result<(), MemoryFull> {
         let add = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= self.max_bytes);
         let held = self.held_bytes.inner();
@@ -58,19 +58,19 @@ impl Shared {
         })
     }
 
-    /// A block that is empty, for memory that is held already.
+    /// An empty block, for memory that is already counted.
     fn block(&self) -> Vec<u8> {
         let free = self.free.lock().ok().and_then(|mut free| free.pop());
         free.unwrap_or_else(|| Vec::with_capacity(BLOCK_BYTES))
     }
 
-    /// Takes back what is not held any more; when nothing is held, the system gets it all.
+    /// Takes back released blocks; when nothing is held, all memory is returned to the system.
     fn give_back(&self, bytes: u64, blocks: &mut Vec<Vec<u8>>) {
         let before = self.held_bytes.dec_by(bytes);
         if before == bytes {
             blocks.clear();
         }
-        // A poisoned list only costs the blocks.
+        // A poisoned list only loses the blocks.
         let Ok(mut free) = self.free.lock() else { return };
         if before == bytes {
             *free = Vec::new();
@@ -82,17 +82,17 @@ impl Shared {
     }
 }
 
-/// What one request holds; given back when it is dropped.
+/// The memory held by one request; released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct HeldMemory {
     memory: Arc<Shared>,
     bytes: u64,
-    /// What is kept. All but the last are full.
+    /// The stored bytes. All blocks except the last are full.
     blocks: Vec<Vec<u8>>,
 }
 
 impl HeldMemory {
-    /// Holds `bytes` in all, if there is room for what it does not hold yet.
+    /// Holds `bytes` in total, if there is room for the additional ones.
     pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<(), MemoryFull> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         if bytes > self.bytes {
@@ -102,7 +102,7 @@ impl HeldMemory {
         Ok(())
     }
 
-    /// Keeps a copy of `bytes` after what is kept already, if there is room.
+    /// Appends a copy of `bytes` to the stored bytes, if there is room.
     pub(crate) fn keep(&mut self, mut bytes: &[u8]) -> Result<(), MemoryFull> {
         while !bytes.is_empty() {
             let last = self.blocks.last_mut().filter(|block| block.len() < BLOCK_BYTES);
@@ -120,9 +120,9 @@ impl HeldMemory {
         Ok(())
     }
 
-    /// What is kept, in one piece; `None` if nothing is. It is held on, as its blocks were.
+    /// The stored bytes in one piece; `None` if there are none. The memory stays counted.
     pub(crate) fn take_kept(&mut self) -> Option<Bytes> {
-        // Twice in memory for as long as this takes: as many bodies at once as there are threads.
+        // Meanwhile they are in memory twice: for at most as many bodies as there are threads.
         let kept = (!self.blocks.is_empty()).then(|| self.blocks.concat().into());
         self.blocks = Vec::new();
         kept

@@ -1,8 +1,8 @@
 //! HTTP/1.1 and h2c over one TCP port: accepting, bounding and draining connections.
 //!
-//! What no request asks for is watched for each connection from outside of the protocol: that headers arrive in
-//! time and within the memory for unfinished requests, that idle connections end, and that all end when the server drains,
-//! none of them with a request in it that has no answer. It must not know what is served.
+//! Some things are supervised for each connection from outside the protocol: headers must arrive in time and within the
+//! memory for unfinished requests, idle connections end, and all connections end when the server drains, without an
+//! unanswered request. This module must not know what is served.
 
 mod activity;
 mod answer;

@@ -1,5 +1,5 @@
-//! The bytes of one connection, between the socket and the protocol: noted when they arrive, bounded while they are the head of
-//! a request, and read to the end so that the peer hears the last answer.
+//! The bytes of one connection, between the socket and the protocol: counted when they arrive, bounded while they
+//! belong to the head of a request, and read to the end so that the client receives the last answer.
 
 use std::io;
 use std::net::TcpStream as StdTcpStream;
@@ -17,47 +17,47 @@ use tokio::time::timeout;
 use super::activity::Activity;
 use super::memory::{HeldMemory, RequestMemory};
 
-/// What a connection may send of a head before it counts: it reads into so much memory anyway.
+/// How much of a head a connection may send before it counts: its read buffer has this size anyway.
 const UNCOUNTED_HEAD_BYTES: usize = 8 << 10;
-/// What HTTP/2 reads of one frame before it acts on it.
+/// How much HTTP/2 reads of one frame before processing it.
 const FRAME_BYTES: usize = 16 << 10;
-/// How long a peer must have sent nothing after its last answer for the connection to be closed,
+/// How long a client must have sent nothing after its last answer before the connection is closed,
 const LINGER_QUIET: Duration = Duration::from_secs(1);
-/// and how long it is listened to at most.
+/// and how long it is read at most.
 const LINGER_MOST: Duration = Duration::from_secs(10);
-/// How HTTP/2 begins.
+/// The beginning of an HTTP/2 connection.
 const HTTP2: &[u8] = b"PRI ";
 
-/// What bounds the heads of requests.
+/// The bounds of request heads.
 #[derive(Clone, Debug)]
 pub(crate) struct HeadBounds {
     pub(crate) memory: RequestMemory,
     pub(crate) max_head_bytes: usize,
-    /// What is answered over HTTP/1.1, and the connection closed, when there is no memory for a head.
+    /// The HTTP/1.1 answer if there is no memory for a head; the connection is then closed.
     pub(crate) no_memory: Bytes,
 }
 
-/// Where a connection that has ended leaves its stream, if the peer may still be sending.
+/// The place where an ended connection leaves its stream, if the client may still be sending.
 pub(super) type LeftOver = Arc<Mutex<Option<TcpStream>>>;
 
 /// The stream of one connection.
 pub(super) struct Transport {
-    /// `None` only while it is dropped.
+    /// `None` only during drop.
     stream: Option<TcpStream>,
     left_over: LeftOver,
     activity: Arc<Activity>,
     bounds: HeadBounds,
     head: Head,
-    /// Whether nothing of an answer is on its way.
+    /// Whether all of the last answer was sent.
     is_flushed: bool,
 }
 
-/// What came of the head of a request that is not whole yet.
+/// The incomplete head of a request.
 #[derive(Debug, Default)]
 struct Head {
     bytes: usize,
     held: Option<HeldMemory>,
-    /// The requests before it.
+    /// The number of requests before it.
     requests: u64,
     is_http2: bool,
 }
@@ -77,7 +77,7 @@ impl Transport {
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// Forgets the head of a request that has begun to be answered.
+    /// Forgets the head of a request whose answer has begun.
     fn settle_head(&mut self) {
         let requests = self.activity.requests();
         if requests != self.head.requests {
@@ -87,15 +87,16 @@ impl Transport {
         }
     }
 
-    /// Takes note of what came; answers whether there is memory for it. A body is counted by who reads it: over HTTP/1.1,
-    /// what comes while a request is answered; over HTTP/2, heads and bodies come in frames, of which one is read at a time.
+    /// Counts received bytes; returns whether there is memory for them. Bodies are counted where they are read: with
+    /// HTTP/1.1, bytes that arrive while a request is being answered; with HTTP/2, heads and bodies come in frames, of
+    /// which one is read at a time.
     fn count_head(&mut self, came: &[u8]) -> bool {
         if self.activity.reads() == 0 {
             self.head.is_http2 = came.starts_with(HTTP2);
         }
         self.activity.read();
         let is_answering = self.activity.is_answering();
-        // What comes after the last answer is nothing that is kept.
+        // Bytes after the last answer are not stored.
         if (is_answering && !self.head.is_http2) || self.activity.lingers() {
             return true;
         }
@@ -105,28 +106,30 @@ impl Transport {
         }
         let most = self.bounds.max_head_bytes + FRAME_BYTES;
         let held = self.head.held.get_or_insert_with(|| self.bounds.memory.part());
-        // Whose requests are answered is not cut: each of their bodies finds room, or is refused.
+        // A connection with requests in flight is not closed: each of their bodies gets memory, or is refused.
         held.grow_to(self.head.bytes.min(most)).is_ok() || is_answering
     }
 
-    /// Says that there is no memory for the head of a request, if the protocol lets it be said before the head is whole.
+    /// Answers that there is no memory for the head of a request, if the protocol allows an answer before the head is
+    /// complete.
     fn refuse_head(&mut self, context: &mut Context<'_>) {
         self.head.held = None;
         self.activity.set_lingers();
         let may_be_said = !self.head.is_http2 && self.is_flushed;
         if let Some(stream) = self.stream.as_mut().filter(|_| may_be_said) {
-            // An answer of one small piece: there is room for it, or the peer does not read.
+            // The answer is one small piece: either there is room for it, or the client does not read.
             _ = Pin::new(stream).poll_write(context, &self.bounds.no_memory);
         }
     }
 
-    /// Whether the machine has no bytes for this connection. The runtime may not have heard of some that have just come.
+    /// Whether the machine has no bytes for this connection. The runtime may not have seen bytes that have just
+    /// arrived.
     fn has_nothing_to_read(&self) -> bool {
         let Some(Ok(socket)) = self.stream.as_ref().map(|one| one.as_fd().try_clone_to_owned())
         else {
             return true;
         };
-        // Nothing, the end and a reset are all nothing to answer.
+        // No bytes, the end of the stream and a reset all need no answer.
         !matches!(StdTcpStream::from(socket).peek(&mut [0]), Ok(1..))
     }
 }
@@ -134,7 +137,7 @@ impl Transport {
 impl Drop for Transport {
     fn drop(&mut self) {
         if self.activity.lingers() {
-            // Nobody else has it at this time, and a slot that is poisoned only closes the socket.
+            // Nobody else uses it at this time, and a poisoned slot only closes the socket.
             if let Ok(mut left_over) = self.left_over.lock() {
                 *left_over = self.stream.take();
             }
@@ -142,18 +145,18 @@ impl Drop for Transport {
     }
 }
 
-/// Ends a connection whose peer may still be sending: reads until it stops, so that the peer's machine keeps the answer. If the
-/// socket was closed with bytes unread, it would throw the answer away.
+/// Ends a connection whose client may still be sending: reads until it stops. If the socket were closed with unread
+/// bytes, the client's machine would discard the answer.
 pub(super) async fn linger(mut stream: TcpStream) {
     if stream.shutdown().await.is_ok() {
         _ = timeout(LINGER_MOST, discard(&stream)).await;
     }
 }
 
-/// Reads what still comes, and forgets it; ends with the peer, in an error, or when nothing comes any more.
+/// Reads and discards what still arrives; ends when the client closes, an error occurs, or nothing arrives any more.
 async fn discard(stream: &TcpStream) {
     while let Ok(Ok(())) = timeout(LINGER_QUIET, stream.readable()).await {
-        // Not held while nothing comes: there may be many such peers.
+        // No buffer is held while nothing arrives, because there may be many such clients.
         let mut bytes = [0; 4 << 10];
         match stream.try_read(&mut bytes) {
             Ok(1..) => {}
@@ -175,7 +178,7 @@ impl AsyncRead for Transport {
             Poll::Pending => {
                 let may_end = self.activity.ends_when_idle() && self.head.bytes == 0;
                 if may_end && !self.activity.is_answering() && self.has_nothing_to_read() {
-                    // To the protocol it looks as if the peer had closed a connection that was idle.
+                    // The protocol sees this as a client that closed an idle connection.
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Pending
@@ -238,7 +241,7 @@ mod tests {
 
     use super::*;
 
-    /// A connection, and its peer, which does not wait for the runtime.
+    /// A connection and its client, which does not wait for the runtime.
     async fn connected() -> (Transport, Arc<Activity>, StdTcpStream) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let peer = StdTcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -250,7 +253,7 @@ mod tests {
         (Transport::new(stream, left_over, Arc::clone(&activity), bounds), activity, peer)
     }
 
-    /// What one look at the transport says: how many bytes there are, if that is known.
+    /// The result of one check of the transport: the number of bytes, if it is known.
     async fn look(transport: &mut Transport) -> Option<usize> {
         poll_fn(|context| {
             let mut bytes = [0; 16];
@@ -261,13 +264,13 @@ mod tests {
         .await
     }
 
-    /// A request that has come, and of which the runtime has not heard, keeps its connection from ending.
+    /// If a request has arrived that the runtime has not seen yet, the connection must not end.
     #[tokio::test]
     async fn an_idle_connection_ends_only_when_nothing_has_come() {
         let (mut transport, activity, mut peer) = connected().await;
         assert_eq!(look(&mut transport).await, None, "nobody has said anything");
         activity.set_ends_when_idle();
-        // Nothing is awaited in between, so the runtime does not look at its sockets.
+        // There is no await in between, so the runtime does not check its sockets.
         peer.write_all(b"GET / HTTP/1.1").unwrap();
         assert_eq!(look(&mut transport).await, None, "a request has come");
         let mut request = [0; 14];
@@ -278,7 +281,7 @@ mod tests {
         assert_eq!(look(&mut transport).await, Some(0), "it is idle");
     }
 
-    /// What a peer sends after its last answer is read until it stops, so that its machine keeps the answer.
+    /// What a client sends after its last answer is read until it stops, so that its machine keeps the answer.
     #[tokio::test]
     async fn a_peer_that_still_sends_hears_its_last_answer() {
         let (mut transport, activity, peer) = connected().await;

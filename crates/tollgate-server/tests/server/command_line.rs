@@ -219,7 +219,7 @@ fn what_cannot_be_served_is_refused_with_its_place() {
         (&["--catalog", "file:bad.yaml"], 1, &["bad.yaml:1:"]),
         (&["--catalog", "file:none.yaml"], 1, &["none.yaml"]),
         (&["--catalog", "sqlite:"], 2, &["--catalog: names no file"]),
-        (&["--catalog", "file://host/a.yaml"], 2, &["--catalog: names a file of another machine"]),
+        (&["--catalog", "file://host/a.yaml"], 2, &["--catalog: names a file on another machine"]),
         (&["--log-level", "loud"], 2, &["--log-level: \"loud\" is not a log level", "`debug`"]),
         (&["--nonsense"], 2, &["--nonsense"]),
     ];

@@ -1,4 +1,4 @@
-//! Reading the attributes of a check.
+//! Parses the attributes of a check.
 
 use std::borrow::Cow;
 
@@ -10,10 +10,10 @@ use super::{MAX_ATTRIBUTES, ONCE, id};
 
 const ACCEPTED_ATTRIBUTES: &str = "an object of at most 32 strings";
 
-/// Names and values, as they came.
+/// Names and values, as the client sent them.
 pub(super) type Attributes<'de> = Vec<(Cow<'de, str>, Cow<'de, str>)>;
 
-/// Reads `attributes`: an object of ids by name.
+/// Parses `attributes`: an object of ids by name.
 pub(super) struct AttributesReader<'p, 'de> {
     path: Path<'p>,
     problems: &'p mut Problems,
@@ -34,7 +34,7 @@ impl<'p, 'de> AttributesReader<'p, 'de> {
         Ok(reader.attributes)
     }
 
-    /// Notes what is wrong with the name of an attribute.
+    /// Records the problem of an attribute's name.
     fn check_name(&mut self, name: &str) {
         let path = Path::Member(&self.path, name);
         if let Err(problem) = check_id(name) {
@@ -69,7 +69,7 @@ impl<'de> Container<'de> for AttributesReader<'_, 'de> {
     }
 }
 
-/// What to use in place of an attribute that is a field of the check.
+/// The member of the check to use instead of this attribute.
 fn own_field(attribute: &str) -> Option<&'static str> {
     Some(match attribute {
         "user" => "the field userId of the check",

@@ -1,4 +1,4 @@
-//! Reading a batch of checks.
+//! Parses a batch of checks.
 
 use serde::de::{MapAccess, SeqAccess};
 use tollgate_service::MAX_BATCH_CHECKS;
@@ -9,10 +9,10 @@ use super::{CheckReader, CheckRequest};
 const ACCEPTED_BATCH: &str = "an object with the member checks, an array of at most 1000 checks";
 const ACCEPTED_CHECKS: &str = "an array of at most 1000 checks";
 
-// The texts above say this number.
+// The texts above contain this number.
 const _: () = assert!(MAX_BATCH_CHECKS == 1_000);
 
-/// Reads a batch: an object whose member `checks` is an array of checks.
+/// Parses a batch: an object whose member `checks` is an array of checks.
 pub(super) struct BatchReader<'p, 'de> {
     problems: &'p mut Problems,
     checks: Option<Vec<CheckRequest<'de>>>,
@@ -60,7 +60,7 @@ impl<'de> Container<'de> for BatchReader<'_, 'de> {
     }
 }
 
-/// Reads the array of checks of a batch.
+/// Parses the array of checks of a batch.
 struct ChecksReader<'p, 'de> {
     problems: &'p mut Problems,
     checks: Vec<CheckRequest<'de>>,

@@ -1,4 +1,4 @@
-//! Reading the cost of a check.
+//! Parses the cost of a check.
 
 use serde::de::MapAccess;
 use tollgate_core::{Amount, Cost, Unit};
@@ -10,10 +10,10 @@ const ACCEPTED_COST: &str = "an object of at most 16 integers by unit";
 const ACCEPTED_AMOUNT: &str =
     "an integer from 0 to 9007199254740991, written without a fraction or an exponent";
 
-// The text above says this number.
+// The text above contains this number.
 const _: () = assert!(Amount::MAX.get() == 9_007_199_254_740_991);
 
-/// Reads `cost`: an object of amounts by unit.
+/// Parses `cost`: an object of amounts by unit.
 pub(super) struct CostReader<'p> {
     path: Path<'p>,
     problems: &'p mut Problems,

@@ -1,4 +1,4 @@
-//! The bodies of checks: what is accepted, read into what the use cases take.
+//! Parses the bodies of checks into the types of the use cases.
 
 mod attributes;
 mod batch;
@@ -27,10 +27,10 @@ const ACCEPTED_CHECK: &str = "an object with the members userId, modelId and, op
 const ACCEPTED_IP: &str = "an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::1";
 const ONCE: &str = "each member once";
 
-// The texts of the readers say these numbers.
+// The texts of the parsers contain these numbers.
 const _: () = assert!(MAX_ATTRIBUTES == 32 && MAX_COST_UNITS == 16);
 
-/// A check as it came, its strings borrowed from the body where they need no unescaping.
+/// A parsed check; its strings are borrowed from the body unless they contain escapes.
 #[derive(Debug, PartialEq)]
 pub(super) struct CheckRequest<'de> {
     user_id: Cow<'de, str>,
@@ -45,7 +45,7 @@ pub(super) struct CheckRequest<'de> {
 }
 
 impl<'de> CheckRequest<'de> {
-    /// Reads the body of a check.
+    /// Parses the body of a check.
     pub(super) fn parse(body: &'de [u8]) -> Result<Self, Problem> {
         read_body(body, |from, problems| {
             let mut reader = CheckReader::new(Path::Body, problems);
@@ -54,7 +54,7 @@ impl<'de> CheckRequest<'de> {
         })
     }
 
-    /// Reads the body of a batch of checks.
+    /// Parses the body of a batch of checks.
     pub(super) fn parse_batch(body: &'de [u8]) -> Result<Vec<Self>, Problem> {
         read_body(body, |from, problems| {
             let mut reader = BatchReader::new(problems);
@@ -63,7 +63,7 @@ impl<'de> CheckRequest<'de> {
         })
     }
 
-    /// The question asked.
+    /// The check for the use case.
     #[inline]
     pub(super) fn check(&self) -> Check<'_> {
         let mut subject = Subject::new(&self.user_id, &self.model_id);
@@ -86,11 +86,11 @@ impl<'de> CheckRequest<'de> {
     }
 }
 
-/// Reads a check: an object with the members of [`ACCEPTED_CHECK`].
+/// Parses a check: an object with the members of [`ACCEPTED_CHECK`].
 struct CheckReader<'p, 'de> {
     path: Path<'p>,
     problems: &'p mut Problems,
-    /// One bit for each member read, to refuse a second.
+    /// One bit for each parsed member, to refuse duplicates.
     seen: u16,
     user_id: Option<Cow<'de, str>>,
     model_id: Option<Cow<'de, str>>,
@@ -197,7 +197,7 @@ fn required_id<'de, A: MapAccess<'de>>(
     Ok(id(path, value, problems))
 }
 
-/// As [`required_id`], but `null` is as good as nothing.
+/// The same as [`required_id`], but `null` means the same as no value.
 fn optional_id<'de, A: MapAccess<'de>>(
     path: Path<'_>,
     from: &mut A,
@@ -227,7 +227,7 @@ fn optional_ip<'de, A: MapAccess<'de>>(
     Ok(match from.next_value_seed(Read(&mut Scalar))? {
         Value::Null => None,
         Value::Text(text) => match text.parse::<IpAddr>() {
-            // The parser takes an IPv4 address in its canonical form only.
+            // The parser accepts an IPv4 address only in its canonical form.
             Ok(IpAddr::V4(_)) => Some(text),
             Ok(address @ IpAddr::V6(_)) => Some(Cow::Owned(address.to_canonical().to_string())),
             Err(_) => {
