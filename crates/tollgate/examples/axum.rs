@@ -10,8 +10,8 @@ use axum::routing::get;
 use tollgate::tower::{Caller, Parts, RateLimitLayer};
 use tollgate::{Clock, RateLimiter};
 
-/// Who asks for which model. A real service takes the user from what its authentication has put into
-/// `request.extensions`; a request that does not say who it is from shares the limit of `anonymous`.
+/// The user and the model of a request. A real service takes the user from what its authentication has put into
+/// `request.extensions`; here, requests without a user share the limit of `anonymous`.
 fn caller(request: &Parts) -> Option<Caller<'_>> {
     let model = request.uri.path().strip_prefix("/v1/models/")?;
     let user = request.headers.get("x-user").and_then(|user| user.to_str().ok());

@@ -9,7 +9,7 @@ fn main() -> io::Result<()> {
     run(&mut io::stdout().lock())
 }
 
-/// Asks five times where three are allowed, and says what came of it.
+/// Sends five requests with a limit of three, and prints the results.
 pub(crate) fn run(out: &mut impl io::Write) -> io::Result<()> {
     let limiter = RateLimiter::new(3, Duration::from_mins(1));
     for n in 1..=5 {

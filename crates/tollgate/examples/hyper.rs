@@ -26,7 +26,7 @@ fn caller(request: &Parts) -> Option<Caller<'_>> {
     Some(Caller::new(user, "gpt-4"))
 }
 
-/// Serves every connection that `listener` gets, over HTTP/1.1 and HTTP/2.
+/// Serves every connection of `listener`, over HTTP/1.1 and HTTP/2.
 pub(crate) async fn serve<C: Clock + 'static>(
     listener: TcpListener,
     limiter: Arc<RateLimiter<C>>,

@@ -1,4 +1,4 @@
-//! How to test code that limits without waiting for a window: `cargo run --example manual_clock`.
+//! How to test code with limits without waiting for a window: `cargo run --example manual_clock`.
 
 use std::error::Error;
 use std::io;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tollgate::{Clock, ManualClock, RateLimiter};
 
-/// What is under test takes a limiter on any clock.
+/// The code under test accepts a limiter with any clock.
 fn answer<C: Clock>(limiter: &RateLimiter<C>, user: &str) -> &'static str {
     if limiter.allow(user, "gpt-4") { "here you are" } else { "come back later" }
 }
@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     run(&mut io::stdout().lock())
 }
 
-/// Walks through one window.
+/// Moves through one window.
 pub(crate) fn run(out: &mut impl io::Write) -> Result<(), Box<dyn Error>> {
     let clock = ManualClock::default();
     let limiter =

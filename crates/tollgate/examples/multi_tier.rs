@@ -9,7 +9,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     run(&mut io::stdout().lock())
 }
 
-/// Three users share a model of which one may use 2 and all together 3.
+/// Three users share a model; each may send 2 requests, and all together 3.
 pub(crate) fn run(out: &mut impl io::Write) -> Result<(), Box<dyn Error>> {
     let limiter = MultiTierRateLimiter::builder(Quota::per_hour(100), Quota::per_hour(10_000))
         .tier("premium", Quota::per_hour(2), Quota::per_hour(3))

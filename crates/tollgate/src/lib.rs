@@ -26,14 +26,14 @@
 //! | one limit per user and model | [`RateLimiter`] |
 //! | a limit per user and model and one per model, by the model's tier | [`MultiTierRateLimiter`] |
 //! | any set of policies, swapped while it runs | `PolicyLimiter`, feature `policies` |
-//! | axum, hyper and all that speaks tower | `tower::RateLimitLayer`, feature `tower` |
+//! | axum, hyper and any other tower service | `tower::RateLimitLayer`, feature `tower` |
 //!
 //! - **Exact.** No interval of the window's length ever holds more than the limit, under any concurrency (R1).
 //!   A window slides: there is no edge at which twice the limit passes.
-//! - **All or nothing.** A denial changes nothing; of several limits all admit or none is charged (R3).
-//! - **Told exactly.** `retry_after_ms` is the least wait after which the same check is admitted if nobody else
-//!   comes (R6).
-//! - **Bounded.** Idle keys are swept, and a cap on keys holds whatever ids arrive (R9).
+//! - **All or nothing.** A denial changes nothing; if several limits apply, all of them admit or none is charged (R3).
+//! - **Exact waits.** `retry_after_ms` is the shortest wait after which the same check is admitted if no other request
+//!   arrives (R6).
+//! - **Bounded.** Idle keys are removed, and a cap on keys holds whatever ids arrive (R9).
 //! - **Testable.** [`ManualClock`] moves time in your tests:
 //!
 //! ```
@@ -50,8 +50,8 @@
 //! # Ok::<(), tollgate::BuildError>(())
 //! ```
 //!
-//! Usage lives in this process. To share limits between processes, run the server of the same project. The
-//! rules R1… are those of the project's `docs/DESIGN.md`.
+//! Usage is kept in this process. To share limits between processes, run the server of the same project. The rules R1…
+//! are defined in the project's `docs/DESIGN.md`.
 //!
 //! This crate must not know a server, a file format or a driver.
 

@@ -1,16 +1,16 @@
-//! How many checks were allowed and denied, counted so that counting costs a check next to nothing.
+//! Counts allowed and denied checks at almost no cost.
 //!
-//! One counter for all threads would be the slowest part of a check: its cache line would travel between the
-//! processors, and even alone an atomic addition waits for all earlier writes (7 ns where a whole check takes
-//! 45). So each thread counts in a line of its own, which it alone writes: a load and a store. Only where more
-//! threads live than there are lines, the rest share one and add atomically.
+//! A single counter for all threads would be the slowest part of a check: its cache line would move between the
+//! processors, and even without contention an atomic addition waits for all earlier writes (7 ns of a check of 45). So
+//! each thread has a cache line that only it writes, with a load and a store. If there are more threads than lines, the
+//! other threads share one line and add atomically.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::thread_slot::{self, SHARED};
 
-/// How many checks were allowed and denied.
+/// The numbers of allowed and denied checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
     /// Checks allowed.
@@ -46,9 +46,9 @@ struct Line {
 /// Counts that many threads add to.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    /// Only grow, since whoever set one to 0 would race with its thread.
+    /// They only grow, because setting one to 0 would race with its thread.
     lines: Box<[Line; SHARED + 1]>,
-    /// What they held at the last reset.
+    /// Their values at the last reset.
     base: Mutex<Metrics>,
 }
 
@@ -64,7 +64,7 @@ impl Counters {
         let number = thread_slot::current();
         let line = &self.lines[number.min(SHARED)];
         let counter = if allowed { &line.allowed } else { &line.denied };
-        // Relaxed: each count stands for itself.
+        // Relaxed: each count is independent.
         if number < SHARED {
             // No other thread writes this line while this one has the number.
             counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
@@ -73,13 +73,13 @@ impl Counters {
         }
     }
 
-    /// The counts since the last reset. O(1): reads some 65 lines.
+    /// The counts since the last reset. O(1): reads about 65 cache lines.
     pub(crate) fn metrics(&self) -> Metrics {
         let base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
         since(*base, self.sum())
     }
 
-    /// Begins to count from 0, and returns what was counted until now: no check is in both or in neither.
+    /// Starts to count from 0, and returns the counts until now: each check is in exactly one of the two.
     pub(crate) fn reset(&self) -> Metrics {
         let mut base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.sum();
@@ -88,7 +88,7 @@ impl Counters {
 
     fn sum(&self) -> Metrics {
         self.lines.iter().fold(Metrics::default(), |sum, line| Metrics {
-            // Relaxed: see `count`. A check that ended before this call, as far as this thread knows, is seen.
+            // Relaxed: see `count`. Checks that ended before this call, as far as this thread knows, are included.
             allowed: sum.allowed.wrapping_add(line.allowed.load(Ordering::Relaxed)),
             denied: sum.denied.wrapping_add(line.denied.load(Ordering::Relaxed)),
         })
@@ -109,7 +109,7 @@ mod tests {
     const THREADS: u64 = 200;
     const CHECKS: u64 = 2_000;
 
-    /// More threads than lines, which come and go, and a reader that resets all the time.
+    /// More threads than lines, which start and end, and a reader that resets all the time.
     #[test]
     fn every_check_is_counted_once_whatever_threads_and_resets_there_are() {
         let _alone = thread_slot::ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +126,7 @@ mod tests {
                 counted.allowed += part.allowed;
                 counted.denied += part.denied;
             }
-            // To join waits for the threads' destructors too, which give back their numbers.
+            // Joining also waits for the threads' destructors, which return their numbers.
             for thread in threads {
                 thread.join().unwrap();
             }

@@ -1,4 +1,4 @@
-//! Two limits at once, per user and model and per model, with tiers of models.
+//! Two limits at once: one per user and model, and one per model, depending on the model's tier.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::rate_limiter::amount;
 use crate::resets::Resets;
 use crate::{BuildError, Metrics, Quota};
 
-/// A limit for each user on a model and one for all users of the model together, both by the model's tier.
+/// A limit for each user on a model, and one for all users of the model together. Both depend on the model's tier.
 ///
 /// ```
 /// use tollgate::{MultiTierRateLimiter, Quota, TierReason};
@@ -34,8 +34,8 @@ use crate::{BuildError, Metrics, Quota};
 /// # Ok::<(), tollgate::BuildError>(())
 /// ```
 ///
-/// A request is admitted by both limits or charged to neither (R3), exactly and under any concurrency (R1). A
-/// model's tier is fixed when the limiter is built. All calls take `&self` and O(1).
+/// Both limits admit a request, or neither is charged (R3), exactly and under any concurrency (R1). A model's tier is
+/// fixed when the limiter is built. All calls take `&self` and O(1).
 #[derive(Debug)]
 pub struct MultiTierRateLimiter<C = MonotonicClock> {
     store: MemoryStore<C>,
@@ -57,9 +57,9 @@ struct Tier {
 pub enum TierReason {
     /// Both limits admit.
     WithinLimits,
-    /// The user's own limit on the model refuses.
+    /// The user's own limit on the model denies.
     UserModelLimit,
-    /// The limit of the model over all users refuses.
+    /// The limit of the model over all users denies.
     ModelLimit,
 }
 
@@ -74,7 +74,7 @@ impl fmt::Display for TierReason {
 }
 
 impl MultiTierRateLimiter {
-    /// A builder; the two quotas are those of models that are in no tier.
+    /// A builder; the two quotas apply to models without a tier.
     pub fn builder(per_user_model: Quota, per_model: Quota) -> MultiTierRateLimiterBuilder {
         MultiTierRateLimiterBuilder {
             default_tier: (per_user_model, per_model),
@@ -86,8 +86,8 @@ impl MultiTierRateLimiter {
 }
 
 impl<C: Clock> MultiTierRateLimiter<C> {
-    /// Whether one request by `user` for `model` may pass now, and why (not). If so it is charged to both
-    /// limits; a denial changes nothing. Where both refuse, the reason is the one that takes longer to free.
+    /// Whether one request by `user` for `model` may pass now, and why or why not. If it may, it is charged to both
+    /// limits; a denial changes nothing. If both deny, the reason is the limit that takes longer to become free.
     pub fn allow(&self, user: &str, model: &str) -> (bool, TierReason) {
         let [per_user_model, per_model] = self.charge(user, model, 1);
         let reason = if per_user_model.allowed && per_model.allowed {
@@ -100,15 +100,15 @@ impl<C: Clock> MultiTierRateLimiter<C> {
         (reason == TierReason::WithinLimits, reason)
     }
 
-    /// [`MultiTierRateLimiter::allow`], with all there is to say of both limits.
+    /// [`MultiTierRateLimiter::allow`], with the full decision about both limits.
     pub fn check(&self, user: &str, model: &str) -> Decision {
         self.check_cost(user, model, 1)
     }
 
     /// [`MultiTierRateLimiter::check`] of a request that costs `cost`: charged to both limits or to none.
     ///
-    /// A cost of 0 is admitted while there is room for 1 and charges nothing (R1); one above a limit itself
-    /// never fits (R6).
+    /// A cost of 0 is admitted while there is room for 1, and charges nothing (R1); a cost above a limit never fits
+    /// (R6).
     pub fn check_cost(&self, user: &str, model: &str, cost: u32) -> Decision {
         let verdicts = self.charge(user, model, cost);
         let subject = Subject::new(user, model);
@@ -123,35 +123,35 @@ impl<C: Clock> MultiTierRateLimiter<C> {
 
     /// What all users have used of `model` in the window that ends now.
     pub fn model_request_count(&self, model: &str) -> u64 {
-        // Whatever the user: the model's usage is the same.
+        // The model's usage does not depend on the user.
         self.peek("", model)[1].usage
     }
 
-    /// Forgets what `user` has used of all models under the limit of each user. What the user has used counts
-    /// on under the limits of the models, which all users share.
+    /// Clears what `user` has used of all models under the limits per user. The usage still counts under the limits of
+    /// the models, which all users share.
     ///
     /// Concurrency and cost are those of [`RateLimiter::reset_user`](crate::RateLimiter::reset_user).
     pub fn reset_user(&self, user: &str) {
         self.resets.reset(user, self.store.clock());
     }
 
-    /// How many checks were allowed and denied since the limiter was made or
-    /// [`MultiTierRateLimiter::reset_metrics`] was called. A check that has returned is counted.
+    /// The numbers of allowed and denied checks since the limiter was built or [`MultiTierRateLimiter::reset_metrics`]
+    /// was called. Includes every check that has returned.
     pub fn metrics(&self) -> Metrics {
         self.counters.metrics()
     }
 
-    /// Counts from 0 again, and returns what was counted until now: no check is lost between the two.
+    /// Starts to count from 0, and returns the counts until now: no check is lost in between.
     pub fn reset_metrics(&self) -> Metrics {
         self.counters.reset()
     }
 
-    /// The keys held, and how many were evicted at the cap.
+    /// The number of keys, and of those evicted at the cap.
     pub fn stats(&self) -> MemoryStoreStats {
         self.store.stats()
     }
 
-    /// Frees the memory of idle keys. New keys do this bit by bit; call it when traffic has ended. O(keys).
+    /// Frees the memory of idle keys. New keys do this gradually; call it when traffic has ended. O(keys).
     pub fn sweep(&self) {
         self.store.sweep();
     }
@@ -187,7 +187,7 @@ impl<C: Clock> MultiTierRateLimiter<C> {
 
 impl Tier {
     fn compile(name: &str, per_user_model: Quota, per_model: Quota) -> Result<Self, BuildError> {
-        // The last part tells the two apart, whatever names tiers have.
+        // The last part distinguishes the two, whatever names tiers have.
         let per_user_model = Draft::new(format!("{name}.user_model"), per_user_model);
         let per_model = Draft::new(format!("{name}.model"), per_model);
         Ok(Self {
@@ -219,8 +219,8 @@ pub struct MultiTierRateLimiterBuilder {
 }
 
 impl MultiTierRateLimiterBuilder {
-    /// A tier with its quotas, for each user on a model and for a model over all users. Each model of the
-    /// tier is counted by itself.
+    /// Adds a tier with its quotas: for each user on a model, and for a model over all users. Each model of the tier is
+    /// counted separately.
     #[must_use]
     pub fn tier(
         mut self,
@@ -232,27 +232,28 @@ impl MultiTierRateLimiterBuilder {
         self
     }
 
-    /// Puts `model` into `tier`, which may be given later; the last call for a model holds.
+    /// Assigns `model` to `tier`, which may be added later; the last call for a model wins.
     #[must_use]
     pub fn model(mut self, model: impl Into<String>, tier: impl Into<String>) -> Self {
         self.models.insert(model.into(), tier.into());
         self
     }
 
-    /// The most keys (a user with a model, or a model) held at a time; 10 million unless said. At the cap a
-    /// new key evicts an idle one or else one of those with the smallest share of their limit in use, which is forgotten. At least one is held.
+    /// The most keys (a user with a model, or a model) at a time; 10 million by default, at least one. At the cap, a
+    /// new key evicts an idle key, or else one of those with the smallest share of their limit in use, whose usage is
+    /// forgotten.
     #[must_use]
     pub fn max_keys(mut self, max_keys: usize) -> Self {
         self.options = self.options.max_keys(max_keys);
         self
     }
 
-    /// The limiter, on the machine's monotonic clock.
+    /// Builds the limiter with the machine's monotonic clock.
     pub fn build(self) -> Result<MultiTierRateLimiter, BuildError> {
         self.build_with_clock(MonotonicClock::new())
     }
 
-    /// The limiter on another clock: a [`ManualClock`](crate::ManualClock) in tests.
+    /// Builds the limiter with another clock: a [`ManualClock`](crate::ManualClock) in tests.
     pub fn build_with_clock<C: Clock>(
         self,
         clock: C,
@@ -283,5 +284,5 @@ impl MultiTierRateLimiterBuilder {
     }
 }
 
-/// The tier of models that are in no other.
+/// The tier of all models without another tier.
 const DEFAULT_TIER: &str = "default";

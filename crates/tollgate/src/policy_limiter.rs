@@ -1,4 +1,4 @@
-//! A whole set of policies in memory, swapped at once.
+//! A whole set of policies in memory, which can be replaced at once.
 
 use std::sync::Arc;
 
@@ -29,8 +29,8 @@ use crate::metrics::Counters;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A check meets the limits of one version of the set (R4) and is admitted by all of them or charged to none
-/// (R3). All calls take `&self`; O(policies that may hold).
+/// A check meets the limits of one version of the set (R4); all of them admit it, or none is charged (R3). All calls
+/// take `&self`; O(candidate policies).
 #[derive(Debug)]
 pub struct PolicyLimiter<C = MonotonicClock> {
     store: MemoryStore<C>,
@@ -46,7 +46,7 @@ impl PolicyLimiter {
 }
 
 impl<C: Clock> PolicyLimiter<C> {
-    /// A limiter on another clock and with other bounds.
+    /// A limiter with another clock and other bounds.
     pub fn with_clock(policies: PolicySet, clock: C, options: &MemoryStoreOptions) -> Self {
         Self {
             store: MemoryStore::with_clock(clock, options),
@@ -55,8 +55,8 @@ impl<C: Clock> PolicyLimiter<C> {
         }
     }
 
-    /// Decides `check`, and charges it if it is admitted, once if it has a request id (R12); a denial changes nothing. A check that no limit
-    /// meets is allowed.
+    /// Decides `check`, and charges it if it is admitted, once if it has a request id (R12); a denial changes nothing.
+    /// A check that meets no limit is allowed.
     pub fn check(&self, check: &Check<'_>) -> Decision {
         let policies = self.policies.load();
         let plan = policies.plan(check);
@@ -69,42 +69,42 @@ impl<C: Clock> PolicyLimiter<C> {
         decision
     }
 
-    /// What [`PolicyLimiter::check`] would say now; changes nothing and counts in no metric.
+    /// The decision that [`PolicyLimiter::check`] would make now; changes nothing and counts in no metric.
     pub fn peek(&self, check: &Check<'_>) -> Decision {
         let policies = self.policies.load();
         let plan = policies.plan(check);
         Decision::assemble(&plan, &self.store.peek(&plan))
     }
 
-    /// The policies that hold now.
+    /// The current policies.
     pub fn policies(&self) -> Arc<PolicySet> {
         self.policies.load_full()
     }
 
-    /// Puts `policies` in place of those that hold now, and returns these. Checks under way end by the set
-    /// that they began with. Usage belongs to policy ids: a policy whose id stays keeps its usage, whatever its
-    /// limit becomes (R8).
+    /// Replaces the policies with `policies`, and returns the old ones. Checks in progress finish with the set with
+    /// which they began. Usage belongs to policy ids: a policy that keeps its id keeps its usage, whatever its limit
+    /// becomes (R8).
     pub fn swap(&self, policies: PolicySet) -> Arc<PolicySet> {
         self.policies.swap(Arc::new(policies))
     }
 
-    /// How many checks were allowed and denied since the limiter was made or
-    /// [`PolicyLimiter::reset_metrics`] was called. A check that has returned is counted.
+    /// The numbers of allowed and denied checks since the limiter was built or [`PolicyLimiter::reset_metrics`] was
+    /// called. Includes every check that has returned.
     pub fn metrics(&self) -> Metrics {
         self.counters.metrics()
     }
 
-    /// Counts from 0 again, and returns what was counted until now: no check is lost between the two.
+    /// Starts to count from 0, and returns the counts until now: no check is lost in between.
     pub fn reset_metrics(&self) -> Metrics {
         self.counters.reset()
     }
 
-    /// The keys held, and how many were evicted at the cap.
+    /// The number of keys, and of those evicted at the cap.
     pub fn stats(&self) -> MemoryStoreStats {
         self.store.stats()
     }
 
-    /// Frees the memory of idle keys. New keys do this bit by bit; call it when traffic has ended. O(keys).
+    /// Frees the memory of idle keys. New keys do this gradually; call it when traffic has ended. O(keys).
     pub fn sweep(&self) {
         self.store.sweep();
     }

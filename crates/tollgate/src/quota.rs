@@ -1,4 +1,4 @@
-//! What a limiter is built from, and what is wrong where it cannot be.
+//! The parameters of a limiter, and the errors about them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use tollgate_core::{
     Amount, Attribute, Charge, Counting, Limit, Per, Policy, PolicyId, Subject, Unit, Window,
 };
 
-/// So many in any window of this length.
+/// A limit and its window.
 ///
-/// Checked where a limiter is built: the limit is at most 2^53 − 1 (R9), the window 1 ms to 366 days.
+/// It is checked when a limiter is built: the limit is at most 2^53 − 1 (R9), the window 1 ms to 366 days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Quota {
     /// The most in a window. 0 denies everything.
@@ -50,11 +50,11 @@ pub enum BuildError {
     Limit(u64),
     /// A window shorter than 1 ms or longer than 366 days.
     Window(Duration),
-    /// A name, of a policy or a tier, that cannot be one.
+    /// An invalid name of a policy or a tier.
     Name(String, IdProblem),
     /// A tier given twice.
     DuplicateTier(String),
-    /// A model in a tier that was not given.
+    /// A model in a tier that was not added.
     UnknownTier {
         /// The model.
         model: String,
@@ -88,7 +88,7 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
-/// All that a limit is compiled from, but what it is kept per.
+/// Everything needed to compile a limit, except what it is counted per.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) name: String,
@@ -115,7 +115,7 @@ impl Draft {
         }
     }
 
-    /// The limit, kept per `attributes`, which are few and distinct.
+    /// The limit, counted per `attributes`, which must be few and distinct.
     pub(crate) fn compile(&self, attributes: &[Attribute]) -> Result<Arc<Limit>, BuildError> {
         let policy = Policy {
             id: PolicyId::new(&self.name)
@@ -143,13 +143,13 @@ fn limit_of(policy: &Policy) -> Arc<Limit> {
 /// A limit per user and model that can be reset for a user.
 #[derive(Debug)]
 pub(crate) struct UserModelLimit {
-    /// The limit that answers show, and whose keys users have that were never reset.
+    /// The limit in answers, whose keys are used by users that were never reset.
     limit: Arc<Limit>,
-    /// The same quota, with keys that hold a generation (see `resets`).
+    /// The same quota, whose keys contain a generation (see `resets`).
     after_reset: Arc<Limit>,
 }
 
-/// What sets the keys of a generation apart, beside their having one value more.
+/// Distinguishes the keys with a generation from others, in addition to their extra value.
 const AFTER_RESET: &str = "after a reset";
 
 /// The attribute with the generation.
@@ -168,13 +168,13 @@ impl UserModelLimit {
         self.limit.counting().longest_life()
     }
 
-    /// The charge as answers show it; also the one to decide for a user without a generation.
+    /// The charge for answers; also the charge to decide for a user without a generation.
     #[inline]
     pub(crate) fn charge<'a>(&'a self, subject: &'a Subject<'a>, cost: Amount) -> Charge<'a> {
         Charge { limit: &self.limit, subject, cost }
     }
 
-    /// The charge to decide, of a subject [of this generation](subject_of).
+    /// The charge to decide for a subject [of this generation](subject_of).
     #[inline]
     pub(crate) fn charge_in<'a>(
         &'a self,
@@ -187,7 +187,7 @@ impl UserModelLimit {
     }
 }
 
-/// The subject with the keys of a generation.
+/// The subject for the keys of a generation.
 pub(crate) fn subject_of<'a>(
     user: &'a str,
     model: &'a str,

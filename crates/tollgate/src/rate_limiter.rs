@@ -12,7 +12,7 @@ use crate::quota::{Draft, UserModelLimit, subject_of};
 use crate::resets::Resets;
 use crate::{BuildError, Metrics, Quota};
 
-/// At most so many requests in any window, for each user and model. In memory, for one process.
+/// Limits the requests of each user and model in any window. In memory, for one process.
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,11 +28,11 @@ use crate::{BuildError, Metrics, Quota};
 /// assert!(decision.retry_after_ms().is_some_and(|ms| ms <= 3_600_001));
 /// ```
 ///
-/// Exact under any concurrency (R1): no interval of the window's length ever holds more than the limit. All
-/// calls take `&self` and O(1); share it by reference or in an `Arc`. Users and models are any strings, and no
-/// choice of them makes two limits share usage (R8). A check by itself allocates nothing beyond its key's log.
+/// It is exact under any concurrency (R1): no interval of the window's length ever holds more than the limit. All calls
+/// take `&self` and O(1); share it by reference or in an `Arc`. Users and models can be any strings, and no choice of
+/// them makes two limits share usage (R8). A check allocates nothing except for its key's log.
 ///
-/// The number of keys is capped ([`RateLimiterBuilder::max_keys`]); idle keys are swept.
+/// The number of keys is capped ([`RateLimiterBuilder::max_keys`]); idle keys are removed.
 #[derive(Debug)]
 pub struct RateLimiter<C = MonotonicClock> {
     store: MemoryStore<C>,
@@ -46,8 +46,8 @@ impl RateLimiter {
     ///
     /// # Panics
     ///
-    /// If `limit` is above 2^53 − 1, or `window` is shorter than 1 ms or longer than 366 days.
-    /// [`RateLimiter::try_new`] returns these as errors.
+    /// Panics if `limit` is above 2^53 − 1, or if `window` is shorter than 1 ms or longer than 366 days.
+    /// [`RateLimiter::try_new`] returns an error instead.
     #[expect(
         clippy::panic,
         reason = "documented: an impossible quota in the code is a mistake in it"
@@ -59,12 +59,12 @@ impl RateLimiter {
         }
     }
 
-    /// [`RateLimiter::new`] for quotas that are not known when the code is written.
+    /// [`RateLimiter::new`] for quotas that are only known at run time.
     pub fn try_new(limit: u64, window: Duration) -> Result<Self, BuildError> {
         Self::builder(limit, window).build()
     }
 
-    /// A builder for all that can be chosen.
+    /// A builder for all options.
     ///
     /// ```
     /// use std::time::Duration;
@@ -86,28 +86,29 @@ impl RateLimiter {
 }
 
 impl<C: Clock> RateLimiter<C> {
-    /// Whether one request by `user` for `model` may pass now. If so it is charged; a denial changes nothing.
+    /// Whether one request by `user` for `model` may pass now. If it may, it is charged; a denial changes nothing.
     #[inline]
     pub fn allow(&self, user: &str, model: &str) -> bool {
         self.charge(user, model, Amount::ONE).allowed
     }
 
-    /// [`RateLimiter::allow`], with all there is to say: what is left, when to retry.
+    /// [`RateLimiter::allow`], with the full decision: what is left, and when to retry.
     pub fn check(&self, user: &str, model: &str) -> Decision {
         self.check_cost(user, model, 1)
     }
 
-    /// [`RateLimiter::check`] of a request that costs `cost` of the limit's unit: charged whole or not at all.
+    /// [`RateLimiter::check`] for a request that costs `cost` of the limit's unit. The cost is charged as a whole or
+    /// not at all.
     ///
-    /// A cost of 0 is admitted while there is room for 1, and charges nothing (R1). A cost above the limit
-    /// itself never fits: [`Decision::retry_after_ms`] is then `None` (R6).
+    /// A cost of 0 is admitted while there is room for 1, and charges nothing (R1). A cost above the limit never fits:
+    /// then [`Decision::retry_after_ms`] is `None` (R6).
     pub fn check_cost(&self, user: &str, model: &str, cost: u32) -> Decision {
         let cost = amount(cost);
         let verdict = self.charge(user, model, cost);
         self.decision(user, model, cost, verdict)
     }
 
-    /// What [`RateLimiter::check_cost`] would say now; changes nothing and counts in no metric.
+    /// The decision that [`RateLimiter::check_cost`] would make now; changes nothing and counts in no metric.
     pub fn peek(&self, user: &str, model: &str, cost: u32) -> Decision {
         let cost = amount(cost);
         let verdict = self.resets.with_generation(user, self.store.clock(), |generation| {
@@ -122,33 +123,33 @@ impl<C: Clock> RateLimiter<C> {
         self.peek(user, model, 0).limits()[0].count
     }
 
-    /// Forgets what `user` has used, of all models.
+    /// Clears what `user` has used, for all models.
     ///
-    /// A check that begins after this returns counts nothing from before; one that runs at the same time may
-    /// be counted before or after. The memory of what is forgotten is freed when its window has passed. O(1):
-    /// the store cannot list a user's models, so the user's keys are changed instead; until the user has been
-    /// idle for two windows and a second, checks of all users take a lookup more.
+    /// A check that begins after this returns counts nothing from before; a check that runs at the same time may count
+    /// before or after it. The memory is freed when the window has passed. O(1): the store cannot list a user's models,
+    /// so the user gets new keys instead. Until the user has been idle for two windows and a second, checks of all
+    /// users need one more lookup.
     pub fn reset_user(&self, user: &str) {
         self.resets.reset(user, self.store.clock());
     }
 
-    /// How many checks were allowed and denied since the limiter was made or
-    /// [`RateLimiter::reset_metrics`] was called. A check that has returned is counted.
+    /// The numbers of allowed and denied checks since the limiter was built or [`RateLimiter::reset_metrics`] was
+    /// called. Includes every check that has returned.
     pub fn metrics(&self) -> Metrics {
         self.counters.metrics()
     }
 
-    /// Counts from 0 again, and returns what was counted until now: no check is lost between the two.
+    /// Starts to count from 0, and returns the counts until now: no check is lost in between.
     pub fn reset_metrics(&self) -> Metrics {
         self.counters.reset()
     }
 
-    /// The keys held, and how many were evicted at the cap.
+    /// The number of keys, and of those evicted at the cap.
     pub fn stats(&self) -> MemoryStoreStats {
         self.store.stats()
     }
 
-    /// Frees the memory of idle keys. New keys do this bit by bit; call it when traffic has ended. O(keys).
+    /// Frees the memory of idle keys. New keys do this gradually; call it when traffic has ended. O(keys).
     pub fn sweep(&self) {
         self.store.sweep();
     }
@@ -178,7 +179,7 @@ impl<C: Clock> RateLimiter<C> {
     }
 }
 
-/// Every cost is an amount.
+/// Every `u32` is a valid amount.
 pub(crate) fn amount(cost: u32) -> Amount {
     Amount::new(u64::from(cost)).unwrap_or(Amount::MAX)
 }
@@ -191,42 +192,42 @@ pub struct RateLimiterBuilder {
 }
 
 impl RateLimiterBuilder {
-    /// How to count over the limiter's window; the exact log unless said. The counter needs two numbers per key, and its worst window
-    /// holds just below twice the limit (R2).
+    /// How to count over the limiter's window; by default the exact log. The counter needs two numbers per key, and its
+    /// worst window holds just below twice the limit (R2).
     #[must_use]
     pub fn counting(mut self, over: impl FnOnce(Window) -> Counting) -> Self {
         self.draft.count(over);
         self
     }
 
-    /// What the limit counts; requests unless said. Only named in answers: costs are in it.
+    /// The unit of the limit; by default requests. It only appears in answers: costs are in this unit.
     #[must_use]
     pub fn unit(mut self, unit: Unit) -> Self {
         self.draft.unit = unit;
         self
     }
 
-    /// The policy's id in decisions and response fields; `default` unless said.
+    /// The policy's id in decisions and response fields; by default `default`.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.draft.name = name.into();
         self
     }
 
-    /// The most keys (a user with a model) held at a time; 10 million unless said. At the cap a new key
-    /// evicts an idle one or else one of those with the smallest share of the limit in use, which is forgotten. At least one is held.
+    /// The most keys (a user with a model) at a time; 10 million by default, at least one. At the cap, a new key evicts
+    /// an idle key, or else one of those with the smallest share of the limit in use, whose usage is forgotten.
     #[must_use]
     pub fn max_keys(mut self, max_keys: usize) -> Self {
         self.options = self.options.max_keys(max_keys);
         self
     }
 
-    /// The limiter, on the machine's monotonic clock.
+    /// Builds the limiter with the machine's monotonic clock.
     pub fn build(self) -> Result<RateLimiter, BuildError> {
         self.build_with_clock(MonotonicClock::new())
     }
 
-    /// The limiter on another clock: a [`ManualClock`](crate::ManualClock) in tests.
+    /// Builds the limiter with another clock: a [`ManualClock`](crate::ManualClock) in tests.
     pub fn build_with_clock<C: Clock>(self, clock: C) -> Result<RateLimiter<C>, BuildError> {
         let limit = UserModelLimit::compile(&self.draft)?;
         Ok(RateLimiter {

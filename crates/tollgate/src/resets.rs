@@ -1,21 +1,21 @@
-//! Forgetting all that one user has used.
+//! Clears everything that one user has used.
 //!
-//! The store keeps hashes of keys and cannot list the models that a user has used, and to keep such a list would
-//! cost memory for every user and time for every check, for a call that is made a few times a day. So nothing is
-//! deleted. A reset gives the user a new *generation*: from then on the user's keys hold the generation too, so
-//! they are other keys (R8), without usage. What the old keys held is never read again and goes away by itself
-//! (R9).
+//! The store keeps hashes of keys and cannot list the models that a user has used. Keeping such a list would cost
+//! memory for every user and time for every check, for a call that is made a few times a day. So nothing is deleted. A
+//! reset gives the user a new *generation*. From then on the user's keys contain the generation, so they are different
+//! keys (R8), without usage. The old keys are never read again and expire (R9).
 //!
-//! Users that were never reset have no generation and are not in the map here; while it is empty, a check only
-//! loads its length. An entry goes when its user has not been seen for [`horizon_ns`]: by then the keys of its
-//! generation hold nothing that counts, and neither do those without a generation, so that to use the latter again
-//! changes nothing. The map therefore holds at most the users reset or, once reset, seen within twice that time.
-//! No generation is used twice.
+//! Users that were never reset have no generation and are not in the map here; while it is empty, a check only loads
+//! its length. An entry is removed when its user has not been seen for [`horizon_ns`]. By then the keys of its
+//! generation hold nothing that counts, and neither do those without a generation, so using the latter again changes
+//! nothing. Therefore the map holds at most the users that were reset or, once reset, seen within twice that time. No
+//! generation is used twice.
 //!
-//! What holds under concurrency:
-//! - A check that begins after a reset has returned does not count what ended before the reset began. (A check
-//!   that runs at the same time as a reset may be counted before or after it.)
-//! - Between resets a limit is exact: a generation cannot go while a check of it runs, because the check holds
+//! Guarantees under concurrency:
+//! - A check that begins after a reset has returned does not count what ended before the reset began. (A check that
+//!   runs at the same time as a reset may count before or after it.)
+//! - Between resets a limit is exact: a generation cannot be removed while a check of it runs, because the check holds
+//!   the shard of its user.
 //!   the shard that its user is in.
 
 use std::collections::HashMap;
@@ -29,10 +29,10 @@ use tollgate_core::{Clock, Timestamp};
 
 const SHARDS: usize = 16;
 
-/// Two ticks of a log, at most 0.2 s, and the little that a clock may step back when it is corrected (R7).
+/// Two ticks of a log, at most 0.2 s, and the most by which a clock may step back when it is corrected (R7).
 const MARGIN_NS: u64 = 1_000_000_000;
 
-/// How long after its last use a key surely counts nothing, if an admission lives no longer than `longest`.
+/// How long after its last use a key certainly holds no usage, if an admission lives at most `longest`.
 fn horizon_ns(longest: Duration) -> u64 {
     u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX).saturating_add(MARGIN_NS)
 }
@@ -40,7 +40,7 @@ fn horizon_ns(longest: Duration) -> u64 {
 /// The generations of the users that were reset.
 #[derive(Debug)]
 pub(crate) struct Resets {
-    /// The entries in all shards.
+    /// The number of entries in all shards.
     len: AtomicUsize,
     shards: [RwLock<HashMap<Box<str>, Entry>>; SHARDS],
     hasher: RandomState,
@@ -51,13 +51,13 @@ pub(crate) struct Resets {
 
 #[derive(Debug)]
 struct Entry {
-    /// In decimal, as keys hold it.
+    /// In decimal, as it is in keys.
     generation: Box<str>,
     last_seen_ns: AtomicU64,
 }
 
 impl Resets {
-    /// No resets yet, of limits whose admissions live no longer than `longest`.
+    /// No resets yet, of limits whose admissions live at most `longest`.
     pub(crate) fn new(longest: Duration) -> Self {
         Self {
             len: AtomicUsize::new(0),
@@ -72,14 +72,14 @@ impl Resets {
     /// Whether no user has a generation.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        // Relaxed: a thread that knows of a reset's end sees its addition, whatever told it so; other threads
-        // run at the same time as the reset and may be counted before it.
+        // Relaxed: a thread that knows that a reset has ended also sees its addition, however it learned of the end.
+        // Other threads run at the same time as the reset and may count before it.
         self.len.load(Ordering::Relaxed) == 0
     }
 
-    /// Gives `user` a new generation. O(1) but for the sweep that is due now and then.
+    /// Gives `user` a new generation. O(1), except when a sweep is due.
     pub(crate) fn reset(&self, user: &str, clock: &impl Clock) {
-        // Relaxed: only distinct.
+        // Relaxed: the numbers only have to be distinct.
         let generation = self.generations.fetch_add(1, Ordering::Relaxed).to_string().into();
         let mut shard = self.shard(user).write().unwrap_or_else(PoisonError::into_inner);
         let now = clock.now();
@@ -96,7 +96,7 @@ impl Resets {
         self.sweep_if_due(now);
     }
 
-    /// Calls `charge` with the generation of `user`, which stays valid as long as the call runs.
+    /// Calls `charge` with the generation of `user`, which stays valid while the call runs.
     pub(crate) fn with_generation<R>(
         &self,
         user: &str,
@@ -122,7 +122,7 @@ impl Resets {
         &self.shards[low % SHARDS]
     }
 
-    /// Drops the entries whose users were not seen for the horizon; once in that time. O(entries).
+    /// Removes the entries of users that were not seen for the horizon; runs once per horizon. O(entries).
     fn sweep_if_due(&self, now: Timestamp) {
         let due_ns = self.next_sweep_ns.load(Ordering::Relaxed);
         let next_ns = now.as_ns().saturating_add(self.horizon_ns);
@@ -151,7 +151,7 @@ impl Resets {
 
 impl Entry {
     fn see(&self, now: Timestamp) {
-        // Relaxed: read under the write lock only, after every reader is gone.
+        // Relaxed: only read under the write lock, when there are no readers.
         self.last_seen_ns.fetch_max(now.as_ns(), Ordering::Relaxed);
     }
 }
@@ -199,7 +199,7 @@ mod tests {
             clock.advance(horizon());
             assert_eq!(generation(&resets, "alice", &clock), first);
         }
-        // The sweep comes once in a horizon, with whatever check happens then.
+        // The sweep runs once per horizon, in whichever check comes then.
         for _ in 0..2 {
             clock.advance(horizon());
             clock.advance(Duration::from_nanos(1));

@@ -1,29 +1,29 @@
-//! A small number for each thread, its own while it lives: who owns a number may write to the place with that
-//! number without an atomic read-modify-write.
+//! A small number for each thread, which no other thread has while it lives: the owner of a number may write to the
+//! place with that number without an atomic read-modify-write.
 
 use std::cell::Cell;
 use std::sync::{Mutex, PoisonError};
 
-/// How many threads at a time have a number of their own.
+/// How many threads at a time have their own number.
 pub(crate) const EXCLUSIVE: usize = 64;
 
-/// The number that all further threads share.
+/// The number that all other threads share.
 pub(crate) const SHARED: usize = EXCLUSIVE;
 
 const UNKNOWN: usize = usize::MAX;
 
-/// The numbers that no thread has, as bits.
+/// The free numbers, as bits.
 ///
-/// The lock also hands over what was written under a number: the thread that gives it back and the one that takes
-/// it next both hold the lock, so the second sees what the first wrote.
+/// The lock also hands over what was written under a number: the thread that returns it and the thread that takes it
+/// next both hold the lock, so the second sees what the first wrote.
 static FREE: Mutex<u64> = Mutex::new(u64::MAX);
 
 const _: () = assert!(EXCLUSIVE == u64::BITS as usize);
 
 thread_local! {
-    /// Without a destructor, so that reading it is one load and works until the thread is gone.
+    /// Without a destructor, so that reading it is one load and works until the thread has ended.
     static NUMBER: Cell<usize> = const { Cell::new(UNKNOWN) };
-    /// Gives the number back when the thread ends.
+    /// Returns the number when the thread ends.
     static OWNED: Owned = const { Owned(Cell::new(None)) };
 }
 
@@ -32,14 +32,14 @@ struct Owned(Cell<Option<usize>>);
 impl Drop for Owned {
     fn drop(&mut self) {
         if let Some(number) = self.0.take() {
-            // Destructors that run after this one may still ask.
+            // Destructors that run after this one may still ask for the number.
             NUMBER.set(SHARED);
             give_back(number);
         }
     }
 }
 
-/// This thread's number: one of `0..EXCLUSIVE`, then no other thread has it; or [`SHARED`].
+/// This thread's number: either one of `0..EXCLUSIVE`, which no other thread has then, or [`SHARED`].
 #[inline]
 pub(crate) fn current() -> usize {
     let number = NUMBER.get();
@@ -57,7 +57,7 @@ fn take() -> usize {
     let number = match number {
         SHARED => SHARED,
         _ if OWNED.try_with(|owned| owned.0.set(Some(number))).is_ok() => number,
-        // The thread is ending: nothing would give the number back.
+        // The thread is ending, so nothing would return the number.
         _ => {
             give_back(number);
             SHARED

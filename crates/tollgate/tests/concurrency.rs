@@ -1,4 +1,4 @@
-//! What holds when many threads ask at once (R1, P1).
+//! Guarantees when many threads send checks at once (R1, P1).
 
 // Tells clippy that the helpers here are tests too.
 #![cfg(test)]
@@ -32,7 +32,7 @@ fn of_64_threads_on_one_key_exactly_the_limit_is_admitted_in_each_of_1_000_round
                     for _ in 0..rounds {
                         let mine = (0..ASKS).filter(|_| limiter.allow("alice", "gpt-4")).count();
                         admitted.fetch_add(mine as u64, Ordering::Relaxed);
-                        // One thread looks and moves on to the next window while the others wait.
+                        // One thread checks the result and moves to the next window while the others wait.
                         if barrier.wait().is_leader() {
                             assert_eq!(admitted.swap(0, Ordering::Relaxed), limit);
                             clock.advance(Duration::from_millis(1));
@@ -59,7 +59,7 @@ fn a_limit_of_0_admits_nobody_of_64_threads() {
     assert_eq!(limiter.metrics(), Metrics { allowed: 0, denied: 64_000 });
 }
 
-/// R3: where one of the two limits has no room, the other is not charged.
+/// R3: if one of the two limits has no room, the other is not charged.
 #[test]
 fn two_limits_are_charged_together_by_64_threads() {
     const PER_MODEL: u64 = 500;
@@ -81,8 +81,8 @@ fn two_limits_are_charged_together_by_64_threads() {
     assert_eq!((limiter.model_request_count("gpt-4"), by_users), (PER_MODEL, PER_MODEL));
 }
 
-/// Between two resets at most the limit is admitted, beside what was under way while they ran; after a
-/// reset has returned, the whole limit is there.
+/// Between two resets at most the limit is admitted, plus the checks in progress while they ran. After a reset has
+/// returned, the whole limit is available.
 #[test]
 fn resets_race_with_checks_and_never_lift_or_lower_the_limit() {
     const LIMIT: u64 = 5;
@@ -113,7 +113,7 @@ fn resets_race_with_checks_and_never_lift_or_lower_the_limit() {
     assert_eq!((0..10).filter(|_| limiter.allow("alice", "gpt-4")).count() as u64, LIMIT);
 }
 
-/// A thread that was told that a reset is over counts nothing from before, whatever told it so.
+/// A thread that learned that a reset is over counts nothing from before, however it learned it.
 #[test]
 fn who_knows_of_a_reset_sees_it() {
     let (limiter, _) = limiter(1, MINUTE);
@@ -139,7 +139,7 @@ fn who_knows_of_a_reset_sees_it() {
     });
 }
 
-/// While the entry of a user that was reset comes and goes, no window holds more than the limit.
+/// While the entry of a user that was reset is added and removed, no window holds more than the limit.
 #[test]
 fn the_limit_holds_while_the_memory_of_a_reset_goes() {
     const LIMIT: u64 = 3;
@@ -153,7 +153,7 @@ fn the_limit_holds_while_the_memory_of_a_reset_goes() {
                 for _ in 0..200 {
                     if thread == 0 {
                         limiter.reset_user("alice");
-                        // Past the time for which a reset of a window of 1 ms is remembered.
+                        // Later than the time for which a reset of a window of 1 ms is remembered.
                         clock.advance(Duration::from_millis(1_003));
                     }
                     barrier.wait();

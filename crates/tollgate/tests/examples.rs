@@ -1,4 +1,4 @@
-//! The examples that print, run and compared with what they should say.
+//! Runs the examples that print, and compares their output.
 
 // Tells clippy that the helpers here are tests too.
 #![cfg(test)]

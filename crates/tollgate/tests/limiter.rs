@@ -1,4 +1,4 @@
-//! `RateLimiter` as its users see it: windows, costs, resets, metrics.
+//! `RateLimiter` from the view of its users: windows, costs, resets, metrics.
 
 // Tells clippy that the helpers here are tests too.
 #![cfg(test)]
@@ -10,7 +10,7 @@ use tollgate::{BuildError, Counting, ManualClock, RateLimiter, Reason, Timestamp
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// A moment in a counter's aligned window, so that its start is not special.
+/// A time within a counter's aligned window, so that its start is not a special case.
 fn clock() -> ManualClock {
     ManualClock::at(Timestamp::from_ms(1_700_000_000_123))
 }
@@ -191,14 +191,14 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..2_usize).prop_map(Step::Ask),
         1 => (0..2_usize).prop_map(Step::Reset),
-        // Windows of a second, entries that go after three: steps on both sides.
+        // Windows of a second, and entries that expire after three: steps on both sides of these.
         2 => (1..2_500_u64).prop_map(Step::AdvanceMs),
     ]
 }
 
 proptest! {
-    /// Against the obvious model: the times of the admissions since the last reset. Through all this, entries
-    /// of the map of resets come and go.
+    /// Compared with the obvious model: the times of the admissions since the last reset. Meanwhile, entries of the map
+    /// of resets are added and removed.
     #[test]
     fn resets_forget_the_past_and_nothing_else(steps in prop::collection::vec(step(), 0..80)) {
         const LIMIT: usize = 2;
@@ -227,7 +227,7 @@ proptest! {
         }
     }
 
-    /// R2: usage of a counter lasts up to two windows, and so must the memory of a reset.
+    /// R2: usage of a counter lasts up to two windows, so a reset must be remembered that long.
     #[test]
     fn resets_of_a_counter_change_no_later_decision(
         advances_ms in prop::collection::vec(0..1_500_u64, 1..40), start_ms in 0..1_000_u64,

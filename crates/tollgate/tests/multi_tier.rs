@@ -1,4 +1,4 @@
-//! `MultiTierRateLimiter` as its users see it.
+//! `MultiTierRateLimiter` from the view of its users.
 
 // Tells clippy that the helpers here are tests too.
 #![cfg(test)]

@@ -1,4 +1,4 @@
-//! `PolicyLimiter`: decisions by a set of policies that is swapped while checks run.
+//! `PolicyLimiter`: decisions with a set of policies that is replaced while checks run.
 
 // Tells clippy that the helpers here are tests too.
 #![cfg(test)]
@@ -66,7 +66,7 @@ fn a_policy_that_stays_keeps_its_usage_when_the_set_is_swapped() {
     assert!(exempt.allowed() && exempt.limits().is_empty());
 }
 
-/// P11: each decision is by one version.
+/// P11: each decision uses one version.
 #[test]
 fn a_check_never_sees_half_of_a_swap() {
     let versions = [

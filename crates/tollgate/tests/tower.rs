@@ -1,4 +1,4 @@
-//! The tower layer over real HTTP, in axum and in plain hyper, and by itself.
+//! The tower layer over real HTTP, in axum and in plain hyper, and alone.
 
 // Tells clippy that the helpers here are tests too.
 #![cfg(test)]
@@ -34,7 +34,7 @@ fn limiter(limit: u64) -> (Arc<RateLimiter<ManualClock>>, ManualClock) {
     (Arc::new(limiter), clock)
 }
 
-/// What came over the wire.
+/// The response as it was received.
 struct Answer {
     status: u16,
     head: String,
@@ -60,7 +60,7 @@ impl Answer {
     }
 }
 
-/// A request without a client library: what is on the wire is what is tested.
+/// A request without a client library, because the bytes on the wire are tested.
 async fn get(address: std::net::SocketAddr, path: &str, user: &str) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(
@@ -77,7 +77,7 @@ fn pairs(of: &[(&str, i64)]) -> Vec<(String, i64)> {
     of.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect()
 }
 
-/// The same walk through a window of two requests, whatever serves.
+/// The same sequence through a window of two requests, whatever the server.
 async fn check_limited(address: std::net::SocketAddr, path: &str, clock: &ManualClock) {
     for remaining in [1, 0] {
         let admitted = get(address, path, "alice").await;
@@ -162,13 +162,13 @@ async fn a_denied_request_never_reaches_the_inner_service() {
     assert_eq!(reached.load(Ordering::SeqCst), 1);
 }
 
-/// A service that panics when it is called without having said that it is ready since its last call.
+/// A service that panics if it is called without having been ready since its last call.
 struct Strict {
     ready: bool,
 }
 
 impl Clone for Strict {
-    /// A clone is not ready because its original is.
+    /// A clone is not ready just because its original is.
     fn clone(&self) -> Self {
         Self { ready: false }
     }

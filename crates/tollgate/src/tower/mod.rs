@@ -1,5 +1,4 @@
-//! A tower layer that limits HTTP requests, for axum, hyper and whatever else speaks tower. Needs the feature
-//! `tower`.
+//! A tower layer that limits HTTP requests, for axum, hyper and any other tower service. Needs the feature `tower`.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -8,7 +7,7 @@
 //! use tollgate::tower::{Caller, Parts, RateLimitLayer};
 //!
 //! let limiter = Arc::new(RateLimiter::new(100, Duration::from_secs(3600)));
-//! // Who asks: here what earlier layers have put into headers. `None` is not limited.
+//! // The caller: here from headers that earlier layers have set. `None` is not limited.
 //! let layer = RateLimitLayer::new(limiter, |request: &Parts| {
 //!     let user = request.headers.get("x-user")?.to_str().ok()?;
 //!     Some(Caller::new(user, request.uri.path()))
@@ -16,13 +15,13 @@
 //! # let _ = layer;
 //! ```
 //!
-//! - An admitted request goes to the inner service, and its response gets the fields `RateLimit-Policy` and
-//!   `RateLimit` ([`http_fields`](crate::http_fields)).
-//! - A denied one never reaches the inner service. It is answered with 429, the same fields, `Retry-After` where
-//!   waiting helps, and a problem document (RFC 9457) of the type `quota-exceeded` of the same draft.
-//! - Who asks is believed. Take the user from what authentication has found, never from a field that a client
-//!   sets as it likes. Requests for which there is nobody to name are not limited unless a common name is given to
-//!   them. The body is not read, so the model and the cost come from the path, a field or an extension.
+//! - An admitted request goes to the inner service, and its response gets the fields `RateLimit-Policy` and `RateLimit`
+//!   ([`http_fields`](crate::http_fields)).
+//! - A denied request never reaches the inner service. The answer is 429 with the same fields, `Retry-After` if waiting
+//!   helps, and a problem document (RFC 9457) of the type `quota-exceeded` of the same draft.
+//! - The layer trusts the caller that you return. Take the user from your authentication, never from a field that a
+//!   client can set. Requests for which you return `None` are not limited; to limit anonymous requests, give them a
+//!   common name. The body is not read, so the model and the cost must come from the path, a field or an extension.
 //!
 //! The check is synchronous and never waits, so the layer needs no task and no runtime.
 
@@ -45,7 +44,7 @@ use crate::{MultiTierRateLimiter, RateLimiter};
 /// The head of a request: method, path, fields and extensions.
 pub use http::request::Parts;
 
-/// Who asks for what, and at what cost.
+/// The user, the model and the cost of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Caller<'a> {
     /// The user.
@@ -57,7 +56,7 @@ pub struct Caller<'a> {
 }
 
 impl<'a> Caller<'a> {
-    /// `user` asking for `model`, at a cost of 1.
+    /// `user` requests `model`, at a cost of 1.
     pub fn new(user: impl Into<Cow<'a, str>>, model: impl Into<Cow<'a, str>>) -> Self {
         Self { user: user.into(), model: model.into(), cost: 1 }
     }
@@ -70,9 +69,9 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// What a [`RateLimitLayer`] asks: a limiter of this crate, or one of your own.
+/// The limiter behind a [`RateLimitLayer`]: one of this crate, or your own.
 pub trait Limiter: Send + Sync + 'static {
-    /// What it decides; made from a request.
+    /// The input of a decision, made from a request.
     type Question<'a>;
 
     /// Decides, and charges if it admits.
@@ -104,7 +103,7 @@ impl<C: Clock + 'static> Limiter for crate::PolicyLimiter<C> {
     }
 }
 
-/// Puts a [`RateLimitService`] around a service.
+/// Wraps a service in a [`RateLimitService`].
 pub struct RateLimitLayer<L, F> {
     limiter: Arc<L>,
     ask: F,
@@ -114,10 +113,10 @@ impl<L: Limiter, F> RateLimitLayer<L, F>
 where
     F: for<'a> Fn(&'a Parts) -> Option<L::Question<'a>>,
 {
-    /// A layer that asks `limiter` what `ask` makes of a request's head; `None` is not limited.
+    /// A layer with `limiter`; `ask` makes its input from a request's head, and `None` means not limited.
     ///
-    /// Give a function or a closure in place: one that was put into a variable first is not generic over the
-    /// lifetime of the request.
+    /// Pass a function, or write the closure as the argument: a closure that was first stored in a variable is not
+    /// generic over the lifetime of the request.
     pub fn new(limiter: Arc<L>, ask: F) -> Self {
         Self { limiter, ask }
     }
@@ -149,9 +148,9 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, ResBody>;
 
-    /// Ready when the inner service is. A denial leaves the inner service ready for the next call; since an
-    /// admitted request is passed on within `call`, to the very service that said so, no readiness is lost and
-    /// none need be taken by cloning.
+    /// Ready when the inner service is. After a denial the inner service stays ready for the next call. An admitted
+    /// request is passed on within `call` to the same service that was ready, so no readiness is lost and no clone is
+    /// needed.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
@@ -209,7 +208,7 @@ where
                 }
                 Poll::Ready(Ok(response))
             }
-            // A future that has ended must not be polled; one that is answers no more.
+            // A future that has ended must not be polled again.
             KindProjection::Denied { response } => {
                 response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
             }
@@ -217,7 +216,7 @@ where
     }
 }
 
-// By hand, since a derived one would ask `L: Clone`, which is behind an `Arc`.
+// Written by hand, because a derived implementation would require `L: Clone`, although `L` is in an `Arc`.
 impl<L, F: Clone> Clone for RateLimitLayer<L, F> {
     fn clone(&self) -> Self {
         Self { limiter: Arc::clone(&self.limiter), ask: self.ask.clone() }

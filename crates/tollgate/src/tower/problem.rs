@@ -8,7 +8,7 @@ use tollgate_core::{Decision, Mode, Reason};
 /// The problem type that draft-ietf-httpapi-ratelimit-headers-10 registers, section 5.1.
 const TYPE: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
-/// The response to a check that was denied. Names policies, never a user, model or key.
+/// The response to a denied check. It names policies, never a user, model or key.
 pub(super) fn response<B: From<String>>(decision: &Decision) -> Response<B> {
     let reason = decision.reason();
     let violated: Vec<_> = decision
