@@ -104,7 +104,7 @@ fn a_run_that_is_killed_leaves_no_file() {
     .unwrap();
     let mut trace = child.stdin.take().unwrap();
     trace.write_all(b"timestamp,userId,modelId\n").unwrap();
-    // More than the pipe holds: when it is all written, the most of it has been decided.
+    // More than the pipe holds: when all of it is written, most of it has been decided.
     trace.write_all("1,alice,gpt-4\n".repeat(100_000).as_bytes()).unwrap();
     child.kill().unwrap();
     assert!(!child.wait().unwrap().success());

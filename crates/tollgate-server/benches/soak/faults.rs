@@ -1,4 +1,4 @@
-//! The faults, one after the other for as long as the soak lasts.
+//! Causes the faults, one after the other for as long as the soak lasts.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::load::request_bytes;
 use crate::node::Node;
 use crate::plan::Plan;
 
-/// How long a fault that has a length lasts.
+/// How long a fault lasts, if it has a duration.
 const LASTING: Duration = Duration::from_secs(4);
-/// How often a client comes that does not wait.
+/// How often a client arrives that does not wait.
 const HANG_UP_EVERY: Duration = Duration::from_millis(10);
 
-/// What is done to Redis, to the network, or by clients.
+/// A fault of Redis, of the network, or of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Stop,
@@ -67,7 +67,7 @@ impl Fault {
     }
 }
 
-/// When a fault was.
+/// The time of a fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Period {
     pub(crate) fault: Fault,
@@ -90,7 +90,7 @@ impl Store {
     }
 }
 
-/// Makes the faults until the load ends; each begins when its turn comes, the first after one interval.
+/// Causes faults until the load ends; each starts when it is due, the first after one interval.
 pub(crate) async fn run(
     plan: Plan,
     store: &mut Store,
@@ -147,7 +147,7 @@ async fn make(fault: Fault, store: &mut Store, nodes: &[Node]) {
     store.proxy.set(broken);
     sleep(LASTING).await;
     store.proxy.set(Broken::None);
-    // TCP loses no bytes in the midst of a stream and goes on: a connection that lost some is over.
+    // TCP does not lose bytes within a stream: a connection that has lost some is broken.
     if matches!(fault, Fault::BlackHole | Fault::LoseReplies) {
         store.proxy.set(Broken::Reset);
         store.proxy.set(Broken::None);
@@ -158,7 +158,7 @@ fn command(store: &Store, arguments: &[&str]) {
     store.server.command(arguments);
 }
 
-/// Clients that ask and go without waiting: after a whole request, or after a half of one.
+/// Clients that disconnect without waiting: after a whole request, or after half of one.
 async fn hang_up(nodes: &[Node]) {
     let end = Instant::now() + LASTING;
     let request = request_bytes(r#"{"userId":"u","modelId":"big"}"#);
@@ -168,7 +168,7 @@ async fn hang_up(nodes: &[Node]) {
         }
         if let Ok(mut stream) = TcpStream::connect(node.address).await {
             let part = if number % 3 == 0 { request.len() / 2 } else { request.len() };
-            // The node may refuse; it must only survive.
+            // The node may refuse the connection; it only has to survive.
             _ = stream.write_all(&request[..part]).await;
         }
         sleep(HANG_UP_EVERY).await;

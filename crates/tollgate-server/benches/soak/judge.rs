@@ -1,4 +1,4 @@
-//! The verdict: from the clients' own records, from what was held, and from the keys.
+//! The verdict: from the clients' own records, from the used resources, and from the keys.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,12 +11,12 @@ use crate::limits::Limit;
 use crate::load::{Admission, Records};
 use crate::resources::Sample;
 
-/// What clocks that run apart may make of a window, and Redis's time within a millisecond.
+/// The tolerance for clocks that run at different speeds, and for Redis's time within a millisecond.
 const CLOCK_SLACK: Duration = Duration::from_millis(2);
-/// P14: from when a fault is over until the store decides again.
+/// P14: the time from the end of a fault until the store decides again.
 const RECOVERY: Duration = Duration::from_secs(2);
 
-/// From when on the machine is too busy to say anything about deadlines: a fifth of that of the store.
+/// From this delay on, the machine is too busy to judge deadlines: a fifth of the store's deadline.
 const BUSY: Duration = Duration::from_millis(20);
 
 /// One line of the verdict.
@@ -25,7 +25,7 @@ pub(crate) struct Finding {
     pub(crate) question: String,
     pub(crate) found: String,
     pub(crate) accepted: String,
-    /// `None`: told, not judged.
+    /// `None`: reported, not judged.
     pub(crate) passed: Option<bool>,
 }
 
@@ -46,7 +46,7 @@ impl Finding {
     }
 }
 
-/// The same period as time since the soak began.
+/// The same period as times since the soak began.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     fault: Fault,
@@ -63,8 +63,8 @@ fn spans(periods: &[Period], start: Instant) -> Vec<Span> {
     periods.iter().map(span).collect()
 }
 
-/// No interval of a window's length held more than the limit, as far as the clients can tell: a charge lies in an interval
-/// for certain if its check was sent in it and answered in it.
+/// No interval of a window's length held more than the limit, as far as the clients can tell: a charge certainly lies
+/// in an interval if its check was sent and answered in it.
 pub(crate) fn limits(records: &Records, periods: &[Period], start: Instant) -> Vec<Finding> {
     let spans = spans(periods, start);
     let restarts: Vec<_> = spans.iter().filter(|span| span.fault == Fault::Restart).collect();
@@ -82,7 +82,8 @@ pub(crate) fn limits(records: &Records, periods: &[Period], start: Instant) -> V
         let most = subjects().map(|(_, admissions)| most_between(admissions, limit, &restarts));
         let most = most.max().unwrap_or_default();
         let bound = limit.most_in_a_window();
-        // A soak that never comes near a limit shows nothing of it. Not all of a full window need lie in it for certain.
+        // A soak that never comes near a limit shows nothing about it. Not all of a full window needs to lie in it for
+        // certain.
         let least = limit.amount() - limit.amount() / 10;
         let passed = (least..=bound).contains(&most);
         findings.push(Finding::judged(
@@ -108,7 +109,7 @@ pub(crate) fn limits(records: &Records, periods: &[Period], start: Instant) -> V
     findings
 }
 
-/// The most in any interval that holds no restart.
+/// The most in any interval without a restart.
 fn most_between(admissions: &[Admission], limit: Limit, restarts: &[&Span]) -> u64 {
     let ends = restarts.iter().map(|span| span.began).chain([Duration::MAX]);
     let begins = [Duration::ZERO].into_iter().chain(restarts.iter().map(|span| span.ended));
@@ -120,7 +121,7 @@ fn most_between(admissions: &[Admission], limit: Limit, restarts: &[&Span]) -> u
     between.max().unwrap_or_default()
 }
 
-/// The most that lies for certain in any interval of a window's length; `admissions` are in the order of `sent`.
+/// The most that certainly lies in any interval of a window's length; `admissions` are in the order of `sent`.
 fn most_in(admissions: &[Admission], limit: Limit) -> u64 {
     let length = limit.window().saturating_sub(CLOCK_SLACK);
     let from = |first: usize| {
@@ -168,7 +169,7 @@ pub(crate) fn answers(
     findings
 }
 
-/// Degraded decisions while there was no fault and the machine had time.
+/// Degraded decisions at times without a fault and with a machine that was not too busy.
 fn quiet(records: &Records, spans: &[Span], samples: &[Sample], end: Duration) -> Finding {
     let mut faultless = Vec::new();
     let mut from = RECOVERY;
@@ -177,7 +178,7 @@ fn quiet(records: &Records, spans: &[Span], samples: &[Sample], end: Duration) -
         from = span.ended + RECOVERY;
     }
     faultless.push(from..end);
-    // What is late on a busy machine says nothing about the nodes.
+    // A delay on a busy machine says nothing about the nodes.
     let calm: Vec<_> = samples
         .windows(2)
         .filter(|pair| pair.iter().all(|sample| sample.overslept < BUSY))
@@ -198,7 +199,7 @@ fn quiet(records: &Records, spans: &[Span], samples: &[Sample], end: Duration) -
     )
 }
 
-/// How long after each fault each node had its first decision of the store.
+/// The time from each fault to each node's first decision by the store.
 fn recovery(records: &Records, spans: &[Span], end: Duration, nodes: usize) -> Vec<Finding> {
     let mut longest: BTreeMap<&str, Option<Duration>> = BTreeMap::new();
     for (index, span) in spans.iter().enumerate() {
@@ -224,7 +225,7 @@ fn recovery(records: &Records, spans: &[Span], end: Duration, nodes: usize) -> V
     longest.into_iter().map(finding).collect()
 }
 
-/// From when a check was due: what P3 bounds, but a busy machine adds to it.
+/// The latency from when a check was due: P3 bounds it, but a busy machine adds to it.
 fn latency(records: &Records) -> Finding {
     let mut latencies: Vec<_> =
         records.answers.iter().map(|answer| answer.received.saturating_sub(answer.due)).collect();
@@ -240,7 +241,7 @@ fn latency(records: &Records) -> Finding {
     )
 }
 
-/// What was held in the last quarter is no more than in the second one.
+/// The resources used in the last quarter are no more than in the second one.
 pub(crate) fn flat(
     question: &str,
     unit: &str,
@@ -256,7 +257,7 @@ pub(crate) fn flat(
             .map(|(_, value)| *value)
             .collect();
         values.sort_unstable();
-        // Its median: a fault raises it for a while.
+        // The median of the quarter, because a fault raises the value for a while.
         values.get(values.len() / 2).copied()
     };
     let (second, last) = (quarter(1), quarter(3));

@@ -1,10 +1,10 @@
-//! P8 and flat keys: what Redis holds goes by itself.
+//! P8, and a constant number of keys: the data in Redis expires.
 
 use tollgate_testkit::redis::RedisServer;
 
 use crate::limits::LONGEST_WINDOW;
 
-/// Counts the keys, and those that live too long or for ever. Redis runs it at one instant.
+/// Counts all keys, and those that expire too late or never. Redis runs it at one instant.
 const LOOK: &str = r"
 local bad = {}
 local keys = redis.call('KEYS', '*')
@@ -19,7 +19,7 @@ return {#keys, redis.call('INFO', 'memory'):match('used_memory:(%d+)'), bad}";
 pub(crate) struct Keys {
     pub(crate) count: u64,
     pub(crate) memory_bytes: u64,
-    /// Those without a life, or with one above two windows and a second.
+    /// Keys without an expiry, or with one later than two windows and a second.
     pub(crate) immortal: Vec<String>,
 }
 

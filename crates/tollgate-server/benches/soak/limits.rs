@@ -1,8 +1,8 @@
-//! The limits that the soak loads, and the checks that meet them. Every subject asks for more than its limit.
+//! The limits under load, and the checks that meet them. Every subject requests more than its limit.
 
 use std::time::Duration;
 
-/// A policy of the soak, each kept per subject.
+/// A policy of the soak; each counts per subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Limit {
     /// A short log, cost 1, per API key.
@@ -18,7 +18,7 @@ pub(crate) enum Limit {
 impl Limit {
     pub(crate) const ALL: [Self; 4] = [Self::Key, Self::Tokens, Self::Counter, Self::Model];
 
-    /// The same as `policies` has it.
+    /// The same as in `policies`.
     pub(crate) const fn amount(self) -> u64 {
         match self {
             Self::Key => 20,
@@ -61,7 +61,7 @@ impl Limit {
         }
     }
 
-    /// What the policy has beside its id, its limit and its window.
+    /// The fields of the policy besides its id, its limit and its window.
     const fn conditions(self) -> &'static str {
         match self {
             Self::Key => "per: [apiKey]",
@@ -88,7 +88,7 @@ pub(crate) fn policies() -> String {
     format!("policies:\n{}", Limit::ALL.map(policy).concat())
 }
 
-/// What one check charges: a limit, whose it is, and how much.
+/// A charge of one check: the limit, the subject and the amount.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Charge {
     pub(crate) limit: Limit,
@@ -96,7 +96,7 @@ pub(crate) struct Charge {
     pub(crate) cost: u32,
 }
 
-/// A check, and what it charges if it is admitted.
+/// A check, and its charges if it is admitted.
 #[derive(Debug)]
 pub(crate) struct Check {
     pub(crate) body: String,
@@ -107,7 +107,7 @@ const KEYS: u64 = 8;
 const TENANTS: u64 = 4;
 const SERVICES: u64 = 3;
 const MOST_TOKENS: u64 = 40;
-/// One check of so many has a request id: Redis then keeps a key for it alone.
+/// One check of this many has a request id, for which Redis keeps a separate key.
 const WITH_ID: u64 = 10;
 
 /// Draws checks: the same ones for the same seed.

@@ -1,4 +1,4 @@
-//! The clients: each asks by a schedule that waits for no answer, and keeps a record of what it was told.
+//! The clients: each sends checks by a schedule that does not wait for answers, and records the answers.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use crate::limits::{Charge, Draw};
 use crate::node::Node;
 use crate::plan::Plan;
 
-/// Connections kept open, over all nodes.
+/// The number of open connections, over all nodes.
 const CLIENTS: u32 = 60;
-/// How long an answer may take before the client takes it for lost: far above what P3 promises.
+/// How long an answer may take before the client considers it lost: far longer than P3 allows.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What one check was told, in time since the soak began.
+/// The answer to one check, with times since the soak began.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer {
     pub(crate) node: usize,
@@ -40,7 +40,7 @@ pub(crate) struct Admission {
     pub(crate) received: Duration,
 }
 
-/// What all clients noted.
+/// The records of all clients.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
     pub(crate) answers: Vec<Answer>,
@@ -84,7 +84,7 @@ pub(crate) async fn run(plan: Plan, nodes: &[Node], start: Instant) -> Records {
     records
 }
 
-/// A client with one connection, made anew when it is lost.
+/// A client with one connection, which is made again if it is lost.
 struct Client {
     node: usize,
     address: SocketAddr,
@@ -160,7 +160,7 @@ impl Client {
     }
 }
 
-/// A check as it goes over the wire, for clients that write it by themselves.
+/// A check as bytes, for clients that write it themselves.
 pub(crate) fn request_bytes(body: &str) -> Vec<u8> {
     let length = body.len();
     format!(

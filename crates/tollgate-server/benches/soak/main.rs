@@ -1,8 +1,9 @@
 //! `make soak`: hours of checks over a real Redis through release servers, with a fault every minute; then a verdict.
 //!
-//! Two nodes share one Redis and deny what it does not decide (`--on-store-error deny`), so that every limit must hold
-//! exactly, whatever the fault. The judge believes only what the clients noted themselves; memory and descriptors are the
-//! kernel's figures; the keys are those of Redis. It ends with exit code 1 if a line of the verdict fails.
+//! Two nodes share one Redis and deny every check that it does not decide (`--on-store-error deny`), so that every
+//! limit must hold exactly, whatever the fault. The judge uses only what the clients recorded; the memory and file
+//! descriptors are those that the kernel reports, and the keys those in Redis. The exit code is 1 if a line of the
+//! verdict fails.
 //!
 //! `SOAK_SECONDS` (3600), `SOAK_FAULT_SECONDS` (60) and `SOAK_CHECKS_PER_SECOND` (300) change the plan.
 
@@ -35,10 +36,10 @@ use plan::Plan;
 use resources::{Sample, Watch};
 
 const NODES: usize = 2;
-/// How long a node may take until it has found its store.
+/// How long a node may take to reach its store.
 const START: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// After two of the longest windows and a second no key is left (P8); Redis sweeps expired keys within another.
+/// After two of the longest windows and a second, no key is left (P8); Redis removes expired keys within another.
 const DRAIN: Duration = Duration::from_secs(2 * LONGEST_WINDOW.as_secs() + 3);
 
 fn main() -> ExitCode {
@@ -111,14 +112,14 @@ async fn until_ready(node: &Node) -> Result<(), String> {
         }
         sleep(LOOK_EVERY).await;
     }
-    Err(format!("a node has not found its store in {START:?}"))
+    Err(format!("a node did not reach its store within {START:?}"))
 }
 
 fn held(samples: &[Sample], idle: Sample, rested: Sample, end: Duration) -> Vec<Finding> {
     let of = |value: fn(&Sample) -> u64| -> Vec<_> {
         samples.iter().map(|sample| (sample.at, value(sample))).collect()
     };
-    // Connections that a node keeps to Redis beside those it had at first.
+    // Connections from a node to Redis in addition to those that it had at first.
     let most_open = idle.descriptors + 4;
     vec![
         judge::flat("memory of a node", "KiB", &of(|one| one.resident_kib), 8 * 1_024, end),

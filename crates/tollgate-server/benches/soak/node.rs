@@ -1,4 +1,4 @@
-//! A `tollgate serve` in a process of its own, and what that process holds.
+//! A `tollgate serve` in a separate process, and the resources of the process.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::limits;
 
-/// The last lines of a log that are kept.
+/// How many of the last log lines are kept.
 const MAX_LOG_LINES: usize = 100_000;
 
 /// A running server; killed when it is dropped.
@@ -54,7 +54,7 @@ impl Node {
             said["http"].as_str()?.strip_prefix("http://")?.parse().ok()
         });
         let Some(address) = address else {
-            // It may have ended.
+            // It may have ended already.
             _ = child.kill();
             _ = child.wait();
             return Err(format!("tollgate does not serve: {}", first.join("\n")));
@@ -76,7 +76,7 @@ impl Node {
         self.child.id()
     }
 
-    /// The lines of its log so far that hold `text`.
+    /// The lines of its log so far that contain `text`.
     pub(crate) fn logged(&self, text: &str) -> Vec<String> {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.iter().filter(|line| line.contains(text)).cloned().collect()
@@ -85,13 +85,13 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // It may have ended.
+        // It may have ended already.
         _ = self.child.kill();
         _ = self.child.wait();
     }
 }
 
-/// The memory of the process in KiB, as it is resident; `None` if it has ended.
+/// The resident memory of the process in KiB; `None` if it has ended.
 pub(crate) fn resident_kib(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

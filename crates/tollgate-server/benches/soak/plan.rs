@@ -1,21 +1,21 @@
-//! What a soak does and for how long.
+//! The plan of a soak.
 
 use std::env;
 use std::time::Duration;
 
-/// How long, how fast, how often a fault.
+/// The duration, the rate, and the interval of faults.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     /// How long checks are sent.
     pub(crate) load: Duration,
-    /// From the begin of one fault to that of the next.
+    /// The time from the start of one fault to the start of the next.
     pub(crate) fault_every: Duration,
     /// Checks a second, of all clients together.
     pub(crate) checks_per_second: u32,
 }
 
 impl Plan {
-    /// An hour, a fault a minute, 300 checks a second, unless the environment says otherwise.
+    /// An hour, a fault a minute, 300 checks a second, unless environment variables change it.
     pub(crate) fn from_environment() -> Result<Self, String> {
         let plan = Self {
             load: Duration::from_secs(number("SOAK_SECONDS", 3_600)?.into()),

@@ -1,4 +1,4 @@
-//! What the nodes and Redis hold, looked at once a second.
+//! The resources of the nodes and Redis, sampled once a second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,22 +10,22 @@ use tokio::time::Instant;
 use crate::node::{descriptors, resident_kib};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long the watch sleeps: how much longer it takes says how busy the machine is.
+/// How long one sleep is meant to take; the additional time shows how busy the machine is.
 const NAP: Duration = Duration::from_millis(10);
 
-/// What was held at one time.
+/// One sample.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub(crate) at: Duration,
-    /// Of the node that holds most, in KiB.
+    /// Of the node with the most memory, in KiB.
     pub(crate) resident_kib: u64,
-    /// Of the node that holds most.
+    /// Of the node with the most descriptors.
     pub(crate) descriptors: u64,
-    /// The most that a nap took longer than it should since the sample before: nobody here waits for the nodes.
+    /// The longest delay of a sleep since the sample before; it does not depend on the nodes.
     pub(crate) overslept: Duration,
 }
 
-/// Looks until it is told to end.
+/// Samples until it is told to end.
 #[derive(Debug)]
 pub(crate) struct Watch {
     ends: Arc<AtomicBool>,
@@ -38,7 +38,7 @@ impl Watch {
         let told = Arc::clone(&ends);
         let looking = thread::spawn(move || {
             let mut samples = Vec::new();
-            // Relaxed: nothing else is told by it.
+            // Relaxed: the flag orders nothing else.
             while !told.load(Ordering::Relaxed) {
                 let overslept = nap_for(LOOK_EVERY);
                 let sample = sample(&pids, start.elapsed());
@@ -50,13 +50,13 @@ impl Watch {
     }
 
     pub(crate) fn end(self) -> Result<Vec<Sample>, String> {
-        // Relaxed: nothing else is told by it.
+        // Relaxed: the flag orders nothing else.
         self.ends.store(true, Ordering::Relaxed);
         self.looking.join().map_err(|_| "looking at the processes failed".to_owned())
     }
 }
 
-/// Sleeps in short naps; the most that one took too long.
+/// Sleeps in short steps; returns the longest delay of one.
 fn nap_for(time: Duration) -> Duration {
     let start = Instant::now();
     let mut most = Duration::ZERO;
@@ -68,7 +68,7 @@ fn nap_for(time: Duration) -> Duration {
     most
 }
 
-/// What the node holds that holds most; `None` if one has ended.
+/// The largest value of any node; `None` if one has ended.
 pub(crate) fn sample(pids: &[u32], at: Duration) -> Option<Sample> {
     let resident: Option<Vec<_>> = pids.iter().map(|pid| resident_kib(*pid)).collect();
     let open: Option<Vec<_>> = pids.iter().map(|pid| descriptors(*pid)).collect();

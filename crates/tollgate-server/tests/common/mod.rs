@@ -1,10 +1,10 @@
-//! What all tests of the program share.
+//! Shared by all tests of the program.
 
 use std::process::Command;
 
 use tempfile::TempDir;
 
-/// The program, with no configuration of its surroundings.
+/// The program, without any configuration from its environment.
 pub(crate) fn tollgate(directory: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
     command.current_dir(directory.path());

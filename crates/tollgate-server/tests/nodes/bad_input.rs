@@ -1,5 +1,5 @@
-//! A store that is named wrongly or cannot be used: a URL that is none is refused at start; with any other the
-//! server starts degraded and says what is wrong and where it was set. No password is shown.
+//! A store with a wrong URL, or one that cannot be used: an invalid URL stops the start; with any other the server
+//! starts degraded and logs what is wrong and where it was set. No password is shown.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use tollgate_testkit::redis::{RedisCluster, RedisServer};
 use crate::support::{Node, PATIENT, refusal, reserved_port, serve, until, until_enforcing};
 
 const CANARY: &str = "canary-password";
-/// Where a store can be set, as messages name it.
+/// Where a store can be set, with the names in messages.
 const PLACES: [&str; 3] = ["--store", "TOLLGATE_STORE", "tollgate.toml:2"];
 
 /// Sets the store at `place`.
@@ -65,8 +65,8 @@ fn a_url_that_is_none_is_refused_with_its_place() {
     }
 }
 
-/// Starts a node over `url`, set at `place`, which cannot be used. It decides without, and tells at the level where
-/// most is told what is wrong and where that was set, without the password. Answers the line that tells it.
+/// Starts a node over `url`, set at `place`, which cannot be used. The node decides without it and, at the most verbose
+/// level, logs the problem and its place without the password. Returns that line.
 async fn told_of(url: &str, place: &str, arguments: &[&str]) -> String {
     let arguments = [&["--log-level", "trace"], arguments].concat();
     let node = Node::start_with(&arguments, |command, directory| {
@@ -86,7 +86,7 @@ async fn told_of(url: &str, place: &str, arguments: &[&str]) -> String {
     log.lines().find(|line| line.contains(&set_by)).unwrap().to_owned()
 }
 
-/// A store that is away is named, and the server starts.
+/// An unavailable store is named in the log, and the server starts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_away_is_named_with_what_is_wrong() {
     let (_reserved, silent_port) = reserved_port();
@@ -101,8 +101,8 @@ async fn a_store_that_is_away_is_named_with_what_is_wrong() {
     }
 }
 
-/// C14 and C15: what only a wrong configuration can cause stops the start with the remedy, unless a degraded start is
-/// allowed; then the log says the same.
+/// C14 and C15: a problem that only a wrong configuration can cause stops the start and names the remedy, unless a
+/// degraded start is allowed; then the log says the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_configured_wrongly_stops_the_start() {
     let server = RedisServer::start_with(&["--requirepass", "right"]);
@@ -146,7 +146,7 @@ async fn a_store_that_is_configured_wrongly_stops_the_start() {
         assert!(!said.contains(CANARY), "{url}: {said}");
     }
     let allowed = ["--start-degraded", "--store-timeout-ms", "5000"];
-    // A file that cannot be read leaves no store to start with; a node of a Cluster decides some of the keys.
+    // If a file cannot be read, there is no store to start with; a node of a Cluster decides some of the keys.
     let without_store = cases
         .iter()
         .filter(|(url, problem)| !url.contains("?ca=") && !problem.contains("a Cluster"));
@@ -165,7 +165,7 @@ async fn a_store_that_is_configured_wrongly_stops_the_start() {
     }
 }
 
-/// A degraded start is a setting like the others, and it is told what is wrong when the store comes back wrong.
+/// A degraded start is a setting like the others. If the store comes back with a wrong configuration, it is logged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_store_that_comes_later_is_told() {
     let (reserved, port) = reserved_port();
@@ -181,7 +181,7 @@ async fn a_wrong_store_that_comes_later_is_told() {
     assert_eq!(said.count(), 1, "{log}");
 }
 
-/// Nothing of a URL in the wrong place is shown either.
+/// No part of a URL in the wrong place is shown either.
 #[test]
 fn a_url_in_the_wrong_place_is_not_shown() {
     let url = format!("redis://:{CANARY}@h:1");
@@ -207,7 +207,7 @@ fn a_url_in_the_wrong_place_is_not_shown() {
     }
 }
 
-/// A key that is not ours is an error in the log and a degraded decision; it stays, and other keys are decided.
+/// A foreign key is an error in the log and a degraded decision; it is not changed, and other keys are decided.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_of_another_type_is_an_error_and_stays() {
     let server = RedisServer::start();
@@ -229,7 +229,7 @@ async fn a_key_of_another_type_is_an_error_and_stays() {
     assert!(log.contains("WRONGTYPE"), "{log}");
 }
 
-/// TLS: a certificate that the system trusts is enough; any other is refused, and named.
+/// TLS: a certificate that the system trusts is accepted; any other is refused and named.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_a_certificate_that_is_trusted_is_spoken_to() {
     let (server, port, _files, certificate) = RedisServer::start_with_tls();
@@ -242,7 +242,7 @@ async fn only_a_certificate_that_is_trusted_is_spoken_to() {
     assert_eq!(server.command(&["DBSIZE"]), ["1"]);
     let line = told_of(&url, PLACES[0], &["--start-degraded"]).await;
     assert!(line.contains("certificate"), "{line}");
-    // Nor is TLS spoken to by somebody who does not.
+    // TLS to a server without it also fails with a clear message.
     let url = format!("redis://:{CANARY}@127.0.0.1:{port}");
     let line = told_of(&url, PLACES[0], &["--start-degraded"]).await;
     assert!(line.contains("uses TLS"), "{line}");

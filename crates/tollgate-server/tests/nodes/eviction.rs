@@ -1,20 +1,21 @@
-//! C13: a Redis that drops keys drops limits that are in force; that is said while it happens, wherever it happens.
+//! C13: if Redis evicts keys, the usage of limits in force is lost; the node reports that while it happens, on
+//! whichever primary.
 
 use tollgate_testkit::redis::{RedisCluster, RedisSentinels, RedisServer};
 
 use crate::support::{Node, PATIENT, until, until_enforcing};
 
-/// Bytes of each key that others write.
+/// The size in bytes of each key that other programs write.
 const VALUE_BYTES: usize = 100_000;
 const MEMORY: &str = "6mb";
 
-/// Lets `server` evict.
+/// Allows `server` to evict.
 fn make_small(server: &RedisServer) {
     server.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     server.command(&["CONFIG", "SET", "maxmemory", MEMORY]);
 }
 
-/// Writes what `server` has no room for.
+/// Writes more than fits into `server`.
 fn fill(server: &RedisServer, tag: &str) {
     let value = "x".repeat(VALUE_BYTES);
     for number in 0..200 {
@@ -23,14 +24,14 @@ fn fill(server: &RedisServer, tag: &str) {
     assert_ne!(server.info("evicted_keys").unwrap(), "0");
 }
 
-/// Starts a node over `url`, lets `server` evict, and waits for the alarm.
+/// Starts a node over `url`, allows `server` to evict, and waits for the alarm.
 async fn is_told(url: &str, server: &RedisServer, tag: &str) {
     let node = Node::start(url, &PATIENT);
     until_enforcing(&node).await;
     let mut client = node.client().await;
     until("it is ready", async || client.get("/readyz").await.1.contains(r#""status":"ready""#))
         .await;
-    // Evictions of before are no news: it has looked at least once since it was ready.
+    // Earlier evictions are not reported: the node has checked at least once since it was ready.
     assert_eq!(node.counted("tollgate_redis_evicts").await, 0);
     until("it tells of evictions", async || {
         fill(server, tag);
@@ -41,7 +42,7 @@ async fn is_told(url: &str, server: &RedisServer, tag: &str) {
     assert!(ready.contains(r#""status":"degraded""#), "{ready}");
     assert_eq!(node.counted("tollgate_redis_evicts").await, 1);
     assert!(node.counted("tollgate_redis_evicted_keys_total").await > 0);
-    // The counter begins anew; it goes on to be read, and the alarm stands.
+    // The counter is reset; the node keeps reading it, and the alarm stays.
     server.command(&["CONFIG", "RESETSTAT"]);
     let before = node.counted("tollgate_redis_evicted_keys_total").await;
     until("it counts on", async || {
@@ -66,7 +67,7 @@ async fn one_evicting_primary_of_a_cluster_is_an_alarm() {
     let cluster = RedisCluster::of(3, 0);
     let last = &cluster.nodes()[2];
     make_small(last);
-    // The last primary answers for the last third of the slots: `b` lies in 3300, `c` in 7365, `a` in 15495.
+    // The last primary owns the last third of the slots: `b` is in 3300, `c` in 7365, `a` in 15495.
     is_told(&cluster.url(), last, "a").await;
 }
 

@@ -12,10 +12,10 @@ use crate::support::{Node, PATIENT, every_key_expires, until_ready};
 const LIMIT: u32 = 100;
 const CLIENTS: usize = 64;
 const ROUNDS: usize = 1_000;
-/// So many of each client in a round: 192 in all.
+/// The checks of each client in a round: 192 in total.
 const CHECKS: u32 = 3;
 
-/// 64 clients of three processes ask for one key at once, a thousand times over; each time exactly 100 pass.
+/// 64 clients of three processes send checks for one key at once, a thousand times; each time exactly 100 pass.
 async fn exactly_the_limit_passes(url: &str) {
     let nodes: Vec<_> = (0..3).map(|_| Node::start(url, &PATIENT)).collect();
     for node in &nodes {

@@ -1,4 +1,4 @@
-//! P4: what the loss of a primary costs: what it had not yet sent to its replica, and no more.
+//! P4: the loss of a primary costs what it had not yet sent to its replica, and no more.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ const LIMIT: u64 = 100;
 const USERS: usize = 30;
 /// Charges of each user that reach the replica,
 const REPLICATED: u64 = 40;
-/// and that do not.
+/// and charges that do not.
 const LOST: u64 = 25;
 
 /// The replica of the first primary of `cluster`.
@@ -19,8 +19,8 @@ fn replica_of(cluster: &RedisCluster) -> &RedisServer {
     cluster.nodes().iter().find(|node| node.info("master_port") == port).unwrap()
 }
 
-/// Lets no replica of `primary` follow it any more, without anything else being touched. A link that is only
-/// paused would catch up from what waits in the sockets.
+/// Cuts all replicas of `primary` off, without touching anything else. If the link were only paused, the replica would
+/// catch up from what waits in the sockets.
 async fn cut_replication(primary: &RedisServer, replica: &RedisServer) {
     until("the replica has caught up", async || {
         primary.info("master_repl_offset") == replica.info("slave_repl_offset")
@@ -34,12 +34,12 @@ async fn cut_replication(primary: &RedisServer, replica: &RedisServer) {
     .await;
 }
 
-/// With a link that was cut for a known number of charges before the primary was killed: the excess of a key is at most
-/// that, and none where no primary was lost.
+/// The link is cut for a known number of charges before the primary is killed. The excess of a key is at most that
+/// number, and there is none where no primary was lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_excess_after_a_failover_is_at_most_what_was_not_replicated() {
     let cluster = RedisCluster::start();
-    // A call that is lost counts as denied, not as admitted without the store.
+    // A lost call counts as denied, not as admitted without the store.
     let node = Node::start(&cluster.url(), &["--on-store-error", "deny"]);
     let mut client = node.client().await;
     until_ready(&node).await;
@@ -73,7 +73,7 @@ async fn the_excess_after_a_failover_is_at_most_what_was_not_replicated() {
     }
     let excess: Vec<u64> = admitted.values().map(|admitted| admitted - LIMIT).collect();
     assert!(excess.iter().all(|excess| *excess <= LOST), "{excess:?}");
-    // A kill that loses nothing would prove nothing.
+    // If nothing was lost, the test would prove nothing.
     let exceeded = excess.iter().filter(|excess| **excess == LOST).count();
     assert!((1..=keys_lost).contains(&exceeded), "{keys_lost} keys were lost: {excess:?}");
     let whole = excess.iter().filter(|excess| **excess == 0).count();

@@ -1,4 +1,4 @@
-//! P5: without the store three processes decide by the failure mode of each policy, say so, count it, and log it
+//! P5: without the store, three processes decide by the failure mode of each policy, report it, count it, and log it
 //! once.
 
 use tollgate_testkit::redis::RedisServer;
@@ -8,18 +8,18 @@ use crate::support::{Decision, Node, until_enforcing};
 /// Checks of one subject by each node: more than the limit.
 const CHECKS: u64 = 120;
 
-/// What is done without the store, and what comes of it.
+/// A failure mode and its expected results.
 struct Case {
     /// Flags of the server.
     flags: &'static [&'static str],
     limit: u64,
-    /// What the policy says, if it does.
+    /// The policy's mode, if it has one.
     on_store_error: Option<&'static str>,
-    /// The mode that decides in the end, as in `/metrics`.
+    /// The resulting mode, as in `/metrics`.
     decides: &'static str,
-    /// How many of all checks of all nodes are admitted.
+    /// How many checks of all nodes together are admitted.
     admitted: u64,
-    /// Why the others are not.
+    /// Why the others are denied.
     reason: &'static str,
 }
 
@@ -49,7 +49,7 @@ impl Case {
         assert_eq!(admitted, self.admitted, "{flags:?} {}", self.yaml());
     }
 
-    /// Asks one node; how many checks it admitted.
+    /// Sends checks to one node; returns how many it admitted.
     async fn check_node(&self, node: Node) -> u64 {
         let about = format!("{:?} {}", self.flags, self.yaml());
         let series = format!(r#"tollgate_degraded_decisions_total{{mode="{}"}}"#, self.decides);
@@ -76,8 +76,8 @@ impl Case {
     }
 }
 
-/// Without a mode of its own, a policy goes by its server's. A limit below the number of nodes has no share to decide
-/// by, and admits nothing.
+/// A policy without its own mode uses the server's. A limit below the number of nodes has an empty share and admits
+/// nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_store_each_policy_does_what_it_is_told() {
     const LOCAL: &[&str] = &["local", "--nodes", "3"];

@@ -1,7 +1,7 @@
 //! Several `tollgate serve` processes over real Redis servers: exact together, and harmless when Redis fails.
 //!
-//! Deadlines are promises here (P3, P14), so they are asserted, each with the slack of [`support::SLACK`] for a
-//! machine that does other things too. The exact figures are those of `tollgate-bench outage`.
+//! Deadlines are promises here (P3, P14), so they are asserted, each with the tolerance [`support::SLACK`] for a busy
+//! machine. `tollgate-bench outage` measures the exact times.
 
 #![cfg(test)]
 

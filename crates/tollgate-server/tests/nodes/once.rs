@@ -7,11 +7,11 @@ use crate::support::{
     Client, Node, PATIENT, connects_seldom, every_key_expires, until, until_enforcing,
 };
 
-/// Charges whose answers are lost, by each fault.
+/// How many answers to charges are lost, for each fault.
 const LOST: u64 = 500;
-/// Checks that are on their way when the answers begin to be lost.
+/// How many checks are in flight when answers start to be lost.
 const AT_ONCE: u64 = 50;
-/// More than is ever sent.
+/// More than are ever sent.
 const POLICY: &str = "policies: [{id: p, scope: USER, limit: 1000000, windowSeconds: 3600}]";
 const ALICE: &str = r#"{"userId":"alice","modelId":"m"}"#;
 
@@ -19,7 +19,7 @@ fn with_id(number: u64) -> String {
     format!(r#"{{"userId":"alice","modelId":"m","requestId":"request {number}"}}"#)
 }
 
-/// Two nodes over one Redis: one whose way to it can be made faulty, and one that sees what was charged.
+/// Two nodes over one Redis: one behind a proxy with faults, and one that shows what was charged.
 struct Setup {
     server: RedisServer,
     proxy: Proxy,
@@ -45,7 +45,7 @@ impl Setup {
         peeked.count
     }
 
-    /// Sends checks with the ids from `first` on while answers are lost by `fault`.
+    /// Sends checks with ids from `first` on while answers are lost by `fault`.
     async fn lose(&mut self, fault: Fault, first: u64) {
         let mut clients = Vec::new();
         for _ in 0..AT_ONCE {
@@ -70,7 +70,7 @@ async fn checks_sent_again_after_1000_lost_answers_are_charged_once_each() {
     let mut sent = 0;
     for fault in [Fault::DropAnswers, Fault::LoseAnswers] {
         let before = setup.charged().await;
-        // What the breaker or the end of the connection kept back was not charged, and does not count.
+        // Checks that the breaker or the end of the connection held back were not charged, and do not count.
         until("enough answers were lost", async || {
             setup.lose(fault, sent).await;
             sent += AT_ONCE;

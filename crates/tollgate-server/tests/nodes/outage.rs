@@ -1,5 +1,5 @@
 //! P3 and P8: Redis hung, cut off and slow, under load. Every check is answered in time and says that it is degraded,
-//! the store is left alone but for a few attempts, and when it is back it decides within two seconds.
+//! the store gets only a few attempts, and when it works again it decides within two seconds.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::support::{
     Load, Node, SLACK, connects_seldom, enforces_in_time, every_key_expires, load, until_enforcing,
 };
 
-/// The most that a check may take while its store does not answer,
+/// The longest that a check may take while its store does not answer,
 const MOST: Duration = Duration::from_millis(150);
-/// and 999 of 1,000.
+/// and that of 999 in 1,000.
 const PER_MILLE_999: Duration = Duration::from_millis(100);
 
 fn is_degraded_and_in_time(load: &Load, name: &str) {
@@ -41,7 +41,7 @@ async fn a_stopped_redis_is_harmless() {
     }
 }
 
-/// The same of whatever else may be wrong on the way to Redis.
+/// The same for other faults between the node and Redis.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_faulty_way_to_redis_is_harmless() {
     for fault in [

@@ -1,5 +1,5 @@
-//! P14: processes start without their store, serve at once, say so, look for it at a bounded pace, and enforce when it
-//! comes.
+//! P14: processes start without their store, serve at once, report it, try to reach it at a bounded pace, and enforce
+//! limits when it is available.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::support::{
     reserved_port, until_ready,
 };
 
-/// How soon a process serves without its store.
+/// How soon a process without its store serves.
 const SERVING: Duration = Duration::from_secs(2);
 const PROCESSES: usize = 4;
 
-/// A node that has just started has connections to make before it knows a Cluster. No check is decided without the store
-/// for that.
+/// A node that has just started needs some connections before it knows a Cluster. That alone must not cause decisions
+/// without the store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fresh_node_over_a_cluster_decides_from_its_first_check() {
     let cluster = RedisCluster::start();
@@ -35,7 +35,7 @@ async fn processes_start_without_their_store_and_find_it() {
     let (_reserved, port) = reserved_port();
     let mut nodes = Vec::new();
     for _ in 0..PROCESSES {
-        // Counts connections, and closes each as long as nobody listens behind it.
+        // Counts connections, and closes each one while nothing listens behind the proxy.
         let proxy = Proxy::start(port);
         let start = Instant::now();
         let node = Node::start(&proxy.url(), &[]);

@@ -1,5 +1,5 @@
-//! P20: while a limit is not enforced, `/readyz`, the metrics and the log say so, and say when it is over, also when
-//! nobody asks for a decision meanwhile.
+//! P20: while a limit is not enforced, `/readyz`, the metrics and the log say so, and say when it is over, even if
+//! nobody sends checks meanwhile.
 
 use tollgate_testkit::redis::RedisServer;
 
@@ -13,7 +13,7 @@ async fn until_degraded(node: &Node) {
     .await;
 }
 
-/// A right that is taken away, a primary that is demoted and memory that is full, at run time.
+/// A right that is revoked, a primary that is demoted and memory that is full, at run time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_error_of_the_whole_store_is_said_until_it_is_over() {
     let cases: [(&str, &[&str], &[&str]); 3] = [
@@ -49,7 +49,7 @@ async fn an_error_of_the_whole_store_is_said_until_it_is_over() {
         let failures = format!(r#"tollgate_store_failures_total{{kind="{kind}"}}"#);
         assert!(node.counted(&failures).await > 0, "{kind}");
         server.command(mends);
-        // Nobody asks for a decision.
+        // Nobody sends a check.
         until_ready(&node).await;
         assert!(!client.check("bob", "m").await.degraded, "{kind}");
         let log = node.end();
@@ -62,7 +62,7 @@ async fn an_error_of_the_whole_store_is_said_until_it_is_over() {
     }
 }
 
-/// One key that Tollgate did not write degrades its checks and no others; it is said and counted, and nothing opens.
+/// A key that Tollgate did not write degrades only its own checks; it is logged and counted, and no breaker opens.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreign_key_is_said_while_it_is_asked_for() {
     let server = RedisServer::start();
@@ -80,6 +80,6 @@ async fn a_foreign_key_is_said_while_it_is_asked_for() {
     assert!(node.counted(r#"tollgate_store_failures_total{kind="foreign_key"}"#).await > 0);
     assert_eq!(node.counted(r#"tollgate_store_breaker{state="closed"}"#).await, 1);
     assert_eq!(server.command(&["GET", &key]), ["somebody else's"]);
-    // A while after the last of them all is well.
+    // Some time after the last of them, the server is ready again.
     until_ready(&node).await;
 }

@@ -1,11 +1,11 @@
-//! `/admin`: the catalog in a database, changed while the server decides by it; and who may do so (P11, P15).
+//! `/admin`: the catalog in a database, changed while the server decides by it; and authorization (P11, P15).
 
 use serde_json::{Value, json};
 use tollgate_server::Secret;
 
 use crate::support::{Admin, Fixture, READ, WRITE, faulty_fields};
 
-/// P15: every call below `/admin` wants a token, and one that may only read changes nothing, but looks at everything.
+/// P15: every call below `/admin` needs a token. A read token can change nothing and read everything.
 #[tokio::test]
 async fn every_admin_call_wants_its_token() {
     let admin = Admin::start().await;
@@ -50,8 +50,8 @@ async fn every_admin_call_wants_its_token() {
     assert_eq!(answer.status, 200, "a right token is let in at any time");
 }
 
-/// Resolution: a key gives tenant, user and tier, a user gives tenant and tier, a model its model tier; and a change of
-/// a tier holds at once, with the usage kept (R8).
+/// Resolution: a key gives tenant, user and tier, a user gives tenant and tier, a model its model tier. A change of a
+/// tier applies at once, and usage is kept (R8).
 #[tokio::test]
 async fn what_the_catalog_knows_decides() {
     let admin = Admin::start().await;
@@ -94,7 +94,7 @@ async fn what_the_catalog_knows_decides() {
     assert_eq!(admin.check(alice).await["count"], 1);
 }
 
-/// A key is shown once, decides who is meant, and is refused with its reason once it is revoked.
+/// A key is shown once, decides the subject, and is denied with the reason once it is revoked.
 #[tokio::test]
 async fn an_api_key_is_shown_once_and_refused_when_it_is_revoked() {
     let admin = Admin::start().await;
@@ -132,7 +132,7 @@ async fn an_api_key_is_shown_once_and_refused_when_it_is_revoked() {
     assert!(metrics.contains(r#"policy="(none)",reason="api_key_revoked"} 1"#), "{metrics}");
 }
 
-/// Every refusal is a problem with all its fields, and changes nothing.
+/// Every error is a problem with all its fields, and changes nothing.
 #[tokio::test]
 async fn a_wrong_change_is_refused_whole() {
     let admin = Admin::start().await;
@@ -183,7 +183,7 @@ async fn a_wrong_change_is_refused_whole() {
     assert_eq!(actions, ["update", "create"], "{history}");
 }
 
-/// Ids may hold whatever an id may; lists come in pages; all of it goes out as a file and comes in again.
+/// Ids may contain any allowed character; lists come in pages; everything can be exported as a file and imported again.
 #[tokio::test]
 async fn records_are_listed_in_pages_and_exported() {
     let admin = Admin::start().await;
@@ -219,7 +219,7 @@ async fn records_are_listed_in_pages_and_exported() {
     assert_eq!(admin.check(json!({"userId": "u", "modelId": "m"})).await["reason"], "banned");
 }
 
-/// A file is changed by who edits it.
+/// A policy file can only be changed by editing it.
 #[tokio::test]
 async fn a_file_can_be_read_and_not_changed() {
     let yaml = "policies: [{id: p, scope: USER, limit: 5, windowSeconds: 60}]";

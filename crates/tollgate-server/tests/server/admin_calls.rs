@@ -1,4 +1,4 @@
-//! How the calls below `/admin` are asked: paths, queries and conditions (issue 4, part 4).
+//! Paths, queries and conditions of the calls below `/admin`.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use tollgate_server::Secret;
 
 use crate::support::{Admin, Fixture, WRITE, faulty_fields};
 
-/// A record can be reached under its id, also where that is the name of a call.
+/// A record can be reached under its id, even if the id is also the name of a call.
 #[tokio::test]
 async fn a_policy_called_validate_can_be_read_changed_and_deleted() {
     let admin = Admin::start().await;
@@ -27,7 +27,7 @@ async fn a_policy_called_validate_can_be_read_changed_and_deleted() {
     assert_eq!(admin.get(path).await.status, 404);
 }
 
-/// `.` and `..` in a path mean another path, so no call makes a record that only few clients could reach.
+/// `.` and `..` in a path mean another path, so no call creates a record with such an id.
 #[tokio::test]
 async fn an_id_that_no_path_can_hold_is_refused() {
     let admin = Admin::start().await;
@@ -55,7 +55,8 @@ async fn an_id_that_no_path_can_hold_is_refused() {
     assert_eq!(admin.get("/admin/tiers").await.json()["items"].as_array().unwrap().len(), 1);
 }
 
-/// What a kind of record does not have is no filter for it; and all that is wrong with a query is told at once.
+/// A filter by something that a kind of record does not have is invalid, and all problems of a query are reported at
+/// once.
 #[tokio::test]
 async fn a_query_that_asks_for_what_is_not_there_is_refused() {
     let admin = Admin::start().await;
@@ -87,7 +88,7 @@ async fn a_query_that_asks_for_what_is_not_there_is_refused() {
     assert_eq!(refused["errors"][0]["accepted"], "cursor, limit, search, modelTier");
 }
 
-/// The same of a catalog in a file, which has no history.
+/// The same for a catalog in a file, which has no history.
 #[tokio::test]
 async fn a_file_refuses_what_is_no_cursor() {
     let yaml = "policies: [{id: p, scope: USER, limit: 5, windowSeconds: 60}]";
@@ -109,7 +110,8 @@ async fn a_file_refuses_what_is_no_cursor() {
     }
 }
 
-/// RFC 9110, 13.1.1: a list names several versions, tags are compared strongly, `*` is any; a new record has no version.
+/// RFC 9110, 13.1.1: a list names several versions, tags are compared strongly, `*` matches any; a new record has no
+/// version.
 #[tokio::test]
 async fn a_change_is_made_of_the_versions_that_if_match_names() {
     let admin = Admin::start().await;
@@ -147,7 +149,7 @@ async fn a_change_is_made_of_the_versions_that_if_match_names() {
     assert_eq!(admin.ask_if("DELETE", path, &etag().await, &Value::Null).await.status, 204);
 }
 
-/// A change of some fields may say what it is by its standard's name.
+/// A patch may be declared with the media type of its standard.
 #[tokio::test]
 async fn a_patch_may_be_declared_as_a_merge_patch() {
     let admin = Admin::start().await;
@@ -160,7 +162,7 @@ async fn a_patch_may_be_declared_as_a_merge_patch() {
     assert_eq!(admin.send("PUT", path, &headers, "{}").await.status, 415);
 }
 
-/// What a call does not take is refused, whatever its method, before anything is done.
+/// Parameters that a call does not accept are refused, whatever its method, before anything is done.
 #[tokio::test]
 async fn a_parameter_of_a_call_that_takes_none_is_refused() {
     let admin = Admin::start().await;

@@ -1,4 +1,4 @@
-//! Those who administer: told apart by their tokens, in the history and in the log (issue 4, part 4; P15).
+//! Administrators: distinguished by their tokens, in the history and in the log (P15).
 
 use std::process::Stdio;
 
@@ -13,14 +13,14 @@ use crate::support::{Admin, WRITE};
 
 const ALICE: &str = "the-token-of-alice";
 const BOB: &str = "the-token-of-bob";
-/// As many wrong tokens as an address may give in a minute.
+/// The number of wrong tokens that an address may send in a minute.
 const GUESSES: usize = 10;
 
 fn token(name: &str, role: Role, token: &str) -> AdminToken {
     AdminToken { actor: Actor::new(name).unwrap(), role, token: Secret::new(token) }
 }
 
-/// "Every change in an audit log: who, when": under the name of the token, which is `admin` for the one without.
+/// The audit log says who changed what and when: under the name of the token, which is `admin` for the unnamed one.
 #[tokio::test]
 async fn the_history_tells_those_who_bear_named_tokens_apart() {
     let admin = Admin::start_with(|config| {
@@ -49,7 +49,7 @@ async fn the_history_tells_those_who_bear_named_tokens_apart() {
     assert_eq!(actors("?actor=admin").await, ["admin"]);
 }
 
-/// Whoever is signed in can see under which name, and whether they may change anything.
+/// A signed-in user can see the name and whether it may change anything.
 #[tokio::test]
 async fn the_session_has_the_name_and_the_role_of_the_token() {
     let admin = Admin::start_with(|config| {
@@ -63,13 +63,14 @@ async fn the_session_has_the_name_and_the_role_of_the_token() {
     }
 }
 
-/// The lines of `log` whose message begins with `message`.
+/// The lines of `log` with a message that begins with `message`.
 fn lines(log: &str, message: &str) -> Vec<Value> {
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
     lines.filter(|line| line["message"].as_str().unwrap().starts_with(message)).collect()
 }
 
-/// What no history tells: usage that was reset, and guesses at tokens. No line has a token or an API key, at any level.
+/// Events that are not in the history: resets of usage, and wrong tokens. No line contains a token or an API key, at
+/// any level.
 #[test]
 fn the_log_tells_who_resets_usage_and_from_where_tokens_are_guessed() {
     let directory = TempDir::new().unwrap();
@@ -87,7 +88,7 @@ fn the_log_tells_who_resets_usage_and_from_where_tokens_are_guessed() {
         let refused = process.post("/admin/usage/reset", "the-token-that-is-guessed", check);
         assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
     }
-    // More wrong tokens are refused unheard, a right one never.
+    // Further wrong tokens are refused without a comparison; the right one never is.
     for (token, status) in [("the-token-that-is-guessed", 429), (BOB, 403), (ALICE, 200)] {
         let answer = process.post("/admin/usage/reset", token, check);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
@@ -109,7 +110,8 @@ fn the_log_tells_who_resets_usage_and_from_where_tokens_are_guessed() {
     assert!(!log.contains("the-token") && !log.contains("the-secret"), "{log}");
 }
 
-/// A list that is wrong is refused by the numbers of its entries; nothing of it is shown, as any part may be a token.
+/// The errors of an invalid list name the numbers of the entries and show nothing of them, because any part may be a
+/// token.
 #[test]
 fn a_wrong_list_of_tokens_is_refused_without_being_shown() {
     let directory = TempDir::new().unwrap();
@@ -130,7 +132,8 @@ fn a_wrong_list_of_tokens_is_refused_without_being_shown() {
     assert!(!error.contains("canary") && !error.contains("the-token"), "{error}");
 }
 
-/// A token that may change makes none be made, and lets other machines be listened to; one that may only read does not.
+/// If a write token is set, none is generated, and the server may listen on other addresses; a read token is not
+/// enough.
 #[test]
 fn a_named_token_that_writes_is_as_good_as_the_one_without_a_name() {
     let directory = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! What a decision looks like on the wire, and that it is the right one.
+//! The form of a decision over HTTP, and its values.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn a_check_is_answered_with_the_fields_of_the_design_in_their_order() {
     let reset = answer.json()["resetAfterMs"].to_string();
     let expected = r#"{"allowed":true,"limit":100,"count":1,"remaining":99,"windowSeconds":3600,"retryAfterMs":0,"resetAfterMs":RESET,"policyId":"default","scope":"USER_MODEL","unit":"requests","reason":null,"degraded":false,"limits":[{"policyId":"default","scope":"USER_MODEL","unit":"requests","algorithm":"sliding_window_log","mode":"enforce","allowed":true,"limit":100,"count":1,"remaining":99,"windowSeconds":3600,"retryAfterMs":0,"resetAfterMs":RESET}]}"#;
     assert_eq!(answer.body, expected.replace("RESET", &reset));
-    // A log of an hour keeps times in ticks, and none leaves early (R7): a millisecond more at most.
+    // A log of an hour keeps times in ticks, and none leaves early (R7): it waits at most a millisecond longer.
     assert!(["3600000", "3600001"].contains(&&*reset), "{reset}");
 }
 
@@ -34,7 +34,7 @@ async fn an_admission_has_the_headers_and_no_retry_after() {
     assert_eq!(answer.header("content-type"), Some("application/json"));
 }
 
-/// R6 and P12 over HTTP: waiting exactly as long as said is admitted, one millisecond less is not.
+/// R6 and P12 over HTTP: a check after exactly the given wait is admitted, and one millisecond earlier it is denied.
 #[tokio::test]
 async fn a_denial_says_exactly_when_the_same_check_is_admitted() {
     let fixture = Fixture::start_with_policies(TWO_IN_TEN).await;
@@ -84,7 +84,7 @@ async fn a_peek_says_what_a_check_would_and_charges_nothing() {
     assert_eq!(counts("/rate-limit/peek").await, (false, 2));
 }
 
-/// What each policy answers to a check: every reason, R4's nulls, R10's shadow, windows that are not whole.
+/// The answer of each policy to a check: every reason, R4's nulls, R10's shadow, windows that are not whole seconds.
 #[tokio::test]
 async fn each_kind_of_decision_has_its_fields() {
     let check = r#"{"userId":"alice","modelId":"gpt-4","cost":{"tokens":50}}"#;
@@ -172,7 +172,7 @@ async fn spellings_of_one_address_share_its_limit() {
     }
 }
 
-/// R8: what a client escapes or not makes no other key.
+/// R8: whether a client escapes a character makes no difference to the key.
 #[tokio::test]
 async fn escapes_of_one_id_share_its_limit() {
     let fixture = Fixture::start_with_policies(TWO_IN_TEN).await;
@@ -196,7 +196,7 @@ async fn null_is_as_good_as_absent_for_what_is_optional() {
     assert_eq!(fixture.post("/rate-limit/check", body).await.json()["allowed"], true);
 }
 
-/// P1 over HTTP: many connections at once, and exactly the limit is admitted.
+/// P1 over HTTP: with many connections at once, exactly the limit is admitted.
 #[tokio::test(flavor = "multi_thread")]
 async fn exactly_the_limit_is_admitted_under_64_clients_at_once() {
     let yaml = "policies: [{id: p, scope: USER, limit: 500, windowSeconds: 60}]";

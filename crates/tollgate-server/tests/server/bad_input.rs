@@ -1,4 +1,4 @@
-//! Every malformed or out-of-range request names the place, the problem and what is accepted, and charges
+//! Every malformed or out-of-range request gets an error with the field, the problem and what is accepted, and charges
 //! nothing.
 
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::support::{Fixture, document, json_headers, matches_schema};
 const CHECK: &str = "/rate-limit/check";
 const BATCH: &str = "/rate-limit/check/batch";
 
-/// A body that is JSON and not a check: the fields named, in the order of the body, with part of each problem.
+/// A body that is JSON but not a valid check: the fields in error, in the order of the body, with part of each problem.
 type Case = (&'static str, &'static [(&'static str, &'static str)]);
 
 const CASES: &[Case] = &[
@@ -114,12 +114,12 @@ async fn a_value_that_is_not_accepted_is_named_with_its_field() {
             assert!(all_named, "{body}: expected {expected:?}, not {errors:?}");
         }
     }
-    // Nothing of it was charged or kept.
+    // Nothing was charged or stored.
     let metrics = fixture.get("/metrics").await.body;
     assert!(metrics.contains("\ntollgate_store_keys 0\n"), "{metrics}");
 }
 
-/// The schema refuses no check that the reader accepts, and the reader none that the schema's own words allow.
+/// The schema refuses no check that the parser accepts, and the parser refuses none that the schema allows.
 #[tokio::test]
 async fn the_schema_of_a_check_says_what_the_reader_accepts() {
     let properties =
@@ -140,7 +140,7 @@ async fn the_schema_of_a_check_says_what_the_reader_accepts() {
     read.sort_unstable();
     assert_eq!(members, read);
     for (body, expected) in CASES {
-        // What JSON Schema cannot say: control characters, addresses, units, reserved names, doubles.
+        // Rules that JSON Schema cannot express: control characters, addresses, units, reserved names, duplicates.
         let said = expected.iter().any(|(field, problem)| {
             let of_type = problem.starts_with("is a ") || problem.starts_with("is an ");
             let of_range = ["is missing", "is unknown", "is negative"].contains(problem);
@@ -222,7 +222,7 @@ async fn a_problem_shows_no_more_of_a_name_than_fits() {
     assert!(answer.body.len() < 1_000, "{}", answer.body);
 }
 
-/// 415: what the headers say of the body; and what is accepted although it is written differently.
+/// 415: wrong headers about the body; and unusual headers that are accepted.
 #[tokio::test]
 async fn only_a_body_declared_as_plain_json_is_read() {
     let fixture = Fixture::start().await;

@@ -1,4 +1,5 @@
-//! Batches: each check by itself, bounded, refused whole when one is malformed.
+//! Batches: each check is decided separately; the size is bounded; a batch with a malformed check is refused as a
+//! whole.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The command `tollgate`: what it prints, what it refuses, how it ends.
+//! The command `tollgate`: its output, its errors and its exit codes.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +14,7 @@ fn text(output: &Output) -> (Option<i32>, String, String) {
     (output.status.code(), utf8(&output.stdout), utf8(&output.stderr))
 }
 
-/// A server in a process of its own; killed when the test is over.
+/// A server in a separate process; killed when the test ends.
 pub(crate) struct Process {
     child: Child,
     address: String,
@@ -35,12 +35,12 @@ impl Process {
         Self { address: url.strip_prefix("http://").unwrap().to_owned(), child, log }
     }
 
-    /// Where it serves.
+    /// The address at which it serves.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// What it has in memory, in KiB.
+    /// Its resident memory in KiB.
     pub(crate) fn memory_kib(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -54,7 +54,7 @@ impl Process {
         told
     }
 
-    /// Posts `body` with `token`; gives the whole answer.
+    /// Posts `body` with `token`; returns the whole answer.
     pub(crate) fn post(&self, path: &str, token: &str, body: &str) -> String {
         let mut stream = self.send(&format!(
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
@@ -73,7 +73,7 @@ impl Process {
         stream
     }
 
-    /// Sends a signal; gives the exit code and the rest of the log.
+    /// Sends a signal; returns the exit code and the rest of the log.
     pub(crate) fn end(mut self, signal: &str) -> (Option<i32>, String) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
@@ -90,7 +90,8 @@ impl Drop for Process {
     }
 }
 
-/// P13 for the process: a silent HTTP/2 peer and a half-open request, which would wait for ever, and it ends with 0.
+/// P13 for the process: a silent HTTP/2 client and a half-open request, which would never end, do not keep it from
+/// ending with 0.
 #[test]
 fn sigterm_ends_the_process_with_0_whoever_is_silent() {
     let directory = TempDir::new().unwrap();
@@ -109,8 +110,8 @@ fn sigterm_ends_the_process_with_0_whoever_is_silent() {
     }
 }
 
-/// DESIGN 3.3: without any configuration the catalog is in the working directory, and a token is made, told with the
-/// console's address to who started the server, and not logged (P15).
+/// Without any configuration the catalog is in the working directory, and a token is generated. It is printed with the
+/// console's address, and not logged (P15).
 #[test]
 fn a_server_without_configuration_has_a_catalog_and_tells_its_token() {
     let directory = TempDir::new().unwrap();
@@ -125,7 +126,7 @@ fn a_server_without_configuration_has_a_catalog_and_tells_its_token() {
     assert!(!log.contains(token), "{log}");
 }
 
-/// P15: nothing of a check, and no secret, is in the log, at any level.
+/// P15: no part of a check and no secret is in the log, at any level.
 #[test]
 fn the_log_holds_no_id_and_no_secret_even_at_trace() {
     let directory = TempDir::new().unwrap();
@@ -181,7 +182,7 @@ fn a_policy_file_is_validated_with_places() {
     assert!(error.contains("missing.yaml"), "{error}");
 }
 
-/// Each refusal names the place, the problem and what is accepted, and ends with 2 or 1.
+/// Each error names the place, the problem and what is accepted; the exit code is 2 or 1.
 #[test]
 fn what_cannot_be_served_is_refused_with_its_place() {
     let directory = TempDir::new().unwrap();
@@ -225,7 +226,7 @@ fn what_cannot_be_served_is_refused_with_its_place() {
     ];
     for (flags, expected, parts) in cases {
         let mut command = tollgate(&directory);
-        // Where nothing else is wrong; a flag goes before.
+        // If nothing else is wrong; flags come first.
         command.env("TOLLGATE_HTTP", "127.0.0.1:0");
         let output = command.arg("serve").args(flags).output().unwrap();
         let (code, _, error) = text(&output);
@@ -237,7 +238,7 @@ fn what_cannot_be_served_is_refused_with_its_place() {
     }
 }
 
-/// A variable that cannot be read must not look as if it were not set.
+/// A variable that cannot be decoded must not count as unset.
 #[test]
 fn a_variable_that_is_not_text_is_refused() {
     use std::os::unix::ffi::OsStrExt;
@@ -250,7 +251,7 @@ fn a_variable_that_is_not_text_is_refused() {
     assert!(error.contains("TOLLGATE_STORE: is not UTF-8"), "{error}");
 }
 
-/// SIGHUP, by habit the signal to read files again, ends nothing.
+/// SIGHUP, which by convention reloads files, does not end the process.
 #[test]
 fn sighup_does_not_end_the_process() {
     let directory = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! Connections: both versions of HTTP on one port, and peers that are slow, silent or too long.
+//! Connections: both versions of HTTP on one port, and clients that are slow, silent or send too much.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::support::{Client, Fixture};
 
 const CHECK: &str = "/rate-limit/check";
 const ALICE: &str = r#"{"userId":"alice","modelId":"gpt-4"}"#;
-/// Longer than any of the timeouts below; a peer that is still served then was not cut.
+/// Longer than any of the timeouts below; a connection that still exists then was not closed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn short_timeouts(config: &mut ServeConfig) {
@@ -20,7 +20,7 @@ fn short_timeouts(config: &mut ServeConfig) {
     config.limits.idle_timeout = Duration::from_millis(600);
 }
 
-/// Sends `bytes` and, every 50 ms, one of `drip`; gives what came until the server closed.
+/// Sends `bytes` and, every 50 ms, one byte of `drip`; returns what was received until the server closed.
 async fn talk(address: SocketAddr, bytes: &[u8], drip: &[u8]) -> String {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut read, mut write) = stream.into_split();
@@ -33,11 +33,11 @@ async fn talk(address: SocketAddr, bytes: &[u8], drip: &[u8]) -> String {
                 return;
             }
         }
-        // Holds its half open for as long as the test asks.
+        // Keeps its side open for as long as the test needs.
         std::future::pending::<()>().await;
     });
     let mut answer = Vec::new();
-    // A reset is a close as good as any.
+    // A reset counts as a close.
     _ = tokio::time::timeout(PATIENCE, read.read_to_end(&mut answer))
         .await
         .expect("the server did not close");

@@ -1,4 +1,4 @@
-//! The console's files: what a browser gets, and what it is told to allow.
+//! The console's files: what a browser gets, and its content security policy.
 
 use crate::support::{Answer, Fixture};
 
@@ -6,15 +6,15 @@ async fn get(fixture: &Fixture, path: &str, encoding: &str) -> Answer {
     fixture.client().await.send("GET", path, &[("accept-encoding", encoding)], "").await
 }
 
-/// The addresses that a page loads from here.
+/// The URLs that a page loads from here.
 fn loaded(html: &str) -> Vec<&str> {
     let attributes = ["src=\"./", "href=\"./"];
     let after = attributes.iter().flat_map(|attribute| html.split(attribute).skip(1));
     after.filter_map(|rest| rest.split('"').next()).collect()
 }
 
-/// P15: the page may load what this server serves, and nothing inline. Every file that it names is there, under relative
-/// addresses, and may be kept for ever if its name says its content.
+/// P15: the page may load what this server serves, and nothing inline. Every file that it names exists, under a
+/// relative URL, and may be cached indefinitely if its name depends on its content.
 #[tokio::test]
 async fn the_page_and_its_files_are_served() {
     let fixture = Fixture::start().await;

@@ -1,5 +1,5 @@
-//! A store that fails (R11): degraded answers in time, flagged and counted; then the store again. What a real
-//! Redis does is tested beside its adapter.
+//! A store that fails (R11): degraded answers in time, flagged and counted; then the store again. The crate of the
+//! Redis store tests the behaviour of a real Redis.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::support::{Client, Fixture};
 
 const ALICE: &str = r#"{"userId":"alice","modelId":"gpt-4"}"#;
 
-/// Bans hold without a store; each of the others does what it says.
+/// Bans work without a store; each of the other policies has its own mode.
 const POLICIES: &str = "
 policies:
   - {id: server, scope: USER, limit: 4, windowSeconds: 60}
@@ -23,7 +23,7 @@ policies:
   - {id: ban, scope: API_KEY, limit: 0}
 ";
 
-/// A store in memory that hangs when told to. Clones are the same store.
+/// An in-memory store that hangs when the test says so. Clones are the same store.
 #[derive(Clone, Default)]
 struct Hangable(Arc<Inner>);
 
@@ -34,7 +34,7 @@ struct Inner {
     calls: AtomicU64,
 }
 
-// SeqCst throughout: what the test does, the server sees.
+// SeqCst throughout: the server must see what the test does.
 impl Hangable {
     fn set_hanging(&self, hangs: bool) {
         self.0.hangs.store(hangs, Ordering::SeqCst);
@@ -73,7 +73,7 @@ impl Store for Hangable {
     }
 }
 
-/// A server of two nodes whose store hangs.
+/// A server, one of two nodes, whose store hangs.
 async fn hanging(mode: FailureMode) -> (Hangable, Fixture, Client) {
     let store = Hangable::default();
     let fixture = Fixture::start_with_store(POLICIES, store.clone(), |config| {
@@ -96,8 +96,8 @@ fn some(body: &Value, fields: &[&str]) -> Value {
     fields.iter().map(|field| body[field].clone()).collect()
 }
 
-/// P3: every check is answered although the store never answers one, and never with a 5xx; after a few of them the store is
-/// left alone. How long it takes is measured on nodes under load.
+/// P3: every check is answered although the store never answers, and never with a 5xx; after a few checks the store is
+/// no longer asked. Other tests measure the duration on nodes under load.
 #[tokio::test]
 async fn a_store_that_hangs_costs_no_check_more_than_the_deadline() {
     let (store, fixture, mut client) = hanging(FailureMode::Allow).await;
@@ -105,7 +105,7 @@ async fn a_store_that_hangs_costs_no_check_more_than_the_deadline() {
         let answer = client.post("/rate-limit/enforce", ALICE).await;
         assert_eq!((answer.status, &answer.json()["degraded"]), (200, &json!(true)));
     }
-    // Five in a row open the breaker; then a probe now and then, as often as the machine is slow.
+    // Five failures in a row open the breaker; then there are occasional probes, more of them on a slow machine.
     assert!(store.calls() >= 5, "{} calls", store.calls());
     assert_eq!(counted(&fixture, r#"tollgate_store_breaker{state="closed"}"#).await, 0);
     assert_eq!(counted(&fixture, r#"tollgate_degraded_decisions_total{mode="allow"}"#).await, 50);
@@ -145,8 +145,8 @@ async fn a_local_decision_goes_by_this_nodes_share() {
     assert_eq!(counted(&fixture, r#"tollgate_degraded_decisions_total{mode="local"}"#).await, 3);
 }
 
-/// P14: enforcing again soon after the store's return, without any other check than those that come, and said so in
-/// `/readyz`. The bound of 2 seconds follows from the options.
+/// P14: limits are enforced again soon after the store's return, with no other checks than usual, and `/readyz` says
+/// so. The bound of 2 seconds follows from the options.
 #[tokio::test]
 async fn a_store_that_is_back_decides_again() {
     let options = ResilienceOptions::default();
@@ -170,7 +170,7 @@ async fn a_store_that_is_back_decides_again() {
     assert_eq!(some(&body, &["count", "degraded"]), json!([2, false]));
 }
 
-/// A client that hammers a spent limit is denied without the store, also while that hangs.
+/// A client that hammers an exhausted limit is denied without the store, also while the store hangs.
 #[tokio::test]
 async fn known_denials_are_answered_without_the_store() {
     let store = Hangable::default();

@@ -1,4 +1,4 @@
-//! The API's documentation is complete, valid and served without the network.
+//! The API's documentation is complete and valid, and is served without the network.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Admin, Fixture, document, matches_schema, validator};
 
-/// Every operation: its path, its method in lower case, and what is said of it.
+/// Every operation: its path, its method in lower case, and its description.
 fn operations() -> impl Iterator<Item = (&'static str, &'static str, &'static Value)> {
     let paths = document()["paths"].as_object().unwrap();
     paths.iter().flat_map(|(path, item)| {
@@ -96,9 +96,9 @@ fn every_example_is_what_its_schema_says() {
     assert!(checked >= 50, "only {checked} examples");
 }
 
-/// What the document says of records is what the server does with them: each example is made, in the order in which
-/// one refers to another, then read, listed, replaced by itself, changed and deleted. Every answer is held against its
-/// schema by the client.
+/// The document's descriptions of records match the server: each example is created, in the order in which one refers
+/// to another, then read, listed, replaced by itself, changed and deleted. The client checks every answer against its
+/// schema.
 #[tokio::test]
 async fn every_example_of_a_record_is_accepted() {
     let admin = Admin::start().await;
@@ -142,7 +142,7 @@ async fn every_example_of_a_record_is_accepted() {
     assert_eq!(history["items"].as_array().unwrap().len(), 3 + 6 + 7 + 7, "{history}");
 }
 
-/// The lists of records, each after those that it refers to, and what the document calls a record.
+/// The lists of records, each after those that it refers to, and the schema of a record.
 const RECORDS: [(&str, &str); 7] = [
     ("tiers", "Tier"),
     ("model-tiers", "ModelTier"),
@@ -153,7 +153,7 @@ const RECORDS: [(&str, &str); 7] = [
     ("policies", "Policy"),
 ];
 
-/// What a schema refuses, the server refuses, and what it lets pass is accepted.
+/// The server refuses what a schema refuses, and accepts what it allows.
 #[tokio::test]
 async fn schemas_of_bodies_say_what_the_server_takes() {
     let admin = Admin::start().await;
@@ -235,7 +235,7 @@ async fn every_documented_path_is_served_and_the_document_is_the_servers() {
     }
 }
 
-/// Paths of the document are served with the methods that it lists, and no other.
+/// The paths in the document are served with the methods that it lists, and no others.
 #[tokio::test]
 async fn the_document_lists_every_method_of_a_path() {
     let admin = Admin::start().await;
@@ -247,7 +247,7 @@ async fn the_document_lists_every_method_of_a_path() {
         let listed = operations().filter(|(other, ..)| *other == path);
         let mut listed: BTreeSet<_> = listed.map(|(_, method, _)| method.to_owned()).collect();
         if path == "/admin/policies/validate" {
-            // A policy may be called so.
+            // A policy may have this name.
             listed.extend(["get", "put", "patch", "delete"].map(str::to_owned));
         }
         assert_eq!(served, listed, "{path}");
@@ -278,7 +278,7 @@ async fn the_pages_and_all_that_they_load_come_from_the_server() {
     }
 }
 
-/// The console's types are made from this copy of the document.
+/// The console's types are generated from this copy of the document.
 #[test]
 fn the_console_knows_this_document() {
     let copy = concat!(env!("CARGO_MANIFEST_DIR"), "/../../console/openapi.json");

@@ -1,4 +1,4 @@
-//! The end of a server: what is in flight is answered, and nobody can hold it up (P13).
+//! The end of a server: what is in flight is answered, and no client can delay it (P13).
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const BODY: &str = r#"{"userId":"alice","modelId":"gpt-4"}"#;
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// A request whose headers have come and whose body is half there.
+/// A request whose headers and half of whose body have arrived.
 async fn half_request(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = format!(
@@ -28,7 +28,7 @@ async fn half_request(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A peer of HTTP/2 that says hello and then nothing, not even to a ping.
+/// An HTTP/2 client that connects and then sends nothing, not even the answer to a ping.
 async fn silent_http2_peer(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
@@ -39,7 +39,7 @@ async fn silent_http2_peer(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Waits until the server counts `count` requests in flight beside the one that asks.
+/// Waits until the server counts `count` requests in flight besides the one that asks.
 async fn until_in_flight(fixture: &Fixture, count: usize) {
     let line = format!("\ntollgate_http_requests_in_flight {}\n", count + 1);
     timeout(PATIENCE, async {
@@ -119,17 +119,17 @@ async fn a_draining_server_says_that_it_is_not_ready() {
     assert!(timeout(PATIENCE, draining).await.unwrap().unwrap());
 }
 
-/// What became of the requests of one client, whose connection is kept alive for as long as the server says.
+/// The outcomes of the requests of one client, which keeps its connection alive for as long as the server allows.
 #[derive(Debug, Default)]
 struct Asked {
     answered: u32,
-    /// Requests that were sent whole, and whose connection was closed without an answer.
+    /// Requests that were sent completely, and whose connection was closed without an answer.
     lost: u32,
-    /// Connections that ended as the server said.
+    /// Connections that ended as announced.
     ended_well: u32,
 }
 
-/// Asks again and again over connections that are kept alive, until none is accepted.
+/// Sends requests over kept-alive connections until no connection is accepted.
 async fn ask_until_refused(address: SocketAddr, pause: Duration) -> Asked {
     let request = format!(
         "POST /rate-limit/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -162,7 +162,7 @@ async fn ask_until_refused(address: SocketAddr, pause: Duration) -> Asked {
     asked
 }
 
-/// One answer with its body, or what came of it.
+/// One answer with its body, or why there is none.
 async fn read_answer(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     loop {
@@ -180,13 +180,13 @@ async fn read_answer(stream: &mut TcpStream) -> String {
     }
 }
 
-/// Whether the server has closed an idle connection, as far as is known here.
+/// Whether the server has closed an idle connection, as far as it is known here.
 fn has_ended(stream: &TcpStream) -> bool {
     !matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-/// P13 under load: whoever has sent a request gets an answer, over connections that are kept alive and over new ones, until
-/// no connection is accepted.
+/// P13 under load: every client that has sent a request gets an answer, over kept-alive connections and over new ones,
+/// until no connection is accepted.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_of_clients_that_are_kept_alive_is_lost() {
     const CLIENTS: usize = 160;
@@ -195,7 +195,7 @@ async fn no_request_of_clients_that_are_kept_alive_is_lost() {
     let address = fixture.address();
     let mut asking = tokio::task::JoinSet::new();
     for client in 0..CLIENTS {
-        // Some ask at once again, some after a pause.
+        // Some send the next request at once, some after a pause.
         let pause = Duration::from_millis(u64::try_from(client % 8).unwrap() * 5);
         asking.spawn(ask_until_refused(address, pause));
     }
@@ -209,7 +209,8 @@ async fn no_request_of_clients_that_are_kept_alive_is_lost() {
     assert!(sum(|one| one.ended_well) > 0, "nobody was told");
 }
 
-/// An idle connection is kept for a while: who sends just then is answered, and is told that it was the last answer.
+/// An idle connection is kept for a while: a request that is sent just then is answered, and the answer says that it is
+/// the last.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_on_an_idle_connection_is_answered_while_the_server_drains() {
     let fixture = Fixture::start_with(patient_drain).await;
@@ -234,11 +235,11 @@ async fn a_request_on_an_idle_connection_is_answered_while_the_server_drains() {
         let answer = client.post("/rate-limit/check", BODY).await;
         assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     }
-    // The one over HTTP/2 was told by its protocol.
+    // The HTTP/2 client was told by its protocol.
     assert!(timeout(PATIENCE, draining).await.unwrap().unwrap());
 }
 
-/// A drain in which no idle connection is closed: nothing depends on how fast the machine is.
+/// A drain in which no idle connection is closed, so that nothing depends on the speed of the machine.
 fn patient_drain(config: &mut ServeConfig) {
     config.limits.drain_grace = Duration::from_hours(1);
     config.drain_timeout = Duration::from_hours(10);

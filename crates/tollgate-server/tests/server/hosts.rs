@@ -1,4 +1,4 @@
-//! Pages of other sites whose name points at this machine (DNS rebinding) are answered nothing, whatever they ask for.
+//! Pages of other sites whose name points at this machine (DNS rebinding) get no answer, whatever they request.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -6,7 +6,7 @@ use tollgate_server::AllowedHosts;
 
 use crate::support::{Admin, Fixture, WRITE};
 
-/// The whole answer to a request for `host`, by the admin's token.
+/// The whole answer to a request for `host`, with the admin token.
 async fn ask(fixture: &Fixture, method: &str, path: &str, host: &str) -> String {
     let mut stream = TcpStream::connect(fixture.address()).await.unwrap();
     let body = r#"{"userId":"alice","modelId":"m"}"#;

@@ -1,10 +1,10 @@
-//! What the catalog says of a subject stands, whatever a check says of it.
+//! The catalog's data about a subject overrides what a check says.
 
 use serde_json::{Value, json};
 
 use crate::support::{Admin, Fixture};
 
-/// A limit for everybody, a larger one for gold, and one more that only the class of gold may use wholly.
+/// A limit for everybody, a larger one for gold, and one that only the priority class of gold may use completely.
 const POLICIES: &str = "
 policies:
   - {id: base, scope: USER, limit: 5, windowSeconds: 60}
@@ -26,7 +26,7 @@ users:
   - {id: untold, tenantId: silent}
 ";
 
-/// What limits `body` meets by policy, asked in each way that there is.
+/// The limits that `body` meets, by policy, in each call that shows them.
 async fn limits(fixture: &Fixture, body: &Value) -> Vec<(String, u64)> {
     let limits_of = |decision: &Value| -> Vec<(String, u64)> {
         let limits = decision["limits"].as_array().unwrap().iter();
@@ -52,7 +52,7 @@ fn named(limits: &[(&str, u64)]) -> Vec<(String, u64)> {
     limits.iter().map(|(policy, limit)| ((*policy).to_owned(), *limit)).collect()
 }
 
-/// Users whose tier is known, as `default`, and what a caller may say of them.
+/// Users with the known tier `default`, and what a caller may send for them.
 async fn check_known_users(fixture: &Fixture) {
     let plain = named(&[("base", 5), ("pool", 1000)]);
     for user in ["by-tenant", "by-user"] {
@@ -61,13 +61,13 @@ async fn check_known_users(fixture: &Fixture) {
             assert_eq!(limits(fixture, &body).await, plain, "{body}");
         }
     }
-    // The tenant of a user is the catalog's too, whatever tenant a caller names.
+    // The tenant of a user also comes from the catalog, whatever tenant a caller names.
     let golden = json!({"userId": "by-tenant", "modelId": "other", "tenantId": "golden"});
     assert_eq!(limits(fixture, &golden).await, plain);
     let known_model =
         json!({"userId": "by-user", "modelId": "small", "attributes": {"modelTier": "large"}});
     assert_eq!(limits(fixture, &known_model).await, plain, "the tier of a model stands");
-    // Where the catalog says nothing, the caller does.
+    // If the catalog has no tier, the caller's is used.
     let rich = named(&[("pool", 2000), ("rich", 1000)]);
     for user in ["untold", "stranger"] {
         let body = json!({"userId": user, "modelId": "m", "attributes": {"tier": "gold"}});
@@ -100,7 +100,7 @@ async fn the_tier_default_in_a_database_stands() {
     assert_eq!(explained["priority"], "standard");
 }
 
-/// Explain tells a user or a tenant that the catalog has from one that it does not, and where the tier is from.
+/// Explain says whether the catalog has the user and the tenant, and where the tier comes from.
 #[tokio::test]
 async fn explain_tells_who_is_known_and_where_the_tier_is_from() {
     let admin = Admin::start().await;
@@ -121,7 +121,7 @@ async fn explain_tells_who_is_known_and_where_the_tier_is_from() {
             json!({"userId": "nobody", "attributes": {"tier": "gold"}}),
             json!([false, null, "check"]),
         ),
-        // The key gives both its tenant and its tier, so nobody looks for the user.
+        // The key determines both its tenant and its tier, so the user is not looked up.
         (json!({"userId": "nobody", "apiKey": key}), json!([null, true, "catalog"])),
     ];
     for (mut check, expected) in cases {

@@ -1,4 +1,4 @@
-//! The real server over real sockets: each test runs its own, on a free port, with a clock of its own.
+//! The real server over real sockets: each test runs a separate server on a free port, with its own clock.
 
 #![expect(
     clippy::unwrap_used,

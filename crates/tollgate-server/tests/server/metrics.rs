@@ -1,4 +1,4 @@
-//! `/metrics`: what is counted, and that no client can add a series (P10).
+//! `/metrics`: the counts, and that no client can add a series (P10).
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ policies:
     assert!(metrics.ends_with("# EOF\n"));
 }
 
-/// R10: what a policy in shadow mode would have done is counted, and denies nothing.
+/// R10: what a policy in shadow mode would have denied is counted, and nothing is denied.
 #[tokio::test]
 async fn what_a_shadow_policy_would_deny_is_counted() {
     let yaml = "policies: [{id: s, scope: USER, limit: 1, windowSeconds: 10, mode: shadow}]";
@@ -84,11 +84,11 @@ async fn a_check_that_no_limit_meets_is_counted_without_a_policy() {
     assert_eq!(value(&metrics, unmet), 1);
 }
 
-/// The catalog's database is away, so that the last known answers stand: said by a metric as by `/readyz` (issue 4,
-/// part 2).
+/// If the catalog's database is unavailable, so that the last known records are used, a metric says so, as `/readyz`
+/// does.
 #[tokio::test]
 async fn whether_the_catalogs_database_answers_is_a_metric() {
-    /// Longer than a database is away before it is noticed; a test that waits this long has failed.
+    /// Longer than it takes to notice that a database is unavailable; a test that waits this long has failed.
     const PATIENCE: Duration = Duration::from_secs(20);
     let admin = Admin::start().await;
     let until = async |up: u64, status: &str| {
@@ -116,7 +116,7 @@ async fn whether_the_catalogs_database_answers_is_a_metric() {
     }
 }
 
-/// 100,000 users, models, tenants, keys, addresses and attributes over more policies than have series.
+/// 100,000 users, models, tenants, keys, addresses and attributes, over more policies than have their own series.
 #[tokio::test]
 async fn no_identity_adds_a_series() {
     let policies: Vec<String> = (0..300)

@@ -1,4 +1,4 @@
-//! The policy file is watched: a valid change is in force whole, an invalid one never (P11).
+//! The policy file is watched: a valid change applies as a whole, an invalid one never (P11).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::support::Fixture;
 
 const CHECK: &str = "/rate-limit/check";
 const ALICE: &str = r#"{"userId":"alice","modelId":"gpt-4"}"#;
-/// Longer than any change takes to be seen; a test that waits this long has failed.
+/// Longer than any change takes to be noticed; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn write(path: &Path, yaml: &str) {
@@ -20,7 +20,7 @@ fn write(path: &Path, yaml: &str) {
     std::fs::rename(next, path).unwrap();
 }
 
-/// Waits until the readiness is what is asked for.
+/// Waits for the expected readiness.
 async fn until(fixture: &Fixture, what: impl Fn(&Value) -> bool) -> Value {
     tokio::time::timeout(PATIENCE, async {
         loop {

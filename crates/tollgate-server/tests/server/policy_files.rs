@@ -1,10 +1,11 @@
-//! The catalog as a policy file, over `/admin/export` and `/admin/import` (issue 4, part 4).
+//! The catalog as a policy file, over `/admin/export` and `/admin/import`.
 
 use serde_json::{Value, json};
 
 use crate::support::{Admin, Answer};
 
-/// A catalog with what is hard to write: quotes, a line break's neighbour, `null` for a limit, several values.
+/// A catalog with values that are hard to write: quotes, characters similar to a line break, `null` for a limit,
+/// several values.
 fn catalog() -> Value {
     json!({
         "tiers": [{"id": "free", "priority": "batch"}],
@@ -30,7 +31,7 @@ async fn import(admin: &Admin, media_type: &str, file: &str) -> Answer {
     admin.send("POST", "/admin/import", &[("content-type", media_type)], file).await
 }
 
-/// What is exported from one catalog is imported into another, which then is the same.
+/// An export of one catalog is imported into another, which is then the same.
 #[tokio::test]
 async fn what_is_exported_can_be_imported_in_the_same_format() {
     let from = Admin::start().await;
@@ -47,7 +48,7 @@ async fn what_is_exported_can_be_imported_in_the_same_format() {
     }
 }
 
-/// Every format that a policy file may be in comes in, whoever wrote it.
+/// Every format of a policy file can be imported.
 #[tokio::test]
 async fn a_file_in_each_format_is_imported_and_judged() {
     let yaml = "# A comment\npolicies:\n  - {id: p, scope: USER, limit: 5, windowSeconds: 60}\n";
@@ -72,7 +73,7 @@ async fn a_file_in_each_format_is_imported_and_judged() {
     assert!(exported.iter().all(|one| *one == exported[0]), "{exported:#?}");
 }
 
-/// A problem says where in the file it is, and changes nothing.
+/// A problem names the position in the file, and nothing is changed.
 #[tokio::test]
 async fn problems_of_a_file_have_their_lines() {
     let yaml = "tiers:\n  - {id: free}\npolicies:\n  - id: p\n    scope: USER\n    limit: -3\n";

@@ -1,4 +1,4 @@
-//! Priority classes over HTTP: the tier of a check decides how much of a limit it may use (decision 0009).
+//! Priority classes over HTTP: the tier of a check determines how much of a limit it may use (decision 0009).
 
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ async fn the_less_important_class_is_shed_first_and_told_its_part() {
     assert!(metrics.contains(counted), "classes of one policy are counted together: {metrics}");
 }
 
-/// Where the catalog does not know the user, the tier is what the caller says; its class is still the catalog's.
+/// If the catalog does not know the user, the caller's tier is used; its class still comes from the catalog.
 #[tokio::test]
 async fn a_tier_that_the_caller_gives_has_the_class_of_that_tier() {
     let fixture = Fixture::start_with_policies(CATALOG).await;

@@ -1,5 +1,5 @@
-//! What unfinished requests hold in memory is bounded over all connections (P19). It is measured by what the server counts
-//! as it allocates; one test measures the process.
+//! The memory of unfinished requests is bounded over all connections (P19). The tests use the server's own count of its
+//! allocations; one test measures the process.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const MAX_MEMORY: usize = 1 << 20;
 const PIECE: usize = 100 << 10;
 
-/// The beginning of a request for `path`, whose body has four times as many bytes as are sent.
+/// The beginning of a request for `path`, whose declared body is four times as long as what is sent.
 async fn half_sent(address: SocketAddr, path: &str, sent: usize) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = format!(
@@ -29,7 +29,7 @@ async fn half_sent(address: SocketAddr, path: &str, sent: usize) -> TcpStream {
         4 * sent
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    // Who is refused may not read all of it.
+    // A client that is refused may not read the whole answer.
     _ = stream.write_all(&vec![b' '; sent]).await;
     stream
 }
@@ -53,7 +53,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("waited until {what}"));
 }
 
-/// The answer to a request that was refused before it was whole.
+/// The answer to a request that was refused before it was complete.
 async fn refusal(mut stream: TcpStream) -> String {
     let mut answer = String::new();
     timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("no answer").unwrap();
@@ -71,7 +71,7 @@ async fn refusal(mut stream: TcpStream) -> String {
 async fn start() -> Admin {
     Admin::start_with(|config| {
         config.limits.max_body_memory_bytes = MAX_MEMORY;
-        // Nothing is given back by time.
+        // Timeouts release nothing during the test.
         config.limits.body_timeout = Duration::from_hours(1);
         config.limits.header_timeout = Duration::from_hours(1);
         config.limits.idle_timeout = Duration::from_hours(1);
@@ -79,7 +79,7 @@ async fn start() -> Admin {
     .await
 }
 
-/// Fills the memory with half-sent bodies; what holds it.
+/// Fills the memory with half-sent bodies; returns the connections that hold it.
 async fn fill(admin: &Admin) -> Vec<TcpStream> {
     let address = admin.fixture.address();
     let paths = ["/rate-limit/check/batch", "/admin/import", "/admin/policies/validate"];
@@ -88,7 +88,7 @@ async fn fill(admin: &Admin) -> Vec<TcpStream> {
     for number in 0.. {
         let before = held(&admin.fixture).await;
         let stream = half_sent(address, paths[number % paths.len()], PIECE).await;
-        // It has either grown by all that was sent, or somebody was refused.
+        // Either the count has grown by what was sent, or a request was refused.
         until("it is counted or refused", async || {
             let now = held(&admin.fixture).await;
             assert!(now <= MAX_MEMORY, "{now} bytes are held");
@@ -111,13 +111,13 @@ async fn unfinished_bodies_share_a_bound_and_give_all_of_it_back() {
     let admin = start().await;
     let streams = fill(&admin).await;
     assert!(streams.len() >= 3, "only {} fitted", streams.len());
-    // Others are refused at once, whatever they send; small requests in one piece are not.
+    // Other requests are refused at once, whatever they send, except small requests that arrive in one piece.
     for path in ["/rate-limit/check/batch", "/admin/import"] {
         refusal(half_sent(admin.fixture.address(), path, 10 * PIECE).await).await;
     }
     let check = r#"{"userId":"alice","modelId":"m"}"#;
     assert_eq!(admin.fixture.post("/rate-limit/check", check).await.status, 200);
-    // What ends gives back what it held, and others have room again.
+    // Requests that end release their memory, and others have room again.
     drop(streams);
     until("all is given back", async || held(&admin.fixture).await == 0).await;
     fill_one(&admin).await;
@@ -130,7 +130,7 @@ async fn fill_one(admin: &Admin) {
     until("it is given back", async || held(&admin.fixture).await == 0).await;
 }
 
-/// A body of many small pieces takes the memory that it is kept in, not more.
+/// A body of many small pieces takes only the memory in which it is stored.
 #[tokio::test]
 async fn what_is_counted_is_what_arrives_and_not_what_is_announced() {
     let admin = start().await;
@@ -172,7 +172,7 @@ async fn unfinished_heads_share_the_bound() {
         heads.push(stream);
     }
     assert!(refused, "{} heads fitted", heads.len());
-    // A head that becomes whole is answered, and holds nothing any more.
+    // A head that becomes complete is answered, and then holds nothing.
     if let Some(mut whole) = heads.pop() {
         whole.write_all(b"\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut answer = String::new();
@@ -183,7 +183,7 @@ async fn unfinished_heads_share_the_bound() {
     until("all is given back", async || held(&admin.fixture).await == 0).await;
 }
 
-/// The case of the process: 250 connections, each with most of a body of 4 MiB.
+/// The test of the process: 250 connections, each with most of a body of 4 MiB.
 #[test]
 fn half_sent_bodies_of_4_mib_take_the_bound_of_memory_and_no_more() {
     const CONNECTIONS: usize = 250;
@@ -192,7 +192,7 @@ fn half_sent_bodies_of_4_mib_take_the_bound_of_memory_and_no_more() {
     const MOST_HELD: usize = BOUND_KIB * 1_024 / SENT + 1;
     let directory = TempDir::new().unwrap();
     let mut command = tollgate(&directory);
-    // Nothing is given back or cut by time.
+    // No timeout releases or closes anything.
     for timeout in ["BODY", "HEADER", "IDLE"] {
         command.env(format!("TOLLGATE_{timeout}_TIMEOUT_MS"), "3600000");
     }
@@ -200,7 +200,7 @@ fn half_sent_bodies_of_4_mib_take_the_bound_of_memory_and_no_more() {
     let address = process.address().parse().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        // So many connections, with nothing unfinished in them: their number has a bound of its own.
+        // As many connections without unfinished requests: their number has a separate bound.
         let mut idle = Vec::new();
         for _ in 0..CONNECTIONS {
             let mut client = Client::connect(address).await;
@@ -224,7 +224,7 @@ fn half_sent_bodies_of_4_mib_take_the_bound_of_memory_and_no_more() {
     });
 }
 
-/// Sends most of a batch, and waits for what it is answered, for ever if the server waits for the rest.
+/// Sends most of a batch and waits for the answer; never returns if the server waits for the rest.
 async fn send_most(address: SocketAddr, sent: usize) -> String {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut read, mut write) = stream.into_split();
@@ -234,13 +234,13 @@ async fn send_most(address: SocketAddr, sent: usize) -> String {
         sent + 1_000
     );
     let writing = tokio::spawn(async move {
-        // Who is refused may not send all of it.
+        // A client that is refused may not be able to send all of it.
         _ = write.write_all(head.as_bytes()).await;
         _ = write.write_all(&vec![b' '; sent]).await;
         write
     });
     let mut answer = Vec::new();
-    // A reset after the answer is an end as good as any.
+    // A reset after the answer counts as an end.
     _ = read.read_to_end(&mut answer).await;
     drop(writing.await);
     String::from_utf8(answer).unwrap()

@@ -1,4 +1,4 @@
-//! What can be watched of decisions: top keys of a policy, and the stream of events.
+//! Live data about decisions: top keys of a policy, and the stream of events.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ fn ranked(usage: &Value) -> Vec<(&str, u64, u64, u64)> {
         .collect()
 }
 
-/// The usage is the store's; what was admitted and denied is counted from the decisions.
+/// The usage comes from the store; admissions and denials are counted from the decisions.
 #[tokio::test]
 async fn the_keys_that_use_most_and_are_denied_most_are_told() {
     let fixture = start().await;
@@ -92,7 +92,7 @@ async fn a_wrong_question_about_usage_or_events_is_refused() {
     assert_eq!(get(&fixture, "/admin/usage?policy=nothing").await.status, 404);
 }
 
-/// P15: who may read is not shown what others may be let in by.
+/// P15: a read token must not see credentials of others.
 #[tokio::test]
 async fn a_key_that_is_denied_is_not_shown_to_those_who_watch() {
     let fixture = Fixture::start_with_policies_and(POLICIES, |config| {
@@ -109,7 +109,7 @@ async fn a_key_that_is_denied_is_not_shown_to_those_who_watch() {
     assert!(shown.len() == 64 && !event.to_string().contains("sk-somebody"), "{event}");
 }
 
-/// One who listens to the events of a server.
+/// A subscriber to the events of a server.
 struct Listener(Lines<BufReader<TcpStream>>);
 
 impl Listener {
@@ -142,7 +142,7 @@ impl Listener {
     }
 }
 
-/// P15: who has no token hears nothing.
+/// P15: without a token there are no events.
 #[tokio::test]
 async fn only_a_token_lets_listen() {
     let fixture = start().await;
@@ -185,7 +185,7 @@ async fn decisions_are_told_to_those_who_listen_as_they_want_them() {
     assert_eq!((&stats["store"], &stats["catalog"]), (&json!("ok"), &json!("ok")));
 }
 
-/// A stream of events is no idle connection, however little is sent.
+/// A stream of events does not count as an idle connection, even if there are few events.
 #[tokio::test]
 async fn who_listens_is_not_taken_for_idle() {
     let fixture = Fixture::start_with_policies_and(POLICIES, |config| {
@@ -200,7 +200,7 @@ async fn who_listens_is_not_taken_for_idle() {
     }
 }
 
-/// Those who listen are bounded, and do not keep a server from ending (P13).
+/// The number of subscribers is bounded, and they do not keep a server from ending (P13).
 #[tokio::test]
 async fn listeners_are_bounded_and_end_with_the_server() {
     let fixture = start().await;

@@ -1,4 +1,4 @@
-//! An HTTP client with one connection that is kept alive.
+//! An HTTP client with one kept-alive connection.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-/// What a check was answered, with status 200.
+/// The answer to a check, with status 200.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Decision {
     pub(crate) allowed: bool,
@@ -34,12 +34,12 @@ impl Client {
         Self { sender, host: host.to_owned() }
     }
 
-    /// Checks `user` and `model`. Every check is answered with 200.
+    /// Checks `user` and `model`. Every check must be answered with 200.
     pub(crate) async fn check(&mut self, user: impl fmt::Display, model: &str) -> Decision {
         self.decide("check", &format!(r#"{{"userId":"{user}","modelId":"{model}"}}"#)).await
     }
 
-    /// Asks for the decision about what `body` says, by `call`: `check` or `peek`.
+    /// Sends `body` to `call`: `check` or `peek`.
     pub(crate) async fn decide(&mut self, call: &str, body: &str) -> Decision {
         let (status, text) = self.send("POST", &format!("/rate-limit/{call}"), body).await;
         assert_eq!(status, 200, "{text}");

@@ -1,4 +1,4 @@
-//! Checks by a schedule that waits for no answer: what is late, is late for the one who asked.
+//! Sends checks by a schedule that does not wait for answers, so that a late answer counts as late.
 
 use std::time::Duration;
 
@@ -7,26 +7,26 @@ use tokio::time::Instant;
 
 use super::{Client, Decision, Node};
 
-/// Checks a second, as P3 says.
+/// The number of checks a second, as in P3.
 const PER_SECOND: u32 = 200;
-/// Connected at the start: enough for as long as P3 lets an answer take.
+/// Connections made at the start: enough for as long as P3 lets an answer take.
 const CONNECTIONS: usize = 40;
 
-/// What a load was answered.
+/// The answers to a load.
 pub(crate) struct Load {
     pub(crate) decisions: Vec<Decision>,
-    /// From when each check was due until its answer, ascending.
+    /// The times from when each check was due until its answer, ascending.
     latencies: Vec<Duration>,
 }
 
 impl Load {
-    /// The time that so many of 1,000 answers did not exceed.
+    /// The time that this many of 1,000 answers did not exceed.
     pub(crate) fn per_mille(&self, part: usize) -> Duration {
         self.latencies[(self.latencies.len() * part).div_ceil(1_000) - 1]
     }
 }
 
-/// 200 checks a second for `duration`, each of a user of its own whose name begins with `name`.
+/// 200 checks a second for `duration`, each for a different user whose name begins with `name`.
 pub(crate) async fn load(node: &Node, name: &str, duration: Duration) -> Load {
     let mut idle = Vec::new();
     for _ in 0..CONNECTIONS {

@@ -1,4 +1,4 @@
-//! What the tests share: nodes, clients, load by a schedule, and the promises that hold whatever happened.
+//! Shared by the tests: nodes, clients, load by a schedule, and assertions of promises.
 
 mod client;
 mod load;
@@ -19,18 +19,18 @@ pub(crate) use process::{refusal, serve};
 
 /// What a busy machine may add to a promised time.
 pub(crate) const SLACK: Duration = Duration::from_millis(350);
-/// How soon after its return the store decides again (P3, P14).
+/// How soon after its return the store must decide again (P3, P14).
 pub(crate) const ENFORCING: Duration = Duration::from_secs(2);
-/// The most connections that a process makes in a second (P3, P14).
+/// The most connections that a process may make in a second (P3, P14).
 pub(crate) const CONNECTS_PER_SECOND: usize = 10;
-/// The window of the built-in policy, and of those that the tests write.
+/// The window of the built-in policy, and of the policies of the tests.
 pub(crate) const WINDOW: Duration = Duration::from_hours(1);
-/// What nothing should take that has no promise of its own.
+/// The timeout of everything without a promised time.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// What is between two looks.
+/// The time between two attempts.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Looks until `is_so` of something; fails the test when it takes too long.
+/// Repeats `is_so` until it holds; fails the test if that takes too long.
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !is_so().await {
@@ -40,20 +40,20 @@ pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) -> D
     start.elapsed()
 }
 
-/// Asks about a user of its own until the store decides; how long that took.
+/// Sends checks for separate users until the store decides; returns how long that took.
 pub(crate) async fn until_enforcing(node: &Node) -> Duration {
     let mut client = node.client().await;
     let mut asked = 0;
     until("the store decides", async || {
         asked += 1;
-        // A hundred an hour would be too few for one user.
+        // With a single user, its limit of a hundred an hour would be too low.
         let user = format!("until-enforcing-{}", asked / 50);
         !client.check(&user, "m").await.degraded
     })
     .await
 }
 
-/// Waits until the node says that all is well: it has reached its store, on every primary.
+/// Waits until the node is ready: it has reached its store, on every primary.
 pub(crate) async fn until_ready(node: &Node) {
     let mut client = node.client().await;
     until("it is ready", async || client.get("/readyz").await.1.contains(r#""status":"ready""#))
@@ -66,14 +66,14 @@ pub(crate) async fn enforces_in_time(node: &Node, after_what: &str) {
     assert!(took <= ENFORCING + SLACK, "{after_what}: enforcing after {took:?}");
 }
 
-/// P3 and P14: a store that fails is not stormed.
+/// P3 and P14: a store that fails does not get a storm of connections.
 pub(crate) fn connects_seldom(proxy: &Proxy, during_what: &str) {
     let most = proxy.most_accepted_in_a_second();
     assert!(most <= CONNECTS_PER_SECOND, "{during_what}: {most} connections in a second");
 }
 
-/// A port of 127.0.0.1 that nobody listens at and no other process is given: bound, so that Redis, which may share
-/// it, can listen at it later.
+/// A port of 127.0.0.1 that nobody listens on and that no other process gets: it is bound, such that Redis, which can
+/// share it, can listen on it later.
 pub(crate) fn reserved_port() -> (TcpSocket, u16) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
@@ -82,7 +82,7 @@ pub(crate) fn reserved_port() -> (TcpSocket, u16) {
     (socket, port)
 }
 
-/// P8: every key of `server`, of which there are some, goes by itself within two windows and a second.
+/// P8: `server` has keys, and every key expires within two windows and a second.
 pub(crate) fn every_key_expires(server: &RedisServer) {
     let bound_ms = 2 * WINDOW.as_millis() + 1_000;
     let mut keys = 0;

@@ -1,4 +1,4 @@
-//! A node: a server over a store, in a process of its own.
+//! A node: a server over a store, in a separate process.
 
 use std::process::Command;
 
@@ -7,10 +7,10 @@ use tempfile::TempDir;
 use super::Client;
 use super::process::{Process, serve};
 
-/// Time enough on a busy machine: for what a test does while no store fails.
+/// Enough time on a busy machine, for what a test does while no store fails.
 pub(crate) const PATIENT: [&str; 2] = ["--store-timeout-ms", "10000"];
 
-/// A `tollgate serve` in a process of its own, killed when it is dropped.
+/// A `tollgate serve` in a separate process, killed when it is dropped.
 pub(crate) struct Node {
     process: Process,
     _directory: TempDir,
@@ -24,7 +24,7 @@ impl Node {
         })
     }
 
-    /// A node over the store at `url` by the policies of `yaml`.
+    /// A node over the store at `url` with the policies of `yaml`.
     pub(crate) fn start_with_policies(url: &str, arguments: &[&str], yaml: &str) -> Self {
         Self::start_with(arguments, |command, directory| {
             std::fs::write(directory.path().join("policies.yaml"), yaml).unwrap();
@@ -45,7 +45,7 @@ impl Node {
         Self { process, _directory: directory }
     }
 
-    /// A client with a connection of its own.
+    /// A client with a separate connection.
     pub(crate) async fn client(&self) -> Client {
         Client::connect(&self.process.address).await
     }
@@ -62,7 +62,7 @@ impl Node {
         self.process.log().lines().filter(|line| line.contains(text)).count()
     }
 
-    /// Ends the process and gives all that it has logged.
+    /// Ends the process and returns its whole log.
     pub(crate) fn end(self) -> String {
         self.process.end("-KILL").1
     }

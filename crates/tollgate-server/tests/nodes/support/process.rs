@@ -1,4 +1,4 @@
-//! The program `tollgate` in a process of its own.
+//! The program `tollgate` in a separate process.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -16,17 +16,17 @@ pub(crate) fn serve(directory: &TempDir) -> Command {
     command
 }
 
-/// A server in a process of its own; killed when it is dropped.
+/// A server in a separate process; killed when it is dropped.
 pub(super) struct Process {
     child: Child,
-    /// Where it serves.
+    /// The address at which it serves.
     pub(super) address: String,
     log: Arc<Mutex<Vec<String>>>,
     reading: Option<JoinHandle<()>>,
 }
 
 impl Process {
-    /// Starts a command made by [`serve`], and waits until it says where it serves.
+    /// Starts a command made by [`serve`], and waits until it prints its address.
     pub(super) fn start(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -49,12 +49,12 @@ impl Process {
         Self { child, address, log, reading: Some(reading) }
     }
 
-    /// What it has logged so far.
+    /// Its log so far.
     pub(super) fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
     }
 
-    /// Sends a signal that ends it; gives the exit code, if it had one, and the whole log.
+    /// Sends a signal that ends it; returns the exit code, if it had one, and the whole log.
     pub(super) fn end(mut self, signal: &str) -> (Option<i32>, String) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
@@ -68,13 +68,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended.
+        // It may have ended already.
         _ = self.child.kill();
         _ = self.child.wait();
     }
 }
 
-/// What a command made by [`serve`] ends with and says when it refuses to serve; fails the test if it serves.
+/// The exit code and output of a command made by [`serve`] that does not start; fails the test if it serves.
 pub(crate) fn refusal(command: &mut Command) -> (Option<i32>, String) {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut said = Vec::new();

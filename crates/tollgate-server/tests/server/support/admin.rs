@@ -1,4 +1,4 @@
-//! A server over a catalog in SQLite, asked with its admin tokens.
+//! A server over a catalog in SQLite, and calls with its admin tokens.
 
 use std::path::PathBuf;
 
@@ -8,9 +8,9 @@ use tollgate_server::{CatalogConfig, Secret, ServeConfig};
 
 use super::{Answer, Fixture};
 
-/// The token of those who may change the catalog.
+/// The token that may change the catalog.
 pub(crate) const WRITE: &str = "the-token-that-writes";
-/// The token of those who may only read it.
+/// The token that may only read it.
 pub(crate) const READ: &str = "the-token-that-reads";
 
 /// A server over a catalog in SQLite.
@@ -38,13 +38,13 @@ impl Admin {
         Self { fixture, database }
     }
 
-    /// Asks with a body of JSON, or without one.
+    /// Sends a request with a JSON body, or without one.
     pub(crate) async fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.send(method, path, &[("content-type", "application/json")], &body).await
     }
 
-    /// Asks for a change of the version `etag`.
+    /// Sends a change that expects the version `etag`.
     pub(crate) async fn ask_if(
         &self,
         method: &str,
@@ -66,7 +66,7 @@ impl Admin {
         self.send("GET", path, &[], "").await
     }
 
-    /// Asks as one who may change the catalog.
+    /// Sends a request with the write token.
     pub(crate) async fn send(
         &self,
         method: &str,
@@ -77,7 +77,7 @@ impl Admin {
         self.send_as(WRITE, method, path, headers, body).await
     }
 
-    /// Asks with `token`.
+    /// Sends a request with `token`.
     pub(crate) async fn send_as(
         &self,
         token: &str,
@@ -92,7 +92,7 @@ impl Admin {
         self.fixture.client().await.send(method, path, &all, body).await
     }
 
-    /// Makes a record.
+    /// Creates a record.
     pub(crate) async fn make(&self, path: &str, body: Value) -> Value {
         let answer = self.ask("POST", path, &body).await;
         assert_eq!(answer.status, 201, "{path} {body}: {}", answer.body);
@@ -104,7 +104,7 @@ impl Admin {
     }
 }
 
-/// The fields that the problem in `answer` names.
+/// The fields of the problem in `answer`.
 pub(crate) fn faulty_fields(answer: &Answer) -> Vec<String> {
     let errors = answer.json()["errors"].as_array().unwrap().clone();
     errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect()

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use super::schema::check_against_document;
 
-/// What a server answered.
+/// The answer of a server.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -54,7 +54,7 @@ impl Client {
         Self { address, sender: Sender::Http1(sender) }
     }
 
-    /// Connects with HTTP/2, without asking whether the server speaks it.
+    /// Connects with HTTP/2, without asking whether the server supports it.
     pub(crate) async fn connect_http2(address: SocketAddr) -> Self {
         let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
         let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
@@ -72,7 +72,7 @@ impl Client {
         self.send("POST", path, &json_headers(), body).await
     }
 
-    /// Posts `body` and leaves the answer unchecked, for the many of one kind.
+    /// Posts `body` without checking the answer against the document, for large numbers of requests.
     pub(crate) async fn post_unchecked(&mut self, path: &str, body: &str) -> Answer {
         self.exchange("POST", path, &json_headers(), body).await
     }

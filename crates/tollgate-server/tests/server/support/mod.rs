@@ -1,4 +1,4 @@
-//! A server for one test, and a client that holds every JSON answer against the OpenAPI document.
+//! A server for one test, and a client that checks every JSON answer against the OpenAPI document.
 
 mod admin;
 mod client;
@@ -17,7 +17,7 @@ pub(crate) use admin::{Admin, READ, WRITE, faulty_fields};
 pub(crate) use client::{Answer, Client, json_headers};
 pub(crate) use schema::{document, matches_schema, validator};
 
-/// A server for one test. Its store stands at a fixed time until the clock is moved.
+/// A server for one test. The clock of its store stands still until the test moves it.
 pub(crate) struct Fixture {
     pub(crate) server: Server,
     pub(crate) clock: ManualClock,
@@ -48,7 +48,7 @@ impl Fixture {
         Self::launch(Some(yaml), configure).await
     }
 
-    /// A server over `store`, with the policies of this YAML. Denials that are known are answered without it.
+    /// A server over `store`, with the policies of this YAML. Known denials are answered without the store.
     pub(crate) async fn start_with_store(
         yaml: &str,
         store: impl Store,
@@ -67,7 +67,7 @@ impl Fixture {
     async fn launch(yaml: Option<&str>, configure: impl FnOnce(&mut ServeConfig)) -> Self {
         let (mut config, files) = prepare(yaml);
         configure(&mut config);
-        // Not at a multiple of a window, so that nothing happens to be aligned.
+        // Not at a multiple of a window, so that nothing is aligned by accident.
         let clock = ManualClock::at(Timestamp::from_ms(1_800_000_001_234));
         let server = Server::start_with_clock(&config, clock.clone()).await.unwrap();
         Self { server, clock, files }
@@ -82,17 +82,17 @@ impl Fixture {
         self.server.address()
     }
 
-    /// A client with a connection of its own.
+    /// A client with a separate connection.
     pub(crate) async fn client(&self) -> Client {
         Client::connect(self.address()).await
     }
 
-    /// Posts `body` over a connection of its own.
+    /// Posts `body` over a separate connection.
     pub(crate) async fn post(&self, path: &str, body: &str) -> Answer {
         self.client().await.post(path, body).await
     }
 
-    /// Gets `path` over a connection of its own.
+    /// Gets `path` over a separate connection.
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.client().await.send("GET", path, &[], "").await
     }

@@ -1,4 +1,4 @@
-//! Holds answers against the OpenAPI document that the server serves.
+//! Checks answers against the OpenAPI document that the server serves.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 
 use super::client::Answer;
 
-/// The document, written by the same code that a server answers with.
+/// The document, written by the same code as the server's answer.
 pub(crate) fn document() -> &'static Value {
     static DOCUMENT: OnceLock<Value> = OnceLock::new();
     DOCUMENT
         .get_or_init(|| serde_json::from_str(&tollgate_server::openapi_json().unwrap()).unwrap())
 }
 
-/// The validator of the schema called `name`, made when it is first asked for: making all takes longer than some tests
-/// give an answer.
+/// The validator of the schema called `name`, built when it is first needed: building all of them takes longer than the
+/// deadlines of some tests.
 fn validator_of(name: &str) -> Arc<Validator> {
     static VALIDATORS: Mutex<BTreeMap<String, Arc<Validator>>> = Mutex::new(BTreeMap::new());
     let mut known = VALIDATORS.lock().unwrap();
@@ -28,7 +28,7 @@ fn validator_of(name: &str) -> Arc<Validator> {
     Arc::clone(made)
 }
 
-/// A validator of `schema`, which stands somewhere in the document.
+/// A validator of `schema`, which is a part of the document.
 pub(crate) fn validator(schema: &Value) -> Validator {
     let whole = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -38,19 +38,19 @@ pub(crate) fn validator(schema: &Value) -> Validator {
     jsonschema::options().should_validate_formats(true).build(&whole).unwrap()
 }
 
-/// Panics if `value` is not what the schema called `name` says.
+/// Panics if `value` does not match the schema called `name`.
 pub(crate) fn check_schema(name: &str, value: &Value) {
     let errors: Vec<String> =
         validator_of(name).iter_errors(value).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "not a {name}: {errors:?}\n{value}");
 }
 
-/// Whether `value` is what the schema called `name` says.
+/// Whether `value` matches the schema called `name`.
 pub(crate) fn matches_schema(name: &str, value: &Value) -> bool {
     validator_of(name).is_valid(value)
 }
 
-/// What the document says of `method` at the path that `url` is one of: its template, and the operation.
+/// The operation of `method` at the path of `url`, and the path's template.
 fn documented(method: &str, url: &str) -> Option<(&'static str, &'static Value)> {
     let path = url.split('?').next().unwrap_or_default();
     let paths = document()["paths"].as_object().unwrap();
@@ -59,17 +59,17 @@ fn documented(method: &str, url: &str) -> Option<(&'static str, &'static Value)>
         let same = |(ours, theirs): (&str, &str)| ours == theirs || theirs.starts_with('{');
         ours.clone().count() == theirs.clone().count() && ours.zip(theirs).all(same)
     };
-    // A path that is there by itself goes before a template.
+    // A literal path takes precedence over a template.
     let itself = paths.get_key_value(path);
     let found = itself.into_iter().chain(paths.iter().filter(|(template, _)| is_same(template)));
     let mut operations = found.map(|(path, item)| (&**path, &item[method.to_lowercase()]));
     operations.find(|(_, operation)| !operation.is_null())
 }
 
-/// Panics if the document does not tell of this status, media type or header, or the body is not what it says.
+/// Panics if the document does not have this status, media type or header, or the body does not match it.
 pub(super) fn check_against_document(method: &str, url: &str, answer: &Answer) {
     let Some((path, operation)) = documented(method, url) else {
-        // A page, an asset, or a path or method that is not there: then only the problem has a schema.
+        // For a page, an asset, or an unknown path or method, only the problem has a schema.
         if answer.status >= 400 {
             check_schema("Problem", &answer.json());
         }
@@ -99,12 +99,12 @@ pub(super) fn check_against_document(method: &str, url: &str, answer: &Answer) {
     }
 }
 
-/// Panics if `value` has a field that the schema called `name` does not tell of. Schemas of answers are open, so that
-/// an answer may get a field without breaking a client; but then the document must get it too.
+/// Panics if `value` has a field that is missing in the schema called `name`. Schemas of answers are open, so that an
+/// answer can get a new field without breaking clients; but the document must get it too.
 fn check_no_unknown_fields(name: &str, value: &Value) {
     let schema = &document()["components"]["schemas"][name];
     let known: Vec<&String> = properties(schema).collect();
-    // What is no object has no fields.
+    // Only objects have fields.
     for (field, value) in value.as_object().into_iter().flatten() {
         assert!(known.contains(&field), "{name} has no {field}: {value}");
         let item = schema["properties"][field]["items"]["$ref"].as_str();
@@ -115,7 +115,7 @@ fn check_no_unknown_fields(name: &str, value: &Value) {
     }
 }
 
-/// The properties of `schema`, and of those that it is all of.
+/// The properties of `schema`, including those of its `allOf`.
 fn properties(schema: &'static Value) -> impl Iterator<Item = &'static String> {
     let parts = schema["allOf"].as_array().into_iter().flatten();
     let parts = parts.map(|part| match part["$ref"].as_str() {
