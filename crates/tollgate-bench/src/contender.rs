@@ -1,4 +1,4 @@
-//! What is measured: limiters of 100 requests an hour and key, behind one trait.
+//! The contenders: limiters of 100 requests an hour per key, behind one trait.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -24,17 +24,17 @@ pub trait Contender: Sync {
     /// Its name in reports.
     const NAME: &'static str;
 
-    /// A limiter without keys that holds at least `keys`.
+    /// A limiter without keys that can hold at least `keys`.
     fn for_keys(keys: u64) -> Self;
 
     /// Whether the next request of `key` may pass; if so, it is counted.
     fn allow(&self, key: &Key) -> bool;
 
-    /// How many keys it holds.
+    /// The number of keys.
     fn held_keys(&self) -> u64;
 }
 
-/// The peer: `governor`, keyed by `String` in a `DashMap`, with its default clock.
+/// `governor`, keyed by `String` in a `DashMap`, with its default clock.
 pub type Governor = RateLimiter<String, DashMapStateStore<String>, DefaultClock>;
 
 impl Contender for Governor {
@@ -71,7 +71,7 @@ impl Contender for NaiveLog {
     }
 }
 
-/// The in-memory store, charged for one compiled limit: what the server stands on as well.
+/// The in-memory store, charged for one compiled limit; the server uses it in the same way.
 #[derive(Debug)]
 pub struct TollgateStore {
     store: MemoryStore,
@@ -103,7 +103,7 @@ impl Contender for TollgateStore {
     }
 }
 
-/// The library that people embed.
+/// The library that users embed.
 #[derive(Debug)]
 pub struct TollgateLibrary(tollgate::RateLimiter);
 
@@ -129,7 +129,7 @@ impl Contender for TollgateLibrary {
     }
 }
 
-/// A cap somewhat above `keys`, so that none is evicted even where the store is filled unevenly.
+/// A cap somewhat above `keys`, so that no key is evicted even if the shards are filled unevenly.
 fn options_for(keys: u64) -> MemoryStoreOptions {
     let mut options = MemoryStoreOptions::default();
     let roomy = usize::try_from(keys.saturating_add(keys / 8)).unwrap_or(usize::MAX);
@@ -137,7 +137,7 @@ fn options_for(keys: u64) -> MemoryStoreOptions {
     options
 }
 
-/// Limits nothing: what the harness alone costs.
+/// Limits nothing: measures the cost of the harness.
 #[derive(Debug)]
 pub struct Harness;
 

@@ -1,10 +1,10 @@
-//! Keys of 16 bytes, made in place, so that drawing one costs no contender a cache miss.
+//! Keys of 16 bytes, built in place, so that drawing one causes no cache miss.
 
 use std::str;
 
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 16;
-/// Bytes of a key that are the user, where a contender takes a user and a model; the others are the model.
+/// The bytes of a key that are the user, for contenders with a user and a model; the other bytes are the model.
 const USER_BYTES: usize = 12;
 
 /// A reused buffer that holds one key at a time.
@@ -21,7 +21,7 @@ impl Key {
         key
     }
 
-    /// Makes this the key numbered `index`. Keys of different numbers differ.
+    /// Changes this key to the one numbered `index`. Different numbers give different keys.
     #[inline]
     pub fn set(&mut self, index: u64) {
         let hex = hex(mixed(index));
@@ -73,7 +73,7 @@ fn hex(value: u64) -> [u8; KEY_BYTES] {
     text
 }
 
-/// Draws key numbers at random: `xorshift64*`, some two nanoseconds a number. The same seed, the same numbers.
+/// Draws random key numbers: `xorshift64*`, about two nanoseconds a number. The same seed gives the same numbers.
 #[derive(Debug)]
 pub struct Draw {
     state: u64,

@@ -1,17 +1,17 @@
 //! How long does a check of a keyed limiter take, in nanoseconds?
 //!
-//! - *Hot key, denied*: one key that has used its limit, asked again and again.
-//! - *Hot key, admitted*: a limit of 100 is used up after 100 checks, so a batch of keys small enough for the
-//!   nearest caches takes turns: each key is admitted once unmeasured, and then, one key after the other, the
-//!   remaining 99 times. So every measured check is an admission, and the growth of the logs is in it.
-//! - *Keys at random*: every key was admitted once; then keys are drawn at random, with one thread and with
-//!   two, each time on a new limiter, so that the logs hold a few entries. All are admissions.
-//! - *First admissions*: what filling that table took, for each key. Only reported.
-//! - *Full keys at random*: every key has used its limit, so a log denies; governor, which earns a request
-//!   every 36 s, admits some. Only reported.
+//! - *Hot key, denied*: one key that has used its limit is checked repeatedly.
+//! - *Hot key, admitted*: a limit of 100 is used up after 100 checks, so the benchmark uses a batch of keys that fits
+//!   into the nearest caches. Each key is admitted once without measuring, and then, one key after the other, the
+//!   remaining 99 times. So every measured check is an admission, and the growth of the logs is included.
+//! - *Keys at random*: every key was admitted once; then keys are drawn at random, with one thread and with two, each
+//!   time on a new limiter, so that the logs hold a few entries. All checks are admissions.
+//! - *First admissions*: the time for filling that table, per key. Only reported.
+//! - *Full keys at random*: every key has used its limit, so a log denies; governor, which refills one request every 36
+//!   s, admits some. Only reported.
 //!
-//! The number of a round is the median of its slices ([`crate::stopwatch`]), but for first admissions: there the
-//! mean counts, because a table grows by leaps.
+//! The result of a round is the median of its slices ([`crate::stopwatch`]), except for first admissions: these use the
+//! mean, because a table grows in steps.
 
 use std::sync::Barrier;
 use std::thread;
@@ -36,13 +36,13 @@ pub struct Plan {
     pub rounds: u32,
     /// Checks of one hot key in a round.
     pub hot_checks: u64,
-    /// Keys that are hot in turn.
+    /// The number of hot keys.
     pub hot_keys: u64,
-    /// How often all of them are, on a new limiter each time, in a round.
+    /// How often all of them are used up in a round, on a new limiter each time.
     pub hot_passes: u64,
     /// Distinct keys to draw from.
     pub keys: u64,
-    /// Checks of keys at random by each thread in a round.
+    /// The checks of random keys by each thread in a round.
     pub random_checks: u64,
 }
 
@@ -112,9 +112,9 @@ fn progress(round: u32, rounds: u32) {
     eprintln!("keyed: round {} of {rounds}", round + 1);
 }
 
-/// Something to ask of each contender.
+/// A question for each contender.
 trait Question {
-    /// Asks it once and notes the answer.
+    /// Measures it once and records the result.
     fn ask<C: Contender>(&self, plan: &Plan, measured: &mut Measurements);
 }
 
@@ -155,7 +155,7 @@ impl Question for HotAdmitted {
     }
 }
 
-/// Keys at random, in the order that `seed` gives.
+/// Random keys, in the order of `seed`.
 struct Random {
     seed: u64,
 }
@@ -178,8 +178,8 @@ impl Question for Random {
     }
 }
 
-/// The same as [`Random`] with every key used up. Filling takes long and denials change nothing, so every
-/// contender is filled once and all of them stay.
+/// The same as [`Random`] with every key used up. Filling takes long and denials change nothing, so every contender is
+/// filled only once.
 fn random_full(plan: &Plan, measured: &mut Measurements) {
     let governor = filled::<Governor>(plan);
     let naive = filled::<NaiveLog>(plan);
@@ -207,7 +207,7 @@ fn filled<C: Contender>(plan: &Plan) -> C {
     limiter
 }
 
-/// Checks keys at random from `threads` threads at once; nanoseconds a check and thread, their mean.
+/// Checks random keys from `threads` threads at once; returns the mean nanoseconds per check and thread.
 fn random_ns<C: Contender>(limiter: &C, plan: &Plan, threads: u64, seed: u64) -> f64 {
     let together = Barrier::new(usize::try_from(threads).unwrap_or(1));
     let in_one_thread = |thread: u64| {

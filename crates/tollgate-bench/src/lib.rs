@@ -1,13 +1,13 @@
-//! Benchmarks of Tollgate against its peers, one module per question.
+//! Benchmarks that compare Tollgate with alternatives, one module per question.
 //!
 //! - [`keyed`]: how long does a check of the library take?
 //! - [`memory`]: how many bytes does a key take?
-//! - [`http`]: what does the server cost beside the barest one?
-//! - [`redis`]: what does an exact limit cost in Redis?
-//! - [`report`]: what was measured, where, and whether it meets the project's figures.
+//! - [`http`]: how much does the server cost, compared with the simplest one?
+//! - [`redis`]: how much does an exact limit cost in Redis?
+//! - [`report`]: what was measured, where, and whether it reaches the project's goals.
 //!
-//! Where time is measured, all contenders of a question run on the same keys in interleaved rounds, so that
-//! what disturbs the machine disturbs them alike. The figures are those of `docs/BENCHMARKS.md`.
+//! In measurements of time, all contenders of a question run on the same keys in interleaved rounds, so that
+//! disturbances of the machine affect all of them. The results are those of `docs/BENCHMARKS.md`.
 //!
 //! Nothing depends on this crate.
 

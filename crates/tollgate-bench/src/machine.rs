@@ -1,4 +1,4 @@
-//! Where and when something was measured, and with which versions.
+//! The machine, the date and the versions of a measurement.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,20 +12,20 @@ pub struct Machine {
     cores: usize,
     memory_gib: u64,
     kernel: String,
-    /// The load average of the minute before: above the benchmark's own it means that others ran.
+    /// The load average of the last minute: if it is above the benchmark's own, other programs were running.
     load_average: String,
     date: String,
     versions: Vec<(String, String)>,
 }
 
-/// The packages whose versions matter to the figures.
+/// The packages whose versions affect the results.
 const PACKAGES: [&str; 5] = ["axum", "governor", "hyper", "tokio", "tollgate-store"];
 
-/// Where the versions stand.
+/// The file with the versions.
 const LOCK_FILE: &str = include_str!("../../../Cargo.lock");
 
 impl Machine {
-    /// This machine, now.
+    /// This machine, at this time.
     pub fn here() -> Self {
         let versions = PACKAGES.iter().filter_map(|package| {
             Some(((*package).to_owned(), locked_version(LOCK_FILE, package)?.to_owned()))
@@ -57,7 +57,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| format!("unknown ({path}: {error})"))
 }
 
-/// The name of the processor, with the numbers that tell its generation where a virtual machine hides the name's.
+/// The name of the processor, with the numbers of its generation if a virtual machine hides the name's.
 fn processor(cpuinfo: &str) -> String {
     let [name, family, model] =
         ["model name", "cpu family", "model"].map(|name| field(cpuinfo, name));

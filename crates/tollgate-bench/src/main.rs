@@ -1,4 +1,4 @@
-//! `cargo run --release -p tollgate-bench -- BENCHMARK`, where [`tollgate_bench::options::USAGE`] says which there are.
+//! `cargo run --release -p tollgate-bench -- BENCHMARK`; [`tollgate_bench::options::USAGE`] lists the benchmarks.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
 
 use std::process::ExitCode;

@@ -1,13 +1,13 @@
-//! How many bytes does a key take, in all?
+//! How many bytes does a key take, in total?
 //!
-//! Each case fills one contender in a process of its own (`tollgate-bench-memory`) and notes two numbers:
-//! - *resident*: what the process grew by, from `/proc/self/status`. It holds all that the allocator keeps,
-//!   and is what an operator pays. The goals are held against it.
-//! - *requested*: the live bytes that the contender asked its allocator for.
+//! Each case fills one contender in a separate process (`tollgate-bench-memory`) and records:
+//! - *resident*: the growth of the process, from `/proc/self/status`. It includes everything that the allocator keeps,
+//!   and is what an operator pays for. The goals are compared with it.
+//! - *requested*: the live bytes that the contender requested from its allocator.
+//! - *peak*: the peak resident size, which may be far larger if a table is copied to grow.
 //!
-//! and the *peak* resident size, which a table that is copied to grow may drive far above the rest.
-//!
-//! Keys are admitted in turn, each once before any is admitted again, as in traffic: all logs grow at once.
+//! Keys are admitted in turn, each once before any is admitted again, as in real traffic: all logs grow at the same
+//! time.
 
 use std::path::Path;
 use std::process::Command;
@@ -21,12 +21,12 @@ use crate::naive_log::NaiveLog;
 use crate::report::{Bound, Goal, Measurements, Section};
 use crate::stopwatch::to_f64;
 
-/// One filling: how many keys, each admitted how often.
+/// One case: how many keys, and how many admissions of each.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     keys: u64,
     admissions: u64,
-    /// What a key may take.
+    /// The goal for the bytes per key.
     goal_bytes: f64,
     resident: &'static str,
     requested: &'static str,
@@ -55,7 +55,7 @@ const CASES: [Case; 2] = [
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// What the number of keys is divided by.
+    /// The number of keys is divided by this.
     divisor: u64,
 }
 
@@ -71,7 +71,7 @@ impl Plan {
     }
 }
 
-/// What a child says about one filling.
+/// The result of a child process for one case.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[expect(clippy::struct_field_names, reason = "a unit ends the name")]
 pub struct Filled {
@@ -131,8 +131,8 @@ fn fill_in_child(
     serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))
 }
 
-/// What the child does: fills the contender of this name and says what it took. `allocated` tells the bytes
-/// that the process has requested and not given back.
+/// The main function of the child: fills the contender with this name and returns the memory that it took. `allocated`
+/// returns the bytes that the process has requested and not freed.
 pub fn fill(
     contender: &str,
     keys: u64,
@@ -179,7 +179,7 @@ fn fill_one<C: Contender>(
     }
 }
 
-/// A size that the kernel tells of this process.
+/// A size that the kernel reports for this process.
 fn status_bytes(name: &str) -> io::Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let kib = status.lines().find_map(|line| {

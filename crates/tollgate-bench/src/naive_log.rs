@@ -1,16 +1,16 @@
-//! The log that one writes first: a sharded map from the key to a queue of admission times.
+//! The simplest log: a sharded map from the key to a queue of admission times.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Enough that two threads seldom meet.
+/// Enough that two threads seldom need the same one.
 const SHARDS: usize = 128;
 
 type Shard = HashMap<String, VecDeque<u64>>;
 
-/// An exact sliding window log without any thought for speed or memory.
+/// An exact sliding window log without any optimization.
 #[derive(Debug)]
 pub struct NaiveLog {
     limit: usize,
@@ -54,7 +54,7 @@ impl NaiveLog {
         fits
     }
 
-    /// How many keys it holds.
+    /// The number of keys.
     pub fn held_keys(&self) -> u64 {
         let shards = self.shards.iter().map(|shard| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);

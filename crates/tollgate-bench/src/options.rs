@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// How to call it.
+/// The usage message.
 pub const USAGE: &str =
     "usage: tollgate-bench keyed|memory|http|redis|http-redis|http-catalog|outage|all [--rounds N] [--seconds N] [--json FILE]
   --rounds N    interleaved rounds, 5 or more for figures to be quoted (default 7)
@@ -52,17 +52,17 @@ pub struct Options {
     pub rounds: u32,
     /// How long an outage lasts.
     pub seconds: u32,
-    /// Where to write every sample.
+    /// The file for all samples.
     pub json: Option<PathBuf>,
 }
 
 impl Options {
-    /// Whether `benchmark` is asked for.
+    /// Whether `benchmark` was requested.
     pub fn runs(&self, benchmark: Benchmark) -> bool {
         self.benchmark.is_none_or(|only| only == benchmark)
     }
 
-    /// Reads the arguments after the program's name.
+    /// Parses the arguments after the program's name.
     pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let mut arguments = arguments.into_iter();
         let name = arguments.next().ok_or("no benchmark is named")?;

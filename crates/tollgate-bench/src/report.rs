@@ -1,4 +1,4 @@
-//! What was measured, and whether it meets the project's figures; as a Markdown table and as JSON.
+//! The results of benchmarks, compared with the project's goals; as a Markdown table and as JSON.
 
 use std::fmt::{self, Write as _};
 
@@ -6,28 +6,28 @@ use serde::Serialize;
 
 use crate::machine::Machine;
 
-/// All that one run measured.
+/// All results of one run.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Where and when.
+    /// The machine and the date.
     pub machine: Machine,
     /// One for each benchmark.
     pub sections: Vec<Section>,
 }
 
-/// What one benchmark measured.
+/// The results of one benchmark.
 #[derive(Debug, Serialize)]
 pub struct Section {
-    /// What it is about, with the sizes.
+    /// The title, with the sizes.
     pub title: String,
     /// The measurements.
     pub measurements: Measurements,
-    /// What they should reach.
+    /// The goals.
     pub goals: Vec<Goal>,
 }
 
-/// Samples by question and contender: the questions in the order in which they first came, and the contenders
-/// of each likewise.
+/// Samples by question and contender: the questions in the order of their first sample, and the contenders of each
+/// likewise.
 #[derive(Debug, Serialize)]
 pub struct Measurements {
     unit: &'static str,
@@ -47,7 +47,7 @@ impl Measurements {
         Self { unit, rows: Vec::new() }
     }
 
-    /// Notes one sample.
+    /// Adds one sample.
     pub fn add(&mut self, question: &str, contender: &str, sample: f64) {
         if let Some(known) = self.row_mut(question, contender) {
             known.samples.push(sample);
@@ -74,7 +74,7 @@ impl Measurements {
     }
 }
 
-/// The middle of `samples`; of an even count the mean of the middle two. NaN of none.
+/// The median of `samples`; for an even count the mean of the middle two. NaN without samples.
 pub fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -86,18 +86,18 @@ pub fn median(samples: &[f64]) -> f64 {
     }
 }
 
-/// A figure that the project wants to reach.
+/// A goal of the project.
 #[derive(Clone, Debug, Serialize)]
 pub struct Goal {
-    /// Of which question.
+    /// The question.
     pub question: &'static str,
-    /// Which contender has to reach it.
+    /// The contender that has to reach it.
     pub contender: &'static str,
-    /// What there is to reach.
+    /// The bound.
     pub bound: Bound,
 }
 
-/// What a median is held against.
+/// The bound for a median.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
@@ -120,7 +120,8 @@ pub enum Bound {
 }
 
 impl Bound {
-    /// What `median` is held to be: itself, or its share of the other's median; and whether that suffices.
+    /// The value that is compared with the bound: `median` itself, or its ratio to the other's median; and whether the
+    /// goal is reached.
     fn judge(self, median: f64, other: impl Fn(&str) -> f64) -> (f64, bool) {
         match self {
             Self::AtMost(value) => (median, median <= value),
@@ -200,7 +201,7 @@ impl Section {
     }
 }
 
-/// Four digits or so: what a benchmark can say.
+/// About four significant digits.
 fn rounded(value: f64) -> String {
     match value.abs() {
         large if large >= 1_000.0 => format!("{value:.0}"),

@@ -1,4 +1,4 @@
-//! The other programs that a benchmark starts: built in the same profile, found next to this one.
+//! The other programs that a benchmark starts: built with the same profile, found beside this one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,14 +14,14 @@ impl Sibling {
     /// The process whose memory is measured.
     pub const MEMORY_CHILD: Self =
         Self { package: "tollgate-bench", program: "tollgate-bench-memory" };
-    /// The barest server.
+    /// The bare server.
     pub const BARE_SERVER: Self =
         Self { package: "tollgate-bench", program: "tollgate-bench-bare" };
     /// The server.
     pub const TOLLGATE: Self = Self { package: "tollgate-server", program: "tollgate" };
 
-    /// Where the program is. Under `cargo run` and `cargo test` it is built first, so that no stale one is
-    /// measured; otherwise it must be there.
+    /// The path of the program. Under `cargo run` and `cargo test` it is built first, so that no outdated one is
+    /// measured; otherwise it must exist.
     pub fn built(self) -> Result<PathBuf, String> {
         let this = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
         let directory = profile_directory(&this)
@@ -32,7 +32,7 @@ impl Sibling {
         self.found()
     }
 
-    /// Where the program is, however old it may be: enough to see that it runs.
+    /// The path of the program, even if it is outdated: enough to test that it runs.
     pub fn found(self) -> Result<PathBuf, String> {
         let this = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
         let directory = profile_directory(&this)
@@ -65,7 +65,7 @@ impl Sibling {
     }
 }
 
-/// The directory of the build that `program` belongs to; tests stand in `deps` below it.
+/// The build directory of `program`; tests are in `deps` below it.
 fn profile_directory(program: &Path) -> Option<&Path> {
     let directory = program.parent()?;
     if directory.ends_with("deps") { directory.parent() } else { Some(directory) }

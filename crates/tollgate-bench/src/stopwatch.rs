@@ -1,8 +1,8 @@
-//! The only module that reads a clock to measure with.
+//! The only module that reads a clock to measure.
 //!
-//! Long runs are cut into slices of about a millisecond, and the median slice counts: a slice in which the
-//! kernel ran somebody else, or a table of some thousands of keys moved, does not. What every slice pays alike,
-//! such as waiting for a lock or growing one log in ten checks, does.
+//! Long runs are cut into slices of about a millisecond, and the median slice is the result. This excludes slices in
+//! which the kernel ran another program, or a table of some thousands of keys was moved. It includes what all slices
+//! pay, such as waiting for a lock or growing one log in ten checks.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use tollgate_core::{Clock, MonotonicClock};
 
 use crate::report::median;
 
-/// Runs `work` and says how long each of its `operations` took on average, in nanoseconds.
+/// Runs `work` and returns the mean time of each of its `operations`, in nanoseconds.
 #[inline]
 pub fn ns_per_operation(operations: u64, work: impl FnOnce()) -> f64 {
     let elapsed = timed(work);
@@ -21,8 +21,8 @@ pub fn ns_per_operation(operations: u64, work: impl FnOnce()) -> f64 {
 /// Operations of a slice: about a millisecond where each waits for memory.
 const SLICE: u64 = 2_000;
 
-/// Runs `work` in slices of so many operations each, `operations` in all, and says how long an operation of
-/// the median slice took, in nanoseconds.
+/// Runs `work` in slices of so many operations each, `operations` in total, and returns the time per operation of the
+/// median slice, in nanoseconds.
 #[inline]
 pub fn ns_in_median_slice(operations: u64, mut work: impl FnMut(u64)) -> f64 {
     let slices = operations.div_ceil(SLICE);
@@ -34,7 +34,7 @@ pub fn ns_in_median_slice(operations: u64, mut work: impl FnMut(u64)) -> f64 {
     median(&slice_ns)
 }
 
-/// Runs `work` and says how long it took.
+/// Runs `work` and returns its duration.
 #[inline]
 pub fn timed(work: impl FnOnce()) -> Duration {
     let start = now();
@@ -42,7 +42,7 @@ pub fn timed(work: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-/// The time to measure from.
+/// The start of a measurement.
 #[inline]
 #[expect(clippy::disallowed_methods, reason = "this is the stopwatch")]
 pub fn now() -> Instant {
@@ -59,7 +59,8 @@ fn as_ns(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e9
 }
 
-/// What reading a clock costs, the floor of every limiter: a name and the nanoseconds of one reading each.
+/// The cost of reading a clock, which is the minimum for every limiter: a name and the nanoseconds of one reading for
+/// each clock.
 #[expect(clippy::disallowed_methods, reason = "reading the clock is what is measured")]
 pub fn clock_reads(readings: u64) -> [(&'static str, f64); 3] {
     let quanta = quanta::Clock::new();

@@ -1,4 +1,4 @@
-//! Every benchmark runs and measures what its goals speak of. What it measures is no test.
+//! Runs every benchmark, and checks that it measures every question of its goals. The results are not checked.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ fn memory_runs() {
 
 #[test]
 fn http_runs() {
-    // The tests of the workspace have built it, with features that to build it here alone would change.
+    // The tests of the workspace have built it, with features that building it here alone would change.
     let tollgate = Sibling::TOLLGATE.found().or_else(|_| Sibling::TOLLGATE.built()).unwrap();
     let bare = Path::new(env!("CARGO_BIN_EXE_tollgate-bench-bare"));
     check_every_goal_was_measured(&http::run(&http::Plan::smoke(), &tollgate, bare).unwrap());

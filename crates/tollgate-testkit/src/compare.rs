@@ -1,9 +1,9 @@
-//! Decisions of the fast code against those of the reference model.
+//! Compares decisions of the fast code with those of the reference model.
 
 use tollgate_core::reference::{ModelDecision, ModelLimit};
 use tollgate_core::{Decision, LimitStatus};
 
-/// `decision` in the words of the model, so that the two can be compared with `==` and read side by side.
+/// Converts `decision` to the model's type, so that the two can be compared with `==` and printed side by side.
 pub fn in_model_words(decision: &Decision) -> ModelDecision {
     ModelDecision {
         allowed: decision.allowed(),

@@ -1,5 +1,5 @@
-//! Random policies, checks and courses of time. Everything is drawn from a few attributes, values and amounts,
-//! so that policies overlap, keys meet and limits are reached all the time.
+//! Random policies, checks and sequences of times. Everything is drawn from a few attributes, values and amounts, so
+//! that policies overlap, keys collide and limits are reached often.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tollgate_core::{
 
 use crate::Way;
 
-/// A check that owns what it is about.
+/// A check that owns its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedCheck {
     /// The attributes of its subject.
@@ -37,7 +37,7 @@ impl OwnedCheck {
     }
 }
 
-/// Ids whose order is not that of the policies, so that ties are broken by the id and not by the place.
+/// Ids whose order is not that of the policies, so that ties are broken by the id and not by the position.
 const POLICY_IDS: [&str; 8] = ["m", "c", "x", "a", "q", "b", "z", "k"];
 
 /// The values of every attribute.
@@ -61,7 +61,7 @@ fn amount(index: u8, large: bool) -> Amount {
     Amount::new(value).unwrap()
 }
 
-/// A policy before its amounts and window are known.
+/// A policy before its amounts and window are chosen.
 #[derive(Clone, Debug)]
 struct Shape {
     per: Per,
@@ -75,7 +75,7 @@ struct Shape {
     enabled: bool,
 }
 
-/// How a policy's window differs from the others'.
+/// How a policy's window differs from those of the others.
 #[derive(Clone, Copy, Debug)]
 enum Stretch {
     Same,
@@ -99,7 +99,7 @@ impl Shape {
             conditions: self.conditions,
             unit: self.unit,
             limit: self.limit.map(|index| amount(index, large)),
-            // Nothing has a part of no limit.
+            // A policy without a limit has no shares.
             shares: self.limit.map_or_else(Shares::default, |_| self.shares),
             counting: self.way.over(Window::new(length).unwrap()),
             mode: self.mode,
@@ -123,7 +123,7 @@ fn conditions() -> impl Strategy<Value = Vec<Condition>> {
         .prop_flat_map(|attributes| attributes.into_iter().map(condition).collect::<Vec<_>>())
 }
 
-/// Shares that do not fall from one class to a more important one; most often none at all.
+/// Shares that do not decrease towards the more important classes; usually none at all.
 fn shares() -> impl Strategy<Value = Shares> {
     let some =
         vec((select(PriorityClass::ALL.to_vec()), 0..=20_u32), 1..=3).prop_map(|mut given| {
@@ -177,12 +177,12 @@ fn build(shapes: Vec<Shape>, base_ns: u64, large: bool) -> Vec<Policy> {
     named.map(|(shape, id)| shape.build(id, base_ns, large)).collect()
 }
 
-/// As many policies as `number` says, at most 8, with windows of about a second.
+/// The number of policies in `number`, at most 8, with windows of about a second.
 pub fn policies(number: RangeInclusive<usize>) -> impl Strategy<Value = Vec<Policy>> {
     vec(shape(), number).prop_map(|shapes| build(shapes, 1_000_000_000, false))
 }
 
-/// A check before its amounts are known.
+/// A check before its amounts are chosen.
 #[derive(Clone, Debug)]
 struct Asked {
     attributes: Vec<(Attribute, String)>,
@@ -202,7 +202,7 @@ impl Asked {
 
 fn asked() -> impl Strategy<Value = Asked> {
     let value = || select(VALUES.to_vec());
-    // Most subjects have a user and a model; about half of them each of the rest.
+    // Most subjects have a user and a model; about half of them have each of the other attributes.
     let subject = attributes().into_iter().map(|attribute| {
         let often = matches!(attribute, Attribute::User | Attribute::Model);
         let given = option::weighted(if often { 0.95 } else { 0.5 }, value());
@@ -232,11 +232,11 @@ pub enum Move {
     Stay,
     /// Forward by nanoseconds.
     Ns(u64),
-    /// Forward by so many 2^16ths of a window.
+    /// Forward by this many 2^16ths of a window.
     Part(u32),
-    /// Forward by so many windows, and a nanosecond more or less.
+    /// Forward by this many windows, and a nanosecond more or less.
     Windows(u8, i8),
-    /// Back by so many eighths of a window.
+    /// Back by this many eighths of a window.
     BackEighths(u8),
 }
 
@@ -244,7 +244,7 @@ fn moves() -> impl Strategy<Value = Move> {
     prop_oneof![
         6 => Just(Move::Stay),
         1 => (1..=2_u64).prop_map(Move::Ns),
-        // Round parts meet the edges of other admissions.
+        // Round fractions coincide with the edges of other admissions.
         4 => (1..=8_u32).prop_map(|eighths| Move::Part(eighths << 13)),
         4 => (1..=1_u32 << 16).prop_map(Move::Part),
         2 => (select(vec![1, 1, 2, 10]), -1..=1_i8).prop_map(|(n, more)| Move::Windows(n, more)),
@@ -257,28 +257,28 @@ fn moves() -> impl Strategy<Value = Move> {
 pub enum Step {
     /// The clock moves, and a check is made.
     Ask(Move, OwnedCheck),
-    /// If the last check was denied: it is made again, 1 ms too early and then at the right time (P12).
+    /// If the last check was denied, it is sent again, 1 ms too early and then at the right time (P12).
     AskAgain,
-    /// The usage of all limits that the last check met is forgotten.
+    /// The usage of all limits of the last check is cleared.
     Forget,
-    /// The limits of all policies that do not exempt change to these, by their places (R8).
+    /// The limits of all policies that do not exempt change to these, by position (R8).
     Limits(Vec<Amount>),
 }
 
-/// A course of events for a limiter.
+/// A sequence of events for a limiter.
 #[derive(Clone, Debug)]
 pub struct Script {
     /// The policies, at least one.
     pub policies: Vec<Policy>,
-    /// Where the clock stands at first.
+    /// The initial time of the clock.
     pub start: Timestamp,
-    /// The window that moves of the clock are measured by.
+    /// The window that is the unit of the clock's moves.
     pub window_ns: u64,
-    /// What happens.
+    /// The steps.
     pub steps: Vec<Step>,
 }
 
-/// The windows of scripts: the shortest, the longest, and some on both sides of where ticks get coarser.
+/// The windows of scripts: the shortest, the longest, and some on both sides of the lengths at which ticks get coarser.
 const WINDOWS_NS: [u64; 8] = [
     1_000_000,
     1_234_567,
@@ -290,7 +290,7 @@ const WINDOWS_NS: [u64; 8] = [
     366 * 24 * 3_600_000_000_000,
 ];
 
-/// The end of time for scripts, in the year 2090: stores may keep whole seconds in 32 bits, until 2106.
+/// The latest time of scripts, in the year 2090: stores may keep whole seconds in 32 bits, until 2106.
 pub const END_NS: u64 = 3_800_000_000_000_000_000;
 
 #[derive(Clone, Debug)]
@@ -356,7 +356,7 @@ pub fn script_with_one_key() -> impl Strategy<Value = Script> {
 }
 
 impl Script {
-    /// The moment after `moved`, seen from `now`. Where the clock must not step back it stays.
+    /// The time after `moved`, starting from `now`. If the clock must not step back, it stays.
     pub fn moment_after(&self, now: Timestamp, moved: Move, may_step_back: bool) -> Timestamp {
         let now_ns = now.as_ns();
         let then_ns = match moved {

@@ -1,4 +1,4 @@
-//! What the conformance suite asks of a store under test, capability by capability.
+//! What the conformance suite needs from a store under test, by capability.
 
 use std::future::Future;
 use std::pin::pin;
@@ -9,19 +9,18 @@ use std::thread::{self, Thread};
 use tollgate_core::Timestamp;
 use tollgate_store::Store;
 
-/// A store under test. Every store has this much.
+/// A store under test. This is the minimum for every store.
 pub trait Harness: Sync + Sized {
     /// The store.
     type Store: Store;
 
-    /// A store without any usage, that shares none with any other.
+    /// A store without any usage, which shares none with any other.
     fn new() -> Self;
 
     /// The store.
     fn store(&self) -> &Self::Store;
 
-    /// Runs `future` to its end. A store that needs a runtime overrides this; it is called by many threads at
-    /// a time.
+    /// Runs `future` to its end. A store that needs a runtime overrides this; many threads call it at a time.
     fn run<F: Future>(&self, future: F) -> F::Output {
         block_on(future)
     }
@@ -29,31 +28,31 @@ pub trait Harness: Sync + Sized {
 
 /// The capability of a store whose time the suite can set.
 ///
-/// A store with a clock of its own (R7) that cannot be moved does without the groups that need this.
+/// A store with its own clock (R7) that cannot be moved does not run the groups that need this.
 pub trait MovableClock: Harness {
-    /// Whether time never steps back for the store as a whole. Where it is false, it never does for any one
-    /// key, but a key may see an earlier time than another one saw before.
+    /// Whether time never steps back for the store as a whole. If false, it never steps back for a single key, but a
+    /// key may see an earlier time than another key saw before.
     const ONE_TIMELINE: bool;
 
-    /// The tick in nanoseconds in which the store keeps the times of every log; `None` for that of the window (R7).
+    /// The tick in nanoseconds with which the store keeps the times of every log; `None` for that of the window (R7).
     const TICK_NS: Option<u64> = None;
 
-    /// Sets the clock that the store reads, also back.
+    /// Sets the clock that the store reads, also to an earlier time.
     fn set(&self, now: Timestamp);
 }
 
-/// The capability of a store that keeps its keys below a cap and sweeps idle ones (R9).
+/// The capability of a store that keeps its keys below a cap and removes idle ones (R9).
 pub trait BoundedKeys: MovableClock {
     /// The same as [`Harness::new`], with at most `max_keys` keys at a time.
     fn with_max_keys(max_keys: usize) -> Self;
 
-    /// Removes what is idle.
+    /// Removes idle keys.
     fn sweep(&self);
 
-    /// The keys held.
+    /// The number of keys.
     fn keys(&self) -> u64;
 
-    /// The keys that were evicted before they were idle.
+    /// The number of keys that were evicted before they were idle.
     fn evicted(&self) -> u64;
 }
 

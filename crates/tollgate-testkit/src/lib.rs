@@ -1,10 +1,8 @@
-//! What Tollgate's tests share. A dev-dependency only: nothing that ships may depend on this crate.
+//! Shared by Tollgate's tests. Only a dev-dependency: nothing that ships may depend on this crate.
 //!
-//! - [`mod@conformance`]: one suite that every store passes, chosen by the capabilities it declares.
-//! - [`generate`]: random policies, checks and courses of time, with frequent overlaps.
-//! - [`compare`]: what the fast code decided against what the
-//!   [reference model](tollgate_core::reference) says.
-//!
+//! - [`mod@conformance`]: one suite that every store passes, chosen by the capabilities that it declares.
+//! - [`generate`]: random policies, checks and sequences of times, with frequent overlaps.
+//! - [`compare`]: compares decisions of the fast code with those of the [reference model](tollgate_core::reference).
 //! - `postgres` (a feature): real PostgreSQL servers.
 //! - `redis` (a feature): real Redis servers, and a proxy with faults.
 //!

@@ -1,4 +1,4 @@
-//! The least limiter: a policy set over a store under test.
+//! The smallest limiter: a policy set over a store under test.
 
 use tollgate_core::{Charge, Check, Decision, Limit, LimitStatus, Policy, PolicySet};
 use tollgate_store::{Charged, Store, Verdicts};
@@ -26,7 +26,7 @@ impl<'h, H: Harness> Limiter<'h, H> {
         Decision::assemble(&plan, &of_the_store(charged))
     }
 
-    /// The decision that `check` would get, with the usage as it is: its cost is not counted.
+    /// The decision that `check` would get with the current usage: its cost is not counted.
     pub fn peek(&self, check: &Check<'_>) -> Decision {
         let plan = self.policies.plan(check);
         Decision::assemble(&plan, &peek(self.harness, &plan))
@@ -47,7 +47,7 @@ impl<'h, H: Harness> Limiter<'h, H> {
         only_limit(&self.peek(check))
     }
 
-    /// Forgets the usage of every limit that `check` meets.
+    /// Clears the usage of every limit that `check` meets.
     pub fn reset(&self, check: &Check<'_>) {
         for charge in self.policies.plan(check) {
             let limit: &Limit = charge.limit;
@@ -73,7 +73,7 @@ pub fn peek(harness: &impl Harness, charges: &[Charge<'_>]) -> Verdicts {
     of_the_store(harness.run(harness.store().peek(charges)).unwrap())
 }
 
-/// The verdicts, which a store that works gives by itself.
+/// The verdicts, which must not be degraded.
 fn of_the_store(charged: Charged) -> Verdicts {
     assert!(!charged.degraded, "the store under test did not decide by itself");
     charged.verdicts

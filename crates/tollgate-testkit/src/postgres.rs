@@ -1,5 +1,5 @@
-//! Real PostgreSQL servers for tests: each is a cluster in a folder of its own with a free port, and is ended when it
-//! is dropped, or when this process ends.
+//! Real PostgreSQL servers for tests. Each has its own folder and a free port, and ends when it is dropped or when this
+//! process ends.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -15,18 +15,18 @@ use tempfile::TempDir;
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_mins(2);
-/// Between two looks whether it has.
+/// The time between two attempts.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Runs the server until its own input ends, which it does however this process ends. SIGINT is PostgreSQL's fast
+/// Runs the server until its standard input ends, which happens however this process ends. SIGINT is PostgreSQL's fast
 /// shutdown; it also frees its shared memory.
 const KEEPER: &str = r#"folder=$1; shift; "$@" >/dev/null & echo $!; cat >/dev/null; kill -INT $!; wait $!; rm -rf "$folder""#;
 
-/// A real PostgreSQL server that trusts everyone on this machine and does not wait for the disk.
+/// A real PostgreSQL server that accepts every local user and does not wait for the disk.
 #[derive(Debug)]
 pub struct PostgresServer {
     keeper: Child,
-    /// Open for as long as the server is to run.
+    /// Open for as long as the server should run.
     keeper_input: Option<ChildStdin>,
     pid: String,
     port: u16,
@@ -80,7 +80,7 @@ impl PostgresServer {
         format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
     }
 
-    /// Runs statements in the database of `url`, or of this name, and gives what they print.
+    /// Runs statements in the database of `url`, or of this name, and returns their output.
     pub fn sql(&self, database: &str, statements: &str) -> String {
         let name = database.rsplit('/').next().unwrap_or(database);
         let output = self.psql(name, statements);
@@ -95,7 +95,7 @@ impl PostgresServer {
         psql.output().unwrap()
     }
 
-    /// Ends the process at once, as a crash would. Its children notice and end too.
+    /// Ends the process at once, like a crash. Its children notice and end too.
     pub fn kill(&self) {
         let status = Command::new("kill").args(["-KILL", &self.pid]).status().unwrap();
         assert!(status.success());
@@ -121,7 +121,7 @@ impl Drop for PostgresServer {
     }
 }
 
-/// The folder of PostgreSQL's programs: where Debian keeps those of the newest version, else that of `initdb` in PATH.
+/// The folder of PostgreSQL's programs: Debian's folder of the newest version, else that of `initdb` in PATH.
 fn binaries() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest = versions
@@ -141,7 +141,7 @@ fn binaries() -> PathBuf {
         .expect("PostgreSQL is missing: scripts/setup installs it")
 }
 
-/// Who runs the servers: PostgreSQL refuses to be run by root.
+/// The user who runs the servers, because PostgreSQL refuses to run as root.
 enum Account {
     Own,
     Other { user: u32, group: u32 },
@@ -158,7 +158,7 @@ impl Account {
         Self::Other { user, group }
     }
 
-    /// Makes `folder` theirs; everyone may enter it, for the socket.
+    /// Gives `folder` to that user; everyone may enter it, for the socket.
     fn own(&self, folder: &Path) {
         if let Self::Other { user, group } = self {
             std::os::unix::fs::chown(folder, Some(*user), Some(*group)).unwrap();
@@ -171,13 +171,13 @@ impl Account {
         if let Self::Other { user, group } = self {
             command.gid(*group).uid(*user);
         }
-        // The working directory of the test may be closed to them.
+        // That user may have no access to the working directory of the test.
         command.current_dir("/");
         command
     }
 }
 
-/// What `id` prints.
+/// The output of `id`.
 fn id(arguments: &[&str]) -> Option<u32> {
     let output = Command::new("id").args(arguments).output().ok()?;
     String::from_utf8_lossy(&output.stdout).trim().parse().ok()

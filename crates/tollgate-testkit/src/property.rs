@@ -7,14 +7,16 @@ use proptest::test_runner::{
     Config, FileFailurePersistence, TestCaseResult, TestError, TestRunner,
 };
 
-/// Where the seeds of failures are kept, from the directory of the package under test. Commit it: what failed
-/// once is tried first from then on.
+/// The file with the seeds of failures, in the directory of the package under test. Commit it: earlier failures are
+/// tried first from then on.
 pub const REGRESSIONS: &str = "proptest-regressions/conformance.txt";
 
-/// The random values that are tried of each property, unless the environment's `PROPTEST_CASES` says otherwise.
+/// How many random values are tried for each property, unless the environment variable `PROPTEST_CASES` sets the
+/// number.
 const CASES: u32 = 1_000;
 
-/// Tries `holds` on random values of `strategy`, 1,000 or as many as `PROPTEST_CASES` says. A failure is made as small as it gets, printed with its seed, and kept in [`REGRESSIONS`].
+/// Tries `holds` on 1,000 random values of `strategy`, or as many as `PROPTEST_CASES` says. A failure is minimized,
+/// printed with its seed, and kept in [`REGRESSIONS`].
 pub fn for_all<S: Strategy>(
     name: &'static str,
     strategy: &S,

@@ -1,8 +1,8 @@
-//! The documents agree with the tree: crates, paths, arrows and links. So they cannot rot unnoticed.
+//! Checks that the documents agree with the tree: crates, paths, dependencies and links.
 //!
-//! `docs/ARCHITECTURE.md` is read as it is drawn: the crates are the headings of its section "Crates", the
-//! arrows the rows of the table in "Arrows", and a path is any `code` with a slash in it that begins with an
-//! entry of the repository, or of the crate whose section it stands in.
+//! In `docs/ARCHITECTURE.md` the crates are the headings of its section "Crates", and the dependencies are the rows of
+//! the table in "Arrows". A path is any `code` with a slash that begins with an entry of the repository, or of the
+//! crate in whose section it is.
 
 #![cfg(test)]
 
@@ -20,7 +20,7 @@ const CORE: &str = "tollgate-core";
 /// Crates for tests and measurements: nothing that ships depends on them.
 const NEVER_SHIPPED: [&str; 2] = ["tollgate-testkit", "tollgate-bench"];
 
-/// Third-party crates that only these crates of ours may name, lest what they are for spreads.
+/// Third-party crates that only these crates may use, so that their use does not spread.
 const KEPT_TO: [(&str, &[&str]); 9] = [
     ("axum", &["tollgate-server", "tollgate-bench"]),
     ("clap", &["tollgate-server", "tollgate-simulate", "tollgate-bench"]),
@@ -43,7 +43,7 @@ fn architecture() -> Document {
 
 type Names = BTreeSet<String>;
 
-/// The dependencies of each crate of the workspace, without those for its tests alone.
+/// The dependencies of each crate of the workspace, except dev-dependencies.
 fn dependencies() -> BTreeMap<String, Names> {
     let metadata = MetadataCommand::new()
         .manifest_path(root().join("Cargo.toml"))
@@ -90,7 +90,7 @@ fn the_architecture_draws_the_arrows_of_the_manifests() {
         .table_in("Arrows")
         .into_iter()
         .map(|row| {
-            let [from, to] = &row[..] else { panic!("{row:?} has not two cells") };
+            let [from, to] = &row[..] else { panic!("{row:?} does not have two cells") };
             (from.join(""), to.iter().cloned().collect())
         })
         .collect();
@@ -103,7 +103,7 @@ fn the_architecture_draws_the_arrows_of_the_manifests() {
             "{from}: its row of \"Arrows\" in docs/ARCHITECTURE.md, its manifest"
         );
     }
-    assert_eq!(drawn.len(), arrows.len(), "\"Arrows\" has a row for no crate");
+    assert_eq!(drawn.len(), arrows.len(), "\"Arrows\" has a row that belongs to no crate");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn the_architecture_names_only_paths_that_exist() {
         let exists = bases.iter().any(|base| base.join(&code).exists());
         assert!(
             exists,
-            "docs/ARCHITECTURE.md, section {heading:?}, names {code}, which is not there"
+            "docs/ARCHITECTURE.md, section {heading:?}, names {code}, which does not exist"
         );
     }
     assert!(paths > 20, "only {paths} paths found: are they still written as `code`?");
@@ -158,7 +158,7 @@ fn heavy_dependencies_stay_in_their_crates() {
     }
 }
 
-/// Every Markdown file of the repository; what was built or installed is not part of it.
+/// Every Markdown file of the repository, except build output and installed packages.
 fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -1,6 +1,6 @@
-//! The bare server of `tollgate-bench http`: parses the body of a check and answers with the JSON that is its
-//! first argument. With the URL of a Redis as its second it first runs the usual script of a sliding window there,
-//! 100 an hour for each user and model. Prints where it listens.
+//! The bare server of `tollgate-bench http`: parses the body of a check and answers with the JSON in its first
+//! argument. With the URL of a Redis as its second argument, it first runs the usual sliding-window script there, with
+//! 100 an hour for each user and model. Prints its address.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
 
 use std::error::Error;
@@ -28,12 +28,12 @@ struct Check {
     model_id: String,
 }
 
-/// What the handler needs.
+/// The state of the handler.
 #[derive(Clone)]
 struct Handler {
     answer: Bytes,
     redis: Option<(MultiplexedConnection, Arc<Script>)>,
-    /// Makes the members of the sorted sets different.
+    /// Makes the members of the sorted sets unique.
     number: Arc<AtomicU64>,
 }
 
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// With the runtime that `tollgate serve` has.
+/// With the same runtime as `tollgate serve`.
 #[tokio::main]
 async fn serve(answer: String, redis_url: Option<String>) -> Result<(), Box<dyn Error>> {
     let redis = match redis_url {
@@ -75,7 +75,7 @@ async fn check(
     Json(check): Json<Check>,
 ) -> Result<impl IntoResponse, StatusCode> {
     if let Some((mut connection, script)) = handler.redis {
-        // Relaxed: only the number counts.
+        // Relaxed: the number only has to be unique.
         let number = handler.number.fetch_add(1, Ordering::Relaxed);
         let mut call = script.key(format!("{}:{}", check.user_id, check.model_id));
         call.arg(100).arg(3_600_000_000_u64).arg(number);

@@ -1,6 +1,6 @@
-//! The child process of `tollgate-bench memory`: fills one contender and prints what it took as JSON.
+//! The child process of `tollgate-bench memory`: fills one contender and prints the memory that it took as JSON.
 //!
-//! A program of its own, because its allocator counts, which would slow what the other benchmarks time.
+//! It is a separate program, because its allocator counts, which would slow down the other benchmarks.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line")]
 
 use std::alloc::System;

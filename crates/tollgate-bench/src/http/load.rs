@@ -1,7 +1,7 @@
 //! The load generator: HTTP/1.1 over kept-alive connections, one request in flight on each.
 //!
-//! It makes requests by overwriting the user in a buffer, and of answers reads the status, the length and how
-//! the body begins, so that it costs little beside the servers that it asks.
+//! It builds requests by overwriting the user in a buffer, and reads only the status, the length and the beginning of
+//! the body of answers, so that it costs little compared with the servers.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::key::Draw;
 use crate::stopwatch::now;
 
-/// Users to draw from: with a limit of 100 for each, 20 million checks are admitted.
+/// The number of users: with a limit of 100 for each, 20 million checks are admitted.
 const USERS: u64 = 200_000;
 /// Digits of a user's number.
 const USER_DIGITS: usize = 8;
@@ -24,7 +24,7 @@ const USER_DIGITS: usize = 8;
 const BATCH: usize = 1_000;
 /// The longest head of an answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
-/// How every answer's body begins: the check was admitted.
+/// The beginning of every answer's body: the check was admitted.
 const ADMITTED: &[u8] = br#"{"allowed":true,"#;
 
 /// Load on one server.
@@ -39,7 +39,7 @@ const WARMING_UP: u8 = 0;
 const MEASURING: u8 = 1;
 const ENDING: u8 = 2;
 
-/// What a server answered while it was measured.
+/// The answers of a server while it was measured.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) requests: u64,
@@ -49,12 +49,12 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// The latency that `percent` of the answers did not exceed, in microseconds.
+    /// This percentile of the latencies, in microseconds.
     pub(super) fn latency_us(&self, percent: usize) -> f64 {
         self.latency_us_at(10 * percent)
     }
 
-    /// The latency that `per_mille` of the answers did not exceed, in microseconds.
+    /// This per-mille quantile of the latencies, in microseconds.
     pub(super) fn latency_us_at(&self, per_mille: usize) -> f64 {
         let index = (self.latencies.len() * per_mille / 1_000).min(self.latencies.len().max(1) - 1);
         self.latencies.get(index).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e6)
@@ -62,7 +62,7 @@ impl Outcome {
 }
 
 impl Load {
-    /// Connects and starts to ask, each connection again as soon as it is answered.
+    /// Connects and starts to send; each connection sends the next request as soon as it gets an answer.
     pub(super) async fn start(
         address: SocketAddr,
         connections: u32,
@@ -71,7 +71,7 @@ impl Load {
         Self::start_paced(address, connections, seed, None).await
     }
 
-    /// The same, of so many users only.
+    /// The same, with this many users.
     pub(super) async fn start_among(
         address: SocketAddr,
         connections: u32,
@@ -81,8 +81,8 @@ impl Load {
         Self::begin(address, connections, seed, users, None).await
     }
 
-    /// Connects and starts to ask `per_second` times a second in all, whether the server keeps up or not: what
-    /// waits behind a slow answer counts as late.
+    /// Connects and starts to send `per_second` requests a second in total, whether the server keeps up or not: a
+    /// request that waits behind a slow answer counts as late.
     pub(super) async fn start_paced(
         address: SocketAddr,
         connections: u32,
@@ -115,17 +115,17 @@ impl Load {
         Ok(Self { connections: running, phase, measuring_since: now() })
     }
 
-    /// From here on answers count.
+    /// Starts to count answers.
     pub(super) fn begin_measuring(&mut self) {
         self.measuring_since = now();
         // Relaxed: all connections are tasks of one thread.
         self.phase.store(MEASURING, Ordering::Relaxed);
     }
 
-    /// From here on they do not; waits for those in flight.
+    /// Stops counting; waits for requests in flight.
     pub(super) async fn finish(mut self) -> Result<Outcome, String> {
         let elapsed = self.measuring_since.elapsed();
-        // Relaxed: as in `begin_measuring`.
+        // Relaxed: see `begin_measuring`.
         self.phase.store(ENDING, Ordering::Relaxed);
         let mut latencies = Vec::new();
         while let Some(connection) = self.connections.join_next().await {
@@ -136,7 +136,7 @@ impl Load {
     }
 }
 
-/// Asks one check and returns the body of the answer.
+/// Sends one check and returns the body of the answer.
 pub(super) async fn ask_once(address: SocketAddr) -> Result<String, String> {
     let mut asker = Asker::connect(address, 0, USERS).await?;
     let body = asker.ask().await?;
@@ -167,14 +167,14 @@ pub(super) fn user_id(number: u64) -> String {
     format!("user-{number:0USER_DIGITS$}")
 }
 
-/// When a connection asks, whatever was answered.
+/// The time at which a connection sends, whatever was answered.
 struct Schedule {
     next: Instant,
     interval: Duration,
 }
 
 impl Schedule {
-    /// Waits for the next turn; when it is, or was.
+    /// Waits for the next turn; returns when it is, or was.
     async fn wait(&mut self) -> Instant {
         let turn = self.next;
         tokio::time::sleep_until(turn.into()).await;
@@ -201,7 +201,7 @@ impl Asker {
         Ok(Self { address, stream, request, draw, answer: Vec::with_capacity(MAX_ANSWER_BYTES) })
     }
 
-    /// The latencies of what was answered while measuring.
+    /// The latencies of the answers while measuring.
     async fn ask_until_the_end(
         mut self,
         mut schedule: Option<Schedule>,
@@ -214,7 +214,7 @@ impl Asker {
                 None => now(),
             };
             self.ask().await?;
-            // Relaxed: as in `begin_measuring`.
+            // Relaxed: see `begin_measuring`.
             match phase.load(Ordering::Relaxed) {
                 WARMING_UP => {}
                 MEASURING => latencies.push(asked.elapsed()),
@@ -223,7 +223,7 @@ impl Asker {
         }
     }
 
-    /// Asks one check of a user at random; the body of the answer, which admits.
+    /// Sends one check for a random user; returns the body of the answer, which must admit.
     async fn ask(&mut self) -> Result<&[u8], String> {
         self.request.set_user(self.draw.next_index());
         let request = std::mem::take(&mut self.request.bytes);
@@ -259,7 +259,7 @@ impl Asker {
         self.answer.clear();
         let mut head = None;
         loop {
-            // Waiting first spares a read that would block.
+            // Waiting first avoids a read that would block.
             self.stream.readable().await?;
             match self.stream.try_read_buf(&mut self.answer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
@@ -279,7 +279,7 @@ impl Asker {
     }
 }
 
-/// A request whose user can be overwritten.
+/// A request in which the user can be overwritten.
 struct Request {
     bytes: Vec<u8>,
     user_at: usize,
@@ -310,17 +310,17 @@ fn head_of(path: &str, body_bytes: usize) -> String {
     )
 }
 
-/// What the generator needs of an answer's head.
+/// What the generator needs from an answer's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Head {
-    /// Bytes of the head, its empty line included.
+    /// The length of the head, including its empty line.
     bytes: usize,
     body_bytes: usize,
     is_ok: bool,
 }
 
 impl Head {
-    /// `None` until the head is whole. An answer without a length has no body.
+    /// `None` until the head is complete. An answer without a length has no body.
     fn parse(answer: &[u8]) -> Option<Self> {
         let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
         let mut lines = answer[..end].split(|byte| *byte == b'\n');

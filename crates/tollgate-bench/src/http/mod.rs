@@ -1,13 +1,13 @@
-//! What does the server cost beside the barest one that could stand in its place?
+//! How much does the server cost, compared with the simplest one that could replace it?
 //!
-//! `tollgate serve`, in memory and with the default policy, and `tollgate-bench-bare`, an axum handler that
-//! parses the same body and answers a fixed JSON of the same size, run as processes of their own on 127.0.0.1.
-//! One load generator asks both in turn, over the same number of kept-alive HTTP/1.1 connections, each with one
-//! request in flight. Users are drawn at random from so many that every check is admitted.
+//! `tollgate serve`, in memory and with the default policy, and `tollgate-bench-bare`, an axum handler that parses the
+//! same body and answers a fixed JSON of the same size, run as separate processes on 127.0.0.1. One load generator
+//! sends requests to both in turn, over the same number of kept-alive HTTP/1.1 connections, each with one request in
+//! flight. Users are drawn at random from so many that every check is admitted.
 //!
-//! The goal is in *requests per CPU second* of the server, all its threads, user and kernel: the generator
-//! shares the machine with it, so throughput and latency also tell of the generator. Tollgate's answer has the
-//! same body and, beside it, its `RateLimit` headers.
+//! The goal is in *requests per CPU second* of the server, with all its threads, in user and kernel mode: the generator
+//! shares the machine, so throughput and latency also depend on the generator. Tollgate's answer has the same body and
+//! additionally its `RateLimit` headers.
 
 mod load;
 pub mod outage;
@@ -39,7 +39,7 @@ pub struct Plan {
     pub rounds: u32,
     /// Connections, each with one request in flight.
     pub connections: u32,
-    /// How long each server is asked before a measurement.
+    /// How long each server gets requests before a measurement.
     pub warm_up: Duration,
     /// How long a measurement lasts.
     pub measured: Duration,

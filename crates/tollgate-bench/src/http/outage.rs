@@ -1,8 +1,8 @@
 //! What do callers notice when Redis hangs (P3)?
 //!
-//! `tollgate serve` over a Redis that is stopped with SIGSTOP under 200 checks a second, by a schedule that waits for
-//! no answer; each latency counts from when the check was due. An answer that is not 200 and `allowed` ends the
-//! benchmark, for the failure mode is `allow`. Then Redis goes on, and is asked until it decides again.
+//! `tollgate serve` runs over a Redis that is stopped with SIGSTOP under 200 checks a second, by a schedule that does
+//! not wait for answers; each latency counts from when the check was due. The failure mode is `allow`, so an answer
+//! that is not 200 and `allowed` ends the benchmark. Then Redis continues, and checks are sent until it decides again.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -23,7 +23,7 @@ const ENFORCING: &str = "enforcing again after, ms";
 const CONNECTS: &str = "connections made per second";
 const CHECKS_PER_SECOND: f64 = 200.0;
 const CONNECTIONS: u32 = 50;
-/// How long it may take until Redis decides again, before the benchmark gives up.
+/// How long it may take until Redis decides again.
 const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -34,7 +34,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Of so many seconds: the figures of `docs/BENCHMARKS.md` are those of 60.
+    /// For this many seconds; `docs/BENCHMARKS.md` uses 60.
     pub fn lasting(seconds: u32) -> Self {
         Self { stopped: Duration::from_secs(seconds.into()) }
     }
@@ -93,7 +93,7 @@ async fn measure(plan: &Plan, redis: &Redis, address: SocketAddr) -> Result<Meas
     Ok(measured)
 }
 
-/// Asks until a check is decided by the store.
+/// Sends checks until the store decides one.
 async fn until_enforcing(address: SocketAddr) -> Result<(), String> {
     let start = now();
     while start.elapsed() < PATIENCE {
@@ -102,10 +102,10 @@ async fn until_enforcing(address: SocketAddr) -> Result<(), String> {
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Err(format!("{address}: degraded for {PATIENCE:?} after Redis was back"))
+    Err(format!("{address}: still degraded {PATIENCE:?} after Redis continued"))
 }
 
-/// The connections that Redis has been asked for so far.
+/// The number of connections that Redis has accepted so far.
 fn connections(redis: &Redis) -> Result<u64, String> {
     let info = Client::connect(redis.port())?.ask(&[b"INFO", b"stats"])?;
     let text = String::from_utf8_lossy(&info);

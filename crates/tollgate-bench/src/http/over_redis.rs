@@ -1,10 +1,10 @@
-//! What does the server cost over Redis, beside the barest one that could stand in its place?
+//! How much does the server cost over Redis, compared with the simplest one that could replace it?
 //!
-//! `tollgate serve` with its usage in Redis, and an axum handler that runs the usual sorted-set script through
-//! redis-rs and answers a fixed JSON of the same size. The server and Redis share one core, the load has another.
-//! First 50 connections ask as fast as they are answered: the peak. Then as many ask at 80 % of that rate, by a
-//! schedule that waits for nobody, and the latencies count from when it was their turn. Last, batches of 1,000 checks of
-//! users at random, one after the other over one connection.
+//! `tollgate serve` with its usage in Redis is compared with an axum handler that runs the usual sorted-set script
+//! through redis-rs and answers a fixed JSON of the same size. The server and Redis share one core, the load generator
+//! has another. First 50 connections send requests as fast as they are answered: the peak. Then as many send 80 % of
+//! that rate, by a schedule that does not wait for answers, and the latencies count from when a request was due. Last,
+//! one connection sends batches of 1,000 checks of random users, one after the other.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,13 +19,13 @@ use crate::stopwatch::to_f64;
 const PER_SECOND: &str = "requests per second, as fast as it goes";
 const P99: &str = "99th percentile at 80 % of that, ms";
 const BATCH_MS: &str = "a batch of 1,000 checks, ms";
-/// The batches of one round; the first is a warm-up.
+/// The batches of one round.
 const BATCHES: usize = 41;
-/// The part of its peak at which a server's latency is measured.
+/// The fraction of its peak at which a server's latency is measured.
 const PART_OF_PEAK: f64 = 0.8;
-/// Where the server and Redis run.
+/// The core of the server and Redis.
 const CORE_OF_SERVERS: u32 = 0;
-/// Where the load comes from.
+/// The core of the load generator.
 const CORE_OF_LOAD: u32 = 1;
 const CONNECTIONS: u32 = 50;
 
@@ -98,7 +98,7 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // It may have ended, and then there is nothing to undo.
+        // It may have ended; then there is nothing to undo.
         let _ = pin(self.0, "0-1023");
     }
 }

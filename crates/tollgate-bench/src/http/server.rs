@@ -1,4 +1,4 @@
-//! A server in a process of its own: started, found, watched and ended.
+//! A server in a separate process: started, observed and ended.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// How long a server may take to say where it listens.
+/// How long a server may take to print its address.
 const START_TIMEOUT: Duration = Duration::from_mins(2);
-/// What comes before the port where a server says that it listens.
+/// The text before the port when a server prints its address.
 const HOST: &str = "127.0.0.1:";
 
 /// A running server, killed when dropped.
@@ -22,7 +22,7 @@ pub(super) struct Server {
     name: &'static str,
     child: Child,
     address: SocketAddr,
-    /// Where it runs, so that it finds no configuration and leaves nothing behind.
+    /// Its working directory, so that it finds no configuration and leaves nothing behind.
     _directory: TempDir,
 }
 
@@ -88,14 +88,14 @@ impl Server {
         self.address
     }
 
-    /// The time that its threads have run on a processor, in user and kernel mode.
+    /// The CPU time of its threads, in user and kernel mode.
     pub(super) fn cpu_time(&self) -> Result<Duration, String> {
         let tasks = format!("/proc/{}/task", self.child.id());
         let failed = |error: std::io::Error| format!("{tasks}: {error}");
         let mut total_ns = 0;
         for task in fs::read_dir(&tasks).map_err(failed)? {
             let path = task.map_err(failed)?.path().join("schedstat");
-            // A thread may have ended since it was listed.
+            // A thread may have ended since the list was read.
             let text = fs::read_to_string(&path).unwrap_or_default();
             let run_ns = text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok());
             total_ns += run_ns.unwrap_or_default();
@@ -114,12 +114,13 @@ impl Drop for Server {
 }
 
 fn end(child: &mut Child) {
-    // It may have ended by itself.
+    // It may have ended already.
     _ = child.kill();
     _ = child.wait();
 }
 
-/// Sends each line of `stream`, and goes on reading when nobody listens, so that the server never waits.
+/// Sends each line of `stream` to the channel, and continues to read when nobody receives, so that the server never
+/// blocks.
 fn read_lines(stream: Option<impl Read + Send + 'static>, sender: Sender<String>) {
     let Some(stream) = stream else { return };
     thread::spawn(move || {
@@ -129,7 +130,7 @@ fn read_lines(stream: Option<impl Read + Send + 'static>, sender: Sender<String>
     });
 }
 
-/// The first address in `lines`; what they said if there is none.
+/// The first address in `lines`; the lines themselves if there is none.
 fn address_in(lines: &Receiver<String>) -> Result<SocketAddr, String> {
     let mut said = String::new();
     while let Ok(line) = lines.recv_timeout(START_TIMEOUT) {
@@ -139,7 +140,7 @@ fn address_in(lines: &Receiver<String>) -> Result<SocketAddr, String> {
         said.push_str(&line);
         said.push('\n');
     }
-    Err(format!("did not say where it listens, but: {said:?}"))
+    Err(format!("did not print its address, but: {said:?}"))
 }
 
 fn address_in_line(line: &str) -> Option<SocketAddr> {

@@ -1,13 +1,13 @@
-//! What does an exact limit cost in Redis, beside the usual sorted set?
+//! How much does an exact limit cost in Redis, compared with the usual sorted set?
 //!
-//! - *Redis time* of an admitted check, as Redis itself counts it (`INFO commandstats`), with 100 and with
-//!   100,000 admissions in one log.
+//! - *Redis time* of an admitted check, as Redis itself counts it (`INFO commandstats`), with 100 and with 100,000
+//!   admissions in one log.
 //! - *Memory* of a key (`MEMORY USAGE`) with 100, 1,000 and 100,000 admissions.
-//! - *Checks a second* through the library, beside the bare script sent by a plain client 16 at a time.
+//! - *Checks a second* through the library, compared with the bare script sent by a plain client, 16 at a time.
 //! - *Redis time of each operation* on a log of costs above 1, with 100 and with 100,000 admissions in it
 //!   (`operations`): one at a time and 64 at once, a change, and denials.
 //!
-//! Both are measured on one server, in turns; between two, it is emptied.
+//! All contenders use the same server, in turns; in between, it is emptied.
 
 mod operations;
 pub(crate) mod server;
@@ -28,9 +28,9 @@ const BARE: &str = "bare sorted set";
 const OURS: &str = "tollgate";
 const BARE_SCRIPT: &str = include_str!("bare.lua");
 const WINDOW: Duration = Duration::from_hours(1);
-/// Requests that the plain client sends at once, as `redis-benchmark -P 16`.
+/// How many requests the plain client sends at once, as in `redis-benchmark -P 16`.
 const PIPELINE: usize = 16;
-/// Checks that the library has under way at a time, over its one connection.
+/// How many checks the library has in flight at a time, over its one connection.
 const UNDER_WAY: usize = 64;
 
 const TIME_100: &str = "Redis µs an admission, 100 in a log";
@@ -138,7 +138,7 @@ impl Bench {
         Ok(())
     }
 
-    /// One log that grows to its limit; its last tenth is what counts.
+    /// One log that grows to its limit; only its last tenth is measured.
     fn long_log(
         &mut self,
         plan: &Plan,
@@ -160,14 +160,14 @@ impl Bench {
         Ok(())
     }
 
-    /// The bytes of a key, and of the hash beside it if it has one.
+    /// The bytes of a key, including its hash if it has one.
     fn bytes(&mut self, key: &str) -> Result<f64, String> {
         let mut bytes = 0.0;
         for key in [key.to_owned(), format!("{key}b")] {
             let parts: [&[u8]; 5] = [b"MEMORY", b"USAGE", key.as_bytes(), b"SAMPLES", b"0"];
             let answer = self.client.ask(&parts)?;
             let number = String::from_utf8_lossy(&answer);
-            // A key that is not there has none.
+            // A missing key has no size.
             if !number.is_empty() {
                 let known: Result<f64, _> = number.parse();
                 bytes += known.map_err(|_| format!("MEMORY USAGE {key}: {number}"))?;
@@ -203,7 +203,7 @@ impl Bench {
         let (mut batch, mut batched) = (Vec::new(), 0);
         let last = numbers.end - 1;
         for number in numbers {
-            // As long as ours, and members as a UUID without its dashes is half of.
+            // As long as Tollgate's keys; the members are half as long as a UUID without dashes.
             let (key, member) = (format!("tg:{:027}", number % keys), format!("{number:016x}"));
             let arguments: [&[u8]; 3] = [limit.as_bytes(), window_us.as_bytes(), member.as_bytes()];
             let [limit, window_us, member] = arguments;
@@ -229,7 +229,7 @@ async fn fill_ours(
     let limit = limit_of(limit)?;
     let key = store.key(&limit, &Subject::new("0", "model"));
     let mut workers = JoinSet::new();
-    // Each takes every so manieth check.
+    // Each task sends every n-th check.
     for worker in 0..UNDER_WAY {
         let (store, limit, numbers) = (store.clone(), Arc::clone(&limit), numbers.clone());
         workers.spawn(async move {

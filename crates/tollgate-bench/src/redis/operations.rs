@@ -1,4 +1,4 @@
-//! What each operation on one log costs Redis, whatever the log's length.
+//! The cost in Redis of each operation on one log, depending on the log's length.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::stopwatch::to_f64;
 
 /// The cost of each admission.
 const COST: u64 = 3;
-/// The checks of one call.
+/// The number of checks in one call.
 const AT_ONCE: usize = 64;
-/// The operations of each kind that are measured.
+/// How many operations of each kind are measured.
 const OPERATIONS: u64 = 2_000;
-/// The keys that the operations on short logs are spread over, so that the logs stay short.
+/// The number of keys for operations on short logs, so that the logs stay short.
 const SHORT_KEYS: u64 = 500;
 
 const ALONE: &str = "Redis µs an admission, one at a time";
@@ -28,7 +28,7 @@ const DENIAL_2: &str = "Redis µs a denial of cost 2";
 /// The lengths of the logs, as contenders.
 const LENGTHS: [&str; 2] = ["100 in a log", "100,000 in a log"];
 
-/// What the operations should cost.
+/// The goals for the operations.
 pub(super) fn goals() -> Vec<Goal> {
     let [short, long] = LENGTHS;
     let goal = |question, contender, bound| Goal { question, contender, bound };
@@ -83,7 +83,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Redis's time of one operation; `run` answers how many a call makes.
+    /// Redis's time per operation; `run` returns how many operations a call makes.
     fn timed(
         &mut self,
         mut run: impl FnMut(&mut Self, u64) -> Result<usize, String>,

@@ -1,4 +1,4 @@
-//! A Redis server for a benchmark, and the plainest client there is: one connection, requests in batches.
+//! A Redis server for a benchmark, and the simplest possible client: one connection, requests in batches.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// How often a start is looked for, and what is between two looks.
+/// How often the start is checked, and the time between two checks.
 const LOOKS: u32 = 6_000;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -53,7 +53,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself; there is nothing else to do about it.
+        // It may have ended already; there is nothing else to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -72,7 +72,7 @@ impl Client {
         Ok(Self { stream: BufReader::new(stream) })
     }
 
-    /// The answer to one command, the parts of a list joined.
+    /// The answer to one command; the parts of a list are joined.
     pub(crate) fn ask(&mut self, parts: &[&[u8]]) -> Result<Vec<u8>, String> {
         let mut request = Vec::new();
         write_command(&mut request, parts);
@@ -116,7 +116,7 @@ impl Client {
         Ok(())
     }
 
-    /// What all runs of scripts have taken since the statistics were reset, in microseconds.
+    /// The time of all scripts since the statistics were reset, in microseconds.
     pub(crate) fn script_us(&mut self) -> Result<f64, String> {
         let info = self.ask(&[b"INFO", b"commandstats"])?;
         let text = String::from_utf8_lossy(&info);
@@ -125,7 +125,7 @@ impl Client {
         field.and_then(|value| value.parse().ok()).ok_or("INFO names no EVALSHA".to_owned())
     }
 
-    /// What Redis says about its version.
+    /// The version of Redis.
     pub(crate) fn version(&mut self) -> Result<String, String> {
         let info = self.ask(&[b"INFO", b"server"])?;
         let text = String::from_utf8_lossy(&info);
@@ -134,7 +134,7 @@ impl Client {
     }
 }
 
-/// Appends a command in Redis's own protocol.
+/// Appends a command in the Redis protocol.
 pub(crate) fn write_command(request: &mut Vec<u8>, parts: &[&[u8]]) {
     request.extend_from_slice(format!("*{}\r\n", parts.len()).as_bytes());
     for part in parts {

@@ -1,4 +1,4 @@
-//! Keys do not pile up (R9, P10): idle ones are swept, and a cap holds whatever ids arrive.
+//! The number of keys stays bounded (R9, P10): idle keys are removed, and a cap holds whatever ids arrive.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::{BoundedKeys, Limiter, Way};
 
 const USER: &[Attribute] = &[Attribute::User];
 
-/// A key goes when its usage counts no more, not before.
+/// A key is removed when its usage no longer counts, and not before.
 pub fn idle_keys_are_swept<H: BoundedKeys>() {
     const KEYS: u64 = 10_000;
     // A log is idle a window after its last admission; a counter when the window after that has ended.
@@ -43,7 +43,7 @@ pub fn idle_keys_are_swept<H: BoundedKeys>() {
     }
 }
 
-/// What is not admitted needs no memory: an attacker cannot fill the store with denials.
+/// Denied checks need no memory: an attacker cannot fill the store with denials.
 pub fn denied_checks_and_peeks_add_no_key<H: BoundedKeys>() {
     for way in Way::ALL {
         let harness = H::new();

@@ -1,5 +1,5 @@
-//! Policies that change while there is usage (R8): usage belongs to the policy id and the key. A change of the
-//! way of counting starts afresh; a change of the window keeps the admissions of a log.
+//! Policies that change while there is usage (R8): usage belongs to the policy id and the key. If the way of counting
+//! changes, usage starts at 0; if the window changes, a log keeps its admissions.
 
 use std::time::Duration;
 
@@ -27,12 +27,12 @@ fn limiter_with<H: MovableClock>(
     Limiter::new(harness, vec![counted_by(way, policy("p", &[], limit, window))])
 }
 
-/// Admits until it is denied; how many that were, at most one more than the limit.
+/// Sends checks until one is denied; returns how many were admitted, at most one more than the limit.
 fn admit_all<H: MovableClock>(limiter: &Limiter<'_, H>) -> u64 {
     (0..=LIMIT).take_while(|_| limiter.check(&check_at("alice", 1)).allowed()).count() as u64
 }
 
-/// What one way of counting kept means nothing to the other.
+/// The state of one way of counting is not used by the other.
 pub fn a_changed_way_of_counting_starts_afresh<H: MovableClock>() {
     // Unit costs in the slot, beyond it, and weighted ones.
     for used in [vec![1, 1], vec![1; 5], vec![2, 3]] {
@@ -56,10 +56,10 @@ pub fn a_changed_way_of_counting_starts_afresh<H: MovableClock>() {
 const WINDOWS_MS: [u64; 9] =
     [1, 7, 1_000, 10_000, 20_000, 100_000, 3_600_000, 86_400_000 * 30, 86_400_000 * 366];
 
-/// After a change of the window a log counts what it admitted within the new one, of what the old one still
-/// held. An admission may leave two ticks of the coarser of the windows late, never early (R7).
+/// After a change of the window, a log counts its admissions within the new window, as far as the old one still held
+/// them. An admission may leave two ticks of the coarser window late, but never early (R7).
 pub fn a_changed_window_keeps_the_admissions_of_a_log<H: MovableClock>() {
-    // Ages and later moments in thousandths of the window.
+    // Ages and later times, in thousandths of the window.
     let admissions = vec((0..1_000_u64, 1..=3_u64), 1..12);
     let windows = || select(WINDOWS_MS.to_vec());
     let later = vec(0..1_500_u64, 0..6);
@@ -101,8 +101,8 @@ pub fn a_changed_window_keeps_the_admissions_of_a_log<H: MovableClock>() {
     });
 }
 
-/// A longer window holds what it counted once: an admission that was in the old window when the new one came
-/// stays for the whole of the new one, also when nothing was admitted in between.
+/// A longer window keeps what it has counted once: an admission that was in the old window when the window changed
+/// stays for the whole new window, even if nothing was admitted in between.
 pub fn a_longer_window_keeps_what_it_knows_until_it_leaves<H: MovableClock>() {
     let (short, long) = (Duration::from_secs(20), Duration::from_secs(100));
     for cost in [1, LIMIT] {
@@ -122,8 +122,8 @@ pub fn a_longer_window_keeps_what_it_knows_until_it_leaves<H: MovableClock>() {
     }
 }
 
-/// A counter of another window may start afresh, but it never admits more than its limit at one moment, and
-/// its answers stay within its windows.
+/// A counter with a new window length may start at 0, but it never admits more than its limit at one moment, and its
+/// answers stay within its windows.
 pub fn a_changed_window_of_a_counter_admits_no_more_than_its_limit<H: MovableClock>() {
     for (old_ms, new_ms) in WINDOWS_MS.into_iter().flat_map(|old| WINDOWS_MS.map(|new| (old, new)))
     {

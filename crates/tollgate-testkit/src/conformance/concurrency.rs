@@ -1,4 +1,4 @@
-//! Decisions of many threads are taken one after the other, and each over all its limits at one moment (R3, P1).
+//! Decisions of many threads are made one after the other, and each covers all its limits at one moment (R3, P1).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex};
@@ -30,7 +30,7 @@ pub fn threads_on_one_key_are_admitted_exactly_to_its_limit<H: Harness>() {
                         // Relaxed: the barrier orders it.
                         admitted.fetch_add(mine as u64, Ordering::Relaxed);
                         if barrier.wait().is_leader() {
-                            // Compared at the end: a thread that fails here would leave the others waiting.
+                            // Compared at the end: if a thread failed here, the others would wait forever.
                             admitted_by_round
                                 .lock()
                                 .unwrap()
@@ -46,15 +46,15 @@ pub fn threads_on_one_key_are_admitted_exactly_to_its_limit<H: Harness>() {
     }
 }
 
-/// R3: limits that checks meet in crossing orders are all charged or none, and no two checks wait for each
-/// other.
+/// R3: limits that checks meet in crossing orders are all charged or none, and no two checks deadlock.
 pub fn crossing_limits_are_charged_together<H: Harness>() {
     const THREADS: usize = 8;
     const CHECKS: usize = 3_000;
     const USERS: [&str; 3] = ["ann", "bob", "cem"];
     const MODELS: [&str; 2] = ["large", "small"];
     let harness = H::new();
-    // Users have hardly more than models: some checks are denied by the one limit, some by the other.
+    // The users' limits are only slightly higher than the models': some checks are denied by the one limit, some by the
+    // other.
     let per_user = policy("user", &[Attribute::User], 1_700, MONTH);
     let per_model = counted_by(Way::Counter, policy("model", &[Attribute::Model], 2_500, MONTH));
     let policies = vec![per_user, per_model];
@@ -90,6 +90,7 @@ pub fn crossing_limits_are_charged_together<H: Harness>() {
         }
     }
     let total: u64 = admitted.iter().flatten().map(|count| count.load(Ordering::Relaxed)).sum();
-    // A user who is denied a model that is not used up is used up; all three cannot be, by two models.
+    // If a user is denied although the model has room, the user's limit is used up; two models cannot use up all three
+    // users.
     assert_eq!(total, 2 * 2_500, "both models are used up");
 }

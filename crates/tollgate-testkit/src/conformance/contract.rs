@@ -1,4 +1,4 @@
-//! What holds at one moment: no time passes in these tests, so every store can run them.
+//! Rules that hold at one moment: no time passes in these tests, so every store can run them.
 
 use tollgate_core::{
     Amount, Attribute, Check, Cost, Mode, Policy, PriorityClass, Reason, Share, Subject, Unit,
@@ -75,7 +75,7 @@ pub fn a_cost_of_zero_needs_room_and_charges_nothing<H: Harness>() {
     }
 }
 
-/// R6: a cost above the limit itself never fits, and is told so.
+/// R6: a cost above the limit never fits, and the answer says so.
 pub fn a_cost_above_the_limit_never_fits<H: Harness>() {
     for way in Way::ALL {
         let harness = H::new();
@@ -153,7 +153,7 @@ pub fn a_denied_check_changes_nothing<H: Harness>() {
     assert!(limiter.check(&of("half", 40)).allowed(), "what was left is still there");
 }
 
-/// A peek tells what a check would be told, as often as one likes.
+/// A peek returns what a check would return, any number of times.
 pub fn a_peek_changes_nothing<H: Harness>() {
     for way in Way::ALL {
         let harness = H::new();
@@ -171,7 +171,7 @@ pub fn a_peek_changes_nothing<H: Harness>() {
     }
 }
 
-/// R10 and R3: a shadow limit decides, counts and reports, and neither denies nor counts what is denied.
+/// R10 and R3: a shadow limit decides, counts and reports; it neither denies, nor counts checks that are denied.
 pub fn a_shadow_limit_denies_nothing_and_charges_what_it_admits<H: Harness>() {
     for way in Way::ALL {
         let harness = H::new();
@@ -231,8 +231,8 @@ pub fn a_changed_limit_keeps_its_usage<H: Harness>() {
     }
 }
 
-/// Decision 0009: all classes use one usage, and each is admitted only while that is under its own part of the limit;
-/// so the less important ones are denied first, and the rest is kept for the others.
+/// Decision 0009: all classes share one usage, and each is admitted only while the usage is below its own share of the
+/// limit. So the less important ones are denied first, and the rest is kept for the others.
 pub fn priority_classes_share_one_usage_and_keep_their_room<H: Harness>() {
     for way in Way::ALL {
         let harness = H::new();

@@ -13,13 +13,13 @@ use crate::limiter::{charge, peek};
 use crate::property::for_all;
 use crate::{Harness, Way};
 
-/// A key before it is anything else: a policy id, and the values of some attributes.
+/// A key in its plain form: a policy id, and the values of some attributes.
 type RawKey = (String, Vec<String>);
 
-/// Charges every key once, two keys a check, and expects each to have been charged once.
+/// Charges every key once, two keys per check, and asserts that each was charged exactly once.
 fn share_nothing<H: Harness>(keys: &[RawKey]) {
     let harness = H::new();
-    // Attributes sort as they are built: tenant, user, API key, model.
+    // Attributes are sorted in this order: tenant, user, API key, model.
     let attributes = [Attribute::Tenant, Attribute::User, Attribute::ApiKey, Attribute::Model];
     let limits: Vec<_> = keys
         .iter()
@@ -52,8 +52,8 @@ fn share_nothing<H: Harness>(keys: &[RawKey]) {
     }
 }
 
-/// Ids whose parts read alike when they are joined, whatever the separator; and ones that differ only in what
-/// a careless comparison takes for equal.
+/// Ids whose parts are the same when they are joined, whatever the separator; and ids whose only difference a careless
+/// comparison would ignore.
 pub fn keys_that_read_alike_share_no_usage<H: Harness>() {
     let joined = [
         "a|b:c",
@@ -96,7 +96,7 @@ pub fn keys_that_read_alike_share_no_usage<H: Harness>() {
         add("long", &[id, &longest]);
         add("long-3", &[&longest, id, ""]);
     }
-    // A policy has one `per`: an id used with other numbers of values stands for policies of their own.
+    // A policy has one `per`: an id with another number of values belongs to a different policy.
     let mut number_of_values = BTreeMap::new();
     let keys: Vec<RawKey> = keys
         .into_iter()

@@ -1,10 +1,10 @@
-//! The conformance suite: one test per promise a store makes, over any [`Harness`].
+//! The conformance suite: one test per promise of a store, over any [`Harness`].
 //!
-//! A store's own tests take the groups that fit its capabilities (see [`conformance!`](crate::conformance!)):
+//! A store's tests run the groups for its capabilities (see [`conformance!`](crate::conformance!)):
 //!
 //! | group | needs | holds the store to |
 //! |---|---|---|
-//! | [`contract`] | [`Harness`] | R1–R5, R8–R10 without any passing of time; P2 |
+//! | [`contract`] | [`Harness`] | R1–R5, R8–R10 while no time passes; P2 |
 //! | [`once`] | [`Harness`] | request ids that are charged once: R12, P6 |
 //! | [`isolation`] | [`Harness`] | injective keys: R8, P10 |
 //! | [`concurrency`] | [`Harness`] | atomicity: R3, P1 |
@@ -34,13 +34,13 @@ use tollgate_core::{
 
 use crate::Way;
 
-/// A window that does not end while a test runs, also by a clock that the suite cannot move.
+/// A window that does not end while a test runs, also with a clock that the suite cannot move.
 const MONTH: Duration = Duration::from_hours(30 * 24);
 
-/// Where tests set the clock that they can move: far from the epoch, on an edge of windows of whole seconds.
+/// The start of clocks that tests can move: far from the epoch, at the edge of windows of whole seconds.
 const START: Timestamp = Timestamp::from_ms(1_700_000_000_000);
 
-/// A policy over requests without conditions.
+/// A policy over requests, without conditions.
 fn policy(id: &str, per: &[Attribute], limit: u64, window: Duration) -> Policy {
     let per = Per::new(per.to_vec()).unwrap();
     Policy::new(PolicyId::new(id).unwrap(), per, Amount::new(limit), Window::new(window).unwrap())
@@ -57,7 +57,7 @@ fn check_at(user: &str, cost: u64) -> Check<'_> {
     Check::new(user, "gpt-4").at_cost(cost)
 }
 
-/// Makes the tests of a store: `conformance!(MyHarness: contract, isolation, concurrency);`
+/// Generates the tests of a store: `conformance!(MyHarness: contract, isolation, concurrency);`
 ///
 /// Each group becomes a module with one test per promise; [`conformance`](mod@crate::conformance) lists the
 /// groups and the capability that each one needs.

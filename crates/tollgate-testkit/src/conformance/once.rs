@@ -50,7 +50,7 @@ pub fn a_denied_request_id_is_decided_afresh<H: Harness>() {
     assert_eq!(limiter.counts(&check), [1]);
 }
 
-/// R10 and R12: a check that only a shadow limit refuses is admitted.
+/// R10 and R12: a check that only a shadow limit denies is admitted.
 pub fn a_shadow_limit_that_refuses_does_not_make_a_request_id_new<H: Harness>() {
     let harness = H::new();
     let shadow = Policy { mode: Mode::Shadow, ..policy("tried", USER, 1, MONTH) };
@@ -62,7 +62,7 @@ pub fn a_shadow_limit_that_refuses_does_not_make_a_request_id_new<H: Harness>() 
     assert_eq!(limiter.counts(&check), [0, 2]);
 }
 
-/// R12: an id belongs to the limits' keys that it was sent for, and not to the cost.
+/// R12: an id belongs to the limits' keys with which it was sent, and not to the cost.
 pub fn different_checks_share_no_request_id<H: Harness>() {
     let harness = H::new();
     let policies = vec![policy("user", USER, 10, MONTH), policy("model", MODEL, 10, MONTH)];
@@ -78,8 +78,8 @@ pub fn different_checks_share_no_request_id<H: Harness>() {
     assert_eq!(fewer.counts(&check_at("alice", 1)), [2], "other limits are another check");
 }
 
-/// R8 and R12: ids and users that read alike when they are joined, whatever the separator, and ids that differ
-/// only in what a careless comparison takes for equal.
+/// R8 and R12: ids and users that are the same when they are joined, whatever the separator; and ids whose only
+/// difference a careless comparison would ignore.
 pub fn request_ids_that_read_alike_are_different<H: Harness>() {
     let longest = "x".repeat(256);
     let mut sent: BTreeSet<(&str, &str)> =
@@ -102,7 +102,7 @@ pub fn request_ids_that_read_alike_are_different<H: Harness>() {
     }
 }
 
-/// A peek says what a new check would get.
+/// A peek returns what a new check would get.
 pub fn a_peek_takes_no_notice_of_request_ids<H: Harness>() {
     let harness = H::new();
     let limiter = Limiter::new(&harness, vec![policy("p", USER, 1, MONTH)]);

@@ -1,4 +1,4 @@
-//! Many keys and long logs: for stores in this process. Remote ones have their own tests of size.
+//! Many keys and long logs, for stores in this process. Networked stores have their own tests of size.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +61,7 @@ fn fill_and_drain<H: MovableClock>(cost: u64) {
     assert_eq!(full.wait, Wait::Ns(9_000_000_000), "until the first entry leaves");
     let half = charge_at(made_at(MILLION), MILLION / 2 * cost);
     assert_eq!(half.wait, Wait::Ns(9_499_999_000), "until half of the entries have left");
-    // A quarter of the entries leaves, and its place is taken again.
+    // A quarter of the entries leaves, and the room is used again.
     let quarter = MILLION / 4;
     let verdict = charge_at(window + made_at(quarter - 1), 0);
     assert_eq!((verdict.allowed, verdict.usage), (true, (MILLION - quarter) * cost));

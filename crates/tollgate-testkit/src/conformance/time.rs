@@ -1,4 +1,4 @@
-//! What holds as time passes, forward, not at all, and back: the reference model to the millisecond, P1, P9, P12.
+//! Time that passes, stands still, or steps back: the reference model to the millisecond, P1, P9, P12.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use crate::generate::{END_NS, OwnedCheck, Script, Step, script, script_with_one_
 use crate::property::for_all;
 use crate::{Limiter, MovableClock, Way};
 
-/// R1–R6, R8, R10, P12: random checks over random policies, compared with the model in everything that a
-/// decision says, and in what peeks say before.
+/// R1–R6, R8, R10, P12: random checks over random policies, compared with the model in every value of a decision, and
+/// of a peek before it.
 pub fn random_checks_agree_with_the_model<H: MovableClock>() {
     for_all("random_checks_agree_with_the_model", &script(), |script| {
         Rehearsal::<H>::agrees(&script, H::ONE_TIMELINE)
@@ -28,13 +28,13 @@ pub fn random_checks_of_one_key_agree_with_the_model_when_time_steps_back<H: Mov
     for_all(name, &script_with_one_key(), |script| Rehearsal::<H>::agrees(&script, true));
 }
 
-/// A script played to a store and to the model at once.
+/// A script run on a store and on the model at the same time.
 struct Rehearsal<'s, H> {
     harness: H,
     policies: Vec<Policy>,
     model: Model,
     now: Timestamp,
-    /// The latest time at which the store was asked: its own.
+    /// The latest time at which the store was called: its own time.
     latest: Timestamp,
     /// The last check, and whether it was allowed.
     last: Option<(&'s OwnedCheck, bool)>,
@@ -86,7 +86,7 @@ impl<'s, H: MovableClock> Rehearsal<'s, H> {
         Ok(())
     }
 
-    /// P12: 1 ms before the wait is over the check is still denied, and then it is admitted.
+    /// P12: 1 ms before the wait is over the check is still denied; then it is admitted.
     fn ask_again(&mut self) -> TestCaseResult {
         let Some((owned, _)) = self.last else { return Ok(()) };
         let check = owned.as_check();
@@ -126,15 +126,15 @@ impl<'s, H: MovableClock> Rehearsal<'s, H> {
     }
 }
 
-/// One admission, as the caller of the store saw it.
+/// One admission, from the view of the caller.
 #[derive(Clone, Copy, Debug)]
 struct Admitted {
     at_ns: u64,
     cost: u64,
 }
 
-/// P1, straight from the list of what was admitted: no interval of length W holds more than L; for a counter,
-/// not 2L or more.
+/// P1, directly from the list of admissions: no interval of length W holds more than L, and for a counter fewer than
+/// 2L.
 pub fn no_window_holds_more_than_its_limit<H: MovableClock>() {
     for_all("no_window_holds_more_than_its_limit", &script(), |script| {
         let harness = H::new();
@@ -185,8 +185,8 @@ fn holds_in_every_window(policy: &Policy, admitted: &[Admitted]) -> TestCaseResu
     Ok(())
 }
 
-/// P1: the worst that can be done to a counter, a full limit at the end of a window and all that fits as it
-/// fades, stays below 2L, and comes near it.
+/// P1: the worst case of a counter, a full limit at the end of a window and then everything that fits as the window
+/// passes, stays below 2L and comes close to it.
 pub fn the_edge_of_two_windows_holds_less_than_twice_a_counters_limit<H: MovableClock>() {
     const LIMIT: u64 = 1_000;
     let window = Duration::from_secs(10);
@@ -202,8 +202,8 @@ pub fn the_edge_of_two_windows_holds_less_than_twice_a_counters_limit<H: Movable
     assert!((LIMIT * 9 / 10..LIMIT).contains(&next), "{next} more within one window");
 }
 
-/// P12: for windows from the shortest to the longest and of odd lengths, a full limit admits again after the
-/// wait and not 1 ms before.
+/// P12: for windows from the shortest to the longest, and of odd lengths, a full limit admits again after the wait and
+/// not 1 ms earlier.
 pub fn a_wait_is_exact_for_windows_of_any_length<H: MovableClock>() {
     let windows_ns = [
         1_000_000,
@@ -241,8 +241,8 @@ pub fn a_wait_is_exact_for_windows_of_any_length<H: MovableClock>() {
     }
 }
 
-/// P9 and R7: after a step back the store's time stands still until the clock has caught up; nothing is
-/// forgotten, nothing waits for longer than a window from then, and no answer says so.
+/// P9 and R7: after a step back, the store's time stands still until the clock has caught up. Nothing is forgotten, no
+/// wait is longer than a window from then, and no answer gives a longer one.
 pub fn a_step_back_of_the_clock_lengthens_no_wait<H: MovableClock>() {
     let window = Duration::from_secs(10);
     for back_s in [1, 9, 10, 11, 3_600, 1_000_000] {

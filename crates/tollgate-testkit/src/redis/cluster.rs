@@ -1,8 +1,8 @@
-//! A Cluster: three primaries with a replica each, or what a test asks for.
+//! A Cluster: by default three primaries with a replica each.
 
 use super::server::{RedisServer, wait_for};
 
-/// How each node is started.
+/// The settings of each node.
 const SETTINGS: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
 
 /// Runs `redis-cli --cluster`.
@@ -11,7 +11,7 @@ fn try_redis_cli(arguments: &[&str]) -> std::process::Output {
     command.arg("--cluster").args(arguments).output().unwrap()
 }
 
-/// The same; what it refuses fails the test.
+/// The same; an error fails the test.
 fn redis_cli(arguments: &[&str]) {
     let output = try_redis_cli(arguments);
     let said = String::from_utf8_lossy(&output.stdout);
@@ -25,12 +25,12 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// A Cluster of three primaries with a replica each, whose every node knows all slots.
+    /// A Cluster of three primaries with a replica each, in which every node knows all slots.
     pub fn start() -> Self {
         Self::of(3, 1)
     }
 
-    /// The same of so many primaries with so many replicas each.
+    /// The same with this many primaries and replicas of each.
     pub fn of(primaries: usize, replicas: usize) -> Self {
         let count = primaries * (1 + replicas);
         let nodes: Vec<_> = (0..count).map(|_| RedisServer::start_with(&SETTINGS)).collect();
@@ -57,7 +57,8 @@ impl RedisCluster {
         Self { nodes }
     }
 
-    /// The same, where no node takes another for lost because the machine is busy: for tests in which none is stopped.
+    /// The same Cluster with so much patience that no node fails over because the machine is busy: for tests that stop
+    /// no node.
     #[must_use]
     pub fn patient(self) -> Self {
         for node in &self.nodes {
@@ -66,7 +67,7 @@ impl RedisCluster {
         self
     }
 
-    /// Adds a primary that has no slots yet, and is as patient with the others as the first node.
+    /// Adds a primary without slots, with the same timeouts as the first node.
     pub fn add_primary(&mut self) {
         let patience = &self.nodes[0].command(&["CONFIG", "GET", "cluster-node-timeout"])[1];
         let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", patience];
@@ -86,7 +87,7 @@ impl RedisCluster {
         });
     }
 
-    /// Moves so many slots, with their keys, from all other primaries to the node that was added last. Takes a while.
+    /// Moves this many slots, with their keys, from all other primaries to the node that was added last. Takes a while.
     pub fn move_to_last(&self, slots: u32) {
         let last = &self.nodes[self.nodes.len() - 1];
         let id = last.command(&["CLUSTER", "MYID"]).concat();
@@ -105,14 +106,14 @@ impl RedisCluster {
         ]);
     }
 
-    /// `redis-cluster://…` of three of the nodes.
+    /// `redis-cluster://…` with three of the nodes.
     pub fn url(&self) -> String {
         let hosts: Vec<_> =
             self.nodes.iter().take(3).map(|node| format!("127.0.0.1:{}", node.port())).collect();
         format!("redis-cluster://{}", hosts.join(","))
     }
 
-    /// The nodes: at first the primaries are the first three.
+    /// The nodes; initially the first three are the primaries.
     pub fn nodes(&self) -> &[RedisServer] {
         &self.nodes
     }

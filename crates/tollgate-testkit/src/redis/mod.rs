@@ -1,5 +1,5 @@
-//! Real Redis servers for tests: one, a primary with a replica and Sentinels, a Cluster; and a proxy with
-//! faults. Each is a process with a folder and a port of its own, and is killed when it is dropped.
+//! Real Redis servers for tests: a single one, a primary with a replica and Sentinels, a Cluster; and a proxy with
+//! faults. Each is a process with its own folder and port, and is killed when it is dropped.
 
 mod cluster;
 mod proxy;

@@ -10,22 +10,22 @@ use std::time::Duration;
 
 use tollgate_core::{Clock, MonotonicClock, Timestamp};
 
-/// What the proxy does to what passes.
+/// A fault of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing.
     None,
-    /// Holds back each piece of an answer for so long.
+    /// Delays each piece of an answer by this time.
     Delay(Duration),
-    /// Closes every connection, and each new one at once.
+    /// Closes every connection, including new ones.
     Reset,
-    /// Lets requests pass, and closes the connection instead of passing on the answer.
+    /// Forwards requests, and closes the connection instead of forwarding the answer.
     DropAnswers,
-    /// Lets requests pass, and takes the answers without passing them on: the connection stays.
+    /// Forwards requests and discards the answers; the connection stays open.
     LoseAnswers,
-    /// Passes answers on byte by byte, with so long between two.
+    /// Forwards answers byte by byte, with this time between two bytes.
     Trickle(Duration),
-    /// Takes requests and passes nothing on.
+    /// Accepts requests and forwards nothing.
     BlackHole,
 }
 
@@ -40,10 +40,10 @@ pub struct Proxy {
 struct Shared {
     target: AtomicU16,
     fault: Mutex<Fault>,
-    /// The streams of open connections by the number of the connection, to close them.
+    /// The streams of open connections, by number, to close them.
     streams: Mutex<HashMap<u64, [TcpStream; 2]>>,
     clock: MonotonicClock,
-    /// When each connection was made.
+    /// The time at which each connection was made.
     accepted: Mutex<Vec<Timestamp>>,
     closed: Mutex<bool>,
 }
@@ -87,7 +87,7 @@ impl Proxy {
         format!("redis://{}", self.address)
     }
 
-    /// From now on does this.
+    /// Switches to this fault.
     pub fn set(&self, fault: Fault) {
         *self.shared.fault.lock().unwrap() = fault;
         if fault == Fault::Reset {
@@ -95,13 +95,13 @@ impl Proxy {
         }
     }
 
-    /// From now on new connections lead to the server on this port; those that are open stay.
+    /// From now on new connections go to the server on this port; open ones stay.
     pub fn lead_to(&self, target: u16) {
-        // SeqCst: what the test does, the proxy sees.
+        // SeqCst: the proxy must see what the test does.
         self.shared.target.store(target, Ordering::SeqCst);
     }
 
-    /// The connections made so far.
+    /// The number of connections so far.
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.lock().unwrap().len() as u64
     }
@@ -120,7 +120,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         *self.shared.closed.lock().unwrap() = true;
         self.shared.close_all();
-        // Wakes the thread that accepts; if nobody listens any more, it has ended already.
+        // Wakes the thread that accepts; if nobody listens any more, it has already ended.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -153,7 +153,7 @@ impl Shared {
         thread::spawn(move || answers.pass(number, server, to_client, false));
     }
 
-    /// Passes on until one side closes.
+    /// Forwards data until one side closes.
     fn pass(&self, number: u64, mut from: TcpStream, mut to: TcpStream, is_request: bool) {
         let mut buffer = [0; 4_096];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
@@ -177,10 +177,10 @@ impl Shared {
                 break;
             }
         }
-        // One side is closed: so is the other. They may be already.
+        // If one side is closed, close the other too. They may be closed already.
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);
-        // Or a proxy that lives long would keep a descriptor for every connection that ever was.
+        // Otherwise a long-lived proxy would keep a descriptor for every old connection.
         self.streams.lock().unwrap().remove(&number);
     }
 }

@@ -1,13 +1,13 @@
-//! A primary with a replica, watched by three Sentinels.
+//! A primary with a replica, monitored by three Sentinels.
 
 use super::server::{RedisServer, wait_for};
 
 /// Two servers and the Sentinels that say which of them is the primary.
 #[derive(Debug)]
 pub struct RedisSentinels {
-    /// The primary at first.
+    /// The initial primary.
     pub primary: RedisServer,
-    /// The replica at first.
+    /// The initial replica.
     pub replica: RedisServer,
     sentinels: Vec<RedisServer>,
 }

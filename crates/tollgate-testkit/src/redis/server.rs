@@ -10,18 +10,18 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// How long a server may take to start. Far above what it takes: only one that never will should fail a test.
+/// How long a server may take to start. Far longer than needed, so that only a server that never starts fails a test.
 const START: Duration = Duration::from_mins(2);
-/// Between two looks whether it has.
+/// The time between two attempts.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long a command of a test may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Names the program that the tests start in place of `redis-server`: one of Valkey.
+/// The variable that names the program to start in place of `redis-server`, such as Valkey.
 const PROGRAM_VARIABLE: &str = "TOLLGATE_TEST_REDIS_SERVER";
 
-/// Runs a server until its own input ends, which it does however this process ends: a server that lives in a
-/// `static` is never dropped.
+/// Runs a server until its standard input ends, which happens however this process ends: a server in a `static` is
+/// never dropped.
 const KEEPER: &str = r#"folder=$1; shift; "$@" >/dev/null & echo $!; cat >/dev/null; kill -9 $! 2>/dev/null; rm -rf "$folder""#;
 
 /// A real Redis server that keeps nothing on disk.
@@ -39,12 +39,12 @@ impl RedisServer {
         Self::start_with(&[])
     }
 
-    /// A server with more settings, as arguments of `redis-server`: `["--maxmemory", "10mb"]`.
+    /// A server with additional settings, as arguments of `redis-server`: `["--maxmemory", "10mb"]`.
     pub fn start_with(settings: &[&str]) -> Self {
         Self::start_on(free_port(), settings)
     }
 
-    /// A server that listens at a Unix socket too, and the path of that.
+    /// A server that also listens on a Unix socket, and the path of the socket.
     pub fn start_with_socket() -> (Self, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.sock");
@@ -55,8 +55,8 @@ impl RedisServer {
         (Self::spawn(command, port, folder), path)
     }
 
-    /// A server that speaks TLS too, on another port of `localhost`; that port, and the file of the certificate
-    /// that it must be trusted by.
+    /// A server that also uses TLS, on another port of `localhost`; that port, and the file with the certificate to
+    /// trust.
     pub fn start_with_tls() -> (Self, u16, TempDir, PathBuf) {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let files = tempfile::tempdir().unwrap();
@@ -78,7 +78,7 @@ impl RedisServer {
         (server, port, files, certificate)
     }
 
-    /// A server on this port, which nothing else must listen on.
+    /// A server on this port, which must be free.
     pub fn start_on(port: u16, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = kept(&folder);
@@ -87,7 +87,7 @@ impl RedisServer {
         Self::spawn(command, port, folder)
     }
 
-    /// A Sentinel that watches `primary` under the name `main`.
+    /// A Sentinel that monitors `primary` under the name `main`.
     pub fn start_sentinel(primary: u16, quorum: u8) -> Self {
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
         let file = folder.path().join("sentinel.conf");
@@ -108,7 +108,7 @@ impl RedisServer {
         output.read_line(&mut pid).unwrap();
         let server = Self { keeper, pid: pid.trim().to_owned(), port, _folder: folder };
         wait_for("redis-server to start (scripts/setup installs it)", || {
-            // A server that wants a password has started too.
+            // A server that requires a password has also started.
             let said = server.try_command(&["PING"]);
             said.is_ok() || said.is_err_and(|error| error.starts_with("NOAUTH"))
         });
@@ -146,12 +146,12 @@ impl RedisServer {
         Ok(lines)
     }
 
-    /// Stops the process as it is: connections stay, nothing is answered.
+    /// Pauses the process: connections stay open, nothing is answered.
     pub fn pause(&self) {
         self.signal("STOP");
     }
 
-    /// Lets a paused process go on.
+    /// Resumes a paused process.
     pub fn resume(&self) {
         self.signal("CONT");
     }
@@ -181,7 +181,7 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        // The keeper ends the server, which may have been killed by the test already.
+        // Its parent process ends the server; the test may have killed it already.
         drop(self.keeper.stdin.take());
         let _ = self.keeper.wait();
     }
@@ -219,7 +219,7 @@ fn read_answer(stream: &mut impl BufRead, lines: &mut Vec<String>) -> Result<(),
     Ok(())
 }
 
-/// A port that is free on 127.0.0.1, and whose port for the bus of a Cluster (10,000 above) is one.
+/// A free port on 127.0.0.1 whose Cluster bus port (10,000 above) is valid.
 pub(super) fn free_port() -> u16 {
     loop {
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
@@ -230,7 +230,7 @@ pub(super) fn free_port() -> u16 {
     }
 }
 
-/// Looks every few milliseconds whether `is_so`; fails the test when it is not in time.
+/// Checks every few milliseconds whether `is_so` holds; fails the test if it takes too long.
 pub(super) fn wait_for(what: &str, is_so: impl Fn() -> bool) {
     let looks = START.as_millis() / LOOK_EVERY.as_millis();
     for _ in 0..looks {

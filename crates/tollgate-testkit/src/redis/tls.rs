@@ -1,4 +1,4 @@
-//! A server that speaks TLS and wants a certificate of its clients, by an authority of its own.
+//! A server that uses TLS and requires client certificates from a private authority.
 
 use std::fs;
 
@@ -7,10 +7,10 @@ use tempfile::TempDir;
 
 use super::server::{RedisServer, free_port};
 
-/// The server, and the files of its clients.
+/// The server, and the files for clients.
 #[derive(Debug)]
 pub struct RedisMutualTls {
-    /// The server; it speaks without TLS too, on a port of its own.
+    /// The server; it also accepts connections without TLS, on its own port.
     pub server: RedisServer,
     port: u16,
     files: TempDir,
@@ -23,7 +23,7 @@ impl RedisMutualTls {
         let files = tempfile::tempdir().unwrap();
         let write = |name: &str, text: String| fs::write(files.path().join(name), text).unwrap();
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
-        // A certificate with the name of its authority would be taken for one signed by itself.
+        // A certificate with the same name as its authority would count as self-signed.
         authority.distinguished_name.push(DnType::CommonName, "authority");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority =

@@ -1,4 +1,4 @@
-//! A Markdown file as far as tests of documents ask: its headings, tables, code and links.
+//! Parses a Markdown file for the tests of documents: its headings, tables, code and links.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-/// What stands in a document, in its order.
+/// The items of a document, in order.
 pub(crate) struct Document {
     items: Vec<Item>,
 }
@@ -14,11 +14,11 @@ pub(crate) struct Document {
 enum Item {
     /// A heading: its level and its text.
     Heading(usize, String),
-    /// Code in a line of text.
+    /// Inline code.
     Code(String),
-    /// Where a link or an image leads.
+    /// The target of a link or an image.
     Link(String),
-    /// A row of a table: the codes of each of its cells. The row of titles is not one.
+    /// A row of a table: the codes in each of its cells. Header rows are not included.
     Row(Vec<Vec<String>>),
 }
 
@@ -32,7 +32,7 @@ impl Document {
         Self { items: reader.items }
     }
 
-    /// The items below the heading `title`, up to the next of its level or above.
+    /// The items below the heading `title`, up to the next heading of its level or above.
     fn section(&self, title: &str) -> &[Item] {
         let is_start = |item: &Item| matches!(item, Item::Heading(_, text) if text == title);
         let start = self.items.iter().position(is_start);
@@ -61,7 +61,7 @@ impl Document {
         rows.collect()
     }
 
-    /// Every code in a line of text, with the last heading above it.
+    /// Every inline code, with the last heading above it.
     pub(crate) fn codes(&self) -> Vec<(String, String)> {
         let mut heading = "";
         let mut codes = Vec::new();
@@ -75,7 +75,7 @@ impl Document {
         codes
     }
 
-    /// Where its links and images lead.
+    /// The targets of its links and images.
     pub(crate) fn links(&self) -> impl Iterator<Item = &str> {
         self.items.iter().filter_map(|item| match item {
             Item::Link(link) => Some(link.as_str()),
@@ -83,7 +83,7 @@ impl Document {
         })
     }
 
-    /// The anchors of its headings, as code forges make them.
+    /// The anchors of its headings, as code forges generate them.
     pub(crate) fn anchors(&self) -> BTreeSet<String> {
         let headings = self.items.iter().filter_map(|item| match item {
             Item::Heading(_, text) => Some(anchor(text)),
