@@ -1,6 +1,6 @@
-//! Bodies of checks and of batches of them: whatever the bytes, either a check or a problem with a status of 400 to 422.
+//! Bodies of checks and batches: any bytes give either a check or a problem with a status of 400 to 422.
 //!
-//! What is accepted must be JSON, and must be about the user and the model that a plain reader of JSON finds in it.
+//! An accepted body must be JSON, with the user and the model that a plain JSON parser finds in it.
 
 #![no_main]
 

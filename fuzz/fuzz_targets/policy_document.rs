@@ -1,7 +1,7 @@
-//! Policy documents: whatever the text, either its policies or the list of what is wrong with it.
+//! Policy documents: any text gives either its policies or the list of its problems.
 //!
-//! The first byte says the format. A document that can be read is written as JSON and as YAML and read again: that must
-//! give the same values. Policies that are accepted must compile.
+//! The first byte selects the format. A document that can be parsed is written as JSON and as YAML and parsed again, which
+//! must give the same values. Accepted policies must compile.
 
 #![no_main]
 

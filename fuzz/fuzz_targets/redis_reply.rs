@@ -1,4 +1,4 @@
-//! Replies of the scripts: whatever Redis says, either verdicts that belong to the limits asked about, or none.
+//! Replies of the scripts: any reply gives either verdicts for the limits of the request, or is refused.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
-//! Store URLs: whatever the text, either a URL or what is wrong with it; and never a part of the password.
+//! Store URLs: any text gives either a URL or its problem, and no message shows a part of the password.
 //!
-//! The text is read as it is; and its lines are put around a secret: the scheme, what stands before the secret in the login,
-//! what stands after it in the login, and the rest. No message may show the secret.
+//! The text is parsed directly. In addition, its lines are put around a secret: the scheme, the part of the login before the
+//! secret, the part after it, and the rest. No message may show the secret.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Traces: whatever the bytes, either checks that the server would accept or an error with its line.
+//! Traces: any bytes give either checks that the server would accept, or an error with its line.
 
 #![no_main]
 

@@ -21,8 +21,8 @@ pub fn ns_per_operation(operations: u64, work: impl FnOnce()) -> f64 {
 /// Operations of a slice: about a millisecond where each waits for memory.
 const SLICE: u64 = 2_000;
 
-/// Runs `work` in slices of so many operations each, `operations` in total, and returns the time per operation of the
-/// median slice, in nanoseconds.
+/// Runs `operations` of `work` in slices, and returns the time per operation of the median slice, in nanoseconds. `work`
+/// gets the number of operations of its slice.
 #[inline]
 pub fn ns_in_median_slice(operations: u64, mut work: impl FnMut(u64)) -> f64 {
     let slices = operations.div_ceil(SLICE);

@@ -168,7 +168,7 @@ fn without_policies_the_default_policy_holds() {
 fn a_missing_field_is_told_where_its_policy_starts() {
     let cases = [
         ("id", "is missing"),
-        ("scope", "is missing, as is `per`"),
+        ("scope", "is missing, and so is `per`"),
         ("limit", "is missing"),
         ("windowSeconds", "is missing"),
     ];

@@ -307,7 +307,7 @@ async fn run(config: &ServeConfig) -> Outcome {
     tracing::info!(signal, "draining");
     tokio::select! {
         whole = server.drain() => tracing::info!(whole, "drained"),
-        signal = signals.next() => tracing::warn!(signal, "ending at once"),
+        signal = signals.next() => tracing::warn!(signal, "second signal: ending at once, without answering the requests in flight"),
     }
     Outcome::done(String::new())
 }

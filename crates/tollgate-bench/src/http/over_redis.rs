@@ -23,9 +23,9 @@ const BATCH_MS: &str = "a batch of 1,000 checks, ms";
 const BATCHES: usize = 41;
 /// The fraction of its peak at which a server's latency is measured.
 const PART_OF_PEAK: f64 = 0.8;
-/// The core of the server and Redis.
+/// The processor core of the server and of Redis.
 const CORE_OF_SERVERS: u32 = 0;
-/// The core of the load generator.
+/// The processor core of the load generator.
 const CORE_OF_LOAD: u32 = 1;
 const CONNECTIONS: u32 = 50;
 

@@ -65,7 +65,7 @@ impl fmt::Display for DirectoryError {
             Self::NotFound { kind, id } => write!(f, "there is no {kind} with the id {id:?}"),
             Self::Duplicate { kind, id } => write!(
                 f,
-                "there is a {kind} with the id {:?} already; accepted: an id of its own for each",
+                "there is a {kind} with the id {:?} already; accepted: an id that is not in use",
                 id.as_str()
             ),
             Self::InUse { kind, id, by: Some((user_kind, user)) } => write!(

@@ -135,7 +135,7 @@ impl PolicyValidator {
             let on_line = position.map(|at| format!(", on line {}", at.line)).unwrap_or_default();
             let message =
                 format!("{} is the id of policies[{first}]{on_line}", shown(&entry.node.value));
-            self.report.problem(&at, message, "an id of its own for each policy");
+            self.report.problem(&at, message, "a different id for each policy");
             return None;
         }
         self.ids.insert(id.clone(), (index, entry.node.position));
@@ -148,7 +148,7 @@ impl PolicyValidator {
             (None, None) => {
                 let accepted =
                     format!("`scope` ({}) or `per` (a list of attributes)", Per::ACCEPTED_SCOPES);
-                self.report.problem(&at.missing("scope"), "is missing, as is `per`", accepted);
+                self.report.problem(&at.missing("scope"), "is missing, and so is `per`", accepted);
                 None
             }
             (Some(scope), None) => self.scope(&at.field(scope), &scope.node.value),
@@ -156,7 +156,7 @@ impl PolicyValidator {
             (Some(scope), Some(per)) => {
                 self.scope(&at.field(scope), &scope.node.value);
                 self.per_attributes(&at.field(per), &per.node.value);
-                // Report the later of the two.
+                // If both are given, report the later one.
                 let (later, earlier) =
                     if scope.key_position > per.key_position { (scope, per) } else { (per, scope) };
                 let message = format!("is given beside `{}`", earlier.key);

@@ -124,7 +124,7 @@ impl<'r> RecordValidator<'r> {
             let on_line = position.map(|at| format!(", on line {}", at.line)).unwrap_or_default();
             let (list, shown) = (self.kind.list_name(), shown(&entry.node.value));
             let message = format!("{shown} is the id of {list}[{first}]{on_line}");
-            let accepted = format!("an id of its own for each {}", self.kind);
+            let accepted = format!("a different id for each {}", self.kind);
             self.report.problem(&at.field(entry), message, accepted);
             return None;
         }

@@ -131,7 +131,7 @@ models:
     let shown = problems.to_string();
     let starts = [
         "p.yaml:2:26: tiers[0].priority: \"preium\" is no priority class (did you mean `premium`?); accepted: `internal`",
-        "p.yaml:3:10: tiers[1].id: \"gold\" is the id of tiers[0], on line 2; accepted: an id of its own for each tier",
+        "p.yaml:3:10: tiers[1].id: \"gold\" is the id of tiers[0], on line 2; accepted: a different id for each tier",
         "p.yaml:5:22: tenants[0].tier: \"goold\" is no tier (did you mean `gold`?); accepted: the id of one of `tiers`",
         "p.yaml:6:10: tenants[1].id: 5 is a number; accepted: 1 to 256 bytes",
         "p.yaml:7:5: tenants[2]: \"free\" is a text; accepted: a map with the fields of a tenant",

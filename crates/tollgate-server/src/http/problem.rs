@@ -207,7 +207,7 @@ impl Problem {
     /// 409: the record already exists, or is in use.
     pub(crate) fn conflict(said: String) -> Self {
         let kind = "urn:tollgate:problem:conflict";
-        Self::new(StatusCode::CONFLICT, kind, "Another record is in the way", said)
+        Self::new(StatusCode::CONFLICT, kind, "The change conflicts with another record", said)
     }
 
     /// 412: the record has another version.
@@ -373,8 +373,8 @@ impl Problem {
     /// 500: an internal error.
     pub(crate) fn internal() -> Self {
         let kind = "urn:tollgate:problem:internal";
-        let title = "The server has a fault";
-        let detail = "The server has a fault; its log says more";
+        let title = "Internal server error";
+        let detail = "Internal server error; the log of the server has details";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, kind, title, detail)
     }
 

@@ -8,7 +8,7 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::activity::InFlight;
 
-/// A body, and its request while it is in flight.
+/// The body of an answer. If its length is not known, its request counts as in flight until it ends.
 pub(super) struct Answering<B> {
     body: B,
     /// Only if the body's end is not known, because a stream of events must not be taken for an idle connection. A body

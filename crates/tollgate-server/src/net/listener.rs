@@ -223,7 +223,11 @@ async fn refused(error: &io::Error, metrics: &NetMetrics) {
             | io::ErrorKind::ConnectionRefused
     );
     if !of_peer {
-        tracing::error!(%error, "cannot accept connections; trying again");
+        tracing::error!(
+            %error,
+            "cannot accept new connections, while open ones continue; trying again. If too many files are open, raise their \
+             limit (LimitNOFILE) or lower --max-connections"
+        );
         sleep(ACCEPT_PAUSE).await;
     }
 }

@@ -226,7 +226,7 @@ fn what_cannot_be_served_is_refused_with_its_place() {
     ];
     for (flags, expected, parts) in cases {
         let mut command = tollgate(&directory);
-        // If nothing else is wrong; flags come first.
+        // These errors appear only if nothing else is wrong; the parser of the flags comes first.
         command.env("TOLLGATE_HTTP", "127.0.0.1:0");
         let output = command.arg("serve").args(flags).output().unwrap();
         let (code, _, error) = text(&output);

@@ -1,4 +1,4 @@
-//! A store that fails (R11): degraded answers in time, flagged and counted; then the store again. The crate of the
+//! A store that fails (R11): answers are degraded, in time, flagged and counted; afterwards the store decides again. The crate of the
 //! Redis store tests the behaviour of a real Redis.
 
 use std::future::pending;

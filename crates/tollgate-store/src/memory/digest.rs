@@ -34,7 +34,7 @@ const WORD_MASK: u64 = (1 << WORD_BITS) - 1;
 /// The most words of a key that is hashed directly: one for the lengths, the others for values.
 const MAX_WORDS: usize = 32;
 
-/// The most bytes of a value of such a key: its length takes a byte.
+/// The longest value of such a key, in bytes: the length of a value is stored in one byte.
 const MAX_VALUE_BYTES: usize = u8::MAX as usize;
 /// The most values of such a key: their lengths share a word with a 1.
 const MAX_VALUES: usize = WORD_BYTES - 1;

@@ -50,7 +50,7 @@ impl Default for BreakerOptions {
 
 /// The period over which the share of failures is computed.
 const SHARE_WINDOW: Duration = Duration::from_secs(1);
-/// From this many failed probes on, the back-off is the longest. This keeps the power of two small.
+/// After this many failed probes the back-off no longer doubles, which bounds the power of two.
 const MAX_DOUBLINGS: u32 = 16;
 /// The most domains whose failures are recorded separately: as many as a Cluster may have. Further ones share one
 /// state.
