@@ -18,7 +18,7 @@ fn limiter(limit: u64, window: Duration) -> (RateLimiter<ManualClock>, ManualClo
     (RateLimiter::builder(limit, window).build_with_clock(clock.clone()).unwrap(), clock)
 }
 
-/// P1: 64 threads on one key, 1,000 windows, in each exactly the limit, and every check counted once.
+/// P1: 64 threads use one key over 1,000 windows. Each window admits exactly the limit, and every check is counted once.
 #[test]
 fn of_64_threads_on_one_key_exactly_the_limit_is_admitted_in_each_of_1_000_rounds() {
     const ASKS: usize = 2;

@@ -201,7 +201,7 @@ impl SubjectCache {
         let Some(key) = key() else {
             return Answer::default();
         };
-        // Boxed: the future that loads is deep and large, and most checks do not need it.
+        // Boxed: the future that loads a record is large, and most checks do not need it.
         match Box::pin(self.load::<T>(key, now)).await {
             Ok(entry) => Answer::remembered(Some(entry), false),
             Err(NoAnswer) => Answer::remembered(known, true),

@@ -49,7 +49,7 @@ async fn the_history_tells_those_who_bear_named_tokens_apart() {
     assert_eq!(actors("?actor=admin").await, ["admin"]);
 }
 
-/// A signed-in user can see the name and whether it may change anything.
+/// A signed-in administrator can see their name and whether they may change anything.
 #[tokio::test]
 async fn the_session_has_the_name_and_the_role_of_the_token() {
     let admin = Admin::start_with(|config| {
