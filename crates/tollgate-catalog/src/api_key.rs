@@ -21,9 +21,9 @@ const PREFIX_RANDOM_CHARS: usize = 8;
 
 /// A secret in clear text. It has no `Display`, and `Debug` hides it, so that no log shows it by accident.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct ApiKeySecret(String);
 
-impl Secret {
+impl ApiKeySecret {
     /// A new secret from the system's random source; fails only if the system has none.
     #[cfg(any(feature = "database", test))]
     pub(crate) fn random() -> Result<Self, getrandom::Error> {
@@ -43,7 +43,7 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for ApiKeySecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Secret({}…)", self.prefix())
     }
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_32_random_bytes_and_debug_hides_it() {
-        let (secret, other) = (Secret::random().unwrap(), Secret::random().unwrap());
+        let (secret, other) = (ApiKeySecret::random().unwrap(), ApiKeySecret::random().unwrap());
         assert_ne!(secret, other);
         assert_eq!(secret.reveal().len(), SECRET_START.len() + 2 * SECRET_BYTES);
         assert_eq!(secret.prefix(), &secret.reveal()[..16]);

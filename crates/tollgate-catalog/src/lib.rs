@@ -28,6 +28,6 @@ pub use directory::{Directory, DirectoryError};
 pub use document::Format;
 pub use error::CatalogError;
 pub use file_catalog::{CatalogEvent, FileCatalog, Observer, SnapshotDirectory, WatchOptions};
-pub use problem::{Position, Problem, Problems};
+pub use problem::{DocumentProblem, Position, Problems};
 pub use resolve::{Asked, Resolution, ResolvedKey, Resolver, Standing};
 pub use snapshot::{Snapshot, SnapshotReader};

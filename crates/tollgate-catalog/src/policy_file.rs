@@ -8,7 +8,7 @@ use tollgate_core::{Policy, PolicySet};
 
 use crate::document::{self, Format, MAX_DOCUMENT_BYTES, Node};
 use crate::error::CatalogError;
-use crate::problem::{Position, Problem, Problems};
+use crate::problem::{DocumentProblem, Position, Problems};
 use crate::snapshot::Loaded;
 use crate::validate;
 
@@ -78,20 +78,21 @@ pub(crate) fn compile(path: &Path, document: Option<&Node>) -> Result<Loaded, Ca
     let name = path.display().to_string();
     let mut records = validate::records(&name, document, validate::Scope::Document)
         .map_err(CatalogError::Invalid)?;
-    let policies = PolicySet::new(std::mem::take(&mut records.policies))
-        .map_err(|error| invalid(path, vec![Problem::of_text(None, error.to_string(), "")]))?;
+    let policies = PolicySet::new(std::mem::take(&mut records.policies)).map_err(|error| {
+        invalid(path, vec![DocumentProblem::of_text(None, error.to_string(), "")])
+    })?;
     Ok(Loaded { policies, listed: records.into() })
 }
 
-fn invalid(path: &Path, problems: Vec<Problem>) -> CatalogError {
+fn invalid(path: &Path, problems: Vec<DocumentProblem>) -> CatalogError {
     CatalogError::Invalid(Problems::of(&path.display().to_string(), problems, 0))
 }
 
 /// The problem of a text that is valid UTF-8 only up to `valid`.
-fn not_utf8(valid: &[u8]) -> Problem {
+fn not_utf8(valid: &[u8]) -> DocumentProblem {
     let valid = String::from_utf8_lossy(valid);
     let line = valid.matches('\n').count() + 1;
     let column = valid.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     let position = Some(Position { line, column });
-    Problem::of_text(position, "a byte is not UTF-8", "text in UTF-8")
+    DocumentProblem::of_text(position, "a byte is not UTF-8", "text in UTF-8")
 }

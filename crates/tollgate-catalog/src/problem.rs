@@ -27,7 +27,7 @@ impl fmt::Display for Position {
 ///
 /// It is displayed as `12:12: policies[2].limit: -3 is negative; accepted: …`, without the parts that are not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct DocumentProblem {
     /// The position, if the document was parsed from a text.
     pub position: Option<Position>,
     /// Which value, such as `policies[2].limit`; empty for the document itself.
@@ -38,7 +38,7 @@ pub struct Problem {
     pub accepted: String,
 }
 
-impl Problem {
+impl DocumentProblem {
     /// A problem of the document as a text.
     pub(crate) fn of_text(
         position: Option<Position>,
@@ -49,7 +49,7 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for DocumentProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(position) = self.position {
             write!(f, "{position}: ")?;
@@ -71,7 +71,7 @@ impl fmt::Display for Problem {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems {
     name: String,
-    kept: Vec<Problem>,
+    kept: Vec<DocumentProblem>,
     omitted: usize,
 }
 
@@ -79,7 +79,7 @@ impl Problems {
     /// The most problems that are kept; further ones are only counted.
     pub const MAX_KEPT: usize = 1_000;
 
-    pub(crate) fn of(name: &str, mut kept: Vec<Problem>, mut omitted: usize) -> Self {
+    pub(crate) fn of(name: &str, mut kept: Vec<DocumentProblem>, mut omitted: usize) -> Self {
         // A stable sort: problems at the same position stay in the order in which they were found.
         kept.sort_by_key(|problem| problem.position);
         omitted += kept.len().saturating_sub(Self::MAX_KEPT);
@@ -93,7 +93,7 @@ impl Problems {
     }
 
     /// The problems, sorted by position.
-    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
+    pub fn iter(&self) -> std::slice::Iter<'_, DocumentProblem> {
         self.kept.iter()
     }
 
@@ -104,8 +104,8 @@ impl Problems {
 }
 
 impl<'a> IntoIterator for &'a Problems {
-    type Item = &'a Problem;
-    type IntoIter = std::slice::Iter<'a, Problem>;
+    type Item = &'a DocumentProblem;
+    type IntoIter = std::slice::Iter<'a, DocumentProblem>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
@@ -138,8 +138,8 @@ impl Error for Problems {}
 mod tests {
     use super::*;
 
-    fn problem(line: usize) -> Problem {
-        Problem::of_text(Some(Position { line, column: 1 }), "is wrong", "")
+    fn problem(line: usize) -> DocumentProblem {
+        DocumentProblem::of_text(Some(Position { line, column: 1 }), "is wrong", "")
     }
 
     #[test]
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_problem_without_place_or_name_shows_neither() {
-        let unplaced = Problem::of_text(None, "is wrong", "");
+        let unplaced = DocumentProblem::of_text(None, "is wrong", "");
         assert_eq!(Problems::of("", vec![unplaced.clone()], 0).to_string(), "is wrong");
         assert_eq!(Problems::of("p.yaml", vec![unplaced], 0).to_string(), "p.yaml: is wrong");
     }

@@ -108,9 +108,9 @@ fn file_with(text: &str) -> (TempDir, PathBuf) {
 
 /// Replaces the file as editors do.
 fn replace(path: &Path, content: impl AsRef<[u8]>) {
-    let beside = path.with_extension("swp");
-    fs::write(&beside, content).unwrap();
-    fs::rename(&beside, path).unwrap();
+    let other_file = path.with_extension("swp");
+    fs::write(&other_file, content).unwrap();
+    fs::rename(&other_file, path).unwrap();
 }
 
 fn for_both(test: impl Fn(WatchOptions)) {

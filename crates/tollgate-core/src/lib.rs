@@ -27,7 +27,7 @@ pub use clock::{Clock, ManualClock, MonotonicClock, SystemWallClock, Timestamp, 
 pub use counting::Counting;
 pub use decision::{Decision, LimitStatus, Reason};
 pub use explain::Consideration;
-pub use limit::{Charge, KeptTo, Limit};
+pub use limit::{Charge, ClassShare, Limit};
 pub use policy::{Condition, FailureMode, Mode, Per, Policy, PolicyId};
 pub use policy_set::{Plan, PolicySet, PolicySetError};
 pub use priority::PriorityClass;

@@ -19,12 +19,12 @@ pub struct Limit {
     mode: Mode,
     on_store_error: Option<FailureMode>,
     amount: Amount,
-    kept_to: Option<KeptTo>,
+    class_share: Option<ClassShare>,
 }
 
 /// That a limit is the part of a policy's limit up to which a priority class is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeptTo {
+pub struct ClassShare {
     /// The class.
     pub class: PriorityClass,
     /// Its part.
@@ -46,7 +46,7 @@ impl Limit {
             mode: policy.mode,
             on_store_error: policy.on_store_error,
             amount: policy.limit?,
-            kept_to: None,
+            class_share: None,
         })
     }
 
@@ -60,8 +60,8 @@ impl Limit {
             if share == Share::WHOLE {
                 return Arc::clone(&whole);
             }
-            let kept_to = Some(KeptTo { class, share, whole: whole.amount });
-            Arc::new(Self { kept_to, ..whole.with_amount(share.of(whole.amount)) })
+            let class_share = Some(ClassShare { class, share, whole: whole.amount });
+            Arc::new(Self { class_share, ..whole.with_amount(share.of(whole.amount)) })
         }))
     }
 
@@ -118,8 +118,8 @@ impl Limit {
     }
 
     /// Which part of the policy's limit it is; `None` if it is all of it.
-    pub fn kept_to(&self) -> Option<KeptTo> {
-        self.kept_to
+    pub fn class_share(&self) -> Option<ClassShare> {
+        self.class_share
     }
 
     /// The most of its unit in a window.

@@ -68,7 +68,7 @@ struct Admission {
 }
 
 /// A limit, looked at for one check.
-struct Look<'a> {
+struct LimitView<'a> {
     policy: &'a Policy,
     limit: u128,
     cost: u128,
@@ -173,7 +173,7 @@ impl Model {
     }
 
     /// The limits that `check` meets, before it is charged.
-    fn looks(&self, now_ns: u128, check: &Check<'_>) -> Vec<Look<'_>> {
+    fn looks(&self, now_ns: u128, check: &Check<'_>) -> Vec<LimitView<'_>> {
         let applying = self.applying(&check.subject).into_iter();
         let limiting = applying.filter_map(|policy| Some((policy, policy.limit?)));
         limiting
@@ -184,7 +184,7 @@ impl Model {
                     self.tick_ns.unwrap_or_else(|| policy.counting.window().tick_ns()).into();
                 let counting =
                     admissions.filter(|admission| counts(policy, tick_ns, admission, now_ns));
-                let mut look = Look {
+                let mut look = LimitView {
                     policy,
                     tick_ns,
                     limit: room(policy, check.priority, u128::from(limit.get())),
@@ -200,7 +200,7 @@ impl Model {
     }
 
     /// The limits that `check` meets, charged if it is allowed: each that admits it, and with a cost (R1).
-    fn charged(&self, now_ns: u128, check: &Check<'_>) -> Vec<Look<'_>> {
+    fn charged(&self, now_ns: u128, check: &Check<'_>) -> Vec<LimitView<'_>> {
         let mut looks = self.looks(now_ns, check);
         if allowed(&looks) {
             for look in looks.iter_mut().filter(|look| look.admits() && look.cost > 0) {
@@ -212,7 +212,7 @@ impl Model {
 }
 
 /// What `looks` come to.
-fn decision(now_ns: u128, looks: &[Look<'_>]) -> ModelDecision {
+fn decision(now_ns: u128, looks: &[LimitView<'_>]) -> ModelDecision {
     let allowed = allowed(looks);
     let headline = headline(looks, now_ns);
     let limits = looks.iter().map(|look| {
@@ -239,7 +239,7 @@ fn decision(now_ns: u128, looks: &[Look<'_>]) -> ModelDecision {
     }
 }
 
-impl Look<'_> {
+impl LimitView<'_> {
     fn admits(&self) -> bool {
         self.wait_ns == Some(0)
     }
@@ -277,24 +277,24 @@ fn key(policy: &Policy, subject: &Subject<'_>) -> Key {
 }
 
 /// R3 and R10: every enforced limit admits.
-fn allowed(looks: &[Look<'_>]) -> bool {
+fn allowed(looks: &[LimitView<'_>]) -> bool {
     looks.iter().all(|look| look.admits() || look.policy.mode == Mode::Shadow)
 }
 
 /// R5: on a denial the enforced limit that frees last, otherwise the one with the smallest share left; of
 /// equals the one with the lesser policy id.
-fn headline<'a, 'p>(looks: &'a [Look<'p>], now_ns: u128) -> Option<&'a Look<'p>> {
+fn headline<'a, 'p>(looks: &'a [LimitView<'p>], now_ns: u128) -> Option<&'a LimitView<'p>> {
     let enforced = looks.iter().filter(|look| look.policy.mode == Mode::Enforce);
     if allowed(looks) {
         // left/limit of both over one denominator.
-        let share_left = |look: &Look<'p>, other: &Look<'p>| {
+        let share_left = |look: &LimitView<'p>, other: &LimitView<'p>| {
             look.limit.saturating_sub(look.usage(now_ns)) * other.limit
         };
         enforced.min_by(|a, b| {
             share_left(a, b).cmp(&share_left(b, a)).then(a.policy.id.cmp(&b.policy.id))
         })
     } else {
-        let frees_later = |a: &Look<'p>, b: &Look<'p>| match (a.wait_ns, b.wait_ns) {
+        let frees_later = |a: &LimitView<'p>, b: &LimitView<'p>| match (a.wait_ns, b.wait_ns) {
             (None, None) => Ordering::Equal,
             (None, Some(_)) => Ordering::Greater,
             (Some(_), None) => Ordering::Less,
@@ -306,7 +306,7 @@ fn headline<'a, 'p>(looks: &'a [Look<'p>], now_ns: u128) -> Option<&'a Look<'p>>
     }
 }
 
-fn reason(look: &Look<'_>) -> Reason {
+fn reason(look: &LimitView<'_>) -> Reason {
     if look.limit == 0 {
         Reason::Banned
     } else if look.room_needed() > look.limit {
@@ -352,7 +352,7 @@ fn weighted_usage(window: Window, admissions: &[Admission], now_ns: u128) -> u12
 }
 
 /// R6: the least wait after which the limit admits; `None` if it never will.
-fn wait_ns(look: &Look<'_>, now_ns: u128) -> Option<u128> {
+fn wait_ns(look: &LimitView<'_>, now_ns: u128) -> Option<u128> {
     let admits_at = |then_ns: u128| look.usage(then_ns) + look.room_needed() <= look.limit;
     if look.room_needed() > look.limit {
         None
@@ -364,7 +364,7 @@ fn wait_ns(look: &Look<'_>, now_ns: u128) -> Option<u128> {
 }
 
 /// When the usage would be 0 again; for a log at most the window, although ticks may keep an admission longer.
-fn reset_after_ns(look: &Look<'_>, now_ns: u128) -> u128 {
+fn reset_after_ns(look: &LimitView<'_>, now_ns: u128) -> u128 {
     let unused_at = |then_ns: u128| look.usage(then_ns) == 0;
     if unused_at(now_ns) {
         return 0;
@@ -385,7 +385,7 @@ enum Moments {
 }
 
 impl Moments {
-    fn after(now_ns: u128, look: &Look<'_>) -> Self {
+    fn after(now_ns: u128, look: &LimitView<'_>) -> Self {
         match look.policy.counting {
             Counting::Log { window } => {
                 let leaving =

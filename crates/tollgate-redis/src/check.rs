@@ -17,10 +17,10 @@ use crate::refund::{Observer, left_unknown};
 use crate::script::{CHARGE, SETTLE};
 use crate::store::RedisStore;
 use crate::url::shown;
-use crate::wire::{self, Answer, Ask, EntryId, Said};
+use crate::wire::{self, Ask, EntryId, LimitReply, ScriptReply};
 
 /// What the script returned for the limits of one group.
-pub(crate) type SaidOfGroup = Vec<Said>;
+pub(crate) type GroupReply = Vec<LimitReply>;
 
 /// A check with everything that is needed to decide it after its caller has gone.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl RedisStore {
         deadline: Instant,
         observer: Observer,
     ) -> Result<Verdicts, StoreError> {
-        let mut said: Vec<SaidOfGroup> = Vec::with_capacity(plan.groups.len());
+        let mut said: Vec<GroupReply> = Vec::with_capacity(plan.groups.len());
         let mut refused = false;
         for group in 0..plan.groups.len() {
             let answer = if refused {
@@ -124,7 +124,7 @@ impl RedisStore {
         group: usize,
         deadline: Instant,
         observer: &Observer,
-    ) -> Result<SaidOfGroup, StoreError> {
+    ) -> Result<GroupReply, StoreError> {
         let progress = Arc::new(Progress::default());
         let (store, of_task, plan_of_task) =
             (self.clone(), Arc::clone(&progress), Arc::clone(plan));
@@ -152,7 +152,7 @@ impl RedisStore {
     pub(crate) async fn peek_plan(&self, plan: Plan) -> Result<Verdicts, StoreError> {
         let deadline = Instant::now() + self.deadline;
         let plan = Arc::new(plan);
-        let mut said: Vec<SaidOfGroup> = Vec::with_capacity(plan.groups.len());
+        let mut said: Vec<GroupReply> = Vec::with_capacity(plan.groups.len());
         for group in 0..plan.groups.len() {
             let progress = Arc::<Progress>::default();
             let call = self.ask(&plan, group, false, deadline, &progress);
@@ -230,11 +230,11 @@ impl RedisStore {
         charging: bool,
         deadline: Instant,
         progress: &Arc<Progress>,
-    ) -> Result<SaidOfGroup, StoreError> {
+    ) -> Result<GroupReply, StoreError> {
         let question = Question { plan: Arc::clone(plan), group, charging, deadline };
         // A check that meets no limit needs no call.
         if question.group().is_none() {
-            return Ok(SaidOfGroup::new());
+            return Ok(GroupReply::new());
         }
         // With a test clock each call has its own time, so checks are not combined.
         if self.topology.is_cluster() || self.test_clock.is_some() {
@@ -251,8 +251,8 @@ impl RedisStore {
         &self,
         question: &Question,
         progress: &Arc<Progress>,
-    ) -> Result<SaidOfGroup, StoreError> {
-        let Some(group) = question.group() else { return Ok(SaidOfGroup::new()) };
+    ) -> Result<GroupReply, StoreError> {
+        let Some(group) = question.group() else { return Ok(GroupReply::new()) };
         let keys: SmallVec<[&str; 4]> = question.keys().collect();
         let request = |link: &Link| self.request(&[question], link);
         let invocation = Invocation {
@@ -267,9 +267,9 @@ impl RedisStore {
         let Answered { answer, link, sent } = self.invoke::<Vec<u8>>(&invocation, &tracked).await?;
         self.note_time(&link, question, &answer, sent);
         match question.read(&answer) {
-            Some(Answer::Said(said)) => Ok(said),
-            Some(Answer::Late) => Err(late(&link)),
-            Some(Answer::Undecided) | None => Err(unreadable(&link, question.charging)),
+            Some(ScriptReply::LimitReply(said)) => Ok(said),
+            Some(ScriptReply::Late) => Err(late(&link)),
+            Some(ScriptReply::Undecided) | None => Err(unreadable(&link, question.charging)),
         }
     }
 
@@ -329,7 +329,7 @@ impl RedisStore {
         let (_, answers) = self.invoke_together(&asked).await?;
         let read = answers.iter().zip(&questions).map(|(answer, (question, _))| {
             match answer.as_deref().and_then(|answer| question.read(answer)) {
-                Some(Answer::Said(said)) => {
+                Some(ScriptReply::LimitReply(said)) => {
                     let refused = question.plan.refuses(0, &said);
                     let verdicts = question.plan.verdicts(std::slice::from_ref(&said), refused);
                     Ok(verdicts.into_iter().zip(said.iter().map(|one| one.id)).collect())
@@ -387,7 +387,7 @@ impl Question {
     }
 
     /// Parses `answer`; `None` if it is malformed.
-    pub(crate) fn read(&self, answer: &[u8]) -> Option<Answer> {
+    pub(crate) fn read(&self, answer: &[u8]) -> Option<ScriptReply> {
         let nobody = Subject::new("", "");
         wire::answer(answer, &self.charges(&nobody))
     }
@@ -439,7 +439,7 @@ impl Part {
 
 impl Plan {
     /// Whether an enforced limit of `group` denies.
-    fn refuses(&self, group: usize, said: &[Said]) -> bool {
+    fn refuses(&self, group: usize, said: &[LimitReply]) -> bool {
         let parts = self.groups.get(group).map_or(&[][..], |group| group.parts.as_slice());
         parts
             .iter()
@@ -448,13 +448,13 @@ impl Plan {
     }
 
     /// The verdicts in the order of the check. If it was `refused` or a peek, they are those before the charge.
-    fn verdicts(&self, said: &[SaidOfGroup], refused: bool) -> Verdicts {
-        let mut places: SmallVec<[(usize, Said); 4]> = SmallVec::with_capacity(self.limits);
+    fn verdicts(&self, said: &[GroupReply], refused: bool) -> Verdicts {
+        let mut places: SmallVec<[(usize, LimitReply); 4]> = SmallVec::with_capacity(self.limits);
         for (group, said) in self.groups.iter().zip(said) {
             places.extend(group.parts.iter().map(|part| part.place).zip(said.iter().copied()));
         }
         places.sort_unstable_by_key(|(place, _)| *place);
-        let verdict = |(_, one): (usize, Said)| {
+        let verdict = |(_, one): (usize, LimitReply)| {
             if refused || !one.before.allowed { one.before } else { one.after }
         };
         places.into_iter().map(verdict).collect()

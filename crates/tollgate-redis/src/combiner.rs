@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use tollgate_store::{StoreError, StoreErrorKind, is_ordered};
 
 use crate::call::{Answered, Invocation, Progress};
-use crate::check::{Question, SaidOfGroup, late, unreadable};
+use crate::check::{GroupReply, Question, late, unreadable};
 use crate::link::Link;
 use crate::script::CHARGE;
 use crate::store::RedisStore;
-use crate::wire::{Answer, MAX_CHECKS};
+use crate::wire::{MAX_CHECKS, ScriptReply};
 
 /// The number of calls in flight from which checks are combined. With fewer, each check is sent at once, because
 /// combining would gain nothing.
@@ -77,7 +77,7 @@ impl Busy {
 struct Waiting {
     question: Question,
     progress: Arc<Progress>,
-    answer: oneshot::Sender<Result<SaidOfGroup, Unanswered>>,
+    answer: oneshot::Sender<Result<GroupReply, Unanswered>>,
 }
 
 /// Why a combined check has no answer yet.
@@ -152,7 +152,7 @@ impl RedisStore {
         &self,
         question: Question,
         progress: &Arc<Progress>,
-    ) -> Result<SaidOfGroup, StoreError> {
+    ) -> Result<GroupReply, StoreError> {
         let again = question.clone();
         progress.wait_in_line();
         let (sender, receiver) = oneshot::channel();
@@ -216,9 +216,9 @@ impl RedisStore {
                 for (one, answer) in waiting.into_iter().zip(answers) {
                     let read = answer.and_then(|answer| one.question.read(&answer));
                     let answer = match read {
-                        Some(Answer::Said(said)) => Ok(said),
-                        Some(Answer::Late) => Err(Unanswered::Failed(late(&link))),
-                        Some(Answer::Undecided) => Err(Unanswered::AskAlone),
+                        Some(ScriptReply::LimitReply(said)) => Ok(said),
+                        Some(ScriptReply::Late) => Err(Unanswered::Failed(late(&link))),
+                        Some(ScriptReply::Undecided) => Err(Unanswered::AskAlone),
                         None => Err(Unanswered::Failed(unreadable(&link, one.question.charging))),
                     };
                     // The receiver is gone if the check has timed out.

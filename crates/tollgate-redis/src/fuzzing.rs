@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tollgate_core::counting::Wait;
 use tollgate_core::{Amount, Charge, Counting, Limit, Policy, Subject};
 
-use crate::wire::{self, Answer};
+use crate::wire::{self, ScriptReply};
 
 /// Parses `reply` as the answer to a check that meets one or two limits, according to the bits of `asked`. An accepted
 /// reply must have a verdict for each limit, and a verdict that allows must not exceed its limit.
@@ -17,7 +17,7 @@ pub fn reply(asked: u8, reply: &[u8]) {
         .iter()
         .map(|limit| Charge { limit, subject: &subject, cost: cost(asked >> 4) })
         .collect();
-    let Some(Answer::Said(said)) = wire::answer(reply, &charges) else { return };
+    let Some(ScriptReply::LimitReply(said)) = wire::answer(reply, &charges) else { return };
     assert_eq!(said.len(), charges.len());
     for (said, charge) in said.iter().zip(&charges) {
         let (verdict, limit) = (said.before, charge.limit.amount().get());

@@ -48,7 +48,7 @@ impl Pacer {
     }
 
     /// Waits until an attempt may be made that is less urgent than one for a check. It then counts as made.
-    pub(crate) async fn admits_beside_checks(&self) {
+    pub(crate) async fn admits_after_checks(&self) {
         while !self.admits_up_to(CONNECTS - FOR_CHECKS, Instant::now()) {
             tokio::time::sleep(PACE).await;
         }
@@ -341,7 +341,7 @@ impl Link {
         channel: &str,
         push: impl AsyncPushSender,
     ) -> Result<MultiplexedConnection, StoreError> {
-        self.pacer.admits_beside_checks().await;
+        self.pacer.admits_after_checks().await;
         let info = self.client.get_connection_info();
         // Only RESP3 distinguishes messages from answers on one connection.
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
@@ -416,13 +416,13 @@ mod tests {
     #[test]
     fn subscriptions_leave_connects_to_the_checks() {
         let (pacer, now) = (Pacer::default(), Instant::now());
-        let beside = CONNECTS - FOR_CHECKS;
-        let made = (0..100).filter(|_| pacer.admits_up_to(beside, now)).count();
-        assert_eq!(made, beside as usize);
+        let for_subscriptions = CONNECTS - FOR_CHECKS;
+        let made = (0..100).filter(|_| pacer.admits_up_to(for_subscriptions, now)).count();
+        assert_eq!(made, for_subscriptions as usize);
         let made = (0..100).filter(|_| pacer.admits_up_to(CONNECTS, now)).count();
         assert_eq!(made, FOR_CHECKS as usize);
-        assert!(!pacer.admits_up_to(beside, now + PACE * FOR_CHECKS));
-        assert!(pacer.admits_up_to(beside, now + PACE * (FOR_CHECKS + 1)));
+        assert!(!pacer.admits_up_to(for_subscriptions, now + PACE * FOR_CHECKS));
+        assert!(pacer.admits_up_to(for_subscriptions, now + PACE * (FOR_CHECKS + 1)));
     }
 
     /// P14 with one attempt to spare, whatever the connections are for.

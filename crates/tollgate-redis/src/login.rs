@@ -132,7 +132,7 @@ impl Login {
         address: &Address,
         timeout: Duration,
     ) -> Result<MultiplexedConnection, RedisError> {
-        self.pacer.admits_beside_checks().await;
+        self.pacer.admits_after_checks().await;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(timeout))
             .set_response_timeout(Some(timeout));

@@ -10,7 +10,7 @@ use tollgate_core::{Amount, Limit};
 use tollgate_store::{CallObserver, ChargeLeft, StoreError};
 
 use crate::call::Progress;
-use crate::check::{Plan, SaidOfGroup};
+use crate::check::{GroupReply, Plan};
 use crate::script::SETTLE;
 use crate::store::RedisStore;
 use crate::wire::EntryId;
@@ -107,7 +107,7 @@ impl RedisStore {
     pub(crate) fn give_back(
         &self,
         plan: &Plan,
-        said: &[SaidOfGroup],
+        said: &[GroupReply],
         observer: &Observer,
     ) -> JoinSet<()> {
         let mut refunds = JoinSet::new();
@@ -148,7 +148,7 @@ impl RedisStore {
         &self,
         plan: Arc<Plan>,
         group: usize,
-        asked: JoinHandle<Result<SaidOfGroup, StoreError>>,
+        asked: JoinHandle<Result<GroupReply, StoreError>>,
         observer: Observer,
     ) {
         let unknown = Unknown(observer);
@@ -162,7 +162,7 @@ impl RedisStore {
             match answer {
                 Ok(Ok(Ok(said))) if plan.groups[group].once_key.is_none() => {
                     let observer = unknown.known();
-                    let mut all = vec![SaidOfGroup::new(); group];
+                    let mut all = vec![GroupReply::new(); group];
                     all.push(said);
                     store.give_back(&plan, &all, &observer).join_all().await;
                 }

@@ -167,7 +167,7 @@ fn push_double(bytes: &mut Vec<u8>, value: u64) {
 
 /// What the script returned for one limit.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Said {
+pub(crate) struct LimitReply {
     /// Before the check was charged.
     pub(crate) before: Verdict,
     /// After it was charged; the same if nothing was charged.
@@ -178,9 +178,9 @@ pub(crate) struct Said {
 
 /// What the script returned for one check.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum ScriptReply {
     /// The results for each limit.
-    Said(Vec<Said>),
+    LimitReply(Vec<LimitReply>),
     /// The call ran after its latest time, so nothing was charged.
     Late,
     /// One of several checks could not be decided; nothing of it was charged.
@@ -193,12 +193,12 @@ pub(crate) const fn answer_bytes(limits: usize) -> usize {
 }
 
 /// Parses the answer to a check of `charges`; `None` if it is malformed.
-pub(crate) fn answer(bytes: &[u8], charges: &[Charge<'_>]) -> Option<Answer> {
+pub(crate) fn answer(bytes: &[u8], charges: &[Charge<'_>]) -> Option<ScriptReply> {
     if bytes == LATE {
-        return Some(Answer::Late);
+        return Some(ScriptReply::Late);
     }
     if bytes.first() == Some(&ERROR) && bytes.len() != answer_bytes(charges.len()) {
-        return Some(Answer::Undecided);
+        return Some(ScriptReply::Undecided);
     }
     let (time, limits) = bytes.split_at_checked(TIME_BYTES)?;
     let now_ns = unsigned(&time[..4]) * NS_PER_S + unsigned(&time[4..]);
@@ -206,10 +206,13 @@ pub(crate) fn answer(bytes: &[u8], charges: &[Charge<'_>]) -> Option<Answer> {
         return None;
     }
     let parts = limits.chunks_exact(LIMIT_BYTES).zip(charges);
-    parts.map(|(part, charge)| said(now_ns, part, charge)).collect::<Option<_>>().map(Answer::Said)
+    parts
+        .map(|(part, charge)| said(now_ns, part, charge))
+        .collect::<Option<_>>()
+        .map(ScriptReply::LimitReply)
 }
 
-fn said(now_ns: u64, part: &[u8], charge: &Charge<'_>) -> Option<Said> {
+fn said(now_ns: u64, part: &[u8], charge: &Charge<'_>) -> Option<LimitReply> {
     let flags = part[0];
     let mut doubles = part[1..].chunks_exact(8).map(integer);
     let mut next = || doubles.next().flatten();
@@ -261,7 +264,7 @@ fn log_said(
     id: Admission,
     charge: &Charge<'_>,
     window: Window,
-) -> Option<Said> {
+) -> Option<LimitReply> {
     let (floor, up) = (now_ns / TICK_NS, i64::from(!now_ns.is_multiple_of(TICK_NS)));
     let len = if flags & HAS_ENTRIES == 0 { 0 } else { 2 };
     if newest_after > up || freeing_after > up {
@@ -276,7 +279,7 @@ fn log_said(
     let seen = SeenLog { len, usage, ticks: [freeing, newest] };
     let before = log::evaluate(&seen, charge.limit.amount(), &time, charge.cost);
     let after = log::admitted(before, &time, charge.cost);
-    Some(Said { before, after, id: EntryId::Log(id) })
+    Some(LimitReply { before, after, id: EntryId::Log(id) })
 }
 
 fn counter_said(
@@ -285,12 +288,12 @@ fn counter_said(
     previous: u64,
     charge: &Charge<'_>,
     window: Window,
-) -> Said {
+) -> LimitReply {
     let (now, start) = (Timestamp::from_ns(now_ns), now_ns - now_ns % window.as_ns());
     let kept = Counter { start: Timestamp::from_ns(start), current, previous };
     let (before, charged) = counter::decide(kept, charge.limit.amount(), window, now, charge.cost);
     let after = charged.map_or(before, |(after, _)| after);
-    Said { before, after, id: EntryId::Counter { start: kept.start } }
+    LimitReply { before, after, id: EntryId::Counter { start: kept.start } }
 }
 
 fn unsigned(bytes: &[u8]) -> u64 {

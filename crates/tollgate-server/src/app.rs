@@ -8,7 +8,7 @@ use tollgate_store::memory::MemoryStoreStats;
 use tollgate_store::resilience::Resilient;
 use tollgate_store::{MemoryStore, Store};
 
-use crate::administered::Administered;
+use crate::admin_directory::AdminDirectory;
 use crate::config::HttpLimits;
 use crate::health::Health;
 use crate::http::{BodyBounds, Guard};
@@ -71,7 +71,7 @@ pub(crate) struct Admin {
     /// Checks admin tokens.
     pub(crate) guard: Guard,
     /// The records.
-    pub(crate) directory: Administered,
+    pub(crate) directory: AdminDirectory,
 }
 
 /// The shared state of all calls.

@@ -15,7 +15,7 @@ use tollgate_catalog::{
 };
 use tollgate_core::{MonotonicClock, PolicySet};
 
-use crate::administered::Administered;
+use crate::admin_directory::AdminDirectory;
 use crate::config::{ADMIN, ADMIN_READ, AdminToken, CatalogConfig, Role, Secret, ServeConfig};
 use crate::health::Health;
 use crate::http::Guard;
@@ -30,7 +30,7 @@ const FILE_KEY: &str = "the API keys of a policy file";
 pub(crate) struct Catalog {
     pub(crate) policies: SnapshotReader,
     pub(crate) lookup: Option<Resolver>,
-    pub(crate) directory: Administered,
+    pub(crate) directory: AdminDirectory,
     /// Dropped after the last request is answered; then nothing follows changes any more.
     pub(crate) file: Option<FileCatalog>,
 }
@@ -46,14 +46,14 @@ pub(crate) async fn open(
         CatalogConfig::BuiltIn => {
             let default = PolicySet::new(Vec::new()).map_err(StartError::Policies)?;
             let policies = SnapshotReader::fixed(default);
-            let directory = Administered::Snapshots(policies.clone().into());
+            let directory = AdminDirectory::Snapshots(policies.clone().into());
             Ok(Catalog { policies, lookup: None, directory, file: None })
         }
         CatalogConfig::File(path) => {
             let file = FileCatalog::open(path, WatchOptions::default(), observer)
                 .map_err(StartError::Catalog)?;
             let policies = file.reader();
-            let directory = Administered::Snapshots(policies.clone().into());
+            let directory = AdminDirectory::Snapshots(policies.clone().into());
             // A file knows no API keys, so the hash only shortens the ids under which limits count.
             let secret = config.api_key_secret.as_ref().map_or(FILE_KEY, Secret::reveal);
             let hasher = KeyHasher::new(secret.as_bytes());
@@ -69,7 +69,7 @@ pub(crate) async fn open(
             Ok(Catalog {
                 policies,
                 lookup,
-                directory: Administered::Database(database),
+                directory: AdminDirectory::Database(database),
                 file: None,
             })
         }

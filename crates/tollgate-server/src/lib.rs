@@ -3,7 +3,7 @@
 //! Only this crate knows HTTP and JSON. It is a library so that tests can start the real server in their own process,
 //! with their own clock.
 
-mod administered;
+mod admin_directory;
 mod app;
 mod catalog;
 mod cli;

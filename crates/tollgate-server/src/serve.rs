@@ -92,7 +92,7 @@ impl fmt::Display for StartError {
             }
             Self::Listen { address, .. } => write!(f, "cannot listen at {address}"),
             Self::Catalog(error @ CatalogError::OtherApiKeySecret) => {
-                write!(f, "{error}, in TOLLGATE_API_KEY_SECRET or, for SQLite, in the file beside the database")
+                write!(f, "{error}, in TOLLGATE_API_KEY_SECRET or, for SQLite, in the file background_tasks the database")
             }
             Self::Catalog(error) => error.fmt(f),
             Self::Policies(error) => error.fmt(f),
@@ -156,11 +156,15 @@ impl Server {
         {
             return Err(StartError::Misconfigured { set_by, problem });
         }
-        let watch = Watch::new();
-        watch.health.set_store_awaited();
-        let mut beside = JoinSet::new();
-        beside.spawn(introduce(store.clone(), set_by, Arc::clone(&watch.health)));
-        beside.spawn(watch_evictions(store.clone(), &watch));
+        let instruments = Instruments::new();
+        instruments.health.set_store_awaited();
+        let mut background_tasks = JoinSet::new();
+        background_tasks.spawn(examine_until_well(
+            store.clone(),
+            set_by,
+            Arc::clone(&instruments.health),
+        ));
+        background_tasks.spawn(watch_evictions(store.clone(), &instruments));
         let listen = |store: &RedisStore, invalidations: Invalidations| {
             store.clone().listen(move |announcement| match announcement {
                 Announcement::Connected(domain) => invalidations.connected(domain),
@@ -170,7 +174,7 @@ impl Server {
                 _ => invalidations.forget_all(),
             })
         };
-        Self::surround(&config, watch, store, beside, listen).await
+        Self::surround(&config, instruments, store, background_tasks, listen).await
     }
 
     /// Starts a server whose store uses `clock`, so that tests can move through windows.
@@ -180,7 +184,7 @@ impl Server {
     ) -> Result<Self, StartError> {
         let options = MemoryStoreOptions::default().max_keys(config.max_keys);
         let store = MemoryStore::with_clock(clock, &options);
-        Self::run(config, Watch::new(), store, JoinSet::new()).await
+        Self::run(config, Instruments::new(), store, JoinSet::new()).await
     }
 
     /// Starts a server over `store`, which may fail: it gets a breaker, a cache of denials, the failure modes of
@@ -192,30 +196,32 @@ impl Server {
         store: S,
         listen: impl FnOnce(&S, Invalidations) -> L,
     ) -> Result<Self, StartError> {
-        Self::surround(config, Watch::new(), store, JoinSet::new(), listen).await
+        Self::surround(config, Instruments::new(), store, JoinSet::new(), listen).await
     }
 
     async fn surround<S: Store, L: Future<Output = ()> + Send + 'static>(
         config: &ServeConfig,
-        watch: Watch,
+        instruments: Instruments,
         store: S,
-        mut beside: JoinSet<()>,
+        mut background_tasks: JoinSet<()>,
         listen: impl FnOnce(&S, Invalidations) -> L,
     ) -> Result<Self, StartError> {
-        let observer =
-            Arc::new(StoreWatch::new(Arc::clone(&watch.metrics), Arc::clone(&watch.health)));
+        let observer = Arc::new(StoreWatch::new(
+            Arc::clone(&instruments.metrics),
+            Arc::clone(&instruments.health),
+        ));
         let clock = Arc::new(MonotonicClock::new());
-        beside.spawn(Arc::clone(&observer).watch());
+        background_tasks.spawn(Arc::clone(&observer).watch());
         let store = Resilient::around(store, clock, &config.resilience, observer);
-        beside.spawn(listen(store.store(), store.invalidations()));
-        Self::run(config, watch, store, beside).await
+        background_tasks.spawn(listen(store.store(), store.invalidations()));
+        Self::run(config, instruments, store, background_tasks).await
     }
 
     async fn run<S: Backend>(
         config: &ServeConfig,
-        watch: Watch,
+        instruments: Instruments,
         store: S,
-        mut beside: JoinSet<()>,
+        mut background_tasks: JoinSet<()>,
     ) -> Result<Self, StartError> {
         let address = config.http;
         let listen = |source| StartError::Listen { address, source };
@@ -223,7 +229,7 @@ impl Server {
         let made_token =
             if config.lets_somebody_write() { None } else { Some(catalog::made_token()?) };
         let guard = catalog::guard(config, made_token.as_ref())?;
-        let (app, catalog) = assemble(config, watch, store, guard).await?;
+        let (app, catalog) = assemble(config, instruments, store, guard).await?;
         let address = listener.address();
         let metrics = NetMetrics {
             in_flight: app.metrics.in_flight.clone(),
@@ -247,14 +253,14 @@ impl Server {
             draining.health.set_draining();
         };
         let closing = Arc::clone(&app);
-        beside.spawn(sweep_now_and_then(Arc::clone(&app)));
-        beside.spawn(tend_now_and_then(app));
+        background_tasks.spawn(sweep_now_and_then(Arc::clone(&app)));
+        background_tasks.spawn(tend_now_and_then(app));
         let (bounds, drain_timeout) = ((config.limits.clone(), heads), config.drain_timeout);
         let serving = async move {
             let drained = listener.serve(answers, bounds, metrics, stopped, drain_timeout).await;
             finish(&closing).await;
             // Background work ends after the last answer, not before.
-            drop((catalog, beside));
+            drop((catalog, background_tasks));
             // A database that does not answer must not delay the end of the server.
             _ = tokio::time::timeout(CLOSE_TIMEOUT, closing.admin.directory.close()).await;
             drained
@@ -282,12 +288,12 @@ impl Server {
 }
 
 /// The metrics and the health of the server.
-struct Watch {
+struct Instruments {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
 }
 
-impl Watch {
+impl Instruments {
     fn new() -> Self {
         Self { metrics: Arc::new(Metrics::new()), health: Arc::new(Health::default()) }
     }
@@ -296,15 +302,17 @@ impl Watch {
 /// Assembles the parts of `config`, and the watcher of the policy file.
 async fn assemble<S: Backend>(
     config: &ServeConfig,
-    watch: Watch,
+    instruments: Instruments,
     store: S,
     guard: http::Guard,
 ) -> Result<(Arc<App<S>>, Option<FileCatalog>), StartError> {
-    let Watch { metrics, health } = watch;
+    let Instruments { metrics, health } = instruments;
     let catalog = catalog::open(config, &metrics, &health).await?;
     metrics.policies_in_force(&catalog.policies.snapshot());
-    let watch = Arc::new(service::Watch::new(MonotonicClock::new(), SystemWallClock));
-    let mut service = RateLimitService::new(store, catalog.policies).with_watch(watch);
+    let decision_feed =
+        Arc::new(service::DecisionFeed::new(MonotonicClock::new(), SystemWallClock));
+    let mut service =
+        RateLimitService::new(store, catalog.policies).with_decision_feed(decision_feed);
     if let Some(resolver) = catalog.lookup {
         let lookup = DirectoryLookup::new(resolver, config.unknown_api_keys);
         service = service.with_directory(lookup);
@@ -328,7 +336,7 @@ async fn assemble<S: Backend>(
 
 /// Examines Redis until nothing is wrong, and logs settings that endanger exact limits. Logs once that it is
 /// unavailable, and once for each problem.
-async fn introduce(store: RedisStore, set_by: Option<String>, health: Arc<Health>) {
+async fn examine_until_well(store: RedisStore, set_by: Option<String>, health: Arc<Health>) {
     let mut said_unavailable = false;
     let mut said_problem = None;
     loop {
@@ -385,8 +393,11 @@ async fn finish<S: Backend>(app: &App<S>) {
 }
 
 /// Counts, logs and shows evictions by Redis: one line when they begin and one when they have ended.
-fn watch_evictions(store: RedisStore, watch: &Watch) -> impl Future<Output = ()> + use<> {
-    let (metrics, health) = (Arc::clone(&watch.metrics), Arc::clone(&watch.health));
+fn watch_evictions(
+    store: RedisStore,
+    instruments: &Instruments,
+) -> impl Future<Output = ()> + use<> {
+    let (metrics, health) = (Arc::clone(&instruments.metrics), Arc::clone(&instruments.health));
     store.watch_evictions(move |eviction| match eviction {
         Eviction::Evicted { at, keys, is_new } => {
             metrics.store.redis_evicted.inc_by(keys);

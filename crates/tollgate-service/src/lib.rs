@@ -6,12 +6,12 @@
 //! This crate must not know HTTP, gRPC or JSON, nor which store it uses. It has no clock for decisions: time belongs to
 //! the store (R7).
 
+mod decision_feed;
 mod directory;
 mod rate_limit;
 mod usage;
-mod watch;
 
+pub use decision_feed::{By, DecisionFeed, KeyCounts, ObservedDecision};
 pub use directory::{DirectoryLookup, Origins, TierSource, UnknownApiKeys};
 pub use rate_limit::{BatchTooLong, Explanation, MAX_BATCH_CHECKS, RateLimitService};
 pub use usage::TopKey;
-pub use watch::{By, KeyCounts, Observed, Watch};

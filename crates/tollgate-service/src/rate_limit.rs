@@ -12,8 +12,8 @@ use tollgate_core::{
 };
 use tollgate_store::{Ordered, Store, StoreError, key_bytes};
 
+use crate::decision_feed::DecisionFeed;
 use crate::directory::{DirectoryLookup, Origins, resolved};
-use crate::watch::Watch;
 
 /// The most checks of one batch.
 pub const MAX_BATCH_CHECKS: usize = 1_000;
@@ -39,7 +39,7 @@ pub struct RateLimitService<S> {
     store: S,
     policies: SnapshotReader,
     directory: Option<DirectoryLookup>,
-    watch: Option<Arc<Watch>>,
+    decision_feed: Option<Arc<DecisionFeed>>,
 }
 
 /// The explanation of a decision.
@@ -71,7 +71,7 @@ enum Verb {
 impl<S: Store> RateLimitService<S> {
     /// A service over `store` and `policies`. Subjects are used as the callers give them.
     pub fn new(store: S, policies: SnapshotReader) -> Self {
-        Self { store, policies, directory: None, watch: None }
+        Self { store, policies, directory: None, decision_feed: None }
     }
 
     /// The same service, which completes each subject from `directory`.
@@ -81,16 +81,16 @@ impl<S: Store> RateLimitService<S> {
         self
     }
 
-    /// The same service, which publishes its decisions to `watch`.
+    /// The same service, which publishes its decisions to `decision_feed`.
     #[must_use]
-    pub fn with_watch(mut self, watch: Arc<Watch>) -> Self {
-        self.watch = Some(watch);
+    pub fn with_decision_feed(mut self, decision_feed: Arc<DecisionFeed>) -> Self {
+        self.decision_feed = Some(decision_feed);
         self
     }
 
-    /// The watch that receives its decisions.
-    pub fn watch(&self) -> Option<&Arc<Watch>> {
-        self.watch.as_ref()
+    /// The feed that receives its decisions.
+    pub fn decision_feed(&self) -> Option<&Arc<DecisionFeed>> {
+        self.decision_feed.as_ref()
     }
 
     /// Where usage lives.
@@ -294,8 +294,8 @@ impl<S: Store> RateLimitService<S> {
     /// Publishes the decision to subscribers. Peeks are skipped because they charge nothing.
     #[inline]
     fn decided(&self, check: &Check<'_>, decision: &Decision, verb: Verb) {
-        if let (Some(watch), Verb::Charge) = (&self.watch, verb) {
-            watch.decided(check, decision);
+        if let (Some(decision_feed), Verb::Charge) = (&self.decision_feed, verb) {
+            decision_feed.decided(check, decision);
         }
     }
 }

@@ -4,7 +4,7 @@ use tollgate_core::{Amount, Charge, Decision, LimitStatus, PolicyId, Subject, Ti
 use tollgate_store::Store;
 
 use crate::RateLimitService;
-use crate::watch::{By, KeyCounts};
+use crate::decision_feed::{By, KeyCounts};
 
 /// How many keys are asked for their usage, to find those with the most usage now.
 const MAX_ASKED: usize = 128;
@@ -31,9 +31,9 @@ impl<S: Store> RateLimitService<S> {
     ) -> Option<(Timestamp, Vec<TopKey>)> {
         let snapshot = self.policies().snapshot();
         let limit = snapshot.policies().limits().find(|limit| limit.policy_id() == policy)?;
-        let watch = self.watch()?;
+        let decision_feed = self.decision_feed()?;
         let asked = if by == By::Use { MAX_ASKED } else { most };
-        let (since, counts) = watch.top(policy, by, asked);
+        let (since, counts) = decision_feed.top(policy, by, asked);
         let mut keys = Vec::with_capacity(counts.len());
         let mut answers = true;
         for counts in counts {

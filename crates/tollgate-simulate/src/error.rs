@@ -95,7 +95,7 @@ pub struct TraceError {
     /// The line, from 1.
     pub line: u64,
     /// The problem.
-    pub problem: Problem,
+    pub problem: LineProblem,
 }
 
 impl fmt::Display for TraceError {
@@ -108,7 +108,7 @@ impl Error for TraceError {}
 
 /// The problem of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct LineProblem {
     /// The column by its name in the header; `header` or `line` if it is not a single column.
     pub column: String,
     /// The problem.
@@ -117,7 +117,7 @@ pub struct Problem {
     pub accepted: String,
 }
 
-impl Problem {
+impl LineProblem {
     pub(crate) fn new(
         column: impl Into<String>,
         problem: impl Into<String>,
@@ -127,7 +127,7 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for LineProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}; accepted: {}", self.column, self.problem, self.accepted)
     }

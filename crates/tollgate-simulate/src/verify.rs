@@ -33,7 +33,8 @@ impl Verifier {
         self.index += 1;
         self.latest = self.latest.max(traced.at);
         let expected = self.model.check(self.latest, &traced.check);
-        let (replayed, expected) = (Answer::of_replay(decision), Answer::of_model(&expected));
+        let (replayed, expected) =
+            (ComparedDecision::of_replay(decision), ComparedDecision::of_model(&expected));
         if replayed == expected {
             return Ok(());
         }
@@ -76,16 +77,16 @@ impl fmt::Display for Difference {
 
 /// The compared values.
 #[derive(PartialEq, Eq)]
-struct Answer<'a> {
+struct ComparedDecision<'a> {
     allowed: bool,
     policy_id: Option<&'a PolicyId>,
     reason: Option<Reason>,
     retry_after_ms: Option<u64>,
-    limits: Vec<LimitAnswer<'a>>,
+    limits: Vec<ComparedLimit<'a>>,
 }
 
 #[derive(PartialEq, Eq)]
-struct LimitAnswer<'a> {
+struct ComparedLimit<'a> {
     policy_id: &'a PolicyId,
     allowed: bool,
     count: u64,
@@ -94,9 +95,9 @@ struct LimitAnswer<'a> {
     reset_after_ms: u64,
 }
 
-impl<'a> Answer<'a> {
+impl<'a> ComparedDecision<'a> {
     fn of_replay(decision: &'a Decision) -> Self {
-        let limits = decision.limits().iter().map(|status| LimitAnswer {
+        let limits = decision.limits().iter().map(|status| ComparedLimit {
             policy_id: status.limit.policy_id(),
             allowed: status.allowed,
             count: status.count,
@@ -114,7 +115,7 @@ impl<'a> Answer<'a> {
     }
 
     fn of_model(decision: &'a ModelDecision) -> Self {
-        let limits = decision.limits.iter().map(|limit| LimitAnswer {
+        let limits = decision.limits.iter().map(|limit| ComparedLimit {
             policy_id: &limit.policy_id,
             allowed: limit.allowed,
             count: limit.count,
@@ -132,7 +133,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-impl fmt::Display for Answer<'_> {
+impl fmt::Display for ComparedDecision<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let policy_id = self.policy_id.map_or("null", PolicyId::as_str);
         let reason = self.reason.map_or("null", Reason::name);
@@ -143,7 +144,7 @@ impl fmt::Display for Answer<'_> {
             "allowed={allowed} policyId={policy_id} reason={reason} retryAfterMs={retry_after_ms}"
         )?;
         for limit in &self.limits {
-            let LimitAnswer {
+            let ComparedLimit {
                 policy_id,
                 allowed,
                 count,

@@ -2,7 +2,7 @@
 
 use crate::directory::{Id, Kind, Record};
 use crate::document::{Entry, Node, Value};
-use crate::problem::{Problem, Problems};
+use crate::problem::{DocumentProblem, Problems};
 
 /// The number of random bytes in a generated id.
 const MADE_ID_BYTES: usize = 12;
@@ -100,8 +100,8 @@ fn id_entry(id: &str) -> Entry {
     Entry { key: "id".to_owned(), key_position: None, node }
 }
 
-fn problem(entry: &Entry, message: &str, accepted: &str) -> Problem {
-    Problem {
+fn problem(entry: &Entry, message: &str, accepted: &str) -> DocumentProblem {
+    DocumentProblem {
         position: entry.node.position,
         path: entry.key.clone(),
         message: message.to_owned(),

@@ -12,14 +12,14 @@ use quick_cache::{DefaultHashBuilder, UnitWeighter};
 use tollgate_core::{Timestamp, WallClock as _};
 
 use super::DatabaseOptions;
+use super::cached_record::{CachedRecord, is_about_the_row};
 use super::gate::Gate;
 use super::rows::{as_ms, decode};
 use super::session::Pool;
 use super::statements;
-use super::subject::{Subject, is_about_the_row};
 use crate::api_key::KeyHash;
 use crate::directory::{Id, Kind};
-use crate::resolve::{Answer, Facts, KeyFacts, TenantFacts, UserFacts};
+use crate::resolve::{Facts, KeyFacts, SubjectLookup, TenantFacts, UserFacts};
 
 /// When an API key was last used, in milliseconds of civil time since the Unix epoch; 0 if it was not used since this
 /// node knows it.
@@ -81,19 +81,19 @@ type Place<'a, K, V> =
 ///
 /// However the loading ends, even if nobody waits for it any more, the previous answer is put back unless there is a
 /// newer one: it is the last known answer.
-struct Loading<'a, T: Subject> {
+struct Loading<'a, T: CachedRecord> {
     place: Option<Place<'a, T::Key, Arc<Entry<T>>>>,
     known: Option<Arc<Entry<T>>>,
 }
 
-impl<T: Subject> Loading<'_, T> {
+impl<T: CachedRecord> Loading<'_, T> {
     /// Puts `entry` into the place of the placeholder, unless something newer is there.
     fn loaded(mut self, entry: Arc<Entry<T>>) {
         self.known = Some(entry);
     }
 }
 
-impl<T: Subject> Drop for Loading<'_, T> {
+impl<T: CachedRecord> Drop for Loading<'_, T> {
     fn drop(&mut self) {
         if let (Some(place), Some(entry)) = (self.place.take(), self.known.take()) {
             // It is refused if the placeholder is gone, because then a change has stored its own entry.
@@ -142,7 +142,7 @@ impl SubjectCache {
         hash: KeyHash,
         now: Timestamp,
         used_at: Timestamp,
-    ) -> Answer<KeyFacts> {
+    ) -> SubjectLookup<KeyFacts> {
         let answer = self.find(&hash, now, || Some(hash)).await;
         if let Facts::Remembered(entry) = &answer.facts
             && entry.facts.is_some()
@@ -154,12 +154,20 @@ impl SubjectCache {
     }
 
     /// What is known about the user `id`.
-    pub(crate) async fn user(self: &Arc<Self>, id: &str, now: Timestamp) -> Answer<UserFacts> {
+    pub(crate) async fn user(
+        self: &Arc<Self>,
+        id: &str,
+        now: Timestamp,
+    ) -> SubjectLookup<UserFacts> {
         self.find(id, now, || Id::new(id).ok()).await
     }
 
     /// What is known about the tenant `id`.
-    pub(crate) async fn tenant(self: &Arc<Self>, id: &str, now: Timestamp) -> Answer<TenantFacts> {
+    pub(crate) async fn tenant(
+        self: &Arc<Self>,
+        id: &str,
+        now: Timestamp,
+    ) -> SubjectLookup<TenantFacts> {
         self.find(id, now, || Id::new(id).ok()).await
     }
 
@@ -178,37 +186,37 @@ impl SubjectCache {
         asked: &Q,
         now: Timestamp,
         key: impl FnOnce() -> Option<T::Key>,
-    ) -> Answer<T>
+    ) -> SubjectLookup<T>
     where
-        T: Subject,
+        T: CachedRecord,
         T::Key: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
         if !self.has_subjects.load(Ordering::Acquire) {
-            return Answer::default();
+            return SubjectLookup::default();
         }
         let known = T::cache(self).get(asked);
-        if let Some(entry) = known.as_ref().filter(|entry| self.is_believed(entry)) {
+        if let Some(entry) = known.as_ref().filter(|entry| self.is_current(entry)) {
             if self.is_old(entry, now)
                 && !entry.is_refreshing.swap(true, Ordering::Relaxed)
                 && let Some(key) = key()
             {
-                self.refresh_beside::<T>(key, Arc::clone(entry), now);
+                self.refresh_in_background::<T>(key, Arc::clone(entry), now);
             }
-            return Answer::remembered(known, false);
+            return SubjectLookup::remembered(known, false);
         }
         // A value that is not a valid id belongs to no subject.
         let Some(key) = key() else {
-            return Answer::default();
+            return SubjectLookup::default();
         };
         // Boxed: the future that loads a record is large, and most checks do not need it.
         match Box::pin(self.load::<T>(key, now)).await {
-            Ok(entry) => Answer::remembered(Some(entry), false),
-            Err(NoAnswer) => Answer::remembered(known, true),
+            Ok(entry) => SubjectLookup::remembered(Some(entry), false),
+            Err(NoAnswer) => SubjectLookup::remembered(known, true),
         }
     }
 
-    fn is_believed<T>(&self, entry: &Entry<T>) -> bool {
+    fn is_current<T>(&self, entry: &Entry<T>) -> bool {
         // Acquire: a thread that sees the new generation of an entry also sees the change that raised it.
         entry.generation.load(Ordering::Acquire) == self.generation.load(Ordering::Acquire)
     }
@@ -223,7 +231,7 @@ impl SubjectCache {
     }
 
     /// Reloads `key` in a separate task; until then the old answer is used.
-    fn refresh_beside<T: Subject>(
+    fn refresh_in_background<T: CachedRecord>(
         self: &Arc<Self>,
         key: T::Key,
         entry: Arc<Entry<T>>,
@@ -233,7 +241,7 @@ impl SubjectCache {
         tokio::spawn(async move { subjects.refresh(key, &entry, now).await });
     }
 
-    async fn refresh<T: Subject>(&self, key: T::Key, entry: &Entry<T>, now: Timestamp) {
+    async fn refresh<T: CachedRecord>(&self, key: T::Key, entry: &Entry<T>, now: Timestamp) {
         let epoch = self.epoch.load(Ordering::Acquire);
         // If it gets no answer, the next check tries again; the gate limits how often.
         if let Ok(fresh) = self.ask::<T>(&key, Some(entry), now).await {
@@ -244,14 +252,14 @@ impl SubjectCache {
     }
 
     /// Loads `key`, unless another task has done so meanwhile: of all that ask at once, only one asks the database.
-    async fn load<T: Subject>(
+    async fn load<T: CachedRecord>(
         &self,
         key: T::Key,
         now: Timestamp,
     ) -> Result<Arc<Entry<T>>, NoAnswer> {
         let epoch = self.epoch.load(Ordering::Acquire);
         let found = T::cache(self).entry_async(&key, |_, entry: &mut Arc<Entry<T>>| {
-            if self.is_believed(entry) {
+            if self.is_current(entry) {
                 EntryAction::Retain(Arc::clone(entry))
             } else {
                 EntryAction::ReplaceWithGuard
@@ -280,7 +288,7 @@ impl SubjectCache {
     }
 
     /// Asks the database, within the deadline and unless it is known to be down.
-    async fn ask<T: Subject>(
+    async fn ask<T: CachedRecord>(
         &self,
         key: &T::Key,
         existing: Option<&Entry<T>>,
@@ -312,7 +320,7 @@ impl SubjectCache {
     }
 
     /// Marks every entry as stale because it is unknown what changed; each is loaded again when it is next needed.
-    pub(super) fn doubt_all(&self) {
+    pub(super) fn invalidate_all(&self) {
         self.has_subjects.store(true, Ordering::Release);
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.generation.fetch_add(1, Ordering::AcqRel);
@@ -348,7 +356,7 @@ impl SubjectCache {
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
-    async fn reload<T: Subject>(&self, key: T::Key, now: Timestamp) -> sqlx::Result<()> {
+    async fn reload<T: CachedRecord>(&self, key: T::Key, now: Timestamp) -> sqlx::Result<()> {
         let cache = T::cache(self);
         let Some(existing) = cache.get(&key) else { return Ok(()) };
         let facts = match T::load(&self.pool, &key).await {

@@ -26,7 +26,7 @@ thread_local! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Version(u64);
 
-impl Subject for Version {
+impl CachedRecord for Version {
     type Key = u8;
 
     fn cache(subjects: &SubjectCache) -> &Cache<u8, Arc<Entry<Self>>> {

@@ -17,7 +17,7 @@ use super::{Core, statements};
 use crate::directory::{Kind, Records, Unavailable};
 use crate::error::CatalogError;
 use crate::file_catalog::{CatalogEvent, Observer};
-use crate::problem::{Problem, Problems};
+use crate::problem::{DocumentProblem, Problems};
 use crate::snapshot::{Loaded, Publisher, SnapshotReader};
 
 /// The most changes that are followed one by one; after more, every cached entry is loaded again.
@@ -107,7 +107,7 @@ async fn catch_up(followed: &mut Followed, core: &Core) -> Result<(), Unavailabl
     let now = core.options.clock.now();
     if versions.version < followed.version {
         // The database was replaced by a backup.
-        core.subjects.doubt_all();
+        core.subjects.invalidate_all();
     } else if versions.version > followed.version {
         let arguments = [signed(followed.version).into(), signed(MAX_FOLLOWED as u64 + 1).into()];
         let mut transaction = core.pool.begin_reading().await.map_err(unavailable)?;
@@ -115,7 +115,7 @@ async fn catch_up(followed: &mut Followed, core: &Core) -> Result<(), Unavailabl
         let rows = rows.map_err(unavailable)?;
         drop(transaction);
         if rows.len() > MAX_FOLLOWED {
-            core.subjects.doubt_all();
+            core.subjects.invalidate_all();
         } else {
             let changed: Result<Vec<_>, _> = rows.iter().map(cache::changed).collect();
             let changed = changed.map_err(unavailable)?;
@@ -187,7 +187,11 @@ pub(super) async fn read_all(
 }
 
 /// The problems of a row, with the record's id in front of each path.
-fn row_problems(kind: Kind, row: &super::session::Row, error: &sqlx::Error) -> Vec<Problem> {
+fn row_problems(
+    kind: Kind,
+    row: &super::session::Row,
+    error: &sqlx::Error,
+) -> Vec<DocumentProblem> {
     let id = row.text(0).unwrap_or_default();
     let place = format!("{}[{id:?}]", kind.list_name());
     let inner = match error {
@@ -200,10 +204,10 @@ fn row_problems(kind: Kind, row: &super::session::Row, error: &sqlx::Error) -> V
             .map(|problem| {
                 let dot = if problem.path.is_empty() { "" } else { "." };
                 let path = format!("{place}{dot}{}", problem.path);
-                Problem { path, position: None, ..problem.clone() }
+                DocumentProblem { path, position: None, ..problem.clone() }
             })
             .collect(),
-        None => vec![Problem {
+        None => vec![DocumentProblem {
             position: None,
             path: place,
             message: format!("cannot be read: {error}"),
@@ -214,8 +218,9 @@ fn row_problems(kind: Kind, row: &super::session::Row, error: &sqlx::Error) -> V
 
 /// The policies of `records`, compiled.
 pub(super) fn policy_set(records: &mut Records) -> Result<PolicySet, Problems> {
-    PolicySet::new(std::mem::take(&mut records.policies))
-        .map_err(|error| Problems::of("", vec![Problem::of_text(None, error.to_string(), "")], 0))
+    PolicySet::new(std::mem::take(&mut records.policies)).map_err(|error| {
+        Problems::of("", vec![DocumentProblem::of_text(None, error.to_string(), "")], 0)
+    })
 }
 
 pub(super) fn versions_of(

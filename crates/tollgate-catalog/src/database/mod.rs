@@ -8,6 +8,7 @@
 
 mod body;
 mod cache;
+mod cached_record;
 mod failure;
 mod feed;
 mod gate;
@@ -19,7 +20,6 @@ mod rows;
 mod secret;
 mod session;
 mod statements;
-mod subject;
 #[cfg(test)]
 mod tests;
 mod write;

@@ -11,7 +11,7 @@ use crate::directory::{
     PageRequest, Records, Stored, Unavailable, Version,
 };
 use crate::document::Node;
-use crate::problem::{Problem, Problems};
+use crate::problem::{DocumentProblem, Problems};
 
 impl DatabaseCatalog {
     /// The result of `call`, unless it takes too long; then it is cancelled, and its transaction rolled back.
@@ -192,7 +192,7 @@ fn cursor(cursor: Option<&str>) -> Result<i64, DirectoryError> {
     // `parse` would also accept a sign.
     let digits = Some(cursor).filter(|cursor| cursor.bytes().all(|byte| byte.is_ascii_digit()));
     digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| {
-        let problem = Problem {
+        let problem = DocumentProblem {
             position: None,
             path: "cursor".to_owned(),
             message: "is no cursor of the history".to_owned(),

@@ -11,13 +11,13 @@ use super::feed::{self, Versions};
 use super::rows::{self, Made, as_ms, signed};
 use super::session::{Pool, Transaction};
 use super::{Core, statements};
-use crate::api_key::Secret;
+use crate::api_key::ApiKeySecret;
 use crate::directory::{
     Action, Actor, Created, DEFAULT_TIER, DirectoryError, Id, Imported, Kind, Record, Records,
     Stored, Unavailable, Version,
 };
 use crate::document::{Node, to_json};
-use crate::problem::{Problem, Problems};
+use crate::problem::{DocumentProblem, Problems};
 use crate::validate::{self, Reference, reference_fields, references, references_beyond};
 
 /// Each change waits as long as one change may take, not as long as all those before it take together.
@@ -126,7 +126,7 @@ impl<'c> Writer<'c> {
         }
         let secret = match &mut record {
             Record::ApiKey(api_key) => {
-                let secret = Secret::random().map_err(no_random)?;
+                let secret = ApiKeySecret::random().map_err(no_random)?;
                 secret.prefix().clone_into(&mut api_key.prefix);
                 Some(secret)
             }
@@ -277,7 +277,10 @@ impl<'c> Writer<'c> {
     }
 
     /// A problem for each reference in `named` to a record that does not exist.
-    async fn unknown(&mut self, named: Vec<Reference<'_>>) -> Result<Vec<Problem>, DirectoryError> {
+    async fn unknown(
+        &mut self,
+        named: Vec<Reference<'_>>,
+    ) -> Result<Vec<DocumentProblem>, DirectoryError> {
         let mut looked_up = HashMap::new();
         let mut problems = Vec::new();
         // An invalid id has been reported already.
@@ -302,7 +305,7 @@ impl<'c> Writer<'c> {
     async fn insert(
         &mut self,
         record: Record,
-        secret: Option<&Secret>,
+        secret: Option<&ApiKeySecret>,
     ) -> Result<Stored, DirectoryError> {
         let hash = secret.map(|secret| self.core.hasher.hash(secret.reveal()).to_hex());
         let cached_as = hash.clone().unwrap_or_else(|| record.id().to_owned());
@@ -374,7 +377,10 @@ impl<'c> Writer<'c> {
 }
 
 /// The value, if no problem was found here or elsewhere.
-fn with_problems<T>(judged: Result<T, Problems>, others: Vec<Problem>) -> Result<T, Problems> {
+fn with_problems<T>(
+    judged: Result<T, Problems>,
+    others: Vec<DocumentProblem>,
+) -> Result<T, Problems> {
     match judged {
         Ok(judged) if others.is_empty() => Ok(judged),
         Ok(_) => Err(Problems::of("", others, 0)),

@@ -11,7 +11,7 @@ pub struct Created {
     /// The record.
     pub stored: Stored,
     /// The secret of an API key, which is returned only here; `None` for other kinds.
-    pub secret: Option<crate::api_key::Secret>,
+    pub secret: Option<crate::api_key::ApiKeySecret>,
 }
 
 /// The result of an import.

@@ -7,10 +7,10 @@ use hifijson::{Expect, SliceLexer};
 
 use super::line_index::LineIndex;
 use super::{Budget, Entry, Node, Value, check_depth};
-use crate::problem::{Position, Problem};
+use crate::problem::{DocumentProblem, Position};
 
 /// Reads one value; `None` if there is only white space.
-pub(super) fn read(text: &str) -> Result<Option<Node>, Problem> {
+pub(super) fn read(text: &str) -> Result<Option<Node>, DocumentProblem> {
     let mut lexer = SliceLexer::new(text.as_bytes());
     let Some(next) = lexer.ws_peek() else { return Ok(None) };
     let mut reader = Reader { text, lines: LineIndex::new(text), budget: Budget::new() };
@@ -19,7 +19,7 @@ pub(super) fn read(text: &str) -> Result<Option<Node>, Problem> {
         Some(_) => Err(Failure::from(Expect::Eof)),
     });
     node.map(Some).map_err(|failure| match failure {
-        Failure::Problem(problem) => problem,
+        Failure::DocumentProblem(problem) => problem,
         // The lexer is at the position of the error.
         Failure::Lex(error) => malformed(reader.position(&lexer), &error),
     })
@@ -27,7 +27,7 @@ pub(super) fn read(text: &str) -> Result<Option<Node>, Problem> {
 
 enum Failure {
     Lex(hifijson::Error),
-    Problem(Problem),
+    DocumentProblem(DocumentProblem),
 }
 
 impl From<Expect> for Failure {
@@ -36,9 +36,9 @@ impl From<Expect> for Failure {
     }
 }
 
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
+impl From<DocumentProblem> for Failure {
+    fn from(problem: DocumentProblem) -> Self {
+        Self::DocumentProblem(problem)
     }
 }
 
@@ -104,7 +104,7 @@ impl<'t> Reader<'t> {
 
     /// Parses the string whose opening quote comes next. Errors are reported at its start, because the end of an
     /// unclosed string is arbitrary.
-    fn string(&self, lexer: &mut SliceLexer<'t>) -> Result<String, Problem> {
+    fn string(&self, lexer: &mut SliceLexer<'t>) -> Result<String, DocumentProblem> {
         let position = self.position(lexer);
         let text = lexer.discarded().str_string();
         text.map(Into::into).map_err(|error| malformed(position, &hifijson::Error::Str(error)))
@@ -128,7 +128,7 @@ impl<'t> Reader<'t> {
     }
 }
 
-fn malformed(position: Position, error: &hifijson::Error) -> Problem {
+fn malformed(position: Position, error: &hifijson::Error) -> DocumentProblem {
     let accepted = "JSON (RFC 8259), without comments and trailing commas";
-    Problem::of_text(Some(position), format!("is not JSON: {error}"), accepted)
+    DocumentProblem::of_text(Some(position), format!("is not JSON: {error}"), accepted)
 }

@@ -16,7 +16,7 @@ use std::path::Path;
 
 pub use self::write::{to_json, to_yaml};
 
-use crate::problem::{Position, Problem};
+use crate::problem::{DocumentProblem, Position};
 
 /// The longest document, in bytes: 16 MiB, room for 100,000 policies of 160 bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 16 << 20;
@@ -104,7 +104,7 @@ impl Format {
 ///
 /// A leading byte-order mark is skipped. A malformed text gives the problems that its parser finds: YAML and JSON stop
 /// at the first, TOML continues.
-pub fn read(text: &str, format: Format) -> Result<Option<Node>, Vec<Problem>> {
+pub fn read(text: &str, format: Format) -> Result<Option<Node>, Vec<DocumentProblem>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.len() > MAX_DOCUMENT_BYTES {
         return Err(vec![too_long(text.len())]);
@@ -117,8 +117,8 @@ pub fn read(text: &str, format: Format) -> Result<Option<Node>, Vec<Problem>> {
 }
 
 /// The problem of a document that has `bytes` bytes or more.
-pub(crate) fn too_long(bytes: usize) -> Problem {
-    Problem::of_text(
+pub(crate) fn too_long(bytes: usize) -> DocumentProblem {
+    DocumentProblem::of_text(
         None,
         format!("the document has at least {bytes} bytes"),
         format!("at most {MAX_DOCUMENT_BYTES} bytes"),
@@ -139,14 +139,22 @@ impl Budget {
     }
 
     /// Counts one node with `text_bytes` of text.
-    fn take(&mut self, text_bytes: usize, position: Option<Position>) -> Result<(), Problem> {
+    fn take(
+        &mut self,
+        text_bytes: usize,
+        position: Option<Position>,
+    ) -> Result<(), DocumentProblem> {
         self.take_all(Self::NODE_BYTES.saturating_add(text_bytes), position)
     }
 
     /// Counts `bytes`, the total of complete nodes.
-    fn take_all(&mut self, bytes: usize, position: Option<Position>) -> Result<(), Problem> {
+    fn take_all(
+        &mut self,
+        bytes: usize,
+        position: Option<Position>,
+    ) -> Result<(), DocumentProblem> {
         let Some(left) = self.bytes_left.checked_sub(bytes) else {
-            return Err(Problem::of_text(
+            return Err(DocumentProblem::of_text(
                 position,
                 "the document grows too large here",
                 format!("at most {MAX_EXPANDED_BYTES} bytes with every alias expanded"),
@@ -163,14 +171,14 @@ impl Budget {
 }
 
 /// Checks that a list or map that starts at `position`, inside `depth` others, is not nested too deeply.
-fn check_depth(depth: usize, position: Option<Position>) -> Result<(), Problem> {
+fn check_depth(depth: usize, position: Option<Position>) -> Result<(), DocumentProblem> {
     if depth < MAX_DEPTH { Ok(()) } else { Err(too_deep(position)) }
 }
 
 /// The problem of a document that is nested too deeply at `position`.
-fn too_deep(position: Option<Position>) -> Problem {
+fn too_deep(position: Option<Position>) -> DocumentProblem {
     let accepted = format!("at most {MAX_DEPTH} lists and maps in each other");
-    Problem::of_text(position, "the document is nested too deeply here", accepted)
+    DocumentProblem::of_text(position, "the document is nested too deeply here", accepted)
 }
 
 #[cfg(test)]

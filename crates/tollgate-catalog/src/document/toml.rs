@@ -5,10 +5,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::line_index::LineIndex;
 use super::{Budget, Entry, Node, Value, check_depth};
-use crate::problem::{Position, Problem, Problems};
+use crate::problem::{DocumentProblem, Position, Problems};
 
 /// Reads a document; `None` if it has no key.
-pub(super) fn read(text: &str) -> Result<Option<Node>, Vec<Problem>> {
+pub(super) fn read(text: &str) -> Result<Option<Node>, Vec<DocumentProblem>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader { lines: LineIndex::new(text), budget: Budget::new() };
     if !errors.is_empty() {
@@ -30,13 +30,17 @@ struct Reader<'t> {
 }
 
 impl Reader<'_> {
-    fn problem(&self, error: &toml::de::Error) -> Problem {
+    fn problem(&self, error: &toml::de::Error) -> DocumentProblem {
         let position = error.span().map(|span| self.lines.position(span.start));
-        Problem::of_text(position, format!("is not TOML: {}", error.message()), "TOML 1.0 or 1.1")
+        DocumentProblem::of_text(
+            position,
+            format!("is not TOML: {}", error.message()),
+            "TOML 1.0 or 1.1",
+        )
     }
 
     /// Converts a value inside `depth` lists and maps.
-    fn node(&mut self, value: Spanned<DeValue<'_>>, depth: usize) -> Result<Node, Problem> {
+    fn node(&mut self, value: Spanned<DeValue<'_>>, depth: usize) -> Result<Node, DocumentProblem> {
         let position = Some(self.lines.position(value.span().start));
         let value = match value.into_inner() {
             DeValue::String(text) => Value::String(text.into_owned()),
@@ -64,7 +68,7 @@ impl Reader<'_> {
         table: DeTable<'_>,
         position: Option<Position>,
         depth: usize,
-    ) -> Result<Value, Problem> {
+    ) -> Result<Value, DocumentProblem> {
         check_depth(depth, position)?;
         let mut entries: Vec<_> = table.into_iter().collect();
         // The parser sorts by key.

@@ -9,12 +9,12 @@ use std::collections::HashMap;
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag};
 
 use super::{Budget, Entry, Node, Value, check_depth, too_deep};
-use crate::problem::{Position, Problem};
+use crate::problem::{DocumentProblem, Position};
 
 const ACCEPTED: &str = "YAML 1.2";
 
 /// Parses the document; `None` if it contains no value.
-pub(super) fn read(text: &str) -> Result<Option<Node>, Problem> {
+pub(super) fn read(text: &str) -> Result<Option<Node>, DocumentProblem> {
     let mut options = granit_parser::Options::default();
     // Another crate may have switched the feature on; comments are ignored here.
     options.set_emit_comments(false);
@@ -39,7 +39,7 @@ struct Anchored {
 }
 
 impl<'t> Reader<'t> {
-    fn document(mut self) -> Result<Option<Node>, Problem> {
+    fn document(mut self) -> Result<Option<Node>, DocumentProblem> {
         let root = loop {
             match self.next()? {
                 (Event::StreamStart | Event::DocumentStart(..), _) => {}
@@ -54,17 +54,17 @@ impl<'t> Reader<'t> {
                 (Event::StreamEnd, _) => return Ok((root.value != Value::Null).then_some(root)),
                 (_, position) => {
                     let message = "a second document starts here";
-                    return Err(Problem::of_text(Some(position), message, "one document"));
+                    return Err(DocumentProblem::of_text(Some(position), message, "one document"));
                 }
             }
         }
     }
 
-    fn next(&mut self) -> Result<(Event<'t>, Position), Problem> {
+    fn next(&mut self) -> Result<(Event<'t>, Position), DocumentProblem> {
         match self.parser.next_event() {
             Some(Ok((event, span))) => Ok((event, position(&span.start))),
             Some(Err(error)) => Err(malformed(&error)),
-            None => Err(Problem::of_text(None, "is not YAML: ends too early", ACCEPTED)),
+            None => Err(DocumentProblem::of_text(None, "is not YAML: ends too early", ACCEPTED)),
         }
     }
 
@@ -74,7 +74,7 @@ impl<'t> Reader<'t> {
         event: Event<'t>,
         position: Position,
         depth: usize,
-    ) -> Result<Node, Problem> {
+    ) -> Result<Node, DocumentProblem> {
         let taken = self.budget.taken();
         let placed = Some(position);
         let (value, anchor) = match event {
@@ -96,7 +96,13 @@ impl<'t> Reader<'t> {
                 self.budget.take(0, placed)?;
                 (self.map(depth + 1)?, anchor)
             }
-            _ => return Err(Problem::of_text(placed, "is not YAML: a value is missing", ACCEPTED)),
+            _ => {
+                return Err(DocumentProblem::of_text(
+                    placed,
+                    "is not YAML: a value is missing",
+                    ACCEPTED,
+                ));
+            }
         };
         let node = Node { position: placed, value };
         // 0 means no anchor.
@@ -110,7 +116,7 @@ impl<'t> Reader<'t> {
         Ok(node)
     }
 
-    fn list(&mut self, depth: usize) -> Result<Value, Problem> {
+    fn list(&mut self, depth: usize) -> Result<Value, DocumentProblem> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
@@ -120,7 +126,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn map(&mut self, depth: usize) -> Result<Value, Problem> {
+    fn map(&mut self, depth: usize) -> Result<Value, DocumentProblem> {
         let mut entries = Vec::new();
         loop {
             let (event, key_position) = match self.next()? {
@@ -135,10 +141,14 @@ impl<'t> Reader<'t> {
     }
 
     /// Parses a key: a scalar, which is taken as text whatever its value would be.
-    fn key(&mut self, event: Event<'t>, position: Position) -> Result<String, Problem> {
+    fn key(&mut self, event: Event<'t>, position: Position) -> Result<String, DocumentProblem> {
         let Event::Scalar(text, _, 0, tag) = event else {
             let message = "a key is a list, a map, an alias or an anchor";
-            return Err(Problem::of_text(Some(position), message, "keys that are plain text"));
+            return Err(DocumentProblem::of_text(
+                Some(position),
+                message,
+                "keys that are plain text",
+            ));
         };
         refuse_tag(tag.as_deref(), position)?;
         self.budget.take(text.len(), Some(position))?;
@@ -147,10 +157,19 @@ impl<'t> Reader<'t> {
 
     /// The node of an anchor, as it is copied at `position`. Its values keep their own positions, which is where they
     /// can be corrected.
-    fn repeat(&mut self, anchor: usize, position: Position, depth: usize) -> Result<Node, Problem> {
+    fn repeat(
+        &mut self,
+        anchor: usize,
+        position: Position,
+        depth: usize,
+    ) -> Result<Node, DocumentProblem> {
         let Some(anchored) = self.anchors.get(&anchor) else {
             let message = "an alias stands inside the value of its own anchor";
-            return Err(Problem::of_text(Some(position), message, "aliases of complete values"));
+            return Err(DocumentProblem::of_text(
+                Some(position),
+                message,
+                "aliases of complete values",
+            ));
         };
         if anchored.height > 0 {
             check_depth(depth + anchored.height - 1, Some(position))?;
@@ -165,20 +184,20 @@ fn position(marker: &Marker) -> Position {
     Position { line: marker.line(), column: marker.col() + 1 }
 }
 
-fn malformed(error: &ScanError) -> Problem {
+fn malformed(error: &ScanError) -> DocumentProblem {
     // The scanner runs ahead of the events, and has its own bound.
     if *error.kind() == ErrorKind::RecursionLimitExceeded {
         return too_deep(Some(position(error.marker())));
     }
     let message = format!("is not YAML: {}", error.info());
-    Problem::of_text(Some(position(error.marker())), message, ACCEPTED)
+    DocumentProblem::of_text(Some(position(error.marker())), message, ACCEPTED)
 }
 
-fn refuse_tag(tag: Option<&Tag>, position: Position) -> Result<(), Problem> {
+fn refuse_tag(tag: Option<&Tag>, position: Position) -> Result<(), DocumentProblem> {
     if tag.is_none() {
         return Ok(());
     }
-    Err(Problem::of_text(Some(position), "a value has a tag (`!…`)", "values without tags"))
+    Err(DocumentProblem::of_text(Some(position), "a value has a tag (`!…`)", "values without tags"))
 }
 
 fn height(node: &Node) -> usize {

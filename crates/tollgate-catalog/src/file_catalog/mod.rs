@@ -21,7 +21,7 @@ use crate::snapshot::{Publisher, Snapshot, SnapshotReader};
 
 pub use self::directory::SnapshotDirectory;
 use self::signal::Signal;
-use self::watch::Watch;
+use self::watch::FileWatcher;
 
 /// How a file is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl FileCatalog {
         let document = policy_file::document(path, format, &content)?;
         let publisher = Publisher::new(1, policy_file::compile(path, document.as_ref())?);
         let reader = publisher.reader();
-        let watch = Watch::new(path, format, options, content, publisher, observer);
+        let watch = FileWatcher::new(path, format, options, content, publisher, observer);
         let watched = Arc::clone(&signal);
         let thread = thread::Builder::new()
             .name("tollgate-catalog".to_owned())

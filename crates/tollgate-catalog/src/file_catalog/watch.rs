@@ -41,7 +41,7 @@ impl Seen {
 }
 
 /// A watched file, and its state.
-pub(super) struct Watch<O> {
+pub(super) struct FileWatcher<O> {
     path: PathBuf,
     format: Format,
     options: WatchOptions,
@@ -53,7 +53,7 @@ pub(super) struct Watch<O> {
     seen: Seen,
 }
 
-impl<O: Observer> Watch<O> {
+impl<O: Observer> FileWatcher<O> {
     /// A watch of the file at `path`, whose `content` has been published.
     pub(super) fn new(
         path: &Path,

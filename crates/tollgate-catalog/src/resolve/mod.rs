@@ -10,7 +10,7 @@ use crate::directory::{Id, PriorityClass};
 
 pub use self::resolver::Resolver;
 #[cfg(feature = "database")]
-pub(crate) use self::resolver::{Answer, Facts, KeyFacts, TenantFacts, UserFacts};
+pub(crate) use self::resolver::{Facts, KeyFacts, SubjectLookup, TenantFacts, UserFacts};
 
 /// The subject of a check, as the check gives it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -79,7 +79,7 @@ impl Resolver {
     /// It waits only for records that are not cached, and not longer than the cache's deadline. It never fails: without
     /// an answer the subject is unknown, and [`Resolution::is_degraded`] says so.
     pub async fn resolve(&self, snapshot: &Snapshot, asked: &Asked<'_>) -> Resolution {
-        let (mut key, mut resolved_key) = (Answer::default(), None);
+        let (mut key, mut resolved_key) = (SubjectLookup::default(), None);
         // One reading of the clock for all lookups: it costs as much as a lookup.
         let now = self.clock.now();
         if let Some(secret) = asked.api_key {
@@ -138,11 +138,11 @@ impl Resolver {
         not(feature = "database"),
         expect(clippy::unused_async, reason = "a file is here, whole")
     )]
-    async fn key(&self, secret: &str, now: Timestamp) -> (Answer<KeyFacts>, ResolvedKey) {
+    async fn key(&self, secret: &str, now: Timestamp) -> (SubjectLookup<KeyFacts>, ResolvedKey) {
         let hash = self.hasher.hash(secret);
-        let (answer, wall_time): (Answer<KeyFacts>, _) = match &self.subjects {
+        let (answer, wall_time): (SubjectLookup<KeyFacts>, _) = match &self.subjects {
             // A file knows no keys, so none can expire.
-            Subjects::Listed => (Answer::default(), now),
+            Subjects::Listed => (SubjectLookup::default(), now),
             #[cfg(feature = "database")]
             Subjects::Cached(cache) => {
                 let wall_time = cache.wall_time();
@@ -166,9 +166,14 @@ impl Resolver {
         not(feature = "database"),
         expect(clippy::unused_async, unused_variables, reason = "a file is here, whole")
     )]
-    async fn user(&self, snapshot: &Snapshot, id: &str, now: Timestamp) -> Answer<UserFacts> {
+    async fn user(
+        &self,
+        snapshot: &Snapshot,
+        id: &str,
+        now: Timestamp,
+    ) -> SubjectLookup<UserFacts> {
         match &self.subjects {
-            Subjects::Listed => Answer::known(snapshot.listed().users.get(id).map(|user| {
+            Subjects::Listed => SubjectLookup::known(snapshot.listed().users.get(id).map(|user| {
                 UserFacts { tenant_id: user.tenant_id.clone(), tier: user.tier.clone() }
             })),
             #[cfg(feature = "database")]
@@ -180,11 +185,16 @@ impl Resolver {
         not(feature = "database"),
         expect(clippy::unused_async, unused_variables, reason = "a file is here, whole")
     )]
-    async fn tenant(&self, snapshot: &Snapshot, id: &str, now: Timestamp) -> Answer<TenantFacts> {
+    async fn tenant(
+        &self,
+        snapshot: &Snapshot,
+        id: &str,
+        now: Timestamp,
+    ) -> SubjectLookup<TenantFacts> {
         match &self.subjects {
             Subjects::Listed => {
                 let tenant = snapshot.listed().tenants.get(id);
-                Answer::known(tenant.map(|tenant| TenantFacts { tier: tenant.tier.clone() }))
+                SubjectLookup::known(tenant.map(|tenant| TenantFacts { tier: tenant.tier.clone() }))
             }
             #[cfg(feature = "database")]
             Subjects::Cached(cache) => cache.tenant(id, now).await,
@@ -194,7 +204,7 @@ impl Resolver {
 
 /// The result of looking up a subject.
 #[derive(Debug)]
-pub(crate) struct Answer<T> {
+pub(crate) struct SubjectLookup<T> {
     pub(crate) facts: Facts<T>,
     /// Whether the database should have been asked and did not answer.
     pub(crate) is_degraded: bool,
@@ -212,13 +222,13 @@ pub(crate) enum Facts<T> {
     Remembered(Arc<Entry<T>>),
 }
 
-impl<T> Default for Answer<T> {
+impl<T> Default for SubjectLookup<T> {
     fn default() -> Self {
         Self::known(None)
     }
 }
 
-impl<T> Answer<T> {
+impl<T> SubjectLookup<T> {
     /// A reliable answer.
     pub(crate) fn known(facts: Option<T>) -> Self {
         Self { facts: facts.map_or(Facts::None, Facts::Listed), is_degraded: false }

@@ -6,7 +6,7 @@ use super::report::{At, Fields, Report, did_you_mean, shown};
 use crate::directory::{DEFAULT_TIER, Kind};
 use crate::document::{Entry, Node, Value};
 #[cfg(feature = "database")]
-use crate::problem::{Position, Problem};
+use crate::problem::{DocumentProblem, Position};
 
 /// The nearest id is only suggested if there are at most this many.
 const MAX_COMPARED_IDS: usize = 100;
@@ -26,8 +26,8 @@ pub(crate) struct Reference<'n> {
 #[cfg(feature = "database")]
 impl Reference<'_> {
     /// The problem of the reference: `why` says what is wrong with its target.
-    pub(crate) fn problem(&self, why: &str) -> Problem {
-        Problem {
+    pub(crate) fn problem(&self, why: &str) -> DocumentProblem {
+        DocumentProblem {
             position: self.position,
             path: self.path.clone(),
             message: format!("{} {why}", shown(&Value::String(self.id.to_owned()))),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fmt::Write as _;
 
 use crate::document::{Entry, Node, Value};
-use crate::problem::{Position, Problem, Problems};
+use crate::problem::{DocumentProblem, Position, Problems};
 
 /// The most characters of a value or key that a message shows.
 const MAX_SHOWN_CHARS: usize = 40;
@@ -108,7 +108,7 @@ pub(super) fn shortened(text: &str) -> String {
 /// The problems found so far.
 #[derive(Default)]
 pub(super) struct Report {
-    kept: Vec<Problem>,
+    kept: Vec<DocumentProblem>,
     omitted: usize,
 }
 
@@ -135,7 +135,7 @@ impl Report {
         let mut path = String::new();
         at.write_path(&mut path);
         let (position, message, accepted) = (at.position, message.into(), accepted.into());
-        self.kept.push(Problem { position, path, message, accepted });
+        self.kept.push(DocumentProblem { position, path, message, accepted });
     }
 
     /// Adds the problem that `value` has another type than what is accepted.

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The answer to one check, with times since the soak began.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct CheckOutcome {
     pub(crate) node: usize,
     pub(crate) due: Duration,
     pub(crate) sent: Duration,
@@ -43,7 +43,7 @@ pub(crate) struct Admission {
 /// The records of all clients.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
-    pub(crate) answers: Vec<Answer>,
+    pub(crate) answers: Vec<CheckOutcome>,
     pub(crate) admissions: Vec<Admission>,
     /// Checks that were not answered, or not with 200: the first few as text.
     pub(crate) failures: Vec<String>,
@@ -122,7 +122,7 @@ impl Client {
         let member = |name: &str| said[name].as_bool().ok_or(format!("no {name} in {said}"));
         let (allowed, degraded) = (member("allowed")?, member("degraded")?);
         let (node, due) = (self.node, due - self.start);
-        self.records.answers.push(Answer { node, due, sent, received, degraded, allowed });
+        self.records.answers.push(CheckOutcome { node, due, sent, received, degraded, allowed });
         if allowed {
             let admission = |charge| Admission { charge, sent, received };
             self.records.admissions.extend(check.charges.into_iter().map(admission));

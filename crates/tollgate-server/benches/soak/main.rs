@@ -33,7 +33,7 @@ use keys::Keys;
 use limits::LONGEST_WINDOW;
 use node::Node;
 use plan::Plan;
-use resources::{Sample, Watch};
+use resources::{ResourceSampler, Sample};
 
 const NODES: usize = 2;
 /// How long a node may take to reach its store.
@@ -75,7 +75,7 @@ async fn soak() -> Result<Vec<Finding>, String> {
     );
 
     let start = Instant::now();
-    let watch = Watch::start(pids.clone(), start);
+    let watch = ResourceSampler::start(pids.clone(), start);
     let mut keys: Vec<(Duration, Keys)> = Vec::new();
     let mut unseen = Vec::new();
     let note_keys = |server: &_, fault: faults::Fault| {

@@ -27,12 +27,12 @@ pub(crate) struct Sample {
 
 /// Samples until it is told to end.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct ResourceSampler {
     ends: Arc<AtomicBool>,
     looking: JoinHandle<Vec<Sample>>,
 }
 
-impl Watch {
+impl ResourceSampler {
     pub(crate) fn start(pids: Vec<u32>, start: Instant) -> Self {
         let ends = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ends);

@@ -176,7 +176,7 @@ pub(crate) struct LimitBody<'a> {
 impl<'a> LimitBody<'a> {
     fn new(status: &'a LimitStatus) -> Self {
         let limit = &*status.limit;
-        let kept_to = limit.kept_to();
+        let class_share = limit.class_share();
         Self {
             policy_id: limit.policy_id().as_str(),
             scope: limit.scope(),
@@ -190,8 +190,8 @@ impl<'a> LimitBody<'a> {
             window_seconds: Seconds(limit.counting().window()),
             retry_after_ms: status.retry_after_ms,
             reset_after_ms: status.reset_after_ms,
-            priority: kept_to.map(|kept_to| kept_to.class.name()),
-            share: kept_to.map(|kept_to| f64::from(kept_to.share.millionths()) / 1e6),
+            priority: class_share.map(|class_share| class_share.class.name()),
+            share: class_share.map(|class_share| f64::from(class_share.share.millionths()) / 1e6),
         }
     }
 

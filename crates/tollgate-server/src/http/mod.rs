@@ -39,7 +39,7 @@ pub(crate) use self::hosts::Hosts;
 use self::problem::Problem;
 use crate::app::{App, Backend};
 use crate::metrics::Call;
-use crate::net::Answer;
+use crate::net::RequestHandler;
 
 /// Answers every request over an [`App`].
 ///
@@ -57,10 +57,10 @@ impl<S: Backend> Http<S> {
     }
 }
 
-impl<S: Backend> Answer for Http<S> {
+impl<S: Backend> RequestHandler for Http<S> {
     type Body = Either<Full<Bytes>, Body>;
 
-    async fn answer(&self, mut request: Request<Incoming>, peer: IpAddr) -> Response<Self::Body> {
+    async fn handle(&self, mut request: Request<Incoming>, peer: IpAddr) -> Response<Self::Body> {
         if let Err(problem) = self.hosts.check(&request) {
             return problem.into_response().map(Either::Right);
         }

@@ -108,8 +108,8 @@ impl Activity {
         self.in_flight.load(Ordering::Relaxed) > streams
     }
 
-    fn look(&self) -> Look {
-        Look { reads: self.reads(), requests: self.requests() }
+    fn look(&self) -> ActivitySample {
+        ActivitySample { reads: self.reads(), requests: self.requests() }
     }
 }
 
@@ -139,14 +139,14 @@ impl Drop for InFlight {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Look {
+struct ActivitySample {
     reads: u64,
     requests: u64,
 }
 
 /// What to do with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum IdleAction {
     /// It is active.
     Keep,
     /// It has been idle for too long: end it in the way of the protocol.
@@ -157,12 +157,12 @@ pub(super) enum Verdict {
 
 /// Checks a connection periodically.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct ConnectionMonitor {
     activity: Arc<Activity>,
     every: Duration,
     header_looks: u32,
     idle_looks: u32,
-    last: Look,
+    last: ActivitySample,
     /// The reads before the current wait for headers.
     reads_before_wait: u64,
     /// The number of checks in a row with nothing in flight and no new request.
@@ -174,7 +174,7 @@ pub(super) struct Watch {
 /// How many checks there are within the shortest timeout.
 const LOOKS_PER_TIMEOUT: u32 = 4;
 
-impl Watch {
+impl ConnectionMonitor {
     pub(super) fn new(activity: Arc<Activity>, limits: &HttpLimits) -> Self {
         let every = limits.header_timeout.min(limits.idle_timeout) / LOOKS_PER_TIMEOUT;
         let looks = |timeout: Duration| {
@@ -198,13 +198,13 @@ impl Watch {
     }
 
     /// Judges the connection by its activity since the last check.
-    pub(super) fn look(&mut self) -> Verdict {
+    pub(super) fn look(&mut self) -> IdleAction {
         let now = self.activity.look();
         if self.activity.is_answering() || now.requests != self.last.requests {
             (self.waiting, self.reading) = (0, 0);
             self.reads_before_wait = now.reads;
             self.last = now;
-            return Verdict::Keep;
+            return IdleAction::Keep;
         }
         self.last = now;
         self.waiting += 1;
@@ -216,11 +216,11 @@ impl Watch {
         let between_http2 = !first && self.activity.is_http2();
         let waited_for_headers = if first { self.waiting } else { self.reading };
         if !between_http2 && waited_for_headers >= self.header_looks {
-            Verdict::Cut
+            IdleAction::Cut
         } else if self.waiting >= self.idle_looks {
-            Verdict::Close
+            IdleAction::Close
         } else {
-            Verdict::Keep
+            IdleAction::Keep
         }
     }
 }
@@ -240,14 +240,14 @@ mod tests {
 
     /// The header timeout is 4 checks, the idle timeout 8. Returns the first verdict that ends the connection, and
     /// after which check.
-    fn ends(events: impl Fn(u32) -> Event) -> Option<(u32, Verdict)> {
+    fn ends(events: impl Fn(u32) -> Event) -> Option<(u32, IdleAction)> {
         let limits = HttpLimits {
             header_timeout: Duration::from_secs(4),
             idle_timeout: Duration::from_secs(8),
             ..HttpLimits::default()
         };
         let activity = Arc::new(Activity::default());
-        let mut watch = Watch::new(Arc::clone(&activity), &limits);
+        let mut watch = ConnectionMonitor::new(Arc::clone(&activity), &limits);
         (1..=40).find_map(|look| {
             match events(look) {
                 Event::Nothing => {}
@@ -256,7 +256,7 @@ mod tests {
                 Event::Http2Request => drop(activity.request(true)),
             }
             let verdict = watch.look();
-            (verdict != Verdict::Keep).then_some((look, verdict))
+            (verdict != IdleAction::Keep).then_some((look, verdict))
         })
     }
 
@@ -264,18 +264,18 @@ mod tests {
     fn a_peer_without_a_whole_request_is_cut_and_an_idle_one_closed() {
         use Event::{Bytes, Http2Request, Nothing, Request};
         let at_first = |event| move |look| if look == 1 { event } else { Nothing };
-        assert_eq!(ends(|_| Nothing), Some((4, Verdict::Cut)), "silent");
-        assert_eq!(ends(|_| Bytes), Some((4, Verdict::Cut)), "slow first headers");
+        assert_eq!(ends(|_| Nothing), Some((4, IdleAction::Cut)), "silent");
+        assert_eq!(ends(|_| Bytes), Some((4, IdleAction::Cut)), "slow first headers");
         assert_eq!(ends(|_| Request), None, "busy");
-        assert_eq!(ends(at_first(Request)), Some((9, Verdict::Close)), "idle");
+        assert_eq!(ends(at_first(Request)), Some((9, IdleAction::Close)), "idle");
         assert_eq!(
             ends(|look| if look == 1 { Request } else { Bytes }),
-            Some((5, Verdict::Cut)),
+            Some((5, IdleAction::Cut)),
             "slow second headers"
         );
         assert_eq!(
             ends(|look| if look == 1 { Http2Request } else { Bytes }),
-            Some((9, Verdict::Close)),
+            Some((9, IdleAction::Close)),
             "only pings"
         );
     }
@@ -283,10 +283,10 @@ mod tests {
     #[test]
     fn a_request_being_answered_is_never_ended() {
         let activity = Arc::new(Activity::default());
-        let mut watch = Watch::new(Arc::clone(&activity), &HttpLimits::default());
+        let mut watch = ConnectionMonitor::new(Arc::clone(&activity), &HttpLimits::default());
         let in_flight = activity.request(false);
-        assert!((0..1_000).all(|_| watch.look() == Verdict::Keep));
+        assert!((0..1_000).all(|_| watch.look() == IdleAction::Keep));
         drop(in_flight);
-        assert!((0..1_000).any(|_| watch.look() == Verdict::Close));
+        assert!((0..1_000).any(|_| watch.look() == IdleAction::Close));
     }
 }

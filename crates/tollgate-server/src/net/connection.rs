@@ -17,9 +17,9 @@ use tokio::net::TcpStream;
 use tokio::sync::watch as channel;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::activity::{Activity, Verdict, Watch};
-use super::answer::Answer;
-use super::answering::Answering;
+use super::activity::{Activity, ConnectionMonitor, IdleAction};
+use super::request_handler::RequestHandler;
+use super::tracked_body::TrackedBody;
 use super::transport::{HeadBounds, LeftOver, Transport, linger};
 use crate::config::HttpLimits;
 
@@ -44,7 +44,7 @@ pub(super) enum Phase {
 
 /// The shared state of all connections of a listener.
 pub(super) struct Shared<A> {
-    pub(super) answers: Arc<A>,
+    pub(super) handler: Arc<A>,
     pub(super) limits: HttpLimits,
     pub(super) in_flight: Gauge,
     pub(super) phase: channel::Receiver<Phase>,
@@ -56,7 +56,7 @@ pub(super) struct Shared<A> {
 
 impl<A> Shared<A> {
     pub(super) fn new(
-        answers: Arc<A>,
+        handler: Arc<A>,
         limits: HttpLimits,
         in_flight: Gauge,
         phase: channel::Receiver<Phase>,
@@ -77,7 +77,7 @@ impl<A> Shared<A> {
             .initial_connection_window_size(HTTP2_WINDOW_BYTES)
             .keep_alive_interval(limits.http2_ping_every)
             .keep_alive_timeout(limits.http2_ping_every);
-        Self { answers, limits, in_flight, phase, heads, drain_grace, builder }
+        Self { handler, limits, in_flight, phase, heads, drain_grace, builder }
     }
 }
 
@@ -85,7 +85,7 @@ impl<A> Shared<A> {
 impl<A> Clone for Shared<A> {
     fn clone(&self) -> Self {
         Self {
-            answers: Arc::clone(&self.answers),
+            handler: Arc::clone(&self.handler),
             limits: self.limits.clone(),
             in_flight: self.in_flight.clone(),
             phase: self.phase.clone(),
@@ -97,7 +97,7 @@ impl<A> Clone for Shared<A> {
 }
 
 /// Serves one connection until it ends, is ended because it is inactive, or is drained.
-pub(super) async fn serve<A: Answer>(stream: TcpStream, shared: Shared<A>) {
+pub(super) async fn serve<A: RequestHandler>(stream: TcpStream, shared: Shared<A>) {
     let left_over = LeftOver::default();
     serve_requests(stream, &left_over, shared).await;
     // All other memory of the connection has been released by now.
@@ -107,15 +107,19 @@ pub(super) async fn serve<A: Answer>(stream: TcpStream, shared: Shared<A>) {
     }
 }
 
-async fn serve_requests<A: Answer>(stream: TcpStream, left_over: &LeftOver, mut shared: Shared<A>) {
+async fn serve_requests<A: RequestHandler>(
+    stream: TcpStream,
+    left_over: &LeftOver,
+    mut shared: Shared<A>,
+) {
     // A client that has already gone has no address, and will get no answer.
     let peer = stream.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
     let activity = Arc::new(Activity::new(shared.in_flight.clone()));
     let (heads, left_over) = (shared.heads.clone(), Arc::clone(left_over));
     let transport = Transport::new(stream, left_over, Arc::clone(&activity), heads);
-    let service = service(Arc::clone(&shared.answers), Arc::clone(&activity), peer);
+    let service = service(Arc::clone(&shared.handler), Arc::clone(&activity), peer);
     let mut connection = pin!(shared.builder.serve_connection(TokioIo::new(transport), service));
-    let mut watch = Watch::new(Arc::clone(&activity), &shared.limits);
+    let mut watch = ConnectionMonitor::new(Arc::clone(&activity), &shared.limits);
     let mut drain = None;
     let mut timer = pin!(sleep(watch.every()));
     let mut closing = false;
@@ -139,14 +143,14 @@ async fn serve_requests<A: Answer>(stream: TcpStream, left_over: &LeftOver, mut 
                 };
                 match verdict {
                     _ if closing && !activity.owes_an_answer() => return,
-                    Verdict::Cut => return,
-                    Verdict::Close => {
+                    IdleAction::Cut => return,
+                    IdleAction::Close => {
                         // If a request arrives nevertheless, it is answered, as the last one.
                         activity.set_draining();
                         activity.set_ends_when_idle();
                         closing = true;
                     }
-                    Verdict::Keep => {}
+                    IdleAction::Keep => {}
                 }
             }
         }
@@ -164,26 +168,26 @@ async fn serve_requests<A: Answer>(stream: TcpStream, left_over: &LeftOver, mut 
 }
 
 /// Answers the requests of one connection, from `peer`.
-fn service<A: Answer>(
-    answers: Arc<A>,
+fn service<A: RequestHandler>(
+    handler: Arc<A>,
     activity: Arc<Activity>,
     peer: IpAddr,
 ) -> impl Service<
     Request<Incoming>,
-    Response = Response<Answering<A::Body>>,
+    Response = Response<TrackedBody<A::Body>>,
     Error = Infallible,
     Future: Send + 'static,
 > {
     service_fn(move |request: Request<Incoming>| {
         let is_http2 = request.version() == Version::HTTP_2;
         let in_flight = activity.request(is_http2);
-        let (answers, activity) = (Arc::clone(&answers), Arc::clone(&activity));
+        let (handler, activity) = (Arc::clone(&handler), Arc::clone(&activity));
         async move {
-            let mut answer = answers.answer(request, peer).await;
+            let mut answer = handler.handle(request, peer).await;
             if !is_http2 {
                 end_if_last(&mut answer, &activity);
             }
-            Ok(Answering::new(answer, in_flight))
+            Ok(TrackedBody::new(answer, in_flight))
         }
     })
 }
@@ -214,18 +218,18 @@ impl Drain {
 
     /// Decides about a drained connection after each grace period. It is closed if it owes no answer and either nothing
     /// came for a grace period, or what came was not a request for several.
-    fn look(&mut self, activity: &Activity) -> Verdict {
+    fn look(&mut self, activity: &Activity) -> IdleAction {
         let quiet = activity.reads() == self.reads;
         self.reads = activity.reads();
         if activity.owes_an_answer() {
             self.looks = 0;
-            return Verdict::Keep;
+            return IdleAction::Keep;
         }
         self.looks += 1;
         if quiet || self.looks >= DRAIN_LOOKS {
-            return Verdict::Close;
+            return IdleAction::Close;
         }
-        Verdict::Keep
+        IdleAction::Keep
     }
 }
 

@@ -14,8 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::answer::Answer;
 use super::connection::{self, Phase, Shared};
+use super::request_handler::RequestHandler;
 use super::transport::HeadBounds;
 use crate::config::HttpLimits;
 
@@ -75,7 +75,7 @@ impl Listener {
     /// a grace period, and new connections are accepted until none arrive or the time for that is over.
     pub(crate) async fn serve(
         self,
-        answers: Arc<impl Answer>,
+        answers: Arc<impl RequestHandler>,
         bounds: (HttpLimits, HeadBounds),
         metrics: NetMetrics,
         stop: impl Future<Output = ()>,
@@ -113,7 +113,7 @@ impl Listener {
 async fn accept_all(
     socket: &TcpListener,
     slots: &Arc<Semaphore>,
-    shared: &Shared<impl Answer>,
+    shared: &Shared<impl RequestHandler>,
     metrics: &NetMetrics,
 ) {
     // The semaphore is never closed, so there is always another slot.
@@ -124,7 +124,7 @@ async fn accept_all(
 async fn accept_one(
     socket: &TcpListener,
     slots: &Arc<Semaphore>,
-    shared: &Shared<impl Answer>,
+    shared: &Shared<impl RequestHandler>,
     metrics: &NetMetrics,
 ) -> bool {
     let Ok(slot) = Arc::clone(slots).acquire_owned().await else { return false };
@@ -143,7 +143,7 @@ async fn accept_one(
 async fn accept_the_last(
     socket: TcpListener,
     slots: &Arc<Semaphore>,
-    shared: &Shared<impl Answer>,
+    shared: &Shared<impl RequestHandler>,
     metrics: &NetMetrics,
     most: Duration,
 ) {
@@ -203,7 +203,7 @@ fn begin_no_more(_: &TcpListener) -> io::Result<()> {
 async fn serve_counted(
     stream: TcpStream,
     slot: OwnedSemaphorePermit,
-    shared: Shared<impl Answer>,
+    shared: Shared<impl RequestHandler>,
     connections: Gauge,
 ) {
     let _open = Open::new(connections);
@@ -283,10 +283,10 @@ mod tests {
 
     struct Talks;
 
-    impl Answer for Talks {
+    impl RequestHandler for Talks {
         type Body = Endless;
 
-        async fn answer(&self, _: Request<Incoming>, _: IpAddr) -> Response<Endless> {
+        async fn handle(&self, _: Request<Incoming>, _: IpAddr) -> Response<Endless> {
             Response::new(Endless)
         }
     }

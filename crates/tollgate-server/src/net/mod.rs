@@ -5,14 +5,14 @@
 //! unanswered request. This module must not know what is served.
 
 mod activity;
-mod answer;
-mod answering;
 mod connection;
 mod listener;
 mod memory;
+mod request_handler;
+mod tracked_body;
 mod transport;
 
-pub(crate) use answer::Answer;
 pub(crate) use listener::{Drained, Listener, NetMetrics};
 pub(crate) use memory::{HeldMemory, MemoryFull, RequestMemory};
+pub(crate) use request_handler::RequestHandler;
 pub(crate) use transport::HeadBounds;

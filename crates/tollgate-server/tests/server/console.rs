@@ -1,8 +1,8 @@
 //! The console's files: what a browser gets, and its content security policy.
 
-use crate::support::{Answer, Fixture};
+use crate::support::{Fixture, HttpAnswer};
 
-async fn get(fixture: &Fixture, path: &str, encoding: &str) -> Answer {
+async fn get(fixture: &Fixture, path: &str, encoding: &str) -> HttpAnswer {
     fixture.client().await.send("GET", path, &[("accept-encoding", encoding)], "").await
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Admin, Answer};
+use crate::support::{Admin, HttpAnswer};
 
 /// A catalog with values that are hard to write: quotes, characters similar to a line break, `null` for a limit,
 /// several values.
@@ -21,13 +21,13 @@ fn catalog() -> Value {
     })
 }
 
-async fn export(admin: &Admin, media_type: &str) -> Answer {
+async fn export(admin: &Admin, media_type: &str) -> HttpAnswer {
     let exported = admin.send("GET", "/admin/export", &[("accept", media_type)], "").await;
     assert_eq!((exported.status, exported.header("content-type")), (200, Some(media_type)));
     exported
 }
 
-async fn import(admin: &Admin, media_type: &str, file: &str) -> Answer {
+async fn import(admin: &Admin, media_type: &str, file: &str) -> HttpAnswer {
     admin.send("POST", "/admin/import", &[("content-type", media_type)], file).await
 }
 

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tollgate_server::Secret;
 use tollgate_service::UnknownApiKeys;
 
-use crate::support::{Answer, Fixture};
+use crate::support::{Fixture, HttpAnswer};
 
 const TOKEN: &str = "the-token-that-writes";
 const POLICIES: &str = "
@@ -26,7 +26,7 @@ async fn start() -> Fixture {
     .await
 }
 
-async fn get(fixture: &Fixture, path: &str) -> Answer {
+async fn get(fixture: &Fixture, path: &str) -> HttpAnswer {
     let token = format!("Bearer {TOKEN}");
     fixture.client().await.send("GET", path, &[("authorization", &token)], "").await
 }

@@ -9,7 +9,7 @@ use tollgate_core::{Amount, Check, Cost, Timestamp, Unit};
 use super::records::RecordReader;
 use super::zipf::Zipf;
 use super::{Population, parse_amount, time};
-use crate::error::{Problem, shown};
+use crate::error::{LineProblem, shown};
 
 const HEADER: [&str; 3] = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"];
 
@@ -19,12 +19,12 @@ pub(super) fn is_header(header: &[&str]) -> bool {
     header == HEADER
 }
 
-pub(super) fn check_header(header: &[&str]) -> Result<(), Problem> {
+pub(super) fn check_header(header: &[&str]) -> Result<(), LineProblem> {
     if is_header(header) {
         return Ok(());
     }
     let accepted = format!("`{}` in this format", HEADER.join(","));
-    Err(Problem::new("header", format!("is {}", shown(&header.join(","))), accepted))
+    Err(LineProblem::new("header", format!("is {}", shown(&header.join(","))), accepted))
 }
 
 /// Converts records to checks, by the rule of [`Population`].
@@ -52,7 +52,7 @@ impl AzureTrace {
     pub(super) fn check<R>(
         &mut self,
         record: &RecordReader<R>,
-    ) -> Result<(Timestamp, Check<'_>), Problem> {
+    ) -> Result<(Timestamp, Check<'_>), LineProblem> {
         record.expect_len(HEADER.len())?;
         let [timestamp, context, generated] = HEADER;
         let at = time::parse_azure(timestamp, record.field(0, timestamp)?)?;
@@ -60,7 +60,7 @@ impl AzureTrace {
         let output = parse_amount(generated, record.field(2, generated)?)?;
         let tokens = Amount::new(input.get() + output.get()).ok_or_else(|| {
             let problem = format!("makes {} tokens with {context}", input.get() + output.get());
-            Problem::new(generated, problem, format!("at most {} together", Amount::MAX))
+            LineProblem::new(generated, problem, format!("at most {} together", Amount::MAX))
         })?;
         let cost = Cost::one_request()
             .with(Unit::InputTokens, input)

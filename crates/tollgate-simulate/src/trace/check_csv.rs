@@ -7,7 +7,7 @@ use tollgate_core::{Attribute, Check, Cost, Subject, Timestamp, Unit};
 
 use super::records::RecordReader;
 use super::{parse_amount, time};
-use crate::error::{Problem, shown};
+use crate::error::{LineProblem, shown};
 
 /// The column with the time.
 pub(super) const TIMESTAMP: &str = "timestamp";
@@ -53,17 +53,17 @@ pub(super) struct CheckColumns {
 
 impl CheckColumns {
     /// The columns that `header` names.
-    pub(super) fn parse(header: &[&str]) -> Result<Self, Problem> {
+    pub(super) fn parse(header: &[&str]) -> Result<Self, LineProblem> {
         if let Some(missing) = REQUIRED.iter().find(|required| !header.contains(required)) {
             let problem = format!("has no column `{missing}`");
-            return Err(Problem::new("header", problem, ACCEPTED));
+            return Err(LineProblem::new("header", problem, ACCEPTED));
         }
         let mut columns: Vec<Column> = Vec::with_capacity(header.len());
         for name in header {
             let field = parse_field(name)?;
             if columns.iter().any(|column| column.field == field) {
                 let problem = format!("has the column {} twice", shown(name));
-                return Err(Problem::new("header", problem, ACCEPTED));
+                return Err(LineProblem::new("header", problem, ACCEPTED));
             }
             let required = REQUIRED.contains(name);
             columns.push(Column { name: (*name).to_owned(), field, required });
@@ -75,7 +75,7 @@ impl CheckColumns {
     pub(super) fn check<'a, R>(
         &'a mut self,
         record: &'a RecordReader<R>,
-    ) -> Result<(Timestamp, Check<'a>), Problem> {
+    ) -> Result<(Timestamp, Check<'a>), LineProblem> {
         record.expect_len(self.columns.len())?;
         let (mut at, mut subject, mut cost) =
             (Timestamp::default(), Subject::empty(), Cost::one_request());
@@ -90,8 +90,9 @@ impl CheckColumns {
                 Field::Cost(unit) => cost.set(unit.clone(), parse_amount(&column.name, text)?),
                 Field::Ip => ip = Some((text, parse_ip(&column.name, text)?)),
                 Field::Attribute(attribute) => {
-                    let refused =
-                        |problem| Problem::new(&column.name, format!("{problem}"), ACCEPTED_IDS);
+                    let refused = |problem| {
+                        LineProblem::new(&column.name, format!("{problem}"), ACCEPTED_IDS)
+                    };
                     check_id(text).map_err(refused)?;
                     subject.set(attribute, text);
                 }
@@ -110,12 +111,12 @@ impl CheckColumns {
 }
 
 /// The address in `text`; an IPv4 address has only one accepted form.
-fn parse_ip(column: &str, text: &str) -> Result<IpAddr, Problem> {
-    let refused = |_| Problem::new(column, format!("is {}", shown(text)), ACCEPTED_IPS);
+fn parse_ip(column: &str, text: &str) -> Result<IpAddr, LineProblem> {
+    let refused = |_| LineProblem::new(column, format!("is {}", shown(text)), ACCEPTED_IPS);
     text.parse().map_err(refused)
 }
 
-fn parse_field(name: &str) -> Result<Field, Problem> {
+fn parse_field(name: &str) -> Result<Field, LineProblem> {
     if name == TIMESTAMP {
         return Ok(Field::Timestamp);
     }
@@ -128,7 +129,7 @@ fn parse_field(name: &str) -> Result<Field, Problem> {
     if let Some(unit) = name.strip_prefix("cost.") {
         let refuse = || {
             let problem = format!("has the column {} with an invalid unit", shown(name));
-            Problem::new("header", problem, format!("`cost.` and {}", Unit::ACCEPTED))
+            LineProblem::new("header", problem, format!("`cost.` and {}", Unit::ACCEPTED))
         };
         return Unit::parse(unit).map(Field::Cost).ok_or_else(refuse);
     }
@@ -141,10 +142,10 @@ fn parse_field(name: &str) -> Result<Field, Problem> {
             _ => Err(refuse_attribute(name)),
         };
     }
-    Err(Problem::new("header", format!("has the unknown column {}", shown(name)), ACCEPTED))
+    Err(LineProblem::new("header", format!("has the unknown column {}", shown(name)), ACCEPTED))
 }
 
-fn refuse_attribute(name: &str) -> Problem {
+fn refuse_attribute(name: &str) -> LineProblem {
     let problem = format!(
         "has the column {}, which names no attribute without a column of its own",
         shown(name)
@@ -153,5 +154,5 @@ fn refuse_attribute(name: &str) -> Problem {
         "`attributes.` and a name of {ACCEPTED_IDS} other than `tenant`, `user`, `apiKey`, `model`, `service`, \
          `ip`"
     );
-    Problem::new("header", problem, accepted)
+    LineProblem::new("header", problem, accepted)
 }

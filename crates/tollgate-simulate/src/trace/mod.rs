@@ -17,7 +17,7 @@ use tollgate_core::{Amount, Check, Timestamp};
 
 use crate::SimulateError;
 use crate::error::shown;
-pub use crate::error::{Problem, TraceError};
+pub use crate::error::{LineProblem, TraceError};
 use azure::AzureTrace;
 use check_csv::CheckColumns;
 use records::RecordReader;
@@ -135,7 +135,7 @@ impl TraceReader {
             Checks::Azure(azure) => azure.check(records),
             Checks::Csv(columns) => columns.check(records),
         };
-        let placed = |problem| place(path, records, ReadError::Problem(problem));
+        let placed = |problem| place(path, records, ReadError::LineProblem(problem));
         let (at, check) = check.map_err(placed)?;
         Ok(Some(TraceCheck { line: records.line(), at, check }))
     }
@@ -164,13 +164,13 @@ impl TraceReader {
 /// Why there is no record; the reader knows where.
 pub(crate) enum ReadError {
     Io(std::io::Error),
-    Problem(Problem),
+    LineProblem(LineProblem),
 }
 
 fn place<R>(path: &Path, records: &RecordReader<R>, error: ReadError) -> SimulateError {
     match error {
         ReadError::Io(source) => SimulateError::read(path, source),
-        ReadError::Problem(problem) => {
+        ReadError::LineProblem(problem) => {
             let (path, line) = (path.to_owned(), records.line().max(1));
             SimulateError::Trace(TraceError { path, line, problem })
         }
@@ -183,10 +183,11 @@ fn read_header<R: BufRead>(
     population: Population,
 ) -> Result<(TraceFormat, bool, Checks), ReadError> {
     if !records.advance()? {
-        let problem = Problem::new("header", "is missing: the trace is empty", ACCEPTED_HEADERS);
-        return Err(ReadError::Problem(problem));
+        let problem =
+            LineProblem::new("header", "is missing: the trace is empty", ACCEPTED_HEADERS);
+        return Err(ReadError::LineProblem(problem));
     }
-    let header = records.fields("header").map_err(ReadError::Problem)?;
+    let header = records.fields("header").map_err(ReadError::LineProblem)?;
     let guess = || {
         if azure::is_header(&header) {
             Ok(TraceFormat::AzureLlm2023)
@@ -194,24 +195,28 @@ fn read_header<R: BufRead>(
             Ok(TraceFormat::Csv)
         } else {
             let names = shown(&header.join(","));
-            Err(Problem::new("header", format!("is {names}, of no known format"), ACCEPTED_HEADERS))
+            Err(LineProblem::new(
+                "header",
+                format!("is {names}, of no known format"),
+                ACCEPTED_HEADERS,
+            ))
         }
     };
     let guessed = format.is_none();
-    let format = format.map_or_else(guess, Ok).map_err(ReadError::Problem)?;
+    let format = format.map_or_else(guess, Ok).map_err(ReadError::LineProblem)?;
     let checks = match format {
         TraceFormat::AzureLlm2023 => azure::check_header(&header)
             .map(|()| Checks::Azure(Box::new(AzureTrace::new(population)))),
         TraceFormat::Csv => CheckColumns::parse(&header).map(Checks::Csv),
     };
-    Ok((format, guessed, checks.map_err(ReadError::Problem)?))
+    Ok((format, guessed, checks.map_err(ReadError::LineProblem)?))
 }
 
 const ACCEPTED_HEADERS: &str = "`TIMESTAMP,ContextTokens,GeneratedTokens` (azure-llm-2023), or names of columns that \
      include `timestamp`, `userId` and `modelId` (csv)";
 
 /// The amount written in `text`.
-fn parse_amount(column: &str, text: &str) -> Result<Amount, Problem> {
+fn parse_amount(column: &str, text: &str) -> Result<Amount, LineProblem> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let amount = digits.then(|| text.parse().ok().and_then(Amount::new)).flatten();
     amount.ok_or_else(|| {
@@ -222,6 +227,6 @@ fn parse_amount(column: &str, text: &str) -> Result<Amount, Problem> {
         } else {
             format!("is {}, which is not a whole number", shown(text))
         };
-        Problem::new(column, problem, format!("an integer from 0 to {}", Amount::MAX))
+        LineProblem::new(column, problem, format!("an integer from 0 to {}", Amount::MAX))
     })
 }

@@ -6,7 +6,7 @@
 use std::io::{BufRead, Read};
 
 use super::ReadError;
-use crate::error::Problem;
+use crate::error::LineProblem;
 
 /// The longest line, in bytes.
 pub(super) const MAX_LINE_BYTES: usize = 1 << 16;
@@ -58,31 +58,31 @@ impl<R> RecordReader<R> {
     }
 
     /// Field `index` of the record; `column` is its name in messages.
-    pub(super) fn field(&self, index: usize, column: &str) -> Result<&str, Problem> {
+    pub(super) fn field(&self, index: usize, column: &str) -> Result<&str, LineProblem> {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         std::str::from_utf8(&self.text[start..self.ends[index]])
-            .map_err(|_| Problem::new(column, "is not UTF-8", "text in UTF-8"))
+            .map_err(|_| LineProblem::new(column, "is not UTF-8", "text in UTF-8"))
     }
 
     /// All fields of the record; `column` is their name in messages.
-    pub(super) fn fields(&self, column: &str) -> Result<Vec<&str>, Problem> {
+    pub(super) fn fields(&self, column: &str) -> Result<Vec<&str>, LineProblem> {
         (0..self.len).map(|index| self.field(index, column)).collect()
     }
 
     /// Refuses a record whose number of fields is not that of the `columns`.
-    pub(super) fn expect_len(&self, columns: usize) -> Result<(), Problem> {
+    pub(super) fn expect_len(&self, columns: usize) -> Result<(), LineProblem> {
         if self.len == columns {
             return Ok(());
         }
         let problem = format!("has {} fields", self.len);
-        Err(Problem::new("line", problem, format!("{columns} fields, as in the header")))
+        Err(LineProblem::new("line", problem, format!("{columns} fields, as in the header")))
     }
 
-    fn parse_line(&mut self) -> Result<(), Problem> {
+    fn parse_line(&mut self) -> Result<(), LineProblem> {
         let ends_quoted = self.line.iter().fold(false, |quoted, byte| quoted ^ (*byte == b'"'));
         if ends_quoted {
             let accepted = "each quoted field closed on its own line, a quote inside it doubled";
-            return Err(Problem::new("line", "has a quote that is not closed", accepted));
+            return Err(LineProblem::new("line", "has a quote that is not closed", accepted));
         }
         self.line.push(b'\n');
         // Removing quotes never makes a line longer.
@@ -95,7 +95,7 @@ impl<R> RecordReader<R> {
             return Ok(());
         }
         let problem = format!("has more than {MAX_COLUMNS} fields");
-        Err(Problem::new("line", problem, format!("at most {MAX_COLUMNS} columns")))
+        Err(LineProblem::new("line", problem, format!("at most {MAX_COLUMNS} columns")))
     }
 }
 
@@ -123,10 +123,10 @@ impl<R: BufRead> RecordReader<R> {
             if self.line.len() > MAX_LINE_BYTES {
                 let problem = format!("is longer than {MAX_LINE_BYTES} bytes");
                 let accepted = format!("lines of at most {MAX_LINE_BYTES} bytes");
-                return Err(ReadError::Problem(Problem::new("line", problem, accepted)));
+                return Err(ReadError::LineProblem(LineProblem::new("line", problem, accepted)));
             }
             if !self.line.is_empty() {
-                return self.parse_line().map(|()| true).map_err(ReadError::Problem);
+                return self.parse_line().map(|()| true).map_err(ReadError::LineProblem);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use tollgate_core::Timestamp;
 
-use crate::error::{Problem, shown};
+use crate::error::{LineProblem, shown};
 
 /// The latest time of a trace, the year 2500: so far from the end of [`Timestamp`] that no window reaches beyond it.
 const MAX_SECONDS: u64 = 16_725_225_600;
@@ -16,7 +16,7 @@ const ACCEPTED_AZURE: &str =
     "YYYY-MM-DD HH:MM:SS in UTC with at most 9 decimals, from the year 1970 up to the year 2500";
 
 /// The time in `text`: seconds with decimals, or RFC 3339.
-pub(super) fn parse(column: &str, text: &str) -> Result<Timestamp, Problem> {
+pub(super) fn parse(column: &str, text: &str) -> Result<Timestamp, LineProblem> {
     let decimal = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let moment = if decimal {
         parse_seconds(text)
@@ -29,7 +29,7 @@ pub(super) fn parse(column: &str, text: &str) -> Result<Timestamp, Problem> {
 }
 
 /// The time in `text` in the format of the Azure traces: `2023-11-16 18:17:03.9799600`.
-pub(super) fn parse_azure(column: &str, text: &str) -> Result<Timestamp, Problem> {
+pub(super) fn parse_azure(column: &str, text: &str) -> Result<Timestamp, LineProblem> {
     let parse = || {
         let well_formed = is_civil(text.get(..19)?, b" ") && is_fraction(text.get(19..)?);
         let civil: jiff::civil::DateTime = well_formed.then(|| text.parse().ok()).flatten()?;
@@ -45,11 +45,11 @@ pub(crate) fn rfc_3339(at: Timestamp) -> String {
     moment.map_or_else(|_| format!("{} ns", at.as_ns()), |moment| moment.to_string())
 }
 
-fn refuse(column: &str, text: &str, accepted: &str) -> Problem {
+fn refuse(column: &str, text: &str, accepted: &str) -> LineProblem {
     if text.is_empty() {
-        return Problem::new(column, "is empty", accepted);
+        return LineProblem::new(column, "is empty", accepted);
     }
-    Problem::new(column, format!("is {}", shown(text)), accepted)
+    LineProblem::new(column, format!("is {}", shown(text)), accepted)
 }
 
 fn in_range(ns: i128) -> Option<Timestamp> {

@@ -39,7 +39,9 @@ impl RoughLimit {
     #[inline]
     fn of(limit: &Limit) -> Self {
         // For a priority class its share is the limit, but eviction forgets a part of the whole limit.
-        Self::of_amount(limit.kept_to().map_or(limit.amount(), |kept_to| kept_to.whole).get())
+        Self::of_amount(
+            limit.class_share().map_or(limit.amount(), |class_share| class_share.whole).get(),
+        )
     }
 
     #[inline]

@@ -143,7 +143,7 @@ impl Shard {
 type Asked = SmallVec<[(Digest, u64); 4]>;
 
 /// What is known about a check before the store is asked.
-enum Look {
+enum CacheLookup {
     /// It is denied.
     Denied(Verdicts),
     /// The store must be asked, and this remembered meanwhile.
@@ -212,7 +212,7 @@ impl Known {
     }
 
     /// The verdicts on `charges` at `now`, if a denial is known; otherwise what to remember while the store is asked.
-    fn look(&self, charges: &[Charge<'_>], now: Timestamp) -> Look {
+    fn look(&self, charges: &[Charge<'_>], now: Timestamp) -> CacheLookup {
         let mut verdicts = Verdicts::new();
         let mut asked = Asked::new();
         for charge in charges {
@@ -224,9 +224,9 @@ impl Known {
         }
         let all_known = verdicts.len() == charges.len();
         if all_known && !admits(charges, &verdicts) {
-            Look::Denied(verdicts)
+            CacheLookup::Denied(verdicts)
         } else {
-            Look::Ask(asked)
+            CacheLookup::Ask(asked)
         }
     }
 
@@ -342,11 +342,11 @@ impl<S: Store, C: Clock + 'static> Store for DenialCache<S, C> {
         // Read before the store is asked: the wait began later than this.
         let sent = self.now();
         let asked = match self.known.look(charges, sent) {
-            Look::Denied(verdicts) => {
+            CacheLookup::Denied(verdicts) => {
                 self.observer.denied_locally();
                 return Ok(verdicts.into());
             }
-            Look::Ask(asked) => asked,
+            CacheLookup::Ask(asked) => asked,
         };
         let answer = self.store.charge(charges, request_id).await?;
         if !answer.degraded {

@@ -246,7 +246,7 @@ fn an_answer_from_before_a_reset_is_not_learned() {
     let subject = Subject::new("alice", "gpt-4");
     let charges = [Charge { limit: &limits[0], subject: &subject, cost: Amount::ONE }];
     cache.invalidations().forget_all();
-    let Look::Ask(asked) = cache.known.look(&charges, cache.now()) else {
+    let CacheLookup::Ask(asked) = cache.known.look(&charges, cache.now()) else {
         panic!("the check was not answered from the cache")
     };
     let denied = block_on(cache.inner().charge(&charges, None)).unwrap().verdicts;

@@ -31,7 +31,7 @@ const AMOUNTS: [u64; 10] =
     [1_000, 200, 2_000, 5_000, Amount::MAX.get(), Amount::MAX.get() - 1, 65, 1, 0, 1_000_000];
 
 /// What the store returned for each limit of a check.
-type Said = Vec<(Verdict, Option<EntryId>)>;
+type Reply = Vec<(Verdict, Option<EntryId>)>;
 
 /// A check: the index and the cost of each limit.
 type Asked = Vec<(Arc<Limit>, usize, Amount)>;
@@ -337,7 +337,7 @@ impl Run {
         Ok(())
     }
 
-    fn ask(&self, checks: &[Vec<Charge<'_>>]) -> Result<Vec<Said>, TestCaseError> {
+    fn ask(&self, checks: &[Vec<Charge<'_>>]) -> Result<Vec<Reply>, TestCaseError> {
         if self.on_cluster {
             let charge = |charges: &Vec<Charge<'_>>| {
                 let charged = RUNTIME

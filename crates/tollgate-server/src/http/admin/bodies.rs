@@ -60,7 +60,7 @@ pub(super) fn invalid(problems: &Problems) -> Problem {
 }
 
 /// The problem that `problem` of a document is.
-pub(super) fn field_problem(problem: &tollgate_catalog::Problem) -> FieldProblem {
+pub(super) fn field_problem(problem: &tollgate_catalog::DocumentProblem) -> FieldProblem {
     let field = if problem.path.is_empty() { BODY } else { &problem.path };
     let found = FieldProblem::new(field, problem.message.clone(), problem.accepted.clone());
     found.placed(problem.position)

@@ -17,7 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tollgate_core::{Reason, SystemWallClock, WallClock as _};
-use tollgate_service::{Observed, Watch};
+use tollgate_service::{DecisionFeed, ObservedDecision};
 use utoipa::IntoParams;
 
 use super::super::problem::Problem;
@@ -68,7 +68,7 @@ impl Wanted {
         Self { allowed, policy, attributes }
     }
 
-    fn has(&self, observed: &Observed) -> bool {
+    fn has(&self, observed: &ObservedDecision) -> bool {
         let decision = &observed.decision;
         let policy = decision.headline().map(|status| status.limit.policy_id().as_str());
         self.allowed.is_none_or(|allowed| allowed == decision.allowed())
@@ -103,7 +103,7 @@ struct DecisionEvent<'a> {
 }
 
 impl<'a> DecisionEvent<'a> {
-    fn new(observed: &'a Observed) -> Self {
+    fn new(observed: &'a ObservedDecision) -> Self {
         let decision = &observed.decision;
         let headline = decision.headline();
         let subject = observed.subject.iter().map(|(name, value)| (&**name, &**value));
@@ -190,8 +190,9 @@ pub(super) async fn events<S: Backend>(
 ) -> Result<Response, Problem> {
     let wanted = Wanted::take(&mut parameters);
     let wanted = parameters.finish("allowed, policy, user, model, tenant", Some(wanted))?;
-    let decisions = app.service.watch().and_then(|watch| watch.listen());
-    let decisions = decisions.ok_or_else(|| Problem::too_many_listeners(Watch::MAX_LISTENERS))?;
+    let decisions = app.service.decision_feed().and_then(|feed| feed.listen());
+    let decisions =
+        decisions.ok_or_else(|| Problem::too_many_listeners(DecisionFeed::MAX_LISTENERS))?;
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     Ok((no_store, Sse::new(Listener::new(app, wanted, decisions).stream())).into_response())
 }
@@ -200,7 +201,7 @@ pub(super) async fn events<S: Backend>(
 struct Listener<S> {
     app: Arc<App<S>>,
     wanted: Wanted,
-    decisions: Receiver<Arc<Observed>>,
+    decisions: Receiver<Arc<ObservedDecision>>,
     draining: watch::Receiver<bool>,
     ticks: Interval,
     /// What was counted at the last tick.
@@ -208,7 +209,7 @@ struct Listener<S> {
 }
 
 impl<S: Backend> Listener<S> {
-    fn new(app: Arc<App<S>>, wanted: Wanted, decisions: Receiver<Arc<Observed>>) -> Self {
+    fn new(app: Arc<App<S>>, wanted: Wanted, decisions: Receiver<Arc<ObservedDecision>>) -> Self {
         let mut ticks = interval(STATS_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (draining, before) = (app.health.subscribe_draining(), app.metrics.totals());

@@ -154,8 +154,9 @@ fn considered(
     let numbers = |of: fn(&LimitStatus) -> u64| status.map_or(Value::Null, |s| number(of(s)));
     let key = policy.per.attributes().iter().filter_map(|one| Some((one, subject.get(one)?)));
     let key = key.map(|(one, value)| format!("{one}={value}")).collect::<Vec<_>>().join(" ");
-    let kept_to = status.and_then(|status| status.limit.kept_to());
-    let share = kept_to.map_or(Value::Null, |kept_to| Value::Number(kept_to.share.to_string()));
+    let class_share = status.and_then(|status| status.limit.class_share());
+    let share =
+        class_share.map_or(Value::Null, |class_share| Value::Number(class_share.share.to_string()));
     map([
         ("policyId", Value::String(policy.id.as_str().to_owned())),
         ("outcome", Value::String(outcome.to_owned())),

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tollgate_server::{CatalogConfig, Secret, ServeConfig};
 
-use super::{Answer, Fixture};
+use super::{Fixture, HttpAnswer};
 
 /// The token that may change the catalog.
 pub(crate) const WRITE: &str = "the-token-that-writes";
@@ -39,7 +39,7 @@ impl Admin {
     }
 
     /// Sends a request with a JSON body, or without one.
-    pub(crate) async fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: &Value) -> HttpAnswer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.send(method, path, &[("content-type", "application/json")], &body).await
     }
@@ -51,7 +51,7 @@ impl Admin {
         path: &str,
         etag: &str,
         body: &Value,
-    ) -> Answer {
+    ) -> HttpAnswer {
         let headers = [("content-type", "application/json"), ("if-match", etag)];
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.send(method, path, &headers, &body).await
@@ -62,7 +62,7 @@ impl Admin {
         self.database.path().join("catalog.db")
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> HttpAnswer {
         self.send("GET", path, &[], "").await
     }
 
@@ -73,7 +73,7 @@ impl Admin {
         path: &str,
         headers: &[(&str, &str)],
         body: &str,
-    ) -> Answer {
+    ) -> HttpAnswer {
         self.send_as(WRITE, method, path, headers, body).await
     }
 
@@ -85,7 +85,7 @@ impl Admin {
         path: &str,
         headers: &[(&str, &str)],
         body: &str,
-    ) -> Answer {
+    ) -> HttpAnswer {
         let token = format!("Bearer {token}");
         let mut all = vec![("authorization", &*token)];
         all.extend(headers);
@@ -105,7 +105,7 @@ impl Admin {
 }
 
 /// The fields of the problem in `answer`.
-pub(crate) fn faulty_fields(answer: &Answer) -> Vec<String> {
+pub(crate) fn faulty_fields(answer: &HttpAnswer) -> Vec<String> {
     let errors = answer.json()["errors"].as_array().unwrap().clone();
     errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect()
 }

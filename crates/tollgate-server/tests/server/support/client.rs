@@ -14,13 +14,13 @@ use super::schema::check_against_document;
 
 /// The answer of a server.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpAnswer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
 
-impl Answer {
+impl HttpAnswer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e} in {:?}", self.body))
     }
@@ -68,12 +68,12 @@ impl Client {
         Self { address: self.address, sender: Sender::Http2(sender.clone()) }
     }
 
-    pub(crate) async fn post(&mut self, path: &str, body: &str) -> Answer {
+    pub(crate) async fn post(&mut self, path: &str, body: &str) -> HttpAnswer {
         self.send("POST", path, &json_headers(), body).await
     }
 
     /// Posts `body` without checking the answer against the document, for large numbers of requests.
-    pub(crate) async fn post_unchecked(&mut self, path: &str, body: &str) -> Answer {
+    pub(crate) async fn post_unchecked(&mut self, path: &str, body: &str) -> HttpAnswer {
         self.exchange("POST", path, &json_headers(), body).await
     }
 
@@ -84,7 +84,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: &str,
-    ) -> Answer {
+    ) -> HttpAnswer {
         let answer = self.exchange(method, path, headers, body).await;
         if method != "HEAD" {
             check_against_document(method, path, &answer);
@@ -98,7 +98,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: &str,
-    ) -> Answer {
+    ) -> HttpAnswer {
         let uri = match self.sender {
             Sender::Http1(_) => path.to_owned(),
             Sender::Http2(_) => format!("http://{}{path}", self.address),
@@ -125,6 +125,6 @@ impl Client {
         let body = body.collect().await.unwrap().to_bytes();
         let body = String::from_utf8(body.to_vec()).unwrap();
 
-        Answer { status: head.status.as_u16(), headers: head.headers, body }
+        HttpAnswer { status: head.status.as_u16(), headers: head.headers, body }
     }
 }

@@ -14,7 +14,7 @@ use tollgate_store::Store;
 use tollgate_store::resilience::Invalidations;
 
 pub(crate) use admin::{Admin, READ, WRITE, faulty_fields};
-pub(crate) use client::{Answer, Client, json_headers};
+pub(crate) use client::{Client, HttpAnswer, json_headers};
 pub(crate) use schema::{document, matches_schema, validator};
 
 /// A server for one test. The clock of its store stands still until the test moves it.
@@ -88,12 +88,12 @@ impl Fixture {
     }
 
     /// Posts `body` over a separate connection.
-    pub(crate) async fn post(&self, path: &str, body: &str) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &str) -> HttpAnswer {
         self.client().await.post(path, body).await
     }
 
     /// Gets `path` over a separate connection.
-    pub(crate) async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> HttpAnswer {
         self.client().await.send("GET", path, &[], "").await
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-use super::client::Answer;
+use super::client::HttpAnswer;
 
 /// The document, written by the same code as the server's answer.
 pub(crate) fn document() -> &'static Value {
@@ -67,7 +67,7 @@ fn documented(method: &str, url: &str) -> Option<(&'static str, &'static Value)>
 }
 
 /// Panics if the document does not have this status, media type or header, or the body does not match it.
-pub(super) fn check_against_document(method: &str, url: &str, answer: &Answer) {
+pub(super) fn check_against_document(method: &str, url: &str, answer: &HttpAnswer) {
     let Some((path, operation)) = documented(method, url) else {
         // For a page, an asset, or an unknown path or method, only the problem has a schema.
         if answer.status >= 400 {

@@ -9,14 +9,14 @@ use hyper::body::{Body, Frame, SizeHint};
 use super::activity::InFlight;
 
 /// The body of an answer. If its length is not known, its request counts as in flight until it ends.
-pub(super) struct Answering<B> {
+pub(super) struct TrackedBody<B> {
     body: B,
     /// Only if the body's end is not known, because a stream of events must not be taken for an idle connection. A body
     /// of known length is written at once.
     _in_flight: Option<InFlight>,
 }
 
-impl<B: Body> Answering<B> {
+impl<B: Body> TrackedBody<B> {
     /// `answer` to the request that is `in_flight`.
     #[inline]
     pub(super) fn new(answer: Response<B>, in_flight: InFlight) -> Response<Self> {
@@ -27,7 +27,7 @@ impl<B: Body> Answering<B> {
     }
 }
 
-impl<B: Body + Unpin> Body for Answering<B> {
+impl<B: Body + Unpin> Body for TrackedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 

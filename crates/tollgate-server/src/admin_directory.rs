@@ -11,14 +11,14 @@ use tollgate_catalog::{DatabaseCatalog, SnapshotDirectory};
 
 /// A directory of one of the kinds that the server supports.
 #[derive(Clone, Debug)]
-pub(crate) enum Administered {
+pub(crate) enum AdminDirectory {
     /// Of a file, or of the built-in policy.
     Snapshots(SnapshotDirectory),
     /// Of a database.
     Database(Arc<DatabaseCatalog>),
 }
 
-impl Administered {
+impl AdminDirectory {
     /// Writes pending data and closes connections, after the last call.
     pub(crate) async fn close(&self) {
         if let Self::Database(database) = self {
@@ -31,13 +31,13 @@ impl Administered {
 macro_rules! with_either {
     ($directory:expr, $inner:ident => $call:expr) => {
         match $directory {
-            Administered::Snapshots($inner) => $call,
-            Administered::Database($inner) => $call,
+            AdminDirectory::Snapshots($inner) => $call,
+            AdminDirectory::Database($inner) => $call,
         }
     };
 }
 
-impl Directory for Administered {
+impl Directory for AdminDirectory {
     async fn list(
         &self,
         kind: Kind,

@@ -22,7 +22,7 @@ const MAX_BEHIND: usize = 1_024;
 
 /// A decision, as subscribers get it.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub struct ObservedDecision {
     /// When it was made, in civil time.
     pub at: Timestamp,
     /// How many decisions it represents: 1 unless there are more than are sampled.
@@ -35,7 +35,7 @@ pub struct Observed {
     pub decision: Decision,
 }
 
-impl Observed {
+impl ObservedDecision {
     /// The value of the attribute called `name`.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.subject.iter().find(|(known, _)| &**known == name).map(|(_, value)| &**value)
@@ -43,22 +43,22 @@ impl Observed {
 }
 
 /// The watch that receives all decisions.
-pub struct Watch {
+pub struct DecisionFeed {
     clock: Box<dyn Clock>,
     wall_clock: Box<dyn WallClock>,
     sampler: Sampler,
     top_keys: Mutex<TopKeys>,
-    listeners: broadcast::Sender<Arc<Observed>>,
+    listeners: broadcast::Sender<Arc<ObservedDecision>>,
 }
 
-impl fmt::Debug for Watch {
+impl fmt::Debug for DecisionFeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let listeners = self.listeners.receiver_count();
-        f.debug_struct("Watch").field("listeners", &listeners).finish_non_exhaustive()
+        f.debug_struct("DecisionFeed").field("listeners", &listeners).finish_non_exhaustive()
     }
 }
 
-impl Watch {
+impl DecisionFeed {
     /// The most subscribers at a time.
     pub const MAX_LISTENERS: usize = 16;
 
@@ -74,9 +74,9 @@ impl Watch {
         }
     }
 
-    /// Subscribes to the sampled decisions from now on; `None` if there are [`Watch::MAX_LISTENERS`] subscribers
+    /// Subscribes to the sampled decisions from now on; `None` if there are [`DecisionFeed::MAX_LISTENERS`] subscribers
     /// already.
-    pub fn listen(&self) -> Option<broadcast::Receiver<Arc<Observed>>> {
+    pub fn listen(&self) -> Option<broadcast::Receiver<Arc<ObservedDecision>>> {
         let receiver = self.listeners.subscribe();
         // Counted after subscribing: if two subscribe at once for the last place, both may fail, but they never exceed
         // the maximum.
@@ -98,7 +98,7 @@ impl Watch {
         if self.listeners.receiver_count() > 0 {
             let at = self.wall_clock.wall_time();
             let subject = check.subject.attributes();
-            let observed = Observed {
+            let observed = ObservedDecision {
                 at,
                 weight,
                 subject: subject.map(|(name, value)| (name.into(), value.into())).collect(),

@@ -14,7 +14,7 @@ use crate::directory::Id;
 use crate::resolve::{KeyFacts, TenantFacts, UserFacts};
 
 /// A kind of subject: how it is cached and loaded.
-pub(super) trait Subject: Sized + Send + Sync + 'static {
+pub(super) trait CachedRecord: Sized + Send + Sync + 'static {
     type Key: Hash + Eq + Clone + Send + Sync + 'static;
     fn cache(subjects: &SubjectCache) -> &Cache<Self::Key, Arc<Entry<Self>>>;
     fn load(
@@ -23,7 +23,7 @@ pub(super) trait Subject: Sized + Send + Sync + 'static {
     ) -> impl Future<Output = sqlx::Result<Option<Self>>> + Send;
 }
 
-impl Subject for KeyFacts {
+impl CachedRecord for KeyFacts {
     type Key = KeyHash;
 
     fn cache(subjects: &SubjectCache) -> &Cache<KeyHash, Arc<Entry<Self>>> {
@@ -46,7 +46,7 @@ impl Subject for KeyFacts {
     }
 }
 
-impl Subject for UserFacts {
+impl CachedRecord for UserFacts {
     type Key = Id;
 
     fn cache(subjects: &SubjectCache) -> &Cache<Id, Arc<Entry<Self>>> {
@@ -60,7 +60,7 @@ impl Subject for UserFacts {
     }
 }
 
-impl Subject for TenantFacts {
+impl CachedRecord for TenantFacts {
     type Key = Id;
 
     fn cache(subjects: &SubjectCache) -> &Cache<Id, Arc<Entry<Self>>> {

@@ -8,12 +8,12 @@ use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 
 /// Answers requests. It never fails: an error is an answer too.
-pub(crate) trait Answer: Send + Sync + 'static {
+pub(crate) trait RequestHandler: Send + Sync + 'static {
     /// The body of an answer.
     type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
 
     /// The answer to `request`, which came from `peer`.
-    fn answer(
+    fn handle(
         &self,
         request: Request<Incoming>,
         peer: IpAddr,
