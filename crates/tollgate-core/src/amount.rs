@@ -168,6 +168,10 @@ mod tests {
         assert_eq!(cost.of(&Unit::InputTokens), Amount::ZERO);
         let named: Vec<_> = cost.amounts().collect();
         assert_eq!(named, [(&Unit::Requests, Amount::ONE), (&Unit::Tokens, Amount::MAX)]);
+        let twice =
+            cost.clone().with(Unit::InputTokens, Amount::ONE).with(Unit::Tokens, Amount::ONE);
+        let named: Vec<_> = twice.amounts().skip(1).collect();
+        assert_eq!(named, [(&Unit::Tokens, Amount::ONE), (&Unit::InputTokens, Amount::ONE)]);
         assert_eq!(cost.with(Unit::Requests, Amount::ZERO).of(&Unit::Requests), Amount::ZERO);
     }
 
@@ -176,6 +180,10 @@ mod tests {
         let longest = "a".repeat(64);
         for name in ["requests", "tokens", "images", "gpu_ms2", &longest] {
             assert_eq!(Unit::parse(name).map(|unit| unit.name().to_owned()).as_deref(), Some(name));
+        }
+        let built_in = [Unit::Requests, Unit::Tokens, Unit::InputTokens, Unit::OutputTokens];
+        for unit in built_in {
+            assert_eq!(Unit::parse(unit.name()), Some(unit));
         }
         for name in ["", "concurrency", "Tokens", "2fast", "_x", "a-b", &"a".repeat(65)] {
             assert_eq!(Unit::parse(name), None, "{name:?}");

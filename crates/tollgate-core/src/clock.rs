@@ -243,6 +243,38 @@ mod tests {
         assert_eq!(early.since(late), Duration::ZERO);
         assert_eq!(late.before(Duration::from_millis(2)), early);
         assert_eq!(early.before(Duration::from_secs(1)), Timestamp::default());
+        assert_eq!(early.after(Duration::from_millis(2)), late);
+        assert_eq!(late.after(Duration::MAX), Timestamp::from_ns(u64::MAX));
+    }
+
+    #[test]
+    fn shared_clocks_tell_the_time_of_the_clock_that_is_shared() {
+        let shared = Arc::new(ManualClock::at(Timestamp::from_ms(5)));
+        assert_eq!(Clock::now(&shared), Timestamp::from_ms(5));
+        assert_eq!(WallClock::wall_time(&shared), Timestamp::from_ms(5));
+    }
+
+    /// Between two readings of the system's clock, which nobody steps meanwhile.
+    #[test]
+    fn the_wall_clock_tells_the_systems_time() {
+        #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+        let unix = || saturating_ns(SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
+        let (before, told, after) = (unix(), SystemWallClock.wall_time().as_ns(), unix());
+        assert!((before..=after).contains(&told), "{before} {told} {after}");
+    }
+
+    /// Without a sync the counter keeps pace with the system: within a tenth, over a spin that is long enough to measure.
+    #[test]
+    fn the_counter_keeps_pace_with_instant() {
+        let clock = MonotonicClock::new();
+        while clock.start.elapsed() < Duration::from_millis(20) {
+            std::hint::spin_loop();
+        }
+        let least_ns = saturating_ns(clock.start.elapsed());
+        let counted_ns = clock.counted_ns();
+        let most_ns = saturating_ns(clock.start.elapsed());
+        assert!(counted_ns >= least_ns / 10 * 9, "{counted_ns} of {least_ns}");
+        assert!(counted_ns <= most_ns / 10 * 11, "{counted_ns} of {most_ns}");
     }
 
     #[test]

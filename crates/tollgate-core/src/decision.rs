@@ -240,4 +240,12 @@ mod tests {
         assert_eq!(reason(1, false, Wait::Never), Some(Reason::CostExceedsLimit));
         assert_eq!(reason(0, false, Wait::Never), Some(Reason::Banned));
     }
+
+    #[test]
+    fn a_refusal_denies_without_a_limit_or_a_wait() {
+        let refused = Decision::refused(Reason::ApiKeyRevoked);
+        assert_eq!((refused.allowed(), refused.reason()), (false, Some(Reason::ApiKeyRevoked)));
+        assert_eq!((refused.retry_after_ms(), refused.limits().len()), (None, 0));
+        assert!(!refused.degraded() && refused.with_degraded(true).degraded());
+    }
 }
