@@ -19,6 +19,7 @@ pub mod priority;
 pub mod reference;
 pub mod shares;
 pub mod subject;
+pub mod throttle;
 pub mod window;
 
 pub use amount::{Amount, Cost, Unit};
@@ -33,4 +34,5 @@ pub use policy_set::{Plan, PolicySet, PolicySetError};
 pub use priority::PriorityClass;
 pub use shares::{Share, Shares};
 pub use subject::{Attribute, Subject};
+pub use throttle::Throttle;
 pub use window::Window;

@@ -2,11 +2,11 @@
 //! each check.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tollgate_core::{Clock, FailureMode, MonotonicClock, Timestamp};
+use tollgate_core::{Clock, FailureMode, MonotonicClock, Throttle, Timestamp};
 use tollgate_store::resilience::{BreakerState, StoreObserver};
 use tollgate_store::{ChargeLeft, FaultDomain, StoreError};
 
@@ -37,8 +37,8 @@ pub(crate) struct StoreWatch {
     /// Checks that were decided without the store although no breaker was open.
     scattered: Mutex<Option<Scattered>>,
     /// The earliest time for the next line, in nanoseconds.
-    next_key_line_ns: AtomicU64,
-    next_left_line_ns: AtomicU64,
+    key_lines: Throttle,
+    left_lines: Throttle,
 }
 
 /// A period in which single checks were decided without the store.
@@ -59,8 +59,8 @@ impl StoreWatch {
             failing: Mutex::default(),
             any_failing: AtomicBool::new(false),
             scattered: Mutex::default(),
-            next_key_line_ns: AtomicU64::new(0),
-            next_left_line_ns: AtomicU64::new(0),
+            key_lines: Throttle::new(),
+            left_lines: Throttle::new(),
         }
     }
 
@@ -119,7 +119,7 @@ impl StoreWatch {
             *scattered = Some(Scattered { since: now, latest: now, untold });
         }
         drop(scattered);
-        if concerns_one_check && self.may_log(&self.next_key_line_ns, KEY_LINE_EVERY) {
+        if concerns_one_check && self.key_lines.admits(self.clock.now(), KEY_LINE_EVERY) {
             let (error, what_to_do) = (Chain(error), error.remedy());
             tracing::error!(
                 %error,
@@ -128,18 +128,6 @@ impl StoreWatch {
                  failure mode, and the key is left unchanged"
             );
         }
-    }
-
-    /// Whether a line may be logged now; if so, the next has to wait.
-    fn may_log(&self, next_ns: &AtomicU64, every: Duration) -> bool {
-        let now = self.clock.now();
-        let due_ns = next_ns.load(Ordering::Relaxed);
-        let later_ns = now.after(every).as_ns();
-        // Relaxed: the exchange only elects one thread.
-        now.as_ns() >= due_ns
-            && next_ns
-                .compare_exchange(due_ns, later_ns, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
     }
 
     /// Shows the state of the breakers.
@@ -219,7 +207,7 @@ impl StoreObserver for StoreWatch {
 
     fn charge_left(&self, why: ChargeLeft) {
         self.metrics.store.charge_left(why);
-        if self.may_log(&self.next_left_line_ns, LEFT_LINE_EVERY) {
+        if self.left_lines.admits(self.clock.now(), LEFT_LINE_EVERY) {
             tracing::warn!(
                 why = why.name(),
                 "the charge of a check that was not admitted may stay until it leaves its window: its limit may admit \

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use tollgate_core::{Clock, Timestamp};
+use tollgate_core::{Clock, Throttle, Timestamp};
 
 const SHARDS: usize = 16;
 
@@ -46,7 +46,7 @@ pub(crate) struct Resets {
     hasher: RandomState,
     generations: AtomicU64,
     horizon_ns: u64,
-    next_sweep_ns: AtomicU64,
+    sweeps: Throttle,
 }
 
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Resets {
             hasher: RandomState::new(),
             generations: AtomicU64::new(1),
             horizon_ns: horizon_ns(longest),
-            next_sweep_ns: AtomicU64::new(0),
+            sweeps: Throttle::new(),
         }
     }
 
@@ -124,15 +124,7 @@ impl Resets {
 
     /// Removes the entries of users that were not seen for the horizon; runs once per horizon. O(entries).
     fn sweep_if_due(&self, now: Timestamp) {
-        let due_ns = self.next_sweep_ns.load(Ordering::Relaxed);
-        let next_ns = now.as_ns().saturating_add(self.horizon_ns);
-        // Relaxed: the exchange only elects one thread; the locks guard the entries.
-        let elected = now.as_ns() >= due_ns
-            && self
-                .next_sweep_ns
-                .compare_exchange(due_ns, next_ns, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        if !elected {
+        if !self.sweeps.admits(now, Duration::from_nanos(self.horizon_ns)) {
             return;
         }
         for shard in &self.shards {

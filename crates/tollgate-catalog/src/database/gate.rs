@@ -1,24 +1,24 @@
 //! Keeps callers from waiting for a database that does not answer.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tollgate_core::Timestamp;
+use tollgate_core::{Throttle, Timestamp};
 
 /// Open while the database answers. When closed, it lets one attempt through periodically.
 #[derive(Debug)]
 pub(super) struct Gate {
     is_closed: AtomicBool,
-    next_try_ns: AtomicU64,
+    tries: Throttle,
     retry_every: Duration,
 }
 
 impl Gate {
     pub(super) fn new(retry_every: Duration) -> Self {
-        Self { is_closed: AtomicBool::new(false), next_try_ns: AtomicU64::new(0), retry_every }
+        Self { is_closed: AtomicBool::new(false), tries: Throttle::new(), retry_every }
     }
 
-    // Relaxed throughout: each flag is independent, and one attempt more or less does no harm.
+    // Relaxed throughout: the flag is independent, and one attempt more or less does no harm.
 
     pub(super) fn is_open(&self) -> bool {
         !self.is_closed.load(Ordering::Relaxed)
@@ -26,16 +26,7 @@ impl Gate {
 
     /// Whether to ask the database now.
     pub(super) fn may_try(&self, now: Timestamp) -> bool {
-        if self.is_open() {
-            return true;
-        }
-        let next_try_ns = self.next_try_ns.load(Ordering::Relaxed);
-        let after_ns = now.after(self.retry_every).as_ns();
-        now.as_ns() >= next_try_ns
-            && self
-                .next_try_ns
-                .compare_exchange(next_try_ns, after_ns, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+        self.is_open() || self.tries.admits(now, self.retry_every)
     }
 
     pub(super) fn succeeded(&self) {
@@ -43,7 +34,7 @@ impl Gate {
     }
 
     pub(super) fn failed(&self, now: Timestamp) {
-        self.next_try_ns.store(now.after(self.retry_every).as_ns(), Ordering::Relaxed);
+        self.tries.hold_until(now.after(self.retry_every));
         self.is_closed.store(true, Ordering::Relaxed);
     }
 }
