@@ -21,6 +21,7 @@ const SHORT_KEYS: u64 = 500;
 
 const ALONE: &str = "Redis µs an admission, one at a time";
 const TOGETHER: &str = "Redis µs an admission, 64 at once";
+const EACH_ITS_OWN: &str = "Redis µs an admission, 64 at once, each in its own log";
 const CHANGE: &str = "Redis µs a change of a cost";
 const DENIAL_1: &str = "Redis µs a denial of cost 1";
 const DENIAL_2: &str = "Redis µs a denial of cost 2";
@@ -37,6 +38,7 @@ pub(super) fn goals() -> Vec<Goal> {
         goal(ALONE, long, of(1.6, short)),
         goal(TOGETHER, short, Bound::AtMost(2.8)),
         goal(TOGETHER, long, of(1.6, short)),
+        goal(EACH_ITS_OWN, short, Bound::AtMost(2.8)),
         goal(RATIO_OF_CHANGE, short, Bound::AtMost(1.3)),
         goal(RATIO_OF_CHANGE, long, Bound::AtMost(2.0)),
         goal(RATIO_OF_DENIALS, short, Bound::AtMost(2.0)),
@@ -71,6 +73,10 @@ impl Bench {
             let together = self.timed(|bench, number| bench.admit(&mut logs, number, AT_ONCE))?;
             into.add(ALONE, contender, alone);
             into.add(TOGETHER, contender, together);
+            if keys >= AT_ONCE as u64 {
+                let each = self.timed(|bench, number| bench.admit_to_each(&mut logs, number))?;
+                into.add(EACH_ITS_OWN, contender, each);
+            }
             let change = self.timed(|bench, number| bench.change(&logs, number))?;
             into.add(CHANGE, contender, change);
             into.add(RATIO_OF_CHANGE, contender, change / alone);
@@ -122,6 +128,24 @@ impl Bench {
         let ids = said.into_iter().flatten();
         logs.ids[key].extend(ids.filter(|(verdict, _)| verdict.allowed).map(|(_, id)| id));
         Ok(many)
+    }
+
+    /// Admits one check of each of [`AT_ONCE`] keys in one call.
+    fn admit_to_each(&mut self, logs: &mut Logs, number: u64) -> Result<usize, String> {
+        let keys: Vec<_> =
+            (0..AT_ONCE as u64).map(|at| logs.key(number * AT_ONCE as u64 + at)).collect();
+        let subjects: Vec<_> =
+            keys.iter().map(|key| Subject::new(&logs.users[*key], "model")).collect();
+        let limit = &logs.limit;
+        let charges: Vec<_> =
+            subjects.iter().map(|subject| [Charge { limit, subject, cost: cost(COST) }]).collect();
+        let checks: Vec<&[Charge<'_>]> = charges.iter().map(<[_; 1]>::as_slice).collect();
+        let asked = self.store.charge_many_with_ids(&checks);
+        let said = self.runtime.block_on(asked).map_err(|error| error.to_string())?;
+        for (key, (_, id)) in keys.into_iter().zip(said.into_iter().flatten()) {
+            logs.ids[key].push(id);
+        }
+        Ok(AT_ONCE)
     }
 
     /// Changes the cost of an admission that was not changed before.
