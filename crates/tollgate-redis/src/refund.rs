@@ -95,7 +95,9 @@ impl Refund {
         let keys: Vec<&str> = keys.into_iter().flatten().collect();
         let progress = Progress::default();
         let call = self.store.run::<i64>(&SETTLE, self.slot, &keys, &self.arguments, &progress);
-        tokio::time::timeout(life.min(MAX_ANSWER_WAIT), call)
+        // Not less than a check waits, however short the window is: then the connection is closed, which others use.
+        let patience = life.max(self.store.deadline).min(MAX_ANSWER_WAIT);
+        tokio::time::timeout(patience, call)
             .await
             .unwrap_or_else(|_| Err(self.store.too_late(&progress, true)))
     }
