@@ -92,7 +92,7 @@ impl fmt::Display for StartError {
             }
             Self::Listen { address, .. } => write!(f, "cannot listen at {address}"),
             Self::Catalog(error @ CatalogError::OtherApiKeySecret) => {
-                write!(f, "{error}, in TOLLGATE_API_KEY_SECRET or, for SQLite, in the file background_tasks the database")
+                write!(f, "{error}, in TOLLGATE_API_KEY_SECRET or, for SQLite, in the file beside the database")
             }
             Self::Catalog(error) => error.fmt(f),
             Self::Policies(error) => error.fmt(f),
