@@ -1110,7 +1110,10 @@ export interface components {
              * @description The most of the unit in a window.
              */
             limit: number | null;
-            /** @enum {string} */
+            /**
+             * @description What became of the policy.
+             * @enum {string}
+             */
             outcome: "applies" | "overridden" | "exempts" | "does_not_apply" | "disabled";
             policyId: string;
             /**
@@ -2481,7 +2484,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -2508,7 +2511,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2746,7 +2749,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -2773,7 +2776,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3061,7 +3064,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -3088,7 +3091,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3131,7 +3134,6 @@ export interface operations {
     list_changes: {
         parameters: {
             query?: {
-                /** @description Of records of this kind. */
                 kind?: "tier" | "modelTier" | "model" | "tenant" | "user" | "apiKey" | "policy";
                 /** @description Of the records with this id. */
                 id?: components["schemas"]["Id"];
@@ -3357,7 +3359,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -3384,7 +3386,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3585,7 +3587,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -3612,7 +3614,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3819,7 +3821,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -3846,7 +3848,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4084,7 +4086,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4111,7 +4113,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4399,7 +4401,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4426,7 +4428,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4635,7 +4637,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4662,7 +4664,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4900,7 +4902,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4927,7 +4929,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5215,7 +5217,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5242,7 +5244,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5449,7 +5451,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5476,7 +5478,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5569,7 +5571,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5596,7 +5598,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5834,7 +5836,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5861,7 +5863,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6149,7 +6151,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -6176,7 +6178,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6454,7 +6456,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -6481,7 +6483,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6719,7 +6721,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -6746,7 +6748,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -7034,7 +7036,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -7061,7 +7063,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -7268,7 +7270,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -7295,7 +7297,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -7533,7 +7535,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -7560,7 +7562,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -7848,7 +7850,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -7875,7 +7877,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -8062,7 +8064,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -8089,7 +8091,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -8300,7 +8302,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -8327,7 +8329,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -8574,7 +8576,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -8601,7 +8603,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -8898,7 +8900,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -8925,7 +8927,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted, or the query has a parameter; all are named */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -9051,7 +9053,7 @@ export interface operations {
                     "application/json": components["schemas"]["Decision"];
                 };
             };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            /** @description The body is not what it is declared as, or broke off; the problem names the place */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -9069,7 +9071,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted (64 KiB by default) */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -9078,7 +9080,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -9096,7 +9098,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -9213,7 +9215,7 @@ export interface operations {
                     "application/json": components["schemas"]["Decisions"];
                 };
             };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            /** @description The body is not what it is declared as, or broke off; the problem names the place */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -9231,7 +9233,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted (4 MiB by default) */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -9240,7 +9242,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -9258,7 +9260,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -9315,7 +9317,7 @@ export interface operations {
                     "application/json": components["schemas"]["Decision"];
                 };
             };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            /** @description The body is not what it is declared as, or broke off; the problem names the place */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -9333,7 +9335,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted (64 KiB by default) */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -9342,7 +9344,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -9360,7 +9362,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -9432,7 +9434,7 @@ export interface operations {
                     "application/json": components["schemas"]["Decision"];
                 };
             };
-            /** @description The body is not JSON, or broke off; the problem names the line and the column */
+            /** @description The body is not what it is declared as, or broke off; the problem names the place */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -9450,7 +9452,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body has more bytes than are accepted (64 KiB by default) */
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -9459,7 +9461,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is not declared as `application/json`, or has an encoding */
+            /** @description The body is declared as none of the types here, or has an encoding */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -9477,7 +9479,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Fields have values that are not accepted; the problem names them all */
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
             422: {
                 headers: {
                     [name: string]: unknown;

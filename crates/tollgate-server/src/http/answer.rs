@@ -1,11 +1,14 @@
 //! Decisions as JSON.
 
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 use tollgate_core::{Decision, LimitStatus, Window};
 use utoipa::ToSchema;
 
 use super::json_writer::JsonWriter;
+use super::problem::Problem;
 
 /// The approximate size of a decision with no limit, in bytes.
 const DECISION_BYTES: usize = 320;
@@ -32,6 +35,22 @@ pub(super) fn decisions_json(decisions: &[Decision]) -> serde_json::Result<Vec<u
     }
     json.raw("]}");
     Ok(json.into_bytes())
+}
+
+/// An answer with `body` as JSON, which no cache keeps.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(json) => {
+            let plain = HeaderValue::from_static("application/json");
+            let fresh = HeaderValue::from_static("no-store");
+            let headers = [(header::CONTENT_TYPE, plain), (header::CACHE_CONTROL, fresh)];
+            (status, headers, json).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be rendered");
+            Problem::internal().into_response()
+        }
+    }
 }
 
 /// The answer to a check: the binding limit's numbers and every limit that took part.

@@ -9,14 +9,13 @@ use axum::body::Bytes;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use utoipa::openapi::{OpenApi as OpenApiDocument, PathItem};
-use utoipa::{Modify, OpenApi};
+use serde_json::{Map, Value, json};
+use utoipa::OpenApi;
 
-use super::admin::AdminDocumentation;
+use super::admin;
 use super::problem::Problem;
-use super::schema::problem;
 
-/// The document, generated from the handlers and types that it describes.
+/// What the handlers and types say of themselves.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -29,10 +28,10 @@ use super::schema::problem;
         super::check::enforce,
         super::check::peek,
         super::check::check_batch,
-        super::admin::catalog::validate,
-        super::admin::catalog::export,
-        super::admin::catalog::import,
-        super::admin::catalog::audit,
+        super::admin::files::validate,
+        super::admin::files::export,
+        super::admin::files::import,
+        super::admin::audit::audit,
         super::admin::explain::explain,
         super::admin::usage::usage,
         super::admin::explain::reset,
@@ -49,7 +48,6 @@ use super::schema::problem;
         super::problem::Problem,
         super::problem::FieldProblem
     )),
-    modifiers(&AdminDocumentation, &AnswersOfAll),
     tags(
         (name = "rate limit", description = "Ask whether a request may pass"),
         (
@@ -60,30 +58,69 @@ use super::schema::problem;
         (name = "operations", description = "Run the server")
     )
 )]
-pub(crate) struct Document;
+struct Document;
 
-/// Adds the answers that any call may give before its handler runs.
-struct AnswersOfAll;
-
-impl Modify for AnswersOfAll {
-    fn modify(&self, document: &mut OpenApiDocument) {
-        for item in document.paths.paths.values_mut() {
-            let PathItem { get, put, post, delete, patch, .. } = item;
-            for operation in [get, put, post, delete, patch].into_iter().flatten() {
-                let answers = &mut operation.responses.responses;
-                let other_host = "The request is for a host that this server does not answer for";
-                answers.entry("421".to_owned()).or_insert_with(|| problem(other_host));
-                if operation.request_body.is_some() {
-                    let full =
-                        "Requests that have not come whole take all the memory for them; ask again";
-                    answers.entry("503".to_owned()).or_insert_with(|| problem(full));
-                    let malformed = "The host of the request cannot be read";
-                    answers.entry("400".to_owned()).or_insert_with(|| problem(malformed));
-                }
+/// The document of the types and attributes, completed: with the calls for records, and with what calls of a kind all
+/// answer.
+pub(super) fn document() -> serde_json::Result<Value> {
+    let mut document = serde_json::to_value(Document::openapi())?;
+    admin::add_records(&mut document);
+    let Value::Object(paths) = &mut document["paths"] else { return Ok(document) };
+    for (path, item) in paths {
+        let Value::Object(operations) = item else { continue };
+        for (method, operation) in operations {
+            // `parameters` are those of all methods of the path.
+            if let Value::Object(operation) = operation {
+                complete(operation, method, path);
             }
         }
     }
+    Ok(document)
 }
+
+/// Adds to the operation `method` of `path` what the reader of bodies, the guard and the check of the host answer, where
+/// it says nothing of its own about such a status. A refusal without a body of its own has a problem.
+fn complete(operation: &mut Map<String, Value>, method: &str, path: &str) {
+    let is_admin = path.starts_with("/admin/");
+    if is_admin {
+        admin::add_guard(operation, method, path);
+    }
+    let reads_body = operation.contains_key("requestBody");
+    let Some(Value::Object(answers)) = operation.get_mut("responses") else { return };
+    let mut common =
+        vec![("421", "The request is for a host that this server does not answer for")];
+    if reads_body {
+        common.extend(BODY_REFUSALS);
+    } else if is_admin {
+        common.push(("422", "A parameter of the query is unknown or out of range"));
+    }
+    if reads_body || is_admin {
+        common.push(("500", "A fault of the server's"));
+    }
+    for (status, description) in common {
+        answers.entry(status).or_insert_with(|| json!({"description": description}));
+    }
+    for (status, answer) in answers {
+        if status.as_str() >= "400" && answer.get("content").is_none() {
+            let schema = json!({"$ref": "#/components/schemas/Problem"});
+            answer["content"] = json!({"application/problem+json": {"schema": schema}});
+        }
+    }
+}
+
+/// What every call that reads a body may answer without having looked at it.
+const BODY_REFUSALS: [(&str, &str); 6] = [
+    ("400", "The body is not what it is declared as, or broke off; the problem names the place"),
+    ("408", "The body did not arrive in time"),
+    (
+        "413",
+        "The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and \
+         always 16 MiB for an import",
+    ),
+    ("415", "The body is declared as none of the types here, or has an encoding"),
+    ("422", "Fields or parameters of the query are not accepted; the problem names them all"),
+    ("503", "Requests that have not come whole take all the memory for them; ask again"),
+];
 
 /// The pages may load what this server serves, and nothing else.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
@@ -149,7 +186,7 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let swagger_style = async || swagger_asset("swagger-ui.css", CSS);
     let swagger_script = async || swagger_asset("swagger-ui-bundle.js", JAVASCRIPT);
     Router::new()
-        .route("/openapi.json", get(async || document()))
+        .route("/openapi.json", get(async || answer()))
         .route("/docs", get(async || page(SWAGGER_PAGE)))
         .route("/docs/", get(async || Redirect::permanent("../docs")))
         .route("/redoc/", get(async || Redirect::permanent("../redoc")))
@@ -162,18 +199,18 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 /// The OpenAPI 3.1 document of the HTTP interface.
 pub fn openapi_json() -> serde_json::Result<String> {
-    Document::openapi().to_json()
+    document().and_then(|document| serde_json::to_string(&document))
 }
 
 /// The same for a file: with fields sorted alphabetically, so that an unchanged document is the same text.
 pub(crate) fn sorted_openapi_json() -> serde_json::Result<String> {
-    let mut document = serde_json::to_value(Document::openapi())?;
+    let mut document = document()?;
     document.sort_all_objects();
     serde_json::to_string(&document)
 }
 
 /// Built for each request, which is rare and takes less than a millisecond.
-fn document() -> Response {
+fn answer() -> Response {
     match openapi_json() {
         Ok(json) => ([(header::CONTENT_TYPE, JSON)], json).into_response(),
         Err(error) => {

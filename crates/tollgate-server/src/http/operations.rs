@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::answer::json;
 use super::problem::Problem;
 use crate::app::{App, Backend};
 
@@ -150,19 +151,4 @@ pub(crate) struct Part {
 
 impl Part {
     const OK: Self = Self { status: "ok", cause: None, detail: None };
-}
-
-fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    match serde_json::to_vec(body) {
-        Ok(json) => {
-            let plain = HeaderValue::from_static("application/json");
-            let fresh = HeaderValue::from_static("no-store");
-            let headers = [(header::CONTENT_TYPE, plain), (header::CACHE_CONTROL, fresh)];
-            (status, headers, json).into_response()
-        }
-        Err(error) => {
-            tracing::error!(%error, "an answer could not be rendered");
-            Problem::internal().into_response()
-        }
-    }
 }

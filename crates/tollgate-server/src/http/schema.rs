@@ -60,24 +60,29 @@ pub(crate) struct CheckBody {
     request_id: Option<Id>,
 }
 
+/// What an id is made of, as a regular expression.
+pub(super) const ID_PATTERN: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
+/// What the name of a unit is made of. `concurrency` is reserved, which the descriptions say.
+pub(super) const UNIT_PATTERN: &str = "^[a-z][a-z0-9_]{0,63}$";
+
 /// The schema of an id. Its bound is in bytes; a character outside ASCII takes several.
 pub(super) struct Id;
 
 impl Id {
     /// The schema of a text with the bounds of an id.
-    pub(super) fn text(kind: SchemaType, description: &str) -> ObjectBuilder {
+    fn text() -> ObjectBuilder {
         ObjectBuilder::new()
-            .schema_type(kind)
+            .schema_type(Type::String)
             .min_length(Some(1))
             .max_length(Some(MAX_ID_BYTES))
-            .pattern(Some("^[^\\u0000-\\u001f\\u007f-\\u009f]*$"))
-            .description(Some(description))
+            .pattern(Some(ID_PATTERN))
+            .description(Some(ACCEPTED_IDS))
     }
 }
 
 impl PartialSchema for Id {
     fn schema() -> RefOr<Schema> {
-        Self::text(SchemaType::new(Type::String), ACCEPTED_IDS).into()
+        Self::text().into()
     }
 }
 
@@ -85,6 +90,15 @@ impl ToSchema for Id {
     fn name() -> Cow<'static, str> {
         "Id".into()
     }
+}
+
+/// One of a few names.
+pub(super) fn one_of(
+    description: &str,
+    names: impl IntoIterator<Item = &'static str>,
+) -> ObjectBuilder {
+    let names = ObjectBuilder::new().enum_values(Some(names));
+    names.schema_type(Type::String).description(Some(description))
 }
 
 fn nullable(kind: Type) -> SchemaType {
@@ -112,7 +126,7 @@ fn attributes() -> Object {
     ObjectBuilder::new()
         .schema_type(nullable(Type::Object))
         .additional_properties(Some(Ref::from_schema_name("Id")))
-        .property_names(Some(Id::text(SchemaType::new(Type::String), ACCEPTED_IDS)))
+        .property_names(Some(Id::text()))
         .max_properties(Some(MAX_ATTRIBUTES))
         .description(Some(description))
         .build()
@@ -123,23 +137,19 @@ fn cost() -> Object {
         .schema_type(Type::Integer)
         .minimum(Some(0))
         .maximum(Some(Amount::MAX.get()));
+    let unit = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some(UNIT_PATTERN))
+        .description(Some(Unit::ACCEPTED));
     let description = "How much of each unit the request asks for; `requests` is 1 unless said. Integers, written without a \
          fraction or an exponent.";
     ObjectBuilder::new()
         .schema_type(nullable(Type::Object))
         .additional_properties(Some(amount))
-        .property_names(Some(unit(SchemaType::new(Type::String))))
+        .property_names(Some(unit))
         .max_properties(Some(MAX_COST_UNITS))
         .description(Some(description))
         .build()
-}
-
-/// The schema of a unit's name. `concurrency` is reserved; the description says so.
-pub(super) fn unit(kind: SchemaType) -> ObjectBuilder {
-    ObjectBuilder::new()
-        .schema_type(kind)
-        .pattern(Some("^[a-z][a-z0-9_]{0,63}$"))
-        .description(Some(Unit::ACCEPTED))
 }
 
 /// Several checks, each decided by itself.
@@ -160,11 +170,9 @@ pub(crate) struct CheckAnswers;
 
 impl IntoResponses for CheckAnswers {
     fn responses() -> Answers {
-        let mut answers = body_problems("64 KiB");
         let decided = "The decision, whether the request may pass or not";
         let examples = [("Admitted", admitted()), ("Denied", denied()), ("No limit met", unmet())];
-        answers.insert("200".to_owned(), decision(decided, examples));
-        answers
+        Answers::from([("200".to_owned(), decision(decided, examples)), undecided()])
     }
 }
 
@@ -173,12 +181,10 @@ pub(crate) struct EnforceAnswers;
 
 impl IntoResponses for EnforceAnswers {
     fn responses() -> Answers {
-        let mut answers = body_problems("64 KiB");
         let examples = [("Admitted", admitted()), ("No limit met", unmet())];
-        answers.insert("200".to_owned(), decision("The request may pass", examples));
         let denial = decision("The request may not pass", [("Denied", denied())]);
-        answers.insert("429".to_owned(), denial);
-        answers
+        let admission = decision("The request may pass", examples);
+        Answers::from([("200".to_owned(), admission), ("429".to_owned(), denial), undecided()])
     }
 }
 
@@ -187,7 +193,6 @@ pub(crate) struct BatchAnswers;
 
 impl IntoResponses for BatchAnswers {
     fn responses() -> Answers {
-        let mut answers = body_problems("4 MiB");
         let example = json!({"decisions": [admitted(), denied()]});
         let content = ContentBuilder::new()
             .schema(Some(Ref::from_schema_name("Decisions")))
@@ -195,9 +200,14 @@ impl IntoResponses for BatchAnswers {
         let decided = ResponseBuilder::new()
             .description("A decision for each check, in their order")
             .content("application/json", content.build());
-        answers.insert("200".to_owned(), decided.build().into());
-        answers
+        Answers::from([("200".to_owned(), decided.build().into()), undecided()])
     }
+}
+
+fn undecided() -> (String, RefOr<Response>) {
+    let description = "No decision was possible: the store did not answer, or unfinished requests take all the \
+         memory for them";
+    ("503".to_owned(), Response::new(description).into())
 }
 
 fn decision<const N: usize>(
@@ -228,31 +238,6 @@ const RATELIMIT_POLICY: &str = "The enforced limits that took part and their win
 const RATELIMIT: &str = "What is left of them and when, in seconds, such as `\"default\";r=99;t=3600`; \
      absent where there is none";
 const RETRY_AFTER: &str = "On a denial that waiting helps: the wait in whole seconds, rounded up";
-
-/// The errors of every call with a body.
-fn body_problems(cap: &str) -> Answers {
-    let problems = [
-        (400, "The body is not JSON, or broke off; the problem names the line and the column"),
-        (408, "The body did not arrive in time"),
-        (415, "The body is not declared as `application/json`, or has an encoding"),
-        (422, "Fields have values that are not accepted; the problem names them all"),
-        (500, "A fault of the server's"),
-        (
-            503,
-            "No decision was possible: the store did not answer, or unfinished requests take all the memory for them",
-        ),
-    ];
-    let too_large = format!("The body has more bytes than are accepted ({cap} by default)");
-    let problems = problems.into_iter().chain([(413, too_large.as_str())]);
-    problems.map(|(status, description)| (status.to_string(), problem(description))).collect()
-}
-
-/// An error, as RFC 9457 has it.
-pub(super) fn problem(description: &str) -> RefOr<Response> {
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-    let response = ResponseBuilder::new().description(description);
-    response.content("application/problem+json", content).build().into()
-}
 
 fn admitted() -> serde_json::Value {
     let limit = json!({

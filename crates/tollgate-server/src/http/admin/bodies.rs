@@ -4,8 +4,9 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use serde_json::value::RawValue;
 use tollgate_catalog::directory::Version;
-use tollgate_catalog::document::{self, Entry, Node, Value};
+use tollgate_catalog::document::{self, Node};
 use tollgate_catalog::{DirectoryError, Format, Problems};
 
 use super::super::body::{self, BodyBounds, JSON};
@@ -87,9 +88,12 @@ pub(super) fn etag(version: Version) -> HeaderValue {
     HeaderValue::from_str(&format!("\"{}\"", version.0)).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-/// `node` as the body of an answer.
-pub(super) fn json(status: StatusCode, node: &Node) -> Response {
-    text(status, HeaderValue::from_static(JSON), document::to_json(node))
+/// `node` as JSON, to be put into an answer as it is.
+pub(super) fn raw(node: &Node) -> Result<Box<RawValue>, Problem> {
+    RawValue::from_string(document::to_json(node)).map_err(|error| {
+        tracing::error!(%error, "a record could not be rendered");
+        Problem::internal()
+    })
 }
 
 /// `body` as an answer.
@@ -99,24 +103,4 @@ pub(super) fn text(status: StatusCode, content_type: HeaderValue, body: String) 
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// A map of `entries`.
-pub(super) fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {
-    let entry = |(key, value): (&str, Value)| Entry {
-        key: key.to_owned(),
-        key_position: None,
-        node: Node::unplaced(value),
-    };
-    Value::Map(entries.into_iter().map(entry).collect())
-}
-
-/// A list of `items`.
-pub(super) fn list(items: impl IntoIterator<Item = Node>) -> Value {
-    Value::List(items.into_iter().collect())
-}
-
-/// A text, or null.
-pub(super) fn optional(text: Option<impl Into<String>>) -> Value {
-    text.map_or(Value::Null, |text| Value::String(text.into()))
 }

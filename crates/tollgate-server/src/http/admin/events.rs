@@ -21,7 +21,6 @@ use tollgate_service::{DecisionFeed, ObservedDecision};
 use utoipa::IntoParams;
 
 use super::super::problem::Problem;
-use super::schema::{QueryRefused, TooManyListeners};
 use super::target::Parameters;
 use crate::app::{App, Backend};
 use crate::metrics::Totals;
@@ -180,8 +179,7 @@ struct Lagged {
     params(EventParameters),
     responses(
         (status = 200, description = "The events", content_type = "text/event-stream", body = String),
-        QueryRefused,
-        TooManyListeners
+        (status = 503, description = "As many listen as may")
     )
 )]
 pub(super) async fn events<S: Backend>(

@@ -6,19 +6,155 @@ use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use serde::Serialize;
+use serde_json::{Value, json};
 use tollgate_catalog::directory::Actor;
-use tollgate_catalog::document::{Node, Value};
 use tollgate_core::{Attribute, Consideration, LimitStatus, Policy, PolicyId, Subject};
 use tollgate_service::{Explanation, TierSource};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Object;
 
+use super::super::answer;
 use super::super::body::read_json;
 use super::super::problem::Problem;
 use super::super::request::CheckRequest;
-use super::super::schema::CheckBody;
-use super::bodies::{self, list, map, optional};
-use super::schema::{ExplanationBody, ResetBody, StoreUnavailable};
+use super::super::schema::{CheckBody, one_of};
 use super::target::NoParameters;
 use crate::app::{App, Backend};
+
+const STORE_UNAVAILABLE: &str = "The store that holds the usage did not answer; ask again";
+
+/// What would become of a check, policy by policy.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Explanation, examples(json!(explanation())))]
+struct ExplanationBody {
+    /// Whether the check would pass now.
+    allowed: bool,
+    /// Why not, as in a decision; null if it would.
+    #[schema(required = true, value_type = Option<String>)]
+    reason: Option<&'static str>,
+    /// The policy whose limit decides; null where no limit is met.
+    #[schema(required = true)]
+    binding_policy_id: Option<String>,
+    /// Whether the store did not answer.
+    degraded: bool,
+    /// The version of the policies.
+    policies_version: u64,
+    subject: SubjectBody,
+    /// Whether the catalog has the user; null if nobody needed to look, or the catalog's database did not answer.
+    #[schema(required = true)]
+    user_known: Option<bool>,
+    /// The same of the tenant; null too if the check has none.
+    #[schema(required = true)]
+    tenant_known: Option<bool>,
+    #[schema(schema_with = tier_sources)]
+    tier_source: &'static str,
+    /// The priority class of its tier: `internal`, `premium`, `standard` or `batch`.
+    #[schema(value_type = String)]
+    priority: &'static str,
+    /// Every policy, and why it applies or not.
+    policies: Vec<ConsideredBody>,
+}
+
+/// Who and what the check is about, with what the catalog adds; null for what it lacks.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Subject)]
+struct SubjectBody {
+    #[schema(required = true)]
+    user: Option<String>,
+    #[schema(required = true)]
+    model: Option<String>,
+    #[schema(required = true)]
+    tenant: Option<String>,
+    /// The id of the API key, or its hash; never the key itself.
+    #[schema(required = true)]
+    api_key: Option<String>,
+    #[schema(required = true)]
+    tier: Option<String>,
+    #[schema(required = true)]
+    model_tier: Option<String>,
+    #[schema(required = true)]
+    service: Option<String>,
+    #[schema(required = true)]
+    ip: Option<String>,
+}
+
+/// One policy that was considered. Its numbers are null unless it takes part in the decision.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ConsideredPolicy)]
+struct ConsideredBody {
+    policy_id: String,
+    #[schema(schema_with = outcomes)]
+    outcome: &'static str,
+    /// The outcome in words.
+    why: String,
+    /// What its limit counts under, such as `user=alice`.
+    #[schema(required = true)]
+    key: Option<String>,
+    /// The most of the unit in a window.
+    #[schema(required = true)]
+    limit: Option<u64>,
+    /// The part of the policy's limit that `limit` is, kept for this priority class; null where it is all of it.
+    #[schema(required = true, minimum = 0, maximum = 1)]
+    share: Option<f64>,
+    /// The usage now.
+    #[schema(required = true)]
+    count: Option<u64>,
+    /// What is left now.
+    #[schema(required = true)]
+    remaining: Option<u64>,
+    /// The least wait in milliseconds after which the check would be admitted; null if it never will be.
+    #[schema(required = true)]
+    retry_after_ms: Option<u64>,
+    /// When the usage would be 0 again, in milliseconds.
+    #[schema(required = true)]
+    reset_after_ms: Option<u64>,
+}
+
+fn tier_sources() -> Object {
+    let description = "Where the tier is from: the catalog, the check itself, or neither, so that it is `default`.";
+    one_of(description, ["catalog", "check", "default"]).build()
+}
+
+fn outcomes() -> Object {
+    let names = ["applies", "overridden", "exempts", "does_not_apply", "disabled"];
+    one_of("What became of the policy.", names).build()
+}
+
+fn explanation() -> Value {
+    let considered = |id: &str, outcome: &str, why: &str, applies: bool| {
+        let number = |number: u64| if applies { json!(number) } else { Value::Null };
+        json!({
+            "policyId": id, "outcome": outcome, "why": why,
+            "key": if applies { json!("service=payments user=alice") } else { Value::Null },
+            "limit": number(10), "share": null, "count": number(10), "remaining": number(0),
+            "retryAfterMs": number(4_100), "resetAfterMs": number(58_200)
+        })
+    };
+    let overridden =
+        considered("default", "overridden", "\"payments-free\" has more conditions", false);
+    let applies = considered("payments-free", "applies", "all its conditions hold", true);
+    json!({
+        "allowed": false, "reason": "limit_exceeded", "bindingPolicyId": "payments-free",
+        "degraded": false, "policiesVersion": 7,
+        "subject": {"user": "alice", "model": "gpt-4", "tenant": "acme", "apiKey": null, "tier": "free",
+            "modelTier": "large", "service": "payments", "ip": null},
+        "userKnown": true, "tenantKnown": true, "tierSource": "catalog",
+        "priority": "standard",
+        "policies": [overridden, applies]
+    })
+}
+
+/// Whose usage was given back.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Reset, examples(json!({"reset": ["default", "payments-free"]})))]
+struct ResetBody {
+    /// The policies whose limits the check meets.
+    reset: Vec<String>,
+}
 
 /// Explain a check
 ///
@@ -31,7 +167,7 @@ use crate::app::{App, Backend};
     request_body = CheckBody,
     responses(
         (status = 200, description = "What would become of the check", body = ExplanationBody),
-        StoreUnavailable
+        (status = 503, description = STORE_UNAVAILABLE)
     )
 )]
 pub(super) async fn explain<S: Backend>(
@@ -41,12 +177,12 @@ pub(super) async fn explain<S: Backend>(
 ) -> Result<Response, Problem> {
     let body = read_json(request, app.bodies(app.limits.max_body_bytes)).await?;
     let request = CheckRequest::parse(&body)?;
-    let explained = app.service.explain(&request.check(), |explanation| render(&explanation)).await;
-    let node = explained.map_err(|error| {
+    let explained = app.service.explain(&request.check(), |explained| render(&explained)).await;
+    let explanation = explained.map_err(|error| {
         tracing::debug!(error = %crate::telemetry::Chain(&error), "the store gave no decision");
         Problem::store_unavailable()
     })?;
-    Ok(bodies::json(StatusCode::OK, &node))
+    Ok(answer::json(StatusCode::OK, &explanation))
 }
 
 /// Reset usage
@@ -60,7 +196,7 @@ pub(super) async fn explain<S: Backend>(
     request_body = CheckBody,
     responses(
         (status = 200, description = "The usage is 0", body = ResetBody),
-        StoreUnavailable
+        (status = 503, description = STORE_UNAVAILABLE)
     )
 )]
 pub(super) async fn reset<S: Backend>(
@@ -77,8 +213,8 @@ pub(super) async fn reset<S: Backend>(
         Problem::store_unavailable()
     })?;
     log_reset(&actor, &check.subject, &reset);
-    let ids = reset.iter().map(|id| Node::unplaced(Value::String(id.as_str().to_owned())));
-    Ok(bodies::json(StatusCode::OK, &Node::unplaced(map([("reset", list(ids))]))))
+    let reset = reset.iter().map(|id| id.as_str().to_owned()).collect();
+    Ok(answer::json(StatusCode::OK, &ResetBody { reset }))
 }
 
 /// Logs what nothing else keeps a trace of: usage is in no catalog, so no history tells that it was reset. Whose it was
@@ -98,34 +234,33 @@ fn log_reset(actor: &Actor, subject: &Subject<'_>, policies: &[PolicyId]) {
     );
 }
 
-fn render(explanation: &Explanation<'_>) -> Node {
+fn render(explanation: &Explanation<'_>) -> ExplanationBody {
     let Explanation { subject, origins, priority, version, refused, policies, decision } =
         explanation;
     let statuses = decision.limits();
-    let items = policies.iter().map(|(policy, consideration)| {
+    let policies = policies.iter().map(|(policy, consideration)| {
         let of_policy = |status: &&LimitStatus| *status.limit.policy_id() == policy.id;
         let status = statuses.iter().find(of_policy);
-        Node::unplaced(considered(policy, consideration, subject, status))
+        considered(policy, consideration, subject, status)
     });
-    let tier_source = match origins.tier {
-        TierSource::Catalog => "catalog",
-        TierSource::Check => "check",
-        TierSource::Default => "default",
-    };
-    let binding = decision.headline().map(|status| status.limit.policy_id().as_str());
-    Node::unplaced(map([
-        ("allowed", Value::Bool(decision.allowed())),
-        ("reason", optional(decision.reason().or(*refused).map(tollgate_core::Reason::name))),
-        ("bindingPolicyId", optional(binding)),
-        ("degraded", Value::Bool(decision.degraded())),
-        ("policiesVersion", Value::Number(version.to_string())),
-        ("subject", attributes_of(subject)),
-        ("userKnown", origins.is_user_known.map_or(Value::Null, Value::Bool)),
-        ("tenantKnown", origins.is_tenant_known.map_or(Value::Null, Value::Bool)),
-        ("tierSource", Value::String(tier_source.to_owned())),
-        ("priority", Value::String(priority.name().to_owned())),
-        ("policies", list(items)),
-    ]))
+    let binding = decision.headline().map(|status| status.limit.policy_id().as_str().to_owned());
+    ExplanationBody {
+        allowed: decision.allowed(),
+        reason: decision.reason().or(*refused).map(tollgate_core::Reason::name),
+        binding_policy_id: binding,
+        degraded: decision.degraded(),
+        policies_version: *version,
+        subject: SubjectBody::of(subject),
+        user_known: origins.is_user_known,
+        tenant_known: origins.is_tenant_known,
+        tier_source: match origins.tier {
+            TierSource::Catalog => "catalog",
+            TierSource::Check => "check",
+            TierSource::Default => "default",
+        },
+        priority: priority.name(),
+        policies: policies.collect(),
+    }
 }
 
 fn considered(
@@ -133,7 +268,7 @@ fn considered(
     consideration: &Consideration,
     subject: &Subject<'_>,
     status: Option<&LimitStatus>,
-) -> Value {
+) -> ConsideredBody {
     let (outcome, why) = match consideration {
         Consideration::Disabled => ("disabled", "it is switched off".to_owned()),
         Consideration::Lacks(one) => ("does_not_apply", format!("the subject has no {one}")),
@@ -150,48 +285,35 @@ fn considered(
         Consideration::Exempts => ("exempts", "it applies, and limits nothing".to_owned()),
         Consideration::Applies => ("applies", "all its conditions hold".to_owned()),
     };
-    let number = |number: u64| Value::Number(number.to_string());
-    let numbers = |of: fn(&LimitStatus) -> u64| status.map_or(Value::Null, |s| number(of(s)));
     let key = policy.per.attributes().iter().filter_map(|one| Some((one, subject.get(one)?)));
     let key = key.map(|(one, value)| format!("{one}={value}")).collect::<Vec<_>>().join(" ");
     let class_share = status.and_then(|status| status.limit.class_share());
-    let share =
-        class_share.map_or(Value::Null, |class_share| Value::Number(class_share.share.to_string()));
-    map([
-        ("policyId", Value::String(policy.id.as_str().to_owned())),
-        ("outcome", Value::String(outcome.to_owned())),
-        ("why", Value::String(why)),
-        ("key", optional(status.map(|_| key))),
-        ("limit", numbers(|status| status.limit.amount().get())),
-        ("share", share),
-        ("count", numbers(|status| status.count)),
-        ("remaining", numbers(|status| status.remaining)),
-        ("retryAfterMs", status.and_then(|s| s.retry_after_ms).map_or(Value::Null, number)),
-        ("resetAfterMs", numbers(|status| status.reset_after_ms)),
-    ])
+    ConsideredBody {
+        policy_id: policy.id.as_str().to_owned(),
+        outcome,
+        why,
+        key: status.map(|_| key),
+        limit: status.map(|status| status.limit.amount().get()),
+        share: class_share.map(|class_share| f64::from(class_share.share.millionths()) / 1e6),
+        count: status.map(|status| status.count),
+        remaining: status.map(|status| status.remaining),
+        retry_after_ms: status.and_then(|status| status.retry_after_ms),
+        reset_after_ms: status.map(|status| status.reset_after_ms),
+    }
 }
 
-fn attributes_of(subject: &Subject<'_>) -> Value {
-    let known = [
-        Attribute::User,
-        Attribute::Model,
-        Attribute::Tenant,
-        Attribute::ApiKey,
-        Attribute::Tier,
-        Attribute::ModelTier,
-        Attribute::Service,
-        Attribute::Ip,
-    ];
-    let [user, model, tenant, api_key, tier, model_tier, service, ip] =
-        known.each_ref().map(|one| optional(subject.get(one)));
-    map([
-        ("user", user),
-        ("model", model),
-        ("tenant", tenant),
-        ("apiKey", api_key),
-        ("tier", tier),
-        ("modelTier", model_tier),
-        ("service", service),
-        ("ip", ip),
-    ])
+impl SubjectBody {
+    fn of(subject: &Subject<'_>) -> Self {
+        let of = |attribute| subject.get(&attribute).map(str::to_owned);
+        Self {
+            user: of(Attribute::User),
+            model: of(Attribute::Model),
+            tenant: of(Attribute::Tenant),
+            api_key: of(Attribute::ApiKey),
+            tier: of(Attribute::Tier),
+            model_tier: of(Attribute::ModelTier),
+            service: of(Attribute::Service),
+            ip: of(Attribute::Ip),
+        }
+    }
 }

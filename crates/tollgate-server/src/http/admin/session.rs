@@ -3,13 +3,30 @@
 use axum::extract::Extension;
 use axum::http::StatusCode;
 use axum::response::Response;
+use serde::Serialize;
 use tollgate_catalog::directory::Actor;
-use tollgate_catalog::document::{Node, Value};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Object;
 
-use super::bodies::{self, map};
-use super::schema::SessionBody;
+use super::super::answer;
+use super::super::schema::one_of;
 use super::target::NoParameters;
 use crate::config::Role;
+
+/// Who is signed in.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Session, examples(json!({"actor": "alice", "role": "write"})))]
+struct SessionBody {
+    /// The name of the token, under which the history lists its changes.
+    actor: String,
+    #[schema(schema_with = roles)]
+    role: &'static str,
+}
+
+fn roles() -> Object {
+    one_of("What the token allows: to look, or to look and to change.", ["read", "write"]).build()
+}
 
 /// Show who is signed in
 ///
@@ -30,7 +47,5 @@ pub(super) async fn session(
         Role::Read => "read",
         Role::Write => "write",
     };
-    let fields = [("actor", actor.name()), ("role", role)];
-    let fields = fields.map(|(name, value)| (name, Value::String(value.to_owned())));
-    bodies::json(StatusCode::OK, &Node::unplaced(map(fields)))
+    answer::json(StatusCode::OK, &SessionBody { actor: actor.name().to_owned(), role })
 }

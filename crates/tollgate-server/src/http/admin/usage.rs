@@ -3,17 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use serde::Serialize;
 use tollgate_core::PolicyId;
 use tollgate_service::{By, TopKey};
 use utoipa::{IntoParams, ToSchema};
 
+use super::super::answer;
 use super::super::problem::Problem;
-use super::schema::{NoSuchPolicy, QueryRefused};
 use super::target::Parameters;
 use crate::app::{App, Backend};
 
@@ -102,7 +101,10 @@ struct TopKeyBody {
     operation_id = "list_top_keys",
     tag = "usage",
     params(UsageParameters),
-    responses((status = 200, description = "The keys", body = UsageBody), NoSuchPolicy, QueryRefused)
+    responses(
+        (status = 200, description = "The keys", body = UsageBody),
+        (status = 404, description = "No policy in force has this id and a limit")
+    )
 )]
 pub(super) async fn usage<S: Backend>(
     State(app): State<Arc<App<S>>>,
@@ -128,8 +130,7 @@ pub(super) async fn usage<S: Backend>(
         since_ms: since.as_ns() / 1_000_000,
         items: keys.into_iter().map(TopKeyBody::from).collect(),
     };
-    let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    Ok((no_store, Json(body)).into_response())
+    Ok(answer::json(StatusCode::OK, &body))
 }
 
 impl From<TopKey> for TopKeyBody {

@@ -1,19 +1,13 @@
-//! What the OpenAPI document says of the calls below `/admin`.
+//! What the OpenAPI document says of the calls below `/admin` beyond the attributes on their handlers.
 //!
 //! The calls for records are alike for every kind: [`operations`] makes them from the table of lists, [`records`] their
-//! schemas from the table of [`fields`]. A call by itself is described by the attribute on its handler, where it says
-//! only what it alone answers. What every call answers, such as 401, and the token that it wants, is added to both here.
+//! schemas from a table of fields. The answers that many calls have in common, such as 401, are added to all here.
 
-pub(super) mod answers;
-mod fields;
 mod operations;
-pub(super) mod records;
+mod records;
 
 use axum::http::Method;
-use utoipa::Modify;
-use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Components, OpenApi, PathItem};
+use serde_json::{Map, Value, json};
 
 use super::collection::Collection;
 use crate::config::Role;
@@ -22,68 +16,43 @@ use crate::config::Role;
 pub(super) const CATALOG_TAG: &str = "policies and directory";
 const SECURITY_SCHEME: &str = "adminToken";
 
-/// Adds the calls for records, and what all calls below `/admin` have in common.
-pub(crate) struct AdminDocumentation;
-
-impl Modify for AdminDocumentation {
-    fn modify(&self, document: &mut OpenApi) {
-        let components = document.components.get_or_insert_with(Components::new);
-        components.add_security_scheme(SECURITY_SCHEME, token());
-        for collection in &Collection::ALL {
-            components.schemas.extend(records::schemas(collection.kind));
-        }
-        let of_records = Collection::ALL.iter().flat_map(operations::of);
-        for (path, item) in of_records.collect::<Vec<_>>() {
-            document.paths.paths.insert(path, item);
-        }
-        for (path, item) in &mut document.paths.paths {
-            if path.starts_with("/admin/") {
-                complete(path, item);
-            }
-        }
-        in_order_of_tags(document);
+/// Adds the calls for records, and the token that every call below `/admin` wants.
+pub(in super::super) fn add_records(document: &mut Value) {
+    document["components"]["securitySchemes"][SECURITY_SCHEME] = json!({
+        "type": "http", "scheme": "bearer",
+        "description": "An admin token that the server was started with (`TOLLGATE_ADMIN_TOKEN`, \
+            `TOLLGATE_ADMIN_TOKENS`), or the one printed at its start. One of the role `read` is for the calls that \
+            change nothing."
+    });
+    let schemas = &mut document["components"]["schemas"];
+    for (name, schema) in records::schemas() {
+        schemas[name] = schema;
+    }
+    for (path, item) in Collection::ALL.iter().flat_map(operations::of) {
+        document["paths"][path] = item;
     }
 }
 
-/// The token that every call below `/admin` wants.
-fn token() -> SecurityScheme {
-    let description = "An admin token that the server was started with (`TOLLGATE_ADMIN_TOKEN`, \
-         `TOLLGATE_ADMIN_TOKENS`), or the one printed at its start. One of the role `read` is for the calls that change \
-         nothing.";
-    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
-    SecurityScheme::Http(scheme.build())
-}
-
-/// Adds to each operation at `path` what the guard and the reader of bodies answer.
-fn complete(path: &str, item: &mut PathItem) {
-    let operations = [
-        (Method::GET, &mut item.get),
-        (Method::POST, &mut item.post),
-        (Method::PUT, &mut item.put),
-        (Method::PATCH, &mut item.patch),
-        (Method::DELETE, &mut item.delete),
-    ];
-    for (method, operation) in operations {
-        let Some(Operation { request_body, responses, security, .. }) = operation else { continue };
-        *security = Some(vec![SecurityRequirement::new(SECURITY_SCHEME, [] as [&str; 0])]);
-        let reads_body = request_body.is_some();
-        let changes = Role::needed(&method, path) == Role::Write;
-        for (status, answer) in answers::common(reads_body, changes) {
-            responses.responses.entry(status).or_insert(answer);
-        }
+/// Adds to the operation `method` of an admin path the token, and what the guard answers.
+pub(in super::super) fn add_guard(operation: &mut Map<String, Value>, method: &str, path: &str) {
+    operation.insert("security".to_owned(), json!([{SECURITY_SCHEME: []}]));
+    let Some(Value::Object(answers)) = operation.get_mut("responses") else { return };
+    let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap_or_default();
+    if Role::needed(&method, path) == Role::Write {
+        answers.insert("403".to_owned(), json!({"description": "The token may only read"}));
     }
+    let unauthorized = json!({
+        "description": "There is no token, or a wrong one",
+        "headers": header("WWW-Authenticate", "How to authorize: `Bearer`", "string")
+    });
+    let too_many = json!({
+        "description": "Too many wrong tokens came from this address",
+        "headers": header("Retry-After", "When to ask again, in seconds", "integer")
+    });
+    answers.insert("401".to_owned(), unauthorized);
+    answers.insert("429".to_owned(), too_many);
 }
 
-/// Puts the paths in the order of their tags, and leaves those of one tag as they are.
-fn in_order_of_tags(document: &mut OpenApi) {
-    let tags: Vec<_> = document.tags.iter().flatten().map(|tag| tag.name.clone()).collect();
-    let rank = |item: &PathItem| {
-        let operation = item.get.as_ref().or(item.post.as_ref());
-        let tag = operation.and_then(|operation| operation.tags.as_ref()?.first());
-        tags.iter().position(|known| Some(known) == tag)
-    };
-    let paths = std::mem::take(&mut document.paths.paths);
-    let mut ranked: Vec<_> = paths.into_iter().collect();
-    ranked.sort_by_key(|(_, item)| rank(item));
-    document.paths.paths = ranked.into_iter().collect();
+fn header(name: &str, description: &str, kind: &str) -> Value {
+    json!({name: {"description": description, "schema": {"type": kind}}})
 }

@@ -1,144 +1,134 @@
 //! The calls for the records of one kind: list, create, get, replace, patch, delete.
 
+use serde_json::{Value, json};
 use tollgate_catalog::directory::{Kind, PageRequest};
 use tollgate_core::subject::MAX_ID_BYTES;
-use utoipa::openapi::content::Content;
-use utoipa::openapi::path::{
-    Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItemBuilder,
-};
-use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::{HttpMethod, PathItem, Ref, RefOr, Required, Response, ResponsesBuilder};
 
 use super::super::super::body::JSON;
+use super::super::CATALOG_UNAVAILABLE;
 use super::super::bodies::MERGE_PATCH;
 use super::super::collection::Collection;
-use super::CATALOG_TAG;
-use super::answers::{self, refused};
-use super::fields;
-use super::records::{self, Schema};
+use super::records::{self, Form};
+use super::{CATALOG_TAG, header};
+
+const NOT_FOUND: (&str, &str) = ("404", "There is no such record");
+const STALE: (&str, &str) = ("412", "The record has changed since the version in `If-Match`");
 
 /// The paths of `collection`, and what they take.
-pub(super) fn of(collection: &Collection) -> [(String, PathItem); 2] {
-    let words = Words::of(collection);
-    let all = PathItemBuilder::new()
-        .operation(HttpMethod::Get, list(collection, &words))
-        .operation(HttpMethod::Post, create(collection.kind, &words));
-    let one = PathItemBuilder::new()
-        .parameters(Some([id(collection.kind, &words)]))
-        .operation(HttpMethod::Get, get(collection.kind, &words))
-        .operation(HttpMethod::Put, replace(collection.kind, &words))
-        .operation(HttpMethod::Patch, patch(collection.kind, &words))
-        .operation(HttpMethod::Delete, delete(&words));
+pub(super) fn of(collection: &Collection) -> [(String, Value); 2] {
+    let kind = collection.kind;
     let path = format!("/admin/{}", collection.segment);
-    [(path.clone(), all.build()), (format!("{path}/{{id}}"), one.build())]
+    let all = json!({"get": list(collection), "post": create(collection)});
+    let one = json!({
+        "parameters": [{
+            "name": "id", "in": "path", "required": true, "schema": id_schema(),
+            "description": format!("The id of {}, percent-encoded", a_record(kind)),
+            "example": records::example(kind)["id"]
+        }],
+        "get": get(collection),
+        "put": replace(collection),
+        "patch": patch(collection),
+        "delete": delete(collection)
+    });
+    [(path.clone(), all), (format!("{path}/{{id}}"), one)]
 }
 
-/// What records are called, in sentences and in the names of operations.
-struct Words {
-    /// `an API key`
-    one: String,
-    /// `API keys`
-    all: String,
-    /// `api_key`
-    name: String,
-    /// `api_keys`
-    names: String,
+/// One record in a sentence: `an API key`.
+fn a_record(kind: Kind) -> String {
+    format!("{} {}", if kind == Kind::ApiKey { "an" } else { "a" }, kind.words())
 }
 
-impl Words {
-    fn of(collection: &Collection) -> Self {
-        let word = collection.kind.words();
-        let article = if collection.kind == Kind::ApiKey { "an" } else { "a" };
-        Self {
-            one: format!("{article} {word}"),
-            all: match collection.kind {
-                Kind::Policy => "policies".to_owned(),
-                _ => format!("{word}s"),
-            },
-            name: word.to_lowercase().replace(' ', "_"),
-            names: collection.segment.replace('-', "_"),
-        }
-    }
+/// The call that `verb` names, on one record of `kind`.
+fn on_one(verb: &str, summary: &str, description: &str, kind: Kind, answers: Value) -> Value {
+    let name = kind.words().to_lowercase().replace(' ', "_");
+    let summary = format!("{summary} {}", a_record(kind));
+    operation(&format!("{verb}_{name}"), &summary, description, answers)
 }
 
-fn operation(id: String, summary: String, description: &str) -> OperationBuilder {
-    OperationBuilder::new()
-        .tag(CATALOG_TAG)
-        .operation_id(Some(id))
-        .summary(Some(summary))
-        .description(Some(description))
+fn operation(id: &str, summary: &str, description: &str, mut answers: Value) -> Value {
+    answers["503"] = json!({"description": CATALOG_UNAVAILABLE});
+    json!({
+        "tags": [CATALOG_TAG], "operationId": id, "summary": summary, "description": description,
+        "responses": answers
+    })
 }
 
-type Answers = Vec<(String, RefOr<Response>)>;
-
-fn answered(operation: OperationBuilder, answers: Answers) -> Operation {
-    operation.responses(ResponsesBuilder::new().responses_from_iter(answers)).build()
+/// Refusals, each a status and what it means.
+fn refusals<const N: usize>(refusals: [(&str, &str); N]) -> Value {
+    let refusals = refusals
+        .map(|(status, description)| (status.to_owned(), json!({"description": description})));
+    Value::Object(refusals.into_iter().collect())
 }
 
-/// The refusals of a call that goes to the catalog.
-fn refusals<const N: usize>(others: [(u16, &str); N]) -> Answers {
-    let unavailable =
-        (503, "The catalog's database did not do it, and nothing has changed; ask again");
-    others.into_iter().chain([unavailable]).map(refused).collect()
-}
-
-fn list(collection: &Collection, words: &Words) -> Operation {
-    let description = "In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.";
-    let mut call =
-        operation(format!("list_{}", words.names), format!("List {}", words.all), description);
-    for filter in collection.filters {
-        let name = format!("Only those with this `{filter}` of their own");
-        call = call.parameter(query(filter, &name).schema(Some(Ref::from_schema_name("Id"))));
-    }
+fn list(collection: &Collection) -> Value {
+    let query = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "description": description, "required": false, "schema": schema});
+    let filter = |name: &&str| {
+        query(name, &format!("Only those with this `{name}` of their own"), id_schema())
+    };
+    let mut parameters: Vec<_> = collection.filters.iter().map(filter).collect();
     let search = "Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones";
-    call = call.parameter(query("search", search).schema(Some(Ref::from_schema_name("Id"))));
-    for parameter in page_parameters(collection) {
-        call = call.parameter(parameter);
-    }
-    let mut answers = refusals([(422, "A parameter of the query is unknown or out of range")]);
-    let name = Schema::Page.name(collection.kind);
-    let (status, page) = answers::json(200, "A page of them", &name);
-    answers.push((status.to_string(), page.into()));
-    answered(call, answers)
+    // As `Collection::cursor` makes it.
+    let cursor = json!({
+        "type": "string", "maxLength": collection.segment.len() + 1 + MAX_ID_BYTES,
+        "pattern": format!("^{}\\.[^\\u0000-\\u001f\\u007f-\\u009f]+$", collection.segment)
+    });
+    let limit = json!({
+        "type": "integer", "minimum": 1, "maximum": PageRequest::MAX_ITEMS,
+        "default": PageRequest::DEFAULT_ITEMS
+    });
+    parameters.extend([
+        query("search", search, id_schema()),
+        query("cursor", "`nextCursor` of the page before", cursor),
+        query("limit", "The most items of the page", limit),
+    ]);
+    let words = match collection.kind {
+        Kind::Policy => "policies".to_owned(),
+        kind => format!("{}s", kind.words()),
+    };
+    let page = json!({
+        "200": {"description": "A page of them", "content": {JSON: {"schema": Form::Page.reference(collection.kind)}}}
+    });
+    let id = format!("list_{}", collection.segment.replace('-', "_"));
+    let description = "In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.";
+    let mut call = operation(&id, &format!("List {words}"), description, page);
+    call["parameters"] = parameters.into();
+    call
 }
 
-fn get(kind: Kind, words: &Words) -> Operation {
-    let summary = format!("Get {}", words.one);
-    let call = operation(format!("get_{}", words.name), summary, "With its version, as `ETag`.");
-    let mut answers = refusals([(404, "There is no such record")]);
-    answers.push(record(200, "The record", &Schema::Answer.name(kind)));
-    answered(call, answers)
+fn get(&Collection { kind, .. }: &Collection) -> Value {
+    let mut answers = refusals([NOT_FOUND]);
+    answers["200"] = record("The record", Form::Answer, kind);
+    on_one("get", "Get", "With its version, as `ETag`.", kind, answers)
 }
 
-fn create(kind: Kind, words: &Words) -> Operation {
-    let (schema, description) = match kind {
+fn create(&Collection { kind, .. }: &Collection) -> Value {
+    let mut answers = refusals([
+        ("400", "The body is not what it is declared as, or broke off, or there is `If-Match`"),
+        ("409", "There is a record with this id already"),
+    ]);
+    let (form, description) = match kind {
         Kind::ApiKey => (
-            Schema::Created,
+            Form::Created,
             "An `id` that is left out is made. The answer has the key itself, now and never again.",
         ),
-        _ => (Schema::Answer, "An `id` that is left out is made."),
+        _ => (Form::Answer, "An `id` that is left out is made."),
     };
-    let summary = format!("Create {}", words.one);
-    let call = operation(format!("create_{}", words.name), summary, description)
-        .request_body(Some(body(&Schema::New.name(kind)).build()));
-    let mut answers = refusals([
-        (400, "The body is not what it is declared as, or broke off, or there is `If-Match`"),
-        (409, "There is a record with this id already"),
-    ]);
-    answers.push(answers::read_only());
-    answers.push(record(201, "The record, as it was made", &schema.name(kind)));
-    answered(call, answers)
+    answers["201"] = record("The record, as it was made", form, kind);
+    answers["405"] = read_only();
+    let mut call = on_one("create", "Create", description, kind, answers);
+    call["requestBody"] = body(Form::New, kind, &[JSON]);
+    call
 }
 
-fn replace(kind: Kind, words: &Words) -> Operation {
+fn replace(&Collection { kind, .. }: &Collection) -> Value {
     let description = "What the body leaves out gets its default. The id stays.";
-    let summary = format!("Replace {}", words.one);
-    let call = operation(format!("replace_{}", words.name), summary, description);
-    change(call, kind, body(&records::replacement(kind).name(kind)))
+    let mut call = on_one("replace", "Replace", description, kind, changed(kind));
+    call["parameters"] = json!([if_match()]);
+    call["requestBody"] = body(Form::replacement(kind), kind, &[JSON]);
+    call
 }
 
-fn patch(kind: Kind, words: &Words) -> Operation {
+fn patch(&Collection { kind, .. }: &Collection) -> Value {
     let description = match kind {
         Kind::Policy => {
             "Fields that the body has are replaced, each whole: a JSON Merge Patch (RFC 7396) that does not reach into \
@@ -148,107 +138,74 @@ fn patch(kind: Kind, words: &Words) -> Operation {
             "Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again."
         }
     };
-    let summary = format!("Change fields of {}", words.one);
-    let call = operation(format!("patch_{}", words.name), summary, description);
-    let schema = Schema::Patch.name(kind);
-    let body = body(&schema).content(MERGE_PATCH, content(&schema));
-    change(call, kind, body)
+    let mut call = on_one("patch", "Change fields of", description, kind, changed(kind));
+    call["parameters"] = json!([if_match()]);
+    call["requestBody"] = body(Form::Patch, kind, &[JSON, MERGE_PATCH]);
+    call
 }
 
-/// A change of a record by `body`.
-fn change(call: OperationBuilder, kind: Kind, body: RequestBodyBuilder) -> Operation {
-    let call = call.parameter(if_match()).request_body(Some(body.build()));
-    let mut answers = refusals([
-        (
-            400,
-            "The body is not what it is declared as, or broke off, or `If-Match` is no list of tags",
-        ),
-        (404, "There is no such record"),
-        (412, "The record has changed since the version in `If-Match`"),
-    ]);
+/// What a change of a record by a body answers.
+fn changed(kind: Kind) -> Value {
+    let malformed =
+        "The body is not what it is declared as, or broke off, or `If-Match` is no list of tags";
+    let mut answers = refusals([("400", malformed), NOT_FOUND, STALE]);
     if kind == Kind::User {
-        answers.push(refused((409, "The user cannot leave the tenant that its API keys are of")));
+        let in_use = "The user cannot leave the tenant that its API keys are of";
+        answers["409"] = json!({"description": in_use});
     }
-    answers.push(answers::read_only());
-    answers.push(record(200, "The record, as it is now", &Schema::Answer.name(kind)));
-    answered(call, answers)
+    answers["200"] = record("The record, as it is now", Form::Answer, kind);
+    answers["405"] = read_only();
+    answers
 }
 
-fn delete(words: &Words) -> Operation {
-    let description = "Only one that no other record refers to.";
-    let summary = format!("Delete {}", words.one);
-    let call =
-        operation(format!("delete_{}", words.name), summary, description).parameter(if_match());
+fn delete(&Collection { kind, .. }: &Collection) -> Value {
     let mut answers = refusals([
-        (400, "`If-Match` is no list of tags"),
-        (404, "There is no such record"),
-        (409, "Other records refer to it"),
-        (412, "The record has changed since the version in `If-Match`"),
+        ("400", "`If-Match` is no list of tags"),
+        NOT_FOUND,
+        ("409", "Other records refer to it"),
+        STALE,
+        ("204", "It is deleted"),
     ]);
-    answers.push(answers::read_only());
-    answers.push(("204".to_owned(), Response::new("It is deleted").into()));
-    answered(call, answers)
+    answers["405"] = read_only();
+    let description = "Only one that no other record refers to.";
+    let mut call = on_one("delete", "Delete", description, kind, answers);
+    call["parameters"] = json!([if_match()]);
+    call
 }
 
-fn record(status: u16, description: &str, schema: &str) -> (String, RefOr<Response>) {
-    let (status, response) = answers::json(status, description, schema);
-    (status.to_string(), response.header("ETag", answers::etag()).into())
+fn read_only() -> Value {
+    json!({
+        "description": "The catalog is a file: it is changed by who edits the file",
+        "headers": header("Allow", "The methods that this path takes", "string")
+    })
 }
 
-fn body(schema: &str) -> RequestBodyBuilder {
-    RequestBodyBuilder::new().content(JSON, content(schema)).required(Some(Required::True))
+fn record(description: &str, form: Form, kind: Kind) -> Value {
+    json!({
+        "description": description,
+        "headers": {"ETag": {
+            "description": "The version of the record, for `If-Match`",
+            "schema": {"type": "string", "pattern": "^\"[0-9]+\"$"}
+        }},
+        "content": {JSON: {"schema": form.reference(kind)}}
+    })
 }
 
-fn content(schema: &str) -> Content {
-    Content::new(Some(Ref::from_schema_name(schema)))
+fn body(form: Form, kind: Kind, types: &[&str]) -> Value {
+    let content =
+        types.iter().map(|media| ((*media).to_owned(), json!({"schema": form.reference(kind)})));
+    json!({"required": true, "content": Value::Object(content.collect())})
 }
 
-fn id(kind: Kind, words: &Words) -> Parameter {
-    ParameterBuilder::new()
-        .name("id")
-        .parameter_in(ParameterIn::Path)
-        .required(Required::True)
-        .description(Some(format!("The id of {}, percent-encoded", words.one)))
-        .schema(Some(Ref::from_schema_name("Id")))
-        .example(fields::example(kind).get("id").cloned())
-        .build()
+fn if_match() -> Value {
+    json!({
+        "name": "If-Match", "in": "header", "required": false, "example": "*",
+        "description": "Changes the record only if its version is one of these: the `ETag` that came with it. Any \
+            version without it, or with `*`. Weak tags match none (RFC 9110).",
+        "schema": {"type": "string", "pattern": r#"^(\*|"[0-9]{1,19}"(, ?"[0-9]{1,19}")*)$"#}
+    })
 }
 
-fn if_match() -> Parameter {
-    let etag = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .pattern(Some(r#"^(\*|"[0-9]{1,19}"(, ?"[0-9]{1,19}")*)$"#));
-    let description = "Changes the record only if its version is one of these: the `ETag` that came with it. Any \
-         version without it, or with `*`. Weak tags match none (RFC 9110).";
-    ParameterBuilder::new()
-        .name("If-Match")
-        .parameter_in(ParameterIn::Header)
-        .description(Some(description))
-        .schema(Some(etag))
-        .example(Some("*".into()))
-        .build()
-}
-
-fn query(name: &str, description: &str) -> ParameterBuilder {
-    let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query);
-    parameter.description(Some(description))
-}
-
-fn page_parameters(collection: &Collection) -> [ParameterBuilder; 2] {
-    let limit = ObjectBuilder::new()
-        .schema_type(Type::Integer)
-        .minimum(Some(1))
-        .maximum(Some(PageRequest::MAX_ITEMS))
-        .default(Some(PageRequest::DEFAULT_ITEMS.into()));
-    // As `Collection::cursor` makes it.
-    let after = format!("^{}\\.[^\\u0000-\\u001f\\u007f-\\u009f]+$", collection.segment);
-    let longest = collection.segment.len() + 1 + MAX_ID_BYTES;
-    let cursor = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .pattern(Some(after))
-        .max_length(Some(longest));
-    [
-        query("cursor", "`nextCursor` of the page before").schema(Some(cursor)),
-        query("limit", "The most items of the page").schema(Some(limit)),
-    ]
+fn id_schema() -> Value {
+    json!({"$ref": "#/components/schemas/Id"})
 }

@@ -1,18 +1,18 @@
-//! The schemas of records, made from their [fields].
+//! The schemas of records: what their fields hold, and where they may be given.
+//!
+//! What is accepted is decided by the catalog's validators; a test sends these schemas' examples, and schemathesis what
+//! it makes of them.
 
-use serde_json::{Value, json};
-use tollgate_catalog::directory::Kind;
-use utoipa::openapi::extensions::Extensions;
-use utoipa::openapi::schema::{
-    AdditionalProperties, AllOfBuilder, ArrayBuilder, ObjectBuilder, OneOfBuilder, SchemaType, Type,
-};
-use utoipa::openapi::{Ref, RefOr, schema};
+use serde_json::{Map, Value, json};
+use tollgate_catalog::directory::{Kind, PriorityClass};
+use tollgate_core::subject::{ACCEPTED_IDS, MAX_ID_BYTES};
+use tollgate_core::{Amount, Counting, FailureMode, Mode, Per, Policy};
 
-use super::fields::{self, Field, Given};
+use super::super::super::schema::{ID_PATTERN, UNIT_PATTERN};
 
 /// What a record is written as.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Schema {
+pub(super) enum Form {
     /// As it is answered.
     Answer,
     /// The answer that makes an API key, with the key itself.
@@ -29,11 +29,15 @@ pub(super) enum Schema {
     Page,
 }
 
-impl Schema {
+impl Form {
+    /// The form of the body that replaces a record of `kind`: an API key may be sent back as it was answered.
+    pub(super) fn replacement(kind: Kind) -> Self {
+        if kind == Kind::ApiKey { Self::Replacement } else { Self::New }
+    }
+
     /// Its name for records of `kind`: `ApiKeyPatch`.
-    pub(super) fn name(self, kind: Kind) -> String {
-        let name = kind.name();
-        let (first, rest) = name.split_at(1);
+    fn name(self, kind: Kind) -> String {
+        let (first, rest) = kind.name().split_at(1);
         let record = format!("{}{rest}", first.to_uppercase());
         match self {
             Self::Answer => record,
@@ -45,43 +49,188 @@ impl Schema {
             Self::Page => format!("{record}Page"),
         }
     }
+
+    /// A reference to its schema for records of `kind`.
+    pub(super) fn reference(self, kind: Kind) -> Value {
+        json!({"$ref": format!("#/components/schemas/{}", self.name(kind))})
+    }
 }
 
-/// The body that replaces a record of `kind`.
-pub(super) fn replacement(kind: Kind) -> Schema {
-    let keeps = fields::of(kind).iter().any(|field| field.given == Given::Kept);
-    if keeps { Schema::Replacement } else { Schema::New }
+/// Every schema that is made of records, with its name.
+pub(super) fn schemas() -> impl Iterator<Item = (String, Value)> {
+    let of_kind = |kind| {
+        let by_itself = match kind {
+            Kind::ApiKey => {
+                vec![(Form::Created, created()), (Form::Replacement, body(kind, Form::Replacement))]
+            }
+            _ => vec![(Form::Listed, body(kind, Form::Listed))],
+        };
+        let of_all = [Form::New, Form::Patch].map(|form| (form, body(kind, form)));
+        let answers = [(Form::Answer, answer(kind)), (Form::Page, page(kind))];
+        let all = answers.into_iter().chain(of_all).chain(by_itself);
+        all.map(move |(form, schema)| (form.name(kind), schema))
+    };
+    let files = [("Catalog".to_owned(), catalog()), ("Judged".to_owned(), judged())];
+    Kind::ALL.into_iter().flat_map(of_kind).chain(files)
 }
 
-/// Every schema of `kind`, with its name.
-pub(super) fn schemas(kind: Kind) -> Vec<(String, RefOr<schema::Schema>)> {
-    let mut schemas = vec![
-        (Schema::Answer, answer(kind)),
-        (Schema::New, body(kind, Schema::New)),
-        (Schema::Patch, body(kind, Schema::Patch)),
-        (Schema::Page, page(kind)),
-    ];
-    if replacement(kind) == Schema::Replacement {
-        schemas.push((Schema::Replacement, body(kind, Schema::Replacement)));
-    }
-    if kind == Kind::ApiKey {
-        schemas.push((Schema::Created, created()));
-    } else {
-        schemas.push((Schema::Listed, body(kind, Schema::Listed)));
-    }
-    schemas.into_iter().map(|(schema, written)| (schema.name(kind), written)).collect()
+/// Where a field may be given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Given {
+    /// Everywhere, and must be in a new record.
+    Required,
+    /// Everywhere.
+    Optional,
+    /// Everywhere; in a patch, null gives it its default.
+    Resettable,
+    /// Everywhere; null is the same as not given.
+    Nullable,
+    /// Only the directory sets it; a change may repeat it as it was answered.
+    Kept,
 }
 
-fn answer(kind: Kind) -> RefOr<schema::Schema> {
-    let mut object =
-        ObjectBuilder::new().description(Some(described(kind))).examples([fields::example(kind)]);
-    for field in fields::of(kind) {
-        object = object.property(field.name, field.schema(false));
-        if field.always_answered {
-            object = object.required(field.name);
-        }
+/// Where the field `name` may be given, which is the same in every kind of record that has it.
+fn given(name: &str) -> Given {
+    match name {
+        "tenantId" | "modelTier" | "limit" => Given::Required,
+        "id" | "windowSeconds" => Given::Optional,
+        "name" | "tier" | "priority" | "userId" | "expiresAt" => Given::Nullable,
+        "prefix" | "lastUsedAt" => Given::Kept,
+        // `revoked`, and the others of a policy.
+        _ => Given::Resettable,
     }
-    object.into()
+}
+
+/// Whether every answer has the field `name`; otherwise only where it is set.
+fn is_always_answered(name: &str) -> bool {
+    matches!(given(name), Given::Required | Given::Optional)
+        || ["name", "priority", "revoked", "prefix"].contains(&name)
+}
+
+type Fields = Map<String, Value>;
+
+/// The fields of a record of `kind` with their schemas, in the order in which a reader wants them.
+fn fields(kind: Kind) -> Fields {
+    let id = "Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records.";
+    let (id, name) = (text(id), text("What people call it; the id unless said."));
+    let tenant_id = text("The tenant that it belongs to.");
+    let fields = match kind {
+        Kind::Tier => json!({
+            "id": id, "name": name,
+            "priority": {
+                "type": "string", "enum": PriorityClass::ALL.map(PriorityClass::name),
+                "description": "How it counts when not everyone can pass; `standard` unless said."
+            }
+        }),
+        Kind::ModelTier => json!({"id": id, "name": name}),
+        Kind::Model => json!({
+            "id": id, "name": name, "modelTier": text("The model tier that it belongs to.")
+        }),
+        Kind::Tenant => json!({
+            "id": id, "name": name,
+            "tier": text("The tier of its users and API keys that have none of their own.")
+        }),
+        Kind::User => json!({
+            "id": id, "tenantId": tenant_id, "name": name,
+            "tier": text("Its own tier, before that of its tenant.")
+        }),
+        Kind::ApiKey => json!({
+            "id": id, "name": name, "tenantId": tenant_id,
+            "userId": text("The user of that tenant that it belongs to."),
+            "tier": text("Its own tier, before those of its user and its tenant."),
+            "expiresAt": {
+                "type": "string", "format": "date-time",
+                "description": "From when on it is refused: to the millisecond, from 1970 to 2554."
+            },
+            "revoked": {"type": "boolean", "description": "Whether it was taken back."},
+            "prefix": text("The first characters of the key, to tell keys apart."),
+            "lastUsedAt": {
+                "type": "string", "format": "date-time", "description": "About when it was last used."
+            }
+        }),
+        Kind::Policy => policy_fields(&id),
+    };
+    if let Value::Object(fields) = fields { fields } else { Fields::new() }
+}
+
+fn policy_fields(own_id: &Value) -> Value {
+    let id = json!({"$ref": "#/components/schemas/Id"});
+    let share = json!({"type": "number", "minimum": 0, "maximum": 1});
+    let share = |class: PriorityClass| (class.name().to_owned(), share.clone());
+    let shares: Map<_, _> = PriorityClass::ALL.map(share).into_iter().collect();
+    json!({
+        "id": own_id,
+        "scope": {
+            "type": "string", "enum": Per::ACCEPTED_SCOPES.split(", ").collect::<Vec<_>>(),
+            "description": "What its limits are kept per, by a short name. Either this or `per` is given."
+        },
+        "per": {
+            "type": "array", "items": id, "maxItems": Per::MAX_ATTRIBUTES, "uniqueItems": true,
+            "description": "What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, \
+                `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these."
+        },
+        "match": {
+            "type": "object", "propertyNames": text(ACCEPTED_IDS), "maxProperties": Policy::MAX_CONDITIONS,
+            // A value, or several of which one must hold.
+            "additionalProperties": {"oneOf": [id, {
+                "type": "array", "items": id, "minItems": 1, "maxItems": Policy::MAX_CONDITION_VALUES
+            }]},
+            "description":
+                "Which checks it is for: those whose attributes have one of these values. All conditions must hold."
+        },
+        "unit": {
+            "type": "string", "pattern": UNIT_PATTERN,
+            "description": "What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a \
+                name of your own; `concurrency` is reserved."
+        },
+        "limit": {
+            "type": ["integer", "null"], "minimum": 0, "maximum": Amount::MAX.get(),
+            "description":
+                "The most of the unit in a window. 0 bans; null exempts, and is not the same as left out."
+        },
+        "shares": {
+            "type": "object", "properties": shares, "additionalProperties": false,
+            "description": "The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority \
+                class are admitted; all classes share one usage. A class that is not named has the part of the next more \
+                important one, or all of it; a less important class cannot have more than another."
+        },
+        "windowSeconds": {
+            "type": "number", "minimum": 0.001, "maximum": 31_622_400,
+            "description": "The length of the window, with at most 9 decimals and without an exponent. May be left out \
+                only where `limit` is null or 0."
+        },
+        "algorithm": {
+            "type": "string",
+            "enum": (Counting::NAMES),
+            "description": "How a window is counted; `sliding_window_log`, which is exact, unless said."
+        },
+        "mode": {
+            "type": "string", "enum": ([Mode::Enforce, Mode::Shadow].map(Mode::name)),
+            "description": "`shadow` decides and counts, and never denies; `enforce` unless said."
+        },
+        "onStoreError": {
+            "type": "string", "enum": FailureMode::ALL.map(FailureMode::name),
+            "description": "What it decides while the store does not answer; as the server is set unless said."
+        },
+        "enabled": {"type": "boolean", "description": "Whether it is in force; it is unless said."}
+    })
+}
+
+/// An id, or a name, which is bounded like one.
+fn text(description: &str) -> Value {
+    json!({
+        "type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES, "pattern": ID_PATTERN,
+        "description": description
+    })
+}
+
+fn answer(kind: Kind) -> Value {
+    let fields = fields(kind);
+    let required: Vec<_> = fields.keys().filter(|name| is_always_answered(name)).cloned().collect();
+    json!({
+        "type": "object", "description": described(kind), "properties": fields, "required": required,
+        "examples": [example(kind)]
+    })
 }
 
 fn described(kind: Kind) -> &'static str {
@@ -101,109 +250,143 @@ fn described(kind: Kind) -> &'static str {
 }
 
 /// A body that makes or changes a record of `kind`.
-fn body(kind: Kind, schema: Schema) -> RefOr<schema::Schema> {
-    let is_patch = schema == Schema::Patch;
-    let takes_kept = matches!(schema, Schema::Replacement | Schema::Patch);
-    let is_given = |field: &&Field| field.given != Given::Kept || takes_kept;
-    let mut object = ObjectBuilder::new()
-        .additional_properties(Some(AdditionalProperties::FreeForm(false)))
-        .examples([if is_patch { fields::patch_example(kind) } else { body_example(kind) }]);
-    for field in fields::of(kind).iter().filter(is_given) {
-        let nullable =
-            field.given == Given::Nullable || is_patch && field.given == Given::Resettable;
-        object = object.property(field.name, field.schema(nullable));
-        let is_id = schema == Schema::Listed && field.name == "id";
-        if is_id || field.given == Given::Required && !is_patch {
-            object = object.required(field.name);
+fn body(kind: Kind, form: Form) -> Value {
+    let is_patch = form == Form::Patch;
+    let takes_kept = is_patch || form == Form::Replacement;
+    let mut fields = fields(kind);
+    fields.retain(|name, _| takes_kept || given(name) != Given::Kept);
+    let is_required = |name: &&String| match given(name) {
+        Given::Required => !is_patch,
+        _ => form == Form::Listed && *name == "id",
+    };
+    let required: Vec<_> = fields.keys().filter(is_required).cloned().collect();
+    for (name, schema) in &mut fields {
+        if given(name) == Given::Nullable || is_patch && given(name) == Given::Resettable {
+            accept_null(schema);
         }
     }
-    if kind == Kind::Policy {
-        object = object.extensions(Some(policy_rules(is_patch)));
+    let example = if is_patch { patch_example(kind) } else { body_example(kind) };
+    let mut schema = json!({
+        "type": "object", "properties": fields, "additionalProperties": false, "examples": [example]
+    });
+    if !required.is_empty() {
+        schema["required"] = required.into();
     }
-    object.into()
+    match kind {
+        // What is left out stays, so only both together are wrong.
+        Kind::Policy if is_patch => {
+            schema["not"] = json!({
+                "properties": {"scope": {"type": "string"}, "per": {"type": "array"}},
+                "required": ["scope", "per"]
+            });
+        }
+        Kind::Policy => {
+            schema["oneOf"] = json!([{"required": ["scope"]}, {"required": ["per"]}]);
+            schema["anyOf"] = json!([{"required": ["windowSeconds"]}, {"properties": {"limit": {"enum": [null, 0]}}}]);
+        }
+        _ => {}
+    }
+    schema
 }
 
-/// What holds between the fields of a policy, in keywords of JSON Schema that the builder has no methods for.
-fn policy_rules(is_patch: bool) -> Extensions {
-    if is_patch {
-        // What is left out stays, so only both together are wrong.
-        let both = json!({"properties": {"scope": {"type": "string"}, "per": {"type": "array"}},
-            "required": ["scope", "per"]});
-        return Extensions::from_iter([("not", both)]);
+/// Lets `schema` take null too.
+fn accept_null(schema: &mut Value) {
+    schema["type"] = json!([schema["type"], "null"]);
+    if let Some(Value::Array(names)) = schema.get_mut("enum") {
+        names.push(Value::Null);
     }
-    let one = json!([{"required": ["scope"]}, {"required": ["per"]}]);
-    let window =
-        json!([{"required": ["windowSeconds"]}, {"properties": {"limit": {"enum": [null, 0]}}}]);
-    Extensions::from_iter([("oneOf", one), ("anyOf", window)])
+}
+
+fn created() -> Value {
+    let mut example = example(Kind::ApiKey);
+    example["key"] = "tg_live_4fQ2Zx9aJ7mWv1KcR8sYbTgH3nLpXeUd5oAqViC6".into();
+    let description = "The key itself, which checks give as `apiKey`. It is never shown again.";
+    let key = json!({
+        "type": "object", "required": ["key"],
+        "properties": {"key": {"type": "string", "description": description}}
+    });
+    json!({
+        "description": "An API key that was just made", "examples": [example],
+        "allOf": [Form::Answer.reference(Kind::ApiKey), key]
+    })
+}
+
+/// A page of a list of records of `kind`.
+fn page(kind: Kind) -> Value {
+    let description = "`cursor` for the next page; null on the last one";
+    json!({
+        "type": "object", "required": ["items", "nextCursor"],
+        "properties": {
+            "items": {"type": "array", "items": Form::Answer.reference(kind)},
+            "nextCursor": {"type": ["string", "null"], "description": description}
+        },
+        "examples": [{"items": [example(kind)], "nextCursor": null}]
+    })
+}
+
+/// The policy file: what is exported and imported.
+fn catalog() -> Value {
+    let description = "The policy file: every record but API keys, whose secrets are in no document. A list that is \
+         left out has no records.";
+    let (mut lists, mut example_file) = (json!({}), json!({}));
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::ApiKey) {
+        lists[kind.list_name()] = json!({"type": "array", "items": Form::Listed.reference(kind)});
+        example_file[kind.list_name()] = json!([example(kind)]);
+    }
+    json!({
+        "type": "object", "description": description, "properties": lists, "additionalProperties": false,
+        "examples": [example_file]
+    })
+}
+
+/// What policies are judged in: one by itself, or a policy file with what they refer to.
+fn judged() -> Value {
+    let file = json!({
+        "description": "A policy file. What its records refer to must be in it too.",
+        "allOf": [{"$ref": "#/components/schemas/Catalog"}, {"required": [Kind::Policy.list_name()]}]
+    });
+    json!({"oneOf": [Form::Listed.reference(Kind::Policy), file], "examples": [example(Kind::Policy)]})
 }
 
 /// The example of `kind` without what only the directory sets.
 fn body_example(kind: Kind) -> Value {
-    let mut example = fields::example(kind);
-    for field in fields::of(kind).iter().filter(|field| field.given == Given::Kept) {
-        if let Value::Object(fields) = &mut example {
-            fields.remove(field.name);
-        }
+    let mut example = example(kind);
+    if let Value::Object(values) = &mut example {
+        values.retain(|name, _| given(name) != Given::Kept);
     }
     example
 }
 
-fn created() -> RefOr<schema::Schema> {
-    let mut example = fields::example(Kind::ApiKey);
-    example["key"] = "tg_live_4fQ2Zx9aJ7mWv1KcR8sYbTgH3nLpXeUd5oAqViC6".into();
-    let key = ObjectBuilder::new().schema_type(Type::String).description(Some(
-        "The key itself, which checks give as `apiKey`. It is never shown again.",
-    ));
-    AllOfBuilder::new()
-        .description(Some("An API key that was just made"))
-        .item(Ref::from_schema_name(Schema::Answer.name(Kind::ApiKey)))
-        .item(ObjectBuilder::new().property("key", key).required("key"))
-        .examples([example])
-        .into()
-}
-
-/// A page of a list of records of `kind`.
-fn page(kind: Kind) -> RefOr<schema::Schema> {
-    let cursor: SchemaType = [Type::String, Type::Null].into_iter().collect();
-    let cursor = ObjectBuilder::new()
-        .schema_type(cursor)
-        .description(Some("`cursor` for the next page; null on the last one"));
-    let items =
-        ArrayBuilder::new().items(RefOr::from(Ref::from_schema_name(Schema::Answer.name(kind))));
-    ObjectBuilder::new()
-        .property("items", items)
-        .property("nextCursor", cursor)
-        .required("items")
-        .required("nextCursor")
-        .examples([json!({"items": [fields::example(kind)], "nextCursor": null})])
-        .into()
-}
-
-/// The policy file: what is exported and imported.
-pub(in super::super) fn catalog() -> RefOr<schema::Schema> {
-    let description = "The policy file: every record but API keys, whose secrets are in no document. A list that is \
-         left out has no records.";
-    let listed = Kind::ALL.into_iter().filter(|kind| *kind != Kind::ApiKey);
-    let mut object = ObjectBuilder::new()
-        .description(Some(description))
-        .additional_properties(Some(AdditionalProperties::FreeForm(false)));
-    let mut example = json!({});
-    for kind in listed {
-        let item = RefOr::from(Ref::from_schema_name(Schema::Listed.name(kind)));
-        object = object.property(kind.list_name(), ArrayBuilder::new().items(item));
-        example[kind.list_name()] = json!([fields::example(kind)]);
+/// A record of `kind` as it is answered.
+pub(super) fn example(kind: Kind) -> Value {
+    match kind {
+        Kind::Tier => json!({"id": "enterprise", "name": "Enterprise", "priority": "premium"}),
+        Kind::ModelTier => json!({"id": "large", "name": "Large models"}),
+        Kind::Model => json!({"id": "gpt-4", "name": "GPT-4", "modelTier": "large"}),
+        Kind::Tenant => json!({"id": "acme", "name": "Acme", "tier": "enterprise"}),
+        Kind::User => {
+            json!({"id": "alice", "tenantId": "acme", "name": "Alice", "tier": "enterprise"})
+        }
+        Kind::ApiKey => json!({
+            "id": "acme-production", "name": "Production", "tenantId": "acme", "userId": "alice",
+            "expiresAt": "2030-12-31T23:59:59Z", "revoked": false, "prefix": "tg_live_3f9a1c07"
+        }),
+        Kind::Policy => json!({
+            "id": "payments-free", "scope": "SERVICE",
+            "match": {"service": "payments", "tier": ["free", "default"]},
+            "limit": 10, "windowSeconds": 60, "algorithm": "sliding_window_counter"
+        }),
     }
-    object.examples([example]).into()
 }
 
-/// What policies are judged in: one by itself, or a policy file with what they refer to.
-pub(in super::super) fn judged() -> RefOr<schema::Schema> {
-    let list = Kind::Policy.list_name();
-    let required = ObjectBuilder::new().schema_type(SchemaType::AnyValue).required(list);
-    let file = AllOfBuilder::new()
-        .item(Ref::from_schema_name("Catalog"))
-        .item(required)
-        .description(Some("A policy file. What its records refer to must be in it too."));
-    let policy = Ref::from_schema_name(Schema::Listed.name(Kind::Policy));
-    OneOfBuilder::new().item(policy).item(file).examples([fields::example(Kind::Policy)]).into()
+/// A change of the example of `kind`.
+fn patch_example(kind: Kind) -> Value {
+    match kind {
+        Kind::Tier => json!({"priority": "internal"}),
+        Kind::ModelTier => json!({"name": "Largest models"}),
+        Kind::Model => json!({"modelTier": "small"}),
+        Kind::Tenant | Kind::User => json!({"tier": null}),
+        Kind::ApiKey => json!({"revoked": true}),
+        Kind::Policy => json!({"limit": 20, "algorithm": null}),
+    }
 }

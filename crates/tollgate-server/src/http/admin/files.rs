@@ -1,0 +1,163 @@
+//! Policy files: judged, imported, and exported.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use serde::Serialize;
+use tollgate_catalog::directory::{Actor, Directory, DirectoryError, Imported, Kind, Record};
+use tollgate_catalog::document::{self, MAX_DOCUMENT_BYTES, Value};
+use tollgate_catalog::validate as judge;
+use utoipa::ToSchema;
+
+use super::super::answer;
+use super::super::problem::Problem;
+use super::bodies::{self, failed};
+use super::target::NoParameters;
+use super::{CATALOG_TAG, CATALOG_UNAVAILABLE, addressable};
+use crate::app::{App, Backend};
+
+/// The policy file; [`super::documentation`] has its schema.
+#[derive(ToSchema)]
+#[schema(as = Catalog)]
+struct CatalogBody {}
+
+/// What is judged: one policy, or a policy file; [`super::documentation`] has its schema.
+#[derive(ToSchema)]
+#[schema(as = Judged)]
+struct JudgedBody {}
+
+/// That nothing is wrong.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Judgement, examples(json!({"valid": true, "policies": 1})))]
+struct JudgementBody {
+    /// Always true: what is wrong is a problem with the status 422.
+    valid: bool,
+    /// How many policies there are.
+    #[schema(value_type = u64)]
+    policies: usize,
+}
+
+/// What an import did.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Imported, examples(json!({"created": 2, "updated": 1, "unchanged": 5})))]
+struct ImportedBody {
+    /// Records that were made.
+    #[schema(value_type = u64)]
+    created: usize,
+    /// Records that were replaced, because they differed.
+    #[schema(value_type = u64)]
+    updated: usize,
+    /// Records that were so already.
+    #[schema(value_type = u64)]
+    unchanged: usize,
+}
+
+/// Judge policies
+///
+/// Tells what is wrong with a policy, or with a policy file in YAML, JSON or TOML, and changes nothing.
+#[utoipa::path(
+    post,
+    path = "/admin/policies/validate",
+    operation_id = "validate_policies",
+    tag = CATALOG_TAG,
+    request_body(content(
+        (JudgedBody = "application/yaml"),
+        (JudgedBody = "application/json"),
+        (JudgedBody = "application/toml")
+    )),
+    responses((status = 200, description = "Nothing is wrong", body = JudgementBody))
+)]
+pub(super) async fn validate<S: Backend>(
+    State(app): State<Arc<App<S>>>,
+    _: NoParameters,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    let body =
+        bodies::read(request, bodies::FILE, app.bodies(app.limits.max_batch_body_bytes)).await?;
+    let is_document = matches!(&body.value, Value::Map(entries) if entries.iter().any(|entry| entry.key == "policies"))
+        || matches!(body.value, Value::List(_));
+    let judged = if is_document {
+        judge::policies("", Some(&body)).map(|policies| policies.len())
+    } else {
+        judge::record("", Kind::Policy, &body).map(|_: Record| 1)
+    };
+    let count = judged.map_err(|problems| bodies::invalid(&problems))?;
+    Ok(answer::json(StatusCode::OK, &JudgementBody { valid: true, policies: count }))
+}
+
+/// Export the catalog
+///
+/// Everything but API keys, as a policy file: YAML, or JSON where `Accept` names `application/json`. API keys are not
+/// in it, because nobody has their secrets any more; without them they would be good for nothing.
+#[utoipa::path(
+    get,
+    path = "/admin/export",
+    operation_id = "export_catalog",
+    tag = CATALOG_TAG,
+    responses(
+        (status = 200, description = "The policy file", content(
+            (CatalogBody = "application/yaml"),
+            (CatalogBody = "application/json")
+        )),
+        (status = 503, description = CATALOG_UNAVAILABLE)
+    )
+)]
+pub(super) async fn export<S: Backend>(
+    State(app): State<Arc<App<S>>>,
+    _: NoParameters,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let document = app.admin.directory.export().await.map_err(|e| failed(&e))?;
+    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if accepts.is_some_and(|accepts| accepts.contains("application/json")) {
+        return Ok(answer::json(StatusCode::OK, &bodies::raw(&document)?));
+    }
+    let yaml = HeaderValue::from_static(bodies::YAML);
+    Ok(bodies::text(StatusCode::OK, yaml, document::to_yaml(&document)))
+}
+
+/// Import a policy file
+///
+/// Makes or replaces every record of the file, all or none. Records that it does not name stay. The file is YAML, JSON
+/// or TOML, as `Content-Type` says; a problem has its line and column.
+#[utoipa::path(
+    post,
+    path = "/admin/import",
+    operation_id = "import_catalog",
+    tag = CATALOG_TAG,
+    request_body(content(
+        (CatalogBody = "application/yaml"),
+        (CatalogBody = "application/json"),
+        (CatalogBody = "application/toml")
+    )),
+    responses(
+        (status = 200, description = "What it did", body = ImportedBody),
+        (
+            status = 405,
+            description = "The catalog is a file: it is changed by who edits the file",
+            headers(("Allow" = String, description = "The methods that this path takes"))
+        ),
+        (status = 409, description = "A user cannot leave the tenant that its API keys are of"),
+        (status = 503, description = CATALOG_UNAVAILABLE)
+    )
+)]
+pub(super) async fn import<S: Backend>(
+    State(app): State<Arc<App<S>>>,
+    Extension(actor): Extension<Actor>,
+    _: NoParameters,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    let body = bodies::read(request, bodies::FILE, app.bodies(MAX_DOCUMENT_BYTES)).await?;
+    addressable::document(&body)?;
+    let imported = app.admin.directory.import(&actor, &body).await;
+    let imported = imported.map_err(|error| match &error {
+        // Nothing else is at this path.
+        DirectoryError::ReadOnly => Problem::read_only(error.to_string(), ""),
+        _ => failed(&error),
+    })?;
+    let Imported { created, updated, unchanged } = imported;
+    Ok(answer::json(StatusCode::OK, &ImportedBody { created, updated, unchanged }))
+}
