@@ -1,6 +1,7 @@
 //! The shared state of all calls.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tollgate_core::{Clock, MonotonicClock};
 use tollgate_service::RateLimitService;
@@ -10,8 +11,8 @@ use tollgate_store::{MemoryStore, Store};
 
 use crate::admin_directory::AdminDirectory;
 use crate::config::HttpLimits;
+use crate::guard::Guard;
 use crate::health::Health;
-use crate::http::{BodyBounds, Guard};
 use crate::metrics::Metrics;
 use crate::net::RequestMemory;
 
@@ -91,6 +92,15 @@ pub(crate) struct App<S> {
     pub(crate) memory: RequestMemory,
     /// Only measures the duration of calls; decisions use the store's clock (R7).
     pub(crate) clock: MonotonicClock,
+}
+
+/// What bounds a body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyBounds<'a> {
+    pub(crate) max_bytes: usize,
+    pub(crate) timeout: Duration,
+    /// What all unfinished requests share.
+    pub(crate) memory: &'a RequestMemory,
 }
 
 impl<S> App<S> {

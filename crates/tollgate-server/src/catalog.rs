@@ -17,10 +17,10 @@ use tollgate_core::{MonotonicClock, PolicySet};
 
 use crate::admin_directory::AdminDirectory;
 use crate::config::{ADMIN, ADMIN_READ, AdminToken, CatalogConfig, Role, Secret, ServeConfig};
+use crate::guard::Guard;
 use crate::health::Health;
-use crate::http::Guard;
 use crate::metrics::Metrics;
-use crate::serve::StartError;
+use crate::start_error::StartError;
 use crate::telemetry::Chain;
 
 /// Used in place of a secret if there are no stored keys to protect.

@@ -10,7 +10,7 @@ use tollgate_core::Policy;
 use tollgate_simulate::SimulateArgs;
 
 use crate::config::ServeConfig;
-use crate::serve::StartError;
+use crate::start_error::StartError;
 use crate::{serve, signals, telemetry};
 
 /// The exit code if a command ran but failed.

@@ -8,12 +8,14 @@ mod app;
 mod catalog;
 mod cli;
 mod config;
+mod guard;
 mod health;
 mod http;
 mod metrics;
 mod net;
 mod serve;
 mod signals;
+mod start_error;
 mod store_watch;
 mod telemetry;
 
@@ -26,4 +28,5 @@ pub use config::{
 #[doc(hidden)]
 pub use http::fuzzing;
 pub use http::openapi_json;
-pub use serve::{Server, StartError};
+pub use serve::Server;
+pub use start_error::StartError;

@@ -1,31 +1,28 @@
 //! Assembles the server, runs it and ends it.
 
-use std::fmt;
-use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
-use tollgate_catalog::{CatalogError, FileCatalog};
+use tollgate_catalog::FileCatalog;
 use tollgate_core::{Clock, MonotonicClock, SystemWallClock};
-use tollgate_redis::{
-    Announcement, Eviction, Misconfiguration, RedisOptions, RedisStore, StartProblem,
-};
+use tollgate_redis::{Announcement, Eviction, RedisOptions, RedisStore, StartProblem};
 use tollgate_service::{self as service, DirectoryLookup, RateLimitService};
 use tollgate_store::memory::MemoryStoreOptions;
 use tollgate_store::resilience::{Invalidations, Resilient, store_timeout};
-use tollgate_store::{MemoryStore, Store, StoreError};
+use tollgate_store::{MemoryStore, Store};
 
 use crate::app::{Admin, App, Backend};
 use crate::catalog;
 use crate::config::{Secret, ServeConfig, StoreConfig};
+use crate::guard::Guard;
 use crate::health::Health;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::net::{Drained, HeadBounds, Listener, NetMetrics, RequestMemory};
+use crate::start_error::StartError;
 use crate::store_watch::StoreWatch;
 use crate::telemetry::Chain;
 
@@ -43,87 +40,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The time between two attempts to reach a store that was unavailable at the start.
 const INTRODUCE_EVERY: Duration = Duration::from_secs(1);
-
-/// Why the server did not start.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The server could not listen at the address.
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The cause.
-        source: io::Error,
-    },
-    /// The catalog could not provide policies.
-    Catalog(CatalogError),
-    /// The built-in policies cannot be compiled.
-    Policies(tollgate_core::PolicySetError),
-    /// The store cannot be used at all, whether it is available or not.
-    Store(StoreError),
-    /// The store is not what the configuration says, or does not let this node work.
-    Misconfigured {
-        /// Where the store was set.
-        set_by: Option<String>,
-        /// The problem and its remedy.
-        problem: Misconfiguration,
-    },
-    /// There is no secret for hashing API keys.
-    NoApiKeySecret,
-    /// The secret for hashing API keys could not be read or created.
-    ApiKeySecret {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// No admin token could be generated.
-    AdminToken(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
-                write!(
-                    f,
-                    "{address} is in use by another process; accepted: a free port, such as 0"
-                )
-            }
-            Self::Listen { address, .. } => write!(f, "cannot listen at {address}"),
-            Self::Catalog(error @ CatalogError::OtherApiKeySecret) => {
-                write!(f, "{error}, in TOLLGATE_API_KEY_SECRET or, for SQLite, in the file beside the database")
-            }
-            Self::Catalog(error) => error.fmt(f),
-            Self::Policies(error) => error.fmt(f),
-            Self::Store(error) => error.fmt(f),
-            Self::Misconfigured { set_by, problem } => {
-                let set_by = set_by.as_deref().unwrap_or("the store");
-                write!(f, "{set_by}: {problem}. To start without the store anyway: --start-degraded")
-            }
-            Self::NoApiKeySecret => f.write_str(
-                "TOLLGATE_API_KEY_SECRET is not set; accepted with PostgreSQL: at least 16 bytes, the same on every node",
-            ),
-            Self::ApiKeySecret { path, .. } => {
-                write!(f, "{}: the secret for hashing API keys cannot be read or created", path.display())
-            }
-            Self::AdminToken(_) => f.write_str("no admin token could be generated"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Listen { source, .. }
-            | Self::ApiKeySecret { source, .. }
-            | Self::AdminToken(source) => Some(source),
-            Self::Catalog(error) => error.source(),
-            Self::Policies(_) | Self::NoApiKeySecret | Self::Misconfigured { .. } => None,
-            Self::Store(error) => error.source(),
-        }
-    }
-}
 
 /// A running server. It ends when it is told to, or with the runtime.
 #[derive(Debug)]
@@ -304,7 +220,7 @@ async fn assemble<S: Backend>(
     config: &ServeConfig,
     instruments: Instruments,
     store: S,
-    guard: http::Guard,
+    guard: Guard,
 ) -> Result<(Arc<App<S>>, Option<FileCatalog>), StartError> {
     let Instruments { metrics, health } = instruments;
     let catalog = catalog::open(config, &metrics, &health).await?;

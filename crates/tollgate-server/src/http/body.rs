@@ -4,23 +4,14 @@ use std::future::{Future, poll_fn};
 use std::ops::Deref;
 use std::pin::{Pin, pin};
 use std::task::Poll;
-use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
 use axum::http::{HeaderMap, Request, header};
 
 use super::problem::Problem;
+use crate::app::BodyBounds;
 use crate::config::UNFINISHED_BYTES;
-use crate::net::{HeldMemory, MemoryFull, RequestMemory};
-
-/// The bounds of a body.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BodyBounds<'a> {
-    pub(crate) max_bytes: usize,
-    pub(crate) timeout: Duration,
-    /// What all unfinished requests share.
-    pub(crate) memory: &'a RequestMemory,
-}
+use crate::net::{HeldMemory, MemoryFull};
 
 /// A complete body. Its memory is held until it is dropped, together with the request.
 #[derive(Debug)]

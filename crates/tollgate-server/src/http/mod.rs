@@ -30,9 +30,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower_service::Service;
 
-pub(crate) use self::admin::Guard;
 use self::admin::Peer;
-pub(crate) use self::body::BodyBounds;
 pub use self::docs::openapi_json;
 pub(crate) use self::docs::sorted_openapi_json;
 pub(crate) use self::hosts::Hosts;

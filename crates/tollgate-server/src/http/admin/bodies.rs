@@ -9,8 +9,9 @@ use tollgate_catalog::directory::Version;
 use tollgate_catalog::document::{self, Node};
 use tollgate_catalog::{DirectoryError, Format, Problems};
 
-use super::super::body::{self, BodyBounds, JSON};
+use super::super::body::{self, JSON};
 use super::super::problem::{FieldProblem, Problem};
+use crate::app::BodyBounds;
 
 /// The media type of YAML (RFC 9512).
 pub(super) const YAML: &str = "application/yaml";

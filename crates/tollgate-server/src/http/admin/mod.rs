@@ -12,7 +12,6 @@ mod documentation;
 pub(super) mod events;
 pub(super) mod explain;
 pub(super) mod files;
-mod guard;
 mod if_match;
 pub(super) mod session;
 mod target;
@@ -29,10 +28,10 @@ use axum::routing::{get, post};
 
 use self::documentation::CATALOG_TAG;
 pub(super) use self::documentation::{add_guard, add_records};
-pub(crate) use self::guard::Guard;
 use super::problem::Problem;
 use crate::app::{App, Backend};
 use crate::config::Role;
+use crate::guard::Refusal;
 
 /// The address that a request came from.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +79,9 @@ async fn admit<S: Backend>(
             request.extensions_mut().insert(role);
             next.run(request).await
         }
-        Err(problem) => Problem::into_response(problem),
+        Err(Refusal::Unauthorized) => Problem::unauthorized().into_response(),
+        Err(Refusal::Forbidden) => Problem::forbidden().into_response(),
+        Err(Refusal::TooManyGuesses(wait)) => Problem::too_many_guesses(wait).into_response(),
     }
 }
 

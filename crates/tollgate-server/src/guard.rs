@@ -9,11 +9,11 @@ use axum::http::{HeaderMap, Method, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tollgate_catalog::directory::Actor;
+use tollgate_core::counting::Wait;
 use tollgate_core::{Amount, Attribute, Charge, Limit, Per, Policy, PolicyId, Subject, Window};
 use tollgate_store::MemoryStore;
 use tollgate_store::memory::MemoryStoreOptions;
 
-use super::super::problem::Problem;
 use crate::config::{AdminToken, Role};
 
 /// Wrong tokens that one address may give in [`GUESSES_WINDOW`].
@@ -30,13 +30,24 @@ const LOOKS: [&str; 2] = ["/admin/explain", "/admin/policies/validate"];
 
 impl Role {
     /// The role that a call of `method` at `path` takes.
-    pub(super) fn needed(method: &Method, path: &str) -> Self {
+    pub(crate) fn needed(method: &Method, path: &str) -> Self {
         match *method {
             Method::GET | Method::HEAD => Self::Read,
             Method::POST if LOOKS.contains(&path) => Self::Read,
             _ => Self::Write,
         }
     }
+}
+
+/// Why a call is refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refusal {
+    /// There is no token, or a wrong one.
+    Unauthorized,
+    /// The token may only read.
+    Forbidden,
+    /// Too many wrong tokens came from the address.
+    TooManyGuesses(Wait),
 }
 
 /// Lets the bearers of tokens in, at any time. Wrong tokens are limited by Tollgate's own store, exactly.
@@ -91,28 +102,28 @@ impl Guard {
         headers: &HeaderMap,
         peer: IpAddr,
         needed: Role,
-    ) -> Result<(Actor, Role), Problem> {
+    ) -> Result<(Actor, Role), Refusal> {
         let token = bearer(headers);
         // Before anything else, so that no number of wrong tokens keeps a right one out.
         match token.and_then(|token| self.bearer_of(token)) {
             Some(bearer) if bearer.role == Role::Write || needed == Role::Read => {
                 Ok((bearer.actor.clone(), bearer.role))
             }
-            Some(_) => Err(Problem::forbidden()),
+            Some(_) => Err(Refusal::Forbidden),
             None => Err(self.refused(token, peer)),
         }
     }
 
     /// What is answered to a call without a right token: with a wrong one, or without any.
     #[cold]
-    fn refused(&self, token: Option<&str>, peer: IpAddr) -> Problem {
+    fn refused(&self, token: Option<&str>, peer: IpAddr) -> Refusal {
         let peer = peer.to_canonical().to_string();
         let subject = Subject::empty().with(&Attribute::Ip, &peer);
         let charge = [Charge { limit: &self.limit, subject: &subject, cost: Amount::ONE }];
         if let Some(verdict) = self.guesses.peek(&charge).first().filter(|one| !one.allowed) {
-            return Problem::too_many_guesses(verdict.wait);
+            return Refusal::TooManyGuesses(verdict.wait);
         }
-        if token.is_some() { self.guessed(&charge, &peer) } else { Problem::unauthorized() }
+        if token.is_some() { self.guessed(&charge, &peer) } else { Refusal::Unauthorized }
     }
 
     /// Who bears `token`. All are compared, whichever fits.
@@ -131,12 +142,12 @@ impl Guard {
     }
 
     /// Charges and logs a wrong token from `peer`. The limit on guesses bounds the lines too.
-    fn guessed(&self, charge: &[Charge<'_>], peer: &str) -> Problem {
+    fn guessed(&self, charge: &[Charge<'_>], peer: &str) -> Refusal {
         let verdicts = self.guesses.charge(charge);
-        let Some(verdict) = verdicts.first() else { return Problem::unauthorized() };
+        let Some(verdict) = verdicts.first() else { return Refusal::Unauthorized };
         if !verdict.allowed {
             // Others from there were faster.
-            return Problem::too_many_guesses(verdict.wait);
+            return Refusal::TooManyGuesses(verdict.wait);
         }
         tracing::warn!(address = peer, "a wrong admin token was given");
         if verdict.usage >= GUESSES {
@@ -148,7 +159,7 @@ impl Guard {
                 "too many wrong admin tokens from this address; its further attempts are refused for a while, a right token is not"
             );
         }
-        Problem::unauthorized()
+        Refusal::Unauthorized
     }
 }
 
@@ -180,9 +191,11 @@ mod tests {
         headers.insert(header::AUTHORIZATION, HeaderValue::from_str(token).unwrap());
         let peer = IpAddr::from([127, 0, 0, peer]);
         let admitted = guard.admit(&headers, peer, needed);
-        admitted
-            .map(|(actor, _)| actor.name().to_owned())
-            .map_err(|problem| problem.status().as_u16())
+        admitted.map(|(actor, _)| actor.name().to_owned()).map_err(|refusal| match refusal {
+            Refusal::Unauthorized => 401,
+            Refusal::Forbidden => 403,
+            Refusal::TooManyGuesses(_) => 429,
+        })
     }
 
     /// A call that changes nothing is for everyone who may look, whatever its method.

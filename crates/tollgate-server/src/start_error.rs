@@ -1,0 +1,91 @@
+//! Why the server did not start.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tollgate_catalog::CatalogError;
+use tollgate_redis::Misconfiguration;
+use tollgate_store::StoreError;
+
+/// Why the server did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The server could not listen at the address.
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The catalog could not provide policies.
+    Catalog(CatalogError),
+    /// The built-in policies cannot be compiled.
+    Policies(tollgate_core::PolicySetError),
+    /// The store cannot be used at all, whether it is available or not.
+    Store(StoreError),
+    /// The store is not what the configuration says, or does not let this node work.
+    Misconfigured {
+        /// Where the store was set.
+        set_by: Option<String>,
+        /// The problem and its remedy.
+        problem: Misconfiguration,
+    },
+    /// There is no secret for hashing API keys.
+    NoApiKeySecret,
+    /// The secret for hashing API keys could not be read or created.
+    ApiKeySecret {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// No admin token could be generated.
+    AdminToken(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "{address} is in use by another process; accepted: a free port, such as 0"
+                )
+            }
+            Self::Listen { address, .. } => write!(f, "cannot listen at {address}"),
+            Self::Catalog(error @ CatalogError::OtherApiKeySecret) => {
+                write!(f, "{error}, in TOLLGATE_API_KEY_SECRET or, for SQLite, in the file beside the database")
+            }
+            Self::Catalog(error) => error.fmt(f),
+            Self::Policies(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
+            Self::Misconfigured { set_by, problem } => {
+                let set_by = set_by.as_deref().unwrap_or("the store");
+                write!(f, "{set_by}: {problem}. To start without the store anyway: --start-degraded")
+            }
+            Self::NoApiKeySecret => f.write_str(
+                "TOLLGATE_API_KEY_SECRET is not set; accepted with PostgreSQL: at least 16 bytes, the same on every node",
+            ),
+            Self::ApiKeySecret { path, .. } => {
+                write!(f, "{}: the secret for hashing API keys cannot be read or created", path.display())
+            }
+            Self::AdminToken(_) => f.write_str("no admin token could be generated"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Listen { source, .. }
+            | Self::ApiKeySecret { source, .. }
+            | Self::AdminToken(source) => Some(source),
+            Self::Catalog(error) => error.source(),
+            Self::Policies(_) | Self::NoApiKeySecret | Self::Misconfigured { .. } => None,
+            Self::Store(error) => error.source(),
+        }
+    }
+}
