@@ -102,6 +102,33 @@ fn since(base: Metrics, now: Metrics) -> Metrics {
     }
 }
 
+/// What every limiter tells of its `counters` and its `store`.
+macro_rules! counting_calls {
+    () => {
+        /// How many checks were allowed and denied since the limiter was made or
+        /// [`reset_metrics`](Self::reset_metrics) was called. A check that has returned is counted.
+        pub fn metrics(&self) -> Metrics {
+            self.counters.metrics()
+        }
+
+        /// Counts from 0 again, and returns what was counted until now: no check is lost between the two.
+        pub fn reset_metrics(&self) -> Metrics {
+            self.counters.reset()
+        }
+
+        /// The keys held, and how many were evicted at the cap.
+        pub fn stats(&self) -> MemoryStoreStats {
+            self.store.stats()
+        }
+
+        /// Frees the memory of idle keys. New keys do this bit by bit; call it when traffic has ended. O(keys).
+        pub fn sweep(&self) {
+            self.store.sweep();
+        }
+    };
+}
+pub(crate) use counting_calls;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use tollgate_core::{Attribute, Charge, Clock, Decision, Limit, MonotonicClock, S
 use tollgate_store::MemoryStore;
 use tollgate_store::memory::{MemoryStoreOptions, MemoryStoreStats};
 
-use crate::metrics::Counters;
+use crate::metrics::{Counters, counting_calls};
 use crate::quota::{Draft, UserModelLimit, subject_of};
 use crate::rate_limiter::amount;
 use crate::resets::Resets;
@@ -135,26 +135,7 @@ impl<C: Clock> MultiTierRateLimiter<C> {
         self.resets.reset(user, self.store.clock());
     }
 
-    /// The numbers of allowed and denied checks since the limiter was built or [`MultiTierRateLimiter::reset_metrics`]
-    /// was called. Includes every check that has returned.
-    pub fn metrics(&self) -> Metrics {
-        self.counters.metrics()
-    }
-
-    /// Starts to count from 0, and returns the counts until now: no check is lost in between.
-    pub fn reset_metrics(&self) -> Metrics {
-        self.counters.reset()
-    }
-
-    /// The number of keys, and of those evicted at the cap.
-    pub fn stats(&self) -> MemoryStoreStats {
-        self.store.stats()
-    }
-
-    /// Frees the memory of idle keys. New keys do this gradually; call it when traffic has ended. O(keys).
-    pub fn sweep(&self) {
-        self.store.sweep();
-    }
+    counting_calls!();
 
     fn tier(&self, model: &str) -> &Tier {
         self.tiers.get(model).map_or(&self.default_tier, |tier| tier)

@@ -8,7 +8,7 @@ use tollgate_store::MemoryStore;
 use tollgate_store::memory::{MemoryStoreOptions, MemoryStoreStats};
 
 use crate::Metrics;
-use crate::metrics::Counters;
+use crate::metrics::{Counters, counting_calls};
 
 /// Decides checks by a [`PolicySet`], in memory, for one process. Needs the feature `policies`.
 ///
@@ -88,24 +88,5 @@ impl<C: Clock> PolicyLimiter<C> {
         self.policies.swap(Arc::new(policies))
     }
 
-    /// The numbers of allowed and denied checks since the limiter was built or [`PolicyLimiter::reset_metrics`] was
-    /// called. Includes every check that has returned.
-    pub fn metrics(&self) -> Metrics {
-        self.counters.metrics()
-    }
-
-    /// Starts to count from 0, and returns the counts until now: no check is lost in between.
-    pub fn reset_metrics(&self) -> Metrics {
-        self.counters.reset()
-    }
-
-    /// The number of keys, and of those evicted at the cap.
-    pub fn stats(&self) -> MemoryStoreStats {
-        self.store.stats()
-    }
-
-    /// Frees the memory of idle keys. New keys do this gradually; call it when traffic has ended. O(keys).
-    pub fn sweep(&self) {
-        self.store.sweep();
-    }
+    counting_calls!();
 }
