@@ -5,14 +5,14 @@ use crate::{Cost, PriorityClass, Subject};
 /// One question: may `subject` pass now, at `cost`?
 #[derive(Clone, Debug)]
 pub struct Check<'a> {
-    /// Who and what it is about.
+    /// The subject of the check.
     pub subject: Subject<'a>,
     /// How much of each unit it asks for.
     pub cost: Cost,
-    /// What tells this check from every other one of the caller's: sent again, for example after a lost answer,
-    /// it is charged once (R12). `None`: each time is a check of its own.
+    /// Identifies this check among all checks of the caller. If it is sent again, for example after a lost answer, it is
+    /// charged once (R12). With `None`, each time it is sent is a new check.
     pub request_id: Option<&'a str>,
-    /// How important it is where a policy keeps room by [`Shares`](crate::Shares).
+    /// Its importance, which matters if a policy has [`Shares`](crate::Shares).
     pub priority: PriorityClass,
 }
 

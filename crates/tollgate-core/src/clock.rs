@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A moment: nanoseconds since the Unix epoch, good until the year 2554.
+/// A moment in nanoseconds since the Unix epoch, up to the year 2554.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
@@ -49,8 +49,8 @@ fn saturating_ns(duration: Duration) -> u64 {
 
 /// Where a store in this process reads the time.
 ///
-/// Readings of several threads may be out of order by what passed between them; a store clamps what it is
-/// given so that its own time never steps back.
+/// Threads may use their readings in another order than they read them, so a store clamps each time that it gets: its own
+/// time never steps back.
 pub trait Clock: Send + Sync {
     /// The time now.
     fn now(&self) -> Timestamp;
@@ -62,10 +62,10 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     }
 }
 
-/// Where civil time is read: what a calendar on the wall shows, for dates that people set and for times that people read.
+/// The source of civil time, for dates that people set and times that people read.
 ///
-/// It is right at each moment and may step, forward and back, when the machine's clock is set. So nothing is counted or
-/// timed by it: that is for [`Clock`], which in turn is no civil time once the machine's clock was set.
+/// It may step forward or back when the machine's clock is set. So use it neither for counting nor for measuring: use
+/// [`Clock`], which never steps, and therefore differs from civil time after the machine's clock was set.
 pub trait WallClock: Send + Sync {
     /// The civil time now.
     fn wall_time(&self) -> Timestamp;
@@ -77,7 +77,7 @@ impl<C: WallClock + ?Sized> WallClock for Arc<C> {
     }
 }
 
-/// The system's clock, as it is set at that moment.
+/// The system clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemWallClock;
 
@@ -92,19 +92,19 @@ impl WallClock for SystemWallClock {
 /// The machine's monotonic clock, aligned to the Unix epoch when it is made: later steps of the wall clock
 /// do not reach it.
 ///
-/// Reads the time-stamp counter (`quanta`, about half the cost of `Instant::now`) and once a second takes
-/// what the counter's calibration has drifted from [`Instant`].
+/// Reads the time-stamp counter (`quanta`, about half the cost of `Instant::now`) and once a second corrects its drift
+/// from [`Instant`].
 #[derive(Debug)]
 pub struct MonotonicClock {
     counter: quanta::Clock,
     counter_start: u64,
-    /// The nanoseconds of 2^[`SCALE_BITS`] counts: a fixed scale costs a reading less than that of `quanta`.
+    /// The nanoseconds of 2^[`SCALE_BITS`] counts. A fixed scale makes a reading cheaper than the scale of `quanta`.
     scale_ns: u64,
     start: Instant,
     unix_start_ns: u64,
     /// What to add to the counted nanoseconds to get those since the Unix epoch: the epoch's and the drift.
     offset_ns: AtomicU64,
-    /// The counted nanoseconds at which the drift is taken next.
+    /// The counted nanoseconds at which the drift is corrected next.
     next_sync_ns: AtomicU64,
 }
 
@@ -181,7 +181,7 @@ impl Clock for MonotonicClock {
     }
 }
 
-/// A clock that stands still until it is told otherwise: for tests and replays. Clones share the time. As a [`WallClock`]
+/// A clock that only moves when it is set or advanced, for tests and replays. Clones share the time. As a [`WallClock`]
 /// it steps whenever a test sets it.
 #[derive(Clone, Debug, Default)]
 pub struct ManualClock(Arc<AtomicU64>);

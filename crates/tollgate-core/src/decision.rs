@@ -19,7 +19,7 @@ pub enum Reason {
     Banned,
     /// The store did not answer, and the limit denies without it (R11).
     StoreUnavailable,
-    /// The API key was taken back. No limit took part.
+    /// The API key was revoked. No limit took part.
     ApiKeyRevoked,
     /// The API key has expired. No limit took part.
     ApiKeyExpired,
@@ -28,10 +28,10 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Every reason that a limit may have.
+    /// The reasons that come from a limit.
     pub const OF_LIMITS: [Self; 4] =
         [Self::LimitExceeded, Self::CostExceedsLimit, Self::Banned, Self::StoreUnavailable];
-    /// Every reason that an API key may be: then no limit took part.
+    /// The reasons that come from an API key; no limit took part.
     pub const OF_API_KEYS: [Self; 3] =
         [Self::ApiKeyRevoked, Self::ApiKeyExpired, Self::ApiKeyUnknown];
 
@@ -49,11 +49,11 @@ impl Reason {
     }
 }
 
-/// What a denial without the store tells to wait, in milliseconds: a store that is back is asked again within
-/// 2 seconds, so about then another answer is possible.
+/// The wait in a denial without the store, in milliseconds. A store that is available again is used within 2 seconds, so
+/// another decision is possible after about that time.
 pub const UNKNOWN_RETRY_AFTER_MS: u64 = 1_000;
 
-/// What one limit said.
+/// The verdict of one limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitStatus {
     /// The limit.
@@ -119,12 +119,12 @@ pub struct Decision {
     degraded: bool,
     headline: Option<usize>,
     limits: SmallVec<[LimitStatus; 2]>,
-    /// Why no limit was asked.
+    /// Why no limit was evaluated, if none was.
     refused: Option<Reason>,
 }
 
 impl Decision {
-    /// The decision over `charges`, of which the store said `verdicts`, in the same order.
+    /// The decision on `charges`, from the `verdicts` of the store in the same order.
     #[inline]
     pub fn assemble(charges: &[Charge<'_>], verdicts: &[Verdict]) -> Self {
         debug_assert_eq!(charges.len(), verdicts.len(), "a verdict for each charge");
@@ -146,12 +146,12 @@ impl Decision {
         }
     }
 
-    /// A denial for `reason` before any limit was asked. No wait ends it.
+    /// A denial for `reason` before any limit is evaluated. Waiting does not help.
     pub fn refused(reason: Reason) -> Self {
         Self { allowed: false, refused: Some(reason), ..Self::assemble(&[], &[]) }
     }
 
-    /// The same decision, taken without the store if `degraded` (R11).
+    /// The same decision, marked as made without the store if `degraded` (R11).
     #[inline]
     #[must_use]
     pub fn with_degraded(mut self, degraded: bool) -> Self {
@@ -172,7 +172,7 @@ impl Decision {
     }
 
     /// The binding limit (R5): on a denial the one that frees last, otherwise the one with the smallest share
-    /// left. `None` if no enforced limit took part: a shadow one never binds.
+    /// left. `None` if no enforced limit took part: a shadow limit never binds.
     pub fn headline(&self) -> Option<&LimitStatus> {
         self.headline.map(|index| &self.limits[index])
     }
@@ -199,7 +199,7 @@ impl Decision {
 
 type Candidate<'a> = (usize, (&'a Limit, &'a Verdict));
 
-/// The one that frees last; of equals the one with the lesser policy id.
+/// The one with the longest wait; among equals, the one with the smallest policy id.
 fn frees_later<'a>(a: Candidate<'a>, b: Candidate<'a>) -> Candidate<'a> {
     let rank = |c: &Candidate<'a>| c.1.1.wait;
     match rank(&a).cmp(&rank(&b)).then_with(|| b.1.0.policy_id().cmp(a.1.0.policy_id())) {
@@ -208,7 +208,7 @@ fn frees_later<'a>(a: Candidate<'a>, b: Candidate<'a>) -> Candidate<'a> {
     }
 }
 
-/// The one with the smallest share of its limit left; of equals the one with the lesser policy id.
+/// The one with the smallest share of its limit left; among equals, the one with the smallest policy id.
 fn smaller_share<'a>(a: Candidate<'a>, b: Candidate<'a>) -> Candidate<'a> {
     let scaled = |of: &Candidate<'a>, by: &Candidate<'a>| {
         let left = of.1.0.amount().get().saturating_sub(of.1.1.usage);

@@ -1,17 +1,17 @@
-//! Why each policy applies to a check, or does not (R4): for people, not for the path of checks.
+//! Explains why each policy applies to a check or not (R4). Checks do not use it.
 
 use crate::{Attribute, Check, Mode, Policy, PolicyId, PolicySet};
 
-/// What became of a policy that was considered for a check.
+/// Why a policy applies to a check, or does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Consideration {
-    /// It is switched off.
+    /// It is disabled.
     Disabled,
     /// It counts per an attribute that the subject does not have.
     Lacks(Attribute),
     /// A condition does not hold: the subject has another value of the attribute, or none.
     Differs(Attribute),
-    /// Another of the same `per` and `unit` has more conditions.
+    /// This policy with the same `per` and `unit` has more conditions.
     OverriddenBy(PolicyId),
     /// It applies, and exempts.
     Exempts,
@@ -20,7 +20,7 @@ pub enum Consideration {
 }
 
 impl PolicySet {
-    /// What becomes of each policy for `check`, in their order. O(policies²) in the worst case.
+    /// The consideration of each policy for `check`, in their order. O(policies²) in the worst case.
     pub fn explain(&self, check: &Check<'_>) -> Vec<(&Policy, Consideration)> {
         let policies = self.policies();
         policies.iter().map(|policy| (policy, consider(policies, policy, check))).collect()
@@ -47,7 +47,7 @@ fn consider(policies: &[Policy], policy: &Policy, check: &Check<'_>) -> Consider
     }
 }
 
-/// What keeps `policy` from `check` whatever other policies there are.
+/// Why `policy` does not apply to `check`, regardless of other policies.
 fn obstacle(policy: &Policy, check: &Check<'_>) -> Option<Consideration> {
     if !policy.enabled {
         return Some(Consideration::Disabled);

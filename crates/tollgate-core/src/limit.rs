@@ -7,7 +7,7 @@ use crate::{
     Amount, Counting, FailureMode, Mode, Per, Policy, PolicyId, PriorityClass, Share, Subject, Unit,
 };
 
-/// A policy that limits, compiled: all that a store needs to decide, but the key.
+/// A compiled policy that limits: everything that a store needs for a decision except the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
     policy_id: PolicyId,
@@ -22,14 +22,14 @@ pub struct Limit {
     class_share: Option<ClassShare>,
 }
 
-/// That a limit is the part of a policy's limit up to which a priority class is admitted.
+/// The share of a policy's limit that a priority class may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClassShare {
     /// The class.
     pub class: PriorityClass,
     /// Its part.
     pub share: Share,
-    /// What it is a part of: the limit of the policy.
+    /// The whole limit of the policy.
     pub whole: Amount,
 }
 
@@ -52,7 +52,7 @@ impl Limit {
 
     /// The limits that `policy` sets to each priority class, by [`PriorityClass::index`]; `None` if it exempts.
     ///
-    /// The same limit of another amount, over one usage (R8): what one class used, all of them have used.
+    /// They differ in the amount only and share one usage (R8), so the usage of one class counts for all.
     pub fn of_classes(policy: &Policy) -> Option<[Arc<Self>; PriorityClass::ALL.len()]> {
         let whole = Arc::new(Self::of(policy)?);
         Some(PriorityClass::ALL.map(|class| {
@@ -105,7 +105,7 @@ impl Limit {
         self.mode
     }
 
-    /// What it says while the store does not answer; `None`: what the server is set to (R11).
+    /// Its failure mode; `None` for the setting of the server (R11).
     #[inline]
     pub fn on_store_error(&self) -> Option<FailureMode> {
         self.on_store_error
@@ -141,7 +141,7 @@ fn tag(id: &PolicyId, half: u8) -> u64 {
 pub struct Charge<'a> {
     /// The limit charged.
     pub limit: &'a Arc<Limit>,
-    /// Whose usage it is; has every attribute of the limit's `per`.
+    /// The subject, which has every attribute of the limit's `per`.
     pub subject: &'a Subject<'a>,
     /// How much, in the limit's unit.
     pub cost: Amount,

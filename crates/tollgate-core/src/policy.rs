@@ -11,7 +11,7 @@ use crate::{Amount, Counting, Shares, Unit, Window};
 pub struct PolicyId(Arc<str>);
 
 impl PolicyId {
-    /// The id `id`, if it is one.
+    /// `id` as a policy id, if it is valid.
     pub fn new(id: &str) -> Result<Self, IdProblem> {
         check_id(id).map(|()| Self(id.into()))
     }
@@ -28,7 +28,7 @@ impl fmt::Display for PolicyId {
     }
 }
 
-/// The attributes whose values tell the limits of one policy apart: a set, in canonical order.
+/// The attributes that a policy counts per: each combination of values has its own usage. A set, in canonical order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Per(Vec<Attribute>);
 
@@ -98,7 +98,7 @@ pub enum Mode {
     /// Denies.
     #[default]
     Enforce,
-    /// Decides, counts and reports, and never denies.
+    /// Decides, counts and reports, but never denies.
     Shadow,
 }
 
@@ -120,15 +120,15 @@ impl Mode {
     }
 }
 
-/// What a limit says to a check while the store that holds its usage does not answer (R11).
+/// How a limit decides while the store is unavailable (R11).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum FailureMode {
-    /// Admits: a limiter that is down does not take the service down. Without a bound.
+    /// Admits everything, so that an outage of the store does not become an outage of the service.
     #[default]
     Allow,
-    /// Denies: nothing passes uncounted.
+    /// Denies everything, so that nothing passes without being counted.
     Deny,
-    /// Decides by this node's share of the limit, counted in this process's memory.
+    /// Decides by this node's share of the limit, which it counts in its own memory.
     Local,
 }
 
@@ -158,7 +158,7 @@ impl FailureMode {
 pub struct Policy {
     /// Its name, unique in a set. Usage belongs to it (R8).
     pub id: PolicyId,
-    /// What its limits are kept per.
+    /// The attributes that its limits count per.
     pub per: Per,
     /// The conditions that must all hold; each attribute at most once.
     pub conditions: Vec<Condition>,
@@ -172,7 +172,7 @@ pub struct Policy {
     pub counting: Counting,
     /// Whether it denies.
     pub mode: Mode,
-    /// What it says while the store does not answer; `None`: what the server is set to.
+    /// Its failure mode; `None` for the setting of the server.
     pub on_store_error: Option<FailureMode>,
     /// Whether it takes part at all.
     pub enabled: bool,
@@ -200,7 +200,7 @@ impl Policy {
         }
     }
 
-    /// The policy that holds where there is none: 100 requests an hour per user and model.
+    /// The policy that applies if none is configured: 100 requests an hour per user and model.
     pub fn default_policy() -> Self {
         Self {
             id: PolicyId("default".into()),

@@ -17,7 +17,7 @@ pub type Plan<'a> = SmallVec<[Charge<'a>; 4]>;
 
 /// Policies compiled for lookup. Immutable: a change makes a new set.
 ///
-/// Policies are indexed by one of their conditions, so that a check looks only at those that may hold.
+/// Each policy is indexed by one of its conditions, so that a check only evaluates policies that may apply.
 #[derive(Debug)]
 pub struct PolicySet {
     policies: Vec<Policy>,
@@ -33,7 +33,7 @@ type RuleIndex = u32;
 /// An enabled policy, compiled.
 #[derive(Debug)]
 struct Rule {
-    /// The limit of each priority class, all one where there are no shares; `None` exempts.
+    /// The limit of each priority class; all are the same if there are no shares. `None` exempts.
     limits: Option<[Arc<Limit>; PriorityClass::ALL.len()]>,
     per: Per,
     unit: Unit,
@@ -57,7 +57,7 @@ impl Rule {
     }
 }
 
-/// Why policies make no set.
+/// Why policies cannot form a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicySetError {
     /// Two policies have this id.
@@ -199,7 +199,7 @@ fn compile(policies: &[Policy]) -> Vec<Rule> {
 
 type ByValue = Vec<(Attribute, HashMap<String, Vec<RuleIndex>>)>;
 
-/// Files each rule under its condition whose values the fewest rules ask for.
+/// Indexes each rule by the one of its conditions whose values the fewest other rules use.
 fn index(rules: &[Rule]) -> (Vec<RuleIndex>, ByValue) {
     let mut askers: HashMap<(&Attribute, &str), usize> = HashMap::new();
     for condition in rules.iter().flat_map(|rule| &rule.conditions) {
@@ -221,7 +221,7 @@ fn index(rules: &[Rule]) -> (Vec<RuleIndex>, ByValue) {
         };
         let by_value: &mut HashMap<String, Vec<RuleIndex>> =
             by_attribute.entry(condition.attribute.clone()).or_default();
-        // A value given twice files the rule once.
+        // A value that is given twice adds the rule only once.
         for value in condition.values.iter().collect::<HashSet<_>>() {
             by_value.entry(value.clone()).or_default().push(rule_index);
         }

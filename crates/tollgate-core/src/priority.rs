@@ -1,12 +1,12 @@
-//! Priority classes: who keeps room when there is too little.
+//! Priority classes: whose checks are admitted longest as a limit fills up.
 
-/// How much a tier counts when not everyone can pass. The order is that of importance: [`PriorityClass::Internal`]
-/// is the greatest.
+/// The importance of the checks of a tier when a limit fills up, in ascending order: [`PriorityClass::Internal`] is the
+/// most important.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PriorityClass {
     /// Work that can wait; shed first.
     Batch,
-    /// The class of a tier that says nothing else.
+    /// The class of a tier without another one.
     #[default]
     Standard,
     /// Work that was paid more for.

@@ -1,7 +1,7 @@
 //! The reference model: the decision rules R1–R6, R8 and R10 word by word, slow and obvious.
 //!
-//! Tests, and replays that verify themselves, compare the fast code with it. So it must not share anything
-//! with that code but the words: it uses neither the modules of [`crate::counting`] nor
+//! Tests and `simulate --verify` compare the fast code with it. So it must share nothing with that code except the data
+//! types: it uses neither the modules of [`crate::counting`] nor
 //! [`crate::PolicySet`] nor [`crate::Decision`], keeps every admission as a time and a cost, finds usage by filtering and summing,
 //! and waits by trying moments.
 //!
@@ -67,14 +67,14 @@ struct Admission {
     cost: u128,
 }
 
-/// A limit, looked at for one check.
+/// A limit and its usage, for one check.
 struct LimitView<'a> {
     policy: &'a Policy,
     limit: u128,
     cost: u128,
     tick_ns: u128,
     key: Key,
-    /// What was admitted under `key`; with this check, once it is charged.
+    /// The admissions under `key`, including this check after it is charged.
     admissions: Vec<Admission>,
     /// From now until it admits; `None` for never.
     wait_ns: Option<u128>,
@@ -211,7 +211,7 @@ impl Model {
     }
 }
 
-/// What `looks` come to.
+/// The decision that follows from `looks`.
 fn decision(now_ns: u128, looks: &[LimitView<'_>]) -> ModelDecision {
     let allowed = allowed(looks);
     let headline = headline(looks, now_ns);
@@ -263,8 +263,8 @@ fn holds(policy: &Policy, subject: &Subject<'_>) -> bool {
         })
 }
 
-/// The part of `limit` that checks of `class` may use: that of the least important class which has a share and is not
-/// less important, or all of it. Under a part is who leaves room for one in it.
+/// The part of `limit` that checks of `class` may use: the share of the least important class that has one and is at least
+/// as important as `class`, or else the whole limit.
 fn room(policy: &Policy, class: PriorityClass, limit: u128) -> u128 {
     let shares = policy.shares.given().filter(|(other, _)| *other >= class);
     let millionths = shares.min_by_key(|(other, _)| *other).map(|(_, share)| share.millionths());
@@ -281,8 +281,8 @@ fn allowed(looks: &[LimitView<'_>]) -> bool {
     looks.iter().all(|look| look.admits() || look.policy.mode == Mode::Shadow)
 }
 
-/// R5: on a denial the enforced limit that frees last, otherwise the one with the smallest share left; of
-/// equals the one with the lesser policy id.
+/// R5: on a denial the enforced limit with the longest wait, otherwise the one with the smallest share left; among
+/// equals, the one with the smallest policy id.
 fn headline<'a, 'p>(looks: &'a [LimitView<'p>], now_ns: u128) -> Option<&'a LimitView<'p>> {
     let enforced = looks.iter().filter(|look| look.policy.mode == Mode::Enforce);
     if allowed(looks) {
@@ -321,7 +321,7 @@ fn usage(policy: &Policy, tick_ns: u128, admissions: &[Admission], now_ns: u128)
     match policy.counting {
         Counting::Log { window } => log_usage(window, tick_ns, admissions, now_ns),
         Counting::Counter { window } => {
-            // Whole units, rounded up: beside them fits what R2 admits.
+            // Rounded up to whole units, so that comparing integers admits exactly what R2 admits.
             weighted_usage(window, admissions, now_ns).div_ceil(width_ns(window))
         }
     }
@@ -398,8 +398,8 @@ impl Moments {
         }
     }
 
-    /// The first moment at which `is_so`, found by halving: usage only falls when nobody comes, so what is
-    /// so once stays so. It is so at the last moment.
+    /// The first moment at which `is_so` holds, by binary search: without further checks usage only falls, so once `is_so`
+    /// holds, it keeps holding. It holds at the last moment.
     fn first(self, is_so: impl Fn(u128) -> bool) -> u128 {
         match self {
             Self::Each(moments) => moments[moments.partition_point(|&at_ns| !is_so(at_ns))],

@@ -15,7 +15,7 @@ impl Share {
     pub const MAX_DECIMALS: usize = 6;
     const MILLIONTHS: u32 = 1_000_000;
 
-    /// So many millionths; `None` above the whole.
+    /// A share of this many millionths; `None` if that is more than the whole.
     pub fn of_millionths(millionths: u32) -> Option<Self> {
         (millionths <= Self::MILLIONTHS).then_some(Self(millionths))
     }
@@ -29,7 +29,7 @@ impl Share {
     pub fn of(self, amount: Amount) -> Amount {
         let millionths = u128::from(Self::MILLIONTHS);
         let part = (u128::from(amount.get()) * u128::from(self.0)).div_ceil(millionths);
-        // A part of an amount is no more than it.
+        // A part of an amount is at most the amount.
         u64::try_from(part).ok().and_then(Amount::new).unwrap_or(amount)
     }
 }
@@ -83,7 +83,7 @@ impl Shares {
         self.0[class.index()..].iter().flatten().next().copied().unwrap_or(Share::WHOLE)
     }
 
-    /// A class with a greater share than a more important one, and that one.
+    /// A class with a greater share than a more important class, and that class; `None` if there is none.
     pub fn inversion(&self) -> Option<(PriorityClass, PriorityClass)> {
         let given: Vec<_> = self.given().collect();
         given.windows(2).find_map(|pair| match pair {

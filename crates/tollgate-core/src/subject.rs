@@ -29,7 +29,7 @@ pub enum Attribute {
 impl Attribute {
     const BUILT_IN: usize = 8;
 
-    /// The attribute called `name`; names that are not built in are custom. `None` for what no id can be.
+    /// The attribute called `name`; a name that is not built in is custom. `None` if `name` is not a valid id.
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "tenant" => Self::Tenant,

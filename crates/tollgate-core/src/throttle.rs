@@ -1,4 +1,4 @@
-//! Something that is done at most once per period, by whichever thread comes first.
+//! Limits an action to once per period, among all threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl Throttle {
                 .is_ok()
     }
 
-    /// Lets nobody through before `at`.
+    /// Lets no caller through before `at`.
     pub fn hold_until(&self, at: Timestamp) {
         self.next_ns.store(at.as_ns(), Ordering::Relaxed);
     }

@@ -1,7 +1,7 @@
 //! Checks that the documents agree with the tree: crates, paths, dependencies and links.
 //!
 //! In `docs/ARCHITECTURE.md` the crates are the headings of its section "Crates", and the dependencies are the rows of
-//! the table in "Arrows". A path is any `code` with a slash that begins with an entry of the repository, or of the
+//! the table in "Dependencies between crates". A path is any `code` with a slash that begins with an entry of the repository, or of the
 //! crate in whose section it is.
 
 #![cfg(test)]
@@ -87,7 +87,7 @@ fn the_architecture_describes_every_crate_and_no_other() {
 #[test]
 fn the_architecture_draws_the_arrows_of_the_manifests() {
     let drawn: BTreeMap<String, Names> = architecture()
-        .table_in("Arrows")
+        .table_in("Dependencies between crates")
         .into_iter()
         .map(|row| {
             let [from, to] = &row[..] else { panic!("{row:?} does not have two cells") };
@@ -100,10 +100,14 @@ fn the_architecture_draws_the_arrows_of_the_manifests() {
         assert_eq!(
             row,
             Some(to),
-            "{from}: its row of \"Arrows\" in docs/ARCHITECTURE.md, its manifest"
+            "{from}: its row of \"Dependencies between crates\" in docs/ARCHITECTURE.md, its manifest"
         );
     }
-    assert_eq!(drawn.len(), arrows.len(), "\"Arrows\" has a row that belongs to no crate");
+    assert_eq!(
+        drawn.len(),
+        arrows.len(),
+        "\"Dependencies between crates\" has a row that belongs to no crate"
+    );
 }
 
 #[test]

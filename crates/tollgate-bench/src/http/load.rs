@@ -143,8 +143,8 @@ pub(super) async fn ask_once(address: SocketAddr) -> Result<String, String> {
     String::from_utf8(body.to_vec()).map_err(|error| format!("{address}: {error}"))
 }
 
-/// The answers to batches of [`BATCH`] checks of users at random, one after the other: how long each took, the body
-/// written and read.
+/// Sends batches of [`BATCH`] checks of random users one after the other, and measures how long each takes, including
+/// writing and reading the body.
 pub(super) async fn ask_batches(address: SocketAddr, batches: usize) -> Result<Outcome, String> {
     let mut asker = Asker::connect(address, 0, USERS).await?;
     let (mut latencies, start) = (Vec::with_capacity(batches), now());

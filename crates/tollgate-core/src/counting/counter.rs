@@ -118,8 +118,8 @@ fn wait_ns(counter: Counter, limit: Amount, window: Window, now: Timestamp, cost
     start_ns.saturating_add(elapsed).saturating_sub(now.as_ns())
 }
 
-/// What `counter` says to `cost` and, if it admits, what it says and what it is once the cost was charged. `counter` is as
-/// [`Counter::at`] `now`; a cost of 0 charges nothing.
+/// The verdict on `cost` and, if it is admitted, the verdict and the counter after the cost is charged. `counter` must be
+/// as [`Counter::at`] `now` returns it; a cost of 0 charges nothing.
 #[inline]
 #[must_use]
 pub fn decide(

@@ -4,7 +4,7 @@
 //! pure transitions: state, now and cost in; a [`Verdict`] and the state after an admission out. No clock, no lock, no I/O.
 //!
 //! A store evaluates every limit of a check first and records the admissions only if all allow it (R3), so each module has
-//! two halves: what a limit says to a cost, which changes nothing, and the state once the cost was charged.
+//! two halves: the verdict on a cost, which changes nothing, and the state after the cost is charged.
 //!
 //! Stores keep usage in two shapes ([`UsageShape`]): a [`log`], which grows with what it admits, or a [`tally`] of a few numbers.
 
@@ -33,7 +33,7 @@ pub enum Counting {
 }
 
 impl Counting {
-    /// Every name, as policies have it in `algorithm`; the first is that of a policy that does not say.
+    /// Every name that `algorithm` of a policy may have; the first is the default.
     pub const NAMES: [&str; 2] = [log::NAME, counter::NAME];
     /// [`Counting::NAMES`], for messages.
     pub const ACCEPTED: &str = "`sliding_window_log` or `sliding_window_counter`";
@@ -91,20 +91,20 @@ pub enum Wait {
     None,
     /// This many nanoseconds, at least 1.
     Ns(u64),
-    /// Nobody knows: the store that could say did not answer (R11).
+    /// Unknown, because the store did not answer (R11).
     Unknown,
-    /// For ever: its cost is above the limit.
+    /// Waiting does not help: the cost is above the limit.
     Never,
 }
 
-/// What one limit says to one check.
+/// The verdict of one limit on one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Whether this limit, by itself, admits.
     pub allowed: bool,
     /// The usage, without this check until [`Verdict::usage`] is raised by a charge.
     pub usage: u64,
-    /// The least wait after which this limit would admit the same check if nobody else came.
+    /// The shortest wait after which this limit admits the same check if no other check arrives.
     pub wait: Wait,
     /// When the usage would be 0 again, in nanoseconds from now.
     pub reset_after_ns: u64,

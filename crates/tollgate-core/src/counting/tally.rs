@@ -1,4 +1,4 @@
-//! Usage in a few numbers, however much was admitted.
+//! Usage as a few numbers, whose size does not grow with what was admitted.
 //!
 //! A store that keeps a [`Tally`] of each key can count in every way that is [`Tallied`], without knowing which it is. A
 //! log is kept otherwise, because it grows with what it admits.
@@ -35,8 +35,8 @@ pub enum TallyKind {
 }
 
 impl Tallied {
-    /// What a limit of `limit` says to `cost` at `now`, after `kept` was used; and, if it admits, what it says and what
-    /// is to be kept once the cost was charged (R3).
+    /// The verdict of a limit of `limit` on `cost` at `now`, given the tally `kept`; if it admits, also the verdict and the
+    /// tally after the cost is charged (R3).
     ///
     /// `kept` may be the tally of another way of counting, or of another window.
     #[inline]

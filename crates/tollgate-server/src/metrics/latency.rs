@@ -105,7 +105,7 @@ impl LatencyCounts {
         counts
     }
 
-    /// The quantile `per_mille` of the durations, interpolated evenly within a bucket; `None` without calls.
+    /// The quantile `thousandths` of the durations, interpolated evenly within a bucket; `None` without calls.
     pub(crate) fn quantile_ns(&self, thousandths: u64) -> Option<u64> {
         let all: u64 = self.0.iter().sum();
         // The rank of the call in question, counted from the fastest, which has rank 1.

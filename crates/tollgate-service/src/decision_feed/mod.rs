@@ -42,7 +42,7 @@ impl ObservedDecision {
     }
 }
 
-/// The watch that receives all decisions.
+/// Receives all decisions, publishes a sample of them and counts the top keys.
 pub struct DecisionFeed {
     clock: Box<dyn Clock>,
     wall_clock: Box<dyn WallClock>,
@@ -62,7 +62,7 @@ impl DecisionFeed {
     /// The most subscribers at a time.
     pub const MAX_LISTENERS: usize = 16;
 
-    /// A new watch. `clock` only paces the sample; `wall_clock` dates the decisions.
+    /// A new feed. `clock` only paces the sample; `wall_clock` dates the decisions.
     pub fn new(clock: impl Clock + 'static, wall_clock: impl WallClock + 'static) -> Self {
         let now = clock.now();
         Self {

@@ -1,5 +1,5 @@
-//! A log in its plainest form: a queue of stamps and costs. It decides and records, so it is what other forms of a
-//! log are held against: the Lua scripts of `tollgate-redis`, operation by operation.
+//! A log in its simplest form: a queue of stamps and costs. It decides and records, so tests compare other forms of a log
+//! with it, such as the Lua scripts of `tollgate-redis`, operation by operation.
 
 use std::collections::VecDeque;
 
@@ -11,13 +11,13 @@ use crate::counting::Verdict;
 /// places from 0 again, so the stamp is compared too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Admission {
-    /// How many admissions the log had had before.
+    /// How many admissions the log had recorded before.
     pub number: u64,
     /// Its stamp, in ticks of the log's own time.
     pub stamp: u64,
 }
 
-/// A stamp and a cost. A cost of 0 is an admission that was taken back: it keeps its place and counts nothing.
+/// A stamp and a cost. A cost of 0 is a refunded admission: it keeps its place and counts nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     stamp: u64,
@@ -40,7 +40,7 @@ pub struct LogState {
     first: u64,
     /// The costs of all `entries` together.
     held: u64,
-    /// What the log's own time is ahead of the store's clock, in ticks.
+    /// How far the log's own time is ahead of the store's clock, in ticks.
     ahead: u64,
 }
 
@@ -55,7 +55,7 @@ impl LogState {
     ) -> (Verdict, Option<Admission>) {
         self.follow(time);
         let time = time.shifted(self.ahead);
-        // What was taken back has no time of its own.
+        // A refunded admission has no time.
         let counts = |entry: &Entry| entry.cost > 0 && !time.has_left(entry.stamp);
         let left = self.entries.iter().position(counts).unwrap_or(self.entries.len());
         let live = self.live_from(left);
@@ -102,7 +102,7 @@ impl LogState {
         true
     }
 
-    /// The admissions held, also those that were taken back or have left the window since the last admission.
+    /// The number of admissions held, including those that were refunded or have left the window since the last admission.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
