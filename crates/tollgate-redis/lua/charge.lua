@@ -57,13 +57,15 @@ local function decide(at, before)
   if once_key then
     local first_answer = call('GET', once_key)
     if first_answer then
-      if first_answer:sub(1, 4) ~= 'T\4\0\2' or #first_answer ~= 12 + 41 * limits then foreign(once_key) end
+      if first_answer:sub(1, 4) ~= 'T\4\0\3' or #first_answer ~= 12 + 49 * limits then foreign(once_key) end
       local first_s, first_ns = unpack('<I4I4', first_answer, 5)
       if (now_s - first_s) * 1000000 + (now_ns - first_ns) / 1000 < once_us then return first_answer:sub(5) end
     end
   end
 
   local allowed, answer = true, nil
+  -- What a check with a request id costs: the same id, sent again with other costs, gets the first answer.
+  local costs = once_key and ''
   if next(tails) then tails, starts = {}, {} end
   -- By limit, and rarely set: the whole string to write instead of a tail, the expiry of the keys, what to write if
   -- nothing is charged, whether there is a hash, and its fields. `shared` is the new value for `kept_logs`.
@@ -72,6 +74,7 @@ local function decide(at, before)
     local key = KEYS[before + i]
     local mode, limit, cost, ttl_ms, window = unpack('<Bdddd', request, at)
     at = at + 33
+    if costs then costs = costs .. pack('<d', cost) end
     -- Whether a later check of this call uses the same log.
     local comes_again = mode >= 4
     if comes_again then mode = mode - 4 end
@@ -336,7 +339,7 @@ local function decide(at, before)
     end
   end
   if charged and once_key then
-    call('SET', once_key, 'T\4\0\2' .. answer, 'PX', ceil(once_us / 1000) + 1 + slack_ms)
+    call('SET', once_key, 'T\4\0\3' .. answer .. costs, 'PX', ceil(once_us / 1000) + 1 + slack_ms)
   end
   return answer
 end

@@ -30,6 +30,8 @@ const ALLOWED: u8 = 1;
 const HAS_ENTRIES: u8 = 2;
 const TIME_BYTES: usize = 8;
 const LIMIT_BYTES: usize = 41;
+/// The first answer to a request id, sent again, ends with what each limit was charged.
+const COST_BYTES: usize = 8;
 /// The whole answer to a check that ran after its latest time.
 const LATE: &[u8] = b"L";
 /// The first byte of an answer that is an error, in a call with several checks.
@@ -192,19 +194,35 @@ pub(crate) const fn answer_bytes(limits: usize) -> usize {
     TIME_BYTES + limits * LIMIT_BYTES
 }
 
+/// Whether an answer to a check of so many limits may have this length.
+const fn is_answer_length(bytes: usize, limits: usize) -> bool {
+    bytes == answer_bytes(limits) || bytes == answer_bytes(limits) + limits * COST_BYTES
+}
+
 /// Parses the answer to a check of `charges`; `None` if it is malformed.
 pub(crate) fn answer(bytes: &[u8], charges: &[Charge<'_>]) -> Option<ScriptReply> {
     if bytes == LATE {
         return Some(ScriptReply::Late);
     }
-    if bytes.first() == Some(&ERROR) && bytes.len() != answer_bytes(charges.len()) {
+    if bytes.first() == Some(&ERROR) && !is_answer_length(bytes.len(), charges.len()) {
         return Some(ScriptReply::Undecided);
     }
     let (time, limits) = bytes.split_at_checked(TIME_BYTES)?;
     let now_ns = unsigned(&time[..4]) * NS_PER_S + unsigned(&time[4..]);
-    if limits.len() != charges.len() * LIMIT_BYTES {
+    let (limits, costs) = limits.split_at_checked(charges.len() * LIMIT_BYTES)?;
+    let of_first_costs: Vec<Charge<'_>>;
+    let charges = if costs.is_empty() {
+        charges
+    } else if costs.len() == charges.len() * COST_BYTES {
+        let costs =
+            costs.chunks_exact(COST_BYTES).map(|bytes| Amount::new(amount(integer(bytes)?)?));
+        let repeated =
+            costs.zip(charges).map(|(cost, charge)| Some(Charge { cost: cost?, ..*charge }));
+        of_first_costs = repeated.collect::<Option<_>>()?;
+        &of_first_costs
+    } else {
         return None;
-    }
+    };
     let parts = limits.chunks_exact(LIMIT_BYTES).zip(charges);
     parts
         .map(|(part, charge)| said(now_ns, part, charge))

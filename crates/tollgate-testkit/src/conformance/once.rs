@@ -26,6 +26,11 @@ pub fn a_request_id_is_charged_once_and_gets_the_first_answer<H: Harness>() {
             for _ in 0..3 {
                 assert_eq!(limiter.check(&check), first);
             }
+            // Also at another cost, even one for which there is no room.
+            for cost in [0, 1, 4, 1_000] {
+                let again = check_at("alice", cost).with_request_id("first");
+                assert_eq!(limiter.check(&again), first, "at {cost}");
+            }
             assert!(limiter.check(&check_at("alice", 2).with_request_id("second")).allowed());
             assert!(limiter.check(&check_at("alice", 1)).allowed(), "checks without an id count");
             assert!(!limiter.check(&check_at("alice", 1)).allowed(), "nothing is left");
