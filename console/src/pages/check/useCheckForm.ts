@@ -35,8 +35,11 @@ function useAddress(
     const timer = window.setTimeout(() => {
       written.current = wanted;
       setQuery(
-        (before) => {
-          const others = [...before].filter(([name]) => !isOfCheck(name));
+        () => {
+          // What the address holds now: the router's own copy may be older, and would bring back what another change removed.
+          const others = [...new URLSearchParams(window.location.search)].filter(
+            ([name]) => !isOfCheck(name),
+          );
           return new URLSearchParams([...new URLSearchParams(wanted), ...others]);
         },
         { replace: true, preventScrollReset: true },
