@@ -268,11 +268,11 @@ impl Next {
             }
             ServerErrorKind::Ask => {
                 self.before = smallvec![redis::cmd("ASKING")];
-                self.link = store.topology.redirect(error)?;
+                self.link = store.topology.redirect(error);
             }
             ServerErrorKind::Moved => {
                 self.before.clear();
-                self.link = store.topology.moved(invocation.slot, error)?;
+                self.link = store.topology.moved(invocation.slot, error);
                 // If two nodes redirect to each other, they have not both learned of the move yet.
                 if attempt > 2 {
                     wait(attempt).await;

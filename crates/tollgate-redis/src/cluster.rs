@@ -29,7 +29,7 @@ pub(crate) async fn owners(topology: &Topology) -> Result<Vec<Option<Arc<Link>>>
     let mut problem = None;
     while let Some(answer) = asked.join_next().await {
         match answer.map_err(|error| unknown(&error.to_string())).flatten() {
-            Ok(ranges) => return assigned(topology, ranges),
+            Ok(ranges) => return Ok(assigned(topology, ranges)),
             Err(error) => problem = Some(error),
         }
         if let Some(node) = nodes.next() {
@@ -63,15 +63,15 @@ async fn ask(node: Arc<Link>) -> Result<Vec<Range>, StoreError> {
     answer.iter().map(range).collect()
 }
 
-fn assigned(topology: &Topology, ranges: Vec<Range>) -> Result<Vec<Option<Arc<Link>>>, StoreError> {
+fn assigned(topology: &Topology, ranges: Vec<Range>) -> Vec<Option<Arc<Link>>> {
     let mut owners = vec![None; OWNERS];
     for (first, last, address) in ranges {
-        let link = topology.link_to(address)?;
+        let link = topology.link_to(address);
         if let Some(range) = owners.get_mut(usize::from(first)..=usize::from(last)) {
             range.fill(Some(link));
         }
     }
-    Ok(owners)
+    owners
 }
 
 fn slots(range: &[Value]) -> Option<Range> {

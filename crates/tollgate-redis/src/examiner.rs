@@ -6,7 +6,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value,
+};
 use tollgate_store::{StoreError, StoreErrorKind};
 
 use crate::hello::{Hello, Mode};
@@ -295,16 +298,27 @@ impl Examiner {
         } else if told.is_connection_refusal() {
             None
         } else {
-            // With TLS 1.3 the server may refuse a certificate only when the first answer is read, so look at both
-            // errors.
-            let told = format!("{error}: {}", without_arguments(&told));
-            self.wrong_transport(place, &told).await
+            let mut causes = format!("{error}: {}", without_arguments(&told));
+            if place.login.speaks_tls() && !told.is_timeout() {
+                let refusal = place.login.refusal_of_certificate(place.address, self.look_timeout);
+                causes.extend(refusal.await.map(|refusal| format!(": {refusal}")));
+            }
+            self.wrong_transport(place, &causes).await
         };
         Err(found.unwrap_or(StartProblem::Unavailable(error)))
     }
 
+    async fn connect(
+        &self,
+        login: &Login,
+        address: &Address,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let config = AsyncConnectionConfig::new();
+        login.connect_after_checks(address, self.look_timeout, config).await
+    }
+
     async fn hello_by(&self, login: &Login, address: &Address) -> Result<Hello, RedisError> {
-        let mut connection = login.connect(address, self.look_timeout).await?;
+        let mut connection = self.connect(login, address).await?;
         let answer: Value = redis::cmd("HELLO").query_async(&mut connection).await?;
         Ok(Hello::read(&answer))
     }
@@ -316,7 +330,7 @@ impl Examiner {
         channel: &str,
     ) -> Result<(), RedisError> {
         let login = place.login.for_subscriptions();
-        let mut connection = login.connect(place.address, self.look_timeout).await?;
+        let mut connection = self.connect(&login, place.address).await?;
         redis::cmd("SUBSCRIBE").arg(channel).query_async(&mut connection).await
     }
 
@@ -358,7 +372,7 @@ impl Examiner {
 
     /// TLS to a server without it, the other way round, and certificates.
     async fn wrong_transport(&self, place: &Place<'_>, told: &str) -> Option<StartProblem> {
-        let other = place.login.anonymous().with_other_transport();
+        let other = place.login.anonymous().with_other_transport().ok()?;
         let now = self.url.scheme_for(&self.url.deployment);
         if place.login.speaks_tls() {
             if let Some(problem) = distrusted(place, told) {

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use redis::aio::{AsyncPushSender, ConnectionLike, MultiplexedConnection};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, ProtocolVersion, RedisError,
-    ServerErrorKind, Value,
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value,
 };
 use tokio::time::Instant;
 use tollgate_core::Timestamp;
@@ -72,7 +71,6 @@ pub(crate) struct Link {
     pub(crate) address: Address,
     /// The fault domain of this server.
     pub(crate) domain: FaultDomain,
-    client: Client,
     login: Login,
     tls: bool,
     pacer: Pacer,
@@ -110,13 +108,8 @@ pub(crate) enum Failure {
 }
 
 impl Link {
-    pub(crate) fn new(
-        address: Address,
-        domain: FaultDomain,
-        login: &Login,
-    ) -> Result<Self, StoreError> {
-        Ok(Self {
-            client: login.client(&address)?,
+    pub(crate) fn new(address: Address, domain: FaultDomain, login: &Login) -> Self {
+        Self {
             login: login.clone(),
             address,
             domain,
@@ -125,7 +118,7 @@ impl Link {
             clock: ServerClock::new(),
             state: Mutex::default(),
             connecting: Arc::default(),
-        })
+        }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -291,28 +284,9 @@ impl Link {
     /// Makes a connection. It also asks for the server's time, but does not wait long for it: if the server does not
     /// answer, the call fails anyway.
     async fn made(&self) -> Result<(MultiplexedConnection, Arc<AtomicBool>), RedisError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(None);
-        let has_ended = Arc::new(AtomicBool::new(false));
-        let mut connection = if let Some(stream) = self.login.stream(&self.address) {
-            let made = async {
-                let stream = stream.await?;
-                let redis = self.client.get_connection_info().redis_settings();
-                MultiplexedConnection::new_with_config(redis, stream, config).await
-            };
-            let (connection, driver) = tokio::time::timeout(CONNECT_TIMEOUT, made)
-                .await
-                .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-            let ended = Arc::clone(&has_ended);
-            tokio::spawn(async move {
-                driver.await;
-                ended.store(true, Ordering::Relaxed);
-            });
-            connection
-        } else {
-            self.client.get_multiplexed_async_connection_with_config(&config).await?
-        };
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let (mut connection, has_ended) =
+            self.login.connect(&self.address, CONNECT_TIMEOUT, config).await?;
         match tokio::time::timeout(TIME_TIMEOUT, self.ask_time(&mut connection)).await {
             // A Sentinel does not report its time, and a user may lack the right. If something is wrong, calls report
             // it.
@@ -342,17 +316,12 @@ impl Link {
         push: impl AsyncPushSender,
     ) -> Result<MultiplexedConnection, StoreError> {
         self.pacer.admits_after_checks().await;
-        let info = self.client.get_connection_info();
-        // Only RESP3 distinguishes messages from answers on one connection.
-        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let login = self.login.for_subscriptions();
         let subscribed = async {
-            let client = Client::open(info.clone().set_redis_settings(redis))?;
             let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(CONNECT_TIMEOUT))
                 .set_response_timeout(Some(CONNECT_TIMEOUT))
                 .set_push_sender(push);
-            let mut connection =
-                client.get_multiplexed_async_connection_with_config(&config).await?;
+            let (mut connection, _) = login.connect(&self.address, CONNECT_TIMEOUT, config).await?;
             connection.subscribe(channel).await?;
             Ok(connection)
         };

@@ -1,23 +1,24 @@
 //! How to connect to servers: transport, login and database. Nothing here shows a user or a password.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io::{Error, ErrorKind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion,
-    RedisConnectionInfo, RedisError, TlsCertificates,
-};
-use tokio::io::{AsyncRead, AsyncWrite};
+use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tollgate_store::{StoreError, StoreErrorKind};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tollgate_store::StoreError;
 
 use crate::link::Pacer;
 use crate::tls;
-use crate::url::{Address, Credentials, RedisUrl, Transport, shown};
+use crate::url::{Address, Credentials, RedisUrl, Transport};
 
 /// How to connect to servers.
 #[derive(Clone)]
@@ -27,8 +28,8 @@ pub(crate) struct Login {
     pub(crate) pacer: Arc<Pacer>,
 }
 
-/// The transport of a connection.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// A stream to a server, whatever its transport.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
@@ -36,7 +37,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 #[derive(Clone)]
 enum Over {
     Tcp,
-    Tls(Arc<TlsCertificates>),
+    Tls(Arc<ClientConfig>),
     Unix,
 }
 
@@ -53,7 +54,7 @@ impl Login {
     pub(crate) fn of(url: &RedisUrl) -> Result<(Self, Self), StoreError> {
         let over = match &url.transport {
             Transport::Tcp => Over::Tcp,
-            Transport::Tls(files) => Over::Tls(Arc::new(tls::certificates(files)?)),
+            Transport::Tls(files) => Over::Tls(tls::client_config(files)?),
             Transport::Unix => Over::Unix,
         };
         let pacer = Arc::default();
@@ -77,66 +78,68 @@ impl Login {
         matches!(self.over, Over::Tls(_))
     }
 
-    /// The driver's settings for `address`.
-    pub(crate) fn client(&self, address: &Address) -> Result<Client, StoreError> {
-        self.open(address).map_err(|error| {
-            let context = format!("Redis at {} cannot be used", shown(address));
-            StoreError::new(StoreErrorKind::Unexpected, context).caused_by(error)
-        })
-    }
-
-    fn open(&self, address: &Address) -> Result<Client, RedisError> {
-        let (host, port) = address.clone();
-        let place = match self.over {
-            Over::Tcp => ConnectionAddr::Tcp(host, port),
-            Over::Tls(_) => {
-                ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-            }
-            Over::Unix => ConnectionAddr::Unix(PathBuf::from(host)),
-        };
-        let info = place
-            .into_connection_info()?
-            .set_redis_settings(self.redis.clone())
-            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        match &self.over {
-            Over::Tls(certificates) => Client::build_with_tls(info, (**certificates).clone()),
-            Over::Tcp | Over::Unix => Client::open(info),
-        }
-    }
-
-    /// Opens a stream to `address` whose end can be observed; `None` with TLS, because then the driver opens the
-    /// stream.
-    pub(crate) fn stream(
-        &self,
-        (host, port): &Address,
-    ) -> Option<impl Future<Output = std::io::Result<Box<dyn Stream>>> + Send + use<>> {
-        let is_unix = match self.over {
-            Over::Tls(_) => return None,
-            Over::Unix => true,
-            Over::Tcp => false,
-        };
-        let (host, port) = (host.clone(), *port);
-        Some(async move {
-            if is_unix {
-                return Ok(Box::new(UnixStream::connect(host).await?) as Box<dyn Stream>);
-            }
-            let stream = TcpStream::connect((host, port)).await?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn Stream>)
-        })
-    }
-
-    /// Makes a separate connection to `address` and returns the driver's own error. It waits for its turn.
+    /// Connects to `address`. The flag is set when the connection has ended, even if nothing is being sent on it.
     pub(crate) async fn connect(
         &self,
         address: &Address,
+        connect_timeout: Duration,
+        config: AsyncConnectionConfig,
+    ) -> Result<(MultiplexedConnection, Arc<AtomicBool>), RedisError> {
+        let config = config.set_connection_timeout(None);
+        let made = async {
+            let stream = self.stream(address).await?;
+            MultiplexedConnection::new_with_config(&self.redis, stream, config).await
+        };
+        let (connection, driver) = timeout(connect_timeout, made)
+            .await
+            .map_err(|_| RedisError::from(Error::from(ErrorKind::TimedOut)))??;
+        let has_ended = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&has_ended);
+        tokio::spawn(async move {
+            driver.await;
+            ended.store(true, Ordering::Relaxed);
+        });
+        Ok((connection, has_ended))
+    }
+
+    /// The same after the connections for checks. Connecting and each answer may take up to `timeout`.
+    pub(crate) async fn connect_after_checks(
+        &self,
+        address: &Address,
         timeout: Duration,
+        config: AsyncConnectionConfig,
     ) -> Result<MultiplexedConnection, RedisError> {
         self.pacer.admits_after_checks().await;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(timeout))
-            .set_response_timeout(Some(timeout));
-        self.open(address)?.get_multiplexed_async_connection_with_config(&config).await
+        let config = config.set_response_timeout(Some(timeout));
+        Ok(self.connect(address, timeout, config).await?.0)
+    }
+
+    /// Connects with TLS, sends nothing, and returns what the server has against the client's certificate. With TLS 1.3
+    /// a server says so only after the handshake, and closes the connection. If the client sends a command at once, it
+    /// may lose that message and see only a broken connection.
+    pub(crate) async fn refusal_of_certificate(
+        &self,
+        address: &Address,
+        wait: Duration,
+    ) -> Option<Error> {
+        self.pacer.admits_after_checks().await;
+        let refusal = async { self.stream(address).await?.read_u8().await };
+        timeout(wait, refusal).await.ok()?.err()
+    }
+
+    async fn stream(&self, (host, port): &Address) -> std::io::Result<Box<dyn Stream>> {
+        if let Over::Unix = self.over {
+            return Ok(Box::new(UnixStream::connect(host).await?));
+        }
+        let stream = TcpStream::connect((host.as_str(), *port)).await?;
+        stream.set_nodelay(true)?;
+        let Over::Tls(config) = &self.over else {
+            return Ok(Box::new(stream));
+        };
+        let name = ServerName::try_from(host.clone())
+            .map_err(|error| Error::new(ErrorKind::InvalidInput, error))?;
+        let connector = TlsConnector::from(Arc::clone(config));
+        Ok(Box::new(connector.connect(name, stream).await?))
     }
 
     /// The same without user, password and database.
@@ -158,15 +161,12 @@ impl Login {
     }
 
     /// The same with TLS switched on or off.
-    pub(crate) fn with_other_transport(&self) -> Self {
+    pub(crate) fn with_other_transport(&self) -> Result<Self, StoreError> {
         let over = match self.over {
             Over::Tls(_) => Over::Tcp,
-            Over::Tcp | Over::Unix => {
-                let certificates = TlsCertificates { client_tls: None, root_cert: None };
-                Over::Tls(Arc::new(certificates))
-            }
+            Over::Tcp | Over::Unix => Over::Tls(tls::client_config_without_trust()?),
         };
-        Self { over, ..self.clone() }
+        Ok(Self { over, ..self.clone() })
     }
 }
 

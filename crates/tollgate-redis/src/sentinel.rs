@@ -60,7 +60,7 @@ pub(crate) async fn primary(topology: &Topology, master: &str) -> Result<Arc<Lin
         if primaries.first().is_some_and(of_lower_rank) {
             break;
         }
-        let link = topology.link_to(candidate.address.clone())?;
+        let link = topology.link_to(candidate.address.clone());
         match role(&link).await {
             Ok(role) if role == "master" => primaries.push((candidate, link)),
             Ok(role) => {

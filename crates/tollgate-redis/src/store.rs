@@ -61,7 +61,7 @@ impl RedisStore {
     pub fn new(url: &RedisUrl, options: &RedisOptions) -> Result<Self, StoreError> {
         let (login, sentinel_login) = Login::of(url)?;
         let examiner = Examiner::new(url, login.clone(), sentinel_login.clone(), options.deadline);
-        let topology = Topology::new(url.deployment.clone(), &url.hosts, login, &sentinel_login)?;
+        let topology = Topology::new(url.deployment.clone(), &url.hosts, login, &sentinel_login);
         Ok(Self {
             topology: Arc::new(topology),
             keys: Keys {

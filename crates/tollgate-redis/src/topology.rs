@@ -64,7 +64,7 @@ impl Topology {
         hosts: &[Address],
         login: Login,
         sentinel_login: &Login,
-    ) -> Result<Self, StoreError> {
+    ) -> Self {
         let seed_login =
             if matches!(deployment, Deployment::Sentinel { .. }) { sentinel_login } else { &login };
         let is_cluster = deployment == Deployment::Cluster;
@@ -72,12 +72,12 @@ impl Topology {
         let mut state = State::default();
         for host in hosts {
             let domain = if is_cluster { state.next_domain() } else { FaultDomain::WHOLE };
-            seeds.push(Arc::new(Link::new(host.clone(), domain, seed_login)?));
+            seeds.push(Arc::new(Link::new(host.clone(), domain, seed_login)));
         }
         if deployment == Deployment::Single {
             state.set_owners(seeds.iter().take(1).cloned().map(Some).collect());
         }
-        Ok(Self {
+        Self {
             deployment,
             seeds,
             login,
@@ -86,7 +86,7 @@ impl Topology {
             refreshing: AtomicBool::new(false),
             polling: AtomicBool::new(false),
             changed: Notify::new(),
-        })
+        }
     }
 
     /// Every server that owns a slot, with one of its slots.
@@ -197,23 +197,17 @@ impl Topology {
     }
 
     /// The server to which `error` redirects a call, if it names one.
-    pub(crate) fn redirect(&self, error: &RedisError) -> Result<Option<Arc<Link>>, StoreError> {
-        let Some((address, _)) = error.redirect_node() else { return Ok(None) };
-        let Some((host, port)) = address.rsplit_once(':') else { return Ok(None) };
+    pub(crate) fn redirect(&self, error: &RedisError) -> Option<Arc<Link>> {
+        let (address, _) = error.redirect_node()?;
+        let (host, port) = address.rsplit_once(':')?;
         // An empty host means the server that was asked; the next lookup will find it.
-        match port.parse() {
-            Ok(port) if !host.is_empty() => self.link_to((host.to_owned(), port)).map(Some),
-            _ => Ok(None),
-        }
+        let port = port.parse().ok().filter(|_| !host.is_empty())?;
+        Some(self.link_to((host.to_owned(), port)))
     }
 
     /// The same for a slot that has moved: from now on its new owner is asked.
-    pub(crate) fn moved(
-        self: &Arc<Self>,
-        slot: u16,
-        error: &RedisError,
-    ) -> Result<Option<Arc<Link>>, StoreError> {
-        let link = self.redirect(error)?;
+    pub(crate) fn moved(self: &Arc<Self>, slot: u16, error: &RedisError) -> Option<Arc<Link>> {
+        let link = self.redirect(error);
         if let Some(link) = &link
             && self.is_cluster()
         {
@@ -221,7 +215,7 @@ impl Topology {
             self.changed.notify_one();
         }
         self.distrust();
-        Ok(link)
+        link
     }
 
     /// Looks in a separate task, so that the lookup continues when the call times out.
@@ -281,20 +275,20 @@ impl Topology {
     }
 
     /// The link to `address`: a known one, or a new one, which is then remembered.
-    pub(crate) fn link_to(&self, address: Address) -> Result<Arc<Link>, StoreError> {
+    pub(crate) fn link_to(&self, address: Address) -> Arc<Link> {
         let mut state = self.state();
         let seeds = self.seeds.iter().filter(|_| self.is_cluster());
         let known = state.primaries.iter().chain(&state.others).chain(seeds);
         if let Some(link) = known.into_iter().find(|link| link.address == address) {
-            return Ok(Arc::clone(link));
+            return Arc::clone(link);
         }
         let domain = if self.is_cluster() { state.next_domain() } else { FaultDomain::WHOLE };
-        let link = Arc::new(Link::new(address, domain, &self.login)?);
+        let link = Arc::new(Link::new(address, domain, &self.login));
         if state.others.len() >= MAX_OTHER_LINKS {
             state.others.remove(0);
         }
         state.others.push(Arc::clone(&link));
-        Ok(link)
+        link
     }
 }
 

@@ -3,11 +3,13 @@
 
 #![cfg(test)]
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tollgate_core::{Amount, Charge, Limit, Per, Policy, PolicyId, Subject, Window};
 use tollgate_redis::{RedisOptions, RedisStore, StartProblem};
+use tollgate_store::Store as _;
 use tollgate_testkit::redis::RedisMutualTls;
 
 /// Very long, so that a slow machine does not cause failures here.
@@ -16,11 +18,14 @@ const DEADLINE: Duration = Duration::from_secs(30);
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap());
 
-fn found(url: &str) -> Result<(), StartProblem> {
+fn store_at(url: &str) -> RedisStore {
     let mut options = RedisOptions::default();
     options.deadline = DEADLINE;
-    let store = RedisStore::new(&url.parse().unwrap(), &options).unwrap();
-    RUNTIME.block_on(store.check_start())
+    RedisStore::new(&url.parse().unwrap(), &options).unwrap()
+}
+
+fn found(url: &str) -> Result<(), StartProblem> {
+    RUNTIME.block_on(store_at(url).check_start())
 }
 
 #[track_caller]
@@ -81,5 +86,28 @@ fn a_wrong_file_is_named() {
         for part in parts {
             assert!(error.contains(part), "{query}: no {part:?} in {error}");
         }
+    }
+}
+
+/// A connection that Redis closed while nothing was being sent is not used for a check.
+#[test]
+fn a_connection_that_was_closed_while_idle_costs_no_check() {
+    let redis = RedisMutualTls::start();
+    let [ca, client, key] = ["ca.pem", "client.pem", "client.key"].map(|name| redis.file(name));
+    let store = store_at(&format!("rediss://{}?ca={ca}&cert={client}&key={key}", redis.address()));
+    let (per, window) = (Per::from_scope("USER").unwrap(), Window::new(Duration::from_hours(1)));
+    let policy = Policy::new(PolicyId::new("p").unwrap(), per, Amount::new(1_000), window.unwrap());
+    let limit = Arc::new(Limit::of(&policy).unwrap());
+    let subject = Subject::new("alice", "m");
+    let charge = [Charge { limit: &limit, subject: &subject, cost: Amount::ONE }];
+    for round in 1..=5 {
+        let charged = RUNTIME.block_on(store.charge(&charge, None)).unwrap();
+        assert_eq!(charged.verdicts[0].usage, round);
+        redis.server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+        RUNTIME.block_on(async {
+            while store.is_connected() {
+                tokio::task::yield_now().await;
+            }
+        });
     }
 }
