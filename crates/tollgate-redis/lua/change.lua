@@ -44,6 +44,7 @@ if tag ~= UNIT and tag ~= WEIGHTED then return 0 end
 -- The string that was read; `tag` is the new tag.
 local kept_tag = tag
 local _, base, offset, expiry, first, next_no, head, oldest, newest, total = unpack(STATE, state)
+if not is_plausible(tag, base, offset, expiry, first, next_no, head, oldest, newest, total) then foreign(key) end
 if number < head or number >= next_no or old == 0 or total - old + new > MOST_TOTAL then return 0 end
 
 -- The sums in the hash that include entry `number`, with `by` added: the fields to set.

@@ -91,6 +91,10 @@ local function decide(at, before)
           tag, base, offset, expiry, first, next_no, head, oldest, newest, total = spread(kept, 1, 10)
         elseif #state == STATE_BYTES then
           tag, base, offset, expiry, first, next_no, head, oldest, newest, total = unpack(STATE, state)
+          if (tag == UNIT or tag == WEIGHTED)
+            and not is_plausible(tag, base, offset, expiry, first, next_no, head, oldest, newest, total) then
+            foreign(key)
+          end
         end
         if tag == UNIT or tag == WEIGHTED then
           had_hash = head < first
@@ -105,6 +109,8 @@ local function decide(at, before)
         elseif #state < 4 or unpack('<I4', state) ~= COUNTER then
           foreign(key)
         end
+      else
+        must_be_missing(key)
       end
       local old_head, old_oldest = head, oldest
       if has_log then
@@ -130,6 +136,8 @@ local function decide(at, before)
               head, place = head + 1, place + width
             end
           end
+          -- The newest entry counts.
+          if not (oldest <= newest and head < next_no and usage >= 1) then foreign(key) end
         end
         newest_after = newest - now
         -- If the window is longer than at the last admission, the key lives longer; if it is shorter, less long.
@@ -194,7 +202,6 @@ local function decide(at, before)
             end
             has_hash = has_hash or now_has_hash
           else
-            if state == '' then must_be_missing(key) end
             stamp, life_ms = now_us + up, ttl_ms
             if had_hash then
               deletes, has_hash = deletes or {}, false

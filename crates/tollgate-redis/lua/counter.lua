@@ -59,6 +59,7 @@
     if tag == COUNTER then
       local _, kept_s, kept_ns, kept_current, kept_previous, kept_window_s, kept_window_ns =
         unpack(COUNTER_STATE, text)
+      if kept_current > MOST_TOTAL or kept_previous > MOST_TOTAL then foreign(key) end
       -- A counter with another window length starts at 0.
       if kept_window_s == window_s and kept_window_ns == window_ns then
         local next_s, next_ns = kept_s + window_s, kept_ns + window_ns

@@ -48,3 +48,13 @@ end
 local function must_be_missing(key)
   if call('GET', key) then foreign(key) end
 end
+
+-- Whether these fields of a state can belong together. If they cannot, something else has written to the key. Damage
+-- that this does not see leads to an error of Lua or to a time or a total that cannot be, before anything is written.
+local function is_plausible(tag, base, offset, expiry, first, next_no, head, oldest, newest, total)
+  return first >= 0 and first % BLOCK == 0 and next_no >= first and next_no - first <= MOST_IN_STRING
+    and head >= 0 and head < next_no and total >= 1 and total <= MOST_TOTAL and total % 1 == 0
+    and (tag == WEIGHTED or head < first or total == next_no - head)
+    and base <= newest and newest - base < MOST_AFTER_BASE and oldest <= newest and newest <= expiry and offset >= 0
+    and (offset + next_no + head) % 1 == 0 and base % 1 == 0 and oldest % 1 == 0 and newest % 1 == 0
+end

@@ -203,7 +203,7 @@ impl RedisStore {
                 } else {
                     error
                 };
-                return Err(store_error(&link, &error));
+                return Err(store_error(&link, &error, invocation.keys));
             }
         }
         Err(StoreError::new(

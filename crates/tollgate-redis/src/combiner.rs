@@ -13,7 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use redis::Value;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tollgate_store::{StoreError, StoreErrorKind, is_ordered};
+use tollgate_store::{StoreError, is_ordered};
 
 use crate::call::{Answered, Invocation, Progress};
 use crate::check::{GroupReply, Question, late, unreadable};
@@ -169,10 +169,7 @@ impl RedisStore {
             Ok(Err(Unanswered::Failed(error))) => Err(error),
             // A check that was not sent was not charged.
             Ok(Err(Unanswered::AskAlone)) => self.ask_alone(&again, progress).await,
-            Err(_) => {
-                let context = "Redis did not answer in time";
-                Err(StoreError::new(StoreErrorKind::Unavailable, context).after_send())
-            }
+            Err(_) => Err(self.too_late(progress, again.charging)),
         }
     }
 

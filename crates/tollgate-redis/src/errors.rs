@@ -10,6 +10,9 @@ use crate::url::shown;
 /// The beginning of the scripts' error about a key that holds a foreign value.
 const FOREIGN_KEY: &str = "TOLLGATE the key ";
 
+/// The beginning of an error of Lua itself, as opposed to one of a command or one that a script raises.
+const LUA: &str = "user_script:";
+
 /// How the different server versions report that the script's user lacks a right.
 const MISSING_RIGHT: [&str; 3] = ["NOPERM", "ACL failure", "The user executing the script can't"];
 
@@ -52,11 +55,18 @@ pub(crate) fn kind_of(error: &RedisError) -> StoreErrorKind {
         _ if text.contains(FOREIGN_KEY) || text.contains("WRONGTYPE ") => {
             StoreErrorKind::ForeignKey
         }
+        // The scripts do the same for every key, so what one of the keys holds has led to it. Lua errors come before
+        // the first write.
+        _ if is_lua_error(error) => StoreErrorKind::ForeignKey,
         _ if text.contains("unknown command") => StoreErrorKind::Unsupported,
         // If the user lacks a right for a command in a script, the server reports a script error.
         _ if MISSING_RIGHT.iter().any(|said| text.contains(said)) => StoreErrorKind::Forbidden,
         _ => StoreErrorKind::Unexpected,
     }
+}
+
+fn is_lua_error(error: &RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.starts_with(LUA))
 }
 
 /// Whether a script reports that the older part of a log is missing.
@@ -72,8 +82,8 @@ pub(crate) fn was_refused(error: &RedisError) -> bool {
     )
 }
 
-/// Converts `error` of `link` for the caller.
-pub(crate) fn store_error(link: &Link, error: &RedisError) -> StoreError {
+/// Converts `error` of `link` for the caller. `keys` are those of the call.
+pub(crate) fn store_error(link: &Link, error: &RedisError, keys: &[&str]) -> StoreError {
     let place = format!("Redis at {}", shown(&link.address));
     let kind = kind_of(error);
     let refused = was_refused(error);
@@ -83,6 +93,9 @@ pub(crate) fn store_error(link: &Link, error: &RedisError) -> StoreError {
         }
         StoreErrorKind::Unexpected if !refused => {
             format!("{place} does not speak the Redis protocol")
+        }
+        StoreErrorKind::ForeignKey if is_lua_error(error) => {
+            format!("{place} has a damaged value under one of the keys {}", keys.join(", "))
         }
         _ if refused => format!("{place} refused the call"),
         _ => format!("{place} did not answer"),

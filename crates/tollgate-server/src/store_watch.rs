@@ -47,7 +47,14 @@ struct Scattered {
     since: Timestamp,
     latest: Timestamp,
     /// The error of the first of them, until it was logged.
-    untold: Option<String>,
+    untold: Option<Untold>,
+}
+
+#[derive(Debug)]
+struct Untold {
+    error: String,
+    kind: &'static str,
+    what_to_do: Option<&'static str>,
 }
 
 impl StoreWatch {
@@ -85,10 +92,12 @@ impl StoreWatch {
         let any_failing = self.any_failing.load(Ordering::Relaxed);
         if !any_failing
             && now >= period.since.after(LINE_AFTER)
-            && let Some(error) = period.untold.take()
+            && let Some(Untold { error, kind, what_to_do }) = period.untold.take()
         {
             tracing::warn!(
                 error,
+                kind,
+                what_to_do,
                 "the store fails occasionally; the affected checks are decided by the failure mode"
             );
         }
@@ -115,7 +124,11 @@ impl StoreWatch {
             period.latest = now;
         } else {
             // Errors of one key have their own line.
-            let untold = (!concerns_one_check).then(|| Chain(error).to_string());
+            let untold = (!concerns_one_check).then(|| Untold {
+                error: Chain(error).to_string(),
+                kind: error.kind().name(),
+                what_to_do: error.remedy(),
+            });
             *scattered = Some(Scattered { since: now, latest: now, untold });
         }
         drop(scattered);

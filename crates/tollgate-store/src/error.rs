@@ -89,6 +89,22 @@ impl StoreErrorKind {
         }
     }
 
+    /// Whether one such failure proves that the server refuses every admission: it says so itself.
+    pub const fn refuses_every_check(self) -> bool {
+        matches!(
+            self,
+            Self::Unauthenticated
+                | Self::Forbidden
+                | Self::Unsupported
+                | Self::ReadOnly
+                | Self::Loading
+                | Self::NotPersisting
+                | Self::OutOfMemory
+                | Self::TooFewReplicas
+                | Self::Busy
+        )
+    }
+
     /// Whether the failure is caused by the keys of the failed check, so that other checks can be decided.
     pub const fn concerns_one_check(self) -> bool {
         matches!(self, Self::ForeignKey | Self::Unreadable)

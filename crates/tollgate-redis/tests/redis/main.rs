@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod conformance;
+mod damage;
 mod denials;
 mod differential;
 mod failover;

@@ -86,8 +86,9 @@ impl BreakerState {
 /// - **Domains.** The following applies to each [fault domain](Store::fault_domain) separately. A call is let through
 ///   if all domains that it needs allow it. A failure counts for the domain that the error names, or for all domains
 ///   that the call needed if it names none.
-/// - **Opens** after some failures in a row, or when a share of the calls of a second fails. An error of any kind is a
-///   failure, except those that [concern one check](StoreErrorKind::concerns_one_check).
+/// - **Opens** after some failures in a row, when a share of the calls of a second fails, or at once if the server says
+///   that it [refuses every check](StoreErrorKind::refuses_every_check). An error of any kind is a failure, except those
+///   that [concern one check](StoreErrorKind::concerns_one_check).
 /// - **Probes** with ordinary calls, one at a time, and with [`Breaker::tend`] if there are none. The time between two
 ///   probes is random, from 0 up to a bound that doubles with each failure (full jitter), but at least `min_backoff`
 ///   and at most `max_backoff`, so that many nodes do not probe at once.
@@ -150,6 +151,8 @@ impl Phase {
 enum Outcome {
     Answered,
     Failed,
+    /// It failed, and every other call would.
+    Refused,
     /// Nothing was learned: its caller gave up, or the call failed before it reached this domain.
     Unknown,
 }
@@ -204,14 +207,15 @@ impl Machine {
                 if now >= counted_since.after(SHARE_WINDOW) {
                     (*calls, *failures, *counted_since) = (0, 0, now);
                 }
-                let failed = outcome == Outcome::Failed;
+                let failed = outcome != Outcome::Answered;
                 *consecutive = if failed { *consecutive + 1 } else { 0 };
                 *calls += 1;
                 *failures += u32::from(failed);
                 let share = *calls >= options.min_calls
                     && u64::from(*failures) * 100
                         >= u64::from(*calls) * u64::from(options.failure_percent);
-                if failed && (share || *consecutive >= options.consecutive_failures) {
+                let is_enough = share || *consecutive >= options.consecutive_failures;
+                if outcome == Outcome::Refused || failed && is_enough {
                     self.failed_probes = 0;
                     let until = now.after(self.backoff(options));
                     return Some(self.enter(Phase::Open { until }));
@@ -219,7 +223,7 @@ impl Machine {
                 None
             }
             (Phase::HalfOpen, Outcome::Answered) => Some(self.enter(Phase::closed(now))),
-            (Phase::HalfOpen, Outcome::Failed) => {
+            (Phase::HalfOpen, Outcome::Failed | Outcome::Refused) => {
                 self.failed_probes = self.failed_probes.saturating_add(1);
                 let until = now.after(self.backoff(options));
                 Some(self.enter(Phase::Open { until }))
@@ -297,6 +301,9 @@ impl<C: Clock + 'static> CallObserver for Shared<C> {
             // It says nothing about the store.
             CallEnd::Failed(error) if error.kind() == StoreErrorKind::NotAsked => {
                 (Outcome::Unknown, Some(error))
+            }
+            CallEnd::Failed(error) if error.kind().refuses_every_check() => {
+                (Outcome::Refused, Some(error))
             }
             CallEnd::Failed(error) => (Outcome::Failed, Some(error)),
         };
