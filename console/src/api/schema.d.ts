@@ -1370,7 +1370,7 @@ export interface components {
         };
         /** @description What one limit said. */
         Limit: {
-            /** @description How it counts: `sliding_window_log` or `sliding_window_counter`. */
+            /** @description How it counts: `sliding_window_log`, `sliding_window_counter` or `token_bucket`. */
             algorithm: string;
             /** @description Whether it admits the check by itself. */
             allowed: boolean;
@@ -1381,7 +1381,7 @@ export interface components {
             count: number;
             /**
              * Format: int64
-             * @description The most of its unit in a window.
+             * @description The most of its unit in a window; of a token bucket, the most at once.
              */
             limit: number;
             /** @description `enforce`, or `shadow`: decides, counts and reports, and never denies. */
@@ -1393,6 +1393,11 @@ export interface components {
              *     to which this class is admitted; otherwise left out.
              */
             priority?: string;
+            /**
+             * Format: int64
+             * @description What a token bucket gets back per window; otherwise left out.
+             */
+            refill?: number;
             /**
              * Format: int64
              * @description What is left after this decision.
@@ -1468,15 +1473,17 @@ export interface components {
          */
         ListedPolicy: ({
             /**
-             * @description How a window is counted; `sliding_window_log`, which is exact, unless said.
+             * @description How is counted: `sliding_window_log`, which is exact, unless said; `sliding_window_counter`, which needs little memory; or `token_bucket`, which admits bursts and then a steady rate.
              * @enum {string}
              */
-            algorithm?: "sliding_window_log" | "sliding_window_counter";
+            algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket";
+            /** @description The capacity of a token bucket: the most that is admitted at once; as much as `limit` unless said. Only for `token_bucket`, and so small that it is full again within 366 days. */
+            burst?: number;
             /** @description Whether it is in force; it is unless said. */
             enabled?: boolean;
             /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
-            /** @description The most of the unit in a window. 0 bans; null exempts, and is not the same as left out. */
+            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, and is not the same as left out. */
             limit: number | null;
             /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
             match?: {
@@ -1725,15 +1732,17 @@ export interface components {
          */
         NewPolicy: ({
             /**
-             * @description How a window is counted; `sliding_window_log`, which is exact, unless said.
+             * @description How is counted: `sliding_window_log`, which is exact, unless said; `sliding_window_counter`, which needs little memory; or `token_bucket`, which admits bursts and then a steady rate.
              * @enum {string}
              */
-            algorithm?: "sliding_window_log" | "sliding_window_counter";
+            algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket";
+            /** @description The capacity of a token bucket: the most that is admitted at once; as much as `limit` unless said. Only for `token_bucket`, and so small that it is full again within 366 days. */
+            burst?: number;
             /** @description Whether it is in force; it is unless said. */
             enabled?: boolean;
             /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
-            /** @description The most of the unit in a window. 0 bans; null exempts, and is not the same as left out. */
+            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, and is not the same as left out. */
             limit: number | null;
             /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
             match?: {
@@ -1864,15 +1873,17 @@ export interface components {
          */
         Policy: {
             /**
-             * @description How a window is counted; `sliding_window_log`, which is exact, unless said.
+             * @description How is counted: `sliding_window_log`, which is exact, unless said; `sliding_window_counter`, which needs little memory; or `token_bucket`, which admits bursts and then a steady rate.
              * @enum {string}
              */
-            algorithm?: "sliding_window_log" | "sliding_window_counter";
+            algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket";
+            /** @description The capacity of a token bucket: the most that is admitted at once; as much as `limit` unless said. Only for `token_bucket`, and so small that it is full again within 366 days. */
+            burst?: number;
             /** @description Whether it is in force; it is unless said. */
             enabled?: boolean;
             /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id: string;
-            /** @description The most of the unit in a window. 0 bans; null exempts, and is not the same as left out. */
+            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, and is not the same as left out. */
             limit: number | null;
             /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
             match?: {
@@ -1941,15 +1952,17 @@ export interface components {
          */
         PolicyPatch: {
             /**
-             * @description How a window is counted; `sliding_window_log`, which is exact, unless said.
+             * @description How is counted: `sliding_window_log`, which is exact, unless said; `sliding_window_counter`, which needs little memory; or `token_bucket`, which admits bursts and then a steady rate.
              * @enum {string|null}
              */
-            algorithm?: "sliding_window_log" | "sliding_window_counter" | null;
+            algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket" | null;
+            /** @description The capacity of a token bucket: the most that is admitted at once; as much as `limit` unless said. Only for `token_bucket`, and so small that it is full again within 366 days. */
+            burst?: number | null;
             /** @description Whether it is in force; it is unless said. */
             enabled?: boolean | null;
             /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
             id?: string;
-            /** @description The most of the unit in a window. 0 bans; null exempts, and is not the same as left out. */
+            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, and is not the same as left out. */
             limit?: number | null;
             /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
             match?: {

@@ -323,7 +323,7 @@ fn unknown_fields_are_refused_with_the_nearest_known_one() {
         ("windowSecond", "is not a field (did you mean `windowSeconds`?)"),
         ("window_seconds", "is not a field (did you mean `windowSeconds`?)"),
         ("Enabled", "is not a field (did you mean `enabled`?)"),
-        ("burst", "is not a field"),
+        ("peak", "is not a field"),
     ];
     for (name, says) in cases {
         check_field((name, "1"), &format!("policies[0].{name}"), says);

@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::{
     Amount, Counting, FailureMode, Mode, Per, Policy, PolicyId, PriorityClass, Share, Subject, Unit,
@@ -111,10 +112,28 @@ impl Limit {
         self.on_store_error
     }
 
+    /// For how long an admission may count.
+    pub fn longest_life(&self) -> Duration {
+        self.counting.longest_life(self.amount)
+    }
+
     /// The same limit with another amount: its usage is the same (R8).
     #[must_use]
     pub fn with_amount(&self, amount: Amount) -> Self {
         Self { amount, ..self.clone() }
+    }
+
+    /// The part of the limit that `share` gives to one of several nodes: of the refill of a bucket too, unlike
+    /// [`Limit::with_amount`].
+    #[must_use]
+    pub fn part(&self, share: impl Fn(Amount) -> Amount) -> Self {
+        let counting = match self.counting {
+            Counting::Bucket { window, refill } => {
+                Counting::Bucket { window, refill: share(refill) }
+            }
+            other => other,
+        };
+        Self { amount: share(self.amount), counting, ..self.clone() }
     }
 
     /// Which part of the policy's limit it is; `None` if it is all of it.
@@ -122,7 +141,7 @@ impl Limit {
         self.class_share
     }
 
-    /// The most of its unit in a window.
+    /// The most of its unit in a window; for a token bucket, its capacity.
     #[inline]
     pub fn amount(&self) -> Amount {
         self.amount

@@ -164,7 +164,7 @@ pub struct Policy {
     pub conditions: Vec<Condition>,
     /// What it counts.
     pub unit: Unit,
-    /// The most of `unit` in a window: 0 bans, `None` exempts (R4).
+    /// The most of `unit` in a window, or for a token bucket its capacity: 0 bans, `None` exempts (R4).
     pub limit: Option<Amount>,
     /// The part of `limit` up to which each priority class is admitted. All classes share one usage.
     pub shares: Shares,

@@ -12,7 +12,8 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use crate::{
-    Check, Counting, Mode, Policy, PolicyId, PriorityClass, Reason, Subject, Timestamp, Window,
+    Amount, Check, Counting, Mode, Policy, PolicyId, PriorityClass, Reason, Subject, Timestamp,
+    Window,
 };
 
 /// What the model answers to a check.
@@ -324,6 +325,9 @@ fn usage(policy: &Policy, tick_ns: u128, admissions: &[Admission], now_ns: u128)
             // Rounded up to whole units, so that comparing integers admits exactly what R2 admits.
             weighted_usage(window, admissions, now_ns).div_ceil(width_ns(window))
         }
+        Counting::Bucket { window, refill } => {
+            bucket_usage(window, u128::from(refill.get()), admissions, now_ns)
+        }
     }
 }
 
@@ -351,10 +355,25 @@ fn weighted_usage(window: Window, admissions: &[Admission], now_ns: u128) -> u12
     admitted_in(index) * width_ns + previous * (width_ns - elapsed_ns)
 }
 
+/// R17: what is missing from the bucket. Since the epoch ⌊t·L/W⌋ tokens were produced; those that found the bucket full
+/// are lost.
+fn bucket_usage(window: Window, refill: u128, admissions: &[Admission], now_ns: u128) -> u128 {
+    let produced = |at_ns: u128| at_ns * refill / width_ns(window);
+    let (mut missing, mut seen) = (0_u128, 0);
+    let end = Admission { at_ns: now_ns, cost: 0 };
+    for admission in admissions.iter().chain([&end]) {
+        let new = produced(admission.at_ns) - seen;
+        missing = missing.saturating_sub(new) + admission.cost;
+        seen += new;
+    }
+    missing
+}
+
 /// R6: the least wait after which the limit admits; `None` if it never will.
 fn wait_ns(look: &LimitView<'_>, now_ns: u128) -> Option<u128> {
     let admits_at = |then_ns: u128| look.usage(then_ns) + look.room_needed() <= look.limit;
-    if look.room_needed() > look.limit {
+    let is_refilled = look.policy.counting.refill() != Some(Amount::ZERO);
+    if look.room_needed() > look.limit || !is_refilled && !admits_at(now_ns) {
         None
     } else if admits_at(now_ns) {
         Some(0)
@@ -372,7 +391,7 @@ fn reset_after_ns(look: &LimitView<'_>, now_ns: u128) -> u128 {
     let after_ns = Moments::after(now_ns, look).first(unused_at) - now_ns;
     match look.policy.counting {
         Counting::Log { window } => after_ns.min(width_ns(window)),
-        Counting::Counter { .. } => after_ns,
+        Counting::Counter { .. } | Counting::Bucket { .. } => after_ns,
     }
 }
 
@@ -395,6 +414,13 @@ impl Moments {
                 Self::Each(moments)
             }
             Counting::Counter { window } => Self::Every(now_ns + 1..=now_ns + 2 * width_ns(window)),
+            Counting::Bucket { window, refill } => {
+                let tokens = (look.usage(now_ns) + 1) * width_ns(window);
+                let full_ns =
+                    tokens.checked_div(u128::from(refill.get())).map(|ns| now_ns + ns + 1);
+                // A bucket that is not full in the year 2554, the end of all timestamps, is full then.
+                Self::Every(now_ns + 1..=full_ns.unwrap_or(u128::MAX).min(u64::MAX.into()))
+            }
         }
     }
 
@@ -427,6 +453,8 @@ fn counts(policy: &Policy, tick_ns: u128, admission: &Admission, now_ns: u128) -
             let width_ns = width_ns(window);
             admission.at_ns / width_ns + 1 >= now_ns / width_ns
         }
+        // It may have kept the bucket from being full, whatever was produced since.
+        Counting::Bucket { .. } => true,
     }
 }
 
@@ -445,7 +473,7 @@ fn as_u64(value: u128) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Amount, Cost, Per, Unit};
+    use crate::{Cost, Per, Unit};
     use std::time::Duration;
 
     fn policy(id: &str, scope: &str, limit: u64, counting: fn(Window) -> Counting) -> Policy {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
 use tollgate_core::counting::log::{LogState, LogTime};
-use tollgate_core::counting::{Verdict, counter};
+use tollgate_core::counting::{Verdict, bucket, counter};
 use tollgate_core::reference::Model;
 use tollgate_core::{Charge, Check, Counting, Decision, PolicySet, Timestamp};
 use tollgate_testkit::compare::in_model_words;
@@ -17,6 +17,7 @@ use tollgate_testkit::generate::{Script, Step, script};
 enum Usage {
     Log(LogState),
     Counter(counter::Counter),
+    Bucket(bucket::Bucket),
 }
 
 /// The usage of each policy and key.
@@ -52,6 +53,17 @@ impl PlainStore {
                 let (before, charged) =
                     counter::decide(kept, limit.amount(), window, now, charge.cost);
                 (before, charged.map(|(after, counter)| (after, Usage::Counter(counter))))
+            }
+            Counting::Bucket { window, refill } => {
+                let rate = bucket::Rate { refill, window };
+                let kept = match kept {
+                    Some(Usage::Bucket(bucket)) => *bucket,
+                    _ => bucket::Bucket::default(),
+                };
+                let kept = kept.at(rate, now);
+                let (before, charged) =
+                    bucket::decide(kept, limit.amount(), rate, now, charge.cost);
+                (before, charged.map(|(after, bucket)| (after, Usage::Bucket(bucket))))
             }
         }
     }

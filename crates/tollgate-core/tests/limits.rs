@@ -20,7 +20,8 @@ fn a_limit_says_what_its_policy_says() {
     let window = policy.counting.window();
     for mode in [Mode::Enforce, Mode::Shadow] {
         for on_store_error in [None, Some(FailureMode::Deny), Some(FailureMode::Allow)] {
-            for counting in [Counting::Log { window }, Counting::Counter { window }] {
+            let bucket = Counting::Bucket { window, refill: Amount::ONE };
+            for counting in [Counting::Log { window }, Counting::Counter { window }, bucket] {
                 let unit = Unit::Tokens;
                 let policy =
                     Policy { mode, on_store_error, counting, unit: unit.clone(), ..policy.clone() };

@@ -1,6 +1,8 @@
 //! The words that policies, answers and metrics are written in. They are read by programs: each stays as it is.
 
-use tollgate_core::{Attribute, Counting, FailureMode, Mode, Policy, PriorityClass, Reason};
+use tollgate_core::{
+    Amount, Attribute, Counting, FailureMode, Mode, Policy, PriorityClass, Reason,
+};
 
 #[test]
 fn reasons_are_called_as_in_answers() {
@@ -13,8 +15,10 @@ fn reasons_are_called_as_in_answers() {
 #[test]
 fn what_a_policy_says_is_read_by_its_own_name() {
     let window = Policy::default_policy().counting.window();
-    let ways = [Counting::Log { window }, Counting::Counter { window }];
-    assert_eq!(ways.map(Counting::name), ["sliding_window_log", "sliding_window_counter"]);
+    let bucket = Counting::Bucket { window, refill: Amount::ONE };
+    let ways = [Counting::Log { window }, Counting::Counter { window }, bucket];
+    let names = ["sliding_window_log", "sliding_window_counter", "token_bucket"];
+    assert_eq!(ways.map(Counting::name), names);
     assert_eq!(ways.map(Counting::name), Counting::NAMES);
     assert_eq!([Mode::Enforce, Mode::Shadow].map(Mode::name), ["enforce", "shadow"]);
     for mode in [Mode::Enforce, Mode::Shadow] {

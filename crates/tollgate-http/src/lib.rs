@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
-use tollgate_core::{Decision, Limit, LimitStatus, Mode};
+use tollgate_core::{Counting, Decision, Limit, LimitStatus, Mode};
 
 pub use http::header::RETRY_AFTER;
 
@@ -115,12 +115,16 @@ fn wait_s(decision: &Decision, status: &LimitStatus) -> Option<u64> {
 /// The time until the usage is 0 again, which is when the last admission has lived its life. The ticks of a log add
 /// some microseconds (R7), which must not be rounded up to another second.
 fn reset_s(status: &LimitStatus) -> u64 {
-    let longest = status.limit.counting().longest_life();
+    let longest = status.limit.longest_life();
     whole_s(status.reset_after_ms).min(whole_s_of(longest))
 }
 
+/// The window in which the whole amount becomes available again: of a token bucket, the time until it is full.
 fn window_s(limit: &Limit) -> u64 {
-    whole_s_of(limit.counting().window().as_duration())
+    match limit.counting() {
+        Counting::Log { window } | Counting::Counter { window } => whole_s_of(window.as_duration()),
+        Counting::Bucket { .. } => whole_s_of(limit.longest_life()),
+    }
 }
 
 fn whole_s_of(length: Duration) -> u64 {

@@ -3,7 +3,7 @@
 -- KEYS[1]  the key of the limit.
 -- KEYS[2]  the key of the request id, if the whole admission is refunded: then its answer was never sent.
 -- ARGV[1]  packed by `wire.rs`: for a log the number and the timestamp of the admission, for a counter the start of its
---          window; then the old and the new cost.
+--          window, for a token bucket the time of the admission; then the old and the new cost.
 -- ARGV[2…] the channel on which usage that is given back is announced, and the name of the limit in announcements.
 -- Answer   1 if the admission was found and changed; 0 if it was not, because it has left, was reset or changed, or
 --          the usage would be above MOST_TOTAL.
@@ -13,7 +13,7 @@ local hash_key = key .. 'b'
 local kind, number, stamp, old, new = unpack('<Bdddd', ARGV[1])
 local state = call('GETRANGE', key, STATE_FROM, '-1')
 local tag = #state >= 4 and unpack('<I4', state)
-if state ~= '' and tag ~= UNIT and tag ~= WEIGHTED and tag ~= COUNTER then foreign(key) end
+if state ~= '' and tag ~= UNIT and tag ~= WEIGHTED and tag ~= COUNTER and tag ~= BUCKET then foreign(key) end
 
 -- This is the first write, so that an error changes nothing. Nobody receives it before the script ends.
 local function announce()
@@ -37,6 +37,39 @@ if kind == 3 then
   if current > MOST_TOTAL or previous > MOST_TOTAL then return 0 end
   announce()
   call('SET', key, pack(COUNTER_STATE, COUNTER, start_s, start_ns, current, previous, window_s, window_ns), 'KEEPTTL')
+  return 1
+end
+
+if kind == 4 then
+  if tag ~= BUCKET or old == 0 then return 0 end
+  local start_s, start_ns, missing, refill, window_s, window_ns, since_s, since_ns = read_bucket(key, state)
+  local later_s, later_ns = start_s + since_s - number, start_ns + since_ns - stamp
+  while later_ns < 0 do later_s, later_ns = later_s - 1, later_ns + 1000000000 end
+  while later_ns >= 1000000000 do later_s, later_ns = later_s + 1, later_ns - 1000000000 end
+  if later_s < 0 then return 0 end
+  local changed = missing - old + new
+  local produced = scaled(refill, since_s, since_ns, window_s, window_ns)
+  if new < old then
+    -- Without the admission, what was produced since might have found the bucket full. It is not given back.
+    local lost, has_rest
+    if later_s < window_s or later_s == window_s and later_ns <= window_ns then
+      lost, has_rest = scaled(refill, later_s, later_ns, window_s, window_ns)
+      if has_rest then lost = lost + 1 end
+    else
+      lost = refill * ceil((later_s + later_ns / 1000000000) / (window_s + window_ns / 1000000000))
+    end
+    if lost >= old - new then return 0 end
+    changed = math.max(changed + lost, produced)
+  end
+  if changed > MOST_TOTAL then return 0 end
+  announce()
+  if changed > missing and refill > 0 then
+    -- It takes longer until it is full.
+    local life_ms = ceil((changed - produced) * (window_s * 1000 + window_ns / 1000000) / refill) + 500
+    call('PEXPIRE', key, string.format('%d', life_ms), 'GT')
+  end
+  call('SET', key, pack(BUCKET_STATE, BUCKET, start_s, start_ns, changed, refill, window_s, window_ns, since_s, since_ns),
+    'KEEPTTL')
   return 1
 end
 

@@ -25,8 +25,8 @@ else
   if now_ns > us * 1000 then up = 1 end
 end
 
--- The functions of long.lua and counter.lua, created when they are first needed.
-local expire, freeing, rebuilt, deletable, decide_counter
+-- The functions of long.lua, counter.lua and bucket.lua, created when they are first needed.
+local expire, freeing, rebuilt, deletable, decide_counter, decide_bucket
 local KEYS = KEYS
 
 -- The logs to which several checks of this call append, by key: the ten fields of the state, then the position at which
@@ -74,6 +74,8 @@ local function decide(at, before)
     local key = KEYS[before + i]
     local mode, limit, cost, ttl_ms, window = unpack('<Bdddd', request, at)
     at = at + 33
+    local is_bucket = mode >= 8
+    if is_bucket then mode = mode - 8 end
     if costs then costs = costs .. pack('<d', cost) end
     -- Whether a later check of this call uses the same log.
     local comes_again = mode >= 4
@@ -106,8 +108,9 @@ local function decide(at, before)
             now, life_ms = newest - up, ttl_ms
           end
           has_log = newest + window > now
-        elseif #state < 4 or unpack('<I4', state) ~= COUNTER then
-          foreign(key)
+        else
+          local other = #state >= 4 and unpack('<I4', state)
+          if other ~= COUNTER and other ~= BUCKET then foreign(key) end
         end
       else
         must_be_missing(key)
@@ -241,10 +244,17 @@ local function decide(at, before)
     else
       local window_s, window_ns, hint_s, hint_ns = unpack('<I4I4I4I4', request, at)
       at = at + 16
-      if not decide_counter then decide_counter = make_counter(now_s, now_ns) end
+      if not decide_counter then decide_counter, decide_bucket = make_tallies(now_s, now_ns) end
       local stepped, value
-      admits, usage, newest_after, stepped, value =
-        decide_counter(key, limit, cost, window_s, window_ns, hint_s, hint_ns)
+      if is_bucket then
+        local refill = unpack('<d', request, at)
+        at = at + 8
+        admits, usage, stepped, value, ttl_ms =
+          decide_bucket(key, limit, cost, window_s, window_ns, hint_s, hint_ns, refill, ttl_ms)
+      else
+        admits, usage, newest_after, stepped, value =
+          decide_counter(key, limit, cost, window_s, window_ns, hint_s, hint_ns)
+      end
       if admits and charging and cost > 0 then
         values = values or {}
         values[i] = value(usage + cost)

@@ -63,7 +63,7 @@ impl Refund {
     /// the last case, repeating the refund of a counter could remove another check's charge.
     async fn run(mut self) {
         let began = Instant::now();
-        let life = self.limit.counting().longest_life();
+        let life = self.limit.longest_life();
         let give_up_after = if self.keys.1.is_some() { REQUEST_ID_WAIT.min(life) } else { life };
         let mut wait = FIRST_WAIT;
         for _ in 0..MAX_ATTEMPTS {
@@ -158,8 +158,7 @@ impl RedisStore {
         let store = self.clone();
         tokio::spawn(async move {
             let lives = plan.groups.iter().flat_map(|group| &group.parts);
-            let life =
-                lives.map(|part| part.limit.counting().longest_life()).max().unwrap_or_default();
+            let life = lives.map(|part| part.limit.longest_life()).max().unwrap_or_default();
             let answer = tokio::time::timeout(life.min(MAX_ANSWER_WAIT), asked).await;
             match answer {
                 Ok(Ok(Ok(said))) if plan.groups[group].once_key.is_none() => {

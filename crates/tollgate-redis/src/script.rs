@@ -25,9 +25,11 @@ pub(crate) static CHARGE: LazyLock<Script> = LazyLock::new(|| {
         include_str!("../lua/hash.lua"),
         include_str!("../lua/long.lua"),
         "end\n",
-        "local function make_counter(now_s, now_ns)\n",
+        "local function make_tallies(now_s, now_ns)\n",
+        include_str!("../lua/tally.lua"),
         include_str!("../lua/counter.lua"),
-        "end\n",
+        include_str!("../lua/bucket.lua"),
+        "return decide_counter, decide_bucket\nend\n",
         include_str!("../lua/charge.lua"),
     ))
 });
@@ -37,6 +39,7 @@ pub(crate) static SETTLE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         include_str!("../lua/layout.lua"),
         include_str!("../lua/hash.lua"),
+        include_str!("../lua/tally.lua"),
         include_str!("../lua/change.lua"),
     ))
 });

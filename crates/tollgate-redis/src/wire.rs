@@ -4,6 +4,7 @@
 //! memory computes the verdict. It is an error if the two disagree.
 
 use tollgate_core::counting::Verdict;
+use tollgate_core::counting::bucket::{self, Bucket, Rate};
 use tollgate_core::counting::counter::{self, Counter};
 use tollgate_core::counting::log::{self, Admission, Log, LogTime};
 use tollgate_core::{Amount, Charge, Counting, Limit, Mode, Timestamp, Window};
@@ -16,6 +17,8 @@ pub(crate) const TICK_NS: u64 = 1_000;
 /// The modes of a limit in a request.
 const SHADOW: u8 = 1;
 const COUNTER: u8 = 2;
+/// A token bucket comes with what a counter comes with, and the refill.
+const BUCKET: u8 = 8 + COUNTER;
 /// Added to a mode if a later check of the call has the same limit on the same key.
 const COMES_AGAIN: u8 = 4;
 /// The options of a check in a request.
@@ -24,6 +27,7 @@ const ONCE: u8 = 2;
 /// The kinds of admissions to change.
 const LOG_KIND: u8 = 1;
 const COUNTER_KIND: u8 = 3;
+const BUCKET_KIND: u8 = 4;
 
 /// The flags of an answer.
 const ALLOWED: u8 = 1;
@@ -100,6 +104,7 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp) {
         let way = match limit.counting() {
             Counting::Log { .. } => 0,
             Counting::Counter { .. } => COUNTER,
+            Counting::Bucket { .. } => BUCKET,
         };
         let again = check.come_again.get(place).is_some_and(|again| *again);
         bytes.push(shadow + way + if again { COMES_AGAIN } else { 0 });
@@ -107,24 +112,32 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp) {
         push_double(bytes, charge.cost.get());
         push_double(bytes, life_ms(limit));
         push_double(bytes, window.as_ns().div_ceil(TICK_NS));
-        if way == COUNTER {
+        if way & COUNTER != 0 {
             let start_ns = hint.as_ns() - hint.as_ns() % window.as_ns();
             for ns in [window.as_ns(), start_ns] {
                 push(bytes, ns / NS_PER_S, 4);
                 push(bytes, ns % NS_PER_S, 4);
             }
         }
+        if let Counting::Bucket { refill, .. } = limit.counting() {
+            push_double(bytes, refill.get());
+        }
     }
 }
 
+/// A policy whose bucket takes longer than [`Window::MAX`] to fill is refused.
+const LONGEST_BUCKET_LIFE_MS: u64 = 2 * Window::MAX.as_secs() * 1_000;
+
 /// How long a key lives after it was written: at most 2W and half a second (R9), and the hash of a long log half a
 /// second longer. A log's expiry is renewed before an admission could outlive its key; an extra quarter of a window
-/// makes most admissions skip this.
+/// makes most admissions skip this. A token bucket lives until it is full, which the script computes, and at
+/// most as long as this.
 pub(crate) fn life_ms(limit: &Limit) -> u64 {
     let window_ns = limit.counting().window().as_ns();
     match limit.counting() {
         Counting::Log { .. } => window_ns.div_ceil(NS_PER_MS) + window_ns / NS_PER_MS / 4 + 500,
         Counting::Counter { .. } => 2 * window_ns / NS_PER_MS + 500,
+        Counting::Bucket { .. } => LONGEST_BUCKET_LIFE_MS,
     }
 }
 
@@ -138,6 +151,11 @@ pub enum EntryId {
         /// The start of the window.
         start: Timestamp,
     },
+    /// What was taken from a token bucket at this time.
+    Bucket {
+        /// The time.
+        at: Timestamp,
+    },
 }
 
 /// The request to change an admission from `old` to `new`.
@@ -148,6 +166,7 @@ pub(crate) fn settlement(id: EntryId, old: Amount, new: Amount) -> Vec<u8> {
         EntryId::Counter { start } => {
             (COUNTER_KIND, start.as_ns() / NS_PER_S, start.as_ns() % NS_PER_S)
         }
+        EntryId::Bucket { at } => (BUCKET_KIND, at.as_ns() / NS_PER_S, at.as_ns() % NS_PER_S),
     };
     bytes.push(kind);
     for number in [first, second, old.get(), new.get()] {
@@ -244,6 +263,9 @@ fn said(now_ns: u64, part: &[u8], charge: &Charge<'_>) -> Option<LimitReply> {
         Counting::Counter { window } => {
             counter_said(now_ns, usage, amount(second)?, charge, window)
         }
+        Counting::Bucket { window, refill } => {
+            bucket_said(now_ns, usage, charge, Rate { refill, window })
+        }
     };
     (said.before.allowed == (flags & ALLOWED != 0)).then_some(said)
 }
@@ -312,6 +334,15 @@ fn counter_said(
     let (before, charged) = counter::decide(kept, charge.limit.amount(), window, now, charge.cost);
     let after = charged.map_or(before, |(after, _)| after);
     LimitReply { before, after, id: EntryId::Counter { start: kept.start } }
+}
+
+fn bucket_said(now_ns: u64, missing: u64, charge: &Charge<'_>, rate: Rate) -> LimitReply {
+    let now = Timestamp::from_ns(now_ns);
+    let start = Timestamp::from_ns(now_ns - now_ns % rate.window.as_ns());
+    let kept = Bucket { start, missing };
+    let (before, charged) = bucket::decide(kept, charge.limit.amount(), rate, now, charge.cost);
+    let after = charged.map_or(before, |(after, _)| after);
+    LimitReply { before, after, id: EntryId::Bucket { at: now } }
 }
 
 fn unsigned(bytes: &[u8]) -> u64 {

@@ -9,8 +9,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use tollgate_core::{
-    Amount, Attribute, Check, Condition, Cost, Mode, Per, Policy, PolicyId, PriorityClass, Share,
-    Shares, Subject, Timestamp, Unit, Window,
+    Amount, Attribute, Check, Condition, Cost, Counting, Mode, Per, Policy, PolicyId,
+    PriorityClass, Share, Shares, Subject, Timestamp, Unit, Window,
 };
 
 use crate::Way;
@@ -93,15 +93,22 @@ impl Shape {
             Stretch::OneNsMore => base_ns + 1,
         };
         let length = Duration::from_nanos(window_ns).clamp(Window::MIN, Window::MAX);
+        let window = Window::new(length).unwrap();
+        let counting = match (self.way, self.limit) {
+            (Way::Bucket, Some(index @ 1..)) => {
+                Counting::Bucket { window, refill: refill(index, large) }
+            }
+            (way, _) => way.over(window, Some(Amount::ZERO)),
+        };
         Policy {
             id: PolicyId::new(id).unwrap(),
             per: self.per,
             conditions: self.conditions,
             unit: self.unit,
-            limit: self.limit.map(|index| amount(index, large)),
+            limit: self.limit.map(|index| bounded(counting, amount(index, large))),
             // A policy without a limit has no shares.
             shares: self.limit.map_or_else(Shares::default, |_| self.shares),
-            counting: self.way.over(Window::new(length).unwrap()),
+            counting,
             mode: self.mode,
             on_store_error: None,
             enabled: self.enabled,
@@ -170,6 +177,21 @@ fn shape() -> impl Strategy<Value = Shape> {
             enabled,
         },
     )
+}
+
+/// What a token bucket gets back per window.
+fn refill(index: u8, large: bool) -> Amount {
+    let tokens =
+        if large { amount(index, true).get() / 2 + 1 } else { u64::from(index) * 3 % 7 + 1 };
+    Amount::new(tokens).unwrap()
+}
+
+/// As much of `limit` as a policy may have: a token bucket must be full in reasonable time, and together with its refill it
+/// must be an amount.
+fn bounded(counting: Counting, limit: Amount) -> Amount {
+    let Some(refill) = counting.refill() else { return limit };
+    let most = refill.get().saturating_mul(1_000).min(Amount::MAX.get() - refill.get());
+    limit.min(Amount::new(most).unwrap())
 }
 
 fn build(shapes: Vec<Shape>, base_ns: u64, large: bool) -> Vec<Policy> {
@@ -311,13 +333,16 @@ fn step_shape() -> impl Strategy<Value = StepShape> {
 }
 
 impl StepShape {
-    fn build(self, large: bool) -> Step {
+    fn build(self, policies: &[Policy], large: bool) -> Step {
         match self {
             Self::Ask(moved, asked) => Step::Ask(moved, asked.build(large)),
             Self::AskAgain => Step::AskAgain,
             Self::Forget => Step::Forget,
             Self::Limits(indices) => {
-                Step::Limits(indices.into_iter().map(|index| amount(index, large)).collect())
+                let limits = policies.iter().zip(indices);
+                let limit =
+                    |(policy, index): (&Policy, u8)| bounded(policy.counting, amount(index, large));
+                Step::Limits(limits.map(limit).collect())
             }
         }
     }
@@ -330,11 +355,10 @@ fn script_of(
     let large = prop_oneof![4 => Just(false), 1 => Just(true)];
     let start = select(vec![0, 1_700_000_000_000_000_000, 1_700_000_123_456_789_123]);
     (shapes, vec(step_shape(), steps), select(WINDOWS_NS.to_vec()), start, large).prop_map(
-        |(shapes, steps, window_ns, start_ns, large)| Script {
-            policies: build(shapes, window_ns, large),
-            start: Timestamp::from_ns(start_ns),
-            window_ns,
-            steps: steps.into_iter().map(|step| step.build(large)).collect(),
+        |(shapes, steps, window_ns, start_ns, large)| {
+            let policies = build(shapes, window_ns, large);
+            let steps = steps.into_iter().map(|step| step.build(&policies, large)).collect();
+            Script { policies, start: Timestamp::from_ns(start_ns), window_ns, steps }
         },
     )
 }

@@ -1,6 +1,6 @@
 //! The ways of counting without their window, for tests that hold for each of them over any window.
 
-use tollgate_core::{Counting, Window};
+use tollgate_core::{Amount, Counting, Window};
 
 /// A way of counting, before its window is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,25 +9,36 @@ pub enum Way {
     Log,
     /// [`Counting::Counter`]
     Counter,
+    /// [`Counting::Bucket`]
+    Bucket,
 }
 
 impl Way {
     /// Every way.
-    pub const ALL: [Self; 2] = [Self::Log, Self::Counter];
+    pub const ALL: [Self; 3] = [Self::Log, Self::Counter, Self::Bucket];
 
     /// The way in which `counting` counts.
     pub fn of(counting: Counting) -> Self {
         match counting {
             Counting::Log { .. } => Self::Log,
             Counting::Counter { .. } => Self::Counter,
+            Counting::Bucket { .. } => Self::Bucket,
         }
     }
 
-    /// This way over `window`.
-    pub fn over(self, window: Window) -> Counting {
+    /// This way over `window`, for a limit of `amount`. A token bucket is refilled in a window if that is possible.
+    pub fn over(self, window: Window, amount: Option<Amount>) -> Counting {
         match self {
             Self::Log => Counting::Log { window },
             Self::Counter => Counting::Counter { window },
+            Self::Bucket => Counting::Bucket { window, refill: refill_of(amount) },
         }
     }
+}
+
+/// The refill of a bucket of `amount`: as much, but at least 1, and so little that both together are an amount.
+fn refill_of(amount: Option<Amount>) -> Amount {
+    let capacity = amount.map_or(1, Amount::get);
+    let refill = capacity.min(Amount::MAX.get() - capacity).max(1);
+    Amount::new(refill).unwrap_or(Amount::ONE)
 }

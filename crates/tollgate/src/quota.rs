@@ -165,7 +165,7 @@ impl UserModelLimit {
     }
 
     pub(crate) fn longest_life(&self) -> Duration {
-        self.limit.counting().longest_life()
+        self.limit.longest_life()
     }
 
     /// The charge for answers; also the charge to decide for a user without a generation.

@@ -8,6 +8,12 @@ import { formatCount, scopeInWords, unitInWords, type Limit } from '../check/wor
 import styles from './Limits.module.css';
 import { limitKey, type Outcome } from './record';
 
+const ALGORITHMS: Readonly<Record<string, string>> = {
+  sliding_window_log: 'log',
+  sliding_window_counter: 'counter',
+  token_bucket: 'token bucket',
+};
+
 export interface LimitsPanelProps {
   last: Outcome;
   /** The limit whose window is shown. */
@@ -97,7 +103,7 @@ function Row({
         {isUsageKnown ? formatCount(limit.remaining) : 'unknown'}
       </td>
       <td data-label="Window">
-        {formatWindow(limit.windowSeconds)}, {limit.algorithm === 'sliding_window_log' ? 'log' : 'counter'}
+        {formatWindow(limit.windowSeconds)}, {ALGORITHMS[limit.algorithm] ?? limit.algorithm}
       </td>
       <td data-label="Verdict" className={cx(limit.allowed ? styles.allows : styles.denies)}>
         {verdictOf(limit)}

@@ -8,7 +8,7 @@ import type { FieldsProps } from '../records/kind';
 import { useIds } from '../records/useIds';
 import { Words } from '../records/Words';
 import { BUILT_IN_ATTRIBUTES, PRIORITY_CLASSES, SCOPES, type Policy } from './policy';
-import { LISTED, policyOfForm, WINDOW_UNITS, type PolicyForm } from './policyForm';
+import { LISTED, policyOfForm, WINDOW_UNITS, type PolicyForm, TOKEN_BUCKET } from './policyForm';
 import { attributeInWords, listed, policyInWords } from './policyWords';
 import styles from './Policies.module.css';
 
@@ -34,6 +34,7 @@ const UNITS = ['requests', 'tokens', 'input_tokens', 'output_tokens'];
 const ALGORITHM_OPTIONS = [
   { value: 'sliding_window_log', label: 'log: exact' },
   { value: 'sliding_window_counter', label: 'counter: approximate, uses less memory' },
+  { value: TOKEN_BUCKET, label: 'token bucket: bursts, then a steady rate' },
 ];
 
 const MODE_OPTIONS = [
@@ -96,7 +97,7 @@ export function PolicyFields(props: Part): React.JSX.Element {
         )}
       </div>
       <Conditions {...props} />
-      <LimitPart {...props} limitKind={form.limitKind} />
+      <LimitPart {...props} limitKind={form.limitKind} algorithm={form.algorithm} />
       <Behaviour {...props} />
     </>
   );
@@ -168,7 +169,12 @@ function ConditionRow({ control, index, isDisabled, onRemove }: ConditionRowProp
   );
 }
 
-function LimitPart({ control, isDisabled, limitKind }: Part & { limitKind: string }): React.JSX.Element {
+interface LimitPartProps extends Part {
+  limitKind: string;
+  algorithm: string;
+}
+
+function LimitPart({ control, isDisabled, limitKind, algorithm }: LimitPartProps): React.JSX.Element {
   const isCounted = limitKind === 'amount';
   return (
     <fieldset className={styles.group}>
@@ -188,6 +194,17 @@ function LimitPart({ control, isDisabled, limitKind }: Part & { limitKind: strin
             label="Limit"
             inputMode="numeric"
             isDisabled={isDisabled}
+          />
+        )}
+        {isCounted && algorithm === TOKEN_BUCKET && (
+          <TextInput
+            control={control}
+            name="burst"
+            label="Burst"
+            inputMode="numeric"
+            placeholder="as much as the limit"
+            isDisabled={isDisabled}
+            hint="The most that is allowed at once."
           />
         )}
         <TextInput

@@ -11,6 +11,8 @@ export interface Policy {
   unit?: string;
   /** Null exempts, 0 bans. */
   limit: number | null;
+  /** The capacity of a token bucket, if it is not the limit. */
+  burst?: number;
   windowSeconds?: number;
   algorithm?: string;
   mode?: string;

@@ -30,6 +30,8 @@ describe('a policy', () => {
       enabled: false,
       shares: { batch: 0.07, standard: 0.57, premium: 0.29, internal: 1 },
     },
+    { id: 'bucket', scope: 'USER', limit: 60, burst: 10, windowSeconds: 60, algorithm: 'token_bucket' },
+    { id: 'plain bucket', scope: 'USER', limit: 60, windowSeconds: 60, algorithm: 'token_bucket' },
   ])('passes through the form unchanged: $id', (policy) => {
     expect(policyOfForm(formOfPolicy(policy))).toEqual(policy);
   });

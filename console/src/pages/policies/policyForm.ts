@@ -4,6 +4,8 @@ import { PRIORITY_CLASSES, type Policy, type PriorityClass } from './policy';
 /** In place of a scope's name: the attributes are listed. */
 export const LISTED = 'listed';
 
+export const TOKEN_BUCKET = 'token_bucket';
+
 export type LimitKind = 'amount' | 'exempt' | 'ban';
 
 export interface PolicyForm {
@@ -14,6 +16,8 @@ export interface PolicyForm {
   unit: string;
   limitKind: LimitKind;
   amount: string;
+  /** The capacity of a token bucket; empty for the limit. */
+  burst: string;
   window: string;
   windowUnit: string;
   algorithm: string;
@@ -42,6 +46,7 @@ export const NEW_POLICY: PolicyForm = {
   unit: 'requests',
   limitKind: 'amount',
   amount: '',
+  burst: '',
   window: '1',
   windowUnit: 'minutes',
   algorithm: 'sliding_window_log',
@@ -84,6 +89,7 @@ export function formOfPolicy(policy: Policy): PolicyForm {
     unit: policy.unit ?? NEW_POLICY.unit,
     limitKind: limitKindOf(limit),
     amount: limit === null || limit === 0 ? '' : String(limit),
+    burst: policy.burst === undefined ? '' : String(policy.burst),
     ...windowOf(policy.windowSeconds),
     algorithm: policy.algorithm ?? NEW_POLICY.algorithm,
     mode: policy.mode ?? NEW_POLICY.mode,
@@ -110,6 +116,12 @@ function limitOf({ limitKind, amount }: PolicyForm): number | string | null | un
   return amount.trim() === '' ? undefined : numberOrText(amount);
 }
 
+/** Only a token bucket has a burst; what was typed before another algorithm was chosen is not sent. */
+function burstOf({ algorithm, burst, limitKind }: PolicyForm): number | string | undefined {
+  const isBucket = algorithm === TOKEN_BUCKET && limitKind === 'amount';
+  return isBucket && burst.trim() !== '' ? numberOrText(burst) : undefined;
+}
+
 function sharesOf(form: PolicyForm): Record<string, number | string> | undefined {
   const given = PRIORITY_CLASSES.filter((name) => form.shares[name].trim() !== '');
   if (given.length === 0) return undefined;
@@ -134,6 +146,7 @@ export function policyOfForm(form: PolicyForm): Record<string, unknown> {
     match: conditions.length === 0 ? undefined : match,
     unit: form.unit === NEW_POLICY.unit ? undefined : form.unit,
     limit: limitOf(form),
+    burst: burstOf(form),
     windowSeconds:
       window.trim() === ''
         ? undefined

@@ -111,6 +111,12 @@ describe('the notes on a policy', () => {
     ['exempting', 'lifts the limits of the policies that it overrides', { limit: null }],
     ['exact', 'never more than the limit in any 1 minute', {}],
     ['approximate', 'nearly twice the limit', { algorithm: 'sliding_window_counter' }],
+    ['bursty', 'at most 10 at once', { algorithm: 'token_bucket' }],
+    [
+      'bursty',
+      'at most 3 at once, then a steady rate; in the worst case 13',
+      { algorithm: 'token_bucket', burst: 3 },
+    ],
     ['failing open', 'allows every check', { onStoreError: 'allow' }],
     ['failing closed', 'denies every check', { onStoreError: 'deny' }],
     ['failing locally', 'its share of the limit', { onStoreError: 'local' }],

@@ -140,7 +140,8 @@ const ON_STORE_ERROR: Readonly<Record<string, string>> = {
 
 /** `priority class batch up to 50 % of it (5)`. */
 function sharesNote(policy: Policy): string | null {
-  const { limit, shares } = policy;
+  const { shares } = policy;
+  const limit = policy.burst ?? policy.limit;
   if (shares === undefined || !isAmount(limit)) return null;
   const parts = PRIORITY_CLASSES.flatMap((name) => {
     const share = shares[name];
@@ -169,11 +170,17 @@ function missingNote(policy: Policy): string | null {
 }
 
 function algorithmNote(policy: Policy): string | null {
-  const { windowSeconds } = policy;
+  const { windowSeconds, algorithm } = policy;
   if (!isAmount(policy.limit) || policy.limit === 0 || !(typeof windowSeconds === 'number')) return null;
   if (!(windowSeconds > 0)) return null;
   const length = formatWindow(windowSeconds);
-  return policy.algorithm === 'sliding_window_counter'
+  if (algorithm === 'token_bucket') {
+    const burst = isAmount(policy.burst) ? policy.burst : policy.limit;
+    const tokens = burst.toLocaleString('en-US');
+    const most = (burst + policy.limit).toLocaleString('en-US');
+    return `A token bucket: at most ${tokens} at once, then a steady rate; in the worst case ${most} in ${length}.`;
+  }
+  return algorithm === 'sliding_window_counter'
     ? `Approximate: uses little memory even for large limits, but in the worst case allows nearly twice the limit in ${length}.`
     : `Exact: never more than the limit in any ${length}.`;
 }

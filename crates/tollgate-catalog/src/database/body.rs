@@ -8,11 +8,12 @@ use crate::problem::{DocumentProblem, Problems};
 const MADE_ID_BYTES: usize = 12;
 
 /// Optional fields for which the validators do not accept null. In a patch, null restores their default.
-const NULL_IS_DEFAULT: [&str; 10] = [
+const NULL_IS_DEFAULT: [&str; 11] = [
     "scope",
     "per",
     "match",
     "unit",
+    "burst",
     "shares",
     "algorithm",
     "mode",

@@ -1,6 +1,8 @@
 //! All records of a document, and the document of records.
 
-use tollgate_core::{Attribute, Condition, Counting, Mode, Policy, Timestamp, Unit, Window};
+use tollgate_core::{
+    Amount, Attribute, Condition, Counting, Mode, Policy, Timestamp, Unit, Window,
+};
 
 use super::{ApiKey, Id, Kind, Model, ModelTier, Record, Tenant, Tier, User};
 use crate::document::{Entry, Node, Value};
@@ -150,8 +152,16 @@ impl Fields {
         if policy.unit != Unit::Requests {
             self.text("unit", policy.unit.name());
         }
-        let limit = policy.limit.map(|limit| Value::Number(limit.to_string()));
-        self.add("limit", limit.unwrap_or(Value::Null));
+        let number = |amount: Amount| Value::Number(amount.to_string());
+        match (policy.counting, policy.limit) {
+            (Counting::Bucket { refill, .. }, Some(capacity)) if capacity != Amount::ZERO => {
+                self.add("limit", number(refill));
+                if capacity != refill {
+                    self.add("burst", number(capacity));
+                }
+            }
+            (_, limit) => self.add("limit", limit.map_or(Value::Null, number)),
+        }
         if !policy.shares.is_empty() {
             let shares = policy.shares.given();
             let shares =
@@ -161,7 +171,9 @@ impl Fields {
         self.add("windowSeconds", Value::Number(seconds(policy.counting.window())));
         match policy.counting {
             Counting::Log { .. } => {}
-            Counting::Counter { .. } => self.text("algorithm", policy.counting.name()),
+            Counting::Counter { .. } | Counting::Bucket { .. } => {
+                self.text("algorithm", policy.counting.name());
+            }
         }
         if policy.mode != Mode::default() {
             self.text("mode", policy.mode.name());

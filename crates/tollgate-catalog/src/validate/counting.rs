@@ -1,39 +1,112 @@
-//! How a policy counts: its fields `algorithm` and `windowSeconds`.
+//! How a policy counts: its fields `algorithm`, `windowSeconds` and `burst`.
 
-use tollgate_core::counting::{counter, log};
-use tollgate_core::{Counting, Policy, Window};
+use tollgate_core::counting::{bucket, counter, log};
+use tollgate_core::{Amount, Counting, Policy, Window};
 
 use super::number::{self, ACCEPTED_WINDOWS};
+use super::policy::Ceiling;
 use super::report::{At, Fields, Names, Report};
-use crate::document::Value;
+use crate::document::{Entry, Value};
 
-/// How the policy at `at` counts; `None` if anything is wrong with it. A policy that `counts_nothing` because it bans or
-/// exempts may leave the window out.
+/// What `burst` accepts.
+const ACCEPTED_BURSTS: &str = "an integer from 1 to 9007199254740991";
+
+/// How the policy at `at` counts, and the amount of its limit; `None` if anything is wrong with them. A policy that counts
+/// nothing, because it bans or exempts, may leave the window out.
 pub(super) fn counting(
     report: &mut Report,
     at: &At<'_>,
     fields: Fields<'_>,
-    counts_nothing: bool,
-) -> Option<Counting> {
+    limit: Option<Ceiling>,
+) -> Option<(Counting, Option<Amount>)> {
+    let counts_nothing = matches!(limit, Some(Ceiling::Exempt | Ceiling::Of(Amount::ZERO)));
     let window = window(report, at, fields, counts_nothing);
-    let over = report.named(at, fields, "algorithm", &ALGORITHMS, logged);
-    Some(over?(window?))
+    let way = report.named(at, fields, "algorithm", &ALGORITHMS, Way::Log);
+    let burst = match fields.get("burst") {
+        Some(entry) => Some(burst(report, at, entry, way)?),
+        None => None,
+    };
+    let (way, window, limit) = (way?, window?, limit?.amount());
+    match way {
+        Way::Log => Some((Counting::Log { window }, limit)),
+        Way::Counter => Some((Counting::Counter { window }, limit)),
+        Way::Bucket => {
+            // Nothing is taken from a bucket that bans, so its refill does not matter.
+            let refill = limit.filter(|limit| *limit != Amount::ZERO);
+            let capacity = refill.and(burst).or(limit);
+            let refill = refill.unwrap_or(Amount::ONE);
+            if let Some(problem) = too_slow(window, refill, capacity) {
+                let at = match fields.get("burst") {
+                    Some(entry) => at.field(entry),
+                    None => at.missing("burst"),
+                };
+                report.problem(&at, problem.0, problem.1);
+                return None;
+            }
+            Some((Counting::Bucket { window, refill }, capacity))
+        }
+    }
 }
 
-/// The values of `algorithm`: each counts over the window of the policy.
-const ALGORITHMS: Names<fn(Window) -> Counting> = Names {
+/// The ways of counting, as `algorithm` names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Log,
+    Counter,
+    Bucket,
+}
+
+/// The values of `algorithm`.
+const ALGORITHMS: Names<Way> = Names {
     parse: |name| match name {
-        log::NAME => Some(logged),
-        counter::NAME => Some(|window| Counting::Counter { window }),
+        log::NAME => Some(Way::Log),
+        counter::NAME => Some(Way::Counter),
+        bucket::NAME => Some(Way::Bucket),
         _ => None,
     },
     known: &Counting::NAMES,
     accepted: Counting::ACCEPTED,
 };
 
-/// What a policy that gives no `algorithm` does.
-fn logged(window: Window) -> Counting {
-    Counting::Log { window }
+/// The capacity of a token bucket.
+fn burst(report: &mut Report, at: &At<'_>, entry: &Entry, way: Option<Way>) -> Option<Amount> {
+    if matches!(way, Some(Way::Log | Way::Counter)) {
+        let accepted = format!("`algorithm: {}`, or no burst", bucket::NAME);
+        report.problem(&at.key(entry), "is only for token buckets", accepted);
+        return None;
+    }
+    let at = at.field(entry);
+    let Value::Number(text) = &entry.node.value else {
+        report.mismatch(&at, &entry.node.value, ACCEPTED_BURSTS);
+        return None;
+    };
+    match number::amount(text) {
+        Ok(Amount::ZERO) => {
+            report.problem(&at, "0 would admit nothing", ACCEPTED_BURSTS);
+            None
+        }
+        Ok(burst) => Some(burst),
+        Err(problem) => {
+            report.problem(&at, problem, ACCEPTED_BURSTS);
+            None
+        }
+    }
+}
+
+/// What is wrong with a bucket of `capacity`, and what is accepted: a store must be able to wait until it is full, and to
+/// count what is refilled beside it.
+fn too_slow(window: Window, refill: Amount, capacity: Option<Amount>) -> Option<(String, String)> {
+    let (refill, capacity) = (refill.get(), capacity?.get());
+    let most_by_time = u128::from(refill) * Window::MAX.as_nanos() / u128::from(window.as_ns());
+    let most = most_by_time.min(u128::from(Amount::MAX.get() - refill));
+    (u128::from(capacity) > most).then(|| {
+        let problem = format!("a bucket of {capacity} takes too long to fill, or is too large");
+        let accepted = format!(
+            "at most {most} here: full within 366 days, and with the limit at most {}",
+            Amount::MAX
+        );
+        (problem, accepted)
+    })
 }
 
 /// The window; an hour where it may be left out.
@@ -73,12 +146,23 @@ mod tests {
 
     #[test]
     fn every_way_of_counting_is_read_by_its_name() {
-        let window = Policy::default_policy().counting.window();
-        for name in Counting::NAMES {
-            let over = (ALGORITHMS.parse)(name).unwrap();
-            assert_eq!(over(window).name(), name);
+        let ways = [Way::Log, Way::Counter, Way::Bucket];
+        for (name, way) in Counting::NAMES.into_iter().zip(ways) {
+            assert_eq!((ALGORITHMS.parse)(name), Some(way));
             assert!(ALGORITHMS.accepted.contains(name), "{name}");
         }
-        assert_eq!(logged(window).name(), Counting::NAMES[0]);
+    }
+
+    #[test]
+    fn a_bucket_must_be_full_in_a_year() {
+        let window = Policy::default_policy().counting.window();
+        let amount = |amount| Amount::new(amount).unwrap();
+        let hours = 366 * 24;
+        assert_eq!(too_slow(window, amount(2), Some(amount(2 * hours))), None);
+        let (problem, accepted) = too_slow(window, amount(2), Some(amount(2 * hours + 1))).unwrap();
+        assert!(problem.contains("17569"), "{problem}");
+        assert!(accepted.contains("at most 17568 here"), "{accepted}");
+        assert!(too_slow(window, Amount::MAX, Some(Amount::ONE)).is_some());
+        assert_eq!(too_slow(window, amount(2), None), None);
     }
 }

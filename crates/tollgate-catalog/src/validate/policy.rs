@@ -18,13 +18,14 @@ use crate::document::{Entry, Node, Value};
 use crate::problem::Position;
 
 /// The fields of a policy, in the order in which messages list them.
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "id",
     "scope",
     "per",
     "match",
     "unit",
     "limit",
+    "burst",
     "shares",
     "windowSeconds",
     "algorithm",
@@ -43,13 +44,13 @@ const RESERVED_IDS: [&str; 2] = ["(none)", "(other)"];
 
 /// The meaning of the field `limit`.
 #[derive(Clone, Copy)]
-enum Ceiling {
+pub(super) enum Ceiling {
     Of(Amount),
     Exempt,
 }
 
 impl Ceiling {
-    fn amount(self) -> Option<Amount> {
+    pub(super) fn amount(self) -> Option<Amount> {
         match self {
             Self::Of(amount) => Some(amount),
             Self::Exempt => None,
@@ -92,19 +93,19 @@ impl PolicyValidator {
             Some(entry) => self.shares(at, entry, limit),
             None => Some(Shares::default()),
         };
-        let counts_nothing = matches!(limit, Some(Ceiling::Exempt | Ceiling::Of(Amount::ZERO)));
-        let counting = counting(&mut self.report, at, fields, counts_nothing);
+        let counted = counting(&mut self.report, at, fields, limit);
         let mode = self.report.named(at, fields, "mode", &MODES, Mode::default());
         let on_store_error = self.report.named(at, fields, "onStoreError", &FAILURE_MODES, None);
         let enabled = self.report.flag(at, fields, "enabled", true);
+        let (counting, limit) = counted?;
         Some(Policy {
             id: id?,
             per: per?,
             conditions: conditions?,
             unit: unit?,
-            limit: limit?.amount(),
+            limit,
             shares: shares?,
-            counting: counting?,
+            counting,
             mode: mode?,
             on_store_error: on_store_error?,
             enabled: enabled?,

@@ -8,6 +8,7 @@
 //!
 //! Stores keep usage in two shapes ([`UsageShape`]): a [`log`], which grows with what it admits, or a [`tally`] of a few numbers.
 
+pub mod bucket;
 pub mod counter;
 pub mod log;
 pub mod tally;
@@ -30,19 +31,28 @@ pub enum Counting {
         /// The length of the windows, which are aligned to multiples of it since the Unix epoch.
         window: Window,
     },
+    /// Bursts and then a steady rate (R17). The amount of the limit is the capacity of the bucket; its worst window holds
+    /// the capacity and the refill.
+    Bucket {
+        /// How long the refill takes.
+        window: Window,
+        /// The tokens that are added per window.
+        refill: Amount,
+    },
 }
 
 impl Counting {
     /// Every name that `algorithm` of a policy may have; the first is the default.
-    pub const NAMES: [&str; 2] = [log::NAME, counter::NAME];
+    pub const NAMES: [&str; 3] = [log::NAME, counter::NAME, bucket::NAME];
     /// [`Counting::NAMES`], for messages.
-    pub const ACCEPTED: &str = "`sliding_window_log` or `sliding_window_counter`";
+    pub const ACCEPTED: &str = "`sliding_window_log`, `sliding_window_counter` or `token_bucket`";
 
     /// The name, as in policies and answers.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Log { .. } => log::NAME,
             Self::Counter { .. } => counter::NAME,
+            Self::Bucket { .. } => bucket::NAME,
         }
     }
 
@@ -50,7 +60,16 @@ impl Counting {
     #[inline]
     pub const fn window(self) -> Window {
         match self {
-            Self::Log { window } | Self::Counter { window } => window,
+            Self::Log { window } | Self::Counter { window } | Self::Bucket { window, .. } => window,
+        }
+    }
+
+    /// What a token bucket gets back per window; `None` for every other way.
+    #[inline]
+    pub const fn refill(self) -> Option<Amount> {
+        match self {
+            Self::Log { .. } | Self::Counter { .. } => None,
+            Self::Bucket { refill, .. } => Some(refill),
         }
     }
 
@@ -60,14 +79,18 @@ impl Counting {
         match self {
             Self::Log { window } => UsageShape::Log { window },
             Self::Counter { window } => UsageShape::Tally(Tallied::Counter { window }),
+            Self::Bucket { window, refill } => {
+                UsageShape::Tally(Tallied::Bucket { rate: bucket::Rate { refill, window } })
+            }
         }
     }
 
-    /// For how long an admission may count. A log adds up to two of its ticks (R7).
-    pub const fn longest_life(self) -> Duration {
+    /// For how long an admission may count under a limit of `amount`. A log adds up to two of its ticks (R7).
+    pub(crate) fn longest_life(self, amount: Amount) -> Duration {
         match self {
             Self::Log { window } => window.as_duration(),
             Self::Counter { window } => counter::longest_life(window),
+            Self::Bucket { window, refill } => bucket::Rate { refill, window }.longest_life(amount),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A store that keeps a [`Tally`] of each key can count in every way that is [`Tallied`], without knowing which it is. A
 //! log is kept otherwise, because it grows with what it admits.
 
-use super::{Verdict, counter};
+use super::{Verdict, bucket, counter};
 use crate::{Amount, Timestamp, Window};
 
 /// A way of counting whose usage is a [`Tally`]: the fields are those of the same variant of [`Counting`](super::Counting).
@@ -13,6 +13,11 @@ pub enum Tallied {
     Counter {
         /// The length of the windows.
         window: Window,
+    },
+    /// [`Counting::Bucket`](super::Counting::Bucket)
+    Bucket {
+        /// How fast it is refilled.
+        rate: bucket::Rate,
     },
 }
 
@@ -32,6 +37,8 @@ pub struct Tally {
 pub enum TallyKind {
     /// [`Tallied::Counter`]
     Counter,
+    /// [`Tallied::Bucket`]
+    Bucket,
 }
 
 impl Tallied {
@@ -50,6 +57,7 @@ impl Tallied {
     ) -> (Verdict, Option<(Verdict, Tally)>) {
         match self {
             Self::Counter { window } => counter::decide_tally(kept, limit, window, now, cost),
+            Self::Bucket { rate } => bucket::decide_tally(kept, limit, rate, now, cost),
         }
     }
 }
@@ -59,6 +67,7 @@ impl Tally {
     pub fn usage(&self) -> u64 {
         match self.kind {
             TallyKind::Counter => counter::rough_usage(self),
+            TallyKind::Bucket => bucket::rough_usage(self),
         }
     }
 }

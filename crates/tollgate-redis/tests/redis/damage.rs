@@ -174,11 +174,13 @@ fn a_damaged_hash_of_a_long_log_fails_its_own_checks_only() {
 }
 
 #[test]
-fn a_damaged_counter_fails_its_own_checks_only() {
-    let victim = Victim::new(Way::Counter, &[1; 20]);
-    assert_eq!(victim.damaged("none", ""), 0);
-    victim.damaged_at_its_end(usize::MAX);
-    for value in ["x", &"x".repeat(34), &"\u{7f}".repeat(76)] {
-        assert!(victim.damaged("whole", value) > 0, "{value:?}");
+fn a_damaged_counter_or_token_bucket_fails_its_own_checks_only() {
+    for way in [Way::Counter, Way::Bucket] {
+        let victim = Victim::new(way, &[1; 20]);
+        assert_eq!(victim.damaged("none", ""), 0);
+        victim.damaged_at_its_end(usize::MAX);
+        for value in ["x", &"x".repeat(34), &"\u{7f}".repeat(76)] {
+            assert!(victim.damaged("whole", value) > 0, "{value:?}");
+        }
     }
 }

@@ -44,7 +44,7 @@ fn a_key_that_is_not_ours_is_an_error_and_stays() {
     let ours = per_hour(100);
     let subject = Subject::new("alice", "m");
     let long = "x".repeat(100);
-    for way in [Way::Log, Way::Counter] {
+    for way in Way::ALL {
         let other = limit_of("q", "USER", 5, Duration::from_mins(1), way);
         let key = store.key(&other, &subject);
         let strings = ["", "abc", &long].map(|text| vec!["SET", &key, text]);

@@ -34,7 +34,7 @@ pub(crate) fn limit_of(
     let per = Per::from_scope(scope).unwrap();
     let window = Window::new(window).unwrap();
     let policy = Policy::new(PolicyId::new(id).unwrap(), per, Amount::new(amount), window);
-    Arc::new(Limit::of(&Policy { counting: way.over(window), ..policy }).unwrap())
+    Arc::new(Limit::of(&Policy { counting: way.over(window, policy.limit), ..policy }).unwrap())
 }
 
 /// Exactly `amount` an hour for each user.

@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
-use tollgate_core::{Decision, LimitStatus, Window};
+use tollgate_core::{Amount, Decision, LimitStatus, Window};
 use utoipa::ToSchema;
 
 use super::json_writer::JsonWriter;
@@ -158,7 +158,7 @@ pub(crate) struct LimitBody<'a> {
     /// What it counts.
     #[schema(value_type = String)]
     unit: &'a str,
-    /// How it counts: `sliding_window_log` or `sliding_window_counter`.
+    /// How it counts: `sliding_window_log`, `sliding_window_counter` or `token_bucket`.
     #[schema(value_type = String)]
     algorithm: &'static str,
     /// `enforce`, or `shadow`: decides, counts and reports, and never denies.
@@ -166,9 +166,13 @@ pub(crate) struct LimitBody<'a> {
     mode: &'static str,
     /// Whether it admits the check by itself.
     allowed: bool,
-    /// The most of its unit in a window.
+    /// The most of its unit in a window; of a token bucket, the most at once.
     #[schema(maximum = 9_007_199_254_740_991_u64)]
     limit: u64,
+    /// What a token bucket gets back per window; otherwise left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    refill: Option<u64>,
     /// The usage after this decision.
     count: u64,
     /// What is left after this decision.
@@ -204,6 +208,7 @@ impl<'a> LimitBody<'a> {
             mode: limit.mode().name(),
             allowed: status.allowed,
             limit: limit.amount().get(),
+            refill: limit.counting().refill().map(Amount::get),
             count: status.count,
             remaining: status.remaining,
             window_seconds: Seconds(limit.counting().window()),
@@ -223,6 +228,9 @@ impl<'a> LimitBody<'a> {
         json.raw(r#","mode":"#).text(Some(self.mode))?;
         json.raw(r#","allowed":"#).bool(self.allowed);
         json.raw(r#","limit":"#).number(Some(self.limit));
+        if let Some(refill) = self.refill {
+            json.raw(r#","refill":"#).number(Some(refill));
+        }
         json.raw(r#","count":"#).number(Some(self.count));
         json.raw(r#","remaining":"#).number(Some(self.remaining));
         json.raw(r#","windowSeconds":"#).value(&self.window_seconds)?;

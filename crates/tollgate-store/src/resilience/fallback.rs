@@ -72,9 +72,9 @@ impl<S, C: Clock> Fallback<S, C> {
         limit.on_store_error().unwrap_or(self.default_mode)
     }
 
-    /// This node's share of `limit`, rounded down.
-    fn share(&self, limit: &Limit) -> Amount {
-        let share = limit.amount().get() / u64::from(self.nodes.get());
+    /// This node's share of an amount, rounded down.
+    fn share(&self, whole: Amount) -> Amount {
+        let share = whole.get() / u64::from(self.nodes.get());
         Amount::new(share).unwrap_or(Amount::MAX)
     }
 
@@ -106,7 +106,7 @@ impl<S, C: Clock> Fallback<S, C> {
         let known: SmallVec<[Option<Verdict>; 4]> = known.collect();
         let local = || charges.iter().zip(&known).filter(|(_, known)| known.is_none());
         let shares: SmallVec<[Arc<Limit>; 4]> = local()
-            .map(|(charge, _)| Arc::new(charge.limit.with_amount(self.share(charge.limit))))
+            .map(|(charge, _)| Arc::new(charge.limit.part(|whole| self.share(whole))))
             .collect();
         let local_charges: SmallVec<[Charge<'_>; 4]> =
             local().zip(&shares).map(|((charge, _), limit)| Charge { limit, ..*charge }).collect();
@@ -141,7 +141,7 @@ impl<S, C: Clock> Fallback<S, C> {
 
     /// Converts the verdict on the share of `limit` to one on the limit.
     fn of_share(&self, limit: &Limit, verdict: Verdict) -> Verdict {
-        let others = limit.amount().get() - self.share(limit).get();
+        let others = limit.amount().get() - self.share(limit.amount()).get();
         // The cost fits the limit, so only the store can say when.
         let wait = if verdict.wait == Wait::Never { Wait::Unknown } else { verdict.wait };
         Verdict { usage: verdict.usage.saturating_add(others), wait, ..verdict }

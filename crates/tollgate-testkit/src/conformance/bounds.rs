@@ -14,8 +14,9 @@ const USER: &[Attribute] = &[Attribute::User];
 /// A key is removed when its usage no longer counts, and not before.
 pub fn idle_keys_are_swept<H: BoundedKeys>() {
     const KEYS: u64 = 10_000;
-    // A log is idle a window after its last admission; a counter when the window after that has ended.
-    for (way, last_s) in Way::ALL.into_iter().zip([10, 20]) {
+    // A log is idle a window after its last admission; a counter when the window after that has ended; a token bucket when
+    // it is full, which is noticed at the end of a window.
+    for (way, last_s) in Way::ALL.into_iter().zip([10, 20, 10]) {
         let harness = H::new();
         harness.set(START);
         let one_limit = counted_by(way, policy("p", USER, 8, Duration::from_secs(10)));

@@ -32,11 +32,12 @@ fn admit_all<H: MovableClock>(limiter: &Limiter<'_, H>) -> u64 {
     (0..=LIMIT).take_while(|_| limiter.check(&check_at("alice", 1)).allowed()).count() as u64
 }
 
-/// The state of one way of counting is not used by the other.
+/// The state of one way of counting is not used by another.
 pub fn a_changed_way_of_counting_starts_afresh<H: MovableClock>() {
     // Unit costs in the slot, beyond it, and weighted ones.
     for used in [vec![1, 1], vec![1; 5], vec![2, 3]] {
-        for (from, to) in [(Way::Log, Way::Counter), (Way::Counter, Way::Log)] {
+        let pairs = Way::ALL.into_iter().flat_map(|from| Way::ALL.map(|to| (from, to)));
+        for (from, to) in pairs.filter(|(from, to)| from != to) {
             let (harness, window) = (H::new(), Duration::from_secs(10));
             harness.set(START.after(Duration::from_secs(3)));
             let old = limiter_of(&harness, from, window);

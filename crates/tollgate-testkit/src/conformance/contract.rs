@@ -29,10 +29,10 @@ pub fn a_check_that_no_limit_meets_is_allowed<H: Harness>() {
     }
 }
 
-/// R1 and R2, at one moment.
+/// R1, R2 and R17, at one moment.
 pub fn a_limit_admits_exactly_its_amount<H: Harness>() {
-    for (way, cost, admitted) in
-        [(Way::Log, 1, 10), (Way::Log, 3, 3), (Way::Counter, 1, 10), (Way::Counter, 3, 3)]
+    for (way, (cost, admitted)) in
+        Way::ALL.into_iter().flat_map(|way| [(1, 10), (3, 3)].map(|costs| (way, costs)))
     {
         let harness = H::new();
         let limiter = per_user(&harness, 10, |policy| counted_by(way, policy));

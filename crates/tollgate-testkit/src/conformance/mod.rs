@@ -48,7 +48,7 @@ fn policy(id: &str, per: &[Attribute], limit: u64, window: Duration) -> Policy {
 
 /// The same policy, counting in this `way`.
 fn counted_by(way: Way, policy: Policy) -> Policy {
-    Policy { counting: way.over(policy.counting.window()), ..policy }
+    Policy { counting: way.over(policy.counting.window(), policy.limit), ..policy }
 }
 
 /// A check by `user` for one model, at a cost in requests.

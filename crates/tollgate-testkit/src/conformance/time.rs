@@ -180,6 +180,10 @@ fn holds_in_every_window(policy: &Policy, admitted: &[Admitted]) -> TestCaseResu
             Counting::Counter { .. } => {
                 prop_assert!(total < 2 * limit.max(1), "{total} in a counter of {limit}");
             }
+            Counting::Bucket { refill, .. } => {
+                let most = limit + u128::from(refill.get());
+                prop_assert!(total <= most, "{total} from a bucket of {limit} and {refill}");
+            }
         }
     }
     Ok(())

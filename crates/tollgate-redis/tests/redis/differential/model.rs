@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use tollgate_core::counting::Verdict;
+use tollgate_core::counting::bucket::{self, Bucket, Rate};
 use tollgate_core::counting::counter::{self, Counter};
 use tollgate_core::counting::log::{Admission, LogState, LogTime};
 use tollgate_core::{Amount, Charge, Counting, Mode, Timestamp, Window};
@@ -15,6 +16,8 @@ const TICK_NS: u64 = 1_000;
 enum Usage {
     Log(LogState),
     Counter(Window, Counter),
+    /// With the time at which it was written.
+    Bucket(Rate, Bucket, Timestamp),
 }
 
 /// The identity of an admission; for a counter, the start of its window.
@@ -22,6 +25,7 @@ enum Usage {
 pub(super) enum ModelId {
     Log(Admission),
     Counter(Timestamp),
+    Bucket(Timestamp),
 }
 
 /// The usage of every key, by the policy's id.
@@ -93,6 +97,28 @@ impl Model {
                     (verdict, _) => (verdict, None),
                 }
             }
+            Counting::Bucket { window, refill } => {
+                let rate = Rate { refill, window };
+                let (bucket, stepped) = match self.0.get(id) {
+                    Some(Usage::Bucket(of, bucket, written)) if of.window == window => {
+                        let kept = bucket.following(*written, *of, now);
+                        let kept =
+                            if *of == rate { kept } else { kept.refilled_at(*of, rate, now) };
+                        (kept.without_lost(rate, now), *written > now)
+                    }
+                    _ => (Bucket::default().at(rate, now), false),
+                };
+                if stepped {
+                    self.0.insert(id.to_owned(), Usage::Bucket(rate, bucket, now));
+                }
+                match bucket::decide(bucket, limit.amount(), rate, now, charge.cost) {
+                    (_, Some((charged, after))) if commit => {
+                        self.0.insert(id.to_owned(), Usage::Bucket(rate, after, now));
+                        (charged, Some(ModelId::Bucket(now)))
+                    }
+                    (verdict, _) => (verdict, None),
+                }
+            }
         }
     }
 
@@ -120,6 +146,35 @@ impl Model {
                     *count = changed;
                 }
                 changed.is_some()
+            }
+            (Some(Usage::Bucket(rate, bucket, written)), ModelId::Bucket(at)) => {
+                let Some(later_ns) = written.as_ns().checked_sub(at.as_ns()) else { return false };
+                if old == Amount::ZERO {
+                    return false;
+                }
+                let mut changed =
+                    i128::from(bucket.missing) - i128::from(old.get()) + i128::from(new.get());
+                if new < old {
+                    let (refill, width_ns) =
+                        (i128::from(rate.refill.get()), i128::from(rate.window.as_ns()));
+                    let later_ns = i128::from(later_ns);
+                    // As coarse as the script is when more than a window has passed.
+                    let lost = if later_ns <= width_ns {
+                        (later_ns * refill + width_ns - 1) / width_ns
+                    } else {
+                        (later_ns + width_ns - 1) / width_ns * refill
+                    };
+                    if lost >= i128::from(old.get() - new.get()) {
+                        return false;
+                    }
+                    let least = Bucket { missing: 0, ..*bucket }.without_lost(*rate, *written);
+                    changed = (changed + lost).max(i128::from(least.missing));
+                }
+                if changed > i128::from(Amount::MAX.get()) {
+                    return false;
+                }
+                bucket.missing = u64::try_from(changed).unwrap();
+                true
             }
             _ => false,
         }

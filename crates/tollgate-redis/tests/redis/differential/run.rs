@@ -74,7 +74,9 @@ fn limit(place: usize, amount_of: u64, window_ns: u64, way: Way, mode: Mode) -> 
     let id = PolicyId::new(IDS[place]).unwrap();
     let window = Window::new(length).unwrap();
     let policy = Policy::new(id, per, Amount::new(amount_of), window);
-    Arc::new(Limit::of(&Policy { counting: way.over(window), mode, ..policy }).unwrap())
+    Arc::new(
+        Limit::of(&Policy { counting: way.over(window, policy.limit), mode, ..policy }).unwrap(),
+    )
 }
 
 impl Costs {
@@ -106,7 +108,11 @@ impl Run {
                 place,
                 amounts[place],
                 course.window_ns * parts[place] / 2,
-                if counter { Way::Counter } else { Way::Log },
+                match (counter, place % 2) {
+                    (false, _) => Way::Log,
+                    (true, 0) => Way::Counter,
+                    (true, _) => Way::Bucket,
+                },
                 if shadow { Mode::Shadow } else { Mode::Enforce },
             )
         });
@@ -161,8 +167,11 @@ impl Run {
             }
             Phase::Amounts(indices) => {
                 self.amounts = indices.iter().map(|index| AMOUNTS[usize::from(*index)]).collect();
-                for (limit, amount_of) in self.limits.iter_mut().zip(&self.amounts) {
-                    *limit = Arc::new(limit.with_amount(amount(*amount_of)));
+                for (place, amount_of) in self.amounts.iter().enumerate() {
+                    let old = &self.limits[place];
+                    let (window_ns, way) =
+                        (old.counting().window().as_ns(), Way::of(old.counting()));
+                    self.limits[place] = limit(place, *amount_of, window_ns, way, old.mode());
                 }
             }
             Phase::Window { limit, eighths } => {
@@ -176,7 +185,8 @@ impl Run {
                 let old = &self.limits[*limit];
                 let way = match Way::of(old.counting()) {
                     Way::Log => Way::Counter,
-                    Way::Counter => Way::Log,
+                    Way::Counter => Way::Bucket,
+                    Way::Bucket => Way::Log,
                 };
                 let (window_ns, mode) = (old.counting().window().as_ns(), old.mode());
                 self.limits[*limit] =

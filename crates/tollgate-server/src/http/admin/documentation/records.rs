@@ -186,7 +186,13 @@ fn policy_fields(own_id: &Value) -> Value {
         "limit": {
             "type": ["integer", "null"], "minimum": 0, "maximum": Amount::MAX.get(),
             "description":
-                "The most of the unit in a window. 0 bans; null exempts, and is not the same as left out."
+                "The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, and is \
+                 not the same as left out."
+        },
+        "burst": {
+            "type": "integer", "minimum": 1, "maximum": Amount::MAX.get(),
+            "description": "The capacity of a token bucket: the most that is admitted at once; as much as `limit` unless \
+                said. Only for `token_bucket`, and so small that it is full again within 366 days."
         },
         "shares": {
             "type": "object", "properties": shares, "additionalProperties": false,
@@ -202,7 +208,9 @@ fn policy_fields(own_id: &Value) -> Value {
         "algorithm": {
             "type": "string",
             "enum": (Counting::NAMES),
-            "description": "How a window is counted; `sliding_window_log`, which is exact, unless said."
+            "description": "How is counted: `sliding_window_log`, which is exact, unless said; \
+                `sliding_window_counter`, which needs little memory; or `token_bucket`, which admits bursts and then a \
+                steady rate."
         },
         "mode": {
             "type": "string", "enum": ([Mode::Enforce, Mode::Shadow].map(Mode::name)),

@@ -1,0 +1,53 @@
+
+-- Token buckets (R17), after counter.lua in the same function.
+
+  -- Decides `cost`. Returns the verdict, what is missing from the bucket since the start of the window, whether that must be
+  -- stored because the clock has stepped back, the value for what is missing, and how long a value lives.
+  local function decide_bucket(key, capacity, cost, window_s, window_ns, hint_s, hint_ns, refill, longest_ms)
+    local start_s, start_ns, since_s, since_ns = aligned(hint_s, hint_ns, window_s, window_ns)
+    local missing, stepped = 0, false
+    local text = call('GETRANGE', key, STATE_FROM, '-1')
+    local tag = #text >= 4 and unpack('<I4', text)
+    if tag == BUCKET then
+      local kept_s, kept_ns, kept_missing, kept_refill, kept_window_s, kept_window_ns, written_s, written_ns =
+        read_bucket(key, text)
+      -- A bucket with another window length starts full.
+      if kept_window_s == window_s and kept_window_ns == window_ns then
+        missing = kept_missing
+        local ahead_s = kept_s + written_s - start_s - since_s
+        local ahead_ns = kept_ns + written_ns - start_ns - since_ns
+        if ahead_s * 1000000000 + ahead_ns > 0 then
+          -- After a step back of the clock, as much is missing as when it was written (R7).
+          stepped = true
+          local used = missing - scaled(kept_refill, written_s, written_ns, window_s, window_ns)
+          missing = used > 0 and used + scaled(kept_refill, since_s, since_ns, window_s, window_ns) or 0
+        else
+          -- A multiple of the window, so it is rounded to the nearest number.
+          local windows = floor(
+            (start_s - kept_s + (start_ns - kept_ns) / 1000000000) / (window_s + window_ns / 1000000000) + 0.5)
+          missing = math.max(0, missing - windows * kept_refill)
+        end
+        if kept_refill ~= refill then
+          local used = missing - scaled(kept_refill, since_s, since_ns, window_s, window_ns)
+          missing = used > 0 and used + scaled(refill, since_s, since_ns, window_s, window_ns) or 0
+        end
+      end
+    elseif text == '' then
+      must_be_missing(key)
+    elseif tag ~= UNIT and tag ~= WEIGHTED and tag ~= COUNTER then
+      foreign(key)
+    end
+    -- What was produced while the bucket was full is lost.
+    local produced = scaled(refill, since_s, since_ns, window_s, window_ns)
+    missing = math.max(missing, produced)
+    local usage = missing - produced
+    local needed = cost == 0 and 1 or cost
+    local function value(count)
+      return pack(BUCKET_STATE, BUCKET, start_s, start_ns, count, refill, window_s, window_ns, since_s, since_ns)
+    end
+    local life_ms = longest_ms
+    if refill > 0 then
+      life_ms = math.min(life_ms, ceil((usage + cost) * (window_s * 1000 + window_ns / 1000000) / refill) + 500)
+    end
+    return usage <= capacity and needed <= capacity - usage, missing, stepped, value, life_ms
+  end
