@@ -21,9 +21,11 @@ run: setup console ## Set up what is missing, build, and serve on 127.0.0.1:8000
 
 .PHONY: test
 test: setup-tests console-check lint doc ## Set up what is missing, then check formatting, lints and documentation and run every test
+	@# The program is built with the tests, with the same features, so that its dependencies are not built twice.
+	$(CARGO) test $(ALL) --no-run
 	$(CARGO) test $(ALL) --doc
-	CARGO=$(CARGO) scripts/schemathesis
-	CARGO=$(CARGO) scripts/e2e
+	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/schemathesis
+	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/e2e
 	python3 -B -m unittest discover --quiet --start-directory loadtest
 	@# nextest runs the tests of all binaries in parallel; without it `cargo test` runs the same tests.
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
