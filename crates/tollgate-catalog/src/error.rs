@@ -112,7 +112,7 @@ impl fmt::Display for CatalogError {
                 write!(f, "{}: kept changing while it was read", path.display())
             }
             Self::ReaderFailed { path } => {
-                write!(f, "{}: the reader failed on it, which is a bug", path.display())
+                write!(f, "{}: the parser failed on this file; this is a bug in Tollgate, please report it", path.display())
             }
             Self::DatabaseUrl => f.write_str(
                 "the URL of the catalog names no database; accepted: sqlite:FILE or \

@@ -31,7 +31,7 @@ describe('what is wrong with a field', () => {
   });
 
   it('is an unknown record where the server does not know it', () => {
-    const problem = { ...PROBLEM, problem: '"a \\"b\\"" is no tenant' };
+    const problem = { ...PROBLEM, problem: 'there is no tenant "a \\"b\\""' };
     expect(problemInWords('tenantId', 'a "b"', problem)).toBe('Unknown tenant "a "b"".');
     const other = { ...PROBLEM, problem: 'is a user of another tenant' };
     expect(problemInWords('userId', 'bob', other)).toBe('This user belongs to another tenant.');

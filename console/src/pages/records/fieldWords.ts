@@ -71,7 +71,7 @@ function windowMistake(text: string): string | null {
 }
 
 function unknownMistake(text: string, rule: Rule, { problem }: FieldProblem): string | null {
-  if (problem.startsWith(`${JSON.stringify(text)} is no `)) {
+  if (problem.startsWith('there is no ') && problem.includes(` ${JSON.stringify(text)}`)) {
     return `Unknown ${rule.what.replace(/^an? /u, '')} "${text}".`;
   }
   return problem.includes('another tenant') ? 'This user belongs to another tenant.' : null;

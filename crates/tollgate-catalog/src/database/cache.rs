@@ -415,7 +415,7 @@ impl SubjectCache {
 
 /// What changed, in a row of [`CHANGED_SINCE`](statements::CHANGED_SINCE).
 pub(super) fn changed(row: &super::session::Row) -> sqlx::Result<(Kind, String)> {
-    let kind = Kind::parse(&row.text(1)?).ok_or_else(|| decode("is no kind"))?;
+    let kind = Kind::parse(&row.text(1)?).ok_or_else(|| decode("is not a kind"))?;
     Ok((kind, row.text(2)?))
 }
 

@@ -61,7 +61,8 @@ impl From<sqlx::Error> for DirectoryError {
     }
 }
 
-/// Describes `error` in words that a client may see. In any case, the transaction that it ended was rolled back.
+/// Describes `error` in words that a client may see. The transaction that it ended was rolled back, unless the
+/// connection broke during its commit.
 pub(super) fn unavailable(error: sqlx::Error) -> Unavailable {
     let code =
         error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default();

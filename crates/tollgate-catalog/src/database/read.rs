@@ -195,8 +195,8 @@ fn cursor(cursor: Option<&str>) -> Result<i64, DirectoryError> {
         let problem = DocumentProblem {
             position: None,
             path: "cursor".to_owned(),
-            message: "is no cursor of the history".to_owned(),
-            accepted: "the one that came with the page before".to_owned(),
+            message: "is not a cursor of the audit log".to_owned(),
+            accepted: "`nextCursor` of the previous page".to_owned(),
         };
         Problems::of("", vec![problem], 0).into()
     })

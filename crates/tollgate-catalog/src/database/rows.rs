@@ -18,7 +18,7 @@ pub(super) fn stored(kind: Kind, row: &Row) -> sqlx::Result<Stored> {
     let (record, version) = match kind {
         Kind::Tier => {
             let priority = PriorityClass::parse(&row.text(2)?);
-            let priority = priority.ok_or_else(|| decode("is no priority class"))?;
+            let priority = priority.ok_or_else(|| decode("is not a priority class"))?;
             (Record::Tier(Tier { id: id(row, 0)?, name: row.text(1)?, priority }), 3)
         }
         Kind::ModelTier => {
@@ -41,7 +41,7 @@ pub(super) fn stored(kind: Kind, row: &Row) -> sqlx::Result<Stored> {
         Kind::Policy => {
             // A policy's text is validated each time, like that of a file.
             let node = document::read(&row.text(1)?, Format::Json)
-                .map_err(|_| decode("is no document"))?
+                .map_err(|_| decode("is not a document"))?
                 .ok_or_else(|| decode("is empty"))?;
             let policy = validate::policy("", &node).map_err(|problems| Decode(problems.into()))?;
             (Record::Policy(policy), 2)
@@ -64,14 +64,14 @@ fn api_key(row: &Row) -> sqlx::Result<ApiKey> {
     })
 }
 
-/// The change in a row of the history.
+/// The change in a row of the audit log.
 pub(super) fn change(row: &Row) -> sqlx::Result<Change> {
     Ok(Change {
         id: unsigned(row, 0)?,
         at: moment(row, 1)?.unwrap_or_default(),
-        actor: Actor::new(&row.text(2)?).map_err(|_| decode("is no name"))?,
-        action: Action::parse(&row.text(3)?).ok_or_else(|| decode("is no action"))?,
-        kind: Kind::parse(&row.text(4)?).ok_or_else(|| decode("is no kind"))?,
+        actor: Actor::new(&row.text(2)?).map_err(|_| decode("is not a name"))?,
+        action: Action::parse(&row.text(3)?).ok_or_else(|| decode("is not an action"))?,
+        kind: Kind::parse(&row.text(4)?).ok_or_else(|| decode("is not a kind"))?,
         record_id: id(row, 5)?,
         before: row.optional_text(6)?,
         after: row.optional_text(7)?,
@@ -153,12 +153,12 @@ pub(super) fn moment(row: &Row, column: usize) -> sqlx::Result<Option<Timestamp>
 }
 
 pub(super) fn id(row: &Row, column: usize) -> sqlx::Result<Id> {
-    Id::new(&row.text(column)?).map_err(|_| decode("is no id"))
+    Id::new(&row.text(column)?).map_err(|_| decode("is not an id"))
 }
 
 pub(super) fn optional_id(row: &Row, column: usize) -> sqlx::Result<Option<Id>> {
     let text = row.optional_text(column)?;
-    text.map(|text| Id::new(&text).map_err(|_| decode("is no id"))).transpose()
+    text.map(|text| Id::new(&text).map_err(|_| decode("is not an id"))).transpose()
 }
 
 pub(super) fn decode(what: &'static str) -> sqlx::Error {

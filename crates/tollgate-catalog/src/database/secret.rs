@@ -1,4 +1,4 @@
-//! Checks whether the API keys of a database are hashed with the same secret as before.
+//! Checks whether the API keys of a database are hashed with the secret that this node has.
 //!
 //! With another secret, none of them would be recognized, and even the holder of a revoked key would count as unknown.
 

@@ -114,7 +114,7 @@ pub(super) fn all(kind: Kind) -> Statement {
     Statement::assembled(format!("{} ORDER BY id", table(kind).select))
 }
 
-/// A page of records: `$1` is the last id of the page before, `$2` the number of records, then the values of `filter`
+/// A page of records: `$1` is the last id of the previous page, `$2` the number of records, then the values of `filter`
 /// in the order of [`filter_values`]. `None` if no record of the kind can match the filter.
 pub(super) fn list(kind: Kind, filter: &Filter) -> Option<Statement> {
     let mut text = format!("{} WHERE id > $1", table(kind).select);
@@ -168,7 +168,7 @@ fn containing(search: &str) -> String {
     pattern + "%"
 }
 
-/// A page of the history: `$1` is the last change of the page before, `$2` the number, then the values of `filter`:
+/// A page of the audit log: `$1` is the last change of the previous page, `$2` the number, then the values of `filter`:
 /// kind, record, actor.
 pub(super) fn changes(filter: &ChangeFilter) -> Statement {
     let mut text = "SELECT id, at_ms, actor, action, kind, record_id, before, after FROM changes \

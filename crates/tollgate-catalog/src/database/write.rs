@@ -1,4 +1,4 @@
-//! Changes: each in one transaction, together with its entry in the history and the version that it raises.
+//! Changes: each in one transaction, together with its entry in the audit log and the version that it raises.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -60,7 +60,8 @@ impl<'c> Writer<'c> {
         })
     }
 
-    /// Commits all of it, or fails and leaves everything unchanged.
+    /// Commits all of it or nothing. If the connection breaks during the commit, this fails although the change may
+    /// have been made.
     pub(super) async fn commit(mut self) -> Result<(), DirectoryError> {
         if self.versions == self.began {
             return Ok(());
@@ -271,7 +272,7 @@ impl<'c> Writer<'c> {
             && let Some(Record::User(found)) = self.found(&user).await?
             && found.tenant_id != api_key.tenant_id
         {
-            problems.push(user.problem("is a user of another tenant"));
+            problems.push(user.of_another_tenant());
         }
         Ok(with_problems(record, problems)?)
     }
@@ -290,7 +291,7 @@ impl<'c> Writer<'c> {
                 Entry::Vacant(place) => *place.insert(self.found(reference).await?.is_some()),
             };
             if !is_known {
-                problems.push(reference.problem(&format!("is no {}", reference.to)));
+                problems.push(reference.unknown());
             }
         }
         Ok(problems)
@@ -343,7 +344,7 @@ impl<'c> Writer<'c> {
         Ok(row.map(|row| row.text(0)).transpose()?.unwrap_or_default())
     }
 
-    /// Adds an entry to the history and returns its number.
+    /// Adds an entry to the audit log and returns its number.
     async fn record_change(
         &mut self,
         action: Action,

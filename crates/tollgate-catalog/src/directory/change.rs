@@ -1,4 +1,4 @@
-//! The history of a directory: who changed what, and when.
+//! The audit log of a directory: who changed what, and when.
 
 use tollgate_core::Timestamp;
 use tollgate_core::subject::IdProblem;

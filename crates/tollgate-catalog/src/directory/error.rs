@@ -6,7 +6,8 @@ use std::fmt;
 use super::{Id, Kind, Version};
 use crate::problem::Problems;
 
-/// A call of a directory failed, and changed nothing.
+/// A call of a directory failed and changed nothing. The exception is a broken connection to the database: see
+/// [`Unavailable`].
 ///
 /// Each variant corresponds to one HTTP status, which is given with it.
 #[derive(Debug)]
@@ -65,24 +66,24 @@ impl fmt::Display for DirectoryError {
             Self::NotFound { kind, id } => write!(f, "there is no {kind} with the id {id:?}"),
             Self::Duplicate { kind, id } => write!(
                 f,
-                "there is a {kind} with the id {:?} already; accepted: an id that is not in use",
+                "another {kind} already has the id {:?}; accepted: an id that is not in use",
                 id.as_str()
             ),
             Self::InUse { kind, id, by: Some((user_kind, user)) } => write!(
                 f,
-                "the {kind} {:?} is in use, by the {user_kind} {:?} for one; accepted: one that \
-                 nothing refers to",
+                "the {kind} {:?} is in use, for example by the {user_kind} {:?}; change or delete \
+                 what refers to it first",
                 id.as_str(),
                 user.as_str()
             ),
             Self::InUse { kind, id, by: None } => write!(
                 f,
-                "the {kind} {:?} is in use; accepted: one that nothing refers to",
+                "the {kind} {:?} is in use: it is the default, or other records refer to it",
                 id.as_str()
             ),
             Self::Stale { kind, id, .. } => write!(
                 f,
-                "the {kind} {:?} has changed meanwhile; accepted: a change of its current version",
+                "the {kind} {:?} has changed since you read it; read it again and repeat the change",
                 id.as_str()
             ),
             Self::Invalid(problems) => problems.fmt(f),
@@ -101,7 +102,8 @@ impl Error for DirectoryError {
     }
 }
 
-/// The database failed. Nothing was written partly.
+/// The database failed. No change was written in part; if the connection broke during a commit, the whole change may
+/// have been written.
 #[derive(Debug)]
 pub struct Unavailable {
     what: &'static str,
@@ -110,7 +112,10 @@ pub struct Unavailable {
 
 impl Unavailable {
     /// `what` describes the problem in words that a client may see; the source is only for the log.
-    #[cfg_attr(not(feature = "database"), expect(dead_code, reason = "only a database is away"))]
+    #[cfg_attr(
+        not(feature = "database"),
+        expect(dead_code, reason = "only a database can be unavailable")
+    )]
     pub(crate) fn new(what: &'static str, source: Option<Box<dyn Error + Send + Sync>>) -> Self {
         Self { what, source }
     }

@@ -1,5 +1,5 @@
 //! Tenants, users, API keys, tiers, model tiers, models and policies, as records that a [`Directory`] stores and
-//! changes, with a history.
+//! changes, with an audit log.
 //!
 //! Every kind of record has the same operations. A body is passed in as a [`Node`](crate::document::Node), so that the
 //! same code validates a call over HTTP and a file, and a [`Record`] is returned.

@@ -25,10 +25,10 @@ pub struct Imported {
     pub unchanged: usize,
 }
 
-/// Stores records and their history. Problems of a record or a document on its own are found by
+/// Stores records and the audit log. Problems of a record or a document on its own are found by
 /// [`validate`](crate::validate).
 ///
-/// A change is made as a whole, with its entry in the history, or not at all. When a call that changes something
+/// A change is made as a whole, with its entry in the audit log, or not at all. When a call that changes something
 /// returns, the change applies to checks on this node; on other nodes it applies within 5 seconds. A call that fails
 /// has changed nothing. There is one exception: if the connection to a PostgreSQL server is lost during the commit, it
 /// is unknown whether the change was made ([`DirectoryError::Unavailable`]).
@@ -93,7 +93,7 @@ pub trait Directory: Send + Sync {
         expected: Option<Version>,
     ) -> impl Future<Output = Result<(), DirectoryError>> + Send;
 
-    /// The history, newest change first.
+    /// The audit log, newest change first.
     fn changes(
         &self,
         filter: &ChangeFilter,

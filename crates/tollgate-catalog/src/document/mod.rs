@@ -177,7 +177,7 @@ fn check_depth(depth: usize, position: Option<Position>) -> Result<(), DocumentP
 
 /// The problem of a document that is nested too deeply at `position`.
 fn too_deep(position: Option<Position>) -> DocumentProblem {
-    let accepted = format!("at most {MAX_DEPTH} lists and maps in each other");
+    let accepted = format!("at most {MAX_DEPTH} nested lists and maps");
     DocumentProblem::of_text(position, "the document is nested too deeply here", accepted)
 }
 

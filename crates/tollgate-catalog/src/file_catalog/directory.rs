@@ -86,7 +86,7 @@ impl Directory for SnapshotDirectory {
         Err(DirectoryError::ReadOnly)
     }
 
-    /// Always empty: Tollgate keeps no history of a file.
+    /// Always empty: there is no audit log of a file.
     async fn changes(
         &self,
         _: &ChangeFilter,

@@ -10,7 +10,7 @@ const BUILT_IN: [&str; 8] =
 /// What [`parse`] accepts.
 pub(super) fn accepted() -> String {
     format!(
-        "{}, or the name of a custom attribute, {ACCEPTED_IDS} that is not like one of these",
+        "{}, or the name of a custom attribute ({ACCEPTED_IDS}) that does not resemble one of these",
         BUILT_IN.join(", ")
     )
 }
@@ -22,11 +22,13 @@ pub(super) fn accepted() -> String {
 pub(super) fn parse(name: &str) -> Result<Attribute, String> {
     check_id(name).map_err(|problem| problem.to_string())?;
     if BUILT_IN.contains(&name) {
-        return Attribute::parse(name).ok_or_else(|| "is no attribute".to_owned());
+        return Attribute::parse(name).ok_or_else(|| "is not an attribute".to_owned());
     }
     match BUILT_IN.into_iter().find(|built_in| core_of(built_in) == core_of(name)) {
-        Some(like) => Err(format!("is like the built-in attribute `{like}`")),
-        None => Attribute::parse(name).ok_or_else(|| "is no attribute".to_owned()),
+        Some(like) => {
+            Err(format!("resembles the built-in attribute `{like}`, but is not the same"))
+        }
+        None => Attribute::parse(name).ok_or_else(|| "is not an attribute".to_owned()),
     }
 }
 
@@ -50,7 +52,7 @@ mod tests {
             ["User", "userId", "user_id", "api_key", "apikey", "model-tier", "IP", "modelID"]
         {
             let problem = parse(name).unwrap_err();
-            assert!(problem.starts_with("is like the built-in attribute `"), "{name}: {problem}");
+            assert!(problem.starts_with("resembles the built-in attribute `"), "{name}: {problem}");
         }
         for name in ["region", "users", "valid", "id", "größe", "x-tier"] {
             assert!(matches!(parse(name), Ok(Attribute::Custom(_))), "{name}");

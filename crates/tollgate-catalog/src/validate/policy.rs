@@ -172,7 +172,7 @@ impl PolicyValidator {
         let per = Per::from_scope(name);
         if per.is_none() {
             let scopes: Vec<_> = Per::ACCEPTED_SCOPES.split(", ").collect();
-            let message = format!("{} is no scope{}", shown(value), did_you_mean(name, &scopes));
+            let message = format!("{} is not a scope{}", shown(value), did_you_mean(name, &scopes));
             self.report.problem(at, message, Per::ACCEPTED_SCOPES);
         }
         per
@@ -305,7 +305,7 @@ impl PolicyValidator {
         if unit.is_none() {
             let why = match name {
                 "concurrency" => "is reserved: it is held by leases, not counted in a window",
-                _ => "is no unit",
+                _ => "is not a unit",
             };
             let message = format!("{} {why}", shown(&entry.node.value));
             self.report.problem(&at, message, Unit::ACCEPTED);
@@ -338,7 +338,7 @@ impl PolicyValidator {
 
     fn shares(&mut self, at: &At<'_>, entry: &Entry, limit: Option<Ceiling>) -> Option<Shares> {
         if matches!(limit, Some(Ceiling::Exempt)) {
-            let message = "cannot be given to a policy that exempts";
+            let message = "cannot be combined with a limit of null, which exempts";
             self.report.problem(&at.key(entry), message, "shares of a limit, or none");
         }
         shares::shares(&mut self.report, at, entry)

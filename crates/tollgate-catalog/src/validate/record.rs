@@ -174,7 +174,7 @@ impl<'r> RecordValidator<'r> {
         let priority = PriorityClass::parse(name);
         if priority.is_none() {
             let near = did_you_mean(name, &PriorityClass::ALL.map(PriorityClass::name));
-            let message = format!("{} is no priority class{near}", shown(&entry.node.value));
+            let message = format!("{} is not a priority class{near}", shown(&entry.node.value));
             self.report.problem(&at, message, accepted);
         }
         priority
@@ -191,7 +191,7 @@ impl<'r> RecordValidator<'r> {
         let text = self.report.text(&at, &entry.node.value, ACCEPTED_MOMENTS)?;
         let moment = moment(text);
         if moment.is_none() {
-            let message = format!("{} is not such a time", shown(&entry.node.value));
+            let message = format!("{} is not an accepted time", shown(&entry.node.value));
             self.report.problem(&at, message, ACCEPTED_MOMENTS);
         }
         moment.map(Some)

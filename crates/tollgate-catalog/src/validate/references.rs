@@ -25,12 +25,25 @@ pub(crate) struct Reference<'n> {
 
 #[cfg(feature = "database")]
 impl Reference<'_> {
-    /// The problem of the reference: `why` says what is wrong with its target.
-    pub(crate) fn problem(&self, why: &str) -> DocumentProblem {
+    /// The problem of a reference to a record that does not exist.
+    pub(crate) fn unknown(&self) -> DocumentProblem {
+        self.problem(format!("there is no {} {}", self.to, self.shown()))
+    }
+
+    /// The problem of a reference by an API key to a user of another tenant.
+    pub(crate) fn of_another_tenant(&self) -> DocumentProblem {
+        self.problem(format!("{} is a user of another tenant", self.shown()))
+    }
+
+    fn shown(&self) -> String {
+        shown(&Value::String(self.id.to_owned()))
+    }
+
+    fn problem(&self, message: String) -> DocumentProblem {
         DocumentProblem {
             position: self.position,
             path: self.path.clone(),
-            message: format!("{} {why}", shown(&Value::String(self.id.to_owned()))),
+            message,
             accepted: format!("the id of a {}", self.to),
         }
     }
@@ -103,7 +116,8 @@ pub(super) fn within(root: &At<'_>, fields: Fields<'_>, report: &mut Report) {
                     continue;
                 };
                 let Some(ids) = ids(*to).filter(|ids| !ids.contains(id)) else { continue };
-                let message = format!("{} is no {to}{}", shown(&entry.node.value), near(id, ids));
+                let message =
+                    format!("there is no {to} {}{}", shown(&entry.node.value), near(id, ids));
                 let accepted = format!("the id of one of `{}`", to.list_name());
                 report.problem(&list_at.item(index, item).field(entry), message, accepted);
             }

@@ -200,7 +200,7 @@ impl Report {
         let value = (names.parse)(name);
         if value.is_none() {
             let near = did_you_mean(name, names.known);
-            let message = format!("{} is no {field}{near}", shown(&entry.node.value));
+            let message = format!("{} is not accepted{near}", shown(&entry.node.value));
             self.problem(&at, message, names.accepted);
         }
         value

@@ -28,7 +28,7 @@ pub(super) fn shares(report: &mut Report, at: &At<'_>, entry: &Entry) -> Option<
             less_important.name(),
             more_important.name()
         );
-        report.problem(&at, message, "shares that do not fall from batch to internal");
+        report.problem(&at, message, "for each class at least the share of every less important one (internal > premium > standard > batch)");
         return None;
     }
     is_whole.then_some(shares)
@@ -39,7 +39,7 @@ fn share(report: &mut Report, at: &At<'_>, entry: &Entry, shares: &mut Shares) -
     if class.is_none() {
         let near = did_you_mean(&entry.key, &PriorityClass::ALL.map(PriorityClass::name));
         let name = Value::String(entry.key.clone());
-        let message = format!("{} is no priority class{near}", shown(&name));
+        let message = format!("{} is not a priority class{near}", shown(&name));
         report.problem(&at.key(entry), message, PriorityClass::ACCEPTED);
     }
     let at = at.field(entry);

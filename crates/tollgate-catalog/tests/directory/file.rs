@@ -130,12 +130,12 @@ models:
     let problems = validate::records("p.yaml", document.as_ref(), Scope::Document).unwrap_err();
     let shown = problems.to_string();
     let starts = [
-        "p.yaml:2:26: tiers[0].priority: \"preium\" is no priority class (did you mean `premium`?); accepted: `internal`",
+        "p.yaml:2:26: tiers[0].priority: \"preium\" is not a priority class (did you mean `premium`?); accepted: `internal`",
         "p.yaml:3:10: tiers[1].id: \"gold\" is the id of tiers[0], on line 2; accepted: a different id for each tier",
-        "p.yaml:5:22: tenants[0].tier: \"goold\" is no tier (did you mean `gold`?); accepted: the id of one of `tiers`",
+        "p.yaml:5:22: tenants[0].tier: there is no tier \"goold\" (did you mean `gold`?); accepted: the id of one of `tiers`",
         "p.yaml:6:10: tenants[1].id: 5 is a number; accepted: 1 to 256 bytes",
         "p.yaml:7:5: tenants[2]: \"free\" is a text; accepted: a map with the fields of a tenant",
-        "p.yaml:9:23: users[0].tenantId: \"acm\" is no tenant (did you mean `acme`?); accepted: the id of one of `tenants`",
+        "p.yaml:9:23: users[0].tenantId: there is no tenant \"acm\" (did you mean `acme`?); accepted: the id of one of `tenants`",
         "p.yaml:9:43: users[0].email: is not a field; accepted: `id`, `tenantId`, `name`, `tier`",
         "p.yaml:11:5: models[0].modelTier: is missing; accepted: 1 to 256 bytes",
     ];

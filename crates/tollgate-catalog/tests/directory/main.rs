@@ -42,7 +42,7 @@ const BEHAVIOURS: [(&str, Behaviour); 26] = behaviours![
     records::a_stale_version_changes_nothing,
     records::a_patch_sets_what_it_has_and_null_is_not_left_out,
     records::pages_give_each_record_once_and_filters_choose,
-    records::every_change_is_in_the_history,
+    records::every_change_is_in_the_audit_log,
     records::export_and_import_give_the_same_directory,
     records::an_import_is_all_or_nothing,
     records::concurrent_writers_lose_no_update,

@@ -108,7 +108,7 @@ pub(crate) async fn an_invalid_content_is_refused_and_the_valid_one_stays(databa
     };
     write(r#"{"id":"p","scope":"USR","limit":-1,"windowSeconds":60}"#).await;
     let Told::Refused(why) = node.next_told().await else { panic!("no refusal") };
-    assert!(why.contains("policies[\"p\"].scope: \"USR\" is no scope"), "{why}");
+    assert!(why.contains("policies[\"p\"].scope: \"USR\" is not a scope"), "{why}");
     assert!(why.contains("policies[\"p\"].limit: -1 is negative"), "{why}");
     assert_eq!(node.version(), 2);
     assert_eq!(node.catalog.reader().snapshot().policies().policies()[0].limit.unwrap().get(), 10);

@@ -1,4 +1,4 @@
-//! Records are created, read, changed, deleted and listed, and have a history.
+//! Records are created, read, changed, deleted and listed, and the audit log lists every change.
 
 use std::collections::BTreeSet;
 
@@ -164,7 +164,7 @@ pub(crate) async fn every_faulty_field_is_told(database: Database) {
             r#"{"id":"t","name":5,"priority":"preium","color":"red"}"#,
             &[
                 "name: 5 is a number",
-                "priority: \"preium\" is no priority class (did you mean `premium`?)",
+                "priority: \"preium\" is not a priority class (did you mean `premium`?)",
                 "color: is not a field",
             ],
         ),
@@ -174,19 +174,23 @@ pub(crate) async fn every_faulty_field_is_told(database: Database) {
         (
             Kind::User,
             r#"{"tenantId":"nobody","tier":"gold"}"#,
-            &["tenantId: \"nobody\" is no tenant", "tier: \"gold\" is no tier"],
+            &["tenantId: there is no tenant \"nobody\"", "tier: there is no tier \"gold\""],
         ),
         (
             Kind::User,
             r#"{"tenantId":"nobody","tier":"","age":5}"#,
-            &["tenantId: \"nobody\" is no tenant", "tier: \"\" is empty", "age: is not a field"],
+            &[
+                "tenantId: there is no tenant \"nobody\"",
+                "tier: \"\" is empty",
+                "age: is not a field",
+            ],
         ),
         (
             Kind::ApiKey,
             r#"{"tenantId":"","expiresAt":"tomorrow","revoked":"no","prefix":"tg"}"#,
             &[
                 "tenantId: \"\" is empty",
-                "expiresAt: \"tomorrow\" is not such a time",
+                "expiresAt: \"tomorrow\" is not an accepted time",
                 "revoked: \"no\" is a text",
                 "prefix: is not a field",
             ],
@@ -195,15 +199,15 @@ pub(crate) async fn every_faulty_field_is_told(database: Database) {
             Kind::ApiKey,
             r#"{"tenantId":"a","expiresAt":"2030-01-01T00:00:00.0001Z"}"#,
             &[
-                "expiresAt: \"2030-01-01T00:00:00.0001Z\" is not such a time",
-                "tenantId: \"a\" is no tenant",
+                "expiresAt: \"2030-01-01T00:00:00.0001Z\" is not an accepted time",
+                "tenantId: there is no tenant \"a\"",
             ],
         ),
         (
             Kind::Policy,
             r#"{"id":"p","scope":"USR","limit":-1}"#,
             &[
-                "scope: \"USR\" is no scope (did you mean `USER`?)",
+                "scope: \"USR\" is not a scope (did you mean `USER`?)",
                 "limit: -1 is negative",
                 "windowSeconds: is missing",
             ],
@@ -231,7 +235,7 @@ pub(crate) async fn references_lead_somewhere(database: Database) {
     assert_eq!(problems(stranger), ["userId: \"u\" is a user of another tenant"]);
     let refused =
         node.catalog.patch(&actor(), Kind::User, "u", None, &body(r#"{"tier":"x"}"#)).await;
-    assert_eq!(problems(refused), ["tier: \"x\" is no tier"]);
+    assert_eq!(problems(refused), ["tier: there is no tier \"x\""]);
     // A user cannot move to another tenant while keys refer to the user's current one.
     node.create(Kind::ApiKey, r#"{"id":"k","tenantId":"a","userId":"u"}"#).await;
     let moved =
@@ -405,7 +409,7 @@ pub(crate) async fn pages_give_each_record_once_and_filters_choose(database: Dat
     assert_eq!(policies.items.len(), 1);
 }
 
-pub(crate) async fn every_change_is_in_the_history(database: Database) {
+pub(crate) async fn every_change_is_in_the_audit_log(database: Database) {
     let node = database.open().await;
     node.create(Kind::Tenant, r#"{"id":"a","name":"1"}"#).await;
     node.patch(Kind::Tenant, "a", r#"{"name":"2"}"#).await;
@@ -448,7 +452,7 @@ pub(crate) async fn every_change_is_in_the_history(database: Database) {
     assert_eq!(changes(&of_nobody, 2).await, []);
     let page = PageRequest { cursor: Some("x".to_owned()), items: 1 };
     let result = node.catalog.changes(&ChangeFilter::default(), &page).await;
-    assert_eq!(problems(result), ["cursor: is no cursor of the history"]);
+    assert_eq!(problems(result), ["cursor: is not a cursor of the audit log"]);
 }
 
 pub(crate) async fn export_and_import_give_the_same_directory(database: Database) {
@@ -484,12 +488,15 @@ pub(crate) async fn an_import_is_all_or_nothing(database: Database) {
     let told = problems(node.catalog.import(&actor(), &wrong).await);
     assert_eq!(
         told,
-        ["tenants[1].tier: \"zz\" is no tier", "users[0].tenantId: \"yy\" is no tenant"]
+        [
+            "tenants[1].tier: there is no tier \"zz\"",
+            "users[0].tenantId: there is no tenant \"yy\""
+        ]
     );
     let worse =
         body(r#"{"tenants":[{"id":"a","tier":"zz"}],"users":[{"id":"u","tenantId":"a","x":1}]}"#);
     let told = problems(node.catalog.import(&actor(), &worse).await);
-    assert_eq!(told, ["tenants[0].tier: \"zz\" is no tier", "users[0].x: is not a field"]);
+    assert_eq!(told, ["tenants[0].tier: there is no tier \"zz\"", "users[0].x: is not a field"]);
     let missing = node.catalog.get(Kind::Tenant, "a").await;
     assert!(matches!(missing, Err(DirectoryError::NotFound { .. })), "{missing:?}");
     assert_eq!(node.last_change().await, 1);

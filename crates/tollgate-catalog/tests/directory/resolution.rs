@@ -116,9 +116,9 @@ pub(crate) async fn a_key_is_kept_as_a_hash_and_shown_once(database: Database) {
     assert_eq!(key.prefix.len(), 16);
     let random = &secret[key.prefix.len()..];
     // The secret is nowhere in data that can be read back.
-    let history =
+    let changes =
         node.catalog.changes(&ChangeFilter::default(), &PageRequest::default()).await.unwrap();
-    assert!(!format!("{history:?}").contains(random));
+    assert!(!format!("{changes:?}").contains(random));
     assert!(!json(&node.get(Kind::ApiKey, "k").await.record).contains(random));
     assert!(!format!("{:?}", node.catalog.export().await.unwrap()).contains(random));
     if let Some(path) = &database.path {
@@ -273,8 +273,8 @@ pub(crate) async fn dates_follow_a_clock_that_is_set(database: Database) {
         let set_to = Timestamp::from_ms(set_to_ms);
         assert_eq!(recorded.last_used_at, Some(set_to), "the last use");
         node.patch(Kind::ApiKey, "k", &format!(r#"{{"name":"{set_to_ms}"}}"#)).await;
-        let history = node.catalog.changes(&ChangeFilter::default(), &PageRequest::default()).await;
-        assert_eq!(history.unwrap().items[0].at, set_to, "the change");
+        let changes = node.catalog.changes(&ChangeFilter::default(), &PageRequest::default()).await;
+        assert_eq!(changes.unwrap().items[0].at, set_to, "the change");
     }
 }
 
