@@ -7,7 +7,7 @@ import type { Server } from './server';
 const PER_USER = { id: 'per-user', scope: 'USER', limit: 20, windowSeconds: 60 };
 
 /** The oldest first: a policy is made and changed, a tier made, changed and deleted. */
-async function makeHistory(server: Server): Promise<void> {
+async function makeChanges(server: Server): Promise<void> {
   await server.admin('policies', { method: 'POST', body: PER_USER });
   await server.admin('policies/per-user', { method: 'PUT', body: { ...PER_USER, limit: 25 } });
   await server.admin('tiers', { method: 'POST', body: { id: 'gold' } });
@@ -30,7 +30,7 @@ test('changes are listed with what they changed, the newest first', async ({
 }) => {
   await openSignedIn('audit');
   await expect(page.getByText('There are no changes yet')).toBeVisible();
-  await makeHistory(server);
+  await makeChanges(server);
   await page.getByRole('button', { name: 'Refresh' }).click();
   await expect(lines(page)).toHaveText([
     /deleted tier gold/u,
@@ -42,7 +42,7 @@ test('changes are listed with what they changed, the newest first', async ({
 });
 
 test('the log is narrowed by kind and id, as the address says', async ({ page, server, openSignedIn }) => {
-  await makeHistory(server);
+  await makeChanges(server);
   await openSignedIn('audit');
   await page.getByLabel('Kind').selectOption('tier');
   await expect(lines(page)).toHaveText([/deleted/u, /changed/u, /created/u]);
@@ -54,7 +54,7 @@ test('the log is narrowed by kind and id, as the address says', async ({ page, s
 });
 
 test('a change is shown before and after, and what became of it', async ({ page, server, openSignedIn }) => {
-  await makeHistory(server);
+  await makeChanges(server);
   await openSignedIn('audit?kind=policy');
   const dialog = page.getByRole('dialog');
   const versions = dialog.getByRole('table', { name: 'Before and after' }).getByRole('row');
@@ -67,7 +67,7 @@ test('a change is shown before and after, and what became of it', async ({ page,
   await expect(dialog).toContainText('Since then, the policy per-user has changed');
   await page.getByRole('link', { name: 'Open policy per-user' }).click();
   await expect(dialog.getByLabel('Limit', { exact: true })).toHaveValue('25');
-  await dialog.getByRole('link', { name: 'History' }).click();
+  await dialog.getByRole('link', { name: 'Changes' }).click();
   await expect(page).toHaveURL(server.page('audit?kind=policy&id=per-user'));
   await page.goto(server.page('audit?kind=tier'));
   await expect(lines(page)).toHaveCount(3);

@@ -13,13 +13,13 @@ export interface paths {
         };
         /**
          * List API keys
-         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
+         * @description Sorted by id, in pages. `nextCursor` of a page is the `cursor` of the next one; it is null on the last page.
          */
         get: operations["list_api_keys"];
         put?: never;
         /**
          * Create an API key
-         * @description An `id` that is left out is made. The answer has the key itself, now and never again.
+         * @description If `id` is left out, the server generates one. Only this answer contains the key itself.
          */
         post: operations["create_api_key"];
         delete?: never;
@@ -43,25 +43,25 @@ export interface paths {
         };
         /**
          * Get an API key
-         * @description With its version, as `ETag`.
+         * @description The header `ETag` has the version of the record.
          */
         get: operations["get_api_key"];
         /**
          * Replace an API key
-         * @description What the body leaves out gets its default. The id stays.
+         * @description Fields that the body leaves out get their defaults. The id stays the same.
          */
         put: operations["replace_api_key"];
         post?: never;
         /**
          * Delete an API key
-         * @description Only one that no other record refers to.
+         * @description A record can be deleted only if no other record refers to it.
          */
         delete: operations["delete_api_key"];
         options?: never;
         head?: never;
         /**
          * Change fields of an API key
-         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
+         * @description Replaces the fields in the body: a JSON Merge Patch (RFC 7396). `null` resets a field to its default.
          */
         patch: operations["patch_api_key"];
         trace?: never;
@@ -75,7 +75,7 @@ export interface paths {
         };
         /**
          * List changes
-         * @description Who changed what, and when; the newest change first. A catalog in a file has no history.
+         * @description The audit log: who changed what, and when, the newest change first. If the catalog is a file, the list is empty.
          */
         get: operations["list_changes"];
         put?: never;
@@ -94,12 +94,13 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Listen to decisions
-         * @description A stream of server-sent events that goes on until the listener or the server ends it. `decision` tells a decision as it was
-         *     made on this node, with the `cost` of the check by unit, and what it `needed` of the limit that decided and what is
-         *     `remaining` of it; of more than 1,000 a second a sample, and `weight` says how many it stands for. `stats` tells once
-         *     a second what the server has counted since its start, how long decisions took in the last second, and how its parts
-         *     are. `lagged` says how many decisions a listener that was too slow has lost. At most 16 may listen at once.
+         * Subscribe to decisions
+         * @description A stream of server-sent events, which lasts until the client or the server closes it. `decision` is a decision of
+         *     this node: the `cost` of the check by unit, and how much of the binding limit it `needed` and how much is
+         *     `remaining`. If there are more than 1,000 a second, only a sample is sent, and `weight` is the number of decisions
+         *     that one represents. `stats` comes once a second: the totals since the start, how long decisions took in the last
+         *     second, and the state of the server's parts. `lagged` says how many decisions a slow subscriber has lost. At most 16
+         *     subscribers at a time.
          */
         get: operations["listen_to_decisions"];
         put?: never;
@@ -121,7 +122,7 @@ export interface paths {
         put?: never;
         /**
          * Explain a check
-         * @description Every policy, why it applies or not, its key, its usage now, and when the next slot frees. Charges nothing.
+         * @description Lists every policy: why it applies or not, its key, its usage now, and how long to wait. Charges nothing.
          */
         post: operations["explain_check"];
         delete?: never;
@@ -139,8 +140,8 @@ export interface paths {
         };
         /**
          * Export the catalog
-         * @description Everything but API keys, as a policy file: YAML, or JSON where `Accept` names `application/json`. API keys are not
-         *     in it, because nobody has their secrets any more; without them they would be good for nothing.
+         * @description The whole catalog as a policy file: YAML, or JSON if `Accept` names `application/json`. API keys are not included:
+         *     the server keeps only their hashes, so an export of them could not be used.
          */
         get: operations["export_catalog"];
         put?: never;
@@ -162,8 +163,8 @@ export interface paths {
         put?: never;
         /**
          * Import a policy file
-         * @description Makes or replaces every record of the file, all or none. Records that it does not name stay. The file is YAML, JSON
-         *     or TOML, as `Content-Type` says; a problem has its line and column.
+         * @description Creates or replaces all records in the file, or changes nothing if one of them is refused. Records that are not in
+         *     the file stay. `Content-Type` says whether it is YAML, JSON or TOML. Problems have a line and a column.
          */
         post: operations["import_catalog"];
         delete?: never;
@@ -181,13 +182,13 @@ export interface paths {
         };
         /**
          * List model tiers
-         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
+         * @description Sorted by id, in pages. `nextCursor` of a page is the `cursor` of the next one; it is null on the last page.
          */
         get: operations["list_model_tiers"];
         put?: never;
         /**
          * Create a model tier
-         * @description An `id` that is left out is made.
+         * @description If `id` is left out, the server generates one.
          */
         post: operations["create_model_tier"];
         delete?: never;
@@ -211,25 +212,25 @@ export interface paths {
         };
         /**
          * Get a model tier
-         * @description With its version, as `ETag`.
+         * @description The header `ETag` has the version of the record.
          */
         get: operations["get_model_tier"];
         /**
          * Replace a model tier
-         * @description What the body leaves out gets its default. The id stays.
+         * @description Fields that the body leaves out get their defaults. The id stays the same.
          */
         put: operations["replace_model_tier"];
         post?: never;
         /**
          * Delete a model tier
-         * @description Only one that no other record refers to.
+         * @description A record can be deleted only if no other record refers to it.
          */
         delete: operations["delete_model_tier"];
         options?: never;
         head?: never;
         /**
          * Change fields of a model tier
-         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
+         * @description Replaces the fields in the body: a JSON Merge Patch (RFC 7396). `null` resets a field to its default.
          */
         patch: operations["patch_model_tier"];
         trace?: never;
@@ -243,13 +244,13 @@ export interface paths {
         };
         /**
          * List models
-         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
+         * @description Sorted by id, in pages. `nextCursor` of a page is the `cursor` of the next one; it is null on the last page.
          */
         get: operations["list_models"];
         put?: never;
         /**
          * Create a model
-         * @description An `id` that is left out is made.
+         * @description If `id` is left out, the server generates one.
          */
         post: operations["create_model"];
         delete?: never;
@@ -273,25 +274,25 @@ export interface paths {
         };
         /**
          * Get a model
-         * @description With its version, as `ETag`.
+         * @description The header `ETag` has the version of the record.
          */
         get: operations["get_model"];
         /**
          * Replace a model
-         * @description What the body leaves out gets its default. The id stays.
+         * @description Fields that the body leaves out get their defaults. The id stays the same.
          */
         put: operations["replace_model"];
         post?: never;
         /**
          * Delete a model
-         * @description Only one that no other record refers to.
+         * @description A record can be deleted only if no other record refers to it.
          */
         delete: operations["delete_model"];
         options?: never;
         head?: never;
         /**
          * Change fields of a model
-         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
+         * @description Replaces the fields in the body: a JSON Merge Patch (RFC 7396). `null` resets a field to its default.
          */
         patch: operations["patch_model"];
         trace?: never;
@@ -305,13 +306,13 @@ export interface paths {
         };
         /**
          * List policies
-         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
+         * @description Sorted by id, in pages. `nextCursor` of a page is the `cursor` of the next one; it is null on the last page.
          */
         get: operations["list_policies"];
         put?: never;
         /**
          * Create a policy
-         * @description An `id` that is left out is made.
+         * @description If `id` is left out, the server generates one.
          */
         post: operations["create_policy"];
         delete?: never;
@@ -330,8 +331,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Judge policies
-         * @description Tells what is wrong with a policy, or with a policy file in YAML, JSON or TOML, and changes nothing.
+         * Validate policies
+         * @description Lists every problem in a policy, or in a policy file in YAML, JSON or TOML. Changes nothing.
          */
         post: operations["validate_policies"];
         delete?: never;
@@ -355,25 +356,25 @@ export interface paths {
         };
         /**
          * Get a policy
-         * @description With its version, as `ETag`.
+         * @description The header `ETag` has the version of the record.
          */
         get: operations["get_policy"];
         /**
          * Replace a policy
-         * @description What the body leaves out gets its default. The id stays.
+         * @description Fields that the body leaves out get their defaults. The id stays the same.
          */
         put: operations["replace_policy"];
         post?: never;
         /**
          * Delete a policy
-         * @description Only one that no other record refers to.
+         * @description A record can be deleted only if no other record refers to it.
          */
         delete: operations["delete_policy"];
         options?: never;
         head?: never;
         /**
          * Change fields of a policy
-         * @description Fields that the body has are replaced, each whole: a JSON Merge Patch (RFC 7396) that does not reach into `match` and `shares`. `null` gives a field its default again, but `limit: null` exempts.
+         * @description Replaces the fields in the body: a JSON Merge Patch (RFC 7396), except that `match` and `shares` are replaced as a whole. `null` resets a field to its default, but `limit: null` exempts.
          */
         patch: operations["patch_policy"];
         trace?: never;
@@ -387,7 +388,7 @@ export interface paths {
         };
         /**
          * Show who is signed in
-         * @description The name of the token that the call bears, and what it allows.
+         * @description The name and the role of the token that was sent.
          */
         get: operations["show_session"];
         put?: never;
@@ -407,13 +408,13 @@ export interface paths {
         };
         /**
          * List tenants
-         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
+         * @description Sorted by id, in pages. `nextCursor` of a page is the `cursor` of the next one; it is null on the last page.
          */
         get: operations["list_tenants"];
         put?: never;
         /**
          * Create a tenant
-         * @description An `id` that is left out is made.
+         * @description If `id` is left out, the server generates one.
          */
         post: operations["create_tenant"];
         delete?: never;
@@ -437,25 +438,25 @@ export interface paths {
         };
         /**
          * Get a tenant
-         * @description With its version, as `ETag`.
+         * @description The header `ETag` has the version of the record.
          */
         get: operations["get_tenant"];
         /**
          * Replace a tenant
-         * @description What the body leaves out gets its default. The id stays.
+         * @description Fields that the body leaves out get their defaults. The id stays the same.
          */
         put: operations["replace_tenant"];
         post?: never;
         /**
          * Delete a tenant
-         * @description Only one that no other record refers to.
+         * @description A record can be deleted only if no other record refers to it.
          */
         delete: operations["delete_tenant"];
         options?: never;
         head?: never;
         /**
          * Change fields of a tenant
-         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
+         * @description Replaces the fields in the body: a JSON Merge Patch (RFC 7396). `null` resets a field to its default.
          */
         patch: operations["patch_tenant"];
         trace?: never;
@@ -469,13 +470,13 @@ export interface paths {
         };
         /**
          * List tiers
-         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
+         * @description Sorted by id, in pages. `nextCursor` of a page is the `cursor` of the next one; it is null on the last page.
          */
         get: operations["list_tiers"];
         put?: never;
         /**
          * Create a tier
-         * @description An `id` that is left out is made.
+         * @description If `id` is left out, the server generates one.
          */
         post: operations["create_tier"];
         delete?: never;
@@ -499,25 +500,25 @@ export interface paths {
         };
         /**
          * Get a tier
-         * @description With its version, as `ETag`.
+         * @description The header `ETag` has the version of the record.
          */
         get: operations["get_tier"];
         /**
          * Replace a tier
-         * @description What the body leaves out gets its default. The id stays.
+         * @description Fields that the body leaves out get their defaults. The id stays the same.
          */
         put: operations["replace_tier"];
         post?: never;
         /**
          * Delete a tier
-         * @description Only one that no other record refers to.
+         * @description A record can be deleted only if no other record refers to it.
          */
         delete: operations["delete_tier"];
         options?: never;
         head?: never;
         /**
          * Change fields of a tier
-         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
+         * @description Replaces the fields in the body: a JSON Merge Patch (RFC 7396). `null` resets a field to its default.
          */
         patch: operations["patch_tier"];
         trace?: never;
@@ -531,8 +532,8 @@ export interface paths {
         };
         /**
          * Top keys of a policy
-         * @description Those that use most now, or were denied most in the last five to ten minutes, as far as they asked this node. Their usage
-         *     is what the store says, whichever node charged it.
+         * @description The keys with the most usage now, or with the most denials in the last five to ten minutes, among the checks that
+         *     this node decided. The usage is that of all nodes together, from the store.
          */
         get: operations["list_top_keys"];
         put?: never;
@@ -554,7 +555,7 @@ export interface paths {
         put?: never;
         /**
          * Reset usage
-         * @description Forgets the usage of every limit that a check meets. The log says who did, and whose usage it was.
+         * @description Clears the usage of every limit that a check meets. The server's log records who did it and whose usage it was.
          */
         post: operations["reset_usage"];
         delete?: never;
@@ -572,13 +573,13 @@ export interface paths {
         };
         /**
          * List users
-         * @description In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.
+         * @description Sorted by id, in pages. `nextCursor` of a page is the `cursor` of the next one; it is null on the last page.
          */
         get: operations["list_users"];
         put?: never;
         /**
          * Create a user
-         * @description An `id` that is left out is made.
+         * @description If `id` is left out, the server generates one.
          */
         post: operations["create_user"];
         delete?: never;
@@ -602,25 +603,25 @@ export interface paths {
         };
         /**
          * Get a user
-         * @description With its version, as `ETag`.
+         * @description The header `ETag` has the version of the record.
          */
         get: operations["get_user"];
         /**
          * Replace a user
-         * @description What the body leaves out gets its default. The id stays.
+         * @description Fields that the body leaves out get their defaults. The id stays the same.
          */
         put: operations["replace_user"];
         post?: never;
         /**
          * Delete a user
-         * @description Only one that no other record refers to.
+         * @description A record can be deleted only if no other record refers to it.
          */
         delete: operations["delete_user"];
         options?: never;
         head?: never;
         /**
          * Change fields of a user
-         * @description Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again.
+         * @description Replaces the fields in the body: a JSON Merge Patch (RFC 7396). `null` resets a field to its default.
          */
         patch: operations["patch_user"];
         trace?: never;
@@ -634,7 +635,7 @@ export interface paths {
         };
         /**
          * Alive
-         * @description Answers as long as the process serves at all.
+         * @description Answers 200 as long as the process can answer requests.
          */
         get: operations["healthz"];
         put?: never;
@@ -654,7 +655,7 @@ export interface paths {
         };
         /**
          * Metrics
-         * @description Everything counted, for Prometheus. No label holds a user, a key or an address.
+         * @description All metrics of this server, for Prometheus. No label holds a user, a key or an address.
          */
         get: operations["metrics"];
         put?: never;
@@ -676,7 +677,7 @@ export interface paths {
         put?: never;
         /**
          * Decide a check and charge it
-         * @description Answers 200 whether the request may pass or not: read `allowed`. All limits that the check meets are
+         * @description Answers 200 for an allowed and for a denied check: read `allowed`. Either all limits that the check meets are
          *     charged, or none.
          */
         post: operations["check"];
@@ -696,9 +697,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Decide several checks, each by itself
-         * @description Checks are decided in their order, and one that is denied does not keep another from being charged. If one
-         *     of them is malformed, none is decided.
+         * Decide several checks, each separately
+         * @description Decides the checks in order. A denied check does not prevent others from being charged. If one check is malformed,
+         *     none is decided.
          */
         post: operations["check_batch"];
         delete?: never;
@@ -718,7 +719,7 @@ export interface paths {
         put?: never;
         /**
          * Decide a check, charge it, and deny with the status
-         * @description The same as a check, but a denial is answered with 429: for callers that act on the status.
+         * @description The same as a check, but a denial has the status 429, for callers that act on the status.
          */
         post: operations["enforce"];
         delete?: never;
@@ -737,8 +738,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * The decision that a check would get now
-         * @description Charges nothing, whatever it says.
+         * Peek at the decision that a check would get now
+         * @description Charges nothing, whatever the decision is.
          */
         post: operations["peek"];
         delete?: never;
@@ -756,7 +757,7 @@ export interface paths {
         };
         /**
          * Ready
-         * @description Whether the server should get work, and which part of it is degraded.
+         * @description Whether to send requests to this server, and which part of it is degraded.
          */
         get: operations["readyz"];
         put?: never;
@@ -771,7 +772,7 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        /** @description That the server is alive. */
+        /** @description The server is alive. */
         Alive: {
             /**
              * @description `ok`
@@ -794,27 +795,27 @@ export interface components {
         ApiKey: {
             /**
              * Format: date-time
-             * @description From when on it is refused: to the millisecond, from 1970 to 2554.
+             * @description When it expires; checks with it are denied from then on. To the millisecond, from 1970 to 2554.
              */
             expiresAt?: string;
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id: string;
             /**
              * Format: date-time
-             * @description About when it was last used.
+             * @description Approximately when it was last used.
              */
             lastUsedAt?: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name: string;
             /** @description The first characters of the key, to tell keys apart. */
             prefix: string;
-            /** @description Whether it was taken back. */
+            /** @description Whether it is revoked; checks with a revoked key are denied. */
             revoked: boolean;
             /** @description The tenant that it belongs to. */
             tenantId: string;
-            /** @description Its own tier, before those of its user and its tenant. */
+            /** @description Its own tier, which overrides those of its user and its tenant. */
             tier?: string;
-            /** @description The user of that tenant that it belongs to. */
+            /** @description The user that it belongs to, who must be of the same tenant. */
             userId?: string;
         };
         /**
@@ -846,27 +847,27 @@ export interface components {
         ApiKeyPatch: {
             /**
              * Format: date-time
-             * @description From when on it is refused: to the millisecond, from 1970 to 2554.
+             * @description When it expires; checks with it are denied from then on. To the millisecond, from 1970 to 2554.
              */
             expiresAt?: string | null;
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
             /**
              * Format: date-time
-             * @description About when it was last used.
+             * @description Approximately when it was last used.
              */
             lastUsedAt?: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
             /** @description The first characters of the key, to tell keys apart. */
             prefix?: string;
-            /** @description Whether it was taken back. */
+            /** @description Whether it is revoked; checks with a revoked key are denied. */
             revoked?: boolean | null;
             /** @description The tenant that it belongs to. */
             tenantId?: string;
-            /** @description Its own tier, before those of its user and its tenant. */
+            /** @description Its own tier, which overrides those of its user and its tenant. */
             tier?: string | null;
-            /** @description The user of that tenant that it belongs to. */
+            /** @description The user that it belongs to, who must be of the same tenant. */
             userId?: string | null;
         };
         /**
@@ -882,31 +883,31 @@ export interface components {
         ApiKeyReplacement: {
             /**
              * Format: date-time
-             * @description From when on it is refused: to the millisecond, from 1970 to 2554.
+             * @description When it expires; checks with it are denied from then on. To the millisecond, from 1970 to 2554.
              */
             expiresAt?: string | null;
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
             /**
              * Format: date-time
-             * @description About when it was last used.
+             * @description Approximately when it was last used.
              */
             lastUsedAt?: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
             /** @description The first characters of the key, to tell keys apart. */
             prefix?: string;
-            /** @description Whether it was taken back. */
+            /** @description Whether it is revoked; checks with a revoked key are denied. */
             revoked?: boolean;
             /** @description The tenant that it belongs to. */
             tenantId: string;
-            /** @description Its own tier, before those of its user and its tenant. */
+            /** @description Its own tier, which overrides those of its user and its tenant. */
             tier?: string | null;
-            /** @description The user of that tenant that it belongs to. */
+            /** @description The user that it belongs to, who must be of the same tenant. */
             userId?: string | null;
         };
         /**
-         * @description The policy file: every record but API keys, whose secrets are in no document. A list that is left out has no records.
+         * @description The policy file: every record except API keys, because no document contains their secrets. A list that is left out is empty.
          * @example {
          *       "modelTiers": [
          *         {
@@ -994,20 +995,20 @@ export interface components {
          */
         Change: {
             /**
-             * @description What was done to a record.
+             * @description What the change did to the record.
              * @enum {string}
              */
             action: "create" | "update" | "delete";
-            /** @description Who made it. */
+            /** @description The administrator who made it: the name of the token. */
             actor: string;
-            /** @description The record after; null if it was deleted. */
+            /** @description The record after the change; null if the record was deleted. */
             after: Record<string, never> | null;
             /**
              * Format: int64
-             * @description When, in milliseconds since 1970, by the clock of the node that made it.
+             * @description When it was made, in milliseconds since 1970, by the clock of the node.
              */
             at: number;
-            /** @description The record before; null if it was made. */
+            /** @description The record before the change; null if the record was created. */
             before: Record<string, never> | null;
             /**
              * Format: int64
@@ -1023,7 +1024,7 @@ export interface components {
             recordId: string;
         };
         /**
-         * @description A page of the history, the newest change first.
+         * @description A page of the audit log, the newest change first.
          * @example {
          *       "items": [
          *         {
@@ -1073,15 +1074,15 @@ export interface components {
          */
         Check: {
             apiKey?: components["schemas"]["Id"] | null;
-            /** @description Further attributes that policies match or count per: `tier`, `modelTier` and any name of your own. Attributes with a field of their own (user, model, tenant, apiKey, service, ip) are refused here. */
+            /** @description Further attributes that policies match or count per: `tier`, `modelTier` and any name of your own. The attributes user, model, tenant, apiKey, service and ip have fields of their own and are refused here. */
             attributes?: {
                 [key: string]: components["schemas"]["Id"];
             } | null;
-            /** @description How much of each unit the request asks for; `requests` is 1 unless said. Integers, written without a fraction or an exponent. */
+            /** @description How much of each unit the request costs; `requests` is 1 by default. Integers, written without a fraction or an exponent. */
             cost?: {
                 [key: string]: number;
             } | null;
-            /** @description The client's address, IPv4 or IPv6. An IPv4 address written as an IPv6 one is the same address. */
+            /** @description The client's address, IPv4 or IPv6. An IPv4-mapped IPv6 address is the same as the IPv4 address. */
             ip?: string | null;
             /** @description The model asked for. */
             modelId: components["schemas"]["Id"];
@@ -1091,19 +1092,19 @@ export interface components {
             /** @description The user. */
             userId: components["schemas"]["Id"];
         };
-        /** @description Several checks, each decided by itself. */
+        /** @description Several checks, each decided separately. */
         CheckBatch: {
             /** @description The checks, in the order in which they are decided. */
             checks: components["schemas"]["Check"][];
         };
-        /** @description One policy that was considered. Its numbers are null unless it takes part in the decision. */
+        /** @description One policy, and why it applies or not. The numbers are null unless it takes part in the decision. */
         ConsideredPolicy: {
             /**
              * Format: int64
              * @description The usage now.
              */
             count: number | null;
-            /** @description What its limit counts under, such as `user=alice`. */
+            /** @description The key of its limit, such as `user=alice`. */
             key: string | null;
             /**
              * Format: int64
@@ -1111,7 +1112,7 @@ export interface components {
              */
             limit: number | null;
             /**
-             * @description What became of the policy.
+             * @description Whether the policy applies.
              * @enum {string}
              */
             outcome: "applies" | "overridden" | "exempts" | "does_not_apply" | "disabled";
@@ -1128,19 +1129,19 @@ export interface components {
             resetAfterMs: number | null;
             /**
              * Format: int64
-             * @description The least wait in milliseconds after which the check would be admitted; null if it never will be.
+             * @description The shortest wait in milliseconds after which the check would be admitted; null if it never will be.
              */
             retryAfterMs: number | null;
             /**
              * Format: double
-             * @description The part of the policy's limit that `limit` is, kept for this priority class; null where it is all of it.
+             * @description The share of the policy's limit that this priority class may use; null if it may use all of it.
              */
             share: number | null;
             /** @description The outcome in words. */
             why: string;
         };
         /**
-         * @description An API key that was just made
+         * @description A new API key, with the key itself
          * @example {
          *       "expiresAt": "2030-12-31T23:59:59Z",
          *       "id": "acme-production",
@@ -1157,9 +1158,10 @@ export interface components {
             key: string;
         };
         /**
-         * @description The answer to a check: the binding limit's numbers and every limit that took part.
+         * @description The answer to a check: the numbers of the binding limit, and every limit that took part.
          *
-         *     The binding limit is, on a denial, the one that frees last, otherwise the one with the smallest share left.
+         *     On a denial, the binding limit is the one with the longest wait; otherwise it is the one with the smallest share
+         *     left.
          */
         Decision: {
             /** @description Whether the request may pass. */
@@ -1169,25 +1171,26 @@ export interface components {
              * @description The usage after this decision.
              */
             count: number;
-            /** @description Whether the decision was taken without the store. */
+            /** @description Whether the decision was made without the store. */
             degraded: boolean;
             /**
              * Format: int64
-             * @description The most of the unit in a window; null where no limit is met.
+             * @description The most of the unit in a window; null if the check meets no limit.
              */
             limit: number | null;
-            /** @description Every limit that took part, shadow ones too. */
+            /** @description Every limit that took part, including shadow limits. */
             limits: components["schemas"]["Limit"][];
-            /** @description The policy that the limit comes from; null where no limit is met. */
+            /** @description The policy that sets the limit; null if the check meets no limit. */
             policyId: string | null;
             /**
-             * @description Why the check was denied: `limit_exceeded`, `cost_exceeds_limit`, `banned` or `store_unavailable`; or, where no
-             *     limit was asked, `api_key_revoked`, `api_key_expired` or `api_key_unknown`; null if it was not.
+             * @description Why the check was denied: `limit_exceeded`, `cost_exceeds_limit`, `banned` or `store_unavailable`; or, before
+             *     any limit is evaluated, `api_key_revoked`, `api_key_expired` or `api_key_unknown`. Null if the check was
+             *     allowed.
              */
             reason: string | null;
             /**
              * Format: int64
-             * @description What is left after this decision; null where no limit is met.
+             * @description What is left after this decision; null if the check meets no limit.
              */
             remaining: number | null;
             /**
@@ -1197,17 +1200,17 @@ export interface components {
             resetAfterMs: number;
             /**
              * Format: int64
-             * @description The least wait in milliseconds after which the same check would be admitted if nobody else came: 0 if it
+             * @description The shortest wait in milliseconds after which the same check is admitted if no other request arrives: 0 if it
              *     is admitted now, null if it never will be.
              */
             retryAfterMs: number | null;
-            /** @description What the limit is kept per, such as `USER_MODEL` or `apiKey+model`; null where no limit is met. */
+            /** @description What the limit counts per, such as `USER_MODEL` or `apiKey+model`; null if the check meets no limit. */
             scope: string | null;
             /** @description What is counted. */
             unit: string;
             /**
              * Format: double
-             * @description The length of the window in seconds, whole where it is whole; null where no limit is met.
+             * @description The length of the window in seconds, an integer if it is whole; null if the check meets no limit.
              */
             windowSeconds: number | null;
         };
@@ -1217,7 +1220,7 @@ export interface components {
             decisions: components["schemas"]["Decision"][];
         };
         /**
-         * @description What would become of a check, policy by policy.
+         * @description How a check would be decided, policy by policy.
          * @example {
          *       "allowed": false,
          *       "bindingPolicyId": "payments-free",
@@ -1269,9 +1272,9 @@ export interface components {
         Explanation: {
             /** @description Whether the check would pass now. */
             allowed: boolean;
-            /** @description The policy whose limit decides; null where no limit is met. */
+            /** @description The policy of the binding limit; null if the check meets no limit. */
             bindingPolicyId: string | null;
-            /** @description Whether the store did not answer. */
+            /** @description Whether the store was unavailable. */
             degraded: boolean;
             /** @description Every policy, and why it applies or not. */
             policies: components["schemas"]["ConsideredPolicy"][];
@@ -1282,28 +1285,28 @@ export interface components {
             policiesVersion: number;
             /** @description The priority class of its tier: `internal`, `premium`, `standard` or `batch`. */
             priority: string;
-            /** @description Why not, as in a decision; null if it would. */
+            /** @description Why the check would be denied, as in a decision; null if it would be allowed. */
             reason: string | null;
             subject: components["schemas"]["Subject"];
-            /** @description The same of the tenant; null too if the check has none. */
+            /** @description The same for the tenant; also null if the check has no tenant. */
             tenantKnown: boolean | null;
             /**
-             * @description Where the tier is from: the catalog, the check itself, or neither, so that it is `default`.
+             * @description Where the tier comes from: the catalog, the check itself, or `default` if neither has one.
              * @enum {string}
              */
             tierSource: "catalog" | "check" | "default";
-            /** @description Whether the catalog has the user; null if nobody needed to look, or the catalog's database did not answer. */
+            /** @description Whether the catalog has the user; null if it was not looked up, or the catalog's database did not answer. */
             userKnown: boolean | null;
         };
         /** @description What is wrong with one field. */
         FieldProblem: {
             /** @description What is accepted. */
             accepted: string;
-            /** @description The character in that line, from 1. */
+            /** @description Its column in that line, in characters from 1. */
             column?: number | null;
-            /** @description Where: `cost.tokens`, `checks[3].userId`, a header, or `body` for the whole of it. */
+            /** @description The field: `cost.tokens`, `checks[3].userId`, a header, or `body` for the whole body. */
             field: string;
-            /** @description The line of the body that it is on, from 1; only of bodies that are documents. */
+            /** @description Its line in the body, from 1; only if the body is a document such as a policy file. */
             line?: number | null;
             /** @description What is wrong with it. */
             problem: string;
@@ -1311,7 +1314,7 @@ export interface components {
         /** @description 1 to 256 bytes of UTF-8 without control characters */
         Id: string;
         /**
-         * @description What an import did.
+         * @description The result of an import.
          * @example {
          *       "created": 2,
          *       "unchanged": 5,
@@ -1321,17 +1324,17 @@ export interface components {
         Imported: {
             /**
              * Format: int64
-             * @description Records that were made.
+             * @description How many records were created.
              */
             created: number;
             /**
              * Format: int64
-             * @description Records that were so already.
+             * @description How many records were already the same.
              */
             unchanged: number;
             /**
              * Format: int64
-             * @description Records that were replaced, because they differed.
+             * @description How many records differed and were replaced.
              */
             updated: number;
         };
@@ -1353,7 +1356,7 @@ export interface components {
          */
         Judged: components["schemas"]["ListedPolicy"] | (components["schemas"]["Catalog"] & unknown);
         /**
-         * @description That nothing is wrong.
+         * @description The result of a validation that found no problem.
          * @example {
          *       "policies": 1,
          *       "valid": true
@@ -1365,12 +1368,12 @@ export interface components {
              * @description How many policies there are.
              */
             policies: number;
-            /** @description Always true: what is wrong is a problem with the status 422. */
+            /** @description Always true: an invalid policy is answered with the status 422. */
             valid: boolean;
         };
-        /** @description What one limit said. */
+        /** @description The verdict of one limit. */
         Limit: {
-            /** @description How it counts: `sliding_window_log`, `sliding_window_counter` or `token_bucket`. */
+            /** @description How it counts: `sliding_window_log` or `sliding_window_counter`. */
             algorithm: string;
             /** @description Whether it admits the check by itself. */
             allowed: boolean;
@@ -1381,23 +1384,18 @@ export interface components {
             count: number;
             /**
              * Format: int64
-             * @description The most of its unit in a window; of a token bucket, the most at once.
+             * @description The most of its unit in a window.
              */
             limit: number;
-            /** @description `enforce`, or `shadow`: decides, counts and reports, and never denies. */
+            /** @description `enforce`, or `shadow`: the limit decides, counts and reports but never denies. */
             mode: string;
-            /** @description The policy that it comes from. */
+            /** @description The policy that sets it. */
             policyId: string;
             /**
-             * @description The priority class of the check, where the policy keeps room by `shares` and `limit` is the part of its limit up
-             *     to which this class is admitted; otherwise left out.
+             * @description The priority class of the check, if the policy has `shares` and `limit` is only the share of this class;
+             *     otherwise left out.
              */
             priority?: string;
-            /**
-             * Format: int64
-             * @description What a token bucket gets back per window; otherwise left out.
-             */
-            refill?: number;
             /**
              * Format: int64
              * @description What is left after this decision.
@@ -1410,14 +1408,14 @@ export interface components {
             resetAfterMs: number;
             /**
              * Format: int64
-             * @description The least wait in milliseconds after which it would admit the same check; null if it never will.
+             * @description The shortest wait in milliseconds after which it admits the same check; null if it never will.
              */
             retryAfterMs: number | null;
-            /** @description What it is kept per. */
+            /** @description What it counts per. */
             scope: string;
             /**
              * Format: double
-             * @description That part; left out where `limit` is all of the policy's.
+             * @description The share of the class; left out if `limit` is the whole limit of the policy.
              */
             share?: number;
             /** @description What it counts. */
@@ -1436,11 +1434,11 @@ export interface components {
          *     }
          */
         ListedModel: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id: string;
             /** @description The model tier that it belongs to. */
             modelTier: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
         };
         /**
@@ -1450,9 +1448,9 @@ export interface components {
          *     }
          */
         ListedModelTier: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
         };
         /**
@@ -1473,49 +1471,47 @@ export interface components {
          */
         ListedPolicy: ({
             /**
-             * @description How is counted: `sliding_window_log`, which is exact, unless said; `sliding_window_counter`, which needs little memory; or `token_bucket`, which admits bursts and then a steady rate.
+             * @description How a window is counted. The default, `sliding_window_log`, is exact.
              * @enum {string}
              */
-            algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket";
-            /** @description The capacity of a token bucket: the most that is admitted at once; as much as `limit` unless said. Only for `token_bucket`, and so small that it is full again within 366 days. */
-            burst?: number;
-            /** @description Whether it is in force; it is unless said. */
+            algorithm?: "sliding_window_log" | "sliding_window_counter";
+            /** @description Whether it is in force; by default true. */
             enabled?: boolean;
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id: string;
-            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, and is not the same as left out. */
+            /** @description The most of the unit in a window. 0 bans; null exempts, which leaving the field out does not. */
             limit: number | null;
-            /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
+            /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. */
             match?: {
                 [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
             };
             /**
-             * @description `shadow` decides and counts, and never denies; `enforce` unless said.
+             * @description `enforce` (the default), or `shadow`: the policy decides and counts but never denies.
              * @enum {string}
              */
             mode?: "enforce" | "shadow";
             /**
-             * @description What it decides while the store does not answer; as the server is set unless said.
+             * @description The failure mode: how it decides while the store is unavailable. By default the setting of the server.
              * @enum {string}
              */
             onStoreError?: "allow" | "deny" | "local";
-            /** @description What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these. */
+            /** @description The attributes that its limits count per, each at most once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that does not resemble one of these. */
             per?: components["schemas"]["Id"][];
             /**
-             * @description What its limits are kept per, by a short name. Either this or `per` is given.
+             * @description A short name for the attributes that its limits count per. Give either `scope` or `per`.
              * @enum {string}
              */
             scope?: "GLOBAL" | "TENANT" | "USER" | "API_KEY" | "MODEL" | "MODEL_TIER" | "USER_MODEL" | "SERVICE" | "IP";
-            /** @description The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority class are admitted; all classes share one usage. A class that is not named has the part of the next more important one, or all of it; a less important class cannot have more than another. */
+            /** @description For each priority class, the part of `limit` up to which its checks are admitted: from 0 to 1, with at most 6 decimals. All classes share one usage. A class that is not named has the part of the next more important class that is, or the whole limit. A class cannot have a larger part than a more important one. */
             shares?: {
                 batch?: number;
                 internal?: number;
                 premium?: number;
                 standard?: number;
             };
-            /** @description What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
+            /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string;
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only where `limit` is null or 0. */
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
             windowSeconds?: number;
         } | unknown | {
             /** @enum {unknown} */
@@ -1529,9 +1525,9 @@ export interface components {
          *     }
          */
         ListedTenant: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
             /** @description The tier of its users and API keys that have none of their own. */
             tier?: string | null;
@@ -1544,12 +1540,12 @@ export interface components {
          *     }
          */
         ListedTier: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
             /**
-             * @description How it counts when not everyone can pass; `standard` unless said.
+             * @description How important its checks are to policies with `shares`; by default `standard`.
              * @enum {string|null}
              */
             priority?: "batch" | "standard" | "premium" | "internal" | null;
@@ -1563,13 +1559,13 @@ export interface components {
          *     }
          */
         ListedUser: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
             /** @description The tenant that it belongs to. */
             tenantId: string;
-            /** @description Its own tier, before that of its tenant. */
+            /** @description Its own tier, which overrides that of its tenant. */
             tier?: string | null;
         };
         /**
@@ -1581,11 +1577,11 @@ export interface components {
          *     }
          */
         Model: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id: string;
             /** @description The model tier that it belongs to. */
             modelTier: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name: string;
         };
         /**
@@ -1611,11 +1607,11 @@ export interface components {
          *     }
          */
         ModelPatch: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
             /** @description The model tier that it belongs to. */
             modelTier?: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
         };
         /**
@@ -1626,9 +1622,9 @@ export interface components {
          *     }
          */
         ModelTier: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name: string;
         };
         /**
@@ -1653,9 +1649,9 @@ export interface components {
          *     }
          */
         ModelTierPatch: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
         };
         /**
@@ -1671,20 +1667,20 @@ export interface components {
         NewApiKey: {
             /**
              * Format: date-time
-             * @description From when on it is refused: to the millisecond, from 1970 to 2554.
+             * @description When it expires; checks with it are denied from then on. To the millisecond, from 1970 to 2554.
              */
             expiresAt?: string | null;
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
-            /** @description Whether it was taken back. */
+            /** @description Whether it is revoked; checks with a revoked key are denied. */
             revoked?: boolean;
             /** @description The tenant that it belongs to. */
             tenantId: string;
-            /** @description Its own tier, before those of its user and its tenant. */
+            /** @description Its own tier, which overrides those of its user and its tenant. */
             tier?: string | null;
-            /** @description The user of that tenant that it belongs to. */
+            /** @description The user that it belongs to, who must be of the same tenant. */
             userId?: string | null;
         };
         /**
@@ -1695,11 +1691,11 @@ export interface components {
          *     }
          */
         NewModel: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
             /** @description The model tier that it belongs to. */
             modelTier: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
         };
         /**
@@ -1709,9 +1705,9 @@ export interface components {
          *     }
          */
         NewModelTier: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
         };
         /**
@@ -1732,49 +1728,47 @@ export interface components {
          */
         NewPolicy: ({
             /**
-             * @description How is counted: `sliding_window_log`, which is exact, unless said; `sliding_window_counter`, which needs little memory; or `token_bucket`, which admits bursts and then a steady rate.
+             * @description How a window is counted. The default, `sliding_window_log`, is exact.
              * @enum {string}
              */
-            algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket";
-            /** @description The capacity of a token bucket: the most that is admitted at once; as much as `limit` unless said. Only for `token_bucket`, and so small that it is full again within 366 days. */
-            burst?: number;
-            /** @description Whether it is in force; it is unless said. */
+            algorithm?: "sliding_window_log" | "sliding_window_counter";
+            /** @description Whether it is in force; by default true. */
             enabled?: boolean;
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
-            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, and is not the same as left out. */
+            /** @description The most of the unit in a window. 0 bans; null exempts, which leaving the field out does not. */
             limit: number | null;
-            /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
+            /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. */
             match?: {
                 [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
             };
             /**
-             * @description `shadow` decides and counts, and never denies; `enforce` unless said.
+             * @description `enforce` (the default), or `shadow`: the policy decides and counts but never denies.
              * @enum {string}
              */
             mode?: "enforce" | "shadow";
             /**
-             * @description What it decides while the store does not answer; as the server is set unless said.
+             * @description The failure mode: how it decides while the store is unavailable. By default the setting of the server.
              * @enum {string}
              */
             onStoreError?: "allow" | "deny" | "local";
-            /** @description What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these. */
+            /** @description The attributes that its limits count per, each at most once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that does not resemble one of these. */
             per?: components["schemas"]["Id"][];
             /**
-             * @description What its limits are kept per, by a short name. Either this or `per` is given.
+             * @description A short name for the attributes that its limits count per. Give either `scope` or `per`.
              * @enum {string}
              */
             scope?: "GLOBAL" | "TENANT" | "USER" | "API_KEY" | "MODEL" | "MODEL_TIER" | "USER_MODEL" | "SERVICE" | "IP";
-            /** @description The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority class are admitted; all classes share one usage. A class that is not named has the part of the next more important one, or all of it; a less important class cannot have more than another. */
+            /** @description For each priority class, the part of `limit` up to which its checks are admitted: from 0 to 1, with at most 6 decimals. All classes share one usage. A class that is not named has the part of the next more important class that is, or the whole limit. A class cannot have a larger part than a more important one. */
             shares?: {
                 batch?: number;
                 internal?: number;
                 premium?: number;
                 standard?: number;
             };
-            /** @description What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
+            /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string;
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only where `limit` is null or 0. */
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
             windowSeconds?: number;
         } | unknown | {
             /** @enum {unknown} */
@@ -1788,9 +1782,9 @@ export interface components {
          *     }
          */
         NewTenant: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
             /** @description The tier of its users and API keys that have none of their own. */
             tier?: string | null;
@@ -1803,12 +1797,12 @@ export interface components {
          *     }
          */
         NewTier: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
             /**
-             * @description How it counts when not everyone can pass; `standard` unless said.
+             * @description How important its checks are to policies with `shares`; by default `standard`.
              * @enum {string|null}
              */
             priority?: "batch" | "standard" | "premium" | "internal" | null;
@@ -1822,24 +1816,24 @@ export interface components {
          *     }
          */
         NewUser: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
             /** @description The tenant that it belongs to. */
             tenantId: string;
-            /** @description Its own tier, before that of its tenant. */
+            /** @description Its own tier, which overrides that of its tenant. */
             tier?: string | null;
         };
         /** @description A part of the server. */
         Part: {
             /**
-             * @description Why it is degraded: `unavailable`, or for a store `evictsKeys`, or for a catalog `changeRefused`; absent where all is
-             *     well.
+             * @description Why it is degraded: `unavailable`, `evictsKeys` (only the store) or `changeRefused` (only the catalog); absent
+             *     if the status is `ok`.
              * @example unavailable
              */
             cause?: string | null;
-            /** @description What that means here; absent where all is well. */
+            /** @description What this means for checks; absent if the status is `ok`. */
             detail?: string | null;
             /**
              * @description `ok` or `degraded`
@@ -1849,13 +1843,13 @@ export interface components {
         };
         /** @description The parts of the server. */
         Parts: {
-            /** @description Where the policies come from. */
+            /** @description The catalog, which contains the policies. */
             catalog: components["schemas"]["Part"];
-            /** @description Where usage lives. */
+            /** @description The store, which keeps usage. */
             store: components["schemas"]["Part"];
         };
         /**
-         * @description A rule: which checks it is for, what it counts per, and how much of it passes.
+         * @description A rule: the checks that it applies to, what it counts per, and how much it admits.
          * @example {
          *       "algorithm": "sliding_window_counter",
          *       "id": "payments-free",
@@ -1873,49 +1867,47 @@ export interface components {
          */
         Policy: {
             /**
-             * @description How is counted: `sliding_window_log`, which is exact, unless said; `sliding_window_counter`, which needs little memory; or `token_bucket`, which admits bursts and then a steady rate.
+             * @description How a window is counted. The default, `sliding_window_log`, is exact.
              * @enum {string}
              */
-            algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket";
-            /** @description The capacity of a token bucket: the most that is admitted at once; as much as `limit` unless said. Only for `token_bucket`, and so small that it is full again within 366 days. */
-            burst?: number;
-            /** @description Whether it is in force; it is unless said. */
+            algorithm?: "sliding_window_log" | "sliding_window_counter";
+            /** @description Whether it is in force; by default true. */
             enabled?: boolean;
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id: string;
-            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, and is not the same as left out. */
+            /** @description The most of the unit in a window. 0 bans; null exempts, which leaving the field out does not. */
             limit: number | null;
-            /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
+            /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. */
             match?: {
                 [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
             };
             /**
-             * @description `shadow` decides and counts, and never denies; `enforce` unless said.
+             * @description `enforce` (the default), or `shadow`: the policy decides and counts but never denies.
              * @enum {string}
              */
             mode?: "enforce" | "shadow";
             /**
-             * @description What it decides while the store does not answer; as the server is set unless said.
+             * @description The failure mode: how it decides while the store is unavailable. By default the setting of the server.
              * @enum {string}
              */
             onStoreError?: "allow" | "deny" | "local";
-            /** @description What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these. */
+            /** @description The attributes that its limits count per, each at most once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that does not resemble one of these. */
             per?: components["schemas"]["Id"][];
             /**
-             * @description What its limits are kept per, by a short name. Either this or `per` is given.
+             * @description A short name for the attributes that its limits count per. Give either `scope` or `per`.
              * @enum {string}
              */
             scope?: "GLOBAL" | "TENANT" | "USER" | "API_KEY" | "MODEL" | "MODEL_TIER" | "USER_MODEL" | "SERVICE" | "IP";
-            /** @description The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority class are admitted; all classes share one usage. A class that is not named has the part of the next more important one, or all of it; a less important class cannot have more than another. */
+            /** @description For each priority class, the part of `limit` up to which its checks are admitted: from 0 to 1, with at most 6 decimals. All classes share one usage. A class that is not named has the part of the next more important class that is, or the whole limit. A class cannot have a larger part than a more important one. */
             shares?: {
                 batch?: number;
                 internal?: number;
                 premium?: number;
                 standard?: number;
             };
-            /** @description What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
+            /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string;
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only where `limit` is null or 0. */
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
             windowSeconds: number;
         };
         /**
@@ -1952,49 +1944,47 @@ export interface components {
          */
         PolicyPatch: {
             /**
-             * @description How is counted: `sliding_window_log`, which is exact, unless said; `sliding_window_counter`, which needs little memory; or `token_bucket`, which admits bursts and then a steady rate.
+             * @description How a window is counted. The default, `sliding_window_log`, is exact.
              * @enum {string|null}
              */
-            algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket" | null;
-            /** @description The capacity of a token bucket: the most that is admitted at once; as much as `limit` unless said. Only for `token_bucket`, and so small that it is full again within 366 days. */
-            burst?: number | null;
-            /** @description Whether it is in force; it is unless said. */
+            algorithm?: "sliding_window_log" | "sliding_window_counter" | null;
+            /** @description Whether it is in force; by default true. */
             enabled?: boolean | null;
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
-            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, and is not the same as left out. */
+            /** @description The most of the unit in a window. 0 bans; null exempts, which leaving the field out does not. */
             limit?: number | null;
-            /** @description Which checks it is for: those whose attributes have one of these values. All conditions must hold. */
+            /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. */
             match?: {
                 [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
             } | null;
             /**
-             * @description `shadow` decides and counts, and never denies; `enforce` unless said.
+             * @description `enforce` (the default), or `shadow`: the policy decides and counts but never denies.
              * @enum {string|null}
              */
             mode?: "enforce" | "shadow" | null;
             /**
-             * @description What it decides while the store does not answer; as the server is set unless said.
+             * @description The failure mode: how it decides while the store is unavailable. By default the setting of the server.
              * @enum {string|null}
              */
             onStoreError?: "allow" | "deny" | "local" | null;
-            /** @description What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these. */
+            /** @description The attributes that its limits count per, each at most once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that does not resemble one of these. */
             per?: components["schemas"]["Id"][] | null;
             /**
-             * @description What its limits are kept per, by a short name. Either this or `per` is given.
+             * @description A short name for the attributes that its limits count per. Give either `scope` or `per`.
              * @enum {string|null}
              */
             scope?: "GLOBAL" | "TENANT" | "USER" | "API_KEY" | "MODEL" | "MODEL_TIER" | "USER_MODEL" | "SERVICE" | "IP" | null;
-            /** @description The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority class are admitted; all classes share one usage. A class that is not named has the part of the next more important one, or all of it; a less important class cannot have more than another. */
+            /** @description For each priority class, the part of `limit` up to which its checks are admitted: from 0 to 1, with at most 6 decimals. All classes share one usage. A class that is not named has the part of the next more important class that is, or the whole limit. A class cannot have a larger part than a more important one. */
             shares?: {
                 batch?: number;
                 internal?: number;
                 premium?: number;
                 standard?: number;
             } | null;
-            /** @description What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
+            /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string | null;
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only where `limit` is null or 0. */
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
             windowSeconds?: number;
         };
         /**
@@ -2014,9 +2004,9 @@ export interface components {
          *     }
          */
         Problem: {
-            /** @description This occurrence in words. */
+            /** @description What happened in this case, in words. */
             detail: string;
-            /** @description What is wrong with which field; empty where no field is to blame. */
+            /** @description The problems, one for each field; empty if the problem is not about a field. */
             errors: components["schemas"]["FieldProblem"][];
             /**
              * Format: int32
@@ -2025,10 +2015,10 @@ export interface components {
             status: number;
             /** @description The kind in words. */
             title: string;
-            /** @description The kind of problem; stable. */
+            /** @description The kind of problem: an identifier that does not change between versions. */
             type: string;
         };
-        /** @description Whether the server should get work. */
+        /** @description Whether to send requests to this server. */
         Readiness: {
             /** @description Each part. */
             parts: components["schemas"]["Parts"];
@@ -2038,13 +2028,13 @@ export interface components {
              */
             policiesVersion: number;
             /**
-             * @description `ready`, `degraded` (works, and a part is degraded) or `draining` (is about to end).
+             * @description `ready`, `degraded` (works, and a part is degraded) or `draining` (shutting down).
              * @example ready
              */
             status: string;
         };
         /**
-         * @description Whose usage was given back.
+         * @description The result of a reset.
          * @example {
          *       "reset": [
          *         "default",
@@ -2064,15 +2054,15 @@ export interface components {
          *     }
          */
         Session: {
-            /** @description The name of the token, under which the history lists its changes. */
+            /** @description The name of the token; the audit log shows it as the actor of changes. */
             actor: string;
             /**
-             * @description What the token allows: to look, or to look and to change.
+             * @description What the token allows: reading, or reading and changing.
              * @enum {string}
              */
             role: "read" | "write";
         };
-        /** @description Who and what the check is about, with what the catalog adds; null for what it lacks. */
+        /** @description The subject of the check, completed from the catalog; attributes that it lacks are null. */
         Subject: {
             /** @description The id of the API key, or its hash; never the key itself. */
             apiKey: string | null;
@@ -2093,9 +2083,9 @@ export interface components {
          *     }
          */
         Tenant: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name: string;
             /** @description The tier of its users and API keys that have none of their own. */
             tier?: string;
@@ -2123,9 +2113,9 @@ export interface components {
          *     }
          */
         TenantPatch: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
             /** @description The tier of its users and API keys that have none of their own. */
             tier?: string | null;
@@ -2139,12 +2129,12 @@ export interface components {
          *     }
          */
         Tier: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name: string;
             /**
-             * @description How it counts when not everyone can pass; `standard` unless said.
+             * @description How important its checks are to policies with `shares`; by default `standard`.
              * @enum {string}
              */
             priority: "batch" | "standard" | "premium" | "internal";
@@ -2172,21 +2162,21 @@ export interface components {
          *     }
          */
         TierPatch: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
             /**
-             * @description How it counts when not everyone can pass; `standard` unless said.
+             * @description How important its checks are to policies with `shares`; by default `standard`.
              * @enum {string|null}
              */
             priority?: "batch" | "standard" | "premium" | "internal" | null;
         };
-        /** @description A key of a policy's limit. What the store tells is null while it does not answer. */
+        /** @description A key of a policy's limit. The values from the store are null while it is unavailable. */
         TopKey: {
             /**
              * Format: int64
-             * @description The checks that it was admitted by this node, estimated where more than 1,000 come in a second.
+             * @description How many checks this node admitted for this key; an estimate if there are more than 1,000 a second.
              */
             admitted: number;
             /**
@@ -2196,7 +2186,7 @@ export interface components {
             count: number | null;
             /**
              * Format: int64
-             * @description The checks that the limit denied it on this node, estimated likewise.
+             * @description How many checks this limit denied for this key on this node; estimated in the same way.
              */
             denied: number;
             /** @description Its attributes and their values. */
@@ -2220,12 +2210,12 @@ export interface components {
             resetAfterMs: number | null;
             /**
              * Format: int64
-             * @description The wait in milliseconds until there is room for one: 0 if there is, null if there never will be.
+             * @description The wait in milliseconds until one more is admitted: 0 if it would be now, null if it never will be.
              */
             retryAfterMs: number | null;
         };
         /**
-         * @description The keys of a policy that use most or are denied most.
+         * @description The keys of a policy with the most usage or the most denials.
          * @example {
          *       "by": "count",
          *       "items": [
@@ -2249,17 +2239,17 @@ export interface components {
          */
         Usage: {
             /**
-             * @description By what keys are ranked: their usage now, which holds unless said, or how often they were denied.
+             * @description How keys are ranked: by their usage now (the default), or by how often they were denied.
              * @enum {string}
              */
             by: "count" | "denials";
-            /** @description The keys, the greatest first. */
+            /** @description The keys, highest first. */
             items: components["schemas"]["TopKey"][];
             /** @description The policy. */
             policyId: string;
             /**
              * Format: int64
-             * @description From when on this node counted `admitted` and `denied`, in milliseconds since 1970.
+             * @description Since when this node has counted `admitted` and `denied`, in milliseconds since 1970.
              */
             sinceMs: number;
         };
@@ -2273,13 +2263,13 @@ export interface components {
          *     }
          */
         User: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name: string;
             /** @description The tenant that it belongs to. */
             tenantId: string;
-            /** @description Its own tier, before that of its tenant. */
+            /** @description Its own tier, which overrides that of its tenant. */
             tier?: string;
         };
         /**
@@ -2306,13 +2296,13 @@ export interface components {
          *     }
          */
         UserPatch: {
-            /** @description Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records. */
+            /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
-            /** @description What people call it; the id unless said. */
+            /** @description Its display name; by default its id. */
             name?: string | null;
             /** @description The tenant that it belongs to. */
             tenantId?: string;
-            /** @description Its own tier, before that of its tenant. */
+            /** @description Its own tier, which overrides that of its tenant. */
             tier?: string | null;
         };
     };
@@ -2327,17 +2317,17 @@ export interface operations {
     list_api_keys: {
         parameters: {
             query?: {
-                /** @description Only those with this `tenantId` of their own */
+                /** @description Only records whose own `tenantId` is this */
                 tenantId?: components["schemas"]["Id"];
-                /** @description Only those with this `userId` of their own */
+                /** @description Only records whose own `userId` is this */
                 userId?: components["schemas"]["Id"];
-                /** @description Only those with this `tier` of their own */
+                /** @description Only records whose own `tier` is this */
                 tier?: components["schemas"]["Id"];
-                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                /** @description Only records whose id, name or (for API keys) prefix contains this text; case is ignored */
                 search?: components["schemas"]["Id"];
-                /** @description `nextCursor` of the page before */
+                /** @description `nextCursor` of the previous page */
                 cursor?: string;
-                /** @description The most items of the page */
+                /** @description The most items in the page */
                 limit?: number;
             };
             header?: never;
@@ -2346,7 +2336,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page of them */
+            /** @description One page of the list */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2355,7 +2345,7 @@ export interface operations {
                     "application/json": components["schemas"]["ApiKeyPage"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -2366,7 +2356,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -2387,7 +2377,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2395,7 +2385,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2404,7 +2394,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2428,7 +2418,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The record, as it was made */
+            /** @description The new record */
             201: {
                 headers: {
                     /** @description The version of the record, for `If-Match` */
@@ -2439,7 +2429,7 @@ export interface operations {
                     "application/json": components["schemas"]["CreatedApiKey"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
+            /** @description The body does not match its declared type or is incomplete, or the request has the header `If-Match` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2448,7 +2438,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -2468,10 +2458,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -2488,7 +2478,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is a record with this id already */
+            /** @description A record with this id already exists */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -2506,7 +2496,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -2515,7 +2505,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -2536,7 +2526,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2544,7 +2534,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2553,7 +2543,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2590,7 +2580,7 @@ export interface operations {
                     "application/json": components["schemas"]["ApiKey"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -2610,7 +2600,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -2631,7 +2621,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2639,7 +2629,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2648,7 +2638,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2664,7 +2654,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -2695,7 +2685,7 @@ export interface operations {
                     "application/json": components["schemas"]["ApiKey"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            /** @description The body does not match its declared type or is incomplete, or `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2704,7 +2694,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -2733,10 +2723,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -2771,7 +2761,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -2780,7 +2770,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -2801,7 +2791,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2809,7 +2799,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2818,7 +2808,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2834,7 +2824,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -2850,14 +2840,14 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is deleted */
+            /** @description The record was deleted */
             204: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description `If-Match` is no list of tags */
+            /** @description `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2866,7 +2856,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -2895,10 +2885,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -2924,7 +2914,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -2945,7 +2935,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2953,7 +2943,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2962,7 +2952,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2978,7 +2968,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -3010,7 +3000,7 @@ export interface operations {
                     "application/json": components["schemas"]["ApiKey"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            /** @description The body does not match its declared type or is incomplete, or `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3019,7 +3009,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -3048,10 +3038,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -3086,7 +3076,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -3095,7 +3085,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -3116,7 +3106,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3124,7 +3114,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3133,7 +3123,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3148,13 +3138,13 @@ export interface operations {
         parameters: {
             query?: {
                 kind?: "tier" | "modelTier" | "model" | "tenant" | "user" | "apiKey" | "policy";
-                /** @description Of the records with this id. */
+                /** @description Only changes of the record with this id. */
                 id?: components["schemas"]["Id"];
-                /** @description Made by this actor. */
+                /** @description Only changes by this actor. */
                 actor?: components["schemas"]["Id"];
-                /** @description `nextCursor` of the page before. */
+                /** @description `nextCursor` of the previous page. */
                 cursor?: string;
-                /** @description The most items of the page. */
+                /** @description The most items in the page. */
                 limit?: number;
             };
             header?: never;
@@ -3163,7 +3153,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page of them */
+            /** @description One page of the list */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3172,7 +3162,7 @@ export interface operations {
                     "application/json": components["schemas"]["ChangePage"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -3183,7 +3173,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -3204,7 +3194,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3212,7 +3202,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3221,7 +3211,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3235,15 +3225,15 @@ export interface operations {
     listen_to_decisions: {
         parameters: {
             query?: {
-                /** @description Only what was allowed, or only what was denied. */
+                /** @description Only allowed checks (true), or only denied ones (false). */
                 allowed?: boolean;
-                /** @description Bound by this policy. */
+                /** @description Only decisions whose binding limit is of this policy. */
                 policy?: string;
-                /** @description About this user. */
+                /** @description Only checks of this user. */
                 user?: string;
-                /** @description For this model. */
+                /** @description Only checks for this model. */
                 model?: string;
-                /** @description About this tenant. */
+                /** @description Only checks of this tenant. */
                 tenant?: string;
             };
             header?: never;
@@ -3261,7 +3251,7 @@ export interface operations {
                     "text/event-stream": string;
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -3272,7 +3262,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -3293,7 +3283,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3301,7 +3291,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3310,7 +3300,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description As many listen as may */
+            /** @description There are already 16 subscribers, the most at a time */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3334,7 +3324,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description What would become of the check */
+            /** @description How the check would be decided */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3343,7 +3333,7 @@ export interface operations {
                     "application/json": components["schemas"]["Explanation"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off; the problem names the place */
+            /** @description The body does not match its declared type or is incomplete; the problem says where */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3352,7 +3342,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -3381,7 +3371,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -3390,7 +3380,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -3411,7 +3401,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3419,7 +3409,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3428,7 +3418,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The store that holds the usage did not answer; ask again */
+            /** @description The store is unavailable; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3458,7 +3448,7 @@ export interface operations {
                     "application/yaml": components["schemas"]["Catalog"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -3469,7 +3459,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -3490,7 +3480,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3498,7 +3488,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3507,7 +3497,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3533,7 +3523,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description What it did */
+            /** @description The result of the import */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3542,7 +3532,7 @@ export interface operations {
                     "application/json": components["schemas"]["Imported"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off; the problem names the place */
+            /** @description The body does not match its declared type or is incomplete; the problem says where */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3551,7 +3541,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -3571,10 +3561,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -3591,7 +3581,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A user cannot leave the tenant that its API keys are of */
+            /** @description A user has API keys of its tenant, so it cannot move to another tenant */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -3609,7 +3599,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -3618,7 +3608,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -3639,7 +3629,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3647,7 +3637,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3656,7 +3646,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3670,11 +3660,11 @@ export interface operations {
     list_model_tiers: {
         parameters: {
             query?: {
-                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                /** @description Only records whose id, name or (for API keys) prefix contains this text; case is ignored */
                 search?: components["schemas"]["Id"];
-                /** @description `nextCursor` of the page before */
+                /** @description `nextCursor` of the previous page */
                 cursor?: string;
-                /** @description The most items of the page */
+                /** @description The most items in the page */
                 limit?: number;
             };
             header?: never;
@@ -3683,7 +3673,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page of them */
+            /** @description One page of the list */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3692,7 +3682,7 @@ export interface operations {
                     "application/json": components["schemas"]["ModelTierPage"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -3703,7 +3693,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -3724,7 +3714,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3732,7 +3722,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3741,7 +3731,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3765,7 +3755,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The record, as it was made */
+            /** @description The new record */
             201: {
                 headers: {
                     /** @description The version of the record, for `If-Match` */
@@ -3776,7 +3766,7 @@ export interface operations {
                     "application/json": components["schemas"]["ModelTier"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
+            /** @description The body does not match its declared type or is incomplete, or the request has the header `If-Match` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3785,7 +3775,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -3805,10 +3795,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -3825,7 +3815,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is a record with this id already */
+            /** @description A record with this id already exists */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -3843,7 +3833,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -3852,7 +3842,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -3873,7 +3863,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3881,7 +3871,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3890,7 +3880,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3927,7 +3917,7 @@ export interface operations {
                     "application/json": components["schemas"]["ModelTier"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -3947,7 +3937,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -3968,7 +3958,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3976,7 +3966,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3985,7 +3975,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4001,7 +3991,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -4032,7 +4022,7 @@ export interface operations {
                     "application/json": components["schemas"]["ModelTier"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            /** @description The body does not match its declared type or is incomplete, or `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -4041,7 +4031,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -4070,10 +4060,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -4108,7 +4098,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -4117,7 +4107,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -4138,7 +4128,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4146,7 +4136,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -4155,7 +4145,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4171,7 +4161,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -4187,14 +4177,14 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is deleted */
+            /** @description The record was deleted */
             204: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description `If-Match` is no list of tags */
+            /** @description `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -4203,7 +4193,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -4232,10 +4222,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -4261,7 +4251,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -4282,7 +4272,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4290,7 +4280,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -4299,7 +4289,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4315,7 +4305,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -4347,7 +4337,7 @@ export interface operations {
                     "application/json": components["schemas"]["ModelTier"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            /** @description The body does not match its declared type or is incomplete, or `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -4356,7 +4346,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -4385,10 +4375,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -4423,7 +4413,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -4432,7 +4422,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -4453,7 +4443,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4461,7 +4451,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -4470,7 +4460,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4484,13 +4474,13 @@ export interface operations {
     list_models: {
         parameters: {
             query?: {
-                /** @description Only those with this `modelTier` of their own */
+                /** @description Only records whose own `modelTier` is this */
                 modelTier?: components["schemas"]["Id"];
-                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                /** @description Only records whose id, name or (for API keys) prefix contains this text; case is ignored */
                 search?: components["schemas"]["Id"];
-                /** @description `nextCursor` of the page before */
+                /** @description `nextCursor` of the previous page */
                 cursor?: string;
-                /** @description The most items of the page */
+                /** @description The most items in the page */
                 limit?: number;
             };
             header?: never;
@@ -4499,7 +4489,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page of them */
+            /** @description One page of the list */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -4508,7 +4498,7 @@ export interface operations {
                     "application/json": components["schemas"]["ModelPage"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -4519,7 +4509,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -4540,7 +4530,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4548,7 +4538,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -4557,7 +4547,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4581,7 +4571,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The record, as it was made */
+            /** @description The new record */
             201: {
                 headers: {
                     /** @description The version of the record, for `If-Match` */
@@ -4592,7 +4582,7 @@ export interface operations {
                     "application/json": components["schemas"]["Model"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
+            /** @description The body does not match its declared type or is incomplete, or the request has the header `If-Match` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -4601,7 +4591,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -4621,10 +4611,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -4641,7 +4631,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is a record with this id already */
+            /** @description A record with this id already exists */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -4659,7 +4649,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -4668,7 +4658,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -4689,7 +4679,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4697,7 +4687,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -4706,7 +4696,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4743,7 +4733,7 @@ export interface operations {
                     "application/json": components["schemas"]["Model"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -4763,7 +4753,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -4784,7 +4774,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4792,7 +4782,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -4801,7 +4791,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4817,7 +4807,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -4848,7 +4838,7 @@ export interface operations {
                     "application/json": components["schemas"]["Model"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            /** @description The body does not match its declared type or is incomplete, or `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -4857,7 +4847,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -4886,10 +4876,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -4924,7 +4914,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -4933,7 +4923,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -4954,7 +4944,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4962,7 +4952,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -4971,7 +4961,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4987,7 +4977,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -5003,14 +4993,14 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is deleted */
+            /** @description The record was deleted */
             204: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description `If-Match` is no list of tags */
+            /** @description `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -5019,7 +5009,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -5048,10 +5038,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -5077,7 +5067,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -5098,7 +5088,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -5106,7 +5096,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -5115,7 +5105,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5131,7 +5121,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -5163,7 +5153,7 @@ export interface operations {
                     "application/json": components["schemas"]["Model"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            /** @description The body does not match its declared type or is incomplete, or `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -5172,7 +5162,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -5201,10 +5191,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -5239,7 +5229,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -5248,7 +5238,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -5269,7 +5259,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -5277,7 +5267,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -5286,7 +5276,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5300,11 +5290,11 @@ export interface operations {
     list_policies: {
         parameters: {
             query?: {
-                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                /** @description Only records whose id, name or (for API keys) prefix contains this text; case is ignored */
                 search?: components["schemas"]["Id"];
-                /** @description `nextCursor` of the page before */
+                /** @description `nextCursor` of the previous page */
                 cursor?: string;
-                /** @description The most items of the page */
+                /** @description The most items in the page */
                 limit?: number;
             };
             header?: never;
@@ -5313,7 +5303,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page of them */
+            /** @description One page of the list */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -5322,7 +5312,7 @@ export interface operations {
                     "application/json": components["schemas"]["PolicyPage"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -5333,7 +5323,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -5354,7 +5344,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -5362,7 +5352,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -5371,7 +5361,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5395,7 +5385,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The record, as it was made */
+            /** @description The new record */
             201: {
                 headers: {
                     /** @description The version of the record, for `If-Match` */
@@ -5406,7 +5396,7 @@ export interface operations {
                     "application/json": components["schemas"]["Policy"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
+            /** @description The body does not match its declared type or is incomplete, or the request has the header `If-Match` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -5415,7 +5405,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -5435,10 +5425,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -5455,7 +5445,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is a record with this id already */
+            /** @description A record with this id already exists */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -5473,7 +5463,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -5482,7 +5472,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -5503,7 +5493,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -5511,7 +5501,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -5520,7 +5510,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5555,7 +5545,7 @@ export interface operations {
                     "application/json": components["schemas"]["Judgement"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off; the problem names the place */
+            /** @description The body does not match its declared type or is incomplete; the problem says where */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -5564,7 +5554,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -5593,7 +5583,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -5602,7 +5592,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -5623,7 +5613,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -5631,7 +5621,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -5640,7 +5630,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Requests that have not come whole take all the memory for them; ask again */
+            /** @description Unfinished requests use all of the memory reserved for them; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5677,7 +5667,7 @@ export interface operations {
                     "application/json": components["schemas"]["Policy"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -5697,7 +5687,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -5718,7 +5708,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -5726,7 +5716,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -5735,7 +5725,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5751,7 +5741,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -5782,7 +5772,7 @@ export interface operations {
                     "application/json": components["schemas"]["Policy"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            /** @description The body does not match its declared type or is incomplete, or `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -5791,7 +5781,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -5820,10 +5810,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -5858,7 +5848,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -5867,7 +5857,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -5888,7 +5878,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -5896,7 +5886,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -5905,7 +5895,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5921,7 +5911,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -5937,14 +5927,14 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is deleted */
+            /** @description The record was deleted */
             204: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description `If-Match` is no list of tags */
+            /** @description `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -5953,7 +5943,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -5982,10 +5972,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -6011,7 +6001,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -6032,7 +6022,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -6040,7 +6030,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -6049,7 +6039,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6065,7 +6055,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -6097,7 +6087,7 @@ export interface operations {
                     "application/json": components["schemas"]["Policy"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            /** @description The body does not match its declared type or is incomplete, or `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -6106,7 +6096,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -6135,10 +6125,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -6173,7 +6163,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -6182,7 +6172,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -6203,7 +6193,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -6211,7 +6201,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -6220,7 +6210,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6249,7 +6239,7 @@ export interface operations {
                     "application/json": components["schemas"]["Session"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -6260,7 +6250,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -6281,7 +6271,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -6289,7 +6279,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -6303,13 +6293,13 @@ export interface operations {
     list_tenants: {
         parameters: {
             query?: {
-                /** @description Only those with this `tier` of their own */
+                /** @description Only records whose own `tier` is this */
                 tier?: components["schemas"]["Id"];
-                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                /** @description Only records whose id, name or (for API keys) prefix contains this text; case is ignored */
                 search?: components["schemas"]["Id"];
-                /** @description `nextCursor` of the page before */
+                /** @description `nextCursor` of the previous page */
                 cursor?: string;
-                /** @description The most items of the page */
+                /** @description The most items in the page */
                 limit?: number;
             };
             header?: never;
@@ -6318,7 +6308,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page of them */
+            /** @description One page of the list */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -6327,7 +6317,7 @@ export interface operations {
                     "application/json": components["schemas"]["TenantPage"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -6338,7 +6328,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -6359,7 +6349,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -6367,7 +6357,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -6376,7 +6366,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6400,7 +6390,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The record, as it was made */
+            /** @description The new record */
             201: {
                 headers: {
                     /** @description The version of the record, for `If-Match` */
@@ -6411,7 +6401,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tenant"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
+            /** @description The body does not match its declared type or is incomplete, or the request has the header `If-Match` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -6420,7 +6410,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -6440,10 +6430,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -6460,7 +6450,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is a record with this id already */
+            /** @description A record with this id already exists */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -6478,7 +6468,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -6487,7 +6477,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -6508,7 +6498,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -6516,7 +6506,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -6525,7 +6515,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6562,7 +6552,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tenant"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -6582,7 +6572,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -6603,7 +6593,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -6611,7 +6601,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -6620,7 +6610,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6636,7 +6626,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -6667,7 +6657,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tenant"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            /** @description The body does not match its declared type or is incomplete, or `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -6676,7 +6666,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -6705,10 +6695,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -6743,7 +6733,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -6752,7 +6742,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -6773,7 +6763,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -6781,7 +6771,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -6790,7 +6780,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6806,7 +6796,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -6822,14 +6812,14 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is deleted */
+            /** @description The record was deleted */
             204: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description `If-Match` is no list of tags */
+            /** @description `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -6838,7 +6828,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -6867,10 +6857,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -6896,7 +6886,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -6917,7 +6907,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -6925,7 +6915,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -6934,7 +6924,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6950,7 +6940,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -6982,7 +6972,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tenant"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            /** @description The body does not match its declared type or is incomplete, or `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -6991,7 +6981,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -7020,10 +7010,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -7058,7 +7048,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -7067,7 +7057,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -7088,7 +7078,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -7096,7 +7086,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -7105,7 +7095,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7119,11 +7109,11 @@ export interface operations {
     list_tiers: {
         parameters: {
             query?: {
-                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                /** @description Only records whose id, name or (for API keys) prefix contains this text; case is ignored */
                 search?: components["schemas"]["Id"];
-                /** @description `nextCursor` of the page before */
+                /** @description `nextCursor` of the previous page */
                 cursor?: string;
-                /** @description The most items of the page */
+                /** @description The most items in the page */
                 limit?: number;
             };
             header?: never;
@@ -7132,7 +7122,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page of them */
+            /** @description One page of the list */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -7141,7 +7131,7 @@ export interface operations {
                     "application/json": components["schemas"]["TierPage"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -7152,7 +7142,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -7173,7 +7163,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -7181,7 +7171,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -7190,7 +7180,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7214,7 +7204,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The record, as it was made */
+            /** @description The new record */
             201: {
                 headers: {
                     /** @description The version of the record, for `If-Match` */
@@ -7225,7 +7215,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tier"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
+            /** @description The body does not match its declared type or is incomplete, or the request has the header `If-Match` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -7234,7 +7224,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -7254,10 +7244,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -7274,7 +7264,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is a record with this id already */
+            /** @description A record with this id already exists */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -7292,7 +7282,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -7301,7 +7291,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -7322,7 +7312,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -7330,7 +7320,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -7339,7 +7329,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7376,7 +7366,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tier"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -7396,7 +7386,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -7417,7 +7407,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -7425,7 +7415,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -7434,7 +7424,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7450,7 +7440,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -7481,7 +7471,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tier"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            /** @description The body does not match its declared type or is incomplete, or `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -7490,7 +7480,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -7519,10 +7509,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -7557,7 +7547,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -7566,7 +7556,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -7587,7 +7577,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -7595,7 +7585,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -7604,7 +7594,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7620,7 +7610,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -7636,14 +7626,14 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is deleted */
+            /** @description The record was deleted */
             204: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description `If-Match` is no list of tags */
+            /** @description `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -7652,7 +7642,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -7681,10 +7671,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -7710,7 +7700,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -7731,7 +7721,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -7739,7 +7729,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -7748,7 +7738,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7764,7 +7754,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -7796,7 +7786,7 @@ export interface operations {
                     "application/json": components["schemas"]["Tier"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            /** @description The body does not match its declared type or is incomplete, or `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -7805,7 +7795,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -7834,10 +7824,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -7872,7 +7862,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -7881,7 +7871,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -7902,7 +7892,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -7910,7 +7900,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -7919,7 +7909,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7939,7 +7929,7 @@ export interface operations {
                  */
                 policy: string;
                 by?: "count" | "denials";
-                /** @description The most items. */
+                /** @description The most keys to list. */
                 limit?: number;
             };
             header?: never;
@@ -7957,7 +7947,7 @@ export interface operations {
                     "application/json": components["schemas"]["Usage"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -7968,7 +7958,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No policy in force has this id and a limit */
+            /** @description There is no policy with this id that is in force and has a limit */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -7977,7 +7967,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -7998,7 +7988,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -8006,7 +7996,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -8039,7 +8029,7 @@ export interface operations {
                     "application/json": components["schemas"]["Reset"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off; the problem names the place */
+            /** @description The body does not match its declared type or is incomplete; the problem says where */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -8048,7 +8038,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -8086,7 +8076,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -8095,7 +8085,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -8116,7 +8106,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -8124,7 +8114,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -8133,7 +8123,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The store that holds the usage did not answer; ask again */
+            /** @description The store failed during the reset; some of the limits may have been reset; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8147,15 +8137,15 @@ export interface operations {
     list_users: {
         parameters: {
             query?: {
-                /** @description Only those with this `tenantId` of their own */
+                /** @description Only records whose own `tenantId` is this */
                 tenantId?: components["schemas"]["Id"];
-                /** @description Only those with this `tier` of their own */
+                /** @description Only records whose own `tier` is this */
                 tier?: components["schemas"]["Id"];
-                /** @description Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones */
+                /** @description Only records whose id, name or (for API keys) prefix contains this text; case is ignored */
                 search?: components["schemas"]["Id"];
-                /** @description `nextCursor` of the page before */
+                /** @description `nextCursor` of the previous page */
                 cursor?: string;
-                /** @description The most items of the page */
+                /** @description The most items in the page */
                 limit?: number;
             };
             header?: never;
@@ -8164,7 +8154,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page of them */
+            /** @description One page of the list */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -8173,7 +8163,7 @@ export interface operations {
                     "application/json": components["schemas"]["UserPage"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -8184,7 +8174,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -8205,7 +8195,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -8213,7 +8203,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -8222,7 +8212,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8246,7 +8236,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The record, as it was made */
+            /** @description The new record */
             201: {
                 headers: {
                     /** @description The version of the record, for `If-Match` */
@@ -8257,7 +8247,7 @@ export interface operations {
                     "application/json": components["schemas"]["User"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or there is `If-Match` */
+            /** @description The body does not match its declared type or is incomplete, or the request has the header `If-Match` */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -8266,7 +8256,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -8286,10 +8276,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -8306,7 +8296,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is a record with this id already */
+            /** @description A record with this id already exists */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -8324,7 +8314,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -8333,7 +8323,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -8354,7 +8344,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -8362,7 +8352,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -8371,7 +8361,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8408,7 +8398,7 @@ export interface operations {
                     "application/json": components["schemas"]["User"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -8428,7 +8418,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -8449,7 +8439,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -8457,7 +8447,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -8466,7 +8456,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8482,7 +8472,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -8513,7 +8503,7 @@ export interface operations {
                     "application/json": components["schemas"]["User"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            /** @description The body does not match its declared type or is incomplete, or `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -8522,7 +8512,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -8551,10 +8541,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -8571,7 +8561,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The user cannot leave the tenant that its API keys are of */
+            /** @description The user has API keys of its tenant, so it cannot move to another tenant */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -8598,7 +8588,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -8607,7 +8597,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -8628,7 +8618,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -8636,7 +8626,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -8645,7 +8635,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8661,7 +8651,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -8677,14 +8667,14 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is deleted */
+            /** @description The record was deleted */
             204: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description `If-Match` is no list of tags */
+            /** @description `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -8693,7 +8683,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -8722,10 +8712,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -8751,7 +8741,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -8772,7 +8762,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -8780,7 +8770,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -8789,7 +8779,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8805,7 +8795,7 @@ export interface operations {
             query?: never;
             header?: {
                 /**
-                 * @description Changes the record only if its version is one of these: the `ETag` that came with it. Any version without it, or with `*`. Weak tags match none (RFC 9110).
+                 * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
                  * @example *
                  */
                 "If-Match"?: string;
@@ -8837,7 +8827,7 @@ export interface operations {
                     "application/json": components["schemas"]["User"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off, or `If-Match` is no list of tags */
+            /** @description The body does not match its declared type or is incomplete, or `If-Match` is not a list of tags */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -8846,7 +8836,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no token, or a wrong one */
+            /** @description The token is missing or wrong */
             401: {
                 headers: {
                     /** @description How to authorize: `Bearer` */
@@ -8875,10 +8865,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog is a file: it is changed by who edits the file */
+            /** @description The catalog is a file; edit the file instead */
             405: {
                 headers: {
-                    /** @description The methods that this path takes */
+                    /** @description The methods that this path accepts */
                     Allow?: string;
                     [name: string]: unknown;
                 };
@@ -8895,7 +8885,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The user cannot leave the tenant that its API keys are of */
+            /** @description The user has API keys of its tenant, so it cannot move to another tenant */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -8922,7 +8912,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -8931,7 +8921,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -8952,7 +8942,7 @@ export interface operations {
             /** @description Too many wrong tokens came from this address */
             429: {
                 headers: {
-                    /** @description When to ask again, in seconds */
+                    /** @description How long to wait before another attempt, in seconds */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -8960,7 +8950,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -8969,7 +8959,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The catalog's database did not do it, and nothing has changed; ask again */
+            /** @description The catalog's database is unavailable or busy; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8998,7 +8988,7 @@ export interface operations {
                     "application/json": components["schemas"]["Alive"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -9018,7 +9008,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Text of OpenMetrics 1.0 */
+            /** @description The metrics, as OpenMetrics 1.0 text */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -9027,7 +9017,7 @@ export interface operations {
                     "application/openmetrics-text; version=1.0.0; charset=utf-8": string;
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -9054,11 +9044,11 @@ export interface operations {
             /** @description The decision, whether the request may pass or not */
             200: {
                 headers: {
-                    /** @description What is left of them and when, in seconds, such as `"default";r=99;t=3600`; absent where there is none */
+                    /** @description For each of these limits, what is left (`r`) and the seconds (`t`) until its usage is 0, or on a denial until the check would be admitted, such as `"default";r=99;t=3600`; absent if there is none */
                     RateLimit?: string;
-                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent where there is none (IETF draft ratelimit-headers) */
+                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent if there is none (IETF draft ratelimit-headers) */
                     "RateLimit-Policy"?: string;
-                    /** @description On a denial that waiting helps: the wait in whole seconds, rounded up */
+                    /** @description On a denial that ends by waiting: the wait in whole seconds, rounded up */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -9066,7 +9056,7 @@ export interface operations {
                     "application/json": components["schemas"]["Decision"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off; the problem names the place */
+            /** @description The body does not match its declared type or is incomplete; the problem says where */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -9093,7 +9083,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -9102,7 +9092,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -9120,7 +9110,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -9129,7 +9119,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No decision was possible: the store did not answer, or unfinished requests take all the memory for them */
+            /** @description No decision was possible: the store is unavailable, or unfinished requests use all of the memory reserved for them */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9228,7 +9218,7 @@ export interface operations {
                     "application/json": components["schemas"]["Decisions"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off; the problem names the place */
+            /** @description The body does not match its declared type or is incomplete; the problem says where */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -9255,7 +9245,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -9264,7 +9254,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -9282,7 +9272,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -9291,7 +9281,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No decision was possible: the store did not answer, or unfinished requests take all the memory for them */
+            /** @description No decision was possible: the store is unavailable, or unfinished requests use all of the memory reserved for them */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9318,11 +9308,11 @@ export interface operations {
             /** @description The request may pass */
             200: {
                 headers: {
-                    /** @description What is left of them and when, in seconds, such as `"default";r=99;t=3600`; absent where there is none */
+                    /** @description For each of these limits, what is left (`r`) and the seconds (`t`) until its usage is 0, or on a denial until the check would be admitted, such as `"default";r=99;t=3600`; absent if there is none */
                     RateLimit?: string;
-                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent where there is none (IETF draft ratelimit-headers) */
+                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent if there is none (IETF draft ratelimit-headers) */
                     "RateLimit-Policy"?: string;
-                    /** @description On a denial that waiting helps: the wait in whole seconds, rounded up */
+                    /** @description On a denial that ends by waiting: the wait in whole seconds, rounded up */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -9330,7 +9320,7 @@ export interface operations {
                     "application/json": components["schemas"]["Decision"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off; the problem names the place */
+            /** @description The body does not match its declared type or is incomplete; the problem says where */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -9357,7 +9347,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -9366,7 +9356,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -9387,11 +9377,11 @@ export interface operations {
             /** @description The request may not pass */
             429: {
                 headers: {
-                    /** @description What is left of them and when, in seconds, such as `"default";r=99;t=3600`; absent where there is none */
+                    /** @description For each of these limits, what is left (`r`) and the seconds (`t`) until its usage is 0, or on a denial until the check would be admitted, such as `"default";r=99;t=3600`; absent if there is none */
                     RateLimit?: string;
-                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent where there is none (IETF draft ratelimit-headers) */
+                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent if there is none (IETF draft ratelimit-headers) */
                     "RateLimit-Policy"?: string;
-                    /** @description On a denial that waiting helps: the wait in whole seconds, rounded up */
+                    /** @description On a denial that ends by waiting: the wait in whole seconds, rounded up */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -9399,7 +9389,7 @@ export interface operations {
                     "application/json": components["schemas"]["Decision"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -9408,7 +9398,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No decision was possible: the store did not answer, or unfinished requests take all the memory for them */
+            /** @description No decision was possible: the store is unavailable, or unfinished requests use all of the memory reserved for them */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9435,11 +9425,11 @@ export interface operations {
             /** @description The decision, whether the request may pass or not */
             200: {
                 headers: {
-                    /** @description What is left of them and when, in seconds, such as `"default";r=99;t=3600`; absent where there is none */
+                    /** @description For each of these limits, what is left (`r`) and the seconds (`t`) until its usage is 0, or on a denial until the check would be admitted, such as `"default";r=99;t=3600`; absent if there is none */
                     RateLimit?: string;
-                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent where there is none (IETF draft ratelimit-headers) */
+                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent if there is none (IETF draft ratelimit-headers) */
                     "RateLimit-Policy"?: string;
-                    /** @description On a denial that waiting helps: the wait in whole seconds, rounded up */
+                    /** @description On a denial that ends by waiting: the wait in whole seconds, rounded up */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -9447,7 +9437,7 @@ export interface operations {
                     "application/json": components["schemas"]["Decision"];
                 };
             };
-            /** @description The body is not what it is declared as, or broke off; the problem names the place */
+            /** @description The body does not match its declared type or is incomplete; the problem says where */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -9474,7 +9464,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The body is declared as none of the types here, or has an encoding */
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -9483,7 +9473,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -9501,7 +9491,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A fault of the server's */
+            /** @description Internal server error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -9510,7 +9500,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No decision was possible: the store did not answer, or unfinished requests take all the memory for them */
+            /** @description No decision was possible: the store is unavailable, or unfinished requests use all of the memory reserved for them */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9539,7 +9529,7 @@ export interface operations {
                     "application/json": components["schemas"]["Readiness"];
                 };
             };
-            /** @description The request is for a host that this server does not answer for */
+            /** @description The request names a host that this server does not accept */
             421: {
                 headers: {
                     [name: string]: unknown;
@@ -9548,7 +9538,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description It is about to end */
+            /** @description The server is shutting down */
             503: {
                 headers: {
                     [name: string]: unknown;

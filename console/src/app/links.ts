@@ -1,4 +1,4 @@
-/** Where a record and its history are in the console. */
+/** Where a record and its changes are in the console. */
 import type { RecordKind } from '../api/admin';
 import type { components } from '../api/schema';
 
@@ -35,6 +35,6 @@ export function recordLink(kind: RecordKind, id: string): string {
 }
 
 /** Every change of one record. */
-export function historyLink(kind: RecordKind, id: string): string {
+export function changesLink(kind: RecordKind, id: string): string {
   return withQuery('/audit', { kind: AUDIT_KINDS[kind], id });
 }

@@ -49,8 +49,8 @@ impl Reason {
     }
 }
 
-/// The wait in a denial without the store, in milliseconds. A store that is available again is used within 2 seconds, so
-/// another decision is possible after about that time.
+/// The wait in a denial without the store, in milliseconds. Nobody knows when the store will be available again, so
+/// this is a compromise: callers notice an available store soon, and do not retry often.
 pub const UNKNOWN_RETRY_AFTER_MS: u64 = 1_000;
 
 /// The verdict of one limit.

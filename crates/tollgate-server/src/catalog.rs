@@ -163,12 +163,14 @@ impl Observer for CatalogObserver {
             }
             CatalogEvent::Restored => {
                 self.health.set_catalog_refused(false);
-                tracing::info!("the policy file again contains the policies in force");
+                tracing::info!(
+                    "the catalog again contains the policies in force; the change that was refused is gone"
+                );
             }
             CatalogEvent::PollingOnly(error) => {
                 tracing::warn!(
                     error,
-                    "no notifications of changes; polling every few seconds instead"
+                    "change notifications are unavailable; the catalog is polled every one or two seconds instead, so changes may apply slightly later"
                 );
             }
             other => tracing::info!(event = ?other, "unknown event of the catalog"),

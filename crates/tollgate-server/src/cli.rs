@@ -306,7 +306,7 @@ async fn run(config: &ServeConfig) -> Outcome {
     let signal = signals.next().await;
     tracing::info!(signal, "draining");
     tokio::select! {
-        whole = server.drain() => tracing::info!(whole, "drained"),
+        all_answered = server.drain() => tracing::info!(all_answered, "drained"),
         signal = signals.next() => tracing::warn!(signal, "second signal: ending at once, without answering the requests in flight"),
     }
     Outcome::done(String::new())

@@ -1,4 +1,5 @@
-//! Who may use the admin calls: the bearer of a token, compared in constant time, and guessed at only slowly.
+//! Decides who may use the admin calls: callers with a valid token. Tokens are compared in constant time, and guesses
+//! are rate limited.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -19,21 +20,20 @@ use crate::config::{AdminToken, Role};
 /// Wrong tokens that one address may give in [`GUESSES_WINDOW`].
 const GUESSES: u64 = 10;
 const GUESSES_WINDOW: Duration = Duration::from_mins(1);
-/// The most addresses whose guesses are remembered.
+/// The most addresses whose wrong tokens are counted.
 const MAX_GUESSERS: usize = 100_000;
-/// No longer token is hashed to be compared, unless one that is configured is longer: what a guess costs is bounded by
-/// this, not by the headers.
+/// A longer token is rejected without hashing it, unless a configured token is longer. This bounds the cost of a guess.
 const MAX_TOKEN_BYTES: usize = 4 << 10;
 
-/// Calls that only look although they have a body.
-const LOOKS: [&str; 2] = ["/admin/explain", "/admin/policies/validate"];
+/// The `POST` calls that change nothing.
+const READ_ONLY_POSTS: [&str; 2] = ["/admin/explain", "/admin/policies/validate"];
 
 impl Role {
-    /// The role that a call of `method` at `path` takes.
+    /// The role that a call of `method` at `path` needs.
     pub(crate) fn needed(method: &Method, path: &str) -> Self {
         match *method {
             Method::GET | Method::HEAD => Self::Read,
-            Method::POST if LOOKS.contains(&path) => Self::Read,
+            Method::POST if READ_ONLY_POSTS.contains(&path) => Self::Read,
             _ => Self::Write,
         }
     }
@@ -50,11 +50,11 @@ pub(crate) enum Refusal {
     TooManyGuesses(Wait),
 }
 
-/// Lets the bearers of tokens in, at any time. Wrong tokens are limited by Tollgate's own store, exactly.
+/// Admits callers with a valid token, and limits wrong tokens per address, with Tollgate's own in-memory store.
 ///
-/// A right token is let in however many wrong ones came from its address before: behind a proxy all come from one address,
-/// and a program with an old token must not lock out whoever could replace it. A token is too long to be guessed at any
-/// pace; the limit keeps the log short, and makes it cheap to refuse those who try.
+/// A valid token is admitted however many wrong tokens came from its address: behind a proxy all callers have one
+/// address, and a program with an old token must not lock out the administrators. Tokens are too long to be guessed at
+/// any speed; the limit only keeps the log short and rejections cheap.
 pub(crate) struct Guard {
     bearers: Vec<Bearer>,
     max_token_bytes: usize,
@@ -62,7 +62,7 @@ pub(crate) struct Guard {
     limit: Arc<Limit>,
 }
 
-/// Who bears a token.
+/// The owner of a token.
 struct Bearer {
     digest: [u8; 32],
     actor: Actor,
@@ -76,7 +76,7 @@ impl fmt::Debug for Guard {
 }
 
 impl Guard {
-    /// A guard for these tokens; `None` if its own limit cannot be made, which its constants rule out.
+    /// A guard for these tokens; `None` if its own limit is invalid, which its constants rule out.
     pub(crate) fn new(tokens: impl IntoIterator<Item = AdminToken>) -> Option<Self> {
         let (id, per) = (PolicyId::new("admin-guesses").ok()?, Per::from_scope("IP")?);
         let policy = Policy::new(id, per, Amount::new(GUESSES), Window::new(GUESSES_WINDOW)?);
@@ -96,7 +96,7 @@ impl Guard {
         })
     }
 
-    /// Who sends `headers` from `peer`, and the role of the token, if that is enough for a call that takes `needed`.
+    /// The sender of `headers` and the role of its token, if that role is enough for a call that needs `needed`.
     pub(crate) fn admit(
         &self,
         headers: &HeaderMap,
@@ -104,7 +104,7 @@ impl Guard {
         needed: Role,
     ) -> Result<(Actor, Role), Refusal> {
         let token = bearer(headers);
-        // Before anything else, so that no number of wrong tokens keeps a right one out.
+        // First, so that wrong tokens never keep a valid one out.
         match token.and_then(|token| self.bearer_of(token)) {
             Some(bearer) if bearer.role == Role::Write || needed == Role::Read => {
                 Ok((bearer.actor.clone(), bearer.role))
@@ -114,7 +114,7 @@ impl Guard {
         }
     }
 
-    /// What is answered to a call without a right token: with a wrong one, or without any.
+    /// The answer to a call whose token is wrong or missing.
     #[cold]
     fn refused(&self, token: Option<&str>, peer: IpAddr) -> Refusal {
         let peer = peer.to_canonical().to_string();
@@ -126,7 +126,7 @@ impl Guard {
         if token.is_some() { self.guessed(&charge, &peer) } else { Refusal::Unauthorized }
     }
 
-    /// Who bears `token`. All are compared, whichever fits.
+    /// The owner of `token`. Compares all tokens even after a match, so that the time reveals nothing.
     fn bearer_of(&self, token: &str) -> Option<&Bearer> {
         if token.len() > self.max_token_bytes {
             return None;
@@ -141,29 +141,29 @@ impl Guard {
         found
     }
 
-    /// Charges and logs a wrong token from `peer`. The limit on guesses bounds the lines too.
+    /// Counts and logs a wrong token from `peer`. The limit on guesses also bounds the number of log lines.
     fn guessed(&self, charge: &[Charge<'_>], peer: &str) -> Refusal {
         let verdicts = self.guesses.charge(charge);
         let Some(verdict) = verdicts.first() else { return Refusal::Unauthorized };
         if !verdict.allowed {
-            // Others from there were faster.
+            // Concurrent guesses from this address used the limit up first.
             return Refusal::TooManyGuesses(verdict.wait);
         }
-        tracing::warn!(address = peer, "a wrong admin token was given");
+        tracing::warn!(address = peer, "a wrong admin token was sent");
         if verdict.usage >= GUESSES {
             let seconds = GUESSES_WINDOW.as_secs();
             tracing::warn!(
                 address = peer,
                 guesses = GUESSES,
                 seconds,
-                "too many wrong admin tokens from this address; its further attempts are refused for a while, a right token is not"
+                "too many wrong admin tokens from this address; its further wrong tokens are answered with 429 for a while; a valid token is still accepted"
             );
         }
         Refusal::Unauthorized
     }
 }
 
-/// As long for every token, so that comparing two takes the same time whatever they are.
+/// A digest has the same length for every token, so comparing two always takes the same time.
 fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token).into()
 }
@@ -185,7 +185,7 @@ mod tests {
         AdminToken { actor: Actor::new(name).unwrap(), role, token: Secret::new(token) }
     }
 
-    /// The name of who is let in, or the status of the refusal.
+    /// The name of the admitted caller, or the status of the refusal.
     fn ask(guard: &Guard, peer: u8, token: &str, needed: Role) -> Result<String, u16> {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, HeaderValue::from_str(token).unwrap());
@@ -198,7 +198,7 @@ mod tests {
         })
     }
 
-    /// A call that changes nothing is for everyone who may look, whatever its method.
+    /// A call that changes nothing needs only the role `read`, whatever its method.
     #[test]
     fn a_change_needs_the_role_that_writes() {
         let cases = [
@@ -217,7 +217,8 @@ mod tests {
         }
     }
 
-    /// P15: a token of its role and no other is let in; who guesses is soon refused without a look, and a right token is not.
+    /// P15: only a token with the right role is admitted; after too many wrong tokens an address gets 429, but a valid
+    /// token from it is still admitted.
     #[test]
     fn only_a_token_lets_in_and_guesses_are_limited() {
         let guard = Guard::new([
@@ -250,7 +251,7 @@ mod tests {
         assert_eq!(ask(&guard, 3, &write, Role::Read), named("writer"));
     }
 
-    /// What a guess costs does not grow with the headers; a configured token of any length is known.
+    /// The cost of a guess does not grow with the length of the token; a configured token of any length is accepted.
     #[test]
     fn an_overlong_token_is_wrong_without_being_hashed() {
         let long = "l".repeat(2 * MAX_TOKEN_BYTES);

@@ -259,7 +259,7 @@ async fn examine_until_well(store: RedisStore, set_by: Option<String>, health: A
         match store.examine().await {
             Ok(warnings) => {
                 for warning in warnings {
-                    tracing::warn!(%warning, set_by, "the store works, but its configuration endangers exact limits");
+                    tracing::warn!(%warning, set_by, "the store works, but because of its configuration limits may admit too much; correct it as the warning says");
                 }
                 return health.set_store_reached();
             }
@@ -303,7 +303,7 @@ async fn finish<S: Backend>(app: &App<S>) {
     if finished.is_err() {
         tracing::warn!(
             "the store did not answer all refunds of checks that were not admitted; their charges stay until \
-             it leaves its window"
+             they leave their windows, and limits may admit less until then"
         );
     }
 }
@@ -348,7 +348,7 @@ async fn sweep_now_and_then<S: Backend>(app: Arc<App<S>>) {
         // It locks and walks the whole table, so it must not run on a thread that serves.
         let swept = tokio::task::spawn_blocking(move || app.service.store().sweep()).await;
         if let Err(error) = swept {
-            tracing::error!(%error, "removing expired keys from the store failed");
+            tracing::error!(%error, "removing expired keys from the store failed; limits are not affected, but memory is not freed until the next attempt");
         }
     }
 }

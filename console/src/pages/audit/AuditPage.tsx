@@ -2,7 +2,7 @@
 import { useCallback, useMemo } from 'react';
 import { Link, useLocation } from 'react-router';
 
-import { historyLink, RECORD_KINDS } from '../../app/links';
+import { changesLink, RECORD_KINDS } from '../../app/links';
 import { useSearchState } from '../../app/searchState';
 import { Badge } from '../../ui/Badge';
 import { Button } from '../../ui/Button';
@@ -25,7 +25,7 @@ function What({ change }: { change: Change }): React.JSX.Element {
     <span className={styles.what}>
       <Badge tone={tone}>{word}</Badge> {kind}{' '}
       <Link
-        to={historyLink(RECORD_KINDS[change.kind], change.recordId)}
+        to={changesLink(RECORD_KINDS[change.kind], change.recordId)}
         aria-label={`All changes of ${kind} ${change.recordId}`}
         className={styles.record}
       >
@@ -117,8 +117,8 @@ function Nothing({ isNarrowed }: { isNarrowed: boolean }): React.JSX.Element {
   if (isNarrowed) return <EmptyState title="No matching changes">Change the filters.</EmptyState>;
   return (
     <EmptyState title="There are no changes yet">
-      Changes made here or through the API are listed with who made them. A catalog in a file has no history
-      here: see the history of the file.
+      Changes made here or through the API are listed with who made them. A catalog in a file has no audit log:
+      see the version control of the file.
     </EmptyState>
   );
 }

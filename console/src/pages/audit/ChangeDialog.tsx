@@ -1,7 +1,7 @@
 /** One change: what the record was and what it became, and what became of it since. */
 import { useQuery } from '@tanstack/react-query';
 
-import { historyLink, RECORD_KINDS, recordLink } from '../../app/links';
+import { changesLink, RECORD_KINDS, recordLink } from '../../app/links';
 import { Badge } from '../../ui/Badge';
 import { Button } from '../../ui/Button';
 import { Dialog, DialogActions } from '../../ui/Dialog';
@@ -90,7 +90,7 @@ function Since({ change }: { change: Change }): React.JSX.Element {
     ...(since === 'unchanged' || since === 'changed'
       ? [{ label: `Open ${name}`, to: recordLink(listKind, recordId) }]
       : []),
-    { label: `All changes of ${name}`, to: historyLink(listKind, recordId) },
+    { label: `All changes of ${name}`, to: changesLink(listKind, recordId) },
   ];
   return (
     <>

@@ -5,7 +5,7 @@ import { useForm, type DefaultValues, type FieldValues } from 'react-hook-form';
 import type { Access } from '../../api/access';
 import type { Versioned } from '../../api/admin';
 import { ProblemError } from '../../api/problem';
-import { historyLink } from '../../app/links';
+import { changesLink } from '../../app/links';
 import { Button } from '../../ui/Button';
 import { DialogActions } from '../../ui/Dialog';
 import { ErrorState } from '../../ui/ErrorState';
@@ -96,7 +96,7 @@ export function RecordForm<Record extends Item, Form extends FieldValues>(
           label={`Related to ${kind.one} ${loaded.record.id}`}
           links={[
             ...(kind.related?.(loaded.record) ?? []),
-            { label: 'History', to: historyLink(kind.kind, loaded.record.id) },
+            { label: 'Changes', to: changesLink(kind.kind, loaded.record.id) },
           ]}
         />
       )}
@@ -174,5 +174,5 @@ function Refused({ error, one, isNew }: { error: unknown; one: string; isNew: bo
   }
   if (!(error instanceof ProblemError) || error.status !== 409) return <ErrorState error={error} />;
   if (isNew) return <ErrorState error={error} title={`Not saved: a ${one} with this ID already exists`} />;
-  return <ErrorState error={error} title={`Not saved: another record still uses this ${one} as it was`} />;
+  return <ErrorState error={error} title={`Not saved: other records depend on the current values of this ${one}`} />;
 }

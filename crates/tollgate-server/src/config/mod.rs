@@ -342,11 +342,12 @@ impl HttpLimits {
         if self.max_body_memory_bytes < needed {
             let place = layers.place("max_body_memory_bytes");
             let place = place.map_or_else(String::new, |place| place.to_string());
-            let problem = format!("has no room for the longest body, which takes {needed} bytes");
+            let problem =
+                format!("is too small for the longest accepted body, which needs {needed} bytes");
             layers.refuse(
                 &place,
                 &problem,
-                "more, or less in max_body_bytes and max_batch_body_bytes",
+                "a larger value, or smaller values of max_body_bytes and max_batch_body_bytes",
             );
         }
     }

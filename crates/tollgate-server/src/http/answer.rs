@@ -53,48 +53,50 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     }
 }
 
-/// The answer to a check: the binding limit's numbers and every limit that took part.
+/// The answer to a check: the numbers of the binding limit, and every limit that took part.
 ///
-/// The binding limit is, on a denial, the one that frees last, otherwise the one with the smallest share left.
+/// On a denial, the binding limit is the one with the longest wait; otherwise it is the one with the smallest share
+/// left.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Decision)]
 pub(crate) struct DecisionBody<'a> {
     /// Whether the request may pass.
     allowed: bool,
-    /// The most of the unit in a window; null where no limit is met.
+    /// The most of the unit in a window; null if the check meets no limit.
     #[schema(required = true, maximum = 9_007_199_254_740_991_u64)]
     limit: Option<u64>,
     /// The usage after this decision.
     count: u64,
-    /// What is left after this decision; null where no limit is met.
+    /// What is left after this decision; null if the check meets no limit.
     #[schema(required = true)]
     remaining: Option<u64>,
-    /// The length of the window in seconds, whole where it is whole; null where no limit is met.
+    /// The length of the window in seconds, an integer if it is whole; null if the check meets no limit.
     #[schema(required = true, value_type = Option<f64>, exclusive_minimum = 0)]
     window_seconds: Option<Seconds>,
-    /// The least wait in milliseconds after which the same check would be admitted if nobody else came: 0 if it
+    /// The shortest wait in milliseconds after which the same check is admitted if no other request arrives: 0 if it
     /// is admitted now, null if it never will be.
     #[schema(required = true)]
     retry_after_ms: Option<u64>,
     /// When the usage would be 0 again, in milliseconds.
     reset_after_ms: u64,
-    /// The policy that the limit comes from; null where no limit is met.
+    /// The policy that sets the limit; null if the check meets no limit.
     #[schema(required = true, value_type = Option<String>)]
     policy_id: Option<&'a str>,
-    /// What the limit is kept per, such as `USER_MODEL` or `apiKey+model`; null where no limit is met.
+    /// What the limit counts per, such as `USER_MODEL` or `apiKey+model`; null if the check meets no limit.
     #[schema(required = true, value_type = Option<String>)]
     scope: Option<&'a str>,
     /// What is counted.
     #[schema(value_type = String)]
     unit: &'a str,
-    /// Why the check was denied: `limit_exceeded`, `cost_exceeds_limit`, `banned` or `store_unavailable`; or, where no
-    /// limit was asked, `api_key_revoked`, `api_key_expired` or `api_key_unknown`; null if it was not.
+    /// Why the check was denied: `limit_exceeded`, `cost_exceeds_limit`, `banned` or `store_unavailable`; or, before
+    /// any limit is evaluated, `api_key_revoked`, `api_key_expired` or `api_key_unknown`. Null if the check was
+    /// allowed.
     #[schema(required = true, value_type = Option<String>)]
     reason: Option<&'static str>,
-    /// Whether the decision was taken without the store.
+    /// Whether the decision was made without the store.
     degraded: bool,
-    /// Every limit that took part, shadow ones too.
+    /// Every limit that took part, including shadow limits.
     #[schema(value_type = Vec<LimitBody>)]
     limits: Limits<'a>,
 }
@@ -119,8 +121,8 @@ impl<'a> DecisionBody<'a> {
         }
     }
 
-    /// Writes the same as the derived code in a third of its time, because that looks at each byte of each name for
-    /// something to escape. A test compares the two.
+    /// Writes the same JSON as the derived code in a third of the time, because the derived code checks each byte of
+    /// each name for characters to escape. A test compares the two.
     fn write(&self, json: &mut JsonWriter) -> serde_json::Result<()> {
         json.raw(r#"{"allowed":"#).bool(self.allowed);
         json.raw(r#","limit":"#).number(self.limit);
@@ -144,15 +146,15 @@ impl<'a> DecisionBody<'a> {
     }
 }
 
-/// What one limit said.
+/// The verdict of one limit.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Limit)]
 pub(crate) struct LimitBody<'a> {
-    /// The policy that it comes from.
+    /// The policy that sets it.
     #[schema(value_type = String)]
     policy_id: &'a str,
-    /// What it is kept per.
+    /// What it counts per.
     #[schema(value_type = String)]
     scope: &'a str,
     /// What it counts.
@@ -161,7 +163,7 @@ pub(crate) struct LimitBody<'a> {
     /// How it counts: `sliding_window_log`, `sliding_window_counter` or `token_bucket`.
     #[schema(value_type = String)]
     algorithm: &'static str,
-    /// `enforce`, or `shadow`: decides, counts and reports, and never denies.
+    /// `enforce`, or `shadow`: the limit decides, counts and reports but never denies.
     #[schema(value_type = String)]
     mode: &'static str,
     /// Whether it admits the check by itself.
@@ -180,17 +182,17 @@ pub(crate) struct LimitBody<'a> {
     /// The length of the window in seconds.
     #[schema(value_type = f64, exclusive_minimum = 0)]
     window_seconds: Seconds,
-    /// The least wait in milliseconds after which it would admit the same check; null if it never will.
+    /// The shortest wait in milliseconds after which it admits the same check; null if it never will.
     #[schema(required = true)]
     retry_after_ms: Option<u64>,
     /// When its usage would be 0 again, in milliseconds.
     reset_after_ms: u64,
-    /// The priority class of the check, where the policy keeps room by `shares` and `limit` is the part of its limit up
-    /// to which this class is admitted; otherwise left out.
+    /// The priority class of the check, if the policy has `shares` and `limit` is only the share of this class;
+    /// otherwise left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false)]
     priority: Option<&'static str>,
-    /// That part; left out where `limit` is all of the policy's.
+    /// The share of the class; left out if `limit` is the whole limit of the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, minimum = 0, maximum = 1)]
     share: Option<f64>,

@@ -24,7 +24,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Decide a check and charge it
 ///
-/// Answers 200 whether the request may pass or not: read `allowed`. All limits that the check meets are
+/// Answers 200 for an allowed and for a denied check: read `allowed`. Either all limits that the check meets are
 /// charged, or none.
 #[utoipa::path(
     post,
@@ -42,7 +42,7 @@ pub(crate) async fn check<S: Store>(
 
 /// Decide a check, charge it, and deny with the status
 ///
-/// The same as a check, but a denial is answered with 429: for callers that act on the status.
+/// The same as a check, but a denial has the status 429, for callers that act on the status.
 #[utoipa::path(
     post,
     path = "/rate-limit/enforce",
@@ -57,9 +57,9 @@ pub(crate) async fn enforce<S: Store>(
     answer(&app, request, Call::Enforce).await.map(Body::new)
 }
 
-/// The decision that a check would get now
+/// Peek at the decision that a check would get now
 ///
-/// Charges nothing, whatever it says.
+/// Charges nothing, whatever the decision is.
 #[utoipa::path(
     post,
     path = "/rate-limit/peek",
@@ -74,10 +74,10 @@ pub(crate) async fn peek<S: Store>(
     answer(&app, request, Call::Peek).await.map(Body::new)
 }
 
-/// Decide several checks, each by itself
+/// Decide several checks, each separately
 ///
-/// Checks are decided in their order, and one that is denied does not keep another from being charged. If one
-/// of them is malformed, none is decided.
+/// Decides the checks in order. A denied check does not prevent others from being charged. If one check is malformed,
+/// none is decided.
 #[utoipa::path(
     post,
     path = "/rate-limit/check/batch",

@@ -52,9 +52,9 @@ use super::problem::Problem;
         (name = "rate limit", description = "Ask whether a request may pass"),
         (
             name = "policies and directory",
-            description = "Policies, and whom they are for: tenants, users, API keys, tiers and models"
+            description = "Policies, and the records that they apply to: tenants, users, API keys, tiers and models"
         ),
-        (name = "usage", description = "What limits have counted"),
+        (name = "usage", description = "The usage of limits"),
         (name = "operations", description = "Run the server")
     )
 )]
@@ -87,15 +87,14 @@ fn complete(operation: &mut Map<String, Value>, method: &str, path: &str) {
     }
     let reads_body = operation.contains_key("requestBody");
     let Some(Value::Object(answers)) = operation.get_mut("responses") else { return };
-    let mut common =
-        vec![("421", "The request is for a host that this server does not answer for")];
+    let mut common = vec![("421", "The request names a host that this server does not accept")];
     if reads_body {
         common.extend(BODY_REFUSALS);
     } else if is_admin {
         common.push(("422", "A parameter of the query is unknown or out of range"));
     }
     if reads_body || is_admin {
-        common.push(("500", "A fault of the server's"));
+        common.push(("500", "Internal server error"));
     }
     for (status, description) in common {
         answers.entry(status).or_insert_with(|| json!({"description": description}));
@@ -110,16 +109,16 @@ fn complete(operation: &mut Map<String, Value>, method: &str, path: &str) {
 
 /// What every call that reads a body may answer without having looked at it.
 const BODY_REFUSALS: [(&str, &str); 6] = [
-    ("400", "The body is not what it is declared as, or broke off; the problem names the place"),
+    ("400", "The body does not match its declared type or is incomplete; the problem says where"),
     ("408", "The body did not arrive in time"),
     (
         "413",
         "The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and \
          always 16 MiB for an import",
     ),
-    ("415", "The body is declared as none of the types here, or has an encoding"),
+    ("415", "The `Content-Type` is not accepted here, or the body has a `Content-Encoding`"),
     ("422", "Fields or parameters of the query are not accepted; the problem names them all"),
-    ("503", "Requests that have not come whole take all the memory for them; ask again"),
+    ("503", "Unfinished requests use all of the memory reserved for them; try again"),
 ];
 
 /// The pages may load what this server serves, and nothing else.

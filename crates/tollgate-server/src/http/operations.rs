@@ -14,7 +14,7 @@ use crate::app::{App, Backend};
 
 /// Alive
 ///
-/// Answers as long as the process serves at all.
+/// Answers 200 as long as the process can answer requests.
 #[utoipa::path(
     get,
     path = "/healthz",
@@ -27,14 +27,14 @@ pub(crate) async fn healthz() -> Response {
 
 /// Ready
 ///
-/// Whether the server should get work, and which part of it is degraded.
+/// Whether to send requests to this server, and which part of it is degraded.
 #[utoipa::path(
     get,
     path = "/readyz",
     tag = "operations",
     responses(
         (status = 200, description = "It is ready; a part may be degraded", body = Readiness),
-        (status = 503, description = "It is about to end", body = Readiness)
+        (status = 503, description = "The server is shutting down", body = Readiness)
     )
 )]
 pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Response {
@@ -76,14 +76,14 @@ pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Respon
 
 /// Metrics
 ///
-/// Everything counted, for Prometheus. No label holds a user, a key or an address.
+/// All metrics of this server, for Prometheus. No label holds a user, a key or an address.
 #[utoipa::path(
     get,
     path = "/metrics",
     tag = "operations",
     responses((
         status = 200,
-        description = "Text of OpenMetrics 1.0",
+        description = "The metrics, as OpenMetrics 1.0 text",
         body = String,
         content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8"
     ))
@@ -102,7 +102,7 @@ pub(crate) async fn metrics<S: Backend>(State(app): State<Arc<App<S>>>) -> Respo
 const OPENMETRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
-/// That the server is alive.
+/// The server is alive.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Alive {
     /// `ok`
@@ -110,11 +110,11 @@ pub(crate) struct Alive {
     status: &'static str,
 }
 
-/// Whether the server should get work.
+/// Whether to send requests to this server.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Readiness {
-    /// `ready`, `degraded` (works, and a part is degraded) or `draining` (is about to end).
+    /// `ready`, `degraded` (works, and a part is degraded) or `draining` (shutting down).
     #[schema(value_type = String, examples("ready"))]
     status: &'static str,
     /// The version of the policies in force, from 1.
@@ -126,9 +126,9 @@ pub(crate) struct Readiness {
 /// The parts of the server.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Parts {
-    /// Where usage lives.
+    /// The store, which keeps usage.
     store: Part,
-    /// Where the policies come from.
+    /// The catalog, which contains the policies.
     catalog: Part,
 }
 
@@ -138,12 +138,12 @@ pub(crate) struct Part {
     /// `ok` or `degraded`
     #[schema(value_type = String, examples("ok"))]
     status: &'static str,
-    /// Why it is degraded: `unavailable`, or for a store `evictsKeys`, or for a catalog `changeRefused`; absent where all is
-    /// well.
+    /// Why it is degraded: `unavailable`, `evictsKeys` (only the store) or `changeRefused` (only the catalog); absent
+    /// if the status is `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, examples("unavailable"))]
     cause: Option<&'static str>,
-    /// What that means here; absent where all is well.
+    /// What this means for checks; absent if the status is `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     detail: Option<&'static str>,

@@ -28,7 +28,7 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
     }]
 })))]
 pub(crate) struct Problem {
-    /// The kind of problem; stable.
+    /// The kind of problem: an identifier that does not change between versions.
     #[serde(rename = "type")]
     #[schema(value_type = String)]
     kind: &'static str,
@@ -39,10 +39,10 @@ pub(crate) struct Problem {
     #[serde(serialize_with = "status_as_number")]
     #[schema(value_type = u16, minimum = 400, maximum = 599)]
     status: StatusCode,
-    /// This occurrence in words.
+    /// What happened in this case, in words.
     #[schema(value_type = String)]
     detail: Cow<'static, str>,
-    /// What is wrong with which field; empty where no field is to blame.
+    /// The problems, one for each field; empty if the problem is not about a field.
     errors: Vec<FieldProblem>,
     /// For the header `Retry-After`.
     #[serde(skip)]
@@ -58,7 +58,7 @@ pub(crate) struct Problem {
 /// What is wrong with one field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct FieldProblem {
-    /// Where: `cost.tokens`, `checks[3].userId`, a header, or `body` for the whole of it.
+    /// The field: `cost.tokens`, `checks[3].userId`, a header, or `body` for the whole body.
     pub(crate) field: String,
     /// What is wrong with it.
     #[schema(value_type = String)]
@@ -66,10 +66,10 @@ pub(crate) struct FieldProblem {
     /// What is accepted.
     #[schema(value_type = String)]
     pub(crate) accepted: Cow<'static, str>,
-    /// The line of the body that it is on, from 1; only of bodies that are documents.
+    /// Its line in the body, from 1; only if the body is a document such as a policy file.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
-    /// The character in that line, from 1.
+    /// Its column in that line, in characters from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
 }
@@ -137,7 +137,7 @@ impl Problem {
     /// 400: the body is not in the `language` that it declares; `errors` say where.
     pub(crate) fn malformed_document(language: &'static str, errors: Vec<FieldProblem>) -> Self {
         let kind = "urn:tollgate:problem:malformed-document";
-        let title = "The body is not what it is declared as";
+        let title = "The body does not match its declared type";
         let detail = match errors.first() {
             Some(FieldProblem { problem, line: Some(line), column: Some(column), .. }) => {
                 format!("The body {problem}, on line {line}, column {column}")
@@ -152,34 +152,34 @@ impl Problem {
     pub(crate) fn broken_body() -> Self {
         let kind = "urn:tollgate:problem:broken-body";
         let title = "The body could not be read";
-        let detail =
-            "The body ended before it was whole, or is not framed as its header fields say";
+        let detail = "The body ended early, or its framing contradicts its header fields";
         Self::new(StatusCode::BAD_REQUEST, kind, title, detail)
     }
 
     /// 404: nothing is at this path.
     pub(crate) fn not_found() -> Self {
         let kind = "urn:tollgate:problem:not-found";
-        let detail = "Nothing is at this path; /openapi.json lists what there is";
+        let detail = "There is nothing at this path; /openapi.json lists all paths";
         Self::new(StatusCode::NOT_FOUND, kind, "Nothing is at this path", detail)
     }
 
     /// 405: the path does not accept this method; the `Allow` header lists those that it accepts.
     pub(crate) fn method_not_allowed() -> Self {
         let kind = "urn:tollgate:problem:method-not-allowed";
-        let title = "The path does not take this method";
-        let detail = "The path does not take this method; the header Allow lists those it takes";
+        let title = "The path does not accept this method";
+        let detail =
+            "The path does not accept this method; the header Allow lists the accepted methods";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, kind, title, detail)
     }
 
     /// 401: there is no token, or a wrong one.
     pub(crate) fn unauthorized() -> Self {
         let kind = "urn:tollgate:problem:unauthorized";
-        let detail = "The header Authorization must be `Bearer` and an admin token";
+        let detail = "The header Authorization must be `Bearer TOKEN` with an admin token";
         Self::new(StatusCode::UNAUTHORIZED, kind, "This needs an admin token", detail).at(
             "Authorization",
-            "has no token that is known",
-            "Bearer and the token that the server was started with",
+            "has no known token",
+            "`Bearer TOKEN`, with an admin token of this server",
         )
     }
 
@@ -187,7 +187,12 @@ impl Problem {
     pub(crate) fn forbidden() -> Self {
         let kind = "urn:tollgate:problem:forbidden";
         let title = "This token may only read";
-        Self::new(StatusCode::FORBIDDEN, kind, title, "A change needs the token that may write")
+        Self::new(
+            StatusCode::FORBIDDEN,
+            kind,
+            title,
+            "A change needs a token with the role `write`",
+        )
     }
 
     /// 404: there is no such record; `said` names it.
@@ -213,15 +218,20 @@ impl Problem {
     /// 412: the record has another version.
     pub(crate) fn stale(said: String) -> Self {
         let kind = "urn:tollgate:problem:stale";
-        Self::new(StatusCode::PRECONDITION_FAILED, kind, "The record has changed meanwhile", said)
+        Self::new(
+            StatusCode::PRECONDITION_FAILED,
+            kind,
+            "The record has changed since you read it",
+            said,
+        )
     }
 
     /// 400: there is an `If-Match`, but no record is changed.
     pub(crate) fn if_match_without_record() -> Self {
         let kind = "urn:tollgate:problem:unexpected-header";
-        let title = "A header is not for this call";
+        let title = "A header does not apply to this call";
         let detail =
-            "The header If-Match is for changes of a record, and a new one has no version yet";
+            "If-Match applies only to changes of a record; a new record has no version yet";
         Self::new(StatusCode::BAD_REQUEST, kind, title, detail).at(
             "If-Match",
             "is given for a new record",
@@ -237,7 +247,7 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, kind, title, detail).at(
             "If-Match",
             "is neither a list of tags nor an asterisk",
-            "ETags as they were given, such as \"7\", with commas between, or *",
+            "ETags separated by commas, such as \"7\", or *",
         )
     }
 
@@ -249,7 +259,8 @@ impl Problem {
             Wait::Ns(ns) => ns.div_ceil(1_000_000_000),
             _ => 1,
         };
-        let detail = format!("Wrong tokens came too often; ask again in {seconds} s");
+        let detail =
+            format!("Too many wrong tokens came from this address; try again in {seconds} s");
         let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, kind, title, detail);
         Self { retry_after_s: Some(seconds), ..problem }
     }
@@ -261,10 +272,11 @@ impl Problem {
     }
 
     /// 503: there are already `max` subscribers.
-    pub(crate) fn too_many_listeners(max: usize) -> Self {
+    pub(crate) fn too_many_subscribers(max: usize) -> Self {
         let kind = "urn:tollgate:problem:too-many-listeners";
-        let detail =
-            format!("there are already {max} subscribers; try again when one of them has gone");
+        let detail = format!(
+            "There are already {max} subscribers; try again when one of them has disconnected"
+        );
         Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, "There are too many subscribers", detail)
     }
 
@@ -292,12 +304,12 @@ impl Problem {
             .closing()
     }
 
-    /// 503: the data of unfinished requests takes all the memory for it.
+    /// 503: unfinished requests use all of the memory reserved for them.
     pub(crate) fn too_many_unfinished() -> Self {
         let kind = "urn:tollgate:problem:too-many-unfinished-requests";
         let title = "Too many requests are unfinished";
-        let detail = "Other requests that have not come whole take all the memory for them; ask again, with the \
-             head and the body in one piece if they are small";
+        let detail = "Other unfinished requests use all of the memory reserved for them; try again, and send a small \
+             request in one piece";
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, title, detail);
         Self { retry_after_s: Some(1), ..problem }.closing()
     }
@@ -306,18 +318,23 @@ impl Problem {
     pub(crate) fn malformed_host(problem: &'static str) -> Self {
         let kind = "urn:tollgate:problem:malformed-host";
         let detail = format!("The header Host {problem}");
-        Self::new(StatusCode::BAD_REQUEST, kind, "The host cannot be read", detail)
-            .at("Host", problem, "one host, and a port if it is not the usual one")
+        Self::new(StatusCode::BAD_REQUEST, kind, "The host is malformed", detail)
+            .at("Host", problem, "one host, and optionally a port")
             .closing()
     }
 
     /// 421: the request is for a host that this server does not accept.
     pub(crate) fn other_host() -> Self {
         let kind = "urn:tollgate:problem:other-host";
-        let title = "This server is not the host that was asked";
-        let detail = "The request names a host that this server does not answer for; --allowed-hosts adds names";
+        let title = "This server does not accept this host";
+        let detail =
+            "The request names a host that this server does not accept; --allowed-hosts adds hosts";
         Self::new(StatusCode::MISDIRECTED_REQUEST, kind, title, detail)
-            .at("Host", "is another host", "localhost, an IP address, or a name in --allowed-hosts")
+            .at(
+                "Host",
+                "is not an accepted host",
+                "localhost, an IP address, or a name in --allowed-hosts",
+            )
             .closing()
     }
 
@@ -347,7 +364,7 @@ impl Problem {
         accepted: impl Into<Cow<'static, str>>,
     ) -> Self {
         let kind = "urn:tollgate:problem:unsupported-media-type";
-        let title = "The body is not declared as what is read here";
+        let title = "The media type of the body is not accepted here";
         let accepted = accepted.into();
         let detail = format!("The header {header} {problem}; accepted: {accepted}");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, kind, title, detail)
@@ -378,11 +395,20 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, kind, title, detail)
     }
 
+    /// 503: the store failed during a reset of several limits.
+    pub(crate) fn incomplete_reset() -> Self {
+        let kind = "urn:tollgate:problem:incomplete-reset";
+        let title = "The reset may be incomplete";
+        let detail =
+            "The store failed during the reset; some of the limits may have been reset; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, title, detail)
+    }
+
     /// 503: no decision was possible.
     pub(crate) fn store_unavailable() -> Self {
         let kind = "urn:tollgate:problem:store-unavailable";
         let title = "No decision was possible";
-        let detail = "The store that holds the usage did not answer; ask again";
+        let detail = "The store is unavailable; try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, title, detail)
     }
 }

@@ -54,9 +54,9 @@ pub(crate) struct CheckBody {
     attributes: Option<BTreeMap<String, String>>,
     #[schema(schema_with = cost, required = false)]
     cost: Option<BTreeMap<String, u64>>,
-    /// An id of this request, for a check that may have to be sent again. Once admitted, the same check with the
-    /// same id is not charged again within the longest window of its limits, and gets the first answer. A peek
-    /// takes no notice of it.
+    /// An id of this request, so that the check can be repeated safely. After it was admitted, the same check with
+    /// the same id gets the first answer and is not charged again within the longest window of its limits. A peek
+    /// ignores it.
     request_id: Option<Id>,
 }
 
@@ -111,7 +111,7 @@ fn address() -> Schema {
             .schema_type(Type::String)
             .format(Some(SchemaFormat::KnownFormat(format)))
     };
-    let description = "The client's address, IPv4 or IPv6. An IPv4 address written as an IPv6 one is the same address.";
+    let description = "The client's address, IPv4 or IPv6. An IPv4-mapped IPv6 address is the same as the IPv4 address.";
     AnyOfBuilder::new()
         .item(of(KnownFormat::Ipv4))
         .item(of(KnownFormat::Ipv6))
@@ -122,7 +122,7 @@ fn address() -> Schema {
 
 fn attributes() -> Object {
     let description = "Further attributes that policies match or count per: `tier`, `modelTier` and any name of your own. \
-         Attributes with a field of their own (user, model, tenant, apiKey, service, ip) are refused here.";
+         The attributes user, model, tenant, apiKey, service and ip have fields of their own and are refused here.";
     ObjectBuilder::new()
         .schema_type(nullable(Type::Object))
         .additional_properties(Some(Ref::from_schema_name("Id")))
@@ -141,7 +141,7 @@ fn cost() -> Object {
         .schema_type(Type::String)
         .pattern(Some(UNIT_PATTERN))
         .description(Some(Unit::ACCEPTED));
-    let description = "How much of each unit the request asks for; `requests` is 1 unless said. Integers, written without a \
+    let description = "How much of each unit the request costs; `requests` is 1 by default. Integers, written without a \
          fraction or an exponent.";
     ObjectBuilder::new()
         .schema_type(nullable(Type::Object))
@@ -152,7 +152,7 @@ fn cost() -> Object {
         .build()
 }
 
-/// Several checks, each decided by itself.
+/// Several checks, each decided separately.
 #[derive(ToSchema)]
 #[schema(as = CheckBatch)]
 #[serde(deny_unknown_fields)]
@@ -205,8 +205,8 @@ impl IntoResponses for BatchAnswers {
 }
 
 fn undecided() -> (String, RefOr<Response>) {
-    let description = "No decision was possible: the store did not answer, or unfinished requests take all the \
-         memory for them";
+    let description = "No decision was possible: the store is unavailable, or unfinished requests use all of the \
+         memory reserved for them";
     ("503".to_owned(), Response::new(description).into())
 }
 
@@ -234,10 +234,10 @@ fn decision<const N: usize>(
 }
 
 const RATELIMIT_POLICY: &str = "The enforced limits that took part and their windows in seconds, such as \
-     `\"default\";q=100;w=3600`; absent where there is none (IETF draft ratelimit-headers)";
-const RATELIMIT: &str = "What is left of them and when, in seconds, such as `\"default\";r=99;t=3600`; \
-     absent where there is none";
-const RETRY_AFTER: &str = "On a denial that waiting helps: the wait in whole seconds, rounded up";
+     `\"default\";q=100;w=3600`; absent if there is none (IETF draft ratelimit-headers)";
+const RATELIMIT: &str = "For each of these limits, what is left (`r`) and the seconds (`t`) until its usage is 0, or on a denial until the \
+     check would be admitted, such as `\"default\";r=99;t=3600`; absent if there is none";
+const RETRY_AFTER: &str = "On a denial that ends by waiting: the wait in whole seconds, rounded up";
 
 fn admitted() -> serde_json::Value {
     let limit = json!({

@@ -75,7 +75,7 @@ impl StoreMetrics {
         let breaker =
             "1 for the worst state of any breaker: open while the store, or a part of it, fails";
         to.register("store_breaker", breaker, self.breaker.clone());
-        let failures = "Calls of store_errors by the kind of error";
+        let failures = "Calls of the store that failed, or were not sent because the breaker was open, by kind of error";
         to.register("store_failures", failures, self.failures.clone());
         let parts = "Parts of the store that fail, such as primaries of a Cluster";
         to.register("store_failing_parts", parts, self.failing_parts.clone());

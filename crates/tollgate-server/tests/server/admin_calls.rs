@@ -88,7 +88,7 @@ async fn a_query_that_asks_for_what_is_not_there_is_refused() {
     assert_eq!(refused["errors"][0]["accepted"], "cursor, limit, search, modelTier");
 }
 
-/// The same for a catalog in a file, which has no history.
+/// The same for a catalog in a file, which has no audit log.
 #[tokio::test]
 async fn a_file_refuses_what_is_no_cursor() {
     let yaml = "policies: [{id: p, scope: USER, limit: 5, windowSeconds: 60}]";
@@ -185,6 +185,6 @@ async fn a_parameter_of_a_call_that_takes_none_is_refused() {
         assert_eq!(refused.status, 422, "{method} {path}: {}", refused.body);
         assert_eq!(faulty_fields(&refused), ["bar", "foo"], "{method} {path}");
     }
-    let history = admin.get("/admin/audit").await.json();
-    assert_eq!(history["items"].as_array().unwrap().len(), 1, "{history}");
+    let changes = admin.get("/admin/audit").await.json();
+    assert_eq!(changes["items"].as_array().unwrap().len(), 1, "{changes}");
 }

@@ -1,4 +1,4 @@
-//! Administrators: distinguished by their tokens, in the history and in the log (P15).
+//! Administrators: distinguished by their tokens, in the audit log and in the server's log (P15).
 
 use std::process::Stdio;
 
@@ -22,7 +22,7 @@ fn token(name: &str, role: Role, token: &str) -> AdminToken {
 
 /// The audit log says who changed what and when: under the name of the token, which is `admin` for the unnamed one.
 #[tokio::test]
-async fn the_history_tells_those_who_bear_named_tokens_apart() {
+async fn the_audit_log_distinguishes_the_owners_of_named_tokens() {
     let admin = Admin::start_with(|config| {
         config.admin_tokens =
             vec![token("alice", Role::Write, ALICE), token("bob", Role::Read, BOB)];
@@ -42,8 +42,8 @@ async fn the_history_tells_those_who_bear_named_tokens_apart() {
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
     }
     let actors = async |query: &str| -> Vec<Value> {
-        let history = admin.get(&format!("/admin/audit{query}")).await.json();
-        history["items"].as_array().unwrap().iter().map(|change| change["actor"].clone()).collect()
+        let changes = admin.get(&format!("/admin/audit{query}")).await.json();
+        changes["items"].as_array().unwrap().iter().map(|change| change["actor"].clone()).collect()
     };
     assert_eq!(actors("").await, ["alice", "alice", "admin", "alice"]);
     assert_eq!(actors("?actor=admin").await, ["admin"]);
@@ -69,7 +69,7 @@ fn lines(log: &str, message: &str) -> Vec<Value> {
     lines.filter(|line| line["message"].as_str().unwrap().starts_with(message)).collect()
 }
 
-/// Events that are not in the history: resets of usage, and wrong tokens. No line contains a token or an API key, at
+/// Events that are not in the audit log: resets of usage, and wrong tokens. No line contains a token or an API key, at
 /// any level.
 #[test]
 fn the_log_tells_who_resets_usage_and_from_where_tokens_are_guessed() {
@@ -102,7 +102,7 @@ fn the_log_tells_who_resets_usage_and_from_where_tokens_are_guessed() {
         told,
         [json!("INFO"), json!("alice"), json!("default"), json!("u"), json!("m"), json!(true)]
     );
-    let guesses = lines(&log, "a wrong admin token was given");
+    let guesses = lines(&log, "a wrong admin token was sent");
     assert_eq!(guesses.len(), GUESSES, "{log}");
     assert!(guesses.iter().all(|one| one["level"] == "WARN" && one["address"] == "127.0.0.1"));
     let locked_out = lines(&log, "too many wrong admin tokens");

@@ -138,8 +138,8 @@ async fn every_example_of_a_record_is_accepted() {
         assert_eq!(deleted.status, 204, "{path}: {}", deleted.body);
         assert_eq!(admin.ask("GET", path, &Value::Null).await.status, 404);
     }
-    let history = admin.ask("GET", "/admin/audit?limit=1000", &Value::Null).await.json();
-    assert_eq!(history["items"].as_array().unwrap().len(), 3 + 6 + 7 + 7, "{history}");
+    let changes = admin.ask("GET", "/admin/audit?limit=1000", &Value::Null).await.json();
+    assert_eq!(changes["items"].as_array().unwrap().len(), 3 + 6 + 7 + 7, "{changes}");
 }
 
 /// The lists of records, each after those that it refers to, and the schema of a record.

@@ -100,19 +100,19 @@ async fn a_key_that_is_denied_is_not_shown_to_those_who_watch() {
         config.unknown_api_keys = UnknownApiKeys::Deny;
     })
     .await;
-    let mut listener = Listener::connect(&fixture, "").await;
+    let mut subscriber = Subscriber::connect(&fixture, "").await;
     let body = json!({"userId": "u", "modelId": "m", "apiKey": "sk-somebody-elses"});
     fixture.post("/rate-limit/check", &body.to_string()).await;
-    let event = listener.next("decision").await.unwrap();
+    let event = subscriber.next("decision").await.unwrap();
     assert_eq!(event["reason"], "api_key_unknown");
     let shown = event["subject"]["apiKey"].as_str().unwrap();
     assert!(shown.len() == 64 && !event.to_string().contains("sk-somebody"), "{event}");
 }
 
 /// A subscriber to the events of a server.
-struct Listener(Lines<BufReader<TcpStream>>);
+struct Subscriber(Lines<BufReader<TcpStream>>);
 
-impl Listener {
+impl Subscriber {
     async fn connect(fixture: &Fixture, query: &str) -> Self {
         let mut stream = TcpStream::connect(fixture.address()).await.unwrap();
         let request = format!(
@@ -144,17 +144,17 @@ impl Listener {
 
 /// P15: without a token there are no events.
 #[tokio::test]
-async fn only_a_token_lets_listen() {
+async fn subscribing_needs_a_token() {
     let fixture = start().await;
     assert_eq!(fixture.get("/admin/events").await.status, 401);
 }
 
 #[tokio::test]
-async fn decisions_are_told_to_those_who_listen_as_they_want_them() {
+async fn each_subscriber_gets_the_decisions_that_it_asked_for() {
     let fixture = start().await;
-    let mut all = Listener::connect(&fixture, "").await;
-    let mut denials = Listener::connect(&fixture, "?allowed=false&policy=per-user").await;
-    let mut of_bob = Listener::connect(&fixture, "?user=bob&model=m").await;
+    let mut all = Subscriber::connect(&fixture, "").await;
+    let mut denials = Subscriber::connect(&fixture, "?allowed=false&policy=per-user").await;
+    let mut of_bob = Subscriber::connect(&fixture, "?user=bob&model=m").await;
     for _ in 0..4 {
         check(&fixture, "alice").await;
     }
@@ -187,26 +187,26 @@ async fn decisions_are_told_to_those_who_listen_as_they_want_them() {
 
 /// A stream of events does not count as an idle connection, even if there are few events.
 #[tokio::test]
-async fn who_listens_is_not_taken_for_idle() {
+async fn a_subscriber_is_not_closed_as_idle() {
     let fixture = Fixture::start_with_policies_and(POLICIES, |config| {
         config.admin_token = Some(Secret::new(TOKEN));
         config.limits.idle_timeout = Duration::from_millis(400);
         config.limits.header_timeout = Duration::from_millis(400);
     })
     .await;
-    let mut listener = Listener::connect(&fixture, "").await;
+    let mut subscriber = Subscriber::connect(&fixture, "").await;
     for _ in 0..3 {
-        assert!(listener.next("stats").await.is_some());
+        assert!(subscriber.next("stats").await.is_some());
     }
 }
 
 /// The number of subscribers is bounded, and they do not keep a server from ending (P13).
 #[tokio::test]
-async fn listeners_are_bounded_and_end_with_the_server() {
+async fn subscribers_are_bounded_and_end_with_the_server() {
     let fixture = start().await;
-    let mut listeners = Vec::new();
+    let mut subscribers = Vec::new();
     for _ in 0..16 {
-        listeners.push(Listener::connect(&fixture, "").await);
+        subscribers.push(Subscriber::connect(&fixture, "").await);
     }
     let refused = get(&fixture, "/admin/events").await;
     assert_eq!(
@@ -217,7 +217,7 @@ async fn listeners_are_bounded_and_end_with_the_server() {
         tokio::time::timeout(PATIENCE, fixture.server.drain()).await.unwrap(),
         "all was answered"
     );
-    for mut listener in listeners {
-        assert_eq!(listener.next("decision").await, None);
+    for mut subscriber in subscribers {
+        assert_eq!(subscriber.next("decision").await, None);
     }
 }

@@ -48,19 +48,19 @@ pub struct DecisionFeed {
     wall_clock: Box<dyn WallClock>,
     sampler: Sampler,
     top_keys: Mutex<TopKeys>,
-    listeners: broadcast::Sender<Arc<ObservedDecision>>,
+    subscribers: broadcast::Sender<Arc<ObservedDecision>>,
 }
 
 impl fmt::Debug for DecisionFeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let listeners = self.listeners.receiver_count();
-        f.debug_struct("DecisionFeed").field("listeners", &listeners).finish_non_exhaustive()
+        let subscribers = self.subscribers.receiver_count();
+        f.debug_struct("DecisionFeed").field("subscribers", &subscribers).finish_non_exhaustive()
     }
 }
 
 impl DecisionFeed {
     /// The most subscribers at a time.
-    pub const MAX_LISTENERS: usize = 16;
+    pub const MAX_SUBSCRIBERS: usize = 16;
 
     /// A new feed. `clock` only paces the sample; `wall_clock` dates the decisions.
     pub fn new(clock: impl Clock + 'static, wall_clock: impl WallClock + 'static) -> Self {
@@ -70,17 +70,17 @@ impl DecisionFeed {
             wall_clock: Box::new(wall_clock),
             sampler: Sampler::default(),
             top_keys: Mutex::new(TopKeys::new(now)),
-            listeners: broadcast::Sender::new(MAX_BEHIND),
+            subscribers: broadcast::Sender::new(MAX_BEHIND),
         }
     }
 
-    /// Subscribes to the sampled decisions from now on; `None` if there are [`DecisionFeed::MAX_LISTENERS`] subscribers
+    /// Subscribes to the sampled decisions from now on; `None` if there are [`DecisionFeed::MAX_SUBSCRIBERS`] subscribers
     /// already.
-    pub fn listen(&self) -> Option<broadcast::Receiver<Arc<ObservedDecision>>> {
-        let receiver = self.listeners.subscribe();
+    pub fn subscribe(&self) -> Option<broadcast::Receiver<Arc<ObservedDecision>>> {
+        let receiver = self.subscribers.subscribe();
         // Counted after subscribing: if two subscribe at once for the last place, both may fail, but they never exceed
         // the maximum.
-        (self.listeners.receiver_count() <= Self::MAX_LISTENERS).then_some(receiver)
+        (self.subscribers.receiver_count() <= Self::MAX_SUBSCRIBERS).then_some(receiver)
     }
 
     /// Records a decision.
@@ -95,7 +95,7 @@ impl DecisionFeed {
     #[cold]
     fn observe(&self, now: Timestamp, weight: u64, check: &Check<'_>, decision: &Decision) {
         self.top_keys().record(now, &check.subject, decision, weight);
-        if self.listeners.receiver_count() > 0 {
+        if self.subscribers.receiver_count() > 0 {
             let at = self.wall_clock.wall_time();
             let subject = check.subject.attributes();
             let observed = ObservedDecision {
@@ -106,7 +106,7 @@ impl DecisionFeed {
                 decision: decision.clone(),
             };
             // An error means that the last subscriber has just gone.
-            _ = self.listeners.send(Arc::new(observed));
+            _ = self.subscribers.send(Arc::new(observed));
         }
     }
 

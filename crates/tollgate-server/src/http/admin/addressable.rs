@@ -1,8 +1,8 @@
 //! Ids that no path can hold.
 //!
-//! `.` and `..` as a part of a path mean another path (RFC 3986, 5.2.4), percent-encoded too to many clients (the URL
-//! standard of browsers). A record with such an id could be made, and then be neither read nor changed; so none is
-//! made by a call. What is in a file already is read as it is.
+//! A path segment `.` or `..` means another path (RFC 3986, 5.2.4), for many clients even percent-encoded (the URL
+//! standard of browsers). A record with such an id could be created but then neither read nor changed, so the admin
+//! calls refuse to create one. A policy file that is read from disk may contain them.
 
 use tollgate_catalog::directory::Kind;
 use tollgate_catalog::document::{Node, Value};
@@ -12,9 +12,9 @@ use super::super::problem::{FieldProblem, Problem};
 use super::bodies::field_problem;
 
 const DOTS: [&str; 2] = [".", ".."];
-const ACCEPTED: &str = "any other id: as a part of a path, `.` and `..` mean another path";
+const ACCEPTED: &str = "any other id; in a path, `.` and `..` mean another path";
 
-/// Refuses the new record of `kind` in `body` if its id cannot be in a path, with all else that is wrong with it.
+/// Refuses the new record of `kind` in `body` if its id cannot be in a path; the problem also lists all others in it.
 pub(super) fn record(kind: Kind, body: &Node) -> Result<(), Problem> {
     match dots(body, "") {
         Some(found) => Err(refused(vec![found], validate::record("", kind, body).err())),
@@ -22,7 +22,7 @@ pub(super) fn record(kind: Kind, body: &Node) -> Result<(), Problem> {
     }
 }
 
-/// Refuses the policy file in `document` if a record of it has such an id, with all else that is wrong with it.
+/// Refuses the policy file in `document` if a record in it has such an id; the problem also lists all others in it.
 pub(super) fn document(document: &Node) -> Result<(), Problem> {
     let Value::Map(lists) = &document.value else { return Ok(()) };
     let mut found = Vec::new();

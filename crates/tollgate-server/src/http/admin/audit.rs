@@ -1,4 +1,4 @@
-//! The history of the catalog.
+//! The audit log of the catalog.
 
 use std::sync::Arc;
 
@@ -20,27 +20,27 @@ use super::target::Parameters;
 use super::{CATALOG_TAG, CATALOG_UNAVAILABLE};
 use crate::app::{App, Backend};
 
-/// Which changes to list: those that have all that is given.
+/// Which changes to list: those that match every given parameter.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query, rename_all = "camelCase")]
 #[expect(dead_code, reason = "read for the schema")]
 pub(super) struct ChangeParameters {
-    /// Of records of this kind.
+    /// Only changes of records of this kind.
     #[param(schema_with = kinds)]
     kind: Option<String>,
-    /// Of the records with this id.
+    /// Only changes of the record with this id.
     id: Option<Id>,
-    /// Made by this actor.
+    /// Only changes by this actor.
     actor: Option<Id>,
-    /// `nextCursor` of the page before.
+    /// `nextCursor` of the previous page.
     #[param(pattern = "^[0-9]{1,18}$")]
     cursor: Option<String>,
-    /// The most items of the page.
+    /// The most items in the page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u64>,
 }
 
-/// A page of the history, the newest change first.
+/// A page of the audit log, the newest change first.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = ChangePage, examples(json!({"items": [change()], "nextCursor": "41"})))]
@@ -58,9 +58,9 @@ struct ChangePageBody {
 struct ChangeBody {
     /// Its number, in the order in which changes took effect.
     id: u64,
-    /// When, in milliseconds since 1970, by the clock of the node that made it.
+    /// When it was made, in milliseconds since 1970, by the clock of the node.
     at: u64,
-    /// Who made it.
+    /// The administrator who made it: the name of the token.
     actor: String,
     #[schema(schema_with = actions)]
     action: &'static str,
@@ -68,10 +68,10 @@ struct ChangeBody {
     kind: &'static str,
     /// The id of the record.
     record_id: String,
-    /// The record before; null if it was made.
+    /// The record before the change; null if the record was created.
     #[schema(required = true, value_type = Option<Object>)]
     before: Option<Box<RawValue>>,
-    /// The record after; null if it was deleted.
+    /// The record after the change; null if the record was deleted.
     #[schema(required = true, value_type = Option<Object>)]
     after: Option<Box<RawValue>>,
 }
@@ -89,12 +89,12 @@ fn kinds() -> Object {
 }
 
 fn actions() -> Object {
-    one_of("What was done to a record.", Action::ALL.map(Action::name)).build()
+    one_of("What the change did to the record.", Action::ALL.map(Action::name)).build()
 }
 
 /// List changes
 ///
-/// Who changed what, and when; the newest change first. A catalog in a file has no history.
+/// The audit log: who changed what, and when, the newest change first. If the catalog is a file, the list is empty.
 #[utoipa::path(
     get,
     path = "/admin/audit",
@@ -102,7 +102,7 @@ fn actions() -> Object {
     tag = CATALOG_TAG,
     params(ChangeParameters),
     responses(
-        (status = 200, description = "A page of them", body = ChangePageBody),
+        (status = 200, description = "One page of the list", body = ChangePageBody),
         (status = 503, description = CATALOG_UNAVAILABLE)
     )
 )]
@@ -116,7 +116,7 @@ pub(super) async fn audit<S: Backend>(
         record_id: parameters.id("id"),
         actor: parameters.id("actor"),
     };
-    // The number of a change. A catalog without a history refuses what is none, too.
+    // A cursor is the number of a change. This also refuses other text if the catalog has no audit log.
     let page = parameters.page(|cursor| {
         let is_number = cursor.bytes().all(|byte| byte.is_ascii_digit());
         (is_number && cursor.parse::<i64>().is_ok()).then(|| cursor.to_owned())

@@ -17,14 +17,14 @@ use crate::app::BodyBounds;
 pub(super) const YAML: &str = "application/yaml";
 /// The media type of changes in JSON.
 pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
-/// What a problem of the whole body is a problem of.
+/// The field name for a problem of the whole body.
 const BODY: &str = "body";
 
-/// What the body of a record may be declared as.
+/// The accepted media types of a record.
 pub(super) const RECORD: &[(&str, Format)] = &[(JSON, Format::Json)];
-/// What a change of some fields may be declared as, the latter by RFC 7396.
+/// The accepted media types of a patch; the latter is that of RFC 7396.
 pub(super) const PATCH: &[(&str, Format)] = &[(JSON, Format::Json), (MERGE_PATCH, Format::Json)];
-/// What a policy file may be declared as: every format that a file may be in.
+/// The accepted media types of a policy file: one for each format.
 pub(super) const FILE: &[(&str, Format)] =
     &[(YAML, Format::Yaml), (JSON, Format::Json), ("application/toml", Format::Toml)];
 
@@ -39,7 +39,7 @@ pub(super) async fn read(
     parse(&bytes, format)
 }
 
-/// The document that `bytes` are, written in `format`.
+/// Parses `bytes`, which are in `format`.
 fn parse(bytes: &Bytes, format: Format) -> Result<Node, Problem> {
     let language = match format {
         Format::Yaml => "YAML",
@@ -56,19 +56,19 @@ fn parse(bytes: &Bytes, format: Format) -> Result<Node, Problem> {
     read.ok_or_else(|| malformed(vec![FieldProblem::new(BODY, "is empty", "a map of fields")]))
 }
 
-/// The problem that `problems` of a body are.
+/// Converts the `problems` of a body.
 pub(super) fn invalid(problems: &Problems) -> Problem {
     Problem::invalid_fields(problems.iter().map(field_problem).collect(), problems.omitted())
 }
 
-/// The problem that `problem` of a document is.
+/// Converts a `problem` of a document.
 pub(super) fn field_problem(problem: &tollgate_catalog::DocumentProblem) -> FieldProblem {
     let field = if problem.path.is_empty() { BODY } else { &problem.path };
     let found = FieldProblem::new(field, problem.message.clone(), problem.accepted.clone());
     found.placed(problem.position)
 }
 
-/// The problem that a failure of the directory is.
+/// Converts a failure of the directory.
 pub(super) fn failed(error: &DirectoryError) -> Problem {
     let said = error.to_string();
     match error {
@@ -78,7 +78,7 @@ pub(super) fn failed(error: &DirectoryError) -> Problem {
         DirectoryError::Invalid(problems) => invalid(problems),
         DirectoryError::ReadOnly => Problem::read_only(said, "GET, HEAD"),
         _ => {
-            tracing::warn!(error = %crate::telemetry::Chain(error), "the catalog did not answer");
+            tracing::warn!(error = %crate::telemetry::Chain(error), "the catalog's database failed; an admin call was answered with 503");
             Problem::catalog_unavailable(said)
         }
     }

@@ -1,4 +1,4 @@
-//! The lists of records below `/admin`: what they are called in a path, and what can be asked of them.
+//! The lists of records below `/admin`: their names in paths, and their filters.
 //!
 //! One table for the handlers and for the OpenAPI document, so that neither has a list that the other lacks.
 
@@ -7,16 +7,16 @@ use tollgate_catalog::directory::{Id, Kind};
 /// The records of one kind.
 #[derive(Debug)]
 pub(super) struct Collection {
-    /// What they are.
+    /// The kind of its records.
     pub(super) kind: Kind,
     /// Their name in a path: `api-keys`.
     pub(super) segment: &'static str,
-    /// The parameters of a query that choose among them.
+    /// The query parameters that filter the list.
     pub(super) filters: &'static [&'static str],
 }
 
 impl Collection {
-    /// Every list, in the order of the document: what decides first, then whom it is about.
+    /// Every list, in the order of the document: policies first, then the records that they apply to.
     pub(super) const ALL: [Self; 7] = [
         Self { kind: Kind::Policy, segment: "policies", filters: &[] },
         Self { kind: Kind::Tenant, segment: "tenants", filters: &["tier"] },
@@ -32,12 +32,12 @@ impl Collection {
         const { &Self::ALL }.iter().find(|collection| collection.segment == segment)
     }
 
-    /// The cursor of the page behind the record `id`. It names its list, so that it is refused in another.
+    /// The cursor of the page after the record `id`. It names its list, so that other lists refuse it.
     pub(super) fn cursor(&self, id: &str) -> String {
         format!("{}.{id}", self.segment)
     }
 
-    /// The id that such a cursor has; `None` if it is none of this list.
+    /// The id in such a cursor; `None` if it is not a cursor of this list.
     pub(super) fn id_in(&self, cursor: &str) -> Option<String> {
         let id = cursor.strip_prefix(self.segment)?.strip_prefix('.')?;
         Id::new(id).is_ok().then(|| id.to_owned())

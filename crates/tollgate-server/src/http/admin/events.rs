@@ -29,28 +29,28 @@ const STATS_EVERY: Duration = Duration::from_secs(1);
 const NS_PER_MS: u64 = 1_000_000;
 const NS_PER_MICROSECOND: u64 = 1_000;
 
-/// Which decisions to tell: those that have all that is given.
+/// Which decisions to send: those that match every given parameter.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query, rename_all = "camelCase")]
 #[expect(dead_code, reason = "read for the schema")]
 pub(super) struct EventParameters {
-    /// Only what was allowed, or only what was denied.
+    /// Only allowed checks (true), or only denied ones (false).
     allowed: Option<bool>,
-    /// Bound by this policy.
+    /// Only decisions whose binding limit is of this policy.
     #[param(min_length = 1, max_length = 256)]
     policy: Option<String>,
-    /// About this user.
+    /// Only checks of this user.
     #[param(min_length = 1, max_length = 256)]
     user: Option<String>,
-    /// For this model.
+    /// Only checks for this model.
     #[param(min_length = 1, max_length = 256)]
     model: Option<String>,
-    /// About this tenant.
+    /// Only checks of this tenant.
     #[param(min_length = 1, max_length = 256)]
     tenant: Option<String>,
 }
 
-/// Which decisions a listener wants.
+/// The decisions that a subscriber asked for.
 struct Wanted {
     allowed: Option<bool>,
     policy: Option<String>,
@@ -78,7 +78,7 @@ impl Wanted {
     }
 }
 
-/// A decision as it is told.
+/// A decision, as an event.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct DecisionEvent<'a> {
@@ -127,7 +127,7 @@ impl<'a> DecisionEvent<'a> {
     }
 }
 
-/// How the server does, every second.
+/// The state of the server, sent once a second.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Stats {
@@ -158,19 +158,20 @@ struct Quantiles {
     p99: u64,
 }
 
-/// That a listener was too slow.
+/// The subscriber was too slow and lost decisions.
 #[derive(Serialize)]
 struct Lagged {
     skipped: u64,
 }
 
-/// Listen to decisions
+/// Subscribe to decisions
 ///
-/// A stream of server-sent events that goes on until the listener or the server ends it. `decision` tells a decision as it was
-/// made on this node, with the `cost` of the check by unit, and what it `needed` of the limit that decided and what is
-/// `remaining` of it; of more than 1,000 a second a sample, and `weight` says how many it stands for. `stats` tells once
-/// a second what the server has counted since its start, how long decisions took in the last second, and how its parts
-/// are. `lagged` says how many decisions a listener that was too slow has lost. At most 16 may listen at once.
+/// A stream of server-sent events, which lasts until the client or the server closes it. `decision` is a decision of
+/// this node: the `cost` of the check by unit, and how much of the binding limit it `needed` and how much is
+/// `remaining`. If there are more than 1,000 a second, only a sample is sent, and `weight` is the number of decisions
+/// that one represents. `stats` comes once a second: the totals since the start, how long decisions took in the last
+/// second, and the state of the server's parts. `lagged` says how many decisions a slow subscriber has lost. At most 16
+/// subscribers at a time.
 #[utoipa::path(
     get,
     path = "/admin/events",
@@ -179,7 +180,7 @@ struct Lagged {
     params(EventParameters),
     responses(
         (status = 200, description = "The events", content_type = "text/event-stream", body = String),
-        (status = 503, description = "As many listen as may")
+        (status = 503, description = "There are already 16 subscribers, the most at a time")
     )
 )]
 pub(super) async fn events<S: Backend>(
@@ -188,15 +189,15 @@ pub(super) async fn events<S: Backend>(
 ) -> Result<Response, Problem> {
     let wanted = Wanted::take(&mut parameters);
     let wanted = parameters.finish("allowed, policy, user, model, tenant", Some(wanted))?;
-    let decisions = app.service.decision_feed().and_then(|feed| feed.listen());
+    let decisions = app.service.decision_feed().and_then(|feed| feed.subscribe());
     let decisions =
-        decisions.ok_or_else(|| Problem::too_many_listeners(DecisionFeed::MAX_LISTENERS))?;
+        decisions.ok_or_else(|| Problem::too_many_subscribers(DecisionFeed::MAX_SUBSCRIBERS))?;
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    Ok((no_store, Sse::new(Listener::new(app, wanted, decisions).stream())).into_response())
+    Ok((no_store, Sse::new(Subscriber::new(app, wanted, decisions).stream())).into_response())
 }
 
-/// One who listens.
-struct Listener<S> {
+/// A subscriber.
+struct Subscriber<S> {
     app: Arc<App<S>>,
     wanted: Wanted,
     decisions: Receiver<Arc<ObservedDecision>>,
@@ -206,7 +207,7 @@ struct Listener<S> {
     before: Totals,
 }
 
-impl<S: Backend> Listener<S> {
+impl<S: Backend> Subscriber<S> {
     fn new(app: Arc<App<S>>, wanted: Wanted, decisions: Receiver<Arc<ObservedDecision>>) -> Self {
         let mut ticks = interval(STATS_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -215,16 +216,16 @@ impl<S: Backend> Listener<S> {
     }
 
     fn stream(self) -> impl Stream<Item = Result<Event, Infallible>> + Send + 'static {
-        unfold(self, |mut listener| async move {
-            let event = listener.next().await?;
-            Some((Ok(event), listener))
+        unfold(self, |mut subscriber| async move {
+            let event = subscriber.next().await?;
+            Some((Ok(event), subscriber))
         })
     }
 
-    /// The next event; `None` when the server is about to end.
+    /// The next event; `None` when the server shuts down.
     async fn next(&mut self) -> Option<Event> {
         loop {
-            // In this order, so that many decisions keep neither the end nor the ticks from being told.
+            // In this order, so that many decisions delay neither the shutdown nor the statistics.
             let decision = tokio::select! {
                 biased;
                 _ = self.draining.wait_for(|draining| *draining) => return None,

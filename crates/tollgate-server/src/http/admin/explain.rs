@@ -1,4 +1,4 @@
-//! What would become of a check, policy by policy; and usage that is given back.
+//! Explains a check, policy by policy, and resets usage.
 
 use std::sync::Arc;
 
@@ -22,30 +22,32 @@ use super::super::schema::{CheckBody, one_of};
 use super::target::NoParameters;
 use crate::app::{App, Backend};
 
-const STORE_UNAVAILABLE: &str = "The store that holds the usage did not answer; ask again";
+const STORE_UNAVAILABLE: &str = "The store is unavailable; try again";
+const INCOMPLETE_RESET: &str =
+    "The store failed during the reset; some of the limits may have been reset; try again";
 
-/// What would become of a check, policy by policy.
+/// How a check would be decided, policy by policy.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Explanation, examples(json!(explanation())))]
 struct ExplanationBody {
     /// Whether the check would pass now.
     allowed: bool,
-    /// Why not, as in a decision; null if it would.
+    /// Why the check would be denied, as in a decision; null if it would be allowed.
     #[schema(required = true, value_type = Option<String>)]
     reason: Option<&'static str>,
-    /// The policy whose limit decides; null where no limit is met.
+    /// The policy of the binding limit; null if the check meets no limit.
     #[schema(required = true)]
     binding_policy_id: Option<String>,
-    /// Whether the store did not answer.
+    /// Whether the store was unavailable.
     degraded: bool,
     /// The version of the policies.
     policies_version: u64,
     subject: SubjectBody,
-    /// Whether the catalog has the user; null if nobody needed to look, or the catalog's database did not answer.
+    /// Whether the catalog has the user; null if it was not looked up, or the catalog's database did not answer.
     #[schema(required = true)]
     user_known: Option<bool>,
-    /// The same of the tenant; null too if the check has none.
+    /// The same for the tenant; also null if the check has no tenant.
     #[schema(required = true)]
     tenant_known: Option<bool>,
     #[schema(schema_with = tier_sources)]
@@ -57,7 +59,7 @@ struct ExplanationBody {
     policies: Vec<ConsideredBody>,
 }
 
-/// Who and what the check is about, with what the catalog adds; null for what it lacks.
+/// The subject of the check, completed from the catalog; attributes that it lacks are null.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Subject)]
@@ -81,7 +83,7 @@ struct SubjectBody {
     ip: Option<String>,
 }
 
-/// One policy that was considered. Its numbers are null unless it takes part in the decision.
+/// One policy, and why it applies or not. The numbers are null unless it takes part in the decision.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = ConsideredPolicy)]
@@ -91,13 +93,13 @@ struct ConsideredBody {
     outcome: &'static str,
     /// The outcome in words.
     why: String,
-    /// What its limit counts under, such as `user=alice`.
+    /// The key of its limit, such as `user=alice`.
     #[schema(required = true)]
     key: Option<String>,
     /// The most of the unit in a window.
     #[schema(required = true)]
     limit: Option<u64>,
-    /// The part of the policy's limit that `limit` is, kept for this priority class; null where it is all of it.
+    /// The share of the policy's limit that this priority class may use; null if it may use all of it.
     #[schema(required = true, minimum = 0, maximum = 1)]
     share: Option<f64>,
     /// The usage now.
@@ -106,7 +108,7 @@ struct ConsideredBody {
     /// What is left now.
     #[schema(required = true)]
     remaining: Option<u64>,
-    /// The least wait in milliseconds after which the check would be admitted; null if it never will be.
+    /// The shortest wait in milliseconds after which the check would be admitted; null if it never will be.
     #[schema(required = true)]
     retry_after_ms: Option<u64>,
     /// When the usage would be 0 again, in milliseconds.
@@ -115,13 +117,13 @@ struct ConsideredBody {
 }
 
 fn tier_sources() -> Object {
-    let description = "Where the tier is from: the catalog, the check itself, or neither, so that it is `default`.";
+    let description = "Where the tier comes from: the catalog, the check itself, or `default` if neither has one.";
     one_of(description, ["catalog", "check", "default"]).build()
 }
 
 fn outcomes() -> Object {
     let names = ["applies", "overridden", "exempts", "does_not_apply", "disabled"];
-    one_of("What became of the policy.", names).build()
+    one_of("Whether the policy applies.", names).build()
 }
 
 fn explanation() -> Value {
@@ -148,7 +150,7 @@ fn explanation() -> Value {
     })
 }
 
-/// Whose usage was given back.
+/// The result of a reset.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Reset, examples(json!({"reset": ["default", "payments-free"]})))]
 struct ResetBody {
@@ -158,7 +160,7 @@ struct ResetBody {
 
 /// Explain a check
 ///
-/// Every policy, why it applies or not, its key, its usage now, and when the next slot frees. Charges nothing.
+/// Lists every policy: why it applies or not, its key, its usage now, and how long to wait. Charges nothing.
 #[utoipa::path(
     post,
     path = "/admin/explain",
@@ -166,7 +168,7 @@ struct ResetBody {
     tag = "usage",
     request_body = CheckBody,
     responses(
-        (status = 200, description = "What would become of the check", body = ExplanationBody),
+        (status = 200, description = "How the check would be decided", body = ExplanationBody),
         (status = 503, description = STORE_UNAVAILABLE)
     )
 )]
@@ -187,7 +189,7 @@ pub(super) async fn explain<S: Backend>(
 
 /// Reset usage
 ///
-/// Forgets the usage of every limit that a check meets. The log says who did, and whose usage it was.
+/// Clears the usage of every limit that a check meets. The server's log records who did it and whose usage it was.
 #[utoipa::path(
     post,
     path = "/admin/usage/reset",
@@ -196,7 +198,7 @@ pub(super) async fn explain<S: Backend>(
     request_body = CheckBody,
     responses(
         (status = 200, description = "The usage is 0", body = ResetBody),
-        (status = 503, description = STORE_UNAVAILABLE)
+        (status = 503, description = INCOMPLETE_RESET)
     )
 )]
 pub(super) async fn reset<S: Backend>(
@@ -209,16 +211,20 @@ pub(super) async fn reset<S: Backend>(
     let request = CheckRequest::parse(&body)?;
     let check = request.check();
     let reset = app.service.reset(&check).await.map_err(|error| {
-        tracing::warn!(error = %crate::telemetry::Chain(&error), "usage could not be reset");
-        Problem::store_unavailable()
+        tracing::warn!(
+            error = %crate::telemetry::Chain(&error),
+            actor = actor.name(),
+            "the store failed during a reset of usage; some of the limits may have been reset, the others keep their usage"
+        );
+        Problem::incomplete_reset()
     })?;
     log_reset(&actor, &check.subject, &reset);
     let reset = reset.iter().map(|id| id.as_str().to_owned()).collect();
     Ok(answer::json(StatusCode::OK, &ResetBody { reset }))
 }
 
-/// Logs what nothing else keeps a trace of: usage is in no catalog, so no history tells that it was reset. Whose it was
-/// is told without the API key and without attributes of the caller's own, which may hold anything.
+/// Logs the reset, because usage is not in the catalog and so the audit log does not show it. The line names the
+/// subject without its API key and without custom attributes, which may contain anything.
 fn log_reset(actor: &Actor, subject: &Subject<'_>, policies: &[PolicyId]) {
     let policies: Vec<_> = policies.iter().map(PolicyId::as_str).collect();
     tracing::info!(

@@ -24,40 +24,40 @@ use crate::app::{App, Backend};
 #[schema(as = Catalog)]
 struct CatalogBody {}
 
-/// What is judged: one policy, or a policy file; [`super::documentation`] has its schema.
+/// The body to validate: one policy, or a policy file; [`super::documentation`] has its schema.
 #[derive(ToSchema)]
 #[schema(as = Judged)]
 struct JudgedBody {}
 
-/// That nothing is wrong.
+/// The result of a validation that found no problem.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Judgement, examples(json!({"valid": true, "policies": 1})))]
 struct JudgementBody {
-    /// Always true: what is wrong is a problem with the status 422.
+    /// Always true: an invalid policy is answered with the status 422.
     valid: bool,
     /// How many policies there are.
     #[schema(value_type = u64)]
     policies: usize,
 }
 
-/// What an import did.
+/// The result of an import.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Imported, examples(json!({"created": 2, "updated": 1, "unchanged": 5})))]
 struct ImportedBody {
-    /// Records that were made.
+    /// How many records were created.
     #[schema(value_type = u64)]
     created: usize,
-    /// Records that were replaced, because they differed.
+    /// How many records differed and were replaced.
     #[schema(value_type = u64)]
     updated: usize,
-    /// Records that were so already.
+    /// How many records were already the same.
     #[schema(value_type = u64)]
     unchanged: usize,
 }
 
-/// Judge policies
+/// Validate policies
 ///
-/// Tells what is wrong with a policy, or with a policy file in YAML, JSON or TOML, and changes nothing.
+/// Lists every problem in a policy, or in a policy file in YAML, JSON or TOML. Changes nothing.
 #[utoipa::path(
     post,
     path = "/admin/policies/validate",
@@ -90,8 +90,8 @@ pub(super) async fn validate<S: Backend>(
 
 /// Export the catalog
 ///
-/// Everything but API keys, as a policy file: YAML, or JSON where `Accept` names `application/json`. API keys are not
-/// in it, because nobody has their secrets any more; without them they would be good for nothing.
+/// The whole catalog as a policy file: YAML, or JSON if `Accept` names `application/json`. API keys are not included:
+/// the server keeps only their hashes, so an export of them could not be used.
 #[utoipa::path(
     get,
     path = "/admin/export",
@@ -121,8 +121,8 @@ pub(super) async fn export<S: Backend>(
 
 /// Import a policy file
 ///
-/// Makes or replaces every record of the file, all or none. Records that it does not name stay. The file is YAML, JSON
-/// or TOML, as `Content-Type` says; a problem has its line and column.
+/// Creates or replaces all records in the file, or changes nothing if one of them is refused. Records that are not in
+/// the file stay. `Content-Type` says whether it is YAML, JSON or TOML. Problems have a line and a column.
 #[utoipa::path(
     post,
     path = "/admin/import",
@@ -134,13 +134,13 @@ pub(super) async fn export<S: Backend>(
         (CatalogBody = "application/toml")
     )),
     responses(
-        (status = 200, description = "What it did", body = ImportedBody),
+        (status = 200, description = "The result of the import", body = ImportedBody),
         (
             status = 405,
-            description = "The catalog is a file: it is changed by who edits the file",
-            headers(("Allow" = String, description = "The methods that this path takes"))
+            description = "The catalog is a file; edit the file instead",
+            headers(("Allow" = String, description = "The methods that this path accepts"))
         ),
-        (status = 409, description = "A user cannot leave the tenant that its API keys are of"),
+        (status = 409, description = "A user has API keys of its tenant, so it cannot move to another tenant"),
         (status = 503, description = CATALOG_UNAVAILABLE)
     )
 )]

@@ -1,4 +1,4 @@
-//! `If-Match` (RFC 9110, 13.1.1): which versions of a record a change is meant for.
+//! `If-Match` (RFC 9110, 13.1.1): the versions of a record that a change applies to.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use tollgate_catalog::directory::{Directory, DirectoryError, Id, Kind, Version};
@@ -6,17 +6,17 @@ use tollgate_catalog::directory::{Directory, DirectoryError, Id, Kind, Version};
 use super::super::problem::Problem;
 use super::bodies::failed;
 
-/// The versions that a change is meant for.
+/// The versions that a change applies to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum IfMatch {
     /// Any.
     Any,
-    /// Only these. Other tags than those of records, and weak ones, match no version: tags are compared strongly.
+    /// Only these. Weak tags, and tags that are not of records, match no version: the comparison is strong.
     OneOf(Vec<Version>),
 }
 
 impl IfMatch {
-    /// What `headers` say; any if they say nothing.
+    /// Parses `headers`; any version if the header is absent.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let lines: Vec<_> =
             headers.get_all(header::IF_MATCH).iter().map(HeaderValue::as_bytes).collect();
@@ -31,8 +31,8 @@ impl IfMatch {
         }
     }
 
-    /// The version that the change of a record is to expect, judged as the record is now: of several the directory
-    /// takes one. Should the record change before the change of it is made, that is refused.
+    /// The version that the directory is to expect. It accepts only one, so if several are given, the current version
+    /// of the record must be among them. If the record changes before the change is made, the change is refused.
     pub(super) async fn expected(
         self,
         directory: &impl Directory,
@@ -59,7 +59,7 @@ impl IfMatch {
     }
 }
 
-/// The versions of a list of tags; `None` if it is no such list, or names nothing.
+/// The versions in a list of tags; `None` if it is malformed or empty.
 fn tags(list: &[u8]) -> Option<Vec<Version>> {
     let mut versions = Vec::new();
     let mut rest = list.trim_ascii();
@@ -87,7 +87,7 @@ fn tags(list: &[u8]) -> Option<Vec<Version>> {
     has_tag.then_some(versions)
 }
 
-/// The version whose tag this is, character by character.
+/// The version with exactly this tag.
 fn version(tag: &[u8]) -> Option<Version> {
     let text = std::str::from_utf8(tag).ok()?;
     let number: u64 = text.parse().ok()?;

@@ -1,7 +1,7 @@
-//! `/admin`: the catalog, its history, and the usage that it limits, for those who bear a token.
+//! `/admin`: the catalog, its audit log and the usage of its limits, for callers with an admin token.
 //!
-//! A body is read into the same document as a policy file and judged by the same code, so a call and a file get the
-//! same messages.
+//! A body is parsed into the same document model as a policy file and validated by the same code, so both get the same
+//! messages.
 
 mod addressable;
 pub(super) mod audit;
@@ -37,8 +37,7 @@ use crate::guard::Refusal;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
-const CATALOG_UNAVAILABLE: &str =
-    "The catalog's database did not do it, and nothing has changed; ask again";
+const CATALOG_UNAVAILABLE: &str = "The catalog's database is unavailable or busy; try again";
 
 /// Every path below `/admin`.
 pub(super) fn routes<S: Backend>(app: Arc<App<S>>) -> Router<Arc<App<S>>> {
@@ -64,7 +63,7 @@ pub(super) fn routes<S: Backend>(app: Arc<App<S>>) -> Router<Arc<App<S>>> {
         .layer(guarded)
 }
 
-/// Lets a request pass whose token is good for it, and says to the handler whose it is and what it allows.
+/// Admits a request whose token has the needed role, and passes the actor and the role on to the handler.
 async fn admit<S: Backend>(
     State(app): State<Arc<App<S>>>,
     peer: Option<Extension<Peer>>,

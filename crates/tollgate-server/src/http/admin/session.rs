@@ -1,4 +1,4 @@
-//! Who is signed in: the name and the role of the token that a call bears.
+//! Who is signed in: the name and the role of the token in the request.
 
 use axum::extract::Extension;
 use axum::http::StatusCode;
@@ -18,19 +18,19 @@ use crate::config::Role;
 #[serde(rename_all = "camelCase")]
 #[schema(as = Session, examples(json!({"actor": "alice", "role": "write"})))]
 struct SessionBody {
-    /// The name of the token, under which the history lists its changes.
+    /// The name of the token; the audit log shows it as the actor of changes.
     actor: String,
     #[schema(schema_with = roles)]
     role: &'static str,
 }
 
 fn roles() -> Object {
-    one_of("What the token allows: to look, or to look and to change.", ["read", "write"]).build()
+    one_of("What the token allows: reading, or reading and changing.", ["read", "write"]).build()
 }
 
 /// Show who is signed in
 ///
-/// The name of the token that the call bears, and what it allows.
+/// The name and the role of the token that was sent.
 #[utoipa::path(
     get,
     path = "/admin/session",

@@ -1,4 +1,4 @@
-//! What a call is about: the records that its path names, and the parameters of its query.
+//! The target of a call: the records that its path names, and the parameters of its query.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ pub(super) struct At {
     pub(super) id: String,
 }
 
-/// The path of a policy that is a path by itself too, and so has no parameters.
+/// The path of a policy called `validate`. It is a route of its own, so the router extracts no parameters from it.
 const POLICY_VALIDATE: &str = "/admin/policies/validate";
 
 fn list_at(segment: &str) -> Result<&'static Collection, Problem> {
@@ -33,7 +33,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Of {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path = Path::<String>::from_request_parts(parts, state).await;
-        // What is no UTF-8 names nothing.
+        // A path that is not UTF-8 names no record.
         let Path(segment) = path.map_err(|_| Problem::not_found())?;
         list_at(&segment).map(Self)
     }
@@ -52,7 +52,7 @@ impl<S: Send + Sync> FromRequestParts<S> for At {
     }
 }
 
-/// The parameters of a query, each taken once. What is wrong with them is told at the end, all at once.
+/// The parameters of a query, each accepted once. All problems are reported together, at the end.
 pub(super) struct Parameters {
     given: BTreeMap<String, String>,
     problems: Vec<FieldProblem>,
@@ -92,7 +92,7 @@ impl Parameters {
         self.problems.push(FieldProblem::new(name, problem, accepted));
     }
 
-    /// The value of `name` as `parse` reads it; `None` if it is not given, or refused.
+    /// The value of `name`, parsed by `parse`; `None` if it is missing or refused.
     pub(super) fn take<T>(
         &mut self,
         name: &str,
@@ -106,7 +106,7 @@ impl Parameters {
         value
     }
 
-    /// The same of what must be given.
+    /// The same for a required parameter.
     pub(super) fn require<T>(
         &mut self,
         name: &str,
@@ -123,20 +123,20 @@ impl Parameters {
         self.take(name, ACCEPTED_IDS, |id| Id::new(id).ok())
     }
 
-    /// The page that `cursor` and `limit` name. `parse` gives what the directory calls a cursor of ours.
+    /// The page that `cursor` and `limit` ask for. `parse` converts a cursor of the API to a cursor of the directory.
     pub(super) fn page(&mut self, parse: impl FnOnce(&str) -> Option<String>) -> PageRequest {
-        let cursor = self.take("cursor", "`nextCursor` of the page before", parse);
+        let cursor = self.take("cursor", "`nextCursor` of the previous page", parse);
         PageRequest {
             cursor,
             items: self.items(PageRequest::DEFAULT_ITEMS, PageRequest::MAX_ITEMS),
         }
     }
 
-    /// The most items of a list, which `limit` names: `default` unless given, and at most `max`.
+    /// The value of `limit`, the most items to list: by default `default`, and at most `max`.
     pub(super) fn items(&mut self, default: usize, max: usize) -> usize {
         let accepted = format!("an integer from 1 to {max}");
         let items = self.take("limit", accepted, |limit| {
-            // `parse` takes a plus sign too.
+            // `parse` would also accept a plus sign.
             let digits =
                 Some(limit).filter(|limit| limit.bytes().all(|byte| byte.is_ascii_digit()));
             digits?.parse().ok().filter(|items| (1..=max).contains(items))
@@ -144,8 +144,8 @@ impl Parameters {
         items.unwrap_or(default)
     }
 
-    /// `value`, which was made of the parameters, unless something is wrong with them. Those that nobody took are
-    /// unknown; `accepted` names the others.
+    /// `value`, which was built from the parameters, unless one of them is invalid. Parameters that were not taken are
+    /// reported as unknown; `accepted` lists the known ones.
     pub(super) fn finish<T>(
         mut self,
         accepted: impl Into<Cow<'static, str>>,
@@ -162,7 +162,7 @@ impl Parameters {
     }
 }
 
-/// That the query of a call has no parameters.
+/// Extracts nothing, and refuses a query with parameters.
 pub(super) struct NoParameters;
 
 impl<S: Send + Sync> FromRequestParts<S> for NoParameters {

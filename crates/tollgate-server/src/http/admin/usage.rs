@@ -1,4 +1,4 @@
-//! Who uses most of a policy's limits, and who is denied most.
+//! The keys of a policy with the most usage or the most denials.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::app::{App, Backend};
 const DEFAULT_ITEMS: usize = 20;
 const MAX_ITEMS: usize = 100;
 
-/// Of which policy to tell the top keys, and how many.
+/// The policy whose top keys to list, and how many of them.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query, rename_all = "camelCase")]
 #[expect(dead_code, reason = "read for the schema")]
@@ -29,12 +29,12 @@ pub(super) struct UsageParameters {
     policy: String,
     #[param(inline)]
     by: Option<Ranking>,
-    /// The most items.
+    /// The most keys to list.
     #[param(minimum = 1, maximum = 100, default = 20)]
     limit: Option<u64>,
 }
 
-/// By what keys are ranked: their usage now, which holds unless said, or how often they were denied.
+/// How keys are ranked: by their usage now (the default), or by how often they were denied.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 enum Ranking {
@@ -42,7 +42,7 @@ enum Ranking {
     Denials,
 }
 
-/// The keys of a policy that use most or are denied most.
+/// The keys of a policy with the most usage or the most denials.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Usage, examples(json!({
@@ -57,13 +57,13 @@ pub(super) struct UsageBody {
     policy_id: String,
     #[schema(inline)]
     by: Ranking,
-    /// From when on this node counted `admitted` and `denied`, in milliseconds since 1970.
+    /// Since when this node has counted `admitted` and `denied`, in milliseconds since 1970.
     since_ms: u64,
-    /// The keys, the greatest first.
+    /// The keys, highest first.
     items: Vec<TopKeyBody>,
 }
 
-/// A key of a policy's limit. What the store tells is null while it does not answer.
+/// A key of a policy's limit. The values from the store are null while it is unavailable.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = TopKey)]
@@ -79,22 +79,22 @@ struct TopKeyBody {
     /// What is left now.
     #[schema(required = true)]
     remaining: Option<u64>,
-    /// The wait in milliseconds until there is room for one: 0 if there is, null if there never will be.
+    /// The wait in milliseconds until one more is admitted: 0 if it would be now, null if it never will be.
     #[schema(required = true)]
     retry_after_ms: Option<u64>,
     /// When the usage would be 0 again, in milliseconds.
     #[schema(required = true)]
     reset_after_ms: Option<u64>,
-    /// The checks that it was admitted by this node, estimated where more than 1,000 come in a second.
+    /// How many checks this node admitted for this key; an estimate if there are more than 1,000 a second.
     admitted: u64,
-    /// The checks that the limit denied it on this node, estimated likewise.
+    /// How many checks this limit denied for this key on this node; estimated in the same way.
     denied: u64,
 }
 
 /// Top keys of a policy
 ///
-/// Those that use most now, or were denied most in the last five to ten minutes, as far as they asked this node. Their usage
-/// is what the store says, whichever node charged it.
+/// The keys with the most usage now, or with the most denials in the last five to ten minutes, among the checks that
+/// this node decided. The usage is that of all nodes together, from the store.
 #[utoipa::path(
     get,
     path = "/admin/usage",
@@ -103,7 +103,7 @@ struct TopKeyBody {
     params(UsageParameters),
     responses(
         (status = 200, description = "The keys", body = UsageBody),
-        (status = 404, description = "No policy in force has this id and a limit")
+        (status = 404, description = "There is no policy with this id that is in force and has a limit")
     )
 )]
 pub(super) async fn usage<S: Backend>(
@@ -121,7 +121,7 @@ pub(super) async fn usage<S: Backend>(
     let policy = parameters.finish("policy, by, limit", policy)?;
     let top = app.service.top_keys(&policy, by, most).await;
     let (since, keys) = top.ok_or_else(|| {
-        let said = format!("there is no policy {:?} with a limit in force", policy.as_str());
+        let said = format!("no policy in force has the id {:?} and a limit", policy.as_str());
         Problem::no_record(said)
     })?;
     let body = UsageBody {

@@ -16,12 +16,12 @@ use crate::config::Role;
 pub(super) const CATALOG_TAG: &str = "policies and directory";
 const SECURITY_SCHEME: &str = "adminToken";
 
-/// Adds the calls for records, and the token that every call below `/admin` wants.
+/// Adds the calls for records, and the token that every call below `/admin` requires.
 pub(in super::super) fn add_records(document: &mut Value) {
     document["components"]["securitySchemes"][SECURITY_SCHEME] = json!({
         "type": "http", "scheme": "bearer",
         "description": "An admin token that the server was started with (`TOLLGATE_ADMIN_TOKEN`, \
-            `TOLLGATE_ADMIN_TOKENS`), or the one printed at its start. One of the role `read` is for the calls that \
+            `TOLLGATE_ADMIN_TOKENS`), or the one printed at its start. A token with the role `read` can only make calls that \
             change nothing."
     });
     let schemas = &mut document["components"]["schemas"];
@@ -42,12 +42,12 @@ pub(in super::super) fn add_guard(operation: &mut Map<String, Value>, method: &s
         answers.insert("403".to_owned(), json!({"description": "The token may only read"}));
     }
     let unauthorized = json!({
-        "description": "There is no token, or a wrong one",
+        "description": "The token is missing or wrong",
         "headers": header("WWW-Authenticate", "How to authorize: `Bearer`", "string")
     });
     let too_many = json!({
         "description": "Too many wrong tokens came from this address",
-        "headers": header("Retry-After", "When to ask again, in seconds", "integer")
+        "headers": header("Retry-After", "How long to wait before another attempt, in seconds", "integer")
     });
     answers.insert("401".to_owned(), unauthorized);
     answers.insert("429".to_owned(), too_many);

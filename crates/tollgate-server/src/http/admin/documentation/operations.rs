@@ -14,7 +14,7 @@ use super::{CATALOG_TAG, header};
 const NOT_FOUND: (&str, &str) = ("404", "There is no such record");
 const STALE: (&str, &str) = ("412", "The record has changed since the version in `If-Match`");
 
-/// The paths of `collection`, and what they take.
+/// The paths of `collection`, and their operations.
 pub(super) fn of(collection: &Collection) -> [(String, Value); 2] {
     let kind = collection.kind;
     let path = format!("/admin/{}", collection.segment);
@@ -62,11 +62,11 @@ fn refusals<const N: usize>(refusals: [(&str, &str); N]) -> Value {
 
 fn list(collection: &Collection) -> Value {
     let query = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "description": description, "required": false, "schema": schema});
-    let filter = |name: &&str| {
-        query(name, &format!("Only those with this `{name}` of their own"), id_schema())
-    };
+    let filter =
+        |name: &&str| query(name, &format!("Only records whose own `{name}` is this"), id_schema());
     let mut parameters: Vec<_> = collection.filters.iter().map(filter).collect();
-    let search = "Only those whose id or name, or the prefix of an API key, contains this, capital letters or small ones";
+    let search =
+        "Only records whose id, name or (for API keys) prefix contains this text; case is ignored";
     // As `Collection::cursor` makes it.
     let cursor = json!({
         "type": "string", "maxLength": collection.segment.len() + 1 + MAX_ID_BYTES,
@@ -78,18 +78,19 @@ fn list(collection: &Collection) -> Value {
     });
     parameters.extend([
         query("search", search, id_schema()),
-        query("cursor", "`nextCursor` of the page before", cursor),
-        query("limit", "The most items of the page", limit),
+        query("cursor", "`nextCursor` of the previous page", cursor),
+        query("limit", "The most items in the page", limit),
     ]);
     let words = match collection.kind {
         Kind::Policy => "policies".to_owned(),
         kind => format!("{}s", kind.words()),
     };
     let page = json!({
-        "200": {"description": "A page of them", "content": {JSON: {"schema": Form::Page.reference(collection.kind)}}}
+        "200": {"description": "One page of the list", "content": {JSON: {"schema": Form::Page.reference(collection.kind)}}}
     });
     let id = format!("list_{}", collection.segment.replace('-', "_"));
-    let description = "In the order of their ids, in pages: a page that is not the last has `nextCursor` for the next one.";
+    let description = "Sorted by id, in pages. `nextCursor` of a page is the `cursor` of the next one; it is null on the \
+        last page.";
     let mut call = operation(&id, &format!("List {words}"), description, page);
     call["parameters"] = parameters.into();
     call
@@ -98,22 +99,25 @@ fn list(collection: &Collection) -> Value {
 fn get(&Collection { kind, .. }: &Collection) -> Value {
     let mut answers = refusals([NOT_FOUND]);
     answers["200"] = record("The record", Form::Answer, kind);
-    on_one("get", "Get", "With its version, as `ETag`.", kind, answers)
+    on_one("get", "Get", "The header `ETag` has the version of the record.", kind, answers)
 }
 
 fn create(&Collection { kind, .. }: &Collection) -> Value {
     let mut answers = refusals([
-        ("400", "The body is not what it is declared as, or broke off, or there is `If-Match`"),
-        ("409", "There is a record with this id already"),
+        (
+            "400",
+            "The body does not match its declared type or is incomplete, or the request has the header `If-Match`",
+        ),
+        ("409", "A record with this id already exists"),
     ]);
     let (form, description) = match kind {
         Kind::ApiKey => (
             Form::Created,
-            "An `id` that is left out is made. The answer has the key itself, now and never again.",
+            "If `id` is left out, the server generates one. Only this answer contains the key itself.",
         ),
-        _ => (Form::Answer, "An `id` that is left out is made."),
+        _ => (Form::Answer, "If `id` is left out, the server generates one."),
     };
-    answers["201"] = record("The record, as it was made", form, kind);
+    answers["201"] = record("The new record", form, kind);
     answers["405"] = read_only();
     let mut call = on_one("create", "Create", description, kind, answers);
     call["requestBody"] = body(Form::New, kind, &[JSON]);
@@ -121,7 +125,7 @@ fn create(&Collection { kind, .. }: &Collection) -> Value {
 }
 
 fn replace(&Collection { kind, .. }: &Collection) -> Value {
-    let description = "What the body leaves out gets its default. The id stays.";
+    let description = "Fields that the body leaves out get their defaults. The id stays the same.";
     let mut call = on_one("replace", "Replace", description, kind, changed(kind));
     call["parameters"] = json!([if_match()]);
     call["requestBody"] = body(Form::replacement(kind), kind, &[JSON]);
@@ -131,11 +135,11 @@ fn replace(&Collection { kind, .. }: &Collection) -> Value {
 fn patch(&Collection { kind, .. }: &Collection) -> Value {
     let description = match kind {
         Kind::Policy => {
-            "Fields that the body has are replaced, each whole: a JSON Merge Patch (RFC 7396) that does not reach into \
-             `match` and `shares`. `null` gives a field its default again, but `limit: null` exempts."
+            "Replaces the fields in the body: a JSON Merge Patch (RFC 7396), except that `match` and `shares` are replaced as a \
+             whole. `null` resets a field to its default, but `limit: null` exempts."
         }
         _ => {
-            "Fields that the body has are replaced: a JSON Merge Patch (RFC 7396). `null` gives a field its default again."
+            "Replaces the fields in the body: a JSON Merge Patch (RFC 7396). `null` resets a field to its default."
         }
     };
     let mut call = on_one("patch", "Change fields of", description, kind, changed(kind));
@@ -146,11 +150,10 @@ fn patch(&Collection { kind, .. }: &Collection) -> Value {
 
 /// What a change of a record by a body answers.
 fn changed(kind: Kind) -> Value {
-    let malformed =
-        "The body is not what it is declared as, or broke off, or `If-Match` is no list of tags";
+    let malformed = "The body does not match its declared type or is incomplete, or `If-Match` is not a list of tags";
     let mut answers = refusals([("400", malformed), NOT_FOUND, STALE]);
     if kind == Kind::User {
-        let in_use = "The user cannot leave the tenant that its API keys are of";
+        let in_use = "The user has API keys of its tenant, so it cannot move to another tenant";
         answers["409"] = json!({"description": in_use});
     }
     answers["200"] = record("The record, as it is now", Form::Answer, kind);
@@ -160,14 +163,14 @@ fn changed(kind: Kind) -> Value {
 
 fn delete(&Collection { kind, .. }: &Collection) -> Value {
     let mut answers = refusals([
-        ("400", "`If-Match` is no list of tags"),
+        ("400", "`If-Match` is not a list of tags"),
         NOT_FOUND,
         ("409", "Other records refer to it"),
         STALE,
-        ("204", "It is deleted"),
+        ("204", "The record was deleted"),
     ]);
     answers["405"] = read_only();
-    let description = "Only one that no other record refers to.";
+    let description = "A record can be deleted only if no other record refers to it.";
     let mut call = on_one("delete", "Delete", description, kind, answers);
     call["parameters"] = json!([if_match()]);
     call
@@ -175,8 +178,8 @@ fn delete(&Collection { kind, .. }: &Collection) -> Value {
 
 fn read_only() -> Value {
     json!({
-        "description": "The catalog is a file: it is changed by who edits the file",
-        "headers": header("Allow", "The methods that this path takes", "string")
+        "description": "The catalog is a file; edit the file instead",
+        "headers": header("Allow", "The methods that this path accepts", "string")
     })
 }
 
@@ -200,8 +203,8 @@ fn body(form: Form, kind: Kind, types: &[&str]) -> Value {
 fn if_match() -> Value {
     json!({
         "name": "If-Match", "in": "header", "required": false, "example": "*",
-        "description": "Changes the record only if its version is one of these: the `ETag` that came with it. Any \
-            version without it, or with `*`. Weak tags match none (RFC 9110).",
+        "description": "The change is made only if the version of the record (its `ETag`) is one of these. Without this \
+         header or with `*`, any version is changed. Weak tags match no version (RFC 9110).",
         "schema": {"type": "string", "pattern": r#"^(\*|"[0-9]{1,19}"(, ?"[0-9]{1,19}")*)$"#}
     })
 }

@@ -1,7 +1,7 @@
 //! The schemas of records: what their fields hold, and where they may be given.
 //!
-//! What is accepted is decided by the catalog's validators; a test sends these schemas' examples, and schemathesis what
-//! it makes of them.
+//! The validators of the catalog decide what is accepted. A test sends the examples of these schemas; schemathesis
+//! generates requests from the schemas.
 
 use serde_json::{Map, Value, json};
 use tollgate_catalog::directory::{Kind, PriorityClass};
@@ -30,7 +30,7 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// The form of the body that replaces a record of `kind`: an API key may be sent back as it was answered.
+    /// The form of the body that replaces a record of `kind`: an API key may contain the fields that only answers have.
     pub(super) fn replacement(kind: Kind) -> Self {
         if kind == Kind::ApiKey { Self::Replacement } else { Self::New }
     }
@@ -85,7 +85,7 @@ enum Given {
     Resettable,
     /// Everywhere; null is the same as not given.
     Nullable,
-    /// Only the directory sets it; a change may repeat it as it was answered.
+    /// Only the directory sets it; a change may contain the value that an answer had.
     Kept,
 }
 
@@ -111,15 +111,16 @@ type Fields = Map<String, Value>;
 
 /// The fields of a record of `kind` with their schemas, in the order in which a reader wants them.
 fn fields(kind: Kind) -> Fields {
-    let id = "Its id, unique among its kind. `.` and `..` mean another path, and so are no ids of new records.";
-    let (id, name) = (text(id), text("What people call it; the id unless said."));
+    let id = "Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these \
+        mean another path.";
+    let (id, name) = (text(id), text("Its display name; by default its id."));
     let tenant_id = text("The tenant that it belongs to.");
     let fields = match kind {
         Kind::Tier => json!({
             "id": id, "name": name,
             "priority": {
                 "type": "string", "enum": PriorityClass::ALL.map(PriorityClass::name),
-                "description": "How it counts when not everyone can pass; `standard` unless said."
+                "description": "How important its checks are to policies with `shares`; by default `standard`."
             }
         }),
         Kind::ModelTier => json!({"id": id, "name": name}),
@@ -132,20 +133,20 @@ fn fields(kind: Kind) -> Fields {
         }),
         Kind::User => json!({
             "id": id, "tenantId": tenant_id, "name": name,
-            "tier": text("Its own tier, before that of its tenant.")
+            "tier": text("Its own tier, which overrides that of its tenant.")
         }),
         Kind::ApiKey => json!({
             "id": id, "name": name, "tenantId": tenant_id,
-            "userId": text("The user of that tenant that it belongs to."),
-            "tier": text("Its own tier, before those of its user and its tenant."),
+            "userId": text("The user that it belongs to, who must be of the same tenant."),
+            "tier": text("Its own tier, which overrides those of its user and its tenant."),
             "expiresAt": {
                 "type": "string", "format": "date-time",
-                "description": "From when on it is refused: to the millisecond, from 1970 to 2554."
+                "description": "When it expires; checks with it are denied from then on. To the millisecond, from 1970 to 2554."
             },
-            "revoked": {"type": "boolean", "description": "Whether it was taken back."},
+            "revoked": {"type": "boolean", "description": "Whether it is revoked; checks with a revoked key are denied."},
             "prefix": text("The first characters of the key, to tell keys apart."),
             "lastUsedAt": {
-                "type": "string", "format": "date-time", "description": "About when it was last used."
+                "type": "string", "format": "date-time", "description": "Approximately when it was last used."
             }
         }),
         Kind::Policy => policy_fields(&id),
@@ -162,12 +163,12 @@ fn policy_fields(own_id: &Value) -> Value {
         "id": own_id,
         "scope": {
             "type": "string", "enum": Per::ACCEPTED_SCOPES.split(", ").collect::<Vec<_>>(),
-            "description": "What its limits are kept per, by a short name. Either this or `per` is given."
+            "description": "A short name for the attributes that its limits count per. Give either `scope` or `per`."
         },
         "per": {
             "type": "array", "items": id, "maxItems": Per::MAX_ATTRIBUTES, "uniqueItems": true,
-            "description": "What its limits are kept per: any attributes, each once: `tenant`, `user`, `apiKey`, \
-                `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that is not like one of these."
+            "description": "The attributes that its limits count per, each at most once: `tenant`, `user`, `apiKey`, \
+                `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that does not resemble one of these."
         },
         "match": {
             "type": "object", "propertyNames": text(ACCEPTED_IDS), "maxProperties": Policy::MAX_CONDITIONS,
@@ -176,51 +177,50 @@ fn policy_fields(own_id: &Value) -> Value {
                 "type": "array", "items": id, "minItems": 1, "maxItems": Policy::MAX_CONDITION_VALUES
             }]},
             "description":
-                "Which checks it is for: those whose attributes have one of these values. All conditions must hold."
+                "The checks that it applies to: each attribute named here must have one of its values. All conditions must hold."
         },
         "unit": {
             "type": "string", "pattern": UNIT_PATTERN,
-            "description": "What is counted: `requests` unless said, `tokens`, `input_tokens`, `output_tokens`, or a \
+            "description": "What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a \
                 name of your own; `concurrency` is reserved."
         },
         "limit": {
             "type": ["integer", "null"], "minimum": 0, "maximum": Amount::MAX.get(),
             "description":
-                "The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, and is \
-                 not the same as left out."
+                "The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, which \
+                 leaving the field out does not."
         },
         "burst": {
             "type": "integer", "minimum": 1, "maximum": Amount::MAX.get(),
-            "description": "The capacity of a token bucket: the most that is admitted at once; as much as `limit` unless \
-                said. Only for `token_bucket`, and so small that it is full again within 366 days."
+            "description": "The capacity of a token bucket: the most that is admitted at once. By default as much as \
+                `limit`. Only for `token_bucket`; it must be full again within 366 days."
         },
         "shares": {
             "type": "object", "properties": shares, "additionalProperties": false,
-            "description": "The part of `limit`, from 0 to 1 with at most 6 decimals, up to which checks of a priority \
-                class are admitted; all classes share one usage. A class that is not named has the part of the next more \
-                important one, or all of it; a less important class cannot have more than another."
+            "description": "For each priority class, the part of `limit` up to which its checks are admitted: from 0 to 1, with \
+                at most 6 decimals. All classes share one usage. A class that is not named has the part of the next more \
+                important class that is, or the whole limit. A class cannot have a larger part than a more important one."
         },
         "windowSeconds": {
             "type": "number", "minimum": 0.001, "maximum": 31_622_400,
             "description": "The length of the window, with at most 9 decimals and without an exponent. May be left out \
-                only where `limit` is null or 0."
+                only if `limit` is null or 0."
         },
         "algorithm": {
             "type": "string",
             "enum": (Counting::NAMES),
-            "description": "How is counted: `sliding_window_log`, which is exact, unless said; \
-                `sliding_window_counter`, which needs little memory; or `token_bucket`, which admits bursts and then a \
-                steady rate."
+            "description": "How the limit counts. `sliding_window_log`, the default, is exact; \
+                `sliding_window_counter` needs little memory; `token_bucket` admits bursts and then a steady rate."
         },
         "mode": {
             "type": "string", "enum": ([Mode::Enforce, Mode::Shadow].map(Mode::name)),
-            "description": "`shadow` decides and counts, and never denies; `enforce` unless said."
+            "description": "`enforce` (the default), or `shadow`: the policy decides and counts but never denies."
         },
         "onStoreError": {
             "type": "string", "enum": FailureMode::ALL.map(FailureMode::name),
-            "description": "What it decides while the store does not answer; as the server is set unless said."
+            "description": "The failure mode: how it decides while the store is unavailable. By default the setting of the server."
         },
-        "enabled": {"type": "boolean", "description": "Whether it is in force; it is unless said."}
+        "enabled": {"type": "boolean", "description": "Whether it is in force; by default true."}
     })
 }
 
@@ -252,7 +252,7 @@ fn described(kind: Kind) -> &'static str {
         Kind::User => "A user of a tenant, which checks name as `userId`.",
         Kind::ApiKey => "An API key of a tenant, without the key itself: only its hash is kept.",
         Kind::Policy => {
-            "A rule: which checks it is for, what it counts per, and how much of it passes."
+            "A rule: the checks that it applies to, what it counts per, and how much it admits."
         }
     }
 }
@@ -281,7 +281,7 @@ fn body(kind: Kind, form: Form) -> Value {
         schema["required"] = required.into();
     }
     match kind {
-        // What is left out stays, so only both together are wrong.
+        // A field that is left out stays as it is, so only giving both is wrong.
         Kind::Policy if is_patch => {
             schema["not"] = json!({
                 "properties": {"scope": {"type": "string"}, "per": {"type": "array"}},
@@ -314,7 +314,7 @@ fn created() -> Value {
         "properties": {"key": {"type": "string", "description": description}}
     });
     json!({
-        "description": "An API key that was just made", "examples": [example],
+        "description": "A new API key, with the key itself", "examples": [example],
         "allOf": [Form::Answer.reference(Kind::ApiKey), key]
     })
 }
@@ -334,8 +334,8 @@ fn page(kind: Kind) -> Value {
 
 /// The policy file: what is exported and imported.
 fn catalog() -> Value {
-    let description = "The policy file: every record but API keys, whose secrets are in no document. A list that is \
-         left out has no records.";
+    let description = "The policy file: every record except API keys, because no document contains their secrets. A list \
+         that is left out is empty.";
     let (mut lists, mut example_file) = (json!({}), json!({}));
     for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::ApiKey) {
         lists[kind.list_name()] = json!({"type": "array", "items": Form::Listed.reference(kind)});
@@ -347,10 +347,10 @@ fn catalog() -> Value {
     })
 }
 
-/// What policies are judged in: one by itself, or a policy file with what they refer to.
+/// The body of a validation: one policy, or a policy file with the records that it refers to.
 fn judged() -> Value {
     let file = json!({
-        "description": "A policy file. What its records refer to must be in it too.",
+        "description": "A policy file, which must also contain every record that its records refer to.",
         "allOf": [{"$ref": "#/components/schemas/Catalog"}, {"required": [Kind::Policy.list_name()]}]
     });
     json!({"oneOf": [Form::Listed.reference(Kind::Policy), file], "examples": [example(Kind::Policy)]})
@@ -365,7 +365,7 @@ fn body_example(kind: Kind) -> Value {
     example
 }
 
-/// A record of `kind` as it is answered.
+/// A record of `kind`, as answers contain it.
 pub(super) fn example(kind: Kind) -> Value {
     match kind {
         Kind::Tier => json!({"id": "enterprise", "name": "Enterprise", "priority": "premium"}),
