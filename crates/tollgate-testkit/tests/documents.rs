@@ -21,7 +21,7 @@ const CORE: &str = "tollgate-core";
 const NEVER_SHIPPED: [&str; 2] = ["tollgate-testkit", "tollgate-bench"];
 
 /// Third-party crates that only these crates may use, so that their use does not spread.
-const KEPT_TO: [(&str, &[&str]); 9] = [
+const RESTRICTED_DEPENDENCIES: [(&str, &[&str]); 9] = [
     ("axum", &["tollgate-server", "tollgate-bench"]),
     ("clap", &["tollgate-server", "tollgate-simulate", "tollgate-bench"]),
     ("governor", &["tollgate-bench"]),
@@ -149,7 +149,7 @@ fn the_arrows_keep_the_layers() {
 #[test]
 fn heavy_dependencies_stay_in_their_crates() {
     let dependencies = dependencies();
-    for (heavy, allowed) in KEPT_TO {
+    for (heavy, allowed) in RESTRICTED_DEPENDENCIES {
         let users: Vec<_> =
             dependencies.iter().filter(|(_, names)| names.contains(heavy)).collect();
         assert!(!users.is_empty(), "no crate uses {heavy} any more: remove it from this list");

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// How often the start is checked, and the time between two checks.
-const LOOKS: u32 = 6_000;
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often to try to connect to the server while it starts, and the pause between two attempts.
+const MAX_ATTEMPTS: u32 = 6_000;
+const ATTEMPT_EVERY: Duration = Duration::from_millis(20);
 
 /// A `redis-server` that keeps nothing on disk, killed when it is dropped.
 #[derive(Debug)]
@@ -31,13 +31,13 @@ impl Server {
         command.args(["--port", &port.to_string(), "--dir"]).arg(folder.path());
         let child = command.stdout(Stdio::null()).spawn().map_err(problem)?;
         let server = Self { child, port, _folder: folder };
-        for _ in 0..LOOKS {
+        for _ in 0..MAX_ATTEMPTS {
             if let Ok(mut client) = Client::connect(port)
                 && client.ask(&[b"PING"]).is_ok()
             {
                 return Ok(server);
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(ATTEMPT_EVERY);
         }
         Err(format!("redis-server has not started on port {port}"))
     }

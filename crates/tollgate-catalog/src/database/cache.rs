@@ -13,7 +13,7 @@ use tollgate_core::{Timestamp, WallClock as _};
 
 use super::DatabaseOptions;
 use super::cached_record::{CachedRecord, is_about_the_row};
-use super::gate::Gate;
+use super::retry_gate::RetryGate;
 use super::rows::{as_ms, decode};
 use super::session::Pool;
 use super::statements;
@@ -58,7 +58,7 @@ pub(crate) struct SubjectCache {
     model: Cache<u8, Arc<Entry<model::Version>>>,
     pool: Pool,
     options: DatabaseOptions,
-    gate: Gate,
+    gate: RetryGate,
     /// Raised when it is unknown what changed, so that every entry is loaded again.
     generation: AtomicU64,
     /// Raised before each change of entries, so that an answer that was read before the change and arrives after it is
@@ -112,7 +112,7 @@ impl SubjectCache {
             #[cfg(test)]
             model: Cache::new(entries),
             pool,
-            gate: Gate::new(options.retry_every),
+            gate: RetryGate::new(options.retry_every),
             options: options.clone(),
             generation: AtomicU64::new(1),
             epoch: AtomicU64::new(0),
@@ -172,7 +172,7 @@ impl SubjectCache {
     }
 
     /// Whether the database answered the last time it was asked.
-    pub(super) fn gate(&self) -> &Gate {
+    pub(super) fn gate(&self) -> &RetryGate {
         &self.gate
     }
 

@@ -99,7 +99,7 @@ fn too_late() -> Unavailable {
 }
 
 async fn catch_up(followed: &mut Followed, core: &Core) -> Result<(), Unavailable> {
-    core.place.check()?;
+    core.location.check()?;
     // A hanging database is noticed here, before anything that may legitimately take long.
     let asking = core.pool.row(statements::VERSIONS, &[]);
     let asked = tokio::time::timeout(core.options.lock_timeout, asking).await;

@@ -11,11 +11,11 @@ mod cache;
 mod cached_record;
 mod failure;
 mod feed;
-mod gate;
+mod location;
 mod migrations;
 mod open;
-mod place;
 mod read;
+mod retry_gate;
 mod rows;
 mod secret;
 mod session;
@@ -35,7 +35,7 @@ use tollgate_core::{Clock, MonotonicClock, SystemWallClock, WallClock};
 pub(crate) use self::cache::{Entry, SubjectCache};
 use self::failure::{Failure, unavailable};
 use self::feed::Feed;
-use self::place::Place;
+use self::location::Location;
 use self::session::Pool;
 use crate::api_key::KeyHasher;
 use crate::directory::DirectoryError;
@@ -118,7 +118,7 @@ pub struct DatabaseCatalog {
 /// Shared by the calls and the tasks of one catalog.
 struct Core {
     pool: Pool,
-    place: Place,
+    location: Location,
     subjects: Arc<SubjectCache>,
     feed: Feed,
     hasher: KeyHasher,
@@ -139,13 +139,13 @@ impl DatabaseCatalog {
         options: DatabaseOptions,
         observer: impl Observer,
     ) -> Result<Self, CatalogError> {
-        let (pool, place) = open::pool(url, &options).await?;
+        let (pool, location) = open::pool(url, &options).await?;
         secret::check(&pool, &hasher).await?;
         let subjects = Arc::new(SubjectCache::new(pool.clone(), &options));
         let feed = Feed::start(&pool, Box::new(observer)).await?;
         subjects.ask_whether_empty().await.map_err(unavailable).map_err(Failure::from)?;
         let writing = Mutex::new(());
-        let core = Arc::new(Core { pool, place, subjects, feed, hasher, options, writing });
+        let core = Arc::new(Core { pool, location, subjects, feed, hasher, options, writing });
         let mut tasks = JoinSet::new();
         tasks.spawn(poll(Arc::clone(&core)));
         tasks.spawn(record_uses(Arc::clone(&core)));

@@ -6,7 +6,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::place::Place;
+use super::location::Location;
 use super::session::Pool;
 use super::{DatabaseOptions, migrations, unavailable};
 use crate::directory::Unavailable;
@@ -16,7 +16,7 @@ use crate::error::CatalogError;
 pub(super) async fn pool(
     url: &str,
     options: &DatabaseOptions,
-) -> Result<(Pool, Place), CatalogError> {
+) -> Result<(Pool, Location), CatalogError> {
     let (pool, path) = if url.starts_with("sqlite:") {
         let (pool, path) = sqlite(url, options).await?;
         (pool, Some(path))
@@ -29,7 +29,7 @@ pub(super) async fn pool(
         let what = "the schema of the database cannot be updated";
         CatalogError::Database(Unavailable::new(what, Some(Box::new(error))))
     })?;
-    Ok((pool, path.map_or(Place::Server, Place::of_file)))
+    Ok((pool, path.map_or(Location::Server, Location::of_file)))
 }
 
 async fn sqlite(

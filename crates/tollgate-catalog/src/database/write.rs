@@ -43,7 +43,7 @@ impl<'c> Writer<'c> {
     pub(super) async fn begin(core: &'c Core, actor: &'c Actor) -> Result<Self, DirectoryError> {
         let turn = tokio::time::timeout(core.options.lock_timeout, core.writing.lock());
         let turn = turn.await.map_err(|_| Unavailable::new(TURN_TIMED_OUT, None))?;
-        core.place.check()?;
+        core.location.check()?;
         let mut transaction = core.pool.begin_writing().await?;
         let row = transaction.connection().row(statements::TAKE_TURN, &[]).await;
         let versions = feed::versions_of(row)?;
@@ -75,7 +75,7 @@ impl<'c> Writer<'c> {
         if matches!(self.core.pool, Pool::Postgres(_)) {
             self.transaction.connection().row(statements::NOTIFY, &[]).await?;
         }
-        self.core.place.check()?;
+        self.core.location.check()?;
         self.transaction.commit().await?;
         drop(self.turn);
         // The change applies to checks on this node before the call returns. If this fails or takes too long, polling

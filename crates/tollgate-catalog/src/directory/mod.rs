@@ -7,21 +7,21 @@
 //! This module must not know a database, HTTP or the rules of limits.
 
 mod change;
+mod contract;
 mod error;
 mod filter;
 mod kind;
 mod record;
 mod records;
-mod verbs;
 
 pub use change::{Action, Actor, Change, ChangeFilter};
+pub use contract::{Created, Directory, Imported};
 pub use error::{DirectoryError, Unavailable};
 pub use filter::{Filter, Page, PageRequest};
 pub use kind::Kind;
 pub use record::{ApiKey, Id, Model, ModelTier, Record, Stored, Tenant, Tier, User, Version};
 pub use records::Records;
 pub use tollgate_core::PriorityClass;
-pub use verbs::{Created, Directory, Imported};
 
 /// The id of the tier of every subject without another tier. It always exists.
 pub const DEFAULT_TIER: &str = "default";

@@ -108,7 +108,7 @@ impl Activity {
         self.in_flight.load(Ordering::Relaxed) > streams
     }
 
-    fn look(&self) -> ActivitySample {
+    fn sample(&self) -> ActivitySample {
         ActivitySample { reads: self.reads(), requests: self.requests() }
     }
 }
@@ -160,8 +160,8 @@ pub(super) enum IdleAction {
 pub(super) struct ConnectionMonitor {
     activity: Arc<Activity>,
     every: Duration,
-    header_looks: u32,
-    idle_looks: u32,
+    header_samples: u32,
+    idle_samples: u32,
     last: ActivitySample,
     /// The reads before the current wait for headers.
     reads_before_wait: u64,
@@ -171,21 +171,21 @@ pub(super) struct ConnectionMonitor {
     reading: u32,
 }
 
-/// How many checks there are within the shortest timeout.
-const LOOKS_PER_TIMEOUT: u32 = 4;
+/// How many samples there are within the shortest timeout.
+const SAMPLES_PER_TIMEOUT: u32 = 4;
 
 impl ConnectionMonitor {
     pub(super) fn new(activity: Arc<Activity>, limits: &HttpLimits) -> Self {
-        let every = limits.header_timeout.min(limits.idle_timeout) / LOOKS_PER_TIMEOUT;
-        let looks = |timeout: Duration| {
+        let every = limits.header_timeout.min(limits.idle_timeout) / SAMPLES_PER_TIMEOUT;
+        let samples = |timeout: Duration| {
             u32::try_from(timeout.as_millis() / every.as_millis().max(1)).unwrap_or(u32::MAX)
         };
         Self {
-            last: activity.look(),
+            last: activity.sample(),
             activity,
             every,
-            header_looks: looks(limits.header_timeout),
-            idle_looks: looks(limits.idle_timeout),
+            header_samples: samples(limits.header_timeout),
+            idle_samples: samples(limits.idle_timeout),
             reads_before_wait: 0,
             waiting: 0,
             reading: 0,
@@ -199,7 +199,7 @@ impl ConnectionMonitor {
 
     /// Judges the connection by its activity since the last check.
     pub(super) fn look(&mut self) -> IdleAction {
-        let now = self.activity.look();
+        let now = self.activity.sample();
         if self.activity.is_answering() || now.requests != self.last.requests {
             (self.waiting, self.reading) = (0, 0);
             self.reads_before_wait = now.reads;
@@ -215,9 +215,9 @@ impl ConnectionMonitor {
         let first = now.requests == 0;
         let between_http2 = !first && self.activity.is_http2();
         let waited_for_headers = if first { self.waiting } else { self.reading };
-        if !between_http2 && waited_for_headers >= self.header_looks {
+        if !between_http2 && waited_for_headers >= self.header_samples {
             IdleAction::Cut
-        } else if self.waiting >= self.idle_looks {
+        } else if self.waiting >= self.idle_samples {
             IdleAction::Close
         } else {
             IdleAction::Keep

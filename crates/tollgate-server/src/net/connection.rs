@@ -205,15 +205,15 @@ fn end_if_last<B>(answer: &mut Response<B>, activity: &Activity) {
 /// The end of a connection while its listener drains.
 struct Drain {
     reads: u64,
-    looks: u32,
+    periods: u32,
 }
 
 /// For how many grace periods a drained connection may send without a complete request.
-const DRAIN_LOOKS: u32 = 2;
+const MAX_DRAIN_PERIODS: u32 = 2;
 
 impl Drain {
     fn begin(activity: &Activity) -> Self {
-        Self { reads: activity.reads(), looks: 0 }
+        Self { reads: activity.reads(), periods: 0 }
     }
 
     /// Decides about a drained connection after each grace period. It is closed if it owes no answer and either nothing
@@ -222,11 +222,11 @@ impl Drain {
         let quiet = activity.reads() == self.reads;
         self.reads = activity.reads();
         if activity.owes_an_answer() {
-            self.looks = 0;
+            self.periods = 0;
             return IdleAction::Keep;
         }
-        self.looks += 1;
-        if quiet || self.looks >= DRAIN_LOOKS {
+        self.periods += 1;
+        if quiet || self.periods >= MAX_DRAIN_PERIODS {
             return IdleAction::Close;
         }
         IdleAction::Keep

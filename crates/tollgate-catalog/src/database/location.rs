@@ -6,12 +6,12 @@ use crate::directory::Unavailable;
 
 /// The file of a SQLite database, or none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Location {
     Server,
     File { path: PathBuf, identity: Option<(u64, u64)> },
 }
 
-impl Place {
+impl Location {
     /// The file at `path` in its current state.
     pub(super) fn of_file(path: PathBuf) -> Self {
         let identity = identity(&path);

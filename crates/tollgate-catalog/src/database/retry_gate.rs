@@ -7,13 +7,13 @@ use tollgate_core::{Throttle, Timestamp};
 
 /// Open while the database answers. When closed, it lets one attempt through periodically.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct RetryGate {
     is_closed: AtomicBool,
     tries: Throttle,
     retry_every: Duration,
 }
 
-impl Gate {
+impl RetryGate {
     pub(super) fn new(retry_every: Duration) -> Self {
         Self { is_closed: AtomicBool::new(false), tries: Throttle::new(), retry_every }
     }
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn a_closed_gate_lets_one_try_pass_every_so_often_and_opens_with_success() {
-        let gate = Gate::new(Duration::from_secs(1));
+        let gate = RetryGate::new(Duration::from_secs(1));
         let at = Timestamp::from_ms;
         assert!(gate.may_try(at(0)) && gate.may_try(at(0)) && gate.is_open());
         gate.failed(at(0));
