@@ -117,8 +117,8 @@ function Nothing({ isNarrowed }: { isNarrowed: boolean }): React.JSX.Element {
   if (isNarrowed) return <EmptyState title="No matching changes">Change the filters.</EmptyState>;
   return (
     <EmptyState title="There are no changes yet">
-      Changes made here or through the API are listed with who made them. A catalog in a file has no audit log:
-      see the version control of the file.
+      Changes made here or through the API are listed with who made them. A catalog in a file has no audit
+      log: see the version control of the file.
     </EmptyState>
   );
 }

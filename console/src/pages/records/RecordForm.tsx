@@ -174,5 +174,10 @@ function Refused({ error, one, isNew }: { error: unknown; one: string; isNew: bo
   }
   if (!(error instanceof ProblemError) || error.status !== 409) return <ErrorState error={error} />;
   if (isNew) return <ErrorState error={error} title={`Not saved: a ${one} with this ID already exists`} />;
-  return <ErrorState error={error} title={`Not saved: other records depend on the current values of this ${one}`} />;
+  return (
+    <ErrorState
+      error={error}
+      title={`Not saved: other records depend on the current values of this ${one}`}
+    />
+  );
 }
