@@ -1373,7 +1373,7 @@ export interface components {
         };
         /** @description The verdict of one limit. */
         Limit: {
-            /** @description How it counts: `sliding_window_log` or `sliding_window_counter`. */
+            /** @description How it counts: `sliding_window_log`, `sliding_window_counter` or `token_bucket`. */
             algorithm: string;
             /** @description Whether it admits the check by itself. */
             allowed: boolean;
@@ -1384,7 +1384,7 @@ export interface components {
             count: number;
             /**
              * Format: int64
-             * @description The most of its unit in a window.
+             * @description The most of its unit in a window; of a token bucket, the most at once.
              */
             limit: number;
             /** @description `enforce`, or `shadow`: the limit decides, counts and reports but never denies. */
@@ -1396,6 +1396,11 @@ export interface components {
              *     otherwise left out.
              */
             priority?: string;
+            /**
+             * Format: int64
+             * @description What a token bucket gets back per window; otherwise left out.
+             */
+            refill?: number;
             /**
              * Format: int64
              * @description What is left after this decision.
@@ -1471,15 +1476,17 @@ export interface components {
          */
         ListedPolicy: ({
             /**
-             * @description How a window is counted. The default, `sliding_window_log`, is exact.
+             * @description How the limit counts. `sliding_window_log`, the default, is exact; `sliding_window_counter` needs little memory; `token_bucket` admits bursts and then a steady rate.
              * @enum {string}
              */
-            algorithm?: "sliding_window_log" | "sliding_window_counter";
+            algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket";
+            /** @description The capacity of a token bucket: the most that is admitted at once. By default as much as `limit`. Only for `token_bucket`; it must be full again within 366 days. */
+            burst?: number;
             /** @description Whether it is in force; by default true. */
             enabled?: boolean;
             /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id: string;
-            /** @description The most of the unit in a window. 0 bans; null exempts, which leaving the field out does not. */
+            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, which leaving the field out does not. */
             limit: number | null;
             /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. */
             match?: {
@@ -1728,15 +1735,17 @@ export interface components {
          */
         NewPolicy: ({
             /**
-             * @description How a window is counted. The default, `sliding_window_log`, is exact.
+             * @description How the limit counts. `sliding_window_log`, the default, is exact; `sliding_window_counter` needs little memory; `token_bucket` admits bursts and then a steady rate.
              * @enum {string}
              */
-            algorithm?: "sliding_window_log" | "sliding_window_counter";
+            algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket";
+            /** @description The capacity of a token bucket: the most that is admitted at once. By default as much as `limit`. Only for `token_bucket`; it must be full again within 366 days. */
+            burst?: number;
             /** @description Whether it is in force; by default true. */
             enabled?: boolean;
             /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
-            /** @description The most of the unit in a window. 0 bans; null exempts, which leaving the field out does not. */
+            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, which leaving the field out does not. */
             limit: number | null;
             /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. */
             match?: {
@@ -1867,15 +1876,17 @@ export interface components {
          */
         Policy: {
             /**
-             * @description How a window is counted. The default, `sliding_window_log`, is exact.
+             * @description How the limit counts. `sliding_window_log`, the default, is exact; `sliding_window_counter` needs little memory; `token_bucket` admits bursts and then a steady rate.
              * @enum {string}
              */
-            algorithm?: "sliding_window_log" | "sliding_window_counter";
+            algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket";
+            /** @description The capacity of a token bucket: the most that is admitted at once. By default as much as `limit`. Only for `token_bucket`; it must be full again within 366 days. */
+            burst?: number;
             /** @description Whether it is in force; by default true. */
             enabled?: boolean;
             /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id: string;
-            /** @description The most of the unit in a window. 0 bans; null exempts, which leaving the field out does not. */
+            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, which leaving the field out does not. */
             limit: number | null;
             /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. */
             match?: {
@@ -1944,15 +1955,17 @@ export interface components {
          */
         PolicyPatch: {
             /**
-             * @description How a window is counted. The default, `sliding_window_log`, is exact.
+             * @description How the limit counts. `sliding_window_log`, the default, is exact; `sliding_window_counter` needs little memory; `token_bucket` admits bursts and then a steady rate.
              * @enum {string|null}
              */
-            algorithm?: "sliding_window_log" | "sliding_window_counter" | null;
+            algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket" | null;
+            /** @description The capacity of a token bucket: the most that is admitted at once. By default as much as `limit`. Only for `token_bucket`; it must be full again within 366 days. */
+            burst?: number | null;
             /** @description Whether it is in force; by default true. */
             enabled?: boolean | null;
             /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
-            /** @description The most of the unit in a window. 0 bans; null exempts, which leaving the field out does not. */
+            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, which leaving the field out does not. */
             limit?: number | null;
             /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. */
             match?: {

@@ -177,10 +177,9 @@ async fn a_wrong_change_is_refused_whole() {
     assert_eq!(changed.status, 200, "{}", changed.body);
     assert_eq!(admin.ask_if("PATCH", "/admin/tenants/acme", &etag, &body).await.status, 412);
     assert_eq!(admin.ask_if("PATCH", "/admin/tenants/acme", "7", &body).await.status, 400);
-    let changes = admin.ask("GET", "/admin/audit?kind=tenant", &Value::Null).await.json();
-    let actions: Vec<_> =
-        changes["items"].as_array().unwrap().iter().map(|c| &c["action"]).collect();
-    assert_eq!(actions, ["update", "create"], "{changes}");
+    let log = admin.ask("GET", "/admin/audit?kind=tenant", &Value::Null).await.json();
+    let actions: Vec<_> = log["items"].as_array().unwrap().iter().map(|c| &c["action"]).collect();
+    assert_eq!(actions, ["update", "create"], "{log}");
 }
 
 /// Ids may contain any allowed character; lists come in pages; everything can be exported as a file and imported again.

@@ -291,6 +291,9 @@ fn body(kind: Kind, form: Form) -> Value {
         Kind::Policy => {
             schema["oneOf"] = json!([{"required": ["scope"]}, {"required": ["per"]}]);
             schema["anyOf"] = json!([{"required": ["windowSeconds"]}, {"properties": {"limit": {"enum": [null, 0]}}}]);
+            schema["dependentSchemas"] = json!({
+                "burst": {"properties": {"algorithm": {"const": "token_bucket"}}, "required": ["algorithm"]}
+            });
         }
         _ => {}
     }
