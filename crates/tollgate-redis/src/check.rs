@@ -11,6 +11,7 @@ use tollgate_store::{StoreError, StoreErrorKind, Verdicts, key_bytes};
 
 use crate::call::{Answered, Invocation, Progress};
 use crate::combiner::Entrance;
+use crate::errors;
 use crate::key::slot;
 use crate::link::Link;
 use crate::refund::{Observer, left_unknown};
@@ -269,7 +270,7 @@ impl RedisStore {
         match question.read(&answer) {
             Some(ScriptReply::LimitReply(said)) => Ok(said),
             Some(ScriptReply::Late) => Err(late(&link)),
-            Some(ScriptReply::Undecided) | None => Err(unreadable(&link, question.charging)),
+            Some(ScriptReply::Undecided) | None => Err(unreadable(&link, question)),
         }
     }
 
@@ -412,16 +413,19 @@ fn come_again(questions: &[&Question]) -> Vec<SmallVec<[bool; 4]>> {
 pub(crate) fn late(link: &Link) -> StoreError {
     let place = shown(&link.address);
     let context = format!("Redis at {place} ran the call after its deadline; nothing was charged");
-    StoreError::new(StoreErrorKind::Unavailable, context).within(link.domain)
+    errors::with_remedy(StoreError::new(StoreErrorKind::Unavailable, context)).within(link.domain)
 }
 
-/// The error of a call whose answer is malformed.
-pub(crate) fn unreadable(link: &Link, charging: bool) -> StoreError {
-    let place = shown(&link.address);
-    let context =
-        format!("the script in Redis at {place} returned a reply that Tollgate cannot parse");
+/// The error of a call whose answer does not fit `question`: one of its keys is damaged.
+pub(crate) fn unreadable(link: &Link, question: &Question) -> StoreError {
+    let (place, keys) = (shown(&link.address), question.keys().collect::<Vec<_>>());
+    let context = format!(
+        "the script in Redis at {place} returned numbers that contradict each other, from {}",
+        errors::named(&keys)
+    );
     let error = StoreError::new(StoreErrorKind::Unreadable, context).within(link.domain);
-    if charging { error.after_send() } else { error }
+    let error = errors::with_remedy(error);
+    if question.charging { error.after_send() } else { error }
 }
 
 /// The time at the beginning of an answer of the script.

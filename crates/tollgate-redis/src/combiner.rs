@@ -216,7 +216,7 @@ impl RedisStore {
                         Some(ScriptReply::LimitReply(said)) => Ok(said),
                         Some(ScriptReply::Late) => Err(Unanswered::Failed(late(&link))),
                         Some(ScriptReply::Undecided) => Err(Unanswered::AskAlone),
-                        None => Err(Unanswered::Failed(unreadable(&link, one.question.charging))),
+                        None => Err(Unanswered::Failed(unreadable(&link, &one.question))),
                     };
                     // The receiver is gone if the check has timed out.
                     let _ = one.answer.send(answer);

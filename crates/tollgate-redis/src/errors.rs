@@ -74,6 +74,11 @@ pub(crate) fn is_part_missing(error: &RedisError) -> bool {
     error.to_string().contains("the older part of the log")
 }
 
+/// Whether a script says which key led to `error`.
+fn names_its_key(error: &RedisError) -> bool {
+    error.to_string().contains("the key ") || is_part_missing(error)
+}
+
 /// Whether the server answered with an error, so that it did not run the command or failed in it.
 pub(crate) fn was_refused(error: &RedisError) -> bool {
     matches!(
@@ -94,8 +99,8 @@ pub(crate) fn store_error(link: &Link, error: &RedisError, keys: &[&str]) -> Sto
         StoreErrorKind::Unexpected if !refused => {
             format!("{place} does not speak the Redis protocol")
         }
-        StoreErrorKind::ForeignKey if is_lua_error(error) => {
-            format!("{place} has a damaged value under one of the keys {}", keys.join(", "))
+        StoreErrorKind::ForeignKey if !names_its_key(error) => {
+            format!("{place} holds an unexpected value under {}", named(keys))
         }
         _ if refused => format!("{place} refused the call"),
         _ => format!("{place} did not answer"),
@@ -103,6 +108,14 @@ pub(crate) fn store_error(link: &Link, error: &RedisError, keys: &[&str]) -> Sto
     let store_error =
         StoreError::new(kind, context).within(link.domain).caused_by(without_arguments(error));
     with_remedy(if refused { store_error } else { store_error.after_send() })
+}
+
+/// The keys of a call, one of which led to an error.
+pub(crate) fn named(keys: &[&str]) -> String {
+    match keys {
+        [key] => format!("the key {key}"),
+        _ => format!("one of the keys {}", keys.join(", ")),
+    }
 }
 
 /// Adds what an operator can do about this kind of error to `error`.
@@ -148,7 +161,7 @@ fn remedy(kind: StoreErrorKind) -> Option<&'static str> {
             "delete the key, or change the prefix of the other program that writes it"
         }
         StoreErrorKind::Unreadable => {
-            "check that the URL names a Redis server and that no proxy in between changes its replies"
+            "delete the keys of the check; if all checks fail, check that no proxy changes the replies of Redis"
         }
         _ => return None,
     })

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tollgate_core::{Clock, FailureMode, MonotonicClock, Throttle, Timestamp};
 use tollgate_store::resilience::{BreakerState, StoreObserver};
-use tollgate_store::{ChargeLeft, FaultDomain, StoreError};
+use tollgate_store::{ChargeLeft, FaultDomain, StoreError, StoreErrorKind};
 
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -18,6 +18,8 @@ use crate::telemetry::Chain;
 const KEY_LINE_EVERY: Duration = Duration::from_secs(10);
 /// The minimum time between two lines about charges that stay.
 const LEFT_LINE_EVERY: Duration = Duration::from_secs(10);
+/// The minimum time between two lines about another cause of the same outage.
+const CAUSE_LINE_EVERY: Duration = Duration::from_secs(5);
 /// For how long after the last degraded decision the store counts as degraded although no breaker is open.
 const DEGRADED_HOLDS: Duration = Duration::from_secs(1);
 /// If failures that open no breaker last this long, they are logged.
@@ -31,14 +33,23 @@ pub(crate) struct StoreWatch {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     clock: MonotonicClock,
-    /// The parts of the store whose breakers are not closed, and their states.
-    failing: Mutex<BTreeMap<FaultDomain, BreakerState>>,
+    /// The parts of the store whose breakers are not closed.
+    failing: Mutex<BTreeMap<FaultDomain, Failing>>,
     any_failing: AtomicBool,
     /// Checks that were decided without the store although no breaker was open.
     scattered: Mutex<Option<Scattered>>,
     /// The earliest time for the next line, in nanoseconds.
     key_lines: Throttle,
     left_lines: Throttle,
+    cause_lines: Throttle,
+}
+
+/// A part of the store that fails.
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    state: BreakerState,
+    /// The kind of the error that was logged last.
+    logged: Option<StoreErrorKind>,
 }
 
 /// A period in which single checks were decided without the store.
@@ -48,6 +59,8 @@ struct Scattered {
     latest: Timestamp,
     /// The error of the first of them, until it was logged.
     untold: Option<Untold>,
+    /// Whether it was logged, so that its end is logged too.
+    was_told: bool,
 }
 
 #[derive(Debug)]
@@ -68,6 +81,7 @@ impl StoreWatch {
             scattered: Mutex::default(),
             key_lines: Throttle::new(),
             left_lines: Throttle::new(),
+            cause_lines: Throttle::new(),
         }
     }
 
@@ -94,6 +108,7 @@ impl StoreWatch {
             && now >= period.since.after(LINE_AFTER)
             && let Some(Untold { error, kind, what_to_do }) = period.untold.take()
         {
+            period.was_told = true;
             tracing::warn!(
                 error,
                 kind,
@@ -102,11 +117,11 @@ impl StoreWatch {
             );
         }
         if now >= period.latest.after(DEGRADED_HOLDS) {
-            let told = period.untold.is_none();
+            let was_told = period.was_told;
             *scattered = None;
             if !any_failing {
                 self.health.set_store_degraded(false);
-                if told {
+                if was_told {
                     tracing::info!("the store decides every check again");
                 }
             }
@@ -129,7 +144,7 @@ impl StoreWatch {
                 kind: error.kind().name(),
                 what_to_do: error.remedy(),
             });
-            *scattered = Some(Scattered { since: now, latest: now, untold });
+            *scattered = Some(Scattered { since: now, latest: now, untold, was_told: false });
         }
         drop(scattered);
         if concerns_one_check && self.key_lines.admits(self.clock.now(), KEY_LINE_EVERY) {
@@ -144,10 +159,10 @@ impl StoreWatch {
     }
 
     /// Shows the state of the breakers.
-    fn show(&self, failing: &BTreeMap<FaultDomain, BreakerState>) {
+    fn show(&self, failing: &BTreeMap<FaultDomain, Failing>) {
         let worst = if failing.is_empty() {
             BreakerState::Closed
-        } else if failing.values().any(|state| *state == BreakerState::Open) {
+        } else if failing.values().any(|part| part.state == BreakerState::Open) {
             BreakerState::Open
         } else {
             BreakerState::HalfOpen
@@ -173,9 +188,17 @@ impl StoreObserver for StoreWatch {
     ) {
         // A poisoned lock is fine: every change is complete at once.
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let logged = failing.get(&domain).and_then(|part| part.logged);
+        let now_known = cause.map(StoreError::kind);
+        // The cause may change during an outage: Redis comes back and asks for a password.
+        let is_another_cause = from != BreakerState::Closed
+            && now_known.is_some_and(|kind| logged != Some(kind))
+            && self.cause_lines.admits(self.clock.now(), CAUSE_LINE_EVERY);
+        let logged =
+            if from == BreakerState::Closed || is_another_cause { now_known } else { logged };
         match to {
             BreakerState::Closed => failing.remove(&domain),
-            _ => failing.insert(domain, to),
+            _ => failing.insert(domain, Failing { state: to, logged }),
         };
         self.show(&failing);
         let failing_parts = failing.len();
@@ -198,6 +221,13 @@ impl StoreObserver for StoreWatch {
             (_, BreakerState::Closed) => {
                 tracing::info!("the store is available again; all limits are enforced");
             }
+            _ if is_another_cause => tracing::warn!(
+                error,
+                kind,
+                what_to_do,
+                failing_parts,
+                "the store is still unavailable, now for another reason"
+            ),
             _ => tracing::debug!(error, from = from.name(), to = to.name(), "probing the store"),
         }
     }
@@ -232,8 +262,6 @@ impl StoreObserver for StoreWatch {
 
 #[cfg(test)]
 mod tests {
-    use tollgate_store::StoreErrorKind;
-
     use super::*;
 
     fn watch() -> (StoreWatch, Arc<Health>) {

@@ -55,6 +55,7 @@ fn a_key_that_is_not_ours_is_an_error_and_stays() {
             let charges = [charge_of(&ours, &subject, 1), charge_of(&other, &subject, 1)];
             let error = RUNTIME.block_on(store.charge(&charges, None)).unwrap_err();
             assert_eq!(error.kind(), StoreErrorKind::ForeignKey, "{way:?}, {write:?}");
+            assert!(format!("{error:?}").contains(&key), "{error:?} names the key");
             assert!(!error.may_have_charged());
             assert!(RUNTIME.block_on(store.reset(&other, &subject)).is_err());
             assert_eq!(server.command(&["DUMP", &key]), before, "{way:?}, {write:?}");

@@ -172,6 +172,11 @@ impl Machine {
         }
     }
 
+    /// Whether its latest call failed.
+    fn is_in_doubt(&self) -> bool {
+        !matches!(self.phase, Phase::Closed { consecutive: 0, .. })
+    }
+
     /// Changes to `phase`; returns the states before and after.
     fn enter(&mut self, phase: Phase) -> (BreakerState, BreakerState) {
         let from = self.phase.state();
@@ -381,22 +386,22 @@ impl<S: Store, C: Clock + 'static> Breaker<S, C> {
     }
 
     /// Call it several times a second. It forgets domains that the store no longer uses, and probes domains that are
-    /// due if no check does. So a store that works again is noticed although nobody sends checks.
+    /// due if no check does. So a store that works again is noticed although nobody sends checks, and one that fails is
+    /// noticed although few do: a domain whose latest call failed is probed until it answers or the state opens.
     pub async fn tend(&self) {
         let failing: Vec<FaultDomain> = {
             let machines = self.shared.machines();
-            let failing = machines
-                .iter()
-                .filter(|(_, machine)| machine.phase.state() != BreakerState::Closed);
+            let failing = machines.iter().filter(|(_, machine)| machine.is_in_doubt());
             failing.map(|(domain, _)| *domain).collect()
         };
         for domain in failing {
             if !self.store.uses(domain) {
                 let mut machines = self.shared.machines();
                 if let Some(machine) = machines.remove(&domain) {
-                    let from = machine.phase.state();
-                    let to = BreakerState::Closed;
-                    self.shared.observer.breaker_changed(domain, from, to, None);
+                    let (from, to) = (machine.phase.state(), BreakerState::Closed);
+                    if from != to {
+                        self.shared.observer.breaker_changed(domain, from, to, None);
+                    }
                 }
             } else if self.store.can_probe()
                 && let Ok(report) = self.begin(&[domain])

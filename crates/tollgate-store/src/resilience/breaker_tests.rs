@@ -258,6 +258,26 @@ fn a_breaker_that_is_tended_closes_by_itself() {
     }
 }
 
+/// P20: one failed check is enough to find out, by probes, whether the store fails although few checks are sent.
+#[test]
+fn a_domain_in_doubt_is_probed_until_it_answers_or_opens() {
+    for works_again in [false, true] {
+        let (store, _clock, breaker) = parts();
+        store.set_failing(&[Parts::LEFT]);
+        let report = breaker.begin(&[Parts::LEFT]).unwrap();
+        report.ended::<()>(&Err(StoreError::new(StoreErrorKind::Unavailable, "as it was told")));
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        if works_again {
+            store.set_failing(&[]);
+        }
+        for _ in 0..4 {
+            block_on(breaker.tend());
+        }
+        let expected = if works_again { BreakerState::Closed } else { BreakerState::Open };
+        assert_eq!(breaker.state(), expected);
+    }
+}
+
 /// Every kind that concerns the store opens the breaker, at once if the server itself refuses everything, and no other
 /// kind does.
 #[test]
