@@ -27,7 +27,7 @@ const TITLES: Readonly<Record<number, string>> = {
 
 /** What uses the record, by the server's words: `user "alice"`; null where they name nothing. */
 function userOf(message: string): string | null {
-  const [, kind, id] = /, by the ([a-zA-Z ]+) ("(?:[^"\\]|\\.)*")/u.exec(message) ?? [];
+  const [, kind, id] = /, for example by the ([a-zA-Z ]+) ("(?:[^"\\]|\\.)*")/u.exec(message) ?? [];
   return kind === undefined || id === undefined ? null : `${kind} ${id}`;
 }
 
