@@ -1116,6 +1116,8 @@ export interface components {
              * @enum {string}
              */
             outcome: "applies" | "overridden" | "exempts" | "does_not_apply" | "disabled";
+            /** @description The policy that overrides it; null where none does. */
+            overriddenBy: string | null;
             policyId: string;
             /**
              * Format: int64
@@ -1137,6 +1139,8 @@ export interface components {
              * @description The share of the policy's limit that this priority class may use; null if it may use all of it.
              */
             share: number | null;
+            /** @description The attributes that it counts per and the check lacks, or whose conditions do not hold; empty where it matches. */
+            unmet: string[];
             /** @description The outcome in words. */
             why: string;
         };
@@ -1231,11 +1235,13 @@ export interface components {
          *           "key": null,
          *           "limit": null,
          *           "outcome": "overridden",
+         *           "overriddenBy": "payments-free",
          *           "policyId": "default",
          *           "remaining": null,
          *           "resetAfterMs": null,
          *           "retryAfterMs": null,
          *           "share": null,
+         *           "unmet": [],
          *           "why": "\"payments-free\" has more conditions"
          *         },
          *         {
@@ -1243,11 +1249,13 @@ export interface components {
          *           "key": "service=payments user=alice",
          *           "limit": 10,
          *           "outcome": "applies",
+         *           "overriddenBy": null,
          *           "policyId": "payments-free",
          *           "remaining": 0,
          *           "resetAfterMs": 58200,
          *           "retryAfterMs": 4100,
          *           "share": null,
+         *           "unmet": [],
          *           "why": "all its conditions hold"
          *         }
          *       ],
@@ -1474,7 +1482,7 @@ export interface components {
          *       "windowSeconds": 60
          *     }
          */
-        ListedPolicy: ({
+        ListedPolicy: {
             /**
              * @description How the limit counts. `sliding_window_log`, the default, is exact; `sliding_window_counter` needs little memory; `token_bucket` admits bursts and then a steady rate.
              * @enum {string}
@@ -1484,13 +1492,26 @@ export interface components {
             burst?: number;
             /** @description Whether it is in force; by default true. */
             enabled?: boolean;
+            /**
+             * @description `all` exempts from every limit, whatever that counts; `limit` is then null or left out, and `scope` and `per` may be left out too.
+             * @enum {string}
+             */
+            exempt?: "all";
             /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id: string;
-            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, which leaving the field out does not. */
-            limit: number | null;
-            /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. */
+            /** @description Whether `match` compares without regard to case; by default false. */
+            ignoreCase?: boolean;
+            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts from the limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, unless `exempt` is given. */
+            limit?: number | null;
+            /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. A value that ends in `*` is a prefix, `\*` an asterisk itself; `ip` also takes CIDR blocks; `{"present": true}` takes any value, `{"absent": true}` none. */
             match?: {
-                [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
+                [key: string]: string | string[] | {
+                    /** @constant */
+                    present: true;
+                } | {
+                    /** @constant */
+                    absent: true;
+                };
             };
             /**
              * @description `enforce` (the default), or `shadow`: the policy decides and counts but never denies.
@@ -1502,6 +1523,8 @@ export interface components {
              * @enum {string}
              */
             onStoreError?: "allow" | "deny" | "local";
+            /** @description The ids of policies that it overrides besides less specific ones with the same `per`, unit and window. */
+            overrides?: components["schemas"]["Id"][];
             /** @description The attributes that its limits count per, each at most once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that does not resemble one of these. */
             per?: components["schemas"]["Id"][];
             /**
@@ -1520,10 +1543,12 @@ export interface components {
             unit?: string;
             /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
             windowSeconds?: number;
-        } | unknown | {
+        } & ({
+            limit?: null;
+        } | ((unknown | {
             /** @enum {unknown} */
             limit?: null | 0;
-        }) & (unknown | unknown);
+        }) & (unknown | unknown)));
         /**
          * @example {
          *       "id": "acme",
@@ -1733,7 +1758,7 @@ export interface components {
          *       "windowSeconds": 60
          *     }
          */
-        NewPolicy: ({
+        NewPolicy: {
             /**
              * @description How the limit counts. `sliding_window_log`, the default, is exact; `sliding_window_counter` needs little memory; `token_bucket` admits bursts and then a steady rate.
              * @enum {string}
@@ -1743,13 +1768,26 @@ export interface components {
             burst?: number;
             /** @description Whether it is in force; by default true. */
             enabled?: boolean;
+            /**
+             * @description `all` exempts from every limit, whatever that counts; `limit` is then null or left out, and `scope` and `per` may be left out too.
+             * @enum {string}
+             */
+            exempt?: "all";
             /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
-            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, which leaving the field out does not. */
-            limit: number | null;
-            /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. */
+            /** @description Whether `match` compares without regard to case; by default false. */
+            ignoreCase?: boolean;
+            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts from the limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, unless `exempt` is given. */
+            limit?: number | null;
+            /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. A value that ends in `*` is a prefix, `\*` an asterisk itself; `ip` also takes CIDR blocks; `{"present": true}` takes any value, `{"absent": true}` none. */
             match?: {
-                [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
+                [key: string]: string | string[] | {
+                    /** @constant */
+                    present: true;
+                } | {
+                    /** @constant */
+                    absent: true;
+                };
             };
             /**
              * @description `enforce` (the default), or `shadow`: the policy decides and counts but never denies.
@@ -1761,6 +1799,8 @@ export interface components {
              * @enum {string}
              */
             onStoreError?: "allow" | "deny" | "local";
+            /** @description The ids of policies that it overrides besides less specific ones with the same `per`, unit and window. */
+            overrides?: components["schemas"]["Id"][];
             /** @description The attributes that its limits count per, each at most once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that does not resemble one of these. */
             per?: components["schemas"]["Id"][];
             /**
@@ -1779,10 +1819,12 @@ export interface components {
             unit?: string;
             /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
             windowSeconds?: number;
-        } | unknown | {
+        } & ({
+            limit?: null;
+        } | ((unknown | {
             /** @enum {unknown} */
             limit?: null | 0;
-        }) & (unknown | unknown);
+        }) & (unknown | unknown)));
         /**
          * @example {
          *       "id": "acme",
@@ -1884,13 +1926,26 @@ export interface components {
             burst?: number;
             /** @description Whether it is in force; by default true. */
             enabled?: boolean;
+            /**
+             * @description `all` exempts from every limit, whatever that counts; `limit` is then null or left out, and `scope` and `per` may be left out too.
+             * @enum {string}
+             */
+            exempt?: "all";
             /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id: string;
-            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, which leaving the field out does not. */
+            /** @description Whether `match` compares without regard to case; by default false. */
+            ignoreCase?: boolean;
+            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts from the limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, unless `exempt` is given. */
             limit: number | null;
-            /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. */
+            /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. A value that ends in `*` is a prefix, `\*` an asterisk itself; `ip` also takes CIDR blocks; `{"present": true}` takes any value, `{"absent": true}` none. */
             match?: {
-                [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
+                [key: string]: string | string[] | {
+                    /** @constant */
+                    present: true;
+                } | {
+                    /** @constant */
+                    absent: true;
+                };
             };
             /**
              * @description `enforce` (the default), or `shadow`: the policy decides and counts but never denies.
@@ -1902,6 +1957,8 @@ export interface components {
              * @enum {string}
              */
             onStoreError?: "allow" | "deny" | "local";
+            /** @description The ids of policies that it overrides besides less specific ones with the same `per`, unit and window. */
+            overrides?: components["schemas"]["Id"][];
             /** @description The attributes that its limits count per, each at most once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that does not resemble one of these. */
             per?: components["schemas"]["Id"][];
             /**
@@ -1919,7 +1976,7 @@ export interface components {
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string;
             /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
-            windowSeconds: number;
+            windowSeconds?: number;
         };
         /**
          * @example {
@@ -1963,13 +2020,26 @@ export interface components {
             burst?: number | null;
             /** @description Whether it is in force; by default true. */
             enabled?: boolean | null;
+            /**
+             * @description `all` exempts from every limit, whatever that counts; `limit` is then null or left out, and `scope` and `per` may be left out too.
+             * @enum {string|null}
+             */
+            exempt?: "all" | null;
             /** @description Its id, unique among records of its kind. A new record cannot have the id `.` or `..`, because in a path these mean another path. */
             id?: string;
-            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, which leaving the field out does not. */
+            /** @description Whether `match` compares without regard to case; by default false. */
+            ignoreCase?: boolean | null;
+            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts from the limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, unless `exempt` is given. */
             limit?: number | null;
-            /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. */
+            /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. A value that ends in `*` is a prefix, `\*` an asterisk itself; `ip` also takes CIDR blocks; `{"present": true}` takes any value, `{"absent": true}` none. */
             match?: {
-                [key: string]: components["schemas"]["Id"] | components["schemas"]["Id"][];
+                [key: string]: string | string[] | {
+                    /** @constant */
+                    present: true;
+                } | {
+                    /** @constant */
+                    absent: true;
+                };
             } | null;
             /**
              * @description `enforce` (the default), or `shadow`: the policy decides and counts but never denies.
@@ -1981,6 +2051,8 @@ export interface components {
              * @enum {string|null}
              */
             onStoreError?: "allow" | "deny" | "local" | null;
+            /** @description The ids of policies that it overrides besides less specific ones with the same `per`, unit and window. */
+            overrides?: components["schemas"]["Id"][] | null;
             /** @description The attributes that its limits count per, each at most once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that does not resemble one of these. */
             per?: components["schemas"]["Id"][] | null;
             /**
@@ -1998,7 +2070,7 @@ export interface components {
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string | null;
             /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
-            windowSeconds?: number;
+            windowSeconds?: number | null;
         };
         /**
          * @description An error: what is wrong, where, and what is accepted instead (RFC 9457).

@@ -10,7 +10,8 @@ use tollgate_catalog::document::{self, Entry, Node, Value};
 use tollgate_catalog::validate::Scope;
 use tollgate_catalog::{CatalogError, Format, Position, Problems, policy_file, validate};
 use tollgate_core::{
-    Amount, Counting, FailureMode, Mode, Per, Policy, PolicySet, PriorityClass, Unit,
+    Accepted, Amount, Attribute, Condition, Counting, FailureMode, Mode, Pattern, Per, Policy,
+    PolicyId, PolicySet, PriorityClass, Reach, Unit,
 };
 
 const FORMATS: [Format; 3] = [Format::Yaml, Format::Json, Format::Toml];
@@ -96,7 +97,7 @@ fn the_examples_in_three_formats_hold_the_same_policies() {
         .map(|name| policy_file::load(&example(name)).unwrap_or_else(|error| panic!("{error}")));
     assert_eq!(yaml.policies(), json.policies());
     assert_eq!(yaml.policies(), toml.policies());
-    assert_eq!(yaml.policies().len(), 8);
+    assert_eq!(yaml.policies().len(), 10);
 }
 
 /// R11: a policy may say what it does if the store does not answer.
@@ -135,7 +136,8 @@ fn every_field_says_what_it_says() {
     assert_eq!((free.per.scope().as_str(), free.conditions.len()), ("SERVICE", 2));
     let tokens = policy("key-model-tpm");
     assert_eq!((tokens.per.scope().as_str(), &tokens.unit), ("apiKey+model", &Unit::Tokens));
-    assert_eq!(policy("enterprise-large").conditions[1].values, ["premium", "large"]);
+    let large = Condition::one_of(Attribute::ModelTier, &["premium", "large"]);
+    assert_eq!(policy("enterprise-large").conditions[1], large);
     assert_eq!(policy("internal-exempt").limit, None);
     assert_eq!(policy("banned-addresses").limit, Some(Amount::ZERO));
     assert_eq!(policy("banned-addresses").counting.window().as_ns(), 3_600_000_000_000);
@@ -231,6 +233,9 @@ fn a_wrong_value_is_refused_at_every_field() {
         (("shares", "{\"batch\": 0.9, \"standard\": 0.8}"), "give `batch` more than `standard`"),
         (("enabled", "\"yes\""), "\"yes\" is a text"),
         (("enabled", "1"), "1 is a number"),
+        (("ignoreCase", "\"yes\""), "\"yes\" is a text"),
+        (("overrides", "\"b\""), "\"b\" is a text"),
+        (("overrides", "null"), "is null"),
     ];
     for (field, says) in cases {
         check_field(field, &format!("policies[0].{}", field.0), says);
@@ -256,7 +261,18 @@ fn a_wrong_condition_is_refused_where_it_stands() {
         ("{\"tier\": 5}", ".tier", "5 is a number"),
         ("{\"tier\": false}", ".tier", "false is a boolean"),
         ("{\"tier\": \"\"}", ".tier", "\"\" is empty"),
-        ("{\"tier\": {}}", ".tier", "is a map"),
+        ("{\"tier\": {}}", ".tier", "is an empty map"),
+        ("{\"tier\": {\"absent\": true, \"present\": true}}", ".tier", "is a map with 2 keys"),
+        ("{\"tier\": {\"absent\": false}}", ".tier.absent", "is false"),
+        ("{\"tier\": {\"prefix\": \"a\"}}", ".tier.prefix", "\"prefix\" is no such condition"),
+        ("{\"tier\": [{\"absent\": true}]}", ".tier[0]", "is a map"),
+        (
+            "{\"user\": {\"absent\": true}}",
+            ".user",
+            "matches nothing: the policy counts per `user`",
+        ),
+        ("{\"model\": \"*-mini\"}", ".model", "\"*-mini\" has an asterisk before its end"),
+        ("{\"model\": [\"gpt-4*\", \"gpt*4\"]}", ".model[1]", "has an asterisk before its end"),
         ("{\"tier\": []}", ".tier", "is an empty list"),
         ("{\"tier\": [\"free\", 5]}", ".tier[1]", "5 is a number"),
         ("{\"tier\": [[\"free\"]]}", ".tier[0]", "is a list"),
@@ -266,7 +282,9 @@ fn a_wrong_condition_is_refused_where_it_stands() {
             "resembles the built-in attribute `user`, but is not the same",
         ),
         ("{\"\": \"x\"}", "[\"\"]", "is empty"),
-        ("{\"ip\": \"203.0.113.0/24\"}", ".ip", "is not an IP address"),
+        ("{\"ip\": \"203.0.113.0/33\"}", ".ip", "\"203.0.113.0/33\" has a prefix length above 32"),
+        ("{\"ip\": \"203.0.113.9/24\"}", ".ip", "(did you mean `203.0.113.0/24`?)"),
+        ("{\"ip\": \"10.*\"}", ".ip", "\"10.*\" is not an IP address or a CIDR block"),
         ("{\"ip\": [\"::1\", \" 8.8.8.8\"]}", ".ip[1]", "is not an IP address"),
     ];
     for (value, path, says) in cases {
@@ -284,7 +302,89 @@ fn an_address_is_matched_however_it_is_written() {
     ] {
         let text =
             format!("policies: [{{id: p, scope: IP, match: {{ip: \"{written}\"}}, limit: 0}}]");
-        assert_eq!(yaml(&text).unwrap()[0].conditions[0].values, [canonical]);
+        let canonical = Condition::one_of(Attribute::Ip, &[canonical]);
+        assert_eq!(yaml(&text).unwrap()[0].conditions, [canonical]);
+    }
+}
+
+#[test]
+fn values_prefixes_blocks_presence_and_absence_are_read_in_every_format() {
+    let conditions = r#"{"model": ["gpt-4*", "openai/*", "a\\*b"], "ip": "10.0.0.0/8", "tenant": {"present": true}, "region": {"absent": true}}"#;
+    for format in FORMATS {
+        let text = one_policy(&[ID, LIMIT, WINDOW, SCOPE, ("match", conditions)], format);
+        // TOML has no map on one line in the form that the helper writes.
+        let text = if format == Format::Toml { text.replace("\": ", "\" = ") } else { text };
+        let policies = policy_file::parse("p", &text, format).unwrap();
+        let expected = [
+            Accepted::AnyOf(vec![
+                Pattern::Prefix("gpt-4".to_owned()),
+                Pattern::Prefix("openai/".to_owned()),
+                Pattern::Exact("a*b".to_owned()),
+            ]),
+            Accepted::AnyOf(vec![Pattern::parse(&Attribute::Ip, "10.0.0.0/8").unwrap()]),
+            Accepted::Present,
+            Accepted::Absent,
+        ];
+        let accepted: Vec<_> =
+            policies[0].conditions.iter().map(|one| one.accepted.clone()).collect();
+        assert_eq!(accepted, expected, "{format:?}");
+    }
+}
+
+#[test]
+fn a_policy_exempts_from_everything_or_from_its_own_kind_of_limit() {
+    let cases = [
+        ("scope: IP, limit: null", Reach::EveryWindow),
+        ("scope: IP, limit: null, windowSeconds: 60", Reach::OwnWindow),
+        ("scope: IP, limit: 0", Reach::EveryWindow),
+        ("scope: IP, limit: 5, windowSeconds: 60", Reach::OwnWindow),
+        ("scope: IP, limit: null, exempt: all", Reach::EveryLimit),
+        ("scope: IP, exempt: all", Reach::EveryLimit),
+        ("match: {ip: 192.0.2.1}, exempt: all", Reach::EveryLimit),
+    ];
+    for (fields, expected) in cases {
+        let policies = yaml(&format!("policies: [{{id: p, {fields}}}]")).unwrap();
+        let policy = &policies[0];
+        assert_eq!(policy.reach, expected, "{fields}");
+        let shown = tollgate_catalog::directory::Record::Policy(policy.clone()).to_node();
+        assert_eq!(validate::policy("", &shown).as_ref(), Ok(policy), "{fields}");
+    }
+    let wrong = [
+        ("scope: IP, limit: 5, exempt: all", "policies[0].limit", "is given beside `exempt`"),
+        ("exempt: some", "policies[0].exempt", "\"some\" is no such exemption"),
+        ("exempt: true", "policies[0].exempt", "true is a boolean"),
+    ];
+    for (fields, path, says) in wrong {
+        let text = format!("policies: [{{id: p, {fields}}}]");
+        check_problem(&text, Format::Yaml, Some(1), path, says);
+    }
+}
+
+#[test]
+fn a_policy_overrides_others_by_their_ids() {
+    let file = |overrides: &[&str]| {
+        let lines = overrides.iter().zip(["a", "b", "c"]).map(|(overrides, id)| {
+            format!("  - {{id: {id}, scope: USER, limit: 5, windowSeconds: 60, overrides: [{overrides}]}}\n")
+        });
+        format!("policies:\n{}", lines.collect::<String>())
+    };
+    let policies = yaml(&file(&["b, c", "c", ""])).unwrap();
+    let ids: Vec<_> = policies[0].overrides.iter().map(PolicyId::as_str).collect();
+    assert_eq!(ids, ["b", "c"]);
+    let wrong: [(&[&str], usize, &str, &str); 6] = [
+        (&["b", "bb"], 3, "policies[1].overrides[0]", "\"bb\" is no policy (did you mean `b`?)"),
+        (&["a"], 2, "policies[0].overrides", "in a circle: \"a\" → \"a\""),
+        (&["", "c", "b"], 3, "policies[1].overrides", "in a circle: \"b\" → \"c\" → \"b\""),
+        (&["b, b", ""], 2, "policies[0].overrides[1]", "\"b\" is given twice"),
+        (&["5"], 2, "policies[0].overrides[0]", "5 is a number"),
+        (&["\"\""], 2, "policies[0].overrides[0]", "\"\" is empty"),
+    ];
+    for (overrides, line, path, says) in wrong {
+        let problems = yaml(&file(overrides)).unwrap_err();
+        let problem = problems.iter().find(|problem| problem.message.contains(says));
+        let problem = problem.unwrap_or_else(|| panic!("{says}: {problems}"));
+        assert_eq!((problem.path.as_str(), problem.position.map(|at| at.line)), (path, Some(line)));
+        assert!(!problem.accepted.is_empty(), "{problems}");
     }
 }
 
@@ -433,7 +533,7 @@ extra: 1
         "p.yaml:8:5: policies[1].scope: is given beside `per`; accepted: ",
         "p.yaml:8:12: policies[1].scope: \"USR\" is not a scope (did you mean `USER`?); accepted: GLOBAL",
         "p.yaml:9:5: policies[1].limt: is not a field (did you mean `limit`?); accepted: `id`, `scope`",
-        "p.yaml:10:19: policies[1].match.tier: 1 is a number; accepted: a text or a list of texts; put it in quotes",
+        "p.yaml:10:19: policies[1].match.tier: 1 is a number; accepted: a text, a list of texts, `{present: true}` or `{absent: true}`; put it in quotes",
         "p.yaml:10:36: policies[1].match.country[1]: true is a boolean; accepted: ",
         "p.yaml:11:1: extra: is not a field; accepted: `tiers`, `modelTiers`, `models`, `tenants`, `users`, `policies`",
     ];
@@ -512,7 +612,10 @@ fn what_is_at_the_edge_is_accepted() {
     assert_eq!(policies[0].per, Per::from_scope("GLOBAL").unwrap());
     assert_eq!(policies[1].counting.window().as_ns(), 1_000_000);
     assert_eq!(policies[2].counting.window().as_ns(), 1_000_000_001);
-    assert_eq!(policies[2].conditions[0].values, ["no"]);
+    assert_eq!(
+        policies[2].conditions[0].accepted,
+        Condition::one_of(Attribute::Tier, &["no"]).accepted
+    );
 }
 
 #[test]
@@ -645,9 +748,17 @@ proptest! {
         for (name, value) in conditions {
             let attribute = tollgate_core::Attribute::parse(&format!("x-{name}")).unwrap();
             if attributes.insert(attribute.clone()) && let Some(policy) = records.policies.first_mut() {
-                let values = vec![value];
-                policy.conditions.push(tollgate_core::Condition { attribute, values });
+                policy.conditions.push(Condition::one_of(attribute, &[&value]));
             }
+        }
+        for policy in &mut records.policies {
+            // Without a window of its own, it gets the default one.
+            policy.reach = Reach::OwnWindow;
+            // What nothing can match is refused.
+            let per = policy.per.attributes();
+            policy.conditions.retain(|one| {
+                one.accepted != Accepted::Absent || !per.contains(&one.attribute)
+            });
         }
         let document = records.clone().into_document();
         let texts = [

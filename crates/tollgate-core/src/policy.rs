@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::subject::{ACCEPTED_IDS, Attribute, IdProblem, check_id};
-use crate::{Amount, Counting, Shares, Unit, Window};
+use crate::{Amount, Condition, Counting, Shares, Subject, Unit, Window};
 
 /// The name of a policy: an id (1 to 256 bytes of UTF-8 without control characters).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,15 +83,6 @@ impl Per {
     }
 }
 
-/// One condition of a policy's `match`: the attribute has one of these values.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Condition {
-    /// The attribute compared.
-    pub attribute: Attribute,
-    /// The values that hold; never empty.
-    pub values: Vec<String>,
-}
-
 /// Whether a policy denies or only reports (R10).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
@@ -153,6 +144,30 @@ impl FailureMode {
     }
 }
 
+/// How far a policy that exempts or bans reaches: which limits it stands in for. Another policy counts in its own window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// Limits with its `per`, its unit and its window.
+    #[default]
+    OwnWindow,
+    /// Limits with its `per` and its unit, over any window.
+    EveryWindow,
+    /// Every limit, if it exempts; a ban reaches as far as [`Reach::EveryWindow`].
+    EveryLimit,
+}
+
+impl Reach {
+    /// That of a policy with `limit` that gives no window.
+    fn default_of(limit: Option<Amount>) -> Self {
+        if counts_nothing(limit) { Self::EveryWindow } else { Self::OwnWindow }
+    }
+}
+
+/// Whether `limit` exempts or bans.
+fn counts_nothing(limit: Option<Amount>) -> bool {
+    limit.is_none_or(|limit| limit == Amount::ZERO)
+}
+
 /// A stored rule: which subjects it matches, what it counts per, unit, limit, way of counting, mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -162,6 +177,8 @@ pub struct Policy {
     pub per: Per,
     /// The conditions that must all hold; each attribute at most once.
     pub conditions: Vec<Condition>,
+    /// Whether the conditions compare texts without regard to case. Usage is counted under the values as they are.
+    pub ignore_case: bool,
     /// What it counts.
     pub unit: Unit,
     /// The most of `unit` in a window, or for a token bucket its capacity: 0 bans, `None` exempts (R4).
@@ -170,6 +187,10 @@ pub struct Policy {
     pub shares: Shares,
     /// How it counts, and over which window.
     pub counting: Counting,
+    /// Of a policy that exempts or bans: how far that reaches.
+    pub reach: Reach,
+    /// The policies that it overrides besides those that R4 names.
+    pub overrides: Vec<PolicyId>,
     /// Whether it denies.
     pub mode: Mode,
     /// Its failure mode; `None` for the setting of the server.
@@ -183,17 +204,22 @@ impl Policy {
     pub const MAX_CONDITIONS: usize = 16;
     /// The most values of one condition.
     pub const MAX_CONDITION_VALUES: usize = 1_000;
+    /// The most policies that one names in [`Policy::overrides`].
+    pub const MAX_OVERRIDES: usize = 1_000;
 
-    /// An enforced, exact policy over requests without conditions.
+    /// An enforced, exact policy over requests without conditions. If it exempts or bans, it does so whatever the window.
     pub fn new(id: PolicyId, per: Per, limit: Option<Amount>, window: Window) -> Self {
         Self {
             id,
             per,
             conditions: Vec::new(),
+            ignore_case: false,
             unit: Unit::Requests,
             limit,
             shares: Shares::default(),
             counting: Counting::Log { window },
+            reach: Reach::default_of(limit),
+            overrides: Vec::new(),
             mode: Mode::default(),
             on_store_error: None,
             enabled: true,
@@ -202,18 +228,30 @@ impl Policy {
 
     /// The policy that applies if none is configured: 100 requests an hour per user and model.
     pub fn default_policy() -> Self {
-        Self {
-            id: PolicyId("default".into()),
-            per: Per(vec![Attribute::User, Attribute::Model]),
-            conditions: Vec::new(),
-            unit: Unit::Requests,
-            limit: Amount::new(100),
-            shares: Shares::default(),
-            counting: Counting::Log { window: DEFAULT_WINDOW },
-            mode: Mode::default(),
-            on_store_error: None,
-            enabled: true,
-        }
+        let per = Per(vec![Attribute::User, Attribute::Model]);
+        Self::new(PolicyId("default".into()), per, Amount::new(100), DEFAULT_WINDOW)
+    }
+
+    /// The attributes because of which it does not match `subject`: those of `per` that the subject lacks, then those
+    /// whose conditions do not hold. None if it matches (R4).
+    pub fn unmet(&self, subject: &Subject<'_>) -> Vec<&Attribute> {
+        let lacking = self.per.attributes().iter().filter(|one| subject.get(one).is_none());
+        let lacking: Vec<_> = lacking.collect();
+        let failing = self.conditions.iter();
+        let failing = failing.filter(|one| one.precision(subject, self.ignore_case).is_none());
+        let failing = failing.map(|one| &one.attribute).filter(|one| !lacking.contains(one));
+        lacking.iter().copied().chain(failing).collect()
+    }
+
+    /// The window whose limits it overrides, or is overridden by; `None` for every window.
+    pub fn own_window(&self) -> Option<Window> {
+        let is_narrow = self.reach == Reach::OwnWindow || !counts_nothing(self.limit);
+        is_narrow.then(|| self.counting.window())
+    }
+
+    /// Whether it exempts from every limit, whatever that counts.
+    pub fn exempts_all(&self) -> bool {
+        self.limit.is_none() && self.reach == Reach::EveryLimit
     }
 }
 

@@ -1,16 +1,19 @@
 //! The reference model: the decision rules R1–R6, R8 and R10 word by word, slow and obvious.
 //!
 //! Tests and `simulate --verify` compare the fast code with it. So it must share nothing with that code except the data
-//! types: it uses neither the modules of [`crate::counting`] nor
-//! [`crate::PolicySet`] nor [`crate::Decision`], keeps every admission as a time and a cost, finds usage by filtering and summing,
+//! types: it uses neither the modules of [`crate::counting`], [`crate::matching`] and [`crate::policy_set`] nor
+//! [`crate::Decision`], keeps every admission as a time and a cost, finds usage by filtering and summing,
 //! and waits by trying moments.
 //!
 //! The one concession is R7: times of a log are rounded to a tick, that of [`Window::tick_ns`] or the store's own, as a
 //! store rounds them, so that answers can be compared to the millisecond.
 
+mod applying;
+
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
+use self::applying::applying;
 use crate::{
     Amount, Check, Counting, Mode, Policy, PolicyId, PriorityClass, Reason, Subject, Timestamp,
     Window,
@@ -149,24 +152,8 @@ impl Model {
 
     /// The ids of the policies whose limits `check` meets, in the order of the policies (R4).
     pub fn met_by(&self, check: &Check<'_>) -> Vec<&PolicyId> {
-        let met = self.applying(&check.subject).into_iter();
+        let met = applying(&self.policies, &check.subject).into_iter();
         met.filter(|policy| policy.limit.is_some()).map(|policy| &policy.id).collect()
-    }
-
-    /// The policies that apply to `subject` (R4), exemptions too.
-    fn applying(&self, subject: &Subject<'_>) -> Vec<&Policy> {
-        let holding: Vec<&Policy> =
-            self.policies.iter().filter(|policy| holds(policy, subject)).collect();
-        let applies = |policy: &Policy| {
-            let mut rivals = holding.iter().filter(|other| {
-                other.per == policy.per
-                    && other.unit == policy.unit
-                    // A shadow policy overrides no enforced one, or it would change what is denied (R10).
-                    && (other.mode == Mode::Enforce || policy.mode == Mode::Shadow)
-            });
-            rivals.all(|rival| rival.conditions.len() <= policy.conditions.len())
-        };
-        holding.iter().copied().filter(|policy| applies(policy)).collect()
     }
 
     fn clamped_ns(&self, now: Timestamp) -> u128 {
@@ -175,7 +162,7 @@ impl Model {
 
     /// The limits that `check` meets, before it is charged.
     fn looks(&self, now_ns: u128, check: &Check<'_>) -> Vec<LimitView<'_>> {
-        let applying = self.applying(&check.subject).into_iter();
+        let applying = applying(&self.policies, &check.subject).into_iter();
         let limiting = applying.filter_map(|policy| Some((policy, policy.limit?)));
         limiting
             .map(|(policy, limit)| {
@@ -253,15 +240,6 @@ impl LimitView<'_> {
     fn room_needed(&self) -> u128 {
         self.cost.max(1)
     }
-}
-
-/// R4: all conditions hold, and the subject has every attribute of `per`.
-fn holds(policy: &Policy, subject: &Subject<'_>) -> bool {
-    policy.enabled
-        && policy.per.attributes().iter().all(|attribute| subject.get(attribute).is_some())
-        && policy.conditions.iter().all(|condition| {
-            condition.values.iter().any(|v| subject.get(&condition.attribute) == Some(v.as_str()))
-        })
 }
 
 /// The part of `limit` that checks of `class` may use: the share of the least important class that has one and is at least

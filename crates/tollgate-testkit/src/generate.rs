@@ -9,8 +9,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use tollgate_core::{
-    Amount, Attribute, Check, Condition, Cost, Counting, Mode, Per, Policy, PolicyId,
-    PriorityClass, Share, Shares, Subject, Timestamp, Unit, Window,
+    Accepted, Amount, Attribute, Check, Condition, Cost, Counting, Mode, Pattern, Per, Policy,
+    PolicyId, PriorityClass, Reach, Share, Shares, Subject, Timestamp, Unit, Window,
 };
 
 use crate::Way;
@@ -40,12 +40,18 @@ impl OwnedCheck {
 /// Ids whose order is not that of the policies, so that ties are broken by the id and not by the position.
 const POLICY_IDS: [&str; 8] = ["m", "c", "x", "a", "q", "b", "z", "k"];
 
-/// The values of every attribute.
+/// The values of every attribute but the address.
 const VALUES: [&str; 2] = ["a", "b"];
+const ADDRESSES: [&str; 2] = ["10.0.0.1", "10.0.1.1"];
+/// What conditions compare with: more than one of them may match one value, more or less precisely.
+const PATTERNS: [&str; 7] = ["a", "b", "c", "B", "a*", "A*", "*"];
+const ADDRESS_PATTERNS: [&str; 5] = ["10.0.0.1", "10.0.0.0/24", "10.0.0.0/23", "0.0.0.0/0", "::/0"];
 
 fn attributes() -> Vec<Attribute> {
     let region = Attribute::Custom("region".into());
-    vec![Attribute::User, Attribute::Model, Attribute::Tenant, Attribute::Tier, region]
+    let built_in =
+        [Attribute::User, Attribute::Model, Attribute::Tenant, Attribute::Tier, Attribute::Ip];
+    built_in.into_iter().chain([region]).collect()
 }
 
 fn pers() -> Vec<Per> {
@@ -66,13 +72,17 @@ fn amount(index: u8, large: bool) -> Amount {
 struct Shape {
     per: Per,
     conditions: Vec<Condition>,
+    ignore_case: bool,
     unit: Unit,
     limit: Option<u8>,
+    reach: Reach,
     shares: Shares,
     stretch: Stretch,
     way: Way,
     mode: Mode,
     enabled: bool,
+    /// One bit for each of the policies after it: whether it names it in `overrides`.
+    overrides: u8,
 }
 
 /// How a policy's window differs from those of the others.
@@ -104,11 +114,19 @@ impl Shape {
             id: PolicyId::new(id).unwrap(),
             per: self.per,
             conditions: self.conditions,
+            ignore_case: self.ignore_case,
             unit: self.unit,
             limit: self.limit.map(|index| bounded(counting, amount(index, large))),
             // A policy without a limit has no shares.
             shares: self.limit.map_or_else(Shares::default, |_| self.shares),
             counting,
+            reach: match self.limit {
+                Some(1..) => Reach::OwnWindow,
+                Some(0) if self.reach == Reach::EveryLimit => Reach::EveryWindow,
+                _ => self.reach,
+            },
+            // Chosen when all ids are known.
+            overrides: Vec::new(),
             mode: self.mode,
             on_store_error: None,
             enabled: self.enabled,
@@ -117,10 +135,20 @@ impl Shape {
 }
 
 fn condition(attribute: Attribute) -> impl Strategy<Value = Condition> {
-    subsequence(vec!["a", "b", "c"], 1..=2).prop_map(move |values| Condition {
-        attribute: attribute.clone(),
-        values: values.into_iter().map(str::to_owned).collect(),
-    })
+    let texts = if attribute == Attribute::Ip { &ADDRESS_PATTERNS[..] } else { &PATTERNS[..] };
+    let parsed = {
+        let attribute = attribute.clone();
+        move |texts: Vec<&str>| {
+            let patterns = texts.into_iter().map(|text| Pattern::parse(&attribute, text).unwrap());
+            Accepted::AnyOf(patterns.collect())
+        }
+    };
+    let accepted = prop_oneof![
+        8 => subsequence(texts.to_vec(), 1..=2).prop_map(parsed),
+        1 => Just(Accepted::Present),
+        1 => Just(Accepted::Absent),
+    ];
+    accepted.prop_map(move |accepted| Condition { attribute: attribute.clone(), accepted })
 }
 
 fn conditions() -> impl Strategy<Value = Vec<Condition>> {
@@ -163,18 +191,28 @@ fn shape() -> impl Strategy<Value = Shape> {
     let mode = prop_oneof![3 => Just(Mode::Enforce), 1 => Just(Mode::Shadow)];
     let enabled = prop_oneof![9 => Just(true), 1 => Just(false)];
     let unit = select(vec![Unit::Requests, Unit::Requests, Unit::Tokens]);
-    let limit = (limit, shares());
-    (select(pers()), conditions(), unit, limit, stretch, way, mode, enabled).prop_map(
-        |(per, conditions, unit, (limit, shares), stretch, way, mode, enabled)| Shape {
-            per,
-            conditions,
-            unit,
-            limit,
-            shares,
-            stretch,
-            way,
-            mode,
-            enabled,
+    let reach = select(vec![Reach::OwnWindow, Reach::EveryWindow, Reach::EveryLimit]);
+    let limit = (limit, shares(), reach);
+    let conditions = (conditions(), any::<bool>());
+    let overrides = prop_oneof![4 => Just(0_u8), 1 => any::<u8>()];
+    (select(pers()), conditions, unit, limit, (stretch, way), mode, (enabled, overrides)).prop_map(
+        |(per, (conditions, ignore_case), unit, limit, (stretch, way), mode, enabled)| {
+            let (limit, shares, reach) = limit;
+            let (enabled, overrides) = enabled;
+            Shape {
+                per,
+                conditions,
+                ignore_case,
+                unit,
+                limit,
+                reach,
+                shares,
+                stretch,
+                way,
+                mode,
+                enabled,
+                overrides,
+            }
         },
     )
 }
@@ -195,8 +233,16 @@ fn bounded(counting: Counting, limit: Amount) -> Amount {
 }
 
 fn build(shapes: Vec<Shape>, base_ns: u64, large: bool) -> Vec<Policy> {
+    let overrides: Vec<u8> = shapes.iter().map(|shape| shape.overrides).collect();
     let named = shapes.into_iter().zip(POLICY_IDS);
-    named.map(|(shape, id)| shape.build(id, base_ns, large)).collect()
+    let mut policies: Vec<_> = named.map(|(shape, id)| shape.build(id, base_ns, large)).collect();
+    for (index, bits) in overrides.into_iter().enumerate().take(policies.len()) {
+        // Only later ones, so that there is no circle.
+        let later = policies.iter().enumerate().skip(index + 1);
+        let chosen = later.filter(|(other, _)| bits & (1 << other) != 0);
+        policies[index].overrides = chosen.map(|(_, policy)| policy.id.clone()).collect();
+    }
+    policies
 }
 
 /// The number of policies in `number`, at most 8, with windows of about a second.
@@ -227,7 +273,8 @@ fn asked() -> impl Strategy<Value = Asked> {
     // Most subjects have a user and a model; about half of them have each of the other attributes.
     let subject = attributes().into_iter().map(|attribute| {
         let often = matches!(attribute, Attribute::User | Attribute::Model);
-        let given = option::weighted(if often { 0.95 } else { 0.5 }, value());
+        let value = if attribute == Attribute::Ip { select(ADDRESSES.to_vec()) } else { value() };
+        let given = option::weighted(if often { 0.95 } else { 0.5 }, value);
         given.prop_map(move |value| Some((attribute.clone(), value?.to_owned())))
     });
     let requests = prop_oneof![6 => Just(1), 1 => Just(0), 2 => 2..=7_u8];

@@ -6,7 +6,14 @@ import { SearchField } from '../../ui/SearchField';
 import type { Policy } from '../policies/policy';
 import { CardGroup } from './CardGroup';
 import styles from './Explain.module.css';
-import { groupsOf, overridersOf, searched, type Considered } from './explanation';
+import {
+  consideredById,
+  groupsOf,
+  precedenceInWords,
+  searched,
+  type Considered,
+  type ConsideredPolicy,
+} from './explanation';
 import { effectOf, obstacleInWords } from './explanationWords';
 import { PolicyLink } from './PolicyLink';
 import { TableGroup } from './TableGroup';
@@ -34,9 +41,9 @@ export function Considerations({ explained, policies }: ConsiderationsProps): Re
   const groups = useMemo(() => groupsOf(explanation, policies), [explanation, policies]);
   const found = useMemo(() => searched(groups, wanted, textOf), [groups, wanted]);
   const onSearch = useCallback((find: string) => set({ find }, { replace: true }), [set]);
-  const overriders = useMemo(() => overridersOf(explanation, policies), [explanation, policies]);
+  const overriders = useMemo(() => consideredById(explanation, policies), [explanation, policies]);
   const overriddenWhy = useCallback(
-    ({ answer }: Considered) => <Overrider why={answer.why} one={overriders.get(answer.why)} />,
+    ({ answer }: Considered) => <Overrider answer={answer} one={overriders.get(answer.overriddenBy ?? '')} />,
     [overriders],
   );
   const { subject } = explanation;
@@ -74,7 +81,7 @@ export function Considerations({ explained, policies }: ConsiderationsProps): Re
       />
       <TableGroup
         title="Overridden"
-        about="These policies match, but one with more conditions counts the same unit for the same attributes and overrides them."
+        about="These policies match, but a more specific one with the same attributes, unit and window overrides them, or one that names them."
         why="Overridden by"
         all={groups.overridden}
         shown={found.overridden}
@@ -104,11 +111,17 @@ export function Considerations({ explained, policies }: ConsiderationsProps): Re
   );
 }
 
-function Overrider({ why, one }: { why: string; one: Considered | undefined }): React.JSX.Element {
-  if (one === undefined) return <>{why}</>;
+function Overrider({
+  answer,
+  one,
+}: {
+  answer: ConsideredPolicy;
+  one: Considered | undefined;
+}): React.JSX.Element {
+  if (one === undefined) return <>{answer.why}</>;
   return (
     <>
-      <PolicyLink considered={one} />, which has more conditions
+      <PolicyLink considered={one} />, which {precedenceInWords(answer)}
     </>
   );
 }

@@ -2,10 +2,11 @@ import { describe, expect, it } from 'vitest';
 
 import type { Policy } from '../policies/policy';
 import {
+  consideredById,
   denies,
   groupsOf,
   obstaclesOf,
-  overridersOf,
+  precedenceInWords,
   searched,
   type ConsideredPolicy,
   type Explanation,
@@ -84,51 +85,50 @@ describe('a limit', () => {
 });
 
 describe('what overrides', () => {
-  it('is found by the words of the server, whatever the id', () => {
+  it('is found by its id, and says why', () => {
     const explanation = explanationOf(null, [
-      consideredOf('general', { outcome: 'overridden', why: '"a \\"b\\"" has more conditions' }),
+      consideredOf('general', {
+        outcome: 'overridden',
+        why: '"a \\"b\\"" has more conditions',
+        overriddenBy: 'a "b"',
+      }),
       consideredOf('a "b"', { limit: 1, count: 0 }),
     ]);
-    const found = overridersOf(explanation, byId()).get(explanation.policies[0]?.why ?? '');
+    const [overridden] = explanation.policies;
+    if (overridden === undefined) throw new Error('there is one');
+    const found = consideredById(explanation, byId()).get(overridden.overriddenBy ?? '');
     expect(found?.answer.policyId).toBe('a "b"');
+    expect(precedenceInWords(overridden)).toBe('has more conditions');
+    expect(precedenceInWords({ ...overridden, overriddenBy: null })).toBe(overridden.why);
   });
 });
 
 describe('what keeps a policy from a subject', () => {
-  const check = (policy: Partial<Policy>): string[] =>
-    obstaclesOf({ id: 'p', limit: 1, ...policy }, SUBJECT).map(
-      ({ attribute, accepted, value }) => `${attribute}: ${accepted.join('|')}, is ${value ?? 'absent'}`,
-    );
-
-  it('is every condition that does not hold', () => {
-    expect(check({ scope: 'USER', match: { tier: ['pro', 'enterprise'], user: 'alice' } })).toEqual([
-      'tier: pro|enterprise, is free',
+  it('is what the server lists, with the condition and what the check has', () => {
+    const answer = consideredOf('p', {
+      outcome: 'does_not_apply',
+      unmet: ['ip', 'tier', 'region', 'constructor'],
+    });
+    const policy: Policy = {
+      id: 'p',
+      limit: 1,
+      per: ['ip'],
+      match: { tier: ['pro', 'max*'], region: { absent: true }, constructor: { present: true as const } },
+    };
+    expect(obstaclesOf(answer, policy, SUBJECT, { region: 'eu' })).toEqual([
+      { attribute: 'ip', condition: null, value: null },
+      {
+        attribute: 'tier',
+        condition: { attribute: 'tier', test: 'values', values: ['pro', 'max*'] },
+        value: 'free',
+      },
+      { attribute: 'region', condition: { attribute: 'region', test: 'absent', values: [] }, value: 'eu' },
+      {
+        attribute: 'constructor',
+        condition: { attribute: 'constructor', test: 'present', values: [] },
+        value: null,
+      },
     ]);
-    expect(check({ scope: 'USER', match: { service: 'chat', tier: 'pro' } })).toEqual([
-      'service: chat, is absent',
-      'tier: pro, is free',
-    ]);
-  });
-
-  it('is an attribute that is counted per and that the subject lacks', () => {
-    expect(check({ scope: 'IP' })).toEqual(['ip: , is absent']);
-    expect(check({ per: ['region'] })).toEqual(['region: , is absent']);
-  });
-
-  it('is none where an attribute of the check meets the condition', () => {
-    const policy: Policy = { id: 'p', limit: 1, per: ['region'], match: { plan: 'gold' } };
-    expect(obstaclesOf(policy, SUBJECT, { region: 'eu', plan: 'gold' })).toEqual([]);
-    expect(obstaclesOf(policy, SUBJECT, { region: 'eu', plan: 'tin' })).toEqual([
-      { attribute: 'plan', accepted: ['gold'], value: 'tin' },
-    ]);
-  });
-
-  it('names an attribute once', () => {
-    expect(check({ scope: 'IP', match: { ip: '203.0.113.7' } })).toEqual(['ip: 203.0.113.7, is absent']);
-  });
-
-  it('knows an attribute by its own name, not by what every object has', () => {
-    expect(check({ per: ['user'], match: { constructor: 'x' } })).toEqual(['constructor: x, is absent']);
   });
 });
 

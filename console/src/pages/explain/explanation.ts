@@ -1,6 +1,6 @@
 /** An explanation, put in the order in which one understands it: what decides first, what does not match last. Pure. */
 import type { components } from '../../api/schema';
-import { attributesOf, type Policy } from '../policies/policy';
+import { conditionsOf, type Condition, type Policy } from '../policies/policy';
 
 export type Explanation = components['schemas']['Explanation'];
 export type ConsideredPolicy = components['schemas']['ConsideredPolicy'];
@@ -76,19 +76,18 @@ export function groupsOf(explanation: Explanation, policies: ReadonlyMap<string,
   return { ...groups, decides: groups.decides[0] ?? null };
 }
 
-/** What the server says of a policy that the one called `id` overrides. */
-function overriddenWords(id: string): string {
-  return `${JSON.stringify(id)} has more conditions`;
-}
-
-/** By the server's words, the policy that they name as the one that overrides. */
-export function overridersOf(
+/** Every policy that was considered, by its id. */
+export function consideredById(
   explanation: Explanation,
   policies: ReadonlyMap<string, Policy>,
 ): ReadonlyMap<string, Considered> {
-  return new Map(
-    explanation.policies.map((answer) => [overriddenWords(answer.policyId), consideredOf(answer, policies)]),
-  );
+  return new Map(explanation.policies.map((answer) => [answer.policyId, consideredOf(answer, policies)]));
+}
+
+/** Why a policy is overridden, in the server's words, without the id of the other policy. */
+export function precedenceInWords({ why, overriddenBy }: ConsideredPolicy): string {
+  const id = JSON.stringify(overriddenBy);
+  return why.startsWith(`${id} `) ? why.slice(id.length + 1) : why;
 }
 
 /** Attributes that a check names itself. */
@@ -97,26 +96,26 @@ export type Attributes = Readonly<Record<string, string>>;
 /** A condition that does not hold, or an attribute that is counted per and that the subject lacks. */
 export interface Obstacle {
   readonly attribute: string;
-  /** What the condition accepts; empty where any value would do. */
-  readonly accepted: readonly string[];
+  /** What the condition asks for; null where the attribute is only counted per. */
+  readonly condition: Condition | null;
   /** What the subject has; null if nothing. */
   readonly value: string | null;
 }
 
-/** Every reason why `policy` does not apply to a check of `subject` with these `custom` attributes; the server names the first. */
-export function obstaclesOf(policy: Policy, subject: Subject, custom: Attributes = {}): Obstacle[] {
+/** Every reason why `policy` does not apply to a check of `subject` with these `custom` attributes, as `answer` lists them. */
+export function obstaclesOf(
+  answer: ConsideredPolicy,
+  policy: Policy,
+  subject: Subject,
+  custom: Attributes = {},
+): Obstacle[] {
   const values = new Map<string, string | null>([...Object.entries(custom), ...Object.entries(subject)]);
-  const valueOf = (attribute: string): string | null => values.get(attribute) ?? null;
-  const conditions = Object.entries(policy.match ?? {}).map(([attribute, accepted]) => ({
+  const conditions = new Map(conditionsOf(policy).map((condition) => [condition.attribute, condition]));
+  return answer.unmet.map((attribute) => ({
     attribute,
-    accepted: [accepted].flat(),
-    value: valueOf(attribute),
+    condition: conditions.get(attribute) ?? null,
+    value: values.get(attribute) ?? null,
   }));
-  const failed = conditions.filter(({ accepted, value }) => value === null || !accepted.includes(value));
-  const lacking = attributesOf(policy)
-    .filter((attribute) => valueOf(attribute) === null && !Object.hasOwn(policy.match ?? {}, attribute))
-    .map((attribute) => ({ attribute, accepted: [], value: null }));
-  return [...lacking, ...failed];
 }
 
 /** Whether every word of `search` is in `text`. */

@@ -26,13 +26,21 @@ describe('a policy that does not match', () => {
   const why = 'the subject\'s tier is "free"';
   it('says each condition that does not hold, and what is there', () => {
     const one = considered(
-      { outcome: 'does_not_apply', why },
-      { match: { tier: ['pro', 'max'], ip: '::1' } },
+      { outcome: 'does_not_apply', why, unmet: ['tier', 'ip', 'tenant', 'service'] },
+      {
+        match: {
+          tier: ['pro', 'max'],
+          ip: '::1',
+          tenant: { absent: true },
+          service: { present: true },
+        },
+      },
     );
     expect(obstacleInWords(one, SUBJECT)).toBe(
-      'needs tier pro or max, but the check has free; needs IP address ::1, which the check does not have',
+      'needs tier pro or max, but the check has free; needs IP address ::1, which the check does not have; ' +
+        'needs no tenant, but the check has acme; needs any service, which the check does not have',
     );
-    const perIp = considered({ outcome: 'does_not_apply', why }, { scope: 'IP' });
+    const perIp = considered({ outcome: 'does_not_apply', why, unmet: ['ip'] }, { scope: 'IP' });
     expect(obstacleInWords(perIp, SUBJECT)).toBe('counts by IP address, which the check does not have');
   });
 

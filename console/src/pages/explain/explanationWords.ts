@@ -8,6 +8,7 @@ import {
   type Attributes,
   type Considered,
   type Explanation,
+  type Obstacle,
   type Subject,
 } from './explanation';
 
@@ -22,17 +23,19 @@ export function obstacleInWords(
   subject: Subject,
   custom: Attributes = {},
 ): string {
-  const obstacles = policy === null ? [] : obstaclesOf(policy, subject, custom);
-  if (obstacles.length === 0) return answer.why;
-  const words = obstacles.map(({ attribute, accepted, value }) => {
-    const name = attributeInWords(attribute);
-    if (accepted.length === 0) return `counts by ${name}, which the check does not have`;
-    const wanted = `needs ${name} ${listed(accepted, 'or')}`;
-    return value === null
-      ? `${wanted}, which the check does not have`
-      : `${wanted}, but the check has ${value}`;
-  });
-  return words.join('; ');
+  const obstacles = policy === null ? [] : obstaclesOf(answer, policy, subject, custom);
+  return obstacles.length === 0 ? answer.why : obstacles.map(oneObstacleInWords).join('; ');
+}
+
+function oneObstacleInWords({ attribute, condition, value }: Obstacle): string {
+  const name = attributeInWords(attribute);
+  if (condition === null) return `counts by ${name}, which the check does not have`;
+  if (condition.test === 'absent') return `needs no ${name}, but the check has ${value ?? 'one'}`;
+  const wanted =
+    condition.test === 'present' ? `needs any ${name}` : `needs ${name} ${listed(condition.values, 'or')}`;
+  return value === null
+    ? `${wanted}, which the check does not have`
+    : `${wanted}, but the check has ${value}`;
 }
 
 /** `5 of 10 requests used, 5 left`; null where there is no limit. */

@@ -18,6 +18,8 @@ export function consideredOf(policyId: string, change: Partial<ConsideredPolicy>
     policyId,
     outcome: 'applies',
     why: 'all its conditions hold',
+    overriddenBy: null,
+    unmet: [],
     key: takesPart ? 'user=alice' : null,
     limit: null,
     share: null,

@@ -25,8 +25,15 @@ const SCOPE_OPTIONS = [
 
 const LIMIT_OPTIONS = [
   { value: 'amount', label: 'up to a limit' },
-  { value: 'exempt', label: 'no limit (exemption)' },
+  { value: 'exempt', label: 'no limit of this kind (exemption)' },
+  { value: 'exemptAll', label: 'no limit of any kind (exemption from all)' },
   { value: 'ban', label: 'nothing (ban)' },
+];
+
+const TEST_OPTIONS = [
+  { value: 'values', label: 'has one of these values' },
+  { value: 'present', label: 'has any value' },
+  { value: 'absent', label: 'has no value' },
 ];
 
 const UNITS = ['requests', 'tokens', 'input_tokens', 'output_tokens'];
@@ -97,7 +104,12 @@ export function PolicyFields(props: Part): React.JSX.Element {
         )}
       </div>
       <Conditions {...props} />
-      <LimitPart {...props} limitKind={form.limitKind} algorithm={form.algorithm} />
+      <LimitPart
+        {...props}
+        limitKind={form.limitKind}
+        everyWindow={form.everyWindow}
+        algorithm={form.algorithm}
+      />
       <Behaviour {...props} />
     </>
   );
@@ -122,11 +134,22 @@ function Conditions({ control, isDisabled }: Part): React.JSX.Element {
         variant="quiet"
         isDisabled={isDisabled}
         onPress={() =>
-          append({ attribute: '', values: [] }, { focusName: `conditions.${fields.length}.attribute` })
+          append(
+            { attribute: '', test: 'values', values: [] },
+            { focusName: `conditions.${fields.length}.attribute` },
+          )
         }
       >
         + Add a condition
       </Button>
+      {fields.length > 0 && (
+        <CheckInput
+          control={control}
+          name="ignoreCase"
+          label="Ignore upper and lower case"
+          isDisabled={isDisabled}
+        />
+      )}
     </fieldset>
   );
 }
@@ -140,6 +163,7 @@ interface ConditionRowProps {
 
 function ConditionRow({ control, index, isDisabled, onRemove }: ConditionRowProps): React.JSX.Element {
   const attribute = useWatch({ control, name: `conditions.${index}.attribute` });
+  const test = useWatch({ control, name: `conditions.${index}.test` });
   const ids = useIds(KIND_OF[attribute]);
   return (
     <div className={styles.condition}>
@@ -150,13 +174,27 @@ function ConditionRow({ control, index, isDisabled, onRemove }: ConditionRowProp
         suggestions={BUILT_IN_ATTRIBUTES}
         isDisabled={isDisabled}
       />
-      <TokensInput
+      <SelectInput
         control={control}
-        name={`conditions.${index}.values`}
-        label="is one of"
-        suggestions={ids}
+        name={`conditions.${index}.test`}
+        label="Condition"
+        options={TEST_OPTIONS}
         isDisabled={isDisabled}
       />
+      {test === 'values' && (
+        <TokensInput
+          control={control}
+          name={`conditions.${index}.values`}
+          label="is one of"
+          suggestions={ids}
+          isDisabled={isDisabled}
+          hint={
+            attribute === 'ip'
+              ? 'Addresses, or blocks such as 10.0.0.0/8.'
+              : 'gpt-4* means every value that starts with gpt-4.'
+          }
+        />
+      )}
       <Button
         variant="quiet"
         aria-label={`Remove condition ${index + 1}`}
@@ -171,11 +209,20 @@ function ConditionRow({ control, index, isDisabled, onRemove }: ConditionRowProp
 
 interface LimitPartProps extends Part {
   limitKind: string;
+  everyWindow: boolean;
   algorithm: string;
 }
 
-function LimitPart({ control, isDisabled, limitKind, algorithm }: LimitPartProps): React.JSX.Element {
+function LimitPart({
+  control,
+  isDisabled,
+  limitKind,
+  everyWindow,
+  algorithm,
+}: LimitPartProps): React.JSX.Element {
   const isCounted = limitKind === 'amount';
+  const isOfOneKind = limitKind !== 'exemptAll';
+  const hasWindow = isCounted || (isOfOneKind && !everyWindow);
   return (
     <fieldset className={styles.group}>
       <legend>Allows</legend>
@@ -207,34 +254,50 @@ function LimitPart({ control, isDisabled, limitKind, algorithm }: LimitPartProps
             hint="The most that is allowed at once."
           />
         )}
-        <TextInput
-          control={control}
-          name="unit"
-          label="Unit"
-          suggestions={UNITS}
-          isDisabled={isDisabled}
-          hint="What is counted, such as tokens."
-        />
-        <TextInput
-          control={control}
-          name="window"
-          label="Window"
-          inputMode="decimal"
-          isDisabled={isDisabled}
-        />
-        <SelectInput
-          control={control}
-          name="windowUnit"
-          label="Window unit"
-          options={Object.keys(WINDOW_UNITS).map((value) => ({ value, label: value }))}
-          isDisabled={isDisabled}
-        />
+        {isOfOneKind && (
+          <TextInput
+            control={control}
+            name="unit"
+            label="Unit"
+            suggestions={UNITS}
+            isDisabled={isDisabled}
+            hint="What is counted, such as tokens."
+          />
+        )}
+        {hasWindow && (
+          <>
+            <TextInput
+              control={control}
+              name="window"
+              label="Window"
+              inputMode="decimal"
+              isDisabled={isDisabled}
+            />
+            <SelectInput
+              control={control}
+              name="windowUnit"
+              label="Window unit"
+              options={Object.keys(WINDOW_UNITS).map((value) => ({ value, label: value }))}
+              isDisabled={isDisabled}
+            />
+          </>
+        )}
       </div>
+      {isOfOneKind && !isCounted && (
+        <CheckInput
+          control={control}
+          name="everyWindow"
+          label="Limits of every window"
+          hint="Otherwise only limits of one window are meant."
+          isDisabled={isDisabled}
+        />
+      )}
     </fieldset>
   );
 }
 
 function Behaviour({ control, isDisabled }: Part): React.JSX.Element {
+  const policies = useIds('policies');
   return (
     <fieldset className={styles.group}>
       <legend>Behavior</legend>
@@ -278,6 +341,14 @@ function Behaviour({ control, isDisabled }: Part): React.JSX.Element {
         A priority class with a share is allowed only while less than that part of the limit is used. The rest
         is reserved for more important classes.
       </p>
+      <TokensInput
+        control={control}
+        name="overrides"
+        label="Also overrides"
+        suggestions={policies}
+        isDisabled={isDisabled}
+        hint="IDs of policies that do not apply where this one does. Less specific policies with the same attributes, unit and window are overridden anyway."
+      />
       <CheckInput
         control={control}
         name="enabled"

@@ -2,19 +2,27 @@
 import { adminCall } from '../../api/admin';
 import { ProblemError, type FieldProblem } from '../../api/problem';
 
+/** What a condition accepts: values, prefixes and address blocks, any value, or none. */
+export type Accepted = string | string[] | { present: true } | { absent: true };
+
 export interface Policy {
   id: string;
   /** A short name for `per`; one of the two is there. */
   scope?: string;
   per?: string[];
-  match?: Record<string, string | string[]>;
+  match?: Record<string, Accepted>;
+  ignoreCase?: boolean;
   unit?: string;
   /** Null exempts, 0 bans. */
   limit: number | null;
   /** The capacity of a token bucket, if it is not the limit. */
   burst?: number;
+  /** `all` exempts from every limit. */
+  exempt?: string;
   windowSeconds?: number;
   algorithm?: string;
+  /** The ids of policies that it overrides besides less specific ones of its own kind. */
+  overrides?: string[];
   mode?: string;
   onStoreError?: string;
   enabled?: boolean;
@@ -49,6 +57,28 @@ export const BUILT_IN_ATTRIBUTES = [
   'tier',
   'modelTier',
 ] as const;
+
+/** Whether a condition asks for certain values, for any, or for none. */
+export type ConditionTest = 'values' | 'present' | 'absent';
+
+/** One condition of a policy. */
+export interface Condition {
+  attribute: string;
+  test: ConditionTest;
+  /** Empty unless it asks for values. */
+  values: string[];
+}
+
+/** The condition that `accepted` writes. */
+export function conditionOf(attribute: string, accepted: Accepted): Condition {
+  if (typeof accepted === 'string') return { attribute, test: 'values', values: [accepted] };
+  if (Array.isArray(accepted)) return { attribute, test: 'values', values: accepted };
+  return { attribute, test: 'absent' in accepted ? 'absent' : 'present', values: [] };
+}
+
+export function conditionsOf(policy: Pick<Policy, 'match'>): Condition[] {
+  return Object.entries(policy.match ?? {}).map(([attribute, accepted]) => conditionOf(attribute, accepted));
+}
 
 /** What `policy` counts per. */
 export function attributesOf(policy: Pick<Policy, 'scope' | 'per'>): readonly string[] {

@@ -14,6 +14,17 @@ describe('a policy', () => {
   it.each<Policy>([
     { id: 'default', scope: 'USER_MODEL', limit: 100, windowSeconds: 3600 },
     { id: 'exempt', scope: 'USER', limit: null, windowSeconds: 60 },
+    { id: 'exempt at all times', scope: 'USER', limit: null },
+    { id: 'exempt from all', scope: 'GLOBAL', match: { ip: '192.0.2.1' }, limit: null, exempt: 'all' },
+    {
+      id: 'conditions',
+      scope: 'USER',
+      match: { model: ['gpt-4*', 'o1'], tenant: { present: true }, region: { absent: true } },
+      ignoreCase: true,
+      limit: 5,
+      windowSeconds: 60,
+      overrides: ['ban'],
+    },
     { id: 'ban', scope: 'IP', match: { ip: ['203.0.113.7', '203.0.113.8'] }, limit: 0 },
     { id: 'listed', per: ['apiKey', 'model'], unit: 'tokens', limit: 150_000, windowSeconds: 0.25 },
     { id: 'nobody', per: [], limit: 1, windowSeconds: 31_622_400 },
@@ -69,9 +80,16 @@ describe('what is typed', () => {
     ['a share that is none', { shares: { ...NEW_POLICY.shares, batch: 'x' } }, { shares: { batch: 'x' } }],
     ['a ban', { limitKind: 'ban' }, { limit: 0 }],
     ['an exemption', { limitKind: 'exempt' }, { limit: null }],
+    ['one of a window', { limitKind: 'exempt', everyWindow: false }, { limit: null, windowSeconds: 60 }],
+    ['one from everything', { limitKind: 'exemptAll', everyWindow: false }, { limit: null, exempt: 'all' }],
+    [
+      'a condition without a value to type',
+      { conditions: [{ attribute: 'tier', test: 'absent', values: ['left'] }] },
+      { match: { tier: { absent: true } } },
+    ],
     [
       'a condition without values',
-      { conditions: [{ attribute: 'tier', values: [] }] },
+      { conditions: [{ attribute: 'tier', test: 'values', values: [] }] },
       { match: { tier: [] } },
     ],
   ])('is sent for the server to judge: %s', (_, change, policy) => {
@@ -94,15 +112,18 @@ it.each([
   ['shares.standard', 'shares.standard'],
   ['match.tier', 'conditions.0.values'],
   ['match.tier[2]', 'conditions.0.values'],
+  ['match.tier.absent', 'conditions.0.values'],
+  ['overrides[0]', 'overrides'],
+  ['exempt', 'limitKind'],
   ['match["a.b"][0]', 'conditions.1.values'],
   ['match.tiers', null],
   ['match', null],
   ['body', null],
   ['if-match', null],
 ])('the problem of %s is shown at %s', (field, path) => {
-  const conditions = [
-    { attribute: 'tier', values: [] },
-    { attribute: 'a.b', values: [''] },
+  const conditions: PolicyForm['conditions'] = [
+    { attribute: 'tier', test: 'values', values: [] },
+    { attribute: 'a.b', test: 'values', values: [''] },
   ];
   expect(policyFormPathOf(field, { ...NEW_POLICY, conditions })).toBe(path);
 });

@@ -1,18 +1,19 @@
 /** A policy as the form holds it: every field a text, as it is typed. */
-import { PRIORITY_CLASSES, type Policy, type PriorityClass } from './policy';
+import { conditionsOf, PRIORITY_CLASSES, type Condition, type Policy, type PriorityClass } from './policy';
 
 /** In place of a scope's name: the attributes are listed. */
 export const LISTED = 'listed';
 
 export const TOKEN_BUCKET = 'token_bucket';
 
-export type LimitKind = 'amount' | 'exempt' | 'ban';
+export type LimitKind = 'amount' | 'exempt' | 'exemptAll' | 'ban';
 
 export interface PolicyForm {
   id: string;
   scope: string;
   per: string[];
-  conditions: { attribute: string; values: string[] }[];
+  conditions: Condition[];
+  ignoreCase: boolean;
   unit: string;
   limitKind: LimitKind;
   amount: string;
@@ -20,7 +21,10 @@ export interface PolicyForm {
   burst: string;
   window: string;
   windowUnit: string;
+  /** Of an exemption or a ban: whether it is for limits of every window. */
+  everyWindow: boolean;
   algorithm: string;
+  overrides: string[];
   mode: string;
   /** Empty for what the server is set to. */
   onStoreError: string;
@@ -43,13 +47,16 @@ export const NEW_POLICY: PolicyForm = {
   scope: 'USER_MODEL',
   per: [],
   conditions: [],
+  ignoreCase: false,
   unit: 'requests',
   limitKind: 'amount',
   amount: '',
   burst: '',
   window: '1',
   windowUnit: 'minutes',
+  everyWindow: true,
   algorithm: 'sliding_window_log',
+  overrides: [],
   mode: 'enforce',
   onStoreError: '',
   enabled: true,
@@ -66,7 +73,8 @@ function windowOf(seconds: number | undefined): Pick<PolicyForm, 'window' | 'win
   return { window: String(seconds / size), windowUnit };
 }
 
-function limitKindOf(limit: number | null): LimitKind {
+function limitKindOf({ limit, exempt }: Policy): LimitKind {
+  if (exempt !== undefined) return 'exemptAll';
   if (limit === null) return 'exempt';
   return limit === 0 ? 'ban' : 'amount';
 }
@@ -82,16 +90,16 @@ export function formOfPolicy(policy: Policy): PolicyForm {
     id: policy.id,
     scope: policy.per === undefined ? (policy.scope ?? LISTED) : LISTED,
     per: policy.per ?? [],
-    conditions: Object.entries(policy.match ?? {}).map(([attribute, value]) => ({
-      attribute,
-      values: [value].flat(),
-    })),
+    conditions: conditionsOf(policy),
+    ignoreCase: policy.ignoreCase ?? false,
     unit: policy.unit ?? NEW_POLICY.unit,
-    limitKind: limitKindOf(limit),
+    limitKind: limitKindOf(policy),
     amount: limit === null || limit === 0 ? '' : String(limit),
     burst: policy.burst === undefined ? '' : String(policy.burst),
     ...windowOf(policy.windowSeconds),
+    everyWindow: policy.windowSeconds === undefined || !(limit === null || limit === 0),
     algorithm: policy.algorithm ?? NEW_POLICY.algorithm,
+    overrides: policy.overrides ?? [],
     mode: policy.mode ?? NEW_POLICY.mode,
     onStoreError: policy.onStoreError ?? '',
     enabled: policy.enabled ?? true,
@@ -111,7 +119,7 @@ function numberOrText(text: string, change: (value: number) => number = (value) 
 }
 
 function limitOf({ limitKind, amount }: PolicyForm): number | string | null | undefined {
-  if (limitKind === 'exempt') return null;
+  if (limitKind === 'exempt' || limitKind === 'exemptAll') return null;
   if (limitKind === 'ban') return 0;
   return amount.trim() === '' ? undefined : numberOrText(amount);
 }
@@ -120,6 +128,18 @@ function limitOf({ limitKind, amount }: PolicyForm): number | string | null | un
 function burstOf({ algorithm, burst, limitKind }: PolicyForm): number | string | undefined {
   const isBucket = algorithm === TOKEN_BUCKET && limitKind === 'amount';
   return isBucket && burst.trim() !== '' ? numberOrText(burst) : undefined;
+}
+
+function windowSecondsOf(form: PolicyForm): number | string | undefined {
+  const { limitKind, everyWindow, window, windowUnit } = form;
+  const hasNone = limitKind === 'exemptAll' || (limitKind !== 'amount' && everyWindow);
+  if (hasNone || window.trim() === '') return undefined;
+  return numberOrText(window, (value) => value * (WINDOW_UNITS[windowUnit] ?? 1));
+}
+
+function acceptedOf({ test, values }: Condition): unknown {
+  if (test !== 'values') return { [test]: true };
+  return values.length === 1 ? values[0] : values;
 }
 
 function sharesOf(form: PolicyForm): Record<string, number | string> | undefined {
@@ -135,23 +155,23 @@ function sharesOf(form: PolicyForm): Record<string, number | string> | undefined
  * sent as it was typed, so that the server's own words name the fault.
  */
 export function policyOfForm(form: PolicyForm): Record<string, unknown> {
-  const { conditions, window, windowUnit } = form;
+  const { conditions } = form;
   const per = form.scope === LISTED ? { per: form.per } : { scope: form.scope };
   const match = Object.fromEntries(
-    conditions.map(({ attribute, values }) => [attribute, values.length === 1 ? values[0] : values]),
+    conditions.map((condition) => [condition.attribute, acceptedOf(condition)]),
   );
   const fields: Record<string, unknown> = {
     id: form.id,
     ...per,
     match: conditions.length === 0 ? undefined : match,
+    ignoreCase: form.ignoreCase ? true : undefined,
     unit: form.unit === NEW_POLICY.unit ? undefined : form.unit,
     limit: limitOf(form),
     burst: burstOf(form),
-    windowSeconds:
-      window.trim() === ''
-        ? undefined
-        : numberOrText(window, (value) => value * (WINDOW_UNITS[windowUnit] ?? 1)),
+    exempt: form.limitKind === 'exemptAll' ? 'all' : undefined,
+    windowSeconds: windowSecondsOf(form),
     algorithm: form.algorithm === NEW_POLICY.algorithm ? undefined : form.algorithm,
+    overrides: form.overrides.length === 0 ? undefined : form.overrides,
     mode: form.mode === NEW_POLICY.mode ? undefined : form.mode,
     onStoreError: form.onStoreError === '' ? undefined : form.onStoreError,
     enabled: form.enabled ? undefined : false,
@@ -162,13 +182,14 @@ export function policyOfForm(form: PolicyForm): Record<string, unknown> {
 
 const FIELD_OF: Readonly<Record<string, string>> = {
   limit: 'amount',
+  exempt: 'limitKind',
   windowSeconds: 'window',
 };
 
 /** Whether `field`, as the server names it, is the condition on `attribute` or inside of it. */
 function isCondition(field: string, attribute: string): boolean {
   return [`match.${attribute}`, `match[${JSON.stringify(attribute)}]`].some(
-    (start) => field === start || field.startsWith(`${start}[`),
+    (start) => field === start || field.startsWith(`${start}[`) || field.startsWith(`${start}.`),
   );
 }
 

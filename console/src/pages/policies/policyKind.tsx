@@ -18,7 +18,8 @@ function marksOf(policy: Policy): string[] {
     policy.enabled === false ? 'disabled' : '',
     policy.mode === 'shadow' ? 'shadow' : '',
     policy.limit === 0 ? 'ban' : '',
-    policy.limit === null ? 'exempt' : '',
+    policy.exempt !== undefined ? 'exempt from all' : '',
+    policy.limit === null && policy.exempt === undefined ? 'exempt' : '',
   ].filter(Boolean);
 }
 

@@ -66,6 +66,24 @@ describe('the headline of a policy', () => {
       { scope: 'IP', match: { ip: '203.0.113.7' } },
     ],
     ['each user: 10 requests a minute with region eu', { match: { region: 'eu' } }],
+    ['each model: 10 requests a minute on model gpt-4*', { scope: 'MODEL', match: { model: 'gpt-4*' } }],
+    [
+      'all checks together: 10 requests a minute on model gpt\\*',
+      { scope: 'MODEL', match: { model: 'gpt\\*' } },
+    ],
+    [
+      'each IP address: 10 requests a minute from IP address 10.0.0.0/8',
+      { scope: 'IP', match: { ip: '10.0.0.0/8' } },
+    ],
+    [
+      'each user: 10 requests a minute with any tenant without region',
+      { match: { tenant: { present: true }, region: { absent: true } } },
+    ],
+    [
+      'all checks: no limit of any kind from IP address 192.0.2.1',
+      { scope: 'IP', match: { ip: '192.0.2.1' }, limit: null, exempt: 'all' },
+    ],
+    ['all of tier ops: no limit of any kind', { match: { tier: 'ops' }, limit: null, exempt: 'all' }],
   ])('says whom and what its conditions mean: %s', (words, change) => {
     expect(headlineOf(change)).toBe(words);
   });
@@ -84,7 +102,9 @@ describe('the headline of a policy', () => {
 
   it('needs no window where nothing is counted', () => {
     const rest: Policy = { id: 'p', scope: 'USER', limit: 10 };
-    expect(policyInWords({ ...rest, limit: 0 }).headline).toBe('each user: everything is denied');
+    const ban = policyInWords({ ...rest, limit: 0 });
+    expect(ban.headline).toBe('each user: everything is denied');
+    expect(ban.notes.join(' ')).toContain('that count requests over any window override it');
     expect(policyInWords({ ...rest, limit: null }).headline).toBe('each user: no limit of requests');
     expect(policyInWords(rest).headline).toBeNull();
   });
@@ -121,8 +141,15 @@ describe('the notes on a policy', () => {
     ['failing closed', 'denies every check', { onStoreError: 'deny' }],
     ['failing locally', 'its share of the limit', { onStoreError: 'local' }],
     ['lacking', 'does not apply to checks without tenant or region', { per: ['tenant', 'region'] }],
-    ['overridden', 'Policies by user that count requests override it where their conditions apply.', {}],
-    ['overriding', 'policies by user that count requests without conditions', { match: { tier: 'a' } }],
+    [
+      'overridden',
+      'Policies by user that count requests over the same window override it where their conditions apply.',
+      {},
+    ],
+    ['overriding', 'count requests over the same window without conditions', { match: { tier: 'a' } }],
+    ['overriding by name', 'it also overrides a and b.', { overrides: ['a', 'b'] }],
+    ['exempting from all', 'lifts every limit, bans included', { limit: null, exempt: 'all' }],
+    ['ignoring case', 'ignore upper and lower case', { ignoreCase: true }],
     ['overriding more', 'with fewer than 2 conditions', { match: { tier: 'a', model: 'b' } }],
     ['global', 'Policies for all checks together that count tokens', { scope: 'GLOBAL', unit: 'tokens' }],
     ['shared', 'batch up to 50 % (5) and standard up to 80 % (8)', { shares: { batch: 0.5, standard: 0.8 } }],
@@ -138,6 +165,7 @@ describe('the notes on a policy', () => {
     ['shares where there is no limit', 'priority', { limit: null, shares: { batch: 0.5 } }],
     ['shares that are not set', 'priority', { shares: {} }],
     ['shadow where it enforces', 'shadow', { mode: 'enforce' }],
+    ['an attribute that must be absent', 'does not apply to', { match: { region: { absent: true } } }],
   ])('are silent about %s', (_, words, change) => {
     expect(notesOf(change)).not.toContain(words);
   });

@@ -1,6 +1,6 @@
 /** What a policy does, in words. */
 import { formatWindow } from '../../ui/time';
-import { attributesOf, PRIORITY_CLASSES, type Policy } from './policy';
+import { attributesOf, conditionsOf, PRIORITY_CLASSES, type Condition, type Policy } from './policy';
 
 export interface PolicyWords {
   /** `each user of tier free: 10 requests a minute on service payments`; null while the policy says too little. */
@@ -34,16 +34,11 @@ export function listed(words: readonly string[], joint = 'and'): string {
   return words.length < 2 ? last : `${words.slice(0, -1).join(', ')} ${joint} ${last}`;
 }
 
-interface Condition {
-  attribute: string;
-  values: readonly string[];
-}
-
-function conditionsOf(policy: Policy): Condition[] {
-  return Object.entries(policy.match ?? {}).map(([attribute, value]) => ({
-    attribute,
-    values: [value].flat(),
-  }));
+/** Whether `value` stands for one value: it is no prefix and no address block. */
+function isOneValue(attribute: string, value: string): boolean {
+  if (attribute === 'ip') return !value.includes('/');
+  const backslashes = /(\\*)\*$/u.exec(value)?.[1];
+  return backslashes === undefined || backslashes.length % 2 === 1;
 }
 
 /** `tier free`, `tiers free or pro`. */
@@ -79,7 +74,9 @@ function subject(each: readonly string[], who: readonly Condition[]): string {
 
 /** ` on service payments`, ` from IP address 203.0.113.7`, ` with region eu`. */
 function place(condition: Condition): string {
-  const { attribute } = condition;
+  const { attribute, test } = condition;
+  if (test === 'present') return ` with any ${attributeInWords(attribute)}`;
+  if (test === 'absent') return ` without ${attributeInWords(attribute)}`;
   if (attribute === 'ip') return ` from ${named(condition)}`;
   if (attribute === 'modelTier') return ` on models of ${named(condition).replace(/^model /u, '')}`;
   if (attribute === 'model' || attribute === 'service') return ` on ${named(condition)}`;
@@ -111,6 +108,7 @@ function isAmount(value: unknown): value is number {
 function allowance(policy: Policy): string | null {
   const { limit, windowSeconds } = policy;
   const unit = policy.unit ?? 'requests';
+  if (policy.exempt !== undefined) return 'no limit of any kind';
   if (limit === null) return `no limit of ${unitInWords(unit)}`;
   if (!isAmount(limit)) return null;
   if (limit === 0) return 'everything is denied';
@@ -120,16 +118,22 @@ function allowance(policy: Policy): string | null {
 
 function headline(policy: Policy): string | null {
   const conditions = conditionsOf(policy).filter(
-    ({ attribute, values }) => attribute !== '' && values.some((value) => value !== ''),
+    ({ attribute, test, values }) =>
+      attribute !== '' && (test !== 'values' || values.some((value) => value !== '')),
   );
   const amount = allowance(policy);
   if (amount === null) return null;
   const isFixed = (attribute: string): boolean =>
-    conditions.some((condition) => condition.attribute === attribute && condition.values.length === 1);
+    conditions.some(({ attribute: name, values: [value, ...others] }) => {
+      return name === attribute && value !== undefined && others.length === 0 && isOneValue(name, value);
+    });
+  const isWho = ({ attribute, test }: Condition): boolean => test === 'values' && WHO.includes(attribute);
+  const who = conditions.filter(isWho);
+  const what = conditions.filter((condition) => !isWho(condition)).map(place);
+  if (policy.exempt !== undefined)
+    return `${subject([], who).replace(/ together$/u, '')}: ${amount}${what.join('')}`;
   const each = attributesOf(policy).filter((attribute) => !isFixed(attribute));
-  const who = conditions.filter(({ attribute }) => WHO.includes(attribute));
-  const what = conditions.filter(({ attribute }) => !WHO.includes(attribute));
-  return `${subject(each, who)}: ${amount}${what.map(place).join('')}`;
+  return `${subject(each, who)}: ${amount}${what.join('')}`;
 }
 
 const ON_STORE_ERROR: Readonly<Record<string, string>> = {
@@ -153,18 +157,26 @@ function sharesNote(policy: Policy): string | null {
 }
 
 function precedenceNote(policy: Policy): string {
+  if (policy.exempt !== undefined)
+    return 'It lifts every limit, bans included. Only a policy that overrides it by its ID is stronger.';
   const count = Object.keys(policy.match ?? {}).length;
   const names = attributesOf(policy).map(attributeInWords);
   const per = names.length === 0 ? 'for all checks together' : `by ${listed(names)}`;
-  const others = `policies ${per} that count ${unitInWords(policy.unit ?? 'requests')}`;
+  const window = policy.windowSeconds === undefined ? 'any window' : 'the same window';
+  const others = `policies ${per} that count ${unitInWords(policy.unit ?? 'requests')} over ${window}`;
   if (count === 0)
     return `${others.charAt(0).toUpperCase()}${others.slice(1)} override it where their conditions apply.`;
   const fewer = count === 1 ? 'without conditions' : `with fewer than ${count} conditions`;
   return `Where it applies, it overrides ${others} ${fewer}.`;
 }
 
+function overridesNote({ overrides = [] }: Policy): string | null {
+  return overrides.length === 0 ? null : `Where it applies, it also overrides ${listed(overrides)}.`;
+}
+
 function missingNote(policy: Policy): string | null {
-  const needed = [...new Set([...attributesOf(policy), ...Object.keys(policy.match ?? {})])];
+  const asked = conditionsOf(policy).filter(({ test }) => test !== 'absent');
+  const needed = [...new Set([...attributesOf(policy), ...asked.map(({ attribute }) => attribute)])];
   const names = needed.filter((name) => name !== '' && !ALWAYS_THERE.includes(name)).map(attributeInWords);
   return names.length === 0 ? null : `It does not apply to checks without ${listed(names, 'or')}.`;
 }
@@ -190,9 +202,13 @@ export function policyInWords(policy: Policy): PolicyWords {
   const notes = [
     policy.enabled === false ? 'It is disabled and has no effect.' : null,
     policy.mode === 'shadow' ? 'In shadow mode it counts and reports, but never denies.' : null,
-    policy.limit === null ? 'It lifts the limits of the policies that it overrides.' : null,
+    policy.limit === null && policy.exempt === undefined
+      ? 'It lifts the limits of the policies that it overrides.'
+      : null,
     missingNote(policy),
     precedenceNote(policy),
+    overridesNote(policy),
+    policy.ignoreCase === true ? 'Its conditions ignore upper and lower case.' : null,
     sharesNote(policy),
     algorithmNote(policy),
     ON_STORE_ERROR[policy.onStoreError ?? ''] ?? null,

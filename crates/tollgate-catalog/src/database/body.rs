@@ -8,14 +8,18 @@ use crate::problem::{DocumentProblem, Problems};
 const MADE_ID_BYTES: usize = 12;
 
 /// Optional fields for which the validators do not accept null. In a patch, null restores their default.
-const NULL_IS_DEFAULT: [&str; 11] = [
+const NULL_IS_DEFAULT: [&str; 15] = [
     "scope",
     "per",
     "match",
+    "ignoreCase",
     "unit",
     "burst",
+    "exempt",
     "shares",
+    "windowSeconds",
     "algorithm",
+    "overrides",
     "mode",
     "onStoreError",
     "enabled",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sqlx::postgres::PgListener;
 use tokio::sync::Mutex;
-use tollgate_core::PolicySet;
+use tollgate_core::{PolicySet, PolicySetError};
 
 use super::cache;
 use super::failure::{Failure, unavailable};
@@ -19,6 +19,7 @@ use crate::error::CatalogError;
 use crate::file_catalog::{CatalogEvent, Observer};
 use crate::problem::{DocumentProblem, Problems};
 use crate::snapshot::{Loaded, Publisher, SnapshotReader};
+use crate::validate::NO_CIRCLE;
 
 /// The most changes that are followed one by one; after more, every cached entry is loaded again.
 const MAX_FOLLOWED: usize = 1_000;
@@ -219,7 +220,13 @@ fn row_problems(
 /// The policies of `records`, compiled.
 pub(super) fn policy_set(records: &mut Records) -> Result<PolicySet, Problems> {
     PolicySet::new(std::mem::take(&mut records.policies)).map_err(|error| {
-        Problems::of("", vec![DocumentProblem::of_text(None, error.to_string(), "")], 0)
+        let (path, accepted) = match &error {
+            PolicySetError::UnknownOverride { .. } => ("overrides", "the id of a policy"),
+            PolicySetError::OverrideCycle(_) => ("overrides", NO_CIRCLE),
+            _ => ("", ""),
+        };
+        let problem = DocumentProblem::of_text(None, error.to_string(), accepted);
+        Problems::of("", vec![DocumentProblem { path: path.to_owned(), ..problem }], 0)
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use tollgate_core::{Attribute, Policy, Timestamp};
+use tollgate_core::{Accepted, Attribute, Pattern, Policy, Timestamp};
 
 use super::body;
 use super::failure::{Failure, unavailable};
@@ -175,7 +175,7 @@ impl<'c> Writer<'c> {
         for from in Kind::ALL {
             self.check_unused(kind, &id, from).await?;
         }
-        self.check_unmatched(kind, &id).await?;
+        self.check_not_needed(kind, &id).await?;
         // The hash is deleted with the row.
         let cached_as = self.cached_as(&current.record).await?;
         let arguments = [id.as_str().into()];
@@ -204,20 +204,27 @@ impl<'c> Writer<'c> {
         Ok(())
     }
 
-    /// Fails if a policy matches the tier or model tier `id`: without that tier it would silently never match again.
-    async fn check_unmatched(&mut self, kind: Kind, id: &Id) -> Result<(), DirectoryError> {
-        let attribute = match kind {
-            Kind::Tier => Attribute::Tier,
-            Kind::ModelTier => Attribute::ModelTier,
-            _ => return Ok(()),
-        };
+    /// Fails if a policy needs the record of `kind` with the id `id`: it asks for exactly this tier or model tier, and would
+    /// silently never match again, or it overrides this policy.
+    async fn check_not_needed(&mut self, kind: Kind, id: &Id) -> Result<(), DirectoryError> {
+        if !matches!(kind, Kind::Tier | Kind::ModelTier | Kind::Policy) {
+            return Ok(());
+        }
         let mut records = Records::default();
         feed::read_all(&mut self.transaction.connection(), Kind::Policy, &mut records).await?;
-        let is_for = |policy: &&Policy| {
+        let asks_for = |policy: &Policy, attribute| {
             policy.conditions.iter().any(|condition| {
+                let Accepted::AnyOf(patterns) = &condition.accepted else { return false };
                 condition.attribute == attribute
-                    && condition.values.iter().any(|value| value == id.as_str())
+                    && patterns.iter().any(
+                        |pattern| matches!(pattern, Pattern::Exact(value) if value == id.as_str()),
+                    )
             })
+        };
+        let is_for = |policy: &&Policy| match kind {
+            Kind::Tier => asks_for(policy, Attribute::Tier),
+            Kind::ModelTier => asks_for(policy, Attribute::ModelTier),
+            _ => policy.overrides.iter().any(|overridden| overridden.as_str() == id.as_str()),
         };
         match records.policies.iter().find(is_for) {
             None => Ok(()),

@@ -1,11 +1,13 @@
 //! All records of a document, and the document of records.
 
 use tollgate_core::{
-    Amount, Attribute, Condition, Counting, Mode, Policy, Timestamp, Unit, Window,
+    Accepted, Amount, Attribute, Condition, Counting, Mode, Pattern, Policy, PolicyId, Timestamp,
+    Unit, Window,
 };
 
 use super::{ApiKey, Id, Kind, Model, ModelTier, Record, Tenant, Tier, User};
 use crate::document::{Entry, Node, Value};
+use crate::validate::EXEMPT_FROM_ALL;
 
 /// The records of a document: all kinds that a document may list, in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -149,6 +151,9 @@ impl Fields {
             let conditions = policy.conditions.iter().map(condition).collect();
             self.add("match", Value::Map(conditions));
         }
+        if policy.ignore_case {
+            self.add("ignoreCase", Value::Bool(true));
+        }
         if policy.unit != Unit::Requests {
             self.text("unit", policy.unit.name());
         }
@@ -162,18 +167,26 @@ impl Fields {
             }
             (_, limit) => self.add("limit", limit.map_or(Value::Null, number)),
         }
+        if policy.exempts_all() {
+            self.text("exempt", EXEMPT_FROM_ALL);
+        }
         if !policy.shares.is_empty() {
             let shares = policy.shares.given();
             let shares =
                 shares.map(|(class, share)| entry(class.name(), Value::Number(share.to_string())));
             self.add("shares", Value::Map(shares.collect()));
         }
-        self.add("windowSeconds", Value::Number(seconds(policy.counting.window())));
+        if let Some(window) = policy.own_window() {
+            self.add("windowSeconds", Value::Number(seconds(window)));
+        }
         match policy.counting {
             Counting::Log { .. } => {}
             Counting::Counter { .. } | Counting::Bucket { .. } => {
                 self.text("algorithm", policy.counting.name());
             }
+        }
+        if !policy.overrides.is_empty() {
+            self.add("overrides", list(policy.overrides.iter().map(PolicyId::as_str)));
         }
         if policy.mode != Mode::default() {
             self.text("mode", policy.mode.name());
@@ -200,9 +213,17 @@ fn list<'a>(texts: impl Iterator<Item = &'a str>) -> Value {
 }
 
 fn condition(condition: &Condition) -> Entry {
-    let value = match &condition.values[..] {
-        [one] => text_value(one),
-        several => list(several.iter().map(String::as_str)),
+    let test = |name| Value::Map(vec![entry(name, Value::Bool(true))]);
+    let written = |pattern: &Pattern| Value::String(pattern.to_string());
+    let value = match &condition.accepted {
+        Accepted::Present => test("present"),
+        Accepted::Absent => test("absent"),
+        Accepted::AnyOf(patterns) => match &patterns[..] {
+            [one] => written(one),
+            several => {
+                Value::List(several.iter().map(|one| Node::unplaced(written(one))).collect())
+            }
+        },
     };
     entry(condition.attribute.name(), value)
 }

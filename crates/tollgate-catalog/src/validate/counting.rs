@@ -11,15 +11,15 @@ use crate::document::{Entry, Value};
 /// What `burst` accepts.
 const ACCEPTED_BURSTS: &str = "an integer from 1 to 9007199254740991";
 
-/// How the policy at `at` counts, and the amount of its limit; `None` if anything is wrong with them. A policy that counts
-/// nothing, because it bans or exempts, may leave the window out.
+/// How the policy at `at` counts, and the amount of its limit; `None` if anything is wrong with them. A policy that
+/// `counts_nothing`, because it bans or exempts, may leave the window out.
 pub(super) fn counting(
     report: &mut Report,
     at: &At<'_>,
     fields: Fields<'_>,
     limit: Option<Ceiling>,
+    counts_nothing: bool,
 ) -> Option<(Counting, Option<Amount>)> {
-    let counts_nothing = matches!(limit, Some(Ceiling::Exempt | Ceiling::Of(Amount::ZERO)));
     let window = window(report, at, fields, counts_nothing);
     let way = report.named(at, fields, "algorithm", &ALGORITHMS, Way::Log);
     let burst = match fields.get("burst") {

@@ -5,8 +5,10 @@
 //! rounded.
 
 mod attributes;
+mod conditions;
 mod counting;
 mod number;
+mod overrides;
 mod policy;
 mod record;
 mod references;
@@ -22,6 +24,9 @@ use crate::directory::{Kind, Record, Records};
 use crate::document::{Node, Value};
 use crate::problem::Problems;
 
+#[cfg(feature = "database")]
+pub(crate) use self::overrides::NO_CIRCLE;
+pub(crate) use self::policy::EXEMPT_FROM_ALL;
 #[cfg(feature = "database")]
 pub(crate) use self::references::{Reference, reference_fields, references, references_beyond};
 
@@ -115,6 +120,7 @@ fn list(root: &At<'_>, fields: Fields<'_>, kind: Kind, report: &mut Report, reco
         let accepted = format!("at most {most} {}", kind.list_name());
         report.problem(&at.item(most, first_beyond), message, accepted);
     }
+    let nodes = items;
     let items = items.iter().take(most).enumerate();
     if kind == Kind::Policy {
         let mut validator = PolicyValidator::reporting_to(std::mem::take(report));
@@ -122,6 +128,7 @@ fn list(root: &At<'_>, fields: Fields<'_>, kind: Kind, report: &mut Report, reco
             items.filter_map(|(index, item)| validator.policy(&at.item(index, item), index, item)),
         );
         *report = validator.report;
+        overrides::circles(report, &at, nodes, &records.policies);
     } else {
         let mut validator = RecordValidator::new(kind, report);
         items

@@ -1,34 +1,32 @@
 //! Validates one policy: every field, so that all problems are listed at once.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use tollgate_core::policy::ACCEPTED_POLICY_IDS;
-use tollgate_core::subject::{ACCEPTED_IDS, check_id};
-use tollgate_core::{
-    Amount, Attribute, Condition, FailureMode, Mode, Per, Policy, PolicyId, Shares, Unit,
-};
+use tollgate_core::{Amount, FailureMode, Mode, Per, Policy, PolicyId, Reach, Shares, Unit};
 
-use super::attributes;
 use super::counting::counting;
 use super::number::{self, ACCEPTED_LIMITS};
 use super::report::{At, Fields, Names, Report, did_you_mean, shown};
-use super::shares;
+use super::{attributes, conditions, overrides, shares};
 use crate::document::{Entry, Node, Value};
 use crate::problem::Position;
 
 /// The fields of a policy, in the order in which messages list them.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 16] = [
     "id",
     "scope",
     "per",
     "match",
+    "ignoreCase",
     "unit",
     "limit",
     "burst",
+    "exempt",
     "shares",
     "windowSeconds",
     "algorithm",
+    "overrides",
     "mode",
     "onStoreError",
     "enabled",
@@ -36,9 +34,11 @@ const FIELDS: [&str; 13] = [
 
 /// A limit that exempts, for TOML, which has no null.
 const EXEMPT: &str = "exempt";
+/// The only value of `exempt`.
+pub(crate) const EXEMPT_FROM_ALL: &str = "all";
+const ACCEPTED_EXEMPTIONS: &str = "`all`, which exempts from every limit; `limit: null` exempts from those with the same `per`, \
+     `unit` and window";
 
-const ACCEPTED_CONDITION_VALUES: &str = "a text or a list of texts";
-const ACCEPTED_IPS: &str = "one IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::7";
 /// The name in metrics for policies without their own series, and for decisions without a policy.
 const RESERVED_IDS: [&str; 2] = ["(none)", "(other)"];
 
@@ -85,27 +85,44 @@ impl PolicyValidator {
         let fields = self.report.fields(at, entries, &FIELDS);
         // Do not use `?` before every field has been validated.
         let id = self.id(at, index, fields);
+        let exempts_all = self.exempt(at, fields);
         let per = self.per(at, fields);
-        let conditions = self.conditions(at, fields);
+        let conditions = conditions::conditions(&mut self.report, at, fields);
+        if let (Some(per), Some(conditions)) = (&per, &conditions) {
+            conditions::contradictions(&mut self.report, at, fields, per, conditions);
+        }
+        let ignore_case = self.report.flag(at, fields, "ignoreCase", false);
         let unit = self.unit(at, fields);
         let limit = self.limit(at, fields);
         let shares = match fields.get("shares") {
             Some(entry) => self.shares(at, entry, limit),
             None => Some(Shares::default()),
         };
-        let counted = counting(&mut self.report, at, fields, limit);
+        let counts_nothing = matches!(limit, Some(Ceiling::Exempt | Ceiling::Of(Amount::ZERO)))
+            || fields.get("exempt").is_some();
+        let counted = counting(&mut self.report, at, fields, limit, counts_nothing);
+        let reach = match (exempts_all, fields.get("windowSeconds")) {
+            (Some(true), _) => Reach::EveryLimit,
+            (_, None) if counts_nothing => Reach::EveryWindow,
+            _ => Reach::OwnWindow,
+        };
+        let overrides = overrides::overrides(&mut self.report, at, fields);
         let mode = self.report.named(at, fields, "mode", &MODES, Mode::default());
         let on_store_error = self.report.named(at, fields, "onStoreError", &FAILURE_MODES, None);
         let enabled = self.report.flag(at, fields, "enabled", true);
         let (counting, limit) = counted?;
         Some(Policy {
-            id: id?,
+            // A wrong exemption was reported; it must not become another policy.
+            id: exempts_all.and(id)?,
             per: per?,
             conditions: conditions?,
+            ignore_case: ignore_case?,
             unit: unit?,
             limit,
             shares: shares?,
             counting,
+            reach,
+            overrides: overrides?,
             mode: mode?,
             on_store_error: on_store_error?,
             enabled: enabled?,
@@ -143,9 +160,23 @@ impl PolicyValidator {
         Some(id)
     }
 
-    /// What the limits are counted per: exactly one of `scope` and `per`.
+    /// Whether the policy exempts from every limit.
+    fn exempt(&mut self, at: &At<'_>, fields: Fields<'_>) -> Option<bool> {
+        let Some(entry) = fields.get("exempt") else { return Some(false) };
+        let at = at.field(entry);
+        let text = self.report.text(&at, &entry.node.value, ACCEPTED_EXEMPTIONS)?;
+        if text == EXEMPT_FROM_ALL {
+            return Some(true);
+        }
+        let message = format!("{} is no such exemption", shown(&entry.node.value));
+        self.report.problem(&at, message, ACCEPTED_EXEMPTIONS);
+        None
+    }
+
+    /// What the limits are counted per: exactly one of `scope` and `per`, or neither if it exempts from every limit.
     fn per(&mut self, at: &At<'_>, fields: Fields<'_>) -> Option<Per> {
         match (fields.get("scope"), fields.get("per")) {
+            (None, None) if fields.get("exempt").is_some() => Per::new(Vec::new()),
             (None, None) => {
                 let accepted =
                     format!("`scope` ({}) or `per` (a list of attributes)", Per::ACCEPTED_SCOPES);
@@ -210,93 +241,6 @@ impl PolicyValidator {
         if found.len() == items.len() { Per::new(found) } else { None }
     }
 
-    fn conditions(&mut self, at: &At<'_>, fields: Fields<'_>) -> Option<Vec<Condition>> {
-        let Some(entry) = fields.get("match") else { return Some(Vec::new()) };
-        let at = at.field(entry);
-        let Value::Map(entries) = &entry.node.value else {
-            let accepted = "a map from attributes to a text or a list of texts";
-            self.report.mismatch(&at, &entry.node.value, accepted);
-            return None;
-        };
-        if entries.len() > Policy::MAX_CONDITIONS {
-            let message = format!("has {} conditions", entries.len());
-            self.report.problem(&at, message, format!("at most {}", Policy::MAX_CONDITIONS));
-            return None;
-        }
-        let distinct = self.report.distinct(&at, entries);
-        let found: Vec<_> =
-            distinct.into_iter().filter_map(|entry| self.condition(&at, entry)).collect();
-        // If one had a problem, fewer were found.
-        (found.len() == entries.len()).then_some(found)
-    }
-
-    fn condition(&mut self, at: &At<'_>, entry: &Entry) -> Option<Condition> {
-        let attribute = attributes::parse(&entry.key);
-        if let Err(problem) = &attribute {
-            self.report.problem(&at.key(entry), problem, attributes::accepted());
-        }
-        let at = at.field(entry);
-        let values = match &entry.node.value {
-            Value::List(items) => self.condition_values(&at, items, attribute.as_ref().ok()),
-            value => self
-                .condition_value(&at, value, ACCEPTED_CONDITION_VALUES, attribute.as_ref().ok())
-                .map(|value| vec![value]),
-        };
-        Some(Condition { attribute: attribute.ok()?, values: values? })
-    }
-
-    fn condition_values(
-        &mut self,
-        at: &At<'_>,
-        items: &[Node],
-        attribute: Option<&Attribute>,
-    ) -> Option<Vec<String>> {
-        if items.is_empty() {
-            self.report.problem(at, "is an empty list, which nothing matches", "at least one text");
-            return None;
-        }
-        if items.len() > Policy::MAX_CONDITION_VALUES {
-            let message = format!("has {} values", items.len());
-            self.report.problem(at, message, format!("at most {}", Policy::MAX_CONDITION_VALUES));
-            return None;
-        }
-        let items_at = items.iter().enumerate().map(|(index, item)| (at.item(index, item), item));
-        let values: Vec<_> = items_at
-            .filter_map(|(at, item)| {
-                self.condition_value(&at, &item.value, ACCEPTED_IDS, attribute)
-            })
-            .collect();
-        (values.len() == items.len()).then_some(values)
-    }
-
-    /// The text of a condition on `attribute`, which must be in the form that checks use; otherwise it would silently
-    /// match nothing.
-    fn condition_value(
-        &mut self,
-        at: &At<'_>,
-        value: &Value,
-        accepted: &str,
-        attribute: Option<&Attribute>,
-    ) -> Option<String> {
-        let text = self.report.text(at, value, accepted)?;
-        if attribute == Some(&Attribute::Ip) {
-            let Ok(address) = text.parse::<IpAddr>() else {
-                let message = format!("{} is not an IP address", shown(value));
-                self.report.problem(at, message, ACCEPTED_IPS);
-                return None;
-            };
-            return Some(address.to_canonical().to_string());
-        }
-        match check_id(text) {
-            Ok(()) => Some(text.to_owned()),
-            Err(problem) => {
-                let message = format!("{} {problem}", shown(value));
-                self.report.problem(at, message, ACCEPTED_IDS);
-                None
-            }
-        }
-    }
-
     fn unit(&mut self, at: &At<'_>, fields: Fields<'_>) -> Option<Unit> {
         let Some(entry) = fields.get("unit") else { return Some(Unit::Requests) };
         let at = at.field(entry);
@@ -314,12 +258,20 @@ impl PolicyValidator {
     }
 
     fn limit(&mut self, at: &At<'_>, fields: Fields<'_>) -> Option<Ceiling> {
+        let exempts_all = fields.get("exempt").is_some();
         let Some(entry) = fields.get("limit") else {
+            if exempts_all {
+                return Some(Ceiling::Exempt);
+            }
             self.report.problem(&at.missing("limit"), "is missing", ACCEPTED_LIMITS);
             return None;
         };
         let at = at.field(entry);
         match &entry.node.value {
+            Value::Number(_) if exempts_all => {
+                self.report.problem(&at, "is given beside `exempt`", "null, or no `limit`");
+                None
+            }
             Value::Null => Some(Ceiling::Exempt),
             Value::String(text) if text == EXEMPT => Some(Ceiling::Exempt),
             Value::Number(text) => match number::amount(text) {

@@ -60,14 +60,35 @@ pub(crate) const fn reference_fields(kind: Kind) -> &'static [(&'static str, Kin
     }
 }
 
+/// The list of references in a policy.
+const OVERRIDES: &str = "overrides";
+
 /// The references in `body`, a record of `kind`.
 #[cfg(feature = "database")]
 pub(crate) fn references(kind: Kind, body: &Node) -> impl Iterator<Item = Reference<'_>> {
-    reference_fields(kind).iter().filter_map(move |(field, to)| {
+    let single = reference_fields(kind).iter().filter_map(move |(field, to)| {
         let position = entry_of(body, field)?.node.position;
         let id = text_of(body, field)?;
         Some(Reference { position, path: (*field).to_owned(), to: *to, id })
-    })
+    });
+    let overridden = overridden(kind, body).into_iter().flat_map(|(_, items)| items.iter());
+    let overridden = overridden.enumerate().filter_map(|(index, item)| match &item.value {
+        Value::String(id) => {
+            let path = format!("{OVERRIDES}[{index}]");
+            Some(Reference { position: item.position, path, to: Kind::Policy, id })
+        }
+        _ => None,
+    });
+    single.chain(overridden)
+}
+
+/// The field `overrides` of `body`, if that is a policy, and its items.
+fn overridden(kind: Kind, body: &Node) -> Option<(&Entry, &[Node])> {
+    let entry = entry_of(body, OVERRIDES).filter(|_| kind == Kind::Policy)?;
+    match &entry.node.value {
+        Value::List(items) => Some((entry, items)),
+        _ => None,
+    }
 }
 
 /// The references in the lists of `document` whose targets are not in it.
@@ -101,7 +122,7 @@ pub(crate) fn references_beyond(document: &Node) -> Vec<Reference<'_>> {
 ///
 /// A target counts even if it has problems of its own, so a reference to it is not reported.
 pub(super) fn within(root: &At<'_>, fields: Fields<'_>, report: &mut Report) {
-    let known = [Kind::Tier, Kind::ModelTier, Kind::Tenant].map(|kind| {
+    let known = [Kind::Tier, Kind::ModelTier, Kind::Tenant, Kind::Policy].map(|kind| {
         let default = (kind == Kind::Tier).then_some(DEFAULT_TIER);
         let written = items(fields, kind).iter().filter_map(|item| text_of(item, "id"));
         (kind, written.chain(default).collect::<HashSet<_>>())
@@ -116,13 +137,27 @@ pub(super) fn within(root: &At<'_>, fields: Fields<'_>, report: &mut Report) {
                     continue;
                 };
                 let Some(ids) = ids(*to).filter(|ids| !ids.contains(id)) else { continue };
-                let message =
-                    format!("there is no {to} {}{}", shown(&entry.node.value), near(id, ids));
-                let accepted = format!("the id of one of `{}`", to.list_name());
-                report.problem(&list_at.item(index, item).field(entry), message, accepted);
+                unknown(report, &list_at.item(index, item).field(entry), *to, id, ids);
+            }
+            let Some((entry, named)) = overridden(kind, item) else { continue };
+            let Some(ids) = ids(Kind::Policy) else { continue };
+            let item_at = list_at.item(index, item);
+            let field_at = item_at.field(entry);
+            for (place, named) in named.iter().enumerate() {
+                if let Value::String(id) = &named.value
+                    && !ids.contains(id.as_str())
+                {
+                    unknown(report, &field_at.item(place, named), Kind::Policy, id, ids);
+                }
             }
         }
     }
+}
+
+/// Reports that no record of the kind `to` has the `id` at `at`.
+fn unknown(report: &mut Report, at: &At<'_>, to: Kind, id: &str, ids: &HashSet<&str>) {
+    let message = format!("{} is no {to}{}", shown(&Value::String(id.to_owned())), near(id, ids));
+    report.problem(at, message, format!("the id of one of `{}`", to.list_name()));
 }
 
 /// A suggestion of the nearest id, if there are few enough to compare.

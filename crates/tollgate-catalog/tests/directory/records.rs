@@ -255,8 +255,12 @@ pub(crate) async fn what_is_in_use_is_not_deleted(database: Database) {
     node.create(Kind::Tier, r#"{"id":"silver"}"#).await;
     let for_silver = r#"{"id":"for-silver","scope":"USER","match":{"tier":["gold","silver"]},"limit":1,"windowSeconds":60}"#;
     node.create(Kind::Policy, for_silver).await;
+    let over =
+        r#"{"id":"over","scope":"USER","overrides":["for-silver"],"limit":1,"windowSeconds":1}"#;
+    node.create(Kind::Policy, over).await;
     let before = node.last_change().await;
     let cases = [
+        (Kind::Policy, "for-silver", Some((Kind::Policy, "over"))),
         (Kind::Tier, "gold", Some((Kind::Tenant, "acme"))),
         (Kind::Tier, "silver", Some((Kind::Policy, "for-silver"))),
         (Kind::Tier, "default", None),
@@ -334,15 +338,29 @@ pub(crate) async fn a_patch_sets_what_it_has_and_null_is_not_left_out(database: 
             r#"{"id":"p","per":["apiKey","region"],"limit":0,"windowSeconds":30}"#,
         ),
         (r#"{"scope":"IP","id":"p"}"#, r#"{"id":"p","scope":"IP","limit":0,"windowSeconds":30}"#),
+        (r#"{"windowSeconds":null}"#, r#"{"id":"p","scope":"IP","limit":0}"#),
+        (
+            r#"{"limit":null,"exempt":"all","ignoreCase":true,"match":{"model":"gpt-4*","tenant":{"absent":true}}}"#,
+            r#"{"id":"p","scope":"IP","match":{"model":"gpt-4*","tenant":{"absent":true}},"ignoreCase":true,"limit":null,"exempt":"all"}"#,
+        ),
+        (
+            r#"{"exempt":null,"ignoreCase":null,"match":{"ip":"10.0.0.0/8"},"limit":0}"#,
+            r#"{"id":"p","scope":"IP","match":{"ip":"10.0.0.0/8"},"limit":0}"#,
+        ),
     ];
     for (patch, after) in steps {
         assert_eq!(json(&node.patch(Kind::Policy, "p", patch).await.record), after, "{patch}");
     }
     let refused = [
         (r#"{"id":"q"}"#, "id: is not the id of the record to change"),
-        (r#"{"windowSeconds":null}"#, "windowSeconds: is null"),
+        (r#"{"limit":5,"windowSeconds":null}"#, "windowSeconds: is missing"),
+        (r#"{"overrides":["q"]}"#, "overrides[0]: \"q\" is no policy"),
+        (
+            r#"{"overrides":["p"]}"#,
+            "overrides: policies override one another in a circle: \"p\" → \"p\"",
+        ),
         (r#"{"colour":null}"#, "colour: is not a field"),
-        (r#"{"limit":1,"limit":2}"#, "limit: is given twice, first on line 1"),
+        (r#"{"limit":1,"limit":2,"windowSeconds":1}"#, "limit: is given twice, first on line 1"),
         ("5", ": 5 is a number"),
     ];
     for (patch, told) in refused {

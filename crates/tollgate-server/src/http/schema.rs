@@ -62,6 +62,9 @@ pub(crate) struct CheckBody {
 
 /// What an id is made of, as a regular expression.
 pub(super) const ID_PATTERN: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
+/// A value in `match`: an asterisk only at the end, or after a backslash. Without a control character.
+pub(super) const MATCH_PATTERN: &str =
+    r"^(\\[^\u0000-\u001f\u007f-\u009f]|[^*\\\u0000-\u001f\u007f-\u009f])*[*\\]?$";
 /// What the name of a unit is made of. `concurrency` is reserved, which the descriptions say.
 pub(super) const UNIT_PATTERN: &str = "^[a-z][a-z0-9_]{0,63}$";
 

@@ -9,7 +9,7 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tollgate_catalog::directory::Actor;
-use tollgate_core::{Attribute, Consideration, LimitStatus, Policy, PolicyId, Subject};
+use tollgate_core::{Attribute, Consideration, LimitStatus, Policy, PolicyId, Precedence, Subject};
 use tollgate_service::{Explanation, TierSource};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Object;
@@ -93,6 +93,11 @@ struct ConsideredBody {
     outcome: &'static str,
     /// The outcome in words.
     why: String,
+    /// The policy that overrides it; null where none does.
+    #[schema(required = true)]
+    overridden_by: Option<String>,
+    /// The attributes that it counts per and the check lacks, or whose conditions do not hold; empty where it matches.
+    unmet: Vec<String>,
     /// The key of its limit, such as `user=alice`.
     #[schema(required = true)]
     key: Option<String>,
@@ -127,18 +132,19 @@ fn outcomes() -> Object {
 }
 
 fn explanation() -> Value {
-    let considered = |id: &str, outcome: &str, why: &str, applies: bool| {
+    let considered = |id: &str, outcome: &str, why: &str, overridden_by: Option<&str>| {
+        let applies = overridden_by.is_none();
         let number = |number: u64| if applies { json!(number) } else { Value::Null };
         json!({
-            "policyId": id, "outcome": outcome, "why": why,
+            "policyId": id, "outcome": outcome, "why": why, "overriddenBy": overridden_by, "unmet": [],
             "key": if applies { json!("service=payments user=alice") } else { Value::Null },
             "limit": number(10), "share": null, "count": number(10), "remaining": number(0),
             "retryAfterMs": number(4_100), "resetAfterMs": number(58_200)
         })
     };
-    let overridden =
-        considered("default", "overridden", "\"payments-free\" has more conditions", false);
-    let applies = considered("payments-free", "applies", "all its conditions hold", true);
+    let why = "\"payments-free\" has more conditions";
+    let overridden = considered("default", "overridden", why, Some("payments-free"));
+    let applies = considered("payments-free", "applies", "all its conditions hold", None);
     json!({
         "allowed": false, "reason": "limit_exceeded", "bindingPolicyId": "payments-free",
         "degraded": false, "policiesVersion": 7,
@@ -275,6 +281,10 @@ fn considered(
     subject: &Subject<'_>,
     status: Option<&LimitStatus>,
 ) -> ConsideredBody {
+    let unmet = match consideration {
+        Consideration::Lacks(_) | Consideration::Differs(_) => policy.unmet(subject),
+        _ => Vec::new(),
+    };
     let (outcome, why) = match consideration {
         Consideration::Disabled => ("disabled", "it is switched off".to_owned()),
         Consideration::Lacks(one) => ("does_not_apply", format!("the subject has no {one}")),
@@ -285,10 +295,18 @@ fn considered(
                 None => format!("the subject has no {one}"),
             },
         ),
-        Consideration::OverriddenBy(other) => {
-            ("overridden", format!("{:?} has more conditions", other.as_str()))
+        Consideration::OverriddenBy(other, why) => ("overridden", precedence(other, why)),
+        Consideration::Exempts if policy.exempts_all() => {
+            ("exempts", "it applies, and exempts from every limit".to_owned())
         }
         Consideration::Exempts => ("exempts", "it applies, and limits nothing".to_owned()),
+        Consideration::AppliesBeside(other) => (
+            "applies",
+            format!(
+                "all its conditions hold; {:?} is more specific, but counts over another window",
+                other.as_str()
+            ),
+        ),
         Consideration::Applies => ("applies", "all its conditions hold".to_owned()),
     };
     let key = policy.per.attributes().iter().filter_map(|one| Some((one, subject.get(one)?)));
@@ -298,6 +316,11 @@ fn considered(
         policy_id: policy.id.as_str().to_owned(),
         outcome,
         why,
+        overridden_by: match consideration {
+            Consideration::OverriddenBy(other, _) => Some(other.as_str().to_owned()),
+            _ => None,
+        },
+        unmet: unmet.into_iter().map(|attribute| attribute.name().to_owned()).collect(),
         key: status.map(|_| key),
         limit: status.map(|status| status.limit.amount().get()),
         share: class_share.map(|class_share| f64::from(class_share.share.millionths()) / 1e6),
@@ -305,6 +328,19 @@ fn considered(
         remaining: status.map(|status| status.remaining),
         retry_after_ms: status.and_then(|status| status.retry_after_ms),
         reset_after_ms: status.map(|status| status.reset_after_ms),
+    }
+}
+
+/// Why `other` overrides a policy, in words.
+fn precedence(other: &PolicyId, why: &Precedence) -> String {
+    let other = other.as_str();
+    match why {
+        Precedence::Named => format!("{other:?} names it in `overrides`"),
+        Precedence::ExemptsAll => format!("{other:?} exempts from every limit"),
+        Precedence::MoreConditions => format!("{other:?} has more conditions"),
+        Precedence::MorePrecise(attribute) => {
+            format!("{other:?} describes the {attribute} more precisely")
+        }
     }
 }
 

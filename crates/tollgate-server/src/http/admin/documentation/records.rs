@@ -8,7 +8,7 @@ use tollgate_catalog::directory::{Kind, PriorityClass};
 use tollgate_core::subject::{ACCEPTED_IDS, MAX_ID_BYTES};
 use tollgate_core::{Amount, Counting, FailureMode, Mode, Per, Policy};
 
-use super::super::super::schema::{ID_PATTERN, UNIT_PATTERN};
+use super::super::super::schema::{ID_PATTERN, MATCH_PATTERN, UNIT_PATTERN};
 
 /// What a record is written as.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,8 +92,8 @@ enum Given {
 /// Where the field `name` may be given, which is the same in every kind of record that has it.
 fn given(name: &str) -> Given {
     match name {
-        "tenantId" | "modelTier" | "limit" => Given::Required,
-        "id" | "windowSeconds" => Given::Optional,
+        "tenantId" | "modelTier" => Given::Required,
+        "id" | "limit" => Given::Optional,
         "name" | "tier" | "priority" | "userId" | "expiresAt" => Given::Nullable,
         "prefix" | "lastUsedAt" => Given::Kept,
         // `revoked`, and the others of a policy.
@@ -159,6 +159,16 @@ fn policy_fields(own_id: &Value) -> Value {
     let share = json!({"type": "number", "minimum": 0, "maximum": 1});
     let share = |class: PriorityClass| (class.name().to_owned(), share.clone());
     let shares: Map<_, _> = PriorityClass::ALL.map(share).into_iter().collect();
+    let pattern = json!({
+        "type": "string", "minLength": 1, "pattern": MATCH_PATTERN,
+        "description": "A value, or a prefix that ends in `*`."
+    });
+    let presence = |name: &str| {
+        json!({
+            "type": "object", "properties": {name: {"const": true}}, "required": [name],
+            "additionalProperties": false
+        })
+    };
     json!({
         "id": own_id,
         "scope": {
@@ -172,12 +182,16 @@ fn policy_fields(own_id: &Value) -> Value {
         },
         "match": {
             "type": "object", "propertyNames": text(ACCEPTED_IDS), "maxProperties": Policy::MAX_CONDITIONS,
-            // A value, or several of which one must hold.
-            "additionalProperties": {"oneOf": [id, {
-                "type": "array", "items": id, "minItems": 1, "maxItems": Policy::MAX_CONDITION_VALUES
-            }]},
+            "additionalProperties": {"oneOf": [pattern, {
+                "type": "array", "items": pattern, "minItems": 1, "maxItems": Policy::MAX_CONDITION_VALUES
+            }, presence("present"), presence("absent")]},
             "description":
-                "The checks that it applies to: each attribute named here must have one of its values. All conditions must hold."
+                "The checks that it applies to: each attribute named here must have one of its values. All conditions must \
+                 hold. A value that ends in `*` is a prefix, `\\*` an asterisk itself; `ip` also takes CIDR blocks; \
+                 `{\"present\": true}` takes any value, `{\"absent\": true}` none."
+        },
+        "ignoreCase": {
+            "type": "boolean", "description": "Whether `match` compares without regard to case; by default false."
         },
         "unit": {
             "type": "string", "pattern": UNIT_PATTERN,
@@ -187,13 +201,19 @@ fn policy_fields(own_id: &Value) -> Value {
         "limit": {
             "type": ["integer", "null"], "minimum": 0, "maximum": Amount::MAX.get(),
             "description":
-                "The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts, which \
-                 leaving the field out does not."
+                "The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts from the \
+                 limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, \
+                 unless `exempt` is given."
         },
         "burst": {
             "type": "integer", "minimum": 1, "maximum": Amount::MAX.get(),
             "description": "The capacity of a token bucket: the most that is admitted at once. By default as much as \
                 `limit`. Only for `token_bucket`; it must be full again within 366 days."
+        },
+        "exempt": {
+            "type": "string", "enum": ["all"],
+            "description": "`all` exempts from every limit, whatever that counts; `limit` is then null or left out, and \
+                `scope` and `per` may be left out too."
         },
         "shares": {
             "type": "object", "properties": shares, "additionalProperties": false,
@@ -211,6 +231,11 @@ fn policy_fields(own_id: &Value) -> Value {
             "enum": (Counting::NAMES),
             "description": "How the limit counts. `sliding_window_log`, the default, is exact; \
                 `sliding_window_counter` needs little memory; `token_bucket` admits bursts and then a steady rate."
+        },
+        "overrides": {
+            "type": "array", "items": id, "maxItems": Policy::MAX_OVERRIDES, "uniqueItems": true,
+            "description": "The ids of policies that it overrides besides less specific ones with the same `per`, unit \
+                and window."
         },
         "mode": {
             "type": "string", "enum": ([Mode::Enforce, Mode::Shadow].map(Mode::name)),
@@ -289,8 +314,16 @@ fn body(kind: Kind, form: Form) -> Value {
             });
         }
         Kind::Policy => {
-            schema["oneOf"] = json!([{"required": ["scope"]}, {"required": ["per"]}]);
-            schema["anyOf"] = json!([{"required": ["windowSeconds"]}, {"properties": {"limit": {"enum": [null, 0]}}}]);
+            let either = json!([{"required": ["scope"]}, {"required": ["per"]}]);
+            let exempt = json!({
+                "required": ["exempt"], "properties": {"limit": {"type": "null"}},
+                "not": {"required": ["scope", "per"]}
+            });
+            let counted = json!({
+                "required": ["limit"], "not": {"required": ["exempt"]}, "oneOf": either,
+                "anyOf": [{"required": ["windowSeconds"]}, {"properties": {"limit": {"enum": [null, 0]}}}]
+            });
+            schema["oneOf"] = json!([exempt, counted]);
             schema["dependentSchemas"] = json!({
                 "burst": {"properties": {"algorithm": {"const": "token_bucket"}}, "required": ["algorithm"]}
             });
