@@ -3,6 +3,7 @@
 //! - [`keyed`]: how long does a check of the library take?
 //! - [`memory`]: how many bytes does a key take?
 //! - [`http`]: how much does the server cost, compared with the simplest one?
+//! - [`policies`]: what do a thousand prefixes and address blocks cost, compared with exact values?
 //! - [`redis`]: how much does an exact limit cost in Redis?
 //! - [`report`]: what was measured, where, and whether it reaches the project's goals.
 //!
@@ -19,6 +20,7 @@ pub mod machine;
 pub mod memory;
 pub mod naive_log;
 pub mod options;
+pub mod policies;
 pub mod redis;
 pub mod report;
 pub mod sibling;

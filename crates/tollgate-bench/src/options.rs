@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// The usage message.
 pub const USAGE: &str =
-    "usage: tollgate-bench keyed|memory|http|redis|http-redis|http-catalog|outage|all [--rounds N] [--seconds N] [--json FILE]
+    "usage: tollgate-bench keyed|memory|policies|http|redis|http-redis|http-catalog|outage|all [--rounds N] [--seconds N] [--json FILE]
   --rounds N    interleaved rounds, 5 or more for figures to be quoted (default 7)
   --seconds N   how long an outage lasts, 60 for figures to be quoted (default 60)
   --json FILE   also write every sample to FILE";
@@ -19,6 +19,8 @@ pub enum Benchmark {
     Keyed,
     /// [`crate::memory`].
     Memory,
+    /// [`crate::policies`].
+    Policies,
     /// [`crate::http`].
     Http,
     /// [`crate::redis`].
@@ -32,9 +34,10 @@ pub enum Benchmark {
 }
 
 impl Benchmark {
-    const ALL: [(&'static str, Self); 7] = [
+    const ALL: [(&'static str, Self); 8] = [
         ("keyed", Self::Keyed),
         ("memory", Self::Memory),
+        ("policies", Self::Policies),
         ("http", Self::Http),
         ("redis", Self::Redis),
         ("http-redis", Self::HttpRedis),
