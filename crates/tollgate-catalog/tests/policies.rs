@@ -372,7 +372,12 @@ fn a_policy_overrides_others_by_their_ids() {
     let ids: Vec<_> = policies[0].overrides.iter().map(PolicyId::as_str).collect();
     assert_eq!(ids, ["b", "c"]);
     let wrong: [(&[&str], usize, &str, &str); 6] = [
-        (&["b", "bb"], 3, "policies[1].overrides[0]", "\"bb\" is no policy (did you mean `b`?)"),
+        (
+            &["b", "bb"],
+            3,
+            "policies[1].overrides[0]",
+            "there is no policy \"bb\" (did you mean `b`?)",
+        ),
         (&["a"], 2, "policies[0].overrides", "in a circle: \"a\" → \"a\""),
         (&["", "c", "b"], 3, "policies[1].overrides", "in a circle: \"b\" → \"c\" → \"b\""),
         (&["b, b", ""], 2, "policies[0].overrides[1]", "\"b\" is given twice"),

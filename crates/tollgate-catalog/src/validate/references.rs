@@ -156,7 +156,8 @@ pub(super) fn within(root: &At<'_>, fields: Fields<'_>, report: &mut Report) {
 
 /// Reports that no record of the kind `to` has the `id` at `at`.
 fn unknown(report: &mut Report, at: &At<'_>, to: Kind, id: &str, ids: &HashSet<&str>) {
-    let message = format!("{} is no {to}{}", shown(&Value::String(id.to_owned())), near(id, ids));
+    let message =
+        format!("there is no {to} {}{}", shown(&Value::String(id.to_owned())), near(id, ids));
     report.problem(at, message, format!("the id of one of `{}`", to.list_name()));
 }
 

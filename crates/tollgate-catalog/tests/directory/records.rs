@@ -354,7 +354,7 @@ pub(crate) async fn a_patch_sets_what_it_has_and_null_is_not_left_out(database: 
     let refused = [
         (r#"{"id":"q"}"#, "id: is not the id of the record to change"),
         (r#"{"limit":5,"windowSeconds":null}"#, "windowSeconds: is missing"),
-        (r#"{"overrides":["q"]}"#, "overrides[0]: \"q\" is no policy"),
+        (r#"{"overrides":["q"]}"#, "overrides[0]: there is no policy \"q\""),
         (
             r#"{"overrides":["p"]}"#,
             "overrides: policies override one another in a circle: \"p\" → \"p\"",
