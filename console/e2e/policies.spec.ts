@@ -287,6 +287,7 @@ test('keyboard alone makes a policy', async ({ page, server, openSignedIn }) => 
   await keyboard.press('Enter');
   await expect(page.locator(':focus')).toHaveAccessibleName('Attribute');
   await keyboard.type('tenant');
+  await tabTo('Condition');
   await tabTo('is one of');
   await keyboard.type('acme');
   await keyboard.press('Enter');
@@ -297,6 +298,7 @@ test('keyboard alone makes a policy', async ({ page, server, openSignedIn }) => 
   await expect(dialog(page).getByRole('list', { name: 'is one of, chosen' })).not.toContainText('umbrella');
   await tabTo('Remove condition 1');
   await tabTo('+ Add a condition');
+  await tabTo('Ignore upper and lower case');
   await tabTo('How much');
   await tabTo('Limit');
   await keyboard.type('12');

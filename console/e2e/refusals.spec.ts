@@ -68,7 +68,10 @@ test.describe('of a policy that is open', () => {
     openSignedIn,
   }) => {
     await openSignedIn('policies?open=per-user');
+    // What is typed is validated a moment later. With the new token that call would sign out before the button does.
+    const validated = page.waitForResponse('**/admin/policies/validate');
     await field(page, 'Limit').fill('30');
+    await validated;
     await server.kill();
     await server.restart({ write: newToken() });
     await press(page, 'Save');
