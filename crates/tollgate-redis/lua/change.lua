@@ -43,20 +43,28 @@ end
 if kind == 4 then
   if tag ~= BUCKET or old == 0 then return 0 end
   local start_s, start_ns, missing, refill, window_s, window_ns, since_s, since_ns = read_bucket(key, state)
-  local later_s, later_ns = start_s + since_s - number, start_ns + since_ns - stamp
-  while later_ns < 0 do later_s, later_ns = later_s - 1, later_ns + 1000000000 end
-  while later_ns >= 1000000000 do later_s, later_ns = later_s + 1, later_ns - 1000000000 end
-  if later_s < 0 then return 0 end
+  -- How long after `start` the admission was made; negative if in an earlier window.
+  local at_s, at_ns = number - start_s, stamp - start_ns
+  if at_ns < 0 then at_s, at_ns = at_s - 1, at_ns + 1000000000 end
+  if at_s > since_s or at_s == since_s and at_ns > since_ns then return 0 end
   local changed = missing - old + new
   local produced = scaled(refill, since_s, since_ns, window_s, window_ns)
   if new < old then
     -- Without the admission, what was produced since might have found the bucket full. It is not given back.
-    local lost, has_rest
-    if later_s < window_s or later_s == window_s and later_ns <= window_ns then
-      lost, has_rest = scaled(refill, later_s, later_ns, window_s, window_ns)
-      if has_rest then lost = lost + 1 end
-    else
-      lost = refill * ceil((later_s + later_ns / 1000000000) / (window_s + window_ns / 1000000000))
+    local windows = math.max(0, ceil(-(at_s + at_ns / 1000000000) / (window_s + window_ns / 1000000000)))
+    local lost = windows * refill
+    if lost - 2 * refill < old - new then
+      at_s, at_ns = at_s + windows * window_s, at_ns + windows * window_ns
+      at_s, at_ns = at_s + floor(at_ns / 1000000000), at_ns % 1000000000
+      -- The quotient may have been rounded to the next whole number.
+      if at_s < 0 then
+        at_s, at_ns, lost = at_s + window_s, at_ns + window_ns, lost + refill
+        if at_ns >= 1000000000 then at_s, at_ns = at_s + 1, at_ns - 1000000000 end
+      elseif at_s > window_s or at_s == window_s and at_ns >= window_ns then
+        at_s, at_ns, lost = at_s - window_s, at_ns - window_ns, lost - refill
+        if at_ns < 0 then at_s, at_ns = at_s - 1, at_ns + 1000000000 end
+      end
+      lost = lost + produced - scaled(refill, at_s, at_ns, window_s, window_ns)
     end
     if lost >= old - new then return 0 end
     changed = math.max(changed + lost, produced)

@@ -148,8 +148,7 @@ impl Model {
                 changed.is_some()
             }
             (Some(Usage::Bucket(rate, bucket, written)), ModelId::Bucket(at)) => {
-                let Some(later_ns) = written.as_ns().checked_sub(at.as_ns()) else { return false };
-                if old == Amount::ZERO {
+                if at > *written || old == Amount::ZERO {
                     return false;
                 }
                 let mut changed =
@@ -157,13 +156,8 @@ impl Model {
                 if new < old {
                     let (refill, width_ns) =
                         (i128::from(rate.refill.get()), i128::from(rate.window.as_ns()));
-                    let later_ns = i128::from(later_ns);
-                    // As coarse as the script is when more than a window has passed.
-                    let lost = if later_ns <= width_ns {
-                        (later_ns * refill + width_ns - 1) / width_ns
-                    } else {
-                        (later_ns + width_ns - 1) / width_ns * refill
-                    };
+                    let produced = |at: Timestamp| i128::from(at.as_ns()) * refill / width_ns;
+                    let lost = produced(*written) - produced(at);
                     if lost >= i128::from(old.get() - new.get()) {
                         return false;
                     }
