@@ -1,5 +1,4 @@
-//! Keys of ours that something else has written to. Whatever they hold, only the checks that use them fail, and what
-//! such a check found is left as it was.
+//! Keys of ours that something else has written to: only the checks that use such a key fail, and they do not change it.
 
 use std::sync::Arc;
 use std::time::Duration;

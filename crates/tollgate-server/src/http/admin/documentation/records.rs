@@ -306,7 +306,7 @@ fn body(kind: Kind, form: Form) -> Value {
         schema["required"] = required.into();
     }
     match kind {
-        // A field that is left out stays as it is, so only giving both is wrong.
+        // A patch keeps the fields that it leaves out. It is wrong only if it gives both.
         Kind::Policy if is_patch => {
             schema["not"] = json!({
                 "properties": {"scope": {"type": "string"}, "per": {"type": "array"}},
