@@ -1057,7 +1057,7 @@ export interface components {
             nextCursor: string | null;
         };
         /**
-         * @description One question: may this request pass, at this cost?
+         * @description One question: may this request pass, at this cost? It names at least one attribute of its subject.
          * @example {
          *       "attributes": {
          *         "region": "eu"
@@ -1084,13 +1084,11 @@ export interface components {
             } | null;
             /** @description The client's address, IPv4 or IPv6. An IPv4-mapped IPv6 address is the same as the IPv4 address. */
             ip?: string | null;
-            /** @description The model asked for. */
-            modelId: components["schemas"]["Id"];
+            modelId?: components["schemas"]["Id"] | null;
             requestId?: components["schemas"]["Id"] | null;
             service?: components["schemas"]["Id"] | null;
             tenantId?: components["schemas"]["Id"] | null;
-            /** @description The user. */
-            userId: components["schemas"]["Id"];
+            userId?: components["schemas"]["Id"] | null;
         };
         /** @description Several checks, each decided separately. */
         CheckBatch: {

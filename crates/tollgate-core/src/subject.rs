@@ -29,6 +29,30 @@ pub enum Attribute {
 impl Attribute {
     const BUILT_IN: usize = 8;
 
+    /// The names of the built-in attributes. Any other name is a custom attribute.
+    pub const BUILT_IN_NAMES: [&'static str; Self::BUILT_IN] =
+        ["tenant", "user", "apiKey", "model", "modelTier", "service", "ip", "tier"];
+
+    /// The built-in attribute that `name` resembles without being its name: it differs only in case, separators or a
+    /// final `id` (`user_id`, `Service`). As a custom attribute it would silently match no policy on the built-in one.
+    /// Allocates nothing.
+    pub fn resembled_by(name: &str) -> Option<&'static str> {
+        if Self::BUILT_IN_NAMES.contains(&name) {
+            return None;
+        }
+        Self::BUILT_IN_NAMES.into_iter().find(|built_in| {
+            let mut letters = name
+                .chars()
+                .filter(|c| !matches!(c, '_' | '-' | ' ' | '.'))
+                .map(|c| c.to_ascii_lowercase());
+            built_in.chars().all(|c| letters.next() == Some(c.to_ascii_lowercase()))
+                && matches!(
+                    (letters.next(), letters.next(), letters.next()),
+                    (None, ..) | (Some('i'), Some('d'), None)
+                )
+        })
+    }
+
     /// The attribute called `name`; a name that is not built in is custom. `None` if `name` is not a valid id.
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
@@ -138,8 +162,7 @@ impl<'a> Subject<'a> {
 
     /// The attributes that it has, with their names.
     pub fn attributes(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let names = ["tenant", "user", "apiKey", "model", "modelTier", "service", "ip", "tier"];
-        let built_in = names.into_iter().zip(self.built_in);
+        let built_in = Attribute::BUILT_IN_NAMES.into_iter().zip(self.built_in);
         let built_in = built_in.filter_map(|(name, value)| Some((name, value?)));
         built_in.chain(self.custom.iter().copied())
     }
@@ -218,6 +241,32 @@ mod tests {
             assert_eq!(by_name.attributes().collect::<Vec<_>>(), [(name, "v")]);
             assert_eq!(Subject::empty().with(&attribute, "v").get(&attribute), Some("v"));
             assert_eq!(Subject::empty().get(&attribute), None);
+        }
+    }
+
+    #[test]
+    fn names_that_resemble_a_built_in_one_are_found() {
+        let cases = [
+            ("User", "user"),
+            ("userId", "user"),
+            ("user_id", "user"),
+            ("api_key", "apiKey"),
+            ("apikey", "apiKey"),
+            ("API Key ID", "apiKey"),
+            ("model-tier", "modelTier"),
+            ("Model.Tier", "modelTier"),
+            ("modelID", "model"),
+            ("IP", "ip"),
+            ("Service", "service"),
+            ("TIER", "tier"),
+        ];
+        for (name, built_in) in cases {
+            assert_eq!(Attribute::resembled_by(name), Some(built_in), "{name}");
+        }
+        let others =
+            ["", "region", "users", "valid", "id", "größe", "x-tier", "modelTierIds", "userIdx"];
+        for name in others.into_iter().chain(Attribute::BUILT_IN_NAMES) {
+            assert_eq!(Attribute::resembled_by(name), None, "{name}");
         }
     }
 

@@ -11,6 +11,7 @@ import {
   formOfQuery,
   formPathOf,
   hasDetails,
+  namesSubject,
   queryOfForm,
   shellQuoted,
   type CheckForm,
@@ -67,6 +68,15 @@ describe('the address', () => {
 describe('the check', () => {
   it('leaves out what is empty', () => {
     expect(checkOf(form({}))).toEqual({ userId: 'alice', modelId: 'gpt-4' });
+    expect(checkOf(form({ user: '', model: '', apiKey: 'k' }))).toEqual({ apiKey: 'k' });
+  });
+
+  it('names a subject if any attribute is given', () => {
+    const nobody = { user: '', model: '' };
+    expect(namesSubject(form(nobody))).toBe(false);
+    expect(namesSubject(form({ ...nobody, attributes: [{ name: '', value: 'x' }] }))).toBe(false);
+    expect(namesSubject(form({ ...nobody, ip: '::1' }))).toBe(true);
+    expect(namesSubject(form({ ...nobody, attributes: [{ name: 'region', value: 'eu' }] }))).toBe(true);
   });
 
   it('names what is given', () => {

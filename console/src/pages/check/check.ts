@@ -96,9 +96,19 @@ export function hasDetails(form: CheckForm): boolean {
   return [tenant, apiKey, service, ip].some((value) => value !== '') || cost.length + attributes.length > 0;
 }
 
+/** Whether `form` names anything that a check may be about. */
+export function namesSubject(form: CheckForm): boolean {
+  const attributes = form.attributes.map(({ name }) => name);
+  return [form.user, form.model, form.tenant, form.apiKey, form.service, form.ip, ...attributes].some(
+    (one) => one !== '',
+  );
+}
+
 /** The check that the server is asked. */
 export function checkOf(form: CheckForm): Check {
-  const check: Check = { userId: form.user, modelId: form.model };
+  const check: Check = {};
+  if (form.user !== '') check.userId = form.user;
+  if (form.model !== '') check.modelId = form.model;
   if (form.tenant !== '') check.tenantId = form.tenant;
   if (form.apiKey !== '') check.apiKey = form.apiKey;
   if (form.service !== '') check.service = form.service;
@@ -129,8 +139,8 @@ export function curlOf(check: Check, url: string): string {
 /** The form that `check` is the check of. */
 export function formOfCheck(check: Check): CheckForm {
   return {
-    user: check.userId,
-    model: check.modelId,
+    user: check.userId ?? '',
+    model: check.modelId ?? '',
     tenant: check.tenantId ?? '',
     apiKey: check.apiKey ?? '',
     service: check.service ?? '',

@@ -11,7 +11,7 @@ import { ErrorState } from '../../ui/ErrorState';
 import { Notice } from '../../ui/Notice';
 import { Panel } from '../../ui/Panel';
 import { Skeleton } from '../../ui/Skeleton';
-import { checkOf, type Check, type CheckForm } from '../check/check';
+import { checkOf, namesSubject, type Check, type CheckForm } from '../check/check';
 import { pastDecisionInWords, pastDecisionOf, type PastDecision } from '../check/pastDecision';
 import { useCheckForm } from '../check/useCheckForm';
 import { AskPanel } from './AskPanel';
@@ -23,7 +23,7 @@ import { VerdictPanel } from './VerdictPanel';
 
 /** The check that is asked about; null while it does not say who asks for what. */
 function askedOf(form: CheckForm): Check | null {
-  return form.user === '' || form.model === '' ? null : checkOf(form);
+  return namesSubject(form) ? checkOf(form) : null;
 }
 
 export default function ExplainPage(): React.JSX.Element {
@@ -84,7 +84,8 @@ function Answer({ isAsked, state, policies }: AnswerProps): React.JSX.Element {
   if (!isAsked) {
     return (
       <EmptyState title="Enter a check">
-        Enter a user and a model to see whether a check would be allowed, and why. Nothing is charged.
+        Enter a user, an API key or another attribute to see whether a check would be allowed, and why.
+        Nothing is charged.
       </EmptyState>
     );
   }

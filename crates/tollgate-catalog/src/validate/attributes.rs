@@ -3,15 +3,11 @@
 use tollgate_core::Attribute;
 use tollgate_core::subject::{ACCEPTED_IDS, check_id};
 
-/// The built-in names. Any other name is a custom attribute.
-const BUILT_IN: [&str; 8] =
-    ["tenant", "user", "apiKey", "model", "modelTier", "service", "ip", "tier"];
-
 /// What [`parse`] accepts.
 pub(super) fn accepted() -> String {
     format!(
         "{}, or the name of a custom attribute ({ACCEPTED_IDS}) that does not resemble one of these",
-        BUILT_IN.join(", ")
+        Attribute::BUILT_IN_NAMES.join(", ")
     )
 }
 
@@ -21,21 +17,10 @@ pub(super) fn accepted() -> String {
 /// it would match nothing, and the policy would silently not protect.
 pub(super) fn parse(name: &str) -> Result<Attribute, String> {
     check_id(name).map_err(|problem| problem.to_string())?;
-    if BUILT_IN.contains(&name) {
-        return Attribute::parse(name).ok_or_else(|| "is not an attribute".to_owned());
+    if let Some(like) = Attribute::resembled_by(name) {
+        return Err(format!("resembles the built-in attribute `{like}`, but is not the same"));
     }
-    match BUILT_IN.into_iter().find(|built_in| core_of(built_in) == core_of(name)) {
-        Some(like) => {
-            Err(format!("resembles the built-in attribute `{like}`, but is not the same"))
-        }
-        None => Attribute::parse(name).ok_or_else(|| "is not an attribute".to_owned()),
-    }
-}
-
-/// A name without case, separators and a final `Id`.
-fn core_of(name: &str) -> String {
-    let plain = name.to_lowercase().replace(['_', '-', ' ', '.'], "");
-    plain.strip_suffix("id").map(str::to_owned).unwrap_or(plain)
+    Attribute::parse(name).ok_or_else(|| "is not an attribute".to_owned())
 }
 
 #[cfg(test)]
@@ -44,7 +29,7 @@ mod tests {
 
     #[test]
     fn built_in_names_are_those_of_the_core_and_look_alikes_are_refused() {
-        for name in BUILT_IN {
+        for name in Attribute::BUILT_IN_NAMES {
             let attribute = parse(name).unwrap();
             assert!(!matches!(attribute, Attribute::Custom(_)), "{name}");
         }

@@ -14,6 +14,7 @@ use utoipa::OpenApi;
 
 use super::admin;
 use super::problem::Problem;
+use super::schema;
 
 /// What the handlers and types say of themselves.
 #[derive(OpenApi)]
@@ -65,6 +66,7 @@ struct Document;
 pub(super) fn document() -> serde_json::Result<Value> {
     let mut document = serde_json::to_value(Document::openapi())?;
     admin::add_records(&mut document);
+    schema::require_subject(&mut document);
     let Value::Object(paths) = &mut document["paths"] else { return Ok(document) };
     for (path, item) in paths {
         let Value::Object(operations) = item else { continue };

@@ -72,6 +72,11 @@ impl Problems {
             self.omitted += 1;
         }
     }
+
+    /// How many were found.
+    pub(super) fn count(&self) -> usize {
+        self.listed.len() + self.omitted
+    }
 }
 
 /// A parsed value: a scalar, or the kind of a container.

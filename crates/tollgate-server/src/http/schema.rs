@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tollgate_core::subject::{ACCEPTED_IDS, MAX_ID_BYTES};
 use tollgate_core::{Amount, Unit};
 use utoipa::openapi::content::ContentBuilder;
@@ -20,7 +20,7 @@ use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use super::request::{MAX_ATTRIBUTES, MAX_COST_UNITS};
 
-/// One question: may this request pass, at this cost?
+/// One question: may this request pass, at this cost? It names at least one attribute of its subject.
 #[derive(ToSchema)]
 #[schema(
     as = Check,
@@ -39,9 +39,9 @@ use super::request::{MAX_ATTRIBUTES, MAX_COST_UNITS};
 #[expect(dead_code, reason = "read for the schema")]
 pub(crate) struct CheckBody {
     /// The user.
-    user_id: Id,
+    user_id: Option<Id>,
     /// The model asked for.
-    model_id: Id,
+    model_id: Option<Id>,
     /// The tenant.
     tenant_id: Option<Id>,
     /// The API key.
@@ -58,6 +58,15 @@ pub(crate) struct CheckBody {
     /// the same id gets the first answer and is not charged again within the longest window of its limits. A peek
     /// ignores it.
     request_id: Option<Id>,
+}
+
+/// Adds to the schema of a check that it names at least one attribute, which the derived schema cannot say.
+pub(super) fn require_subject(document: &mut Value) {
+    let ids = ["userId", "modelId", "tenantId", "apiKey", "service", "ip"];
+    let unnamed = ids.map(|id| (id.to_owned(), json!({"type": "null"})));
+    let mut unnamed = Map::from_iter(unnamed);
+    unnamed.insert("attributes".to_owned(), json!({"maxProperties": 0}));
+    document["components"]["schemas"]["Check"]["not"] = json!({"properties": unnamed});
 }
 
 /// What an id is made of, as a regular expression.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::de::MapAccess;
+use tollgate_core::Attribute;
 use tollgate_core::subject::check_id;
 
 use super::super::json::{Container, Name, Path, Problems, Read, Scalar, Value};
@@ -42,6 +43,11 @@ impl<'p, 'de> AttributesReader<'p, 'de> {
             self.problems.add(path, format!("has a name that {problem}"), accepted);
         } else if let Some(accepted) = own_field(name) {
             self.problems.add(path, "is not an attribute: it has a field of its own", accepted);
+        } else if let Some(like) = Attribute::resembled_by(name) {
+            let accepted =
+                own_field(like).map_or_else(|| format!("the attribute {like}"), str::to_owned);
+            let problem = format!("resembles the built-in attribute `{like}`, but is not the same");
+            self.problems.add(path, problem, accepted);
         } else if self.attributes.iter().any(|(known, _)| known == name) {
             self.problems.add(path, "is given twice", ONCE);
         }

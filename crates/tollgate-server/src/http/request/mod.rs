@@ -22,8 +22,10 @@ pub(super) const MAX_ATTRIBUTES: usize = 32;
 /// The most units of one cost.
 pub(super) const MAX_COST_UNITS: usize = 16;
 
-const ACCEPTED_CHECK: &str = "an object with the members userId, modelId and, optional, tenantId, \
-     apiKey, service, ip, attributes, cost, requestId";
+const ACCEPTED_CHECK: &str = "an object with the members userId, modelId, tenantId, apiKey, service, ip, \
+     attributes, cost, requestId, each optional";
+const ACCEPTED_SUBJECT: &str =
+    "at least one of userId, modelId, tenantId, apiKey, service, ip, attributes";
 const ACCEPTED_IP: &str = "an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::1";
 const ONCE: &str = "each member once";
 
@@ -33,8 +35,8 @@ const _: () = assert!(MAX_ATTRIBUTES == 32 && MAX_COST_UNITS == 16);
 /// A parsed check; its strings are borrowed from the body unless they contain escapes.
 #[derive(Debug, PartialEq)]
 pub(super) struct CheckRequest<'de> {
-    user_id: Cow<'de, str>,
-    model_id: Cow<'de, str>,
+    user_id: Option<Cow<'de, str>>,
+    model_id: Option<Cow<'de, str>>,
     tenant_id: Option<Cow<'de, str>>,
     api_key: Option<Cow<'de, str>>,
     service: Option<Cow<'de, str>>,
@@ -66,8 +68,10 @@ impl<'de> CheckRequest<'de> {
     /// The check for the use case.
     #[inline]
     pub(super) fn check(&self) -> Check<'_> {
-        let mut subject = Subject::new(&self.user_id, &self.model_id);
+        let mut subject = Subject::empty();
         let built_in = [
+            (&Attribute::User, &self.user_id),
+            (&Attribute::Model, &self.model_id),
             (&Attribute::Tenant, &self.tenant_id),
             (&Attribute::ApiKey, &self.api_key),
             (&Attribute::Service, &self.service),
@@ -92,6 +96,8 @@ struct CheckReader<'p, 'de> {
     problems: &'p mut Problems,
     /// One bit for each parsed member, to refuse duplicates.
     seen: u16,
+    /// How many problems were found before this check.
+    problems_before: usize,
     user_id: Option<Cow<'de, str>>,
     model_id: Option<Cow<'de, str>>,
     tenant_id: Option<Cow<'de, str>>,
@@ -106,13 +112,12 @@ struct CheckReader<'p, 'de> {
 /// The members of a check, in the order of their bits in [`CheckReader::seen`].
 pub(super) const CHECK_MEMBERS: [&str; 9] =
     ["userId", "modelId", "tenantId", "apiKey", "service", "ip", "attributes", "cost", "requestId"];
-const USER_ID: usize = 0;
-const MODEL_ID: usize = 1;
 
 impl<'p, 'de> CheckReader<'p, 'de> {
     fn new(path: Path<'p>, problems: &'p mut Problems) -> Self {
         Self {
             path,
+            problems_before: problems.count(),
             problems,
             seen: 0,
             user_id: None,
@@ -140,8 +145,8 @@ impl<'p, 'de> CheckReader<'p, 'de> {
         self.seen |= 1 << index;
         let problems = &mut *self.problems;
         match name {
-            "userId" => self.user_id = required_id(path, from, problems)?,
-            "modelId" => self.model_id = required_id(path, from, problems)?,
+            "userId" => self.user_id = optional_id(path, from, problems)?,
+            "modelId" => self.model_id = optional_id(path, from, problems)?,
             "tenantId" => self.tenant_id = optional_id(path, from, problems)?,
             "apiKey" => self.api_key = optional_id(path, from, problems)?,
             "service" => self.service = optional_id(path, from, problems)?,
@@ -159,15 +164,18 @@ impl<'p, 'de> CheckReader<'p, 'de> {
             self.problems.add(self.path, value.is(), ACCEPTED_CHECK);
             return None;
         }
-        for required in [USER_ID, MODEL_ID] {
-            if self.seen & (1 << required) == 0 {
-                let path = Path::Member(&self.path, CHECK_MEMBERS[required]);
-                self.problems.add(path, "is missing", ACCEPTED_IDS);
+        let ids = [&self.user_id, &self.model_id, &self.tenant_id, &self.api_key, &self.service];
+        let has_subject = ids.into_iter().chain([&self.ip]).any(Option::is_some);
+        if !has_subject && self.attributes.is_empty() {
+            // If a member has a problem, it may have been meant to name one.
+            if self.problems.count() == self.problems_before {
+                self.problems.add(self.path, "names no subject", ACCEPTED_SUBJECT);
             }
+            return None;
         }
         Some(CheckRequest {
-            user_id: self.user_id?,
-            model_id: self.model_id?,
+            user_id: self.user_id,
+            model_id: self.model_id,
             tenant_id: self.tenant_id,
             api_key: self.api_key,
             service: self.service,
@@ -188,16 +196,7 @@ impl<'de> Container<'de> for CheckReader<'_, 'de> {
     }
 }
 
-fn required_id<'de, A: MapAccess<'de>>(
-    path: Path<'_>,
-    from: &mut A,
-    problems: &mut Problems,
-) -> Result<Option<Cow<'de, str>>, A::Error> {
-    let value = from.next_value_seed(Read(&mut Scalar))?;
-    Ok(id(path, value, problems))
-}
-
-/// The same as [`required_id`], but `null` means the same as no value.
+/// An id; `null` means the same as no value.
 fn optional_id<'de, A: MapAccess<'de>>(
     path: Path<'_>,
     from: &mut A,
