@@ -1499,6 +1499,8 @@ export interface components {
             id: string;
             /** @description Whether `match` compares without regard to case; by default false. */
             ignoreCase?: boolean;
+            /** @description How many leading bits of an IPv6 address are counted together, by default 64: the network that a provider gives to one customer. Only if it counts per `ip`. */
+            ipv6Prefix?: number;
             /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts from the limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, unless `exempt` is given. */
             limit?: number | null;
             /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. A value that ends in `*` is a prefix, `\*` an asterisk itself; `ip` also takes CIDR blocks; `{"present": true}` takes any value, `{"absent": true}` none. */
@@ -1539,6 +1541,11 @@ export interface components {
             };
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string;
+            /**
+             * @description Whether the header fields of answers, which callers see, name it: `public`, the default, or `private`. The body of an answer names every limit.
+             * @enum {string}
+             */
+            visibility?: "public" | "private";
             /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
             windowSeconds?: number;
         } & ({
@@ -1775,6 +1782,8 @@ export interface components {
             id?: string;
             /** @description Whether `match` compares without regard to case; by default false. */
             ignoreCase?: boolean;
+            /** @description How many leading bits of an IPv6 address are counted together, by default 64: the network that a provider gives to one customer. Only if it counts per `ip`. */
+            ipv6Prefix?: number;
             /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts from the limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, unless `exempt` is given. */
             limit?: number | null;
             /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. A value that ends in `*` is a prefix, `\*` an asterisk itself; `ip` also takes CIDR blocks; `{"present": true}` takes any value, `{"absent": true}` none. */
@@ -1815,6 +1824,11 @@ export interface components {
             };
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string;
+            /**
+             * @description Whether the header fields of answers, which callers see, name it: `public`, the default, or `private`. The body of an answer names every limit.
+             * @enum {string}
+             */
+            visibility?: "public" | "private";
             /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
             windowSeconds?: number;
         } & ({
@@ -1933,6 +1947,8 @@ export interface components {
             id: string;
             /** @description Whether `match` compares without regard to case; by default false. */
             ignoreCase?: boolean;
+            /** @description How many leading bits of an IPv6 address are counted together, by default 64: the network that a provider gives to one customer. Only if it counts per `ip`. */
+            ipv6Prefix?: number;
             /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts from the limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, unless `exempt` is given. */
             limit: number | null;
             /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. A value that ends in `*` is a prefix, `\*` an asterisk itself; `ip` also takes CIDR blocks; `{"present": true}` takes any value, `{"absent": true}` none. */
@@ -1973,6 +1989,11 @@ export interface components {
             };
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string;
+            /**
+             * @description Whether the header fields of answers, which callers see, name it: `public`, the default, or `private`. The body of an answer names every limit.
+             * @enum {string}
+             */
+            visibility?: "public" | "private";
             /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
             windowSeconds?: number;
         };
@@ -2027,6 +2048,8 @@ export interface components {
             id?: string;
             /** @description Whether `match` compares without regard to case; by default false. */
             ignoreCase?: boolean | null;
+            /** @description How many leading bits of an IPv6 address are counted together, by default 64: the network that a provider gives to one customer. Only if it counts per `ip`. */
+            ipv6Prefix?: number | null;
             /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts from the limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, unless `exempt` is given. */
             limit?: number | null;
             /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. A value that ends in `*` is a prefix, `\*` an asterisk itself; `ip` also takes CIDR blocks; `{"present": true}` takes any value, `{"absent": true}` none. */
@@ -2067,6 +2090,11 @@ export interface components {
             } | null;
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string | null;
+            /**
+             * @description Whether the header fields of answers, which callers see, name it: `public`, the default, or `private`. The body of an answer names every limit.
+             * @enum {string|null}
+             */
+            visibility?: "public" | "private" | null;
             /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
             windowSeconds?: number | null;
         };

@@ -227,6 +227,9 @@ fn a_wrong_value_is_refused_at_every_field() {
         (("algorithm", "null"), "is null"),
         (("mode", "\"Shadow\""), "\"Shadow\" is not accepted (did you mean `shadow`?)"),
         (("mode", "false"), "false is a boolean"),
+        (("visibility", "\"hidden\""), "\"hidden\" is not accepted"),
+        (("visibility", "\"Public\""), "(did you mean `public`?)"),
+        (("visibility", "null"), "is null"),
         (("onStoreError", "\"alow\""), "\"alow\" is not accepted (did you mean `allow`?)"),
         (("onStoreError", "null"), "is null"),
         (("shares", "0.5"), "0.5 is a number"),
@@ -417,6 +420,30 @@ fn a_wrong_per_is_refused_where_it_stands() {
             let text = one_policy(&[ID, LIMIT, WINDOW, ("per", value)], format);
             check_problem(&text, format, Some(6), &format!("policies[0].per{path}"), says);
         }
+    }
+}
+
+#[test]
+fn a_wrong_ipv6_prefix_is_refused_where_it_stands() {
+    let by_address = ("scope", "\"IP\"");
+    for (value, says) in [
+        ("0", "is 0"),
+        ("129", "is 129"),
+        ("-64", "is -64"),
+        ("64.0", "is 64.0"),
+        ("256", "is 256"),
+        ("\"64\"", "is \"64\""),
+        ("[]", "is a list"),
+    ] {
+        for format in FORMATS {
+            let text = one_policy(&[ID, by_address, LIMIT, WINDOW, ("ipv6Prefix", value)], format);
+            check_problem(&text, format, Some(7), "policies[0].ipv6Prefix", says);
+        }
+    }
+    for format in FORMATS {
+        let text = one_policy(&[ID, SCOPE, LIMIT, WINDOW, ("ipv6Prefix", "64")], format);
+        let says = "is given, but the policy does not count per `ip`";
+        check_problem(&text, format, Some(7), "policies[0].ipv6Prefix", says);
     }
 }
 

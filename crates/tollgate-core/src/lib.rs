@@ -28,8 +28,8 @@ pub use clock::{Clock, ManualClock, MonotonicClock, SystemWallClock, Timestamp, 
 pub use counting::Counting;
 pub use decision::{Decision, LimitStatus, Reason};
 pub use limit::{Charge, ClassShare, Limit};
-pub use matching::{Accepted, Condition, Pattern};
-pub use policy::{FailureMode, Mode, Per, Policy, PolicyId, Reach};
+pub use matching::{Accepted, Condition, Ipv6Prefix, Pattern};
+pub use policy::{FailureMode, Mode, Per, Policy, PolicyId, Reach, Visibility};
 pub use policy_set::{Consideration, Plan, PolicySet, PolicySetError, Precedence};
 pub use priority::PriorityClass;
 pub use shares::{Share, Shares};

@@ -1,11 +1,13 @@
 //! Limits: compiled policies, and what one check charges them.
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Amount, Counting, FailureMode, Mode, Per, Policy, PolicyId, PriorityClass, Share, Subject, Unit,
+    Amount, Attribute, Counting, FailureMode, Ipv6Prefix, Mode, Per, Policy, PolicyId,
+    PriorityClass, Share, Subject, Unit, Visibility,
 };
 
 /// A compiled policy that limits: everything that a store needs for a decision except the key.
@@ -14,10 +16,12 @@ pub struct Limit {
     policy_id: PolicyId,
     policy_tag: u128,
     per: Per,
+    ipv6_prefix: Ipv6Prefix,
     scope: Box<str>,
     unit: Unit,
     counting: Counting,
     mode: Mode,
+    visibility: Visibility,
     on_store_error: Option<FailureMode>,
     amount: Amount,
     class_share: Option<ClassShare>,
@@ -41,10 +45,12 @@ impl Limit {
             policy_id: policy.id.clone(),
             policy_tag: u128::from(tag(&policy.id, 0)) << 64 | u128::from(tag(&policy.id, 1)),
             per: policy.per.clone(),
+            ipv6_prefix: policy.ipv6_prefix,
             scope: policy.per.scope().into(),
             unit: policy.unit.clone(),
             counting: policy.counting,
             mode: policy.mode,
+            visibility: policy.visibility,
             on_store_error: policy.on_store_error,
             amount: policy.limit?,
             class_share: None,
@@ -84,6 +90,29 @@ impl Limit {
         &self.per
     }
 
+    /// The attributes and values that, in this order and each with its length, make the key of `subject` within the
+    /// policy (R8): those of `per`, where an attribute that `subject` lacks has an empty value, and the tenant of a user
+    /// that has one, because the same user id in two tenants is two users. An IPv6 address stands for its network (R21).
+    ///
+    /// Allocates only for an IPv6 address.
+    #[inline]
+    pub fn key_parts<'s>(
+        &'s self,
+        subject: &'s Subject<'_>,
+    ) -> impl Iterator<Item = (&'s Attribute, Cow<'s, str>)> {
+        let values = self.per.attributes().iter().map(move |attribute| {
+            let value = subject.get(attribute).unwrap_or_default();
+            let value = match attribute {
+                Attribute::Ip => self.ipv6_prefix.group(value),
+                _ => Cow::Borrowed(value),
+            };
+            (attribute, value)
+        });
+        let tenant =
+            if self.per.is_per_user_of_any_tenant() { subject.user_tenant() } else { None };
+        values.chain(tenant.map(|tenant| (&Attribute::Tenant, Cow::Borrowed(tenant))))
+    }
+
     /// The short name of `per` ([`Per::scope`]).
     pub fn scope(&self) -> &str {
         &self.scope
@@ -104,6 +133,12 @@ impl Limit {
     #[inline]
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Whether callers see it.
+    #[inline]
+    pub fn visibility(&self) -> Visibility {
+        self.visibility
     }
 
     /// Its failure mode; `None` for the setting of the server (R11).
@@ -167,10 +202,9 @@ pub struct Charge<'a> {
 }
 
 impl<'a> Charge<'a> {
-    /// The values that, in this order and each with its length, make the limit's key within its policy (R8).
+    /// The values of [`Limit::key_parts`].
     #[inline]
-    pub fn key_values(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        let subject = self.subject;
-        self.limit.per.attributes().iter().filter_map(move |attribute| subject.get(attribute))
+    pub fn key_values(&self) -> impl Iterator<Item = Cow<'a, str>> {
+        self.limit.key_parts(self.subject).map(|(_, value)| value)
     }
 }

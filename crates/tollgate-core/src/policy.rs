@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::subject::{ACCEPTED_IDS, Attribute, IdProblem, check_id};
-use crate::{Amount, Condition, Counting, Shares, Subject, Unit, Window};
+use crate::{Amount, Condition, Counting, Ipv6Prefix, Shares, Subject, Unit, Window};
 
 /// The name of a policy: an id (1 to 256 bytes of UTF-8 without control characters).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,6 +71,13 @@ impl Per {
         &self.0
     }
 
+    /// Whether it counts per user, but not per tenant.
+    #[inline]
+    pub(crate) fn is_per_user_of_any_tenant(&self) -> bool {
+        // Both are before every other attribute, and a tenant before a user.
+        self.0.first() == Some(&Attribute::User)
+    }
+
     /// The short name where there is one, otherwise the attributes joined with `+`: `apiKey+model`.
     pub fn scope(&self) -> String {
         let known = SCOPES.iter().find(|(_, attributes)| {
@@ -107,6 +114,35 @@ impl Mode {
         match self {
             Self::Enforce => "enforce",
             Self::Shadow => "shadow",
+        }
+    }
+}
+
+/// Whether callers see a policy in the header fields of an answer. The body of an answer, which goes to the service that
+/// asks, always names every limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Visibility {
+    /// They see its id, its limit and what is left of it.
+    #[default]
+    Public,
+    /// They do not. `Retry-After` still tells them how long to wait.
+    Private,
+}
+
+impl Visibility {
+    /// What [`Visibility::parse`] accepts, for messages.
+    pub const ACCEPTED: &str = "`public` or `private`";
+
+    /// The visibility called `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Public, Self::Private].into_iter().find(|visibility| visibility.name() == name)
+    }
+
+    /// The name, as in policies.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Private => "private",
         }
     }
 }
@@ -175,6 +211,8 @@ pub struct Policy {
     pub id: PolicyId,
     /// The attributes that its limits count per.
     pub per: Per,
+    /// The length of the networks that IPv6 addresses in `per` stand for.
+    pub ipv6_prefix: Ipv6Prefix,
     /// The conditions that must all hold; each attribute at most once.
     pub conditions: Vec<Condition>,
     /// Whether the conditions compare texts without regard to case. Usage is counted under the values as they are.
@@ -193,6 +231,8 @@ pub struct Policy {
     pub overrides: Vec<PolicyId>,
     /// Whether it denies.
     pub mode: Mode,
+    /// Whether callers see it.
+    pub visibility: Visibility,
     /// Its failure mode; `None` for the setting of the server.
     pub on_store_error: Option<FailureMode>,
     /// Whether it takes part at all.
@@ -212,6 +252,7 @@ impl Policy {
         Self {
             id,
             per,
+            ipv6_prefix: Ipv6Prefix::default(),
             conditions: Vec::new(),
             ignore_case: false,
             unit: Unit::Requests,
@@ -221,6 +262,7 @@ impl Policy {
             reach: Reach::default_of(limit),
             overrides: Vec::new(),
             mode: Mode::default(),
+            visibility: Visibility::default(),
             on_store_error: None,
             enabled: true,
         }

@@ -12,11 +12,12 @@ mod applying;
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use self::applying::applying;
 use crate::{
-    Amount, Check, Counting, Mode, Policy, PolicyId, PriorityClass, Reason, Subject, Timestamp,
-    Window,
+    Amount, Attribute, Check, Counting, Mode, Policy, PolicyId, PriorityClass, Reason, Subject,
+    Timestamp, Window,
 };
 
 /// What the model answers to a check.
@@ -250,9 +251,26 @@ fn room(policy: &Policy, class: PriorityClass, limit: u128) -> u128 {
     millionths.map_or(limit, |millionths| (limit * u128::from(millionths)).div_ceil(1_000_000))
 }
 
+/// R8 and R21: the values of `per`, an IPv6 address as its network, and the tenant of a user.
 fn key(policy: &Policy, subject: &Subject<'_>) -> Key {
-    let values = policy.per.attributes().iter().filter_map(|attribute| subject.get(attribute));
-    (policy.id.clone(), values.map(str::to_owned).collect())
+    let mut values = Vec::new();
+    for attribute in policy.per.attributes() {
+        let Some(value) = subject.get(attribute) else { continue };
+        let address = value.parse().map(|address: IpAddr| address.to_canonical());
+        values.push(match (attribute, address) {
+            (Attribute::Ip, Ok(IpAddr::V6(address))) => {
+                let bits = policy.ipv6_prefix.bits();
+                format!("{:0128b}", address.to_bits())[..usize::from(bits)].to_owned()
+            }
+            (Attribute::Ip, Ok(address)) => address.to_string(),
+            _ => value.to_owned(),
+        });
+    }
+    let counts_per = |attribute| policy.per.attributes().contains(&attribute);
+    if counts_per(Attribute::User) && !counts_per(Attribute::Tenant) {
+        values.extend(subject.user_tenant().map(str::to_owned));
+    }
+    (policy.id.clone(), values)
 }
 
 /// R3 and R10: every enforced limit admits.

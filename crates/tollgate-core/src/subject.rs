@@ -109,13 +109,14 @@ impl fmt::Display for Attribute {
 #[derive(Clone, Debug, Default)]
 pub struct Subject<'a> {
     built_in: [Option<&'a str>; Attribute::BUILT_IN],
+    user_tenant: Option<&'a str>,
     custom: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Subject<'a> {
     /// A subject without attributes.
     pub const fn empty() -> Self {
-        Self { built_in: [None; Attribute::BUILT_IN], custom: Vec::new() }
+        Self { built_in: [None; Attribute::BUILT_IN], user_tenant: None, custom: Vec::new() }
     }
 
     /// The subject of `user` asking for `model`.
@@ -158,6 +159,18 @@ impl<'a> Subject<'a> {
                 None => self.custom.push((name, value)),
             },
         }
+    }
+
+    /// Notes that the user is one of `tenant`, although the check names no tenant. It is no attribute: no limit of the
+    /// tenant applies, but the user has the same usage as when the check names it.
+    pub fn set_user_tenant(&mut self, tenant: &'a str) {
+        self.user_tenant = Some(tenant);
+    }
+
+    /// The tenant of the user: that of the subject, else the one that was noted.
+    #[inline]
+    pub fn user_tenant(&self) -> Option<&'a str> {
+        self.get(&Attribute::Tenant).or(self.user_tenant)
     }
 
     /// The attributes that it has, with their names.

@@ -1,5 +1,6 @@
 //! The ways of counting against the reference model: a store in its plainest form, which keeps what core records.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ struct PlainStore(HashMap<(String, Vec<String>), Usage>);
 
 fn key_of(charge: &Charge<'_>) -> (String, Vec<String>) {
     let policy = charge.limit.policy_id().as_str().to_owned();
-    (policy, charge.key_values().map(str::to_owned).collect())
+    (policy, charge.key_values().map(Cow::into_owned).collect())
 }
 
 impl PlainStore {

@@ -6,9 +6,10 @@
 //! RateLimit: "default";r=99;t=3600, "tokens";r=148800;t=60
 //! ```
 //!
-//! - Both lists have an item for each enforced limit of the check: the headline (R5) first, the others in the order of
-//!   the policies. Shadow limits are omitted, because they never deny (R10). There are at most [`MAX_ITEMS`] items in
-//!   at most [`MAX_FIELD_BYTES`] bytes, and the headline is always one of them.
+//! - Both lists have an item for each enforced public limit of the check: the headline (R5) first, the others in the
+//!   order of the policies. Private limits are omitted, because callers must not see them; shadow limits, because they
+//!   never deny (R10). There are at most [`MAX_ITEMS`] items in at most [`MAX_FIELD_BYTES`] bytes. Without an item, the
+//!   field is absent.
 //! - `q` is the limit, `r` what is left of it. A structured field's integer has 15 digits, so an amount above
 //!   [`MAX_INTEGER`] is written as [`MAX_INTEGER`].
 //! - `qu` is the unit, if it is not `requests`. The draft's registry has no token units yet, so Tollgate uses its own
@@ -32,7 +33,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
-use tollgate_core::{Counting, Decision, Limit, LimitStatus, Mode};
+use tollgate_core::{Counting, Decision, Limit, LimitStatus, Mode, Visibility};
 
 pub use http::header::RETRY_AFTER;
 
@@ -66,6 +67,11 @@ const USUAL_BYTES: usize = 256;
 /// insertions into the map take 0.13 µs.
 pub fn apply(decision: &Decision, headers: &mut HeaderMap) {
     let Some(headline) = decision.headline() else { return };
+    if let Some(seconds) = retry_after_s(decision) {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    } else {
+        headers.remove(RETRY_AFTER);
+    }
     let (mut policy, mut service_limit) =
         (Buffer::with_capacity(USUAL_BYTES), Buffer::with_capacity(USUAL_BYTES));
     for status in named(decision, headline) {
@@ -78,11 +84,13 @@ pub fn apply(decision: &Decision, headers: &mut HeaderMap) {
             break;
         }
     }
-    insert(headers, RATELIMIT_POLICY, &policy);
-    insert(headers, RATELIMIT, &service_limit);
-    match retry_after_s(decision) {
-        Some(seconds) => drop(headers.insert(RETRY_AFTER, HeaderValue::from(seconds))),
-        None => drop(headers.remove(RETRY_AFTER)),
+    // A list without items is not written.
+    if policy.is_empty() {
+        headers.remove(RATELIMIT_POLICY);
+        headers.remove(RATELIMIT);
+    } else {
+        insert(headers, RATELIMIT_POLICY, &policy);
+        insert(headers, RATELIMIT, &service_limit);
     }
 }
 
@@ -91,7 +99,7 @@ pub fn retry_after_s(decision: &Decision) -> Option<u64> {
     if decision.allowed() { None } else { decision.retry_after_ms().map(|ms| whole_s(ms).max(1)) }
 }
 
-/// The limits to name: the headline, then the other enforced ones.
+/// The limits to name: the headline, then the other enforced ones, without those that callers must not see.
 fn named<'a>(
     decision: &'a Decision,
     headline: &'a LimitStatus,
@@ -100,7 +108,8 @@ fn named<'a>(
         .limits()
         .iter()
         .filter(|status| status.limit.mode() == Mode::Enforce && !std::ptr::eq(*status, headline));
-    std::iter::once(headline).chain(others).take(MAX_ITEMS)
+    let all = std::iter::once(headline).chain(others);
+    all.filter(|status| status.limit.visibility() == Visibility::Public).take(MAX_ITEMS)
 }
 
 /// The value of `t` for one limit.

@@ -51,6 +51,29 @@ fn check(limits: &[(Policy, Verdict)], expected: [Option<&str>; 3]) {
     assert_eq!(fields.each_ref().map(Option::as_deref), expected);
 }
 
+#[test]
+fn private_limits_are_not_named_and_still_set_the_wait() {
+    let private = |id, limit| Policy {
+        visibility: Visibility::Private,
+        ..policy(id, limit, Duration::from_mins(1))
+    };
+    let public = policy("mine", 10, Duration::from_mins(1));
+    check(
+        &[
+            (private("ceiling", 9), admitted(9, SECOND_NS)),
+            (public.clone(), admitted(1, SECOND_NS)),
+        ],
+        [Some("\"mine\";q=10;w=60"), Some("\"mine\";r=9;t=1"), None],
+    );
+    let wait = Wait::Ns(5 * SECOND_NS);
+    check(
+        &[(private("ceiling", 9), refused(9, wait, SECOND_NS)), (public, admitted(1, SECOND_NS))],
+        [Some("\"mine\";q=10;w=60"), Some("\"mine\";r=9"), Some("5")],
+    );
+    check(&[(private("ceiling", 9), admitted(1, SECOND_NS))], [None, None, None]);
+    check(&[(private("ceiling", 9), refused(9, wait, SECOND_NS))], [None, None, Some("5")]);
+}
+
 fn items(field: &str) -> Vec<Item> {
     let list: List = Parser::new(field).parse().unwrap();
     list.into_iter()

@@ -33,9 +33,7 @@ impl Keys {
         let mut hash = Sha256::new();
         add(&mut hash, limit.policy_id().as_str());
         let per = limit.per().attributes();
-        for value in per.iter().filter_map(|attribute| subject.get(attribute)) {
-            add(&mut hash, value);
-        }
+        limit.key_parts(subject).for_each(|(_, value)| add(&mut hash, &value));
         let digest = hash.finalize();
         let mut key = String::with_capacity(self.prefix.len() + KEY_BYTES);
         key.push_str(&self.prefix);

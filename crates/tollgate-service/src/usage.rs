@@ -49,7 +49,7 @@ impl<S: Store> RateLimitService<S> {
             let decision = answer.map(|answer| Decision::assemble(&charge, &answer.verdicts));
             let status = decision.and_then(|decision| decision.limits().first().cloned());
             // If `per` of the policy has changed, older keys no longer belong to its limit.
-            if charge[0].key_values().count() == limit.per().attributes().len() {
+            if limit.per().attributes().iter().all(|one| subject.get(one).is_some()) {
                 keys.push(TopKey { counts, status });
             }
         }

@@ -1,9 +1,10 @@
 //! Adds up the decisions of a replay. O(policies + denied keys) of memory, O(limits met) for each check.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use tollgate_core::{
-    Charge, Decision, Limit, LimitStatus, Mode, Plan, PolicySet, Reason, Timestamp,
+    Attribute, Charge, Decision, Limit, LimitStatus, Mode, Plan, PolicySet, Reason, Timestamp,
 };
 
 /// The values of a key, by the names of their attributes.
@@ -117,7 +118,7 @@ impl<'p> PolicyTally<'p> {
         self.admitted += u64::from(allowed);
         self.refused += u64::from(!status.allowed);
         if status.count > self.peak.as_ref().map_or(0, |peak| peak.count) {
-            let key = named(self.limit, charge.key_values().map(str::to_owned));
+            let key = named(self.limit, charge.key_values().map(Cow::into_owned));
             self.peak = Some(Peak { count: status.count, key, at: now });
         }
     }
@@ -139,6 +140,8 @@ fn named(limit: &Limit, values: impl Iterator<Item = String>) -> Key {
         .attributes()
         .iter()
         .map(|attribute| attribute.name().to_owned())
+        // A user's key may end with its tenant.
+        .chain(std::iter::once(Attribute::Tenant.name().to_owned()))
         .zip(values)
         .collect()
 }

@@ -2,8 +2,8 @@
 
 use tollgate_core::{Limit, Subject};
 
-/// The key of `subject` under `limit`: the policy id and the values of `per`, each with its length, so that no two keys
-/// have the same bytes (R8).
+/// The key of `subject` under `limit`: the policy id and the values of [`Limit::key_parts`], each with its
+/// length, so that no two keys have the same bytes (R8).
 pub fn key_bytes(limit: &Limit, subject: &Subject<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     each_part(limit, subject, |part| bytes.extend_from_slice(part));
@@ -12,10 +12,10 @@ pub fn key_bytes(limit: &Limit, subject: &Subject<'_>) -> Vec<u8> {
 
 /// The parts of [`key_bytes`], in order, for callers that only hash them.
 pub(crate) fn each_part(limit: &Limit, subject: &Subject<'_>, mut take: impl FnMut(&[u8])) {
-    let values = limit.per().attributes().iter();
-    let values = values.map(|attribute| subject.get(attribute).unwrap_or_default());
-    for text in std::iter::once(limit.policy_id().as_str()).chain(values) {
+    let mut add = |text: &str| {
         take(&(text.len() as u64).to_le_bytes());
         take(text.as_bytes());
-    }
+    };
+    add(limit.policy_id().as_str());
+    limit.key_parts(subject).for_each(|(_, value)| add(&value));
 }

@@ -9,8 +9,9 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use tollgate_core::{
-    Accepted, Amount, Attribute, Check, Condition, Cost, Counting, Mode, Pattern, Per, Policy,
-    PolicyId, PriorityClass, Reach, Share, Shares, Subject, Timestamp, Unit, Window,
+    Accepted, Amount, Attribute, Check, Condition, Cost, Counting, Ipv6Prefix, Mode, Pattern, Per,
+    Policy, PolicyId, PriorityClass, Reach, Share, Shares, Subject, Timestamp, Unit, Visibility,
+    Window,
 };
 
 use crate::Way;
@@ -42,7 +43,9 @@ const POLICY_IDS: [&str; 8] = ["m", "c", "x", "a", "q", "b", "z", "k"];
 
 /// The values of every attribute but the address.
 const VALUES: [&str; 2] = ["a", "b"];
-const ADDRESSES: [&str; 2] = ["10.0.0.1", "10.0.1.1"];
+/// The last three are in one network of 48 bits, the first two of them in one of 64.
+const ADDRESSES: [&str; 5] =
+    ["10.0.0.1", "10.0.1.1", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"];
 /// What conditions compare with: more than one of them may match one value, more or less precisely.
 const PATTERNS: [&str; 7] = ["a", "b", "c", "B", "a*", "A*", "*"];
 const ADDRESS_PATTERNS: [&str; 5] = ["10.0.0.1", "10.0.0.0/24", "10.0.0.0/23", "0.0.0.0/0", "::/0"];
@@ -55,7 +58,7 @@ fn attributes() -> Vec<Attribute> {
 }
 
 fn pers() -> Vec<Per> {
-    let scopes = ["GLOBAL", "USER", "USER_MODEL", "TENANT", "MODEL"];
+    let scopes = ["GLOBAL", "USER", "USER_MODEL", "TENANT", "MODEL", "IP"];
     scopes.iter().map(|scope| Per::from_scope(scope).unwrap()).collect()
 }
 
@@ -71,6 +74,7 @@ fn amount(index: u8, large: bool) -> Amount {
 #[derive(Clone, Debug)]
 struct Shape {
     per: Per,
+    ipv6_bits: u8,
     conditions: Vec<Condition>,
     ignore_case: bool,
     unit: Unit,
@@ -80,6 +84,7 @@ struct Shape {
     stretch: Stretch,
     way: Way,
     mode: Mode,
+    visibility: Visibility,
     enabled: bool,
     /// One bit for each of the policies after it: whether it names it in `overrides`.
     overrides: u8,
@@ -112,6 +117,11 @@ impl Shape {
         };
         Policy {
             id: PolicyId::new(id).unwrap(),
+            ipv6_prefix: if self.per.attributes().contains(&Attribute::Ip) {
+                Ipv6Prefix::new(self.ipv6_bits).unwrap()
+            } else {
+                Ipv6Prefix::default()
+            },
             per: self.per,
             conditions: self.conditions,
             ignore_case: self.ignore_case,
@@ -128,6 +138,7 @@ impl Shape {
             // Chosen when all ids are known.
             overrides: Vec::new(),
             mode: self.mode,
+            visibility: self.visibility,
             on_store_error: None,
             enabled: self.enabled,
         }
@@ -195,26 +206,39 @@ fn shape() -> impl Strategy<Value = Shape> {
     let limit = (limit, shares(), reach);
     let conditions = (conditions(), any::<bool>());
     let overrides = prop_oneof![4 => Just(0_u8), 1 => any::<u8>()];
-    (select(pers()), conditions, unit, limit, (stretch, way), mode, (enabled, overrides)).prop_map(
-        |(per, (conditions, ignore_case), unit, limit, (stretch, way), mode, enabled)| {
-            let (limit, shares, reach) = limit;
-            let (enabled, overrides) = enabled;
-            Shape {
-                per,
-                conditions,
-                ignore_case,
+    let per = (select(pers()), select(vec![64_u8, 64, 48, 128]));
+    let visibility = select(vec![Visibility::Public, Visibility::Private]);
+    (per, conditions, unit, limit, (stretch, way), (mode, visibility), (enabled, overrides))
+        .prop_map(
+            |(
+                (per, ipv6_bits),
+                (conditions, ignore_case),
                 unit,
                 limit,
-                reach,
-                shares,
-                stretch,
-                way,
-                mode,
+                (stretch, way),
+                (mode, visibility),
                 enabled,
-                overrides,
-            }
-        },
-    )
+            )| {
+                let (limit, shares, reach) = limit;
+                let (enabled, overrides) = enabled;
+                Shape {
+                    per,
+                    ipv6_bits,
+                    conditions,
+                    ignore_case,
+                    unit,
+                    limit,
+                    reach,
+                    shares,
+                    stretch,
+                    way,
+                    mode,
+                    visibility,
+                    enabled,
+                    overrides,
+                }
+            },
+        )
 }
 
 /// What a token bucket gets back per window.

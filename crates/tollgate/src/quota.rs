@@ -235,7 +235,7 @@ mod tests {
         let key = |generation| {
             let subject = subject_of("alice", "gpt-4", generation);
             let charge = limit.charge_in(generation, &subject, Amount::ONE);
-            charge.key_values().map(str::to_owned).collect::<Vec<_>>()
+            charge.key_values().map(std::borrow::Cow::into_owned).collect::<Vec<_>>()
         };
         assert_eq!(key(None), ["alice", "gpt-4"]);
         assert_eq!(key(Some("7")), ["alice", "gpt-4", "7"]);

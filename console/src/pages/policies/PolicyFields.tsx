@@ -8,7 +8,14 @@ import type { FieldsProps } from '../records/kind';
 import { useIds } from '../records/useIds';
 import { Words } from '../records/Words';
 import { BUILT_IN_ATTRIBUTES, PRIORITY_CLASSES, SCOPES, type Policy } from './policy';
-import { LISTED, policyOfForm, WINDOW_UNITS, type PolicyForm, TOKEN_BUCKET } from './policyForm';
+import {
+  countsByAddress,
+  LISTED,
+  policyOfForm,
+  WINDOW_UNITS,
+  type PolicyForm,
+  TOKEN_BUCKET,
+} from './policyForm';
 import { attributeInWords, listed, policyInWords } from './policyWords';
 import styles from './Policies.module.css';
 
@@ -47,6 +54,11 @@ const ALGORITHM_OPTIONS = [
 const MODE_OPTIONS = [
   { value: 'enforce', label: 'enforce: deny checks' },
   { value: 'shadow', label: 'shadow: only report' },
+];
+
+const VISIBILITY_OPTIONS = [
+  { value: 'public', label: 'public: header fields name it' },
+  { value: 'private', label: 'private: they do not' },
 ];
 
 const ON_STORE_ERROR_OPTIONS = [
@@ -100,6 +112,17 @@ export function PolicyFields(props: Part): React.JSX.Element {
             suggestions={BUILT_IN_ATTRIBUTES}
             isDisabled={isDisabled}
             hint="Each combination has its own count; without any, all checks share one. Press Enter to add an attribute."
+          />
+        )}
+        {countsByAddress(form) && (
+          <TextInput
+            control={control}
+            name="ipv6Prefix"
+            label="IPv6 prefix"
+            inputMode="numeric"
+            placeholder="64"
+            isDisabled={isDisabled}
+            hint="IPv6 addresses with the same first bits are counted together."
           />
         )}
       </div>
@@ -321,6 +344,13 @@ function Behaviour({ control, isDisabled }: Part): React.JSX.Element {
           name="onStoreError"
           label="If the store is unavailable"
           options={ON_STORE_ERROR_OPTIONS}
+          isDisabled={isDisabled}
+        />
+        <SelectInput
+          control={control}
+          name="visibility"
+          label="Shown to callers"
+          options={VISIBILITY_OPTIONS}
           isDisabled={isDisabled}
         />
       </div>

@@ -10,6 +10,8 @@ export interface Policy {
   /** A short name for `per`; one of the two is there. */
   scope?: string;
   per?: string[];
+  /** How many leading bits of an IPv6 address are counted together, if not 64. */
+  ipv6Prefix?: number;
   match?: Record<string, Accepted>;
   ignoreCase?: boolean;
   unit?: string;
@@ -24,6 +26,8 @@ export interface Policy {
   /** The ids of policies that it overrides besides less specific ones of its own kind. */
   overrides?: string[];
   mode?: string;
+  /** Whether header fields name it, if not public. */
+  visibility?: string;
   onStoreError?: string;
   enabled?: boolean;
   /** The part of the limit up to which a priority class is admitted. */

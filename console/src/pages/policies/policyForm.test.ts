@@ -42,6 +42,7 @@ describe('a policy', () => {
       shares: { batch: 0.07, standard: 0.57, premium: 0.29, internal: 1 },
     },
     { id: 'bucket', scope: 'USER', limit: 60, burst: 10, windowSeconds: 60, algorithm: 'token_bucket' },
+    { id: 'per network', scope: 'IP', ipv6Prefix: 48, limit: 1, windowSeconds: 1, visibility: 'private' },
     { id: 'plain bucket', scope: 'USER', limit: 60, windowSeconds: 60, algorithm: 'token_bucket' },
   ])('passes through the form unchanged: $id', (policy) => {
     expect(policyOfForm(formOfPolicy(policy))).toEqual(policy);

@@ -1,5 +1,12 @@
 /** A policy as the form holds it: every field a text, as it is typed. */
-import { conditionsOf, PRIORITY_CLASSES, type Condition, type Policy, type PriorityClass } from './policy';
+import {
+  attributesOf,
+  conditionsOf,
+  PRIORITY_CLASSES,
+  type Condition,
+  type Policy,
+  type PriorityClass,
+} from './policy';
 
 /** In place of a scope's name: the attributes are listed. */
 export const LISTED = 'listed';
@@ -12,6 +19,8 @@ export interface PolicyForm {
   id: string;
   scope: string;
   per: string[];
+  /** Empty for 64. */
+  ipv6Prefix: string;
   conditions: Condition[];
   ignoreCase: boolean;
   unit: string;
@@ -26,6 +35,7 @@ export interface PolicyForm {
   algorithm: string;
   overrides: string[];
   mode: string;
+  visibility: string;
   /** Empty for what the server is set to. */
   onStoreError: string;
   enabled: boolean;
@@ -46,6 +56,7 @@ export const NEW_POLICY: PolicyForm = {
   id: '',
   scope: 'USER_MODEL',
   per: [],
+  ipv6Prefix: '',
   conditions: [],
   ignoreCase: false,
   unit: 'requests',
@@ -58,6 +69,7 @@ export const NEW_POLICY: PolicyForm = {
   algorithm: 'sliding_window_log',
   overrides: [],
   mode: 'enforce',
+  visibility: 'public',
   onStoreError: '',
   enabled: true,
   shares: NO_SHARES,
@@ -90,6 +102,7 @@ export function formOfPolicy(policy: Policy): PolicyForm {
     id: policy.id,
     scope: policy.per === undefined ? (policy.scope ?? LISTED) : LISTED,
     per: policy.per ?? [],
+    ipv6Prefix: policy.ipv6Prefix === undefined ? '' : String(policy.ipv6Prefix),
     conditions: conditionsOf(policy),
     ignoreCase: policy.ignoreCase ?? false,
     unit: policy.unit ?? NEW_POLICY.unit,
@@ -101,6 +114,7 @@ export function formOfPolicy(policy: Policy): PolicyForm {
     algorithm: policy.algorithm ?? NEW_POLICY.algorithm,
     overrides: policy.overrides ?? [],
     mode: policy.mode ?? NEW_POLICY.mode,
+    visibility: policy.visibility ?? NEW_POLICY.visibility,
     onStoreError: policy.onStoreError ?? '',
     enabled: policy.enabled ?? true,
     shares: {
@@ -137,6 +151,17 @@ function windowSecondsOf(form: PolicyForm): number | string | undefined {
   return numberOrText(window, (value) => value * (WINDOW_UNITS[windowUnit] ?? 1));
 }
 
+/** Only a policy that counts by address has a prefix. */
+function ipv6PrefixOf(form: PolicyForm): number | string | undefined {
+  if (form.ipv6Prefix.trim() === '' || !countsByAddress(form)) return undefined;
+  return numberOrText(form.ipv6Prefix);
+}
+
+/** Whether `form` counts by address. */
+export function countsByAddress({ scope, per }: Pick<PolicyForm, 'scope' | 'per'>): boolean {
+  return attributesOf(scope === LISTED ? { per } : { scope }).includes('ip');
+}
+
 function acceptedOf({ test, values }: Condition): unknown {
   if (test !== 'values') return { [test]: true };
   return values.length === 1 ? values[0] : values;
@@ -163,6 +188,7 @@ export function policyOfForm(form: PolicyForm): Record<string, unknown> {
   const fields: Record<string, unknown> = {
     id: form.id,
     ...per,
+    ipv6Prefix: ipv6PrefixOf(form),
     match: conditions.length === 0 ? undefined : match,
     ignoreCase: form.ignoreCase ? true : undefined,
     unit: form.unit === NEW_POLICY.unit ? undefined : form.unit,
@@ -173,6 +199,7 @@ export function policyOfForm(form: PolicyForm): Record<string, unknown> {
     algorithm: form.algorithm === NEW_POLICY.algorithm ? undefined : form.algorithm,
     overrides: form.overrides.length === 0 ? undefined : form.overrides,
     mode: form.mode === NEW_POLICY.mode ? undefined : form.mode,
+    visibility: form.visibility === NEW_POLICY.visibility ? undefined : form.visibility,
     onStoreError: form.onStoreError === '' ? undefined : form.onStoreError,
     enabled: form.enabled ? undefined : false,
     shares: sharesOf(form),

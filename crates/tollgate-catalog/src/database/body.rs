@@ -8,9 +8,10 @@ use crate::problem::{DocumentProblem, Problems};
 const MADE_ID_BYTES: usize = 12;
 
 /// Optional fields for which the validators do not accept null. In a patch, null restores their default.
-const NULL_IS_DEFAULT: [&str; 15] = [
+const NULL_IS_DEFAULT: [&str; 17] = [
     "scope",
     "per",
+    "ipv6Prefix",
     "match",
     "ignoreCase",
     "unit",
@@ -21,6 +22,7 @@ const NULL_IS_DEFAULT: [&str; 15] = [
     "algorithm",
     "overrides",
     "mode",
+    "visibility",
     "onStoreError",
     "enabled",
     "revoked",

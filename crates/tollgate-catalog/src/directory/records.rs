@@ -1,8 +1,8 @@
 //! All records of a document, and the document of records.
 
 use tollgate_core::{
-    Accepted, Amount, Attribute, Condition, Counting, Mode, Pattern, Policy, PolicyId, Timestamp,
-    Unit, Window,
+    Accepted, Amount, Attribute, Condition, Counting, Ipv6Prefix, Mode, Pattern, Policy, PolicyId,
+    Timestamp, Unit, Visibility, Window,
 };
 
 use super::{ApiKey, Id, Kind, Model, ModelTier, Record, Tenant, Tier, User};
@@ -147,6 +147,9 @@ impl Fields {
             let per = policy.per.attributes().iter().map(Attribute::name);
             self.add("per", list(per));
         }
+        if policy.ipv6_prefix != Ipv6Prefix::default() {
+            self.add("ipv6Prefix", Value::Number(policy.ipv6_prefix.bits().to_string()));
+        }
         if !policy.conditions.is_empty() {
             let conditions = policy.conditions.iter().map(condition).collect();
             self.add("match", Value::Map(conditions));
@@ -190,6 +193,9 @@ impl Fields {
         }
         if policy.mode != Mode::default() {
             self.text("mode", policy.mode.name());
+        }
+        if policy.visibility != Visibility::default() {
+            self.text("visibility", policy.visibility.name());
         }
         if let Some(mode) = policy.on_store_error {
             self.text("onStoreError", mode.name());

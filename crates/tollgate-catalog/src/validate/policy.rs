@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use tollgate_core::policy::ACCEPTED_POLICY_IDS;
-use tollgate_core::{Amount, FailureMode, Mode, Per, Policy, PolicyId, Reach, Shares, Unit};
+use tollgate_core::{
+    Amount, Attribute, FailureMode, Ipv6Prefix, Mode, Per, Policy, PolicyId, Reach, Shares, Unit,
+    Visibility,
+};
 
 use super::counting::counting;
 use super::number::{self, ACCEPTED_LIMITS};
@@ -13,10 +16,11 @@ use crate::document::{Entry, Node, Value};
 use crate::problem::Position;
 
 /// The fields of a policy, in the order in which messages list them.
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 18] = [
     "id",
     "scope",
     "per",
+    "ipv6Prefix",
     "match",
     "ignoreCase",
     "unit",
@@ -28,6 +32,7 @@ const FIELDS: [&str; 16] = [
     "algorithm",
     "overrides",
     "mode",
+    "visibility",
     "onStoreError",
     "enabled",
 ];
@@ -87,6 +92,7 @@ impl PolicyValidator {
         let id = self.id(at, index, fields);
         let exempts_all = self.exempt(at, fields);
         let per = self.per(at, fields);
+        let ipv6_prefix = self.ipv6_prefix(at, fields, per.as_ref());
         let conditions = conditions::conditions(&mut self.report, at, fields);
         if let (Some(per), Some(conditions)) = (&per, &conditions) {
             conditions::contradictions(&mut self.report, at, fields, per, conditions);
@@ -108,6 +114,8 @@ impl PolicyValidator {
         };
         let overrides = overrides::overrides(&mut self.report, at, fields);
         let mode = self.report.named(at, fields, "mode", &MODES, Mode::default());
+        let visibility =
+            self.report.named(at, fields, "visibility", &VISIBILITIES, Visibility::default());
         let on_store_error = self.report.named(at, fields, "onStoreError", &FAILURE_MODES, None);
         let enabled = self.report.flag(at, fields, "enabled", true);
         let (counting, limit) = counted?;
@@ -115,6 +123,7 @@ impl PolicyValidator {
             // A wrong exemption was reported; it must not become another policy.
             id: exempts_all.and(id)?,
             per: per?,
+            ipv6_prefix: ipv6_prefix?,
             conditions: conditions?,
             ignore_case: ignore_case?,
             unit: unit?,
@@ -124,6 +133,7 @@ impl PolicyValidator {
             reach,
             overrides: overrides?,
             mode: mode?,
+            visibility: visibility?,
             on_store_error: on_store_error?,
             enabled: enabled?,
         })
@@ -196,6 +206,31 @@ impl PolicyValidator {
                 None
             }
         }
+    }
+
+    /// How much of an IPv6 address counts; only for policies that count per address.
+    fn ipv6_prefix(
+        &mut self,
+        at: &At<'_>,
+        fields: Fields<'_>,
+        per: Option<&Per>,
+    ) -> Option<Ipv6Prefix> {
+        let Some(entry) = fields.get("ipv6Prefix") else { return Some(Ipv6Prefix::default()) };
+        if per.is_some_and(|per| !per.attributes().contains(&Attribute::Ip)) {
+            let message = "is given, but the policy does not count per `ip`";
+            self.report.problem(&at.key(entry), message, "it only beside `ip` in `per`");
+            return None;
+        }
+        let value = &entry.node.value;
+        let bits = match value {
+            Value::Number(number) => number.parse().ok().and_then(Ipv6Prefix::new),
+            _ => None,
+        };
+        if bits.is_none() {
+            let message = format!("is {}", shown(value));
+            self.report.problem(&at.field(entry), message, Ipv6Prefix::ACCEPTED);
+        }
+        bits
     }
 
     fn scope(&mut self, at: &At<'_>, value: &Value) -> Option<Per> {
@@ -301,6 +336,12 @@ const MODES: Names<Mode> = Names {
     parse: Mode::parse,
     known: &[Mode::Enforce.name(), Mode::Shadow.name()],
     accepted: Mode::ACCEPTED,
+};
+
+const VISIBILITIES: Names<Visibility> = Names {
+    parse: Visibility::parse,
+    known: &[Visibility::Public.name(), Visibility::Private.name()],
+    accepted: Visibility::ACCEPTED,
 };
 
 const FAILURE_MODES: Names<Option<FailureMode>> = Names {

@@ -10,7 +10,7 @@ pub(crate) mod table;
 
 use std::borrow::Cow;
 
-pub use self::network::{Network, NetworkProblem};
+pub use self::network::{Ipv6Prefix, Network, NetworkProblem};
 pub use self::pattern::{ACCEPTED_ADDRESS_PATTERNS, ACCEPTED_PATTERNS, Pattern, PatternProblem};
 use crate::{Attribute, Subject};
 

@@ -1,5 +1,6 @@
 //! Blocks of IP addresses in the notation of CIDR (RFC 4632): `10.0.0.0/8`, `2001:db8::/32`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -75,6 +76,13 @@ impl Network {
         if network.bits == bits { Ok(network) } else { Err(NetworkProblem::HostBits(network)) }
     }
 
+    /// The block of `length` fixed bits that holds `address`; at most all its bits are fixed.
+    pub fn around(address: IpAddr, length: u8) -> Self {
+        let (is_v6, bits) = key(address.to_canonical());
+        let length = length.min(if is_v6 { 128 } else { 32 });
+        Self { is_v6, bits: bits & mask(length), length }
+    }
+
     /// How many leading bits are fixed.
     pub fn length(self) -> u8 {
         self.length
@@ -104,6 +112,47 @@ impl Network {
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.first(), self.length)
+    }
+}
+
+/// How many leading bits of an IPv6 address stand for its holder: limits per address count all the addresses of such a
+/// network together (R21). A provider usually gives each customer a /64, so one that counted single addresses would be
+/// evaded by taking another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ipv6Prefix(u8);
+
+impl Ipv6Prefix {
+    /// What [`Ipv6Prefix::new`] accepts, for messages.
+    pub const ACCEPTED: &str = "an integer from 1 to 128";
+
+    /// A prefix of `bits`, from 1 to 128; `None` for any other number.
+    pub const fn new(bits: u8) -> Option<Self> {
+        if bits == 0 || bits > 128 { None } else { Some(Self(bits)) }
+    }
+
+    /// The number of bits.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// What `address` is counted under: the network of an IPv6 address, such as `2001:db8::/64`; any other text as it is.
+    pub fn group(self, address: &str) -> Cow<'_, str> {
+        // Only IPv6 addresses contain a colon.
+        if !address.contains(':') {
+            return Cow::Borrowed(address);
+        }
+        match address.parse().map(|address: IpAddr| address.to_canonical()) {
+            Ok(single) if single.is_ipv4() || self.0 == 128 => Cow::Owned(single.to_string()),
+            Ok(address) => Cow::Owned(Network::around(address, self.0).to_string()),
+            Err(_) => Cow::Borrowed(address),
+        }
+    }
+}
+
+impl Default for Ipv6Prefix {
+    /// 64 bits.
+    fn default() -> Self {
+        Self(64)
     }
 }
 
@@ -211,5 +260,24 @@ mod tests {
         for (text, problem) in cases {
             assert_eq!(Network::parse(text).unwrap_err().to_string(), problem, "{text}");
         }
+    }
+
+    #[test]
+    fn an_ipv6_address_stands_for_its_network() {
+        let group = |bits, address| Ipv6Prefix::new(bits).unwrap().group(address).into_owned();
+        for address in ["2001:db8:1:2::1", "2001:db8:1:2:ffff::", "2001:DB8:1:2::1"] {
+            assert_eq!(group(64, address), "2001:db8:1:2::/64");
+        }
+        assert_eq!(group(48, "2001:db8:1:2::1"), "2001:db8:1::/48");
+        assert_eq!(group(128, "2001:db8:1:2::1"), "2001:db8:1:2::1");
+        assert_eq!(group(1, "ffff::"), "8000::/1");
+        // An IPv4 address is one host, however it is written; what is no address is itself.
+        assert_eq!(group(64, "192.0.2.1"), "192.0.2.1");
+        assert_eq!(group(64, "::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!(group(128, "2001:DB8::0"), "2001:db8::");
+        for other in ["2001:db8::/64", "host:80", ""] {
+            assert_eq!(group(64, other), other);
+        }
+        assert_eq!((Ipv6Prefix::new(0), Ipv6Prefix::new(129)), (None, None));
     }
 }

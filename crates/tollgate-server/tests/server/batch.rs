@@ -56,7 +56,7 @@ async fn one_malformed_check_refuses_the_batch_and_names_where() {
                 {"userId":"a","modelId":"m"},{"userId":"a","modelId":"m","cost":{"tokens":-1}}]}"#,
             &["checks[3].cost.tokens"],
         ),
-        (r#"{"checks":[{"userId":"a"}]}"#, &["checks[0].modelId"]),
+        (r#"{"checks":[{"userId":"a"},{"cost":{"tokens":1}}]}"#, &["checks[1]"]),
     ];
     for (body, expected) in cases {
         let answer = fixture.post(BATCH, body).await;

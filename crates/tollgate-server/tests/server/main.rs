@@ -27,6 +27,7 @@ mod metrics;
 mod policies;
 mod policy_files;
 mod priority;
+mod subjects;
 mod support;
 mod unfinished;
 mod watch;

@@ -211,8 +211,8 @@ impl TopKeys {
 
 /// The key of `subject` under the limit of `status`.
 fn key(status: &LimitStatus, subject: &Subject<'_>) -> Key {
-    let attributes = status.limit.per().attributes().iter();
-    attributes.filter_map(|one| Some((one.clone(), subject.get(one)?.into()))).collect()
+    let parts = status.limit.key_parts(subject);
+    parts.map(|(attribute, value)| (attribute.clone(), value.as_ref().into())).collect()
 }
 
 #[cfg(test)]

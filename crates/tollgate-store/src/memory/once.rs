@@ -119,7 +119,7 @@ impl Once {
         add(request_id);
         for charge in charges {
             add(charge.limit.policy_id().as_str());
-            charge.key_values().for_each(&mut add);
+            charge.key_values().for_each(|value| add(&value));
         }
         hasher.finish128().as_u128()
     }

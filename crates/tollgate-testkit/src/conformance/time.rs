@@ -148,9 +148,8 @@ pub fn no_window_holds_more_than_its_limit<H: MovableClock>() {
             let check = owned.as_check();
             let decision = limiter.check(&check);
             for status in decision.limits().iter().filter(|s| decision.allowed() && s.allowed) {
-                let per = status.limit.per().attributes();
-                let values: Vec<_> =
-                    per.iter().map(|one| check.subject.get(one).map(str::to_owned)).collect();
+                let parts = status.limit.key_parts(&check.subject);
+                let values: Vec<_> = parts.map(|(_, value)| value.into_owned()).collect();
                 let key = (status.limit.policy_id().clone(), values);
                 let cost = check.cost.of(status.limit.unit()).get();
                 admitted.entry(key).or_default().push(Admitted { at_ns: now.as_ns(), cost });

@@ -309,8 +309,10 @@ fn considered(
         ),
         Consideration::Applies => ("applies", "all its conditions hold".to_owned()),
     };
-    let key = policy.per.attributes().iter().filter_map(|one| Some((one, subject.get(one)?)));
-    let key = key.map(|(one, value)| format!("{one}={value}")).collect::<Vec<_>>().join(" ");
+    let key = |status: &LimitStatus| {
+        let parts = status.limit.key_parts(subject);
+        parts.map(|(one, value)| format!("{one}={value}")).collect::<Vec<_>>().join(" ")
+    };
     let class_share = status.and_then(|status| status.limit.class_share());
     ConsideredBody {
         policy_id: policy.id.as_str().to_owned(),
@@ -321,7 +323,7 @@ fn considered(
             _ => None,
         },
         unmet: unmet.into_iter().map(|attribute| attribute.name().to_owned()).collect(),
-        key: status.map(|_| key),
+        key: status.map(key),
         limit: status.map(|status| status.limit.amount().get()),
         share: class_share.map(|class_share| f64::from(class_share.share.millionths()) / 1e6),
         count: status.map(|status| status.count),

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 use tollgate_catalog::directory::{Kind, PriorityClass};
 use tollgate_core::subject::{ACCEPTED_IDS, MAX_ID_BYTES};
-use tollgate_core::{Amount, Counting, FailureMode, Mode, Per, Policy};
+use tollgate_core::{Amount, Counting, FailureMode, Mode, Per, Policy, Visibility};
 
 use super::super::super::schema::{ID_PATTERN, MATCH_PATTERN, UNIT_PATTERN};
 
@@ -149,12 +149,17 @@ fn fields(kind: Kind) -> Fields {
                 "type": "string", "format": "date-time", "description": "Approximately when it was last used."
             }
         }),
-        Kind::Policy => policy_fields(&id),
+        Kind::Policy => {
+            let mut fields = policy_fields(&id);
+            fields.append(&mut effect_fields());
+            return fields;
+        }
     };
     if let Value::Object(fields) = fields { fields } else { Fields::new() }
 }
 
-fn policy_fields(own_id: &Value) -> Value {
+/// What a policy counts, of whom, and how.
+fn policy_fields(own_id: &Value) -> Fields {
     let id = json!({"$ref": "#/components/schemas/Id"});
     let share = json!({"type": "number", "minimum": 0, "maximum": 1});
     let share = |class: PriorityClass| (class.name().to_owned(), share.clone());
@@ -169,7 +174,7 @@ fn policy_fields(own_id: &Value) -> Value {
             "additionalProperties": false
         })
     };
-    json!({
+    let fields = json!({
         "id": own_id,
         "scope": {
             "type": "string", "enum": Per::ACCEPTED_SCOPES.split(", ").collect::<Vec<_>>(),
@@ -189,6 +194,11 @@ fn policy_fields(own_id: &Value) -> Value {
                 "The checks that it applies to: each attribute named here must have one of its values. All conditions must \
                  hold. A value that ends in `*` is a prefix, `\\*` an asterisk itself; `ip` also takes CIDR blocks; \
                  `{\"present\": true}` takes any value, `{\"absent\": true}` none."
+        },
+        "ipv6Prefix": {
+            "type": "integer", "minimum": 1, "maximum": 128,
+            "description": "How many leading bits of an IPv6 address are counted together, by default 64: the network that \
+                a provider gives to one customer. Only if it counts per `ip`."
         },
         "ignoreCase": {
             "type": "boolean", "description": "Whether `match` compares without regard to case; by default false."
@@ -236,17 +246,30 @@ fn policy_fields(own_id: &Value) -> Value {
             "type": "array", "items": id, "maxItems": Policy::MAX_OVERRIDES, "uniqueItems": true,
             "description": "The ids of policies that it overrides besides less specific ones with the same `per`, unit \
                 and window."
-        },
+        }
+    });
+    if let Value::Object(fields) = fields { fields } else { Fields::new() }
+}
+
+/// What comes of a policy's limit.
+fn effect_fields() -> Fields {
+    let fields = json!({
         "mode": {
             "type": "string", "enum": ([Mode::Enforce, Mode::Shadow].map(Mode::name)),
             "description": "`enforce` (the default), or `shadow`: the policy decides and counts but never denies."
+        },
+        "visibility": {
+            "type": "string", "enum": ([Visibility::Public, Visibility::Private].map(Visibility::name)),
+            "description": "Whether the header fields of answers, which callers see, name it: `public`, the default, or \
+                `private`. The body of an answer names every limit."
         },
         "onStoreError": {
             "type": "string", "enum": FailureMode::ALL.map(FailureMode::name),
             "description": "The failure mode: how it decides while the store is unavailable. By default the setting of the server."
         },
         "enabled": {"type": "boolean", "description": "Whether it is in force; by default true."}
-    })
+    });
+    if let Value::Object(fields) = fields { fields } else { Fields::new() }
 }
 
 /// An id, or a name, which is bounded like one.
@@ -325,6 +348,10 @@ fn body(kind: Kind, form: Form) -> Value {
             });
             schema["oneOf"] = json!([exempt, counted]);
             schema["dependentSchemas"] = json!({
+                "ipv6Prefix": {"anyOf": [
+                    {"properties": {"scope": {"const": "IP"}}, "required": ["scope"]},
+                    {"properties": {"per": {"contains": {"const": "ip"}}}, "required": ["per"]}
+                ]},
                 "burst": {"properties": {"algorithm": {"const": "token_bucket"}}, "required": ["algorithm"]}
             });
         }

@@ -1,0 +1,100 @@
+//! Whom a check is about: any attribute is enough (R20), and an address is a network (R21).
+
+use serde_json::json;
+
+use crate::support::Fixture;
+
+const CHECK: &str = "/rate-limit/check";
+
+const POLICIES: &str = r"
+policies:
+  - {id: user, scope: USER, limit: 1, windowSeconds: 60}
+  - {id: key, scope: API_KEY, limit: 1, windowSeconds: 60}
+  - {id: address, scope: IP, limit: 2, windowSeconds: 60}
+  - {id: wide, scope: IP, ipv6Prefix: 48, limit: 4, windowSeconds: 60}
+  - {id: region, per: [region], limit: 1, windowSeconds: 60}
+";
+
+/// The ids of the limits that `check` meets, and whether it is allowed.
+async fn decide(fixture: &Fixture, check: serde_json::Value) -> (bool, Vec<String>) {
+    let answer = fixture.post(CHECK, &check.to_string()).await;
+    assert_eq!(answer.status, 200, "{check}: {}", answer.body);
+    let decision = answer.json();
+    let limits = decision["limits"].as_array().unwrap().iter();
+    let ids = limits.map(|limit| limit["policyId"].as_str().unwrap().to_owned());
+    (decision["allowed"] == true, ids.collect())
+}
+
+#[tokio::test]
+async fn any_one_attribute_is_a_subject() {
+    let fixture = Fixture::start_with_policies(POLICIES).await;
+    let subjects = [
+        (json!({"apiKey": "sk-1"}), vec!["key"]),
+        (json!({"ip": "192.0.2.1"}), vec!["address", "wide"]),
+        (json!({"attributes": {"region": "eu"}}), vec!["region"]),
+        (json!({"userId": "alice"}), vec!["user"]),
+        (json!({"modelId": "gpt-4"}), vec![]),
+        (json!({"tenantId": "acme", "userId": null}), vec![]),
+    ];
+    for (check, met) in subjects {
+        let (allowed, ids) = decide(&fixture, check.clone()).await;
+        assert!(allowed, "{check}");
+        assert_eq!(ids, met, "{check}");
+    }
+    assert!(!decide(&fixture, json!({"apiKey": "sk-1"})).await.0);
+    assert!(decide(&fixture, json!({"apiKey": "sk-2"})).await.0);
+}
+
+/// P8: addresses of one /64 share a limit, and those of one /48 where a policy says so.
+#[tokio::test]
+async fn addresses_of_one_network_share_a_limit() {
+    let fixture = Fixture::start_with_policies(POLICIES).await;
+    let mut allowed = Vec::new();
+    for address in [
+        "2001:db8:1:1::1",
+        "2001:db8:1:1::2",
+        "2001:db8:1:1:8000::",
+        "2001:db8:1:2::1",
+        "2001:db8:1:3::1",
+        "2001:db8:1:4::1",
+        "2001:db8:2::",
+    ] {
+        allowed.push(decide(&fixture, json!({"ip": address})).await.0);
+    }
+    assert_eq!(allowed, [true, true, false, true, true, false, true]);
+    for last in 1..=9 {
+        assert!(decide(&fixture, json!({"ip": format!("192.0.2.{last}")})).await.0);
+    }
+}
+
+/// The same user id in two tenants is two users, whether or not a catalog knows them.
+#[tokio::test]
+async fn the_same_user_id_in_two_tenants_is_two_users() {
+    let fixture = Fixture::start_with_policies(POLICIES).await;
+    for tenant in [json!("t1"), json!("t2"), json!(null)] {
+        let check = json!({"userId": "alice", "tenantId": tenant});
+        assert!(decide(&fixture, check.clone()).await.0, "{check}");
+        assert!(!decide(&fixture, check.clone()).await.0, "{check}");
+    }
+}
+
+/// P17: header fields name public policies only; the wait is that of all of them.
+#[tokio::test]
+async fn header_fields_name_public_policies_only() {
+    let policies = r"
+policies:
+  - {id: mine, scope: USER, limit: 10, windowSeconds: 60}
+  - {id: global-ceiling, scope: GLOBAL, limit: 2, windowSeconds: 60, visibility: private}
+";
+    let fixture = Fixture::start_with_policies(policies).await;
+    let enforce = async || fixture.post("/rate-limit/enforce", r#"{"userId":"alice"}"#).await;
+    for _ in 0..2 {
+        let answer = enforce().await;
+        assert_eq!(answer.header("ratelimit-policy"), Some("\"mine\";q=10;w=60"));
+        assert!(answer.header("ratelimit").unwrap().starts_with("\"mine\";r="));
+    }
+    let denied = enforce().await;
+    assert_eq!((denied.status, denied.header("retry-after")), (429, Some("60")));
+    assert_eq!(denied.header("ratelimit"), Some("\"mine\";r=8"));
+    assert_eq!(denied.json()["policyId"], "global-ceiling");
+}
