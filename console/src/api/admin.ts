@@ -57,9 +57,31 @@ export async function adminCall<Answer>(path: `/admin/${string}`, call: AdminCal
   return (await response.json()) as Answer;
 }
 
-/** Id as a part of a path. */
-export function recordPath(kind: RecordKind, id: string): `/admin/${string}` {
-  return `/admin/${kind}/${encodeURIComponent(id)}`;
+/** Separates the tenant from the id in the address of a user; no id has a control character. */
+const SEPARATOR = '\u001f';
+
+/** What finds a user: users of two tenants may have the same id. */
+export function userAddress(tenantId: string, id: string): string {
+  return `${tenantId}${SEPARATOR}${id}`;
+}
+
+/** What finds `record`: its id, and of a user its tenant too. */
+export function addressOf(kind: RecordKind, record: { id: string; tenantId?: string }): string {
+  return kind === 'users' && record.tenantId !== undefined
+    ? userAddress(record.tenantId, record.id)
+    : record.id;
+}
+
+/** The id in an address. */
+export function idOfAddress(address: string): string {
+  return address.slice(address.lastIndexOf(SEPARATOR) + 1);
+}
+
+/** The path of the record at `address`. */
+export function recordPath(kind: RecordKind, address: string): `/admin/${string}` {
+  const path = `/admin/${kind}/${encodeURIComponent(idOfAddress(address))}` as const;
+  const end = address.lastIndexOf(SEPARATOR);
+  return end < 0 ? path : `${path}?tenantId=${encodeURIComponent(address.slice(0, end))}`;
 }
 
 /** Whether the server takes `token`, by default the session's: the least call that needs one. */

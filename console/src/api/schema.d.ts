@@ -590,7 +590,10 @@ export interface paths {
     };
     "/admin/users/{id}": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The tenant of the user. Required if several tenants have a user with this id */
+                tenantId?: components["schemas"]["Id"];
+            };
             header?: never;
             path: {
                 /**
@@ -2589,7 +2592,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A record with this id already exists */
+            /** @description A record with this id already exists; for a user, one of the same tenant */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -3926,7 +3929,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A record with this id already exists */
+            /** @description A record with this id already exists; for a user, one of the same tenant */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -4742,7 +4745,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A record with this id already exists */
+            /** @description A record with this id already exists; for a user, one of the same tenant */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -5556,7 +5559,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A record with this id already exists */
+            /** @description A record with this id already exists; for a user, one of the same tenant */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -6561,7 +6564,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A record with this id already exists */
+            /** @description A record with this id already exists; for a user, one of the same tenant */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -7375,7 +7378,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A record with this id already exists */
+            /** @description A record with this id already exists; for a user, one of the same tenant */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -8407,7 +8410,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description A record with this id already exists */
+            /** @description A record with this id already exists; for a user, one of the same tenant */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -8485,7 +8488,10 @@ export interface operations {
     };
     get_user: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The tenant of the user. Required if several tenants have a user with this id */
+                tenantId?: components["schemas"]["Id"];
+            };
             header?: never;
             path: {
                 /**
@@ -8522,6 +8528,15 @@ export interface operations {
             };
             /** @description There is no such record */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Several tenants have a user with this id, and the parameter `tenantId` is missing */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8580,7 +8595,10 @@ export interface operations {
     };
     replace_user: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The tenant of the user. Required if several tenants have a user with this id */
+                tenantId?: components["schemas"]["Id"];
+            };
             header?: {
                 /**
                  * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
@@ -8672,7 +8690,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The user has API keys of its tenant, so it cannot move to another tenant */
+            /** @description The user has API keys of its tenant, so it cannot move to another tenant, or the other tenant has such a user already; or: Several tenants have a user with this id, and the parameter `tenantId` is missing */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -8759,7 +8777,10 @@ export interface operations {
     };
     delete_user: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The tenant of the user. Required if several tenants have a user with this id */
+                tenantId?: components["schemas"]["Id"];
+            };
             header?: {
                 /**
                  * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
@@ -8903,7 +8924,10 @@ export interface operations {
     };
     patch_user: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The tenant of the user. Required if several tenants have a user with this id */
+                tenantId?: components["schemas"]["Id"];
+            };
             header?: {
                 /**
                  * @description The change is made only if the version of the record (its `ETag`) is one of these. Without this header or with `*`, any version is changed. Weak tags match no version (RFC 9110).
@@ -8996,7 +9020,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The user has API keys of its tenant, so it cannot move to another tenant */
+            /** @description The user has API keys of its tenant, so it cannot move to another tenant, or the other tenant has such a user already; or: Several tenants have a user with this id, and the parameter `tenantId` is missing */
             409: {
                 headers: {
                     [name: string]: unknown;

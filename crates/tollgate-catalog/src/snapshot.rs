@@ -46,7 +46,8 @@ pub struct Listed {
     /// Only those of a file; a database may have too many.
     pub(crate) tenants: HashMap<Id, Tenant>,
     /// Only those of a file.
-    pub(crate) users: HashMap<Id, User>,
+    /// By their ids; several tenants may have a user with the same one.
+    pub(crate) users: HashMap<Id, Vec<User>>,
 }
 
 impl Listed {
@@ -54,6 +55,16 @@ impl Listed {
     #[inline]
     pub fn priority(&self, tier: &str) -> PriorityClass {
         self.tiers.get(tier).map(|tier| tier.priority).unwrap_or_default()
+    }
+
+    /// The user `id` of `tenant`, or of the only tenant that has one.
+    pub(crate) fn user(&self, tenant: Option<&str>, id: &str) -> Option<&User> {
+        let users = self.users.get(id)?;
+        match (tenant, &users[..]) {
+            (Some(tenant), users) => users.iter().find(|user| user.tenant_id.as_str() == tenant),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        }
     }
 
     /// The model tier of the model `model`, if it is known.
@@ -68,13 +79,17 @@ impl From<Records> for Listed {
         fn by_id<T>(items: Vec<T>, id: impl Fn(&T) -> &Id) -> HashMap<Id, T> {
             items.into_iter().map(|item| (id(&item).clone(), item)).collect()
         }
+        let mut users: HashMap<Id, Vec<User>> = HashMap::new();
+        for user in records.users {
+            users.entry(user.id.clone()).or_default().push(user);
+        }
         Self {
             default_tier: Id::checked(DEFAULT_TIER),
             tiers: by_id(records.tiers, |tier| &tier.id),
             model_tiers: by_id(records.model_tiers, |model_tier| &model_tier.id),
             models: by_id(records.models, |model| &model.id),
             tenants: by_id(records.tenants, |tenant| &tenant.id),
-            users: by_id(records.users, |user| &user.id),
+            users,
         }
     }
 }

@@ -117,6 +117,9 @@ pub(crate) fn resolved<'a>(
     if let Some(tenant) = &resolution.tenant {
         subject.set(&Attribute::Tenant, tenant.as_str());
     }
+    if let Some(tenant) = &resolution.user_tenant {
+        subject.set_user_tenant(tenant.as_str());
+    }
     if let Some(model_tier) = &resolution.model_tier {
         subject.set(&Attribute::ModelTier, model_tier.as_str());
     }

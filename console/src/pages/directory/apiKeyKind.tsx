@@ -2,6 +2,7 @@
 import { useState } from 'react';
 import { useController, useWatch, type Control } from 'react-hook-form';
 
+import { userAddress } from '../../api/admin';
 import { recordLink } from '../../app/links';
 import { Badge } from '../../ui/Badge';
 import { Button } from '../../ui/Button';
@@ -181,6 +182,8 @@ export const apiKeyKind: Kind<ApiKey, ApiKeyForm> = {
   ],
   related: ({ tenantId, userId }) => [
     { label: `Tenant ${tenantId}`, to: recordLink('tenants', tenantId) },
-    ...(userId === undefined ? [] : [{ label: `User ${userId}`, to: recordLink('users', userId) }]),
+    ...(userId === undefined
+      ? []
+      : [{ label: `User ${userId}`, to: recordLink('users', userAddress(tenantId, userId)) }]),
   ],
 };

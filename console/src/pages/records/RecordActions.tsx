@@ -3,7 +3,7 @@ import { useState } from 'react';
 import type { FieldValues } from 'react-hook-form';
 
 import type { Access } from '../../api/access';
-import type { Versioned } from '../../api/admin';
+import { addressOf, type Versioned } from '../../api/admin';
 import { ProblemError } from '../../api/problem';
 import { deleteRecord, patchRecord } from '../../api/records';
 import { Button } from '../../ui/Button';
@@ -62,11 +62,11 @@ export function RecordActions<Record extends Item, Form extends FieldValues>(
   const [asked, setAsked] = useState<'delete' | QuickChange<Record> | null>(null);
   const name = `${kind.one} ${record.id}`;
   const remove = async (): Promise<void> => {
-    await deleteRecord(kind.kind, record.id, etag);
+    await deleteRecord(kind.kind, addressOf(kind.kind, record), etag);
     onChanged(null, `Deleted ${name}`);
   };
   const apply = async (change: QuickChange<Record>): Promise<void> => {
-    const changed = await patchRecord<Record>(kind.kind, record.id, change.patch, etag);
+    const changed = await patchRecord<Record>(kind.kind, addressOf(kind.kind, record), change.patch, etag);
     onChanged(changed.record, `${change.done} ${name}`);
   };
   const offered = (kind.quickChanges ?? []).filter((change) => change.isOffered(record));

@@ -4,6 +4,7 @@ import type { FieldValues } from 'react-hook-form';
 
 import type { Access } from '../../api/access';
 import { ProblemError } from '../../api/problem';
+import { idOfAddress } from '../../api/admin';
 import { getRecord } from '../../api/records';
 import { Dialog } from '../../ui/Dialog';
 import { EmptyState } from '../../ui/EmptyState';
@@ -26,7 +27,9 @@ export function RecordDialog<Record extends Item, Form extends FieldValues>(
 ): React.JSX.Element {
   const { kind, id, ...rest } = props;
   const title =
-    id === null ? `New ${kind.one}` : `${kind.one[0]?.toUpperCase() ?? ''}${kind.one.slice(1)} ${id}`;
+    id === null
+      ? `New ${kind.one}`
+      : `${kind.one[0]?.toUpperCase() ?? ''}${kind.one.slice(1)} ${idOfAddress(id)}`;
   return (
     <Dialog title={title} isOpen onClose={rest.onClose} size="l">
       {id === null ? (

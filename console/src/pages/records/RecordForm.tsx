@@ -3,7 +3,7 @@ import { useEffect, useRef, useState, type ReactNode, type RefObject } from 'rea
 import { useForm, type DefaultValues, type FieldValues } from 'react-hook-form';
 
 import type { Access } from '../../api/access';
-import type { Versioned } from '../../api/admin';
+import { addressOf, type Versioned } from '../../api/admin';
 import { ProblemError } from '../../api/problem';
 import { changesLink } from '../../app/links';
 import { Button } from '../../ui/Button';
@@ -41,7 +41,11 @@ export function RecordForm<Record extends Item, Form extends FieldValues>(
     defaultValues: kind.toForm(loaded?.record ?? null) as DefaultValues<Form>,
   });
   const { control, formState, handleSubmit } = form;
-  const saving = useSave<Record>(kind.kind, loaded?.record.id ?? null, loaded?.etag ?? null);
+  const saving = useSave<Record>(
+    kind.kind,
+    loaded === null ? null : addressOf(kind.kind, loaded.record),
+    loaded?.etag ?? null,
+  );
   const [tried, setTried] = useState<Form | null>(null);
   const refusal: Refusal<Form> | null = tried === null ? null : { error: saving.error, form: tried };
   const problems = useLiveProblems(kind, control, refusal);

@@ -6,6 +6,7 @@ import { Link, useLocation } from 'react-router';
 
 import { useAccess } from '../../api/access';
 import { listRecords, type Filters } from '../../api/records';
+import { addressOf } from '../../api/admin';
 import { useSearchState } from '../../app/searchState';
 import { Button } from '../../ui/Button';
 import { EmptyState } from '../../ui/EmptyState';
@@ -24,15 +25,16 @@ import { useRecordList } from './useRecordList';
 
 /** The columns of a kind after one with the name or the id, which opens the record. */
 function useColumns<Record extends Item>({
+  kind,
   columns,
   nameOf,
-}: Pick<Kind<Record, FieldValues>, 'columns' | 'nameOf'>): readonly Column<Record>[] {
+}: Pick<Kind<Record, FieldValues>, 'kind' | 'columns' | 'nameOf'>): readonly Column<Record>[] {
   const { pathname, search } = useLocation();
   return useMemo(() => {
-    const linkTo = (id: string): string => {
+    const linkTo = (address: string): string => {
       const query = new URLSearchParams(search);
       query.delete('new');
-      query.set('open', id);
+      query.set('open', address);
       return `${pathname}?${query.toString()}`;
     };
     const textOf = nameOf ?? idOf;
@@ -41,7 +43,7 @@ function useColumns<Record extends Item>({
       header: nameOf === undefined ? 'ID' : 'Name',
       cell: (record) => (
         <span className={styles.named}>
-          <Link to={linkTo(record.id)} className={styles.open}>
+          <Link to={linkTo(addressOf(kind, record))} className={styles.open}>
             {textOf(record)}
           </Link>
           {textOf(record) !== record.id && <code className={styles.id}>{record.id}</code>}
@@ -50,7 +52,7 @@ function useColumns<Record extends Item>({
       sortBy: textOf,
     };
     return [first, ...columns];
-  }, [columns, nameOf, pathname, search]);
+  }, [kind, columns, nameOf, pathname, search]);
 }
 
 function idOf({ id }: Item): string {
@@ -123,7 +125,7 @@ export function RecordsView<Record extends Item, Form extends FieldValues>({
             label={kind.many}
             columns={columns}
             rows={list.items}
-            rowId={(record) => record.id}
+            rowId={(record) => addressOf(kind.kind, record)}
             order={kind.order}
             empty={<Nothing kind={kind} isNarrowed={isNarrowed} isReading={list.isReading} />}
             onNearEnd={list.readMore}

@@ -1,6 +1,6 @@
 //! Prepares the bodies of calls for validation: creates or checks the id, and applies a patch to the current record.
 
-use crate::directory::{Id, Kind, Record};
+use crate::directory::{Address, DirectoryError, Id, Kind, Record};
 use crate::document::{Entry, Node, Value};
 use crate::problem::{DocumentProblem, Problems};
 
@@ -97,9 +97,13 @@ pub(super) fn patched(current: &Record, patch: &Node) -> Result<Node, Problems> 
     replacement(current, &node)
 }
 
-/// The problem that `body` has the id of another record.
-pub(super) fn id_of(kind: Kind, id: &str) -> Result<Id, crate::directory::DirectoryError> {
-    Id::new(id).map_err(|_| crate::directory::DirectoryError::NotFound { kind, id: id.to_owned() })
+/// The id in `address`; what cannot be an id belongs to no record.
+pub(super) fn id_of(kind: Kind, address: Address<'_>) -> Result<Id, DirectoryError> {
+    let not_found = |_| DirectoryError::NotFound { kind, id: address.id.to_owned() };
+    if let Some(tenant) = address.tenant {
+        Id::new(tenant).map_err(not_found)?;
+    }
+    Id::new(address.id).map_err(not_found)
 }
 
 fn id_entry(id: &str) -> Entry {

@@ -12,13 +12,13 @@ use quick_cache::{DefaultHashBuilder, UnitWeighter};
 use tollgate_core::{Timestamp, WallClock as _};
 
 use super::DatabaseOptions;
-use super::cached_record::{CachedRecord, is_about_the_row};
+use super::cached_record::{CachedRecord, UserKey, is_about_the_row};
 use super::retry_gate::RetryGate;
 use super::rows::{as_ms, decode};
 use super::session::Pool;
 use super::statements;
 use crate::api_key::KeyHash;
-use crate::directory::{Id, Kind};
+use crate::directory::{Address, Id, Kind};
 use crate::resolve::{Facts, KeyFacts, SubjectLookup, TenantFacts, UserFacts};
 
 /// When an API key was last used, in milliseconds of civil time since the Unix epoch; 0 if it was not used since this
@@ -52,7 +52,7 @@ impl<T> Entry<T> {
 #[derive(Debug)]
 pub(crate) struct SubjectCache {
     pub(super) keys: Cache<KeyHash, Arc<Entry<KeyFacts>>>,
-    pub(super) users: Cache<Id, Arc<Entry<UserFacts>>>,
+    pub(super) users: Cache<UserKey, Arc<Entry<UserFacts>>>,
     pub(super) tenants: Cache<Id, Arc<Entry<TenantFacts>>>,
     #[cfg(test)]
     model: Cache<u8, Arc<Entry<model::Version>>>,
@@ -156,10 +156,13 @@ impl SubjectCache {
     /// What is known about the user `id`.
     pub(crate) async fn user(
         self: &Arc<Self>,
+        tenant: Option<&str>,
         id: &str,
         now: Timestamp,
     ) -> SubjectLookup<UserFacts> {
-        self.find(id, now, || Id::new(id).ok()).await
+        // A value that is not a valid id belongs to no subject.
+        let Some(key) = UserKey::new(tenant, id) else { return SubjectLookup::default() };
+        self.find(&key, now, || Some(key.clone())).await
     }
 
     /// What is known about the tenant `id`.
@@ -342,7 +345,7 @@ impl SubjectCache {
                     Some(hash) => self.reload::<KeyFacts>(hash, now).await,
                     None => Ok(()),
                 },
-                Kind::User => self.reload::<UserFacts>(Id::checked(name.as_str()), now).await,
+                Kind::User => self.reload_user(Address::parse(name), now).await,
                 Kind::Tenant => self.reload::<TenantFacts>(Id::checked(name.as_str()), now).await,
                 _ => Ok(()),
             };
@@ -352,6 +355,16 @@ impl SubjectCache {
     }
 
     /// This must come before everything else of a change: see `load`.
+    /// Loads what is cached of a user again: as one of its tenants, and as one of any tenant.
+    async fn reload_user(&self, address: Address<'_>, now: Timestamp) -> sqlx::Result<()> {
+        for tenant in address.tenants().map(Some).chain([None]) {
+            if let Some(key) = UserKey::new(tenant, address.id) {
+                self.reload::<UserFacts>(key, now).await?;
+            }
+        }
+        Ok(())
+    }
+
     fn begin_change(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }

@@ -46,15 +46,36 @@ impl CachedRecord for KeyFacts {
     }
 }
 
-impl CachedRecord for UserFacts {
-    type Key = Id;
+/// A user of a tenant, or of whichever tenant has one with this id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct UserKey {
+    tenant: Option<Id>,
+    id: Id,
+}
 
-    fn cache(subjects: &SubjectCache) -> &Cache<Id, Arc<Entry<Self>>> {
+impl UserKey {
+    /// The key of the user `id` of `tenant`; `None` if one of them cannot be an id.
+    pub(super) fn new(tenant: Option<&str>, id: &str) -> Option<Self> {
+        Some(Self { tenant: tenant.map(Id::new).transpose().ok()?, id: Id::new(id).ok()? })
+    }
+}
+
+impl CachedRecord for UserFacts {
+    type Key = UserKey;
+
+    fn cache(subjects: &SubjectCache) -> &Cache<UserKey, Arc<Entry<Self>>> {
         &subjects.users
     }
 
-    async fn load(pool: &Pool, id: &Id) -> sqlx::Result<Option<Self>> {
-        let row = pool.row(statements::USER_FACTS, &[id.as_str().into()]).await?;
+    async fn load(pool: &Pool, UserKey { tenant, id }: &UserKey) -> sqlx::Result<Option<Self>> {
+        let id = id.as_str().into();
+        let row = if let Some(tenant) = tenant {
+            pool.row(statements::USER_FACTS, &[id, tenant.as_str().into()]).await?
+        } else {
+            let mut rows = pool.rows(statements::FACTS_OF_USERS, &[id]).await?;
+            // If several tenants have such a user, nothing says which is meant.
+            if rows.len() == 1 { rows.pop() } else { None }
+        };
         row.map(|row| Ok(Self { tenant_id: rows::id(&row, 0)?, tier: rows::optional_id(&row, 1)? }))
             .transpose()
     }

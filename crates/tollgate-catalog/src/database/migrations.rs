@@ -8,14 +8,20 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use super::session::Pool;
 
 /// The files, by their numbers.
-const FILES: [(i64, &str, &str); 2] = [
+const FILES: [(i64, &str, &str); 3] = [
     (1, "directory", include_str!("../../migrations/0001_directory.sql")),
     (2, "api_key_check", include_str!("../../migrations/0002_api_key_check.sql")),
+    (3, "users_of_tenants", include_str!("../../migrations/0003_users_of_tenants.sql")),
 ];
 
 /// Applies the missing files, each in a transaction. Refuses a database that a later version has changed.
 pub(super) async fn run(pool: &Pool) -> Result<(), MigrateError> {
-    let migrations = FILES.into_iter().map(|(version, name, text)| {
+    run_first(pool, FILES.len()).await
+}
+
+/// The same with the first `count` files only.
+pub(super) async fn run_first(pool: &Pool, count: usize) -> Result<(), MigrateError> {
+    let migrations = FILES.into_iter().take(count).map(|(version, name, text)| {
         Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)
     });
     let migrator = Migrator::with_migrations(migrations.collect());

@@ -11,6 +11,7 @@ mod cache;
 mod cached_record;
 mod failure;
 mod feed;
+mod find;
 mod location;
 mod migrations;
 mod open;

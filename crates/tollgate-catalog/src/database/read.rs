@@ -1,14 +1,14 @@
 //! The database as a directory: reading.
 
-use super::body;
 use super::feed;
+use super::find::find;
 use super::rows::{self, signed};
 use super::session::Argument;
 use super::write::Writer;
 use super::{DatabaseCatalog, statements};
 use crate::directory::{
-    Actor, Change, ChangeFilter, Created, Directory, DirectoryError, Filter, Imported, Kind, Page,
-    PageRequest, Records, Stored, Unavailable, Version,
+    Actor, Address, Change, ChangeFilter, Created, Directory, DirectoryError, Filter, Imported,
+    Kind, Page, PageRequest, Records, Stored, Unavailable, Version,
 };
 use crate::document::Node;
 use crate::problem::{DocumentProblem, Problems};
@@ -38,12 +38,15 @@ impl Directory for DatabaseCatalog {
         };
         self.in_time(async {
             let items = page.bounded_items();
-            let after = page.cursor.as_deref().unwrap_or_default();
+            let after = Address::parse(page.cursor.as_deref().unwrap_or_default());
             // One item more than is returned shows whether there are more.
             let mut arguments: Vec<Argument<'_>> =
-                vec![after.into(), signed(items as u64 + 1).into()];
+                vec![after.id.into(), signed(items as u64 + 1).into()];
             let values: Vec<_> = statements::filter_values(filter).collect();
             arguments.extend(values.iter().map(|value| Argument::from(&**value)));
+            if kind == Kind::User {
+                arguments.push(after.tenant.unwrap_or_default().into());
+            }
             let mut transaction = self.core.pool.begin_reading().await?;
             let rows = transaction.connection().rows(statement, &arguments).await?;
             let mut stored =
@@ -51,20 +54,18 @@ impl Directory for DatabaseCatalog {
             let has_more = stored.len() > items;
             stored.truncate(items);
             let last = stored.last().filter(|_| has_more);
-            let next_cursor = last.map(|stored| stored.record.id().to_owned());
+            let next_cursor = last.map(|stored| Address::of(&stored.record).to_string());
             Ok(Page { items: stored, next_cursor })
         })
         .await
     }
 
     async fn get(&self, kind: Kind, id: &str) -> Result<Stored, DirectoryError> {
-        let id = body::id_of(kind, id)?;
+        let address = Address::parse(id);
         self.in_time(async {
             let mut transaction = self.core.pool.begin_reading().await?;
-            let arguments = [id.as_str().into()];
-            let row = transaction.connection().row(statements::get(kind), &arguments).await?;
-            let not_found = || DirectoryError::NotFound { kind, id: id.to_string() };
-            Ok(rows::stored(kind, &row.ok_or_else(not_found)?)?)
+            let found = find(&mut transaction.connection(), kind, address).await?;
+            found.ok_or_else(|| DirectoryError::NotFound { kind, id: address.id.to_owned() })
         })
         .await
     }

@@ -220,6 +220,24 @@ impl Pool {
         }
     }
 
+    /// Runs `statement` on a connection of its own and returns all rows.
+    pub(super) async fn rows(
+        &self,
+        statement: &'static str,
+        arguments: &[Argument<'_>],
+    ) -> sqlx::Result<Vec<Row>> {
+        match self {
+            Self::Sqlite(pool) => {
+                let mut connection = pool.acquire().await?;
+                Connection::Sqlite(&mut connection).rows(statement, arguments).await
+            }
+            Self::Postgres(pool) => {
+                let mut connection = pool.acquire().await?;
+                Connection::Postgres(&mut connection).rows(statement, arguments).await
+            }
+        }
+    }
+
     /// A transaction that reads one consistent state.
     pub(super) async fn begin_reading(&self) -> sqlx::Result<Transaction> {
         Ok(match self {

@@ -30,7 +30,9 @@ pub(super) const CHANGED_SINCE: &str =
 
 pub(super) const KEY_BY_HASH: &str =
     "SELECT id, tenant_id, user_id, tier, expires_ms, revoked FROM api_keys WHERE hash = $1";
-pub(super) const USER_FACTS: &str = "SELECT tenant_id, tier FROM users WHERE id = $1";
+pub(super) const USER_FACTS: &str =
+    "SELECT tenant_id, tier FROM users WHERE id = $1 AND tenant_id = $2";
+pub(super) const FACTS_OF_USERS: &str = "SELECT tenant_id, tier FROM users WHERE id = $1 LIMIT 2";
 pub(super) const TENANT_FACTS: &str = "SELECT tier FROM tenants WHERE id = $1";
 pub(super) const HASH_OF_KEY: &str = "SELECT hash FROM api_keys WHERE id = $1";
 pub(super) const RECORD_USE: &str = "UPDATE api_keys SET last_used_ms = $2 \
@@ -83,8 +85,8 @@ pub(super) const fn table(kind: Kind) -> Table {
             insert: "INSERT INTO users (id, tenant_id, name, tier, version) \
                      VALUES ($1, $2, $3, $4, $5)",
             update: "UPDATE users SET tenant_id = $2, name = $3, tier = $4, version = $5 \
-                     WHERE id = $1",
-            delete: "DELETE FROM users WHERE id = $1",
+                     WHERE id = $1 AND tenant_id = $6",
+            delete: "DELETE FROM users WHERE id = $1 AND tenant_id = $2",
         },
         Kind::ApiKey => Table {
             select: "SELECT id, name, tenant_id, user_id, tier, expires_ms, revoked, prefix, \
@@ -104,20 +106,38 @@ pub(super) const fn table(kind: Kind) -> Table {
     }
 }
 
-/// One record by its id.
+/// The records with an id: at most one, but users of several tenants, of which some are found.
 pub(super) fn get(kind: Kind) -> Statement {
-    Statement::assembled(format!("{} WHERE id = $1", table(kind).select))
+    Statement::assembled(format!("{} WHERE id = $1 LIMIT 3", table(kind).select))
 }
+
+/// One user: `$1` is its id, `$2` its tenant.
+pub(super) const USER_OF_TENANT: &str =
+    "SELECT id, tenant_id, name, tier, version FROM users WHERE id = $1 AND tenant_id = $2";
 
 /// All records of a kind.
 pub(super) fn all(kind: Kind) -> Statement {
-    Statement::assembled(format!("{} ORDER BY id", table(kind).select))
+    Statement::assembled(format!("{} ORDER BY {}", table(kind).select, order(kind)))
+}
+
+/// The columns of the address of a record, which no two records share.
+const fn order(kind: Kind) -> &'static str {
+    match kind {
+        Kind::User => "id, tenant_id",
+        _ => "id",
+    }
 }
 
 /// A page of records: `$1` is the last id of the previous page, `$2` the number of records, then the values of `filter`
-/// in the order of [`filter_values`]. `None` if no record of the kind can match the filter.
+/// in the order of [`filter_values`], and for users the last tenant of the previous page. `None` if no record of the kind can match the filter.
 pub(super) fn list(kind: Kind, filter: &Filter) -> Option<Statement> {
-    let mut text = format!("{} WHERE id > $1", table(kind).select);
+    let select = table(kind).select;
+    let mut text = match kind {
+        Kind::User => {
+            format!("{select} WHERE (id, tenant_id) > ($1, ${})", 3 + filter_values(filter).count())
+        }
+        _ => format!("{select} WHERE id > $1"),
+    };
     let columns = [
         (filter.tenant_id.is_some(), "tenant_id", &[Kind::User, Kind::ApiKey][..]),
         (filter.user_id.is_some(), "user_id", &[Kind::ApiKey]),
@@ -143,7 +163,8 @@ pub(super) fn list(kind: Kind, filter: &Filter) -> Option<Statement> {
         let any: Vec<_> = columns.iter().map(like).collect();
         _ = write!(text, " AND ({})", any.join(" OR "));
     }
-    Some(Statement::assembled(text + " ORDER BY id LIMIT $2"))
+    _ = write!(text, " ORDER BY {} LIMIT $2", order(kind));
+    Some(Statement::assembled(text))
 }
 
 /// The values that are set in `filter`.
@@ -195,7 +216,9 @@ pub(super) fn referrer(from: Kind, field: &str) -> Option<&'static str> {
         (Kind::User, "tenantId") => "SELECT id FROM users WHERE tenant_id = $1 LIMIT 1",
         (Kind::User, "tier") => "SELECT id FROM users WHERE tier = $1 LIMIT 1",
         (Kind::ApiKey, "tenantId") => "SELECT id FROM api_keys WHERE tenant_id = $1 LIMIT 1",
-        (Kind::ApiKey, "userId") => "SELECT id FROM api_keys WHERE user_id = $1 LIMIT 1",
+        (Kind::ApiKey, "userId") => {
+            "SELECT id FROM api_keys WHERE user_id = $1 AND tenant_id = $2 LIMIT 1"
+        }
         (Kind::ApiKey, "tier") => "SELECT id FROM api_keys WHERE tier = $1 LIMIT 1",
         _ => return None,
     })

@@ -1,13 +1,16 @@
 //! Tests that need access to internals: both databases accept each statement, and the schema refuses invalid data.
 
+use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
+use tollgate_core::Timestamp;
 use tollgate_testkit::postgres::PostgresServer;
 
 use super::session::{Connection, Pool, Statement};
-use super::{DatabaseCatalog, DatabaseOptions, open, statements};
+use super::{DatabaseCatalog, DatabaseOptions, migrations, open, rows, statements};
 use crate::api_key::KeyHasher;
 use crate::directory::{
-    Actor, ChangeFilter, Directory as _, DirectoryError, Filter, Id, Kind, PageRequest,
+    Actor, Address, ChangeFilter, Directory as _, DirectoryError, Filter, Id, Kind, PageRequest,
+    Record, user_address,
 };
 use crate::document::{self, Format};
 use crate::file_catalog::CatalogEvent;
@@ -24,6 +27,8 @@ fn all_statements() -> Vec<Statement> {
         statements::CHANGED_SINCE,
         statements::KEY_BY_HASH,
         statements::USER_FACTS,
+        statements::FACTS_OF_USERS,
+        statements::USER_OF_TENANT,
         statements::TENANT_FACTS,
         statements::HASH_OF_KEY,
         statements::RECORD_USE,
@@ -82,6 +87,53 @@ async fn both_databases_take_every_statement() {
         if matches!(pool, Pool::Postgres(_)) {
             transaction.connection().prepare(statements::NOTIFY.into()).await.unwrap();
         }
+    }
+}
+
+/// Users and API keys of a catalog of an older version are kept, with what refers to them.
+#[tokio::test]
+async fn an_older_catalog_keeps_its_users_and_keys() {
+    let (folder, server) = (tempfile::tempdir().unwrap(), PostgresServer::start());
+    let file = format!("sqlite:{}?mode=rwc", folder.path().join("old.db").display());
+    let file: SqliteConnectOptions = file.parse().unwrap();
+    let pools = [
+        Pool::Sqlite(sqlx::SqlitePool::connect_with(file.foreign_keys(true)).await.unwrap()),
+        Pool::Postgres(sqlx::PgPool::connect(&server.new_database()).await.unwrap()),
+    ];
+    for pool in pools {
+        migrations::run_first(&pool, 2).await.unwrap();
+        let mut transaction = pool.begin_writing().await.unwrap();
+        for statement in [
+            "INSERT INTO tenants (id, name, version) VALUES ('a', 'n', 2), ('b', 'n', 2)",
+            "INSERT INTO users (id, tenant_id, name, tier, version) VALUES ('u', 'a', 'U', 'default', 3)",
+            "INSERT INTO api_keys (id, name, tenant_id, user_id, revoked, prefix, hash, last_used_ms, version) \
+             VALUES ('k', 'K', 'a', 'u', 1, 'p', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 7, 4)",
+        ] {
+            transaction.connection().execute(statement, &[]).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
+        migrations::run(&pool).await.unwrap();
+        let mut transaction = pool.begin_writing().await.unwrap();
+        let mut connection = transaction.connection();
+        let user =
+            connection.row("SELECT id, tenant_id, name, tier, version FROM users", &[]).await;
+        let user = rows::stored(Kind::User, &user.unwrap().unwrap()).unwrap();
+        assert_eq!(
+            (Address::of(&user.record).to_string(), user.version.0),
+            (user_address("a", "u"), 3)
+        );
+        let key = connection.row(statements::table(Kind::ApiKey).select, &[]).await;
+        match rows::stored(Kind::ApiKey, &key.unwrap().unwrap()).unwrap().record {
+            Record::ApiKey(key) => {
+                assert_eq!((key.user_id.unwrap().as_str(), key.revoked), ("u", true));
+                assert_eq!(key.last_used_at, Some(Timestamp::from_ms(7)));
+            }
+            other => panic!("{other:?}"),
+        }
+        let second = "INSERT INTO users (id, tenant_id, name, version) VALUES ('u', 'b', 'n', 5)";
+        connection.execute(second, &[]).await.unwrap();
+        // In PostgreSQL a failed statement ends the transaction, so it is the last one.
+        connection.execute("DELETE FROM users WHERE tenant_id = 'a'", &[]).await.unwrap_err();
     }
 }
 

@@ -8,13 +8,14 @@ use tollgate_core::{Accepted, Attribute, Pattern, Policy, Timestamp};
 use super::body;
 use super::failure::{Failure, unavailable};
 use super::feed::{self, Versions};
+use super::find::find;
 use super::rows::{self, Made, as_ms, signed};
-use super::session::{Pool, Transaction};
+use super::session::{Argument, Pool, Transaction};
 use super::{Core, statements};
 use crate::api_key::ApiKeySecret;
 use crate::directory::{
-    Action, Actor, Created, DEFAULT_TIER, DirectoryError, Id, Imported, Kind, Record, Records,
-    Stored, Unavailable, Version,
+    Action, Actor, Address, Created, DEFAULT_TIER, DirectoryError, Id, Imported, Kind, Record,
+    Records, Stored, Unavailable, Version, user_address,
 };
 use crate::document::{Node, to_json};
 use crate::problem::{DocumentProblem, Problems};
@@ -94,9 +95,12 @@ impl<'c> Writer<'c> {
     }
 
     /// The record of `kind` with the id `id`, if there is one.
-    async fn find(&mut self, kind: Kind, id: &str) -> Result<Option<Stored>, DirectoryError> {
-        let row = self.transaction.connection().row(statements::get(kind), &[id.into()]).await?;
-        Ok(row.map(|row| rows::stored(kind, &row)).transpose()?)
+    async fn find(
+        &mut self,
+        kind: Kind,
+        address: Address<'_>,
+    ) -> Result<Option<Stored>, DirectoryError> {
+        find(&mut self.transaction.connection(), kind, address).await
     }
 
     /// The record to change, if it has the expected version.
@@ -106,9 +110,10 @@ impl<'c> Writer<'c> {
         id: &str,
         expected: Option<Version>,
     ) -> Result<Stored, DirectoryError> {
-        let not_found = || DirectoryError::NotFound { kind, id: id.to_owned() };
-        let id = body::id_of(kind, id)?;
-        let stored = self.find(kind, id.as_str()).await?.ok_or_else(not_found)?;
+        let address = Address::parse(id);
+        let id = body::id_of(kind, address)?;
+        let not_found = || DirectoryError::NotFound { kind, id: address.id.to_owned() };
+        let stored = self.find(kind, address).await?.ok_or_else(not_found)?;
         if expected.is_some_and(|expected| expected != stored.version) {
             return Err(DirectoryError::Stale { kind, id, current: stored.version });
         }
@@ -122,9 +127,7 @@ impl<'c> Writer<'c> {
     ) -> Result<Created, DirectoryError> {
         let body = body::with_id(body).map_err(no_random)?;
         let mut record = self.judge(kind, &body).await?;
-        if self.find(kind, record.id()).await?.is_some() {
-            return Err(DirectoryError::Duplicate { kind, id: body::id_of(kind, record.id())? });
-        }
+        self.check_free(&record).await?;
         let secret = match &mut record {
             Record::ApiKey(api_key) => {
                 let secret = ApiKeySecret::random().map_err(no_random)?;
@@ -168,17 +171,19 @@ impl<'c> Writer<'c> {
         expected: Option<Version>,
     ) -> Result<(), DirectoryError> {
         let current = self.current(kind, id, expected).await?;
-        let id = body::id_of(kind, id)?;
+        let id = body::id_of(kind, Address::parse(id))?;
         if kind == Kind::Tier && id.as_str() == DEFAULT_TIER {
             return Err(DirectoryError::InUse { kind, id, by: None });
         }
         for from in Kind::ALL {
-            self.check_unused(kind, &id, from).await?;
+            self.check_unused(&current.record, &id, from).await?;
         }
         self.check_not_needed(kind, &id).await?;
         // The hash is deleted with the row.
         let cached_as = self.cached_as(&current.record).await?;
-        let arguments = [id.as_str().into()];
+        let address = Address::of(&current.record);
+        let arguments: Vec<Argument<'_>> =
+            [Some(address.id), address.tenant].into_iter().flatten().map(Argument::from).collect();
         let delete = statements::table(kind).delete;
         let deleted = self.transaction.connection().execute(delete, &arguments).await;
         deleted.map_err(|error| in_use(error, kind, &id))?;
@@ -186,16 +191,28 @@ impl<'c> Writer<'c> {
         Ok(())
     }
 
-    /// Fails if a record of `from` refers to the record of `kind` with the id `id`.
+    /// Fails if there is a record at the address of `record` already.
+    async fn check_free(&mut self, record: &Record) -> Result<(), DirectoryError> {
+        let (kind, address) = (record.kind(), Address::of(record));
+        match self.find(kind, address).await? {
+            Some(_) => Err(DirectoryError::Duplicate { kind, id: body::id_of(kind, address)? }),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails if a record of `from` refers to `record`, whose id is `id`.
     async fn check_unused(
         &mut self,
-        kind: Kind,
+        record: &Record,
         id: &Id,
         from: Kind,
     ) -> Result<(), DirectoryError> {
+        let (kind, address) = (record.kind(), Address::of(record));
+        let arguments: Vec<Argument<'_>> =
+            [Some(address.id), address.tenant].into_iter().flatten().map(Argument::from).collect();
         for (field, _) in reference_fields(from).iter().filter(|(_, to)| *to == kind) {
             let Some(statement) = statements::referrer(from, field) else { continue };
-            let row = self.transaction.connection().row(statement, &[id.as_str().into()]).await?;
+            let row = self.transaction.connection().row(statement, &arguments).await?;
             if let Some(row) = row {
                 let by = Some((from, rows::id(&row, 0)?));
                 return Err(DirectoryError::InUse { kind, id: id.clone(), by });
@@ -241,7 +258,7 @@ impl<'c> Writer<'c> {
         let unknown = self.unknown(references_beyond(document)).await?;
         let mut imported = Imported::default();
         for record in with_problems(records, unknown)?.into_records() {
-            match self.find(record.kind(), record.id()).await? {
+            match self.find(record.kind(), Address::of(&record)).await? {
                 None => {
                     self.insert(record, None).await?;
                     imported.created += 1;
@@ -276,10 +293,11 @@ impl<'c> Writer<'c> {
         let mut problems = self.unknown(references(kind, body).collect()).await?;
         if let Ok(Record::ApiKey(api_key)) = &record
             && let Some(user) = references(kind, body).find(|reference| reference.to == Kind::User)
-            && let Some(Record::User(found)) = self.found(&user).await?
-            && found.tenant_id != api_key.tenant_id
         {
-            problems.push(user.of_another_tenant());
+            let address = Address { tenant: Some(api_key.tenant_id.as_str()), id: user.id };
+            if self.find(Kind::User, address).await?.is_none() && self.exists(&user).await? {
+                problems.push(user.of_another_tenant());
+            }
         }
         Ok(with_problems(record, problems)?)
     }
@@ -295,7 +313,7 @@ impl<'c> Writer<'c> {
         for reference in named.iter().filter(|reference| Id::new(reference.id).is_ok()) {
             let is_known = match looked_up.entry((reference.to, reference.id)) {
                 Entry::Occupied(known) => *known.get(),
-                Entry::Vacant(place) => *place.insert(self.found(reference).await?.is_some()),
+                Entry::Vacant(place) => *place.insert(self.exists(reference).await?),
             };
             if !is_known {
                 problems.push(reference.unknown());
@@ -304,10 +322,13 @@ impl<'c> Writer<'c> {
         Ok(problems)
     }
 
-    /// The record to which `reference` refers, if it exists.
-    async fn found(&mut self, reference: &Reference<'_>) -> Result<Option<Record>, DirectoryError> {
-        let found = self.find(reference.to, reference.id).await?;
-        Ok(found.map(|found| found.record))
+    /// Whether there is a record to which `reference` may refer.
+    async fn exists(&mut self, reference: &Reference<'_>) -> Result<bool, DirectoryError> {
+        match self.find(reference.to, Address { tenant: None, id: reference.id }).await {
+            Ok(found) => Ok(found.is_some()),
+            Err(DirectoryError::Ambiguous { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     async fn insert(
@@ -316,7 +337,7 @@ impl<'c> Writer<'c> {
         secret: Option<&ApiKeySecret>,
     ) -> Result<Stored, DirectoryError> {
         let hash = secret.map(|secret| self.core.hasher.hash(secret.reveal()).to_hex());
-        let cached_as = hash.clone().unwrap_or_else(|| record.id().to_owned());
+        let cached_as = hash.clone().unwrap_or_else(|| Address::of(&record).to_string());
         let version = self.record_change(Action::Create, &cached_as, None, Some(&record)).await?;
         let document = to_json(&record.to_node());
         let made = Made { hash: hash.as_deref().unwrap_or_default() };
@@ -327,16 +348,27 @@ impl<'c> Writer<'c> {
     }
 
     async fn update(&mut self, current: Stored, record: Record) -> Result<Stored, DirectoryError> {
-        let cached_as = self.cached_as(&record).await?;
+        let moved_from = match (&current.record, &record) {
+            (Record::User(old), Record::User(new)) if old.tenant_id != new.tenant_id => {
+                self.check_free(&record).await?;
+                Some(old.tenant_id.as_str())
+            }
+            _ => None,
+        };
+        let mut cached_as = self.cached_as(&record).await?;
+        if let Some(tenant) = moved_from {
+            cached_as = user_address(tenant, &cached_as);
+        }
         let (before, after) = (Some(&current.record), Some(&record));
         let version = self.record_change(Action::Update, &cached_as, before, after).await?;
         let document = to_json(&record.to_node());
-        let arguments = rows::arguments(&record, None, &document, version);
+        let mut arguments = rows::arguments(&record, None, &document, version);
+        arguments.extend(Address::of(&current.record).tenant.map(Argument::from));
         let update = statements::table(record.kind()).update;
         let updated = self.transaction.connection().execute(update, &arguments).await;
         // Everything that the record refers to exists, so the problem is a reference to it: a user's keys keep its
         // tenant.
-        let id = body::id_of(record.kind(), record.id())?;
+        let id = body::id_of(record.kind(), Address::of(&record))?;
         updated.map_err(|error| in_use(error, record.kind(), &id))?;
         Ok(Stored { record, version })
     }
@@ -344,7 +376,7 @@ impl<'c> Writer<'c> {
     /// The key of `record` in caches.
     async fn cached_as(&mut self, record: &Record) -> Result<String, DirectoryError> {
         if record.kind() != Kind::ApiKey {
-            return Ok(record.id().to_owned());
+            return Ok(Address::of(record).to_string());
         }
         let arguments = [record.id().into()];
         let row = self.transaction.connection().row(statements::HASH_OF_KEY, &arguments).await?;

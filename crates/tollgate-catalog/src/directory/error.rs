@@ -20,6 +20,15 @@ pub enum DirectoryError {
         /// Its id.
         id: String,
     },
+    /// Several tenants have a user with this id, and the call does not say which it means (409).
+    Ambiguous {
+        /// Its kind.
+        kind: Kind,
+        /// Its id.
+        id: Id,
+        /// Some of the tenants.
+        tenants: Vec<Id>,
+    },
     /// A record with this id already exists (409).
     Duplicate {
         /// Its kind.
@@ -64,6 +73,15 @@ impl fmt::Display for DirectoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFound { kind, id } => write!(f, "there is no {kind} with the id {id:?}"),
+            Self::Ambiguous { kind, id, tenants } => {
+                let tenants = tenants.iter().map(|tenant| format!("{:?}", tenant.as_str()));
+                write!(
+                    f,
+                    "several tenants have a {kind} {:?}; accepted: `tenantId` with one of them, such as {}",
+                    id.as_str(),
+                    tenants.collect::<Vec<_>>().join(" or ")
+                )
+            }
             Self::Duplicate { kind, id } => write!(
                 f,
                 "another {kind} already has the id {:?}; accepted: an id that is not in use",

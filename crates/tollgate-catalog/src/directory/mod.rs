@@ -6,6 +6,7 @@
 //!
 //! This module must not know a database, HTTP or the rules of limits.
 
+mod address;
 mod change;
 mod contract;
 mod error;
@@ -14,6 +15,7 @@ mod kind;
 mod record;
 mod records;
 
+pub use address::{Address, user_address};
 pub use change::{Action, Actor, Change, ChangeFilter};
 pub use contract::{Created, Directory, Imported};
 pub use error::{DirectoryError, Unavailable};

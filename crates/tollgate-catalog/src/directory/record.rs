@@ -149,7 +149,7 @@ pub struct Tenant {
     pub tier: Option<Id>,
 }
 
-/// A user of a tenant. Ids of users are unique over all tenants.
+/// A user of a tenant. Users of other tenants may have the same id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// Its id, which checks give as `userId`.

@@ -3,8 +3,8 @@
 use tollgate_core::Policy;
 
 use crate::directory::{
-    Actor, Change, ChangeFilter, Created, Directory, DirectoryError, Filter, Imported, Kind, Page,
-    PageRequest, Record, Records, Stored, Version,
+    Actor, Address, Change, ChangeFilter, Created, Directory, DirectoryError, Filter, Imported,
+    Kind, Page, PageRequest, Record, Records, Stored, Version,
 };
 use crate::document::Node;
 use crate::snapshot::{Snapshot, SnapshotReader};
@@ -27,17 +27,19 @@ impl Directory for SnapshotDirectory {
         page: &PageRequest,
     ) -> Result<Page<Stored>, DirectoryError> {
         let snapshot = self.0.snapshot();
-        let after = page.cursor.as_deref();
+        let place =
+            |address: Address<'_>| (address.id.to_owned(), address.tenant.map(str::to_owned));
+        let after = page.cursor.as_deref().map(|cursor| place(Address::parse(cursor)));
         let mut records: Vec<_> = records(&snapshot, kind)
             .into_iter()
-            .filter(|record| after.is_none_or(|after| record.id() > after))
+            .filter(|record| after.as_ref().is_none_or(|after| place(Address::of(record)) > *after))
             .filter(|record| filter.matches(record))
             .collect();
-        records.sort_unstable_by(|one, other| one.id().cmp(other.id()));
+        records.sort_by_cached_key(|record| place(Address::of(record)));
         let has_more = records.len() > page.bounded_items();
         records.truncate(page.bounded_items());
         let last = records.last().filter(|_| has_more);
-        let next_cursor = last.map(|record| record.id().to_owned());
+        let next_cursor = last.map(|record| Address::of(record).to_string());
         let version = Version(snapshot.version());
         let items = records.into_iter().map(|record| Stored { record, version }).collect();
         Ok(Page { items, next_cursor })
@@ -45,8 +47,9 @@ impl Directory for SnapshotDirectory {
 
     async fn get(&self, kind: Kind, id: &str) -> Result<Stored, DirectoryError> {
         let snapshot = self.0.snapshot();
-        let record = record(&snapshot, kind, id)
-            .ok_or_else(|| DirectoryError::NotFound { kind, id: id.to_owned() })?;
+        let address = Address::parse(id);
+        let record = record(&snapshot, kind, address)?
+            .ok_or_else(|| DirectoryError::NotFound { kind, id: address.id.to_owned() })?;
         Ok(Stored { record, version: Version(snapshot.version()) })
     }
 
@@ -102,7 +105,10 @@ impl Directory for SnapshotDirectory {
             let mut records = records(&snapshot, kind);
             // Policies keep the order of the file; the other kinds have no order.
             if kind != Kind::Policy {
-                records.sort_unstable_by(|one, other| one.id().cmp(other.id()));
+                records.sort_by_cached_key(|record| {
+                    let Address { id, tenant } = Address::of(record);
+                    (id.to_owned(), tenant.map(str::to_owned))
+                });
             }
             for record in records {
                 all.add(record);
@@ -128,7 +134,7 @@ fn records(snapshot: &Snapshot, kind: Kind) -> Vec<Record> {
         Kind::ModelTier => listed.model_tiers.values().cloned().map(Record::ModelTier).collect(),
         Kind::Model => listed.models.values().cloned().map(Record::Model).collect(),
         Kind::Tenant => listed.tenants.values().cloned().map(Record::Tenant).collect(),
-        Kind::User => listed.users.values().cloned().map(Record::User).collect(),
+        Kind::User => listed.users.values().flatten().cloned().map(Record::User).collect(),
         Kind::ApiKey => Vec::new(),
         Kind::Policy => {
             snapshot.policies().policies().iter().cloned().map(Record::Policy).collect()
@@ -136,18 +142,30 @@ fn records(snapshot: &Snapshot, kind: Kind) -> Vec<Record> {
     }
 }
 
-fn record(snapshot: &Snapshot, kind: Kind, id: &str) -> Option<Record> {
-    let listed = snapshot.listed();
-    Some(match kind {
-        Kind::Tier => Record::Tier(listed.tiers.get(id)?.clone()),
-        Kind::ModelTier => Record::ModelTier(listed.model_tiers.get(id)?.clone()),
-        Kind::Model => Record::Model(listed.models.get(id)?.clone()),
-        Kind::Tenant => Record::Tenant(listed.tenants.get(id)?.clone()),
-        Kind::User => Record::User(listed.users.get(id)?.clone()),
-        Kind::ApiKey => return None,
+/// The record of `kind` at `address`, if it exists. Fails if the id of a user without its tenant is that of several.
+fn record(
+    snapshot: &Snapshot,
+    kind: Kind,
+    address: Address<'_>,
+) -> Result<Option<Record>, DirectoryError> {
+    let (listed, id) = (snapshot.listed(), address.id);
+    Ok(match kind {
+        Kind::Tier => listed.tiers.get(id).cloned().map(Record::Tier),
+        Kind::ModelTier => listed.model_tiers.get(id).cloned().map(Record::ModelTier),
+        Kind::Model => listed.models.get(id).cloned().map(Record::Model),
+        Kind::Tenant => listed.tenants.get(id).cloned().map(Record::Tenant),
+        Kind::User => {
+            let users = listed.users.get(id).map(Vec::as_slice).unwrap_or_default();
+            if let (None, [first, _, ..]) = (address.tenant, users) {
+                let tenants = users.iter().map(|user| user.tenant_id.clone()).take(3).collect();
+                return Err(DirectoryError::Ambiguous { kind, id: first.id.clone(), tenants });
+            }
+            listed.user(address.tenant, id).cloned().map(Record::User)
+        }
+        Kind::ApiKey => None,
         Kind::Policy => {
             let is_it = |policy: &&Policy| policy.id.as_str() == id;
-            Record::Policy(snapshot.policies().policies().iter().find(is_it)?.clone())
+            snapshot.policies().policies().iter().find(is_it).cloned().map(Record::Policy)
         }
     })
 }

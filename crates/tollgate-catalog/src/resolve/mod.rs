@@ -27,17 +27,20 @@ pub struct Asked<'a> {
 
 /// What the catalog adds to it or replaces. Cheap to create: ids are shared, not copied.
 ///
-/// If the API key is known, it decides: its tenant and its user replace those in the check, and the tier of the user in
-/// the check applies only if that user belongs to the key's tenant. Otherwise the holder of a key could use a
-/// stranger's tier by sending the stranger's user id.
+/// If the API key is known, it decides: its tenant and its user replace those in the check. A user is one of the tenant of
+/// the key, or of the tenant in the check. If neither names a tenant, a user that only one tenant has gets its tier, but no
+/// limit of that tenant applies: a check never spends the limit of a tenant that it did not name and that its key does not
+/// belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolution {
     /// The API key; `None` if the check has none.
     pub api_key: Option<ResolvedKey>,
     /// The user of the API key; `None`: the user in the check.
     pub user: Option<Id>,
-    /// The tenant of the API key, else of the user; `None`: the tenant in the check.
+    /// The tenant of the API key; `None`: the tenant in the check.
     pub tenant: Option<Id>,
+    /// The tenant of the user, if neither the key nor the check names one. It is only a part of the user's key.
+    pub user_tenant: Option<Id>,
     /// The tier: that of the key, else of the user, else of the tenant, else `default`.
     pub tier: Id,
     /// Whether the key, the user or the tenant has this tier in the catalog. If not, it is `default` because the catalog

@@ -92,29 +92,34 @@ impl Resolver {
         let mut is_user_known = own_user.is_some().then_some(true);
         let mut is_tenant_known = None;
         let mut tier = key.and_then(|key| key.tier.clone());
-        let mut tenant = key.map(|key| key.tenant_id.clone());
+        let tenant = key.map(|key| key.tenant_id.clone());
+        let named = tenant.as_ref().map(Id::as_str).or(asked.tenant);
+        let mut user_tenant = None;
         // If both the tier and the tenant are known, the user adds nothing.
-        if (tier.is_none() || tenant.is_none())
+        if (tier.is_none() || named.is_none())
             && let Some(id) = own_user.as_ref().map(Id::as_str).or(asked.user)
         {
-            let user = self.user(snapshot, id, now).await;
+            let user = self.user(snapshot, named, id, now).await;
             is_degraded |= user.is_degraded;
             is_user_known = is_user_known.or(user.is_known());
-            // The tier of a user of another tenant does not apply to the key.
-            let is_own =
-                |user: &&UserFacts| tenant.as_ref().is_none_or(|own| *own == user.tenant_id);
-            if let Some(user) = user.facts().filter(is_own) {
+            if let Some(user) = user.facts() {
                 tier = tier.or_else(|| user.tier.clone());
-                tenant = Some(user.tenant_id.clone());
+                if named.is_none() {
+                    user_tenant = Some(user.tenant_id.clone());
+                } else {
+                    is_tenant_known = Some(true);
+                }
             }
         }
         if tier.is_none()
-            && let Some(id) = tenant.as_ref().map(Id::as_str).or(asked.tenant)
+            && let Some(id) = named.or(user_tenant.as_ref().map(Id::as_str))
         {
-            let tenant = self.tenant(snapshot, id, now).await;
-            is_degraded |= tenant.is_degraded;
-            is_tenant_known = tenant.is_known();
-            tier = tenant.facts().and_then(|tenant| tenant.tier.clone());
+            let found = self.tenant(snapshot, id, now).await;
+            is_degraded |= found.is_degraded;
+            if named.is_some() {
+                is_tenant_known = is_tenant_known.or(found.is_known());
+            }
+            tier = found.facts().and_then(|tenant| tenant.tier.clone());
         }
         let listed = snapshot.listed();
         let is_tier_known = tier.is_some();
@@ -123,9 +128,10 @@ impl Resolver {
             api_key: resolved_key,
             user: own_user,
             is_user_known,
-            // The tenant of a key or a user exists as long as they do.
+            // The tenant of a key exists as long as the key does.
             is_tenant_known: is_tenant_known.or(tenant.is_some().then_some(true)),
             tenant,
+            user_tenant,
             priority: listed.priority(tier.as_str()),
             tier,
             is_tier_known,
@@ -169,15 +175,20 @@ impl Resolver {
     async fn user(
         &self,
         snapshot: &Snapshot,
+        tenant: Option<&str>,
         id: &str,
         now: Timestamp,
     ) -> SubjectLookup<UserFacts> {
         match &self.subjects {
-            Subjects::Listed => SubjectLookup::known(snapshot.listed().users.get(id).map(|user| {
-                UserFacts { tenant_id: user.tenant_id.clone(), tier: user.tier.clone() }
-            })),
+            Subjects::Listed => {
+                let user = snapshot.listed().user(tenant, id);
+                SubjectLookup::known(user.map(|user| UserFacts {
+                    tenant_id: user.tenant_id.clone(),
+                    tier: user.tier.clone(),
+                }))
+            }
             #[cfg(feature = "database")]
-            Subjects::Cached(cache) => cache.user(id, now).await,
+            Subjects::Cached(cache) => cache.user(tenant, id, now).await,
         }
     }
 

@@ -12,7 +12,7 @@ use tollgate_core::subject::ACCEPTED_IDS;
 
 use super::report::{At, Fields, Report, did_you_mean, shown};
 use crate::directory::{
-    ApiKey, Id, Kind, Model, ModelTier, PriorityClass, Record, Tenant, Tier, User,
+    ApiKey, Id, Kind, Model, ModelTier, PriorityClass, Record, Tenant, Tier, User, user_address,
 };
 use crate::document::{Entry, Node, Value};
 use crate::problem::Position;
@@ -39,7 +39,7 @@ pub(super) struct RecordValidator<'r> {
     report: &'r mut Report,
     kind: Kind,
     /// The first record with each id: its index and its position.
-    ids: HashMap<Id, (usize, Option<Position>)>,
+    ids: HashMap<String, (usize, Option<Position>)>,
 }
 
 impl<'r> RecordValidator<'r> {
@@ -120,15 +120,21 @@ impl<'r> RecordValidator<'r> {
     fn own_id(&mut self, at: &At<'_>, index: usize, fields: Fields<'_>) -> Option<Id> {
         let id = self.required(at, fields, "id")?;
         let entry = fields.get("id")?;
-        if let Some((first, position)) = self.ids.get(&id) {
+        let tenant = fields.given("tenantId").filter(|_| self.kind == Kind::User);
+        let address = match tenant.map(|entry| &entry.node.value) {
+            Some(Value::String(tenant)) => user_address(tenant, id.as_str()),
+            _ => id.to_string(),
+        };
+        if let Some((first, position)) = self.ids.get(&address) {
             let on_line = position.map(|at| format!(", on line {}", at.line)).unwrap_or_default();
             let (list, shown) = (self.kind.list_name(), shown(&entry.node.value));
             let message = format!("{shown} is the id of {list}[{first}]{on_line}");
-            let accepted = format!("a different id for each {}", self.kind);
+            let of = if self.kind == Kind::User { " of a tenant" } else { "" };
+            let accepted = format!("a different id for each {}{of}", self.kind);
             self.report.problem(&at.field(entry), message, accepted);
             return None;
         }
-        self.ids.insert(id.clone(), (index, entry.node.position));
+        self.ids.insert(address, (index, entry.node.position));
         Some(id)
     }
 

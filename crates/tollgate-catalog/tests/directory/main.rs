@@ -30,7 +30,7 @@ macro_rules! behaviours {
     };
 }
 
-const BEHAVIOURS: [(&str, Behaviour); 26] = behaviours![
+const BEHAVIOURS: [(&str, Behaviour); 28] = behaviours![
     records::a_new_catalog_holds_the_default_tier_and_the_built_in_policy,
     records::every_kind_is_made_read_changed_and_deleted,
     records::an_id_left_out_is_made_and_any_text_is_an_id,
@@ -39,6 +39,7 @@ const BEHAVIOURS: [(&str, Behaviour); 26] = behaviours![
     records::what_is_in_use_is_not_deleted,
     resolution::another_secret_than_before_is_refused,
     records::an_id_is_given_once,
+    records::users_of_two_tenants_may_have_one_id,
     records::a_stale_version_changes_nothing,
     records::a_patch_sets_what_it_has_and_null_is_not_left_out,
     records::pages_give_each_record_once_and_filters_choose,
@@ -47,6 +48,7 @@ const BEHAVIOURS: [(&str, Behaviour); 26] = behaviours![
     records::an_import_is_all_or_nothing,
     records::concurrent_writers_lose_no_update,
     resolution::the_tier_is_the_keys_else_the_users_else_the_tenants_else_default,
+    resolution::users_with_one_id_in_two_tenants_are_two,
     resolution::a_key_is_kept_as_a_hash_and_shown_once,
     resolution::revoked_and_expired_keys_say_so,
     resolution::an_empty_directory_is_not_asked,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tollgate_catalog::Directory as _;
 use tollgate_catalog::DirectoryError;
 use tollgate_catalog::directory::{
-    Action, ChangeFilter, Filter, Id, Imported, Kind, PageRequest, Record, Version,
+    Action, ChangeFilter, Filter, Id, Imported, Kind, PageRequest, Record, Version, user_address,
 };
 use tollgate_catalog::document::{self, Format};
 
@@ -289,6 +289,85 @@ pub(crate) async fn an_id_is_given_once(database: Database) {
     assert_eq!(node.get(Kind::Tenant, "a").await, first);
     // Ids are separate for each kind.
     node.create(Kind::User, r#"{"id":"a","tenantId":"a"}"#).await;
+}
+
+/// P9: a user is a tenant and an id. Its id alone finds it while no other tenant has such a user.
+pub(crate) async fn users_of_two_tenants_may_have_one_id(database: Database) {
+    let node = database.open().await;
+    node.create_all(&[
+        (Kind::Tenant, r#"{"id":"t1"}"#),
+        (Kind::Tenant, r#"{"id":"t2"}"#),
+        (Kind::Tenant, r#"{"id":"t3"}"#),
+        (Kind::User, r#"{"id":"ann","tenantId":"t1","name":"first"}"#),
+        (Kind::User, r#"{"id":"bob","tenantId":"t1"}"#),
+    ])
+    .await;
+    assert_eq!(
+        json(&node.get(Kind::User, "ann").await.record),
+        json(&node.get(Kind::User, &user_address("t1", "ann")).await.record)
+    );
+    node.create(Kind::User, r#"{"id":"ann","tenantId":"t2","name":"second"}"#).await;
+    let again = node.try_create(Kind::User, r#"{"id":"ann","tenantId":"t2"}"#).await;
+    assert!(matches!(again, Err(DirectoryError::Duplicate { .. })), "{again:?}");
+    let told = "several tenants have a user \"ann\"; accepted: `tenantId` with one of them, such as \"t1\" or \"t2\"";
+    let (catalog, actor) = (&node.catalog, actor());
+    let ambiguous = [
+        catalog.get(Kind::User, "ann").await.map(drop),
+        catalog.patch(&actor, Kind::User, "ann", None, &body("{}")).await.map(drop),
+        catalog
+            .replace(&actor, Kind::User, "ann", None, &body(r#"{"tenantId":"t1"}"#))
+            .await
+            .map(drop),
+        catalog.delete(&actor, Kind::User, "ann", None).await,
+    ];
+    for result in ambiguous {
+        assert_eq!(result.unwrap_err().to_string(), told);
+    }
+    let nobody = catalog.get(Kind::User, &user_address("t3", "ann")).await;
+    assert!(matches!(nobody, Err(DirectoryError::NotFound { .. })), "{nobody:?}");
+
+    // A key belongs to the user of its tenant, and holds that one only.
+    node.create(Kind::ApiKey, r#"{"id":"k","tenantId":"t2","userId":"ann"}"#).await;
+    let held = catalog.delete(&actor, Kind::User, &user_address("t2", "ann"), None).await;
+    assert!(matches!(held, Err(DirectoryError::InUse { .. })), "{held:?}");
+    let to = |tenant| body(&format!(r#"{{"tenantId":"{tenant}"}}"#));
+    let second = user_address("t2", "ann");
+    let moved =
+        catalog.patch(&actor, Kind::User, &user_address("t1", "ann"), None, &to("t2")).await;
+    assert!(matches!(moved, Err(DirectoryError::Duplicate { .. })), "{moved:?}");
+    let moved = catalog.patch(&actor, Kind::User, &second, None, &to("t3")).await;
+    assert!(matches!(moved, Err(DirectoryError::InUse { .. })), "{moved:?}");
+    node.delete(Kind::ApiKey, "k").await;
+    node.patch(Kind::User, &second, r#"{"tenantId":"t3"}"#).await;
+    node.create(Kind::User, r#"{"id":"ann","tenantId":"t2"}"#).await;
+
+    // Pages of one give each user once, in order.
+    let (mut seen, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = PageRequest { cursor, items: 1 };
+        let page = catalog.list(Kind::User, &Filter::default(), &page).await.unwrap();
+        seen.extend(page.items.iter().map(|stored| json(&stored.record)));
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(
+        seen,
+        [
+            r#"{"id":"ann","name":"first","tenantId":"t1"}"#,
+            r#"{"id":"ann","name":"ann","tenantId":"t2"}"#,
+            r#"{"id":"ann","name":"second","tenantId":"t3"}"#,
+            r#"{"id":"bob","name":"bob","tenantId":"t1"}"#,
+        ]
+    );
+    // What is exported is imported again without a change.
+    let document = catalog.export().await.unwrap();
+    let imported = catalog.import(&actor, &document).await.unwrap();
+    assert_eq!((imported.created, imported.updated), (0, 0));
+    node.delete(Kind::User, &user_address("t1", "ann")).await;
+    let imported = catalog.import(&actor, &document).await.unwrap();
+    assert_eq!((imported.created, imported.updated), (1, 0));
 }
 
 pub(crate) async fn a_stale_version_changes_nothing(database: Database) {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use tollgate_catalog::api_key::KeyHasher;
-use tollgate_catalog::directory::{ChangeFilter, Id, Kind, PageRequest, PriorityClass, Record};
+use tollgate_catalog::directory::{
+    ChangeFilter, Id, Kind, PageRequest, PriorityClass, Record, user_address,
+};
 use tollgate_catalog::{
     Asked, CatalogError, CatalogEvent, DatabaseCatalog, DatabaseOptions, Directory as _, Standing,
 };
@@ -53,7 +55,7 @@ pub(crate) async fn the_tier_is_the_keys_else_the_users_else_the_tenants_else_de
     let of_default =
         key(&node, r#"{"id":"k5","tenantId":"acme","userId":"paid","tier":"default"}"#).await;
     let tenant = |tenant| Asked { tenant: Some(tenant), ..Asked::default() };
-    // Asked, the tenant, the tier, its priority.
+    // Asked, the tenant of the key or of the user, the tier, its priority.
     let cases = [
         (user("plain"), Some("acme"), "free", PriorityClass::Batch),
         (user("paid"), Some("acme"), "pro", PriorityClass::Premium),
@@ -81,7 +83,10 @@ pub(crate) async fn the_tier_is_the_keys_else_the_users_else_the_tenants_else_de
     for _ in 0..2 {
         for (asked, tenant, tier, priority) in &cases {
             let found = node.resolve(*asked).await;
-            assert_eq!(found.tenant.as_ref().map(Id::as_str), *tenant, "{asked:?}");
+            let named = found.tenant.as_ref().or(found.user_tenant.as_ref());
+            assert_eq!(named.map(Id::as_str), *tenant, "{asked:?}");
+            let of_key = found.api_key.is_some_and(|key| key.standing == Standing::Active);
+            assert_eq!(found.tenant.is_some(), of_key, "{asked:?}: a user names no tenant");
             assert_eq!((found.tier.as_str(), found.priority), (*tier, *priority), "{asked:?}");
             assert!(!found.is_degraded);
             assert_eq!(found.is_tier_known, !unknown_tier.contains(asked), "{asked:?}");
@@ -176,6 +181,57 @@ pub(crate) async fn another_secret_than_before_is_refused(database: Database) {
     assert_eq!(known.standing, Standing::Active);
 }
 
+/// P9: a check is about the user of the tenant that it names or that its key belongs to, and about no other.
+pub(crate) async fn users_with_one_id_in_two_tenants_are_two(database: Database) {
+    let node = database.open().await;
+    node.create_all(&[
+        (Kind::Tier, r#"{"id":"pro"}"#),
+        (Kind::Tier, r#"{"id":"free"}"#),
+        (Kind::Tenant, r#"{"id":"t1"}"#),
+        (Kind::Tenant, r#"{"id":"t2"}"#),
+        (Kind::User, r#"{"id":"ann","tenantId":"t1","tier":"pro"}"#),
+    ])
+    .await;
+    let of = |tenant| Asked { tenant: Some(tenant), user: Some("ann"), ..Asked::default() };
+    let facts = async |asked| {
+        let found = node.resolve(asked).await;
+        let user_tenant = found.user_tenant.map(|tenant| tenant.to_string());
+        (found.tier.to_string(), user_tenant, found.is_user_known)
+    };
+    let expected = |tier: &str, user_tenant: Option<&str>, is_known| {
+        (tier.to_owned(), user_tenant.map(str::to_owned), Some(is_known))
+    };
+    // Twice: cold, then warm.
+    for _ in 0..2 {
+        assert_eq!(facts(of("t1")).await, expected("pro", None, true));
+        assert_eq!(facts(of("t2")).await, expected("default", None, false));
+        assert_eq!(facts(of("unknown")).await, expected("default", None, false));
+        assert_eq!(facts(user("ann")).await, expected("pro", Some("t1"), true));
+    }
+    node.create(Kind::User, r#"{"id":"ann","tenantId":"t2","tier":"free"}"#).await;
+    for _ in 0..2 {
+        assert_eq!(facts(of("t1")).await, expected("pro", None, true));
+        assert_eq!(facts(of("t2")).await, expected("free", None, true));
+        // Nothing says which of them is meant.
+        assert_eq!(facts(user("ann")).await, expected("default", None, false));
+    }
+    let secret = key(&node, r#"{"id":"k2","tenantId":"t2"}"#).await;
+    let with_key = Asked { tenant: Some("t1"), ..with_key(&secret, Some("ann")) };
+    let found = node.resolve(with_key).await;
+    assert_eq!((found.tenant.unwrap().as_str(), found.tier.as_str()), ("t2", "free"));
+    // What is changed applies at once, to the user that it was said of.
+    node.patch(Kind::User, &user_address("t2", "ann"), r#"{"tier":null}"#).await;
+    assert_eq!(facts(of("t2")).await, expected("default", None, true));
+    assert_eq!(facts(of("t1")).await, expected("pro", None, true));
+    node.delete(Kind::User, &user_address("t1", "ann")).await;
+    assert_eq!(facts(of("t1")).await, expected("default", None, false));
+    assert_eq!(facts(user("ann")).await, expected("default", Some("t2"), true));
+    node.patch(Kind::User, "ann", r#"{"tenantId":"t1","tier":"free"}"#).await;
+    assert_eq!(facts(of("t1")).await, expected("free", None, true));
+    assert_eq!(facts(of("t2")).await, expected("default", None, false));
+    assert_eq!(facts(user("ann")).await, expected("free", Some("t1"), true));
+}
+
 /// If nothing can be known, nothing is looked up; the first tenant changes that at once, on every node.
 pub(crate) async fn an_empty_directory_is_not_asked(database: Database) {
     let node = database.open_with(|options| options.poll_every = Duration::from_millis(20)).await;
@@ -185,9 +241,9 @@ pub(crate) async fn an_empty_directory_is_not_asked(database: Database) {
     assert_eq!((node.catalog.subject_loads(), resolved.is_degraded), (0, false));
     other.create(Kind::Tenant, r#"{"id":"acme"}"#).await;
     other.create(Kind::User, r#"{"id":"alice","tenantId":"acme"}"#).await;
-    assert_eq!(other.resolve(user("alice")).await.tenant.unwrap().as_str(), "acme");
+    assert_eq!(other.resolve(user("alice")).await.user_tenant.unwrap().as_str(), "acme");
     let known = async {
-        while node.resolve(user("alice")).await.tenant.is_none() {
+        while node.resolve(user("alice")).await.user_tenant.is_none() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

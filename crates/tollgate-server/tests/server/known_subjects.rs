@@ -61,9 +61,9 @@ async fn check_known_users(fixture: &Fixture) {
             assert_eq!(limits(fixture, &body).await, plain, "{body}");
         }
     }
-    // The tenant of a user also comes from the catalog, whatever tenant a caller names.
+    // The tenant that a check names has no such user, so it is another user, and has the tier of that tenant.
     let golden = json!({"userId": "by-tenant", "modelId": "other", "tenantId": "golden"});
-    assert_eq!(limits(fixture, &golden).await, plain);
+    assert_eq!(limits(fixture, &golden).await, named(&[("pool", 2000), ("rich", 1000)]));
     let known_model =
         json!({"userId": "by-user", "modelId": "small", "attributes": {"modelTier": "large"}});
     assert_eq!(limits(fixture, &known_model).await, plain, "the tier of a model stands");
@@ -112,8 +112,10 @@ async fn explain_tells_who_is_known_and_where_the_tier_is_from() {
     let key = admin.make("/admin/api-keys", json!({"tenantId": "acme", "tier": "gold"})).await;
     let key = key["key"].as_str().unwrap();
     let cases = [
-        (json!({"userId": "alice"}), json!([true, true, "catalog"])),
-        (json!({"userId": "bob"}), json!([true, true, "default"])),
+        (json!({"userId": "alice"}), json!([true, null, "catalog"])),
+        (json!({"userId": "alice", "tenantId": "acme"}), json!([true, true, "catalog"])),
+        (json!({"userId": "alice", "tenantId": "bare"}), json!([false, true, "default"])),
+        (json!({"userId": "bob"}), json!([true, null, "default"])),
         (json!({"userId": "nobody"}), json!([false, null, "default"])),
         (json!({"userId": "nobody", "tenantId": "acme"}), json!([false, true, "catalog"])),
         (json!({"userId": "nobody", "tenantId": "none"}), json!([false, false, "default"])),

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::Fixture;
+use crate::support::{Admin, Fixture};
 
 const CHECK: &str = "/rate-limit/check";
 
@@ -97,4 +97,48 @@ policies:
     assert_eq!((denied.status, denied.header("retry-after")), (429, Some("60")));
     assert_eq!(denied.header("ratelimit"), Some("\"mine\";r=8"));
     assert_eq!(denied.json()["policyId"], "global-ceiling");
+}
+
+/// P9: the same user id in two tenants, in a catalog; a check spends no limit of a tenant that it does not name.
+#[tokio::test]
+async fn a_check_spends_no_limit_of_a_tenant_that_it_does_not_name() {
+    let admin = Admin::start().await;
+    let records = json!({
+        "tenants": [{"id": "t1"}, {"id": "t2"}],
+        "users": [{"id": "ann", "tenantId": "t1"}],
+        "policies": [
+            {"id": "of-tenant", "scope": "TENANT", "limit": 2, "windowSeconds": 3600},
+            {"id": "of-user", "scope": "USER", "limit": 3, "windowSeconds": 3600},
+        ]
+    });
+    assert_eq!(admin.ask("POST", "/admin/import", &records).await.status, 200);
+    let second = json!({"id": "ann", "tenantId": "t2", "name": "another"});
+    assert_eq!(admin.ask("POST", "/admin/users", &second).await.status, 201);
+
+    let limits = async |check: serde_json::Value| {
+        let answer = admin.fixture.post(CHECK, &check.to_string()).await.json();
+        let limits = answer["limits"].as_array().unwrap().iter();
+        let limits =
+            limits.map(|limit| (limit["policyId"].to_string(), limit["count"].to_string()));
+        limits.map(|(policy, count)| format!("{policy} {count}")).collect::<Vec<_>>()
+    };
+    let of = |tenant| json!({"userId": "ann", "tenantId": tenant});
+    assert_eq!(limits(of("t2")).await, ["\"of-tenant\" 1", "\"of-user\" 1"]);
+    assert_eq!(limits(of("t1")).await, ["\"of-tenant\" 1", "\"of-user\" 1"]);
+    assert_eq!(limits(json!({"userId": "ann"})).await, ["\"of-user\" 1"]);
+    let key = admin.make("/admin/api-keys", json!({"tenantId": "t2", "userId": "ann"})).await;
+    let with_key = json!({"apiKey": key["key"], "tenantId": "t1", "userId": "bob"});
+    assert_eq!(limits(with_key).await, ["\"of-tenant\" 2", "\"of-user\" 2"]);
+    assert_eq!(limits(of("t1")).await, ["\"of-tenant\" 2", "\"of-user\" 2"]);
+
+    // Without its tenant, nothing says which of the two is meant.
+    let ambiguous = admin.send("GET", "/admin/users/ann", &[], "").await;
+    assert_eq!(ambiguous.status, 409);
+    assert!(ambiguous.body.contains("tenantId"), "{}", ambiguous.body);
+    let found = admin.send("GET", "/admin/users/ann?tenantId=t2", &[], "").await;
+    assert_eq!((found.status, &found.json()["name"]), (200, &json!("another")));
+    let unknown = admin.send("GET", "/admin/users/ann?tenant=t2", &[], "").await;
+    assert_eq!(unknown.status, 422);
+    let other_kind = admin.send("GET", "/admin/tenants/t1?tenantId=t2", &[], "").await;
+    assert_eq!(other_kind.status, 422);
 }

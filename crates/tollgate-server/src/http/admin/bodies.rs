@@ -73,7 +73,9 @@ pub(super) fn failed(error: &DirectoryError) -> Problem {
     let said = error.to_string();
     match error {
         DirectoryError::NotFound { .. } => Problem::no_record(said),
-        DirectoryError::Duplicate { .. } | DirectoryError::InUse { .. } => Problem::conflict(said),
+        DirectoryError::Duplicate { .. }
+        | DirectoryError::InUse { .. }
+        | DirectoryError::Ambiguous { .. } => Problem::conflict(said),
         DirectoryError::Stale { .. } => Problem::stale(said),
         DirectoryError::Invalid(problems) => invalid(problems),
         DirectoryError::ReadOnly => Problem::read_only(said, "GET, HEAD"),

@@ -70,7 +70,6 @@ pub(super) async fn list<S: Backend>(
 pub(super) async fn get<S: Backend>(
     State(app): State<Arc<App<S>>>,
     At { kind, id }: At,
-    _: NoParameters,
 ) -> Result<Response, Problem> {
     let found = app.admin.directory.get(kind, &id).await.map_err(|e| failed(&e))?;
     stored(StatusCode::OK, &found, None)
@@ -98,7 +97,6 @@ pub(super) async fn replace<S: Backend>(
     State(app): State<Arc<App<S>>>,
     Extension(actor): Extension<Actor>,
     At { kind, id }: At,
-    _: NoParameters,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let condition = IfMatch::of(request.headers())?;
@@ -113,7 +111,6 @@ pub(super) async fn patch<S: Backend>(
     State(app): State<Arc<App<S>>>,
     Extension(actor): Extension<Actor>,
     At { kind, id }: At,
-    _: NoParameters,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let condition = IfMatch::of(request.headers())?;
@@ -128,7 +125,6 @@ pub(super) async fn delete<S: Backend>(
     State(app): State<Arc<App<S>>>,
     Extension(actor): Extension<Actor>,
     At { kind, id }: At,
-    _: NoParameters,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let directory = &app.admin.directory;

@@ -2,7 +2,9 @@
 //!
 //! One table for the handlers and for the OpenAPI document, so that neither has a list that the other lacks.
 
-use tollgate_catalog::directory::{Id, Kind};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tollgate_catalog::directory::{Address, Id, Kind};
 
 /// The records of one kind.
 #[derive(Debug)]
@@ -32,14 +34,24 @@ impl Collection {
         const { &Self::ALL }.iter().find(|collection| collection.segment == segment)
     }
 
-    /// The cursor of the page after the record `id`. It names its list, so that other lists refuse it.
+    /// The cursor of the page after the record at the address `id`. It names its list, so that other lists refuse it.
     pub(super) fn cursor(&self, id: &str) -> String {
-        format!("{}.{id}", self.segment)
+        // The address of a user has a separator that is not for the eye.
+        match self.kind {
+            Kind::User => format!("{}.{}", self.segment, URL_SAFE_NO_PAD.encode(id)),
+            _ => format!("{}.{id}", self.segment),
+        }
     }
 
-    /// The id in such a cursor; `None` if it is not a cursor of this list.
+    /// The address in such a cursor; `None` if it is not a cursor of this list.
     pub(super) fn id_in(&self, cursor: &str) -> Option<String> {
         let id = cursor.strip_prefix(self.segment)?.strip_prefix('.')?;
-        Id::new(id).is_ok().then(|| id.to_owned())
+        if self.kind != Kind::User {
+            return Id::new(id).is_ok().then(|| id.to_owned());
+        }
+        let address = String::from_utf8(URL_SAFE_NO_PAD.decode(id).ok()?).ok()?;
+        let Address { tenant, id } = Address::parse(&address);
+        let is_one = Id::new(id).is_ok() && tenant.is_some_and(|tenant| Id::new(tenant).is_ok());
+        is_one.then_some(address)
     }
 }

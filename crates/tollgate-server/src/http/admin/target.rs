@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
-use tollgate_catalog::directory::{Id, Kind, PageRequest};
+use tollgate_catalog::directory::{Id, Kind, PageRequest, user_address};
 use tollgate_core::subject::ACCEPTED_IDS;
 
 use super::super::problem::{FieldProblem, Problem};
@@ -15,9 +15,10 @@ use super::collection::Collection;
 /// The records of a kind: `/admin/users`.
 pub(super) struct Of(pub(super) &'static Collection);
 
-/// One record: `/admin/users/alice`.
+/// One record: `/admin/policies/default`, or `/admin/users/alice?tenantId=acme`. No other parameter is accepted.
 pub(super) struct At {
     pub(super) kind: Kind,
+    /// Its address.
     pub(super) id: String,
 }
 
@@ -43,12 +44,26 @@ impl<S: Send + Sync> FromRequestParts<S> for At {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let parameters = Parameters::from_request_parts(parts, state).await;
         if parts.uri.path() == POLICY_VALIDATE {
+            NoParameters::of(parameters?)?;
             return Ok(Self { kind: Kind::Policy, id: "validate".to_owned() });
         }
         let path = Path::<(String, String)>::from_request_parts(parts, state).await;
         let Path((segment, id)) = path.map_err(|_| Problem::not_found())?;
-        Ok(Self { kind: list_at(&segment)?.kind, id })
+        let kind = list_at(&segment)?.kind;
+        let mut parameters = parameters?;
+        if kind != Kind::User {
+            NoParameters::of(parameters)?;
+            return Ok(Self { kind, id });
+        }
+        let tenant = parameters.id("tenantId");
+        parameters.finish("tenantId", Some(()))?;
+        let id = match tenant {
+            Some(tenant) => user_address(tenant.as_str(), &id),
+            None => id,
+        };
+        Ok(Self { kind, id })
     }
 }
 
@@ -169,7 +184,12 @@ impl<S: Send + Sync> FromRequestParts<S> for NoParameters {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let parameters = Parameters::from_request_parts(parts, state).await?;
+        Self::of(Parameters::from_request_parts(parts, state).await?)
+    }
+}
+
+impl NoParameters {
+    fn of(parameters: Parameters) -> Result<Self, Problem> {
         parameters.finish("no parameters", Some(Self))
     }
 }

@@ -12,19 +12,31 @@ use super::records::{self, Form};
 use super::{CATALOG_TAG, header};
 
 const NOT_FOUND: (&str, &str) = ("404", "There is no such record");
+const AMBIGUOUS: &str =
+    "Several tenants have a user with this id, and the parameter `tenantId` is missing";
 const STALE: (&str, &str) = ("412", "The record has changed since the version in `If-Match`");
+
+/// The longest cursor has the tenant and the id of a user, in base64.
+const CURSOR_BYTES: usize = (2 * MAX_ID_BYTES + 1).div_ceil(3) * 4;
 
 /// The paths of `collection`, and their operations.
 pub(super) fn of(collection: &Collection) -> [(String, Value); 2] {
     let kind = collection.kind;
     let path = format!("/admin/{}", collection.segment);
     let all = json!({"get": list(collection), "post": create(collection)});
+    let mut parameters = vec![json!({
+        "name": "id", "in": "path", "required": true, "schema": id_schema(),
+        "description": format!("The id of {}, percent-encoded", a_record(kind)),
+        "example": records::example(kind)["id"]
+    })];
+    if kind == Kind::User {
+        parameters.push(json!({
+            "name": "tenantId", "in": "query", "required": false, "schema": id_schema(),
+            "description": "The tenant of the user. Required if several tenants have a user with this id",
+        }));
+    }
     let one = json!({
-        "parameters": [{
-            "name": "id", "in": "path", "required": true, "schema": id_schema(),
-            "description": format!("The id of {}, percent-encoded", a_record(kind)),
-            "example": records::example(kind)["id"]
-        }],
+        "parameters": parameters,
         "get": get(collection),
         "put": replace(collection),
         "patch": patch(collection),
@@ -69,7 +81,7 @@ fn list(collection: &Collection) -> Value {
         "Only records whose id, name or (for API keys) prefix contains this text; case is ignored";
     // As `Collection::cursor` makes it.
     let cursor = json!({
-        "type": "string", "maxLength": collection.segment.len() + 1 + MAX_ID_BYTES,
+        "type": "string", "maxLength": collection.segment.len() + 1 + CURSOR_BYTES,
         "pattern": format!("^{}\\.[^\\u0000-\\u001f\\u007f-\\u009f]+$", collection.segment)
     });
     let limit = json!({
@@ -98,6 +110,9 @@ fn list(collection: &Collection) -> Value {
 
 fn get(&Collection { kind, .. }: &Collection) -> Value {
     let mut answers = refusals([NOT_FOUND]);
+    if kind == Kind::User {
+        answers["409"] = json!({"description": AMBIGUOUS});
+    }
     answers["200"] = record("The record", Form::Answer, kind);
     on_one("get", "Get", "The header `ETag` has the version of the record.", kind, answers)
 }
@@ -108,7 +123,7 @@ fn create(&Collection { kind, .. }: &Collection) -> Value {
             "400",
             "The body does not match its declared type or is incomplete, or the request has the header `If-Match`",
         ),
-        ("409", "A record with this id already exists"),
+        ("409", "A record with this id already exists; for a user, one of the same tenant"),
     ]);
     let (form, description) = match kind {
         Kind::ApiKey => (
@@ -153,8 +168,8 @@ fn changed(kind: Kind) -> Value {
     let malformed = "The body does not match its declared type or is incomplete, or `If-Match` is not a list of tags";
     let mut answers = refusals([("400", malformed), NOT_FOUND, STALE]);
     if kind == Kind::User {
-        let in_use = "The user has API keys of its tenant, so it cannot move to another tenant";
-        answers["409"] = json!({"description": in_use});
+        let in_use = "The user has API keys of its tenant, so it cannot move to another tenant, or the other tenant has such a user already";
+        answers["409"] = json!({"description": format!("{in_use}; or: {AMBIGUOUS}")});
     }
     answers["200"] = record("The record, as it is now", Form::Answer, kind);
     answers["405"] = read_only();
