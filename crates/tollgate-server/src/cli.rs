@@ -64,6 +64,9 @@ struct ServeArgs {
     /// address, any host elsewhere]
     #[arg(long, value_name = "NAMES")]
     allowed_hosts: Option<String>,
+    /// Take a client's address from Forwarded or X-Forwarded-For if these proxies report it [default: none]
+    #[arg(long, value_name = "NETWORKS")]
+    trusted_proxies: Option<String>,
     /// Keep usage in this store [default: memory:]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
@@ -144,6 +147,7 @@ impl ServeArgs {
         [
             ("http", self.http),
             ("allowed_hosts", self.allowed_hosts),
+            ("trusted_proxies", self.trusted_proxies),
             ("store", self.store),
             ("max_keys", self.max_keys),
             ("on_store_error", self.on_store_error),

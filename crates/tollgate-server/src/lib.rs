@@ -22,7 +22,7 @@ mod telemetry;
 pub use cli::{Cli, Outcome};
 pub use config::{
     AdminToken, AllowedHosts, CatalogConfig, ConfigError, HttpLimits, LogFormat, Role, Secret,
-    ServeConfig, StoreConfig,
+    ServeConfig, StoreConfig, TrustedProxies,
 };
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -154,7 +154,8 @@ impl Server {
         };
         let (stop, stopped) = oneshot::channel();
         let hosts = http::Hosts::new(address, config.allowed_hosts.clone());
-        let answers = Arc::new(http::Http::new(Arc::clone(&app), hosts));
+        let proxies = config.trusted_proxies.clone();
+        let answers = Arc::new(http::Http::new(Arc::clone(&app), hosts, proxies));
         let heads = HeadBounds {
             memory: app.memory.clone(),
             max_head_bytes: config.limits.max_header_bytes,

@@ -4,6 +4,7 @@ mod admin_tokens;
 mod allowed_hosts;
 mod layers;
 mod secret;
+mod trusted_proxies;
 mod values;
 
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use tollgate_redis::RedisUrl;
 use tollgate_service::UnknownApiKeys;
 use tollgate_store::memory::MemoryStoreOptions;
 use tollgate_store::resilience::ResilienceOptions;
+pub use trusted_proxies::TrustedProxies;
 
 /// The configuration of `tollgate serve`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct ServeConfig {
     /// The host names that requests may use, besides `localhost` and addresses. `None`: no other names if only this
     /// machine can reach the server; any name if others can.
     pub allowed_hosts: Option<AllowedHosts>,
+    /// The proxies that report a client's address. `None`: a check has the address that its body gives, or none.
+    pub trusted_proxies: Option<TrustedProxies>,
     /// The store.
     pub store: StoreConfig,
     /// Where the store was set, for messages: a flag, a variable or a line of a file.
@@ -157,6 +161,7 @@ impl Default for ServeConfig {
         Self {
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8_000)),
             allowed_hosts: None,
+            trusted_proxies: None,
             store: StoreConfig::Memory,
             store_set_by: None,
             start_degraded: false,
@@ -178,9 +183,10 @@ impl Default for ServeConfig {
 }
 
 /// The keys of all settings.
-pub(crate) const KEYS: [&str; 23] = [
+pub(crate) const KEYS: [&str; 24] = [
     "http",
     "allowed_hosts",
+    "trusted_proxies",
     "store",
     "max_keys",
     "on_store_error",
@@ -307,6 +313,9 @@ impl ServeConfig {
             http: layers.take("http", default.http, values::address),
             allowed_hosts: layers.take("allowed_hosts", default.allowed_hosts, |text| {
                 allowed_hosts::parse(text).map(Some)
+            }),
+            trusted_proxies: layers.take("trusted_proxies", default.trusted_proxies, |text| {
+                trusted_proxies::parse(text).map(Some)
             }),
             store: store.store,
             store_set_by: layers.place("store").map(|place| place.to_string()),

@@ -14,6 +14,7 @@ use tollgate_store::{Store, StoreError};
 
 use super::answer::{decision_json, decisions_json};
 use super::body::read_json;
+use super::client::Client;
 use super::problem::Problem;
 use super::request::CheckRequest;
 use super::schema::{BatchBody, CheckBody};
@@ -116,9 +117,10 @@ async fn decide<S: Store, B: HttpBody<Data = Bytes>>(
     request: Request<B>,
     call: Call,
 ) -> Result<Response<Full<Bytes>>, Problem> {
+    let client = request.extensions().get::<Client>().copied();
     let body = read_json(request, app.bodies(app.limits.max_body_bytes)).await?;
     let started = app.clock.now();
-    let request = CheckRequest::parse(&body)?;
+    let request = CheckRequest::parse(&body, client)?;
     let check: Check<'_> = request.check();
     let decision = match call {
         Call::Peek => app.service.peek(&check).await,
@@ -142,9 +144,10 @@ async fn decide_batch<S: Store>(
     app: &App<S>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Problem> {
+    let client = request.extensions().get::<Client>().copied();
     let body = read_json(request, app.bodies(app.limits.max_batch_body_bytes)).await?;
     let started = app.clock.now();
-    let requests = CheckRequest::parse_batch(&body)?;
+    let requests = CheckRequest::parse_batch(&body, client)?;
     let checks: Vec<Check<'_>> = requests.iter().map(CheckRequest::check).collect();
     let decided = app.service.check_batch(&checks).await.map_err(|error| {
         // The parser refuses such a batch; the use case checks it as well.

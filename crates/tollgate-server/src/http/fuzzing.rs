@@ -9,14 +9,14 @@ use super::request::CheckRequest;
 
 /// Parses the body of a check and passes it to `judge`; returns the status if it is refused.
 pub fn check(body: &[u8], judge: impl FnOnce(&Check<'_>)) -> Result<(), u16> {
-    let request = CheckRequest::parse(body).map_err(status)?;
+    let request = CheckRequest::parse(body, None).map_err(status)?;
     judge(&request.check());
     Ok(())
 }
 
 /// Parses the body of a batch and passes each check to `judge`; returns the status if it is refused.
 pub fn batch(body: &[u8], mut judge: impl FnMut(&Check<'_>)) -> Result<(), u16> {
-    let requests = CheckRequest::parse_batch(body).map_err(status)?;
+    let requests = CheckRequest::parse_batch(body, None).map_err(status)?;
     for request in &requests {
         judge(&request.check());
     }

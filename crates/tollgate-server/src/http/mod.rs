@@ -6,6 +6,7 @@ mod admin;
 mod answer;
 mod body;
 mod check;
+mod client;
 mod console;
 mod docs;
 #[cfg(fuzzing)]
@@ -31,11 +32,13 @@ use hyper::body::Incoming;
 use tower_service::Service;
 
 use self::admin::Peer;
+use self::client::Client;
 pub use self::docs::openapi_json;
 pub(crate) use self::docs::sorted_openapi_json;
 pub(crate) use self::hosts::Hosts;
 use self::problem::Problem;
 use crate::app::{App, Backend};
+use crate::config::TrustedProxies;
 use crate::metrics::Call;
 use crate::net::RequestHandler;
 
@@ -47,11 +50,12 @@ pub(crate) struct Http<S> {
     app: Arc<App<S>>,
     router: Router,
     hosts: Hosts,
+    proxies: Option<TrustedProxies>,
 }
 
 impl<S: Backend> Http<S> {
-    pub(crate) fn new(app: Arc<App<S>>, hosts: Hosts) -> Self {
-        Self { router: router(Arc::clone(&app)), app, hosts }
+    pub(crate) fn new(app: Arc<App<S>>, hosts: Hosts, proxies: Option<TrustedProxies>) -> Self {
+        Self { router: router(Arc::clone(&app)), app, hosts, proxies }
     }
 }
 
@@ -61,6 +65,10 @@ impl<S: Backend> RequestHandler for Http<S> {
     async fn handle(&self, mut request: Request<Incoming>, peer: IpAddr) -> Response<Self::Body> {
         if let Err(problem) = self.hosts.check(&request) {
             return problem.into_response().map(Either::Right);
+        }
+        if let Some(proxies) = &self.proxies {
+            let client = Client::of(proxies, peer, request.headers());
+            request.extensions_mut().insert(client);
         }
         let call = match request.uri().path() {
             _ if request.method() != Method::POST => None,

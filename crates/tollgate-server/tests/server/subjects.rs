@@ -1,6 +1,7 @@
 //! Whom a check is about: any attribute is enough (R20), and an address is a network (R21).
 
 use serde_json::json;
+use tollgate_server::TrustedProxies;
 
 use crate::support::{Admin, Fixture};
 
@@ -141,4 +142,47 @@ async fn a_check_spends_no_limit_of_a_tenant_that_it_does_not_name() {
     assert_eq!(unknown.status, 422);
     let other_kind = admin.send("GET", "/admin/tenants/t1?tenantId=t2", &[], "").await;
     assert_eq!(other_kind.status, 422);
+}
+
+/// R21: behind trusted proxies, a check that gives no address has the one that they report.
+#[tokio::test]
+async fn trusted_proxies_give_the_address() {
+    let policies = "policies: [{id: address, scope: IP, limit: 1, windowSeconds: 60}]";
+    let fixture = Fixture::start_with_policies_and(policies, |config| {
+        config.trusted_proxies = TrustedProxies::new("127.0.0.0/8, 10.0.0.0/8");
+    })
+    .await;
+    let mut client = fixture.client().await;
+    let mut check = async |name: &str, chain: &str, body: &str| {
+        let headers = [("content-type", "application/json"), (name, chain)];
+        let answer = client.send("POST", CHECK, &headers, body).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        (answer.json()["allowed"] == true, answer.json()["limits"].as_array().unwrap().len())
+    };
+    let chain = "x-forwarded-for";
+    assert_eq!(
+        check(chain, "1.1.1.1, 203.0.113.1, 10.0.0.9", r#"{"userId":"a"}"#).await,
+        (true, 1)
+    );
+    assert_eq!(check(chain, "2.2.2.2, 203.0.113.1", "{}").await, (false, 1));
+    assert_eq!(check("forwarded", "for=203.0.113.1", "{}").await, (false, 1));
+    assert_eq!(check("forwarded", "for=203.0.113.2", "{}").await, (true, 1));
+    assert_eq!(check(chain, "203.0.113.1", r#"{"ip":"203.0.113.3"}"#).await, (true, 1));
+    // The proxy itself.
+    assert_eq!(check("accept", "*/*", "{}").await, (true, 1));
+    assert_eq!(check(chain, "nonsense", "{}").await, (false, 1));
+    let batch = r#"{"checks":[{"userId":"a"},{"ip":"203.0.113.4"}]}"#;
+    let headers = [("content-type", "application/json"), (chain, "203.0.113.5")];
+    let answer = client.send("POST", "/rate-limit/check/batch", &headers, batch).await.json();
+    let allowed =
+        |answer: &serde_json::Value, at: usize| answer["decisions"][at]["allowed"] == true;
+    assert!(allowed(&answer, 0) && allowed(&answer, 1), "{answer}");
+    let again = client.send("POST", "/rate-limit/check/batch", &headers, batch).await.json();
+    assert!(!allowed(&again, 0) && !allowed(&again, 1), "{again}");
+
+    // Without the setting, nothing is taken from a header field.
+    let fixture = Fixture::start_with_policies(policies).await;
+    let headers = [("content-type", "application/json"), (chain, "203.0.113.1")];
+    let answer = fixture.client().await.send("POST", CHECK, &headers, r#"{"userId":"a"}"#).await;
+    assert_eq!(answer.json()["limits"], json!([]));
 }

@@ -184,7 +184,7 @@ pub(super) async fn explain<S: Backend>(
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let body = read_json(request, app.bodies(app.limits.max_body_bytes)).await?;
-    let request = CheckRequest::parse(&body)?;
+    let request = CheckRequest::parse(&body, None)?;
     let explained = app.service.explain(&request.check(), |explained| render(&explained)).await;
     let explanation = explained.map_err(|error| {
         tracing::debug!(error = %crate::telemetry::Chain(&error), "the store gave no decision");
@@ -214,7 +214,7 @@ pub(super) async fn reset<S: Backend>(
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let body = read_json(request, app.bodies(app.limits.max_body_bytes)).await?;
-    let request = CheckRequest::parse(&body)?;
+    let request = CheckRequest::parse(&body, None)?;
     let check = request.check();
     let reset = app.service.reset(&check).await.map_err(|error| {
         tracing::warn!(

@@ -3,6 +3,7 @@
 use serde::de::{MapAccess, SeqAccess};
 use tollgate_service::MAX_BATCH_CHECKS;
 
+use super::super::client::Client;
 use super::super::json::{Container, Name, Path, Problems, Read, Scalar, Value};
 use super::{CheckReader, CheckRequest};
 
@@ -15,6 +16,7 @@ const _: () = assert!(MAX_BATCH_CHECKS == 1_000);
 /// Parses a batch: an object whose member `checks` is an array of checks.
 pub(super) struct BatchReader<'p, 'de> {
     problems: &'p mut Problems,
+    client: Option<Client>,
     checks: Option<Vec<CheckRequest<'de>>>,
     seen: bool,
 }
@@ -22,8 +24,8 @@ pub(super) struct BatchReader<'p, 'de> {
 const CHECKS: Path<'static> = Path::Member(&Path::Body, "checks");
 
 impl<'p, 'de> BatchReader<'p, 'de> {
-    pub(super) fn new(problems: &'p mut Problems) -> Self {
-        Self { problems, checks: None, seen: false }
+    pub(super) fn new(problems: &'p mut Problems, client: Option<Client>) -> Self {
+        Self { problems, client, checks: None, seen: false }
     }
 
     /// The checks, if `value` is a batch.
@@ -47,7 +49,8 @@ impl<'de> Container<'de> for BatchReader<'_, 'de> {
                 continue;
             }
             self.seen = true;
-            let mut reader = ChecksReader { problems: self.problems, checks: Vec::new() };
+            let mut reader =
+                ChecksReader { problems: self.problems, client: self.client, checks: Vec::new() };
             let value = members.next_value_seed(Read(&mut reader))?;
             let checks = reader.checks;
             if value == Value::Array {
@@ -63,6 +66,7 @@ impl<'de> Container<'de> for BatchReader<'_, 'de> {
 /// Parses the array of checks of a batch.
 struct ChecksReader<'p, 'de> {
     problems: &'p mut Problems,
+    client: Option<Client>,
     checks: Vec<CheckRequest<'de>>,
 }
 
@@ -73,7 +77,8 @@ impl<'de> Container<'de> for ChecksReader<'_, 'de> {
             if count == MAX_BATCH_CHECKS {
                 break;
             }
-            let mut reader = CheckReader::new(Path::Element(&CHECKS, count), self.problems);
+            let mut reader =
+                CheckReader::new(Path::Element(&CHECKS, count), self.problems, self.client);
             let Some(value) = elements.next_element_seed(Read(&mut reader))? else { return Ok(()) };
             self.checks.extend(reader.finish(&value));
             count += 1;

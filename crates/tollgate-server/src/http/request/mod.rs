@@ -14,6 +14,7 @@ use tollgate_core::{Attribute, Check, Cost, Subject};
 use self::attributes::{Attributes, AttributesReader};
 use self::batch::BatchReader;
 use self::cost::CostReader;
+use super::client::Client;
 use super::json::{Container, Name, Path, Problems, Read, Scalar, Value, read_body};
 use super::problem::Problem;
 
@@ -47,19 +48,22 @@ pub(super) struct CheckRequest<'de> {
 }
 
 impl<'de> CheckRequest<'de> {
-    /// Parses the body of a check.
-    pub(super) fn parse(body: &'de [u8]) -> Result<Self, Problem> {
+    /// Parses the body of a check. A check without an address has that of `client`.
+    pub(super) fn parse(body: &'de [u8], client: Option<Client>) -> Result<Self, Problem> {
         read_body(body, |from, problems| {
-            let mut reader = CheckReader::new(Path::Body, problems);
+            let mut reader = CheckReader::new(Path::Body, problems, client);
             let value = Read(&mut reader).deserialize(from)?;
             Ok(reader.finish(&value))
         })
     }
 
-    /// Parses the body of a batch of checks.
-    pub(super) fn parse_batch(body: &'de [u8]) -> Result<Vec<Self>, Problem> {
+    /// Parses the body of a batch of checks. Those without an address have that of `client`.
+    pub(super) fn parse_batch(
+        body: &'de [u8],
+        client: Option<Client>,
+    ) -> Result<Vec<Self>, Problem> {
         read_body(body, |from, problems| {
-            let mut reader = BatchReader::new(problems);
+            let mut reader = BatchReader::new(problems, client);
             let value = Read(&mut reader).deserialize(from)?;
             Ok(reader.finish(&value))
         })
@@ -93,6 +97,7 @@ impl<'de> CheckRequest<'de> {
 /// Parses a check: an object with the members of [`ACCEPTED_CHECK`].
 struct CheckReader<'p, 'de> {
     path: Path<'p>,
+    client: Option<Client>,
     problems: &'p mut Problems,
     /// One bit for each parsed member, to refuse duplicates.
     seen: u16,
@@ -114,9 +119,10 @@ pub(super) const CHECK_MEMBERS: [&str; 9] =
     ["userId", "modelId", "tenantId", "apiKey", "service", "ip", "attributes", "cost", "requestId"];
 
 impl<'p, 'de> CheckReader<'p, 'de> {
-    fn new(path: Path<'p>, problems: &'p mut Problems) -> Self {
+    fn new(path: Path<'p>, problems: &'p mut Problems, client: Option<Client>) -> Self {
         Self {
             path,
+            client,
             problems_before: problems.count(),
             problems,
             seen: 0,
@@ -159,10 +165,13 @@ impl<'p, 'de> CheckReader<'p, 'de> {
     }
 
     /// The check, if `value` is one.
-    fn finish(self, value: &Value<'de>) -> Option<CheckRequest<'de>> {
+    fn finish(mut self, value: &Value<'de>) -> Option<CheckRequest<'de>> {
         if *value != Value::Object {
             self.problems.add(self.path, value.is(), ACCEPTED_CHECK);
             return None;
+        }
+        if let (None, Some(Client(address))) = (&self.ip, self.client) {
+            self.ip = Some(Cow::Owned(address.to_string()));
         }
         let ids = [&self.user_id, &self.model_id, &self.tenant_id, &self.api_key, &self.service];
         let has_subject = ids.into_iter().chain([&self.ip]).any(Option::is_some);
