@@ -57,11 +57,16 @@ async function expectSaid(page: Page, text: string): Promise<void> {
 test('without policies, the page says what holds and offers to make one', async ({ page, openSignedIn }) => {
   await openSignedIn('policies');
   await expect(page.getByText('There are no policies yet')).toBeVisible();
-  await expect(
-    page.getByText('Without any, the built-in policy applies: 100 requests an hour for each user and model.'),
-  ).toBeVisible();
+  await expect(page.getByText('Without any, checks are not limited.')).toBeVisible();
   await press(page, 'New policy');
   await expect(dialog(page).getByRole('heading', { name: 'New policy' })).toBeVisible();
+});
+
+test('the built-in policy is listed and marked', async ({ page, server, openSignedIn }) => {
+  await server.fill({ policies: [{ id: 'default', scope: 'USER_MODEL', limit: 100, windowSeconds: 3600 }] });
+  await openSignedIn('policies');
+  await expect(rows(page)).toHaveCount(1);
+  await expect(rows(page).first()).toContainText('built-in');
 });
 
 test('policies are listed in words, sorted and searched', async ({ page, server, openSignedIn }) => {

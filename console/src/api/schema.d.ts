@@ -1928,6 +1928,7 @@ export interface components {
          *         ]
          *       },
          *       "scope": "SERVICE",
+         *       "source": "catalog",
          *       "windowSeconds": 60
          *     }
          */
@@ -1990,6 +1991,11 @@ export interface components {
                 premium?: number;
                 standard?: number;
             };
+            /**
+             * @description Where it comes from: `built-in` is the policy of a new catalog, until somebody changes it. It stays until it is deleted.
+             * @enum {string}
+             */
+            source: "built-in" | "catalog";
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string;
             /**
@@ -2015,6 +2021,7 @@ export interface components {
          *             ]
          *           },
          *           "scope": "SERVICE",
+         *           "source": "catalog",
          *           "windowSeconds": 60
          *         }
          *       ],
@@ -2091,6 +2098,11 @@ export interface components {
                 premium?: number;
                 standard?: number;
             } | null;
+            /**
+             * @description Where it comes from: `built-in` is the policy of a new catalog, until somebody changes it. It stays until it is deleted.
+             * @enum {string}
+             */
+            source?: "built-in" | "catalog";
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string | null;
             /**

@@ -268,6 +268,11 @@ impl Policy {
         }
     }
 
+    /// Whether it is [`Policy::default_policy`], unchanged.
+    pub fn is_built_in(&self) -> bool {
+        *self == Self::default_policy()
+    }
+
     /// The policy that applies if none is configured: 100 requests an hour per user and model.
     pub fn default_policy() -> Self {
         let per = Per(vec![Attribute::User, Attribute::Model]);

@@ -244,7 +244,7 @@ fn validate(file: &Path) -> Outcome {
     match tollgate_catalog::policy_file::load(file) {
         Ok(set) => {
             let count = set.policies().len();
-            let default = if set.policies() == [Policy::default_policy()] {
+            let default = if set.policies().iter().all(Policy::is_built_in) {
                 " (the built-in default)"
             } else {
                 ""

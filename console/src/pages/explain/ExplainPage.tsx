@@ -109,8 +109,7 @@ function Answer({ isAsked, state, policies }: AnswerProps): React.JSX.Element {
       )}
       {policies.isEmpty && (
         <Notice>
-          There are no policies, so the built-in one applies.{' '}
-          <Link to="/policies?new=1">Create a policy</Link>.
+          There are no policies, so checks are not limited. <Link to="/policies?new=1">Create a policy</Link>.
         </Notice>
       )}
       <VerdictPanel explained={data} policies={policies.byId} />

@@ -30,6 +30,8 @@ export interface Policy {
   visibility?: string;
   onStoreError?: string;
   enabled?: boolean;
+  /** `built-in`, or `catalog` for what somebody made. */
+  source?: string;
   /** The part of the limit up to which a priority class is admitted. */
   shares?: Partial<Record<string, number>>;
 }

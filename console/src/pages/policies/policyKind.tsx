@@ -15,6 +15,7 @@ function headlineOf(policy: Policy): string {
 /** What is out of the ordinary about `policy`. */
 function marksOf(policy: Policy): string[] {
   return [
+    policy.source === 'built-in' ? 'built-in' : '',
     policy.enabled === false ? 'disabled' : '',
     policy.mode === 'shadow' ? 'shadow' : '',
     policy.limit === 0 ? 'ban' : '',
@@ -59,8 +60,7 @@ export const policyKind: Kind<Policy, PolicyForm> = {
   kind: 'policies',
   one: 'policy',
   many: 'policies',
-  about:
-    'Without any, the built-in policy applies: 100 requests an hour for each user and model. A policy sets who may use how much, of what, in which time.',
+  about: 'Without any, checks are not limited. A policy sets who may use how much, of what, in which time.',
   columns,
   filters: [],
   searchText: (policy) =>

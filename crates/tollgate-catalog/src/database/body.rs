@@ -1,6 +1,6 @@
 //! Prepares the bodies of calls for validation: creates or checks the id, and applies a patch to the current record.
 
-use crate::directory::{Address, DirectoryError, Id, Kind, Record};
+use crate::directory::{Address, DirectoryError, Id, Kind, Record, source};
 use crate::document::{Entry, Node, Value};
 use crate::problem::{DocumentProblem, Problems};
 
@@ -31,6 +31,9 @@ const NULL_IS_DEFAULT: [&str; 17] = [
 /// The fields of an API key that only the directory sets. They are accepted if unchanged, so that a record that was
 /// read can be sent back.
 const KEPT: [&str; 2] = ["prefix", "lastUsedAt"];
+
+/// The field of a policy that says where it comes from.
+const SOURCE: &str = "source";
 
 /// `body` with an id: its own, or a new one from the system's random source.
 pub(super) fn with_id(body: &Node) -> Result<Node, getrandom::Error> {
@@ -67,6 +70,16 @@ pub(super) fn replacement(current: &Record, body: &Node) -> Result<Node, Problem
             problems.push(problem(entry, message, "the same prefix, or none"));
         }
         entries.retain(|entry| !KEPT.contains(&entry.key.as_str()));
+    }
+    if let Record::Policy(policy) = current {
+        let source = Value::String(source(policy).to_owned());
+        if let Some(entry) =
+            entries.iter().find(|entry| entry.key == SOURCE && entry.node.value != source)
+        {
+            let message = "says where the policy comes from and cannot be changed";
+            problems.push(problem(entry, message, "the same source, or none"));
+        }
+        entries.retain(|entry| entry.key != SOURCE);
     }
     if problems.is_empty() { Ok(body) } else { Err(Problems::of("", problems, 0)) }
 }

@@ -219,7 +219,7 @@ fn row_problems(
 
 /// The policies of `records`, compiled.
 pub(super) fn policy_set(records: &mut Records) -> Result<PolicySet, Problems> {
-    PolicySet::new(std::mem::take(&mut records.policies)).map_err(|error| {
+    PolicySet::exactly(std::mem::take(&mut records.policies)).map_err(|error| {
         let (path, accepted) = match &error {
             PolicySetError::UnknownOverride { .. } => ("overrides", "the id of a policy"),
             PolicySetError::OverrideCycle(_) => ("overrides", NO_CIRCLE),

@@ -8,10 +8,11 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use super::session::Pool;
 
 /// The files, by their numbers.
-const FILES: [(i64, &str, &str); 3] = [
+const FILES: [(i64, &str, &str); 4] = [
     (1, "directory", include_str!("../../migrations/0001_directory.sql")),
     (2, "api_key_check", include_str!("../../migrations/0002_api_key_check.sql")),
     (3, "users_of_tenants", include_str!("../../migrations/0003_users_of_tenants.sql")),
+    (4, "built_in_policy", include_str!("../../migrations/0004_built_in_policy.sql")),
 ];
 
 /// Applies the missing files, each in a transaction. Refuses a database that a later version has changed.

@@ -127,6 +127,14 @@ impl<'c> Writer<'c> {
     ) -> Result<Created, DirectoryError> {
         let body = body::with_id(body).map_err(no_random)?;
         let mut record = self.judge(kind, &body).await?;
+        // Whoever creates a policy with the id of the built-in one replaces that on purpose.
+        if let Record::Policy(_) = &record
+            && let Some(current) = self.find(kind, Address::of(&record)).await?
+            && matches!(&current.record, Record::Policy(policy) if policy.is_built_in())
+        {
+            let stored = self.update(current, record).await?;
+            return Ok(Created { stored, secret: None });
+        }
         self.check_free(&record).await?;
         let secret = match &mut record {
             Record::ApiKey(api_key) => {

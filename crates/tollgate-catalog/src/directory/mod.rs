@@ -22,7 +22,7 @@ pub use error::{DirectoryError, Unavailable};
 pub use filter::{Filter, Page, PageRequest};
 pub use kind::Kind;
 pub use record::{ApiKey, Id, Model, ModelTier, Record, Stored, Tenant, Tier, User, Version};
-pub use records::Records;
+pub use records::{Records, source};
 pub use tollgate_core::PriorityClass;
 
 /// The id of the tier of every subject without another tier. It always exists.

@@ -206,6 +206,12 @@ impl Fields {
     }
 }
 
+/// Where `policy` comes from, as the admin calls show it: `built-in` for [`Policy::default_policy`] as long as nobody has
+/// changed it, `catalog` for any other.
+pub fn source(policy: &Policy) -> &'static str {
+    if policy.is_built_in() { "built-in" } else { "catalog" }
+}
+
 fn entry(key: &str, value: Value) -> Entry {
     Entry { key: key.to_owned(), key_position: None, node: Node::unplaced(value) }
 }

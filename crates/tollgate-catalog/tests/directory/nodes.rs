@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tollgate_catalog::Asked;
 use tollgate_catalog::directory::Kind;
+use tollgate_catalog::{Asked, Snapshot};
 use tollgate_testkit::postgres::PostgresServer;
 
 use crate::common::{DEADLINE, Database, Databases, Node, Told};
@@ -15,6 +15,13 @@ const RECORDS: [(Kind, &str); 4] = [
     (Kind::User, r#"{"id":"u","tenantId":"a"}"#),
     (Kind::Policy, POLICY),
 ];
+
+/// The limit of the policy `p`.
+fn limit_of_p(snapshot: &Snapshot) -> u64 {
+    let policies = snapshot.policies().policies().iter();
+    let mut found = policies.filter(|policy| policy.id.as_str() == "p");
+    found.next().unwrap().limit.unwrap().get()
+}
 
 /// Asserts that a change of users and of policies on one node reaches another, which has cached the old ones.
 async fn assert_converges(one: &Node, other: &Node) {
@@ -37,7 +44,7 @@ async fn assert_converges(one: &Node, other: &Node) {
     one.patch(Kind::Policy, "p", r#"{"limit":20}"#).await;
     told(one.version()).await;
     let snapshot = other.catalog.reader().snapshot();
-    assert_eq!(snapshot.policies().policies()[0].limit.unwrap().get(), 20);
+    assert_eq!(limit_of_p(&snapshot), 20);
 }
 
 pub(crate) async fn other_nodes_converge_by_polling_alone(database: Database) {
@@ -111,10 +118,10 @@ pub(crate) async fn an_invalid_content_is_refused_and_the_valid_one_stays(databa
     assert!(why.contains("policies[\"p\"].scope: \"USR\" is not a scope"), "{why}");
     assert!(why.contains("policies[\"p\"].limit: -1 is negative"), "{why}");
     assert_eq!(node.version(), 2);
-    assert_eq!(node.catalog.reader().snapshot().policies().policies()[0].limit.unwrap().get(), 10);
+    assert_eq!(limit_of_p(&node.catalog.reader().snapshot()), 10);
     write("{").await;
     assert!(matches!(node.next_told().await, Told::Refused(_)));
     let version = write(r#"{"id":"p","scope":"USER","limit":30,"windowSeconds":60}"#).await;
     assert_eq!(node.next_told().await, Told::Published(version));
-    assert_eq!(node.catalog.reader().snapshot().policies().policies()[0].limit.unwrap().get(), 30);
+    assert_eq!(limit_of_p(&node.catalog.reader().snapshot()), 30);
 }

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use tollgate_catalog::Directory as _;
 use tollgate_catalog::DirectoryError;
 use tollgate_catalog::directory::{
-    Action, ChangeFilter, Filter, Id, Imported, Kind, PageRequest, Record, Version, user_address,
+    Action, ChangeFilter, Filter, Id, Imported, Kind, PageRequest, Record, Stored, Version,
+    user_address,
 };
 use tollgate_catalog::document::{self, Format};
+use tollgate_core::Policy;
 
 use crate::common::{Database, actor, body, json, next, problems};
 
@@ -71,13 +73,30 @@ pub(crate) async fn a_new_catalog_holds_the_default_tier_and_the_built_in_policy
         r#"{"id":"default","name":"default","priority":"standard"}"#
     );
     let page = node.catalog.list(Kind::Policy, &Filter::default(), &PageRequest::default()).await;
-    assert_eq!(page.unwrap().items, []);
-    let snapshot = node.catalog.reader().snapshot();
-    assert_eq!(snapshot.policies().policies().len(), 1, "the built-in one holds (3.2)");
-    assert_eq!(snapshot.version(), 1);
+    let policies = page.unwrap().items;
+    assert!(
+        matches!(&policies[..], [Stored { record: Record::Policy(policy), .. }] if policy.is_built_in())
+    );
+    let in_force = || node.catalog.reader().snapshot().policies().policies().to_vec();
+    assert_eq!(in_force(), [Policy::default_policy()]);
+    assert_eq!(node.version(), 1);
     // When it is opened again, it is unchanged.
-    drop(node);
     assert_eq!(database.open().await.version(), 1);
+
+    // P11: another policy does not remove it; deleting it does, and it does not come back.
+    let other = r#"{"id":"gpu-pool","scope":"MODEL","limit":5,"windowSeconds":60}"#;
+    node.create(Kind::Policy, other).await;
+    assert_eq!(in_force().len(), 2);
+    // A policy with its id takes its place, once.
+    let own = r#"{"id":"default","scope":"USER","limit":7,"windowSeconds":60}"#;
+    node.create(Kind::Policy, own).await;
+    assert_eq!(in_force().len(), 2);
+    let again = node.try_create(Kind::Policy, own).await;
+    assert!(matches!(again, Err(DirectoryError::Duplicate { .. })), "{again:?}");
+    node.delete(Kind::Policy, "default").await;
+    node.delete(Kind::Policy, "gpu-pool").await;
+    assert_eq!(in_force(), []);
+    assert_eq!(database.open().await.catalog.reader().snapshot().policies().policies(), []);
 }
 
 pub(crate) async fn every_kind_is_made_read_changed_and_deleted(database: Database) {
@@ -559,8 +578,8 @@ pub(crate) async fn export_and_import_give_the_same_directory(database: Database
     }
     let exported = node.catalog.export().await.unwrap();
     let unchanged = node.catalog.import(&actor(), &exported).await.unwrap();
-    // All except the API key and the default tier.
-    assert_eq!(unchanged, Imported { created: 0, updated: 0, unchanged: 7 });
+    // All except the API key; with the built-in policy, without the default tier.
+    assert_eq!(unchanged, Imported { created: 0, updated: 0, unchanged: 8 });
     // Through both formats, into an empty database.
     let yaml = document::to_yaml(&exported);
     let read = document::read(&yaml, Format::Yaml).unwrap().unwrap();
@@ -571,7 +590,7 @@ pub(crate) async fn export_and_import_give_the_same_directory(database: Database
         node.delete(kind, &id).await;
     }
     let imported = node.catalog.import(&actor(), &read).await.unwrap();
-    assert_eq!(imported, Imported { created: 6, updated: 0, unchanged: 1 });
+    assert_eq!(imported, Imported { created: 6, updated: 0, unchanged: 2 });
     let again = node.catalog.export().await.unwrap();
     assert_eq!(document::to_json(&again), document::to_json(&exported));
     assert_eq!(document::to_yaml(&again), yaml);

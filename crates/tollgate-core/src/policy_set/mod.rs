@@ -89,6 +89,13 @@ impl PolicySet {
         if policies.is_empty() {
             policies.push(Policy::default_policy());
         }
+        Self::exactly(policies)
+    }
+
+    /// Compiles `policies`. With none at all, nothing is limited.
+    ///
+    /// O(n log n) in the policies with their patterns.
+    pub fn exactly(policies: Vec<Policy>) -> Result<Self, PolicySetError> {
         if policies.len() > Self::MAX_POLICIES {
             return Err(PolicySetError::TooMany(policies.len()));
         }

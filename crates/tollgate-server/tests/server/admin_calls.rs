@@ -165,7 +165,7 @@ async fn a_patch_may_be_declared_as_a_merge_patch() {
 /// Parameters that a call does not accept are refused, whatever its method, before anything is done.
 #[tokio::test]
 async fn a_parameter_of_a_call_that_takes_none_is_refused() {
-    let admin = Admin::start().await;
+    let admin = Admin::start_new(|_| {}).await;
     admin.make("/admin/tenants", json!({"id": "a"})).await;
     let check = json!({"userId": "u", "modelId": "m"});
     let calls = [

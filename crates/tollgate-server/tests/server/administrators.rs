@@ -23,7 +23,7 @@ fn token(name: &str, role: Role, token: &str) -> AdminToken {
 /// The audit log says who changed what and when: under the name of the token, which is `admin` for the unnamed one.
 #[tokio::test]
 async fn the_audit_log_distinguishes_the_owners_of_named_tokens() {
-    let admin = Admin::start_with(|config| {
+    let admin = Admin::start_new(|config| {
         config.admin_tokens =
             vec![token("alice", Role::Write, ALICE), token("bob", Role::Read, BOB)];
     })

@@ -186,3 +186,28 @@ async fn trusted_proxies_give_the_address() {
     let answer = fixture.client().await.send("POST", CHECK, &headers, r#"{"userId":"a"}"#).await;
     assert_eq!(answer.json()["limits"], json!([]));
 }
+
+/// P11: the built-in policy is listed, stays when others are made, and is removed only by deleting it.
+#[tokio::test]
+async fn the_built_in_policy_is_listed_and_stays() {
+    let admin = Admin::start_new(|_| {}).await;
+    let listed = admin.get("/admin/policies").await.json()["items"].clone();
+    let built_in = json!({
+        "id": "default", "scope": "USER_MODEL", "limit": 100, "windowSeconds": 3600, "source": "built-in"
+    });
+    assert_eq!(listed, json!([built_in]));
+    let made = json!({"id": "gpu-pool", "scope": "MODEL", "limit": 1000, "windowSeconds": 60});
+    assert_eq!(admin.make("/admin/policies", made).await["source"], "catalog");
+    let check = json!({"userId": "alice", "modelId": "gpt-4"});
+    let met = decide(&admin.fixture, check.clone()).await;
+    assert_eq!(met, (true, vec!["default".to_owned(), "gpu-pool".to_owned()]));
+    // What was read can be sent back; once it is changed, it is a policy like any other.
+    let same = admin.ask("PUT", "/admin/policies/default", &built_in).await;
+    assert_eq!((same.status, &same.json()["source"]), (200, &json!("built-in")));
+    let forged = json!({"source": "catalog"});
+    assert_eq!(admin.ask("PATCH", "/admin/policies/default", &forged).await.status, 422);
+    let changed = admin.ask("PATCH", "/admin/policies/default", &json!({"limit": 50})).await;
+    assert_eq!((changed.status, &changed.json()["source"]), (200, &json!("catalog")));
+    assert_eq!(admin.ask("DELETE", "/admin/policies/default", &json!(null)).await.status, 204);
+    assert_eq!(decide(&admin.fixture, check).await, (true, vec!["gpu-pool".to_owned()]));
+}

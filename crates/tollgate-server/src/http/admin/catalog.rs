@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tollgate_catalog::api_key::ApiKeySecret;
-use tollgate_catalog::directory::{Actor, Directory, Filter, Stored};
+use tollgate_catalog::directory::{Actor, Directory, Filter, Record, Stored, source};
 use tollgate_catalog::document::{Entry, Node, Value};
 
 use super::super::answer;
@@ -29,12 +29,27 @@ struct RecordPage {
     next_cursor: Option<String>,
 }
 
+/// `record` with what the admin calls add to it: where a policy comes from.
+fn shown(record: &Record) -> Node {
+    let mut node = record.to_node();
+    if let Record::Policy(policy) = record {
+        add(&mut node, "source", source(policy));
+    }
+    node
+}
+
+fn add(node: &mut Node, field: &str, text: &str) {
+    if let Value::Map(fields) = &mut node.value {
+        let node = Node::unplaced(Value::String(text.to_owned()));
+        fields.push(Entry { key: field.to_owned(), key_position: None, node });
+    }
+}
+
 /// The record `stored`, and the key that was made with it.
 fn stored(status: StatusCode, stored: &Stored, key: Option<&str>) -> Result<Response, Problem> {
-    let mut node = stored.record.to_node();
-    if let (Some(key), Value::Map(fields)) = (key, &mut node.value) {
-        let node = Node::unplaced(Value::String(key.to_owned()));
-        fields.push(Entry { key: "key".to_owned(), key_position: None, node });
+    let mut node = shown(&stored.record);
+    if let Some(key) = key {
+        add(&mut node, "key", key);
     }
     let mut response = answer::json(status, &raw(&node)?);
     response.headers_mut().insert(header::ETAG, etag(stored.version));
@@ -61,7 +76,7 @@ pub(super) async fn list<S: Backend>(
     let (filter, page) = parameters.finish(accepted, Some((filter, page)))?;
     let listed = app.admin.directory.list(collection.kind, &filter, &page).await;
     let listed = listed.map_err(|e| failed(&e))?;
-    let items = listed.items.iter().map(|stored| raw(&stored.record.to_node()));
+    let items = listed.items.iter().map(|stored| raw(&shown(&stored.record)));
     let next_cursor = listed.next_cursor.map(|id| collection.cursor(&id));
     let page = RecordPage { items: items.collect::<Result<_, _>>()?, next_cursor };
     Ok(answer::json(StatusCode::OK, &page))

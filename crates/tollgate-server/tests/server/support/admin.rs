@@ -13,7 +13,7 @@ pub(crate) const WRITE: &str = "the-token-that-writes";
 /// The token that may only read it.
 pub(crate) const READ: &str = "the-token-that-reads";
 
-/// A server over a catalog in SQLite.
+/// A server over a catalog in SQLite, without the built-in policy.
 pub(crate) struct Admin {
     pub(crate) fixture: Fixture,
     database: TempDir,
@@ -26,6 +26,14 @@ impl Admin {
 
     /// The same with its configuration changed.
     pub(crate) async fn start_with(configure: impl FnOnce(&mut ServeConfig)) -> Self {
+        let admin = Self::start_new(configure).await;
+        let deleted = admin.ask("DELETE", "/admin/policies/default", &Value::Null).await;
+        assert_eq!(deleted.status, 204, "{}", deleted.body);
+        admin
+    }
+
+    /// The same with the built-in policy, as a new catalog has it.
+    pub(crate) async fn start_new(configure: impl FnOnce(&mut ServeConfig)) -> Self {
         let database = TempDir::new().unwrap();
         let url = format!("sqlite:{}", database.path().join("catalog.db").display());
         let fixture = Fixture::start_with(|config| {

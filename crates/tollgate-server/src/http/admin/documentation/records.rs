@@ -95,7 +95,7 @@ fn given(name: &str) -> Given {
         "tenantId" | "modelTier" => Given::Required,
         "id" | "limit" => Given::Optional,
         "name" | "tier" | "priority" | "userId" | "expiresAt" => Given::Nullable,
-        "prefix" | "lastUsedAt" => Given::Kept,
+        "prefix" | "lastUsedAt" | "source" => Given::Kept,
         // `revoked`, and the others of a policy.
         _ => Given::Resettable,
     }
@@ -104,7 +104,7 @@ fn given(name: &str) -> Given {
 /// Whether every answer has the field `name`; otherwise only where it is set.
 fn is_always_answered(name: &str) -> bool {
     matches!(given(name), Given::Required | Given::Optional)
-        || ["name", "priority", "revoked", "prefix"].contains(&name)
+        || ["name", "priority", "revoked", "prefix", "source"].contains(&name)
 }
 
 type Fields = Map<String, Value>;
@@ -267,7 +267,12 @@ fn effect_fields() -> Fields {
             "type": "string", "enum": FailureMode::ALL.map(FailureMode::name),
             "description": "The failure mode: how it decides while the store is unavailable. By default the setting of the server."
         },
-        "enabled": {"type": "boolean", "description": "Whether it is in force; by default true."}
+        "enabled": {"type": "boolean", "description": "Whether it is in force; by default true."},
+        "source": {
+            "type": "string", "enum": ["built-in", "catalog"],
+            "description": "Where it comes from: `built-in` is the policy of a new catalog, until somebody changes it. It stays \
+                until it is deleted."
+        }
     });
     if let Value::Object(fields) = fields { fields } else { Fields::new() }
 }
@@ -402,7 +407,7 @@ fn catalog() -> Value {
     let (mut lists, mut example_file) = (json!({}), json!({}));
     for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::ApiKey) {
         lists[kind.list_name()] = json!({"type": "array", "items": Form::Listed.reference(kind)});
-        example_file[kind.list_name()] = json!([example(kind)]);
+        example_file[kind.list_name()] = json!([body_example(kind)]);
     }
     json!({
         "type": "object", "description": description, "properties": lists, "additionalProperties": false,
@@ -416,7 +421,7 @@ fn judged() -> Value {
         "description": "A policy file, which must also contain every record that its records refer to.",
         "allOf": [{"$ref": "#/components/schemas/Catalog"}, {"required": [Kind::Policy.list_name()]}]
     });
-    json!({"oneOf": [Form::Listed.reference(Kind::Policy), file], "examples": [example(Kind::Policy)]})
+    json!({"oneOf": [Form::Listed.reference(Kind::Policy), file], "examples": [body_example(Kind::Policy)]})
 }
 
 /// The example of `kind` without what only the directory sets.
@@ -445,7 +450,7 @@ pub(super) fn example(kind: Kind) -> Value {
         Kind::Policy => json!({
             "id": "payments-free", "scope": "SERVICE",
             "match": {"service": "payments", "tier": ["free", "default"]},
-            "limit": 10, "windowSeconds": 60, "algorithm": "sliding_window_counter"
+            "limit": 10, "windowSeconds": 60, "algorithm": "sliding_window_counter", "source": "catalog"
         }),
     }
 }
