@@ -20,7 +20,7 @@ const CATALOG = {
   policies: POLICIES,
 };
 
-const ALICE = { userId: 'alice', modelId: 'gpt-4' };
+const ALICE = { userId: 'alice', modelId: 'gpt-4', tenantId: 'acme' };
 
 function verdict(page: Page): Locator {
   return page.getByRole('region', { name: 'Verdict' });
@@ -43,7 +43,7 @@ test('every policy is told: which decides, which apply too, and why the others d
   openSignedIn,
 }) => {
   await server.fill(CATALOG);
-  await openSignedIn('explain?user=alice&model=gpt-4');
+  await openSignedIn('explain?user=alice&model=gpt-4&tenant=acme');
   await expect(verdict(page)).toContainText('would be allowed');
   await expect(verdict(page)).toContainText(/Closest limit: (pro-users|each-model)\./u);
   await expect(group(page, 'In shadow mode')).toContainText('watched');
@@ -55,7 +55,7 @@ test('every policy is told: which decides, which apply too, and why the others d
   await page.getByRole('heading', { name: /^Disabled/u }).click();
   await expect(group(page, 'Disabled')).toContainText('asleep');
   const who = page.getByRole('region', { name: 'Subject of the check' });
-  await expect(who).toContainText(/tenant.*acme.*from the catalog/u);
+  await expect(who).toContainText(/tenant.*acme.*from the check/u);
   await expect(who).toContainText(/tier.*pro.*from the catalog/u);
   await expect(who).toContainText(/user.*alice.*from the check/u);
   await group(page, 'Overridden').getByRole('link', { name: 'each-user' }).click();
@@ -64,7 +64,7 @@ test('every policy is told: which decides, which apply too, and why the others d
 
 test('usage is told as it is now, and nothing is charged', async ({ page, server, openSignedIn }) => {
   await server.fill({ policies: POLICIES.slice(0, 1) });
-  await openSignedIn('explain?user=alice&model=gpt-4');
+  await openSignedIn('explain?user=alice&model=gpt-4&tenant=acme');
   await expect(verdict(page)).toContainText('0 of 3 requests used, 3 left');
   await server.check(ALICE);
   await expect(verdict(page)).toContainText('1 of 3 requests used, 2 left');
@@ -146,7 +146,7 @@ test('what the server refuses is told at its field', async ({ page, server, open
 
 test('a server that is gone leaves what was told, marked as old', async ({ page, server, openSignedIn }) => {
   await server.fill({ policies: POLICIES });
-  await openSignedIn('explain?user=alice&model=gpt-4');
+  await openSignedIn('explain?user=alice&model=gpt-4&tenant=acme');
   await expect(verdict(page)).toContainText('would be allowed');
   await server.kill();
   await expect(page.getByText('This may be out of date: the server is not responding.')).toBeVisible();
@@ -164,7 +164,7 @@ test('thousands of policies are searched, and few of them drawn', async ({ page,
     windowSeconds: 60,
   }));
   await server.fill({ ...CATALOG, policies: [...POLICIES, ...others] });
-  await openSignedIn('explain?user=alice&model=gpt-4');
+  await openSignedIn('explain?user=alice&model=gpt-4&tenant=acme');
   await expect(page.getByRole('heading', { name: /^Do not apply/u })).toContainText('3,001');
   await page.getByRole('searchbox', { name: 'Search the policies' }).fill('for-user-2999');
   await expect(page.getByRole('heading', { name: /^Do not apply/u })).toContainText('1 of 3,001');

@@ -8,6 +8,8 @@ export { expect };
 export interface Fixtures {
   /** What the server is started with, beside what all are. */
   flags: readonly string[];
+  /** Whether its catalog keeps the built-in policy. */
+  keepsBuiltIn: boolean;
   /** Started for this test alone, with an empty catalog. */
   server: Server;
   /** What no page may do, as it happens; none is left at the end of a test. */
@@ -39,8 +41,9 @@ async function watch(context: BrowserContext, base: string, faults: string[]): P
 
 export const test = base.extend<Fixtures>({
   flags: [[], { option: true }],
-  server: async ({ flags }, provide) => {
-    const server = await Server.start({ flags });
+  keepsBuiltIn: [false, { option: true }],
+  server: async ({ flags, keepsBuiltIn }, provide) => {
+    const server = await Server.start({ flags, keepsBuiltIn });
     await provide(server);
     await server.end();
   },

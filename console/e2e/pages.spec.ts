@@ -163,7 +163,7 @@ const VIEWS: readonly View[] = [
   {
     name: 'Policies',
     path: 'policies',
-    show: (page) => expect(page.getByText('There are no policies yet')).toBeVisible(),
+    show: (page) => expect(page.getByText('built-in', { exact: true })).toBeVisible(),
   },
   {
     name: 'Policies with policies',
@@ -298,6 +298,8 @@ for (const view of VIEWS) {
     }
   });
 }
+
+test.use({ keepsBuiltIn: true });
 
 test('the content security policy allows nothing but the server itself', async ({ page, server }) => {
   const answer = await page.goto(server.page());

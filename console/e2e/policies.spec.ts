@@ -288,6 +288,7 @@ test('keyboard alone makes a policy', async ({ page, server, openSignedIn }) => 
   await keyboard.type('by-hand');
   await tabTo('Counts for');
   await keyboard.type('each IP');
+  await tabTo('IPv6 prefix');
   await tabTo('+ Add a condition');
   await keyboard.press('Enter');
   await expect(page.locator(':focus')).toHaveAccessibleName('Attribute');

@@ -79,14 +79,18 @@ export class Server {
 
   /**
    * A server that serves, on a free port, with tokens that it is given or one that it makes, and with `flags`. Its catalog
-   * has no policies, not even the built-in one.
+   * has no policies, not even the built-in one unless it `keepsBuiltIn`.
    */
-  static async start({ makesToken = false, flags = [] as readonly string[] } = {}): Promise<Server> {
+  static async start({
+    makesToken = false,
+    flags = [] as readonly string[],
+    keepsBuiltIn = false,
+  } = {}): Promise<Server> {
     const directory = await mkdtemp(join(tmpdir(), 'tollgate-e2e-'));
     const server = new Server(directory, makesToken ? { write: '', read: '' } : newTokens(), flags);
     try {
       await server.serve('127.0.0.1:0');
-      await server.admin('policies/default', { method: 'DELETE' });
+      if (!keepsBuiltIn) await server.admin('policies/default', { method: 'DELETE' });
     } catch (error) {
       await server.end();
       throw error;

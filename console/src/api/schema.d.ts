@@ -1928,7 +1928,6 @@ export interface components {
          *         ]
          *       },
          *       "scope": "SERVICE",
-         *       "source": "catalog",
          *       "windowSeconds": 60
          *     }
          */
@@ -1992,10 +1991,10 @@ export interface components {
                 standard?: number;
             };
             /**
-             * @description Where it comes from: `built-in` is the policy of a new catalog, until somebody changes it. It stays until it is deleted.
+             * @description Only the policy of a new catalog has it, until somebody changes that. It stays until it is deleted.
              * @enum {string}
              */
-            source: "built-in" | "catalog";
+            source?: "built-in";
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string;
             /**
@@ -2021,7 +2020,6 @@ export interface components {
          *             ]
          *           },
          *           "scope": "SERVICE",
-         *           "source": "catalog",
          *           "windowSeconds": 60
          *         }
          *       ],
@@ -2099,10 +2097,10 @@ export interface components {
                 standard?: number;
             } | null;
             /**
-             * @description Where it comes from: `built-in` is the policy of a new catalog, until somebody changes it. It stays until it is deleted.
+             * @description Only the policy of a new catalog has it, until somebody changes that. It stays until it is deleted.
              * @enum {string}
              */
-            source?: "built-in" | "catalog";
+            source?: "built-in";
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string | null;
             /**
@@ -9155,13 +9153,14 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The metrics, as OpenMetrics 1.0 text */
+            /** @description The metrics, in the format that `Accept` prefers */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
                     "application/openmetrics-text; version=1.0.0; charset=utf-8": string;
+                    "text/plain; version=0.0.4; charset=utf-8": string;
                 };
             };
             /** @description The request names a host that this server does not accept */

@@ -54,6 +54,15 @@ pub enum CatalogError {
     },
     /// The URL names no usable database.
     DatabaseUrl,
+    /// The URL asks for a SQLite database in memory.
+    DatabaseInMemory,
+    /// The database server could not be reached or used at the start.
+    DatabaseServer {
+        /// Its host and port.
+        at: String,
+        /// Why.
+        source: Unavailable,
+    },
     /// The database failed.
     Database(Unavailable),
     /// The API keys in the database were hashed with another secret, so none of them would be recognized.
@@ -74,12 +83,14 @@ impl CatalogError {
             Self::Unreadable { .. }
             | Self::BecameEmpty { .. }
             | Self::Unsettled { .. }
+            | Self::DatabaseServer { .. }
             | Self::Database(_)
             | Self::NoWatcher { .. } => true,
             Self::UnknownFormat { .. }
             | Self::NotAFile { .. }
             | Self::TooLong { .. }
             | Self::DatabaseUrl
+            | Self::DatabaseInMemory
             | Self::OtherApiKeySecret
             | Self::Invalid(_)
             | Self::ReaderFailed { .. } => false,
@@ -118,6 +129,13 @@ impl fmt::Display for CatalogError {
                 "the URL of the catalog names no database; accepted: sqlite:FILE or \
                  postgres://USER:PASSWORD@HOST:PORT/DATABASE",
             ),
+            Self::DatabaseInMemory => f.write_str(
+                "the URL of the catalog asks for a SQLite database in memory, which would be empty at every start; \
+                 accepted: sqlite:FILE",
+            ),
+            Self::DatabaseServer { at, .. } => {
+                write!(f, "the catalog: PostgreSQL at {at} cannot be used")
+            }
             Self::Database(unavailable) => write!(f, "the catalog: {unavailable}"),
             Self::OtherApiKeySecret => f.write_str(
                 "the API keys in the database were created with another secret, so none of them would be recognized; \
@@ -132,7 +150,9 @@ impl Error for CatalogError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Unreadable { source, .. } | Self::NoWatcher { source, .. } => Some(source),
-            Self::Database(unavailable) => unavailable.source(),
+            Self::DatabaseServer { source: unavailable, .. } | Self::Database(unavailable) => {
+                unavailable.source()
+            }
             _ => None,
         }
     }

@@ -23,7 +23,7 @@ pub mod snapshot;
 pub mod validate;
 
 #[cfg(feature = "database")]
-pub use database::{DatabaseCatalog, DatabaseOptions};
+pub use database::{DatabaseCatalog, DatabaseOptions, database_file};
 pub use directory::{Directory, DirectoryError};
 pub use document::Format;
 pub use error::CatalogError;

@@ -82,9 +82,10 @@ fn api_key_secret(url: &str, config: &ServeConfig) -> Result<Vec<u8>, StartError
     if let Some(secret) = &config.api_key_secret {
         return Ok(secret.reveal().as_bytes().to_vec());
     }
-    let Some(path) = url.strip_prefix("sqlite:") else { return Err(StartError::NoApiKeySecret) };
-    let path = path.strip_prefix("//").unwrap_or(path).split('?').next().unwrap_or_default();
-    let path = PathBuf::from(format!("{path}.secret"));
+    let file = tollgate_catalog::database_file(url).map_err(StartError::Catalog)?;
+    let mut path = file.ok_or(StartError::NoApiKeySecret)?.into_os_string();
+    path.push(".secret");
+    let path = PathBuf::from(path);
     let failed = |source| StartError::ApiKeySecret { path: path.clone(), source };
     match fs::read(&path) {
         Ok(secret) if secret.len() >= Secret::MIN_BYTES => Ok(secret),

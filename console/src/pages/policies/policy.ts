@@ -30,7 +30,7 @@ export interface Policy {
   visibility?: string;
   onStoreError?: string;
   enabled?: boolean;
-  /** `built-in`, or `catalog` for what somebody made. */
+  /** `built-in` of the policy of a new catalog. */
   source?: string;
   /** The part of the limit up to which a priority class is admitted. */
   shares?: Partial<Record<string, number>>;

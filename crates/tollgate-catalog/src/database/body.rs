@@ -72,9 +72,10 @@ pub(super) fn replacement(current: &Record, body: &Node) -> Result<Node, Problem
         entries.retain(|entry| !KEPT.contains(&entry.key.as_str()));
     }
     if let Record::Policy(policy) = current {
-        let source = Value::String(source(policy).to_owned());
-        if let Some(entry) =
-            entries.iter().find(|entry| entry.key == SOURCE && entry.node.value != source)
+        let source = source(policy).map(|source| Value::String(source.to_owned()));
+        if let Some(entry) = entries
+            .iter()
+            .find(|entry| entry.key == SOURCE && Some(&entry.node.value) != source.as_ref())
         {
             let message = "says where the policy comes from and cannot be changed";
             problems.push(problem(entry, message, "the same source, or none"));

@@ -37,6 +37,7 @@ pub(crate) use self::cache::{Entry, SubjectCache};
 use self::failure::{Failure, unavailable};
 use self::feed::Feed;
 use self::location::Location;
+pub use self::open::database_file;
 use self::session::Pool;
 use crate::api_key::KeyHasher;
 use crate::directory::DirectoryError;

@@ -1,5 +1,6 @@
 //! Opens a database by its URL.
 
+use std::path::PathBuf;
 use std::str::FromStr as _;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
@@ -32,16 +33,25 @@ pub(super) async fn pool(
     Ok((pool, path.map_or(Location::Server, Location::of_file)))
 }
 
-async fn sqlite(
-    url: &str,
-    options: &DatabaseOptions,
-) -> Result<(Pool, std::path::PathBuf), CatalogError> {
-    // Otherwise each connection would have a separate database.
-    if url.contains(":memory:") || url.contains("mode=memory") {
-        return Err(CatalogError::DatabaseUrl);
+/// The file of the SQLite database at `url`, percent-decoded; `None` for PostgreSQL. Fails if no SQLite database can be
+/// kept there.
+pub fn database_file(url: &str) -> Result<Option<PathBuf>, CatalogError> {
+    if !url.starts_with("sqlite:") {
+        return Ok(None);
     }
-    let connect = SqliteConnectOptions::from_str(url)
-        .map_err(|_| CatalogError::DatabaseUrl)?
+    Ok(Some(sqlite_options(url)?.get_filename().to_owned()))
+}
+
+fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, CatalogError> {
+    // Each connection would have a separate database.
+    if url.contains(":memory:") || url.contains("mode=memory") {
+        return Err(CatalogError::DatabaseInMemory);
+    }
+    SqliteConnectOptions::from_str(url).map_err(|_| CatalogError::DatabaseUrl)
+}
+
+async fn sqlite(url: &str, options: &DatabaseOptions) -> Result<(Pool, PathBuf), CatalogError> {
+    let connect = sqlite_options(url)?
         .foreign_keys(true)
         .journal_mode(SqliteJournalMode::Wal)
         // In WAL mode the database stays consistent either way, but a change that was answered must survive a power
@@ -93,6 +103,16 @@ async fn postgres(url: &str, options: &DatabaseOptions) -> Result<Pool, CatalogE
         .application_name("tollgate")
         .options([("lock_timeout", lock_timeout_ms)])
         .disable_statement_logging();
+    // The driver leaves the brackets of a URL around an IPv6 address.
+    let host = connect.get_host().to_owned();
+    let connect = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => connect.host(address),
+        None => connect,
+    };
+    let failed = |error| CatalogError::DatabaseServer {
+        at: format!("{host}:{}", connect.get_port()),
+        source: unavailable(error),
+    };
     let pool = PgPoolOptions::new()
         .max_connections(options.connections)
         .acquire_timeout(options.lock_timeout)
@@ -107,8 +127,8 @@ async fn postgres(url: &str, options: &DatabaseOptions) -> Result<Pool, CatalogE
                 Ok(Err(error)) => error,
                 Ok(Ok(_)) | Err(_) => sqlx::Error::PoolTimedOut,
             };
-            Err(unavailable(error).into())
+            Err(failed(error))
         }
-        Err(error) => Err(unavailable(error).into()),
+        Err(error) => Err(failed(error)),
     }
 }

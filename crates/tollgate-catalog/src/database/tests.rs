@@ -137,6 +137,26 @@ async fn an_older_catalog_keeps_its_users_and_keys() {
     }
 }
 
+/// P14: the file is where SQLite keeps it, percent-decoded, and none is in memory.
+#[test]
+fn the_file_of_a_url_is_the_one_that_sqlite_opens() {
+    let file =
+        |url| open::database_file(url).map(|file| file.map(|path| path.display().to_string()));
+    let cases = [
+        ("sqlite:/d/with%20pct.db", Some("/d/with pct.db")),
+        ("sqlite:///d/a.db?mode=ro", Some("/d/a.db")),
+        ("sqlite:a.db", Some("a.db")),
+        ("postgres://u:p@h/d", None),
+    ];
+    for (url, expected) in cases {
+        assert_eq!(file(url).unwrap().as_deref(), expected, "{url}");
+    }
+    for url in ["sqlite::memory:", "sqlite://:memory:", "sqlite:a?mode=memory"] {
+        let refused = file(url).unwrap_err();
+        assert!(refused.to_string().contains("in memory"), "{url}: {refused}");
+    }
+}
+
 /// The schema refuses what the code would not write: foreign keys and checks apply to every writer.
 #[tokio::test]
 async fn the_schema_refuses_what_would_break_it() {

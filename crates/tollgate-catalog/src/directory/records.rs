@@ -206,10 +206,10 @@ impl Fields {
     }
 }
 
-/// Where `policy` comes from, as the admin calls show it: `built-in` for [`Policy::default_policy`] as long as nobody has
-/// changed it, `catalog` for any other.
-pub fn source(policy: &Policy) -> &'static str {
-    if policy.is_built_in() { "built-in" } else { "catalog" }
+/// What the admin calls say about where `policy` comes from: `built-in` for [`Policy::default_policy`] as long as nobody has
+/// changed it, nothing about any other.
+pub fn source(policy: &Policy) -> Option<&'static str> {
+    policy.is_built_in().then_some("built-in")
 }
 
 fn entry(key: &str, value: Value) -> Entry {

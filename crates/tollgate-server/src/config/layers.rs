@@ -35,6 +35,12 @@ impl fmt::Display for Place {
     }
 }
 
+/// `text` without the line ends behind it: values are often kept in files that end with one.
+pub(super) fn without_line_end(mut text: String) -> String {
+    text.truncate(text.trim_end_matches(['\n', '\r']).len());
+    text
+}
+
 /// The environment variable of `key`.
 pub(crate) fn variable(key: &str) -> String {
     format!("TOLLGATE_{}", key.to_ascii_uppercase())
@@ -99,12 +105,14 @@ impl Layers {
         environment: impl Fn(&str) -> Option<OsString>,
         file: Option<(&Path, &str)>,
     ) -> Self {
-        let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        let flags =
+            flags.into_iter().filter_map(|(key, value)| Some((key, without_line_end(value?))));
+        let flags = flags.collect();
         let mut layers = Self { flags, ..Self::default() };
         for key in keys {
             let Some(value) = environment(&variable(key)) else { continue };
             match value.into_string() {
-                Ok(text) => _ = layers.variables.insert(key, text),
+                Ok(text) => _ = layers.variables.insert(key, without_line_end(text)),
                 Err(_) => layers.error.add(&variable(key), "is not UTF-8", "text in UTF-8"),
             }
         }
@@ -154,7 +162,7 @@ impl Layers {
 
     /// The secret in the variable `name`; messages show nothing but the required length.
     pub(crate) fn secret(&mut self, name: &str, value: Option<OsString>) -> Option<Secret> {
-        let text = value?.into_string().unwrap_or_default();
+        let text = without_line_end(value?.into_string().unwrap_or_default());
         if text.len() >= Secret::MIN_BYTES {
             return Some(Secret::new(text));
         }

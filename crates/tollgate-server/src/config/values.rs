@@ -1,6 +1,6 @@
 //! Parses the values of settings.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -14,9 +14,14 @@ use super::layers::Refused;
 use super::{CatalogConfig, LogFormat, Secret, StoreConfig, StoreUrl};
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, Refused> {
-    text.parse().map_err(|_| Refused {
+    // Only this name has the same address everywhere.
+    let address = match text.strip_prefix("localhost:") {
+        Some(port) => port.parse().ok().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        None => text.parse().ok(),
+    };
+    address.ok_or_else(|| Refused {
         problem: format!("{text:?} is not an address"),
-        accepted: "an IP address and a port, such as 127.0.0.1:8000 or [::1]:8000; port 0 takes a free one",
+        accepted: "an IP address or localhost, and a port, such as 127.0.0.1:8000 or [::1]:8000; port 0 takes a free one",
     })
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::answer::json;
 use super::problem::Problem;
 use crate::app::{App, Backend};
+use crate::metrics::Exposition;
 
 /// Alive
 ///
@@ -81,26 +82,31 @@ pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Respon
     get,
     path = "/metrics",
     tag = "operations",
-    responses((
-        status = 200,
-        description = "The metrics, as OpenMetrics 1.0 text",
-        body = String,
-        content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-    ))
+    responses((status = 200, description = "The metrics, in the format that `Accept` prefers", content(
+        (String = "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        (String = "text/plain; version=0.0.4; charset=utf-8"),
+    )))
 )]
-pub(crate) async fn metrics<S: Backend>(State(app): State<Arc<App<S>>>) -> Response {
+pub(crate) async fn metrics<S: Backend>(
+    State(app): State<Arc<App<S>>>,
+    headers: HeaderMap,
+) -> Response {
+    let format = Exposition::asked(&headers);
     app.metrics.store.enforcing.set(i64::from(!app.health.store_degraded()));
     match app.metrics.encode(app.service.store().stats()) {
-        Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+        Ok(text) => {
+            let fields = [
+                (header::CONTENT_TYPE, format.content_type()),
+                (header::VARY, HeaderValue::from_static("accept")),
+            ];
+            (fields, format.of(text)).into_response()
+        }
         Err(error) => {
             tracing::error!(%error, "the metrics could not be written");
             Problem::internal().into_response()
         }
     }
 }
-
-const OPENMETRICS: HeaderValue =
-    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
 /// The server is alive.
 #[derive(Serialize, ToSchema)]

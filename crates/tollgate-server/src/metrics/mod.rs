@@ -7,6 +7,7 @@
 //! A check only increments counters that were created when the policies were put in force.
 
 mod catalog;
+mod exposition;
 mod latency;
 mod policy_counters;
 mod store;
@@ -23,6 +24,7 @@ use tollgate_catalog::Snapshot;
 use tollgate_core::Decision;
 use tollgate_store::memory::MemoryStoreStats;
 
+pub(crate) use self::exposition::Exposition;
 use catalog::CatalogMetrics;
 pub(crate) use latency::Call;
 use latency::Latencies;

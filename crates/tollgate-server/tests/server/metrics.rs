@@ -149,3 +149,21 @@ async fn no_identity_adds_a_series() {
     assert!(series(&after) <= 500, "{} series", series(&after));
     assert!(!after.contains("canary") && !after.contains("10.0.0."), "{after}");
 }
+
+/// P15: a parser of `text/plain` gets what it reads, and Prometheus gets `OpenMetrics`.
+#[tokio::test]
+async fn metrics_come_in_the_format_that_is_asked_for() {
+    let fixture = Fixture::start().await;
+    fixture.post("/rate-limit/check", r#"{"userId":"a","modelId":"m"}"#).await;
+    let mut client = fixture.client().await;
+    let text = client.send("GET", "/metrics", &[("accept", "text/plain")], "").await;
+    assert_eq!(text.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert!(text.body.contains("# TYPE tollgate_policy_reloads_total counter\n"), "{}", text.body);
+    assert!(!text.body.contains("# EOF") && !text.body.contains("# UNIT"), "{}", text.body);
+    let newer = client.send("GET", "/metrics", &[], "").await;
+    let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(newer.header("content-type"), Some(openmetrics));
+    assert!(newer.body.ends_with("# EOF\n"));
+    let samples = |body: &str| body.lines().filter(|line| !line.starts_with('#')).count();
+    assert_eq!(samples(&text.body), samples(&newer.body));
+}

@@ -197,17 +197,21 @@ async fn the_built_in_policy_is_listed_and_stays() {
     });
     assert_eq!(listed, json!([built_in]));
     let made = json!({"id": "gpu-pool", "scope": "MODEL", "limit": 1000, "windowSeconds": 60});
-    assert_eq!(admin.make("/admin/policies", made).await["source"], "catalog");
+    assert_eq!(admin.make("/admin/policies", made).await["source"], json!(null));
     let check = json!({"userId": "alice", "modelId": "gpt-4"});
     let met = decide(&admin.fixture, check.clone()).await;
     assert_eq!(met, (true, vec!["default".to_owned(), "gpu-pool".to_owned()]));
     // What was read can be sent back; once it is changed, it is a policy like any other.
     let same = admin.ask("PUT", "/admin/policies/default", &built_in).await;
     assert_eq!((same.status, &same.json()["source"]), (200, &json!("built-in")));
-    let forged = json!({"source": "catalog"});
-    assert_eq!(admin.ask("PATCH", "/admin/policies/default", &forged).await.status, 422);
+    for (id, forged) in
+        [("default", json!({"source": "file"})), ("gpu-pool", json!({"source": "built-in"}))]
+    {
+        let path = format!("/admin/policies/{id}");
+        assert_eq!(admin.ask("PATCH", &path, &forged).await.status, 422, "{id}");
+    }
     let changed = admin.ask("PATCH", "/admin/policies/default", &json!({"limit": 50})).await;
-    assert_eq!((changed.status, &changed.json()["source"]), (200, &json!("catalog")));
+    assert_eq!((changed.status, &changed.json()["source"]), (200, &json!(null)));
     assert_eq!(admin.ask("DELETE", "/admin/policies/default", &json!(null)).await.status, 204);
     assert_eq!(decide(&admin.fixture, check).await, (true, vec!["gpu-pool".to_owned()]));
 }

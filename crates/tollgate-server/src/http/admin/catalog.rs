@@ -32,8 +32,10 @@ struct RecordPage {
 /// `record` with what the admin calls add to it: where a policy comes from.
 fn shown(record: &Record) -> Node {
     let mut node = record.to_node();
-    if let Record::Policy(policy) = record {
-        add(&mut node, "source", source(policy));
+    if let Record::Policy(policy) = record
+        && let Some(source) = source(policy)
+    {
+        add(&mut node, "source", source);
     }
     node
 }

@@ -104,7 +104,7 @@ fn given(name: &str) -> Given {
 /// Whether every answer has the field `name`; otherwise only where it is set.
 fn is_always_answered(name: &str) -> bool {
     matches!(given(name), Given::Required | Given::Optional)
-        || ["name", "priority", "revoked", "prefix", "source"].contains(&name)
+        || ["name", "priority", "revoked", "prefix"].contains(&name)
 }
 
 type Fields = Map<String, Value>;
@@ -269,9 +269,8 @@ fn effect_fields() -> Fields {
         },
         "enabled": {"type": "boolean", "description": "Whether it is in force; by default true."},
         "source": {
-            "type": "string", "enum": ["built-in", "catalog"],
-            "description": "Where it comes from: `built-in` is the policy of a new catalog, until somebody changes it. It stays \
-                until it is deleted."
+            "type": "string", "enum": ["built-in"],
+            "description": "Only the policy of a new catalog has it, until somebody changes that. It stays until it is deleted."
         }
     });
     if let Value::Object(fields) = fields { fields } else { Fields::new() }
@@ -450,7 +449,7 @@ pub(super) fn example(kind: Kind) -> Value {
         Kind::Policy => json!({
             "id": "payments-free", "scope": "SERVICE",
             "match": {"service": "payments", "tier": ["free", "default"]},
-            "limit": 10, "windowSeconds": 60, "algorithm": "sliding_window_counter", "source": "catalog"
+            "limit": 10, "windowSeconds": 60, "algorithm": "sliding_window_counter"
         }),
     }
 }
