@@ -23,8 +23,6 @@ function lines(page: Page): Locator {
     .filter({ has: page.getByRole('link') });
 }
 
-test.use({ keepsBuiltIn: true });
-
 test('changes are listed with what they changed, the newest first', async ({
   page,
   server,

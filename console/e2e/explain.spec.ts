@@ -37,6 +37,8 @@ async function countOf(server: Server, policyId: string): Promise<number | undef
   return limits.find((limit) => limit.policyId === policyId)?.count;
 }
 
+test.use({ keepsBuiltIn: false });
+
 test('every policy is told: which decides, which apply too, and why the others do not', async ({
   page,
   server,

@@ -41,7 +41,7 @@ async function watch(context: BrowserContext, base: string, faults: string[]): P
 
 export const test = base.extend<Fixtures>({
   flags: [[], { option: true }],
-  keepsBuiltIn: [false, { option: true }],
+  keepsBuiltIn: [true, { option: true }],
   server: async ({ flags, keepsBuiltIn }, provide) => {
     const server = await Server.start({ flags, keepsBuiltIn });
     await provide(server);

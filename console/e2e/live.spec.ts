@@ -9,7 +9,7 @@ const BOB: Check = { userId: 'bob', modelId: 'claude' };
 
 /** A policy of 2 requests for each user. */
 async function limitUsers(server: Server, limit = 2): Promise<void> {
-  await server.fill({ policies: [{ id: 'each-user', scope: 'USER', limit, windowSeconds: 3_600 }] });
+  await server.fillAlone({ policies: [{ id: 'each-user', scope: 'USER', limit, windowSeconds: 3_600 }] });
 }
 
 /** Of as many users, numbered from `first`. */

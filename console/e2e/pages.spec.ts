@@ -169,7 +169,7 @@ const VIEWS: readonly View[] = [
     name: 'Policies with policies',
     path: 'policies',
     isFilled: true,
-    show: (page) => expect(page.getByText('All 5 policies')).toBeVisible(),
+    show: (page) => expect(page.getByText('All 6 policies')).toBeVisible(),
   },
   {
     name: 'a new policy with mistakes',
@@ -298,8 +298,6 @@ for (const view of VIEWS) {
     }
   });
 }
-
-test.use({ keepsBuiltIn: true });
 
 test('the content security policy allows nothing but the server itself', async ({ page, server }) => {
   const answer = await page.goto(server.page());

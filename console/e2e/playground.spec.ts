@@ -10,7 +10,7 @@ const HOUR_S = 3_600;
 
 /** One policy for each user, in place of the default one. */
 async function limitUsers(server: Server, limit: number, windowSeconds = HOUR_S): Promise<void> {
-  await server.fill({ policies: [{ id: 'each-user', scope: 'USER', limit, windowSeconds }] });
+  await server.fillAlone({ policies: [{ id: 'each-user', scope: 'USER', limit, windowSeconds }] });
 }
 
 function decisionOf(page: Page): Locator {
@@ -161,7 +161,7 @@ test('checks are sent on and on until they are stopped', async ({ page, server }
 
 const REFUSED: readonly { field: string; value: string; says: RegExp; folded?: true }[] = [
   { field: 'User', value: 'u'.repeat(300), says: /^Too long: 300 bytes, at most 256\.$/u },
-  { field: 'Model', value: '', says: /^Enter a model\.$/u },
+  { field: 'Model', value: 'm'.repeat(300), says: /^Too long: 300 bytes, at most 256\.$/u },
   { field: 'Tenant', value: 't'.repeat(300), says: /256/u, folded: true },
   { field: 'IP', value: '203.0.113.700', says: /^Enter an IPv4 or IPv6 address\.$/u, folded: true },
 ];

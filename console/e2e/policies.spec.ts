@@ -54,6 +54,8 @@ async function expectSaid(page: Page, text: string): Promise<void> {
   await expect(page.getByRole('log', { name: 'Notifications' })).toContainText(text);
 }
 
+test.use({ keepsBuiltIn: false });
+
 test('without policies, the page says what holds and offers to make one', async ({ page, openSignedIn }) => {
   await openSignedIn('policies');
   await expect(page.getByText('There are no policies yet')).toBeVisible();

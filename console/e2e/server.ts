@@ -84,13 +84,13 @@ export class Server {
   static async start({
     makesToken = false,
     flags = [] as readonly string[],
-    keepsBuiltIn = false,
+    keepsBuiltIn = true,
   } = {}): Promise<Server> {
     const directory = await mkdtemp(join(tmpdir(), 'tollgate-e2e-'));
     const server = new Server(directory, makesToken ? { write: '', read: '' } : newTokens(), flags);
     try {
       await server.serve('127.0.0.1:0');
-      if (!keepsBuiltIn) await server.admin('policies/default', { method: 'DELETE' });
+      if (!keepsBuiltIn) await server.fillAlone({ policies: [] });
     } catch (error) {
       await server.end();
       throw error;
@@ -159,6 +159,12 @@ export class Server {
   /** Puts `catalog` into the server's: policies and directory, as `POST /admin/import` takes them. */
   async fill(catalog: object): Promise<void> {
     await this.admin('import', { method: 'POST', body: catalog });
+  }
+
+  /** The same, in place of the built-in policy. */
+  async fillAlone(catalog: object): Promise<void> {
+    await this.admin('policies/default', { method: 'DELETE' });
+    await this.fill(catalog);
   }
 
   async check(check: Check): Promise<Decision> {

@@ -45,6 +45,8 @@ async function paste(page: Page, token: string): Promise<void> {
   await page.getByRole('button', { name: 'Sign in' }).click();
 }
 
+test.use({ keepsBuiltIn: false });
+
 test('the link that a server prints signs in, and its token leaves the address', async ({ page }) => {
   const server = await Server.start({ makesToken: true });
   try {

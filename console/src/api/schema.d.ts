@@ -1379,6 +1379,8 @@ export interface components {
             policies: number;
             /** @description Always true: an invalid policy is answered with the status 422. */
             valid: boolean;
+            /** @description What is valid and worth a second look; absent if nothing is. */
+            warnings?: components["schemas"]["PolicyWarning"][];
         };
         /** @description The verdict of one limit. */
         Limit: {
@@ -2002,6 +2004,15 @@ export interface components {
              * @enum {string}
              */
             visibility?: "public" | "private";
+            /** @description Why it may do less than it seems to: it asks for a tier, tenant or user that the catalog does not have, or another policy stands beside it or overrides it always. Absent if there is nothing. */
+            warnings?: {
+                /** @description What is usual there. */
+                accepted: string;
+                /** @description The field, such as `match.tier`; empty for the policy itself. */
+                field: string;
+                /** @description What is worth a second look. */
+                problem: string;
+            }[];
             /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
             windowSeconds?: number;
         };
@@ -2108,8 +2119,38 @@ export interface components {
              * @enum {string|null}
              */
             visibility?: "public" | "private" | null;
+            /** @description Why it may do less than it seems to: it asks for a tier, tenant or user that the catalog does not have, or another policy stands beside it or overrides it always. Absent if there is nothing. */
+            warnings?: {
+                /** @description What is usual there. */
+                accepted: string;
+                /** @description The field, such as `match.tier`; empty for the policy itself. */
+                field: string;
+                /** @description What is worth a second look. */
+                problem: string;
+            }[];
             /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
             windowSeconds?: number | null;
+        };
+        /** @description What about a policy is worth a second look. */
+        PolicyWarning: {
+            /** @description What is usual there. */
+            accepted: string;
+            /**
+             * Format: int64
+             * @description The column in the line.
+             */
+            column?: number | null;
+            /** @description The field of the policy, such as `match.tier`; empty for the policy itself. */
+            field: string;
+            /**
+             * Format: int64
+             * @description The line in the body; null if it is JSON without one.
+             */
+            line?: number | null;
+            /** @description The id of the policy. */
+            policyId: string;
+            /** @description What is worth a second look. */
+            problem: string;
         };
         /**
          * @description An error: what is wrong, where, and what is accepted instead (RFC 9457).

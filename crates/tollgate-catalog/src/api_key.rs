@@ -60,7 +60,6 @@ impl KeyHash {
     }
 
     /// Parses the hash in `text`.
-    #[cfg(any(feature = "database", test))]
     pub(crate) fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         if text.len() != 2 * bytes.len() {

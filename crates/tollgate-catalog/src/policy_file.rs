@@ -4,13 +4,15 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use tollgate_core::{Policy, PolicySet};
+use tollgate_core::{Accepted, Attribute, Condition, Pattern, Policy, PolicySet};
 
-use crate::document::{self, Format, MAX_DOCUMENT_BYTES, Node};
+use crate::api_key::{KeyHash, KeyHasher};
+use crate::directory::{Kind, Records};
+use crate::document::{self, Format, MAX_DOCUMENT_BYTES, Node, Value};
 use crate::error::CatalogError;
 use crate::problem::{DocumentProblem, Position, Problems};
 use crate::snapshot::Loaded;
-use crate::validate;
+use crate::validate::{self, DeclaredIds, PolicyWarning};
 
 /// The policies of `text`, which problems call `name`. An empty text has none.
 ///
@@ -34,7 +36,14 @@ pub fn parse(name: &str, text: &str, format: Format) -> Result<Vec<Policy>, Prob
 pub fn load(path: &Path) -> Result<PolicySet, CatalogError> {
     let format = format_of(path)?;
     let document = document(path, format, &read_bytes(path)?)?;
-    compile(path, document.as_ref()).map(|content| content.policies)
+    compile(path, document.as_ref(), None).map(|content| content.policies)
+}
+
+/// What about the policies of the file at `path`, which is valid, is worth a second look.
+pub fn load_warnings(path: &Path) -> Result<Vec<PolicyWarning>, CatalogError> {
+    let format = format_of(path)?;
+    let document = document(path, format, &read_bytes(path)?)?;
+    compile(path, document.as_ref(), None).map(|content| content.warnings)
 }
 
 /// The format of the file at `path`.
@@ -73,15 +82,56 @@ pub(crate) fn document(
     document::read(text, format).map_err(|problems| invalid(path, problems))
 }
 
-/// The compiled content of `document`, the content of the file at `path`.
-pub(crate) fn compile(path: &Path, document: Option<&Node>) -> Result<Loaded, CatalogError> {
+/// What about the policies of `document`, whose records are `records`, is worth a second look.
+pub fn warnings(records: &Records, document: Option<&Node>) -> Vec<PolicyWarning> {
+    let declared = DeclaredIds::of_records(records);
+    let list = document.map(|document| match &document.value {
+        Value::Map(entries) => {
+            let policies = entries.iter().find(|entry| entry.key == Kind::Policy.list_name());
+            policies.map_or(document, |entry| &entry.node)
+        }
+        _ => document,
+    });
+    validate::warnings(&records.policies, &declared, list)
+}
+
+/// The compiled content of `document`, the content of the file at `path`. Conditions on API keys are about what `hasher`
+/// makes of them, which is what checks have.
+pub(crate) fn compile(
+    path: &Path,
+    document: Option<&Node>,
+    hasher: Option<&KeyHasher>,
+) -> Result<Loaded, CatalogError> {
     let name = path.display().to_string();
     let mut records = validate::records(&name, document, validate::Scope::Document)
         .map_err(CatalogError::Invalid)?;
-    let policies = PolicySet::new(std::mem::take(&mut records.policies)).map_err(|error| {
+    let warnings = warnings(&records, document);
+    let mut policies = std::mem::take(&mut records.policies);
+    if let Some(hasher) = hasher {
+        for policy in &mut policies {
+            hash_api_keys(policy, hasher);
+        }
+    }
+    let policies = PolicySet::new(policies).map_err(|error| {
         invalid(path, vec![DocumentProblem::of_text(None, error.to_string(), "")])
     })?;
-    Ok(Loaded { policies, listed: records.into() })
+    Ok(Loaded { policies, listed: records.into(), warnings })
+}
+
+/// Replaces the API keys in the conditions of `policy` by the hashes under which checks have them. What is a hash already
+/// stays.
+fn hash_api_keys(policy: &mut Policy, hasher: &KeyHasher) {
+    let of_keys = |one: &&mut Condition| one.attribute == Attribute::ApiKey;
+    for condition in policy.conditions.iter_mut().filter(of_keys) {
+        let Accepted::AnyOf(patterns) = &mut condition.accepted else { continue };
+        for pattern in patterns {
+            if let Pattern::Exact(key) = pattern
+                && KeyHash::from_hex(key).is_none()
+            {
+                *key = hasher.hash(key).to_hex();
+            }
+        }
+    }
 }
 
 fn invalid(path: &Path, problems: Vec<DocumentProblem>) -> CatalogError {

@@ -7,8 +7,9 @@ use arc_swap::{ArcSwap, Guard};
 use tollgate_core::PolicySet;
 
 use crate::directory::{
-    DEFAULT_TIER, Id, Model, ModelTier, PriorityClass, Records, Tenant, Tier, User,
+    DEFAULT_TIER, Id, Kind, Model, ModelTier, PriorityClass, Records, Tenant, Tier, User,
 };
+use crate::validate::{DeclaredIds, PolicyWarning};
 
 /// The policies, tiers and models in force from one change of the catalog to the next.
 #[derive(Debug)]
@@ -16,9 +17,15 @@ pub struct Snapshot {
     version: u64,
     policies: Arc<PolicySet>,
     listed: Arc<Listed>,
+    warnings: Arc<[PolicyWarning]>,
 }
 
 impl Snapshot {
+    /// What about its policies is worth a second look.
+    pub fn warnings(&self) -> &[PolicyWarning] {
+        &self.warnings
+    }
+
     /// The number of this set. It grows with each change, but not always by one: for a database it is the number of the
     /// change, the same on all nodes; for a file it counts the changes that this process saw.
     pub fn version(&self) -> u64 {
@@ -51,6 +58,19 @@ pub struct Listed {
 }
 
 impl Listed {
+    /// The ids of its tiers and model tiers, and of the tenants and users of a file.
+    pub fn declared(&self) -> DeclaredIds {
+        let mut declared = DeclaredIds::default();
+        let users = self.users.keys().map(|id| (Kind::User, id));
+        let tenants = self.tenants.keys().map(|id| (Kind::Tenant, id));
+        let model_tiers = self.model_tiers.keys().map(|id| (Kind::ModelTier, id));
+        let tiers = self.tiers.keys().map(|id| (Kind::Tier, id));
+        for (kind, id) in tiers.chain(model_tiers).chain(tenants).chain(users) {
+            declared.add(kind, id.as_str());
+        }
+        declared
+    }
+
     /// The priority class of the tier `tier`: `standard` if it does not exist (any more).
     #[inline]
     pub fn priority(&self, tier: &str) -> PriorityClass {
@@ -99,6 +119,7 @@ impl From<Records> for Listed {
 pub(crate) struct Loaded {
     pub(crate) policies: PolicySet,
     pub(crate) listed: Listed,
+    pub(crate) warnings: Vec<PolicyWarning>,
 }
 
 /// Reads the snapshot in force. Clones read the same one.
@@ -110,7 +131,8 @@ pub struct SnapshotReader(Arc<ArcSwap<Snapshot>>);
 impl SnapshotReader {
     /// A reader whose snapshot never changes, for policies without a catalog.
     pub fn fixed(policies: PolicySet) -> Self {
-        Publisher::new(1, Loaded { policies, listed: Records::default().into() }).reader()
+        let loaded = Loaded { policies, listed: Records::default().into(), warnings: Vec::new() };
+        Publisher::new(1, loaded).reader()
     }
 
     /// The snapshot in force, for one decision. Hold the guard only briefly; to keep a snapshot, use
@@ -156,6 +178,7 @@ impl Publisher {
 }
 
 fn snapshot(version: u64, loaded: Loaded) -> Snapshot {
-    let Loaded { policies, listed } = loaded;
-    Snapshot { version, policies: Arc::new(policies), listed: Arc::new(listed) }
+    let Loaded { policies, listed, warnings } = loaded;
+    let (policies, listed) = (Arc::new(policies), Arc::new(listed));
+    Snapshot { version, policies, listed, warnings: warnings.into() }
 }

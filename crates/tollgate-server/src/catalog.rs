@@ -10,8 +10,8 @@ use std::sync::Arc;
 use tollgate_catalog::api_key::KeyHasher;
 use tollgate_catalog::directory::Actor;
 use tollgate_catalog::{
-    CatalogEvent, DatabaseCatalog, DatabaseOptions, FileCatalog, Observer, Resolver,
-    SnapshotReader, WatchOptions,
+    CatalogEvent, DatabaseCatalog, DatabaseOptions, FileCatalog, Observer, PolicyWarning, Resolver,
+    Snapshot, SnapshotReader, WatchOptions,
 };
 use tollgate_core::{MonotonicClock, PolicySet};
 
@@ -50,13 +50,15 @@ pub(crate) async fn open(
             Ok(Catalog { policies, lookup: None, directory, file: None })
         }
         CatalogConfig::File(path) => {
-            let file = FileCatalog::open(path, WatchOptions::default(), observer)
-                .map_err(StartError::Catalog)?;
-            let policies = file.reader();
-            let directory = AdminDirectory::Snapshots(policies.clone().into());
             // A file knows no API keys, so the hash only shortens the ids under which limits count.
             let secret = config.api_key_secret.as_ref().map_or(FILE_KEY, Secret::reveal);
             let hasher = KeyHasher::new(secret.as_bytes());
+            let (options, keys) = (WatchOptions::default(), Some(hasher.clone()));
+            let file = FileCatalog::open_with_keys(path, options, keys, observer)
+                .map_err(StartError::Catalog)?;
+            let policies = file.reader();
+            log_warnings(&policies.snapshot());
+            let directory = AdminDirectory::Snapshots(policies.clone().into());
             let lookup = Resolver::of_snapshot(hasher, Arc::new(MonotonicClock::new()));
             Ok(Catalog { policies, lookup: Some(lookup), directory, file: Some(file) })
         }
@@ -66,6 +68,7 @@ pub(crate) async fn open(
             let opened = DatabaseCatalog::open(url.reveal(), hasher, options, observer).await;
             let database = Arc::new(opened.map_err(StartError::Catalog)?);
             let (policies, lookup) = (database.reader(), Some(database.resolver()));
+            log_warnings(&policies.snapshot());
             Ok(Catalog {
                 policies,
                 lookup,
@@ -131,6 +134,24 @@ pub(crate) fn made_token() -> Result<Secret, StartError> {
     Ok(Secret::new(token))
 }
 
+/// The most warnings about the policies of one version that are logged.
+const MAX_LOGGED_WARNINGS: usize = 20;
+
+/// Logs what about the policies of `snapshot` is worth a second look.
+fn log_warnings(snapshot: &Snapshot) {
+    let warnings = snapshot.warnings();
+    for PolicyWarning { policy, problem } in warnings.iter().take(MAX_LOGGED_WARNINGS) {
+        tracing::warn!(policy = policy.as_str(), warning = %problem, "a policy may not do what it seems to");
+    }
+    let more = warnings.len().saturating_sub(MAX_LOGGED_WARNINGS);
+    if more > 0 {
+        tracing::warn!(
+            more,
+            "more policies may not do what they seem to; GET /admin/policies shows why"
+        );
+    }
+}
+
 /// Logs and counts the events of the catalog.
 struct CatalogObserver {
     metrics: Arc<Metrics>,
@@ -146,6 +167,7 @@ impl Observer for CatalogObserver {
                 self.health.set_catalog_refused(false);
                 let policies = snapshot.policies().policies().len();
                 tracing::info!(version = snapshot.version(), policies, "new policies are in force");
+                log_warnings(snapshot);
             }
             CatalogEvent::Refused(error) => {
                 self.metrics.reloads_refused.inc();

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::error::ContextValue;
 use clap::{Args, Parser, Subcommand};
+use tollgate_catalog::PolicyWarning;
 use tollgate_core::Policy;
 use tollgate_simulate::SimulateArgs;
 
@@ -249,7 +250,18 @@ fn validate(file: &Path) -> Outcome {
             } else {
                 ""
             };
-            Outcome::done(format!("{}: valid, policies: {count}{default}\n", file.display()))
+            let warnings = tollgate_catalog::policy_file::load_warnings(file).unwrap_or_default();
+            let told = warnings.iter().map(|PolicyWarning { policy, problem }| {
+                let place = problem.position.map(|at| format!(":{at}")).unwrap_or_default();
+                format!(
+                    "{}{place}: warning: policy {:?}: {problem}\n",
+                    file.display(),
+                    policy.as_str()
+                )
+            });
+            let valid = format!("{}: valid, policies: {count}{default}\n", file.display());
+            let said = told.chain([valid]).collect();
+            Outcome::done(said)
         }
         Err(error) => Outcome::failed(FAILED, &error),
     }

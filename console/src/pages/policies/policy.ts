@@ -30,6 +30,8 @@ export interface Policy {
   visibility?: string;
   onStoreError?: string;
   enabled?: boolean;
+  /** Why it may do less than it seems to. */
+  warnings?: { field: string; problem: string }[];
   /** `built-in` of the policy of a new catalog. */
   source?: string;
   /** The part of the limit up to which a priority class is admitted. */

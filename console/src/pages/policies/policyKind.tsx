@@ -12,9 +12,24 @@ function headlineOf(policy: Policy): string {
   return policyInWords(policy).headline ?? '';
 }
 
+/** What `policy` does, and why it may do less than it seems to. */
+function describe(policy: Policy): React.JSX.Element {
+  return (
+    <>
+      {headlineOf(policy)}
+      {(policy.warnings ?? []).map(({ field, problem }) => (
+        <p key={`${field} ${problem}`} className={styles.warning}>
+          {field === '' ? `It ${problem}.` : `${field}: ${problem}.`}
+        </p>
+      ))}
+    </>
+  );
+}
+
 /** What is out of the ordinary about `policy`. */
 function marksOf(policy: Policy): string[] {
   return [
+    policy.warnings === undefined ? '' : 'check it',
     policy.source === 'built-in' ? 'built-in' : '',
     policy.enabled === false ? 'disabled' : '',
     policy.mode === 'shadow' ? 'shadow' : '',
@@ -25,7 +40,7 @@ function marksOf(policy: Policy): string[] {
 }
 
 const columns: readonly Column<Policy>[] = [
-  { id: 'words', header: 'What it does', cell: headlineOf, sortBy: headlineOf },
+  { id: 'words', header: 'What it does', cell: describe, sortBy: headlineOf },
   {
     id: 'state',
     header: 'State',

@@ -35,6 +35,9 @@ const KEPT: [&str; 2] = ["prefix", "lastUsedAt"];
 /// The field of a policy that says where it comes from.
 const SOURCE: &str = "source";
 
+/// The field of a policy that says what is worth a second look.
+const WARNINGS: &str = "warnings";
+
 /// `body` with an id: its own, or a new one from the system's random source.
 pub(super) fn with_id(body: &Node) -> Result<Node, getrandom::Error> {
     let mut body = body.clone();
@@ -80,7 +83,7 @@ pub(super) fn replacement(current: &Record, body: &Node) -> Result<Node, Problem
             let message = "says where the policy comes from and cannot be changed";
             problems.push(problem(entry, message, "the same source, or none"));
         }
-        entries.retain(|entry| entry.key != SOURCE);
+        entries.retain(|entry| entry.key != SOURCE && entry.key != WARNINGS);
     }
     if problems.is_empty() { Ok(body) } else { Err(Problems::of("", problems, 0)) }
 }

@@ -3,11 +3,12 @@
 //! It asks for the version of the catalog periodically, which alone is enough. A change in this process or a
 //! notification of PostgreSQL only makes it ask at once. Invalid data never replaces valid data.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sqlx::postgres::PgListener;
 use tokio::sync::Mutex;
-use tollgate_core::{PolicySet, PolicySetError};
+use tollgate_core::{Accepted, Attribute, Pattern, PolicySet, PolicySetError};
 
 use super::cache;
 use super::failure::{Failure, unavailable};
@@ -19,7 +20,7 @@ use crate::error::CatalogError;
 use crate::file_catalog::{CatalogEvent, Observer};
 use crate::problem::{DocumentProblem, Problems};
 use crate::snapshot::{Loaded, Publisher, SnapshotReader};
-use crate::validate::NO_CIRCLE;
+use crate::validate::{self, DeclaredIds, NO_CIRCLE};
 
 /// The most changes that are followed one by one; after more, every cached entry is loaded again.
 const MAX_FOLLOWED: usize = 1_000;
@@ -167,9 +168,61 @@ async fn load(pool: &Pool) -> Result<(Versions, Loaded), Failure> {
     for kind in Kind::ALL.into_iter().filter(|kind| kind.is_in_snapshot()) {
         read_all(&mut connection, kind, &mut records).await?;
     }
+    let declared = declared(&mut connection, &records).await?;
+    let warnings = validate::warnings(&records.policies, &declared, None);
     let policies = policy_set(&mut records)?;
-    Ok((versions, Loaded { policies, listed: records.into() }))
+    Ok((versions, Loaded { policies, listed: records.into(), warnings }))
 }
+
+/// The most tenants, and the most users, that conditions of policies are compared with.
+const MAX_DECLARED: usize = 1_000;
+
+/// The tiers and model tiers of `records`, and the tenants and users that conditions of its policies name, with some more.
+async fn declared(
+    connection: &mut Connection<'_>,
+    records: &Records,
+) -> Result<DeclaredIds, Failure> {
+    let mut declared = DeclaredIds::of_records(records);
+    declared.knows_api_keys = true;
+    for (kind, attribute) in [(Kind::Tenant, Attribute::Tenant), (Kind::User, Attribute::User)] {
+        let conditions = records.policies.iter().flat_map(|policy| &policy.conditions);
+        let patterns = conditions.filter(|one| one.attribute == attribute).filter_map(|one| {
+            match &one.accepted {
+                Accepted::AnyOf(patterns) => Some(patterns),
+                Accepted::Present | Accepted::Absent => None,
+            }
+        });
+        let named: BTreeSet<&str> = patterns
+            .flatten()
+            .filter_map(|pattern| match pattern {
+                Pattern::Exact(id) => Some(id.as_str()),
+                _ => None,
+            })
+            .collect();
+        if named.is_empty() || named.len() > MAX_DECLARED {
+            continue;
+        }
+        let first = [signed(FIRST_DECLARED as u64).into()];
+        let rows =
+            connection.rows(statements::first_ids(kind), &first).await.map_err(unavailable)?;
+        if rows.len() >= FIRST_DECLARED {
+            declared.has_more(kind);
+        }
+        for row in rows {
+            declared.add(kind, &row.text(0).map_err(unavailable)?);
+        }
+        for id in named {
+            let found = connection.rows(statements::get(kind), &[id.into()]).await;
+            if !found.map_err(unavailable)?.is_empty() {
+                declared.add(kind, id);
+            }
+        }
+    }
+    Ok(declared)
+}
+
+/// How many ids of a kind are read to suggest one of them.
+const FIRST_DECLARED: usize = 100;
 
 /// Adds all records of `kind` to `records`, and a problem for each invalid row.
 pub(super) async fn read_all(

@@ -111,6 +111,12 @@ pub(super) fn get(kind: Kind) -> Statement {
     Statement::assembled(format!("{} WHERE id = $1 LIMIT 3", table(kind).select))
 }
 
+/// The first ids of the records of `kind`; `$1` is how many.
+pub(super) fn first_ids(kind: Kind) -> Statement {
+    let table = if kind == Kind::User { "users" } else { "tenants" };
+    Statement::assembled(format!("SELECT DISTINCT id FROM {table} ORDER BY id LIMIT $1"))
+}
+
 /// One user: `$1` is its id, `$2` its tenant.
 pub(super) const USER_OF_TENANT: &str =
     "SELECT id, tenant_id, name, tier, version FROM users WHERE id = $1 AND tenant_id = $2";

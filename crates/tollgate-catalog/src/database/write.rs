@@ -12,7 +12,7 @@ use super::find::find;
 use super::rows::{self, Made, as_ms, signed};
 use super::session::{Argument, Pool, Transaction};
 use super::{Core, statements};
-use crate::api_key::ApiKeySecret;
+use crate::api_key::{ApiKeySecret, KeyHash};
 use crate::directory::{
     Action, Actor, Address, Created, DEFAULT_TIER, DirectoryError, Id, Imported, Kind, Record,
     Records, Stored, Unavailable, Version, user_address,
@@ -232,7 +232,7 @@ impl<'c> Writer<'c> {
     /// Fails if a policy needs the record of `kind` with the id `id`: it asks for exactly this tier or model tier, and would
     /// silently never match again, or it overrides this policy.
     async fn check_not_needed(&mut self, kind: Kind, id: &Id) -> Result<(), DirectoryError> {
-        if !matches!(kind, Kind::Tier | Kind::ModelTier | Kind::Policy) {
+        if !matches!(kind, Kind::Tier | Kind::ModelTier | Kind::ApiKey | Kind::Policy) {
             return Ok(());
         }
         let mut records = Records::default();
@@ -249,6 +249,7 @@ impl<'c> Writer<'c> {
         let is_for = |policy: &&Policy| match kind {
             Kind::Tier => asks_for(policy, Attribute::Tier),
             Kind::ModelTier => asks_for(policy, Attribute::ModelTier),
+            Kind::ApiKey => asks_for(policy, Attribute::ApiKey),
             _ => policy.overrides.iter().any(|overridden| overridden.as_str() == id.as_str()),
         };
         match records.policies.iter().find(is_for) {
@@ -263,7 +264,11 @@ impl<'c> Writer<'c> {
     /// Creates or replaces every record of `document`.
     pub(super) async fn import(&mut self, document: &Node) -> Result<Imported, DirectoryError> {
         let records = validate::records("", Some(document), validate::Scope::Anywhere);
-        let unknown = self.unknown(references_beyond(document)).await?;
+        let mut unknown = self.unknown(references_beyond(document)).await?;
+        for policy in records.iter().flat_map(|records| &records.policies) {
+            let path = format!("policies[{:?}].match.apiKey", policy.id.as_str());
+            unknown.extend(self.unknown_api_keys(policy, &path).await?);
+        }
         let mut imported = Imported::default();
         for record in with_problems(records, unknown)?.into_records() {
             match self.find(record.kind(), Address::of(&record)).await? {
@@ -307,7 +312,41 @@ impl<'c> Writer<'c> {
                 problems.push(user.of_another_tenant());
             }
         }
+        if let Ok(Record::Policy(policy)) = &record {
+            problems.extend(self.unknown_api_keys(policy, "match.apiKey").await?);
+        }
         Ok(with_problems(record, problems)?)
+    }
+
+    /// A problem for each API key that `policy` asks for at `path` and that no check can have: checks have the id of a known
+    /// key, and the hash of any other.
+    async fn unknown_api_keys(
+        &mut self,
+        policy: &Policy,
+        path: &str,
+    ) -> Result<Vec<DocumentProblem>, DirectoryError> {
+        let mut problems = Vec::new();
+        let of_keys = policy.conditions.iter().filter(|one| one.attribute == Attribute::ApiKey);
+        for condition in of_keys {
+            let Accepted::AnyOf(patterns) = &condition.accepted else { continue };
+            for pattern in patterns {
+                let Pattern::Exact(id) = pattern else { continue };
+                let address = Address { tenant: None, id: id.as_str() };
+                if KeyHash::from_hex(id).is_none()
+                    && self.find(Kind::ApiKey, address).await?.is_none()
+                {
+                    problems.push(DocumentProblem {
+                        position: None,
+                        path: path.to_owned(),
+                        // It may be the key itself, which must not be shown.
+                        message: "has a value that is not the id of an API key".to_owned(),
+                        accepted: "ids of API keys, and the hashes under which unknown keys count"
+                            .to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(problems)
     }
 
     /// A problem for each reference in `named` to a record that does not exist.

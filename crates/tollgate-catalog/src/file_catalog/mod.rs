@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::api_key::KeyHasher;
 use crate::directory::Unavailable;
 use crate::error::CatalogError;
 use crate::policy_file;
@@ -98,6 +99,17 @@ impl FileCatalog {
         options: WatchOptions,
         observer: impl Observer,
     ) -> Result<Self, CatalogError> {
+        Self::open_with_keys(path, options, None, observer)
+    }
+
+    /// The same for checks whose API keys are replaced by what `hasher` makes of them: a condition on an API key takes the
+    /// key's text or its hash.
+    pub fn open_with_keys(
+        path: &Path,
+        options: WatchOptions,
+        hasher: Option<KeyHasher>,
+        observer: impl Observer,
+    ) -> Result<Self, CatalogError> {
         let format = policy_file::format_of(path)?;
         let signal = Arc::new(Signal::default());
         // Watch before reading for the first time, so that no change is missed in between.
@@ -110,9 +122,10 @@ impl FileCatalog {
         };
         let content: Arc<[u8]> = policy_file::read_bytes(path)?.into();
         let document = policy_file::document(path, format, &content)?;
-        let publisher = Publisher::new(1, policy_file::compile(path, document.as_ref())?);
+        let publisher =
+            Publisher::new(1, policy_file::compile(path, document.as_ref(), hasher.as_ref())?);
         let reader = publisher.reader();
-        let watch = FileWatcher::new(path, format, options, content, publisher, observer);
+        let watch = FileWatcher::new(path, format, options, hasher, content, publisher, observer);
         let watched = Arc::clone(&signal);
         let thread = thread::Builder::new()
             .name("tollgate-catalog".to_owned())

@@ -11,6 +11,7 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use super::signal::{Next, Signal};
 use super::{CatalogEvent, Observer, WatchOptions};
+use crate::api_key::KeyHasher;
 use crate::document::Format;
 use crate::error::CatalogError;
 use crate::policy_file;
@@ -45,6 +46,7 @@ pub(super) struct FileWatcher<O> {
     path: PathBuf,
     format: Format,
     options: WatchOptions,
+    hasher: Option<KeyHasher>,
     publisher: Publisher,
     observer: O,
     /// The content of the policies in force.
@@ -59,13 +61,14 @@ impl<O: Observer> FileWatcher<O> {
         path: &Path,
         format: Format,
         options: WatchOptions,
+        hasher: Option<KeyHasher>,
         content: Arc<[u8]>,
         publisher: Publisher,
         observer: O,
     ) -> Self {
         let seen = Seen::Bytes(Arc::clone(&content));
         let path = path.to_owned();
-        Self { path, format, options, publisher, observer, in_force: content, seen }
+        Self { path, format, options, hasher, publisher, observer, in_force: content, seen }
     }
 
     /// Reads the file at each signal, and periodically, until it is told to stop.
@@ -138,7 +141,7 @@ impl<O: Observer> FileWatcher<O> {
         if document.is_none() {
             return Err(CatalogError::BecameEmpty { path: self.path.clone() });
         }
-        policy_file::compile(&self.path, document.as_ref())
+        policy_file::compile(&self.path, document.as_ref(), self.hasher.as_ref())
     }
 }
 

@@ -14,6 +14,7 @@ mod record;
 mod references;
 mod report;
 mod shares;
+mod warnings;
 
 use tollgate_core::{Policy, PolicySet};
 
@@ -29,6 +30,7 @@ pub(crate) use self::overrides::NO_CIRCLE;
 pub(crate) use self::policy::EXEMPT_FROM_ALL;
 #[cfg(feature = "database")]
 pub(crate) use self::references::{Reference, reference_fields, references, references_beyond};
+pub use self::warnings::{DeclaredIds, PolicyWarning, warnings};
 
 /// The kinds that a document may list. API keys are not among them: no document contains their secrets, without which
 /// they would be useless.

@@ -1,7 +1,8 @@
 //! Whom a check is about: any attribute is enough (R20), and an address is a network (R21).
 
 use serde_json::json;
-use tollgate_server::TrustedProxies;
+use tollgate_catalog::api_key::KeyHasher;
+use tollgate_server::{Secret, TrustedProxies};
 
 use crate::support::{Admin, Fixture};
 
@@ -214,4 +215,110 @@ async fn the_built_in_policy_is_listed_and_stays() {
     assert_eq!((changed.status, &changed.json()["source"]), (200, &json!(null)));
     assert_eq!(admin.ask("DELETE", "/admin/policies/default", &json!(null)).await.status, 204);
     assert_eq!(decide(&admin.fixture, check).await, (true, vec!["gpu-pool".to_owned()]));
+}
+
+/// P1: in a file, a condition on an API key takes the key's text or its hash, as checks have it.
+#[tokio::test]
+async fn a_key_is_banned_by_its_text_or_its_hash() {
+    let hash = KeyHasher::new(SECRET.as_bytes()).hash("sk-other").to_hex();
+    let policies = format!(
+        "policies:
+  - {{id: base, scope: API_KEY, limit: 100, windowSeconds: 60}}
+  - {{id: ban, scope: API_KEY, match: {{apiKey: [sk-leaked, {hash}]}}, limit: 0}}
+"
+    );
+    let fixture = Fixture::start_with_policies_and(&policies, |config| {
+        config.api_key_secret = Some(Secret::new(SECRET));
+    })
+    .await;
+    for key in ["sk-leaked", "sk-other"] {
+        assert!(!decide(&fixture, json!({"apiKey": key})).await.0, "{key}");
+    }
+    assert!(decide(&fixture, json!({"apiKey": "sk-good"})).await.0);
+}
+
+const SECRET: &str = "the secret of these tests";
+
+/// P1: in a database, checks have the id of a key, so a condition names one that there is.
+#[tokio::test]
+async fn a_condition_on_an_api_key_names_one_that_there_is() {
+    let admin = Admin::start().await;
+    let ban =
+        |key: &str| json!({"id": "ban", "scope": "API_KEY", "match": {"apiKey": key}, "limit": 0});
+    let refused = admin.ask("POST", "/admin/policies", &ban("sk-leaked")).await;
+    assert_eq!(refused.status, 422);
+    assert_eq!(refused.json()["errors"][0]["field"], "match.apiKey");
+    assert!(!refused.body.contains("sk-leaked"), "{}", refused.body);
+    let file = json!({"policies": [ban("sk-leaked")]});
+    assert_eq!(admin.ask("POST", "/admin/import", &file).await.status, 422);
+    admin.make("/admin/tenants", json!({"id": "acme"})).await;
+    let made = admin.make("/admin/api-keys", json!({"id": "leaked", "tenantId": "acme"})).await;
+    admin.make("/admin/policies", ban("leaked")).await;
+    assert!(!decide(&admin.fixture, json!({"apiKey": made["key"]})).await.0);
+    let used = admin.ask("DELETE", "/admin/api-keys/leaked", &json!(null)).await;
+    assert_eq!(used.status, 409, "a policy would silently lose what it bans");
+}
+
+/// P3: what can hardly match is told wherever the policy is seen, with a suggestion.
+#[tokio::test]
+async fn a_policy_for_an_unknown_tier_has_a_warning() {
+    let admin = Admin::start().await;
+    let records = json!({
+        "tiers": [{"id": "platinum"}], "tenants": [{"id": "acme"}],
+        "users": [{"id": "ann", "tenantId": "acme"}]
+    });
+    assert_eq!(admin.ask("POST", "/admin/import", &records).await.status, 200);
+    let policy = json!({
+        "id": "p", "scope": "USER", "match": {"tier": "platnium", "tenant": ["acme", "acne"]},
+        "limit": 5, "windowSeconds": 60
+    });
+    let judged = admin.ask("POST", "/admin/policies/validate", &policy).await.json();
+    assert_eq!(judged["warnings"].as_array().unwrap().len(), 1, "{judged}");
+    let made = admin.make("/admin/policies", policy.clone()).await;
+    let warnings = made["warnings"].as_array().unwrap();
+    let fields: Vec<_> = warnings.iter().map(|one| one["field"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["match.tenant[1]", "match.tier"], "{made}");
+    let problem = warnings[1]["problem"].as_str().unwrap();
+    assert!(problem.contains("(did you mean `platinum`?)"), "{problem}");
+    // What was read can be sent back.
+    assert_eq!(admin.ask("PUT", "/admin/policies/p", &made).await.status, 200);
+    let mended = json!({"match": {"tier": "platinum"}});
+    let mended = admin.ask("PATCH", "/admin/policies/p", &mended).await.json();
+    assert_eq!(mended["warnings"], json!(null));
+
+    let file = r"
+tiers: [{id: pro}]
+policies:
+  - {id: day, scope: USER, limit: 20, windowSeconds: 86400}
+  - {id: minute, scope: USER, limit: 10, windowSeconds: 60}
+  - {id: again, scope: USER, limit: 12, windowSeconds: 60}
+  - {id: pro, scope: USER, match: {tier: pr0}, limit: 1000, windowSeconds: 60}
+  - {id: key, scope: API_KEY, match: {apiKey: 'sk-*'}, limit: 0}
+  - {id: all, scope: USER, limit: 9, windowSeconds: 3600, overrides: [day]}
+";
+    let yaml = [("content-type", "application/yaml")];
+    let judged = admin.send("POST", "/admin/policies/validate", &yaml, file).await.json();
+    let found: Vec<_> = judged["warnings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            (
+                one["policyId"].as_str().unwrap(),
+                one["field"].as_str().unwrap(),
+                one["line"].as_u64(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("day", "", Some(4)),
+            ("again", "", Some(6)),
+            ("pro", "", Some(7)),
+            ("pro", "match.tier", Some(7)),
+            ("key", "match.apiKey", Some(8)),
+        ],
+        "{judged:#}"
+    );
 }

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use tollgate_catalog::api_key::ApiKeySecret;
 use tollgate_catalog::directory::{Actor, Directory, Filter, Record, Stored, source};
 use tollgate_catalog::document::{Entry, Node, Value};
+use tollgate_catalog::{DocumentProblem, Snapshot};
 
 use super::super::answer;
 use super::super::problem::Problem;
@@ -29,9 +30,16 @@ struct RecordPage {
     next_cursor: Option<String>,
 }
 
-/// `record` with what the admin calls add to it: where a policy comes from.
-fn shown(record: &Record) -> Node {
+/// `record` with what the admin calls add to it: where a policy comes from, and what about it is worth a second look.
+fn shown(record: &Record, snapshot: &Snapshot) -> Node {
     let mut node = record.to_node();
+    if let Record::Policy(policy) = record {
+        let of_it = snapshot.warnings().iter().filter(|warning| warning.policy == policy.id);
+        let warnings: Vec<_> = of_it.map(|warning| warning_node(&warning.problem)).collect();
+        if !warnings.is_empty() {
+            add_node(&mut node, "warnings", Value::List(warnings));
+        }
+    }
     if let Record::Policy(policy) = record
         && let Some(source) = source(policy)
     {
@@ -40,16 +48,33 @@ fn shown(record: &Record) -> Node {
     node
 }
 
+fn warning_node(problem: &DocumentProblem) -> Node {
+    let mut node = Node::unplaced(Value::Map(Vec::new()));
+    add(&mut node, "field", &problem.path);
+    add(&mut node, "problem", &problem.message);
+    add(&mut node, "accepted", &problem.accepted);
+    node
+}
+
 fn add(node: &mut Node, field: &str, text: &str) {
+    add_node(node, field, Value::String(text.to_owned()));
+}
+
+fn add_node(node: &mut Node, field: &str, value: Value) {
     if let Value::Map(fields) = &mut node.value {
-        let node = Node::unplaced(Value::String(text.to_owned()));
+        let node = Node::unplaced(value);
         fields.push(Entry { key: field.to_owned(), key_position: None, node });
     }
 }
 
 /// The record `stored`, and the key that was made with it.
-fn stored(status: StatusCode, stored: &Stored, key: Option<&str>) -> Result<Response, Problem> {
-    let mut node = shown(&stored.record);
+fn stored<S: Backend>(
+    app: &App<S>,
+    status: StatusCode,
+    stored: &Stored,
+    key: Option<&str>,
+) -> Result<Response, Problem> {
+    let mut node = shown(&stored.record, &app.service.policies().snapshot());
     if let Some(key) = key {
         add(&mut node, "key", key);
     }
@@ -78,7 +103,8 @@ pub(super) async fn list<S: Backend>(
     let (filter, page) = parameters.finish(accepted, Some((filter, page)))?;
     let listed = app.admin.directory.list(collection.kind, &filter, &page).await;
     let listed = listed.map_err(|e| failed(&e))?;
-    let items = listed.items.iter().map(|stored| raw(&shown(&stored.record)));
+    let snapshot = app.service.policies().snapshot();
+    let items = listed.items.iter().map(|stored| raw(&shown(&stored.record, &snapshot)));
     let next_cursor = listed.next_cursor.map(|id| collection.cursor(&id));
     let page = RecordPage { items: items.collect::<Result<_, _>>()?, next_cursor };
     Ok(answer::json(StatusCode::OK, &page))
@@ -89,7 +115,7 @@ pub(super) async fn get<S: Backend>(
     At { kind, id }: At,
 ) -> Result<Response, Problem> {
     let found = app.admin.directory.get(kind, &id).await.map_err(|e| failed(&e))?;
-    stored(StatusCode::OK, &found, None)
+    stored(&app, StatusCode::OK, &found, None)
 }
 
 pub(super) async fn create<S: Backend>(
@@ -107,7 +133,7 @@ pub(super) async fn create<S: Backend>(
     let made = app.admin.directory.create(&actor, kind, &body).await.map_err(|e| failed(&e))?;
     // The key is shown now and never again.
     let key = made.secret.as_ref().map(ApiKeySecret::reveal);
-    stored(StatusCode::CREATED, &made.stored, key)
+    stored(&app, StatusCode::CREATED, &made.stored, key)
 }
 
 pub(super) async fn replace<S: Backend>(
@@ -121,7 +147,7 @@ pub(super) async fn replace<S: Backend>(
     let directory = &app.admin.directory;
     let version = condition.expected(directory, kind, &id).await?;
     let changed = directory.replace(&actor, kind, &id, version, &body).await;
-    stored(StatusCode::OK, &changed.map_err(|e| failed(&e))?, None)
+    stored(&app, StatusCode::OK, &changed.map_err(|e| failed(&e))?, None)
 }
 
 pub(super) async fn patch<S: Backend>(
@@ -135,7 +161,7 @@ pub(super) async fn patch<S: Backend>(
     let directory = &app.admin.directory;
     let version = condition.expected(directory, kind, &id).await?;
     let changed = directory.patch(&actor, kind, &id, version, &body).await;
-    stored(StatusCode::OK, &changed.map_err(|e| failed(&e))?, None)
+    stored(&app, StatusCode::OK, &changed.map_err(|e| failed(&e))?, None)
 }
 
 pub(super) async fn delete<S: Backend>(

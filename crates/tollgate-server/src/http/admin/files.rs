@@ -7,7 +7,8 @@ use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
-use tollgate_catalog::directory::{Actor, Directory, DirectoryError, Imported, Kind, Record};
+use tollgate_catalog::PolicyWarning;
+use tollgate_catalog::directory::{Actor, Directory, DirectoryError, Imported};
 use tollgate_catalog::document::{self, MAX_DOCUMENT_BYTES, Value};
 use tollgate_catalog::validate as judge;
 use utoipa::ToSchema;
@@ -38,6 +39,44 @@ struct JudgementBody {
     /// How many policies there are.
     #[schema(value_type = u64)]
     policies: usize,
+    /// What is valid and worth a second look; absent if nothing is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    warnings: Vec<WarningBody>,
+}
+
+/// What about a policy is worth a second look.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = PolicyWarning, rename_all = "camelCase")]
+struct WarningBody {
+    /// The id of the policy.
+    policy_id: String,
+    /// The field of the policy, such as `match.tier`; empty for the policy itself.
+    field: String,
+    /// What is worth a second look.
+    problem: String,
+    /// What is usual there.
+    accepted: String,
+    /// The line in the body; null if it is JSON without one.
+    #[schema(value_type = Option<u64>)]
+    line: Option<usize>,
+    /// The column in the line.
+    #[schema(value_type = Option<u64>)]
+    column: Option<usize>,
+}
+
+impl WarningBody {
+    fn of(PolicyWarning { policy, problem }: PolicyWarning) -> Self {
+        Self {
+            policy_id: policy.as_str().to_owned(),
+            field: problem.path,
+            problem: problem.message,
+            accepted: problem.accepted,
+            line: problem.position.map(|at| at.line),
+            column: problem.position.map(|at| at.column),
+        }
+    }
 }
 
 /// The result of an import.
@@ -80,12 +119,19 @@ pub(super) async fn validate<S: Backend>(
     let is_document = matches!(&body.value, Value::Map(entries) if entries.iter().any(|entry| entry.key == "policies"))
         || matches!(body.value, Value::List(_));
     let judged = if is_document {
-        judge::policies("", Some(&body)).map(|policies| policies.len())
+        judge::records("", Some(&body), judge::Scope::Document).map(|records| {
+            (records.policies.len(), tollgate_catalog::policy_file::warnings(&records, Some(&body)))
+        })
     } else {
-        judge::record("", Kind::Policy, &body).map(|_: Record| 1)
+        judge::policy("", &body).map(|policy| {
+            let mut declared = app.service.policies().snapshot().listed().declared();
+            declared.knows_api_keys = app.admin.directory.is_writable();
+            (1, judge::warnings(&[policy], &declared, None))
+        })
     };
-    let count = judged.map_err(|problems| bodies::invalid(&problems))?;
-    Ok(answer::json(StatusCode::OK, &JudgementBody { valid: true, policies: count }))
+    let (policies, warnings) = judged.map_err(|problems| bodies::invalid(&problems))?;
+    let warnings = warnings.into_iter().map(WarningBody::of).collect();
+    Ok(answer::json(StatusCode::OK, &JudgementBody { valid: true, policies, warnings }))
 }
 
 /// Export the catalog

@@ -95,7 +95,7 @@ fn given(name: &str) -> Given {
         "tenantId" | "modelTier" => Given::Required,
         "id" | "limit" => Given::Optional,
         "name" | "tier" | "priority" | "userId" | "expiresAt" => Given::Nullable,
-        "prefix" | "lastUsedAt" | "source" => Given::Kept,
+        "prefix" | "lastUsedAt" | "source" | "warnings" => Given::Kept,
         // `revoked`, and the others of a policy.
         _ => Given::Resettable,
     }
@@ -268,6 +268,18 @@ fn effect_fields() -> Fields {
             "description": "The failure mode: how it decides while the store is unavailable. By default the setting of the server."
         },
         "enabled": {"type": "boolean", "description": "Whether it is in force; by default true."},
+        "warnings": {
+            "type": "array", "items": {
+                "type": "object", "properties": {
+                    "field": {"type": "string", "description": "The field, such as `match.tier`; empty for the policy itself."},
+                    "problem": {"type": "string", "description": "What is worth a second look."},
+                    "accepted": {"type": "string", "description": "What is usual there."}
+                },
+                "required": ["field", "problem", "accepted"]
+            },
+            "description": "Why it may do less than it seems to: it asks for a tier, tenant or user that the catalog does not \
+                have, or another policy stands beside it or overrides it always. Absent if there is nothing."
+        },
         "source": {
             "type": "string", "enum": ["built-in"],
             "description": "Only the policy of a new catalog has it, until somebody changes that. It stays until it is deleted."

@@ -1,0 +1,323 @@
+//! Policies that are valid and yet do less than they seem to: what is worth a second look.
+//!
+//! Nothing here is refused, because it may be meant: a check may bring a tier that no catalog declares.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
+
+use tollgate_core::{Accepted, Attribute, Condition, Mode, Pattern, Policy, PolicyId};
+
+use super::report::{did_you_mean, shown};
+use crate::directory::{DEFAULT_TIER, Kind, Records};
+use crate::document::{Entry, Node, Value};
+use crate::problem::{DocumentProblem, Position, Problems};
+
+/// The nearest id is only suggested if there are at most this many.
+const MAX_COMPARED_IDS: usize = 100;
+
+/// What about one policy is worth a second look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyWarning {
+    /// The policy.
+    pub policy: PolicyId,
+    /// What, where, and what to write instead. Its path starts at the policy: `match.tier`.
+    pub problem: DocumentProblem,
+}
+
+/// The ids that a catalog declares, of the kinds that conditions name.
+#[derive(Debug, Default)]
+pub struct DeclaredIds {
+    ids: HashMap<Kind, BTreeSet<String>>,
+    /// The kinds of which only some ids are here: all those that exact conditions name, and some more.
+    partial: BTreeSet<Kind>,
+    /// Whether an API key is known by its id. In a file it is not: there, a key's text or its hash names it.
+    pub knows_api_keys: bool,
+}
+
+impl DeclaredIds {
+    /// Those of the records in a document.
+    pub fn of_records(records: &Records) -> Self {
+        let mut declared = Self::default();
+        let tiers = records.tiers.iter().map(|tier| (Kind::Tier, tier.id.as_str()));
+        let model_tiers =
+            records.model_tiers.iter().map(|tier| (Kind::ModelTier, tier.id.as_str()));
+        let tenants = records.tenants.iter().map(|tenant| (Kind::Tenant, tenant.id.as_str()));
+        let users = records.users.iter().map(|user| (Kind::User, user.id.as_str()));
+        for (kind, id) in tiers.chain(model_tiers).chain(tenants).chain(users) {
+            declared.add(kind, id);
+        }
+        declared
+    }
+
+    /// Adds the id of a record of `kind`.
+    pub fn add(&mut self, kind: Kind, id: &str) {
+        self.ids.entry(kind).or_default().insert(id.to_owned());
+    }
+
+    fn is_partial(&self, kind: Kind) -> bool {
+        self.partial.contains(&kind)
+    }
+
+    /// Notes that the catalog has more records of `kind` than were added, none of which an exact condition names.
+    pub fn has_more(&mut self, kind: Kind) {
+        self.partial.insert(kind);
+    }
+
+    /// The kind of the records that `attribute` names, and their ids; `None` if the catalog declares none of its own.
+    fn of(&self, attribute: &Attribute) -> Option<(Kind, &BTreeSet<String>)> {
+        let kind = match attribute {
+            Attribute::Tier => Kind::Tier,
+            Attribute::ModelTier => Kind::ModelTier,
+            Attribute::Tenant => Kind::Tenant,
+            Attribute::User => Kind::User,
+            _ => return None,
+        };
+        let ids = self.ids.get(&kind)?;
+        // The tier `default` is in every catalog.
+        ids.iter().any(|id| kind != Kind::Tier || id != DEFAULT_TIER).then_some((kind, ids))
+    }
+}
+
+/// What is worth a second look in `policies`, with the places in `document`, the list of them, if they are from one.
+///
+/// O(policies · log policies), except for policies with equal `per` and unit, each of which is compared with those of more
+/// conditions; at most [`Problems::MAX_KEPT`] are found.
+pub fn warnings(
+    policies: &[Policy],
+    declared: &DeclaredIds,
+    document: Option<&Node>,
+) -> Vec<PolicyWarning> {
+    let mut found = Warnings { policies, document, found: Vec::new() };
+    for (index, policy) in policies.iter().enumerate() {
+        for condition in &policy.conditions {
+            found.undeclared(index, policy, condition, declared);
+            found.api_keys(index, condition, declared);
+        }
+    }
+    found.duplicates();
+    found.always_overridden();
+    found.beside_other_windows();
+    found.found.sort_by_key(|warning| warning.problem.position);
+    found.found
+}
+
+struct Warnings<'d> {
+    policies: &'d [Policy],
+    document: Option<&'d Node>,
+    found: Vec<PolicyWarning>,
+}
+
+impl Warnings<'_> {
+    fn add(&mut self, index: usize, fields: &[Step<'_>], message: String, accepted: String) {
+        if self.found.len() >= Problems::MAX_KEPT {
+            return;
+        }
+        let position = self.document.and_then(|list| position(list, index, fields));
+        let mut path = String::new();
+        for step in fields {
+            // Writing to a `String` cannot fail.
+            _ = match step {
+                Step::Field(name) if path.is_empty() => path.write_str(name),
+                Step::Field(name) => write!(path, ".{name}"),
+                Step::Item(index) => write!(path, "[{index}]"),
+            };
+        }
+        let policy = self.policies[index].id.clone();
+        let problem = DocumentProblem { position, path, message, accepted };
+        self.found.push(PolicyWarning { policy, problem });
+    }
+
+    /// A condition on a tier, tenant, … that the catalog does not have, although it has others.
+    fn undeclared(
+        &mut self,
+        index: usize,
+        policy: &Policy,
+        condition: &Condition,
+        declared: &DeclaredIds,
+    ) {
+        let Accepted::AnyOf(patterns) = &condition.accepted else { return };
+        let Some((kind, ids)) = declared.of(&condition.attribute) else { return };
+        for (number, pattern) in patterns.iter().enumerate() {
+            let is_exact = matches!(pattern, Pattern::Exact(_)) && !policy.ignore_case;
+            if declared.is_partial(kind) && !is_exact {
+                continue;
+            }
+            let is_declared = match pattern {
+                Pattern::Exact(id) if !policy.ignore_case => ids.contains(id.as_str()),
+                pattern => ids.iter().any(|id| pattern.precision(id, policy.ignore_case).is_some()),
+            };
+            if is_declared {
+                continue;
+            }
+            let text = pattern.to_string();
+            let near: Vec<_> = match pattern {
+                Pattern::Exact(_) if ids.len() <= MAX_COMPARED_IDS => {
+                    ids.iter().map(String::as_str).collect()
+                }
+                _ => Vec::new(),
+            };
+            let suggestion = did_you_mean(&text, &near);
+            let what = match pattern {
+                Pattern::Exact(_) => format!("is no {kind} of the catalog{suggestion}"),
+                _ => format!("is the beginning of no {kind} of the catalog"),
+            };
+            let message = format!(
+                "{} {what}, so only checks that give it themselves match",
+                shown(&Value::String(text))
+            );
+            let name = condition.attribute.name();
+            let item = Step::Item(number);
+            let fields = [Step::Field("match"), Step::Field(name), item];
+            let fields = if patterns.len() > 1 { &fields[..] } else { &fields[..2] };
+            self.add(index, fields, message, format!("the id of one of `{}`", kind.list_name()));
+        }
+    }
+
+    /// A condition on an API key that no key can meet: in a file, the beginning of a key, which is known by its hash only.
+    fn api_keys(&mut self, index: usize, condition: &Condition, declared: &DeclaredIds) {
+        let Accepted::AnyOf(patterns) = &condition.accepted else { return };
+        if condition.attribute != Attribute::ApiKey || declared.knows_api_keys {
+            return;
+        }
+        for pattern in patterns.iter().filter(|one| !matches!(one, Pattern::Exact(_))) {
+            let text = shown(&Value::String(pattern.to_string()));
+            let message =
+                format!("{text} matches no API key, because a key is known by its hash only");
+            let fields = [Step::Field("match"), Step::Field("apiKey")];
+            self.add(index, &fields, message, "a whole API key, or its hash".to_owned());
+        }
+    }
+
+    /// A policy that another one overrides whenever it matches.
+    fn always_overridden(&mut self) {
+        let policies = self.policies;
+        let places: HashMap<_, _> =
+            policies.iter().enumerate().map(|(index, policy)| (&policy.id, index)).collect();
+        for policy in
+            policies.iter().filter(|policy| policy.enabled && policy.mode == Mode::Enforce)
+        {
+            let id = shown(&Value::String(policy.id.as_str().to_owned()));
+            for index in policy.overrides.iter().filter_map(|id| places.get(id).copied()) {
+                if policies[index].enabled && matches_whenever(policy, &policies[index]) {
+                    let message =
+                        format!("{id} overrides it whenever it matches, so it has no effect");
+                    self.add(index, &[], message, "a policy that applies to somebody".to_owned());
+                }
+            }
+            if !policy.exempts_all() {
+                continue;
+            }
+            for (index, other) in policies.iter().enumerate() {
+                let stands =
+                    other.exempts_all() || !other.enabled || other.overrides.contains(&policy.id);
+                if !stands && matches_whenever(policy, other) {
+                    let message =
+                        format!("{id} exempts from it whenever it matches, so it has no effect");
+                    self.add(index, &[], message, "a policy that applies to somebody".to_owned());
+                }
+            }
+        }
+    }
+
+    /// Two policies that limit the same of the same subjects.
+    fn duplicates(&mut self) {
+        let policies = self.policies;
+        let mut firsts = HashMap::new();
+        for (index, policy) in policies.iter().enumerate().filter(|(_, policy)| policy.enabled) {
+            let mut conditions: Vec<_> = policy.conditions.iter().collect();
+            conditions.sort_by(|a, b| a.attribute.cmp(&b.attribute));
+            let counted = (&policy.per, &policy.unit, policy.own_window(), policy.counting.name());
+            let same = (counted, conditions, policy.mode, policy.ignore_case, policy.exempts_all());
+            match firsts.get(&same) {
+                None => _ = firsts.insert(same, &policy.id),
+                Some(first) => {
+                    let first = shown(&Value::String(first.as_str().to_owned()));
+                    let message = format!(
+                        "limits the same as {first}, with the same conditions, so both apply and the lower limit decides"
+                    );
+                    self.add(index, &[], message, "one policy for each limit".to_owned());
+                }
+            }
+        }
+    }
+
+    /// A policy that is more specific than others, which apply beside it because they are over other windows.
+    fn beside_other_windows(&mut self) {
+        let policies = self.policies;
+        let mut groups: HashMap<_, Vec<usize>> = HashMap::new();
+        for (index, policy) in policies.iter().enumerate() {
+            if policy.enabled && policy.mode == Mode::Enforce && !policy.exempts_all() {
+                groups.entry((&policy.per, &policy.unit)).or_default().push(index);
+            }
+        }
+        for (index, policy) in policies.iter().enumerate() {
+            let Some(window) = policy.own_window() else { continue };
+            let Some(group) = groups.get(&(&policy.per, &policy.unit)) else { continue };
+            if policy.conditions.is_empty() || !group.contains(&index) {
+                continue;
+            }
+            let others = group.iter().map(|other| &policies[*other]).filter(|other| {
+                other.limit.is_some()
+                    && other.own_window().is_some_and(|other| other != window)
+                    && other.conditions.len() < policy.conditions.len()
+                    && other.conditions.iter().all(|one| policy.conditions.contains(one))
+                    && !policy.overrides.contains(&other.id)
+                    // What it overrides over its own window, it might be thought to override altogether.
+                    && group.iter().any(|third| {
+                        let third = &policies[*third];
+                        third.own_window() == Some(window) && third.conditions == other.conditions
+                    })
+            });
+            let ids: Vec<_> = others.take(3).map(|other| other.id.as_str()).collect();
+            if !ids.is_empty() {
+                let message = format!(
+                    "overrides only limits over its own window; what it matches also meets {}",
+                    ids.join(", ")
+                );
+                let accepted = format!("that, or `overrides: [{}]` to replace it", ids.join(", "));
+                self.add(index, &[], message, accepted);
+            }
+        }
+    }
+}
+
+/// Whether `policy` matches every subject that `other` matches, as far as equal conditions tell.
+fn matches_whenever(policy: &Policy, other: &Policy) -> bool {
+    let counted = other.per.attributes();
+    policy.per.attributes().iter().all(|attribute| counted.contains(attribute))
+        && policy.ignore_case == other.ignore_case
+        && policy.conditions.iter().all(|condition| other.conditions.contains(condition))
+}
+
+/// One step from a policy to one of its values.
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Field(&'a str),
+    Item(usize),
+}
+
+/// The position of a value of the policy number `index` of `list`.
+fn position(list: &Node, index: usize, steps: &[Step<'_>]) -> Option<Position> {
+    let mut node = item(list, index)?;
+    for step in steps {
+        node = match step {
+            Step::Field(name) => &field(node, name)?.node,
+            Step::Item(index) => item(node, *index)?,
+        };
+    }
+    node.position
+}
+
+fn item(node: &Node, index: usize) -> Option<&Node> {
+    match &node.value {
+        Value::List(items) => items.get(index),
+        _ => None,
+    }
+}
+
+fn field<'n>(node: &'n Node, name: &str) -> Option<&'n Entry> {
+    match &node.value {
+        Value::Map(entries) => entries.iter().find(|entry| entry.key == name),
+        _ => None,
+    }
+}
