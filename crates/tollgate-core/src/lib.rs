@@ -7,6 +7,7 @@
 //! This crate must not know a wire format, a store, a database or a runtime.
 
 pub mod amount;
+pub mod calendar;
 pub mod check;
 pub mod clock;
 pub mod counting;
@@ -21,8 +22,10 @@ pub mod shares;
 pub mod subject;
 pub mod throttle;
 pub mod window;
+pub mod zone;
 
 pub use amount::{Amount, Cost, Unit};
+pub use calendar::{Calendar, Period};
 pub use check::Check;
 pub use clock::{Clock, ManualClock, MonotonicClock, SystemWallClock, Timestamp, WallClock};
 pub use counting::Counting;
@@ -36,3 +39,4 @@ pub use shares::{Share, Shares};
 pub use subject::{Attribute, Subject};
 pub use throttle::Throttle;
 pub use window::Window;
+pub use zone::Zone;
