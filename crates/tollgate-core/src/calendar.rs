@@ -5,6 +5,7 @@
 //! time that the clock shows a full hour, so an hour that is repeated counts as another hour. A period that the clock skips
 //! as a whole does not exist. So each moment lies in one period, and a period ends where the next one starts.
 
+use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -167,6 +168,13 @@ impl Period {
     /// How long it lasts.
     pub fn length(self) -> Duration {
         self.end.since(self.start)
+    }
+
+    /// [`Period::length`] in seconds; `None` if nothing is left of it before the end of all timestamps.
+    #[inline]
+    pub fn length_s(self) -> Option<NonZeroU32> {
+        let seconds = (self.end.as_ns() - self.start.as_ns()) / NS_PER_S;
+        u32::try_from(seconds).ok().and_then(NonZeroU32::new)
     }
 
     /// In one number, so that it is read and written at once.

@@ -1,11 +1,13 @@
 //! The answer to a check: every limit that took part, and the headline (R5, R6).
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use crate::counting::{Verdict, Wait};
-use crate::{Charge, Limit, Mode};
+use crate::{Charge, Limit, Mode, Window};
 
 /// Why a check was denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,6 +74,8 @@ pub struct LimitStatus {
     pub reset_after_ms: u64,
     /// Why it denies; `None` if it admits.
     reason: Option<Reason>,
+    /// How long the current period of a calendar lasts.
+    period_s: Option<NonZeroU32>,
 }
 
 impl LimitStatus {
@@ -89,7 +93,15 @@ impl LimitStatus {
             },
             reset_after_ms: whole_ms(verdict.reset_after_ns),
             reason: reason(limit, verdict),
+            period_s: verdict.period_s,
         }
+    }
+
+    /// The window that the limit holds for; of a calendar, as long as the current period, or as a period usually is if the
+    /// decision was made without the store.
+    pub fn window(&self) -> Window {
+        let period = self.period_s.map(|seconds| Duration::from_secs(seconds.get().into()));
+        period.and_then(Window::new).unwrap_or_else(|| self.limit.counting().window())
     }
 
     /// Why this limit denies; `None` if it admits.
@@ -231,7 +243,7 @@ mod tests {
         let reason = |amount, allowed, wait| {
             let limit = Amount::new(amount);
             let limit = Limit::of(&Policy { limit, ..Policy::default_policy() }).unwrap();
-            let verdict = Verdict { allowed, usage: 0, wait, reset_after_ns: 0 };
+            let verdict = Verdict::new(allowed, 0, wait, 0);
             LimitStatus::new(&Arc::new(limit), &verdict).reason()
         };
         assert_eq!(reason(1, true, Wait::None), None);

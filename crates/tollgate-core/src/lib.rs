@@ -28,7 +28,7 @@ pub use amount::{Amount, Cost, Unit};
 pub use calendar::{Calendar, Period};
 pub use check::Check;
 pub use clock::{Clock, ManualClock, MonotonicClock, SystemWallClock, Timestamp, WallClock};
-pub use counting::Counting;
+pub use counting::{Counting, Span};
 pub use decision::{Decision, LimitStatus, Reason};
 pub use limit::{Charge, ClassShare, Limit};
 pub use matching::{Accepted, Condition, Ipv6Prefix, Pattern};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::subject::{ACCEPTED_IDS, Attribute, IdProblem, check_id};
-use crate::{Amount, Condition, Counting, Ipv6Prefix, Shares, Subject, Unit, Window};
+use crate::{Amount, Condition, Counting, Ipv6Prefix, Shares, Span, Subject, Unit, Window};
 
 /// The name of a policy: an id (1 to 256 bytes of UTF-8 without control characters).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -291,9 +291,9 @@ impl Policy {
     }
 
     /// The window whose limits it overrides, or is overridden by; `None` for every window.
-    pub fn own_window(&self) -> Option<Window> {
+    pub fn own_window(&self) -> Option<Span> {
         let is_narrow = self.reach == Reach::OwnWindow || !counts_nothing(self.limit);
-        is_narrow.then(|| self.counting.window())
+        is_narrow.then(|| self.counting.span())
     }
 
     /// Whether it exempts from every limit, whatever that counts.

@@ -1,7 +1,7 @@
-//! The reference model: the decision rules R1–R6, R8 and R10 word by word, slow and obvious.
+//! The reference model: the decision rules R1–R6, R8, R10, R17 and R18 word by word, slow and obvious.
 //!
 //! Tests and `simulate --verify` compare the fast code with it. So it must share nothing with that code except the data
-//! types: it uses neither the modules of [`crate::counting`], [`crate::matching`] and [`crate::policy_set`] nor
+//! types: it uses neither the modules of [`crate::counting`], [`crate::calendar`], [`crate::matching`] and [`crate::policy_set`] nor
 //! [`crate::Decision`], keeps every admission as a time and a cost, finds usage by filtering and summing,
 //! and waits by trying moments.
 //!
@@ -9,12 +9,14 @@
 //! store rounds them, so that answers can be compared to the millisecond.
 
 mod applying;
+mod period;
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use self::applying::applying;
+use self::period::period;
 use crate::{
     Amount, Attribute, Check, Counting, Mode, Policy, PolicyId, PriorityClass, Reason, Subject,
     Timestamp, Window,
@@ -324,6 +326,12 @@ fn usage(policy: &Policy, tick_ns: u128, admissions: &[Admission], now_ns: u128)
         Counting::Bucket { window, refill } => {
             bucket_usage(window, u128::from(refill.get()), admissions, now_ns)
         }
+        Counting::Calendar { calendar, zone } => {
+            // R18: the costs admitted since the start of the period.
+            let (start_ns, _) = period(calendar, zone, now_ns);
+            let inside = admissions.iter().filter(|admission| admission.at_ns >= start_ns);
+            inside.map(|admission| admission.cost).sum()
+        }
     }
 }
 
@@ -387,13 +395,13 @@ fn reset_after_ns(look: &LimitView<'_>, now_ns: u128) -> u128 {
     let after_ns = Moments::after(now_ns, look).first(unused_at) - now_ns;
     match look.policy.counting {
         Counting::Log { window } => after_ns.min(width_ns(window)),
-        Counting::Counter { .. } | Counting::Bucket { .. } => after_ns,
+        Counting::Counter { .. } | Counting::Bucket { .. } | Counting::Calendar { .. } => after_ns,
     }
 }
 
 /// The moments after now at which usage can fall.
 enum Moments {
-    /// These, ascending: admissions leave a log one by one.
+    /// These, ascending: admissions leave a log one by one, and the end of a period all at once.
     Each(Vec<u128>),
     /// Every nanosecond of an interval, up to one at which nothing is left: a counter fades.
     Every(std::ops::RangeInclusive<u128>),
@@ -416,6 +424,9 @@ impl Moments {
                     tokens.checked_div(u128::from(refill.get())).map(|ns| now_ns + ns + 1);
                 // A bucket that is not full in the year 2554, the end of all timestamps, is full then.
                 Self::Every(now_ns + 1..=full_ns.unwrap_or(u128::MAX).min(u64::MAX.into()))
+            }
+            Counting::Calendar { calendar, zone } => {
+                Self::Each(vec![period(calendar, zone, now_ns).1])
             }
         }
     }
@@ -451,6 +462,9 @@ fn counts(policy: &Policy, tick_ns: u128, admission: &Admission, now_ns: u128) -
         }
         // It may have kept the bucket from being full, whatever was produced since.
         Counting::Bucket { .. } => true,
+        Counting::Calendar { calendar, zone } => {
+            admission.at_ns >= period(calendar, zone, now_ns).0
+        }
     }
 }
 

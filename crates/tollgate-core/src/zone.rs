@@ -32,8 +32,7 @@ static UTC: LazyLock<ZoneData> = LazyLock::new(|| ZoneData::new("UTC", TimeZone:
 /// Every zone by its name, in alphabetical order. A zone is parsed when it is first asked for.
 static ZONES: LazyLock<Vec<(Box<str>, OnceLock<Option<ZoneData>>)>> = LazyLock::new(|| {
     let database = TimeZoneDatabase::bundled();
-    let mut names: Vec<Box<str>> =
-        database.available().map(|name| name.as_str().into()).collect();
+    let mut names: Vec<Box<str>> = database.available().map(|name| name.as_str().into()).collect();
     names.sort_unstable();
     names.into_iter().map(|name| (name, OnceLock::new())).collect()
 });

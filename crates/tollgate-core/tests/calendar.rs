@@ -173,8 +173,20 @@ fn periods_start_when_the_local_clock_shows_their_beginning() {
         ("Europe/Berlin", "hour", "2026-10-25T00:30Z", "2026-10-25T00:00Z", "2026-10-25T01:00Z"),
         ("Europe/Berlin", "hour", "2026-10-25T01:30Z", "2026-10-25T01:00Z", "2026-10-25T02:00Z"),
         // 02:00 to 01:30, and 02:00 to 02:30.
-        ("Australia/Lord_Howe", "hour", "2026-04-04T15:15Z", "2026-04-04T14:00Z", "2026-04-04T15:30Z"),
-        ("Australia/Lord_Howe", "hour", "2026-10-03T15:45Z", "2026-10-03T15:30Z", "2026-10-03T16:00Z"),
+        (
+            "Australia/Lord_Howe",
+            "hour",
+            "2026-04-04T15:15Z",
+            "2026-04-04T14:00Z",
+            "2026-04-04T15:30Z",
+        ),
+        (
+            "Australia/Lord_Howe",
+            "hour",
+            "2026-10-03T15:45Z",
+            "2026-10-03T15:30Z",
+            "2026-10-03T16:00Z",
+        ),
         // From 29 to 31 December.
         ("Pacific/Apia", "day", "2011-12-30T09:59Z", "2011-12-29T10:00Z", "2011-12-30T10:00Z"),
         ("Pacific/Apia", "day", "2011-12-30T10:00Z", "2011-12-30T10:00Z", "2011-12-31T10:00Z"),

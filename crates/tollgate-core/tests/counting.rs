@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
 use tollgate_core::counting::log::{LogState, LogTime};
-use tollgate_core::counting::{Verdict, bucket, counter};
+use tollgate_core::counting::{Verdict, bucket, calendar, counter};
 use tollgate_core::reference::Model;
 use tollgate_core::{Charge, Check, Counting, Decision, PolicySet, Timestamp};
 use tollgate_testkit::compare::in_model_words;
@@ -19,6 +19,7 @@ enum Usage {
     Log(LogState),
     Counter(counter::Counter),
     Bucket(bucket::Bucket),
+    Calendar(calendar::PeriodCount),
 }
 
 /// The usage of each policy and key.
@@ -65,6 +66,17 @@ impl PlainStore {
                 let (before, charged) =
                     bucket::decide(kept, limit.amount(), rate, now, charge.cost);
                 (before, charged.map(|(after, bucket)| (after, Usage::Bucket(bucket))))
+            }
+            Counting::Calendar { calendar, zone } => {
+                let period = calendar.period(zone, now);
+                let kept = match kept {
+                    Some(Usage::Calendar(count)) => *count,
+                    _ => calendar::PeriodCount::default(),
+                };
+                let kept = kept.in_period(period);
+                let (before, charged) =
+                    calendar::decide(kept, limit.amount(), period, now, charge.cost);
+                (before, charged.map(|(after, count)| (after, Usage::Calendar(count))))
             }
         }
     }

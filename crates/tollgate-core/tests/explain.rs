@@ -79,7 +79,7 @@ proptest! {
                     let (other, becomes) = by_id[id];
                     prop_assert!(matches(becomes) && policy.limit.is_some());
                     prop_assert!(other.per == policy.per && other.unit == policy.unit);
-                    prop_assert!(other.counting.window() != policy.counting.window());
+                    prop_assert!(other.counting.span() != policy.counting.span());
                     prop_assert!(other.conditions.len() >= policy.conditions.len());
                 }
                 Consideration::Exempts => prop_assert_eq!(policy.limit, None),

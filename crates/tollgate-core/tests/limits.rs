@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use tollgate_core::{
-    Amount, Counting, FailureMode, Limit, Mode, Per, Policy, PolicyId, PolicySet, PriorityClass,
-    Share, Unit, Window,
+    Amount, Calendar, Counting, FailureMode, Limit, Mode, Per, Policy, PolicyId, PolicySet,
+    PriorityClass, Share, Unit, Window, Zone,
 };
 
 #[expect(clippy::unwrap_used, reason = "the names and numbers are right")]
@@ -21,7 +21,8 @@ fn a_limit_says_what_its_policy_says() {
     for mode in [Mode::Enforce, Mode::Shadow] {
         for on_store_error in [None, Some(FailureMode::Deny), Some(FailureMode::Allow)] {
             let bucket = Counting::Bucket { window, refill: Amount::ONE };
-            for counting in [Counting::Log { window }, Counting::Counter { window }, bucket] {
+            let day = Counting::Calendar { calendar: Calendar::Day, zone: Zone::utc() };
+            for counting in [Counting::Log { window }, Counting::Counter { window }, bucket, day] {
                 let unit = Unit::Tokens;
                 let policy =
                     Policy { mode, on_store_error, counting, unit: unit.clone(), ..policy.clone() };

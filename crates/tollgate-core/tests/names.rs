@@ -1,7 +1,7 @@
 //! The words that policies, answers and metrics are written in. They are read by programs: each stays as it is.
 
 use tollgate_core::{
-    Amount, Attribute, Counting, FailureMode, Mode, Policy, PriorityClass, Reason,
+    Amount, Attribute, Calendar, Counting, FailureMode, Mode, Policy, PriorityClass, Reason, Zone,
 };
 
 #[test]
@@ -20,6 +20,14 @@ fn what_a_policy_says_is_read_by_its_own_name() {
     let names = ["sliding_window_log", "sliding_window_counter", "token_bucket"];
     assert_eq!(ways.map(Counting::name), names);
     assert_eq!(ways.map(Counting::name), Counting::NAMES);
+    let (calendar, zone) = (Calendar::Day, Zone::utc());
+    assert_eq!(Counting::Calendar { calendar, zone }.name(), "calendar");
+    assert_eq!(Calendar::ALL.map(Calendar::name), ["hour", "day", "week", "month"]);
+    for calendar in Calendar::ALL {
+        assert_eq!(Calendar::parse(calendar.name()), Some(calendar));
+        assert!(Calendar::ACCEPTED.contains(calendar.name()));
+    }
+    assert_eq!(Calendar::parse("Day"), None);
     assert_eq!([Mode::Enforce, Mode::Shadow].map(Mode::name), ["enforce", "shadow"]);
     for mode in [Mode::Enforce, Mode::Shadow] {
         assert_eq!(Mode::parse(mode.name()), Some(mode));

@@ -14,16 +14,12 @@ use tollgate_testkit::generate::{check, policies};
 /// What a store would have said, made from what the model says.
 fn verdict(limit: &ModelLimit) -> Verdict {
     const NS_PER_MS: u64 = 1_000_000;
-    Verdict {
-        allowed: limit.allowed,
-        usage: limit.count,
-        wait: match limit.retry_after_ms {
-            Some(0) => Wait::None,
-            Some(ms) => Wait::Ns(ms * NS_PER_MS),
-            None => Wait::Never,
-        },
-        reset_after_ns: limit.reset_after_ms * NS_PER_MS,
-    }
+    let wait = match limit.retry_after_ms {
+        Some(0) => Wait::None,
+        Some(ms) => Wait::Ns(ms * NS_PER_MS),
+        None => Wait::Never,
+    };
+    Verdict::new(limit.allowed, limit.count, wait, limit.reset_after_ms * NS_PER_MS)
 }
 
 /// The same policy as a log over whole milliseconds, so that no wait is rounded.

@@ -3,7 +3,7 @@
 //! It is written byte by byte instead of with a serializer, because a server does this for every check.
 
 use tollgate_core::subject::MAX_ID_BYTES;
-use tollgate_core::{Limit, LimitStatus, Unit};
+use tollgate_core::{LimitStatus, Unit};
 
 use crate::{Buffer, MAX_INTEGER, window_s};
 
@@ -17,7 +17,8 @@ const MAX_PARAMETERS_BYTES: usize =
 const INTEGER_DIGITS: usize = 15;
 
 /// Appends `"id";q=…;qu="…";w=…`.
-pub(crate) fn write_policy(out: &mut Buffer, limit: &Limit) {
+pub(crate) fn write_policy(out: &mut Buffer, status: &LimitStatus) {
+    let limit = &*status.limit;
     write_id(out, limit.policy_id().as_str());
     write_integer(out, b";q=", limit.amount().get());
     if *limit.unit() != Unit::Requests {
@@ -26,7 +27,7 @@ pub(crate) fn write_policy(out: &mut Buffer, limit: &Limit) {
         out.extend_from_slice(limit.unit().name().as_bytes());
         out.push(b'"');
     }
-    write_integer(out, b";w=", window_s(limit));
+    write_integer(out, b";w=", window_s(status));
 }
 
 /// Appends `"id";r=…;t=…`, without `t` if there is no wait.

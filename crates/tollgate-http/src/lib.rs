@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
-use tollgate_core::{Counting, Decision, Limit, LimitStatus, Mode, Visibility};
+use tollgate_core::{Counting, Decision, LimitStatus, Mode, Visibility};
 
 pub use http::header::RETRY_AFTER;
 
@@ -76,7 +76,7 @@ pub fn apply(decision: &Decision, headers: &mut HeaderMap) {
         (Buffer::with_capacity(USUAL_BYTES), Buffer::with_capacity(USUAL_BYTES));
     for status in named(decision, headline) {
         let (policy_bytes, service_limit_bytes) = (policy.len(), service_limit.len());
-        item::write_policy(&mut policy, &status.limit);
+        item::write_policy(&mut policy, status);
         item::write_service_limit(&mut service_limit, status, wait_s(decision, status));
         if policy.len().max(service_limit.len()) > MAX_FIELD_BYTES {
             policy.truncate(policy_bytes);
@@ -128,11 +128,14 @@ fn reset_s(status: &LimitStatus) -> u64 {
     whole_s(status.reset_after_ms).min(whole_s_of(longest))
 }
 
-/// The window in which the whole amount becomes available again: of a token bucket, the time until it is full.
-fn window_s(limit: &Limit) -> u64 {
-    match limit.counting() {
-        Counting::Log { window } | Counting::Counter { window } => whole_s_of(window.as_duration()),
-        Counting::Bucket { .. } => whole_s_of(limit.longest_life()),
+/// The window in which the whole amount becomes available again: of a token bucket, the time until it is full; of a
+/// calendar, the current period.
+fn window_s(status: &LimitStatus) -> u64 {
+    match status.limit.counting() {
+        Counting::Log { .. } | Counting::Counter { .. } | Counting::Calendar { .. } => {
+            whole_s_of(status.window().as_duration())
+        }
+        Counting::Bucket { .. } => whole_s_of(status.limit.longest_life()),
     }
 }
 

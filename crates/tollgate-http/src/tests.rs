@@ -20,11 +20,11 @@ fn policy(id: &str, limit: u64, window: Duration) -> Policy {
 }
 
 fn admitted(usage: u64, reset_after_ns: u64) -> Verdict {
-    Verdict { allowed: true, usage, wait: Wait::None, reset_after_ns }
+    Verdict::new(true, usage, Wait::None, reset_after_ns)
 }
 
 fn refused(usage: u64, wait: Wait, reset_after_ns: u64) -> Verdict {
-    Verdict { allowed: false, usage, wait, reset_after_ns }
+    Verdict::new(false, usage, wait, reset_after_ns)
 }
 
 fn decide(limits: &[(Policy, Verdict)]) -> Decision {

@@ -34,7 +34,7 @@
       end
     elseif text == '' then
       must_be_missing(key)
-    elseif tag ~= UNIT and tag ~= WEIGHTED and tag ~= COUNTER then
+    elseif tag ~= UNIT and tag ~= WEIGHTED and tag ~= COUNTER and tag ~= CALENDAR then
       foreign(key)
     end
     -- What was produced while the bucket was full is lost.

@@ -3,7 +3,8 @@
 -- KEYS[1]  the key of the limit.
 -- KEYS[2]  the key of the request id, if the whole admission is refunded: then its answer was never sent.
 -- ARGV[1]  packed by `wire.rs`: for a log the number and the timestamp of the admission, for a counter the start of its
---          window, for a token bucket the time of the admission; then the old and the new cost.
+--          window, for a token bucket the time of the admission, for a calendar the start of its period; then the old
+--          and the new cost.
 -- ARGV[2…] the channel on which usage that is given back is announced, and the name of the limit in announcements.
 -- Answer   1 if the admission was found and changed; 0 if it was not, because it has left, was reset or changed, or
 --          the usage would be above MOST_TOTAL.
@@ -13,7 +14,9 @@ local hash_key = key .. 'b'
 local kind, number, stamp, old, new = unpack('<Bdddd', ARGV[1])
 local state = call('GETRANGE', key, STATE_FROM, '-1')
 local tag = #state >= 4 and unpack('<I4', state)
-if state ~= '' and tag ~= UNIT and tag ~= WEIGHTED and tag ~= COUNTER and tag ~= BUCKET then foreign(key) end
+if state ~= '' and tag ~= UNIT and tag ~= WEIGHTED and tag ~= COUNTER and tag ~= BUCKET and tag ~= CALENDAR then
+  foreign(key)
+end
 
 -- This is the first write, so that an error changes nothing. Nobody receives it before the script ends.
 local function announce()
@@ -78,6 +81,16 @@ if kind == 4 then
   end
   call('SET', key, pack(BUCKET_STATE, BUCKET, start_s, start_ns, changed, refill, window_s, window_ns, since_s, since_ns),
     'KEEPTTL')
+  return 1
+end
+
+if kind == 5 then
+  if tag ~= CALENDAR then return 0 end
+  local start_s, count = read_calendar(key, state)
+  -- The period of the admission, or an earlier one to which its count was moved when the clock stepped back.
+  if start_s > number or count < old or count - old + new > MOST_TOTAL then return 0 end
+  announce()
+  call('SET', key, pack(CALENDAR_STATE, CALENDAR, start_s, count - old + new), 'KEEPTTL')
   return 1
 end
 

@@ -1,16 +1,17 @@
 -- Decides checks, each at one moment, and charges all limits of a check or none (R1-R3, R6-R10, R12).
 --
 -- KEYS     for each check: one key per limit, then that of the request id, if it has one.
--- ARGV[1]  packed by `wire.rs`: whether a test sets the time, the number of checks, and the limits of each check.
+-- ARGV[1]  packed by `wire.rs`: whether a test sets the time, the number of checks, the periods of calendars that the
+--          checks need, and the limits of each check.
 -- Answer   for one check: one packed string, which `wire.rs` parses. For several: such a string each, or `E` and an
--- error.
+-- error. If a period does not contain the time, nothing is decided: `P` and the time.
 --
 -- For each check, all commands that read come before all commands that write, so that an error leaves nothing half
 -- done. If checks of one call share a log, its state is read once, and the entries that they append are written
 -- together (`kept_logs`).
 
 local request = ARGV[1]
-local flags, checks = unpack('<BB', request)
+local flags, checks, calendars, checks_at = unpack('<BBI2', request)
 local now_s, now_ns, slack_ms
 local now_us, up = 0, 0
 if flags == 0 then
@@ -18,15 +19,28 @@ if flags == 0 then
   now_s, now_ns, slack_ms = time[1] + 0, time[2] * 1000, 0
   now_us = now_s * 1000000 + time[2]
 else
-  now_s, now_ns, slack_ms = unpack('<I4I4I4', request, 3)
+  now_s, now_ns, slack_ms, checks_at = unpack('<I4I4I4', request, checks_at)
   local us = floor(now_ns / 1000)
   now_us = now_s * 1000000 + us
   -- The time of an admission is rounded up, and the current time is rounded down.
   if now_ns > us * 1000 then up = 1 end
 end
 
--- The functions of long.lua, counter.lua and bucket.lua, created when they are first needed.
-local expire, freeing, rebuilt, deletable, decide_counter, decide_bucket
+-- For each calendar, the start and the end of the current period. The request has two periods that meet.
+local period_starts, period_ends = {}, {}
+for i = 1, calendars do
+  local start_s, next_s, end_s
+  start_s, next_s, end_s, checks_at = unpack('<I4I4I4', request, checks_at)
+  if now_s < start_s or now_s >= end_s then return 'P' .. pack('<I4I4', now_s, now_ns) end
+  if now_s < next_s then
+    period_starts[i], period_ends[i] = start_s, next_s
+  else
+    period_starts[i], period_ends[i] = next_s, end_s
+  end
+end
+
+-- The functions of long.lua, counter.lua, bucket.lua and calendar.lua, created when they are first needed.
+local expire, freeing, rebuilt, deletable, decide_counter, decide_bucket, decide_calendar
 local KEYS = KEYS
 
 -- The logs to which several checks of this call append, by key: the ten fields of the state, then the position at which
@@ -74,6 +88,8 @@ local function decide(at, before)
     local key = KEYS[before + i]
     local mode, limit, cost, ttl_ms, window = unpack('<Bdddd', request, at)
     at = at + 33
+    local is_calendar = mode >= 16
+    if is_calendar then mode = mode - 16 end
     local is_bucket = mode >= 8
     if is_bucket then mode = mode - 8 end
     if costs then costs = costs .. pack('<d', cost) end
@@ -110,7 +126,7 @@ local function decide(at, before)
           has_log = newest + window > now
         else
           local other = #state >= 4 and unpack('<I4', state)
-          if other ~= COUNTER and other ~= BUCKET then foreign(key) end
+          if other ~= COUNTER and other ~= BUCKET and other ~= CALENDAR then foreign(key) end
         end
       else
         must_be_missing(key)
@@ -242,18 +258,27 @@ local function decide(at, before)
         end
       end
     else
-      local window_s, window_ns, hint_s, hint_ns = unpack('<I4I4I4I4', request, at)
-      at = at + 16
-      if not decide_counter then decide_counter, decide_bucket = make_tallies(now_s, now_ns) end
+      if not decide_counter then decide_counter, decide_bucket, decide_calendar = make_tallies(now_s, now_ns) end
       local stepped, value
-      if is_bucket then
-        local refill = unpack('<d', request, at)
-        at = at + 8
-        admits, usage, stepped, value, ttl_ms =
-          decide_bucket(key, limit, cost, window_s, window_ns, hint_s, hint_ns, refill, ttl_ms)
+      if is_calendar then
+        local place
+        place, at = unpack('<I2', request, at)
+        newest_after, freeing_after = period_starts[place], period_ends[place]
+        admits, usage, stepped, value = decide_calendar(key, limit, cost, newest_after)
+        -- To the end of the period, from the start of this millisecond.
+        ttl_ms = freeing_after * 1000 - floor(now_us / 1000)
       else
-        admits, usage, newest_after, stepped, value =
-          decide_counter(key, limit, cost, window_s, window_ns, hint_s, hint_ns)
+        local window_s, window_ns, hint_s, hint_ns
+        window_s, window_ns, hint_s, hint_ns, at = unpack('<I4I4I4I4', request, at)
+        if is_bucket then
+          local refill
+          refill, at = unpack('<d', request, at)
+          admits, usage, stepped, value, ttl_ms =
+            decide_bucket(key, limit, cost, window_s, window_ns, hint_s, hint_ns, refill, ttl_ms)
+        else
+          admits, usage, newest_after, stepped, value =
+            decide_counter(key, limit, cost, window_s, window_ns, hint_s, hint_ns)
+        end
       end
       if admits and charging and cost > 0 then
         values = values or {}
@@ -361,8 +386,8 @@ local function decide(at, before)
   return answer
 end
 
-if checks == 1 then return decide(3 + (flags == 0 and 0 or 12), 0) end
-local answers, at, before = {}, 3 + (flags == 0 and 0 or 12), 0
+if checks == 1 then return decide(checks_at, 0) end
+local answers, at, before = {}, checks_at, 0
 for i = 1, checks do
   local bytes, keys = unpack('<I4I2', request, at)
   -- If one check causes an error, the others are still decided.

@@ -45,7 +45,7 @@
       end
     elseif text == '' then
       must_be_missing(key)
-    elseif tag ~= UNIT and tag ~= WEIGHTED and tag ~= BUCKET then
+    elseif tag ~= UNIT and tag ~= WEIGHTED and tag ~= BUCKET and tag ~= CALENDAR then
       foreign(key)
     end
     local left_s, left_ns = window_s - since_s, window_ns - since_ns

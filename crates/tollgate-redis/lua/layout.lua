@@ -21,7 +21,7 @@
 -- All numbers stay below 2^53, which Lua's doubles hold exactly.
 local spread = unpack
 local call, pack, unpack, floor, ceil = redis.call, struct.pack, struct.unpack, math.floor, math.ceil
-local UNIT, WEIGHTED, COUNTER, BUCKET = 66132, 131668, 197204, 262740
+local UNIT, WEIGHTED, COUNTER, BUCKET, CALENDAR = 66132, 131668, 197204, 262740, 328276
 local STATE, STATE_BYTES, STATE_FROM = '<I4ddddddddd', 76, '-76'
 local BLOCK, FANOUT, RECORD_BYTES = 64, 32, 16
 -- When the string has this many entries, a block of them is moved to the hash.
@@ -43,6 +43,8 @@ local COUNTER_STATE = '<I4I4I4I7I7I4I4'
 -- A token bucket: its tag, the start of a window, the tokens missing since then, the refill, the length of the window, and
 -- when in the window it was written.
 local BUCKET_STATE = '<I4I4I4I7I7I4I4I4I4'
+-- A calendar: its tag, the start of the period in seconds, and the costs admitted since.
+local CALENDAR_STATE = '<I4I4I7'
 
 local function foreign(key)
   error({ err = 'TOLLGATE the key ' .. key .. ' holds a value that this version of Tollgate did not write' })

@@ -10,7 +10,7 @@ local state = call('GETRANGE', key, STATE_FROM, '-1')
 local tag = #state >= 4 and unpack('<I4', state)
 if state == '' then
   must_be_missing(key)
-elseif tag ~= UNIT and tag ~= WEIGHTED and tag ~= COUNTER and tag ~= BUCKET then
+elseif tag ~= UNIT and tag ~= WEIGHTED and tag ~= COUNTER and tag ~= BUCKET and tag ~= CALENDAR then
   foreign(key)
 end
 local has_hash = is_there(key)

@@ -1,4 +1,4 @@
--- What counters and token buckets have in common.
+-- What counters, token buckets and calendars have in common.
 
 -- amount · part / window, rounded down, and whether there is a rest. Times are seconds and nanoseconds; `part` is not longer
 -- than `window`.
@@ -40,4 +40,12 @@ local function read_bucket(key, text)
     foreign(key)
   end
   return start_s, start_ns, missing, refill, window_s, window_ns, since_s, since_ns
+end
+
+-- The fields of a calendar after its tag.
+local function read_calendar(key, text)
+  if #text ~= 15 then foreign(key) end
+  local _, start_s, count = unpack(CALENDAR_STATE, text)
+  if count > MOST_TOTAL then foreign(key) end
+  return start_s, count
 end

@@ -20,6 +20,20 @@ use crate::store::RedisStore;
 use crate::url::shown;
 use crate::wire::{self, Ask, EntryId, LimitReply, ScriptReply};
 
+/// How often a call is sent whose periods do not contain the server's time. It is decided the second time, unless the
+/// server's clock is set meanwhile.
+const MAX_PERIOD_ATTEMPTS: u32 = 4;
+
+/// One call of the script that decides checks.
+pub(crate) struct ChargeCall<'a> {
+    pub(crate) questions: &'a [&'a Question],
+    /// The keys of all questions.
+    pub(crate) keys: &'a [&'a str],
+    pub(crate) slot: u16,
+    /// Nothing is sent after this time.
+    pub(crate) deadline: Option<Instant>,
+}
+
 /// What the script returned for the limits of one group.
 pub(crate) type GroupReply = Vec<LimitReply>;
 
@@ -255,22 +269,49 @@ impl RedisStore {
     ) -> Result<GroupReply, StoreError> {
         let Some(group) = question.group() else { return Ok(GroupReply::new()) };
         let keys: SmallVec<[&str; 4]> = question.keys().collect();
-        let request = |link: &Link| self.request(&[question], link);
-        let invocation = Invocation {
-            script: &CHARGE,
-            slot: group.slot,
+        let call = ChargeCall {
+            questions: &[question],
             keys: &keys,
-            operation: Some(&request),
-            arguments: &[],
+            slot: group.slot,
             deadline: Some(question.deadline),
         };
         let tracked = [Arc::clone(progress)];
-        let Answered { answer, link, sent } = self.invoke::<Vec<u8>>(&invocation, &tracked).await?;
+        let answered = self
+            .invoke_charge(&call, &tracked, |answer: &Vec<u8>| wire::time_of_other_period(answer));
+        let Answered { answer, link, sent } = answered.await?;
         self.note_time(&link, question, &answer, sent);
         match question.read(&answer) {
             Some(ScriptReply::LimitReply(said)) => Ok(said),
             Some(ScriptReply::Late) => Err(late(&link)),
             Some(ScriptReply::Undecided) | None => Err(unreadable(&link, question)),
+        }
+    }
+
+    /// Runs the script on `call`. It is sent again with other periods if `other_period` finds the server's time in the
+    /// answer: then nothing was decided.
+    pub(crate) async fn invoke_charge<T: redis::FromRedisValue>(
+        &self,
+        call: &ChargeCall<'_>,
+        waiting: &[Arc<Progress>],
+        other_period: impl Fn(&T) -> Option<Timestamp>,
+    ) -> Result<Answered<T>, StoreError> {
+        let (mut told, mut attempts) = (None, 0);
+        loop {
+            let request = |link: &Link| self.request(call.questions, link, told);
+            let invocation = Invocation {
+                script: &CHARGE,
+                slot: call.slot,
+                keys: call.keys,
+                operation: Some(&request),
+                arguments: &[],
+                deadline: call.deadline,
+            };
+            let answered = self.invoke::<T>(&invocation, waiting).await?;
+            told = other_period(&answered.answer);
+            attempts += 1;
+            if told.is_none() || attempts == MAX_PERIOD_ATTEMPTS {
+                return Ok(answered);
+            }
         }
     }
 
@@ -281,14 +322,21 @@ impl RedisStore {
             && self.test_clock.is_none()
             && question.group().map(|group| group.parts.len()).map(wire::answer_bytes)
                 == Some(answer.len())
-            && let Some(told) = told_time(answer)
+            && let Some(told) = wire::told_time(answer)
         {
             link.note_time(told, sent, Instant::now());
         }
     }
 
     /// The request for `questions`. Its deadlines use the clock of the server of `link`.
-    pub(crate) fn request(&self, questions: &[&Question], link: &Link) -> Vec<u8> {
+    ///
+    /// `told` is the server's time that it answered to the last one, if that did not have its periods.
+    pub(crate) fn request(
+        &self,
+        questions: &[&Question],
+        link: &Link,
+        told: Option<Timestamp>,
+    ) -> Vec<u8> {
         let test = self.test_clock.as_ref().map(Clock::now);
         // The packed request depends on the limit and the cost, never on the subject.
         let nobody = Subject::new("", "");
@@ -308,7 +356,13 @@ impl RedisStore {
                     _ => None,
                 },
             });
-        wire::request(&asks.collect::<SmallVec<[Ask<'_>; 1]>>(), test, self.hint.now())
+        let hint = self.hint.now();
+        let server_time = told.or_else(|| match test {
+            None => link.latest_charge_time(Instant::now()),
+            Some(_) => None,
+        });
+        let asks: SmallVec<[Ask<'_>; 1]> = asks.collect();
+        wire::request(&asks, test, hint, server_time.unwrap_or(hint))
     }
 
     /// Charges `checks` one after the other in one script call, and returns for each the ids by which its admissions
@@ -426,13 +480,6 @@ pub(crate) fn unreadable(link: &Link, question: &Question) -> StoreError {
     let error = StoreError::new(StoreErrorKind::Unreadable, context).within(link.domain);
     let error = errors::with_remedy(error);
     if question.charging { error.after_send() } else { error }
-}
-
-/// The time at the beginning of an answer of the script.
-fn told_time(answer: &[u8]) -> Option<Timestamp> {
-    let seconds = u32::from_le_bytes(answer.get(..4)?.try_into().ok()?);
-    let ns = u32::from_le_bytes(answer.get(4..8)?.try_into().ok()?);
-    Some(Timestamp::from_ns(u64::from(seconds) * 1_000_000_000 + u64::from(ns)))
 }
 
 impl Part {

@@ -15,12 +15,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tollgate_store::{StoreError, is_ordered};
 
-use crate::call::{Answered, Invocation, Progress};
-use crate::check::{GroupReply, Question, late, unreadable};
+use crate::call::{Answered, Progress};
+use crate::check::{ChargeCall, GroupReply, Question, late, unreadable};
 use crate::link::Link;
-use crate::script::CHARGE;
 use crate::store::RedisStore;
-use crate::wire::{MAX_CHECKS, ScriptReply};
+use crate::wire::{self, MAX_CHECKS, ScriptReply};
 
 /// The number of calls in flight from which checks are combined. With fewer, each check is sent at once, because
 /// combining would gain nothing.
@@ -238,17 +237,18 @@ impl RedisStore {
     ) -> Result<(Arc<Link>, Vec<Option<Vec<u8>>>), StoreError> {
         let questions: Vec<&Question> = asked.iter().map(|(question, _)| *question).collect();
         let keys: Vec<&str> = questions.iter().flat_map(|question| question.keys()).collect();
-        let request = |link: &Link| self.request(&questions, link);
-        let invocation = Invocation {
-            script: &CHARGE,
-            slot: questions.first().map_or(0, |question| question.slot()),
+        let waiting: Vec<_> = asked.iter().map(|(_, progress)| Arc::clone(progress)).collect();
+        let call = ChargeCall {
+            questions: &questions,
             keys: &keys,
-            operation: Some(&request),
-            arguments: &[],
+            slot: questions.first().map_or(0, |question| question.slot()),
             deadline: asked.iter().map(|(question, _)| question.deadline).max(),
         };
-        let waiting: Vec<_> = asked.iter().map(|(_, progress)| Arc::clone(progress)).collect();
-        let Answered { answer, link, sent } = self.invoke::<Value>(&invocation, &waiting).await?;
+        let answered = self.invoke_charge(&call, &waiting, |answer| match answer {
+            Value::BulkString(bytes) => wire::time_of_other_period(bytes),
+            _ => None,
+        });
+        let Answered { answer, link, sent } = answered.await?;
         let string = |answer| match answer {
             Value::BulkString(bytes) => Some(bytes),
             _ => None,

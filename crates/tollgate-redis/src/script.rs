@@ -29,7 +29,8 @@ pub(crate) static CHARGE: LazyLock<Script> = LazyLock::new(|| {
         include_str!("../lua/tally.lua"),
         include_str!("../lua/counter.lua"),
         include_str!("../lua/bucket.lua"),
-        "return decide_counter, decide_bucket\nend\n",
+        include_str!("../lua/calendar.lua"),
+        "return decide_counter, decide_bucket, decide_calendar\nend\n",
         include_str!("../lua/charge.lua"),
     ))
 });

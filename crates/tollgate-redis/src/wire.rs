@@ -3,11 +3,15 @@
 //! The script decides. From the few numbers that it returns, the code of `tollgate_core::counting` that decides in
 //! memory computes the verdict. It is an error if the two disagree.
 
+use smallvec::SmallVec;
 use tollgate_core::counting::Verdict;
 use tollgate_core::counting::bucket::{self, Bucket, Rate};
+use tollgate_core::counting::calendar::{self, PeriodCount};
 use tollgate_core::counting::counter::{self, Counter};
 use tollgate_core::counting::log::{self, Admission, Log, LogTime};
-use tollgate_core::{Amount, Charge, Counting, Limit, Mode, Timestamp, Window};
+use tollgate_core::{
+    Amount, Calendar, Charge, Counting, Limit, Mode, Period, Timestamp, Window, Zone,
+};
 
 const NS_PER_S: u64 = 1_000_000_000;
 const NS_PER_MS: u64 = 1_000_000;
@@ -19,6 +23,8 @@ const SHADOW: u8 = 1;
 const COUNTER: u8 = 2;
 /// A token bucket comes with what a counter comes with, and the refill.
 const BUCKET: u8 = 8 + COUNTER;
+/// A calendar comes with the number of its period among those of the call.
+const CALENDAR: u8 = 16 + COUNTER;
 /// Added to a mode if a later check of the call has the same limit on the same key.
 const COMES_AGAIN: u8 = 4;
 /// The options of a check in a request.
@@ -28,6 +34,7 @@ const ONCE: u8 = 2;
 const LOG_KIND: u8 = 1;
 const COUNTER_KIND: u8 = 3;
 const BUCKET_KIND: u8 = 4;
+const CALENDAR_KIND: u8 = 5;
 
 /// The flags of an answer.
 const ALLOWED: u8 = 1;
@@ -38,6 +45,8 @@ const LIMIT_BYTES: usize = 41;
 const COST_BYTES: usize = 8;
 /// The whole answer to a check that ran after its latest time.
 const LATE: &[u8] = b"L";
+/// The first byte of the whole answer to a call whose periods do not contain the time; the time follows.
+const OTHER_PERIOD: u8 = b'P';
 /// The first byte of an answer that is an error, in a call with several checks.
 const ERROR: u8 = b'E';
 
@@ -62,18 +71,31 @@ pub(crate) struct Ask<'a> {
     pub(crate) not_after: Option<Timestamp>,
 }
 
-/// A call with one or more checks. `test` replaces Redis's time. `hint` is approximately the current time; a wrong
-/// value costs time but not exactness.
-pub(crate) fn request(checks: &[Ask<'_>], test: Option<Timestamp>, hint: Timestamp) -> Vec<u8> {
+/// The calendars of a call, each once.
+type Calendars = SmallVec<[(Calendar, Zone); 2]>;
+
+/// A call with one or more checks. `test` replaces Redis's time. `hint` is approximately the current time, and `server_time`
+/// that of Redis; a wrong value costs time but not exactness.
+pub(crate) fn request(
+    checks: &[Ask<'_>],
+    test: Option<Timestamp>,
+    hint: Timestamp,
+    server_time: Timestamp,
+) -> Vec<u8> {
     /// Redis's own clock expires keys, whatever the time of the test.
     const TEST_SLACK_MS: u64 = 600_000;
     let mut bytes = Vec::with_capacity(64);
     bytes.push(u8::from(test.is_some()));
     push(&mut bytes, checks.len() as u64, 1);
+    let calendars = calendars(checks);
+    push(&mut bytes, calendars.len() as u64, 2);
     if let Some(now) = test {
         push(&mut bytes, now.as_ns() / NS_PER_S, 4);
         push(&mut bytes, now.as_ns() % NS_PER_S, 4);
         push(&mut bytes, TEST_SLACK_MS, 4);
+    }
+    for (calendar, zone) in &calendars {
+        push_periods(&mut bytes, server_time, |at| calendar.period(*zone, at));
     }
     for check in checks {
         let keys = check.charges.len() as u64 + u64::from(check.once.is_some());
@@ -83,7 +105,7 @@ pub(crate) fn request(checks: &[Ask<'_>], test: Option<Timestamp>, hint: Timesta
             push(&mut bytes, keys, 2);
         }
         let begin = bytes.len();
-        push_check(&mut bytes, check, hint);
+        push_check(&mut bytes, check, hint, &calendars);
         if checks.len() > 1 {
             let length = (bytes.len() - begin) as u64;
             bytes[at..at + 4].copy_from_slice(&length.to_le_bytes()[..4]);
@@ -92,7 +114,35 @@ pub(crate) fn request(checks: &[Ask<'_>], test: Option<Timestamp>, hint: Timesta
     bytes
 }
 
-fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp) {
+/// The calendars of all limits. There are fewer than 65,536, as a time zone has four.
+fn calendars(checks: &[Ask<'_>]) -> Calendars {
+    let mut calendars = Calendars::new();
+    for charge in checks.iter().flat_map(|check| check.charges) {
+        if let Some(calendar) = charge.limit.counting().calendar()
+            && !calendars.contains(&calendar)
+        {
+            calendars.push(calendar);
+        }
+    }
+    calendars
+}
+
+/// The current period and the nearer of its neighbours, because the server's clock may be a little before or after `now`.
+fn push_periods(bytes: &mut Vec<u8>, now: Timestamp, period_of: impl Fn(Timestamp) -> Period) {
+    let period = period_of(now);
+    let is_first_half = now.since(period.start) < period.length() / 2;
+    let bounds = if is_first_half && period.start > Timestamp::default() {
+        let before = period_of(Timestamp::from_ns(period.start.as_ns() - 1));
+        [before.start, period.start, period.end]
+    } else {
+        [period.start, period.end, period_of(period.end).end]
+    };
+    for bound in bounds {
+        push(bytes, bound.as_ns() / NS_PER_S, 4);
+    }
+}
+
+fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp, calendars: &Calendars) {
     push(bytes, check.charges.len() as u64, 2);
     let charging = if check.charging { CHARGES } else { 0 };
     bytes.push(charging + if check.once.is_some() { ONCE } else { 0 });
@@ -105,6 +155,7 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp) {
             Counting::Log { .. } => 0,
             Counting::Counter { .. } => COUNTER,
             Counting::Bucket { .. } => BUCKET,
+            Counting::Calendar { .. } => CALENDAR,
         };
         let again = check.come_again.get(place).is_some_and(|again| *again);
         bytes.push(shadow + way + if again { COMES_AGAIN } else { 0 });
@@ -112,7 +163,11 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp) {
         push_double(bytes, charge.cost.get());
         push_double(bytes, life_ms(limit));
         push_double(bytes, window.as_ns().div_ceil(TICK_NS));
-        if way & COUNTER != 0 {
+        if let Some(calendar) = limit.counting().calendar() {
+            let place = calendars.iter().position(|one| *one == calendar).unwrap_or_default();
+            // Lua counts from 1.
+            push(bytes, place as u64 + 1, 2);
+        } else if way & COUNTER != 0 {
             let start_ns = hint.as_ns() - hint.as_ns() % window.as_ns();
             for ns in [window.as_ns(), start_ns] {
                 push(bytes, ns / NS_PER_S, 4);
@@ -131,13 +186,14 @@ const LONGEST_BUCKET_LIFE_MS: u64 = 2 * Window::MAX.as_secs() * 1_000;
 /// How long a key lives after it was written: at most 2W and half a second (R9), and the hash of a long log half a
 /// second longer. A log's expiry is renewed before an admission could outlive its key; an extra quarter of a window
 /// makes most admissions skip this. A token bucket lives until it is full, which the script computes, and at
-/// most as long as this.
+/// most as long as this; that of a calendar lives until the period ends, which the script computes too.
 pub(crate) fn life_ms(limit: &Limit) -> u64 {
     let window_ns = limit.counting().window().as_ns();
     match limit.counting() {
         Counting::Log { .. } => window_ns.div_ceil(NS_PER_MS) + window_ns / NS_PER_MS / 4 + 500,
         Counting::Counter { .. } => 2 * window_ns / NS_PER_MS + 500,
         Counting::Bucket { .. } => LONGEST_BUCKET_LIFE_MS,
+        Counting::Calendar { calendar, .. } => calendar.longest().as_secs() * 1_000,
     }
 }
 
@@ -156,6 +212,11 @@ pub enum EntryId {
         /// The time.
         at: Timestamp,
     },
+    /// What was counted in the period of a calendar that starts at this time.
+    Calendar {
+        /// The start of the period.
+        start: Timestamp,
+    },
 }
 
 /// The request to change an admission from `old` to `new`.
@@ -167,6 +228,7 @@ pub(crate) fn settlement(id: EntryId, old: Amount, new: Amount) -> Vec<u8> {
             (COUNTER_KIND, start.as_ns() / NS_PER_S, start.as_ns() % NS_PER_S)
         }
         EntryId::Bucket { at } => (BUCKET_KIND, at.as_ns() / NS_PER_S, at.as_ns() % NS_PER_S),
+        EntryId::Calendar { start } => (CALENDAR_KIND, start.as_ns() / NS_PER_S, 0),
     };
     bytes.push(kind);
     for number in [first, second, old.get(), new.get()] {
@@ -218,6 +280,18 @@ const fn is_answer_length(bytes: usize, limits: usize) -> bool {
     bytes == answer_bytes(limits) || bytes == answer_bytes(limits) + limits * COST_BYTES
 }
 
+/// Redis's time, if the call was not decided because its periods do not contain that.
+pub(crate) fn time_of_other_period(bytes: &[u8]) -> Option<Timestamp> {
+    let [OTHER_PERIOD, time @ ..] = bytes else { return None };
+    (time.len() == TIME_BYTES).then(|| told_time(time)).flatten()
+}
+
+/// The time at the beginning of an answer.
+pub(crate) fn told_time(bytes: &[u8]) -> Option<Timestamp> {
+    let (seconds, ns) = bytes.get(..TIME_BYTES)?.split_at(4);
+    Some(Timestamp::from_ns(unsigned(seconds) * NS_PER_S + unsigned(ns)))
+}
+
 /// Parses the answer to a check of `charges`; `None` if it is malformed.
 pub(crate) fn answer(bytes: &[u8], charges: &[Charge<'_>]) -> Option<ScriptReply> {
     if bytes == LATE {
@@ -265,6 +339,9 @@ fn said(now_ns: u64, part: &[u8], charge: &Charge<'_>) -> Option<LimitReply> {
         }
         Counting::Bucket { window, refill } => {
             bucket_said(now_ns, usage, charge, Rate { refill, window })
+        }
+        Counting::Calendar { .. } => {
+            calendar_said(now_ns, usage, [amount(second)?, amount(third)?], charge)?
         }
     };
     (said.before.allowed == (flags & ALLOWED != 0)).then_some(said)
@@ -343,6 +420,24 @@ fn bucket_said(now_ns: u64, missing: u64, charge: &Charge<'_>, rate: Rate) -> Li
     let (before, charged) = bucket::decide(kept, charge.limit.amount(), rate, now, charge.cost);
     let after = charged.map_or(before, |(after, _)| after);
     LimitReply { before, after, id: EntryId::Bucket { at: now } }
+}
+
+/// `None` if the period does not contain the time.
+fn calendar_said(
+    now_ns: u64,
+    count: u64,
+    bounds_s: [u64; 2],
+    charge: &Charge<'_>,
+) -> Option<LimitReply> {
+    let [start, end] = bounds_s.map(|seconds| Timestamp::from_ns(seconds.saturating_mul(NS_PER_S)));
+    let (now, period) = (Timestamp::from_ns(now_ns), Period { start, end });
+    if !period.contains(now) {
+        return None;
+    }
+    let kept = PeriodCount { start, count };
+    let (before, charged) = calendar::decide(kept, charge.limit.amount(), period, now, charge.cost);
+    let after = charged.map_or(before, |(after, _)| after);
+    Some(LimitReply { before, after, id: EntryId::Calendar { start } })
 }
 
 fn unsigned(bytes: &[u8]) -> u64 {

@@ -11,7 +11,7 @@ use proptest::sample::{select, subsequence};
 use tollgate_core::{
     Accepted, Amount, Attribute, Check, Condition, Cost, Counting, Ipv6Prefix, Mode, Pattern, Per,
     Policy, PolicyId, PriorityClass, Reach, Share, Shares, Subject, Timestamp, Unit, Visibility,
-    Window,
+    Window, Zone,
 };
 
 use crate::Way;
@@ -83,11 +83,26 @@ struct Shape {
     shares: Shares,
     stretch: Stretch,
     way: Way,
+    zone: &'static str,
     mode: Mode,
     visibility: Visibility,
     enabled: bool,
     /// One bit for each of the policies after it: whether it names it in `overrides`.
     overrides: u8,
+}
+
+/// The zones of calendars: one without changes, two that set their clocks by an hour and half an hour, one that is ahead of
+/// UTC by three quarters of an hour and more.
+const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kathmandu"];
+
+/// The same way of counting; a calendar by the clocks of `zone`.
+pub fn in_zone(zone: &str, counting: Counting) -> Counting {
+    match counting {
+        Counting::Calendar { calendar, .. } => {
+            Counting::Calendar { calendar, zone: Zone::named(zone).unwrap() }
+        }
+        other => other,
+    }
 }
 
 /// How a policy's window differs from those of the others.
@@ -113,7 +128,7 @@ impl Shape {
             (Way::Bucket, Some(index @ 1..)) => {
                 Counting::Bucket { window, refill: refill(index, large) }
             }
-            (way, _) => way.over(window, Some(Amount::ZERO)),
+            (way, _) => in_zone(self.zone, way.over(window, Some(Amount::ZERO))),
         };
         Policy {
             id: PolicyId::new(id).unwrap(),
@@ -198,7 +213,7 @@ fn shape() -> impl Strategy<Value = Shape> {
         Stretch::Double,
         Stretch::OneNsMore,
     ]);
-    let way = select(Way::ALL.to_vec());
+    let way = (select(Way::ALL.to_vec()), select(ZONES.to_vec()));
     let mode = prop_oneof![3 => Just(Mode::Enforce), 1 => Just(Mode::Shadow)];
     let enabled = prop_oneof![9 => Just(true), 1 => Just(false)];
     let unit = select(vec![Unit::Requests, Unit::Requests, Unit::Tokens]);
@@ -221,6 +236,7 @@ fn shape() -> impl Strategy<Value = Shape> {
             )| {
                 let (limit, shares, reach) = limit;
                 let (enabled, overrides) = enabled;
+                let (way, zone) = way;
                 Shape {
                     per,
                     ipv6_bits,
@@ -232,6 +248,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                     shares,
                     stretch,
                     way,
+                    zone,
                     mode,
                     visibility,
                     enabled,
@@ -372,13 +389,15 @@ pub struct Script {
 }
 
 /// The windows of scripts: the shortest, the longest, and some on both sides of the lengths at which ticks get coarser.
-const WINDOWS_NS: [u64; 8] = [
+const WINDOWS_NS: [u64; 10] = [
     1_000_000,
     1_234_567,
     1_000_000_000,
     1_600_000_001,
     60_000_000_000,
     3_600_000_000_000,
+    86_400_000_000_000,
+    7 * 86_400_000_000_000,
     1_728_000_123_456_789,
     366 * 24 * 3_600_000_000_000,
 ];

@@ -1,6 +1,6 @@
 //! The ways of counting without their window, for tests that hold for each of them over any window.
 
-use tollgate_core::{Amount, Counting, Window};
+use tollgate_core::{Amount, Calendar, Counting, Window, Zone};
 
 /// A way of counting, before its window is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,11 +11,13 @@ pub enum Way {
     Counter,
     /// [`Counting::Bucket`]
     Bucket,
+    /// [`Counting::Calendar`]
+    Calendar,
 }
 
 impl Way {
     /// Every way.
-    pub const ALL: [Self; 3] = [Self::Log, Self::Counter, Self::Bucket];
+    pub const ALL: [Self; 4] = [Self::Log, Self::Counter, Self::Bucket, Self::Calendar];
 
     /// The way in which `counting` counts.
     pub fn of(counting: Counting) -> Self {
@@ -23,15 +25,23 @@ impl Way {
             Counting::Log { .. } => Self::Log,
             Counting::Counter { .. } => Self::Counter,
             Counting::Bucket { .. } => Self::Bucket,
+            Counting::Calendar { .. } => Self::Calendar,
         }
     }
 
-    /// This way over `window`, for a limit of `amount`. A token bucket is refilled in a window if that is possible.
+    /// This way over `window`, for a limit of `amount`. A token bucket is refilled in a window if that is possible; a calendar
+    /// has the shortest period that is as long, or else a month, in UTC.
     pub fn over(self, window: Window, amount: Option<Amount>) -> Counting {
         match self {
             Self::Log => Counting::Log { window },
             Self::Counter => Counting::Counter { window },
             Self::Bucket => Counting::Bucket { window, refill: refill_of(amount) },
+            Self::Calendar => {
+                let is_as_long = |one: &Calendar| one.usual_length() >= window;
+                let calendar = Calendar::ALL.into_iter().find(is_as_long);
+                let calendar = calendar.unwrap_or(Calendar::Month);
+                Counting::Calendar { calendar, zone: Zone::utc() }
+            }
         }
     }
 }

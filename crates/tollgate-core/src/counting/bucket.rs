@@ -146,7 +146,7 @@ pub fn evaluate(
         let at_ns = bucket.start.as_ns().saturating_add(rate.time_ns(wanted));
         Wait::Ns(at_ns.saturating_sub(now.as_ns()))
     };
-    Verdict { allowed, usage, wait, reset_after_ns: reset_after_ns(bucket, rate, now) }
+    Verdict::new(allowed, usage, wait, reset_after_ns(bucket, rate, now))
 }
 
 #[inline]

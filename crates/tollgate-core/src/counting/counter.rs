@@ -99,7 +99,7 @@ pub fn evaluate(
     } else {
         Wait::Ns(wait_ns(counter, limit, window, now, cost))
     };
-    Verdict { allowed, usage, wait, reset_after_ns }
+    Verdict::new(allowed, usage, wait, reset_after_ns)
 }
 
 /// The wait of a cost that fits the limit but not the usage.

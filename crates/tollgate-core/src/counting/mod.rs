@@ -9,14 +9,16 @@
 //! Stores keep usage in two shapes ([`UsageShape`]): a [`log`], which grows with what it admits, or a [`tally`] of a few numbers.
 
 pub mod bucket;
+pub mod calendar;
 pub mod counter;
 pub mod log;
 pub mod tally;
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 pub use self::tally::{Tallied, Tally, TallyKind};
-use crate::{Amount, Window};
+use crate::{Amount, Calendar, Period, Timestamp, Window, Zone};
 
 /// How a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +41,22 @@ pub enum Counting {
         /// The tokens that are added per window.
         refill: Amount,
     },
+    /// A fixed window that starts with a period of the calendar (R18): its worst interval holds twice the limit.
+    Calendar {
+        /// Which periods.
+        calendar: Calendar,
+        /// Whose clocks show when they start.
+        zone: Zone,
+    },
+}
+
+/// The window of a limit, as policies compare it: whether one overrides another (R4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Span {
+    /// So long, from any moment.
+    Window(Window),
+    /// A period of this calendar, in any zone.
+    Calendar(Calendar),
 }
 
 impl Counting {
@@ -53,14 +71,43 @@ impl Counting {
             Self::Log { .. } => log::NAME,
             Self::Counter { .. } => counter::NAME,
             Self::Bucket { .. } => bucket::NAME,
+            Self::Calendar { .. } => calendar::NAME,
         }
     }
 
-    /// The window that the limit holds for: what policies and answers call `windowSeconds`.
+    /// The window that the limit holds for: what policies and answers call `windowSeconds`. Of a calendar, the usual length
+    /// of a period: [`Counting::period`] has the current one.
     #[inline]
     pub const fn window(self) -> Window {
         match self {
             Self::Log { window } | Self::Counter { window } | Self::Bucket { window, .. } => window,
+            Self::Calendar { calendar, .. } => calendar.usual_length(),
+        }
+    }
+
+    /// The window, as policies compare it.
+    pub const fn span(self) -> Span {
+        match self {
+            Self::Log { window } | Self::Counter { window } | Self::Bucket { window, .. } => {
+                Span::Window(window)
+            }
+            Self::Calendar { calendar, .. } => Span::Calendar(calendar),
+        }
+    }
+
+    /// The period that `now` lies in; `None` for every way but a calendar.
+    pub fn period(self, now: Timestamp) -> Option<Period> {
+        match self {
+            Self::Log { .. } | Self::Counter { .. } | Self::Bucket { .. } => None,
+            Self::Calendar { calendar, zone } => Some(calendar.period(zone, now)),
+        }
+    }
+
+    /// The calendar and the zone; `None` for every other way.
+    pub const fn calendar(self) -> Option<(Calendar, Zone)> {
+        match self {
+            Self::Log { .. } | Self::Counter { .. } | Self::Bucket { .. } => None,
+            Self::Calendar { calendar, zone } => Some((calendar, zone)),
         }
     }
 
@@ -68,7 +115,7 @@ impl Counting {
     #[inline]
     pub const fn refill(self) -> Option<Amount> {
         match self {
-            Self::Log { .. } | Self::Counter { .. } => None,
+            Self::Log { .. } | Self::Counter { .. } | Self::Calendar { .. } => None,
             Self::Bucket { refill, .. } => Some(refill),
         }
     }
@@ -82,6 +129,9 @@ impl Counting {
             Self::Bucket { window, refill } => {
                 UsageShape::Tally(Tallied::Bucket { rate: bucket::Rate { refill, window } })
             }
+            Self::Calendar { calendar, zone } => {
+                UsageShape::Tally(Tallied::Calendar { calendar, zone })
+            }
         }
     }
 
@@ -91,6 +141,7 @@ impl Counting {
             Self::Log { window } => window.as_duration(),
             Self::Counter { window } => counter::longest_life(window),
             Self::Bucket { window, refill } => bucket::Rate { refill, window }.longest_life(amount),
+            Self::Calendar { calendar, .. } => calendar.longest(),
         }
     }
 }
@@ -131,6 +182,15 @@ pub struct Verdict {
     pub wait: Wait,
     /// When the usage would be 0 again, in nanoseconds from now.
     pub reset_after_ns: u64,
+    /// Of a calendar, how long the current period lasts, in seconds; `None` if nobody asked its clock.
+    pub period_s: Option<NonZeroU32>,
+}
+
+impl Verdict {
+    /// A verdict that says nothing of a period.
+    pub const fn new(allowed: bool, usage: u64, wait: Wait, reset_after_ns: u64) -> Self {
+        Self { allowed, usage, wait, reset_after_ns, period_s: None }
+    }
 }
 
 /// Whether `cost` fits beside `usage` (R1): a cost of 0 needs room for 1.

@@ -3,8 +3,8 @@
 //! A store that keeps a [`Tally`] of each key can count in every way that is [`Tallied`], without knowing which it is. A
 //! log is kept otherwise, because it grows with what it admits.
 
-use super::{Verdict, bucket, counter};
-use crate::{Amount, Timestamp, Window};
+use super::{Verdict, bucket, calendar, counter};
+use crate::{Amount, Calendar, Timestamp, Window, Zone};
 
 /// A way of counting whose usage is a [`Tally`]: the fields are those of the same variant of [`Counting`](super::Counting).
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,13 @@ pub enum Tallied {
     Bucket {
         /// How fast it is refilled.
         rate: bucket::Rate,
+    },
+    /// [`Counting::Calendar`](super::Counting::Calendar)
+    Calendar {
+        /// Which periods.
+        calendar: Calendar,
+        /// Whose clocks show when they start.
+        zone: Zone,
     },
 }
 
@@ -39,6 +46,8 @@ pub enum TallyKind {
     Counter,
     /// [`Tallied::Bucket`]
     Bucket,
+    /// [`Tallied::Calendar`]
+    Calendar,
 }
 
 impl Tallied {
@@ -58,6 +67,9 @@ impl Tallied {
         match self {
             Self::Counter { window } => counter::decide_tally(kept, limit, window, now, cost),
             Self::Bucket { rate } => bucket::decide_tally(kept, limit, rate, now, cost),
+            Self::Calendar { calendar, zone } => {
+                calendar::decide_tally(kept, limit, calendar.period(zone, now), now, cost)
+            }
         }
     }
 }
@@ -68,6 +80,7 @@ impl Tally {
         match self.kind {
             TallyKind::Counter => counter::rough_usage(self),
             TallyKind::Bucket => bucket::rough_usage(self),
+            TallyKind::Calendar => calendar::rough_usage(self),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::PolicySet;
 use super::index::{Found, Matching};
 use super::rule::Rule;
 use crate::matching::Precision;
-use crate::{Mode, Window};
+use crate::{Mode, Span};
 
 impl PolicySet {
     /// Drops what is overridden from `matching`, and puts the rest in the order of the policies.
@@ -108,7 +108,7 @@ pub(super) fn may_override(mode: Mode, other: Mode) -> bool {
 }
 
 /// Whether two limits are over the same window, of which `None` is any.
-pub(super) fn windows_meet(window: Option<Window>, other: Option<Window>) -> bool {
+pub(super) fn windows_meet(window: Option<Span>, other: Option<Span>) -> bool {
     match (window, other) {
         (Some(window), Some(other)) => window == other,
         _ => true,

@@ -8,7 +8,7 @@ use crate::matching::table::{PatternTable, PatternTableBuilder};
 use crate::matching::{Precision, folded};
 use crate::{
     Accepted, Amount, Attribute, Cost, Limit, Mode, Pattern, Per, Policy, PolicyId, PriorityClass,
-    Subject, Unit, Window,
+    Span, Subject, Unit,
 };
 
 /// The number of a rule among the rules of a set, which are in the order of the policies.
@@ -32,7 +32,7 @@ pub(super) struct Rule {
     /// Rules of one shape have conditions on the same attributes.
     pub(super) shape: u32,
     /// The window of the limits that it overrides; `None` for every window.
-    pub(super) window: Option<Window>,
+    pub(super) window: Option<Span>,
     /// The rules that it names, in ascending order.
     pub(super) overrides: Box<[RuleIndex]>,
     pub(super) exempts_all: bool,

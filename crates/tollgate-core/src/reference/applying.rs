@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    Accepted, Amount, Attribute, Condition, Mode, Pattern, Policy, PolicyId, Reach, Subject, Window,
+    Accepted, Amount, Attribute, Condition, Mode, Pattern, Policy, PolicyId, Reach, Span, Subject,
 };
 
 /// The policies that apply to `subject`, exemptions too.
@@ -43,13 +43,13 @@ fn exempts_all(policy: &Policy) -> bool {
 }
 
 /// The window of the limits beside which `policy` stands; `None` for all.
-fn window(policy: &Policy) -> Option<Window> {
+fn window(policy: &Policy) -> Option<Span> {
     let may_have_none = matches!(policy.limit, None | Some(Amount::ZERO));
     let has_none = may_have_none && policy.reach != Reach::OwnWindow;
-    if has_none { None } else { Some(policy.counting.window()) }
+    if has_none { None } else { Some(policy.counting.span()) }
 }
 
-fn meet(one: Option<Window>, other: Option<Window>) -> bool {
+fn meet(one: Option<Span>, other: Option<Span>) -> bool {
     one.is_none() || other.is_none() || one == other
 }
 

@@ -173,8 +173,8 @@ fn a_damaged_hash_of_a_long_log_fails_its_own_checks_only() {
 }
 
 #[test]
-fn a_damaged_counter_or_token_bucket_fails_its_own_checks_only() {
-    for way in [Way::Counter, Way::Bucket] {
+fn a_damaged_tally_fails_its_own_checks_only() {
+    for way in [Way::Counter, Way::Bucket, Way::Calendar] {
         let victim = Victim::new(way, &[1; 20]);
         assert_eq!(victim.damaged("none", ""), 0);
         victim.damaged_at_its_end(usize::MAX);

@@ -37,7 +37,7 @@ fn charge(ledger: &Ledger, clock: &ManualClock, request_id: &'static str) -> Ver
     let mut ledger = ledger.lock().unwrap();
     ledger.push((request_id, clock.now()));
     let usage = ledger.len() as u64;
-    [Verdict { allowed: true, usage, wait: Wait::None, reset_after_ns: 0 }].into_iter().collect()
+    [Verdict::new(true, usage, Wait::None, 0)].into_iter().collect()
 }
 
 fn check_all_copies() {

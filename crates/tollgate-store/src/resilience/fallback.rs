@@ -111,7 +111,7 @@ impl<S, C: Clock> Fallback<S, C> {
         let local_charges: SmallVec<[Charge<'_>; 4]> =
             local().zip(&shares).map(|((charge, _), limit)| Charge { limit, ..*charge }).collect();
         let others_admit = {
-            let admitted = Verdict { allowed: true, usage: 0, wait: Wait::None, reset_after_ns: 0 };
+            let admitted = Verdict::new(true, 0, Wait::None, 0);
             let verdicts: Verdicts = known.iter().map(|known| known.unwrap_or(admitted)).collect();
             admits(charges, &verdicts)
         };
@@ -128,7 +128,7 @@ impl<S, C: Clock> Fallback<S, C> {
     /// The verdict on `charge` that does not depend on usage; `None` if the local usage decides.
     fn without_usage(&self, charge: &Charge<'_>) -> Option<Verdict> {
         let amount = charge.limit.amount().get();
-        let verdict = |allowed, usage, wait| Verdict { allowed, usage, wait, reset_after_ns: 0 };
+        let verdict = |allowed, usage, wait| Verdict::new(allowed, usage, wait, 0);
         if charge.cost.get().max(1) > amount {
             return Some(verdict(false, 0, Wait::Never));
         }

@@ -1,5 +1,7 @@
 //! What one node knows about one limit's key from the store's last answer.
 
+use std::num::NonZeroU32;
+
 use smallvec::SmallVec;
 use tollgate_core::counting::{Verdict, Wait};
 use tollgate_core::{Amount, Charge, Counting, Limit, Timestamp};
@@ -16,6 +18,8 @@ pub(super) struct KnownLimit {
     counting: Counting,
     usage: u64,
     resets_at: Timestamp,
+    /// How long the period of a calendar lasts.
+    period_s: Option<NonZeroU32>,
     /// Until when its usage may be shown in a denial.
     usable_until: Timestamp,
     denials: SmallVec<[Denial; 1]>,
@@ -53,6 +57,7 @@ impl KnownLimit {
             counting: limit.counting(),
             usage: verdict.usage,
             resets_at: later(received, verdict.reset_after_ns),
+            period_s: verdict.period_s,
             usable_until,
             denials: SmallVec::new(),
             domain,
@@ -100,7 +105,7 @@ impl KnownLimit {
         }
         let needed = needed(charge.cost);
         let reset_after_ns = self.resets_at.as_ns().saturating_sub(now.as_ns());
-        let (usage, amount) = (self.usage, self.amount.get());
+        let (usage, amount, period_s) = (self.usage, self.amount.get(), self.period_s);
         if let Some(denial) = self.denials.iter().find(|denial| denial.needed == needed) {
             if now >= denial.until {
                 return None;
@@ -108,10 +113,13 @@ impl KnownLimit {
             let wait = denial
                 .admits_at
                 .map_or(Wait::Never, |at| Wait::Ns(at.as_ns().saturating_sub(now.as_ns()).max(1)));
-            return Some(Verdict { allowed: false, usage, wait, reset_after_ns });
+            return Some(Verdict { period_s, ..Verdict::new(false, usage, wait, reset_after_ns) });
         }
         let fits = usage.checked_add(needed).is_some_and(|total| total <= amount);
-        fits.then_some(Verdict { allowed: true, usage, wait: Wait::None, reset_after_ns })
+        fits.then_some(Verdict {
+            period_s,
+            ..Verdict::new(true, usage, Wait::None, reset_after_ns)
+        })
     }
 }
 

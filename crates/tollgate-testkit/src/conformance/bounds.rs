@@ -11,12 +11,15 @@ use crate::{BoundedKeys, Limiter, Way};
 
 const USER: &[Attribute] = &[Attribute::User];
 
+/// From the start of the clock to the next full hour.
+const HOUR_ENDS_AFTER_S: u64 = 3_600 - START.as_ns() / 1_000_000_000 % 3_600;
+
 /// A key is removed when its usage no longer counts, and not before.
 pub fn idle_keys_are_swept<H: BoundedKeys>() {
     const KEYS: u64 = 10_000;
     // A log is idle a window after its last admission; a counter when the window after that has ended; a token bucket when
-    // it is full, which is noticed at the end of a window.
-    for (way, last_s) in Way::ALL.into_iter().zip([10, 20, 10]) {
+    // it is full, which is noticed at the end of a window; a calendar at the end of the period.
+    for (way, last_s) in Way::ALL.into_iter().zip([10, 20, 10, HOUR_ENDS_AFTER_S]) {
         let harness = H::new();
         harness.set(START);
         let one_limit = counted_by(way, policy("p", USER, 8, Duration::from_secs(10)));

@@ -183,6 +183,13 @@ fn holds_in_every_window(policy: &Policy, admitted: &[Admitted]) -> TestCaseResu
                 let most = limit + u128::from(refill.get());
                 prop_assert!(total <= most, "{total} from a bucket of {limit} and {refill}");
             }
+            Counting::Calendar { calendar, zone } => {
+                let period = calendar.period(zone, Timestamp::from_ns(last.at_ns));
+                let inside =
+                    admitted.iter().filter(|one| period.contains(Timestamp::from_ns(one.at_ns)));
+                let total: u128 = inside.map(|one| u128::from(one.cost)).sum();
+                prop_assert!(total <= limit, "{total} in a {} of {limit}", calendar.name());
+            }
         }
     }
     Ok(())

@@ -144,7 +144,7 @@ pub fn evaluate(log: &impl Log, limit: Amount, time: &LogTime, cost: Amount) -> 
         let index = log.index_freeing(usage - (limit.get() - needed(cost)));
         Wait::Ns(time.leaves_after_ns(log.tick(index)))
     };
-    Verdict { allowed, usage, wait, reset_after_ns }
+    Verdict::new(allowed, usage, wait, reset_after_ns)
 }
 
 /// The verdict after the check was admitted: its cost counted, and nothing left to wait for but the window.

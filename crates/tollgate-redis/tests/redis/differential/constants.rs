@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 /// The files of the scripts.
-const LUA: [&str; 9] = [
+const LUA: [&str; 10] = [
     include_str!("../../../lua/layout.lua"),
     include_str!("../../../lua/hash.lua"),
     include_str!("../../../lua/long.lua"),
     include_str!("../../../lua/tally.lua"),
     include_str!("../../../lua/counter.lua"),
     include_str!("../../../lua/bucket.lua"),
+    include_str!("../../../lua/calendar.lua"),
     include_str!("../../../lua/charge.lua"),
     include_str!("../../../lua/change.lua"),
     include_str!("../../../lua/reset.lua"),
@@ -27,11 +28,12 @@ pub(super) const THRESHOLDS: [(&str, u64); 7] = [
 ];
 
 /// Constants that decide nothing: meanings of bytes, and their number.
-const LAYOUT: [&str; 8] = [
+const LAYOUT: [&str; 9] = [
     "UNIT",
     "WEIGHTED",
     "COUNTER",
     "BUCKET",
+    "CALENDAR",
     "STATE_BYTES",
     "RECORD_BYTES",
     "READ_AHEAD",

@@ -71,6 +71,7 @@ fn scripts_and_model_agree_on_one_server() {
         run::long_course(),
         run::course_of_years(),
         run::course_far_from_the_hint(),
+        run::course_of_calendars(),
         run::course_to_the_greatest_usage(),
     ] {
         let mut run = Run::new(&apart(&SERVER_STORE), &course);

@@ -1,9 +1,10 @@
-//! The expected behaviour of the scripts: the same operations on the log and the counter of `tollgate-core`.
+//! The expected behaviour of the scripts: the same operations on the ways of counting of `tollgate-core`.
 
 use std::collections::HashMap;
 
 use tollgate_core::counting::Verdict;
 use tollgate_core::counting::bucket::{self, Bucket, Rate};
+use tollgate_core::counting::calendar::{self, PeriodCount};
 use tollgate_core::counting::counter::{self, Counter};
 use tollgate_core::counting::log::{Admission, LogState, LogTime};
 use tollgate_core::{Amount, Charge, Counting, Mode, Timestamp, Window};
@@ -18,14 +19,16 @@ enum Usage {
     Counter(Window, Counter),
     /// With the time at which it was written.
     Bucket(Rate, Bucket, Timestamp),
+    Calendar(PeriodCount),
 }
 
-/// The identity of an admission; for a counter, the start of its window.
+/// The identity of an admission; for a counter, the start of its window, and for a calendar that of its period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ModelId {
     Log(Admission),
     Counter(Timestamp),
     Bucket(Timestamp),
+    Calendar(Timestamp),
 }
 
 /// The usage of every key, by the policy's id.
@@ -119,6 +122,24 @@ impl Model {
                     (verdict, _) => (verdict, None),
                 }
             }
+            Counting::Calendar { calendar, zone } => {
+                let period = calendar.period(zone, now);
+                let kept = match self.0.get(id) {
+                    Some(Usage::Calendar(kept)) => *kept,
+                    _ => PeriodCount::default(),
+                };
+                let current = kept.in_period(period);
+                if kept.start > current.start {
+                    self.0.insert(id.to_owned(), Usage::Calendar(current));
+                }
+                match calendar::decide(current, limit.amount(), period, now, charge.cost) {
+                    (_, Some((charged, after))) if commit => {
+                        self.0.insert(id.to_owned(), Usage::Calendar(after));
+                        (charged, Some(ModelId::Calendar(after.start)))
+                    }
+                    (verdict, _) => (verdict, None),
+                }
+            }
         }
     }
 
@@ -169,6 +190,16 @@ impl Model {
                 }
                 bucket.missing = u64::try_from(changed).unwrap();
                 true
+            }
+            (Some(Usage::Calendar(kept)), ModelId::Calendar(start)) => {
+                let changed = kept.count.checked_sub(old.get()).map(|others| others + new.get());
+                match changed {
+                    Some(changed) if kept.start <= start && changed <= Amount::MAX.get() => {
+                        kept.count = changed;
+                        true
+                    }
+                    _ => false,
+                }
             }
             _ => false,
         }

@@ -61,7 +61,7 @@ pub(super) enum Phase {
     Amounts(Vec<u8>),
     /// A window of another length, in eighths of the first; a longer one if the test allows it.
     Window { limit: usize, eighths: u8 },
-    /// The other way of counting.
+    /// The next way of counting.
     Way { limit: usize },
     /// The clock steps back by this many 2^16ths of the window.
     StepBack { part: u32 },
@@ -139,7 +139,7 @@ pub(super) fn phase(anywhere: bool) -> impl Strategy<Value = Phase> {
 pub(super) struct Course {
     /// The window of the first limit; the others have half, the same and twice as much.
     pub(super) window_ns: u64,
-    /// Which of the limits are counters and which are in shadow mode, by their bits.
+    /// Which of the limits are not logs, and which are in shadow mode, by their bits.
     pub(super) counters: u8,
     pub(super) shadows: u8,
     /// The amounts, as indices.
@@ -149,13 +149,14 @@ pub(super) struct Course {
 }
 
 /// Windows: the shortest, some that are not whole microseconds, minutes, and the longest.
-const WINDOWS_NS: [u64; 7] = [
+const WINDOWS_NS: [u64; 8] = [
     1_000_000,
     1_234_567,
     1_000_000_000,
     8_000_000_000,
     60_000_000_000,
     3_600_000_000_000,
+    24 * 3_600_000_000_000,
     183 * 24 * 3_600_000_000_000,
 ];
 

@@ -14,6 +14,7 @@ use tollgate_core::{
 use tollgate_redis::{EntryId, RedisStore};
 use tollgate_store::{Store, StoreError};
 use tollgate_testkit::Way;
+use tollgate_testkit::generate::in_zone;
 
 use super::constants::Crossed;
 use super::model::{Model, ModelId};
@@ -27,6 +28,8 @@ const END_NS: u64 = 3_800_000_000_000_000_000;
 const IDS: [&str; LIMITS] = ["a", "b", "c", "d"];
 /// In a Cluster the first and the third share a slot, the others have their own.
 const SCOPES: [&str; LIMITS] = ["USER", "GLOBAL", "USER_MODEL", "MODEL"];
+/// The zones of calendars.
+const ZONES: [&str; LIMITS] = ["UTC", "Asia/Kolkata", "Europe/Berlin", "Australia/Lord_Howe"];
 const AMOUNTS: [u64; 10] =
     [1_000, 200, 2_000, 5_000, Amount::MAX.get(), Amount::MAX.get() - 1, 65, 1, 0, 1_000_000];
 
@@ -74,9 +77,8 @@ fn limit(place: usize, amount_of: u64, window_ns: u64, way: Way, mode: Mode) -> 
     let id = PolicyId::new(IDS[place]).unwrap();
     let window = Window::new(length).unwrap();
     let policy = Policy::new(id, per, Amount::new(amount_of), window);
-    Arc::new(
-        Limit::of(&Policy { counting: way.over(window, policy.limit), mode, ..policy }).unwrap(),
-    )
+    let counting = in_zone(ZONES[place], way.over(window, policy.limit));
+    Arc::new(Limit::of(&Policy { counting, mode, ..policy }).unwrap())
 }
 
 impl Costs {
@@ -108,9 +110,10 @@ impl Run {
                 place,
                 amounts[place],
                 course.window_ns * parts[place] / 2,
-                match (counter, place % 2) {
+                match (counter, place) {
                     (false, _) => Way::Log,
                     (true, 0) => Way::Counter,
+                    (true, 2) => Way::Calendar,
                     (true, _) => Way::Bucket,
                 },
                 if shadow { Mode::Shadow } else { Mode::Enforce },
@@ -186,7 +189,8 @@ impl Run {
                 let way = match Way::of(old.counting()) {
                     Way::Log => Way::Counter,
                     Way::Counter => Way::Bucket,
-                    Way::Bucket => Way::Log,
+                    Way::Bucket => Way::Calendar,
+                    Way::Calendar => Way::Log,
                 };
                 let (window_ns, mode) = (old.counting().window().as_ns(), old.mode());
                 self.limits[*limit] =
@@ -532,6 +536,46 @@ pub(super) fn course_far_from_the_hint() -> Course {
             fill,
             pause,
         ],
+    }
+}
+
+/// Calendars of hours, days and longer: steps back and forth over their boundaries, changes of one and of the calendar.
+pub(super) fn course_of_calendars() -> Course {
+    let ways = (0..LIMITS).flat_map(|limit| {
+        // A log, a counter, a bucket, and then a calendar.
+        (0..3).map(move |_| Phase::Way { limit })
+    });
+    let mut phases: Vec<_> = ways.collect();
+    let pauses = [10_000, 30_000, 65_536, 200_000].into_iter();
+    for (turn, part) in pauses.chain([9_000, 33_000]).enumerate() {
+        let limit = turn % LIMITS;
+        phases.extend([
+            Phase::Fill { limit, number: 9, gap: 7_000, costs: Costs::Mixed },
+            Phase::OneOfEach { share: 50 },
+            Phase::StepBack { part },
+            Phase::Pause { part: part / 2, ns: 1 },
+            Phase::Change { limit, which: Which::Newest, new: NewCost::OneMore, number: 3 },
+            Phase::Pause { part: part / 2, ns: 1 },
+            Phase::Burst { number: 40, costs: Costs::Two, mask: 15, at_once: 7 },
+            Phase::Change { limit, which: Which::Part(90), new: NewCost::Nothing, number: 3 },
+            Phase::Window { limit, eighths: 192 },
+            Phase::Burst { number: 9, costs: Costs::One, mask: 15, at_once: 2 },
+            Phase::Pause { part, ns: -1 },
+            Phase::Window { limit, eighths: 8 },
+            Phase::Amounts(vec![1, 6, 3, 9]),
+            Phase::Burst { number: 9, costs: Costs::Two, mask: 15, at_once: 1 },
+            // The oldest are of periods that are over.
+            Phase::Change { limit, which: Which::Part(250), new: NewCost::Nothing, number: 3 },
+        ]);
+    }
+    Course {
+        window_ns: 3_600_000_000_000,
+        counters: 0,
+        shadows: 8,
+        amounts: vec![6, 1, 4, 0],
+        // A day before Europe set its clocks back.
+        start_ns: 1_698_447_123_456_789_123,
+        phases,
     }
 }
 
