@@ -10,8 +10,8 @@ use tollgate_catalog::document::{self, Entry, Node, Value};
 use tollgate_catalog::validate::Scope;
 use tollgate_catalog::{CatalogError, Format, Position, Problems, policy_file, validate};
 use tollgate_core::{
-    Accepted, Amount, Attribute, Condition, Counting, FailureMode, Mode, Pattern, Per, Policy,
-    PolicyId, PolicySet, PriorityClass, Reach, Unit,
+    Accepted, Amount, Attribute, Calendar, Condition, Counting, FailureMode, Mode, Pattern, Per,
+    Policy, PolicyId, PolicySet, PriorityClass, Reach, Unit, Zone,
 };
 
 const FORMATS: [Format; 3] = [Format::Yaml, Format::Json, Format::Toml];
@@ -144,6 +144,65 @@ fn every_field_says_what_it_says() {
     assert_eq!(policy("try-60-per-user").mode, Mode::Shadow);
     assert_eq!(policy("tenant-burst").counting.window().as_ns(), 500_000_000);
     assert!(!policy("tenant-burst").enabled);
+}
+
+/// R18: a calendar stands in place of a window and an algorithm.
+#[test]
+fn a_calendar_is_a_window_and_a_way_of_counting() {
+    let cases = [
+        ("calendar: hour", Calendar::Hour, "UTC", Reach::OwnWindow),
+        (
+            "calendar: day, timeZone: America/New_York",
+            Calendar::Day,
+            "America/New_York",
+            Reach::OwnWindow,
+        ),
+        ("calendar: week, timeZone: UTC", Calendar::Week, "UTC", Reach::OwnWindow),
+        (
+            "calendar: month, timeZone: Asia/Kathmandu",
+            Calendar::Month,
+            "Asia/Kathmandu",
+            Reach::OwnWindow,
+        ),
+    ];
+    for (fields, calendar, zone, reach) in cases {
+        for limit in ["7", "0", "null"] {
+            let policies =
+                yaml(&format!("policies: [{{id: p, scope: USER, limit: {limit}, {fields}}}]"))
+                    .unwrap();
+            let zone = Zone::named(zone).unwrap();
+            assert_eq!(policies[0].counting, Counting::Calendar { calendar, zone }, "{fields}");
+            assert_eq!(policies[0].reach, reach, "{fields}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_calendar_is_told_where_it_is() {
+    let policy =
+        |fields: &str| format!("policies:\n  - {{id: a, scope: USER, limit: 5,\n    {fields}}}\n");
+    let cases = [
+        ("calendar: dya", "calendar", "\"dya\" is not accepted (did you mean `day`?)"),
+        ("calendar: year", "calendar", "\"year\" is not accepted"),
+        ("calendar: 7", "calendar", "7 is a number"),
+        (
+            "calendar: day, timeZone: Europe/Berln",
+            "timeZone",
+            "\"Europe/Berln\" is not a time zone (did you mean `Europe/Berlin`?)",
+        ),
+        ("calendar: day, timeZone: utc", "timeZone", "(did you mean `UTC`?)"),
+        ("calendar: day, timeZone: CEST", "timeZone", "\"CEST\" is not a time zone"),
+        ("calendar: day, timeZone: 1", "timeZone", "1 is a number"),
+        ("calendar: day, windowSeconds: 60", "windowSeconds", "is given beside `calendar`"),
+        ("windowSeconds: 60, calendar: day", "calendar", "is given beside `windowSeconds`"),
+        ("calendar: day, algorithm: token_bucket", "algorithm", "is given beside `calendar`"),
+        ("calendar: day, burst: 5", "burst", "is given beside `calendar`"),
+        ("windowSeconds: 60, timeZone: UTC", "timeZone", "is only for calendars"),
+    ];
+    for (fields, at, says) in cases {
+        let path = format!("policies[0].{at}");
+        check_problem(&policy(fields), Format::Yaml, Some(3), &path, says);
+    }
 }
 
 #[test]

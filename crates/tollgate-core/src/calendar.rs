@@ -13,6 +13,7 @@ use jiff::Span;
 use jiff::civil::Date;
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 
+use crate::policy::DEFAULT_WINDOW;
 use crate::zone::ZoneData;
 use crate::{Timestamp, Window, Zone};
 
@@ -67,12 +68,7 @@ impl Calendar {
 
     /// As long as a period usually is; of a month, 31 days.
     pub const fn usual_length(self) -> Window {
-        match self {
-            Self::Hour => HOUR,
-            Self::Day => DAY,
-            Self::Week => WEEK,
-            Self::Month => MONTH,
-        }
+        USUAL_LENGTHS[self as usize]
     }
 
     /// No period is longer: clocks are set back by at most a few hours.
@@ -144,19 +140,22 @@ impl Calendar {
     }
 }
 
-const HOUR: Window = hours(1);
-const DAY: Window = hours(24);
-const WEEK: Window = hours(7 * 24);
-const MONTH: Window = hours(31 * 24);
+/// By calendar.
+const USUAL_LENGTHS: [Window; Calendar::ALL.len()] = {
+    let hours = [1, 24, 7 * 24, 31 * 24];
+    let mut lengths = [DEFAULT_WINDOW; Calendar::ALL.len()];
+    let mut index = 0;
+    while index < hours.len() {
+        lengths[index] = match Window::new(Duration::from_hours(hours[index])) {
+            Some(window) => window,
+            None => panic!("hours to a month are windows"),
+        };
+        index += 1;
+    }
+    lengths
+};
 /// More than any clock was set back since 1970, which is 2 hours.
 const LONGEST_SET_BACK_NS: u64 = 3 * 3_600 * NS_PER_S;
-
-const fn hours(hours: u64) -> Window {
-    match Window::new(Duration::from_hours(hours)) {
-        Some(window) => window,
-        None => panic!("hours to a month are windows"),
-    }
-}
 
 impl Period {
     /// Whether `moment` lies in it.

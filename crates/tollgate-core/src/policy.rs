@@ -302,7 +302,7 @@ impl Policy {
     }
 }
 
-const DEFAULT_WINDOW: Window = match Window::new(std::time::Duration::from_hours(1)) {
+pub(crate) const DEFAULT_WINDOW: Window = match Window::new(std::time::Duration::from_hours(1)) {
     Some(window) => window,
     None => panic!("an hour is a window"),
 };

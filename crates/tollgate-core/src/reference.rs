@@ -462,8 +462,9 @@ fn counts(policy: &Policy, tick_ns: u128, admission: &Admission, now_ns: u128) -
         }
         // It may have kept the bucket from being full, whatever was produced since.
         Counting::Bucket { .. } => true,
-        Counting::Calendar { calendar, zone } => {
-            admission.at_ns >= period(calendar, zone, now_ns).0
+        // Whether it was made in the same period is for the sum to say.
+        Counting::Calendar { calendar, .. } => {
+            admission.at_ns + calendar.longest().as_nanos() > now_ns
         }
     }
 }

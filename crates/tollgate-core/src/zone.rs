@@ -29,8 +29,11 @@ impl ZoneData {
 
 static UTC: LazyLock<ZoneData> = LazyLock::new(|| ZoneData::new("UTC", TimeZone::UTC));
 
-/// Every zone by its name, in alphabetical order. A zone is parsed when it is first asked for.
-static ZONES: LazyLock<Vec<(Box<str>, OnceLock<Option<ZoneData>>)>> = LazyLock::new(|| {
+/// The name of a zone, and the zone once it was asked for; `None` if its data cannot be parsed.
+type NamedZone = (Box<str>, OnceLock<Option<ZoneData>>);
+
+/// Every zone, in alphabetical order of the names.
+static ZONES: LazyLock<Vec<NamedZone>> = LazyLock::new(|| {
     let database = TimeZoneDatabase::bundled();
     let mut names: Vec<Box<str>> = database.available().map(|name| name.as_str().into()).collect();
     names.sort_unstable();

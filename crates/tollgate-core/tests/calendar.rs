@@ -1,5 +1,7 @@
 //! The periods of calendars, against a clock on a wall that is read every minute (R18).
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use jiff::tz::{TimeZone, TimeZoneDatabase};
@@ -97,7 +99,7 @@ fn month(mut day: i64) -> i64 {
     }
 }
 
-/// SplitMix64.
+/// The generator `SplitMix64`.
 struct Random(u64);
 
 impl Random {

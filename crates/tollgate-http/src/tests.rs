@@ -1,5 +1,6 @@
 //! Fields are parsed with an independent parser of structured fields.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use proptest::prelude::*;
 use sfv::{BareItem, Item, List, ListEntry, Parser};
 use tollgate_core::counting::{Verdict, Wait};
 use tollgate_core::{
-    Amount, Charge, Counting, Limit, Per, Policy, PolicyId, Subject, Unit, Window,
+    Amount, Calendar, Charge, Counting, Limit, Per, Policy, PolicyId, Subject, Unit, Window, Zone,
 };
 
 use super::*;
@@ -139,6 +140,19 @@ fn a_reset_is_no_later_than_an_admission_lives() {
             &[(policy, admitted(1, reset_after_ns))],
             [Some(r#""p";q=2;w=3600"#), Some(&expected), None],
         );
+    }
+}
+
+/// R18: the window is the current period, here a day on which clocks are set back.
+#[test]
+fn a_calendar_has_the_length_of_its_period() {
+    let zone = Zone::named("Europe/Berlin").unwrap();
+    let counting = Counting::Calendar { calendar: Calendar::Day, zone };
+    let policy = Policy { counting, ..policy("p", 2, Duration::from_hours(1)) };
+    for (period_s, window_s) in [(NonZeroU32::new(90_000), 90_000), (None, 86_400)] {
+        let verdict = Verdict { period_s, ..admitted(1, 75_600 * SECOND_NS) };
+        let expected = format!(r#""p";q=2;w={window_s}"#);
+        check(&[(policy.clone(), verdict)], [Some(&expected), Some(r#""p";r=1;t=75600"#), None]);
     }
 }
 

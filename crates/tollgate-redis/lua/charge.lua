@@ -265,8 +265,8 @@ local function decide(at, before)
         place, at = unpack('<I2', request, at)
         newest_after, freeing_after = period_starts[place], period_ends[place]
         admits, usage, stepped, value = decide_calendar(key, limit, cost, newest_after)
-        -- To the end of the period, from the start of this millisecond.
-        ttl_ms = freeing_after * 1000 - floor(now_us / 1000)
+        -- Not before the end of the period, by the clock that expires keys: it may have been read a little earlier.
+        ttl_ms = freeing_after * 1000 - floor(now_us / 1000) + 500
       else
         local window_s, window_ns, hint_s, hint_ns
         window_s, window_ns, hint_s, hint_ns, at = unpack('<I4I4I4I4', request, at)

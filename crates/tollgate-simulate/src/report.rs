@@ -83,8 +83,14 @@ pub struct PolicyReport {
     pub mode: &'static str,
     /// Its limit.
     pub limit: u64,
-    /// The window.
+    /// The window; of a calendar, as long as a period usually is.
     pub window_seconds: Seconds,
+    /// The period of a calendar; left out for other algorithms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calendar: Option<&'static str>,
+    /// The time zone of the calendar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<&'static str>,
     /// The checks to which it applied.
     pub checks: u64,
     /// Those that were admitted.
@@ -216,6 +222,7 @@ impl TraceReport {
 impl PolicyReport {
     fn new(tally: &PolicyTally<'_>) -> Self {
         let limit = tally.limit;
+        let calendar = limit.counting().calendar();
         let peak = tally.peak.as_ref().map(|peak| PeakReport {
             count: peak.count,
             per_mille: per_mille(peak.count, limit.amount().get()),
@@ -230,6 +237,8 @@ impl PolicyReport {
             mode: limit.mode().name(),
             limit: limit.amount().get(),
             window_seconds: Seconds::from_ns(limit.counting().window().as_ns()),
+            calendar: calendar.map(|(calendar, _)| calendar.name()),
+            time_zone: calendar.map(|(_, zone)| zone.name()),
             checks: tally.checks,
             admitted: tally.admitted,
             denied: tally.denied(),

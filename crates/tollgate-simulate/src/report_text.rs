@@ -65,8 +65,11 @@ fn write_trace(f: &mut fmt::Formatter<'_>, trace: &TraceReport) -> fmt::Result {
 fn write_policies(f: &mut fmt::Formatter<'_>, policies: &[PolicyReport]) -> fmt::Result {
     let header = ["policy", "mode", "limit", "checks", "admitted", "denied", "would deny"];
     let rows = policies.iter().map(|policy| {
-        let limit =
-            format!("{} {} in {}", grouped(policy.limit), policy.unit, policy.window_seconds);
+        let amount = format!("{} {}", grouped(policy.limit), policy.unit);
+        let limit = match (policy.calendar, policy.time_zone) {
+            (Some(calendar), Some(zone)) => format!("{amount} per calendar {calendar} ({zone})"),
+            _ => format!("{amount} in {}", policy.window_seconds),
+        };
         let counts = [policy.checks, policy.admitted, policy.denied, policy.would_deny];
         let [checks, admitted, denied, would_deny] = counts.map(grouped);
         let (id, mode) = (policy.policy_id.clone(), policy.mode.to_owned());

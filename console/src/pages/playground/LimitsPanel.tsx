@@ -12,6 +12,7 @@ const ALGORITHMS: Readonly<Record<string, string>> = {
   sliding_window_log: 'log',
   sliding_window_counter: 'counter',
   token_bucket: 'token bucket',
+  calendar: 'calendar',
 };
 
 export interface LimitsPanelProps {

@@ -9,12 +9,16 @@ import { useIds } from '../records/useIds';
 import { Words } from '../records/Words';
 import { BUILT_IN_ATTRIBUTES, PRIORITY_CLASSES, SCOPES, type Policy } from './policy';
 import {
+  CALENDAR,
+  CALENDARS,
   countsByAddress,
+  hasWindow,
   LISTED,
   policyOfForm,
-  WINDOW_UNITS,
-  type PolicyForm,
   TOKEN_BUCKET,
+  WINDOW_UNITS,
+  type LimitKind,
+  type PolicyForm,
 } from './policyForm';
 import { attributeInWords, listed, policyInWords } from './policyWords';
 import styles from './Policies.module.css';
@@ -49,6 +53,7 @@ const ALGORITHM_OPTIONS = [
   { value: 'sliding_window_log', label: 'log: exact' },
   { value: 'sliding_window_counter', label: 'counter: approximate, uses less memory' },
   { value: TOKEN_BUCKET, label: 'token bucket: bursts, then a steady rate' },
+  { value: CALENDAR, label: 'calendar: starts anew with each hour, day, week or month' },
 ];
 
 const MODE_OPTIONS = [
@@ -231,7 +236,7 @@ function ConditionRow({ control, index, isDisabled, onRemove }: ConditionRowProp
 }
 
 interface LimitPartProps extends Part {
-  limitKind: string;
+  limitKind: LimitKind;
   everyWindow: boolean;
   algorithm: string;
 }
@@ -245,7 +250,7 @@ function LimitPart({
 }: LimitPartProps): React.JSX.Element {
   const isCounted = limitKind === 'amount';
   const isOfOneKind = limitKind !== 'exemptAll';
-  const hasWindow = isCounted || (isOfOneKind && !everyWindow);
+  const isInWindow = hasWindow({ limitKind, everyWindow });
   return (
     <fieldset className={styles.group}>
       <legend>Allows</legend>
@@ -287,7 +292,26 @@ function LimitPart({
             hint="What is counted, such as tokens."
           />
         )}
-        {hasWindow && (
+        {isInWindow && algorithm === CALENDAR && (
+          <>
+            <SelectInput
+              control={control}
+              name="calendar"
+              label="Period"
+              options={CALENDARS.map((value) => ({ value, label: value }))}
+              isDisabled={isDisabled}
+            />
+            <TextInput
+              control={control}
+              name="timeZone"
+              label="Time zone"
+              placeholder="UTC"
+              isDisabled={isDisabled}
+              hint="Whose clocks show when a period starts, such as Europe/Berlin."
+            />
+          </>
+        )}
+        {isInWindow && algorithm !== CALENDAR && (
           <>
             <TextInput
               control={control}

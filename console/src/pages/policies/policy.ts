@@ -22,6 +22,10 @@ export interface Policy {
   /** `all` exempts from every limit. */
   exempt?: string;
   windowSeconds?: number;
+  /** In place of a window: the period that it holds for, from its start on. */
+  calendar?: string;
+  /** The time zone of `calendar`, if it is not UTC. */
+  timeZone?: string;
   algorithm?: string;
   /** The ids of policies that it overrides besides less specific ones of its own kind. */
   overrides?: string[];

@@ -43,6 +43,9 @@ describe('a policy', () => {
     },
     { id: 'bucket', scope: 'USER', limit: 60, burst: 10, windowSeconds: 60, algorithm: 'token_bucket' },
     { id: 'per network', scope: 'IP', ipv6Prefix: 48, limit: 1, windowSeconds: 1, visibility: 'private' },
+    { id: 'daily', scope: 'USER', limit: 60, calendar: 'day', timeZone: 'Europe/Berlin' },
+    { id: 'monthly', scope: 'USER', limit: 60, calendar: 'month' },
+    { id: 'ban of days', scope: 'USER', limit: 0, calendar: 'day' },
     { id: 'plain bucket', scope: 'USER', limit: 60, windowSeconds: 60, algorithm: 'token_bucket' },
   ])('passes through the form unchanged: $id', (policy) => {
     expect(policyOfForm(formOfPolicy(policy))).toEqual(policy);
@@ -77,6 +80,11 @@ describe('what is typed', () => {
     ['a limit with an exponent', { amount: '1e3' }, { limit: '1e3' }],
     ['a window in hours', { window: '2', windowUnit: 'hours' }, { windowSeconds: 7200 }],
     ['a window that is no number', { window: 'long' }, { windowSeconds: 'long' }],
+    [
+      'a period',
+      { algorithm: 'calendar', calendar: 'week', timeZone: ' UTC ' },
+      { calendar: 'week', timeZone: 'UTC' },
+    ],
     ['a share in percent', { shares: { ...NEW_POLICY.shares, batch: '50' } }, { shares: { batch: 0.5 } }],
     ['a share that is none', { shares: { ...NEW_POLICY.shares, batch: 'x' } }, { shares: { batch: 'x' } }],
     ['a ban', { limitKind: 'ban' }, { limit: 0 }],
@@ -97,6 +105,13 @@ describe('what is typed', () => {
     expect(sent(change)).toMatchObject(policy);
   });
 
+  it('has no window and no algorithm beside a period', () => {
+    const policy = sent({ algorithm: 'calendar' });
+    expect(policy).toEqual({ id: 'p', scope: 'USER_MODEL', limit: 5, calendar: 'day' });
+    const ban = sent({ algorithm: 'calendar', limitKind: 'ban' });
+    expect(ban).toEqual({ id: 'p', scope: 'USER_MODEL', limit: 0 });
+  });
+
   it('has no scope where attributes are listed, and no window where none is typed', () => {
     expect(sent({ scope: LISTED, per: ['user'], window: '' })).toEqual({ id: 'p', per: ['user'], limit: 5 });
   });
@@ -109,6 +124,7 @@ it.each([
   ['per[1]', 'per'],
   ['limit', 'amount'],
   ['windowSeconds', 'window'],
+  ['timeZone', 'timeZone'],
   ['shares', 'shares.batch'],
   ['shares.standard', 'shares.standard'],
   ['match.tier', 'conditions.0.values'],

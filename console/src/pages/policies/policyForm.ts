@@ -13,6 +13,9 @@ export const LISTED = 'listed';
 
 export const TOKEN_BUCKET = 'token_bucket';
 
+/** In place of an algorithm: a policy has `calendar` instead. */
+export const CALENDAR = 'calendar';
+
 export type LimitKind = 'amount' | 'exempt' | 'exemptAll' | 'ban';
 
 export interface PolicyForm {
@@ -30,6 +33,10 @@ export interface PolicyForm {
   burst: string;
   window: string;
   windowUnit: string;
+  /** The period of a calendar. */
+  calendar: string;
+  /** Empty for UTC. */
+  timeZone: string;
   /** Of an exemption or a ban: whether it is for limits of every window. */
   everyWindow: boolean;
   algorithm: string;
@@ -42,6 +49,8 @@ export interface PolicyForm {
   /** In percent of the limit; empty for all of it. */
   shares: Record<PriorityClass, string>;
 }
+
+export const CALENDARS = ['hour', 'day', 'week', 'month'] as const;
 
 export const WINDOW_UNITS: Readonly<Record<string, number>> = {
   seconds: 1,
@@ -65,6 +74,8 @@ export const NEW_POLICY: PolicyForm = {
   burst: '',
   window: '1',
   windowUnit: 'minutes',
+  calendar: 'day',
+  timeZone: '',
   everyWindow: true,
   algorithm: 'sliding_window_log',
   overrides: [],
@@ -110,8 +121,12 @@ export function formOfPolicy(policy: Policy): PolicyForm {
     amount: limit === null || limit === 0 ? '' : String(limit),
     burst: policy.burst === undefined ? '' : String(policy.burst),
     ...windowOf(policy.windowSeconds),
-    everyWindow: policy.windowSeconds === undefined || !(limit === null || limit === 0),
-    algorithm: policy.algorithm ?? NEW_POLICY.algorithm,
+    calendar: policy.calendar ?? NEW_POLICY.calendar,
+    timeZone: policy.timeZone ?? '',
+    everyWindow:
+      (policy.windowSeconds === undefined && policy.calendar === undefined) ||
+      !(limit === null || limit === 0),
+    algorithm: policy.calendar === undefined ? (policy.algorithm ?? NEW_POLICY.algorithm) : CALENDAR,
     overrides: policy.overrides ?? [],
     mode: policy.mode ?? NEW_POLICY.mode,
     visibility: policy.visibility ?? NEW_POLICY.visibility,
@@ -144,10 +159,17 @@ function burstOf({ algorithm, burst, limitKind }: PolicyForm): number | string |
   return isBucket && burst.trim() !== '' ? numberOrText(burst) : undefined;
 }
 
+/** Whether `form` has a window: an exemption or a ban may be for every window. */
+export function hasWindow({
+  limitKind,
+  everyWindow,
+}: Pick<PolicyForm, 'limitKind' | 'everyWindow'>): boolean {
+  return limitKind === 'amount' || (limitKind !== 'exemptAll' && !everyWindow);
+}
+
 function windowSecondsOf(form: PolicyForm): number | string | undefined {
-  const { limitKind, everyWindow, window, windowUnit } = form;
-  const hasNone = limitKind === 'exemptAll' || (limitKind !== 'amount' && everyWindow);
-  if (hasNone || window.trim() === '') return undefined;
+  const { window, windowUnit } = form;
+  if (!hasWindow(form) || window.trim() === '') return undefined;
   return numberOrText(window, (value) => value * (WINDOW_UNITS[windowUnit] ?? 1));
 }
 
@@ -175,6 +197,16 @@ function sharesOf(form: PolicyForm): Record<string, number | string> | undefined
   );
 }
 
+function windowAndAlgorithmOf(form: PolicyForm): Record<string, unknown> {
+  if (form.algorithm !== CALENDAR) {
+    const algorithm = form.algorithm === NEW_POLICY.algorithm ? undefined : form.algorithm;
+    return { windowSeconds: windowSecondsOf(form), algorithm };
+  }
+  if (!hasWindow(form)) return {};
+  const timeZone = form.timeZone.trim();
+  return { calendar: form.calendar, timeZone: timeZone === '' ? undefined : timeZone };
+}
+
 /**
  * What `form` sends. Defaults are left out, as the server leaves them out; what is not a number where one belongs is
  * sent as it was typed, so that the server's own words name the fault.
@@ -195,8 +227,7 @@ export function policyOfForm(form: PolicyForm): Record<string, unknown> {
     limit: limitOf(form),
     burst: burstOf(form),
     exempt: form.limitKind === 'exemptAll' ? 'all' : undefined,
-    windowSeconds: windowSecondsOf(form),
-    algorithm: form.algorithm === NEW_POLICY.algorithm ? undefined : form.algorithm,
+    ...windowAndAlgorithmOf(form),
     overrides: form.overrides.length === 0 ? undefined : form.overrides,
     mode: form.mode === NEW_POLICY.mode ? undefined : form.mode,
     visibility: form.visibility === NEW_POLICY.visibility ? undefined : form.visibility,

@@ -93,6 +93,10 @@ describe('the headline of a policy', () => {
     ['each user: 150,000 tokens an hour', { limit: 150_000, unit: 'tokens', windowSeconds: 3600 }],
     ['each user: 5 output tokens a day', { limit: 5, unit: 'output_tokens', windowSeconds: 86_400 }],
     ['each user: 10 requests in 90 seconds', { windowSeconds: 90 }],
+    [
+      'each user: 10 requests per calendar day (Europe/Berlin)',
+      { calendar: 'day', timeZone: 'Europe/Berlin' },
+    ],
     ['each user: everything is denied', { limit: 0 }],
     ['each user: no limit of requests', { limit: null }],
     ['each user: no limit of tokens', { limit: null, unit: 'tokens' }],
@@ -136,6 +140,11 @@ describe('the notes on a policy', () => {
       'bursty',
       'at most 3 at once, then a steady rate; in the worst case 13',
       { algorithm: 'token_bucket', burst: 3 },
+    ],
+    [
+      'by the calendar',
+      'from the start of each month in UTC: shortly before and after that, twice the limit',
+      { calendar: 'month' },
     ],
     ['failing open', 'allows every check', { onStoreError: 'allow' }],
     ['failing closed', 'denies every check', { onStoreError: 'deny' }],

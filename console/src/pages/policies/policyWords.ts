@@ -104,14 +104,20 @@ function isAmount(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
 
+function timeZoneOf({ timeZone = 'UTC' }: Policy): string {
+  return timeZone;
+}
+
 /** How much is allowed: `10 requests a minute`, `no limit of requests`, `everything is denied`. */
 function allowance(policy: Policy): string | null {
-  const { limit, windowSeconds } = policy;
+  const { limit, windowSeconds, calendar } = policy;
   const unit = policy.unit ?? 'requests';
   if (policy.exempt !== undefined) return 'no limit of any kind';
   if (limit === null) return `no limit of ${unitInWords(unit)}`;
   if (!isAmount(limit)) return null;
   if (limit === 0) return 'everything is denied';
+  if (calendar !== undefined)
+    return `${amountInWords(limit, unit)} per calendar ${calendar} (${timeZoneOf(policy)})`;
   if (typeof windowSeconds !== 'number' || !(windowSeconds > 0)) return null;
   return `${amountInWords(limit, unit)} ${windowInWords(windowSeconds)}`;
 }
@@ -162,7 +168,8 @@ function precedenceNote(policy: Policy): string {
   const count = Object.keys(policy.match ?? {}).length;
   const names = attributesOf(policy).map(attributeInWords);
   const per = names.length === 0 ? 'for all checks together' : `by ${listed(names)}`;
-  const window = policy.windowSeconds === undefined ? 'any window' : 'the same window';
+  const window =
+    policy.windowSeconds === undefined && policy.calendar === undefined ? 'any window' : 'the same window';
   const others = `policies ${per} that count ${unitInWords(policy.unit ?? 'requests')} over ${window}`;
   if (count === 0)
     return `${others.charAt(0).toUpperCase()}${others.slice(1)} override it where their conditions apply.`;
@@ -182,8 +189,13 @@ function missingNote(policy: Policy): string | null {
 }
 
 function algorithmNote(policy: Policy): string | null {
-  const { windowSeconds, algorithm } = policy;
-  if (!isAmount(policy.limit) || policy.limit === 0 || !(typeof windowSeconds === 'number')) return null;
+  const { windowSeconds, algorithm, calendar } = policy;
+  if (!isAmount(policy.limit) || policy.limit === 0) return null;
+  if (calendar !== undefined) {
+    const start = calendar === 'week' ? 'Monday' : `each ${calendar}`;
+    return `The limit holds from the start of ${start} in ${timeZoneOf(policy)}: shortly before and after that, twice the limit can be allowed.`;
+  }
+  if (!(typeof windowSeconds === 'number')) return null;
   if (!(windowSeconds > 0)) return null;
   const length = formatWindow(windowSeconds);
   if (algorithm === 'token_bucket') {

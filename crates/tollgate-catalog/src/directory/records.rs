@@ -2,7 +2,7 @@
 
 use tollgate_core::{
     Accepted, Amount, Attribute, Condition, Counting, Ipv6Prefix, Mode, Pattern, Policy, PolicyId,
-    Timestamp, Unit, Visibility, Window,
+    Span, Timestamp, Unit, Visibility, Window, Zone,
 };
 
 use super::{ApiKey, Id, Kind, Model, ModelTier, Record, Tenant, Tier, User};
@@ -179,11 +179,20 @@ impl Fields {
                 shares.map(|(class, share)| entry(class.name(), Value::Number(share.to_string())));
             self.add("shares", Value::Map(shares.collect()));
         }
-        if let Some(window) = policy.own_window() {
-            self.add("windowSeconds", Value::Number(seconds(window)));
+        match (policy.own_window(), policy.counting.calendar()) {
+            (None, _) => {}
+            (Some(Span::Window(window)), _) => {
+                self.add("windowSeconds", Value::Number(seconds(window)));
+            }
+            (Some(Span::Calendar(calendar)), zone) => {
+                self.text("calendar", calendar.name());
+                if let Some((_, zone)) = zone.filter(|(_, zone)| *zone != Zone::utc()) {
+                    self.text("timeZone", zone.name());
+                }
+            }
         }
         match policy.counting {
-            Counting::Log { .. } => {}
+            Counting::Log { .. } | Counting::Calendar { .. } => {}
             Counting::Counter { .. } | Counting::Bucket { .. } => {
                 self.text("algorithm", policy.counting.name());
             }

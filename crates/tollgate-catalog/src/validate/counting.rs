@@ -1,11 +1,11 @@
-//! How a policy counts: its fields `algorithm`, `windowSeconds` and `burst`.
+//! How a policy counts: its fields `algorithm`, `windowSeconds`, `burst`, `calendar` and `timeZone`.
 
 use tollgate_core::counting::{bucket, counter, log};
-use tollgate_core::{Amount, Counting, Policy, Window};
+use tollgate_core::{Amount, Calendar, Counting, Policy, Window, Zone};
 
 use super::number::{self, ACCEPTED_WINDOWS};
 use super::policy::Ceiling;
-use super::report::{At, Fields, Names, Report};
+use super::report::{At, Fields, Names, Report, did_you_mean, shown};
 use crate::document::{Entry, Value};
 
 /// What `burst` accepts.
@@ -20,6 +20,14 @@ pub(super) fn counting(
     limit: Option<Ceiling>,
     counts_nothing: bool,
 ) -> Option<(Counting, Option<Amount>)> {
+    if let Some(entry) = fields.get("calendar") {
+        let counting = calendar(report, at, fields, entry);
+        return Some((counting?, limit?.amount()));
+    }
+    if let Some(entry) = fields.get("timeZone") {
+        let accepted = format!("`calendar` ({}) beside it, or no timeZone", Calendar::ACCEPTED);
+        report.problem(&at.key(entry), "is only for calendars", accepted);
+    }
     let window = window(report, at, fields, counts_nothing);
     let way = report.named(at, fields, "algorithm", &ALGORITHMS, Way::Log);
     let burst = match fields.get("burst") {
@@ -46,6 +54,62 @@ pub(super) fn counting(
             Some((Counting::Bucket { window, refill }, capacity))
         }
     }
+}
+
+/// Counting by the periods that `entry` names; `None` if anything is wrong with it, or if there is a field beside it that says
+/// how else to count.
+fn calendar(
+    report: &mut Report,
+    at: &At<'_>,
+    fields: Fields<'_>,
+    entry: &Entry,
+) -> Option<Counting> {
+    let calendar = report.named(at, fields, "calendar", &CALENDARS, Calendar::Day);
+    let zone = match fields.get("timeZone") {
+        Some(entry) => zone(report, at, entry),
+        None => Some(Zone::utc()),
+    };
+    let mut is_alone = true;
+    for other in ["windowSeconds", "algorithm", "burst"] {
+        let Some(other) = fields.get(other) else { continue };
+        is_alone = false;
+        // If both are given, report the later one.
+        let is_later = other.key_position > entry.key_position;
+        let (later, earlier) = if is_later { (other, entry) } else { (entry, other) };
+        let message = format!("is given beside `{}`", earlier.key);
+        let accepted = format!(
+            "only one of `calendar` and `{}`: a calendar is a window and a way of counting",
+            other.key
+        );
+        report.problem(&at.key(later), message, accepted);
+    }
+    let (calendar, zone) = (calendar?, zone?);
+    is_alone.then_some(Counting::Calendar { calendar, zone })
+}
+
+/// The values of `calendar`.
+const CALENDARS: Names<Calendar> = Names {
+    parse: Calendar::parse,
+    known: &[
+        Calendar::Hour.name(),
+        Calendar::Day.name(),
+        Calendar::Week.name(),
+        Calendar::Month.name(),
+    ],
+    accepted: Calendar::ACCEPTED,
+};
+
+/// The time zone of a calendar.
+fn zone(report: &mut Report, at: &At<'_>, entry: &Entry) -> Option<Zone> {
+    let at = at.field(entry);
+    let name = report.text(&at, &entry.node.value, Zone::ACCEPTED)?;
+    let zone = Zone::named(name);
+    if zone.is_none() {
+        let near = did_you_mean(name, &Zone::names().collect::<Vec<_>>());
+        let message = format!("{} is not a time zone{near}", shown(&entry.node.value));
+        report.problem(&at, message, Zone::ACCEPTED);
+    }
+    zone
 }
 
 /// The ways of counting, as `algorithm` names them.
@@ -120,7 +184,9 @@ fn window(
         if may_be_missing {
             return Some(Policy::default_policy().counting.window());
         }
-        let accepted = format!("{ACCEPTED_WINDOWS}; only a limit of null or 0 needs none");
+        let accepted = format!(
+            "{ACCEPTED_WINDOWS}, or `calendar` in its place; only a limit of null or 0 needs none"
+        );
         report.problem(&at.missing("windowSeconds"), "is missing", accepted);
         return None;
     };

@@ -16,7 +16,7 @@ use crate::document::{Entry, Node, Value};
 use crate::problem::Position;
 
 /// The fields of a policy, in the order in which messages list them.
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 20] = [
     "id",
     "scope",
     "per",
@@ -29,6 +29,8 @@ const FIELDS: [&str; 18] = [
     "exempt",
     "shares",
     "windowSeconds",
+    "calendar",
+    "timeZone",
     "algorithm",
     "overrides",
     "mode",
@@ -107,7 +109,8 @@ impl PolicyValidator {
         let counts_nothing = matches!(limit, Some(Ceiling::Exempt | Ceiling::Of(Amount::ZERO)))
             || fields.get("exempt").is_some();
         let counted = counting(&mut self.report, at, fields, limit, counts_nothing);
-        let reach = match (exempts_all, fields.get("windowSeconds")) {
+        let window = fields.get("windowSeconds").or_else(|| fields.get("calendar"));
+        let reach = match (exempts_all, window) {
             (Some(true), _) => Reach::EveryLimit,
             (_, None) if counts_nothing => Reach::EveryWindow,
             _ => Reach::OwnWindow,

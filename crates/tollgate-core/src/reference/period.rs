@@ -36,10 +36,10 @@ fn beginnings(calendar: Calendar, shown: DateTime) -> Vec<DateTime> {
     match calendar {
         Calendar::Hour => {
             let full = shown.date().at(shown.hour(), 0, 0, 0);
-            around(5, &|hours| full.checked_add(hours.hours()).ok())
+            around(3, &|hours| full.checked_add(hours.hours()).ok())
         }
         Calendar::Day => {
-            around(3, &|days| shown.date().checked_add(days.days()).ok().map(midnight))
+            around(2, &|days| shown.date().checked_add(days.days()).ok().map(midnight))
         }
         Calendar::Week => {
             let monday = shown.date().nth_weekday(-1, jiff::civil::Weekday::Monday).ok();
@@ -59,9 +59,8 @@ fn starts(calendar: Calendar, zone: &TimeZone, beginning: DateTime) -> Vec<Times
         return Vec::new();
     };
     match ambiguous.offset() {
-        AmbiguousOffset::Unambiguous { .. } => vec![earlier],
         AmbiguousOffset::Fold { .. } if calendar == Calendar::Hour => vec![earlier, later],
-        AmbiguousOffset::Fold { .. } => vec![earlier],
+        AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => vec![earlier],
         AmbiguousOffset::Gap { .. } => {
             // The clock is set forward in between, on a whole second.
             let seconds = later.since((Unit::Second, earlier)).map_or(0, |span| span.get_seconds());

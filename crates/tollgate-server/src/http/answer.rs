@@ -71,7 +71,8 @@ pub(crate) struct DecisionBody<'a> {
     /// What is left after this decision; null if the check meets no limit.
     #[schema(required = true)]
     remaining: Option<u64>,
-    /// The length of the window in seconds, an integer if it is whole; null if the check meets no limit.
+    /// The length of the window in seconds, an integer if it is whole; of a calendar, the length of the current period. Null
+    /// if the check meets no limit.
     #[schema(required = true, value_type = Option<f64>, exclusive_minimum = 0)]
     window_seconds: Option<Seconds>,
     /// The shortest wait in milliseconds after which the same check is admitted if no other request arrives: 0 if it
@@ -109,7 +110,7 @@ impl<'a> DecisionBody<'a> {
             limit: headline.map(|status| status.limit.amount().get()),
             count: headline.map_or(0, |status| status.count),
             remaining: headline.map(|status| status.remaining),
-            window_seconds: headline.map(|status| Seconds(status.limit.counting().window())),
+            window_seconds: headline.map(|status| Seconds(status.window())),
             retry_after_ms: decision.retry_after_ms(),
             reset_after_ms: headline.map_or(0, |status| status.reset_after_ms),
             policy_id: headline.map(|status| status.limit.policy_id().as_str()),
@@ -160,7 +161,7 @@ pub(crate) struct LimitBody<'a> {
     /// What it counts.
     #[schema(value_type = String)]
     unit: &'a str,
-    /// How it counts: `sliding_window_log`, `sliding_window_counter` or `token_bucket`.
+    /// How it counts: `sliding_window_log`, `sliding_window_counter`, `token_bucket` or `calendar`.
     #[schema(value_type = String)]
     algorithm: &'static str,
     /// `enforce`, or `shadow`: the limit decides, counts and reports but never denies.
@@ -179,9 +180,17 @@ pub(crate) struct LimitBody<'a> {
     count: u64,
     /// What is left after this decision.
     remaining: u64,
-    /// The length of the window in seconds.
+    /// The length of the window in seconds; of a calendar, the length of the current period.
     #[schema(value_type = f64, exclusive_minimum = 0)]
     window_seconds: Seconds,
+    /// The period of a calendar: `hour`, `day`, `week` or `month`; otherwise left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
+    calendar: Option<&'static str>,
+    /// The IANA name of the time zone whose clocks show when a period of a calendar starts; otherwise left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
+    time_zone: Option<&'static str>,
     /// The shortest wait in milliseconds after which it admits the same check; null if it never will.
     #[schema(required = true)]
     retry_after_ms: Option<u64>,
@@ -201,7 +210,7 @@ pub(crate) struct LimitBody<'a> {
 impl<'a> LimitBody<'a> {
     fn new(status: &'a LimitStatus) -> Self {
         let limit = &*status.limit;
-        let class_share = limit.class_share();
+        let (class_share, calendar) = (limit.class_share(), limit.counting().calendar());
         Self {
             policy_id: limit.policy_id().as_str(),
             scope: limit.scope(),
@@ -213,7 +222,9 @@ impl<'a> LimitBody<'a> {
             refill: limit.counting().refill().map(Amount::get),
             count: status.count,
             remaining: status.remaining,
-            window_seconds: Seconds(limit.counting().window()),
+            window_seconds: Seconds(status.window()),
+            calendar: calendar.map(|(calendar, _)| calendar.name()),
+            time_zone: calendar.map(|(_, zone)| zone.name()),
             retry_after_ms: status.retry_after_ms,
             reset_after_ms: status.reset_after_ms,
             priority: class_share.map(|class_share| class_share.class.name()),
@@ -236,6 +247,10 @@ impl<'a> LimitBody<'a> {
         json.raw(r#","count":"#).number(Some(self.count));
         json.raw(r#","remaining":"#).number(Some(self.remaining));
         json.raw(r#","windowSeconds":"#).value(&self.window_seconds)?;
+        if let (Some(calendar), Some(time_zone)) = (self.calendar, self.time_zone) {
+            json.raw(r#","calendar":"#).text(Some(calendar))?;
+            json.raw(r#","timeZone":"#).text(Some(time_zone))?;
+        }
         json.raw(r#","retryAfterMs":"#).number(self.retry_after_ms);
         json.raw(r#","resetAfterMs":"#).number(Some(self.reset_after_ms));
         if let (Some(priority), Some(share)) = (self.priority, self.share) {
@@ -300,7 +315,8 @@ mod tests {
     use std::time::Duration;
 
     use tollgate_core::{
-        Amount, Check, Mode, Per, Policy, PolicyId, PolicySet, PriorityClass, Share,
+        Amount, Calendar, Check, Counting, Mode, Per, Policy, PolicyId, PolicySet, PriorityClass,
+        Share, Zone,
     };
     use tollgate_store::MemoryStore;
 
@@ -318,11 +334,15 @@ mod tests {
         shadow.mode = Mode::Shadow;
         let mut shared = policy("shared", "GLOBAL", 3, 60_000);
         shared.shares.set(PriorityClass::Standard, Share::of_millionths(333_333).unwrap());
+        let mut daily = policy("daily", "USER", 5, 60_000);
+        let zone = Zone::named("Europe/Berlin").unwrap();
+        daily.counting = Counting::Calendar { calendar: Calendar::Day, zone };
         let set = PolicySet::new(vec![
             policy("a \"quoted\" \\ id, ü", "USER_MODEL", 2, 1_500),
             policy("none", "GLOBAL", 9_007_199_254_740_991, 1),
             shadow,
             shared,
+            daily,
         ]);
         let (set, store, check) = (set.unwrap(), MemoryStore::new(), Check::new("alice", "gpt-4"));
         let mut decisions = vec![Decision::assemble(&[], &[])];

@@ -13,6 +13,7 @@ mod administrators;
 mod answers;
 mod bad_input;
 mod batch;
+mod calendars;
 mod command_line;
 #[path = "../common/mod.rs"]
 mod common;

@@ -117,6 +117,7 @@ macro_rules! conformance_group {
             random_checks_of_one_key_agree_with_the_model_when_time_steps_back
             no_window_holds_more_than_its_limit
             the_edge_of_two_windows_holds_less_than_twice_a_counters_limit
+            the_edge_of_two_periods_holds_twice_a_calendars_limit
             a_wait_is_exact_for_windows_of_any_length
             a_step_back_of_the_clock_lengthens_no_wait
             a_request_id_is_new_after_the_longest_window_of_its_limits

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use tollgate_core::reference::Model;
-use tollgate_core::{Amount, Attribute, Check, Counting, Policy, Timestamp};
+use tollgate_core::{Amount, Attribute, Calendar, Check, Counting, Policy, Timestamp, Zone};
 
 use super::{START, check_at, counted_by, policy};
 use crate::compare::in_model_words;
@@ -210,6 +210,37 @@ pub fn the_edge_of_two_windows_holds_less_than_twice_a_counters_limit<H: Movable
     assert_eq!(admit_all(9_999), LIMIT);
     let next: u64 = (10_000..19_999).step_by(100).map(admit_all).sum();
     assert!((LIMIT * 9 / 10..LIMIT).contains(&next), "{next} more within one window");
+}
+
+/// R18: a period starts anew for everything at once, so the worst interval of a calendar holds 2L: around the start of a
+/// day, of an hour that is shown again, and of a day after one that was skipped.
+pub fn the_edge_of_two_periods_holds_twice_a_calendars_limit<H: MovableClock>() {
+    const LIMIT: u64 = 10;
+    let edges = [
+        (Calendar::Day, "Asia/Kathmandu", 1_700_072_100),
+        (Calendar::Hour, "Europe/Berlin", 1_792_890_000),
+        (Calendar::Day, "Pacific/Apia", 1_325_239_200),
+        (Calendar::Week, "America/New_York", 1_762_146_000),
+        (Calendar::Month, "UTC", 1_709_251_200),
+    ];
+    for (calendar, zone, edge_s) in edges {
+        let context = format!("{} in {zone}", calendar.name());
+        let zone = Zone::named(zone).unwrap();
+        let counting = Counting::Calendar { calendar, zone };
+        let policy = Policy { counting, ..policy("p", &[], LIMIT, Duration::from_hours(1)) };
+        let harness = H::new();
+        let limiter = Limiter::new(&harness, vec![policy]);
+        let edge = Timestamp::from_ms(edge_s * 1_000);
+        let admit_all = |at: Timestamp| {
+            harness.set(at);
+            (0..=LIMIT).take_while(|_| limiter.check(&check_at("alice", 1)).allowed()).count()
+                as u64
+        };
+        assert_eq!(admit_all(edge.before(Duration::from_millis(2))), LIMIT, "{context}");
+        assert_eq!(limiter.check_one(&check_at("alice", 1)).retry_after_ms, Some(2), "{context}");
+        assert_eq!(admit_all(edge.before(Duration::from_millis(1))), 0, "{context}");
+        assert_eq!(admit_all(edge), LIMIT, "{context}");
+    }
 }
 
 /// P12: for windows from the shortest to the longest, and of odd lengths, a full limit admits again after the wait and

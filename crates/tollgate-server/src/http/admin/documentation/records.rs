@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 use tollgate_catalog::directory::{Kind, PriorityClass};
 use tollgate_core::subject::{ACCEPTED_IDS, MAX_ID_BYTES};
-use tollgate_core::{Amount, Counting, FailureMode, Mode, Per, Policy, Visibility};
+use tollgate_core::{Amount, Calendar, Counting, FailureMode, Mode, Per, Policy, Visibility};
 
 use super::super::super::schema::{ID_PATTERN, MATCH_PATTERN, UNIT_PATTERN};
 
@@ -234,11 +234,19 @@ fn policy_fields(own_id: &Value) -> Fields {
         "windowSeconds": {
             "type": "number", "minimum": 0.001, "maximum": 31_622_400,
             "description": "The length of the window, with at most 9 decimals and without an exponent. May be left out \
-                only if `limit` is null or 0."
+                only if `limit` is null or 0, or `calendar` is given."
+        },
+        "calendar": {
+            "type": "string", "enum": (Calendar::ALL.map(Calendar::name)),
+            "description": "In place of `windowSeconds` and `algorithm`: the limit holds from the start of each hour, day, week \
+                (from Monday) or month to the start of the next one."
+        },
+        "timeZone": {
+            "type": "string", "minLength": 1,
+            "description": "The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`."
         },
         "algorithm": {
-            "type": "string",
-            "enum": (Counting::NAMES),
+            "type": "string", "enum": (Counting::NAMES),
             "description": "How the limit counts. `sliding_window_log`, the default, is exact; \
                 `sliding_window_counter` needs little memory; `token_bucket` admits bursts and then a steady rate."
         },
@@ -360,7 +368,7 @@ fn body(kind: Kind, form: Form) -> Value {
             });
             let counted = json!({
                 "required": ["limit"], "not": {"required": ["exempt"]}, "oneOf": either,
-                "anyOf": [{"required": ["windowSeconds"]}, {"properties": {"limit": {"enum": [null, 0]}}}]
+                "anyOf": [{"required": ["windowSeconds"]}, {"required": ["calendar"]}, {"properties": {"limit": {"enum": [null, 0]}}}]
             });
             schema["oneOf"] = json!([exempt, counted]);
             schema["dependentSchemas"] = json!({
@@ -368,7 +376,11 @@ fn body(kind: Kind, form: Form) -> Value {
                     {"properties": {"scope": {"const": "IP"}}, "required": ["scope"]},
                     {"properties": {"per": {"contains": {"const": "ip"}}}, "required": ["per"]}
                 ]},
-                "burst": {"properties": {"algorithm": {"const": "token_bucket"}}, "required": ["algorithm"]}
+                "burst": {"properties": {"algorithm": {"const": "token_bucket"}}, "required": ["algorithm"]},
+                "timeZone": {"required": ["calendar"]},
+                "calendar": {"not": {"anyOf": [
+                    {"required": ["windowSeconds"]}, {"required": ["algorithm"]}, {"required": ["burst"]}
+                ]}}
             });
         }
         _ => {}
