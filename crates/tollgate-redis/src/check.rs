@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 use tollgate_core::counting::Verdict;
 use tollgate_core::{Amount, Charge, Clock, Limit, Mode, Subject, Timestamp, Window};
+use tollgate_store::compensation::{ChargeObserver, charge_groups};
 use tollgate_store::{StoreError, StoreErrorKind, Verdicts, key_bytes};
 
 use crate::call::{Answered, Invocation, Progress};
@@ -14,8 +15,8 @@ use crate::combiner::Entrance;
 use crate::errors;
 use crate::key::slot;
 use crate::link::Link;
-use crate::refund::{Observer, left_unknown};
 use crate::script::{CHARGE, SETTLE};
+use crate::spread_check::SpreadCheck;
 use crate::store::RedisStore;
 use crate::url::shown;
 use crate::wire::{self, Ask, EntryId, LimitReply, ScriptReply};
@@ -71,96 +72,20 @@ impl RedisStore {
     pub(crate) async fn charge_plan(
         &self,
         plan: Plan,
-        observer: Observer,
+        observer: ChargeObserver,
     ) -> Result<Verdicts, StoreError> {
-        let deadline = Instant::now() + self.deadline;
+        let plan = Arc::new(plan);
         if plan.groups.len() > 1 {
-            return self.charge_groups(Arc::new(plan), deadline, observer).await;
+            let check = SpreadCheck { store: self.clone(), plan: Arc::clone(&plan) };
+            let charged = charge_groups(Arc::new(check), &self.background, observer).await?;
+            return Ok(plan.verdicts(&charged.answers, charged.denied));
         }
-        let (plan, progress) = (Arc::new(plan), Arc::<Progress>::default());
+        let deadline = Instant::now() + self.deadline;
+        let progress = Arc::<Progress>::default();
         let call = self.ask(&plan, 0, true, deadline, &progress);
-        let said = self.until(deadline, &progress, true, call).await?;
-        let said: Vec<_> = said.into_iter().collect();
-        let refused = plan.refuses(0, &said);
-        Ok(plan.verdicts(&[said], refused))
-    }
-
-    /// Charges one group after the other.
-    async fn charge_groups(
-        &self,
-        plan: Arc<Plan>,
-        deadline: Instant,
-        observer: Observer,
-    ) -> Result<Verdicts, StoreError> {
-        let mut said: Vec<GroupReply> = Vec::with_capacity(plan.groups.len());
-        let mut refused = false;
-        for group in 0..plan.groups.len() {
-            let answer = if refused {
-                let progress = Arc::<Progress>::default();
-                let call = self.ask(&plan, group, false, deadline, &progress);
-                self.until(deadline, &progress, false, call).await
-            } else {
-                self.charge_group(&plan, group, deadline, &observer).await
-            };
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(error) => {
-                    if !refused {
-                        self.give_back(&plan, &said, &observer).detach_all();
-                    }
-                    return Err(error);
-                }
-            };
-            if !refused && plan.refuses(group, &answer) {
-                refused = true;
-                let refunds = self.give_back(&plan, &said, &observer);
-                self.wait_for_refunds(refunds, deadline).await;
-            }
-            said.push(answer);
-        }
+        let said = [self.until(deadline, &progress, true, call).await?];
+        let refused = plan.refuses(0, &said[0]);
         Ok(plan.verdicts(&said, refused))
-    }
-
-    /// Waits for `refunds`, so that a caller that gets a denial finds the refunded room. The refunds continue after the
-    /// deadline.
-    async fn wait_for_refunds(&self, mut refunds: tokio::task::JoinSet<()>, deadline: Instant) {
-        let all = async { while refunds.join_next().await.is_some() {} };
-        // Wait at most half of the remaining time, and leave the rest for the groups that have not been asked yet.
-        let until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
-        let _ = tokio::time::timeout_at(until, all).await;
-        refunds.detach_all();
-    }
-
-    /// Charges one of several groups. If the answer comes after the deadline, a background task waits for it and
-    /// refunds the charge.
-    async fn charge_group(
-        &self,
-        plan: &Arc<Plan>,
-        group: usize,
-        deadline: Instant,
-        observer: &Observer,
-    ) -> Result<GroupReply, StoreError> {
-        let progress = Arc::new(Progress::default());
-        let (store, of_task, plan_of_task) =
-            (self.clone(), Arc::clone(&progress), Arc::clone(plan));
-        let mut asked =
-            tokio::spawn(
-                async move { store.ask(&plan_of_task, group, true, deadline, &of_task).await },
-            );
-        match tokio::time::timeout_at(deadline, &mut asked).await {
-            Ok(Ok(answer)) => answer.inspect_err(|error| left_unknown(error, observer)),
-            Ok(Err(error)) => {
-                let context = "the task that asked Redis failed";
-                let error = StoreError::new(StoreErrorKind::Unexpected, context).caused_by(error);
-                left_unknown(&error, observer);
-                Err(error.after_send())
-            }
-            Err(_) => {
-                let error = self.too_late(&progress, true);
-                self.give_back_late(Arc::clone(plan), group, asked, observer.clone());
-                Err(error)
-            }
-        }
     }
 
     /// The verdicts that [`RedisStore::charge_plan`] would give now; changes nothing.
@@ -169,11 +94,21 @@ impl RedisStore {
         let plan = Arc::new(plan);
         let mut said: Vec<GroupReply> = Vec::with_capacity(plan.groups.len());
         for group in 0..plan.groups.len() {
-            let progress = Arc::<Progress>::default();
-            let call = self.ask(&plan, group, false, deadline, &progress);
-            said.push(self.until(deadline, &progress, false, call).await?);
+            said.push(self.peek_group(&plan, group, deadline).await?);
         }
         Ok(plan.verdicts(&said, true))
+    }
+
+    /// What one group says now.
+    pub(crate) async fn peek_group(
+        &self,
+        plan: &Arc<Plan>,
+        group: usize,
+        deadline: Instant,
+    ) -> Result<GroupReply, StoreError> {
+        let progress = Arc::<Progress>::default();
+        let call = self.ask(plan, group, false, deadline, &progress);
+        self.until(deadline, &progress, false, call).await
     }
 
     /// Changes what one admission was charged; `false` if the admission no longer exists.
@@ -238,7 +173,7 @@ impl RedisStore {
     }
 
     /// Asks the script about one group. Nothing is sent or charged after `deadline`.
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         plan: &Arc<Plan>,
         group: usize,
@@ -490,7 +425,7 @@ impl Part {
 
 impl Plan {
     /// Whether an enforced limit of `group` denies.
-    fn refuses(&self, group: usize, said: &[LimitReply]) -> bool {
+    pub(crate) fn refuses(&self, group: usize, said: &[LimitReply]) -> bool {
         let parts = self.groups.get(group).map_or(&[][..], |group| group.parts.as_slice());
         parts
             .iter()

@@ -4,9 +4,10 @@
 //! primary that owns a key, with the help of `cluster` and `sentinel`. `link` keeps one multiplexed connection to it,
 //! and `server_clock` estimates its clock. `call` runs one script within its deadline, and `errors` classifies
 //! refusals. `key` builds keys; `wire` encodes the requests to the scripts of `lua/` and decodes their answers. `check`
-//! assembles a check, `combiner` sends many checks in one call, `refund` gives back what a check charged that was not
-//! admitted, and `background` continues both after the caller has gone. `announcements` notifies every node of usage
-//! that was given back.
+//! assembles a check, and `combiner` sends many checks in one call. `announcements` notifies every node of usage that was
+//! given back. `spread_check` says how a check in several slots is charged and refunded;
+//! [`compensation`](tollgate_store::compensation) does it, and [`background`](tollgate_store::background) continues it
+//! after the caller has gone.
 //!
 //! `login` and `tls` connect to servers. `startup` examines the store at the start, with the list in `rights`, and
 //! `examiner` finds what only a wrong configuration can cause. `eviction` detects that Redis evicts keys.
@@ -15,7 +16,6 @@
 //! connection. This crate must not know policies, HTTP, or the failure modes.
 
 mod announcements;
-mod background;
 mod call;
 mod check;
 mod cluster;
@@ -30,11 +30,11 @@ mod hello;
 mod key;
 mod link;
 mod login;
-mod refund;
 mod rights;
 mod script;
 mod sentinel;
 mod server_clock;
+mod spread_check;
 mod startup;
 mod store;
 mod tls;

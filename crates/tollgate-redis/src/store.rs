@@ -6,9 +6,9 @@ use std::time::Duration;
 use tollgate_core::{
     Amount, Charge, Clock, Counting, Limit, MonotonicClock, Per, Policy, PolicyId, Subject, Window,
 };
+use tollgate_store::background::{Background, Outliving};
 use tollgate_store::{CallReport, Charged, FaultDomain, Store, StoreError, key_bytes};
 
-use crate::background::{Background, Outliving};
 use crate::call::Progress;
 use crate::combiner::Combiner;
 use crate::examiner::Examiner;

@@ -1,10 +1,14 @@
 //! The [`Store`] contract and the in-memory store.
 //!
 //! A store owns atomicity and time; the pure transitions of `tollgate_core::counting` make the decisions. This crate
-//! must not know a wire format or a driver, and without the feature `resilience` (decorators for stores that may fail)
-//! it needs no async runtime.
+//! must not know a wire format or a driver, and without the feature `resilience` (for stores that may fail: decorators,
+//! compensation) it needs no async runtime.
 
+#[cfg(feature = "resilience")]
+pub mod background;
 mod call_report;
+#[cfg(feature = "resilience")]
+pub mod compensation;
 pub mod error;
 mod fault_domain;
 mod key;

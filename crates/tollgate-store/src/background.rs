@@ -1,4 +1,6 @@
 //! Work that continues after its caller has gone: calls until their deadline, and refunds.
+//!
+//! A store over a network has one [`Background`]. It counts what runs, so that a shutdown can wait for it. It must not know what runs.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,11 +12,11 @@ use tokio::sync::Notify;
 
 /// The most charges that may wait for a refund or a late answer at a time. Further ones are counted as left in the
 /// store.
-pub(crate) const MAX_WAITING: usize = 4_096;
+pub const MAX_WAITING: usize = 4_096;
 
 /// The background work of one store.
 #[derive(Debug, Default)]
-pub(crate) struct Background {
+pub struct Background {
     running: AtomicUsize,
     waiting: AtomicUsize,
     ended: Notify,
@@ -23,13 +25,13 @@ pub(crate) struct Background {
 // Counting can be relaxed, because no other memory depends on the counts. `ended` orders what waits for them.
 impl Background {
     /// Counts a running task until the returned value is dropped.
-    pub(crate) fn begin(self: &Arc<Self>) -> Running {
+    pub fn begin(self: &Arc<Self>) -> Running {
         self.running.fetch_add(1, Ordering::Relaxed);
         Running { background: Arc::clone(self), waits: false }
     }
 
     /// The same for a charge that waits; `None` if too many already do.
-    pub(crate) fn begin_waiting(self: &Arc<Self>) -> Option<Running> {
+    pub fn begin_waiting(self: &Arc<Self>) -> Option<Running> {
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
         let mut running = self.begin();
         running.waits = true;
@@ -37,7 +39,7 @@ impl Background {
     }
 
     /// Waits until no task runs.
-    pub(crate) async fn finish(&self) {
+    pub async fn finish(&self) {
         loop {
             let ended = self.ended.notified();
             if self.running.load(Ordering::Acquire) == 0 {
@@ -50,7 +52,7 @@ impl Background {
 
 /// A running task.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub struct Running {
     background: Arc<Background>,
     waits: bool,
 }
@@ -69,14 +71,16 @@ impl Drop for Running {
 
 /// A call that continues in its own task if its caller drops it. While the caller waits, it costs one allocation and no
 /// task.
-pub(crate) struct Outliving<T: 'static> {
+pub struct Outliving<T: 'static> {
     call: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     has_begun: bool,
     background: Arc<Background>,
 }
 
 impl<T: Send + 'static> Outliving<T> {
-    pub(crate) fn new(
+    /// Runs `call` while it is polled, and in a task of `background` from when it is dropped. A call that was never polled is
+    /// dropped with it.
+    pub fn new(
         background: &Arc<Background>,
         call: impl Future<Output = T> + Send + 'static,
     ) -> Self {
