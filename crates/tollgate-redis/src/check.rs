@@ -15,7 +15,7 @@ use crate::combiner::Entrance;
 use crate::errors;
 use crate::key::slot;
 use crate::link::Link;
-use crate::script::{CHARGE, SETTLE};
+use crate::script::CHARGE;
 use crate::spread_check::SpreadCheck;
 use crate::store::RedisStore;
 use crate::url::shown;
@@ -73,19 +73,19 @@ impl RedisStore {
         &self,
         plan: Plan,
         observer: ChargeObserver,
-    ) -> Result<Verdicts, StoreError> {
+    ) -> Result<Decided, StoreError> {
         let plan = Arc::new(plan);
         if plan.groups.len() > 1 {
             let check = SpreadCheck { store: self.clone(), plan: Arc::clone(&plan) };
             let charged = charge_groups(Arc::new(check), &self.background, observer).await?;
-            return Ok(plan.verdicts(&charged.answers, charged.denied));
+            return Ok(plan.decided(&charged.answers, charged.denied));
         }
         let deadline = Instant::now() + self.deadline;
         let progress = Arc::<Progress>::default();
         let call = self.ask(&plan, 0, true, deadline, &progress);
         let said = [self.until(deadline, &progress, true, call).await?];
         let refused = plan.refuses(0, &said[0]);
-        Ok(plan.verdicts(&said, refused))
+        Ok(plan.decided(&said, refused))
     }
 
     /// The verdicts that [`RedisStore::charge_plan`] would give now; changes nothing.
@@ -96,7 +96,7 @@ impl RedisStore {
         for group in 0..plan.groups.len() {
             said.push(self.peek_group(&plan, group, deadline).await?);
         }
-        Ok(plan.verdicts(&said, true))
+        Ok(plan.decided(&said, true).verdicts())
     }
 
     /// What one group says now.
@@ -109,23 +109,6 @@ impl RedisStore {
         let progress = Arc::<Progress>::default();
         let call = self.ask(plan, group, false, deadline, &progress);
         self.until(deadline, &progress, false, call).await
-    }
-
-    /// Changes what one admission was charged; `false` if the admission no longer exists.
-    #[doc(hidden)]
-    pub async fn settle(
-        &self,
-        charge: &Charge<'_>,
-        id: EntryId,
-        new_cost: Amount,
-    ) -> Result<bool, StoreError> {
-        let key = self.keys.of_charge(charge);
-        let name = key_bytes(charge.limit, charge.subject);
-        let arguments = self.settlement(id, (charge.cost, new_cost), name);
-        let (slot, progress) = (slot(&key), Progress::default());
-        let keys = [key.as_str()];
-        let call = self.run::<i64>(&SETTLE, slot, &keys, &arguments, &progress);
-        Ok(self.in_time(&progress, true, call).await? == 1)
     }
 
     /// The arguments that change the admission `id` from one cost to another.
@@ -321,7 +304,8 @@ impl RedisStore {
             match answer.as_deref().and_then(|answer| question.read(answer)) {
                 Some(ScriptReply::LimitReply(said)) => {
                     let refused = question.plan.refuses(0, &said);
-                    let verdicts = question.plan.verdicts(std::slice::from_ref(&said), refused);
+                    let decided = question.plan.decided(std::slice::from_ref(&said), refused);
+                    let verdicts = decided.verdicts();
                     Ok(verdicts.into_iter().zip(said.iter().map(|one| one.id)).collect())
                 }
                 other => {
@@ -433,16 +417,31 @@ impl Plan {
             .any(|(part, one)| part.limit.mode() == Mode::Enforce && !one.before.allowed)
     }
 
-    /// The verdicts in the order of the check. If it was `refused` or a peek, they are those before the charge.
-    fn verdicts(&self, said: &[GroupReply], refused: bool) -> Verdicts {
+    /// What `said` decides, in the order of the check. It is `refused` if nothing stays charged, as after a peek.
+    fn decided(&self, said: &[GroupReply], refused: bool) -> Decided {
         let mut places: SmallVec<[(usize, LimitReply); 4]> = SmallVec::with_capacity(self.limits);
         for (group, said) in self.groups.iter().zip(said) {
             places.extend(group.parts.iter().map(|part| part.place).zip(said.iter().copied()));
         }
         places.sort_unstable_by_key(|(place, _)| *place);
-        let verdict = |(_, one): (usize, LimitReply)| {
-            if refused || !one.before.allowed { one.before } else { one.after }
+        Decided { limits: places.into_iter().map(|(_, one)| one).collect(), refused }
+    }
+}
+
+/// A check that was decided.
+pub(crate) struct Decided {
+    /// What the scripts returned, in the order of the check.
+    pub(crate) limits: SmallVec<[LimitReply; 4]>,
+    /// Whether nothing stays charged.
+    pub(crate) refused: bool,
+}
+
+impl Decided {
+    /// The verdicts in the order of the check. If nothing stays charged, they are those before the charge.
+    pub(crate) fn verdicts(&self) -> Verdicts {
+        let verdict = |one: &LimitReply| {
+            if self.refused || !one.before.allowed { one.before } else { one.after }
         };
-        places.into_iter().map(verdict).collect()
+        self.limits.iter().map(verdict).collect()
     }
 }

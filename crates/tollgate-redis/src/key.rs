@@ -34,13 +34,23 @@ impl Keys {
         add(&mut hash, limit.policy_id().as_str());
         let per = limit.per().attributes();
         limit.key_parts(subject).for_each(|(_, value)| add(&mut hash, &value));
-        let digest = hash.finalize();
+        let user = subject.get(&Attribute::User).filter(|_| per.contains(&Attribute::User));
+        self.of_digest(&hash.finalize(), user.map(str::as_bytes))
+    }
+
+    /// The key of a limit with these [`key_bytes`](tollgate_store::key_bytes), in which `user` is the user if the limit is
+    /// kept per user.
+    pub(crate) fn of_bytes(&self, key_bytes: &[u8], user: Option<&[u8]>) -> String {
+        self.of_digest(&Sha256::digest(key_bytes), user)
+    }
+
+    fn of_digest(&self, digest: &[u8], user: Option<&[u8]>) -> String {
         let mut key = String::with_capacity(self.prefix.len() + KEY_BYTES);
         key.push_str(&self.prefix);
         if self.tagged {
-            let user = subject.get(&Attribute::User).filter(|_| per.contains(&Attribute::User));
             key.push('{');
-            match user {
+            // A check without a user has an empty one in its key.
+            match user.filter(|user| !user.is_empty()) {
                 Some(user) => encode(&Sha256::digest(user)[..TAG_BYTES], &mut key),
                 None => encode(&digest[DIGEST_BYTES..DIGEST_BYTES + TAG_BYTES], &mut key),
             }

@@ -77,7 +77,7 @@ impl MovableClock for OneShard {
 mod sharded {
     use super::*;
 
-    conformance!(Sharded: contract, once, isolation, concurrency, time, changes, scale, bounds);
+    conformance!(Sharded: contract, once, settle, isolation, concurrency, time, changes, scale, bounds);
 }
 
 mod one_shard {
@@ -130,5 +130,5 @@ mod resilient {
         Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap()
     }
 
-    conformance!(Surrounded: contract, once, isolation, concurrency);
+    conformance!(Surrounded: contract, once, settle, isolation, concurrency);
 }

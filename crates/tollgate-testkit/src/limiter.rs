@@ -1,7 +1,7 @@
 //! The smallest limiter: a policy set over a store under test.
 
-use tollgate_core::{Charge, Check, Decision, Limit, LimitStatus, Policy, PolicySet};
-use tollgate_store::{Charged, Store, Verdicts};
+use tollgate_core::{Amount, Charge, Check, Decision, Limit, LimitStatus, Policy, PolicySet};
+use tollgate_store::{Charged, Receipt, Settled, Store, Verdicts};
 
 use crate::Harness;
 
@@ -20,10 +20,26 @@ impl<'h, H: Harness> Limiter<'h, H> {
 
     /// Decides `check` and charges it if it is allowed, once if it has a request id.
     pub fn check(&self, check: &Check<'_>) -> Decision {
+        self.charge(check).0
+    }
+
+    /// The same as [`Limiter::check`]; also returns what was charged.
+    pub fn charge(&self, check: &Check<'_>) -> (Decision, Receipt) {
         let plan = self.policies.plan(check);
         let store = self.harness.store();
         let charged = self.harness.run(store.charge(&plan, check.request_id)).unwrap();
-        Decision::assemble(&plan, &of_the_store(charged))
+        let receipt = charged.receipt.clone();
+        (Decision::assemble(&plan, &of_the_store(charged)), receipt)
+    }
+
+    /// Changes the costs of what `receipt` names.
+    pub fn settle(&self, receipt: &Receipt, costs: &[Amount]) -> Settled {
+        self.harness.run(self.harness.store().settle(receipt, costs)).unwrap()
+    }
+
+    /// Gives back what `receipt` names.
+    pub fn release(&self, receipt: &Receipt) -> Settled {
+        self.harness.run(self.harness.store().release(receipt)).unwrap()
     }
 
     /// The decision that `check` would get with the current usage: its cost is not counted.

@@ -157,7 +157,7 @@ impl Bench {
         let id = ids[(turn * 37 + turn * 37 / ids.len()) % ids.len()];
         let subject = Subject::new(&logs.users[key], "model");
         let charge = Charge { limit: &logs.limit, subject: &subject, cost: cost(COST) };
-        let call = self.store.settle(&charge, id, cost(COST + 1));
+        let call = self.store.change_admission(&charge, id, cost(COST + 1));
         let changed = self.runtime.block_on(call).map_err(|error| error.to_string())?;
         if changed { Ok(1) } else { Err(format!("change {number} found nothing")) }
     }

@@ -112,7 +112,7 @@ impl Victim {
         self.clock.set(START.after(Duration::from_millis(self.last_ms)));
         for id in [self.ids.first(), self.ids.last()].into_iter().flatten() {
             tell("a change", &|| {
-                RUNTIME.block_on(store.settle(&one, *id, charge_of(2).cost)).map(drop)
+                RUNTIME.block_on(store.change_admission(&one, *id, charge_of(2).cost)).map(drop)
             });
         }
         tell("a reset", &|| RUNTIME.block_on(store.reset(&self.limit, &alice)).map(drop));

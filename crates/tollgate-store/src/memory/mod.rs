@@ -94,6 +94,9 @@ const MIN_KEYS_PER_SHARD: usize = 1024;
 /// It is exact: checks that share a limit are decided one after the other. The time is that of the clock, read once per
 /// check before the locks are taken, and clamped to the latest time that a shard has seen, so it never steps back (R7).
 ///
+/// **It cannot settle**: a log in its slot or its ring has the times of its admissions and, at most, the running sum of
+/// their costs, so no single one can be found. Its receipts are empty, also those of repeated request ids.
+///
 /// **At the cap on keys** a new key evicts one of 16 in its neighbourhood: an idle key, or else the key with the
 /// smallest share of its limit in use. Its usage is forgotten, and [`MemoryStoreStats::evicted`] counts it. The
 /// alternative, to deny new keys, would let anybody who can make up ids lock out everybody else.

@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use tollgate_core::{Charge, Clock, Limit, MonotonicClock, Subject, Timestamp};
+use tollgate_core::{Amount, Charge, Clock, Limit, MonotonicClock, Subject, Timestamp};
 
 use super::StoreObserver;
 use crate::call_report::BeganIn;
 use crate::{
-    CallEnd, CallObserver, CallReport, ChargeLeft, Charged, FaultDomain, Store, StoreError,
-    StoreErrorKind,
+    CallEnd, CallObserver, CallReport, Capabilities, ChargeLeft, Charged, FaultDomain, Held,
+    Receipt, Settled, Store, StoreError, StoreErrorKind, cannot_settle,
 };
 
 /// When a [`Breaker`] opens, and for how long.
@@ -362,16 +362,19 @@ impl<S, C: Clock> Breaker<S, C> {
 /// The domains of a call, each once.
 type Domains = SmallVec<[FaultDomain; 2]>;
 
+fn each_once(all: impl Iterator<Item = FaultDomain>) -> Domains {
+    let mut domains = Domains::new();
+    for domain in all {
+        if !domains.contains(&domain) {
+            domains.push(domain);
+        }
+    }
+    domains
+}
+
 impl<S: Store, C: Clock + 'static> Breaker<S, C> {
     fn domains(&self, charges: &[Charge<'_>]) -> Domains {
-        let mut domains = Domains::new();
-        for charge in charges {
-            let domain = self.store.fault_domain(charge.limit, charge.subject);
-            if !domains.contains(&domain) {
-                domains.push(domain);
-            }
-        }
-        domains
+        each_once(charges.iter().map(|one| self.store.fault_domain(one.limit, one.subject)))
     }
 
     /// Lets a call to `domains` through, or returns why not.
@@ -436,8 +439,26 @@ impl<S: Store, C: Clock + 'static> Store for Breaker<S, C> {
         self.store.reset_reported(limit, subject, report).await
     }
 
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
+    }
+
+    async fn settle(&self, receipt: &Receipt, costs: &[Amount]) -> Result<Settled, StoreError> {
+        // It says nothing about whether the store works.
+        if !self.store.capabilities().settles {
+            return Err(cannot_settle());
+        }
+        let domains = receipt.held().map(|held| self.store.fault_domain_of(&held));
+        let report = self.begin(&each_once(domains))?;
+        self.store.settle_reported(receipt, costs, report).await
+    }
+
     fn fault_domain(&self, limit: &Limit, subject: &Subject<'_>) -> FaultDomain {
         self.store.fault_domain(limit, subject)
+    }
+
+    fn fault_domain_of(&self, held: &Held<'_>) -> FaultDomain {
+        self.store.fault_domain_of(held)
     }
 
     fn uses(&self, domain: FaultDomain) -> bool {

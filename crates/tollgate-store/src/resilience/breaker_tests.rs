@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tollgate_core::ManualClock;
 use tollgate_testkit::harness::block_on;
 
-use super::super::scripted::{Behaviour, Parts, Scripted, one_charge};
+use super::super::scripted::{Behaviour, Parts, Scripted, one_charge, receipt_of};
 use super::*;
 use crate::MemoryStore;
 
@@ -343,4 +343,35 @@ proptest! {
         let bounds = Duration::from_millis(100)..=Duration::from_secs(1);
         prop_assert!(delays.iter().all(|delay| bounds.contains(delay)));
     }
+}
+
+/// Settlements to a part of the store that fails open its breaker, and no other; then they fail at once.
+#[test]
+fn settlements_count_for_the_parts_of_their_receipts() {
+    let store = Parts::default();
+    let breaker = Breaker::new(
+        store.clone(),
+        ManualClock::default(),
+        BreakerOptions::default(),
+        Arc::new(()),
+    );
+    store.set_failing(&[Parts::RIGHT]);
+    let settle = |user: &str| block_on(breaker.release(&receipt_of(user))).map_err(|e| e.kind());
+    for _ in 0..5 {
+        assert_eq!(settle("rita"), Err(StoreErrorKind::Unavailable));
+    }
+    assert_eq!(settle("rita"), Err(StoreErrorKind::NotAsked));
+    assert_eq!((settle("lisa").is_ok(), store.calls()), (true, 6));
+}
+
+/// That a store cannot settle is a mistake of the caller and no failure.
+#[test]
+fn a_store_that_cannot_settle_does_not_open_it() {
+    let (clock, options) = (ManualClock::default(), BreakerOptions::default());
+    let breaker = Breaker::new(MemoryStore::new(), clock, options, Arc::new(()));
+    for _ in 0..10 {
+        let error = block_on(breaker.release(&receipt_of("alice"))).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unsupported);
+    }
+    assert_eq!(breaker.state(), BreakerState::Closed);
 }

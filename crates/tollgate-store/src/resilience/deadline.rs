@@ -3,9 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tollgate_core::{Charge, Limit, Subject};
+use tollgate_core::{Amount, Charge, Limit, Subject};
 
-use crate::{CallReport, Charged, FaultDomain, Store, StoreError, StoreErrorKind};
+use crate::{
+    CallReport, Capabilities, Charged, FaultDomain, Held, Receipt, Settled, Store, StoreError,
+    StoreErrorKind,
+};
 
 /// The part of the deadline for the store.
 const STORE_SHARE: f64 = 0.95;
@@ -68,6 +71,16 @@ impl<S: Store> Store for Deadline<S> {
         self.in_time(self.store.peek(charges)).await
     }
 
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
+    }
+
+    async fn settle(&self, receipt: &Receipt, costs: &[Amount]) -> Result<Settled, StoreError> {
+        // The store's own errors already say whether something may have been changed.
+        let call = async { Ok(self.store.settle(receipt, costs).await) };
+        self.in_time(call).await.map_err(StoreError::after_send)?
+    }
+
     fn keeps_order(&self) -> bool {
         self.store.keeps_order()
     }
@@ -119,8 +132,26 @@ impl<S: Store> Store for Deadline<S> {
         answer
     }
 
+    async fn settle_reported(
+        &self,
+        receipt: &Receipt,
+        costs: &[Amount],
+        report: CallReport,
+    ) -> Result<Settled, StoreError> {
+        if self.store_timeout.is_none() {
+            return self.store.settle_reported(receipt, costs, report).await;
+        }
+        let answer = self.settle(receipt, costs).await;
+        report.ended(&answer);
+        answer
+    }
+
     fn fault_domain(&self, limit: &Limit, subject: &Subject<'_>) -> FaultDomain {
         self.store.fault_domain(limit, subject)
+    }
+
+    fn fault_domain_of(&self, held: &Held<'_>) -> FaultDomain {
+        self.store.fault_domain_of(held)
     }
 
     fn uses(&self, domain: FaultDomain) -> bool {
@@ -142,7 +173,7 @@ impl<S: Store> Store for Deadline<S> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scripted::{Hanging, one_charge};
+    use super::super::scripted::{Behaviour, Hanging, Scripted, one_charge, receipt_of};
     use super::*;
     use crate::MemoryStore;
 
@@ -158,6 +189,18 @@ mod tests {
         assert!(error.may_have_charged(), "nobody knows whether it was charged");
         let peeked = one_charge(async |charges| store.peek(charges).await).await;
         assert!(!peeked.unwrap_err().may_have_charged());
+    }
+
+    /// Nobody knows what a settlement changed that was cut off.
+    #[tokio::test(start_paused = true)]
+    async fn a_settlement_that_hangs_ends_within_the_deadline() {
+        let inner = Scripted::new(MemoryStore::new());
+        let store = Deadline::new(inner.clone(), Some(Duration::from_millis(100)));
+        inner.set(Behaviour::Hangs);
+        let error = store.release(&receipt_of("alice")).await.unwrap_err();
+        assert!(error.kind() == StoreErrorKind::Unavailable && error.may_have_charged());
+        inner.set(Behaviour::Works);
+        assert!(store.release(&receipt_of("alice")).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

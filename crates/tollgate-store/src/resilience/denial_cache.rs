@@ -14,12 +14,14 @@ use std::time::Duration;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
 use tollgate_core::counting::{Verdict, Wait};
-use tollgate_core::{Charge, Clock, Limit, Mode, MonotonicClock, Subject, Timestamp};
+use tollgate_core::{Amount, Charge, Clock, Limit, Mode, MonotonicClock, Subject, Timestamp};
 
 use super::StoreObserver;
 use super::known_limit::KnownLimit;
 use crate::key::each_part;
-use crate::{Charged, FaultDomain, Store, StoreError, Verdicts, admits};
+use crate::{
+    Capabilities, Charged, FaultDomain, Held, Receipt, Settled, Store, StoreError, Verdicts, admits,
+};
 
 /// How long a denial without an end (such as a ban) is answered here. The denial itself needs no store, but its count
 /// does.
@@ -40,7 +42,7 @@ const SHARDS: usize = 64;
 /// **Always asked:** a check with a request id, which may have been admitted before (R12); a cost that was not denied
 /// yet, because its exact wait is unknown; a peek.
 ///
-/// **Invalidated** by resets on this node, and by what the store announces through [`DenialCache::invalidations`].
+/// **Invalidated** by resets and settlements on this node, and by what the store announces through [`DenialCache::invalidations`].
 /// Nothing is answered here for a [fault domain](FaultDomain) that is not [connected](Invalidations::connected); the
 /// denials of other domains stay known.
 ///
@@ -169,6 +171,12 @@ impl Known {
     fn digest(&self, limit: &Limit, subject: &Subject<'_>) -> Digest {
         let mut hasher = self.hasher();
         each_part(limit, subject, |part| hasher.write(part));
+        hasher.finish128().as_u128()
+    }
+
+    fn digest_of(&self, held: &Held<'_>) -> Digest {
+        let mut hasher = self.hasher();
+        held.each_part(|part| hasher.write(part));
         hasher.finish128().as_u128()
     }
 
@@ -319,12 +327,14 @@ impl<S, C: Clock> DenialCache<S, C> {
     }
 }
 
-/// Forgets a key at the end of a reset, however the reset ends: it may have been carried out.
-struct ForgetAtEnd<'a>(&'a Known, Digest);
+/// Forgets keys at the end of a reset or a settlement, however it ends: it may have been carried out.
+struct ForgetAtEnd<'a>(&'a Known, SmallVec<[Digest; 4]>);
 
 impl Drop for ForgetAtEnd<'_> {
     fn drop(&mut self) {
-        self.0.forget(self.1);
+        for digest in &self.1 {
+            self.0.forget(*digest);
+        }
     }
 }
 
@@ -370,8 +380,20 @@ impl<S: Store, C: Clock + 'static> Store for DenialCache<S, C> {
 
     async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
         // Forgotten after the store has reset; answers to questions from before that are not learned.
-        let _forget = ForgetAtEnd(&self.known, self.known.digest(limit, subject));
+        let digest = self.known.digest(limit, subject);
+        let _forget = ForgetAtEnd(&self.known, std::iter::once(digest).collect());
         self.store.reset(limit, subject).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
+    }
+
+    async fn settle(&self, receipt: &Receipt, costs: &[Amount]) -> Result<Settled, StoreError> {
+        // Also what costs more now: the waits that are known are too short.
+        let digests = receipt.held().map(|held| self.known.digest_of(&held));
+        let _forget = ForgetAtEnd(&self.known, digests.collect());
+        self.store.settle(receipt, costs).await
     }
 
     async fn finish(&self) {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tollgate_core::{Amount, Counting, ManualClock, Per, Policy, PolicyId, Window};
 use tollgate_testkit::harness::block_on;
 
-use super::super::scripted::{Behaviour, Parts, Scripted};
+use super::super::scripted::{Behaviour, Parts, Scripted, receipt_of};
 use super::*;
 use crate::memory::MemoryStoreOptions;
 use crate::{MemoryStore, key_bytes};
@@ -334,4 +334,28 @@ fn what_is_known_of_other_domains_holds_on() {
     assert_eq!(ask("right"), (false, false), "still known");
     invalidations.connected(Parts::LEFT);
     assert_eq!((ask("left"), ask("left")), ((false, true), (false, false)));
+}
+
+/// After a settlement, also one that failed, the store is asked about the keys of the receipt, and about no others.
+#[test]
+fn a_settlement_forgets_the_keys_of_its_receipt() {
+    let policy = Policy { limit: Amount::new(0), ..Policy::default_policy() };
+    let limits = [compiled(&policy)];
+    for behaviour in [Behaviour::Works, Behaviour::Unavailable] {
+        let (_clock, store, cache) = cached(1_000);
+        let is_known = |user: &str| {
+            let before = store.calls();
+            assert!(!ask(&cache, &limits, user, 1)[0].allowed);
+            store.calls() == before
+        };
+        for user in ["alice", "bob"] {
+            assert_eq!((is_known(user), is_known(user)), (false, true));
+        }
+        store.set(behaviour);
+        let released = block_on(cache.release(&receipt_of("alice")));
+        assert_eq!(released.is_ok(), behaviour == Behaviour::Works);
+        store.set(Behaviour::Works);
+        assert!(is_known("bob"), "{behaviour:?}");
+        assert_eq!((is_known("alice"), is_known("alice")), (false, true), "{behaviour:?}");
+    }
 }

@@ -9,7 +9,10 @@ use tollgate_core::{Amount, Charge, Clock, FailureMode, Limit, MonotonicClock, S
 
 use super::StoreObserver;
 use crate::memory::{MemoryStoreOptions, MemoryStoreStats};
-use crate::{Charged, MemoryStore, Store, StoreError, Verdicts, admits};
+use crate::{
+    Capabilities, Charged, MemoryStore, Receipt, Settled, Store, StoreError, Verdicts, admits,
+    cannot_settle,
+};
 
 /// Turns the error of a store into verdicts by the failure mode of each limit, and flags them as degraded.
 ///
@@ -122,7 +125,7 @@ impl<S, C: Clock> Fallback<S, C> {
             // There is a local verdict for each charge without a fixed one.
             known.or_else(|| Some(self.of_share(charge.limit, decided.next()?)))
         });
-        Charged { verdicts: verdicts.flatten().collect(), degraded: true }
+        Charged { verdicts: verdicts.flatten().collect(), receipt: Receipt::none(), degraded: true }
     }
 
     /// The verdict on `charge` that does not depend on usage; `None` if the local usage decides.
@@ -178,6 +181,18 @@ impl<S: Store, C: Clock + 'static> Store for Fallback<S, C> {
     async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
         self.local.reset(limit, subject);
         self.store.reset(limit, subject).await.inspect_err(|error| self.observer.failed(error))
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
+    }
+
+    /// Fails if the store does. What was decided without the store has an empty receipt, so there is nothing to change.
+    async fn settle(&self, receipt: &Receipt, costs: &[Amount]) -> Result<Settled, StoreError> {
+        if !self.store.capabilities().settles {
+            return Err(cannot_settle());
+        }
+        self.store.settle(receipt, costs).await.inspect_err(|error| self.observer.failed(error))
     }
 
     async fn finish(&self) {

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tollgate_core::{ManualClock, Mode, Per, Policy, PolicyId, Timestamp, Window};
 use tollgate_testkit::harness::block_on;
 
-use super::super::scripted::{Behaviour, Scripted};
+use super::super::scripted::{Behaviour, Scripted, receipt_of};
 use super::*;
 
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
@@ -211,4 +211,16 @@ fn degraded_decisions_are_counted_by_mode() {
     charge(&fallback, &[&open], 1);
     let counts = counting.by_mode.each_ref().map(|count| count.load(Ordering::Relaxed));
     assert_eq!((counting.failed.load(Ordering::Relaxed), counts), (2, [2, 1, 0]));
+}
+
+/// A caller must not believe that something was given back when it was not. What was decided without the store has no
+/// receipt.
+#[test]
+fn a_settlement_fails_with_the_store() {
+    let (store, fallback) = node(FailureMode::Local, 1);
+    assert!(charge(&fallback, &[&limit("p", 10, None)], 1).receipt.is_empty());
+    assert!(block_on(fallback.release(&receipt_of("alice"))).is_err());
+    store.set(Behaviour::Works);
+    assert!(fallback.capabilities().settles);
+    assert!(block_on(fallback.release(&receipt_of("alice"))).is_ok());
 }

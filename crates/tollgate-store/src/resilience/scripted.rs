@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use tollgate_core::{Amount, Attribute, Charge, Limit, Policy, Subject};
 
-use crate::{CallReport, Charged, FaultDomain, MemoryStore, Store, StoreError, StoreErrorKind};
+use crate::{
+    CallReport, Capabilities, Charged, FaultDomain, Held, MemoryStore, Receipt, Settled, Store,
+    StoreError, StoreErrorKind,
+};
 
 /// A store that never answers.
 #[derive(Debug)]
@@ -39,7 +42,7 @@ pub(super) enum Behaviour {
 const BEHAVIOURS: [Behaviour; 4] =
     [Behaviour::Works, Behaviour::Unavailable, Behaviour::HasForeignKey, Behaviour::Hangs];
 
-/// A store that behaves as the test says, and counts its calls. Clones are the same store.
+/// A store that behaves as the test says, and counts its calls. Its settlements change nothing. Clones are the same store.
 #[derive(Debug)]
 pub(super) struct Scripted<S = MemoryStore>(Arc<Inner<S>>);
 
@@ -110,6 +113,15 @@ impl<S: Store> Store for Scripted<S> {
         self.behave().await?;
         self.0.store.reset(limit, subject).await
     }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
+    }
+
+    async fn settle(&self, receipt: &Receipt, _: &[Amount]) -> Result<Settled, StoreError> {
+        self.behave().await?;
+        Ok(Settled { receipt: receipt.clone(), ..Settled::default() })
+    }
 }
 
 /// Runs `call` with the charge of one request of one user under the default policy.
@@ -118,6 +130,18 @@ pub(super) async fn one_charge<T>(call: impl AsyncFnOnce(&[Charge<'_>]) -> T) ->
     let subject = Subject::new("alice", "gpt-4");
     let charge = limit.as_ref().map(|limit| Charge { limit, subject: &subject, cost: Amount::ONE });
     call(charge.as_slice()).await
+}
+
+/// A receipt for one request of `user` under the default policy.
+pub(super) fn receipt_of(user: &str) -> Receipt {
+    let limit = Limit::of(&Policy::default_policy()).map(Arc::new);
+    let subject = Subject::new(user, "gpt-4");
+    let mut receipt = Receipt::none();
+    if let Some(limit) = &limit {
+        let charge = Charge { limit, subject: &subject, cost: Amount::ONE };
+        receipt.add(0, &charge, charge.cost, &[]);
+    }
+    receipt
 }
 
 /// A store with two parts: users whose names begin with `r` are in the right part, all others in the left one. A call
@@ -200,6 +224,29 @@ impl Store for Parts {
     fn fault_domain(&self, _: &Limit, subject: &Subject<'_>) -> FaultDomain {
         let user = subject.get(&Attribute::User).unwrap_or_default();
         if user.starts_with('r') { Self::RIGHT } else { Self::LEFT }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
+    }
+
+    async fn settle(&self, receipt: &Receipt, _: &[Amount]) -> Result<Settled, StoreError> {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+        let failing = self.0.failing.lock().unwrap().clone();
+        let mut domains = receipt.held().map(|held| self.fault_domain_of(&held));
+        match domains.find(|domain| failing.contains(domain)) {
+            None => Ok(Settled::default()),
+            Some(domain) => {
+                let error = StoreError::new(StoreErrorKind::Unavailable, "as it was told");
+                Err(error.within(domain))
+            }
+        }
+    }
+
+    /// By the user, who is the first value of the key.
+    fn fault_domain_of(&self, held: &Held<'_>) -> FaultDomain {
+        let user = held.parts().nth(1).unwrap_or_default();
+        if user.starts_with(b"r") { Self::RIGHT } else { Self::LEFT }
     }
 
     fn uses(&self, domain: FaultDomain) -> bool {

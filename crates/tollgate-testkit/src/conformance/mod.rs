@@ -6,6 +6,8 @@
 //! |---|---|---|
 //! | [`contract`] | [`Harness`] | R1–R5, R8–R10 while no time passes; P2 |
 //! | [`once`] | [`Harness`] | request ids that are charged once: R12, P6 |
+//! | [`settle`] | [`Harness`] | costs that are changed after the charge, if the store's capabilities include it: R14 |
+//! | [`ledger`] | [`MovableClock`] | the same over time, against the reference model |
 //! | [`isolation`] | [`Harness`] | injective keys: R8, P10 |
 //! | [`concurrency`] | [`Harness`] | atomicity: R3, P1 |
 //! | [`time`] | [`MovableClock`] | the reference model, to the millisecond; P1, P9, P12 |
@@ -22,8 +24,10 @@ pub mod changes;
 pub mod concurrency;
 pub mod contract;
 pub mod isolation;
+pub mod ledger;
 pub mod once;
 pub mod scale;
+pub mod settle;
 pub mod time;
 
 use std::time::Duration;
@@ -97,6 +101,23 @@ macro_rules! conformance_group {
             request_ids_that_read_alike_are_different
             a_peek_takes_no_notice_of_request_ids
             threads_with_the_same_request_ids_charge_each_once
+        );
+    };
+    ($harness:ty, settle) => {
+        $crate::conformance_tests!($harness, settle:
+            a_store_says_whether_it_can_settle
+            a_settled_charge_counts_its_new_cost
+            a_release_gives_the_room_back
+            a_settlement_may_exceed_the_limit
+            what_was_not_charged_is_not_in_the_receipt
+            a_receipt_can_be_settled_from_its_bytes
+            a_request_id_keeps_its_first_receipt
+            a_reset_leaves_nothing_to_settle
+        );
+    };
+    ($harness:ty, ledger) => {
+        $crate::conformance_tests!($harness, ledger:
+            settled_charges_agree_with_the_model
         );
     };
     ($harness:ty, isolation) => {

@@ -426,7 +426,7 @@ impl Run {
         let subject = subject();
         let charge = Charge { limit: &self.limits[place], subject: &subject, cost: one.cost };
         let said = RUNTIME
-            .block_on(self.store.settle(&charge, one.store, new))
+            .block_on(self.store.change_admission(&charge, one.store, new))
             .map_err(|error| failed(&error))?;
         let modelled = self.model.change(IDS[place], one.model, one.cost, new);
         self.operations += 1;
