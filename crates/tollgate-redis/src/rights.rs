@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::LazyLock;
 
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
 
-use crate::script::Script;
+use crate::script::PROBE;
 use crate::url::{Deployment, RedisUrl};
 
 /// Stands for the key in the arguments of [`IN_SCRIPTS`].
@@ -41,12 +40,6 @@ const IN_CLUSTERS: [&str; 2] = ["cluster|slots", "asking"];
 const BEHIND_SENTINELS: [&str; 1] = ["role"];
 /// The commands needed for a database other than 0.
 const IN_DATABASES: [&str; 1] = ["select"];
-
-/// The script that tries commands.
-static PROBE: LazyLock<Script> = LazyLock::new(|| {
-    let text = include_str!("../lua/probe.lua");
-    Script { text, digest: redis::Script::new(text).get_hash().to_owned() }
-});
 
 /// The least rights that a user needs for the store at `url`, in the syntax of `ACL SETUSER`.
 pub fn least_rights(url: &RedisUrl) -> String {
@@ -138,20 +131,25 @@ pub(crate) fn probe_key(prefix: &str, number: u32) -> String {
     format!("{prefix}probe-{random:016x}")
 }
 
+/// The arguments with which [`PROBE`] tries everything on a key that nobody uses.
+pub(crate) fn probe_arguments(key: &str, channel: &str) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for (name, arguments) in IN_SCRIPTS {
+        all.push((1 + arguments.len()).to_string().into_bytes());
+        all.push(name.into());
+        all.extend(arguments.iter().map(|argument| match *argument {
+            THE_KEY => key.into(),
+            THE_CHANNEL => channel.into(),
+            other => other.into(),
+        }));
+    }
+    all
+}
+
 /// The command that tries everything on `key`, which nobody else uses.
 pub(crate) fn probe(key: &str, channel: &str) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
-    command.arg(&PROBE.digest).arg(1).arg(key);
-    for (name, arguments) in IN_SCRIPTS {
-        command.arg(1 + arguments.len()).arg(name);
-        for argument in arguments {
-            command.arg(match *argument {
-                THE_KEY => key,
-                THE_CHANNEL => channel,
-                other => other,
-            });
-        }
-    }
+    command.arg(&PROBE.digest).arg(1).arg(key).arg(probe_arguments(key, channel));
     command
 }
 

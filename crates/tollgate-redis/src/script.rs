@@ -53,3 +53,7 @@ pub(crate) static RESET: LazyLock<Script> = LazyLock::new(|| {
         include_str!("../lua/reset.lua")
     ))
 });
+
+/// Tries commands, to find out whether the user has the rights for them.
+pub(crate) static PROBE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("../lua/probe.lua")));

@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::time::Instant;
+use tollgate_store::{StoreError, StoreErrorKind};
 
+use crate::call::{Answered, Invocation, Progress};
+use crate::errors::with_remedy;
 use crate::examiner::{Examiner, Place, StartProblem, misconfigured, unavailable};
 use crate::hello::Hello;
 use crate::key::slot;
 use crate::link::{Failure, Link};
-use crate::rights::{lacks, load_probe, probe, probe_key};
+use crate::rights::{lacks, load_probe, probe, probe_arguments, probe_key};
+use crate::script::PROBE;
 use crate::store::RedisStore;
 use crate::url::{Deployment, Transport, shown};
 
@@ -215,6 +219,35 @@ impl RedisStore {
             }
         }
         if missing.is_empty() { Ok(()) } else { Err(self.examiner.lacking(&place, &missing)) }
+    }
+
+    /// Tries every command of the scripts on `key`, which only probes use, on the server that owns its slot. Fails if the
+    /// user may not run one of them, or the server does not know it.
+    pub(crate) async fn try_commands(&self, key: &str) -> Result<(), StoreError> {
+        let arguments = probe_arguments(key, &self.channel());
+        let keys = [key];
+        let invocation = Invocation {
+            script: &PROBE,
+            slot: slot(key),
+            keys: &keys,
+            operation: None,
+            arguments: &arguments,
+            deadline: None,
+        };
+        let progress = Progress::default();
+        let tracked = [&progress];
+        let call = self.invoke::<Vec<String>>(&invocation, &tracked);
+        let Answered { answer, link, .. } = self.in_time(&progress, false, call).await?;
+        let place = self.examiner.data_node(&link);
+        let (lacks, unknown) = lacks(&answer);
+        let (kind, problem) = if !unknown.is_empty() {
+            (StoreErrorKind::Unsupported, Examiner::unknown_commands(&place, &unknown))
+        } else if !lacks.is_empty() {
+            (StoreErrorKind::Forbidden, self.examiner.lacking(&place, &lacks))
+        } else {
+            return Ok(());
+        };
+        Err(with_remedy(StoreError::new(kind, problem.to_string()).within(link.domain)))
     }
 
     /// An unused key, in `slot` if it matters.

@@ -260,6 +260,8 @@ impl Store for RedisStore {
         true
     }
 
+    /// Charges a limit of its own, as a check does, and then tries every command of the scripts: a right that only long logs
+    /// or resets need may be what is missing.
     async fn probe(&self, domain: FaultDomain, report: CallReport) {
         let Some(limit) = probe_limit().map(Arc::new) else { return };
         for number in 0..MAX_PROBE_NAMES {
@@ -267,8 +269,15 @@ impl Store for RedisStore {
             let subject = Subject::new(&user, "");
             if self.fault_domain(&limit, &subject) == domain {
                 let charge = Charge { limit: &limit, subject: &subject, cost: Amount::ONE };
+                let (store, plan) = (self.clone(), self.plan(&[charge], None));
+                let key = format!("{}r", self.keys.of(&limit, &subject));
+                let observer = report.observer();
+                let call = self.reported(report, async move {
+                    store.charge_plan(plan, observer).await?;
+                    store.try_commands(&key).await
+                });
                 // The report has the result.
-                let _ = self.charge_reported(&[charge], None, report).await;
+                let _ = call.await;
                 return;
             }
         }

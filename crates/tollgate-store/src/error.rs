@@ -105,6 +105,12 @@ impl StoreErrorKind {
         )
     }
 
+    /// Whether calls that do not need what is missing still succeed, so that one of them does not prove that the store works
+    /// again: only a [probe](crate::Store::probe) does, because it tries everything that calls need.
+    pub const fn spares_some_calls(self) -> bool {
+        matches!(self, Self::Forbidden | Self::Unsupported)
+    }
+
     /// Whether the failure is caused by the keys of the failed check, so that other checks can be decided.
     pub const fn concerns_one_check(self) -> bool {
         matches!(self, Self::ForeignKey | Self::Unreadable)

@@ -231,7 +231,8 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
-    /// Sends `domain` a request like that of a check, and tells `report` how it ended.
+    /// Sends `domain` a request like that of a check, tries everything else that calls need there, and tells `report` how it
+    /// ended.
     fn probe(&self, domain: FaultDomain, report: CallReport) -> impl Future<Output = ()> + Send {
         _ = (domain, report);
         std::future::ready(())

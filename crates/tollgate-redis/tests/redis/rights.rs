@@ -1,10 +1,12 @@
 //! The least rights of a user suffice. Each missing right is reported with the line that grants it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_core::{Amount, Charge, Subject};
+use tollgate_core::{Amount, Charge, ManualClock, Subject};
 use tollgate_redis::{Announcement, RedisStore, RedisUrl, StartProblem, least_rights};
-use tollgate_store::Store;
+use tollgate_store::resilience::{Breaker, BreakerOptions, BreakerState};
+use tollgate_store::{Store, StoreErrorKind};
 use tollgate_testkit::Way;
 use tollgate_testkit::redis::{RedisCluster, RedisSentinels, RedisServer};
 
@@ -86,6 +88,41 @@ fn the_least_rights_behind_sentinels_suffice() {
     let sentinels = RedisSentinels::start();
     set_user(&sentinels.primary, "least", &least(&sentinels.url()));
     use_all(store_at(&sentinels.url().replace("://", "://least:secret@")));
+}
+
+/// A right that only long logs need is lost at run time. Checks of other limits succeed without it, but the breaker stays open
+/// until a probe finds that it is back.
+#[test]
+fn a_right_that_few_checks_need_keeps_the_breaker_open_until_it_is_back() {
+    let server = RedisServer::start();
+    set_user(&server, "less", &least("redis://h"));
+    let store = store_at(&url_of(&server, "less"));
+    let clock = ManualClock::default();
+    let breaker = Breaker::new(store, clock.clone(), BreakerOptions::default(), Arc::new(()));
+    let (limit, subject) = (per_hour(1_000), Subject::new("alice", "m"));
+    let charge = |user: &str| {
+        let subject = Subject::new(user, "m");
+        let charge = Charge { limit: &limit, subject: &subject, cost: Amount::ONE };
+        RUNTIME.block_on(breaker.charge(&[charge], None))
+    };
+    server.command(&["ACL", "SETUSER", "less", "-hset"]);
+    let error = (0..1_000).find_map(|_| charge("alice").err()).unwrap();
+    assert_eq!(error.kind(), StoreErrorKind::Forbidden);
+    for _ in 0..3 {
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(charge("bob").unwrap_err().kind(), StoreErrorKind::NotAsked);
+        RUNTIME.block_on(breaker.tend());
+        assert_eq!(breaker.state(), BreakerState::Open);
+    }
+    server.command(&["ACL", "SETUSER", "less", "+hset"]);
+    clock.advance(Duration::from_secs(1));
+    RUNTIME.block_on(breaker.tend());
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    assert!(charge("alice").is_ok() && charge("bob").is_ok());
+    RUNTIME.block_on(breaker.reset(&limit, &subject)).unwrap();
+    RUNTIME.block_on(breaker.reset(&limit, &Subject::new("bob", "m"))).unwrap();
+    let left = server.command(&["KEYS", "*"]);
+    assert!(left.len() <= 1, "only the usage of the probe, for some seconds: {left:?}");
 }
 
 /// For each single right: without it the start fails, names the right and the line that grants it, and leaves no key.

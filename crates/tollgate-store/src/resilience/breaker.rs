@@ -89,9 +89,11 @@ impl BreakerState {
 /// - **Opens** after some failures in a row, when a share of the calls of a second fails, or at once if the server says
 ///   that it [refuses every check](StoreErrorKind::refuses_every_check). An error of any kind is a failure, except those
 ///   that [concern one check](StoreErrorKind::concerns_one_check).
-/// - **Probes** with ordinary calls, one at a time, and with [`Breaker::tend`] if there are none. The time between two
-///   probes is random, from 0 up to a bound that doubles with each failure (full jitter), but at least `min_backoff`
-///   and at most `max_backoff`, so that many nodes do not probe at once.
+/// - **Probes** with ordinary calls, one at a time, and with [`Breaker::tend`] if there are none. After a failure that
+///   [spares some calls](StoreErrorKind::spares_some_calls), only [`Breaker::tend`] probes, if the store
+///   [can be probed](Store::can_probe): an ordinary call may not need what is missing. The time between two
+///   probes is random, from 0 up to a bound that doubles with each failure (full jitter), but at least `min_backoff` and at
+///   most `max_backoff`, so that many nodes do not probe at once.
 /// - **Recovers**: a store that works again is used within `max_backoff`, the deadline of a probe, and the next call
 ///   (P14).
 /// - A call that began before the last change of the state says nothing about the store now, and is not counted.
@@ -122,6 +124,8 @@ struct Machine {
     epoch: u64,
     /// Failed probes since the breaker opened.
     failed_probes: u32,
+    /// Whether a failure since it opened may spare calls, so that only [`Store::probe`] shows that the store works again.
+    needs_probe: bool,
     random: RandomState,
 }
 
@@ -153,19 +157,35 @@ enum Outcome {
     Failed,
     /// It failed, and every other call would.
     Refused,
+    /// It failed, and so would every other call that needs the same right or command.
+    Lacking,
     /// Nothing was learned: its caller gave up, or the call failed before it reached this domain.
     Unknown,
 }
 
 impl Machine {
     fn new(now: Timestamp) -> Self {
-        Self { phase: Phase::closed(now), epoch: 0, failed_probes: 0, random: RandomState::new() }
+        Self {
+            phase: Phase::closed(now),
+            epoch: 0,
+            failed_probes: 0,
+            needs_probe: false,
+            random: RandomState::new(),
+        }
     }
 
-    /// How long no call will be let through; `None` if one may be now.
-    fn closed_for(&self, now: Timestamp, options: &BreakerOptions) -> Option<Duration> {
+    /// How long no call of this kind will be let through; `None` if one may be now.
+    fn closed_for(
+        &self,
+        now: Timestamp,
+        options: &BreakerOptions,
+        shows_little: bool,
+    ) -> Option<Duration> {
         match self.phase {
             Phase::Closed { .. } => None,
+            Phase::Open { until } if now >= until && shows_little && self.needs_probe => {
+                Some(options.min_backoff)
+            }
             Phase::Open { until } if now >= until => None,
             Phase::Open { until } => Some(Duration::from_nanos(until.as_ns() - now.as_ns())),
             Phase::HalfOpen => Some(options.min_backoff),
@@ -206,6 +226,11 @@ impl Machine {
         if epoch != self.epoch {
             return None;
         }
+        match outcome {
+            Outcome::Lacking => self.needs_probe = true,
+            Outcome::Answered if matches!(self.phase, Phase::HalfOpen) => self.needs_probe = false,
+            _ => {}
+        }
         match (&mut self.phase, outcome) {
             (Phase::Closed { .. }, Outcome::Unknown) | (Phase::Open { .. }, _) => None,
             (Phase::Closed { consecutive, calls, failures, counted_since }, _) => {
@@ -220,7 +245,8 @@ impl Machine {
                     && u64::from(*failures) * 100
                         >= u64::from(*calls) * u64::from(options.failure_percent);
                 let is_enough = share || *consecutive >= options.consecutive_failures;
-                if outcome == Outcome::Refused || failed && is_enough {
+                let refuses = matches!(outcome, Outcome::Refused | Outcome::Lacking);
+                if refuses || failed && is_enough {
                     self.failed_probes = 0;
                     let until = now.after(self.backoff(options));
                     return Some(self.enter(Phase::Open { until }));
@@ -228,7 +254,7 @@ impl Machine {
                 None
             }
             (Phase::HalfOpen, Outcome::Answered) => Some(self.enter(Phase::closed(now))),
-            (Phase::HalfOpen, Outcome::Failed | Outcome::Refused) => {
+            (Phase::HalfOpen, Outcome::Failed | Outcome::Refused | Outcome::Lacking) => {
                 self.failed_probes = self.failed_probes.saturating_add(1);
                 let until = now.after(self.backoff(options));
                 Some(self.enter(Phase::Open { until }))
@@ -247,12 +273,17 @@ impl<C: Clock> Shared<C> {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a call to `domains` through, or returns how long none will be.
-    fn admit(&self, domains: &[FaultDomain]) -> Result<SmallVec<[BeganIn; 2]>, Duration> {
+    /// Lets a call to `domains` through, or returns how long none will be. It `shows_little` if it does not try everything
+    /// that calls need, although a probe would.
+    fn admit(
+        &self,
+        domains: &[FaultDomain],
+        shows_little: bool,
+    ) -> Result<SmallVec<[BeganIn; 2]>, Duration> {
         let now = self.clock.now();
         let mut machines = self.machines();
         let closed_for = |domain: &FaultDomain| {
-            machines.get(domain).and_then(|machine| machine.closed_for(now, &self.options))
+            machines.get(domain)?.closed_for(now, &self.options, shows_little)
         };
         if let Some(wait) = domains.iter().filter_map(closed_for).max() {
             return Err(wait);
@@ -306,6 +337,9 @@ impl<C: Clock + 'static> CallObserver for Shared<C> {
             // It says nothing about the store.
             CallEnd::Failed(error) if error.kind() == StoreErrorKind::NotAsked => {
                 (Outcome::Unknown, Some(error))
+            }
+            CallEnd::Failed(error) if error.kind().spares_some_calls() => {
+                (Outcome::Lacking, Some(error))
             }
             CallEnd::Failed(error) if error.kind().refuses_every_check() => {
                 (Outcome::Refused, Some(error))
@@ -379,7 +413,15 @@ impl<S: Store, C: Clock + 'static> Breaker<S, C> {
 
     /// Lets a call to `domains` through, or returns why not.
     fn begin(&self, domains: &[FaultDomain]) -> Result<CallReport, StoreError> {
-        let began = self.shared.admit(domains).map_err(|wait| {
+        self.begin_if(domains, self.store.can_probe())
+    }
+
+    fn begin_if(
+        &self,
+        domains: &[FaultDomain],
+        shows_little: bool,
+    ) -> Result<CallReport, StoreError> {
+        let began = self.shared.admit(domains, shows_little).map_err(|wait| {
             let wait_ms = wait.as_millis();
             let context = format!("the store has just failed; it is tried again in {wait_ms} ms");
             StoreError::new(StoreErrorKind::NotAsked, context)
@@ -407,7 +449,7 @@ impl<S: Store, C: Clock + 'static> Breaker<S, C> {
                     }
                 }
             } else if self.store.can_probe()
-                && let Ok(report) = self.begin(&[domain])
+                && let Ok(report) = self.begin_if(&[domain], false)
             {
                 self.store.probe(domain, report).await;
             }

@@ -278,6 +278,26 @@ fn a_domain_in_doubt_is_probed_until_it_answers_or_opens() {
     }
 }
 
+/// A right that only some calls need: an ordinary call that succeeds does not show that the others would.
+#[test]
+fn only_a_probe_ends_a_failure_that_spares_some_calls() {
+    for kind in [StoreErrorKind::Forbidden, StoreErrorKind::Unsupported] {
+        let (store, clock, breaker) = parts();
+        let report = breaker.begin(&[Parts::LEFT]).unwrap();
+        report.ended::<()>(&Err(StoreError::new(kind, "as it was told")));
+        for fails in [true, false] {
+            clock.advance(Duration::from_secs(1));
+            assert_eq!(breaker.begin(&[Parts::LEFT]).unwrap_err().kind(), StoreErrorKind::NotAsked);
+            breaker.begin(&[Parts::RIGHT]).unwrap().ended(&Ok(()));
+            store.set_failing(if fails { &[Parts::LEFT] } else { &[] });
+            block_on(breaker.tend());
+            let expected = if fails { BreakerState::Open } else { BreakerState::Closed };
+            assert_eq!(breaker.state(), expected, "{}", kind.name());
+        }
+        assert!(breaker.begin(&[Parts::LEFT]).is_ok());
+    }
+}
+
 /// Every kind that concerns the store opens the breaker, at once if the server itself refuses everything, and no other
 /// kind does.
 #[test]
