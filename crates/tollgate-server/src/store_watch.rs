@@ -232,9 +232,12 @@ impl StoreObserver for StoreWatch {
         }
     }
 
-    fn failed(&self, error: &StoreError) {
+    fn call_failed(&self, error: &StoreError) {
         self.metrics.store_errors.inc();
         self.metrics.store.failed(error.kind());
+    }
+
+    fn failed(&self, error: &StoreError) {
         if !self.any_failing.load(Ordering::Relaxed) || error.kind().concerns_one_check() {
             self.note_scattered(error);
         }

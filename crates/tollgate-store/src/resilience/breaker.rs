@@ -327,6 +327,33 @@ fn machine_of(
 
 impl<C: Clock + 'static> CallObserver for Shared<C> {
     fn call_ended(&self, began: &[BeganIn], end: CallEnd<'_>) {
+        if let CallEnd::Failed(error) = end {
+            self.observer.call_failed(error);
+        }
+        self.ended(began, end);
+    }
+
+    fn charge_left(&self, why: ChargeLeft) {
+        self.observer.charge_left(why);
+    }
+}
+
+/// Receives the reports of probes, which nobody called.
+struct Probing<C>(Arc<Shared<C>>);
+
+impl<C: Clock + 'static> CallObserver for Probing<C> {
+    fn call_ended(&self, began: &[BeganIn], end: CallEnd<'_>) {
+        self.0.ended(began, end);
+    }
+
+    fn charge_left(&self, why: ChargeLeft) {
+        self.0.observer.charge_left(why);
+    }
+}
+
+impl<C: Clock> Shared<C> {
+    /// Records how the call that began with these domains ended.
+    fn ended(&self, began: &[BeganIn], end: CallEnd<'_>) {
         let mut machines = self.machines();
         let (outcome, cause) = match end {
             CallEnd::Answered => (Outcome::Answered, None),
@@ -359,10 +386,6 @@ impl<C: Clock + 'static> CallObserver for Shared<C> {
             let epoch = machine_of(&mut machines, domain, self.clock.now()).epoch;
             self.report(&mut machines, (domain, epoch), outcome, cause);
         }
-    }
-
-    fn charge_left(&self, why: ChargeLeft) {
-        self.observer.charge_left(why);
     }
 }
 
@@ -413,21 +436,20 @@ impl<S: Store, C: Clock + 'static> Breaker<S, C> {
 
     /// Lets a call to `domains` through, or returns why not.
     fn begin(&self, domains: &[FaultDomain]) -> Result<CallReport, StoreError> {
-        self.begin_if(domains, self.store.can_probe())
-    }
-
-    fn begin_if(
-        &self,
-        domains: &[FaultDomain],
-        shows_little: bool,
-    ) -> Result<CallReport, StoreError> {
-        let began = self.shared.admit(domains, shows_little).map_err(|wait| {
-            let wait_ms = wait.as_millis();
-            let context = format!("the store has just failed; it is tried again in {wait_ms} ms");
-            StoreError::new(StoreErrorKind::NotAsked, context)
-        })?;
-        let shared = Arc::clone(&self.shared);
-        Ok(CallReport::to(shared, began))
+        match self.shared.admit(domains, self.store.can_probe()) {
+            Ok(began) => {
+                let shared = Arc::clone(&self.shared);
+                Ok(CallReport::to(shared, began))
+            }
+            Err(wait) => {
+                let wait_ms = wait.as_millis();
+                let context =
+                    format!("the store has just failed; it is tried again in {wait_ms} ms");
+                let error = StoreError::new(StoreErrorKind::NotAsked, context);
+                self.shared.observer.call_failed(&error);
+                Err(error)
+            }
+        }
     }
 
     /// Call it several times a second. It forgets domains that the store no longer uses, and probes domains that are
@@ -449,8 +471,9 @@ impl<S: Store, C: Clock + 'static> Breaker<S, C> {
                     }
                 }
             } else if self.store.can_probe()
-                && let Ok(report) = self.begin_if(&[domain], false)
+                && let Ok(began) = self.shared.admit(&[domain], false)
             {
+                let report = CallReport::to(Arc::new(Probing(Arc::clone(&self.shared))), began);
                 self.store.probe(domain, report).await;
             }
         }

@@ -278,6 +278,38 @@ fn a_domain_in_doubt_is_probed_until_it_answers_or_opens() {
     }
 }
 
+/// Notes the kinds of failed calls.
+#[derive(Debug, Default)]
+struct Failures(Mutex<Vec<StoreErrorKind>>);
+
+impl StoreObserver for Failures {
+    fn call_failed(&self, error: &StoreError) {
+        self.0.lock().unwrap().push(error.kind());
+    }
+}
+
+/// A call is noted when it fails, although its caller has gone, and when it is not sent. Nobody called a probe.
+#[test]
+fn failed_calls_are_noted_whether_or_not_somebody_waits() {
+    let (store, clock) = (Parts::default(), ManualClock::default());
+    let failures = Arc::new(Failures::default());
+    let observer = Arc::clone(&failures) as Arc<dyn StoreObserver>;
+    let options = BreakerOptions { consecutive_failures: 2, ..BreakerOptions::default() };
+    let breaker = Breaker::new(store.clone(), clock.clone(), options, observer);
+    store.set_failing(&[Parts::LEFT]);
+    for _ in 0..2 {
+        assert_eq!(hang_up(&breaker, &["left"]), None);
+    }
+    assert_eq!(*failures.0.lock().unwrap(), [], "nobody knows yet");
+    store.end_calls();
+    clock.advance(Duration::from_secs(1));
+    block_on(breaker.tend());
+    assert_eq!(breaker.state(), BreakerState::Open, "the probe failed");
+    assert!(hang_up(&breaker, &["left"]).is_some());
+    let (failed, not_sent) = (StoreErrorKind::Unavailable, StoreErrorKind::NotAsked);
+    assert_eq!(*failures.0.lock().unwrap(), [failed, failed, not_sent]);
+}
+
 /// A right that only some calls need: an ordinary call that succeeds does not show that the others would.
 #[test]
 fn only_a_probe_ends_a_failure_that_spares_some_calls() {

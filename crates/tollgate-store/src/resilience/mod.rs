@@ -119,7 +119,13 @@ pub trait StoreObserver: fmt::Debug + Send + Sync + 'static {
         _ = (domain, from, to, cause);
     }
 
-    /// The store could not decide. Also called while the breaker is open, because then each check fails.
+    /// A call to the store failed, or was not sent because the breaker was open. Also called for a call whose caller has
+    /// gone, if the store finishes such calls; not for probes.
+    fn call_failed(&self, error: &StoreError) {
+        _ = error;
+    }
+
+    /// The store could not answer a caller who waits. Also called while the breaker is open, because then each check fails.
     fn failed(&self, error: &StoreError) {
         _ = error;
     }
