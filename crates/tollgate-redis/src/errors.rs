@@ -131,7 +131,9 @@ fn remedy(kind: StoreErrorKind) -> Option<&'static str> {
         StoreErrorKind::Unavailable => {
             "check that Redis is running, that this node can reach it, and that it is not overloaded"
         }
-        StoreErrorKind::Unauthenticated => "set the user and the password in the URL of the store",
+        StoreErrorKind::Unauthenticated => {
+            "check the user and the password in the URL of the store"
+        }
         StoreErrorKind::Forbidden => {
             "grant the rights that docs/REDIS.md lists to the user of the store's URL"
         }

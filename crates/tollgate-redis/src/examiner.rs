@@ -275,6 +275,15 @@ impl Examiner {
         }
     }
 
+    fn where_login_is(&self, place: &Place<'_>) -> String {
+        if place.is_sentinel {
+            "the options sentinel_user and sentinel_password of the URL".to_owned()
+        } else {
+            let scheme = self.url.scheme_for(&self.url.deployment);
+            format!("the user or the password in the URL: {scheme}://[USER]:PASSWORD@…")
+        }
+    }
+
     /// Connects to the server at `place` again, to find out why the first connection failed with `error`.
     async fn diagnose(&self, place: &Place<'_>, error: StoreError) -> Result<Hello, StartProblem> {
         let told = match self.hello_by(place.login, place.address).await {
@@ -339,7 +348,7 @@ impl Examiner {
         let Ok(hello) = anonymous else {
             return misconfigured(
                 format!("{place} refuses the user or the password (WRONGPASS)"),
-                format!("correct it, or {}", self.login_remedy(place)),
+                format!("correct {}", self.where_login_is(place)),
             );
         };
         if let Err(problem) = self.judge(place, &hello) {
@@ -349,7 +358,7 @@ impl Examiner {
             format!(
                 "{place} refuses the user or the password (WRONGPASS), and accepts connections without a login"
             ),
-            format!("correct them, or remove them, or {}", self.login_remedy(place)),
+            format!("correct {}; or remove both", self.where_login_is(place)),
         )
     }
 

@@ -37,14 +37,15 @@ fn a_login_that_is_refused_stops_the_start() {
     let at = format!("127.0.0.1:{}", server.port());
     let put_in = "put it into the URL: redis://[USER]:PASSWORD@…";
     refused(&format!("redis://{at}"), &[&at, "requires a password (NOAUTH)", put_in]);
-    refused(&format!("redis://:QZXQ@{at}"), &[&at, "WRONGPASS", put_in]);
+    let correct = "correct the user or the password in the URL: redis://[USER]:PASSWORD@…";
+    refused(&format!("redis://:QZXQ@{at}"), &[&at, "WRONGPASS", correct]);
     refused(&format!("redis://QZXQ:ZQX@{at}"), &["WRONGPASS"]);
     refused(&format!("redis://{ENCODED}@{at}"), &["WRONGPASS"]);
     found(&format!("redis://:{ENCODED}@{at}")).unwrap();
     found(&format!("redis://default:{SECRET}@{at}")).unwrap();
     let open = RedisServer::start();
     let at = format!("127.0.0.1:{}", open.port());
-    refused(&format!("redis://:{ENCODED}@{at}"), &["remove them"]);
+    refused(&format!("redis://:{ENCODED}@{at}"), &[correct, "or remove both"]);
     refused(&format!("redis://h:{ENCODED}@{at}"), &["WRONGPASS"]);
 }
 
@@ -126,7 +127,10 @@ fn sentinels_have_a_login_of_their_own() {
     }
     let url = sentinels.url();
     refused(&url, &["the Sentinel at", "NOAUTH", "sentinel_password=PASSWORD"]);
-    refused(&format!("{url}?sentinel_password=QZXQ"), &["the Sentinel at", "WRONGPASS"]);
+    refused(
+        &format!("{url}?sentinel_password=QZXQ"),
+        &["the Sentinel at", "WRONGPASS", "correct the options sentinel_user"],
+    );
     found(&format!("{url}?sentinel_user=s&sentinel_password={ENCODED}")).unwrap();
     sentinels.primary.command(&["CONFIG", "SET", "requirepass", SECRET]);
     let with_sentinels = format!("{url}?sentinel_user=s&sentinel_password={ENCODED}");
