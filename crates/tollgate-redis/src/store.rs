@@ -9,7 +9,7 @@ use tollgate_core::{
 use tollgate_store::background::{Background, Outliving};
 use tollgate_store::{
     CallReport, Capabilities, Charged, FaultDomain, Held, Receipt, Settled, Store, StoreError,
-    key_bytes,
+    StoreErrorKind, key_bytes,
 };
 
 use crate::call::Progress;
@@ -139,6 +139,11 @@ fn probe_limit() -> Option<Limit> {
     Limit::of(&Policy { counting: Counting::Counter { window }, ..policy })
 }
 
+/// A key that only probes use, in the slot of `key`.
+fn probe_key(key: &str) -> String {
+    format!("{key}r")
+}
+
 impl RedisStore {
     /// Runs `call`, even if its caller has gone, and reports how it ended to `report`.
     fn reported<T: Send + 'static>(
@@ -207,7 +212,14 @@ impl Store for RedisStore {
             let (slot, progress) = (slot(&key), Progress::default());
             let keys = [key.as_str()];
             let call = store.run::<i64>(&RESET, slot, &keys, &told, &progress);
-            store.in_time(&progress, false, call).await
+            match store.in_time(&progress, false, call).await {
+                // Not every version names the command or the channel that a script may not use.
+                Err(error) if error.kind() == StoreErrorKind::Forbidden => {
+                    let named = store.try_commands(&probe_key(&key)).await.err();
+                    Err(named.filter(|named| named.kind() == error.kind()).unwrap_or(error))
+                }
+                answer => answer,
+            }
         });
         call.await.map(|_| ())
     }
@@ -270,7 +282,7 @@ impl Store for RedisStore {
             if self.fault_domain(&limit, &subject) == domain {
                 let charge = Charge { limit: &limit, subject: &subject, cost: Amount::ONE };
                 let (store, plan) = (self.clone(), self.plan(&[charge], None));
-                let key = format!("{}r", self.keys.of(&limit, &subject));
+                let key = probe_key(&self.keys.of(&limit, &subject));
                 let observer = report.observer();
                 let call = self.reported(report, async move {
                     store.charge_plan(plan, observer).await?;

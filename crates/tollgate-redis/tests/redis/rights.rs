@@ -125,6 +125,22 @@ fn a_right_that_few_checks_need_keeps_the_breaker_open_until_it_is_back() {
     assert!(left.len() <= 1, "only the usage of the probe, for some seconds: {left:?}");
 }
 
+/// A right is lost at run time. The error of a reset says what is missing.
+#[test]
+fn a_reset_says_which_right_it_lacks() {
+    let server = RedisServer::start();
+    set_user(&server, "less", &least("redis://h"));
+    let store = store_at(&url_of(&server, "less"));
+    let (limit, subject) = (per_hour(10), Subject::new("alice", "m"));
+    RUNTIME.block_on(store.reset(&limit, &subject)).unwrap();
+    for (lost, missing) in [("resetchannels", "&tg:*"), ("-publish", "+publish")] {
+        server.command(&["ACL", "SETUSER", "less", lost]);
+        let error = RUNTIME.block_on(store.reset(&limit, &subject)).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Forbidden);
+        assert!(error.to_string().ends_with(&format!("ACL SETUSER less {missing}")), "{error}");
+    }
+}
+
 /// For each single right: without it the start fails, names the right and the line that grants it, and leaves no key.
 #[test]
 fn each_missing_right_is_named() {

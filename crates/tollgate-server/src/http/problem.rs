@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tollgate_catalog::Position;
 use tollgate_core::counting::Wait;
+use tollgate_store::StoreError;
 use utoipa::ToSchema;
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -395,12 +396,19 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, kind, title, detail)
     }
 
-    /// 503: the store failed during a reset of several limits.
-    pub(crate) fn incomplete_reset() -> Self {
+    /// 503: the store failed with `error` during a reset of several limits.
+    pub(crate) fn incomplete_reset(error: &StoreError) -> Self {
         let kind = "urn:tollgate:problem:incomplete-reset";
         let title = "The reset may be incomplete";
-        let detail =
-            "The store failed during the reset; some of the limits may have been reset; try again";
+        let kind_of_error = error.kind().name();
+        let remedy = if error.kind().spares_some_calls() {
+            error.remedy().unwrap_or("the log of the server has details")
+        } else {
+            "try again"
+        };
+        let detail = format!(
+            "The store failed during the reset ({kind_of_error}); some of the limits may have been reset; {remedy}"
+        );
         Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, title, detail)
     }
 
@@ -434,5 +442,31 @@ impl IntoResponse for Problem {
             response.headers_mut().insert(header::CONNECTION, close);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_store::StoreErrorKind;
+
+    use super::*;
+
+    /// To try again does not help if a right is missing.
+    #[test]
+    fn a_failed_reset_says_what_to_do() {
+        for (kind, expected) in [
+            (
+                StoreErrorKind::Unavailable,
+                "(unavailable); some of the limits may have been reset; try again",
+            ),
+            (
+                StoreErrorKind::Forbidden,
+                "(forbidden); some of the limits may have been reset; grant it",
+            ),
+        ] {
+            let error = StoreError::new(kind, "as it was told").with_remedy("grant it");
+            let detail = Problem::incomplete_reset(&error).detail;
+            assert!(detail.ends_with(expected), "{detail}");
+        }
     }
 }

@@ -89,6 +89,7 @@ impl BreakerState {
 /// - **Opens** after some failures in a row, when a share of the calls of a second fails, or at once if the server says
 ///   that it [refuses every check](StoreErrorKind::refuses_every_check). An error of any kind is a failure, except those
 ///   that [concern one check](StoreErrorKind::concerns_one_check).
+///   A right or a command that only a reset or a settlement lacks opens nothing.
 /// - **Probes** with ordinary calls, one at a time, and with [`Breaker::tend`] if there are none. After a failure that
 ///   [spares some calls](StoreErrorKind::spares_some_calls), only [`Breaker::tend`] probes, if the store
 ///   [can be probed](Store::can_probe): an ordinary call may not need what is missing. The time between two
@@ -338,16 +339,28 @@ impl<C: Clock + 'static> CallObserver for Shared<C> {
     }
 }
 
-/// Receives the reports of probes, which nobody called.
-struct Probing<C>(Arc<Shared<C>>);
+/// Receives the reports of calls that are not checks.
+struct Aside<C> {
+    shared: Arc<Shared<C>>,
+    /// Nobody called a probe, so its failure is not a failed call.
+    is_probe: bool,
+}
 
-impl<C: Clock + 'static> CallObserver for Probing<C> {
+impl<C: Clock + 'static> CallObserver for Aside<C> {
     fn call_ended(&self, began: &[BeganIn], end: CallEnd<'_>) {
-        self.0.ended(began, end);
+        match end {
+            _ if self.is_probe => self.shared.ended(began, end),
+            // Checks may not need what is missing, and must not be decided without the store because of it.
+            CallEnd::Failed(error) if error.kind().spares_some_calls() => {
+                self.shared.observer.call_failed(error);
+                self.shared.ended(began, CallEnd::Abandoned);
+            }
+            _ => self.shared.call_ended(began, end),
+        }
     }
 
     fn charge_left(&self, why: ChargeLeft) {
-        self.0.observer.charge_left(why);
+        self.shared.charge_left(why);
     }
 }
 
@@ -434,22 +447,30 @@ impl<S: Store, C: Clock + 'static> Breaker<S, C> {
         each_once(charges.iter().map(|one| self.store.fault_domain(one.limit, one.subject)))
     }
 
-    /// Lets a call to `domains` through, or returns why not.
+    /// Lets a check of `domains` through, or returns why not.
     fn begin(&self, domains: &[FaultDomain]) -> Result<CallReport, StoreError> {
-        match self.shared.admit(domains, self.store.can_probe()) {
-            Ok(began) => {
-                let shared = Arc::clone(&self.shared);
-                Ok(CallReport::to(shared, began))
-            }
-            Err(wait) => {
-                let wait_ms = wait.as_millis();
-                let context =
-                    format!("the store has just failed; it is tried again in {wait_ms} ms");
-                let error = StoreError::new(StoreErrorKind::NotAsked, context);
-                self.shared.observer.call_failed(&error);
-                Err(error)
-            }
-        }
+        let began = self.admit(domains)?;
+        let shared = Arc::clone(&self.shared);
+        Ok(CallReport::to(shared, began))
+    }
+
+    /// The same for another call.
+    fn begin_aside(&self, domains: &[FaultDomain]) -> Result<CallReport, StoreError> {
+        self.admit(domains).map(|began| self.report_aside(began, false))
+    }
+
+    fn report_aside(&self, began: SmallVec<[BeganIn; 2]>, is_probe: bool) -> CallReport {
+        CallReport::to(Arc::new(Aside { shared: Arc::clone(&self.shared), is_probe }), began)
+    }
+
+    fn admit(&self, domains: &[FaultDomain]) -> Result<SmallVec<[BeganIn; 2]>, StoreError> {
+        self.shared.admit(domains, self.store.can_probe()).map_err(|wait| {
+            let wait_ms = wait.as_millis();
+            let context = format!("the store has just failed; it is tried again in {wait_ms} ms");
+            let error = StoreError::new(StoreErrorKind::NotAsked, context);
+            self.shared.observer.call_failed(&error);
+            error
+        })
     }
 
     /// Call it several times a second. It forgets domains that the store no longer uses, and probes domains that are
@@ -473,8 +494,7 @@ impl<S: Store, C: Clock + 'static> Breaker<S, C> {
             } else if self.store.can_probe()
                 && let Ok(began) = self.shared.admit(&[domain], false)
             {
-                let report = CallReport::to(Arc::new(Probing(Arc::clone(&self.shared))), began);
-                self.store.probe(domain, report).await;
+                self.store.probe(domain, self.report_aside(began, true)).await;
             }
         }
     }
@@ -500,7 +520,7 @@ impl<S: Store, C: Clock + 'static> Store for Breaker<S, C> {
     }
 
     async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
-        let report = self.begin(&[self.store.fault_domain(limit, subject)])?;
+        let report = self.begin_aside(&[self.store.fault_domain(limit, subject)])?;
         self.store.reset_reported(limit, subject, report).await
     }
 
@@ -514,7 +534,7 @@ impl<S: Store, C: Clock + 'static> Store for Breaker<S, C> {
             return Err(cannot_settle());
         }
         let domains = receipt.held().map(|held| self.store.fault_domain_of(&held));
-        let report = self.begin(&each_once(domains))?;
+        let report = self.begin_aside(&each_once(domains))?;
         self.store.settle_reported(receipt, costs, report).await
     }
 

@@ -330,6 +330,23 @@ fn only_a_probe_ends_a_failure_that_spares_some_calls() {
     }
 }
 
+/// A reset without a right that checks do not need: they are still decided by the store.
+#[test]
+fn what_only_a_reset_lacks_opens_nothing() {
+    for (kind, expected) in [
+        (StoreErrorKind::Forbidden, BreakerState::Closed),
+        (StoreErrorKind::Unsupported, BreakerState::Closed),
+        (StoreErrorKind::OutOfMemory, BreakerState::Open),
+    ] {
+        let (_store, _clock, breaker) = guarded();
+        for _ in 0..10 {
+            let Ok(report) = breaker.begin_aside(&[FaultDomain::WHOLE]) else { break };
+            report.ended::<()>(&Err(StoreError::new(kind, "as it was told")));
+        }
+        assert_eq!(breaker.state(), expected, "{}", kind.name());
+    }
+}
+
 /// Every kind that concerns the store opens the breaker, at once if the server itself refuses everything, and no other
 /// kind does.
 #[test]

@@ -219,10 +219,12 @@ pub(super) async fn reset<S: Backend>(
     let reset = app.service.reset(&check).await.map_err(|error| {
         tracing::warn!(
             error = %crate::telemetry::Chain(&error),
+            kind = error.kind().name(),
+            what_to_do = error.remedy(),
             actor = actor.name(),
             "the store failed during a reset of usage; some of the limits may have been reset, the others keep their usage"
         );
-        Problem::incomplete_reset()
+        Problem::incomplete_reset(&error)
     })?;
     log_reset(&actor, &check.subject, &reset);
     let reset = reset.iter().map(|id| id.as_str().to_owned()).collect();
