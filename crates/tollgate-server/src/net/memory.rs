@@ -10,6 +10,10 @@ use prometheus_client::metrics::gauge::Gauge;
 
 /// Stored bytes are held in blocks of this size.
 const BLOCK_BYTES: usize = 16 << 10;
+/// A request is small while it holds at most this: a body of a few KiB that arrives in two pieces, in its first block.
+const SMALL_REQUEST_BYTES: u64 = 2 * BLOCK_BYTES as u64;
+/// This part of the memory is only for small requests, so that large bodies that are never finished do not keep checks out.
+const RESERVED_PART: u64 = 16;
 
 /// The memory held by all unfinished requests of a server. Clones share it.
 #[derive(Clone, Debug)]
@@ -30,7 +34,8 @@ struct Shared {
 pub(crate) struct MemoryFull;
 
 impl RequestMemory {
-    /// Holds at most `max_bytes`; the metrics show the held bytes and how often there was no room.
+    /// Holds at most `max_bytes`, of which 1/16 is only for small requests, unless a request has the memory to itself. The
+    /// metrics show the held bytes and how often there was no room.
     pub(crate) fn new(
         max_bytes: usize,
         held_bytes: Gauge<u64, AtomicU64>,
@@ -48,8 +53,14 @@ impl RequestMemory {
 
 impl Shared {
     // Relaxed throughout: the sum is independent, and no other memory depends on it.
-    fn hold(&self, bytes: u64) -> Result<(), MemoryFull> {
-        let add = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= self.max_bytes);
+    /// Holds `bytes` more for a request that holds `own` already.
+    fn hold(&self, own: u64, bytes: u64) -> Result<(), MemoryFull> {
+        let is_small = own.saturating_add(bytes) <= SMALL_REQUEST_BYTES;
+        let for_large = self.max_bytes - self.max_bytes / RESERVED_PART;
+        let add = |held: u64| {
+            let max = if is_small || held == own { self.max_bytes } else { for_large };
+            held.checked_add(bytes).filter(|sum| *sum <= max)
+        };
         let held = self.held_bytes.inner();
         let held = held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
         held.map(drop).map_err(|_| {
@@ -96,7 +107,7 @@ impl HeldMemory {
     pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<(), MemoryFull> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         if bytes > self.bytes {
-            self.memory.hold(bytes - self.bytes)?;
+            self.memory.hold(self.bytes, bytes - self.bytes)?;
             self.bytes = bytes;
         }
         Ok(())
@@ -108,7 +119,7 @@ impl HeldMemory {
             let last = self.blocks.last_mut().filter(|block| block.len() < BLOCK_BYTES);
             let Some(block) = last else {
                 let size = BLOCK_BYTES as u64;
-                self.memory.hold(size)?;
+                self.memory.hold(self.bytes, size)?;
                 self.bytes += size;
                 self.blocks.push(self.memory.block());
                 continue;
@@ -153,6 +164,23 @@ mod tests {
         assert_eq!(held.get(), 41);
         drop(second);
         assert_eq!(held.get(), 0);
+    }
+
+    #[test]
+    fn small_requests_have_room_when_large_ones_have_none() {
+        let small = usize::try_from(SMALL_REQUEST_BYTES).unwrap();
+        let (max, held) = (64 * small, Gauge::default());
+        let memory = RequestMemory::new(max, held.clone(), Counter::default());
+        let mut alone = memory.part();
+        assert!(alone.grow_to(max).is_ok(), "nobody else needs the memory");
+        drop(alone);
+        let mut large = [memory.part(), memory.part()];
+        assert!(large[0].grow_to(30 * small).is_ok());
+        assert!(large[1].grow_to(31 * small).is_err(), "the rest is for small requests");
+        assert!(large[1].grow_to(30 * small).is_ok());
+        let mut others: Vec<_> = (0..5).map(|_| memory.part()).collect();
+        let fit = others.iter_mut().filter_map(|part| part.grow_to(small).ok()).count();
+        assert_eq!((fit, held.get()), (4, max as u64));
     }
 
     #[test]

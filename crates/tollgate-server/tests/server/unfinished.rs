@@ -117,10 +117,30 @@ async fn unfinished_bodies_share_a_bound_and_give_all_of_it_back() {
     }
     let check = r#"{"userId":"alice","modelId":"m"}"#;
     assert_eq!(admin.fixture.post("/rate-limit/check", check).await.status, 200);
+    let answer = in_two_pieces(&admin.fixture, check).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     // Requests that end release their memory, and others have room again.
     drop(streams);
     until("all is given back", async || held(&admin.fixture).await == 0).await;
     fill_one(&admin).await;
+}
+
+/// The answer to a check whose body arrives in two pieces: the second is sent once the first is counted.
+async fn in_two_pieces(fixture: &Fixture, check: &str) -> String {
+    let before = held(fixture).await;
+    let mut stream = TcpStream::connect(fixture.address()).await.unwrap();
+    let (first, second) = check.split_at(check.len() / 2);
+    let head = format!(
+        "POST /rate-limit/check HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        check.len()
+    );
+    stream.write_all(format!("{head}{first}").as_bytes()).await.unwrap();
+    until("the first piece is counted", async || held(fixture).await > before).await;
+    stream.write_all(second.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("no answer").unwrap();
+    answer
 }
 
 async fn fill_one(admin: &Admin) {
