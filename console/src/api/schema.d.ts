@@ -1913,8 +1913,8 @@ export interface components {
         /** @description A part of the server. */
         Part: {
             /**
-             * @description Why it is degraded: `unavailable`, `evictsKeys` (only the store) or `changeRefused` (only the catalog); absent
-             *     if the status is `ok`.
+             * @description Why it is degraded; absent if the status is `ok`. The catalog: `unavailable` or `changeRefused`. The store:
+             *     `evictsKeys`, or how it fails, in the words of the label `kind` of the metric `tollgate_store_failures_total`.
              * @example unavailable
              */
             cause?: string | null;

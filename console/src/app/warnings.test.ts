@@ -27,6 +27,9 @@ describe('warnings', () => {
       'The store is unavailable.',
       'The catalog is unavailable.',
     ]);
+    expect(titles({ store: { status: 'degraded', cause: 'out_of_memory' } })).toEqual([
+      'The store is unavailable (out of memory).',
+    ]);
     expect(titles({ store: { status: 'degraded', cause: 'evictsKeys' } })).toEqual([
       'Redis is evicting keys because it is short of memory.',
     ]);
@@ -37,10 +40,13 @@ describe('warnings', () => {
 
   it('use the words of the server for a cause that is new', () => {
     const [warning] = warningsOf(
-      { ...WELL, parts: { ...WELL.parts, store: { status: 'degraded', cause: 'new', detail: 'It burns.' } } },
+      {
+        ...WELL,
+        parts: { ...WELL.parts, catalog: { status: 'degraded', cause: 'new', detail: 'It burns.' } },
+      },
       false,
     );
-    expect(warning).toEqual({ label: 'Store degraded', title: 'Store degraded.', detail: 'It burns.' });
+    expect(warning).toEqual({ label: 'Catalog degraded', title: 'Catalog degraded.', detail: 'It burns.' });
   });
 
   it('say that the server is gone, whatever it said last', () => {

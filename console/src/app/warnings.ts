@@ -21,21 +21,25 @@ const DRAINING: Warning = {
   detail: 'It finishes the requests that it has and accepts no new ones.',
 };
 
-const STORE: Readonly<Record<string, Warning>> = {
-  unavailable: {
-    label: 'Store unavailable',
-    title: 'The store is unavailable.',
-    detail:
-      'Checks that need it are decided by the failure mode (allow, deny or local), and usage is unknown until the store is back.',
-  },
-  evictsKeys: {
-    label: 'Store evicting keys',
-    title: 'Redis is evicting keys because it is short of memory.',
-    detail: 'Usage is lost, so limits allow more than they should. Give Redis more memory.',
-  },
+const EVICTING: Warning = {
+  label: 'Store evicting keys',
+  title: 'Redis is evicting keys because it is short of memory.',
+  detail: 'Usage is lost, so limits allow more than they should. Give Redis more memory.',
 };
 
-const CATALOG: Readonly<Record<string, Warning>> = {
+/** Every cause but the one above is a kind of failure. */
+function storeWarning(cause: string): Warning {
+  if (cause === 'evictsKeys') return EVICTING;
+  const why = cause === 'unavailable' ? '' : ` (${cause.replaceAll('_', ' ')})`;
+  return {
+    label: 'Store unavailable',
+    title: `The store is unavailable${why}.`,
+    detail:
+      'Checks that need it are decided by the failure mode (allow, deny or local), and usage is unknown until the store is back.',
+  };
+}
+
+const CATALOG: Readonly<Record<string, Warning | undefined>> = {
   unavailable: {
     label: 'Catalog unavailable',
     title: 'The catalog is unavailable.',
@@ -50,12 +54,11 @@ const CATALOG: Readonly<Record<string, Warning>> = {
 
 type Part = Readiness['parts']['store'];
 
-/** The warning about `part`; with the server's own words for a cause that this console does not know. */
-function warningOf(name: string, part: Part, known: Readonly<Record<string, Warning>>): Warning[] {
-  if (part.status === 'ok') return [];
-  const warning = known[part.cause ?? ''];
-  if (warning !== undefined) return [warning];
-  return [{ label: `${name} degraded`, title: `${name} degraded.`, detail: part.detail ?? '' }];
+/** The warning about the catalog; with the server's own words for a cause that this console does not know. */
+function catalogWarning({ cause, detail }: Part): Warning {
+  return (
+    CATALOG[cause ?? ''] ?? { label: 'Catalog degraded', title: 'Catalog degraded.', detail: detail ?? '' }
+  );
 }
 
 /** `readiness` is undefined until the server has answered. */
@@ -65,7 +68,7 @@ export function warningsOf(readiness: Readiness | undefined, isOffline: boolean)
   const { store, catalog } = readiness.parts;
   return [
     ...(readiness.status === 'draining' ? [DRAINING] : []),
-    ...warningOf('Store', store, STORE),
-    ...warningOf('Catalog', catalog, CATALOG),
+    ...(store.status === 'ok' ? [] : [storeWarning(store.cause ?? 'unavailable')]),
+    ...(catalog.status === 'ok' ? [] : [catalogWarning(catalog)]),
   ];
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
+use tollgate_store::StoreErrorKind;
 
 /// The state of the parts. Initially nothing is degraded.
 #[derive(Debug, Default)]
@@ -10,7 +11,7 @@ pub(crate) struct Health {
     draining: watch::Sender<bool>,
     catalog_refused: AtomicBool,
     catalog_unavailable: AtomicBool,
-    store_degraded: AtomicBool,
+    store_failure: watch::Sender<Option<StoreErrorKind>>,
     store_awaited: AtomicBool,
     store_evicts: AtomicBool,
 }
@@ -32,9 +33,9 @@ impl Health {
         self.draining.subscribe()
     }
 
-    /// Sets whether the store fails, so that checks are decided without it.
-    pub(crate) fn set_store_degraded(&self, degraded: bool) {
-        self.store_degraded.store(degraded, Ordering::Relaxed);
+    /// Sets how the store fails, so that checks are decided without it; `None` if it works.
+    pub(crate) fn set_store_failure(&self, kind: Option<StoreErrorKind>) {
+        self.store_failure.send_replace(kind);
     }
 
     /// The store has not been reached since the start.
@@ -49,7 +50,13 @@ impl Health {
 
     /// Whether checks are decided without the store, or would be if there were any.
     pub(crate) fn store_degraded(&self) -> bool {
-        self.store_degraded.load(Ordering::Relaxed) || self.store_awaited.load(Ordering::Relaxed)
+        self.store_failure().is_some()
+    }
+
+    /// Why checks are decided without the store, or would be if there were any.
+    pub(crate) fn store_failure(&self) -> Option<StoreErrorKind> {
+        let awaited = self.store_awaited.load(Ordering::Relaxed);
+        (*self.store_failure.borrow()).or(awaited.then_some(StoreErrorKind::Unavailable))
     }
 
     /// Sets whether the store evicts keys, and with them usage that counts.

@@ -48,6 +48,8 @@ pub(crate) struct StoreWatch {
 #[derive(Clone, Copy, Debug)]
 struct Failing {
     state: BreakerState,
+    /// The kind of its latest error.
+    kind: Option<StoreErrorKind>,
     /// The kind of the error that was logged last.
     logged: Option<StoreErrorKind>,
 }
@@ -120,7 +122,7 @@ impl StoreWatch {
             let was_told = period.was_told;
             *scattered = None;
             if !any_failing {
-                self.health.set_store_degraded(false);
+                self.health.set_store_failure(None);
                 if was_told {
                     tracing::info!("the store decides every check again");
                 }
@@ -131,7 +133,7 @@ impl StoreWatch {
     /// Records that `error` caused a decision without the store although no breaker is open.
     #[cold]
     fn note_scattered(&self, error: &StoreError) {
-        self.health.set_store_degraded(true);
+        self.health.set_store_failure(Some(error.kind()));
         let now = self.clock.now();
         let mut scattered = self.scattered();
         let concerns_one_check = error.kind().concerns_one_check();
@@ -174,7 +176,9 @@ impl StoreWatch {
             // The breaker has just seen that the store decides.
             *self.scattered() = None;
         }
-        self.health.set_store_degraded(!failing.is_empty());
+        let kind = failing.values().find_map(|part| part.kind);
+        let unknown = (!failing.is_empty()).then_some(StoreErrorKind::Unavailable);
+        self.health.set_store_failure(kind.or(unknown));
     }
 }
 
@@ -189,7 +193,9 @@ impl StoreObserver for StoreWatch {
         // A poisoned lock is fine: every change is complete at once.
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         let logged = failing.get(&domain).and_then(|part| part.logged);
-        let now_known = cause.map(StoreError::kind);
+        let now_known =
+            cause.map(StoreError::kind).filter(|kind| *kind != StoreErrorKind::NotAsked);
+        let kind = now_known.or_else(|| failing.get(&domain).and_then(|part| part.kind));
         // The cause may change during an outage: Redis comes back and asks for a password.
         let is_another_cause = from != BreakerState::Closed
             && now_known.is_some_and(|kind| logged != Some(kind))
@@ -198,21 +204,22 @@ impl StoreObserver for StoreWatch {
             if from == BreakerState::Closed || is_another_cause { now_known } else { logged };
         match to {
             BreakerState::Closed => failing.remove(&domain),
-            _ => failing.insert(domain, Failing { state: to, logged }),
+            _ => failing.insert(domain, Failing { state: to, kind, logged }),
         };
         self.show(&failing);
         let failing_parts = failing.len();
         let error = cause.map(|cause| tracing::field::display(Chain(cause)));
         let kind = cause.map(|cause| cause.kind().name());
         let what_to_do = cause.and_then(StoreError::remedy);
+        let what = if domain == FaultDomain::WHOLE { "the store" } else { "a part of the store" };
         match (from, to) {
             (BreakerState::Closed, _) => tracing::warn!(
                 error,
                 kind,
                 what_to_do,
                 failing_parts,
-                "the store is unavailable; the limits on it are not enforced: checks are decided without \
-                 it, by the failure mode"
+                "{what} is unavailable; the limits on it are not enforced: checks that need it are decided by the \
+                 failure mode"
             ),
             (_, BreakerState::Closed) if failing_parts > 0 => tracing::info!(
                 failing_parts,
@@ -226,7 +233,7 @@ impl StoreObserver for StoreWatch {
                 kind,
                 what_to_do,
                 failing_parts,
-                "the store is still unavailable, now for another reason"
+                "{what} is still unavailable, now for another reason"
             ),
             _ => tracing::debug!(error, from = from.name(), to = to.name(), "probing the store"),
         }
@@ -291,13 +298,34 @@ mod tests {
         }
     }
 
+    /// `/readyz` names the kind of the latest failure, also while a probe is under way or could not be sent.
+    #[test]
+    fn the_kind_of_the_failure_is_known() {
+        use BreakerState::{Closed, HalfOpen, Open};
+        let (watch, health) = watch();
+        let kinds =
+            [StoreErrorKind::OutOfMemory, StoreErrorKind::NotAsked, StoreErrorKind::Loading];
+        let [memory, not_asked, loading] =
+            kinds.map(|kind| Some(StoreError::new(kind, "as it was told")));
+        for (from, to, cause, expected) in [
+            (Closed, Open, &memory, Some(kinds[0])),
+            (Open, HalfOpen, &None, Some(kinds[0])),
+            (HalfOpen, Open, &not_asked, Some(kinds[0])),
+            (HalfOpen, Open, &loading, Some(kinds[2])),
+            (HalfOpen, Closed, &None, None),
+        ] {
+            watch.breaker_changed(FaultDomain::WHOLE, from, to, cause.as_ref());
+            assert_eq!(health.store_failure(), expected, "{from:?} {to:?}");
+        }
+    }
+
     /// P20: a decision without the store is logged although no breaker opens, whatever the kind of its error.
     #[test]
     fn a_single_failure_is_said() {
         for kind in StoreErrorKind::ALL {
             let (watch, health) = watch();
             watch.failed(&StoreError::new(kind, "as it was told"));
-            assert!(health.store_degraded(), "{}", kind.name());
+            assert_eq!(health.store_failure(), Some(kind));
             watch.look();
             assert!(health.store_degraded(), "it holds for a while");
         }

@@ -41,10 +41,11 @@ pub(crate) async fn healthz() -> Response {
 pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Response {
     let draining = app.health.draining();
     let catalog_refused = app.health.catalog_refused();
-    let store_degraded = app.health.store_degraded();
+    let store_failure = app.health.store_failure();
     let catalog_unavailable = app.health.catalog_unavailable();
     let store_evicts = app.health.store_evicts();
-    let degraded = catalog_refused || catalog_unavailable || store_degraded || store_evicts;
+    let degraded =
+        catalog_refused || catalog_unavailable || store_failure.is_some() || store_evicts;
     let (code, status) = match (draining, degraded) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         (false, true) => (StatusCode::OK, "degraded"),
@@ -61,10 +62,10 @@ pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Respon
         Part::OK
     };
     let policies_version = app.service.policies().current().version();
-    let store = if store_degraded {
+    let store = if let Some(kind) = store_failure {
         let detail =
             "the store, or a part of it, is unavailable; checks are decided by the failure mode";
-        Part { status: "degraded", cause: Some("unavailable"), detail: Some(detail) }
+        Part { status: "degraded", cause: Some(kind.name()), detail: Some(detail) }
     } else if store_evicts {
         let detail =
             "Redis evicts keys because its memory is full: limits lose usage and admit too much";
@@ -144,8 +145,8 @@ pub(crate) struct Part {
     /// `ok` or `degraded`
     #[schema(value_type = String, examples("ok"))]
     status: &'static str,
-    /// Why it is degraded: `unavailable`, `evictsKeys` (only the store) or `changeRefused` (only the catalog); absent
-    /// if the status is `ok`.
+    /// Why it is degraded; absent if the status is `ok`. The catalog: `unavailable` or `changeRefused`. The store:
+    /// `evictsKeys`, or how it fails, in the words of the label `kind` of the metric `tollgate_store_failures_total`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, examples("unavailable"))]
     cause: Option<&'static str>,

@@ -1,7 +1,7 @@
 //! P20: while a limit is not enforced, `/readyz`, the metrics and the log say so, and say when it is over, even if
 //! nobody sends checks meanwhile.
 
-use tollgate_testkit::redis::RedisServer;
+use tollgate_testkit::redis::{RedisCluster, RedisServer};
 
 use crate::support::{Node, PATIENT, until, until_enforcing, until_ready};
 
@@ -48,6 +48,8 @@ async fn an_error_of_the_whole_store_is_said_until_it_is_over() {
         assert_eq!(node.counted("tollgate_store_failing_parts").await, 1, "{kind}");
         let failures = format!(r#"tollgate_store_failures_total{{kind="{kind}"}}"#);
         assert!(node.counted(&failures).await > 0, "{kind}");
+        let ready = client.get("/readyz").await.1;
+        assert!(ready.contains(&format!(r#""cause":"{kind}""#)), "{kind}: {ready}");
         server.command(mends);
         // Nobody sends a check.
         until_ready(&node).await;
@@ -60,6 +62,27 @@ async fn an_error_of_the_whole_store_is_said_until_it_is_over() {
         let over = log.lines().filter(|line| line.contains("the store is available again"));
         assert_eq!(over.count(), told.len(), "each is said to be over: {log}");
     }
+}
+
+/// One primary of three fails: the log says that it is a part of the store, and which one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_fails_is_said_to_be_a_part_of_the_store() {
+    let cluster = RedisCluster::of(3, 0);
+    let node = Node::start(&cluster.url(), &PATIENT);
+    let mut client = node.client().await;
+    until_ready(&node).await;
+    let primary = &cluster.nodes()[0];
+    primary.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let mut users = 0..;
+    until("a part of the store is unavailable", async || {
+        client.check(format!("user-{}", users.next().unwrap_or(0)), "m").await;
+        node.logged("a part of the store is unavailable") > 0
+    })
+    .await;
+    let log = node.end();
+    let mut told = log.lines().filter(|line| line.contains("the store is unavailable"));
+    let at = format!("Redis at 127.0.0.1:{} refused the call", primary.port());
+    assert!(told.all(|line| line.contains("a part of") && line.contains(&at)), "{log}");
 }
 
 /// A key that Tollgate did not write degrades only its own checks; it is logged and counted, and no breaker opens.
