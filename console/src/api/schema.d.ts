@@ -141,7 +141,8 @@ export interface paths {
         /**
          * Export the catalog
          * @description The whole catalog as a policy file: YAML, or JSON if `Accept` names `application/json`. API keys are not included:
-         *     the server keeps only their hashes, so an export of them could not be used.
+         *     the server keeps only their hashes, so an export of them could not be used. To serve the export from a file, write
+         *     each `$` in it as `$$`, because a file can name environment variables.
          */
         get: operations["export_catalog"];
         put?: never;
@@ -164,7 +165,9 @@ export interface paths {
         /**
          * Import a policy file
          * @description Creates or replaces all records in the file, or changes nothing if one of them is refused. Records that are not in
-         *     the file stay. `Content-Type` says whether it is YAML, JSON or TOML. Problems have a line and a column.
+         *     the file stay. `Content-Type` says whether it is YAML, JSON or TOML; YAML may also be called `application/x-yaml`,
+         *     `text/yaml`, `text/x-yaml`, `text/vnd.yaml` or anything with `+yaml`. Problems have a line and a column. Environment
+         *     variables are not replaced: `${NAME}` is text.
          */
         post: operations["import_catalog"];
         delete?: never;
@@ -972,6 +975,8 @@ export interface components {
             tenants?: components["schemas"]["ListedTenant"][];
             tiers?: components["schemas"]["ListedTier"][];
             users?: components["schemas"]["ListedUser"][];
+        } & {
+            [key: string]: unknown;
         };
         /**
          * @description A change of one record.
@@ -1215,8 +1220,7 @@ export interface components {
             unit: string;
             /**
              * Format: double
-             * @description The length of the window in seconds, an integer if it is whole; of a calendar, the length of the current period. Null
-             *     if the check meets no limit.
+             * @description The length of the window in seconds, an integer if it is whole; null if the check meets no limit.
              */
             windowSeconds: number | null;
         };
@@ -1383,12 +1387,10 @@ export interface components {
         };
         /** @description The verdict of one limit. */
         Limit: {
-            /** @description How it counts: `sliding_window_log`, `sliding_window_counter`, `token_bucket` or `calendar`. */
+            /** @description How it counts: `sliding_window_log`, `sliding_window_counter` or `token_bucket`. */
             algorithm: string;
             /** @description Whether it admits the check by itself. */
             allowed: boolean;
-            /** @description The period of a calendar: `hour`, `day`, `week` or `month`; otherwise left out. */
-            calendar?: string;
             /**
              * Format: int64
              * @description The usage after this decision.
@@ -1435,13 +1437,11 @@ export interface components {
              * @description The share of the class; left out if `limit` is the whole limit of the policy.
              */
             share?: number;
-            /** @description The IANA name of the time zone whose clocks show when a period of a calendar starts; otherwise left out. */
-            timeZone?: string;
             /** @description What it counts. */
             unit: string;
             /**
              * Format: double
-             * @description The length of the window in seconds; of a calendar, the length of the current period.
+             * @description The length of the window in seconds.
              */
             windowSeconds: number;
         };
@@ -1496,11 +1496,6 @@ export interface components {
             algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket";
             /** @description The capacity of a token bucket: the most that is admitted at once. By default as much as `limit`. Only for `token_bucket`; it must be full again within 366 days. */
             burst?: number;
-            /**
-             * @description In place of `windowSeconds` and `algorithm`: the limit holds from the start of each hour, day, week (from Monday) or month to the start of the next one.
-             * @enum {string}
-             */
-            calendar?: "hour" | "day" | "week" | "month";
             /** @description Whether it is in force; by default true. */
             enabled?: boolean;
             /**
@@ -1552,8 +1547,6 @@ export interface components {
                 premium?: number;
                 standard?: number;
             };
-            /** @description The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`. */
-            timeZone?: string;
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string;
             /**
@@ -1561,7 +1554,9 @@ export interface components {
              * @enum {string}
              */
             visibility?: "public" | "private";
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. */
+            /** @description The same as a duration with units, from 1ms to 366d: `90s`, `7d`, `1h30m`, `500ms`. Answers contain `windowSeconds`. */
+            window?: string;
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
             windowSeconds?: number;
         } & ({
             limit?: null;
@@ -1786,11 +1781,6 @@ export interface components {
             algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket";
             /** @description The capacity of a token bucket: the most that is admitted at once. By default as much as `limit`. Only for `token_bucket`; it must be full again within 366 days. */
             burst?: number;
-            /**
-             * @description In place of `windowSeconds` and `algorithm`: the limit holds from the start of each hour, day, week (from Monday) or month to the start of the next one.
-             * @enum {string}
-             */
-            calendar?: "hour" | "day" | "week" | "month";
             /** @description Whether it is in force; by default true. */
             enabled?: boolean;
             /**
@@ -1842,8 +1832,6 @@ export interface components {
                 premium?: number;
                 standard?: number;
             };
-            /** @description The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`. */
-            timeZone?: string;
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string;
             /**
@@ -1851,7 +1839,9 @@ export interface components {
              * @enum {string}
              */
             visibility?: "public" | "private";
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. */
+            /** @description The same as a duration with units, from 1ms to 366d: `90s`, `7d`, `1h30m`, `500ms`. Answers contain `windowSeconds`. */
+            window?: string;
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
             windowSeconds?: number;
         } & ({
             limit?: null;
@@ -1913,8 +1903,8 @@ export interface components {
         /** @description A part of the server. */
         Part: {
             /**
-             * @description Why it is degraded; absent if the status is `ok`. The catalog: `unavailable` or `changeRefused`. The store:
-             *     `evictsKeys`, or how it fails, in the words of the label `kind` of the metric `tollgate_store_failures_total`.
+             * @description Why it is degraded: `unavailable`, `evictsKeys` (only the store) or `changeRefused` (only the catalog); absent
+             *     if the status is `ok`.
              * @example unavailable
              */
             cause?: string | null;
@@ -1958,11 +1948,6 @@ export interface components {
             algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket";
             /** @description The capacity of a token bucket: the most that is admitted at once. By default as much as `limit`. Only for `token_bucket`; it must be full again within 366 days. */
             burst?: number;
-            /**
-             * @description In place of `windowSeconds` and `algorithm`: the limit holds from the start of each hour, day, week (from Monday) or month to the start of the next one.
-             * @enum {string}
-             */
-            calendar?: "hour" | "day" | "week" | "month";
             /** @description Whether it is in force; by default true. */
             enabled?: boolean;
             /**
@@ -2019,8 +2004,6 @@ export interface components {
              * @enum {string}
              */
             source?: "built-in";
-            /** @description The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`. */
-            timeZone?: string;
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string;
             /**
@@ -2028,7 +2011,7 @@ export interface components {
              * @enum {string}
              */
             visibility?: "public" | "private";
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. */
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
             windowSeconds?: number;
         };
         /**
@@ -2071,11 +2054,6 @@ export interface components {
             algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket" | null;
             /** @description The capacity of a token bucket: the most that is admitted at once. By default as much as `limit`. Only for `token_bucket`; it must be full again within 366 days. */
             burst?: number | null;
-            /**
-             * @description In place of `windowSeconds` and `algorithm`: the limit holds from the start of each hour, day, week (from Monday) or month to the start of the next one.
-             * @enum {string|null}
-             */
-            calendar?: "hour" | "day" | "week" | "month" | null;
             /** @description Whether it is in force; by default true. */
             enabled?: boolean | null;
             /**
@@ -2132,8 +2110,6 @@ export interface components {
              * @enum {string}
              */
             source?: "built-in";
-            /** @description The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`. */
-            timeZone?: string | null;
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string | null;
             /**
@@ -2141,7 +2117,9 @@ export interface components {
              * @enum {string|null}
              */
             visibility?: "public" | "private" | null;
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. */
+            /** @description The same as a duration with units, from 1ms to 366d: `90s`, `7d`, `1h30m`, `500ms`. Answers contain `windowSeconds`. */
+            window?: string | null;
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
             windowSeconds?: number | null;
         };
         /**

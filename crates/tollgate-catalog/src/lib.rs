@@ -14,6 +14,7 @@ pub mod api_key;
 pub mod database;
 pub mod directory;
 pub mod document;
+pub mod environment;
 pub mod error;
 pub mod file_catalog;
 pub mod policy_file;

@@ -9,12 +9,13 @@ use tollgate_core::{Accepted, Attribute, Condition, Pattern, Policy, PolicySet};
 use crate::api_key::{KeyHash, KeyHasher};
 use crate::directory::{Kind, Records};
 use crate::document::{self, Format, MAX_DOCUMENT_BYTES, Node, Value};
+use crate::environment::{self, Environment};
 use crate::error::CatalogError;
 use crate::problem::{DocumentProblem, Position, Problems};
 use crate::snapshot::Loaded;
 use crate::validate::{self, DeclaredIds, PolicyWarning};
 
-/// The policies of `text`, which problems call `name`. An empty text has none.
+/// The policies of `text`, which problems call `name`. An empty text has none. Environment variables are not replaced.
 ///
 /// ```
 /// use tollgate_catalog::{Format, policy_file};
@@ -30,7 +31,20 @@ pub fn parse(name: &str, text: &str, format: Format) -> Result<Vec<Policy>, Prob
     validate::policies(name, document.as_ref())
 }
 
-/// Loads the file at `path`; its extension determines its format.
+/// The same, with the variables of `environment` put in place of `${NAME}`: for a text that belongs to this machine.
+pub fn parse_with(
+    environment: &Environment<'_>,
+    name: &str,
+    text: &str,
+    format: Format,
+) -> Result<Vec<Policy>, Problems> {
+    let document = substituted(environment, text, format)
+        .map_err(|problems| Problems::of(name, problems, 0))?;
+    validate::policies(name, document.as_ref())
+}
+
+/// Loads the file at `path`; its extension determines its format. The variables of this process's environment are put in
+/// place of `${NAME}`.
 ///
 /// If it contains no policy, the built-in default policy applies.
 pub fn load(path: &Path) -> Result<PolicySet, CatalogError> {
@@ -79,7 +93,20 @@ pub(crate) fn document(
         let problem = not_utf8(bytes.get(..error.valid_up_to()).unwrap_or_default());
         invalid(path, vec![problem])
     })?;
-    document::read(text, format).map_err(|problems| invalid(path, problems))
+    let environment = |name: &str| std::env::var_os(name);
+    substituted(&environment, text, format).map_err(|problems| invalid(path, problems))
+}
+
+fn substituted(
+    environment: &Environment<'_>,
+    text: &str,
+    format: Format,
+) -> Result<Option<Node>, Vec<DocumentProblem>> {
+    let mut document = document::read(text, format)?;
+    if let Some(document) = &mut document {
+        environment::substitute(document, environment)?;
+    }
+    Ok(document)
 }
 
 /// What about the policies of `document`, whose records are `records`, is worth a second look.

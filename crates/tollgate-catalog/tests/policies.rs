@@ -794,6 +794,170 @@ fn mutated_example() -> impl Strategy<Value = (String, Format)> {
     )
 }
 
+/// The window, beside `windowSeconds`, in every format.
+#[test]
+fn a_window_is_seconds_or_a_duration_with_units() {
+    for (window, ns) in
+        [("\"90s\"", 90_000_000_000), ("\"1h30m\"", 5_400_000_000_000), ("\"500ms\"", 500_000_000)]
+    {
+        for format in FORMATS {
+            let text = one_policy(&[ID, SCOPE, LIMIT, ("window", window)], format);
+            let policies = policy_file::parse("p", &text, format).unwrap();
+            assert_eq!(policies[0].counting.window().as_ns(), ns, "{text}");
+            assert_eq!(policies[0].reach, Reach::OwnWindow);
+        }
+    }
+    let cases = [
+        ("60", "policies[0].window", "60 is a number"),
+        ("\"60\"", "policies[0].window", "has no unit after 60"),
+        ("\"1.5h\"", "policies[0].window", "is not in whole numbers"),
+        ("\"367d\"", "policies[0].window", "is above 366d"),
+        ("true", "policies[0].window", "true is a boolean"),
+    ];
+    for (window, path, says) in cases {
+        for format in FORMATS {
+            let text = one_policy(&[ID, SCOPE, LIMIT, ("window", window)], format);
+            check_problem(&text, format, Some(6), path, says);
+        }
+    }
+    for format in FORMATS {
+        let text = one_policy(&[ID, SCOPE, LIMIT, WINDOW, ("window", "\"60s\"")], format);
+        check_problem(
+            &text,
+            format,
+            Some(7),
+            "policies[0].window",
+            "is given beside `windowSeconds`",
+        );
+        let text = one_policy(&[ID, SCOPE, LIMIT, ("window", "\"60s\""), WINDOW], format);
+        check_problem(
+            &text,
+            format,
+            Some(7),
+            "policies[0].windowSeconds",
+            "is given beside `window`",
+        );
+    }
+    check_field(("windowSeconds", "\"90s\""), "policies[0].windowSeconds", "\"90s\" is a text");
+}
+
+#[test]
+fn anchors_and_merges_work_in_x_fields_and_policies() {
+    let text = "x-defaults: &per-user {scope: USER, window: 1h}\n\
+                x-anything:\n  - [1, {<<: *per-user}]\n\
+                policies:\n\
+                  - &small {<<: *per-user, id: small, limit: 5}\n\
+                  - {<<: *small, id: large, limit: 50, match: {tier: large}}\n";
+    let policies = yaml(text).unwrap();
+    let shown: Vec<_> =
+        policies.iter().map(|policy| (policy.id.as_str(), policy.limit.unwrap().get())).collect();
+    assert_eq!(shown, [("small", 5), ("large", 50)]);
+    assert!(policies.iter().all(|policy| policy.per == Per::from_scope("USER").unwrap()));
+    for (text, format) in [
+        ("{\"x-a\": 1, \"policies\": []}", Format::Json),
+        ("policies = []\n[x-a]\nb = 1\n", Format::Toml),
+    ] {
+        assert!(policy_file::parse("p", text, format).is_ok(), "{text}");
+    }
+    check_problem("x-a: 1\nx-a: 2\n", Format::Yaml, Some(2), "x-a", "given twice");
+    check_problem("X-a: 1\n", Format::Yaml, Some(1), "X-a", "is not a field");
+    // Below the top level nothing is ignored.
+    check_field(("x-note", "\"a\""), "policies[0].x-note", "is not a field");
+}
+
+fn environment(name: &str) -> Option<std::ffi::OsString> {
+    let known = [
+        ("LIMIT", "25"),
+        ("WORD", "abc"),
+        ("NUMBER", "1234"),
+        ("YES", "true"),
+        ("CODE", "1\u{1b}[2J"),
+    ];
+    known.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
+}
+
+#[test]
+fn variables_of_the_environment_fill_numbers_and_texts_of_files() {
+    let fields = [
+        ("id", "\"of-${WORD}\""),
+        SCOPE,
+        ("limit", "\"${LIMIT}\""),
+        ("windowSeconds", "\"${SECONDS:-60}\""),
+        (
+            "match",
+            "{\"user\": \"${NUMBER}\", \"team\": \"$$x\", \"region\": {\"present\": \"${YES}\"}}",
+        ),
+        ("shares", "{\"batch\": \"0.${FIVE:-5}\"}"),
+        ("enabled", "\"${YES}\""),
+    ];
+    for format in FORMATS {
+        let text = one_policy(&fields, format);
+        let policies = policy_file::parse_with(&environment, "p", &text, format).unwrap();
+        let policy = &policies[0];
+        assert_eq!((policy.id.as_str(), policy.limit), ("of-abc", Amount::new(25)), "{format:?}");
+        assert_eq!(policy.counting.window().as_ns(), 60_000_000_000);
+        let conditions = [
+            Condition::one_of(Attribute::User, &["1234"]),
+            Condition::one_of(Attribute::parse("team").unwrap(), &["$x"]),
+        ];
+        assert!(conditions.iter().all(|one| policy.conditions.contains(one)), "{policy:?}");
+        assert_eq!(policy.shares.of(PriorityClass::Batch).millionths(), 500_000);
+        assert!(policy.enabled);
+    }
+    let plain =
+        "policies:\n  - id: a\n    scope: USER\n    limit: ${LIMIT}\n    window: ${WINDOW:-1h}\n";
+    assert!(policy_file::parse_with(&environment, "p", plain, Format::Yaml).is_ok());
+}
+
+#[test]
+fn a_variable_that_does_not_fit_is_reported_at_its_value() {
+    let cases = [
+        ("limit", "\"${WORD}\"", "\"abc\" is a text"),
+        ("limit", "\"${CODE}\"", "\"1\\u{1b}[2J\" is a text"),
+        ("limit", "\"-${LIMIT}\"", "-25 is negative"),
+        ("limit", "\"${LIMIT}.5\"", "25.5 is not written as an integer"),
+        ("limit", "\"${MISSING}\"", "the environment variable MISSING is not set"),
+        ("limit", "\"$LIMIT\"", "followed by neither"),
+        ("enabled", "\"${WORD}\"", "\"abc\" is a text"),
+        ("id", "\"${MISSING}\"", "MISSING is not set"),
+    ];
+    for (field, value, says) in cases {
+        for format in FORMATS {
+            let fields = with((field, value));
+            let text = one_policy(&fields, format);
+            let problems =
+                policy_file::parse_with(&environment, "p", &text, format).expect_err(&text);
+            let problem = problems.iter().next().unwrap();
+            assert_eq!(problem.path, format!("policies[0].{field}"), "{problem}");
+            assert!(problem.message.contains(says), "{says:?} is not in {problem}");
+            assert!(problem.position.is_some() && !problem.accepted.is_empty(), "{problem}");
+        }
+    }
+    let private = "x-a: ${MISSING}\npolicies: []\n";
+    assert!(policy_file::parse_with(&environment, "p", private, Format::Yaml).is_ok());
+}
+
+/// What is not a file of this machine, such as the body of a call, is taken as it is.
+#[test]
+fn without_an_environment_nothing_is_replaced() {
+    let text = "policies: [{id: \"${PATH}$$\", scope: USER, limit: 1, window: 1h}]\n";
+    assert_eq!(yaml(text).unwrap()[0].id.as_str(), "${PATH}$$");
+    check_field(("limit", "\"${LIMIT}\""), "policies[0].limit", "\"${LIMIT}\" is a text");
+}
+
+#[test]
+fn a_file_gets_the_environment_of_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("p.yaml");
+    // Cargo sets this one for every test.
+    let text = "policies: [{id: \"${CARGO_PKG_NAME}\", scope: USER, limit: 1, window: 1h}]\n";
+    std::fs::write(&path, text).unwrap();
+    assert_eq!(policy_file::load(&path).unwrap().policies()[0].id.as_str(), "tollgate-catalog");
+    std::fs::write(&path, "policies:\n  - id: ${TOLLGATE_TEST_NOT_SET}\n").unwrap();
+    let problem = policy_file::load(&path).unwrap_err().to_string();
+    assert!(problem.contains(":2:9: policies[0].id: the environment variable"), "{problem}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 

@@ -8,7 +8,7 @@ use crate::problem::{DocumentProblem, Problems};
 const MADE_ID_BYTES: usize = 12;
 
 /// Optional fields for which the validators do not accept null. In a patch, null restores their default.
-const NULL_IS_DEFAULT: [&str; 19] = [
+const NULL_IS_DEFAULT: [&str; 20] = [
     "scope",
     "per",
     "ipv6Prefix",
@@ -21,6 +21,7 @@ const NULL_IS_DEFAULT: [&str; 19] = [
     "windowSeconds",
     "calendar",
     "timeZone",
+    "window",
     "algorithm",
     "overrides",
     "mode",
@@ -99,10 +100,12 @@ pub(super) fn patched(current: &Record, patch: &Node) -> Result<Node, Problems> 
             changes.iter().any(|entry| entry.key == name && entry.node.value != Value::Null)
         };
         entries.retain(|entry| {
-            // `scope` and `per` are two ways to set the same thing; setting one replaces the other.
+            // `scope` and `per` are two ways to set the same thing; setting one replaces the other. So are
+            // `windowSeconds` and `window`, of which a record has the former.
             let is_other = match entry.key.as_str() {
                 "scope" => is_set("per"),
                 "per" => is_set("scope"),
+                "windowSeconds" => is_set("window"),
                 _ => false,
             };
             !is_other && !changes.iter().any(|change| change.key == entry.key)

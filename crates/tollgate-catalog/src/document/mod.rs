@@ -25,7 +25,7 @@ pub const MAX_DOCUMENT_BYTES: usize = 16 << 20;
 pub const MAX_DEPTH: usize = 32;
 
 /// The most memory to which a document may expand, as counted by [`Budget`]; YAML aliases copy the node that they name.
-const MAX_EXPANDED_BYTES: usize = 8 * MAX_DOCUMENT_BYTES;
+pub(crate) const MAX_EXPANDED_BYTES: usize = 8 * MAX_DOCUMENT_BYTES;
 
 /// A value, with its position if it was parsed from a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub struct Entry {
 /// The format of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// YAML 1.2, core schema, one document, without tags.
+    /// YAML 1.2, core schema, one document, without tags; with the merge key `<<` of YAML 1.1.
     Yaml,
     /// JSON, strictly RFC 8259.
     Json,

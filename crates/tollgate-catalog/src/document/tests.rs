@@ -253,6 +253,93 @@ fn aliases_repeat_their_anchor_with_its_positions() {
     assert_eq!(entries[0].node, entries[1].node);
 }
 
+/// The entries of `text`, a map in YAML, as keys and values in the order of the keys.
+fn merged(text: &str) -> Vec<(String, Value)> {
+    let Value::Map(entries) = read_one(text, Format::Yaml) else { panic!("{text:?} is no map") };
+    let result = entries.last().expect("a key").node.clone();
+    let Value::Map(entries) = bare(result).value else { panic!("{text:?} ends with no map") };
+    let mut found: Vec<_> =
+        entries.into_iter().map(|entry| (entry.key, entry.node.value)).collect();
+    found.sort_by(|one, other| one.0.cmp(&other.0));
+    found
+}
+
+/// Each case ends with the map to look at.
+#[test]
+fn a_merge_adds_the_entries_that_the_map_does_not_have() {
+    let anchors = "a: &a {x: 1, y: 2}\nb: &b {y: 3, z: 4}\n";
+    let cases = [
+        ("m: {<<: *a, y: 5}", "x1 y5"),
+        ("m:\n  y: 5\n  <<: *a\n", "x1 y5"),
+        ("m: {<<: [*a, *b]}", "x1 y2 z4"),
+        ("m: {<<: [*b, *a, {w: 6}]}", "w6 x1 y3 z4"),
+        ("m: {<<: {x: 7}, v: 8}", "v8 x7"),
+        ("m: {<<: {<<: *b, y: 9}}", "y9 z4"),
+        ("m: {<<: []}", ""),
+        ("m: {'<<': 1}", "<<1"),
+        ("m: {<<: {x: 1, x: 2}, y: 3}", "x1 x2 y3"),
+    ];
+    for (text, expected) in cases {
+        let found = merged(&format!("{anchors}{text}"));
+        let shown: Vec<_> = found
+            .iter()
+            .map(|(key, value)| match value {
+                Value::Number(value) => format!("{key}{value}"),
+                other => panic!("{text}: {other:?}"),
+            })
+            .collect();
+        assert_eq!(shown.join(" "), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_is_merged_keeps_its_position() {
+    let text = "a: &a\n  x: 1\nm:\n  <<: *a\n";
+    let Value::Map(entries) = read_one(text, Format::Yaml) else { panic!("no map") };
+    let Value::Map(entries) = &entries[1].node.value else { panic!("no map") };
+    let (line, column) = (2, 3);
+    assert_eq!(entries[0].key_position, Some(Position { line, column }));
+    assert_eq!(entries[0].node.position, Some(Position { line, column: 6 }));
+}
+
+#[test]
+fn a_merge_of_anything_but_maps_is_refused() {
+    let cases = [
+        ("m:\n  <<: 5\n", 2, "merges a number"),
+        ("a: &a [1]\nm:\n  <<: *a\n", 3, "merges a number"),
+        ("a: &a x\nm:\n  <<: [*a]\n", 3, "merges a text"),
+        ("m:\n  <<:\n", 2, "merges null"),
+        ("m:\n  <<: [[{x: 1}]]\n", 2, "merges a list"),
+        ("m:\n  <<: {x: 1}\n  <<: {y: 1}\n", 3, "`<<` is given twice"),
+        ("m: &m\n  <<: *m\n", 2, "inside the value of its own anchor"),
+        ("m:\n  !!merge <<: {x: 1}\n", 2, "has a tag"),
+    ];
+    for (text, line, message) in cases {
+        check_refused(text, Format::Yaml, line, message);
+    }
+}
+
+#[test]
+fn merges_are_bounded_like_aliases() {
+    let lines = (1..40).map(|level| {
+        let before = level - 1;
+        format!(
+            "a{level}: &a{level} {{p{level}: *a{before}, q{level}: *a{before}, <<: *a{before}}}\n"
+        )
+    });
+    let text = "a0: &a0 {p0: x}\n".to_owned() + &lines.collect::<String>();
+    let problems = read(&text, Format::Yaml).unwrap_err();
+    let message = &problems[0].message;
+    assert!(message.contains("grows too large") || message.contains("too deeply"), "{message}");
+    let long = format!(
+        "a: &a {{x: \"{}\"}}\nb: [{}]\n",
+        "x".repeat(1 << 20),
+        "{<<: *a}, ".repeat(1 << 16)
+    );
+    let problems = read(&long, Format::Yaml).unwrap_err();
+    assert!(problems[0].message.contains("grows too large"), "{}", problems[0]);
+}
+
 #[test]
 fn aliases_that_nest_too_deeply_are_refused() {
     let lines = (1..=MAX_DEPTH).map(|level| format!("a{level}: &a{level} [*a{}]\n", level - 1));

@@ -2,9 +2,12 @@
 //!
 //! It accepts one document with keys that are text and without tags. Aliases copy the node of their anchor, within the
 //! [`Budget`]. `yes`, `no`, `on` and `off` are text, as in YAML 1.2.
+//!
+//! The plain key `<<` merges maps, as in YAML 1.1 (<https://yaml.org/type/merge.html>): the map gets their entries, except
+//! those that it has itself. Of several maps, the first that has a key gives its value.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag};
 
@@ -12,6 +15,10 @@ use super::{Budget, Entry, Node, Value, check_depth, too_deep};
 use crate::problem::{DocumentProblem, Position};
 
 const ACCEPTED: &str = "YAML 1.2";
+
+/// The key that merges maps.
+const MERGE: &str = "<<";
+const ACCEPTED_MERGES: &str = "a map, an alias of a map (`<<: *name`), or a list of these";
 
 /// Parses the document; `None` if it contains no value.
 pub(super) fn read(text: &str) -> Result<Option<Node>, DocumentProblem> {
@@ -27,6 +34,13 @@ struct Reader<'t> {
     budget: Budget,
     /// By the parser's number of the anchor. Nodes that are not complete yet are not included.
     anchors: HashMap<usize, Anchored>,
+}
+
+/// A key of a map.
+enum Key {
+    Text(String),
+    /// `<<` without quotes.
+    Merge,
 }
 
 /// A node that aliases may copy.
@@ -128,21 +142,40 @@ impl<'t> Reader<'t> {
 
     fn map(&mut self, depth: usize) -> Result<Value, DocumentProblem> {
         let mut entries = Vec::new();
+        let mut merged: Option<Node> = None;
         loop {
             let (event, key_position) = match self.next()? {
-                (Event::MappingEnd, _) => return Ok(Value::Map(entries)),
+                (Event::MappingEnd, _) => break,
                 placed => placed,
             };
             let key = self.key(event, key_position)?;
             let (event, position) = self.next()?;
             let node = self.node(event, position, depth)?;
-            entries.push(Entry { key, key_position: Some(key_position), node });
+            match key {
+                Key::Text(key) => {
+                    entries.push(Entry { key, key_position: Some(key_position), node });
+                }
+                Key::Merge if merged.is_none() => {
+                    merged = Some(Node { position: Some(position), ..node });
+                }
+                Key::Merge => {
+                    return Err(DocumentProblem::of_text(
+                        Some(key_position),
+                        "`<<` is given twice in one map",
+                        "`<<` once, with a list for several maps: `<<: [*a, *b]`",
+                    ));
+                }
+            }
         }
+        if let Some(merged) = merged {
+            merge(&mut entries, merged)?;
+        }
+        Ok(Value::Map(entries))
     }
 
     /// Parses a key: a scalar, which is taken as text whatever its value would be.
-    fn key(&mut self, event: Event<'t>, position: Position) -> Result<String, DocumentProblem> {
-        let Event::Scalar(text, _, 0, tag) = event else {
+    fn key(&mut self, event: Event<'t>, position: Position) -> Result<Key, DocumentProblem> {
+        let Event::Scalar(text, style, 0, tag) = event else {
             let message = "a key is a list, a map, an alias or an anchor";
             return Err(DocumentProblem::of_text(
                 Some(position),
@@ -152,7 +185,10 @@ impl<'t> Reader<'t> {
         };
         refuse_tag(tag.as_deref(), position)?;
         self.budget.take(text.len(), Some(position))?;
-        Ok(text.into_owned())
+        Ok(match &*text {
+            MERGE if style == ScalarStyle::Plain => Key::Merge,
+            _ => Key::Text(text.into_owned()),
+        })
     }
 
     /// The node of an anchor, as it is copied at `position`. Its values keep their own positions, which is where they
@@ -176,6 +212,42 @@ impl<'t> Reader<'t> {
         }
         self.budget.take_all(anchored.bytes, Some(position))?;
         Ok(anchored.node.clone())
+    }
+}
+
+/// Adds to `entries`, those of a map, the entries that its `<<` with the value `merged` gives it. They keep their
+/// positions, which is where they can be corrected.
+fn merge(entries: &mut Vec<Entry>, merged: Node) -> Result<(), DocumentProblem> {
+    let at = merged.position;
+    let sources = match merged.value {
+        Value::List(items) => items.into_iter().map(|item| item.value).collect(),
+        value => vec![value],
+    };
+    for source in sources {
+        let found = match source {
+            Value::Map(found) => found,
+            other => {
+                let message = format!("`<<` merges {}, not a map", kind(&other));
+                return Err(DocumentProblem::of_text(at, message, ACCEPTED_MERGES));
+            }
+        };
+        // Keys that one map has twice stay, so that the validator refuses them.
+        let known: HashSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
+        entries.extend(found.into_iter().filter(|entry| !known.contains(&entry.key)));
+    }
+    Ok(())
+}
+
+/// What a value is, for messages.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::Date(_) => "a date",
+        Value::String(_) => "a text",
+        Value::List(_) => "a list",
+        Value::Map(_) => "a map",
     }
 }
 

@@ -1,8 +1,9 @@
-//! How a policy counts: its fields `algorithm`, `windowSeconds`, `burst`, `calendar` and `timeZone`.
+//! How a policy counts: its fields `algorithm`, `windowSeconds` or `window`, `burst`, `calendar` and `timeZone`.
 
 use tollgate_core::counting::{bucket, counter, log};
 use tollgate_core::{Amount, Calendar, Counting, Policy, Window, Zone};
 
+use super::duration::{self, ACCEPTED_DURATIONS};
 use super::number::{self, ACCEPTED_WINDOWS};
 use super::policy::Ceiling;
 use super::report::{At, Fields, Names, Report, did_you_mean, shown};
@@ -70,7 +71,7 @@ fn calendar(
         None => Some(Zone::utc()),
     };
     let mut is_alone = true;
-    for other in ["windowSeconds", "algorithm", "burst"] {
+    for other in ["windowSeconds", "window", "algorithm", "burst"] {
         let Some(other) = fields.get(other) else { continue };
         is_alone = false;
         // If both are given, report the later one.
@@ -173,37 +174,66 @@ fn too_slow(window: Window, refill: Amount, capacity: Option<Amount>) -> Option<
     })
 }
 
-/// The window; an hour where it may be left out.
+/// The window: exactly one of `windowSeconds` and `window`; an hour where both may be left out.
 fn window(
     report: &mut Report,
     at: &At<'_>,
     fields: Fields<'_>,
     may_be_missing: bool,
 ) -> Option<Window> {
-    let Some(entry) = fields.get("windowSeconds") else {
-        if may_be_missing {
-            return Some(Policy::default_policy().counting.window());
+    match (fields.get("windowSeconds"), fields.get("window")) {
+        (None, None) if may_be_missing => Some(Policy::default_policy().counting.window()),
+        (None, None) => {
+            let accepted = format!(
+                "{ACCEPTED_WINDOWS}, or `window` (such as 90s or 1h30m), or `calendar` in their place; only a limit of null or 0 needs none"
+            );
+            report.problem(&at.missing("windowSeconds"), "is missing", accepted);
+            None
         }
-        let accepted = format!(
-            "{ACCEPTED_WINDOWS}, or `calendar` in its place; only a limit of null or 0 needs none"
-        );
-        report.problem(&at.missing("windowSeconds"), "is missing", accepted);
-        return None;
-    };
-    let at = at.field(entry);
-    match &entry.node.value {
-        Value::Number(text) => match number::window(text) {
-            Ok(window) => Some(window),
-            Err(problem) => {
-                report.problem(&at, problem, ACCEPTED_WINDOWS);
-                None
-            }
-        },
-        other => {
-            report.mismatch(&at, other, ACCEPTED_WINDOWS);
+        (Some(seconds), None) => in_seconds(report, &at.field(seconds), &seconds.node.value),
+        (None, Some(length)) => with_units(report, &at.field(length), &length.node.value),
+        (Some(seconds), Some(length)) => {
+            in_seconds(report, &at.field(seconds), &seconds.node.value);
+            with_units(report, &at.field(length), &length.node.value);
+            // If both are given, report the later one.
+            let (later, earlier) = if seconds.key_position > length.key_position {
+                (seconds, length)
+            } else {
+                (length, seconds)
+            };
+            let message = format!("is given beside `{}`", earlier.key);
+            report.problem(&at.key(later), message, "only one of `windowSeconds` and `window`");
             None
         }
     }
+}
+
+/// The window in `windowSeconds`.
+fn in_seconds(report: &mut Report, at: &At<'_>, value: &Value) -> Option<Window> {
+    let Value::Number(text) = value else {
+        let accepted = match value {
+            Value::String(_) => format!("{ACCEPTED_WINDOWS}; `window` takes one with units"),
+            _ => ACCEPTED_WINDOWS.to_owned(),
+        };
+        report.mismatch(at, value, accepted);
+        return None;
+    };
+    number::window(text).map_err(|problem| report.problem(at, problem, ACCEPTED_WINDOWS)).ok()
+}
+
+/// The window in `window`.
+fn with_units(report: &mut Report, at: &At<'_>, value: &Value) -> Option<Window> {
+    let Value::String(text) = value else {
+        let accepted = match value {
+            Value::Number(_) => {
+                format!("{ACCEPTED_DURATIONS}; `windowSeconds` takes a number of seconds")
+            }
+            _ => ACCEPTED_DURATIONS.to_owned(),
+        };
+        report.mismatch(at, value, accepted);
+        return None;
+    };
+    duration::window(text).map_err(|problem| report.problem(at, problem, ACCEPTED_DURATIONS)).ok()
 }
 
 #[cfg(test)]

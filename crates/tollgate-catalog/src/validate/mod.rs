@@ -7,8 +7,10 @@
 mod attributes;
 mod conditions;
 mod counting;
+mod duration;
 mod number;
 mod overrides;
+mod place;
 mod policy;
 mod record;
 mod references;
@@ -27,15 +29,22 @@ use crate::problem::Problems;
 
 #[cfg(feature = "database")]
 pub(crate) use self::overrides::NO_CIRCLE;
+pub(crate) use self::place::Place;
 pub(crate) use self::policy::EXEMPT_FROM_ALL;
 #[cfg(feature = "database")]
 pub(crate) use self::references::{Reference, reference_fields, references, references_beyond};
+pub(crate) use self::report::push_field;
 pub use self::warnings::{DeclaredIds, PolicyWarning, warnings};
 
 /// The kinds that a document may list. API keys are not among them: no document contains their secrets, without which
 /// they would be useless.
 const LISTED: [Kind; 6] =
     [Kind::Tier, Kind::ModelTier, Kind::Model, Kind::Tenant, Kind::User, Kind::Policy];
+
+/// Whether a document's field called `key` is for its author alone: `x-` fields are ignored, and can hold anchors.
+pub(crate) fn is_private(key: &str) -> bool {
+    key.starts_with("x-")
+}
 
 /// The most records of one list, except policies. The document's length is the tighter bound.
 const MAX_RECORDS: usize = 1_000_000;
@@ -50,7 +59,7 @@ pub enum Scope {
 }
 
 /// The records of a document called `name`: a map of lists, such as `policies` and `tiers`. There are none if the
-/// document has no value or no lists, or if the lists are empty.
+/// document has no value or no lists, or if the lists are empty. Fields of the map that start with `x-` are ignored.
 pub fn records(name: &str, document: Option<&Node>, scope: Scope) -> Result<Records, Problems> {
     let mut report = Report::default();
     let records = match document {
@@ -97,7 +106,7 @@ fn lists(document: &Node, scope: Scope, report: &mut Report) -> Records {
         report.mismatch(&root, &document.value, accepted);
         return records;
     };
-    let fields = report.fields(&root, entries, &LISTED.map(Kind::list_name));
+    let fields = report.fields_beside(&root, entries, &LISTED.map(Kind::list_name), is_private);
     for kind in LISTED {
         list(&root, fields, kind, report, &mut records);
     }

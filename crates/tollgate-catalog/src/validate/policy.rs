@@ -16,7 +16,7 @@ use crate::document::{Entry, Node, Value};
 use crate::problem::Position;
 
 /// The fields of a policy, in the order in which messages list them.
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 21] = [
     "id",
     "scope",
     "per",
@@ -31,6 +31,7 @@ const FIELDS: [&str; 20] = [
     "windowSeconds",
     "calendar",
     "timeZone",
+    "window",
     "algorithm",
     "overrides",
     "mode",
@@ -109,8 +110,9 @@ impl PolicyValidator {
         let counts_nothing = matches!(limit, Some(Ceiling::Exempt | Ceiling::Of(Amount::ZERO)))
             || fields.get("exempt").is_some();
         let counted = counting(&mut self.report, at, fields, limit, counts_nothing);
-        let window = fields.get("windowSeconds").or_else(|| fields.get("calendar"));
-        let reach = match (exempts_all, window) {
+        let windows = ["windowSeconds", "window", "calendar"];
+        let own_window = windows.into_iter().find_map(|field| fields.get(field));
+        let reach = match (exempts_all, own_window) {
             (Some(true), _) => Reach::EveryLimit,
             (_, None) if counts_nothing => Reach::EveryWindow,
             _ => Reach::OwnWindow,

@@ -60,16 +60,19 @@ impl At<'_> {
         match self.step {
             Step::Root => {}
             Step::Item(index) => _ = write!(path, "[{index}]"),
-            Step::Field(name) => {
-                let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
-                if !name.is_empty() && name.len() <= MAX_COMPARED_BYTES && name.chars().all(plain) {
-                    let dot = if path.is_empty() { "" } else { "." };
-                    _ = write!(path, "{dot}{name}");
-                } else {
-                    _ = write!(path, "[{}]", Quoted(name));
-                }
-            }
+            Step::Field(name) => push_field(path, name),
         }
+    }
+}
+
+/// Adds the field `name` to `path`.
+pub(crate) fn push_field(path: &mut String, name: &str) {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+    if !name.is_empty() && name.len() <= MAX_COMPARED_BYTES && name.chars().all(plain) {
+        let dot = if path.is_empty() { "" } else { "." };
+        _ = write!(path, "{dot}{name}");
+    } else {
+        _ = write!(path, "[{}]", Quoted(name));
     }
 }
 
@@ -213,8 +216,19 @@ impl Report {
         entries: &'n [Entry],
         known: &[&str],
     ) -> Fields<'n> {
+        self.fields_beside(at, entries, known, |_| false)
+    }
+
+    /// The same, without the fields that are `ignored`, whatever they hold.
+    pub(super) fn fields_beside<'n>(
+        &mut self,
+        at: &At<'_>,
+        entries: &'n [Entry],
+        known: &[&str],
+        ignored: fn(&str) -> bool,
+    ) -> Fields<'n> {
         for entry in self.distinct(at, entries) {
-            if !known.contains(&entry.key.as_str()) {
+            if !known.contains(&entry.key.as_str()) && !ignored(&entry.key) {
                 let message = format!("is not a field{}", did_you_mean(&entry.key, known));
                 let names: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
                 self.problem(&at.key(entry), message, names.join(", "));

@@ -129,7 +129,8 @@ impl<'a> Parts<'a> {
 /// The media type of JSON.
 pub(super) const JSON: &str = "application/json";
 
-/// The declared type of a body: one of `types`, by name.
+/// The declared type of a body: one of `types`, by name. A name such as `+yaml` stands for every media type with this
+/// suffix (RFC 6839).
 pub(super) fn declared<T: Copy>(
     headers: &HeaderMap,
     types: &[(&'static str, T)],
@@ -141,7 +142,9 @@ pub(super) fn declared<T: Copy>(
     let Some(declared) = headers.get(header::CONTENT_TYPE) else {
         return Err(refused("is missing"));
     };
-    let is_it = |(name, _): &&(&str, T)| declared == name || is_of(declared.as_bytes(), name);
+    let is_it = |(name, _): &&(&str, T)| {
+        declared == name && !name.starts_with('+') || is_of(declared.as_bytes(), name)
+    };
     let Some((_, known)) = types.iter().find(is_it) else {
         return Err(refused("is another type"));
     };
@@ -156,5 +159,15 @@ pub(super) fn declared<T: Copy>(
 /// Whether `declared` is the media type `name`, ignoring case and parameters.
 fn is_of(declared: &[u8], name: &str) -> bool {
     let essence = declared.split(|byte| *byte == b';').next().unwrap_or_default();
-    essence.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
+    let essence = essence.trim_ascii();
+    if !name.starts_with('+') {
+        return essence.eq_ignore_ascii_case(name.as_bytes());
+    }
+    essence
+        .len()
+        .checked_sub(name.len())
+        .and_then(|start| essence.split_at_checked(start))
+        .is_some_and(|(before, suffix)| {
+            before.contains(&b'/') && suffix.eq_ignore_ascii_case(name.as_bytes())
+        })
 }

@@ -110,6 +110,72 @@ async fn a_file_refuses_what_is_no_cursor() {
     }
 }
 
+/// Clients and web servers call YAML by many names.
+#[tokio::test]
+async fn a_policy_file_in_yaml_is_taken_under_every_usual_media_type() {
+    let admin = Admin::start().await;
+    let yaml = "x-day: &day {scope: USER, window: 1d}\npolicies: [{<<: *day, id: p, limit: 5}]\n";
+    let types = [
+        ("application/yaml", 200),
+        ("application/x-yaml", 200),
+        ("text/yaml", 200),
+        ("text/x-yaml", 200),
+        ("text/vnd.yaml", 200),
+        ("application/vnd.acme+yaml", 200),
+        ("Text/X-YAML; charset=utf-8", 200),
+        ("application/openapi+YAML;version=3", 200),
+        ("+yaml", 415),
+        ("yaml", 415),
+        ("application/yamlx", 415),
+        ("text/plain", 415),
+    ];
+    for (media_type, status) in types {
+        let answer =
+            admin.send("POST", "/admin/import", &[("content-type", media_type)], yaml).await;
+        assert_eq!(answer.status, status, "{media_type}: {}", answer.body);
+    }
+    assert_eq!(admin.get("/admin/policies/p").await.json()["windowSeconds"], 86_400);
+}
+
+/// Whoever may import must not read the server's environment with it.
+#[tokio::test]
+async fn an_import_never_sees_the_environment_of_the_server() {
+    let admin = Admin::start().await;
+    let headers = [("content-type", "application/yaml")];
+    let text = "policies: [{id: \"${CARGO_PKG_NAME}$$\", scope: USER, limit: 5, window: 1h}]";
+    assert_eq!(admin.send("POST", "/admin/import", &headers, text).await.status, 200);
+    let listed = admin.get("/admin/policies").await.json();
+    let ids: Vec<_> = listed["items"].as_array().unwrap().iter().map(|one| &one["id"]).collect();
+    assert!(ids.contains(&&json!("${CARGO_PKG_NAME}$$")), "{ids:?}");
+    let text =
+        "policies:\n- {id: q, scope: USER, limit: \"${CARGO_PKG_VERSION_MAJOR}\", window: 1h}";
+    for path in ["/admin/import", "/admin/policies/validate"] {
+        let refused = admin.send("POST", path, &headers, text).await;
+        let error = &refused.json()["errors"][0];
+        assert_eq!(
+            (refused.status, &error["line"], &error["column"]),
+            (422, &json!(2), &json!(31))
+        );
+        assert!(error["problem"].as_str().unwrap().contains("CARGO_PKG_VERSION_MAJOR"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_patch_sets_the_window_in_either_way() {
+    let admin = Admin::start().await;
+    admin
+        .make("/admin/policies", json!({"id": "p", "scope": "USER", "limit": 1, "window": "1m"}))
+        .await;
+    let path = "/admin/policies/p";
+    let window = |answer: crate::support::HttpAnswer| answer.json()["windowSeconds"].clone();
+    assert_eq!(window(admin.get(path).await), 60);
+    assert_eq!(window(admin.ask("PATCH", path, &json!({"window": "2h"})).await), 7_200);
+    assert_eq!(window(admin.ask("PATCH", path, &json!({"windowSeconds": 5})).await), 5);
+    assert_eq!(window(admin.ask("PATCH", path, &json!({"window": null, "limit": 2})).await), 5);
+    let both = admin.ask("PATCH", path, &json!({"window": "1h", "windowSeconds": 5})).await;
+    assert_eq!(both.status, 422, "{}", both.body);
+}
+
 /// RFC 9110, 13.1.1: a list names several versions, tags are compared strongly, `*` matches any; a new record has no
 /// version.
 #[tokio::test]

@@ -24,9 +24,18 @@ const BODY: &str = "body";
 pub(super) const RECORD: &[(&str, Format)] = &[(JSON, Format::Json)];
 /// The accepted media types of a patch; the latter is that of RFC 7396.
 pub(super) const PATCH: &[(&str, Format)] = &[(JSON, Format::Json), (MERGE_PATCH, Format::Json)];
-/// The accepted media types of a policy file: one for each format.
-pub(super) const FILE: &[(&str, Format)] =
-    &[(YAML, Format::Yaml), (JSON, Format::Json), ("application/toml", Format::Toml)];
+/// The accepted media types of a policy file. Clients and web servers give YAML many names, most of them older than RFC
+/// 9512.
+pub(super) const FILE: &[(&str, Format)] = &[
+    (YAML, Format::Yaml),
+    (JSON, Format::Json),
+    ("application/toml", Format::Toml),
+    ("application/x-yaml", Format::Yaml),
+    ("text/yaml", Format::Yaml),
+    ("text/x-yaml", Format::Yaml),
+    ("text/vnd.yaml", Format::Yaml),
+    ("+yaml", Format::Yaml),
+];
 
 /// The document in the body of `request`, which is declared as one of `types`.
 pub(super) async fn read(

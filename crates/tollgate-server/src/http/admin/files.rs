@@ -137,7 +137,8 @@ pub(super) async fn validate<S: Backend>(
 /// Export the catalog
 ///
 /// The whole catalog as a policy file: YAML, or JSON if `Accept` names `application/json`. API keys are not included:
-/// the server keeps only their hashes, so an export of them could not be used.
+/// the server keeps only their hashes, so an export of them could not be used. To serve the export from a file, write
+/// each `$` in it as `$$`, because a file can name environment variables.
 #[utoipa::path(
     get,
     path = "/admin/export",
@@ -168,7 +169,9 @@ pub(super) async fn export<S: Backend>(
 /// Import a policy file
 ///
 /// Creates or replaces all records in the file, or changes nothing if one of them is refused. Records that are not in
-/// the file stay. `Content-Type` says whether it is YAML, JSON or TOML. Problems have a line and a column.
+/// the file stay. `Content-Type` says whether it is YAML, JSON or TOML; YAML may also be called `application/x-yaml`,
+/// `text/yaml`, `text/x-yaml`, `text/vnd.yaml` or anything with `+yaml`. Problems have a line and a column. Environment
+/// variables are not replaced: `${NAME}` is text.
 #[utoipa::path(
     post,
     path = "/admin/import",

@@ -245,6 +245,12 @@ fn policy_fields(own_id: &Value) -> Fields {
             "type": "string", "minLength": 1,
             "description": "The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`."
         },
+        "window": {
+            "type": "string", "minLength": 2,
+            "pattern": "^(?:[0-9]+d)?(?:[0-9]+h)?(?:[0-9]+m)?(?:[0-9]+s)?(?:[0-9]+ms)?$",
+            "description": "The same as a duration with units, from 1ms to 366d: `90s`, `7d`, `1h30m`, `500ms`. Answers \
+                contain `windowSeconds`."
+        },
         "algorithm": {
             "type": "string", "enum": (Counting::NAMES),
             "description": "How the limit counts. `sliding_window_log`, the default, is exact; \
@@ -305,7 +311,8 @@ fn text(description: &str) -> Value {
 }
 
 fn answer(kind: Kind) -> Value {
-    let fields = fields(kind);
+    let mut fields = fields(kind);
+    fields.retain(|name, _| name != "window");
     let required: Vec<_> = fields.keys().filter(|name| is_always_answered(name)).cloned().collect();
     json!({
         "type": "object", "description": described(kind), "properties": fields, "required": required,
@@ -355,10 +362,13 @@ fn body(kind: Kind, form: Form) -> Value {
     match kind {
         // A patch keeps the fields that it leaves out. It is wrong only if it gives both.
         Kind::Policy if is_patch => {
-            schema["not"] = json!({
+            schema["not"] = json!({"anyOf": [{
                 "properties": {"scope": {"type": "string"}, "per": {"type": "array"}},
                 "required": ["scope", "per"]
-            });
+            }, {
+                "properties": {"windowSeconds": {"type": "number"}, "window": {"type": "string"}},
+                "required": ["windowSeconds", "window"]
+            }]});
         }
         Kind::Policy => {
             let either = json!([{"required": ["scope"]}, {"required": ["per"]}]);
@@ -368,9 +378,13 @@ fn body(kind: Kind, form: Form) -> Value {
             });
             let counted = json!({
                 "required": ["limit"], "not": {"required": ["exempt"]}, "oneOf": either,
-                "anyOf": [{"required": ["windowSeconds"]}, {"required": ["calendar"]}, {"properties": {"limit": {"enum": [null, 0]}}}]
+                "anyOf": [
+                    {"required": ["windowSeconds"]}, {"required": ["window"]}, {"required": ["calendar"]},
+                    {"properties": {"limit": {"enum": [null, 0]}}}
+                ]
             });
             schema["oneOf"] = json!([exempt, counted]);
+            schema["not"] = json!({"required": ["windowSeconds", "window"]});
             schema["dependentSchemas"] = json!({
                 "ipv6Prefix": {"anyOf": [
                     {"properties": {"scope": {"const": "IP"}}, "required": ["scope"]},
@@ -434,6 +448,7 @@ fn catalog() -> Value {
     }
     json!({
         "type": "object", "description": description, "properties": lists, "additionalProperties": false,
+        "patternProperties": {"^x-": {"description": "Ignored: for notes, and for anchors in YAML."}},
         "examples": [example_file]
     })
 }

@@ -1,0 +1,265 @@
+//! Puts environment variables into a document: `${NAME}`, or `${NAME:-default}`; `$$` is a `$`.
+//!
+//! Only for files that this program reads on its own machine. A document that arrives over the network must never get
+//! here: its sender could read the server's environment.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+
+use crate::document::{MAX_EXPANDED_BYTES, Node, Value};
+use crate::problem::DocumentProblem;
+use crate::validate::{self, Place};
+
+/// Looks an environment variable up by its name; `None` if it is not set.
+pub type Environment<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
+
+const ACCEPTED: &str = "`${NAME}`, `${NAME:-default}`, or `$$` for a `$`";
+
+/// Replaces the variables in all values of `document`; keys stay. Fields that take a number or a flag get one if that is
+/// what the variable holds. `x-` fields of the document, which nothing reads, may name variables that are not set.
+///
+/// O(the document and what is put into it), which is at most what a document may expand to.
+pub(crate) fn substitute(
+    document: &mut Node,
+    environment: &Environment<'_>,
+) -> Result<(), Vec<DocumentProblem>> {
+    let mut pass = Pass { environment, path: String::new(), added_bytes: 0, problems: Vec::new() };
+    pass.node(document, Place::Document);
+    if pass.problems.is_empty() { Ok(()) } else { Err(pass.problems) }
+}
+
+struct Pass<'e> {
+    environment: &'e Environment<'e>,
+    /// Of the node, as problems show it.
+    path: String,
+    added_bytes: usize,
+    problems: Vec<DocumentProblem>,
+}
+
+impl Pass<'_> {
+    fn node(&mut self, node: &mut Node, place: Place) {
+        let length = self.path.len();
+        match &mut node.value {
+            Value::String(text) => {
+                if let Some(found) = self.text(text, node.position) {
+                    node.value = if found.has_variable {
+                        of_variable(found.text, place)
+                    } else {
+                        Value::String(found.text)
+                    };
+                }
+            }
+            Value::List(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    _ = write!(self.path, "[{index}]");
+                    self.node(item, place.item());
+                    self.path.truncate(length);
+                }
+            }
+            Value::Map(entries) => {
+                for entry in entries {
+                    if place == Place::Document && validate::is_private(&entry.key) {
+                        continue;
+                    }
+                    validate::push_field(&mut self.path, &entry.key);
+                    self.node(&mut entry.node, place.field(&entry.key));
+                    self.path.truncate(length);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Date(_) => {}
+        }
+    }
+
+    /// `text` with its variables replaced; `None` if there is nothing to replace, or a problem.
+    fn text(
+        &mut self,
+        text: &str,
+        position: Option<crate::problem::Position>,
+    ) -> Option<Substituted> {
+        if !text.contains('$') {
+            return None;
+        }
+        let replaced = replace(text, self.environment).and_then(|found| {
+            self.added_bytes = self.added_bytes.saturating_add(found.text.len());
+            if self.added_bytes > MAX_EXPANDED_BYTES {
+                let accepted = format!("at most {MAX_EXPANDED_BYTES} bytes with every variable");
+                return Err(("the document grows too large here".to_owned(), accepted));
+            }
+            Ok(found)
+        });
+        match replaced {
+            Ok(found) => Some(found),
+            Err((message, accepted)) => {
+                let path = self.path.clone();
+                self.problems.push(DocumentProblem { position, path, message, accepted });
+                None
+            }
+        }
+    }
+}
+
+struct Substituted {
+    text: String,
+    /// False if only `$$` was replaced.
+    has_variable: bool,
+}
+
+/// `text` with its variables replaced, or what is wrong and what is accepted.
+fn replace(text: &str, environment: &Environment<'_>) -> Result<Substituted, (String, String)> {
+    let refused = |message: String| Err((message, ACCEPTED.to_owned()));
+    let mut found = Substituted { text: String::with_capacity(text.len()), has_variable: false };
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        found.text.push_str(before);
+        if let Some(after) = after.strip_prefix('$') {
+            found.text.push('$');
+            rest = after;
+            continue;
+        }
+        let Some(inside) = after.strip_prefix('{') else {
+            return refused("a `$` is followed by neither `{` nor `$`".to_owned());
+        };
+        let Some((inside, after)) = inside.split_once('}') else {
+            return refused("a `${` has no `}`".to_owned());
+        };
+        let (name, default) = match inside.split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (inside, None),
+        };
+        if !is_name(name) {
+            return refused(format!("{:?} is not the name of a variable", shortened(name)));
+        }
+        if default.is_some_and(|default| default.contains('$')) {
+            return refused(format!("the default of {} has a `$`", shortened(name)));
+        }
+        found.text.push_str(&value(name, default, environment)?);
+        found.has_variable = true;
+        rest = after;
+    }
+    found.text.push_str(rest);
+    Ok(found)
+}
+
+/// The value of the variable `name`. As in a shell, the default also stands for an empty value.
+fn value(
+    name: &str,
+    default: Option<&str>,
+    environment: &Environment<'_>,
+) -> Result<String, (String, String)> {
+    let value = environment(name).map(OsString::into_string);
+    let shown = shortened(name);
+    match (value, default) {
+        (Some(Ok(value)), None) => Ok(value),
+        (Some(Ok(value)), Some(_)) if !value.is_empty() => Ok(value),
+        (Some(Ok(_)) | None, Some(default)) => Ok(default.to_owned()),
+        (Some(Err(_)), _) => {
+            let message = format!("the environment variable {shown} is not UTF-8");
+            Err((message, "a variable in UTF-8".to_owned()))
+        }
+        (None, None) => {
+            let message = format!("the environment variable {shown} is not set");
+            Err((message, format!("a variable that is set, or a default: `${{{shown}:-…}}`")))
+        }
+    }
+}
+
+/// Whether `name` can be a variable of a shell.
+fn is_name(name: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.bytes().all(is_inner) && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
+}
+
+fn shortened(name: &str) -> String {
+    name.chars().take(64).collect()
+}
+
+/// The value in `text`, in which a variable was replaced, at `place`.
+fn of_variable(text: String, place: Place) -> Value {
+    match (place, text.as_str()) {
+        (Place::Flag, "true") => Value::Bool(true),
+        (Place::Flag, "false") => Value::Bool(false),
+        // Whether it is a number that is accepted, the validator decides.
+        (Place::Number, number) if looks_like_a_number(number) => Value::Number(text),
+        _ => Value::String(text),
+    }
+}
+
+fn looks_like_a_number(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.' | b'_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(name: &str) -> Option<OsString> {
+        match name {
+            "LIMIT" => Some("25".into()),
+            "NAME" => Some("alice".into()),
+            "EMPTY" => Some("".into()),
+            "DOLLAR" => Some("$NAME ${NAME}".into()),
+            #[cfg(unix)]
+            "BYTES" => Some(std::os::unix::ffi::OsStringExt::from_vec(vec![0xff])),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn variables_and_their_defaults_are_replaced_once() {
+        let cases = [
+            ("${NAME}", "alice"),
+            ("a-${NAME}-${LIMIT}", "a-alice-25"),
+            ("${MISSING:-x y}", "x y"),
+            ("${MISSING:-}", ""),
+            ("${EMPTY:-x}", "x"),
+            ("${EMPTY}", ""),
+            ("${NAME:-x}", "alice"),
+            ("${NAME:-}", "alice"),
+            ("${MISSING:-a:-b}", "a:-b"),
+            ("$$", "$"),
+            ("$${NAME}", "${NAME}"),
+            ("$$$${NAME}", "$${NAME}"),
+            ("$$${NAME}", "$alice"),
+            // A value is not looked at again.
+            ("${DOLLAR}", "$NAME ${NAME}"),
+            ("é${NAME}é", "éaliceé"),
+        ];
+        for (text, expected) in cases {
+            let found = replace(text, &environment).map(|found| found.text);
+            assert_eq!(found, Ok(expected.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_variable_is_refused() {
+        let cases = [
+            ("${MISSING}", "MISSING is not set"),
+            ("$NAME", "followed by neither"),
+            ("5$", "followed by neither"),
+            ("${NAME", "has no `}`"),
+            ("${}", "is not the name"),
+            ("${1}", "is not the name"),
+            ("${NAME-x}", "is not the name"),
+            ("${ NAME }", "is not the name"),
+            ("${MISSING:-${NAME}}", "the default of MISSING has a `$`"),
+            ("${BYTES}", "is not UTF-8"),
+            ("${BYTES:-x}", "is not UTF-8"),
+        ];
+        for (text, expected) in cases {
+            let Err((message, accepted)) = replace(text, &environment) else { panic!("{text}") };
+            assert!(message.contains(expected), "{text}: {message}");
+            assert!(!accepted.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_variables_add_is_bounded() {
+        let long = |_: &str| Some(OsString::from("x".repeat(1 << 20)));
+        let item = || Node::unplaced(Value::String("${LONG}".to_owned()));
+        let mut document = Node::unplaced(Value::List((0..200).map(|_| item()).collect()));
+        let problems = substitute(&mut document, &long).unwrap_err();
+        assert!(problems[0].message.contains("grows too large"), "{}", problems[0]);
+        assert_eq!((problems[0].path.as_str(), problems.len()), ("[128]", 72));
+    }
+}
