@@ -8,9 +8,11 @@ use clap::error::ContextValue;
 use clap::{Args, Parser, Subcommand};
 use tollgate_catalog::PolicyWarning;
 use tollgate_core::Policy;
+use tollgate_import::Source;
 use tollgate_simulate::SimulateArgs;
 
 use crate::config::ServeConfig;
+use crate::import::Imported;
 use crate::start_error::StartError;
 use crate::{serve, signals, telemetry};
 
@@ -45,6 +47,15 @@ enum PoliciesCommand {
     /// Validate a policy file and list all problems in it
     Validate {
         /// The file, ending in .yaml, .yml, .json or .toml
+        file: PathBuf,
+    },
+    /// Convert the limits of another program into policies, which are printed as YAML
+    #[command(after_help = crate::import::AFTER_HELP)]
+    Import {
+        /// The program that the file configures: envoy-ratelimit, limitador or litellm
+        #[arg(long, value_name = "PROGRAM", value_parser = crate::import::parse_source)]
+        from: Source,
+        /// The file, in YAML, or in JSON or TOML if it ends in .json or .toml; `-` for standard input
         file: PathBuf,
     },
 }
@@ -221,6 +232,10 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve_until_signal(*args),
             Command::Policies(PoliciesCommand::Validate { file }) => validate(&file),
+            Command::Policies(PoliciesCommand::Import { from, file }) => {
+                let Imported { output, error, code } = crate::import::run(from, &file);
+                Outcome { output, error, code: code.into() }
+            }
             Command::Simulate(args) => simulate(&args),
             Command::Openapi => openapi(),
         }

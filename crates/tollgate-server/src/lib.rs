@@ -11,6 +11,7 @@ mod config;
 mod guard;
 mod health;
 mod http;
+mod import;
 mod metrics;
 mod net;
 mod serve;

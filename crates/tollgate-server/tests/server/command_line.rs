@@ -182,6 +182,67 @@ fn a_policy_file_is_validated_with_places() {
     assert!(error.contains("missing.yaml"), "{error}");
 }
 
+/// The policies go to standard output, what was left out to standard error, and the exit code tells them apart.
+#[test]
+fn limits_of_other_programs_are_imported_as_policies() {
+    let directory = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    let limit = "rate_limit: {unit: day, requests_per_unit: 5}";
+    write("envoy.yaml", &format!("domain: d\ndescriptors:\n- key: a\n  {limit}\n"));
+    write(
+        "partly.yaml",
+        &format!("domain: d\ndescriptors:\n- key: a\n  {limit}\n  detailed_metric: true\n"),
+    );
+    write("keys.json", r#"{"keys": [{"key_alias": "a", "rpm_limit": 5}]}"#);
+    write("limits.yaml", "- {namespace: n, max_value: 5, seconds: 60}");
+    write("bad.yaml", "domain: d\ndescriptors: 5\n");
+    let import = |from: &str, file: &str| {
+        let arguments = ["policies", "import", "--from", from, file];
+        text(&tollgate(&directory).args(arguments).output().unwrap())
+    };
+    for (from, file) in
+        [("envoy-ratelimit", "envoy.yaml"), ("litellm", "keys.json"), ("limitador", "limits.yaml")]
+    {
+        let (code, out, error) = import(from, file);
+        assert_eq!((code, &*error), (Some(0), ""), "{from}");
+        write("imported.yaml", &out);
+        let validated = text(
+            &tollgate(&directory).args(["policies", "validate", "imported.yaml"]).output().unwrap(),
+        );
+        assert_eq!(
+            (validated.0, &*validated.1),
+            (Some(0), "imported.yaml: valid, policies: 1\n"),
+            "{out}"
+        );
+    }
+    let (code, out, error) = import("envoy-ratelimit", "partly.yaml");
+    assert_eq!(code, Some(3));
+    assert!(out.contains("policies:"), "{out}");
+    assert!(error.starts_with("partly.yaml:5:3: detailed_metric — Tollgate has no"), "{error}");
+    let (code, out, error) = import("envoy-ratelimit", "bad.yaml");
+    assert_eq!((code, &*out), (Some(2), ""));
+    assert_eq!(error, "error: bad.yaml:2:14: descriptors: is a number; accepted: a list\n");
+    let (code, _, error) = import("limitador", "missing.yaml");
+    assert_eq!(code, Some(2));
+    assert!(error.starts_with("error: missing.yaml: "), "{error}");
+    let (code, _, error) = import("kong", "envoy.yaml");
+    assert_eq!(code, Some(2));
+    assert!(error.contains("accepted: envoy-ratelimit, limitador, litellm"), "{error}");
+    // From standard input.
+    let mut process = tollgate(&directory)
+        .args(["policies", "import", "--from", "limitador", "-"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = process.stdin.take().unwrap();
+    input.write_all(b"- {namespace: n, max_value: 5, seconds: 60}").unwrap();
+    drop(input);
+    let (code, out, _) = text(&process.wait_with_output().unwrap());
+    assert_eq!(code, Some(0));
+    assert!(out.starts_with("# Imported from limitador.\n"), "{out}");
+}
+
 /// Each error names the place, the problem and what is accepted; the exit code is 2 or 1.
 #[test]
 fn what_cannot_be_served_is_refused_with_its_place() {
