@@ -6,7 +6,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use tollgate_core::Attribute;
+
 use tollgate_core::subject::check_id;
 use tollgate_simulate::SimulateError;
 use tollgate_simulate::trace::{Population, TraceFormat, TraceReader};
@@ -22,15 +22,16 @@ fuzz_target!(|input: (u8, &[u8])| {
         Ok(reader) => reader,
         Err(error) => return is_placed(&error),
     };
-    let mut last = 0;
+    let mut last = Default::default();
     loop {
         match reader.next_check() {
             Ok(Some(traced)) => {
-                assert!(traced.line > last, "line {} after {last}", traced.line);
-                last = traced.line;
-                for attribute in [Attribute::User, Attribute::Model] {
-                    let id = traced.check.subject.get(&attribute);
-                    assert!(id.is_some_and(|id| check_id(id).is_ok()), "{attribute}: {id:?}");
+                assert!((traced.at, traced.line) > last, "line {} after {last:?}", traced.line);
+                last = (traced.at, traced.line);
+                let check = traced.check();
+                assert!(check.subject.attributes().next().is_some(), "line {}", traced.line);
+                for (attribute, id) in check.subject.attributes() {
+                    assert!(check_id(id).is_ok(), "{attribute}: {id:?}");
                 }
             }
             Ok(None) => return,

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use tollgate_core::{Accepted, Attribute, Condition, Pattern, Policy, PolicySet};
 
@@ -12,7 +13,7 @@ use crate::document::{self, Format, MAX_DOCUMENT_BYTES, Node, Value};
 use crate::environment::{self, Environment};
 use crate::error::CatalogError;
 use crate::problem::{DocumentProblem, Position, Problems};
-use crate::snapshot::Loaded;
+use crate::snapshot::{Loaded, Publisher, Snapshot};
 use crate::validate::{self, DeclaredIds, PolicyWarning};
 
 /// The policies of `text`, which problems call `name`. An empty text has none. Environment variables are not replaced.
@@ -58,6 +59,15 @@ pub fn load_warnings(path: &Path) -> Result<Vec<PolicyWarning>, CatalogError> {
     let format = format_of(path)?;
     let document = document(path, format, &read_bytes(path)?)?;
     compile(path, document.as_ref(), None).map(|content| content.warnings)
+}
+
+/// The same with all records of the file, as a snapshot that never changes, for checks whose API keys are replaced by what
+/// `hasher` makes of them.
+pub fn load_snapshot(path: &Path, hasher: &KeyHasher) -> Result<Arc<Snapshot>, CatalogError> {
+    let format = format_of(path)?;
+    let document = document(path, format, &read_bytes(path)?)?;
+    let loaded = compile(path, document.as_ref(), Some(hasher))?;
+    Ok(Publisher::new(1, loaded).reader().snapshot())
 }
 
 /// The format of the file at `path`.

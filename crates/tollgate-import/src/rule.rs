@@ -97,7 +97,7 @@ impl Rule {
 /// The rules found so far, and what was not carried over.
 #[derive(Default)]
 pub(crate) struct Rules {
-    rules: Vec<Rule>,
+    found: Vec<Rule>,
     left_out: Vec<LeftOut>,
     ids: HashSet<String>,
 }
@@ -120,7 +120,7 @@ impl Rules {
     }
 
     pub(crate) fn add(&mut self, rule: Rule) {
-        self.rules.push(rule);
+        self.found.push(rule);
     }
 
     pub(crate) fn leave_out(
@@ -135,7 +135,7 @@ impl Rules {
     /// The policies, each of them valid, and what was left out, with the rules of which the validator refuses something.
     pub(crate) fn into_policies(mut self) -> (Vec<Node>, Vec<LeftOut>) {
         let mut valid = Vec::new();
-        for rule in std::mem::take(&mut self.rules) {
+        for rule in std::mem::take(&mut self.found) {
             match validate::policy("", &rule.to_node()) {
                 Ok(_) => valid.push(rule),
                 Err(problems) => {

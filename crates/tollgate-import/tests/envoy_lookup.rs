@@ -1,6 +1,6 @@
 //! The policies of a tree of descriptors apply exactly where the lookup of envoyproxy/ratelimit finds its limits.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![cfg(test)]
 
 use proptest::prelude::*;
 use tollgate_catalog::{Format, validate};

@@ -30,8 +30,8 @@ fn shown(policies: &[Policy]) -> String {
             .own_window()
             .map_or("all".to_owned(), |window| (window.as_ns() / 1_000_000_000).to_string());
         let shadow = if policy.mode == Mode::Shadow { " shadow" } else { "" };
-        let over =
-            policy.overrides.iter().map(|id| format!(" >{}", id.as_str())).collect::<String>();
+        let over: Vec<_> = policy.overrides.iter().map(|id| format!(" >{}", id.as_str())).collect();
+        let over = over.concat();
         format!(
             "{}: {} | {} | {limit} {}/{window}{shadow}{over}",
             policy.id.as_str(),
@@ -69,6 +69,9 @@ fn check_refused(source: Source, text: &str, place: &str, says: &str) {
     assert!(error.starts_with(place), "{text}\n{error}");
     assert!(error.contains(says) && error.contains("accepted: "), "{text}\n{error}");
 }
+
+/// The attributes of a check, and the amounts of the limits that it meets.
+type Case = (&'static [(&'static str, &'static str)], &'static [u64]);
 
 /// The amounts of the limits that a check with `attributes` meets, shadow limits included.
 fn met(set: &PolicySet, attributes: &[(&str, &str)]) -> Vec<u64> {
@@ -115,7 +118,7 @@ fn descriptors_become_policies_that_decide_alike() {
     let imported = imported(Source::EnvoyRatelimit, ENVOY);
     let policies = policies(&imported);
     let set = PolicySet::new(policies.clone()).unwrap();
-    let cases: [(&[(&str, &str)], &[u64]); 12] = [
+    let cases: [Case; 12] = [
         (&[("message_type", "marketing"), ("to_number", "1")], &[5]),
         (&[("to_number", "1")], &[100]),
         (&[("message_type", "other"), ("to_number", "1")], &[]),
@@ -250,7 +253,7 @@ fn limits_of_limitador_all_apply() {
     let imported = imported(Source::Limitador, LIMITADOR);
     let policies = policies(&imported);
     let set = PolicySet::new(policies.clone()).unwrap();
-    let cases: [(&[(&str, &str)], &[u64]); 5] = [
+    let cases: [Case; 5] = [
         (&[("req.method", "GET"), ("user", "a")], &[10, 1_000]),
         (&[("req.method", "POST"), ("user", "a"), ("path", "/v1/x")], &[5, 1_000]),
         (&[("req.method", "POST"), ("user", "a"), ("path", "/v2/x")], &[1_000]),
@@ -338,7 +341,7 @@ fn keys_teams_users_and_models_of_litellm_become_policies() {
     let imported = imported(Source::Litellm, LITELLM);
     let policies = policies(&imported);
     let set = PolicySet::new(policies.clone()).unwrap();
-    let cases: [(&[(&str, &str)], &[u64]); 8] = [
+    let cases: [Case; 8] = [
         (&[("apiKey", "mobile")], &[60, 5_000]),
         (&[("apiKey", "mobile"), ("model", "gpt-4o")], &[5, 10, 60, 700, 5_000]),
         (&[("apiKey", "old")], &[0]),

@@ -15,6 +15,7 @@ use crate::guard::Guard;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::net::RequestMemory;
+use crate::recorder::Recorder;
 
 /// A store that the server runs: besides deciding, it reports what it holds in this process's memory and can clean up.
 pub(crate) trait Backend: Store {
@@ -82,6 +83,8 @@ pub(crate) struct App<S> {
     pub(crate) admin: Admin,
     /// The use cases.
     pub(crate) service: RateLimitService<S>,
+    /// Records the checks, if it is asked to.
+    pub(crate) recorder: Option<Arc<Recorder>>,
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
     /// The state that `/readyz` reports.

@@ -81,7 +81,7 @@ pub(crate) async fn open(
 
 /// The secret for hashing API keys: the configured one, or for SQLite the one in a file beside the database, which is
 /// created at the first start.
-fn api_key_secret(url: &str, config: &ServeConfig) -> Result<Vec<u8>, StartError> {
+pub(crate) fn api_key_secret(url: &str, config: &ServeConfig) -> Result<Vec<u8>, StartError> {
     if let Some(secret) = &config.api_key_secret {
         return Ok(secret.reveal().as_bytes().to_vec());
     }

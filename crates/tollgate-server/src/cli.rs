@@ -13,6 +13,7 @@ use tollgate_simulate::SimulateArgs;
 
 use crate::config::ServeConfig;
 use crate::import::Imported;
+use crate::simulation::{self, SimulationError};
 use crate::start_error::StartError;
 use crate::{serve, signals, telemetry};
 
@@ -145,6 +146,18 @@ struct ServeArgs {
     /// On SIGTERM end within this time, even if requests are in flight [default: 8000]
     #[arg(long, value_name = "MS")]
     drain_timeout_ms: Option<String>,
+    /// Write the checks to this file, which `simulate` reads; API keys are written as ids
+    #[arg(long, value_name = "FILE")]
+    record: Option<String>,
+    /// Record the checks of this part of the users, from 0 to 1 [default: 1]
+    #[arg(long, value_name = "PART")]
+    record_sample: Option<String>,
+    /// Stop recording when the file has this many bytes [default: 1073741824]
+    #[arg(long, value_name = "BYTES")]
+    record_max_bytes: Option<String>,
+    /// Record hashes of users, tenants, keys, addresses and request ids: true or false [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    record_hash_ids: Option<String>,
 }
 
 const AFTER_HELP: &str = "Each setting is also an environment variable (--max-keys: TOLLGATE_MAX_KEYS) \
@@ -181,6 +194,10 @@ impl ServeArgs {
             ("max_http2_streams", self.max_http2_streams),
             ("http2_ping_every_ms", self.http2_ping_every_ms),
             ("drain_timeout_ms", self.drain_timeout_ms),
+            ("record", self.record),
+            ("record_sample", self.record_sample),
+            ("record_max_bytes", self.record_max_bytes),
+            ("record_hash_ids", self.record_hash_ids),
         ]
     }
 }
@@ -236,16 +253,17 @@ impl Cli {
                 let Imported { output, error, code } = crate::import::run(from, &file);
                 Outcome { output, error, code: code.into() }
             }
-            Command::Simulate(args) => simulate(&args),
+            Command::Simulate(args) => simulate(*args),
             Command::Openapi => openapi(),
         }
     }
 }
 
-fn simulate(args: &SimulateArgs) -> Outcome {
-    match tollgate_simulate::run(args) {
+fn simulate(args: SimulateArgs) -> Outcome {
+    match simulation::run(args) {
         Ok(report) => Outcome::done(report.to_string()),
-        Err(error) => Outcome::failed(error.exit_code(), &error),
+        Err(SimulationError::Simulate(error)) => Outcome::failed(error.exit_code(), &error),
+        Err(SimulationError::Catalog(error)) => Outcome::failed(MISUSED, &*error),
     }
 }
 

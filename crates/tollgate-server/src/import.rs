@@ -46,11 +46,10 @@ pub(crate) fn run(source: Source, file: &Path) -> Imported {
     let imported = match tollgate_import::import(source, &text, format) {
         Ok(imported) => imported,
         Err(error) => {
-            let lines = error
-                .problems
-                .iter()
-                .map(|problem| placed(&name, problem.position, &problem.to_string()));
-            return bad(lines.map(|line| format!("error: {line}")).collect());
+            let lines = error.problems.iter().map(|problem| {
+                String::from("error: ") + &placed(&name, problem.position, &problem.to_string())
+            });
+            return bad(lines.collect());
         }
     };
     let left_out = &imported.left_out;

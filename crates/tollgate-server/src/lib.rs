@@ -14,8 +14,10 @@ mod http;
 mod import;
 mod metrics;
 mod net;
+mod recorder;
 mod serve;
 mod signals;
+mod simulation;
 mod start_error;
 mod store_watch;
 mod telemetry;
@@ -29,5 +31,6 @@ pub use config::{
 #[doc(hidden)]
 pub use http::fuzzing;
 pub use http::openapi_json;
+pub use recorder::RecordConfig;
 pub use serve::Server;
 pub use start_error::StartError;

@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tollgate_catalog::FileCatalog;
 use tollgate_core::{Clock, MonotonicClock, SystemWallClock};
 use tollgate_redis::{Announcement, Eviction, RedisOptions, RedisStore, StartProblem};
-use tollgate_service::{self as service, DirectoryLookup, RateLimitService};
+use tollgate_service::{self as service, DirectoryLookup, RateLimitService, TrafficObserver};
 use tollgate_store::memory::MemoryStoreOptions;
 use tollgate_store::resilience::{Invalidations, Resilient, store_timeout};
 use tollgate_store::{MemoryStore, Store};
@@ -22,6 +22,7 @@ use crate::health::Health;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::net::{Drained, HeadBounds, Listener, NetMetrics, RequestMemory};
+use crate::recorder::Recorder;
 use crate::start_error::StartError;
 use crate::store_watch::StoreWatch;
 use crate::telemetry::Chain;
@@ -230,6 +231,19 @@ async fn assemble<S: Backend>(
         Arc::new(service::DecisionFeed::new(MonotonicClock::new(), SystemWallClock));
     let mut service =
         RateLimitService::new(store, catalog.policies).with_decision_feed(decision_feed);
+    let recorder = match &config.record {
+        None => None,
+        Some(record) => {
+            let started =
+                Recorder::start(record, Arc::new(SystemWallClock), metrics.record.clone());
+            let failed = |source| StartError::Record { path: record.file.clone(), source };
+            Some(Arc::new(started.map_err(failed)?))
+        }
+    };
+    if let Some(recorder) = &recorder {
+        let observer: Arc<dyn TrafficObserver> = Arc::<Recorder>::clone(recorder);
+        service = service.with_traffic_observer(observer);
+    }
     if let Some(resolver) = catalog.lookup {
         let lookup = DirectoryLookup::new(resolver, config.unknown_api_keys);
         service = service.with_directory(lookup);
@@ -242,6 +256,7 @@ async fn assemble<S: Backend>(
     let app = App {
         admin: Admin { guard, directory: catalog.directory },
         service,
+        recorder,
         metrics,
         health,
         limits: config.limits.clone(),
@@ -298,8 +313,12 @@ async fn tend_now_and_then<S: Backend>(app: Arc<App<S>>) {
     }
 }
 
-/// Waits for a bounded time until the store has finished work whose callers have gone.
+/// Waits for a bounded time until the recording is written and the store has finished work whose callers have gone.
 async fn finish<S: Backend>(app: &App<S>) {
+    if let Some(recorder) = app.recorder.clone() {
+        // An error means that it panicked, which was reported.
+        _ = tokio::task::spawn_blocking(move || recorder.flush(FINISH_TIMEOUT)).await;
+    }
     let finished = tokio::time::timeout(FINISH_TIMEOUT, app.service.store().finish()).await;
     if finished.is_err() {
         tracing::warn!(

@@ -42,6 +42,13 @@ pub enum StartError {
         /// The cause.
         source: io::Error,
     },
+    /// The file of the recording could not be opened.
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
     /// No admin token could be generated.
     AdminToken(io::Error),
 }
@@ -69,6 +76,9 @@ impl fmt::Display for StartError {
             Self::NoApiKeySecret => f.write_str(
                 "TOLLGATE_API_KEY_SECRET is not set; accepted with PostgreSQL: at least 16 bytes, the same on every node",
             ),
+            Self::Record { path, .. } => {
+                write!(f, "--record: {} cannot be written", path.display())
+            }
             Self::ApiKeySecret { path, .. } => {
                 write!(f, "{}: the secret for hashing API keys cannot be read or created", path.display())
             }
@@ -82,6 +92,7 @@ impl std::error::Error for StartError {
         match self {
             Self::Listen { source, .. }
             | Self::ApiKeySecret { source, .. }
+            | Self::Record { source, .. }
             | Self::AdminToken(source) => Some(source),
             Self::Catalog(error) => error.source(),
             Self::Policies(_) | Self::NoApiKeySecret | Self::Misconfigured { .. } => None,

@@ -55,10 +55,28 @@ impl Origins {
 }
 
 /// What is known about a check.
-pub(crate) struct Known {
+#[derive(Clone, Debug)]
+pub struct Known {
     pub(crate) resolution: Resolution,
     /// Why it is denied without evaluating a limit, if it is.
     pub(crate) refused: Option<Reason>,
+}
+
+impl Known {
+    /// `check` with what the catalog knows, as its limits see it; `snapshot` is the one with which it was resolved.
+    pub fn complete<'a>(&'a self, check: &Check<'a>, snapshot: &Snapshot) -> Check<'a> {
+        resolved(check, &self.resolution, snapshot)
+    }
+
+    /// Whether the database did not answer, so that something may be missing.
+    pub fn is_degraded(&self) -> bool {
+        self.resolution.is_degraded
+    }
+
+    /// Why the check is denied without evaluating a limit, if it is.
+    pub fn refused(&self) -> Option<Reason> {
+        self.refused
+    }
 }
 
 /// Resolves the subjects of checks in a catalog.
@@ -74,8 +92,8 @@ impl DirectoryLookup {
         Self { resolver, unknown_api_keys }
     }
 
-    /// What is known about `check`.
-    pub(crate) async fn resolve(&self, snapshot: &Snapshot, check: &Check<'_>) -> Known {
+    /// What is known about `check`. Waits only for records of a database that are not cached.
+    pub async fn resolve(&self, snapshot: &Snapshot, check: &Check<'_>) -> Known {
         let subject = &check.subject;
         let asked = Asked {
             api_key: subject.get(&Attribute::ApiKey),

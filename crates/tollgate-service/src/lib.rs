@@ -12,6 +12,8 @@ mod rate_limit;
 mod usage;
 
 pub use decision_feed::{By, DecisionFeed, KeyCounts, ObservedDecision};
-pub use directory::{DirectoryLookup, Origins, TierSource, UnknownApiKeys};
-pub use rate_limit::{BatchTooLong, Explanation, MAX_BATCH_CHECKS, RateLimitService};
+pub use directory::{DirectoryLookup, Known, Origins, TierSource, UnknownApiKeys};
+pub use rate_limit::{
+    BatchTooLong, Explanation, MAX_BATCH_CHECKS, RateLimitService, TrafficObserver,
+};
 pub use usage::TopKey;

@@ -33,6 +33,12 @@ impl fmt::Display for BatchTooLong {
 
 impl std::error::Error for BatchTooLong {}
 
+/// Receives every check with its decision, except peeks. It is called while the caller waits, so it must not block.
+pub trait TrafficObserver: fmt::Debug + Send + Sync + 'static {
+    /// `check` as the limits saw it, completed from the catalog and without an API key in clear text.
+    fn decided(&self, check: &Check<'_>, decision: &Decision);
+}
+
 /// Decides checks over the policies in force and the usage in `S`.
 #[derive(Debug)]
 pub struct RateLimitService<S> {
@@ -40,6 +46,7 @@ pub struct RateLimitService<S> {
     policies: SnapshotReader,
     directory: Option<DirectoryLookup>,
     decision_feed: Option<Arc<DecisionFeed>>,
+    traffic: Option<Arc<dyn TrafficObserver>>,
 }
 
 /// The explanation of a decision.
@@ -71,7 +78,7 @@ enum Verb {
 impl<S: Store> RateLimitService<S> {
     /// A service over `store` and `policies`. Subjects are used as the callers give them.
     pub fn new(store: S, policies: SnapshotReader) -> Self {
-        Self { store, policies, directory: None, decision_feed: None }
+        Self { store, policies, directory: None, decision_feed: None, traffic: None }
     }
 
     /// The same service, which completes each subject from `directory`.
@@ -85,6 +92,13 @@ impl<S: Store> RateLimitService<S> {
     #[must_use]
     pub fn with_decision_feed(mut self, decision_feed: Arc<DecisionFeed>) -> Self {
         self.decision_feed = Some(decision_feed);
+        self
+    }
+
+    /// The same service, which passes every check to `observer`.
+    #[must_use]
+    pub fn with_traffic_observer(mut self, observer: Arc<dyn TrafficObserver>) -> Self {
+        self.traffic = Some(observer);
         self
     }
 
@@ -296,6 +310,9 @@ impl<S: Store> RateLimitService<S> {
     fn decided(&self, check: &Check<'_>, decision: &Decision, verb: Verb) {
         if let (Some(decision_feed), Verb::Charge) = (&self.decision_feed, verb) {
             decision_feed.decided(check, decision);
+        }
+        if let (Some(traffic), Verb::Charge) = (&self.traffic, verb) {
+            traffic.decided(check, decision);
         }
     }
 }

@@ -11,9 +11,16 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "FILE")]
     pub trace: PathBuf,
 
-    /// The policy file; without it, 100 requests an hour per user and model
+    /// The policy file, whose tenants, users, tiers and models complete the checks as `serve` does; without it and
+    /// without --catalog, 100 requests an hour per user and model
     #[arg(long, value_name = "FILE")]
     pub policies: Option<PathBuf>,
+    /// The catalog to decide with, as for `serve`: `file:PATH`, `sqlite:FILE` or `postgres://…`
+    #[arg(long, value_name = "URL", conflicts_with = "policies")]
+    pub catalog: Option<String>,
+    /// Count checks with unknown API keys under the key's hash, or deny them [default: count]
+    #[arg(long, value_name = "WHAT", value_parser = ["count", "deny"])]
+    pub unknown_api_keys: Option<String>,
 
     /// The format of the trace; by default the header of the trace determines it
     #[arg(long, value_enum)]
@@ -31,7 +38,7 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
-    /// Write one line for each check: index,allowed,policyId,retryAfterMs
+    /// Write one line for each check: index,allowed,policyId,retryAfterMs,line
     #[arg(long, value_name = "FILE")]
     pub decisions: Option<PathBuf>,
 

@@ -26,6 +26,8 @@ pub enum SimulateError {
     Trace(TraceError),
     /// The policy file contains no valid policies.
     Policies(CatalogError),
+    /// The catalog did not answer.
+    CatalogUnavailable,
     /// The built-in policies cannot be compiled.
     PolicySet(PolicySetError),
     /// The reference model made a different decision.
@@ -49,7 +51,10 @@ impl SimulateError {
             | Self::Trace(_)
             | Self::Policies(_)
             | Self::File { action: "read", .. } => 2,
-            Self::Difference(_) | Self::PolicySet(_) | Self::File { .. } => 1,
+            Self::Difference(_)
+            | Self::PolicySet(_)
+            | Self::CatalogUnavailable
+            | Self::File { .. } => 1,
         }
     }
 
@@ -71,6 +76,9 @@ impl fmt::Display for SimulateError {
             Self::Trace(error) => error.fmt(f),
             Self::Policies(error) => error.fmt(f),
             Self::PolicySet(error) => error.fmt(f),
+            Self::CatalogUnavailable => f.write_str(
+                "the catalog's database did not answer, so the checks cannot be decided as a server would",
+            ),
             Self::Difference(difference) => difference.fmt(f),
             Self::File { action, path, .. } => write!(f, "cannot {action} {}", path.display()),
         }
@@ -82,7 +90,11 @@ impl Error for SimulateError {
         match self {
             Self::File { source, .. } => Some(source),
             Self::Policies(error) => error.source(),
-            Self::Flag { .. } | Self::Trace(_) | Self::PolicySet(_) | Self::Difference(_) => None,
+            Self::Flag { .. }
+            | Self::Trace(_)
+            | Self::PolicySet(_)
+            | Self::CatalogUnavailable
+            | Self::Difference(_) => None,
         }
     }
 }

@@ -2,8 +2,8 @@
 //! decided.
 //!
 //! The replay runs the same core and in-memory store as the server, on a clock that the trace sets, so an hour of
-//! traffic takes only as long as its decisions. The trace is read as a stream: memory grows with the number of keys,
-//! not of checks.
+//! traffic takes only as long as its decisions. A catalog completes the checks with the server's own code. The trace is
+//! read as a stream: memory grows with the number of keys, not of checks.
 //!
 //! Invariant: the output files are written completely or not at all. This crate must not know the server, which
 //! includes [`SimulateArgs`] as a subcommand.
@@ -18,6 +18,7 @@ mod report;
 mod report_text;
 mod run;
 mod seconds;
+mod source;
 mod tally;
 pub mod trace;
 mod verify;
@@ -26,6 +27,7 @@ pub use args::SimulateArgs;
 pub use error::SimulateError;
 pub use replay::Replay;
 pub use report::{KeyReport, PeakReport, PolicyReport, Report, Timing, TraceReport, WorstKey};
-pub use run::{run, simulate};
+pub use run::{run, simulate, simulate_with};
 pub use seconds::Seconds;
+pub use source::{Lookup, Source, Wait, unknown_api_keys};
 pub use verify::Difference;

@@ -35,7 +35,11 @@ impl<'p> Replay<'p> {
     {
         let policies: &'a PolicySet = self.policies;
         let plan = policies.plan(check);
-        let verdicts = self.store.charge(&plan);
+        let verdicts = match check.request_id {
+            // A check that meets no limit does not use the store.
+            Some(request_id) if !plan.is_empty() => self.store.charge_once(&plan, request_id),
+            _ => self.store.charge(&plan),
+        };
         let decision = Decision::assemble(&plan, &verdicts);
         (plan, decision)
     }

@@ -17,7 +17,7 @@ use crate::trace::rfc_3339;
 pub struct Report {
     /// The trace that was replayed.
     pub trace: TraceReport,
-    /// The policy file; `None` for the default policy.
+    /// The policy file or the catalog; `None` for the default policy.
     pub policies_file: Option<String>,
     /// The number of checks in the trace.
     pub checks: u64,
@@ -61,10 +61,10 @@ pub struct TraceReport {
     pub latest_at: Option<String>,
     /// From the earliest to the latest line.
     pub duration_seconds: Seconds,
-    /// The time that passed on the virtual clock: from the first line to the latest.
+    /// The time that passed on the virtual clock: the same.
     pub virtual_seconds: Seconds,
-    /// The lines with a time before that of an earlier line; they were decided at the time reached (R7).
-    pub lines_stepped_back: u64,
+    /// The lines with a time before that of an earlier line; they were decided in the order of their times.
+    pub lines_reordered: u64,
 }
 
 /// The results of one policy.
@@ -147,17 +147,17 @@ pub struct Timing {
 /// The times of the checks in a trace.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Times {
-    /// The first, the earliest and the latest time; `None` without checks.
-    span: Option<(Timestamp, Timestamp, Timestamp)>,
-    stepped_back: u64,
+    /// The earliest and the latest time; `None` without checks.
+    span: Option<(Timestamp, Timestamp)>,
+    /// The lines that were put in order.
+    pub(crate) reordered: u64,
 }
 
 impl Times {
-    /// Adds a line with the time `at`, decided at `now`.
-    pub(crate) fn add(&mut self, at: Timestamp, now: Timestamp) {
-        let (first, earliest, latest) = self.span.unwrap_or((at, at, at));
-        self.span = Some((first, earliest.min(at), latest.max(at)));
-        self.stepped_back += u64::from(at < now);
+    /// Adds a line with the time `at`.
+    pub(crate) fn add(&mut self, at: Timestamp) {
+        let (earliest, latest) = self.span.unwrap_or((at, at));
+        self.span = Some((earliest.min(at), latest.max(at)));
     }
 }
 
@@ -202,7 +202,7 @@ impl Report {
 
 impl TraceReport {
     fn new(inputs: &Inputs, times: &Times) -> Self {
-        let (first, earliest, latest) = times.span.unwrap_or_default();
+        let (earliest, latest) = times.span.unwrap_or_default();
         let at = |moment| times.span.map(|_| rfc_3339(moment));
         Self {
             file: inputs.trace_file.clone(),
@@ -213,8 +213,8 @@ impl TraceReport {
             earliest_at: at(earliest),
             latest_at: at(latest),
             duration_seconds: Seconds::from_ns(latest.as_ns() - earliest.as_ns()),
-            virtual_seconds: Seconds::from_ns(latest.as_ns() - first.as_ns()),
-            lines_stepped_back: times.stepped_back,
+            virtual_seconds: Seconds::from_ns(latest.as_ns() - earliest.as_ns()),
+            lines_reordered: times.reordered,
         }
     }
 }

@@ -5,6 +5,17 @@ use std::ops::RangeInclusive;
 
 use crate::report::{KeyReport, PolicyReport, Report, TraceReport, per_mille};
 
+/// What the columns of the tables say.
+const COLUMNS: &str = "\
+checks        to which the policy applied; 0 means that it matched none, or that others overrode it
+admitted      of these, admitted by all limits that they met
+denied        of these, denied by this policy; a check that several policies deny counts for each
+would deny    of these, those that the policy would deny if it were enforced; only in shadow mode
+peak usage    the most that one key had in a window; in a token bucket, the most that was missing
+of its limit  that usage as a part of the limit, or of the bucket
+whose         the key with that usage
+when          when it was first reached";
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_trace(f, &self.trace)?;
@@ -29,6 +40,7 @@ impl fmt::Display for Report {
         }
         write_policies(f, &self.policies)?;
         write_peaks(f, &self.policies)?;
+        writeln!(f, "\n{COLUMNS}")?;
         let (wall, rate) = (self.timing.wall_seconds, grouped(self.timing.checks_per_second));
         writeln!(f, "\nreplayed in {wall}, {rate} checks/s")?;
         if self.verified {
@@ -52,11 +64,11 @@ fn write_trace(f: &mut fmt::Formatter<'_>, trace: &TraceReport) -> fmt::Result {
     if let (Some(earliest), Some(latest)) = (&trace.earliest_at, &trace.latest_at) {
         writeln!(f, "time       {earliest} to {latest}: {}", trace.duration_seconds)?;
     }
-    if trace.lines_stepped_back > 0 {
-        let lines = grouped(trace.lines_stepped_back);
+    if trace.lines_reordered > 0 {
+        let lines = grouped(trace.lines_reordered);
         writeln!(
             f,
-            "clock      {lines} lines step back in time and were decided at the time reached"
+            "order      {lines} lines are earlier than one before them; they were decided in the order of time"
         )?;
     }
     Ok(())

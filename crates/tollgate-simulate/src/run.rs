@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use tollgate_core::{Clock, MonotonicClock, PolicySet};
+use tollgate_core::{Check, Clock, Decision, MonotonicClock, Plan, PolicySet, Reason, Timestamp};
 
 use crate::decisions::DecisionsFile;
 use crate::output::OutputFile;
@@ -12,19 +12,20 @@ use crate::report::{Inputs, Outcome, Report, Times};
 use crate::tally::Tally;
 use crate::trace::{Population, TraceCheck, TraceFormat, TraceReader};
 use crate::verify::Verifier;
-use crate::{Replay, SimulateArgs, SimulateError};
+use crate::{Replay, SimulateArgs, SimulateError, Source};
 
-/// Runs the simulation of `args` with the policies of its file, and writes the requested files.
+/// Runs the simulation of `args` with its policy file or catalog file, and writes the requested files.
 pub fn run(args: &SimulateArgs) -> Result<Report, SimulateError> {
-    let policies = match &args.policies {
-        Some(path) => tollgate_catalog::policy_file::load(path).map_err(SimulateError::Policies)?,
-        None => PolicySet::new(Vec::new()).map_err(SimulateError::PolicySet)?,
-    };
-    simulate(args, &policies)
+    simulate_with(args, &Source::of_args(args)?)
 }
 
-/// Runs the simulation of `args` with `policies`, and writes the requested files.
-pub fn simulate(args: &SimulateArgs, policies: &PolicySet) -> Result<Report, SimulateError> {
+/// Runs the simulation of `args` with `policies` and checks as the trace gives them, and writes the requested files.
+pub fn simulate(args: &SimulateArgs, policies: PolicySet) -> Result<Report, SimulateError> {
+    simulate_with(args, &Source::policies(policies))
+}
+
+/// Runs the simulation of `args` with `source`, and writes the requested files.
+pub fn simulate_with(args: &SimulateArgs, source: &Source) -> Result<Report, SimulateError> {
     refuse_overwriting(args)?;
     let population = Population {
         users: args.users.unwrap_or(Population::default().users),
@@ -32,12 +33,19 @@ pub fn simulate(args: &SimulateArgs, policies: &PolicySet) -> Result<Report, Sim
     };
     let mut trace = TraceReader::open(&args.trace, args.format, population)?;
     refuse_idle_flags(args, trace.format())?;
+    if args.verify && trace.has_request_ids() {
+        return Err(SimulateError::Flag {
+            flag: "--verify",
+            problem: "the reference model knows no request ids".to_owned(),
+            accepted: "only for traces without the column requestId",
+        });
+    }
     let report_file = create("--report", args.report.as_deref())?;
     let decisions_file = create("--decisions", args.decisions.as_deref())?;
     let mut decisions_file = decisions_file.map(DecisionsFile::new).transpose()?;
-    let mut verifier = args.verify.then(|| Verifier::new(policies.policies()));
+    let mut verifier = args.verify.then(|| Verifier::new(source.snapshot.policies().policies()));
 
-    let outcome = replay(&mut trace, policies, decisions_file.as_mut(), verifier.as_mut())?;
+    let outcome = replay(&mut trace, source, decisions_file.as_mut(), verifier.as_mut())?;
 
     let drawn = (trace.format() == TraceFormat::AzureLlm2023).then_some(population);
     let inputs = Inputs {
@@ -46,7 +54,7 @@ pub fn simulate(args: &SimulateArgs, policies: &PolicySet) -> Result<Report, Sim
         format_guessed: trace.is_format_guessed(),
         users: drawn.map(|population| population.users),
         seed: drawn.map(|population| population.seed),
-        policies_file: args.policies.as_ref().map(|path| path.display().to_string()),
+        policies_file: source.name.clone(),
         verified: args.verify,
     };
     let report = Report::new(inputs, &outcome);
@@ -57,14 +65,16 @@ pub fn simulate(args: &SimulateArgs, policies: &PolicySet) -> Result<Report, Sim
 /// Decides every check of `trace`, in order.
 fn replay<'p>(
     trace: &mut TraceReader,
-    policies: &'p PolicySet,
+    source: &'p Source,
     decisions_file: Option<&mut DecisionsFile>,
     verifier: Option<&mut Verifier>,
 ) -> Result<Outcome<'p>, SimulateError> {
     let wall_clock = MonotonicClock::new();
     let start = wall_clock.now();
     let mut progress = Progress::new(trace.total_bytes());
+    let policies = source.snapshot.policies();
     let mut pass = Pass {
+        source,
         replay: Replay::new(policies),
         tally: Tally::new(policies),
         times: Times::default(),
@@ -76,12 +86,14 @@ fn replay<'p>(
         progress.add_check(trace.bytes_read());
     }
     let wall_ns = wall_clock.now().as_ns().saturating_sub(start.as_ns());
-    let Pass { replay, tally, times, .. } = pass;
+    let Pass { replay, tally, mut times, .. } = pass;
+    times.reordered = trace.reordered();
     Ok(Outcome { tally, times, store: replay.store_stats(), wall_ns })
 }
 
 /// One pass over a trace.
 struct Pass<'p, 'w> {
+    source: &'p Source,
     replay: Replay<'p>,
     tally: Tally<'p>,
     times: Times,
@@ -90,16 +102,45 @@ struct Pass<'p, 'w> {
 }
 
 impl Pass<'_, '_> {
-    fn take(&mut self, traced: &TraceCheck<'_>) -> Result<(), SimulateError> {
+    fn take(&mut self, traced: &TraceCheck) -> Result<(), SimulateError> {
         let now = self.replay.advance_to(traced.at);
-        let (plan, decision) = self.replay.decide(&traced.check);
-        self.times.add(traced.at, now);
-        self.tally.add(now, &plan, &decision);
-        if let Some(file) = &mut self.decisions_file {
-            file.add(&decision)?;
+        let check = traced.check();
+        if traced.is_complete() {
+            return self.decide(now, traced, &check, None);
         }
-        match &mut self.verifier {
-            Some(verifier) => verifier.verify(traced, &decision).map_err(SimulateError::Difference),
+        let source = self.source;
+        source.complete(&check, |check, refused| self.decide(now, traced, check, refused))?
+    }
+
+    /// Decides `check`, which `traced` became, unless it is `refused` before any limit.
+    fn decide(
+        &mut self,
+        now: Timestamp,
+        traced: &TraceCheck,
+        check: &Check<'_>,
+        refused: Option<Reason>,
+    ) -> Result<(), SimulateError> {
+        self.times.add(traced.at);
+        if let Some(reason) = refused {
+            return self.count(now, traced.line, &Plan::new(), &Decision::refused(reason));
+        }
+        let (plan, decision) = self.replay.decide(check);
+        if let Some(verifier) = &mut self.verifier {
+            verifier.verify(traced, check, &decision).map_err(SimulateError::Difference)?;
+        }
+        self.count(now, traced.line, &plan, &decision)
+    }
+
+    fn count(
+        &mut self,
+        now: Timestamp,
+        line: u64,
+        plan: &Plan<'_>,
+        decision: &Decision,
+    ) -> Result<(), SimulateError> {
+        self.tally.add(now, plan, decision);
+        match &mut self.decisions_file {
+            Some(file) => file.add(line, decision),
             None => Ok(()),
         }
     }
@@ -142,9 +183,12 @@ fn refuse_idle_flags(args: &SimulateArgs, format: TraceFormat) -> Result<(), Sim
 
 /// An output must not replace an input or the other output.
 fn refuse_overwriting(args: &SimulateArgs) -> Result<(), SimulateError> {
+    let catalog_file = args.catalog.as_deref().and_then(|url| url.strip_prefix("file:"));
+    let catalog_file = catalog_file.map(std::path::PathBuf::from);
     let paths = [
         ("--trace", Some(&args.trace)),
         ("--policies", args.policies.as_ref()),
+        ("--catalog", catalog_file.as_ref()),
         ("--report", args.report.as_ref()),
         ("--decisions", args.decisions.as_ref()),
     ];

@@ -22,17 +22,18 @@ impl Verifier {
         Self { model: Model::new(policies.to_vec()), latest: Timestamp::default(), index: 0 }
     }
 
-    /// Decides `traced` and compares with `decision`. The line's time is clamped here again, so that the clamp of the
+    /// Decides `check`, which the line `traced` became, and compares with `decision`. The line's time is clamped here again, so that the clamp of the
     /// replay is verified too; the model does not see the time of a check that meets no limit.
     pub(crate) fn verify(
         &mut self,
-        traced: &TraceCheck<'_>,
+        traced: &TraceCheck,
+        check: &Check<'_>,
         decision: &Decision,
     ) -> Result<(), Box<Difference>> {
         let index = self.index;
         self.index += 1;
         self.latest = self.latest.max(traced.at);
-        let expected = self.model.check(self.latest, &traced.check);
+        let expected = self.model.check(self.latest, check);
         let (replayed, expected) =
             (ComparedDecision::of_replay(decision), ComparedDecision::of_model(&expected));
         if replayed == expected {
@@ -41,7 +42,7 @@ impl Verifier {
         Err(Box::new(Difference {
             index,
             line: traced.line,
-            check: shown_check(&traced.check),
+            check: shown_check(check),
             replayed: replayed.to_string(),
             expected: expected.to_string(),
         }))
@@ -197,9 +198,10 @@ mod tests {
         let at = Timestamp::from_ms(1);
         replay.advance_to(at);
         let mut verify = |line| {
-            let traced = TraceCheck { line, at, check: Check::new("alice", "gpt-4") };
-            let (_, decision) = replay.decide(&traced.check);
-            verifier.verify(&traced, &decision)
+            let traced = TraceCheck { line, ..TraceCheck::at(at) };
+            let check = Check::new("alice", "gpt-4");
+            let (_, decision) = replay.decide(&check);
+            verifier.verify(&traced, &check, &decision)
         };
         let difference = verify(2).unwrap_err();
         assert_eq!((difference.index, difference.line), (0, 2));

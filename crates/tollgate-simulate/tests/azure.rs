@@ -40,7 +40,7 @@ fn example() -> String {
 }
 
 fn run(args: &SimulateArgs, yaml: &str) -> Report {
-    simulate(args, &policies(yaml)).unwrap_or_else(|error| panic!("{error}"))
+    simulate(args, policies(yaml)).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn verified(trace: &str) -> SimulateArgs {
@@ -61,7 +61,7 @@ fn check(trace: &str, yaml: &str, expected: (u64, u64, u64), refused: &[(&str, u
     let headlines = report.policies.iter().map(|policy| policy.headline_denials);
     assert_eq!(headlines.sum::<u64>(), report.denied);
     assert!(report.verified);
-    assert_eq!((report.keys_evicted, report.trace.lines_stepped_back), (0, 0));
+    assert_eq!((report.keys_evicted, report.trace.lines_reordered), (0, 0));
 }
 
 #[test]

@@ -135,12 +135,14 @@ fn litellms_keys_and_teams() {
     assert!(session.decisions >= 10);
 }
 
+/// Tier, model, name in ids, requests a minute, requests a day, tokens a minute.
+type Row = (&'static str, &'static str, &'static str, u64, Option<u64>, u64);
+
 /// RPM, RPD and TPM of each tier: the documents' rows.
 #[test]
 fn openais_usage_tiers() {
     let policies = example("openai-tiers.yaml");
-    // Tier, model, requests a minute, requests a day, tokens a minute.
-    let rows: [(&str, &str, &str, u64, Option<u64>, u64); 10] = [
+    let rows: [Row; 10] = [
         ("free", "gpt-3.5-turbo", "gpt-3.5", 3, Some(200), 40_000),
         ("tier-1", "gpt-4o", "gpt-4o", 500, None, 30_000),
         ("tier-1", "gpt-4o-mini", "gpt-4o-mini", 500, Some(10_000), 200_000),

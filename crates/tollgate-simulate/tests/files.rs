@@ -14,11 +14,11 @@ fn the_decisions_have_one_line_for_each_check() {
     let trace = "timestamp,userId,modelId,cost.requests\n0,a,m,\n1.5,a,m,\n1.5,b,m,2\n60,a,m,\n";
     let fixture = Fixture::new(trace).with_outputs().verified();
     let report = fixture.run(&policies(ONE_A_MINUTE)).unwrap();
-    let expected = "index,allowed,policyId,retryAfterMs\n\
-         0,true,\"a \"\"quoted\"\", id\",0\n\
-         1,false,\"a \"\"quoted\"\", id\",58500\n\
-         2,false,\"a \"\"quoted\"\", id\",\n\
-         3,true,\"a \"\"quoted\"\", id\",0\n";
+    let expected = "index,allowed,policyId,retryAfterMs,line\n\
+         0,true,\"a \"\"quoted\"\", id\",0,2\n\
+         1,false,\"a \"\"quoted\"\", id\",58500,3\n\
+         2,false,\"a \"\"quoted\"\", id\",,4\n\
+         3,true,\"a \"\"quoted\"\", id\",0,5\n";
     assert_eq!(fixture.read("decisions.csv"), expected);
     assert_eq!((report.reasons["limit_exceeded"], report.reasons["cost_exceeds_limit"]), (1, 1));
     assert_eq!(fixture.files(), ["decisions.csv", "report.json", "trace.csv"]);
@@ -30,7 +30,8 @@ fn a_check_that_no_limit_meets_names_no_policy() {
     let fixture = Fixture::new("timestamp,userId,modelId\n0,a,m\n").with_outputs().verified();
     let tenants = "policies: [{id: tenants, scope: TENANT, limit: 0, windowSeconds: 60}]";
     let report = fixture.run(&policies(tenants)).unwrap();
-    assert_eq!(fixture.read("decisions.csv"), "index,allowed,policyId,retryAfterMs\n0,true,,0\n");
+    let expected = "index,allowed,policyId,retryAfterMs,line\n0,true,,0,2\n";
+    assert_eq!(fixture.read("decisions.csv"), expected);
     assert_eq!((report.policies[0].checks, &report.worst_key), (0, &None));
 }
 
@@ -39,7 +40,7 @@ fn a_trace_without_checks_gives_an_empty_report() {
     let fixture = Fixture::new("timestamp,userId,modelId").with_outputs().verified();
     let report = fixture.run(&policies("")).unwrap();
     assert_eq!((report.checks, &report.trace.earliest_at, &report.worst_key), (0, &None, &None));
-    assert_eq!(fixture.read("decisions.csv"), "index,allowed,policyId,retryAfterMs\n");
+    assert_eq!(fixture.read("decisions.csv"), "index,allowed,policyId,retryAfterMs,line\n");
     assert!(report.to_string().contains("checks     0: admitted 0 (0.0 %), denied 0 (0.0 %)"));
 }
 
@@ -85,19 +86,38 @@ fn an_ipv6_address_is_one_key_in_all_its_forms() {
     assert_eq!((report.admitted, report.denied, report.keys_held), (2, 2, 2));
 }
 
-/// R7: time that steps back is clamped, and the report counts the lines.
+/// Servers write their lines a little out of order: each is decided at its own time.
 #[test]
-fn lines_that_step_back_are_decided_at_the_time_that_was_reached() {
+fn lines_out_of_order_are_decided_in_the_order_of_their_times() {
     let trace = "timestamp,userId,modelId\n100,a,m\n161,b,m\n40,a,m\n160,a,m\n161,a,m\n221,a,m\n";
     let fixture = Fixture::new(trace).with_outputs().verified();
     let report = fixture.run(&policies(ONE_A_MINUTE)).unwrap();
-    assert_eq!(report.trace.lines_stepped_back, 2);
+    assert_eq!(report.trace.lines_reordered, 2);
     assert_eq!(report.trace.duration_seconds.as_ns(), 181_000_000_000);
-    assert_eq!(report.trace.virtual_seconds.as_ns(), 121_000_000_000);
+    assert_eq!(report.trace.virtual_seconds.as_ns(), 181_000_000_000);
     let decisions = fixture.read("decisions.csv");
     let allowed: Vec<_> = decisions.lines().skip(1).map(|line| line.contains("true")).collect();
-    assert_eq!(allowed, [true, true, true, false, false, true]);
-    assert!(report.to_string().contains("2 lines step back in time"));
+    assert_eq!(allowed, [true, true, true, true, false, true]);
+    let lines: Vec<_> =
+        decisions.lines().skip(1).map(|line| line.rsplit(',').next().unwrap()).collect();
+    assert_eq!(lines, ["4", "2", "5", "3", "6", "7"]);
+    assert!(report.to_string().contains("2 lines are earlier than one before them"));
+}
+
+#[test]
+fn a_line_far_behind_its_turn_is_refused_with_its_number() {
+    let lines = |count: usize| "100,a,m\n".repeat(count);
+    let trace = |before: usize| format!("timestamp,userId,modelId\n{}50,b,m\n", lines(before));
+    let most = tollgate_simulate::trace::MAX_READ_AHEAD;
+    let fixture = Fixture::new(trace(most - 1)).with_outputs();
+    assert_eq!(fixture.run(&policies("")).unwrap().trace.lines_reordered, 1);
+    let fixture = Fixture::new(trace(most + 5)).with_outputs();
+    let error = fixture.run(&policies("")).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    let error = error.to_string();
+    let place = format!("trace.csv:{}: timestamp: is before the time of line", most + 7);
+    assert!(error.contains(&place), "{error}");
+    assert!(error.contains("accepted: lines at most 10000 lines later than their turn"), "{error}");
 }
 
 #[test]
@@ -159,7 +179,7 @@ fn the_report_is_json_with_the_words_of_the_api() {
         "trace": {
             "file": fixture.args.trace, "format": "csv", "formatGuessed": false, "users": null, "seed": null,
             "earliestAt": "1970-01-01T00:00:00Z", "latestAt": "1970-01-01T00:00:00.5Z",
-            "durationSeconds": 0.5, "virtualSeconds": 0.5, "linesSteppedBack": 0,
+            "durationSeconds": 0.5, "virtualSeconds": 0.5, "linesReordered": 0,
         },
         "policiesFile": null, "checks": 2, "admitted": 1, "denied": 1,
         "reasons":

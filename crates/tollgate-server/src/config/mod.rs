@@ -25,6 +25,8 @@ use tollgate_store::memory::MemoryStoreOptions;
 use tollgate_store::resilience::ResilienceOptions;
 pub use trusted_proxies::TrustedProxies;
 
+use crate::recorder::RecordConfig;
+
 /// The configuration of `tollgate serve`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -66,6 +68,8 @@ pub struct ServeConfig {
     pub limits: HttpLimits,
     /// The longest time from the signal to the end of the process.
     pub drain_timeout: Duration,
+    /// What is recorded of the traffic; `None` for nothing.
+    pub record: Option<RecordConfig>,
 }
 
 /// Where usage is kept.
@@ -178,12 +182,30 @@ impl Default for ServeConfig {
             limits: HttpLimits::default(),
             // Together with the rest of the shutdown, the process ends within 10 seconds (P13).
             drain_timeout: Duration::from_secs(8),
+            record: None,
         }
     }
 }
 
+/// The catalog of `url`, the value of a flag of `simulate`.
+pub(crate) fn catalog_of(url: &str) -> Result<CatalogConfig, ConfigError> {
+    let flags = [("catalog", Some(url.to_owned()))];
+    let mut layers = Layers::new(&["catalog"], flags, |_| None, None);
+    let catalog = layers.take("catalog", CatalogConfig::BuiltIn, values::catalog);
+    layers.finish(catalog)
+}
+
+/// The secret for hashing API keys that `environment` has.
+pub(crate) fn api_key_secret_of(
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<Secret>, ConfigError> {
+    let mut layers = Layers::default();
+    let secret = layers.secret(API_KEY_SECRET_VARIABLE, environment(API_KEY_SECRET_VARIABLE));
+    layers.finish(secret)
+}
+
 /// The keys of all settings.
-pub(crate) const KEYS: [&str; 24] = [
+pub(crate) const KEYS: [&str; 28] = [
     "http",
     "allowed_hosts",
     "trusted_proxies",
@@ -208,6 +230,10 @@ pub(crate) const KEYS: [&str; 24] = [
     "max_http2_streams",
     "http2_ping_every_ms",
     "drain_timeout_ms",
+    "record",
+    "record_sample",
+    "record_max_bytes",
+    "record_hash_ids",
 ];
 
 /// The memory of an unfinished body besides its bytes: the connection's read buffer.
@@ -339,8 +365,44 @@ impl ServeConfig {
                 let accepted = "an integer from 0 to 600000, in milliseconds";
                 values::milliseconds(text, 0..=600_000, accepted)
             }),
+            record: record(layers),
         }
     }
+}
+
+/// The recording; its other settings mean nothing without a file.
+fn record(layers: &mut Layers) -> Option<RecordConfig> {
+    let file = layers.take("record", None, |text| values::path(text).map(Some));
+    let sample = layers.take("record_sample", None, |text| values::share(text).map(Some));
+    let max_bytes = layers.take("record_max_bytes", None, |text| {
+        let accepted = "an integer from 65536 to 1099511627776, in bytes";
+        values::integer(text, 1 << 16..=1 << 40, accepted).map(Some)
+    });
+    let hash_ids = layers.take("record_hash_ids", None, |text| values::boolean(text).map(Some));
+    let others = [
+        ("record_sample", sample.is_some()),
+        ("record_max_bytes", max_bytes.is_some()),
+        ("record_hash_ids", hash_ids.is_some()),
+    ];
+    let Some(file) = file else {
+        if layers.place("record").is_none() {
+            for (key, _) in others.into_iter().filter(|(_, is_given)| *is_given) {
+                let place = layers.place(key).map_or_else(String::new, |place| place.to_string());
+                layers.refuse(
+                    &place,
+                    "is given without --record",
+                    "together with a file to record to",
+                );
+            }
+        }
+        return None;
+    };
+    Some(RecordConfig {
+        file,
+        sample_millionths: sample.unwrap_or(1_000_000),
+        max_bytes: max_bytes.unwrap_or(1 << 30),
+        hash_ids: hash_ids.unwrap_or(false),
+    })
 }
 
 impl HttpLimits {

@@ -95,6 +95,33 @@ pub(super) fn nodes(text: &str) -> Result<NonZeroU32, Refused> {
     nodes.ok_or_else(|| Refused { problem: format!("{text:?} is not accepted"), accepted })
 }
 
+/// A part of a whole, in millionths.
+pub(super) fn share(text: &str) -> Result<u32, Refused> {
+    let accepted = "a number from 0 to 1 with at most 6 decimals";
+    let refused = || Refused { problem: format!("{text:?} is not accepted"), accepted };
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !is_digits(whole) || !is_digits(decimals) || decimals.len() > 6 {
+        return Err(refused());
+    }
+    let whole: u32 = whole.parse().map_err(|_| refused())?;
+    let millionths: u32 = format!("{decimals:0<6}").parse().map_err(|_| refused())?;
+    match (whole, millionths) {
+        (0, _) => Ok(millionths),
+        (1, 0) => Ok(1_000_000),
+        _ => Err(refused()),
+    }
+}
+
+/// A path of a file.
+pub(super) fn path(text: &str) -> Result<PathBuf, Refused> {
+    if text.is_empty() {
+        let accepted = "the path of a file";
+        return Err(Refused { problem: "is empty".to_owned(), accepted });
+    }
+    Ok(text.into())
+}
+
 pub(super) fn unknown_api_keys(text: &str) -> Result<UnknownApiKeys, Refused> {
     match text {
         "count" => Ok(UnknownApiKeys::Count),

@@ -32,6 +32,8 @@ use policy_counters::PolicyCounters;
 use store::StoreMetrics;
 pub(crate) use totals::Totals;
 
+use crate::recorder::RecordCounters;
+
 /// Every metric of one server.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -51,6 +53,8 @@ pub(crate) struct Metrics {
     pub(crate) store_errors: Counter,
     /// Metrics of the store.
     pub(crate) store: StoreMetrics,
+    /// The lines of the recording.
+    pub(crate) record: RecordCounters,
     /// Requests being answered.
     pub(crate) in_flight: Gauge,
     /// Connections that are open.
@@ -78,6 +82,7 @@ impl Metrics {
             store_evicted: Counter::default(),
             store_errors: Counter::default(),
             store: StoreMetrics::new(),
+            record: RecordCounters::default(),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             accept_errors: Counter::default(),
@@ -107,6 +112,10 @@ impl Metrics {
             "Calls that the store did not answer, and calls not sent because the breaker was open";
         to.register("store_errors", errors, self.store_errors.clone());
         self.store.register(to);
+        let written = "Checks written to the recording";
+        to.register("record_lines_written", written, self.record.written.clone());
+        let dropped = "Checks that were not recorded, because the file or the queue was full";
+        to.register("record_lines_dropped", dropped, self.record.dropped.clone());
         let in_flight = "HTTP requests being answered";
         to.register("http_requests_in_flight", in_flight, self.in_flight.clone());
         to.register("http_connections", "Open HTTP connections", self.connections.clone());

@@ -28,6 +28,7 @@ mod metrics;
 mod policies;
 mod policy_files;
 mod priority;
+mod simulation;
 mod subjects;
 mod support;
 mod unfinished;

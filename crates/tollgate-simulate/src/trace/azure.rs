@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use tollgate_core::{Amount, Check, Cost, Timestamp, Unit};
+use tollgate_core::{Amount, Attribute, Cost, Unit};
 
+use super::check::TraceCheck;
 use super::records::RecordReader;
 use super::zipf::Zipf;
 use super::{Population, parse_amount, time};
@@ -49,10 +50,7 @@ impl AzureTrace {
         }
     }
 
-    pub(super) fn check<R>(
-        &mut self,
-        record: &RecordReader<R>,
-    ) -> Result<(Timestamp, Check<'_>), LineProblem> {
+    pub(super) fn check<R>(&mut self, record: &RecordReader<R>) -> Result<TraceCheck, LineProblem> {
         record.expect_len(HEADER.len())?;
         let [timestamp, context, generated] = HEADER;
         let at = time::parse_azure(timestamp, record.field(0, timestamp)?)?;
@@ -68,7 +66,11 @@ impl AzureTrace {
             .with(Unit::Tokens, tokens);
         draw_name(&mut self.user, "user", self.users.rank(self.draws.next_u64()));
         draw_name(&mut self.model, "model", self.models.rank(self.draws.next_u64()));
-        Ok((at, Check::new(&self.user, &self.model).at_cost(cost)))
+        let mut check = TraceCheck::at(at);
+        check.cost = cost;
+        check.set(Attribute::User, self.user.as_str());
+        check.set(Attribute::Model, self.model.as_str());
+        Ok(check)
     }
 }
 

@@ -1,10 +1,12 @@
 //! `csv`: the header names the fields of a check, and each line is one check.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use tollgate_core::subject::{ACCEPTED_IDS, check_id};
-use tollgate_core::{Attribute, Check, Cost, Subject, Timestamp, Unit};
+use tollgate_core::{Amount, Attribute, PriorityClass, Timestamp, Unit};
 
+use super::check::TraceCheck;
 use super::records::RecordReader;
 use super::{parse_amount, time};
 use crate::error::{LineProblem, shown};
@@ -12,7 +14,7 @@ use crate::error::{LineProblem, shown};
 /// The column with the time.
 pub(super) const TIMESTAMP: &str = "timestamp";
 
-/// The columns with named attributes; the first two are required.
+/// The columns with named attributes.
 const ATTRIBUTES: [(&str, Attribute); 7] = [
     ("userId", Attribute::User),
     ("modelId", Attribute::Model),
@@ -23,10 +25,15 @@ const ATTRIBUTES: [(&str, Attribute); 7] = [
     ("modelTier", Attribute::ModelTier),
 ];
 
-const REQUIRED: [&str; 3] = [TIMESTAMP, "userId", "modelId"];
+/// The column with the id of an API key, which a catalog would not find by it.
+const API_KEY_ID: &str = "apiKeyId";
 
-const ACCEPTED: &str = "`timestamp`, `userId`, `modelId` (all three required), `tenantId`, `apiKey`, `service`, `ip`, \
-     `tier`, `modelTier`, `cost.<unit>`, `attributes.<name>`, each once";
+const ACCEPTED_SUBJECT: &str =
+    "at least one of userId, modelId, tenantId, apiKey, apiKeyId, service, ip and attributes";
+
+const ACCEPTED: &str = "`timestamp` (required), `userId`, `modelId`, `tenantId`, `apiKey` (the key) or `apiKeyId` (its \
+     id), `service`, `ip`, `tier`, `modelTier`, `priority`, `userTenantId`, `requestId`, `cost.<unit>`, `attributes.<name>`, `costs` and \
+     `attributes` (JSON objects), each once";
 
 const ACCEPTED_IPS: &str = "an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::1";
 
@@ -36,26 +43,30 @@ enum Field {
     Ip,
     Attribute(Attribute),
     Cost(Unit),
+    RequestId,
+    Priority,
+    UserTenant,
+    /// A JSON object with custom attributes.
+    Attributes,
+    /// A JSON object with amounts by unit.
+    Costs,
 }
 
 struct Column {
     name: String,
     field: Field,
-    required: bool,
 }
 
 /// The columns of a trace, in order.
 pub(super) struct CheckColumns {
     columns: Vec<Column>,
-    /// The IPv6 address of the last check in canonical form: an address is one key, however it is written.
-    ipv6: String,
 }
 
 impl CheckColumns {
     /// The columns that `header` names.
     pub(super) fn parse(header: &[&str]) -> Result<Self, LineProblem> {
-        if let Some(missing) = REQUIRED.iter().find(|required| !header.contains(required)) {
-            let problem = format!("has no column `{missing}`");
+        if !header.contains(&TIMESTAMP) {
+            let problem = format!("has no column `{TIMESTAMP}`");
             return Err(LineProblem::new("header", problem, ACCEPTED));
         }
         let mut columns: Vec<Column> = Vec::with_capacity(header.len());
@@ -65,49 +76,112 @@ impl CheckColumns {
                 let problem = format!("has the column {} twice", shown(name));
                 return Err(LineProblem::new("header", problem, ACCEPTED));
             }
-            let required = REQUIRED.contains(name);
-            columns.push(Column { name: (*name).to_owned(), field, required });
+            columns.push(Column { name: (*name).to_owned(), field });
         }
-        Ok(Self { columns, ipv6: String::new() })
+        let names_subject =
+            |field: &Field| matches!(field, Field::Attribute(_) | Field::Ip | Field::Attributes);
+        if !columns.iter().any(|column| names_subject(&column.field)) {
+            let problem = "has no column for a subject";
+            return Err(LineProblem::new("header", problem, ACCEPTED_SUBJECT));
+        }
+        Ok(Self { columns })
+    }
+
+    /// Whether checks may have request ids.
+    pub(super) fn has_request_ids(&self) -> bool {
+        self.columns.iter().any(|column| column.field == Field::RequestId)
     }
 
     /// The check in `record`.
-    pub(super) fn check<'a, R>(
-        &'a mut self,
-        record: &'a RecordReader<R>,
-    ) -> Result<(Timestamp, Check<'a>), LineProblem> {
+    pub(super) fn check<R>(&self, record: &RecordReader<R>) -> Result<TraceCheck, LineProblem> {
         record.expect_len(self.columns.len())?;
-        let (mut at, mut subject, mut cost) =
-            (Timestamp::default(), Subject::empty(), Cost::one_request());
-        let mut ip = None;
+        let mut check = TraceCheck::at(Timestamp::default());
         for (index, column) in self.columns.iter().enumerate() {
-            let text = record.field(index, &column.name)?;
-            if text.is_empty() && !column.required {
+            let (text, name) = (record.field(index, &column.name)?, &column.name);
+            if text.is_empty() && column.field != Field::Timestamp {
                 continue;
             }
             match &column.field {
-                Field::Timestamp => at = time::parse(&column.name, text)?,
-                Field::Cost(unit) => cost.set(unit.clone(), parse_amount(&column.name, text)?),
-                Field::Ip => ip = Some((text, parse_ip(&column.name, text)?)),
+                Field::Timestamp => check.at = time::parse(name, text)?,
+                Field::Cost(unit) => check.cost.set(unit.clone(), parse_amount(name, text)?),
+                // An address is one key, however it is written.
+                Field::Ip => check.set(
+                    Attribute::Ip,
+                    match parse_ip(name, text)? {
+                        IpAddr::V4(_) => text.to_owned(),
+                        IpAddr::V6(address) => address.to_canonical().to_string(),
+                    },
+                ),
                 Field::Attribute(attribute) => {
-                    let refused = |problem| {
-                        LineProblem::new(&column.name, format!("{problem}"), ACCEPTED_IDS)
-                    };
-                    check_id(text).map_err(refused)?;
-                    subject.set(attribute, text);
+                    check.set(attribute.clone(), checked_id(name, text)?);
                 }
+                Field::RequestId => check.request_id = Some(checked_id(name, text)?.to_owned()),
+                Field::UserTenant => {
+                    check.user_tenant = Some(checked_id(name, text)?.to_owned());
+                }
+                Field::Priority => check.priority = Some(parse_priority(name, text)?),
+                Field::Attributes => add_attributes(&mut check, name, text)?,
+                Field::Costs => add_costs(&mut check, name, text)?,
             }
         }
-        match ip {
-            None => {}
-            Some((text, IpAddr::V4(_))) => subject.set(&Attribute::Ip, text),
-            Some((_, IpAddr::V6(address))) => {
-                self.ipv6 = address.to_canonical().to_string();
-                subject.set(&Attribute::Ip, &self.ipv6);
-            }
+        if check.attributes.is_empty() {
+            return Err(LineProblem::new("line", "names no subject", ACCEPTED_SUBJECT));
         }
-        Ok((at, Check::of(subject).at_cost(cost)))
+        Ok(check)
     }
+}
+
+fn checked_id<'t>(column: &str, text: &'t str) -> Result<&'t str, LineProblem> {
+    check_id(text)
+        .map(|()| text)
+        .map_err(|problem| LineProblem::new(column, problem.to_string(), ACCEPTED_IDS))
+}
+
+fn parse_priority(column: &str, text: &str) -> Result<PriorityClass, LineProblem> {
+    PriorityClass::parse(text).ok_or_else(|| {
+        let accepted = PriorityClass::ALL.map(PriorityClass::name).join(", ");
+        LineProblem::new(column, format!("is {}", shown(text)), accepted)
+    })
+}
+
+fn json<T: serde::de::DeserializeOwned>(
+    column: &str,
+    text: &str,
+    accepted: &str,
+) -> Result<T, LineProblem> {
+    serde_json::from_str(text)
+        .map_err(|_| LineProblem::new(column, format!("is {}", shown(text)), accepted))
+}
+
+fn add_attributes(check: &mut TraceCheck, column: &str, text: &str) -> Result<(), LineProblem> {
+    let accepted = "a JSON object of texts by the names of custom attributes";
+    for (name, value) in json::<BTreeMap<String, String>>(column, text, accepted)? {
+        let attribute = custom(&name).ok_or_else(|| {
+            LineProblem::new(column, format!("names the attribute {}", shown(&name)), accepted)
+        })?;
+        check.set(attribute, checked_id(column, &value)?);
+    }
+    Ok(())
+}
+
+fn add_costs(check: &mut TraceCheck, column: &str, text: &str) -> Result<(), LineProblem> {
+    let accepted = "a JSON object of whole numbers by units";
+    for (unit, amount) in json::<BTreeMap<String, u64>>(column, text, accepted)? {
+        let (Some(unit), Some(amount)) = (Unit::parse(&unit), Amount::new(amount)) else {
+            let problem = format!("has the cost {} of {}", amount, shown(&unit));
+            return Err(LineProblem::new(column, problem, accepted));
+        };
+        check.cost.set(unit, amount);
+    }
+    Ok(())
+}
+
+/// The attribute called `name`, if the API accepts it among the custom ones.
+fn custom(name: &str) -> Option<Attribute> {
+    // Of the built-in attributes, it accepts these two.
+    Attribute::parse(name).filter(|attribute| {
+        matches!(attribute, Attribute::Custom(_) | Attribute::Tier | Attribute::ModelTier)
+    })
 }
 
 /// The address in `text`; an IPv4 address has only one accepted form.
@@ -120,8 +194,16 @@ fn parse_field(name: &str) -> Result<Field, LineProblem> {
     if name == TIMESTAMP {
         return Ok(Field::Timestamp);
     }
-    if name == "ip" {
-        return Ok(Field::Ip);
+    match name {
+        "ip" => return Ok(Field::Ip),
+        // The id of a key fills the same attribute as the key itself.
+        API_KEY_ID => return Ok(Field::Attribute(Attribute::ApiKey)),
+        "requestId" => return Ok(Field::RequestId),
+        "priority" => return Ok(Field::Priority),
+        "userTenantId" => return Ok(Field::UserTenant),
+        "attributes" => return Ok(Field::Attributes),
+        "costs" => return Ok(Field::Costs),
+        _ => {}
     }
     if let Some((_, attribute)) = ATTRIBUTES.iter().find(|(column, _)| *column == name) {
         return Ok(Field::Attribute(attribute.clone()));
@@ -133,14 +215,8 @@ fn parse_field(name: &str) -> Result<Field, LineProblem> {
         };
         return Unit::parse(unit).map(Field::Cost).ok_or_else(refuse);
     }
-    if let Some(custom) = name.strip_prefix("attributes.") {
-        return match Attribute::parse(custom) {
-            // Of the built-in attributes, the API accepts these two among the custom ones.
-            Some(attribute @ (Attribute::Custom(_) | Attribute::Tier | Attribute::ModelTier)) => {
-                Ok(Field::Attribute(attribute))
-            }
-            _ => Err(refuse_attribute(name)),
-        };
+    if let Some(attribute) = name.strip_prefix("attributes.") {
+        return custom(attribute).map(Field::Attribute).ok_or_else(|| refuse_attribute(name));
     }
     Err(LineProblem::new("header", format!("has the unknown column {}", shown(name)), ACCEPTED))
 }

@@ -4,21 +4,25 @@
 //! problem and what is accepted.
 
 mod azure;
+mod check;
 mod check_csv;
 mod records;
 mod time;
 mod zipf;
 
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use tollgate_core::{Amount, Check, Timestamp};
+use tollgate_core::{Amount, Timestamp};
 
 use crate::SimulateError;
 use crate::error::shown;
 pub use crate::error::{LineProblem, TraceError};
 use azure::AzureTrace;
+pub use check::TraceCheck;
 use check_csv::CheckColumns;
 use records::RecordReader;
 pub(crate) use time::rfc_3339;
@@ -68,18 +72,39 @@ impl Default for Population {
     }
 }
 
-/// A check of a trace.
-#[derive(Clone, Debug)]
-pub struct TraceCheck<'a> {
-    /// Its line, from 1.
-    pub line: u64,
-    /// Its time; it may be before that of the check before it.
-    pub at: Timestamp,
-    /// The check itself.
-    pub check: Check<'a>,
+/// How many lines are read ahead, to put lines in the order of their times.
+pub const MAX_READ_AHEAD: usize = 10_000;
+
+/// A check that waits for its turn: first by time, then by line.
+struct Waiting(Box<TraceCheck>);
+
+impl Waiting {
+    fn turn(&self) -> (Timestamp, u64) {
+        (self.0.at, self.0.line)
+    }
 }
 
-/// Reads a trace one check at a time, in bounded memory.
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.turn() == other.turn()
+    }
+}
+
+impl Eq for Waiting {}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.turn().cmp(&other.turn())
+    }
+}
+
+/// Reads a trace one check at a time, in the order of their times and in bounded memory.
 pub struct TraceReader {
     path: PathBuf,
     records: RecordReader<Box<dyn BufRead>>,
@@ -87,6 +112,14 @@ pub struct TraceReader {
     format: TraceFormat,
     guessed: bool,
     checks: Checks,
+    /// At most [`MAX_READ_AHEAD`], the earliest first.
+    ahead: BinaryHeap<Reverse<Waiting>>,
+    is_at_end: bool,
+    /// The latest time read.
+    latest: Timestamp,
+    /// The check that was returned last.
+    last: Option<(Timestamp, u64)>,
+    reordered: u64,
 }
 
 /// The state of a format for converting records to checks.
@@ -120,11 +153,38 @@ impl TraceReader {
         let mut records = RecordReader::new(input);
         let (format, guessed, checks) = read_header(&mut records, format, population)
             .map_err(|error| place(path, &records, error))?;
-        Ok(Self { path: path.to_owned(), records, total_bytes: None, format, guessed, checks })
+        Ok(Self {
+            path: path.to_owned(),
+            records,
+            total_bytes: None,
+            format,
+            guessed,
+            checks,
+            ahead: BinaryHeap::new(),
+            is_at_end: false,
+            latest: Timestamp::default(),
+            last: None,
+            reordered: 0,
+        })
     }
 
-    /// The next check; `None` at the end of the trace.
-    pub fn next_check(&mut self) -> Result<Option<TraceCheck<'_>>, SimulateError> {
+    /// The next check in the order of times; `None` at the end of the trace. Lines of the same time keep their order.
+    ///
+    /// A line whose turn was more than [`MAX_READ_AHEAD`] lines ago is an error.
+    pub fn next_check(&mut self) -> Result<Option<TraceCheck>, SimulateError> {
+        while !self.is_at_end && self.ahead.len() < MAX_READ_AHEAD {
+            match self.read()? {
+                Some(check) => self.ahead.push(Reverse(Waiting(Box::new(check)))),
+                None => self.is_at_end = true,
+            }
+        }
+        let Some(Reverse(Waiting(next))) = self.ahead.pop() else { return Ok(None) };
+        self.last = Some((next.at, next.line));
+        Ok(Some(*next))
+    }
+
+    /// The check in the next line.
+    fn read(&mut self) -> Result<Option<TraceCheck>, SimulateError> {
         match self.records.advance() {
             Ok(true) => {}
             Ok(false) => return Ok(None),
@@ -136,8 +196,29 @@ impl TraceReader {
             Checks::Csv(columns) => columns.check(records),
         };
         let placed = |problem| place(path, records, ReadError::LineProblem(problem));
-        let (at, check) = check.map_err(placed)?;
-        Ok(Some(TraceCheck { line: records.line(), at, check }))
+        let mut check = check.map_err(placed)?;
+        check.line = records.line();
+        if let Some((at, line)) = self.last.filter(|(at, _)| check.at < *at) {
+            let problem = format!("is before the time of line {line}, which is {}", rfc_3339(at));
+            let accepted = format!("lines at most {MAX_READ_AHEAD} lines later than their turn");
+            return Err(placed(LineProblem::new("timestamp", problem, accepted)));
+        }
+        self.reordered += u64::from(check.at < self.latest);
+        self.latest = self.latest.max(check.at);
+        Ok(Some(check))
+    }
+
+    /// The lines read so far that are earlier than one before them.
+    pub fn reordered(&self) -> u64 {
+        self.reordered
+    }
+
+    /// Whether its checks may have request ids.
+    pub fn has_request_ids(&self) -> bool {
+        match &self.checks {
+            Checks::Azure(_) => false,
+            Checks::Csv(columns) => columns.has_request_ids(),
+        }
     }
 
     /// The format.
@@ -213,7 +294,7 @@ fn read_header<R: BufRead>(
 }
 
 const ACCEPTED_HEADERS: &str = "`TIMESTAMP,ContextTokens,GeneratedTokens` (azure-llm-2023), or names of columns that \
-     include `timestamp`, `userId` and `modelId` (csv)";
+     include `timestamp` (csv)";
 
 /// The amount written in `text`.
 fn parse_amount(column: &str, text: &str) -> Result<Amount, LineProblem> {

@@ -41,7 +41,7 @@ impl Fixture {
     }
 
     pub(crate) fn run(&self, policies: &PolicySet) -> Result<Report, SimulateError> {
-        simulate(&self.args, policies)
+        simulate(&self.args, PolicySet::new(policies.policies().to_vec()).unwrap())
     }
 
     pub(crate) fn read(&self, name: &str) -> String {
@@ -62,6 +62,8 @@ pub(crate) fn args(trace: PathBuf) -> SimulateArgs {
     SimulateArgs {
         trace,
         policies: None,
+        catalog: None,
+        unknown_api_keys: None,
         format: None,
         users: None,
         seed: None,

@@ -1,0 +1,477 @@
+//! `serve --record`: writes the checks of this server to a file that `simulate` reads.
+//!
+//! A check is formatted while its caller waits, and put into a bounded queue; a thread writes the file. If the queue or
+//! the file is full, the line is dropped and counted: recording never delays a check. An API key is written as the id
+//! under which it counts.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, BufWriter, Read, Write};
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use tollgate_catalog::api_key::KeyHasher;
+use tollgate_core::{Check, Decision, Reason, Unit, WallClock};
+use tollgate_service::TrafficObserver;
+
+use crate::telemetry::Chain;
+
+/// The columns, of which every line has all.
+const HEADER: &str = "timestamp,userId,modelId,tenantId,apiKeyId,service,ip,tier,modelTier,priority,requestId,attributes,costs,userTenantId\n";
+
+/// The attributes with a column of their own, in the order of the columns from `userId` on.
+const COLUMNS: [&str; 8] =
+    ["user", "model", "tenant", "apiKey", "service", "ip", "tier", "modelTier"];
+/// Of these, the ones that may name somebody.
+const IDENTIFYING: [&str; 4] = ["user", "tenant", "apiKey", "ip"];
+
+/// The most lines that wait to be written.
+const MAX_QUEUED: usize = 8_192;
+/// The longest line, in bytes; longer ones are dropped.
+const MAX_LINE_BYTES: usize = 4_096;
+/// How long a line waits before it is in the file, at most.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// The bytes of a hashed id, of which each is two characters.
+const HASHED_BYTES: usize = 16;
+
+/// What is recorded, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordConfig {
+    /// The file. Lines are added if it is a recording already.
+    pub file: PathBuf,
+    /// The part of the users whose checks are recorded, in millionths.
+    pub sample_millionths: u32,
+    /// The most bytes of the file.
+    pub max_bytes: u64,
+    /// Whether ids of users, tenants and keys, addresses and request ids are hashed, with a secret of this run.
+    pub hash_ids: bool,
+}
+
+/// The counters of the recording.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RecordCounters {
+    pub(crate) written: Counter,
+    pub(crate) dropped: Counter,
+}
+
+/// Records checks. When it is dropped, the file is completed in the background.
+pub(crate) struct Recorder {
+    queue: SyncSender<Message>,
+    sample: Sample,
+    hasher: Option<KeyHasher>,
+    clock: Arc<dyn WallClock>,
+    /// Set when the file takes no more lines.
+    is_closed: Arc<AtomicBool>,
+    counters: RecordCounters,
+}
+
+enum Message {
+    Line(String),
+    /// Write everything that came before, then answer.
+    Flush(SyncSender<()>),
+}
+
+/// Picks users: all checks of one, or none, so that what a limit per user counts is complete.
+struct Sample {
+    keys: RandomState,
+    /// A hash up to this is picked.
+    at_most: u64,
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder").finish_non_exhaustive()
+    }
+}
+
+impl Recorder {
+    /// Opens the file of `config` and starts to record.
+    pub(crate) fn start(
+        config: &RecordConfig,
+        clock: Arc<dyn WallClock>,
+        counters: RecordCounters,
+    ) -> io::Result<Self> {
+        let (file, bytes) = open(&config.file)?;
+        let hasher = if config.hash_ids {
+            let mut secret = [0; 32];
+            getrandom::fill(&mut secret).map_err(io::Error::other)?;
+            Some(KeyHasher::new(&secret))
+        } else {
+            None
+        };
+        let (queue, lines) = mpsc::sync_channel(MAX_QUEUED);
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let writer = Writer {
+            file: BufWriter::new(file),
+            path: config.file.clone(),
+            room: config.max_bytes.saturating_sub(bytes),
+            is_closed: Arc::clone(&is_closed),
+            counters: counters.clone(),
+        };
+        thread::Builder::new()
+            .name("tollgate-record".to_owned())
+            .spawn(move || writer.run(&lines))?;
+        let part = u128::from(u64::MAX) * u128::from(config.sample_millionths) / 1_000_000;
+        let at_most = u64::try_from(part).unwrap_or(u64::MAX);
+        let sample = Sample { keys: RandomState::new(), at_most };
+        Ok(Self { queue, sample, hasher, clock, is_closed, counters })
+    }
+
+    /// Waits, for a bounded time, until what was recorded is in the file. Blocks.
+    pub(crate) fn flush(&self, timeout: Duration) {
+        let (done, is_done) = mpsc::sync_channel(1);
+        // Without room in the queue, the file is being written anyway.
+        if self.queue.try_send(Message::Flush(done)).is_ok() {
+            _ = is_done.recv_timeout(timeout);
+        }
+    }
+
+    fn line(&self, check: &Check<'_>) -> String {
+        let now = self.clock.wall_time().as_ns();
+        let mut line = String::with_capacity(160);
+        // Writing to a `String` cannot fail.
+        _ = write!(line, "{}.{:09}", now / 1_000_000_000, now % 1_000_000_000);
+        let value = |name: &str| {
+            check.subject.attributes().find(|(known, _)| *known == name).map(|(_, value)| value)
+        };
+        for name in COLUMNS {
+            line.push(',');
+            match (value(name), &self.hasher) {
+                (None, _) => {}
+                (Some(value), Some(hasher)) if IDENTIFYING.contains(&name) => {
+                    line.push_str(&hashed(hasher, name, value));
+                }
+                (Some(value), _) => push_cell(&mut line, value),
+            }
+        }
+        line.push(',');
+        line.push_str(check.priority.name());
+        line.push(',');
+        match (check.request_id, &self.hasher) {
+            (None, _) => {}
+            (Some(id), Some(hasher)) => line.push_str(&hashed(hasher, "requestId", id)),
+            (Some(id), None) => push_cell(&mut line, id),
+        }
+        line.push(',');
+        let is_custom = |(name, _): &(&str, &str)| !COLUMNS.contains(name);
+        push_object(&mut line, check.subject.attributes().filter(is_custom), |value| {
+            serde_json::to_string(value).unwrap_or_default()
+        });
+        line.push(',');
+        let is_one_request = |unit: &Unit, amount: u64| *unit == Unit::Requests && amount == 1;
+        let amounts = check
+            .cost
+            .amounts()
+            .map(|(unit, amount)| (unit, amount.get()))
+            .filter(|(unit, amount)| !is_one_request(unit, *amount));
+        push_object(&mut line, amounts.map(|(unit, amount)| (unit.name(), amount)), |amount| {
+            amount.to_string()
+        });
+        line.push(',');
+        // The tenant that the catalog found for a user whose check names none; the user counts under it.
+        let found = check.subject.user_tenant().filter(|_| value("tenant").is_none());
+        match (found, &self.hasher) {
+            (None, _) => {}
+            (Some(tenant), Some(hasher)) => line.push_str(&hashed(hasher, "tenant", tenant)),
+            (Some(tenant), None) => push_cell(&mut line, tenant),
+        }
+        line.push('\n');
+        line
+    }
+}
+
+impl TrafficObserver for Recorder {
+    fn decided(&self, check: &Check<'_>, decision: &Decision) {
+        // A check that is denied because of its key meets no limit, whatever the policies are.
+        let is_refused =
+            decision.reason().is_some_and(|reason| Reason::OF_API_KEYS.contains(&reason));
+        if is_refused || !self.sample.picks(check) {
+            return;
+        }
+        // Only a hint: the thread closes the file.
+        if self.is_closed.load(Ordering::Relaxed) {
+            self.counters.dropped.inc();
+            return;
+        }
+        let line = self.line(check);
+        if line.len() > MAX_LINE_BYTES || self.queue.try_send(Message::Line(line)).is_err() {
+            self.counters.dropped.inc();
+        }
+    }
+}
+
+impl Sample {
+    fn picks(&self, check: &Check<'_>) -> bool {
+        if self.at_most == u64::MAX {
+            return true;
+        }
+        let who = ["user", "apiKey", "tenant", "ip"]
+            .into_iter()
+            .find_map(|name| check.subject.attributes().find(|(known, _)| *known == name));
+        self.at_most > 0 && self.keys.hash_one(who) <= self.at_most
+    }
+}
+
+/// Writes the queue to the file.
+struct Writer {
+    file: BufWriter<File>,
+    path: PathBuf,
+    /// The bytes that may still be written.
+    room: u64,
+    is_closed: Arc<AtomicBool>,
+    counters: RecordCounters,
+}
+
+impl Writer {
+    fn run(mut self, lines: &Receiver<Message>) {
+        loop {
+            match lines.recv_timeout(FLUSH_EVERY) {
+                Ok(Message::Line(line)) => self.write(&line),
+                Ok(Message::Flush(done)) => {
+                    self.flush();
+                    _ = done.try_send(());
+                }
+                Err(RecvTimeoutError::Timeout) => self.flush(),
+                Err(RecvTimeoutError::Disconnected) => return self.flush(),
+            }
+        }
+    }
+
+    fn write(&mut self, line: &str) {
+        let bytes = line.len() as u64;
+        if self.is_closed.load(Ordering::Relaxed) {
+            self.counters.dropped.inc();
+            return;
+        }
+        if bytes > self.room {
+            tracing::warn!(file = %self.path.display(), "the recording has reached --record-max-bytes; further checks are not recorded, limits are not affected");
+            self.close();
+            return;
+        }
+        match self.file.write_all(line.as_bytes()) {
+            Ok(()) => {
+                self.room -= bytes;
+                self.counters.written.inc();
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Err(error) = self.file.flush() {
+            self.failed(&error);
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        if !self.is_closed.load(Ordering::Relaxed) {
+            tracing::error!(file = %self.path.display(), error = %Chain(error), "the recording cannot be written; further checks are not recorded, limits are not affected");
+            self.close();
+        }
+    }
+
+    /// Takes no more lines.
+    fn close(&mut self) {
+        self.counters.dropped.inc();
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The file at `path`, at its end, and its length. A new one, which only its owner can read, gets the header; any other
+/// must have it.
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let mut options = OpenOptions::new();
+    let mut file = options.read(true).append(true).create(true).mode(0o600).open(path)?;
+    let bytes = file.metadata()?.len();
+    if bytes == 0 {
+        file.write_all(HEADER.as_bytes())?;
+        return Ok((file, HEADER.len() as u64));
+    }
+    let mut start = Vec::new();
+    (&file).take(HEADER.len() as u64).read_to_end(&mut start)?;
+    if start != HEADER.as_bytes() {
+        return Err(io::Error::other(
+            "it exists and is no recording; accepted: a new file, or one that --record made",
+        ));
+    }
+    Ok((file, bytes))
+}
+
+/// The hash of `value` of the attribute `name`. That of an address is one too, of those that are not routed.
+fn hashed(hasher: &KeyHasher, name: &str, value: &str) -> String {
+    let mut hash = hasher.hash(&format!("{name}\u{0}{value}")).to_hex();
+    hash.truncate(2 * HASHED_BYTES);
+    if name != "ip" {
+        return hash;
+    }
+    let bits = u128::from_str_radix(&hash, 16).unwrap_or_default();
+    IpAddr::V6(Ipv6Addr::from_bits(0xfd << 120 | bits >> 8)).to_string()
+}
+
+/// Adds `value` as a cell of CSV.
+fn push_cell(line: &mut String, value: &str) {
+    if value.contains([',', '"']) {
+        line.push('"');
+        line.push_str(&value.replace('"', "\"\""));
+        line.push('"');
+    } else {
+        line.push_str(value);
+    }
+}
+
+/// Adds `entries` as a JSON object in a cell; nothing if there are none.
+fn push_object<'n, T>(
+    line: &mut String,
+    entries: impl Iterator<Item = (&'n str, T)>,
+    shown: impl Fn(T) -> String,
+) {
+    let entries: Vec<_> = entries
+        .map(|(name, value)| {
+            format!("{}:{}", serde_json::to_string(name).unwrap_or_default(), shown(value))
+        })
+        .collect();
+    if !entries.is_empty() {
+        push_cell(line, &format!("{{{}}}", entries.join(",")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_core::{Amount, ManualClock, PriorityClass, Timestamp};
+
+    use super::*;
+
+    fn config(file: PathBuf) -> RecordConfig {
+        RecordConfig { file, sample_millionths: 1_000_000, max_bytes: 1 << 20, hash_ids: false }
+    }
+
+    fn start(config: &RecordConfig) -> (Recorder, RecordCounters) {
+        let clock = ManualClock::default();
+        clock.set(Timestamp::from_ms(1_500));
+        let counters = RecordCounters::default();
+        (Recorder::start(config, Arc::new(clock), counters.clone()).unwrap(), counters)
+    }
+
+    fn allowed() -> Decision {
+        Decision::assemble(&[], &[])
+    }
+
+    fn read(recorder: &Recorder, path: &Path) -> String {
+        recorder.flush(Duration::from_mins(1));
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn a_line_holds_every_part_of_a_check() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.csv");
+        let (recorder, counters) = start(&config(path.clone()));
+        let mut check =
+            Check::new("ann, \"a\"", "m").with_request_id("r1").with_priority(PriorityClass::Batch);
+        check.subject.set_named("apiKey", "key-id");
+        check.subject.set_named("ip", "192.0.2.1");
+        check.subject.set_named("region", "e\"u");
+        check.cost.set(Unit::Tokens, Amount::new(7).unwrap());
+        recorder.decided(&check, &allowed());
+        let mut bob = Check::new("bob", "m");
+        bob.subject.set_user_tenant("acme");
+        recorder.decided(&bob, &allowed());
+        recorder.decided(&Check::new("no", "m"), &Decision::refused(Reason::ApiKeyRevoked));
+        let expected = format!(
+            "{HEADER}1.500000000,\"ann, \"\"a\"\"\",m,,key-id,,192.0.2.1,,,batch,r1,\
+             \"{{\"\"region\"\":\"\"e\\\"\"u\"\"}}\",\"{{\"\"tokens\"\":7}}\",\n\
+             1.500000000,bob,m,,,,,,,standard,,,,acme\n"
+        );
+        assert_eq!(read(&recorder, &path), expected);
+        assert_eq!((counters.written.get(), counters.dropped.get()), (2, 0));
+        // A restart goes on.
+        drop(recorder);
+        let (recorder, _) = start(&config(path.clone()));
+        recorder.decided(&Check::new("eve", "m"), &allowed());
+        assert_eq!(read(&recorder, &path).lines().count(), 4);
+    }
+
+    #[test]
+    fn a_full_file_takes_no_more_and_what_is_dropped_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.csv");
+        let max_bytes = HEADER.len() as u64 + 100;
+        let (recorder, counters) = start(&RecordConfig { max_bytes, ..config(path.clone()) });
+        for _ in 0..10 {
+            recorder.decided(&Check::new("ann", "m"), &allowed());
+        }
+        let text = read(&recorder, &path);
+        assert!(text.len() as u64 <= max_bytes && text.ends_with('\n'), "{text}");
+        recorder.decided(&Check::new("ann", "m"), &allowed());
+        assert_eq!(counters.written.get() + counters.dropped.get(), 11);
+        assert_eq!(counters.written.get(), text.lines().count() as u64 - 1);
+        let long = "x".repeat(200);
+        let mut check = Check::new("ann", "m");
+        let names: Vec<_> = (0..40).map(|number| format!("a{number}")).collect();
+        for name in &names {
+            check.subject.set_named(name, &long);
+        }
+        let (recorder, counters) = start(&config(folder.path().join("long.csv")));
+        recorder.decided(&check, &allowed());
+        assert_eq!(counters.dropped.get(), 1);
+    }
+
+    #[test]
+    fn hashed_ids_are_the_same_for_the_same_id_and_hide_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.csv");
+        let (recorder, _) = start(&RecordConfig { hash_ids: true, ..config(path.clone()) });
+        for user in ["canary-1", "canary-1", "canary-2"] {
+            let mut check = Check::new(user, "m").with_request_id("canary-r");
+            check.subject.set_named("ip", "192.0.2.99");
+            check.subject.set_named("tenant", "canary-t");
+            recorder.decided(&check, &allowed());
+        }
+        let text = read(&recorder, &path);
+        assert!(!text.contains("canary") && !text.contains("192.0.2.99"), "{text}");
+        let users: Vec<_> =
+            text.lines().skip(1).map(|line| line.split(',').nth(1).unwrap()).collect();
+        assert!(users[0] == users[1] && users[1] != users[2], "{users:?}");
+        let ip: IpAddr = text.lines().nth(1).unwrap().split(',').nth(6).unwrap().parse().unwrap();
+        assert!(ip.is_ipv6());
+    }
+
+    #[test]
+    fn a_sample_holds_all_checks_of_some_users() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.csv");
+        let sample_millionths = 500_000;
+        let (recorder, _) = start(&RecordConfig { sample_millionths, ..config(path.clone()) });
+        for user in (0..200).chain(0..200) {
+            recorder.decided(&Check::new(&format!("u{user}"), "m"), &allowed());
+        }
+        let text = read(&recorder, &path);
+        let mut counts = std::collections::HashMap::new();
+        for line in text.lines().skip(1) {
+            *counts.entry(line.split(',').nth(1).unwrap()).or_insert(0) += 1;
+        }
+        assert!(counts.values().all(|count| *count == 2), "{counts:?}");
+        assert!((20..180).contains(&counts.len()), "{}", counts.len());
+    }
+
+    #[test]
+    fn another_file_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        std::fs::write(&path, "notes").unwrap();
+        let error = Recorder::start(
+            &config(path),
+            Arc::new(ManualClock::default()),
+            RecordCounters::default(),
+        );
+        assert!(error.unwrap_err().to_string().contains("is no recording"));
+    }
+}

@@ -1,0 +1,57 @@
+//! A check of a trace, which owns its values, so that it can wait for its turn.
+
+use tollgate_core::{Attribute, Check, Cost, PriorityClass, Subject, Timestamp};
+
+/// A check of a trace.
+#[derive(Clone, Debug)]
+pub struct TraceCheck {
+    /// Its line, from 1.
+    pub line: u64,
+    /// Its time.
+    pub at: Timestamp,
+    /// The attributes of its subject, each once.
+    pub(crate) attributes: Vec<(Attribute, String)>,
+    /// The tenant of its user, if a server found it although the check names none.
+    pub(crate) user_tenant: Option<String>,
+    /// How much it asks for.
+    pub(crate) cost: Cost,
+    /// Its request id.
+    pub(crate) request_id: Option<String>,
+    /// Its priority class, if a server has completed it. Its subject is then taken as it is.
+    pub(crate) priority: Option<PriorityClass>,
+}
+
+impl TraceCheck {
+    /// A check of one request at `at`, without a subject yet.
+    pub(crate) fn at(at: Timestamp) -> Self {
+        let (attributes, cost) = (Vec::new(), Cost::one_request());
+        Self { line: 0, at, attributes, user_tenant: None, cost, request_id: None, priority: None }
+    }
+
+    pub(crate) fn set(&mut self, attribute: Attribute, value: impl Into<String>) {
+        match self.attributes.iter_mut().find(|(known, _)| *known == attribute) {
+            Some((_, old)) => *old = value.into(),
+            None => self.attributes.push((attribute, value.into())),
+        }
+    }
+
+    /// The check itself.
+    pub fn check(&self) -> Check<'_> {
+        let mut subject = Subject::empty();
+        for (attribute, value) in &self.attributes {
+            subject.set(attribute, value);
+        }
+        if let Some(tenant) = &self.user_tenant {
+            subject.set_user_tenant(tenant);
+        }
+        let mut check = Check::of(subject).at_cost(self.cost.clone());
+        check.request_id = self.request_id.as_deref();
+        check.priority = self.priority.unwrap_or_default();
+        check
+    }
+
+    /// Whether a server has completed it from its catalog.
+    pub fn is_complete(&self) -> bool {
+        self.priority.is_some()
+    }
+}
