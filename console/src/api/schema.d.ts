@@ -1220,7 +1220,8 @@ export interface components {
             unit: string;
             /**
              * Format: double
-             * @description The length of the window in seconds, an integer if it is whole; null if the check meets no limit.
+             * @description The length of the window in seconds, an integer if it is whole; of a calendar, the length of the current period. Null
+             *     if the check meets no limit.
              */
             windowSeconds: number | null;
         };
@@ -1384,13 +1385,17 @@ export interface components {
             policies: number;
             /** @description Always true: an invalid policy is answered with the status 422. */
             valid: boolean;
+            /** @description What is valid and worth a second look; absent if nothing is. */
+            warnings?: components["schemas"]["PolicyWarning"][];
         };
         /** @description The verdict of one limit. */
         Limit: {
-            /** @description How it counts: `sliding_window_log`, `sliding_window_counter` or `token_bucket`. */
+            /** @description How it counts: `sliding_window_log`, `sliding_window_counter`, `token_bucket` or `calendar`. */
             algorithm: string;
             /** @description Whether it admits the check by itself. */
             allowed: boolean;
+            /** @description The period of a calendar: `hour`, `day`, `week` or `month`; otherwise left out. */
+            calendar?: string;
             /**
              * Format: int64
              * @description The usage after this decision.
@@ -1437,11 +1442,13 @@ export interface components {
              * @description The share of the class; left out if `limit` is the whole limit of the policy.
              */
             share?: number;
+            /** @description The IANA name of the time zone whose clocks show when a period of a calendar starts; otherwise left out. */
+            timeZone?: string;
             /** @description What it counts. */
             unit: string;
             /**
              * Format: double
-             * @description The length of the window in seconds.
+             * @description The length of the window in seconds; of a calendar, the length of the current period.
              */
             windowSeconds: number;
         };
@@ -1496,6 +1503,11 @@ export interface components {
             algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket";
             /** @description The capacity of a token bucket: the most that is admitted at once. By default as much as `limit`. Only for `token_bucket`; it must be full again within 366 days. */
             burst?: number;
+            /**
+             * @description In place of `windowSeconds` and `algorithm`: the limit holds from the start of each hour, day, week (from Monday) or month to the start of the next one.
+             * @enum {string}
+             */
+            calendar?: "hour" | "day" | "week" | "month";
             /** @description Whether it is in force; by default true. */
             enabled?: boolean;
             /**
@@ -1547,6 +1559,8 @@ export interface components {
                 premium?: number;
                 standard?: number;
             };
+            /** @description The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`. */
+            timeZone?: string;
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string;
             /**
@@ -1556,11 +1570,11 @@ export interface components {
             visibility?: "public" | "private";
             /** @description The same as a duration with units, from 1ms to 366d: `90s`, `7d`, `1h30m`, `500ms`. Answers contain `windowSeconds`. */
             window?: string;
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. */
             windowSeconds?: number;
         } & ({
             limit?: null;
-        } | ((unknown | unknown | {
+        } | ((unknown | unknown | unknown | {
             /** @enum {unknown} */
             limit?: null | 0;
         }) & (unknown | unknown)));
@@ -1781,6 +1795,11 @@ export interface components {
             algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket";
             /** @description The capacity of a token bucket: the most that is admitted at once. By default as much as `limit`. Only for `token_bucket`; it must be full again within 366 days. */
             burst?: number;
+            /**
+             * @description In place of `windowSeconds` and `algorithm`: the limit holds from the start of each hour, day, week (from Monday) or month to the start of the next one.
+             * @enum {string}
+             */
+            calendar?: "hour" | "day" | "week" | "month";
             /** @description Whether it is in force; by default true. */
             enabled?: boolean;
             /**
@@ -1832,6 +1851,8 @@ export interface components {
                 premium?: number;
                 standard?: number;
             };
+            /** @description The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`. */
+            timeZone?: string;
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string;
             /**
@@ -1841,11 +1862,11 @@ export interface components {
             visibility?: "public" | "private";
             /** @description The same as a duration with units, from 1ms to 366d: `90s`, `7d`, `1h30m`, `500ms`. Answers contain `windowSeconds`. */
             window?: string;
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. */
             windowSeconds?: number;
         } & ({
             limit?: null;
-        } | ((unknown | unknown | {
+        } | ((unknown | unknown | unknown | {
             /** @enum {unknown} */
             limit?: null | 0;
         }) & (unknown | unknown)));
@@ -1903,8 +1924,8 @@ export interface components {
         /** @description A part of the server. */
         Part: {
             /**
-             * @description Why it is degraded: `unavailable`, `evictsKeys` (only the store) or `changeRefused` (only the catalog); absent
-             *     if the status is `ok`.
+             * @description Why it is degraded; absent if the status is `ok`. The catalog: `unavailable` or `changeRefused`. The store:
+             *     `evictsKeys`, or how it fails, in the words of the label `kind` of the metric `tollgate_store_failures_total`.
              * @example unavailable
              */
             cause?: string | null;
@@ -1948,6 +1969,11 @@ export interface components {
             algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket";
             /** @description The capacity of a token bucket: the most that is admitted at once. By default as much as `limit`. Only for `token_bucket`; it must be full again within 366 days. */
             burst?: number;
+            /**
+             * @description In place of `windowSeconds` and `algorithm`: the limit holds from the start of each hour, day, week (from Monday) or month to the start of the next one.
+             * @enum {string}
+             */
+            calendar?: "hour" | "day" | "week" | "month";
             /** @description Whether it is in force; by default true. */
             enabled?: boolean;
             /**
@@ -2004,6 +2030,8 @@ export interface components {
              * @enum {string}
              */
             source?: "built-in";
+            /** @description The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`. */
+            timeZone?: string;
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string;
             /**
@@ -2011,7 +2039,16 @@ export interface components {
              * @enum {string}
              */
             visibility?: "public" | "private";
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
+            /** @description Why it may do less than it seems to: it asks for a tier, tenant or user that the catalog does not have, or another policy stands beside it or overrides it always. Absent if there is nothing. */
+            warnings?: {
+                /** @description What is usual there. */
+                accepted: string;
+                /** @description The field, such as `match.tier`; empty for the policy itself. */
+                field: string;
+                /** @description What is worth a second look. */
+                problem: string;
+            }[];
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. */
             windowSeconds?: number;
         };
         /**
@@ -2054,6 +2091,11 @@ export interface components {
             algorithm?: "sliding_window_log" | "sliding_window_counter" | "token_bucket" | null;
             /** @description The capacity of a token bucket: the most that is admitted at once. By default as much as `limit`. Only for `token_bucket`; it must be full again within 366 days. */
             burst?: number | null;
+            /**
+             * @description In place of `windowSeconds` and `algorithm`: the limit holds from the start of each hour, day, week (from Monday) or month to the start of the next one.
+             * @enum {string|null}
+             */
+            calendar?: "hour" | "day" | "week" | "month" | null;
             /** @description Whether it is in force; by default true. */
             enabled?: boolean | null;
             /**
@@ -2110,6 +2152,8 @@ export interface components {
              * @enum {string}
              */
             source?: "built-in";
+            /** @description The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`. */
+            timeZone?: string | null;
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
             unit?: string | null;
             /**
@@ -2117,10 +2161,40 @@ export interface components {
              * @enum {string|null}
              */
             visibility?: "public" | "private" | null;
+            /** @description Why it may do less than it seems to: it asks for a tier, tenant or user that the catalog does not have, or another policy stands beside it or overrides it always. Absent if there is nothing. */
+            warnings?: {
+                /** @description What is usual there. */
+                accepted: string;
+                /** @description The field, such as `match.tier`; empty for the policy itself. */
+                field: string;
+                /** @description What is worth a second look. */
+                problem: string;
+            }[];
             /** @description The same as a duration with units, from 1ms to 366d: `90s`, `7d`, `1h30m`, `500ms`. Answers contain `windowSeconds`. */
             window?: string | null;
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0. */
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. */
             windowSeconds?: number | null;
+        };
+        /** @description What about a policy is worth a second look. */
+        PolicyWarning: {
+            /** @description What is usual there. */
+            accepted: string;
+            /**
+             * Format: int64
+             * @description The column in the line.
+             */
+            column?: number | null;
+            /** @description The field of the policy, such as `match.tier`; empty for the policy itself. */
+            field: string;
+            /**
+             * Format: int64
+             * @description The line in the body; null if it is JSON without one.
+             */
+            line?: number | null;
+            /** @description The id of the policy. */
+            policyId: string;
+            /** @description What is worth a second look. */
+            problem: string;
         };
         /**
          * @description An error: what is wrong, where, and what is accepted instead (RFC 9457).

@@ -3,7 +3,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use tollgate_catalog::{Format, policy_file, validate};
-use tollgate_core::{Amount, Attribute, Check, Mode, Policy, PolicySet, Subject, Unit};
+use tollgate_core::{Amount, Attribute, Check, Mode, Policy, PolicySet, Span, Subject, Unit};
 use tollgate_import::{Imported, Source, import};
 
 fn imported(source: Source, text: &str) -> Imported {
@@ -26,9 +26,11 @@ fn shown(policies: &[Policy]) -> String {
         let conditions: Vec<_> = policy.conditions.iter().map(|one| format!("{one:?}")).collect();
         let names: Vec<_> = conditions.iter().map(|text| condition_in_short(text)).collect();
         let limit = policy.limit.map_or("none".to_owned(), |limit| limit.to_string());
-        let window = policy
-            .own_window()
-            .map_or("all".to_owned(), |window| (window.as_ns() / 1_000_000_000).to_string());
+        let window = match policy.own_window() {
+            Some(Span::Window(window)) => (window.as_ns() / 1_000_000_000).to_string(),
+            Some(Span::Calendar(calendar)) => calendar.name().to_owned(),
+            None => "all".to_owned(),
+        };
         let shadow = if policy.mode == Mode::Shadow { " shadow" } else { "" };
         let over: Vec<_> = policy.overrides.iter().map(|id| format!(" >{}", id.as_str())).collect();
         let over = over.concat();

@@ -16,6 +16,7 @@ use crate::wire::EntryId;
 const LOG: u8 = 1;
 const COUNTER: u8 = 2;
 const BUCKET: u8 = 3;
+const CALENDAR: u8 = 4;
 /// The kind; which part of the key is the user, or [`NO_USER`]; and two numbers that name the admission in its key.
 const ADMISSION_BYTES: usize = 18;
 const NO_USER: u8 = u8::MAX;
@@ -44,6 +45,7 @@ fn admission(charge: &Charge<'_>, id: EntryId) -> [u8; ADMISSION_BYTES] {
         EntryId::Log(Admission { number, stamp }) => (LOG, [number, stamp]),
         EntryId::Counter { start } => (COUNTER, [start.as_ns(), 0]),
         EntryId::Bucket { at } => (BUCKET, [at.as_ns(), 0]),
+        EntryId::Calendar { start } => (CALENDAR, [start.as_ns(), 0]),
     };
     // The first part of a key is the id of the policy.
     let per = charge.limit.per().attributes();
@@ -68,6 +70,7 @@ fn read<'a>(held: &Held<'a>) -> Option<(Option<&'a [u8]>, EntryId)> {
         LOG => EntryId::Log(Admission { number: number(2)?, stamp: number(10)? }),
         COUNTER => EntryId::Counter { start: Timestamp::from_ns(number(2)?) },
         BUCKET => EntryId::Bucket { at: Timestamp::from_ns(number(2)?) },
+        CALENDAR => EntryId::Calendar { start: Timestamp::from_ns(number(2)?) },
         _ => return None,
     };
     let user = match bytes[1] {

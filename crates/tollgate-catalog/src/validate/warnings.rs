@@ -80,8 +80,8 @@ impl DeclaredIds {
 
 /// What is worth a second look in `policies`, with the places in `document`, the list of them, if they are from one.
 ///
-/// O(policies · log policies), except for policies with equal `per` and unit, each of which is compared with those of more
-/// conditions; at most [`Problems::MAX_KEPT`] are found.
+/// O(policies with their conditions), and as much for each that exempts from every limit; at most [`Problems::MAX_KEPT`] are
+/// found.
 pub fn warnings(
     policies: &[Policy],
     declared: &DeclaredIds,
@@ -191,6 +191,7 @@ impl Warnings<'_> {
     /// A policy that another one overrides whenever it matches.
     fn always_overridden(&mut self) {
         let policies = self.policies;
+        let mut exempting = 0;
         let places: HashMap<_, _> =
             policies.iter().enumerate().map(|(index, policy)| (&policy.id, index)).collect();
         for policy in
@@ -204,9 +205,10 @@ impl Warnings<'_> {
                     self.add(index, &[], message, "a policy that applies to somebody".to_owned());
                 }
             }
-            if !policy.exempts_all() {
+            if !policy.exempts_all() || exempting == MAX_COMPARED_EXEMPTIONS {
                 continue;
             }
+            exempting += 1;
             for (index, other) in policies.iter().enumerate() {
                 let stands =
                     other.exempts_all() || !other.enabled || other.overrides.contains(&policy.id);
@@ -224,8 +226,7 @@ impl Warnings<'_> {
         let policies = self.policies;
         let mut firsts = HashMap::new();
         for (index, policy) in policies.iter().enumerate().filter(|(_, policy)| policy.enabled) {
-            let mut conditions: Vec<_> = policy.conditions.iter().collect();
-            conditions.sort_by(|a, b| a.attribute.cmp(&b.attribute));
+            let conditions = sorted(&policy.conditions);
             let counted = (&policy.per, &policy.unit, policy.own_window(), policy.counting.name());
             let same = (counted, conditions, policy.mode, policy.ignore_case, policy.exempts_all());
             match firsts.get(&same) {
@@ -244,41 +245,63 @@ impl Warnings<'_> {
     /// A policy that is more specific than others, which apply beside it because they are over other windows.
     fn beside_other_windows(&mut self) {
         let policies = self.policies;
-        let mut groups: HashMap<_, Vec<usize>> = HashMap::new();
-        for (index, policy) in policies.iter().enumerate() {
-            if policy.enabled && policy.mode == Mode::Enforce && !policy.exempts_all() {
-                groups.entry((&policy.per, &policy.unit)).or_default().push(index);
-            }
+        let is_counted = |policy: &&Policy| {
+            policy.enabled && policy.mode == Mode::Enforce && policy.limit.is_some()
+        };
+        // The windows of the policies that count the same under the same conditions, each with one of them.
+        let mut windows: HashMap<_, HashMap<_, &PolicyId>> = HashMap::new();
+        for policy in policies.iter().filter(is_counted) {
+            let kind = (&policy.per, &policy.unit, sorted(&policy.conditions));
+            windows.entry(kind).or_default().entry(policy.own_window()).or_insert(&policy.id);
         }
-        for (index, policy) in policies.iter().enumerate() {
-            let Some(window) = policy.own_window() else { continue };
-            let Some(group) = groups.get(&(&policy.per, &policy.unit)) else { continue };
-            if policy.conditions.is_empty() || !group.contains(&index) {
+        for (index, policy) in policies.iter().enumerate().filter(|(_, policy)| is_counted(policy))
+        {
+            let conditions = sorted(&policy.conditions);
+            if policy.own_window().is_none() || conditions.len() > MAX_COMPARED_CONDITIONS {
                 continue;
             }
-            let others = group.iter().map(|other| &policies[*other]).filter(|other| {
-                other.limit.is_some()
-                    && other.own_window().is_some_and(|other| other != window)
-                    && other.conditions.len() < policy.conditions.len()
-                    && other.conditions.iter().all(|one| policy.conditions.contains(one))
-                    && !policy.overrides.contains(&other.id)
-                    // What it overrides over its own window, it might be thought to override altogether.
-                    && group.iter().any(|third| {
-                        let third = &policies[*third];
-                        third.own_window() == Some(window) && third.conditions == other.conditions
-                    })
-            });
-            let ids: Vec<_> = others.take(3).map(|other| other.id.as_str()).collect();
+            let mut ids = BTreeSet::new();
+            for subset in 0..(1_usize << conditions.len()).saturating_sub(1) {
+                let chosen = conditions.iter().enumerate();
+                let chosen = chosen.filter(|(place, _)| subset & (1 << place) != 0);
+                let chosen: Vec<_> = chosen.map(|(_, condition)| *condition).collect();
+                let Some(others) = windows.get(&(&policy.per, &policy.unit, chosen)) else {
+                    continue;
+                };
+                // Only of what it overrides over its own window might one think that it overrides it altogether.
+                if !others.contains_key(&policy.own_window()) {
+                    continue;
+                }
+                let beside = others.iter().filter(|(window, id)| {
+                    window.is_some()
+                        && **window != policy.own_window()
+                        && !policy.overrides.contains(id)
+                });
+                ids.extend(beside.map(|(_, id)| id.as_str()).take(MAX_NAMED));
+            }
             if !ids.is_empty() {
+                let ids = ids.into_iter().take(MAX_NAMED).collect::<Vec<_>>().join(", ");
                 let message = format!(
-                    "overrides only limits over its own window; what it matches also meets {}",
-                    ids.join(", ")
+                    "overrides only limits over its own window; what it matches also meets {ids}"
                 );
-                let accepted = format!("that, or `overrides: [{}]` to replace it", ids.join(", "));
+                let accepted = format!("that, or `overrides: [{ids}]` to replace it");
                 self.add(index, &[], message, accepted);
             }
         }
     }
+}
+
+/// The most policies with `exempt: all` that are compared with all others.
+const MAX_COMPARED_EXEMPTIONS: usize = 100;
+/// Policies with more conditions are not compared with those that have fewer.
+const MAX_COMPARED_CONDITIONS: usize = 4;
+/// The most policies that a warning names.
+const MAX_NAMED: usize = 3;
+
+fn sorted(conditions: &[Condition]) -> Vec<&Condition> {
+    let mut sorted: Vec<_> = conditions.iter().collect();
+    sorted.sort_by(|a, b| a.attribute.cmp(&b.attribute));
+    sorted
 }
 
 /// Whether `policy` matches every subject that `other` matches, as far as equal conditions tell.

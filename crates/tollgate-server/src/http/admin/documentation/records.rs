@@ -255,11 +255,6 @@ fn policy_fields(own_id: &Value) -> Fields {
             "type": "string", "enum": (Counting::NAMES),
             "description": "How the limit counts. `sliding_window_log`, the default, is exact; \
                 `sliding_window_counter` needs little memory; `token_bucket` admits bursts and then a steady rate."
-        },
-        "overrides": {
-            "type": "array", "items": id, "maxItems": Policy::MAX_OVERRIDES, "uniqueItems": true,
-            "description": "The ids of policies that it overrides besides less specific ones with the same `per`, unit \
-                and window."
         }
     });
     if let Value::Object(fields) = fields { fields } else { Fields::new() }
@@ -267,7 +262,13 @@ fn policy_fields(own_id: &Value) -> Fields {
 
 /// What comes of a policy's limit.
 fn effect_fields() -> Fields {
+    let id = json!({"$ref": "#/components/schemas/Id"});
     let fields = json!({
+        "overrides": {
+            "type": "array", "items": id, "maxItems": Policy::MAX_OVERRIDES, "uniqueItems": true,
+            "description": "The ids of policies that it overrides besides less specific ones with the same `per`, unit \
+                and window."
+        },
         "mode": {
             "type": "string", "enum": ([Mode::Enforce, Mode::Shadow].map(Mode::name)),
             "description": "`enforce` (the default), or `shadow`: the policy decides and counts but never denies."
