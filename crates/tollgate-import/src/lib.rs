@@ -1,7 +1,7 @@
 //! `tollgate policies import`: converts the limits of other programs into Tollgate policies, and lists what they cannot
 //! express.
 //!
-//! Each format has a module that turns the document into [`Rule`](rule::Rule)s. What a rule loses is reported, never
+//! Each format has a module that turns the document into rules (`src/rule.rs`). What a rule loses is reported, never
 //! approximated: a limit of which a condition cannot be carried over is left out. Every policy is validated before it is
 //! returned, so the result loads.
 //!
