@@ -15,6 +15,7 @@
 //! Invariants: nothing is sent twice unless Redis said that it did not run it; nothing is queued while there is no
 //! connection. This crate must not know policies, HTTP, or the failure modes.
 
+mod agreement;
 mod announcements;
 mod call;
 mod check;

@@ -54,6 +54,10 @@ pub(crate) static RESET: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
+/// Compares what all nodes must have in common.
+pub(crate) static AGREE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("../lua/agree.lua")));
+
 /// Tries commands, to find out whether the user has the rights for them.
 pub(crate) static PROBE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("../lua/probe.lua")));

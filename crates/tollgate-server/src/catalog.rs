@@ -106,6 +106,22 @@ pub(crate) fn api_key_secret(url: &str, config: &ServeConfig) -> Result<Vec<u8>,
     }
 }
 
+/// A text that says nothing about the secret for API keys and is the same on all nodes that have the same one; `None` without a
+/// catalog, where API keys are not hashed. The secret of a SQLite database is made if it is missing.
+pub(crate) fn api_key_fingerprint(config: &ServeConfig) -> Result<Option<String>, StartError> {
+    let secret = match &config.catalog {
+        CatalogConfig::BuiltIn => return Ok(None),
+        CatalogConfig::File(_) => {
+            config.api_key_secret.as_ref().map_or(FILE_KEY, Secret::reveal).as_bytes().to_vec()
+        }
+        CatalogConfig::Database(url) => api_key_secret(url.reveal(), config)?,
+    };
+    Ok(Some(KeyHasher::new(&secret).hash(FINGERPRINTED).to_hex()))
+}
+
+/// No API key begins like this.
+const FINGERPRINTED: &str = "tollgate: the same secret on every node?";
+
 /// The guard of the admin calls, for the tokens of `config` and the generated one, if there is one.
 pub(crate) fn guard(config: &ServeConfig, made: Option<&Secret>) -> Result<Guard, StartError> {
     let impossible = |what| move || StartError::AdminToken(io::Error::other(what));

@@ -82,6 +82,10 @@ impl Server {
             Arc::clone(&instruments.health),
         ));
         background_tasks.spawn(watch_evictions(store.clone(), &instruments));
+        if let Some(fingerprint) = catalog::api_key_fingerprint(&config)? {
+            let metrics = Arc::clone(&instruments.metrics);
+            background_tasks.spawn(watch_api_key_secret(store.clone(), fingerprint, metrics));
+        }
         let listen = |store: &RedisStore, invalidations: Invalidations| {
             store.clone().listen(move |announcement| match announcement {
                 Announcement::Connected(domain) => invalidations.connected(domain),
@@ -304,6 +308,37 @@ async fn examine_until_well(store: RedisStore, set_by: Option<String>, health: A
         tokio::time::sleep(INTRODUCE_EVERY).await;
     }
 }
+
+/// Notices nodes on the same store that hash API keys with another secret, so that each counts them under other keys; never
+/// returns. What the store does not answer is asked again.
+async fn watch_api_key_secret(store: RedisStore, fingerprint: String, metrics: Arc<Metrics>) {
+    let mut differs = false;
+    loop {
+        if let Ok(agrees) = store.agrees("api-key-secret", &fingerprint, SECRET_LIFE).await {
+            metrics.catalog.other_secret.set(i64::from(!agrees));
+            if agrees == differs {
+                differs = !agrees;
+                if differs {
+                    tracing::error!(
+                        "another server on the same store has another secret for API keys, so each counts unknown API keys apart \
+                         and admits a limit per API key of its own; set TOLLGATE_API_KEY_SECRET to the same value on every \
+                         server, or use one catalog for all"
+                    );
+                } else {
+                    tracing::info!(
+                        "the servers on this store have the same secret for API keys again"
+                    );
+                }
+            }
+        }
+        tokio::time::sleep(SECRET_EVERY).await;
+    }
+}
+
+/// How often servers compare their secrets for API keys.
+const SECRET_EVERY: Duration = Duration::from_secs(5);
+/// For how long the secret of a server that has ended is remembered.
+const SECRET_LIFE: Duration = Duration::from_secs(30);
 
 /// Maintains the store; never returns.
 async fn tend_now_and_then<S: Backend>(app: Arc<App<S>>) {

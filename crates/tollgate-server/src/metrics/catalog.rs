@@ -9,11 +9,17 @@ use prometheus_client::registry::Registry;
 pub(crate) struct CatalogMetrics {
     up: Gauge,
     outages: Counter,
+    /// 1 while another server on the same store has another secret for API keys.
+    pub(crate) other_secret: Gauge,
 }
 
 impl CatalogMetrics {
     pub(super) fn new() -> Self {
-        let metrics = Self { up: Gauge::default(), outages: Counter::default() };
+        let metrics = Self {
+            up: Gauge::default(),
+            outages: Counter::default(),
+            other_secret: Gauge::default(),
+        };
         // A server does not start if its catalog is unavailable.
         metrics.up.set(1);
         metrics
@@ -25,6 +31,8 @@ impl CatalogMetrics {
         to.register("catalog_up", up, self.up.clone());
         let outages = "How often the catalog's database became unavailable";
         to.register("catalog_outages", outages, self.outages.clone());
+        let other = "1 while another server on the same store has another secret for API keys";
+        to.register("catalog_other_api_key_secret", other, self.other_secret.clone());
     }
 
     /// The database has become unavailable.

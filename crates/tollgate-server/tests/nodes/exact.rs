@@ -7,7 +7,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tollgate_testkit::redis::{RedisCluster, RedisServer};
 
-use crate::support::{Node, PATIENT, every_key_expires, until_ready};
+use crate::support::{Node, PATIENT, every_key_expires, until, until_ready};
 
 const LIMIT: u32 = 100;
 const CLIENTS: usize = 64;
@@ -62,4 +62,30 @@ async fn three_processes_over_a_cluster_admit_exactly_the_limit() {
     for primary in &cluster.nodes()[..3] {
         every_key_expires(primary);
     }
+}
+
+const METRIC: &str = "tollgate_catalog_other_api_key_secret";
+const LINE: &str = "another server on the same store has another secret";
+
+/// P13: two servers with catalogs of their own hash API keys with secrets of their own, so each counts a key apart; the later
+/// one says so, and says when it is over.
+#[tokio::test]
+async fn another_secret_for_api_keys_is_noticed() {
+    let redis = RedisServer::start();
+    let with = |secret: &'static str| {
+        Node::start_with(&PATIENT, |command, _| {
+            command.env("TOLLGATE_API_KEY_SECRET", secret).args(["--store", &redis.url()]);
+        })
+    };
+    let first = with("the secret of the first node");
+    until_ready(&first).await;
+    let key = || redis.command(&["KEYS", "tg:agreed-*"]);
+    until("the first node has told its secret", async || !key().is_empty()).await;
+    let (same, other) = (with("the secret of the first node"), with("the secret of another node"));
+    until("the other one notices", async || other.counted(METRIC).await == 1).await;
+    assert_eq!((other.logged(LINE), same.logged(LINE), first.logged(LINE)), (1, 0, 0));
+    drop((first, same));
+    redis.command(&["DEL", "tg:agreed-api-key-secret"]);
+    until("it is over", async || other.counted(METRIC).await == 0).await;
+    assert_eq!(other.logged("have the same secret for API keys again"), 1);
 }
