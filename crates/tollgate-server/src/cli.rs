@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::error::ContextValue;
 use clap::{Args, Parser, Subcommand};
-use tollgate_catalog::PolicyWarning;
+use tollgate_catalog::{DocumentProblem, PolicyWarning};
 use tollgate_core::Policy;
 use tollgate_import::Source;
 use tollgate_simulate::SimulateArgs;
@@ -284,8 +284,9 @@ fn validate(file: &Path) -> Outcome {
                 ""
             };
             let warnings = tollgate_catalog::policy_file::load_warnings(file).unwrap_or_default();
-            let told = warnings.iter().map(|PolicyWarning { policy, problem }| {
+            let told = warnings.into_iter().map(|PolicyWarning { policy, problem }| {
                 let place = problem.position.map(|at| format!(":{at}")).unwrap_or_default();
+                let problem = DocumentProblem { position: None, ..problem };
                 format!(
                     "{}{place}: warning: policy {:?}: {problem}\n",
                     file.display(),

@@ -173,6 +173,13 @@ fn a_policy_file_is_validated_with_places() {
     };
     let (code, out, _) = validate("good.yaml");
     assert_eq!((code, &*out), (Some(0), "good.yaml: valid, policies: 1\n"));
+    let odd = "tiers: [{id: pro}]\npolicies:\n  - {id: p, scope: USER, match: {tier: pr0}, limit: 1, windowSeconds: 60}\n";
+    write("odd.yaml", odd);
+    let (code, out, _) = validate("odd.yaml");
+    let expected = "odd.yaml:3:40: warning: policy \"p\": match.tier: \"pr0\" is no tier of the catalog (did you mean `pro`?), \
+         so only checks that give it themselves match; accepted: the id of one of `tiers`\n\
+         odd.yaml: valid, policies: 1\n";
+    assert_eq!((code, &*out), (Some(0), expected));
     let (code, out, error) = validate("bad.yaml");
     assert_eq!((code, &*out), (Some(1), ""));
     assert!(error.starts_with("error: bad.yaml:2:"), "{error}");
