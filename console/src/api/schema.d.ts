@@ -1352,6 +1352,8 @@ export interface components {
              * @description How many records differed and were replaced.
              */
             updated: number;
+            /** @description What about the policies of the file is worth a second look; absent if nothing is. */
+            warnings?: components["schemas"]["PolicyWarning"][];
         };
         /**
          * @example {

@@ -71,6 +71,8 @@ impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.value {
             Value::Any => f.write_str(&self.key),
+            // An id is seen by callers and in metrics.
+            _ if self.attribute == "apiKey" => write!(f, "{}=…", self.key),
             Value::Prefix(prefix) => write!(f, "{}={prefix}*", self.key),
             Value::Exact(exact) => write!(f, "{}={exact}", self.key),
         }

@@ -141,14 +141,9 @@ fn avoid_overriding(made: &[Rule], rules: &mut Rules) {
         }
     }
     for group in groups.into_values() {
-        // Of limits on one value for each attribute, which are in `per`, no two with the same `per` apply together.
-        let loose = group.iter().filter(|rule| {
-            let is_free = |(attribute, _): &(String, Test)| {
-                attribute != DOMAIN && !rule.per.contains(attribute)
-            };
-            rule.conditions.iter().any(is_free)
-        });
-        for rule in loose.take(MAX_COMPARED) {
+        // One without a condition of its own overrides none.
+        let specific = group.iter().filter(|rule| rule.conditions.len() > 1);
+        for rule in specific.take(MAX_COMPARED) {
             if group.iter().any(|other| other.conditions != rule.conditions && meet(rule, other)) {
                 let why = "where it applies together with another limit of the same `per` and window, the more specific one \
                      overrides the other here; give one of them another `per` or window if both must hold";

@@ -52,6 +52,10 @@ impl Rule {
         let mut fields = Map::default();
         fields.text("id", &self.id);
         fields.list("per", &self.per);
+        // What is converted counts every address by itself.
+        if self.per.iter().any(|attribute| attribute == "ip") {
+            fields.add("ipv6Prefix", Value::Number("128".to_owned()));
+        }
         if !self.conditions.is_empty() {
             let mut conditions = Map::default();
             for (attribute, test) in &self.conditions {

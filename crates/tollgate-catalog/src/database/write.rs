@@ -17,8 +17,8 @@ use crate::directory::{
     Action, Actor, Address, Created, DEFAULT_TIER, DirectoryError, Id, Imported, Kind, Record,
     Records, Stored, Unavailable, Version, user_address,
 };
-use crate::document::{Node, to_json};
-use crate::problem::{DocumentProblem, Problems};
+use crate::document::{Node, Value, to_json};
+use crate::problem::{DocumentProblem, Position, Problems};
 use crate::validate::{self, Reference, reference_fields, references, references_beyond};
 
 /// Each change waits as long as one change may take, not as long as all those before it take together.
@@ -313,7 +313,9 @@ impl<'c> Writer<'c> {
             }
         }
         if let Ok(Record::Policy(policy)) = &record {
-            problems.extend(self.unknown_api_keys(policy, "match.apiKey").await?);
+            let position = position_of(body, &["match", "apiKey"]);
+            let unknown = self.unknown_api_keys(policy, "match.apiKey").await?;
+            problems.extend(unknown.into_iter().map(|one| DocumentProblem { position, ..one }));
         }
         Ok(with_problems(record, problems)?)
     }
@@ -464,6 +466,18 @@ impl<'c> Writer<'c> {
 }
 
 /// The value, if no problem was found here or elsewhere.
+/// The position of the value at `path` in `node`.
+fn position_of(node: &Node, path: &[&str]) -> Option<Position> {
+    let Some((field, rest)) = path.split_first() else { return node.position };
+    match &node.value {
+        Value::Map(entries) => {
+            let entry = entries.iter().find(|entry| entry.key == *field)?;
+            position_of(&entry.node, rest)
+        }
+        _ => None,
+    }
+}
+
 fn with_problems<T>(
     judged: Result<T, Problems>,
     others: Vec<DocumentProblem>,

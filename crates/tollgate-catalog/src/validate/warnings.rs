@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 
-use tollgate_core::{Accepted, Attribute, Condition, Mode, Pattern, Policy, PolicyId};
+use tollgate_core::{Accepted, Attribute, Condition, Mode, Pattern, Policy, PolicyId, Unit};
 
 use super::report::{did_you_mean, shown};
 use crate::directory::{DEFAULT_TIER, Kind, Records};
@@ -91,8 +91,14 @@ pub fn warnings(
     for (index, policy) in policies.iter().enumerate() {
         for condition in &policy.conditions {
             found.undeclared(index, policy, condition, declared);
-            found.api_keys(index, condition, declared);
+            found.api_keys(index, policy, condition, declared);
+            found.tier(index, condition);
+            found.resembling(index, &condition.attribute, Step::Field("match"));
         }
+        for attribute in policy.per.attributes() {
+            found.resembling(index, attribute, Step::Field("per"));
+        }
+        found.unit(index, policy);
     }
     found.duplicates();
     found.always_overridden();
@@ -142,6 +148,9 @@ impl Warnings<'_> {
             if declared.is_partial(kind) && !is_exact {
                 continue;
             }
+            if kind == Kind::Tier && pattern.precision(DEFAULT_TIER, policy.ignore_case).is_some() {
+                continue;
+            }
             let is_declared = match pattern {
                 Pattern::Exact(id) if !policy.ignore_case => ids.contains(id.as_str()),
                 pattern => ids.iter().any(|id| pattern.precision(id, policy.ignore_case).is_some()),
@@ -174,10 +183,21 @@ impl Warnings<'_> {
     }
 
     /// A condition on an API key that no key can meet: in a file, the beginning of a key, which is known by its hash only.
-    fn api_keys(&mut self, index: usize, condition: &Condition, declared: &DeclaredIds) {
+    fn api_keys(
+        &mut self,
+        index: usize,
+        policy: &Policy,
+        condition: &Condition,
+        declared: &DeclaredIds,
+    ) {
         let Accepted::AnyOf(patterns) = &condition.accepted else { return };
         if condition.attribute != Attribute::ApiKey || declared.knows_api_keys {
             return;
+        }
+        if policy.ignore_case {
+            let message = "has no effect on `apiKey`, because a key is known by its hash only";
+            let accepted = "the key in the case that it has".to_owned();
+            self.add(index, &[Step::Field("ignoreCase")], message.to_owned(), accepted);
         }
         for pattern in patterns.iter().filter(|one| !matches!(one, Pattern::Exact(_))) {
             let text = shown(&Value::String(pattern.to_string()));
@@ -188,9 +208,73 @@ impl Warnings<'_> {
         }
     }
 
+    /// A condition on whether there is a tier: there always is.
+    fn tier(&mut self, index: usize, condition: &Condition) {
+        if condition.attribute != Attribute::Tier {
+            return;
+        }
+        let message = match condition.accepted {
+            Accepted::Absent => "matches no check: one without a tier of its own has `default`",
+            Accepted::Present => "matches every check: one without a tier of its own has `default`",
+            Accepted::AnyOf(_) => return,
+        };
+        let fields = [Step::Field("match"), Step::Field("tier")];
+        self.add(index, &fields, message.to_owned(), "tiers by their ids".to_owned());
+    }
+
+    /// A custom attribute that was probably meant to be another one.
+    fn resembling(&mut self, index: usize, attribute: &Attribute, field: Step<'_>) {
+        let Attribute::Custom(name) = attribute else { return };
+        let meant = match name.strip_prefix("attributes.") {
+            Some(meant) => format!(" (did you mean `{meant}`?)"),
+            None => did_you_mean(name, &Attribute::BUILT_IN_NAMES),
+        };
+        if !meant.is_empty() {
+            let message = format!("{name:?} is an attribute of your own{meant}");
+            let accepted =
+                format!("{}, or attributes that checks give", Attribute::BUILT_IN_NAMES.join(", "));
+            self.add(index, &[field], message, accepted);
+        }
+    }
+
+    /// A unit of the operator's own that was probably meant to be another one.
+    fn unit(&mut self, index: usize, policy: &Policy) {
+        let known = [Unit::Requests, Unit::Tokens, Unit::InputTokens, Unit::OutputTokens];
+        if known.contains(&policy.unit) {
+            return;
+        }
+        let meant = did_you_mean(policy.unit.name(), &known.each_ref().map(Unit::name));
+        if !meant.is_empty() {
+            let message = format!("{:?} is a unit of your own{meant}", policy.unit.name());
+            let accepted = "units that checks name in `cost`".to_owned();
+            self.add(index, &[Step::Field("unit")], message, accepted);
+        }
+    }
+
     /// A policy that another one overrides whenever it matches.
     fn always_overridden(&mut self) {
         let policies = self.policies;
+        // More conditions, each of which holds for whoever the policy counts.
+        let always: HashMap<_, _> = policies
+            .iter()
+            .filter(|policy| {
+                policy.enabled
+                    && policy.mode == Mode::Enforce
+                    && !policy.conditions.is_empty()
+                    && policy.conditions.iter().all(|one| always_holds(policy, one))
+            })
+            .map(|policy| ((&policy.per, &policy.unit, policy.own_window()), &policy.id))
+            .collect();
+        for (index, policy) in policies.iter().enumerate() {
+            let over = always.get(&(&policy.per, &policy.unit, policy.own_window()));
+            if let Some(id) = over.filter(|_| policy.enabled && policy.conditions.is_empty()) {
+                let id = shown(&Value::String(id.as_str().to_owned()));
+                let message = format!(
+                    "{id} has conditions that always hold and overrides it, so it has no effect"
+                );
+                self.add(index, &[], message, "one policy for each limit".to_owned());
+            }
+        }
         let mut exempting = 0;
         let places: HashMap<_, _> =
             policies.iter().enumerate().map(|(index, policy)| (&policy.id, index)).collect();
@@ -226,11 +310,16 @@ impl Warnings<'_> {
         let policies = self.policies;
         let mut firsts = HashMap::new();
         for (index, policy) in policies.iter().enumerate().filter(|(_, policy)| policy.enabled) {
+            if self.found.len() >= Problems::MAX_KEPT {
+                return;
+            }
             let conditions = sorted(&policy.conditions);
             let counted = (&policy.per, &policy.unit, policy.own_window(), policy.counting.name());
             let same = (counted, conditions, policy.mode, policy.ignore_case, policy.exempts_all());
             match firsts.get(&same) {
                 None => _ = firsts.insert(same, &policy.id),
+                // One of the two does not apply, which is told elsewhere.
+                Some(&first) if overrides(policies, &policy.id, first) => {}
                 Some(first) => {
                     let first = shown(&Value::String(first.as_str().to_owned()));
                     let message = format!(
@@ -302,6 +391,26 @@ fn sorted(conditions: &[Condition]) -> Vec<&Condition> {
     let mut sorted: Vec<_> = conditions.iter().collect();
     sorted.sort_by(|a, b| a.attribute.cmp(&b.attribute));
     sorted
+}
+
+/// Whether `condition` holds for every subject that `policy` counts.
+fn always_holds(policy: &Policy, condition: &Condition) -> bool {
+    let is_any = match &condition.accepted {
+        Accepted::Present => true,
+        Accepted::Absent => false,
+        Accepted::AnyOf(patterns) => {
+            patterns.iter().any(|one| matches!(one, Pattern::Prefix(prefix) if prefix.is_empty()))
+        }
+    };
+    is_any && policy.per.attributes().contains(&condition.attribute)
+}
+
+/// Whether one of two policies names the other in `overrides`.
+fn overrides(policies: &[Policy], one: &PolicyId, other: &PolicyId) -> bool {
+    policies.iter().any(|policy| {
+        (policy.id == *one && policy.overrides.contains(other))
+            || (policy.id == *other && policy.overrides.contains(one))
+    })
 }
 
 /// Whether `policy` matches every subject that `other` matches, as far as equal conditions tell.

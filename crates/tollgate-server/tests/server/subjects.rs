@@ -322,3 +322,48 @@ policies:
         "{judged:#}"
     );
 }
+
+/// What a fresh reader tried: conditions that always hold, names that resemble others, and what has no effect.
+#[tokio::test]
+async fn policies_that_do_less_than_they_seem_to_are_told() {
+    let admin = Admin::start().await;
+    let file = r"
+tiers: [{id: pro}]
+policies:
+  - {id: base, scope: USER, limit: 1, windowSeconds: 60}
+  - {id: any, scope: USER, limit: 50, windowSeconds: 60, match: {user: {present: true}}}
+  - {id: tierless, scope: MODEL, limit: 1, windowSeconds: 60, match: {tier: {absent: true}}}
+  - {id: default-tier, scope: MODEL, limit: 2, windowSeconds: 60, match: {tier: default}}
+  - {id: column, per: [attributes.region], limit: 1, windowSeconds: 60}
+  - {id: usre, per: [usre], limit: 1, windowSeconds: 60}
+  - {id: token, scope: TENANT, unit: token, limit: 1, windowSeconds: 60}
+  - {id: upper, scope: API_KEY, ignoreCase: true, match: {apiKey: SK}, limit: 0}
+  - {id: first, scope: IP, limit: 1, windowSeconds: 60, overrides: [second]}
+  - {id: second, scope: IP, limit: 1, windowSeconds: 60}
+";
+    let yaml = [("content-type", "application/yaml")];
+    let judged = admin.send("POST", "/admin/policies/validate", &yaml, file).await.json();
+    let found: Vec<_> = judged["warnings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["policyId"].as_str().unwrap(), one["field"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        ("base", ""),
+        ("tierless", "match.tier"),
+        ("column", "per"),
+        ("usre", "per"),
+        ("token", "unit"),
+        ("upper", "ignoreCase"),
+        ("second", ""),
+    ];
+    assert_eq!(found, expected, "{judged:#}");
+    let import = json!({"policies": [
+        {"id": "p", "scope": "USER", "unit": "token", "limit": 5, "windowSeconds": 60},
+        {"id": "q", "scope": "USER", "unit": "tokens", "limit": 5, "windowSeconds": 60}
+    ]});
+    let imported = admin.ask("POST", "/admin/import", &import).await.json();
+    assert_eq!(imported["warnings"].as_array().unwrap().len(), 1, "{imported}");
+    assert_eq!(imported["warnings"][0]["policyId"], "p");
+}

@@ -1,5 +1,6 @@
 //! Policy files: judged, imported, and exported.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -7,10 +8,10 @@ use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
-use tollgate_catalog::PolicyWarning;
 use tollgate_catalog::directory::{Actor, Directory, DirectoryError, Imported};
-use tollgate_catalog::document::{self, MAX_DOCUMENT_BYTES, Value};
+use tollgate_catalog::document::{self, MAX_DOCUMENT_BYTES, Node, Value};
 use tollgate_catalog::validate as judge;
+use tollgate_catalog::{PolicyWarning, Snapshot};
 use utoipa::ToSchema;
 
 use super::super::answer;
@@ -92,6 +93,32 @@ struct ImportedBody {
     /// How many records were already the same.
     #[schema(value_type = u64)]
     unchanged: usize,
+    /// What about the policies of the file is worth a second look; absent if nothing is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    warnings: Vec<WarningBody>,
+}
+
+/// What about the policies in `file` is worth a second look, now that they are in force.
+fn warnings_about(file: &Node, snapshot: &Snapshot) -> Vec<WarningBody> {
+    let text_in = |node: &Node, field: &str| match &node.value {
+        Value::Map(entries) => match &entries.iter().find(|entry| entry.key == field)?.node.value {
+            Value::String(text) => Some(text.clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    let list = match &file.value {
+        Value::Map(entries) => entries.iter().find(|entry| entry.key == "policies"),
+        _ => None,
+    };
+    let ids: HashSet<_> = match list.map(|list| &list.node.value) {
+        Some(Value::List(items)) => items.iter().filter_map(|item| text_in(item, "id")).collect(),
+        _ => HashSet::new(),
+    };
+    let warnings = snapshot.warnings().iter();
+    let of_it = warnings.filter(|warning| ids.contains(warning.policy.as_str()));
+    of_it.cloned().map(WarningBody::of).collect()
 }
 
 /// Validate policies
@@ -208,5 +235,6 @@ pub(super) async fn import<S: Backend>(
         _ => failed(&error),
     })?;
     let Imported { created, updated, unchanged } = imported;
-    Ok(answer::json(StatusCode::OK, &ImportedBody { created, updated, unchanged }))
+    let warnings = warnings_about(&body, &app.service.policies().snapshot());
+    Ok(answer::json(StatusCode::OK, &ImportedBody { created, updated, unchanged, warnings }))
 }
