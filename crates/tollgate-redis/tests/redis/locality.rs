@@ -152,7 +152,7 @@ fn a_primary_that_dies_degrades_no_check_of_the_others() {
 #[test]
 fn a_check_over_several_slots_charges_nothing_while_one_is_lost() {
     let cluster = RedisCluster::of(3, 0);
-    let node = node(&cluster.url(), Duration::from_millis(500));
+    let node = node(&cluster.url(), DEADLINE);
     let by_user = per_hour(1_000);
     let (at, _, healthy) = users(&cluster, &node, &by_user);
     let window = Duration::from_hours(1);
