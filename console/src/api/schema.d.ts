@@ -1545,6 +1545,11 @@ export interface components {
              * @enum {string}
              */
             onStoreError?: "allow" | "deny" | "local";
+            /**
+             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already.
+             * @enum {string}
+             */
+            overLimit?: "deny" | "charge";
             /** @description The ids of policies that it overrides besides less specific ones with the same `per`, unit and window. */
             overrides?: components["schemas"]["Id"][];
             /** @description The attributes that its limits count per, each at most once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that does not resemble one of these. */
@@ -1837,6 +1842,11 @@ export interface components {
              * @enum {string}
              */
             onStoreError?: "allow" | "deny" | "local";
+            /**
+             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already.
+             * @enum {string}
+             */
+            overLimit?: "deny" | "charge";
             /** @description The ids of policies that it overrides besides less specific ones with the same `per`, unit and window. */
             overrides?: components["schemas"]["Id"][];
             /** @description The attributes that its limits count per, each at most once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that does not resemble one of these. */
@@ -2011,6 +2021,11 @@ export interface components {
              * @enum {string}
              */
             onStoreError?: "allow" | "deny" | "local";
+            /**
+             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already.
+             * @enum {string}
+             */
+            overLimit?: "deny" | "charge";
             /** @description The ids of policies that it overrides besides less specific ones with the same `per`, unit and window. */
             overrides?: components["schemas"]["Id"][];
             /** @description The attributes that its limits count per, each at most once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that does not resemble one of these. */
@@ -2133,6 +2148,11 @@ export interface components {
              * @enum {string|null}
              */
             onStoreError?: "allow" | "deny" | "local" | null;
+            /**
+             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already.
+             * @enum {string|null}
+             */
+            overLimit?: "deny" | "charge" | null;
             /** @description The ids of policies that it overrides besides less specific ones with the same `per`, unit and window. */
             overrides?: components["schemas"]["Id"][] | null;
             /** @description The attributes that its limits count per, each at most once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that does not resemble one of these. */

@@ -67,7 +67,8 @@ pub struct LimitStatus {
     /// What is left of it after the decision; 0 where a lowered limit is below the usage.
     pub remaining: u64,
     /// The least wait, in whole milliseconds rounded up, after which it would admit the same check if nobody
-    /// else came: 0 if it does now, `None` if it never will (R6). [`UNKNOWN_RETRY_AFTER_MS`] where only the
+    /// else came: 0 if it does now, `None` if it never will (R6). If it has recorded the cost of a denied check (R19), the
+    /// wait is that of the same check sent again. [`UNKNOWN_RETRY_AFTER_MS`] where only the
     /// store could tell, and did not answer.
     pub retry_after_ms: Option<u64>,
     /// When its usage would be 0 again, in milliseconds rounded up.
@@ -204,8 +205,16 @@ impl Decision {
 
     /// The least wait, in milliseconds, after which the same check would be admitted if nobody else came: 0
     /// if it is admitted, `None` if it never will be (R6).
+    ///
+    /// It is longer than that of the headline if another limit has recorded the denied cost (R19) and so has no room for the
+    /// same cost until later.
     pub fn retry_after_ms(&self) -> Option<u64> {
-        if self.allowed { Some(0) } else { self.headline()?.retry_after_ms }
+        if self.allowed {
+            return Some(0);
+        }
+        let enforced = self.limits.iter().filter(|status| status.limit.mode() == Mode::Enforce);
+        let recorded = enforced.filter(|status| status.allowed).map(|status| status.retry_after_ms);
+        recorded.fold(self.headline()?.retry_after_ms, |longest, wait| Some(longest?.max(wait?)))
     }
 }
 

@@ -32,7 +32,7 @@ pub use counting::{Counting, Span};
 pub use decision::{Decision, LimitStatus, Reason};
 pub use limit::{Charge, ClassShare, Limit};
 pub use matching::{Accepted, Condition, Ipv6Prefix, Pattern};
-pub use policy::{FailureMode, Mode, Per, Policy, PolicyId, Reach, Visibility};
+pub use policy::{FailureMode, Mode, OverLimit, Per, Policy, PolicyId, Reach, Visibility};
 pub use policy_set::{Consideration, Plan, PolicySet, PolicySetError, Precedence};
 pub use priority::PriorityClass;
 pub use shares::{Share, Shares};

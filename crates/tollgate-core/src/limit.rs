@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Amount, Attribute, Counting, FailureMode, Ipv6Prefix, Mode, Per, Policy, PolicyId,
+    Amount, Attribute, Counting, FailureMode, Ipv6Prefix, Mode, OverLimit, Per, Policy, PolicyId,
     PriorityClass, Share, Subject, Unit, Visibility,
 };
 
@@ -21,6 +21,7 @@ pub struct Limit {
     unit: Unit,
     counting: Counting,
     mode: Mode,
+    if_denied: OverLimit,
     visibility: Visibility,
     on_store_error: Option<FailureMode>,
     amount: Amount,
@@ -50,6 +51,7 @@ impl Limit {
             unit: policy.unit.clone(),
             counting: policy.counting,
             mode: policy.mode,
+            if_denied: policy.over_limit,
             visibility: policy.visibility,
             on_store_error: policy.on_store_error,
             amount: policy.limit?,
@@ -135,6 +137,19 @@ impl Limit {
         self.mode
     }
 
+    /// What it records of a check that is denied (R19).
+    #[inline]
+    pub fn over_limit(&self) -> OverLimit {
+        self.if_denied
+    }
+
+    /// The most that its usage may be after the cost of a denied check was recorded (R19): [`Amount::MAX`], or for a token
+    /// bucket less, so that it is full again before any store forgets it. A cost for which there is no room below this is
+    /// not recorded.
+    pub fn most_recorded(&self) -> Amount {
+        self.counting.most_recorded()
+    }
+
     /// Whether callers see it.
     #[inline]
     pub fn visibility(&self) -> Visibility {
@@ -147,7 +162,7 @@ impl Limit {
         self.on_store_error
     }
 
-    /// For how long an admission may count.
+    /// For how long an admission may count. A token bucket that has recorded denied costs (R19) takes longer.
     pub fn longest_life(&self) -> Duration {
         self.counting.longest_life(self.amount)
     }
@@ -202,6 +217,12 @@ pub struct Charge<'a> {
 }
 
 impl<'a> Charge<'a> {
+    /// Whether its cost is recorded even if the check is denied (R19).
+    #[inline]
+    pub fn is_recorded_if_denied(&self) -> bool {
+        self.limit.over_limit() == OverLimit::Charge && self.cost != Amount::ZERO
+    }
+
     /// The values of [`Limit::key_parts`].
     #[inline]
     pub fn key_values(&self) -> impl Iterator<Item = Cow<'a, str>> {

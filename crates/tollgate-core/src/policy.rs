@@ -147,6 +147,34 @@ impl Visibility {
     }
 }
 
+/// What a policy records of a check that is denied (R19).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OverLimit {
+    /// Nothing (R3).
+    #[default]
+    Deny,
+    /// Its cost, whichever limit denies: for costs that have happened already.
+    Charge,
+}
+
+impl OverLimit {
+    /// What [`OverLimit::parse`] accepts, for messages.
+    pub const ACCEPTED: &str = "`deny` or `charge`";
+
+    /// The value called `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Deny, Self::Charge].into_iter().find(|over_limit| over_limit.name() == name)
+    }
+
+    /// The name, as in policies.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Charge => "charge",
+        }
+    }
+}
+
 /// How a limit decides while the store is unavailable (R11).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum FailureMode {
@@ -231,6 +259,8 @@ pub struct Policy {
     pub overrides: Vec<PolicyId>,
     /// Whether it denies.
     pub mode: Mode,
+    /// What it records of a check that is denied.
+    pub over_limit: OverLimit,
     /// Whether callers see it.
     pub visibility: Visibility,
     /// Its failure mode; `None` for the setting of the server.
@@ -262,6 +292,7 @@ impl Policy {
             reach: Reach::default_of(limit),
             overrides: Vec::new(),
             mode: Mode::default(),
+            over_limit: OverLimit::default(),
             visibility: Visibility::default(),
             on_store_error: None,
             enabled: true,

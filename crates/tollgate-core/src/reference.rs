@@ -1,4 +1,4 @@
-//! The reference model: the decision rules R1–R6, R8, R10, R17 and R18 word by word, slow and obvious.
+//! The reference model: the decision rules R1–R6, R8, R10, R17–R19 word by word, slow and obvious.
 //!
 //! Tests and `simulate --verify` compare the fast code with it. So it must share nothing with that code except the data
 //! types: it uses neither the modules of [`crate::counting`], [`crate::calendar`], [`crate::matching`] and [`crate::policy_set`] nor
@@ -18,8 +18,8 @@ use std::net::IpAddr;
 use self::applying::applying;
 use self::period::period;
 use crate::{
-    Amount, Attribute, Check, Counting, Mode, Policy, PolicyId, PriorityClass, Reason, Subject,
-    Timestamp, Window,
+    Amount, Attribute, Check, Counting, Mode, OverLimit, Policy, PolicyId, PriorityClass, Reason,
+    Subject, Timestamp, Window,
 };
 
 /// What the model answers to a check.
@@ -83,7 +83,9 @@ struct LimitView<'a> {
     key: Key,
     /// The admissions under `key`, including this check after it is charged.
     admissions: Vec<Admission>,
-    /// From now until it admits; `None` for never.
+    /// Whether it admits the check now.
+    admits: bool,
+    /// From now until it admits the same check; `None` for never.
     wait_ns: Option<u128>,
 }
 
@@ -118,7 +120,8 @@ impl Model {
         });
     }
 
-    /// Decides `check` at `now` and, if it is allowed, charges every limit that admits it (R3).
+    /// Decides `check` at `now` and, if it is allowed, charges every limit that admits it (R3). If it is denied, it still
+    /// charges those that record denied costs (R19).
     ///
     /// A `now` before the latest one of a check that met a limit counts as that (R7): a check that meets none
     /// asks no store for the time.
@@ -182,20 +185,28 @@ impl Model {
                     cost: u128::from(check.cost.of(&policy.unit).get()),
                     admissions: counting.collect(),
                     key,
+                    admits: false,
                     wait_ns: None,
                 };
                 look.wait_ns = wait_ns(&look, now_ns);
+                look.admits = look.wait_ns == Some(0);
                 look
             })
             .collect()
     }
 
-    /// The limits that `check` meets, charged if it is allowed: each that admits it, and with a cost (R1).
+    /// The limits that `check` meets, charged if it is allowed: each that admits it, and with a cost (R1). Those that record
+    /// what is denied are charged in any case, up to a bound, and then wait for the same check (R19).
     fn charged(&self, now_ns: u128, check: &Check<'_>) -> Vec<LimitView<'_>> {
         let mut looks = self.looks(now_ns, check);
-        if allowed(&looks) {
-            for look in looks.iter_mut().filter(|look| look.admits() && look.cost > 0) {
+        let allowed = allowed(&looks);
+        for look in looks.iter_mut().filter(|look| look.cost > 0) {
+            let is_admitted = allowed && look.admits;
+            if is_admitted || records_denied(look, now_ns) {
                 look.admissions.push(Admission { at_ns: now_ns, cost: look.cost });
+            }
+            if !is_admitted {
+                look.wait_ns = wait_ns(look, now_ns);
             }
         }
         looks
@@ -210,7 +221,7 @@ fn decision(now_ns: u128, looks: &[LimitView<'_>]) -> ModelDecision {
         let count = look.usage(now_ns);
         ModelLimit {
             policy_id: look.policy.id.clone(),
-            allowed: look.admits(),
+            allowed: look.admits,
             count: as_u64(count),
             remaining: as_u64(look.limit.saturating_sub(count)),
             retry_after_ms: look.wait_ns.map(whole_ms),
@@ -218,7 +229,7 @@ fn decision(now_ns: u128, looks: &[LimitView<'_>]) -> ModelDecision {
         }
     });
     let (reason, retry_after_ms) = match headline {
-        Some(look) if !allowed => (Some(reason(look)), look.wait_ns.map(whole_ms)),
+        Some(look) if !allowed => (Some(reason(look)), longest_wait_ns(looks).map(whole_ms)),
         _ => (None, Some(0)),
     };
     ModelDecision {
@@ -231,10 +242,6 @@ fn decision(now_ns: u128, looks: &[LimitView<'_>]) -> ModelDecision {
 }
 
 impl LimitView<'_> {
-    fn admits(&self) -> bool {
-        self.wait_ns == Some(0)
-    }
-
     fn usage(&self, now_ns: u128) -> u128 {
         usage(self.policy, self.tick_ns, &self.admissions, now_ns)
     }
@@ -277,7 +284,7 @@ fn key(policy: &Policy, subject: &Subject<'_>) -> Key {
 
 /// R3 and R10: every enforced limit admits.
 fn allowed(looks: &[LimitView<'_>]) -> bool {
-    looks.iter().all(|look| look.admits() || look.policy.mode == Mode::Shadow)
+    looks.iter().all(|look| look.admits || look.policy.mode == Mode::Shadow)
 }
 
 /// R5: on a denial the enforced limit with the longest wait, otherwise the one with the smallest share left; among
@@ -300,9 +307,29 @@ fn headline<'a, 'p>(looks: &'a [LimitView<'p>], now_ns: u128) -> Option<&'a Limi
             (Some(a), Some(b)) => a.cmp(&b),
         };
         enforced
-            .filter(|look| !look.admits())
+            .filter(|look| !look.admits)
             .max_by(|a, b| frees_later(a, b).then(b.policy.id.cmp(&a.policy.id)))
     }
+}
+
+/// R6: until every enforced limit admits; `None` for never.
+fn longest_wait_ns(looks: &[LimitView<'_>]) -> Option<u128> {
+    let enforced = looks.iter().filter(|look| look.policy.mode == Mode::Enforce);
+    enforced.map(|look| look.wait_ns).try_fold(0, |longest, wait| Some(longest.max(wait?)))
+}
+
+/// R19: whether the limit records the cost even if the check is denied. Its usage stays an amount, and a token bucket with its
+/// debt is full again after 700 days.
+fn records_denied(look: &LimitView<'_>, now_ns: u128) -> bool {
+    let most = match look.policy.counting {
+        Counting::Bucket { window, refill } => {
+            let refill = u128::from(refill.get());
+            let days_ns = 700 * 24 * 3_600 * 1_000_000_000;
+            (days_ns * refill.max(1) / width_ns(window)).min(u128::from(Amount::MAX.get()) - refill)
+        }
+        _ => u128::from(Amount::MAX.get()),
+    };
+    look.policy.over_limit == OverLimit::Charge && look.usage(now_ns) + look.cost <= most
 }
 
 fn reason(look: &LimitView<'_>) -> Reason {

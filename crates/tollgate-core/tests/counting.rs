@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -81,7 +82,16 @@ impl PlainStore {
         }
     }
 
-    /// All limits are charged, or none (R3).
+    /// Records what is denied (R19), as if the limit was the most that may be recorded; the verdict after that.
+    fn record_denied(&mut self, now: Timestamp, charge: &Charge<'_>, before: Verdict) -> Verdict {
+        let most = Arc::new(charge.limit.with_amount(charge.limit.most_recorded()));
+        let (_, charged) = self.decide(now, &Charge { limit: &most, ..*charge });
+        let Some((_, usage)) = charged else { return before };
+        self.0.insert(key_of(charge), usage);
+        Verdict { allowed: before.allowed, ..self.decide(now, charge).0 }
+    }
+
+    /// All limits are charged, or none (R3), except what is recorded of a denied check.
     fn check(
         &mut self,
         set: &PolicySet,
@@ -93,15 +103,19 @@ impl PlainStore {
         let decided: Vec<_> = plan.iter().map(|charge| self.decide(now, charge)).collect();
         let before: Vec<_> = decided.iter().map(|(verdict, _)| *verdict).collect();
         let decision = Decision::assemble(&plan, &before);
-        if !charges || !decision.allowed() {
+        if !charges {
             return decision;
         }
         let mut after = Vec::new();
         for (charge, (before, charged)) in plan.iter().zip(decided) {
-            after.push(charged.as_ref().map_or(before, |(verdict, _)| *verdict));
-            if let Some((_, usage)) = charged {
-                self.0.insert(key_of(charge), usage);
-            }
+            after.push(match charged {
+                Some((verdict, usage)) if decision.allowed() => {
+                    self.0.insert(key_of(charge), usage);
+                    verdict
+                }
+                _ if charge.is_recorded_if_denied() => self.record_denied(now, charge, before),
+                _ => before,
+            });
         }
         Decision::assemble(&plan, &after)
     }
@@ -163,7 +177,7 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// R1-R6, R8, R10: everything that a decision says, over random policies, checks and courses of time.
+    /// R1-R6, R8, R10, R19: everything that a decision says, over random policies, checks and courses of time.
     #[test]
     fn decisions_over_what_core_records_are_those_of_the_model(script in script()) {
         agrees(&script)?;

@@ -116,16 +116,21 @@ fn named<'a>(
 fn wait_s(decision: &Decision, status: &LimitStatus) -> Option<u64> {
     match (decision.allowed(), status.allowed) {
         (true, _) => Some(reset_s(status)),
-        (false, true) => None,
+        // A limit that has recorded the denied cost may have no room for it again until later.
+        (false, true) => status.retry_after_ms.filter(|ms| *ms > 0).map(whole_s),
         (false, false) => status.retry_after_ms.map(whole_s),
     }
 }
 
 /// The time until the usage is 0 again, which is when the last admission has lived its life. The ticks of a log add
-/// some microseconds (R7), which must not be rounded up to another second.
+/// some microseconds (R7), which must not be rounded up to another second. A token bucket has no ticks, and may lack more than
+/// its capacity.
 fn reset_s(status: &LimitStatus) -> u64 {
-    let longest = status.limit.longest_life();
-    whole_s(status.reset_after_ms).min(whole_s_of(longest))
+    let reset_s = whole_s(status.reset_after_ms);
+    match status.limit.counting() {
+        Counting::Bucket { .. } => reset_s,
+        _ => reset_s.min(whole_s_of(status.limit.longest_life())),
+    }
 }
 
 /// The window in which the whole amount becomes available again: of a token bucket, the time until it is full; of a

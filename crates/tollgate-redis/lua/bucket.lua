@@ -1,9 +1,9 @@
 
 -- Token buckets (R17), after counter.lua in the same function.
 
-  -- Decides `cost`. Returns the verdict, what is missing from the bucket since the start of the window, whether that must be
-  -- stored because the clock has stepped back, the value for what is missing, and how long a value lives.
-  local function decide_bucket(key, capacity, cost, window_s, window_ns, hint_s, hint_ns, refill, longest_ms)
+  -- Returns the usage, what is missing from the bucket since the start of the window, whether that must be stored because the
+  -- clock has stepped back, the value for what is missing, and how long a value with `cost` lives.
+  local function read_bucket_at(key, cost, window_s, window_ns, hint_s, hint_ns, refill, longest_ms)
     local start_s, start_ns, since_s, since_ns = aligned(hint_s, hint_ns, window_s, window_ns)
     local missing, stepped = 0, false
     local text = call('GETRANGE', key, STATE_FROM, '-1')
@@ -41,7 +41,6 @@
     local produced = scaled(refill, since_s, since_ns, window_s, window_ns)
     missing = math.max(missing, produced)
     local usage = missing - produced
-    local needed = cost == 0 and 1 or cost
     local function value(count)
       return pack(BUCKET_STATE, BUCKET, start_s, start_ns, count, refill, window_s, window_ns, since_s, since_ns)
     end
@@ -49,5 +48,5 @@
     if refill > 0 then
       life_ms = math.min(life_ms, ceil((usage + cost) * (window_s * 1000 + window_ns / 1000000) / refill) + 500)
     end
-    return usage <= capacity and needed <= capacity - usage, missing, stepped, value, life_ms
+    return usage, missing, stepped, value, life_ms
   end

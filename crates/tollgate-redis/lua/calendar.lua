@@ -1,9 +1,9 @@
 
 -- Calendars (R18), after bucket.lua in the same function.
 
-  -- Decides `cost` in the period that starts at `start_s`. Returns the verdict, the count before, whether it must be stored
-  -- because the clock has stepped back, and the value for a count.
-  local function decide_calendar(key, limit, cost, start_s)
+  -- Returns the count of the period that starts at `start_s`, whether it must be stored because the clock has stepped back, and
+  -- the value for a count.
+  local function read_period(key, start_s)
     local count, stepped = 0, false
     local text = call('GETRANGE', key, STATE_FROM, '-1')
     local tag = #text >= 4 and unpack('<I4', text)
@@ -16,7 +16,6 @@
     elseif tag ~= UNIT and tag ~= WEIGHTED and tag ~= COUNTER and tag ~= BUCKET then
       foreign(key)
     end
-    local needed = cost == 0 and 1 or cost
     local function value(counted) return pack(CALENDAR_STATE, CALENDAR, start_s, counted) end
-    return count <= limit and needed <= limit - count, count, stepped, value
+    return count, stepped, value
   end

@@ -1,4 +1,5 @@
--- Decides checks, each at one moment, and charges all limits of a check or none (R1-R3, R6-R10, R12).
+-- Decides checks, each at one moment, and charges all limits of a check or none (R1-R3, R6-R10, R12), except that limits
+-- with `over_limit` charge record the cost of a denied check too (R19).
 --
 -- KEYS     for each check: one key per limit, then that of the request id, if it has one.
 -- ARGV[1]  packed by `wire.rs`: whether a test sets the time, the number of checks, the periods of calendars that the
@@ -40,7 +41,7 @@ for i = 1, calendars do
 end
 
 -- The functions of long.lua, counter.lua, bucket.lua and calendar.lua, created when they are first needed.
-local expire, freeing, rebuilt, deletable, decide_counter, decide_bucket, decide_calendar
+local expire, freeing, rebuilt, deletable, read_counter, read_bucket_at, read_period
 local KEYS = KEYS
 
 -- The logs to which several checks of this call append, by key: the ten fields of the state, then the position at which
@@ -84,10 +85,19 @@ local function decide(at, before)
   -- By limit, and rarely set: the whole string to write instead of a tail, the expiry of the keys, what to write if
   -- nothing is charged, whether there is a hash, and its fields. `shared` is the new value for `kept_logs`.
   local values, lives, notes, hashed, sets, deletes, shared
+  -- By limit: whether it is charged even if the check is denied. `remembers` is set if there may be one.
+  local recorded, remembers = nil, false
   for i = 1, limits do
     local key = KEYS[before + i]
     local mode, limit, cost, ttl_ms, window = unpack('<Bdddd', request, at)
     at = at + 33
+    -- The most that the usage may be after a denied cost was recorded.
+    local most
+    if mode >= 32 then
+      mode = mode - 32
+      most, at = unpack('<d', request, at)
+      if charging and cost > 0 then remembers = true else most = nil end
+    end
     local is_calendar = mode >= 16
     if is_calendar then mode = mode - 16 end
     local is_bucket = mode >= 8
@@ -96,10 +106,12 @@ local function decide(at, before)
     -- Whether a later check of this call uses the same log.
     local comes_again = mode >= 4
     if comes_again then mode = mode - 4 end
+    local needed = cost == 0 and 1 or cost
     local admits, usage, newest_after, freeing_after, number, stamp = false, 0, 0, 0, 0, 0
     -- Whether the key has admissions that count.
     local has_log = false
     if mode < 2 then
+      if most and kept_logs[key] then write_out(key) end
       local kept = kept_logs[key]
       local state = kept or call('GETRANGE', key, STATE_FROM, '-1')
       local tag, base, offset, expiry, first, next_no, head, oldest, newest, total
@@ -171,9 +183,33 @@ local function decide(at, before)
         end
       end
 
-      local needed = cost == 0 and 1 or cost
-      if usage <= limit and needed <= limit - usage then
-        admits = true
+      admits = usage <= limit and needed <= limit - usage
+      local records = most and usage <= most and cost <= most - usage
+      if not admits and mode == 0 then allowed = false end
+      -- What must leave before the cost fits: for a cost that is recorded in any case, before it fits once more.
+      local excess = usage + (records and cost or 0) - (limit - needed)
+      if excess > 0 and needed <= limit and (has_log or records) then
+        if excess > usage then
+          -- Nothing may stay, this cost included.
+          freeing_after = up
+        else
+          if kept then kept = write_out(key) end
+          local freed
+          if tag == UNIT and head >= first then
+            local from = (head - first + excess - 1) * 6
+            freed = base + unpack('<I6', call('GETRANGE', key, from, from + 5))
+          else
+            if not expire then expire, freeing, rebuilt, deletable = make_long() end
+            freed = freeing(key, tag, base, first, next_no, head, excess)
+          end
+          freeing_after = freed - now
+        end
+      end
+      if admits or records then
+        if records then
+          recorded = recorded or {}
+          recorded[i] = true
+        end
         if charging and cost > 0 then
           if has_log then
             local now_has_hash = false
@@ -232,21 +268,6 @@ local function decide(at, before)
               .. pack(STATE, tag, stamp, 0, now_us + ttl_ms * 1000, 0, 1, 0, stamp, stamp, cost)
           end
         end
-      else
-        if mode == 0 then allowed = false end
-        if has_log and needed <= limit then
-          if kept then kept = write_out(key) end
-          local excess = usage - (limit - needed)
-          local freed
-          if tag == UNIT and head >= first then
-            local from = (head - first + excess - 1) * 6
-            freed = base + unpack('<I6', call('GETRANGE', key, from, from + 5))
-          else
-            if not expire then expire, freeing, rebuilt, deletable = make_long() end
-            freed = freeing(key, tag, base, first, next_no, head, excess)
-          end
-          freeing_after = freed - now
-        end
       end
       if kept and (life_ms or values and values[i]) then kept = write_out(key) end
       if life_ms then
@@ -258,13 +279,14 @@ local function decide(at, before)
         end
       end
     else
-      if not decide_counter then decide_counter, decide_bucket, decide_calendar = make_tallies(now_s, now_ns) end
-      local stepped, value
+      if not read_counter then read_counter, read_bucket_at, read_period = make_tallies(now_s, now_ns) end
+      local total, stepped, value
       if is_calendar then
         local place
         place, at = unpack('<I2', request, at)
         newest_after, freeing_after = period_starts[place], period_ends[place]
-        admits, usage, stepped, value = decide_calendar(key, limit, cost, newest_after)
+        usage, stepped, value = read_period(key, newest_after)
+        total = usage
         -- Not before the end of the period, by the clock that expires keys: it may have been read a little earlier.
         ttl_ms = freeing_after * 1000 - floor(now_us / 1000) + 500
       else
@@ -273,14 +295,18 @@ local function decide(at, before)
         if is_bucket then
           local refill
           refill, at = unpack('<d', request, at)
-          admits, usage, stepped, value, ttl_ms =
-            decide_bucket(key, limit, cost, window_s, window_ns, hint_s, hint_ns, refill, ttl_ms)
+          total, usage, stepped, value, ttl_ms =
+            read_bucket_at(key, cost, window_s, window_ns, hint_s, hint_ns, refill, ttl_ms)
         else
-          admits, usage, newest_after, stepped, value =
-            decide_counter(key, limit, cost, window_s, window_ns, hint_s, hint_ns)
+          total, usage, newest_after, stepped, value = read_counter(key, window_s, window_ns, hint_s, hint_ns)
         end
       end
-      if admits and charging and cost > 0 then
+      admits = total <= limit and needed <= limit - total
+      if most and total <= most and cost <= most - total then
+        recorded = recorded or {}
+        recorded[i] = true
+      end
+      if charging and cost > 0 and (admits or recorded and recorded[i]) then
         values = values or {}
         values[i] = value(usage + cost)
       end
@@ -292,7 +318,7 @@ local function decide(at, before)
       lives[i] = ttl_ms
       if not admits and mode == 2 then allowed = false end
     end
-    local answer_flags = (admits and 1 or 0) + (has_log and 2 or 0)
+    local answer_flags = (admits and 1 or 0) + (has_log and 2 or 0) + (recorded and recorded[i] and 4 or 0)
     if answer then
       answer = answer .. pack('<Bddddd', answer_flags, usage, newest_after, freeing_after, number, stamp)
     else
@@ -301,6 +327,16 @@ local function decide(at, before)
   end
 
   local charged = charging and allowed
+  if charging and not allowed then
+    for i in next, tails do
+      if not (recorded and recorded[i]) then tails[i] = nil end
+    end
+    if values then
+      for i in next, values do
+        if not (recorded and recorded[i]) then values[i] = nil end
+      end
+    end
+  end
   if charged and shared then
     local put_off = not (lives or values or deletes or once_key)
     for i, log in next, shared do
@@ -325,8 +361,8 @@ local function decide(at, before)
   -- If a command is refused (its right was revoked), nothing may have been charged. Therefore every expiry is set
   -- before the admission that relies on it, and strings that are written as a whole come before the others. Whether the
   -- others can be written was tried before, with an empty value.
-  if charged and values and next(tails) then call('SETRANGE', KEYS[before + next(tails)], 0, '') end
-  if charged and lives then
+  if values and next(values) and next(tails) then call('SETRANGE', KEYS[before + next(tails)], 0, '') end
+  if lives then
     for i in next, tails do
       if lives[i] then call('PEXPIRE', KEYS[before + i], lives[i] + slack_ms) end
     end
@@ -334,7 +370,7 @@ local function decide(at, before)
   for i = 1, limits do
     local key, life_ms = KEYS[before + i], lives and lives[i]
     local value, fields, gone = values and values[i], sets and sets[i], deletes and deletes[i]
-    if charged and (value or tails[i]) then
+    if value or tails[i] then
       if gone == 'all' then
         call('UNLINK', key .. 'b')
       elseif gone then
@@ -374,13 +410,11 @@ local function decide(at, before)
       end
     end
   end
-  if charged then
-    for i, tail in next, tails do
-      call('SETRANGE', KEYS[before + i], starts[i], tail)
-      tails[i] = nil
-    end
+  for i, tail in next, tails do
+    call('SETRANGE', KEYS[before + i], starts[i], tail)
+    tails[i] = nil
   end
-  if charged and once_key then
+  if once_key and (charged or remembers) then
     call('SET', once_key, 'T\4\0\3' .. answer .. costs, 'PX', ceil(once_us / 1000) + 1 + slack_ms)
   end
   return answer

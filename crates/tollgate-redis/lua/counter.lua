@@ -20,9 +20,9 @@
     end
   end
 
-  -- Decides `cost`. Returns the verdict, the counts before, whether these must be stored because the clock has stepped
-  -- back, and the value without and with the cost.
-  local function decide_counter(key, limit, cost, window_s, window_ns, hint_s, hint_ns)
+  -- Returns the usage, the counts, whether these must be stored because the clock has stepped back, and the value for a
+  -- count.
+  local function read_counter(key, window_s, window_ns, hint_s, hint_ns)
     local start_s, start_ns, since_s, since_ns = aligned(hint_s, hint_ns, window_s, window_ns)
     local current, previous, stepped = 0, 0, false
     local text = call('GETRANGE', key, STATE_FROM, '-1')
@@ -52,9 +52,8 @@
     if left_ns < 0 then left_s, left_ns = left_s - 1, left_ns + 1000000000 end
     local faded, has_rest = scaled(previous, left_s, left_ns, window_s, window_ns)
     local usage = current + faded + (has_rest and 1 or 0)
-    local needed = cost == 0 and 1 or cost
     local function value(count)
       return pack(COUNTER_STATE, COUNTER, start_s, start_ns, count, previous, window_s, window_ns)
     end
-    return usage <= limit and needed <= limit - usage, current, previous, stepped, value
+    return usage, current, previous, stepped, value
   end

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 use tollgate_core::counting::Verdict;
-use tollgate_core::{Amount, Charge, Clock, Limit, Mode, Subject, Timestamp, Window};
+use tollgate_core::{Amount, Charge, Clock, Limit, Mode, OverLimit, Subject, Timestamp, Window};
 use tollgate_store::compensation::{ChargeObserver, charge_groups};
 use tollgate_store::{StoreError, StoreErrorKind, Verdicts, key_bytes};
 
@@ -47,9 +47,14 @@ pub(crate) struct Plan {
 }
 
 /// The limits of a check that lie in one slot.
+///
+/// If a check has limits in several slots, those that record denied costs (R19) are groups of their own, because the others
+/// are refunded and their request id is forgotten.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) slot: u16,
+    /// Whether all its limits, of a check with several groups, record denied costs.
+    pub(crate) records_denied: bool,
     pub(crate) parts: SmallVec<[Part; 4]>,
     pub(crate) once_key: Option<String>,
 }
@@ -67,7 +72,7 @@ pub(crate) struct Part {
 }
 
 impl RedisStore {
-    /// Charges all of `plan` or nothing. If a group denies or fails, what earlier groups charged is refunded, even if
+    /// Charges all of `plan` or nothing, except what is recorded of a denied check (R19). If a group denies or fails, what earlier groups charged is refunded, even if
     /// the caller has gone.
     pub(crate) async fn charge_plan(
         &self,
@@ -133,12 +138,16 @@ impl RedisStore {
                 Some(group) => group.parts.push(part),
                 None => groups.push(Group {
                     slot,
+                    records_denied: false,
                     parts: std::iter::once(part).collect(),
                     once_key: None,
                 }),
             }
         }
         if groups.len() > 1 {
+            groups = groups.into_iter().flat_map(Group::split).collect();
+            // Last, so that an error of the others leaves nothing recorded.
+            groups.sort_by_key(|group| group.records_denied);
             for part in groups.iter_mut().flat_map(|group| &mut group.parts) {
                 let charge = &charges[part.place];
                 part.name = key_bytes(charge.limit, charge.subject);
@@ -147,7 +156,8 @@ impl RedisStore {
         if let Some(request_id) = request_id {
             let all: Vec<_> = charges.iter().map(|charge| self.keys.of_charge(charge)).collect();
             for group in &mut groups {
-                let key = self.keys.of_request(request_id, &all, &group.parts[0].key);
+                let neighbour = &group.parts[0].key;
+                let key = self.keys.of_request(request_id, &all, neighbour, group.records_denied);
                 group.once_key = Some(key);
             }
         }
@@ -401,6 +411,22 @@ pub(crate) fn unreadable(link: &Link, question: &Question) -> StoreError {
     if question.charging { error.after_send() } else { error }
 }
 
+impl Group {
+    /// The limits that record nothing of a denied check, and those that do.
+    fn split(self) -> impl Iterator<Item = Self> {
+        let (slot, parts) = (self.slot, self.parts);
+        let (recording, others): (SmallVec<_>, SmallVec<_>) =
+            parts.into_iter().partition(|part| part.limit.over_limit() == OverLimit::Charge);
+        let groups = [(false, others), (true, recording)].into_iter();
+        groups.filter(|(_, parts)| !parts.is_empty()).map(move |(records_denied, parts)| Self {
+            slot,
+            records_denied,
+            parts,
+            once_key: None,
+        })
+    }
+}
+
 impl Part {
     fn charge<'a>(&'a self, subject: &'a Subject<'a>) -> Charge<'a> {
         Charge { limit: &self.limit, subject, cost: self.cost }
@@ -417,7 +443,7 @@ impl Plan {
             .any(|(part, one)| part.limit.mode() == Mode::Enforce && !one.before.allowed)
     }
 
-    /// What `said` decides, in the order of the check. It is `refused` if nothing stays charged, as after a peek.
+    /// What `said` decides, in the order of the check. It is `refused` if the check is denied, and also after a peek.
     fn decided(&self, said: &[GroupReply], refused: bool) -> Decided {
         let mut places: SmallVec<[(usize, LimitReply); 4]> = SmallVec::with_capacity(self.limits);
         for (group, said) in self.groups.iter().zip(said) {
@@ -432,15 +458,20 @@ impl Plan {
 pub(crate) struct Decided {
     /// What the scripts returned, in the order of the check.
     pub(crate) limits: SmallVec<[LimitReply; 4]>,
-    /// Whether nothing stays charged.
+    /// Whether nothing stays charged but what is recorded of a denied check.
     pub(crate) refused: bool,
 }
 
 impl Decided {
-    /// The verdicts in the order of the check. If nothing stays charged, they are those before the charge.
+    /// The verdicts in the order of the check. If it is refused, they are those before the charge, or after what is recorded of
+    /// a denied check.
     pub(crate) fn verdicts(&self) -> Verdicts {
         let verdict = |one: &LimitReply| {
-            if self.refused || !one.before.allowed { one.before } else { one.after }
+            if self.refused || !one.before.allowed {
+                one.recorded.unwrap_or(one.before)
+            } else {
+                one.after
+            }
         };
         self.limits.iter().map(verdict).collect()
     }

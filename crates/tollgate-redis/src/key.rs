@@ -61,15 +61,20 @@ impl Keys {
     }
 
     /// The key that holds the first answer to `request_id` for all limits of a check, in their order (R12). It lies
-    /// beside `neighbour`, one of their keys.
+    /// beside `neighbour`, one of their keys. `records_denied` names another answer, that of the limits that record denied
+    /// costs.
     pub(crate) fn of_request(
         &self,
         request_id: &str,
         limit_keys: &[String],
         neighbour: &str,
+        records_denied: bool,
     ) -> String {
         let mut hash = Sha256::new();
         add(&mut hash, request_id);
+        if records_denied {
+            add(&mut hash, "");
+        }
         for key in limit_keys {
             add(&mut hash, key);
         }

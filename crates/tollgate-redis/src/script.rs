@@ -30,7 +30,7 @@ pub(crate) static CHARGE: LazyLock<Script> = LazyLock::new(|| {
         include_str!("../lua/counter.lua"),
         include_str!("../lua/bucket.lua"),
         include_str!("../lua/calendar.lua"),
-        "return decide_counter, decide_bucket, decide_calendar\nend\n",
+        "return read_counter, read_bucket_at, read_period\nend\n",
         include_str!("../lua/charge.lua"),
     ))
 });

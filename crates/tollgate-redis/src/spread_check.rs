@@ -54,8 +54,15 @@ impl GroupedCheck for SpreadCheck {
         self.plan.refuses(group, said)
     }
 
+    fn records_denied(&self, group: usize) -> bool {
+        self.plan.groups.get(group).is_some_and(|group| group.records_denied)
+    }
+
     fn charged(&self, group: usize, said: &GroupReply) -> Vec<ChargedLimit<Admission>> {
         let Some(group) = self.plan.groups.get(group) else { return Vec::new() };
+        if group.records_denied {
+            return Vec::new();
+        }
         let limits = group.parts.iter().zip(said);
         let charged = limits.filter(|(part, one)| one.before.allowed && part.cost != Amount::ZERO);
         let charged = charged.map(|(part, one)| ChargedLimit {

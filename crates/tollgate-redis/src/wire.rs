@@ -10,7 +10,7 @@ use tollgate_core::counting::calendar::{self, PeriodCount};
 use tollgate_core::counting::counter::{self, Counter};
 use tollgate_core::counting::log::{self, Admission, Log, LogTime};
 use tollgate_core::{
-    Amount, Calendar, Charge, Counting, Limit, Mode, Period, Timestamp, Window, Zone,
+    Amount, Calendar, Charge, Counting, Limit, Mode, OverLimit, Period, Timestamp, Window, Zone,
 };
 
 const NS_PER_S: u64 = 1_000_000_000;
@@ -27,6 +27,8 @@ const BUCKET: u8 = 8 + COUNTER;
 const CALENDAR: u8 = 16 + COUNTER;
 /// Added to a mode if a later check of the call has the same limit on the same key.
 const COMES_AGAIN: u8 = 4;
+/// Added to a mode if the cost of a denied check is recorded; it comes with the most that the usage may be after that.
+const RECORDS_DENIED: u8 = 32;
 /// The options of a check in a request.
 const CHARGES: u8 = 1;
 const ONCE: u8 = 2;
@@ -39,6 +41,8 @@ const CALENDAR_KIND: u8 = 5;
 /// The flags of an answer.
 const ALLOWED: u8 = 1;
 const HAS_ENTRIES: u8 = 2;
+/// Its cost is recorded even if the check is denied.
+const RECORDED: u8 = 4;
 const TIME_BYTES: usize = 8;
 const LIMIT_BYTES: usize = 41;
 /// The first answer to a request id, sent again, ends with what each limit was charged.
@@ -157,12 +161,18 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp, calendars: 
             Counting::Bucket { .. } => BUCKET,
             Counting::Calendar { .. } => CALENDAR,
         };
-        let again = check.come_again.get(place).is_some_and(|again| *again);
-        bytes.push(shadow + way + if again { COMES_AGAIN } else { 0 });
+        let records = limit.over_limit() == OverLimit::Charge;
+        // What is recorded in any case is written at once.
+        let again = !records && check.come_again.get(place).is_some_and(|again| *again);
+        let again = if again { COMES_AGAIN } else { 0 };
+        bytes.push(shadow + way + again + if records { RECORDS_DENIED } else { 0 });
         push_double(bytes, limit.amount().get());
         push_double(bytes, charge.cost.get());
         push_double(bytes, life_ms(limit));
         push_double(bytes, window.as_ns().div_ceil(TICK_NS));
+        if records {
+            push_double(bytes, limit.most_recorded().get());
+        }
         if let Some(calendar) = limit.counting().calendar() {
             let place = calendars.iter().position(|one| *one == calendar).unwrap_or_default();
             // Lua counts from 1.
@@ -255,6 +265,9 @@ pub(crate) struct LimitReply {
     pub(crate) before: Verdict,
     /// After it was charged; the same if nothing was charged.
     pub(crate) after: Verdict,
+    /// After its cost was recorded although the check is denied (R19), with the wait of the same check sent again. `None` if
+    /// nothing is recorded of a denied check. The wait of `before` is not known then.
+    pub(crate) recorded: Option<Verdict>,
     /// The identity of the admission.
     pub(crate) id: EntryId,
 }
@@ -329,22 +342,30 @@ fn said(now_ns: u64, part: &[u8], charge: &Charge<'_>) -> Option<LimitReply> {
     let mut next = || doubles.next().flatten();
     let (usage, second, third) = (amount(next()?)?, next()?, next()?);
     let (number, stamp) = (amount(next()?)?, amount(next()?)?);
+    let is_recorded = flags & RECORDED != 0;
     let said = match charge.limit.counting() {
         Counting::Log { window } => {
             let id = Admission { number, stamp };
             log_said(now_ns, flags, usage, [second, third], id, charge, window)?
         }
         Counting::Counter { window } => {
-            counter_said(now_ns, usage, amount(second)?, charge, window)
+            counter_said(now_ns, usage, amount(second)?, charge, window, is_recorded)
         }
         Counting::Bucket { window, refill } => {
-            bucket_said(now_ns, usage, charge, Rate { refill, window })
+            bucket_said(now_ns, usage, charge, Rate { refill, window }, is_recorded)
         }
         Counting::Calendar { .. } => {
-            calendar_said(now_ns, usage, [amount(second)?, amount(third)?], charge)?
+            calendar_said(now_ns, usage, [amount(second)?, amount(third)?], charge, is_recorded)?
         }
     };
-    (said.before.allowed == (flags & ALLOWED != 0)).then_some(said)
+    let agrees =
+        said.before.allowed == (flags & ALLOWED != 0) && said.recorded.is_some() == is_recorded;
+    agrees.then_some(said)
+}
+
+/// [`LimitReply::recorded`], from the verdict before and that over the usage with the cost.
+fn recorded(before: Verdict, with_cost: Verdict) -> Verdict {
+    Verdict { allowed: before.allowed, ..with_cost }
 }
 
 /// The two entries of a log on which an answer depends.
@@ -394,9 +415,15 @@ fn log_said(
     let now = Timestamp::from_ns(now_ns);
     let time = LogTime::in_ticks_of(TICK_NS, window, now).shifted(ahead);
     let seen = SeenLog { len, usage, ticks: [freeing, newest] };
-    let before = log::evaluate(&seen, charge.limit.amount(), &time, charge.cost);
+    let limit = charge.limit;
+    let before = log::evaluate(&seen, limit.amount(), &time, charge.cost);
     let after = log::admitted(before, &time, charge.cost);
-    Some(LimitReply { before, after, id: EntryId::Log(id) })
+    let recorded = (flags & RECORDED != 0).then(|| {
+        let usage = usage.saturating_add(charge.cost.get());
+        let seen = SeenLog { len: 2, usage, ticks: [freeing, time.stamp()] };
+        recorded(before, log::evaluate(&seen, limit.amount(), &time, charge.cost))
+    });
+    Some(LimitReply { before, after, recorded, id: EntryId::Log(id) })
 }
 
 fn counter_said(
@@ -405,21 +432,39 @@ fn counter_said(
     previous: u64,
     charge: &Charge<'_>,
     window: Window,
+    is_recorded: bool,
 ) -> LimitReply {
     let (now, start) = (Timestamp::from_ns(now_ns), now_ns - now_ns % window.as_ns());
     let kept = Counter { start: Timestamp::from_ns(start), current, previous };
-    let (before, charged) = counter::decide(kept, charge.limit.amount(), window, now, charge.cost);
+    let (limit, cost) = (charge.limit, charge.cost);
+    let (before, charged) = counter::decide(kept, limit.amount(), window, now, cost);
     let after = charged.map_or(before, |(after, _)| after);
-    LimitReply { before, after, id: EntryId::Counter { start: kept.start } }
+    let with_cost = || counter::decide(kept, limit.most_recorded(), window, now, cost).1;
+    let recorded = is_recorded.then(with_cost).flatten().map(|(_, kept)| {
+        recorded(before, counter::evaluate(kept, limit.amount(), window, now, cost))
+    });
+    LimitReply { before, after, recorded, id: EntryId::Counter { start: kept.start } }
 }
 
-fn bucket_said(now_ns: u64, missing: u64, charge: &Charge<'_>, rate: Rate) -> LimitReply {
+fn bucket_said(
+    now_ns: u64,
+    missing: u64,
+    charge: &Charge<'_>,
+    rate: Rate,
+    is_recorded: bool,
+) -> LimitReply {
     let now = Timestamp::from_ns(now_ns);
     let start = Timestamp::from_ns(now_ns - now_ns % rate.window.as_ns());
     let kept = Bucket { start, missing };
-    let (before, charged) = bucket::decide(kept, charge.limit.amount(), rate, now, charge.cost);
+    let (limit, cost) = (charge.limit, charge.cost);
+    let (before, charged) = bucket::decide(kept, limit.amount(), rate, now, cost);
     let after = charged.map_or(before, |(after, _)| after);
-    LimitReply { before, after, id: EntryId::Bucket { at: now } }
+    let with_cost = || bucket::decide(kept, limit.most_recorded(), rate, now, cost).1;
+    let recorded = is_recorded
+        .then(with_cost)
+        .flatten()
+        .map(|(_, kept)| recorded(before, bucket::evaluate(kept, limit.amount(), rate, now, cost)));
+    LimitReply { before, after, recorded, id: EntryId::Bucket { at: now } }
 }
 
 /// `None` if the period does not contain the time.
@@ -428,6 +473,7 @@ fn calendar_said(
     count: u64,
     bounds_s: [u64; 2],
     charge: &Charge<'_>,
+    is_recorded: bool,
 ) -> Option<LimitReply> {
     let [start, end] = bounds_s.map(|seconds| Timestamp::from_ns(seconds.saturating_mul(NS_PER_S)));
     let (now, period) = (Timestamp::from_ns(now_ns), Period { start, end });
@@ -435,9 +481,14 @@ fn calendar_said(
         return None;
     }
     let kept = PeriodCount { start, count };
-    let (before, charged) = calendar::decide(kept, charge.limit.amount(), period, now, charge.cost);
+    let (limit, cost) = (charge.limit, charge.cost);
+    let (before, charged) = calendar::decide(kept, limit.amount(), period, now, cost);
     let after = charged.map_or(before, |(after, _)| after);
-    Some(LimitReply { before, after, id: EntryId::Calendar { start } })
+    let with_cost = || calendar::decide(kept, limit.most_recorded(), period, now, cost).1;
+    let recorded = is_recorded.then(with_cost).flatten().map(|(_, kept)| {
+        recorded(before, calendar::evaluate(kept, limit.amount(), period, now, cost))
+    });
+    Some(LimitReply { before, after, recorded, id: EntryId::Calendar { start } })
 }
 
 fn unsigned(bytes: &[u8]) -> u64 {

@@ -72,10 +72,11 @@ fn cannot_settle() -> StoreError {
 /// Every store fulfils this contract:
 /// - **Atomic.** The charges of one call are decided at one moment, as if no other call ran (R3). If all enforced
 ///   limits admit, each limit that admits is charged; otherwise nothing is charged. A shadow limit that denies is not
-///   charged, and does not keep others from being charged (R10).
+///   charged, and does not keep others from being charged (R10). Limits that record denied costs are charged in any case, up to
+///   [`Limit::most_recorded`] (R19); the verdict then has the usage after that and the wait of the same check sent again.
 /// - **Once** (R12). A request id and the keys of the charged limits, in their order, identify a check. If it was
 ///   admitted within the longest of its limits' windows, the same check charges nothing and gets the verdicts of the
-///   first time. A denial writes nothing, so a denied check is decided again. A [`Store::reset`] clears usage; it does
+///   first time. A denial writes nothing, so a denied check is decided again, unless one of its limits records denied costs. A [`Store::reset`] clears usage; it does
 ///   not make an admitted check a new one. A store that bounds what it remembers documents what it forgets.
 /// - **Settling.** A store that [can](Store::capabilities) returns a [receipt](Receipt) of what it charged, and changes the
 ///   costs later: at the time of the charge, also to more than the limit. A charge is found by its receipt only while it has

@@ -9,9 +9,9 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use tollgate_core::{
-    Accepted, Amount, Attribute, Check, Condition, Cost, Counting, Ipv6Prefix, Mode, Pattern, Per,
-    Policy, PolicyId, PriorityClass, Reach, Share, Shares, Subject, Timestamp, Unit, Visibility,
-    Window, Zone,
+    Accepted, Amount, Attribute, Check, Condition, Cost, Counting, Ipv6Prefix, Mode, OverLimit,
+    Pattern, Per, Policy, PolicyId, PriorityClass, Reach, Share, Shares, Subject, Timestamp, Unit,
+    Visibility, Window, Zone,
 };
 
 use crate::Way;
@@ -85,6 +85,7 @@ struct Shape {
     way: Way,
     zone: &'static str,
     mode: Mode,
+    over_limit: OverLimit,
     visibility: Visibility,
     enabled: bool,
     /// One bit for each of the policies after it: whether it names it in `overrides`.
@@ -153,6 +154,7 @@ impl Shape {
             // Chosen when all ids are known.
             overrides: Vec::new(),
             mode: self.mode,
+            over_limit: self.over_limit,
             visibility: self.visibility,
             on_store_error: None,
             enabled: self.enabled,
@@ -215,6 +217,8 @@ fn shape() -> impl Strategy<Value = Shape> {
     ]);
     let way = (select(Way::ALL.to_vec()), select(ZONES.to_vec()));
     let mode = prop_oneof![3 => Just(Mode::Enforce), 1 => Just(Mode::Shadow)];
+    let over_limit = prop_oneof![3 => Just(OverLimit::Deny), 1 => Just(OverLimit::Charge)];
+    let mode = (mode, over_limit);
     let enabled = prop_oneof![9 => Just(true), 1 => Just(false)];
     let unit = select(vec![Unit::Requests, Unit::Requests, Unit::Tokens]);
     let reach = select(vec![Reach::OwnWindow, Reach::EveryWindow, Reach::EveryLimit]);
@@ -237,6 +241,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                 let (limit, shares, reach) = limit;
                 let (enabled, overrides) = enabled;
                 let (way, zone) = way;
+                let (mode, over_limit) = mode;
                 Shape {
                     per,
                     ipv6_bits,
@@ -250,6 +255,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                     way,
                     zone,
                     mode,
+                    over_limit,
                     visibility,
                     enabled,
                     overrides,

@@ -61,6 +61,11 @@ const MODE_OPTIONS = [
   { value: 'shadow', label: 'shadow: only report' },
 ];
 
+const OVER_LIMIT_OPTIONS = [
+  { value: 'deny', label: 'deny: not recorded' },
+  { value: 'charge', label: 'charge: recorded, it has happened' },
+];
+
 const VISIBILITY_OPTIONS = [
   { value: 'public', label: 'public: header fields name it' },
   { value: 'private', label: 'private: they do not' },
@@ -368,6 +373,13 @@ function Behaviour({ control, isDisabled }: Part): React.JSX.Element {
           name="onStoreError"
           label="If the store is unavailable"
           options={ON_STORE_ERROR_OPTIONS}
+          isDisabled={isDisabled}
+        />
+        <SelectInput
+          control={control}
+          name="overLimit"
+          label="Cost of a denied check"
+          options={OVER_LIMIT_OPTIONS}
           isDisabled={isDisabled}
         />
         <SelectInput

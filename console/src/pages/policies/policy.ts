@@ -30,6 +30,8 @@ export interface Policy {
   /** The ids of policies that it overrides besides less specific ones of its own kind. */
   overrides?: string[];
   mode?: string;
+  /** What it records of a denied check, if not nothing. */
+  overLimit?: string;
   /** Whether header fields name it, if not public. */
   visibility?: string;
   onStoreError?: string;

@@ -42,6 +42,7 @@ export interface PolicyForm {
   algorithm: string;
   overrides: string[];
   mode: string;
+  overLimit: string;
   visibility: string;
   /** Empty for what the server is set to. */
   onStoreError: string;
@@ -80,6 +81,7 @@ export const NEW_POLICY: PolicyForm = {
   algorithm: 'sliding_window_log',
   overrides: [],
   mode: 'enforce',
+  overLimit: 'deny',
   visibility: 'public',
   onStoreError: '',
   enabled: true,
@@ -129,6 +131,7 @@ export function formOfPolicy(policy: Policy): PolicyForm {
     algorithm: policy.calendar === undefined ? (policy.algorithm ?? NEW_POLICY.algorithm) : CALENDAR,
     overrides: policy.overrides ?? [],
     mode: policy.mode ?? NEW_POLICY.mode,
+    overLimit: policy.overLimit ?? NEW_POLICY.overLimit,
     visibility: policy.visibility ?? NEW_POLICY.visibility,
     onStoreError: policy.onStoreError ?? '',
     enabled: policy.enabled ?? true,
@@ -230,6 +233,7 @@ export function policyOfForm(form: PolicyForm): Record<string, unknown> {
     ...windowAndAlgorithmOf(form),
     overrides: form.overrides.length === 0 ? undefined : form.overrides,
     mode: form.mode === NEW_POLICY.mode ? undefined : form.mode,
+    overLimit: form.overLimit === NEW_POLICY.overLimit ? undefined : form.overLimit,
     visibility: form.visibility === NEW_POLICY.visibility ? undefined : form.visibility,
     onStoreError: form.onStoreError === '' ? undefined : form.onStoreError,
     enabled: form.enabled ? undefined : false,

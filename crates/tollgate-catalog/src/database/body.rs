@@ -8,7 +8,7 @@ use crate::problem::{DocumentProblem, Problems};
 const MADE_ID_BYTES: usize = 12;
 
 /// Optional fields for which the validators do not accept null. In a patch, null restores their default.
-const NULL_IS_DEFAULT: [&str; 20] = [
+const NULL_IS_DEFAULT: [&str; 21] = [
     "scope",
     "per",
     "ipv6Prefix",
@@ -25,6 +25,7 @@ const NULL_IS_DEFAULT: [&str; 20] = [
     "algorithm",
     "overrides",
     "mode",
+    "overLimit",
     "visibility",
     "onStoreError",
     "enabled",

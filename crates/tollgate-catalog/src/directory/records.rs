@@ -1,8 +1,8 @@
 //! All records of a document, and the document of records.
 
 use tollgate_core::{
-    Accepted, Amount, Attribute, Condition, Counting, Ipv6Prefix, Mode, Pattern, Policy, PolicyId,
-    Span, Timestamp, Unit, Visibility, Window, Zone,
+    Accepted, Amount, Attribute, Condition, Counting, Ipv6Prefix, Mode, OverLimit, Pattern, Policy,
+    PolicyId, Span, Timestamp, Unit, Visibility, Window, Zone,
 };
 
 use super::{ApiKey, Id, Kind, Model, ModelTier, Record, Tenant, Tier, User};
@@ -202,6 +202,9 @@ impl Fields {
         }
         if policy.mode != Mode::default() {
             self.text("mode", policy.mode.name());
+        }
+        if policy.over_limit != OverLimit::default() {
+            self.text("overLimit", policy.over_limit.name());
         }
         if policy.visibility != Visibility::default() {
             self.text("visibility", policy.visibility.name());

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use tollgate_core::policy::ACCEPTED_POLICY_IDS;
 use tollgate_core::{
-    Amount, Attribute, FailureMode, Ipv6Prefix, Mode, Per, Policy, PolicyId, Reach, Shares, Unit,
-    Visibility,
+    Amount, Attribute, FailureMode, Ipv6Prefix, Mode, OverLimit, Per, Policy, PolicyId, Reach,
+    Shares, Unit, Visibility,
 };
 
 use super::counting::counting;
@@ -16,7 +16,7 @@ use crate::document::{Entry, Node, Value};
 use crate::problem::Position;
 
 /// The fields of a policy, in the order in which messages list them.
-const FIELDS: [&str; 21] = [
+const FIELDS: [&str; 22] = [
     "id",
     "scope",
     "per",
@@ -35,6 +35,7 @@ const FIELDS: [&str; 21] = [
     "algorithm",
     "overrides",
     "mode",
+    "overLimit",
     "visibility",
     "onStoreError",
     "enabled",
@@ -119,6 +120,8 @@ impl PolicyValidator {
         };
         let overrides = overrides::overrides(&mut self.report, at, fields);
         let mode = self.report.named(at, fields, "mode", &MODES, Mode::default());
+        let over_limit =
+            self.report.named(at, fields, "overLimit", &OVER_LIMITS, OverLimit::default());
         let visibility =
             self.report.named(at, fields, "visibility", &VISIBILITIES, Visibility::default());
         let on_store_error = self.report.named(at, fields, "onStoreError", &FAILURE_MODES, None);
@@ -138,6 +141,7 @@ impl PolicyValidator {
             reach,
             overrides: overrides?,
             mode: mode?,
+            over_limit: over_limit?,
             visibility: visibility?,
             on_store_error: on_store_error?,
             enabled: enabled?,
@@ -341,6 +345,12 @@ const MODES: Names<Mode> = Names {
     parse: Mode::parse,
     known: &[Mode::Enforce.name(), Mode::Shadow.name()],
     accepted: Mode::ACCEPTED,
+};
+
+const OVER_LIMITS: Names<OverLimit> = Names {
+    parse: OverLimit::parse,
+    known: &[OverLimit::Deny.name(), OverLimit::Charge.name()],
+    accepted: OverLimit::ACCEPTED,
 };
 
 const VISIBILITIES: Names<Visibility> = Names {

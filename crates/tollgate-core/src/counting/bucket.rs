@@ -21,6 +21,10 @@ pub struct Rate {
     pub window: Window,
 }
 
+/// The longest time that a bucket may take to be full again after the cost of a denied check was recorded (R19). It is shorter
+/// than any store keeps a bucket, and longer than an empty one of any policy takes ([`Window::MAX`]).
+const LONGEST_DEBT: Duration = Duration::from_hours(700 * 24);
+
 /// The usage of one key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
@@ -52,6 +56,15 @@ impl Rate {
     #[inline]
     fn start(self, now: Timestamp) -> Timestamp {
         Timestamp::from_ns(now.as_ns() - now.as_ns() % self.window.as_ns())
+    }
+
+    /// The most that may be missing after the cost of a denied check was recorded: what [`LONGEST_DEBT`] refills, and with the
+    /// tokens of a window still an amount.
+    pub(crate) fn most_recorded(self) -> Amount {
+        let tokens = LONGEST_DEBT.as_nanos() * u128::from(self.refill.get().max(1));
+        let refilled = tokens / u128::from(self.window.as_ns());
+        let most = u128::from(Amount::MAX.get() - self.refill.get());
+        u64::try_from(refilled.min(most)).ok().and_then(Amount::new).unwrap_or(Amount::MAX)
     }
 
     /// For how long an admission may count in a bucket of `capacity`: until the empty bucket is full.

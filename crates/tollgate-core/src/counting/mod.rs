@@ -135,6 +135,14 @@ impl Counting {
         }
     }
 
+    /// [`Limit::most_recorded`](crate::Limit::most_recorded)
+    pub(crate) fn most_recorded(self) -> Amount {
+        match self {
+            Self::Log { .. } | Self::Counter { .. } | Self::Calendar { .. } => Amount::MAX,
+            Self::Bucket { window, refill } => bucket::Rate { refill, window }.most_recorded(),
+        }
+    }
+
     /// For how long an admission may count under a limit of `amount`. A log adds up to two of its ticks (R7).
     pub(crate) fn longest_life(self, amount: Amount) -> Duration {
         match self {

@@ -3,7 +3,8 @@
 //! A store charges each *group* of limits at one moment, such as those in one slot of a Redis Cluster, and implements
 //! [`GroupedCheck`]. [`charge_groups`] charges one group after the other. If a group denies or fails, it refunds what
 //! the groups before it charged, whatever happens to the caller, the connection or the server meanwhile. Between a charge
-//! and its refund another check may be denied too early, but no limit is exceeded. A charge that stays although its check
+//! and its refund another check may be denied too early, but no limit is exceeded. Groups
+//! that [record denied costs](GroupedCheck::records_denied) are charged in any case and not refunded. A charge that stays although its check
 //! was not admitted is reported to the observer, and leaves with its window.
 //!
 //! This module must not know how a group is charged or where it lies.
@@ -47,7 +48,11 @@ pub trait GroupedCheck: Send + Sync + 'static {
     /// Whether an enforced limit of `group` denies.
     fn denies(&self, group: usize, answer: &Self::Answer) -> bool;
 
-    /// What the limits of `group` were charged, without costs of 0.
+    /// Whether the limits of `group` are charged even if the check is denied (R19). [`GroupedCheck::charged`] has nothing of them
+    /// to refund.
+    fn records_denied(&self, group: usize) -> bool;
+
+    /// What the limits of `group` were charged and is to be refunded if the check is denied, without costs of 0.
     fn charged(&self, group: usize, answer: &Self::Answer) -> Vec<ChargedLimit<Self::Admission>>;
 
     /// Charges all of `group` or nothing. After `deadline` nothing may be sent or charged, but the answer may come later.
@@ -92,9 +97,9 @@ pub struct ChargedLimit<A> {
 /// The answers of all groups.
 #[derive(Debug)]
 pub struct GroupAnswers<A> {
-    /// By group. After a denial the further groups were only peeked at.
+    /// By group. After a denial the further groups were only peeked at, except those that record denied costs.
     pub answers: Vec<A>,
-    /// Whether a group denied, so that nothing stays charged.
+    /// Whether a group denied, so that nothing stays charged except what is recorded in any case.
     pub denied: bool,
 }
 
@@ -136,7 +141,7 @@ impl<G: GroupedCheck> Compensation<G> {
         let mut answers = Vec::with_capacity(groups);
         let mut denied = false;
         for group in 0..groups {
-            let answer = if denied {
+            let answer = if denied && !self.check.records_denied(group) {
                 self.check.peek(group, deadline).await
             } else {
                 self.charge_group(group, deadline).await

@@ -45,6 +45,7 @@ struct Group {
     charge: Charge,
     refunds: Mutex<VecDeque<Answer>>,
     may_be_repeated: bool,
+    records_denied: bool,
     /// What is charged now, and how often it was peeked at and asked for a refund.
     usage: AtomicI64,
     peeks: AtomicI64,
@@ -64,6 +65,7 @@ impl Scripted {
             charge: *charge,
             refunds: Mutex::default(),
             may_be_repeated: true,
+            records_denied: false,
             usage: AtomicI64::new(0),
             peeks: AtomicI64::new(0),
             attempts: AtomicI64::new(0),
@@ -118,9 +120,13 @@ impl GroupedCheck for Scripted {
     }
 
     fn charged(&self, group: usize, admits: &bool) -> Vec<ChargedLimit<usize>> {
-        let may_be_repeated = self.groups[group].may_be_repeated;
+        let Group { may_be_repeated, records_denied, .. } = self.groups[group];
         let charged = ChargedLimit { admission: group, life: self.life, may_be_repeated };
-        admits.then_some(charged).into_iter().collect()
+        (*admits && !records_denied).then_some(charged).into_iter().collect()
+    }
+
+    fn records_denied(&self, group: usize) -> bool {
+        self.groups[group].records_denied
     }
 
     async fn charge(&self, group: usize, _: Instant, _: &Arc<()>) -> Result<bool, StoreError> {
@@ -426,4 +432,29 @@ async fn refunds_above_the_bound_are_reported() {
         assert_eq!(reported, expected, "{second:?}");
         drop(waiting);
     }
+}
+
+/// R19: a group that records denied costs is charged after a denial, and keeps its charge when a later group denies.
+#[tokio::test(start_paused = true)]
+async fn a_group_that_records_denied_costs_keeps_its_charge() {
+    let cases = [
+        ([Charge::Denies, Charge::Admits, Charge::Admits], vec![0, 0, 1]),
+        ([Charge::Admits, Charge::Denies, Charge::Admits], vec![0, 0, 1]),
+        ([Charge::Admits, Charge::Admits, Charge::Denies], vec![0, 0, 0]),
+    ];
+    for (charges, usage) in cases {
+        let mut check = Scripted::new(&charges);
+        check.groups[2].records_denied = true;
+        let case = Case::new(check);
+        let charged = case.charge().await.unwrap();
+        assert!(charged.denied, "{charges:?}");
+        assert_eq!(case.check.usage(), usage, "{charges:?}");
+        assert_eq!(case.check.groups[2].peeks.load(Ordering::SeqCst), 0, "{charges:?}");
+    }
+    // It may also come first.
+    let mut check = Scripted::new(&[Charge::Admits, Charge::Admits, Charge::Denies]);
+    check.groups[0].records_denied = true;
+    let case = Case::new(check);
+    assert!(case.charge().await.unwrap().denied);
+    assert_eq!((case.check.usage(), case.check.attempts()), (vec![1, 0, 0], 0));
 }

@@ -73,6 +73,18 @@ impl Default for MemoryStoreOptions {
     }
 }
 
+/// What a decision records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Commit {
+    /// Nothing: a peek.
+    Nothing,
+    /// The check if it is admitted, and what is recorded although it is denied (R19).
+    Check,
+    /// The latter only: another limit has denied the check.
+    #[cfg(feature = "resilience")]
+    Denied,
+}
+
 /// The current contents of a [`MemoryStore`], and its evictions so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryStoreStats {
@@ -149,7 +161,7 @@ impl<C: Clock> MemoryStore<C> {
         match charges {
             [] => Verdicts::new(),
             [charge] => std::iter::once(self.charge_one(charge)).collect(),
-            _ => self.decide_many(charges, true),
+            _ => self.decide_many(charges, Commit::Check),
         }
     }
 
@@ -161,22 +173,43 @@ impl<C: Clock> MemoryStore<C> {
         self.once.charge(charges, request_id, &self.clock, || self.charge(charges))
     }
 
-    /// [`MemoryStore::charge`] for one limit. A shadow limit that denies is not charged.
+    /// The verdicts of a check that is denied elsewhere: records its cost under the limits that record denied costs (R19), once
+    /// if it has a request id.
+    #[cfg(feature = "resilience")]
+    pub(crate) fn charge_denied(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+    ) -> Verdicts {
+        let charge = || self.decide_many(charges, Commit::Denied);
+        match request_id {
+            Some(request_id) if charges.iter().any(Charge::is_recorded_if_denied) => {
+                self.once.charge(charges, request_id, &self.clock, charge)
+            }
+            _ => charge(),
+        }
+    }
+
+    /// [`MemoryStore::charge`] for one limit. A limit that denies is charged only if it records denied costs (R19).
     #[inline]
     pub fn charge_one(&self, charge: &Charge<'_>) -> Verdict {
         let digest = self.hasher.digest(charge.limit, charge.subject);
         let now = self.clock.now();
         let mut shard = self.shard(digest).lock();
         let now = shard.clamp(now);
-        match shard.table.get(digest.fingerprint) {
+        let verdict = match shard.table.get(digest.fingerprint) {
             Some(usage) => usage.decide(charge.limit, now, charge.cost, true),
             None => self.decide_new(&mut shard, digest, charge, now),
+        };
+        if verdict.allowed || !charge.is_recorded_if_denied() {
+            return verdict;
         }
+        self.record_denied(&mut shard, digest, charge, now, verdict)
     }
 
     /// [`Store::peek`], without async.
     pub fn peek(&self, charges: &[Charge<'_>]) -> Verdicts {
-        self.decide_many(charges, false)
+        self.decide_many(charges, Commit::Nothing)
     }
 
     /// [`Store::reset`], without async.
@@ -237,7 +270,31 @@ impl<C: Clock> MemoryStore<C> {
         usage.decide(charge.limit, now, charge.cost, true)
     }
 
-    fn decide_many(&self, charges: &[Charge<'_>], commit: bool) -> Verdicts {
+    /// Records the cost of a denied check, on which the limit's own `verdict` is known. Returns the verdict with the usage after
+    /// that, and the wait of the same check sent again.
+    #[cold]
+    fn record_denied(
+        &self,
+        shard: &mut Guard<'_>,
+        digest: Digest,
+        charge: &Charge<'_>,
+        now: Timestamp,
+        verdict: Verdict,
+    ) -> Verdict {
+        let Charge { limit, cost, .. } = *charge;
+        let most = limit.most_recorded().get();
+        // Otherwise it adds no key.
+        if verdict.usage.checked_add(cost.get()).is_none_or(|total| total > most) {
+            return verdict;
+        }
+        let usage = shard.table.get_or_insert(digest.fingerprint, now, self.max_keys_per_shard);
+        if !usage.record_denied(limit, now, cost) {
+            return verdict;
+        }
+        Verdict { allowed: verdict.allowed, ..usage.decide(limit, now, cost, false) }
+    }
+
+    fn decide_many(&self, charges: &[Charge<'_>], commit: Commit) -> Verdicts {
         let keys: SmallVec<[(usize, Digest); 4]> = charges
             .iter()
             .map(|charge| self.hasher.digest(charge.limit, charge.subject))
@@ -262,15 +319,19 @@ impl<C: Clock> MemoryStore<C> {
                 }
             })
             .collect();
-        if commit && admits(charges, &verdicts) {
-            for ((charge, (shard, digest)), verdict) in charges.iter().zip(&keys).zip(&mut verdicts)
-            {
-                if let (true, Some(guard)) = (verdict.allowed, find(&mut guards, *shard)) {
-                    *verdict = match guard.table.get(digest.fingerprint) {
-                        Some(usage) => usage.decide(charge.limit, now, charge.cost, true),
-                        None => self.decide_new(guard, *digest, charge, now),
-                    };
-                }
+        if commit == Commit::Nothing {
+            return verdicts;
+        }
+        let admitted = commit == Commit::Check && admits(charges, &verdicts);
+        for ((charge, (shard, digest)), verdict) in charges.iter().zip(&keys).zip(&mut verdicts) {
+            let Some(guard) = find(&mut guards, *shard) else { continue };
+            if admitted && verdict.allowed {
+                *verdict = match guard.table.get(digest.fingerprint) {
+                    Some(usage) => usage.decide(charge.limit, now, charge.cost, true),
+                    None => self.decide_new(guard, *digest, charge, now),
+                };
+            } else if charge.is_recorded_if_denied() {
+                *verdict = self.record_denied(guard, *digest, charge, now, *verdict);
             }
         }
         verdicts

@@ -64,8 +64,8 @@ impl Once {
         }
     }
 
-    /// The answer that this check got when it was admitted, within the longest window of its limits. Otherwise the
-    /// answer of `charge`, which is remembered if it admits.
+    /// The answer that this check got when it was recorded, within the longest window of its limits. Otherwise the
+    /// answer of `charge`, which is remembered if it admits or if a limit records it in any case (R19).
     pub(super) fn charge(
         &self,
         charges: &[Charge<'_>],
@@ -82,7 +82,7 @@ impl Once {
             return record.verdicts.iter().copied().collect();
         }
         let verdicts = charge();
-        if admits(charges, &verdicts) {
+        if admits(charges, &verdicts) || charges.iter().any(Charge::is_recorded_if_denied) {
             let longest = charges.iter().map(|charge| charge.limit.counting().window()).max();
             // Read after the charge, so that the record outlives the usage.
             let now = clock.now();

@@ -6,7 +6,7 @@
 
 use tollgate_core::counting::log::{self, LogTime};
 use tollgate_core::counting::{Tally, TallyKind, UsageShape, Verdict};
-use tollgate_core::{Amount, Limit, Timestamp};
+use tollgate_core::{Amount, Limit, OverLimit, Timestamp};
 
 use super::few::{self, FEW, Few};
 use super::ring::{self, Ring, UNIT, WEIGHTED};
@@ -139,6 +139,31 @@ impl Usage {
                     return verdict;
                 }
                 decided.0
+            }
+        }
+    }
+
+    /// Records the cost of a denied check (R19). False, and nothing is changed, if the usage would be above
+    /// [`Limit::most_recorded`].
+    pub(super) fn record_denied(&mut self, limit: &Limit, now: Timestamp, cost: Amount) -> bool {
+        match limit.counting().usage_shape() {
+            UsageShape::Log { window } => {
+                let time = LogTime::new(window, now);
+                self.refresh(&time);
+                let fits = self.evaluate_log(limit.most_recorded(), &time, cost).allowed;
+                if fits {
+                    self.append(limit, &time, cost);
+                }
+                fits
+            }
+            UsageShape::Tally(tallied) => {
+                match tallied.decide(self.tally(), limit.most_recorded(), now, cost) {
+                    (_, Some((_, tally))) => {
+                        *self = Self::from_tally(tally, limit);
+                        true
+                    }
+                    (_, None) => false,
+                }
             }
         }
     }
@@ -400,7 +425,11 @@ fn push<const WIDTH: usize>(
     time: &LogTime,
     cost: Amount,
 ) {
-    ring.push(time, cost.get(), limit.amount().get());
+    let most = match limit.over_limit() {
+        OverLimit::Deny => limit.amount(),
+        OverLimit::Charge => limit.most_recorded(),
+    };
+    ring.push(time, cost.get(), most.get());
     *idle_at_s = self::idle_at_s(time);
 }
 

@@ -39,8 +39,8 @@ const SHARDS: usize = 64;
 /// not over. `retryAfterMs` and `resetAfterMs` count from the arrival of the answer. All other limits of the check must
 /// be known too; they show the usage that this node saw last, and so does the `count` of the limit that denies.
 ///
-/// **Always asked:** a check with a request id, which may have been admitted before (R12); a cost that was not denied
-/// yet, because its exact wait is unknown; a peek.
+/// **Always asked:** a check with a request id, which may have been admitted before (R12); a check whose cost is recorded
+/// although it is denied (R19); a cost that was not denied yet, because its exact wait is unknown; a peek.
 ///
 /// **Invalidated** by resets and settlements on this node, and by what the store announces through [`DenialCache::invalidations`].
 /// Nothing is answered here for a [fault domain](FaultDomain) that is not [connected](Invalidations::connected); the
@@ -231,7 +231,8 @@ impl Known {
             verdicts.extend(known.and_then(|known| known.verdict(charge, now)));
         }
         let all_known = verdicts.len() == charges.len();
-        if all_known && !admits(charges, &verdicts) {
+        let is_recorded = charges.iter().any(Charge::is_recorded_if_denied);
+        if all_known && !is_recorded && !admits(charges, &verdicts) {
             CacheLookup::Denied(verdicts)
         } else {
             CacheLookup::Ask(asked)

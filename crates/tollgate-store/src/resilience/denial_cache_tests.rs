@@ -3,7 +3,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use proptest::prelude::*;
-use tollgate_core::{Amount, Counting, ManualClock, Per, Policy, PolicyId, Window};
+use tollgate_core::{Amount, Counting, ManualClock, OverLimit, Per, Policy, PolicyId, Window};
 use tollgate_testkit::harness::block_on;
 
 use super::super::scripted::{Behaviour, Parts, Scripted, receipt_of};
@@ -358,4 +358,22 @@ fn a_settlement_forgets_the_keys_of_its_receipt() {
         assert!(is_known("bob"), "{behaviour:?}");
         assert_eq!((is_known("alice"), is_known("alice")), (false, true), "{behaviour:?}");
     }
+}
+
+/// R19: a denied cost that is recorded reaches the store each time; one that is not, as usual once.
+#[test]
+fn a_cost_that_is_recorded_although_it_is_denied_is_not_answered_here() {
+    let (_clock, store, cache) = cached(1_000);
+    let charging = Policy { over_limit: OverLimit::Charge, ..limit("p", "USER", 1, 10) };
+    let limits = [compiled(&charging), compiled(&limit("q", "USER", 1, 10))];
+    for usage in 1..=5 {
+        let verdicts = ask(&cache, &limits, "alice", 1);
+        assert_eq!((verdicts[0].allowed, verdicts[0].usage), (usage == 1, usage));
+        assert_eq!(verdicts[1].usage, 1);
+        assert_eq!(store.calls(), usage);
+    }
+    for _ in 0..3 {
+        assert!(!ask(&cache, &limits, "alice", 0)[0].allowed);
+    }
+    assert!(store.calls() <= 6, "a cost of 0 records nothing, so its denial may be known");
 }

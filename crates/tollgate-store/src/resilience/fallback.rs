@@ -26,7 +26,8 @@ use crate::{
 ///   used.
 ///
 /// Two results need no store and are the same in every mode: a limit of 0 bans, and a cost above the limit never fits.
-/// A check that meets limits with several modes is still charged all or nothing (R3). What is admitted here is not
+/// A check that meets limits with several modes is still charged all or nothing (R3), except that a local limit that records
+/// denied costs does so here too (R19), also those above the limit. What is admitted here is not
 /// charged to the store later. A request id that is seen again is charged once to the local shares (R12).
 #[derive(Debug)]
 pub struct Fallback<S, C = MonotonicClock> {
@@ -93,17 +94,18 @@ impl<S, C: Clock> Fallback<S, C> {
                 self.observer.degraded(mode);
             }
         }
-        self.decide(charges, |local| match request_id {
+        self.decide(charges, |local, others_admit| match request_id {
+            _ if !others_admit => self.local.charge_denied(local, request_id),
             None => self.local.charge(local),
             Some(request_id) => self.local.charge_once(local, request_id),
         })
     }
 
-    /// Decides without the store. If all other limits admit, `charge` decides the local ones.
+    /// Decides without the store. `charge` decides the local limits; it gets whether all others admit.
     fn decide(
         &self,
         charges: &[Charge<'_>],
-        charge: impl FnOnce(&[Charge<'_>]) -> Verdicts,
+        charge: impl FnOnce(&[Charge<'_>], bool) -> Verdicts,
     ) -> Charged {
         let known = charges.iter().map(|charge| self.without_usage(charge));
         let known: SmallVec<[Option<Verdict>; 4]> = known.collect();
@@ -118,12 +120,10 @@ impl<S, C: Clock> Fallback<S, C> {
             let verdicts: Verdicts = known.iter().map(|known| known.unwrap_or(admitted)).collect();
             admits(charges, &verdicts)
         };
-        let decided =
-            if others_admit { charge(&local_charges) } else { self.local.peek(&local_charges) };
-        let mut decided = decided.into_iter();
+        let mut decided = charge(&local_charges, others_admit).into_iter();
         let verdicts = charges.iter().zip(known).map(|(charge, known)| {
             // There is a local verdict for each charge without a fixed one.
-            known.or_else(|| Some(self.of_share(charge.limit, decided.next()?)))
+            known.or_else(|| Some(self.of_share(charge, decided.next()?)))
         });
         Charged { verdicts: verdicts.flatten().collect(), receipt: Receipt::none(), degraded: true }
     }
@@ -132,21 +132,28 @@ impl<S, C: Clock> Fallback<S, C> {
     fn without_usage(&self, charge: &Charge<'_>) -> Option<Verdict> {
         let amount = charge.limit.amount().get();
         let verdict = |allowed, usage, wait| Verdict::new(allowed, usage, wait, 0);
-        if charge.cost.get().max(1) > amount {
+        let mode = self.mode(charge.limit);
+        let is_recorded = mode == FailureMode::Local && charge.is_recorded_if_denied();
+        if charge.cost.get().max(1) > amount && !is_recorded {
             return Some(verdict(false, 0, Wait::Never));
         }
-        match self.mode(charge.limit) {
+        match mode {
             FailureMode::Allow => Some(verdict(true, 0, Wait::None)),
             FailureMode::Deny => Some(verdict(false, amount, Wait::Unknown)),
             FailureMode::Local => None,
         }
     }
 
-    /// Converts the verdict on the share of `limit` to one on the limit.
-    fn of_share(&self, limit: &Limit, verdict: Verdict) -> Verdict {
+    /// Converts the verdict on the share of a limit to one on the limit.
+    fn of_share(&self, charge: &Charge<'_>, verdict: Verdict) -> Verdict {
+        let limit = charge.limit;
         let others = limit.amount().get() - self.share(limit.amount()).get();
-        // The cost fits the limit, so only the store can say when.
-        let wait = if verdict.wait == Wait::Never { Wait::Unknown } else { verdict.wait };
+        // If the cost fits the limit, only the store can say when.
+        let fits = charge.cost.get().max(1) <= limit.amount().get();
+        let wait = match verdict.wait {
+            Wait::Never if fits => Wait::Unknown,
+            wait => wait,
+        };
         Verdict { usage: verdict.usage.saturating_add(others), wait, ..verdict }
     }
 }
@@ -168,7 +175,7 @@ impl<S: Store, C: Clock + 'static> Store for Fallback<S, C> {
             Ok(peeked) => Ok(peeked),
             Err(error) => {
                 self.observer.failed(&error);
-                Ok(self.decide(charges, |local| self.local.peek(local)))
+                Ok(self.decide(charges, |local, _| self.local.peek(local)))
             }
         }
     }

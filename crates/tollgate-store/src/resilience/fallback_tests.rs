@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tollgate_core::{ManualClock, Mode, Per, Policy, PolicyId, Timestamp, Window};
+use tollgate_core::{ManualClock, Mode, OverLimit, Per, Policy, PolicyId, Timestamp, Window};
 use tollgate_testkit::harness::block_on;
 
 use super::super::scripted::{Behaviour, Scripted, receipt_of};
@@ -223,4 +223,35 @@ fn a_settlement_fails_with_the_store() {
     store.set(Behaviour::Works);
     assert!(fallback.capabilities().settles);
     assert!(block_on(fallback.release(&receipt_of("alice"))).is_ok());
+}
+
+/// R19: local usage takes what is denied, whichever limit denies, and once per request id.
+#[test]
+fn a_local_limit_records_denied_costs() {
+    let charging = |id, amount, mode| {
+        let policy = Policy {
+            id: PolicyId::new(id).unwrap(),
+            limit: Amount::new(amount),
+            on_store_error: Some(mode),
+            over_limit: OverLimit::Charge,
+            ..Policy::default_policy()
+        };
+        Arc::new(Limit::of(&policy).unwrap())
+    };
+    let (_store, fallback) = node(FailureMode::Local, 1);
+    let usage =
+        |charged: &Charged| charged.verdicts.iter().map(|one| one.usage).collect::<Vec<_>>();
+    let local = charging("p", 10, FailureMode::Local);
+    let above = charge(&fallback, &[&local], 11);
+    assert_eq!((above.verdicts[0].allowed, above.verdicts[0].wait), (false, Wait::Never));
+    assert_eq!(usage(&above), [11]);
+    assert_eq!(usage(&charge(&fallback, &[&local], 1)), [12]);
+    let denying = charging("q", 10, FailureMode::Deny);
+    for _ in 0..2 {
+        let charged = charge_as(&fallback, &[&local, &denying], 2, Some("id"));
+        assert_eq!(usage(&charged), [14, 10], "recorded once");
+    }
+    assert_eq!(usage(&charge(&fallback, &[&local, &denying], 2)), [16, 10]);
+    let plain = limit("r", 10, Some(FailureMode::Local));
+    assert_eq!(usage(&charge(&fallback, &[&plain, &denying], 2)), [0, 10]);
 }

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`contract`] | [`Harness`] | R1–R5, R8–R10 while no time passes; P2 |
 //! | [`once`] | [`Harness`] | request ids that are charged once: R12, P6 |
+//! | [`over_limit`] | [`Harness`] | denied costs that are recorded: R19 |
 //! | [`settle`] | [`Harness`] | costs that are changed after the charge, if the store's capabilities include it: R14 |
 //! | [`ledger`] | [`MovableClock`] | the same over time, against the reference model |
 //! | [`isolation`] | [`Harness`] | injective keys: R8, P10 |
@@ -26,6 +27,7 @@ pub mod contract;
 pub mod isolation;
 pub mod ledger;
 pub mod once;
+pub mod over_limit;
 pub mod scale;
 pub mod settle;
 pub mod time;
@@ -103,6 +105,15 @@ macro_rules! conformance_group {
             threads_with_the_same_request_ids_charge_each_once
         );
     };
+    ($harness:ty, over_limit) => {
+        $crate::conformance_tests!($harness, over_limit:
+            a_denied_cost_is_recorded
+            the_other_limits_of_a_denied_check_record_nothing
+            a_denied_and_recorded_request_id_is_recorded_once
+            what_has_no_room_below_the_most_is_not_recorded
+            a_shadow_limit_records_what_it_would_deny
+        );
+    };
     ($harness:ty, settle) => {
         $crate::conformance_tests!($harness, settle:
             a_store_says_whether_it_can_settle
@@ -141,6 +152,7 @@ macro_rules! conformance_group {
             the_edge_of_two_periods_holds_twice_a_calendars_limit
             a_wait_is_exact_for_windows_of_any_length
             a_step_back_of_the_clock_lengthens_no_wait
+            a_wait_after_a_recorded_denial_is_exact
             a_request_id_is_new_after_the_longest_window_of_its_limits
         );
     };

@@ -8,6 +8,7 @@ use proptest::test_runner::TestCaseResult;
 use tollgate_core::reference::Model;
 use tollgate_core::{Amount, Attribute, Calendar, Check, Counting, Policy, Timestamp, Zone};
 
+use super::over_limit::charging;
 use super::{START, check_at, counted_by, policy};
 use crate::compare::in_model_words;
 use crate::generate::{END_NS, OwnedCheck, Script, Step, script, script_with_one_key};
@@ -305,6 +306,34 @@ pub fn a_step_back_of_the_clock_lengthens_no_wait<H: MovableClock>() {
         assert!(!limiter.check(&check).allowed());
         set_ms(start_ms + 10_000);
         assert!(limiter.check(&check).allowed(), "{back_s} s back");
+    }
+}
+
+/// R6 and R19: the wait of a denied check whose cost was recorded is that of the same check sent again, also under a limit that
+/// admitted it.
+pub fn a_wait_after_a_recorded_denial_is_exact<H: MovableClock>() {
+    for (way, cost) in Way::ALL.into_iter().flat_map(|way| [3, 6, 10].map(|cost| (way, cost))) {
+        for denied_by_itself in [true, false] {
+            let context = format!("{way:?} at {cost}, {denied_by_itself}");
+            let harness = H::new();
+            let minute = Duration::from_mins(1);
+            let user = charging(counted_by(way, policy("user", &[Attribute::User], 10, minute)));
+            let model = policy("model", &[Attribute::Model], 10, Duration::from_secs(1));
+            let limiter = Limiter::new(&harness, vec![user, model]);
+            harness.set(START);
+            let first = if denied_by_itself { "alice" } else { "bob" };
+            assert!(limiter.check(&check_at(first, 10)).allowed(), "{context}");
+            let check = check_at("alice", cost);
+            let denied = limiter.check(&check);
+            let recorded = cost + if denied_by_itself { 10 } else { 0 };
+            assert!(!denied.allowed(), "{context}");
+            assert_eq!(denied.limits()[0].count, recorded, "{context}");
+            let wait_ms = denied.retry_after_ms().unwrap();
+            harness.set(START.after(Duration::from_millis(wait_ms - 1)));
+            assert!(!limiter.peek(&check).allowed(), "{context}: 1 ms too early");
+            harness.set(START.after(Duration::from_millis(wait_ms)));
+            assert!(limiter.check(&check).allowed(), "{context}: after the wait");
+        }
     }
 }
 

@@ -73,6 +73,7 @@ fn scripts_and_model_agree_on_one_server() {
         run::course_far_from_the_hint(),
         run::course_of_calendars(),
         run::course_to_the_greatest_usage(),
+        run::course_over_the_limits(),
     ] {
         let mut run = Run::new(&apart(&SERVER_STORE), &course);
         if let Err(reason) = run.play(&course) {

@@ -1,6 +1,7 @@
 //! The expected behaviour of the scripts: the same operations on the ways of counting of `tollgate-core`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tollgate_core::counting::Verdict;
 use tollgate_core::counting::bucket::{self, Bucket, Rate};
@@ -48,10 +49,17 @@ impl Model {
         let refuses = |((verdict, _), one): (&(Verdict, _), &Charge<'_>)| {
             !verdict.allowed && one.limit.mode() == Mode::Enforce
         };
-        if charge && !decided.iter().zip(charges).any(refuses) {
-            for (decided, one) in decided.iter_mut().zip(charges) {
-                if decided.0.allowed {
-                    *decided = self.decide_one(now, one, true);
+        let is_denied = decided.iter().zip(charges).any(refuses);
+        for (decided, one) in decided.iter_mut().zip(charges).filter(|_| charge) {
+            if !is_denied && decided.0.allowed {
+                *decided = self.decide_one(now, one, true);
+            } else if one.is_recorded_if_denied() {
+                // As if the limit was the most that may be recorded.
+                let most = Arc::new(one.limit.with_amount(one.limit.most_recorded()));
+                let as_of_most = Charge { limit: &most, ..*one };
+                if self.decide_one(now, &as_of_most, true).1.is_some() {
+                    let (verdict, _) = self.decide_one(now, one, false);
+                    decided.0 = Verdict { allowed: decided.0.allowed, ..verdict };
                 }
             }
         }

@@ -139,9 +139,10 @@ pub(super) fn phase(anywhere: bool) -> impl Strategy<Value = Phase> {
 pub(super) struct Course {
     /// The window of the first limit; the others have half, the same and twice as much.
     pub(super) window_ns: u64,
-    /// Which of the limits are not logs, and which are in shadow mode, by their bits.
+    /// Which of the limits are not logs, which are in shadow mode, and which record denied costs, by their bits.
     pub(super) counters: u8,
     pub(super) shadows: u8,
+    pub(super) charging: u8,
     /// The amounts, as indices.
     pub(super) amounts: Vec<u8>,
     pub(super) start_ns: u64,
@@ -165,16 +166,12 @@ pub(super) fn course(anywhere: bool, phases: usize) -> impl Strategy<Value = Cou
         select(WINDOWS_NS.to_vec()),
         prop_oneof![2 => Just(0), 1 => 0..16_u8],
         prop_oneof![2 => Just(0), 1 => 0..16_u8],
+        prop_oneof![2 => Just(0), 1 => 0..16_u8],
         vec(0..10_u8, LIMITS),
         select(vec![0, 1_700_000_000_000_000_000, 1_700_000_123_456_789_123]),
         vec(phase(anywhere), 4..phases),
     )
-        .prop_map(|(window_ns, counters, shadows, amounts, start_ns, phases)| Course {
-            window_ns,
-            counters,
-            shadows,
-            amounts,
-            start_ns,
-            phases,
+        .prop_map(|(window_ns, counters, shadows, charging, amounts, start_ns, phases)| {
+            Course { window_ns, counters, shadows, charging, amounts, start_ns, phases }
         })
 }

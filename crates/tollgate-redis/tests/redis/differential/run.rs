@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use tollgate_core::counting::Verdict;
 use tollgate_core::{
-    Amount, Charge, Counting, Limit, ManualClock, Mode, Per, Policy, PolicyId, Subject, Timestamp,
-    Window,
+    Amount, Charge, Counting, Limit, ManualClock, Mode, OverLimit, Per, Policy, PolicyId, Subject,
+    Timestamp, Window,
 };
 use tollgate_redis::{EntryId, RedisStore};
 use tollgate_store::{Store, StoreError};
@@ -71,14 +71,25 @@ fn amount(value: u64) -> Amount {
     Amount::new(value.min(Amount::MAX.get())).unwrap()
 }
 
-fn limit(place: usize, amount_of: u64, window_ns: u64, way: Way, mode: Mode) -> Arc<Limit> {
+fn limit(
+    place: usize,
+    amount_of: u64,
+    window_ns: u64,
+    way: Way,
+    (mode, over_limit): (Mode, OverLimit),
+) -> Arc<Limit> {
     let length = Duration::from_nanos(window_ns).clamp(Window::MIN, Window::MAX);
     let per = Per::from_scope(SCOPES[place]).unwrap();
     let id = PolicyId::new(IDS[place]).unwrap();
     let window = Window::new(length).unwrap();
     let policy = Policy::new(id, per, Amount::new(amount_of), window);
     let counting = in_zone(ZONES[place], way.over(window, policy.limit));
-    Arc::new(Limit::of(&Policy { counting, mode, ..policy }).unwrap())
+    Arc::new(Limit::of(&Policy { counting, mode, over_limit, ..policy }).unwrap())
+}
+
+/// What `limit` does to a check besides deciding it.
+fn effect(limit: &Limit) -> (Mode, OverLimit) {
+    (limit.mode(), limit.over_limit())
 }
 
 impl Costs {
@@ -106,6 +117,7 @@ impl Run {
         let limits = (0..LIMITS).map(|place| {
             let counter = course.counters >> place & 1 == 1;
             let shadow = course.shadows >> place & 1 == 1;
+            let charging = course.charging >> place & 1 == 1;
             limit(
                 place,
                 amounts[place],
@@ -116,7 +128,10 @@ impl Run {
                     (true, 2) => Way::Calendar,
                     (true, _) => Way::Bucket,
                 },
-                if shadow { Mode::Shadow } else { Mode::Enforce },
+                (
+                    if shadow { Mode::Shadow } else { Mode::Enforce },
+                    if charging { OverLimit::Charge } else { OverLimit::Deny },
+                ),
             )
         });
         // The time hint of the scripts is the start of the sequence, which may be far from the current time.
@@ -174,15 +189,15 @@ impl Run {
                     let old = &self.limits[place];
                     let (window_ns, way) =
                         (old.counting().window().as_ns(), Way::of(old.counting()));
-                    self.limits[place] = limit(place, *amount_of, window_ns, way, old.mode());
+                    self.limits[place] = limit(place, *amount_of, window_ns, way, effect(old));
                 }
             }
             Phase::Window { limit, eighths } => {
                 let window_ns = self.window_ns / 8 * u64::from(*eighths);
                 let old = &self.limits[*limit];
-                let (way, mode) = (Way::of(old.counting()), old.mode());
+                let (way, effect) = (Way::of(old.counting()), effect(old));
                 self.limits[*limit] =
-                    self::limit(*limit, self.amounts[*limit], window_ns, way, mode);
+                    self::limit(*limit, self.amounts[*limit], window_ns, way, effect);
             }
             Phase::Way { limit } => {
                 let old = &self.limits[*limit];
@@ -192,9 +207,9 @@ impl Run {
                     Way::Bucket => Way::Calendar,
                     Way::Calendar => Way::Log,
                 };
-                let (window_ns, mode) = (old.counting().window().as_ns(), old.mode());
+                let (window_ns, effect) = (old.counting().window().as_ns(), effect(old));
                 self.limits[*limit] =
-                    self::limit(*limit, self.amounts[*limit], window_ns, way, mode);
+                    self::limit(*limit, self.amounts[*limit], window_ns, way, effect);
             }
             Phase::StepBack { part } => {
                 let part_ns = (u128::from(self.window_ns) * u128::from(*part)) >> 16;
@@ -272,8 +287,8 @@ impl Run {
                         Arc::new(whole.with_amount(amount(whole.amount().get() / 2)))
                     }
                     4 if varied => {
-                        let (way, mode) = (Way::of(whole.counting()), whole.mode());
-                        limit(place, whole.amount().get(), whole_ns / 2 * 3, way, mode)
+                        let (way, effect) = (Way::of(whole.counting()), effect(whole));
+                        limit(place, whole.amount().get(), whole_ns / 2 * 3, way, effect)
                     }
                     _ => Arc::clone(whole),
                 };
@@ -489,6 +504,7 @@ pub(super) fn long_course() -> Course {
         window_ns: 8_000_000_000,
         counters: 0,
         shadows: 0,
+        charging: 0,
         amounts: vec![9, 9, 9, 9],
         start_ns: 1_700_000_000_000_000_000,
         phases,
@@ -504,6 +520,7 @@ pub(super) fn course_of_years() -> Course {
         window_ns: 183 * 24 * 3_600_000_000_000,
         counters: 8,
         shadows: 0,
+        charging: 0,
         amounts: vec![0, 0, 0, 0],
         start_ns: 0,
         phases: vec![
@@ -526,6 +543,7 @@ pub(super) fn course_far_from_the_hint() -> Course {
         window_ns: 1_234_567,
         counters: 15,
         shadows: 0,
+        charging: 0,
         amounts: vec![4, 0, 1, 2],
         start_ns: 1_700_000_123_456_789_123,
         phases: vec![
@@ -572,9 +590,45 @@ pub(super) fn course_of_calendars() -> Course {
         window_ns: 3_600_000_000_000,
         counters: 0,
         shadows: 8,
+        charging: 4,
         amounts: vec![6, 1, 4, 0],
         // A day before Europe set its clocks back.
         start_ns: 1_698_447_123_456_789_123,
+        phases,
+    }
+}
+
+/// Denied costs that are recorded: in short and long logs, in every other way of counting, and up to the greatest amount.
+pub(super) fn course_over_the_limits() -> Course {
+    let mut phases = Vec::new();
+    for limit in 0..LIMITS {
+        for _ in 0..4 {
+            let fill = |number, costs| Phase::Fill { limit, number, gap: 0, costs };
+            phases.extend([
+                fill(500, Costs::One),
+                Phase::OneOfEach { share: 50 },
+                Phase::Burst { number: 40, costs: Costs::Two, mask: 15, at_once: 7 },
+                Phase::Pause { part: 20_000, ns: 1 },
+                fill(70, Costs::Two),
+                Phase::StepBack { part: 9_000 },
+                Phase::Leave { limit, part: 100, late: 0 },
+                Phase::OneOfEach { share: 100 },
+                fill(4, Costs::Large),
+                Phase::OneOfEach { share: 100 },
+                Phase::Window { limit, eighths: 12 },
+                Phase::Burst { number: 9, costs: Costs::Mixed, mask: 15, at_once: 3 },
+                Phase::Pause { part: 200_000, ns: -1 },
+                Phase::Way { limit },
+            ]);
+        }
+    }
+    Course {
+        window_ns: 8_000_000_000,
+        counters: 0,
+        shadows: 2,
+        charging: 7,
+        amounts: vec![6, 1, 8, 0],
+        start_ns: 1_700_000_000_000_000_000,
         phases,
     }
 }
@@ -587,6 +641,7 @@ pub(super) fn course_to_the_greatest_usage() -> Course {
         window_ns: 8_000_000_000,
         counters: 0,
         shadows: 0,
+        charging: 0,
         amounts: vec![4, 4, 4, 4],
         start_ns: 1_700_000_000_000_000_000,
         phases: vec![

@@ -6,7 +6,9 @@
 use serde_json::{Map, Value, json};
 use tollgate_catalog::directory::{Kind, PriorityClass};
 use tollgate_core::subject::{ACCEPTED_IDS, MAX_ID_BYTES};
-use tollgate_core::{Amount, Calendar, Counting, FailureMode, Mode, Per, Policy, Visibility};
+use tollgate_core::{
+    Amount, Calendar, Counting, FailureMode, Mode, OverLimit, Per, Policy, Visibility,
+};
 
 use super::super::super::schema::{ID_PATTERN, MATCH_PATTERN, UNIT_PATTERN};
 
@@ -272,6 +274,11 @@ fn effect_fields() -> Fields {
         "mode": {
             "type": "string", "enum": ([Mode::Enforce, Mode::Shadow].map(Mode::name)),
             "description": "`enforce` (the default), or `shadow`: the policy decides and counts but never denies."
+        },
+        "overLimit": {
+            "type": "string", "enum": ([OverLimit::Deny, OverLimit::Charge].map(OverLimit::name)),
+            "description": "What it records of a check that is denied, by it or by another policy: `deny`, the default, \
+                records nothing; `charge` records the cost, because it has happened already."
         },
         "visibility": {
             "type": "string", "enum": ([Visibility::Public, Visibility::Private].map(Visibility::name)),
