@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tollgate_core::{Amount, Charge, Limit, ManualClock, Subject, Timestamp};
+use tollgate_core::{
+    Amount, Charge, Counting, Limit, ManualClock, OverLimit, Policy, Subject, Timestamp, Window,
+};
 use tollgate_redis::RedisStore;
 use tollgate_store::{Ordered, Store, StoreErrorKind};
 use tollgate_testkit::Way;
@@ -295,5 +297,31 @@ fn a_right_that_is_taken_away_leaves_nothing_half_done() {
         let peeked = RUNTIME.block_on(case.store.peek(&charges)).unwrap();
         let counts: Vec<_> = peeked.verdicts.iter().map(|verdict| verdict.usage).collect();
         assert_eq!(counts, [3, 3], "-{right}");
+    }
+}
+
+/// R19: the key of a token bucket that is below empty lives until the debt is paid, however large that is.
+#[test]
+fn a_bucket_in_debt_is_kept_until_the_debt_is_paid() {
+    const MINUTE_MS: u64 = 60_000;
+    let server = RedisServer::start();
+    let store = store_at(&server.url());
+    let window = Window::new(Duration::from_mins(1)).unwrap();
+    let policy = Policy {
+        over_limit: OverLimit::Charge,
+        counting: Counting::Bucket { window, refill: Amount::new(1_000).unwrap() },
+        ..Policy::default_policy()
+    };
+    let limit = Arc::new(Limit::of(&policy).unwrap());
+    // The most is what 700 days refill.
+    for (user, cost) in [("alice", 1_000_000), ("bob", limit.most_recorded().get())] {
+        let subject = Subject::new(user, "m");
+        let charge = Charge { limit: &limit, subject: &subject, cost: Amount::new(cost).unwrap() };
+        let denied = RUNTIME.block_on(store.charge(&[charge], None)).unwrap().verdicts[0];
+        assert_eq!((denied.allowed, denied.usage), (false, cost));
+        let life = server.command(&["PTTL", &store.key(&limit, &subject)]);
+        let life_ms: u64 = life[0].parse().unwrap();
+        // Some of it is over already.
+        assert!(life_ms > (cost / 1_000 - 60) * MINUTE_MS, "{life_ms} for {cost}");
     }
 }

@@ -25,6 +25,7 @@ mod drain;
 mod hosts;
 mod known_subjects;
 mod metrics;
+mod over_limit;
 mod policies;
 mod policy_files;
 mod priority;
