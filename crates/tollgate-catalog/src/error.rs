@@ -126,7 +126,7 @@ impl fmt::Display for CatalogError {
                 write!(f, "{}: the parser failed on this file; this is a bug in Tollgate, please report it", path.display())
             }
             Self::DatabaseUrl => f.write_str(
-                "the URL of the catalog names no database; accepted: sqlite:FILE or \
+                "the URL of the catalog cannot be read as that of a database; accepted: sqlite:FILE or \
                  postgres://USER:PASSWORD@HOST:PORT/DATABASE",
             ),
             Self::DatabaseInMemory => f.write_str(

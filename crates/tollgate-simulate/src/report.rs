@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use tollgate_core::Timestamp;
+use tollgate_core::{Amount, Timestamp};
 use tollgate_store::memory::MemoryStoreStats;
 
 use crate::seconds::Seconds;
@@ -81,8 +81,11 @@ pub struct PolicyReport {
     pub algorithm: &'static str,
     /// Its mode.
     pub mode: &'static str,
-    /// Its limit.
+    /// Its limit; the capacity of a token bucket.
     pub limit: u64,
+    /// What a token bucket gets back in the window; left out for other algorithms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refill: Option<u64>,
     /// The window; of a calendar, as long as a period usually is.
     pub window_seconds: Seconds,
     /// The period of a calendar; left out for other algorithms.
@@ -236,6 +239,7 @@ impl PolicyReport {
             algorithm: limit.counting().name(),
             mode: limit.mode().name(),
             limit: limit.amount().get(),
+            refill: limit.counting().refill().map(Amount::get),
             window_seconds: Seconds::from_ns(limit.counting().window().as_ns()),
             calendar: calendar.map(|(calendar, _)| calendar.name()),
             time_zone: calendar.map(|(_, zone)| zone.name()),

@@ -77,9 +77,15 @@ fn write_trace(f: &mut fmt::Formatter<'_>, trace: &TraceReport) -> fmt::Result {
 fn write_policies(f: &mut fmt::Formatter<'_>, policies: &[PolicyReport]) -> fmt::Result {
     let header = ["policy", "mode", "limit", "checks", "admitted", "denied", "would deny"];
     let rows = policies.iter().map(|policy| {
-        let amount = format!("{} {}", grouped(policy.limit), policy.unit);
+        let amount = match policy.refill {
+            Some(refill) => format!("{} {}", grouped(refill), policy.unit),
+            None => format!("{} {}", grouped(policy.limit), policy.unit),
+        };
         let limit = match (policy.calendar, policy.time_zone) {
             (Some(calendar), Some(zone)) => format!("{amount} per calendar {calendar} ({zone})"),
+            _ if policy.refill.is_some() => {
+                format!("{amount} in {}, {} at once", policy.window_seconds, grouped(policy.limit))
+            }
             _ => format!("{amount} in {}", policy.window_seconds),
         };
         let counts = [policy.checks, policy.admitted, policy.denied, policy.would_deny];

@@ -54,6 +54,10 @@ fn bad_headers_are_refused() {
             "timestamp,userId,modelId,attributes.user\n",
             &["1: header: has the column \"attributes.user\""],
         ),
+        (
+            "timestamp,userId,modelId,attributes.Service\n",
+            &["1: header: has the column \"attributes.Service\""],
+        ),
     ];
     for (text, parts) in cases {
         refused(text, None, parts);

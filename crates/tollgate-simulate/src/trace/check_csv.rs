@@ -178,6 +178,9 @@ fn add_costs(check: &mut TraceCheck, column: &str, text: &str) -> Result<(), Lin
 
 /// The attribute called `name`, if the API accepts it among the custom ones.
 fn custom(name: &str) -> Option<Attribute> {
+    if Attribute::resembled_by(name).is_some() {
+        return None;
+    }
     // Of the built-in attributes, it accepts these two.
     Attribute::parse(name).filter(|attribute| {
         matches!(attribute, Attribute::Custom(_) | Attribute::Tier | Attribute::ModelTier)
@@ -228,7 +231,7 @@ fn refuse_attribute(name: &str) -> LineProblem {
     );
     let accepted = format!(
         "`attributes.` and a name of {ACCEPTED_IDS} other than `tenant`, `user`, `apiKey`, `model`, `service`, \
-         `ip`"
+         `ip` and those that resemble a built-in one (`Service`, `api_key`)"
     );
     LineProblem::new("header", problem, accepted)
 }
