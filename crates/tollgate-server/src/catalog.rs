@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tollgate_catalog::api_key::KeyHasher;
 use tollgate_catalog::directory::Actor;
@@ -13,7 +14,7 @@ use tollgate_catalog::{
     CatalogEvent, DatabaseCatalog, DatabaseOptions, FileCatalog, Observer, PolicyWarning, Resolver,
     Snapshot, SnapshotReader, WatchOptions,
 };
-use tollgate_core::{MonotonicClock, PolicySet};
+use tollgate_core::{MonotonicClock, Policy, PolicySet};
 
 use crate::admin_directory::AdminDirectory;
 use crate::config::{ADMIN, ADMIN_READ, AdminToken, CatalogConfig, Role, Secret, ServeConfig};
@@ -41,7 +42,16 @@ pub(crate) async fn open(
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
 ) -> Result<Catalog, StartError> {
-    let observer = CatalogObserver { metrics: Arc::clone(metrics), health: Arc::clone(health) };
+    let has_built_in = Arc::new(AtomicBool::new(false));
+    let observer = CatalogObserver {
+        metrics: Arc::clone(metrics),
+        health: Arc::clone(health),
+        has_built_in: Arc::clone(&has_built_in),
+    };
+    let begin_with = |snapshot: &Snapshot| {
+        has_built_in.store(has_built_in_policy(snapshot), Ordering::Relaxed);
+        log_warnings(snapshot);
+    };
     match &config.catalog {
         CatalogConfig::BuiltIn => {
             let default = PolicySet::new(Vec::new()).map_err(StartError::Policies)?;
@@ -57,7 +67,7 @@ pub(crate) async fn open(
             let file = FileCatalog::open_with_keys(path, options, keys, observer)
                 .map_err(StartError::Catalog)?;
             let policies = file.reader();
-            log_warnings(&policies.snapshot());
+            begin_with(&policies.snapshot());
             let directory = AdminDirectory::Snapshots(policies.clone().into());
             let lookup = Resolver::of_snapshot(hasher, Arc::new(MonotonicClock::new()));
             Ok(Catalog { policies, lookup: Some(lookup), directory, file: Some(file) })
@@ -68,7 +78,7 @@ pub(crate) async fn open(
             let opened = DatabaseCatalog::open(url.reveal(), hasher, options, observer).await;
             let database = Arc::new(opened.map_err(StartError::Catalog)?);
             let (policies, lookup) = (database.reader(), Some(database.resolver()));
-            log_warnings(&policies.snapshot());
+            begin_with(&policies.snapshot());
             Ok(Catalog {
                 policies,
                 lookup,
@@ -172,6 +182,12 @@ fn log_warnings(snapshot: &Snapshot) {
 struct CatalogObserver {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
+    /// Whether the built-in policy is in force, to say when it no longer is. Relaxed: only this observer changes it.
+    has_built_in: Arc<AtomicBool>,
+}
+
+fn has_built_in_policy(snapshot: &Snapshot) -> bool {
+    snapshot.policies().policies().iter().any(Policy::is_built_in)
 }
 
 impl Observer for CatalogObserver {
@@ -183,6 +199,13 @@ impl Observer for CatalogObserver {
                 self.health.set_catalog_refused(false);
                 let policies = snapshot.policies().policies().len();
                 tracing::info!(version = snapshot.version(), policies, "new policies are in force");
+                let has_built_in = has_built_in_policy(snapshot);
+                if self.has_built_in.swap(has_built_in, Ordering::Relaxed) && !has_built_in {
+                    tracing::warn!(
+                        "the built-in policy (100 requests an hour per user and model) is no longer in force: it was changed or \
+                         deleted, or a policy file has got policies of its own"
+                    );
+                }
                 log_warnings(snapshot);
             }
             CatalogEvent::Refused(error) => {
