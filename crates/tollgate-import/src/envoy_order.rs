@@ -241,7 +241,9 @@ fn group_rules(
     rules: &mut Rules,
     ids: &mut HashMap<usize, String>,
 ) -> Vec<Rule> {
-    let losers = losers(group);
+    // What has no limit is an exemption here, so what wins over it must override it too.
+    let beaten = losers(group, |_| true);
+    let losers = losers(group, |leaf| leaf.limit.is_some());
     // What wins over nothing and has no limit means nothing. An enforced loser is a reason for a shadow policy to need
     // an exemption beside it, because a shadow policy overrides no enforced one.
     let is_needed = |place: usize| group[place].1.limit.is_some() || !losers[place].is_empty();
@@ -251,20 +253,34 @@ fn group_rules(
         .iter()
         .map(|place| (*place, rules.id(&format!("{domain}/{}", shown(&group[*place].1.levels)))))
         .collect();
+    // The exemptions beside shadow policies, which let past what these would have overridden.
+    let has_others = |place: &usize| {
+        let leaf = &group[*place].1;
+        leaf.shadow && leaf.limit.is_some() && !losers[*place].is_empty()
+    };
+    let others: HashMap<usize, String> = order
+        .iter()
+        .filter(|place| has_others(place))
+        .map(|place| (*place, rules.id(&format!("{}/others", ids_of[place]))))
+        .collect();
     let mut made = Vec::new();
     for place in order {
         let (index, leaf) = &group[place];
         ids.insert(*index, ids_of[&place].clone());
         let conditions = conditions(domain, leaf, key_sets, rules);
         let named = |stand_in: &Leaf| -> Vec<String> {
-            losers[place]
-                .iter()
-                .filter(|loser| {
-                    let other = &group[**loser].1;
-                    !(leaf.is_everywhere_as_precise(other) && stand_in.shares_window(other))
-                })
-                .filter_map(|loser| ids_of.get(loser).cloned())
-                .collect()
+            let mut named = Vec::new();
+            for loser in &beaten[place] {
+                let other = &group[*loser].1;
+                let is_more_precise = leaf.is_everywhere_as_precise(other);
+                if !(is_more_precise && stand_in.shares_window(other)) {
+                    named.extend(ids_of.get(loser).cloned());
+                }
+                if !is_more_precise {
+                    named.extend(others.get(loser).cloned());
+                }
+            }
+            named
         };
         let rule = |id: String, limit: Limit, shadow: bool, overrides: Vec<String>| Rule {
             id,
@@ -277,9 +293,8 @@ fn group_rules(
             position: leaf.position,
         };
         let exemption = Leaf { limit: Some(Limit::Exempt), ..leaf.clone() };
-        if leaf.shadow && leaf.limit.is_some() && !losers[place].is_empty() {
-            let id = rules.id(&format!("{}/others", ids_of[&place]));
-            made.push(rule(id, Limit::Exempt, false, named(&exemption)));
+        if let Some(id) = others.get(&place) {
+            made.push(rule(id.clone(), Limit::Exempt, false, named(&exemption)));
         }
         let id = ids_of[&place].clone();
         match &leaf.limit {
@@ -290,15 +305,15 @@ fn group_rules(
     made
 }
 
-/// For each of `group`, those with a limit over which it wins.
-fn losers(group: &[(usize, Leaf)]) -> Vec<Vec<usize>> {
+/// For each of `group`, those that `counts` and over which it wins.
+fn losers(group: &[(usize, Leaf)], counts: impl Fn(&Leaf) -> bool) -> Vec<Vec<usize>> {
     // Two that are exact everywhere never match the same descriptor.
     let general: Vec<usize> =
         (0..group.len()).filter(|place| !group[*place].1.is_exact()).collect();
     let one = |winner: &(usize, Leaf)| {
         let loses = |loser: &&usize| {
             let loser = &group[**loser].1;
-            loser.limit.is_some() && winner.1.wins_over(loser)
+            counts(loser) && winner.1.wins_over(loser)
         };
         general.iter().filter(loses).copied().collect::<Vec<_>>()
     };
@@ -306,7 +321,7 @@ fn losers(group: &[(usize, Leaf)]) -> Vec<Vec<usize>> {
     // What is exact can still lose to something that is more precise at an earlier level, which is then general.
     for winner in &general {
         for (place, (_, loser)) in group.iter().enumerate() {
-            if loser.is_exact() && loser.limit.is_some() && group[*winner].1.wins_over(loser) {
+            if loser.is_exact() && counts(loser) && group[*winner].1.wins_over(loser) {
                 losers[*winner].push(place);
             }
         }
