@@ -940,7 +940,7 @@ fn a_variable_that_does_not_fit_is_reported_at_its_value() {
     assert!(policy_file::parse_with(&environment, "p", private, Format::Yaml).is_ok());
 }
 
-/// What is not a file of this machine, such as the body of a call, is taken as it is.
+/// Variables are replaced only in files of this machine, not in the body of a call.
 #[test]
 fn without_an_environment_nothing_is_replaced() {
     let text = "policies: [{id: \"${PATH}$$\", scope: USER, limit: 1, window: 1h}]\n";

@@ -80,7 +80,7 @@ pub(crate) fn wrong(entry: &Entry, accepted: &str) -> ImportError {
     ImportError::at(entry.node.position, &entry.key, message, accepted)
 }
 
-/// The text of a scalar as it was written.
+/// The text of a scalar, unchanged.
 pub(crate) fn scalar(node: &Node) -> Option<&str> {
     match &node.value {
         Value::String(text) | Value::Number(text) | Value::Date(text) => Some(text),

@@ -61,7 +61,7 @@ fn api_keys_count_under_their_hash_or_are_denied() {
     assert_eq!(report.reasons.get("api_key_unknown"), Some(&4));
 }
 
-/// What a server has completed is taken as it is: the class, the tier and the key's id.
+/// A recorded check keeps the class, the tier and the key's id that the server found.
 #[test]
 fn a_line_with_a_priority_is_not_completed_again() {
     let trace = "timestamp,userId,modelId,apiKeyId,tier,priority,requestId\n\

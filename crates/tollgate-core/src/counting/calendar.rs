@@ -19,7 +19,7 @@ pub struct PeriodCount {
 }
 
 impl PeriodCount {
-    /// The count as it is in `period`, which is the current one.
+    /// The count in `period`, the current period: 0 if the state is of an earlier one.
     ///
     /// A period that started before it is over. A later one can only be known if the clock has stepped back, or if it is that
     /// of another calendar which lies in this one: then its count belongs to the current period (R7).

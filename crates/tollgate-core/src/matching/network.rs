@@ -135,7 +135,8 @@ impl Ipv6Prefix {
         self.0
     }
 
-    /// What `address` is counted under: the network of an IPv6 address, such as `2001:db8::/64`; any other text as it is.
+    /// The key under which `address` counts: for an IPv6 address its network, such as `2001:db8::/64`; for any other text
+    /// the text itself.
     pub fn group(self, address: &str) -> Cow<'_, str> {
         // Only IPv6 addresses contain a colon.
         if !address.contains(':') {
@@ -271,7 +272,7 @@ mod tests {
         assert_eq!(group(48, "2001:db8:1:2::1"), "2001:db8:1::/48");
         assert_eq!(group(128, "2001:db8:1:2::1"), "2001:db8:1:2::1");
         assert_eq!(group(1, "ffff::"), "8000::/1");
-        // An IPv4 address is one host, however it is written; what is no address is itself.
+        // An IPv4 address counts alone, also if it is written as IPv6. A text that is no address is not changed.
         assert_eq!(group(64, "192.0.2.1"), "192.0.2.1");
         assert_eq!(group(64, "::ffff:192.0.2.1"), "192.0.2.1");
         assert_eq!(group(128, "2001:DB8::0"), "2001:db8::");

@@ -323,7 +323,7 @@ policies:
     );
 }
 
-/// What a fresh reader tried: conditions that always hold, names that resemble others, and what has no effect.
+/// Warnings about conditions that always hold, about names that resemble others, and about settings without effect.
 #[tokio::test]
 async fn policies_that_do_less_than_they_seem_to_are_told() {
     let admin = Admin::start().await;

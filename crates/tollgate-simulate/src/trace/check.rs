@@ -17,7 +17,7 @@ pub struct TraceCheck {
     pub(crate) cost: Cost,
     /// Its request id.
     pub(crate) request_id: Option<String>,
-    /// Its priority class, if a server has completed it. Its subject is then taken as it is.
+    /// Its priority class, if a server recorded the check. The server has completed such a check, so the catalog is not asked again.
     pub(crate) priority: Option<PriorityClass>,
 }
 

@@ -175,7 +175,7 @@ impl Machine {
         }
     }
 
-    /// How long no call of this kind will be let through; `None` if one may be now.
+    /// For how long the breaker refuses such calls; `None` if it lets them through now.
     fn closed_for(
         &self,
         now: Timestamp,
