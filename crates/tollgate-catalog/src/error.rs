@@ -36,8 +36,8 @@ pub enum CatalogError {
     },
     /// The policies are invalid.
     Invalid(Problems),
-    /// A watched file has become empty. This counts as an unfinished write, never as a request to delete all policies,
-    /// which is written `policies: []`.
+    /// A watched file has become empty. This counts as an unfinished write, never as a request for the built-in policy
+    /// alone, which is written `policies: []`.
     BecameEmpty {
         /// The file.
         path: PathBuf,
@@ -116,7 +116,8 @@ impl fmt::Display for CatalogError {
             Self::Invalid(problems) => problems.fmt(f),
             Self::BecameEmpty { path } => write!(
                 f,
-                "{}: has become empty; accepted: policies, or an empty list of them",
+                "{}: has become empty; accepted: policies; `policies: []` is the built-in policy alone, and one policy with \
+                 `enabled: false` alone limits nothing",
                 path.display()
             ),
             Self::Unsettled { path } => {

@@ -10,8 +10,8 @@ use tollgate_catalog::document::{self, Entry, Node, Value};
 use tollgate_catalog::validate::Scope;
 use tollgate_catalog::{CatalogError, Format, Position, Problems, policy_file, validate};
 use tollgate_core::{
-    Accepted, Amount, Attribute, Calendar, Condition, Counting, FailureMode, Mode, Pattern, Per,
-    Policy, PolicyId, PolicySet, PriorityClass, Reach, Unit, Zone,
+    Accepted, Amount, Attribute, Calendar, Check, Condition, Counting, FailureMode, Mode, Pattern,
+    Per, Policy, PolicyId, PolicySet, PriorityClass, Reach, Unit, Zone,
 };
 
 const FORMATS: [Format; 3] = [Format::Yaml, Format::Json, Format::Toml];
@@ -223,6 +223,23 @@ fn without_policies_the_default_policy_holds() {
         let set = PolicySet::new(policies).unwrap();
         assert_eq!(set.policies(), [Policy::default_policy()], "{format:?} {text:?}");
     }
+}
+
+/// What the messages about a missing list say of `[]` and of a way to have no limits is so.
+#[test]
+fn the_built_in_policy_of_a_file_is_replaced_by_a_disabled_one() {
+    let says = "is null; accepted: a list of policies; `[]` is the built-in policy alone, and one policy with `enabled: false` \
+                alone limits nothing";
+    let problems = yaml("policies:\n").unwrap_err().to_string();
+    assert!(problems.ends_with(says), "{problems}");
+    let tiers = yaml("tiers:\n").unwrap_err().to_string();
+    assert!(tiers.ends_with("a list of tiers, `[]` for none"), "{tiers}");
+    let check = Check::new("ann", "m");
+    let limits =
+        |text: &str| PolicySet::new(yaml(text).unwrap()).unwrap().plan(&check).iter().count();
+    assert_eq!(limits("policies: []"), 1);
+    let disabled = "policies: [{id: none, scope: USER, limit: 1, window: 1h, enabled: false}]";
+    assert_eq!(limits(disabled), 0);
 }
 
 #[test]

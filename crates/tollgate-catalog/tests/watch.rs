@@ -201,7 +201,7 @@ fn a_file_that_becomes_empty_keeps_the_policies() {
         replace(&path, "");
         watched.expect_refused("has become empty");
         replace(&path, "# policies\n");
-        watched.expect_refused("has become empty");
+        watched.expect_refused("`policies: []` is the built-in policy alone");
         assert_eq!(watched.ids(), ["a"]);
         replace(&path, "policies: []\n");
         watched.expect_published(2, &["default"]);

@@ -36,6 +36,10 @@ pub(crate) use self::references::{Reference, reference_fields, references, refer
 pub(crate) use self::report::push_field;
 pub use self::warnings::{DeclaredIds, PolicyWarning, warnings};
 
+/// What the list of policies in a file may be.
+const ACCEPTED_POLICY_LISTS: &str = "a list of policies; `[]` is the built-in policy alone, and one policy with `enabled: false` \
+     alone limits nothing";
+
 /// The kinds that a document may list. API keys are not among them: no document contains their secrets, without which
 /// they would be useless.
 const LISTED: [Kind; 6] =
@@ -108,7 +112,7 @@ fn lists(document: &Node, scope: Scope, report: &mut Report) -> Records {
     };
     let fields = report.fields_beside(&root, entries, &LISTED.map(Kind::list_name), is_private);
     for kind in LISTED {
-        list(&root, fields, kind, report, &mut records);
+        list(&root, fields, kind, scope, report, &mut records);
     }
     if scope == Scope::Document {
         references::within(&root, fields, report);
@@ -117,11 +121,21 @@ fn lists(document: &Node, scope: Scope, report: &mut Report) -> Records {
 }
 
 /// Validates the list of `kind`, and adds the valid records to `records`.
-fn list(root: &At<'_>, fields: Fields<'_>, kind: Kind, report: &mut Report, records: &mut Records) {
+fn list(
+    root: &At<'_>,
+    fields: Fields<'_>,
+    kind: Kind,
+    scope: Scope,
+    report: &mut Report,
+    records: &mut Records,
+) {
     let Some(list) = fields.get(kind.list_name()) else { return };
     let at = root.field(list);
     let Value::List(items) = &list.node.value else {
-        let accepted = format!("a list of {}, `[]` for none", kind.list_name());
+        let accepted = match (kind, scope) {
+            (Kind::Policy, Scope::Document) => ACCEPTED_POLICY_LISTS.to_owned(),
+            _ => format!("a list of {}, `[]` for none", kind.list_name()),
+        };
         report.mismatch(&at, &list.node.value, accepted);
         return;
     };
