@@ -8,13 +8,13 @@ use std::sync::Arc;
 use tollgate_core::{Accepted, Attribute, Condition, Pattern, Policy, PolicySet};
 
 use crate::api_key::{KeyHash, KeyHasher};
-use crate::directory::{Kind, Records};
-use crate::document::{self, Format, MAX_DOCUMENT_BYTES, Node, Value};
+use crate::directory::Records;
+use crate::document::{self, Format, MAX_DOCUMENT_BYTES, Node};
 use crate::environment::{self, Environment};
 use crate::error::CatalogError;
 use crate::problem::{DocumentProblem, Position, Problems};
 use crate::snapshot::{Loaded, Publisher, Snapshot};
-use crate::validate::{self, DeclaredIds, PolicyWarning};
+use crate::validate::{self, DeclaredIds, Places, PolicyWarning};
 
 /// The policies of `text`, which problems call `name`. An empty text has none. Environment variables are not replaced.
 ///
@@ -122,14 +122,8 @@ fn substituted(
 /// What about the policies of `document`, whose records are `records`, is worth a second look.
 pub fn warnings(records: &Records, document: Option<&Node>) -> Vec<PolicyWarning> {
     let declared = DeclaredIds::of_records(records);
-    let list = document.map(|document| match &document.value {
-        Value::Map(entries) => {
-            let policies = entries.iter().find(|entry| entry.key == Kind::Policy.list_name());
-            policies.map_or(document, |entry| &entry.node)
-        }
-        _ => document,
-    });
-    validate::warnings(&records.policies, &declared, list)
+    let places = document.map(Places::of_document).unwrap_or_default();
+    validate::warnings(&records.policies, &declared, &places)
 }
 
 /// The compiled content of `document`, the content of the file at `path`. Conditions on API keys are about what `hasher`

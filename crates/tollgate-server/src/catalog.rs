@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -47,10 +47,11 @@ pub(crate) async fn open(
         metrics: Arc::clone(metrics),
         health: Arc::clone(health),
         has_built_in: Arc::clone(&has_built_in),
+        file: config.catalog.file().map(Path::to_owned),
     };
     let begin_with = |snapshot: &Snapshot| {
         has_built_in.store(has_built_in_policy(snapshot), Ordering::Relaxed);
-        log_warnings(snapshot);
+        log_warnings(snapshot, config.catalog.file());
     };
     match &config.catalog {
         CatalogConfig::BuiltIn => {
@@ -163,15 +164,17 @@ pub(crate) fn made_token() -> Result<Secret, StartError> {
 /// The most warnings about the policies of one version that are logged.
 const MAX_LOGGED_WARNINGS: usize = 20;
 
-/// Logs what about the policies of `snapshot` is worth a second look.
-fn log_warnings(snapshot: &Snapshot) {
+/// Logs what about the policies of `snapshot`, which are from `file` if they are from one, is worth a second look.
+fn log_warnings(snapshot: &Snapshot, file: Option<&Path>) {
     let warnings = snapshot.warnings();
+    let file = file.map(|file| tracing::field::display(file.display()));
     for PolicyWarning { policy, problem } in warnings.iter().take(MAX_LOGGED_WARNINGS) {
-        tracing::warn!(policy = policy.as_str(), warning = %problem, "a policy may not do what it seems to");
+        tracing::warn!(file, policy = policy.as_str(), warning = %problem, "a policy may not do what it seems to");
     }
     let more = warnings.len().saturating_sub(MAX_LOGGED_WARNINGS);
     if more > 0 {
         tracing::warn!(
+            file,
             more,
             "more policies may not do what they seem to; GET /admin/policies shows why"
         );
@@ -184,6 +187,8 @@ struct CatalogObserver {
     health: Arc<Health>,
     /// Whether the built-in policy is in force, to say when it no longer is. Relaxed: only this observer changes it.
     has_built_in: Arc<AtomicBool>,
+    /// The policy file, if the catalog is one.
+    file: Option<PathBuf>,
 }
 
 fn has_built_in_policy(snapshot: &Snapshot) -> bool {
@@ -206,7 +211,7 @@ impl Observer for CatalogObserver {
                          deleted, or a policy file has got policies of its own"
                     );
                 }
-                log_warnings(snapshot);
+                log_warnings(snapshot, self.file.as_deref());
             }
             CatalogEvent::Refused(error) => {
                 self.metrics.reloads_refused.inc();

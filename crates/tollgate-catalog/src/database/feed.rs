@@ -20,7 +20,7 @@ use crate::error::CatalogError;
 use crate::file_catalog::{CatalogEvent, Observer};
 use crate::problem::{DocumentProblem, Problems};
 use crate::snapshot::{Loaded, Publisher, SnapshotReader};
-use crate::validate::{self, DeclaredIds, NO_CIRCLE};
+use crate::validate::{self, DeclaredIds, NO_CIRCLE, Places};
 
 /// The most changes that are followed one by one; after more, every cached entry is loaded again.
 const MAX_FOLLOWED: usize = 1_000;
@@ -169,7 +169,7 @@ async fn load(pool: &Pool) -> Result<(Versions, Loaded), Failure> {
         read_all(&mut connection, kind, &mut records).await?;
     }
     let declared = declared(&mut connection, &records).await?;
-    let warnings = validate::warnings(&records.policies, &declared, None);
+    let warnings = validate::warnings(&records.policies, &declared, &Places::default());
     let policies = policy_set(&mut records)?;
     Ok((versions, Loaded { policies, listed: records.into(), warnings }))
 }

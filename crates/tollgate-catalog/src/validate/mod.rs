@@ -34,7 +34,7 @@ pub(crate) use self::policy::EXEMPT_FROM_ALL;
 #[cfg(feature = "database")]
 pub(crate) use self::references::{Reference, reference_fields, references, references_beyond};
 pub(crate) use self::report::push_field;
-pub use self::warnings::{DeclaredIds, PolicyWarning, warnings};
+pub use self::warnings::{DeclaredIds, Places, PolicyWarning, warnings};
 
 /// What the list of policies in a file may be.
 const ACCEPTED_POLICY_LISTS: &str = "a list of policies; `[]` is the built-in policy alone, and one policy with `enabled: false` \

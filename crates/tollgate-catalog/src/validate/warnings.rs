@@ -78,16 +78,64 @@ impl DeclaredIds {
     }
 }
 
-/// What is worth a second look in `policies`, with the places in `document`, the list of them, if they are from one.
+/// The maps in a document from which policies were made, by the ids of the policies.
+#[derive(Debug, Default)]
+pub struct Places<'n> {
+    policies: HashMap<&'n str, &'n Node>,
+}
+
+impl<'n> Places<'n> {
+    /// Those of `document`, a map of lists. Of several policies with one id, the first counts. O(its policies).
+    pub fn of_document(document: &'n Node) -> Self {
+        let mut places = Self::default();
+        let list = field(document, Kind::Policy.list_name()).map(|entry| &entry.node.value);
+        if let Some(Value::List(items)) = list {
+            items.iter().for_each(|item| places.add(item));
+        }
+        places
+    }
+
+    /// That of `policy`, which is the whole document.
+    pub fn of_policy(policy: &'n Node) -> Self {
+        let mut places = Self::default();
+        places.add(policy);
+        places
+    }
+
+    fn add(&mut self, policy: &'n Node) {
+        if let Some(Value::String(id)) = field(policy, "id").map(|entry| &entry.node.value) {
+            self.policies.entry(id).or_insert(policy);
+        }
+    }
+
+    /// The position of the value to which `steps` lead from the policy `id`, or of the last one on the way that is in the
+    /// document.
+    fn position(&self, id: &PolicyId, steps: &[Step<'_>]) -> Option<Position> {
+        let mut node = *self.policies.get(id.as_str())?;
+        let mut position = node.position;
+        for step in steps {
+            let next = match step {
+                Step::Field(name) => field(node, name).map(|entry| &entry.node),
+                Step::Item(index) => item(node, *index),
+            };
+            let Some(next) = next else { break };
+            position = next.position.or(position);
+            node = next;
+        }
+        position
+    }
+}
+
+/// What is worth a second look in `policies`, with their `places` if they are from a document.
 ///
 /// O(policies with their conditions), and as much for each that exempts from every limit; at most [`Problems::MAX_KEPT`] are
 /// found.
 pub fn warnings(
     policies: &[Policy],
     declared: &DeclaredIds,
-    document: Option<&Node>,
+    places: &Places<'_>,
 ) -> Vec<PolicyWarning> {
-    let mut found = Warnings { policies, document, found: Vec::new() };
+    let mut found = Warnings { policies, places, found: Vec::new() };
     for (index, policy) in policies.iter().enumerate() {
         for condition in &policy.conditions {
             found.undeclared(index, policy, condition, declared);
@@ -109,7 +157,7 @@ pub fn warnings(
 
 struct Warnings<'d> {
     policies: &'d [Policy],
-    document: Option<&'d Node>,
+    places: &'d Places<'d>,
     found: Vec<PolicyWarning>,
 }
 
@@ -118,7 +166,8 @@ impl Warnings<'_> {
         if self.found.len() >= Problems::MAX_KEPT {
             return;
         }
-        let position = self.document.and_then(|list| position(list, index, fields));
+        let policy = self.policies[index].id.clone();
+        let position = self.places.position(&policy, fields);
         let mut path = String::new();
         for step in fields {
             // Writing to a `String` cannot fail.
@@ -128,7 +177,6 @@ impl Warnings<'_> {
                 Step::Item(index) => write!(path, "[{index}]"),
             };
         }
-        let policy = self.policies[index].id.clone();
         let problem = DocumentProblem { position, path, message, accepted };
         self.found.push(PolicyWarning { policy, problem });
     }
@@ -426,18 +474,6 @@ fn matches_whenever(policy: &Policy, other: &Policy) -> bool {
 enum Step<'a> {
     Field(&'a str),
     Item(usize),
-}
-
-/// The position of a value of the policy number `index` of `list`.
-fn position(list: &Node, index: usize, steps: &[Step<'_>]) -> Option<Position> {
-    let mut node = item(list, index)?;
-    for step in steps {
-        node = match step {
-            Step::Field(name) => &field(node, name)?.node,
-            Step::Item(index) => item(node, *index)?,
-        };
-    }
-    node.position
 }
 
 fn item(node: &Node, index: usize) -> Option<&Node> {

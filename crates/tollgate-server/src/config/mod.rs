@@ -104,6 +104,16 @@ pub enum CatalogConfig {
     File(PathBuf),
 }
 
+impl CatalogConfig {
+    /// The policy file, if it is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::BuiltIn | Self::Database(_) => None,
+        }
+    }
+}
+
 /// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {

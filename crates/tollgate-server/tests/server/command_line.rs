@@ -334,6 +334,25 @@ fn sighup_does_not_end_the_process() {
 }
 
 #[test]
+fn a_warning_in_the_log_names_the_file_and_the_line() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("p.yaml");
+    std::fs::write(&path, "policies: [{id: a, scope: USER, limit: 1, window: 1m}]\n").unwrap();
+    let mut process = Process::start(tollgate(&directory).env("TOLLGATE_CATALOG", "file:p.yaml"));
+    let odd = "policies:\n  - {id: a, scope: USER, unit: token, limit: 1, window: 1m}\n";
+    std::fs::write(&path, odd).unwrap();
+    let warned = loop {
+        let mut line = String::new();
+        assert!(process.log.read_line(&mut line).unwrap() > 0, "the process has ended");
+        if line.contains("may not do what it seems to") {
+            break serde_json::from_str::<serde_json::Value>(&line).unwrap();
+        }
+    };
+    assert_eq!((&warned["file"], &warned["policy"]), (&"p.yaml".into(), &"a".into()), "{warned}");
+    assert!(warned["warning"].as_str().unwrap().starts_with("2:32: unit: "), "{warned}");
+}
+
+#[test]
 fn output_that_cannot_be_written_is_an_error() {
     let directory = TempDir::new().unwrap();
     std::fs::write(directory.path().join("p.yaml"), "policies: []").unwrap();

@@ -1,6 +1,6 @@
 //! Whom a check is about: any attribute is enough (R20), and an address is a network (R21).
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tollgate_catalog::api_key::KeyHasher;
 use tollgate_server::{Secret, TrustedProxies};
 
@@ -274,6 +274,15 @@ async fn a_policy_for_an_unknown_tier_has_a_warning() {
     });
     let judged = admin.ask("POST", "/admin/policies/validate", &policy).await.json();
     assert_eq!(judged["warnings"].as_array().unwrap().len(), 1, "{judged}");
+    let one = "id: p\nscope: USER\nmatch:\n  tier: platnium\nunit: token\nlimit: 5\nwindow: 1m\n";
+    let yaml = [("content-type", "application/yaml")];
+    let judged_yaml = admin.send("POST", "/admin/policies/validate", &yaml, one).await.json();
+    let places = |judged: &Value| {
+        let one = |one: &Value| (one["line"].as_u64(), one["column"].as_u64());
+        judged["warnings"].as_array().unwrap().iter().map(one).collect::<Vec<_>>()
+    };
+    assert_eq!(places(&judged_yaml), [(Some(4), Some(9)), (Some(5), Some(7))], "{judged_yaml}");
+    assert_eq!(places(&judged)[0].0, Some(1), "{judged}");
     let made = admin.make("/admin/policies", policy.clone()).await;
     let warnings = made["warnings"].as_array().unwrap();
     let fields: Vec<_> = warnings.iter().map(|one| one["field"].as_str().unwrap()).collect();
@@ -296,7 +305,6 @@ policies:
   - {id: key, scope: API_KEY, match: {apiKey: 'sk-*'}, limit: 0}
   - {id: all, scope: USER, limit: 9, windowSeconds: 3600, overrides: [day]}
 ";
-    let yaml = [("content-type", "application/yaml")];
     let judged = admin.send("POST", "/admin/policies/validate", &yaml, file).await.json();
     let found: Vec<_> = judged["warnings"]
         .as_array()

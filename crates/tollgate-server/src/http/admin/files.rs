@@ -59,7 +59,7 @@ struct WarningBody {
     problem: String,
     /// What is usual there.
     accepted: String,
-    /// The line in the body; null if it is JSON without one.
+    /// The line in the body of the validation; null after an import.
     #[schema(value_type = Option<u64>)]
     line: Option<usize>,
     /// The column in the line.
@@ -153,7 +153,7 @@ pub(super) async fn validate<S: Backend>(
         judge::policy("", &body).map(|policy| {
             let mut declared = app.service.policies().snapshot().listed().declared();
             declared.knows_api_keys = app.admin.directory.is_writable();
-            (1, judge::warnings(&[policy], &declared, None))
+            (1, judge::warnings(&[policy], &declared, &judge::Places::of_policy(&body)))
         })
     };
     let (policies, warnings) = judged.map_err(|problems| bodies::invalid(&problems))?;
