@@ -1,8 +1,11 @@
 //! Puts environment variables into a document: `${NAME}`, or `${NAME:-default}`; `$$` is a `$`.
 //!
+//! A value of the environment may be a secret, so messages show what the file has in its place.
+//!
 //! Only for files that this program reads on its own machine. A document that arrives over the network must never get
 //! here: its sender could read the server's environment.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 
@@ -22,10 +25,97 @@ const ACCEPTED: &str = "`${NAME}`, `${NAME:-default}`, or `$$` for a `$`";
 pub(crate) fn substitute(
     document: &mut Node,
     environment: &Environment<'_>,
-) -> Result<(), Vec<DocumentProblem>> {
-    let mut pass = Pass { environment, path: String::new(), added_bytes: 0, problems: Vec::new() };
+) -> Result<Substitutions, Vec<DocumentProblem>> {
+    let mut pass = Pass {
+        environment,
+        path: String::new(),
+        added_bytes: 0,
+        problems: Vec::new(),
+        substitutions: Substitutions::default(),
+    };
     pass.node(document, Place::Document);
-    if pass.problems.is_empty() { Ok(()) } else { Err(pass.problems) }
+    if pass.problems.is_empty() { Ok(pass.substitutions) } else { Err(pass.problems) }
+}
+
+/// The values of a document that came from variables, as messages show them.
+#[derive(Debug, Default)]
+pub(crate) struct Substitutions {
+    /// By their paths.
+    values: HashMap<String, Substitution>,
+    /// What the file has in place of each text, by the text.
+    texts: HashMap<String, String>,
+}
+
+/// One such value.
+#[derive(Debug)]
+struct Substitution {
+    /// The value as messages show it.
+    shown: String,
+    /// What the file has in its place.
+    written: String,
+    /// Whether what follows the value in a message may be a part of it.
+    is_text: bool,
+}
+
+/// What follows a text in messages that show no part of it.
+const KNOWN_REASONS: [&str; 14] = [
+    "",
+    " is a text",
+    " is not accepted",
+    " is not a scope",
+    " is not a unit",
+    " is not a time zone",
+    " is not a duration",
+    " is not in whole numbers of units",
+    " is not an IP address or a CIDR block",
+    " is no such exemption",
+    " is reserved for metrics",
+    " is given twice",
+    " is empty",
+    " is a user of another tenant",
+];
+
+impl Substitutions {
+    /// Replaces the values in the message of `problem` that came from variables by what the file has in their place.
+    ///
+    /// O(the message × the different texts from variables).
+    pub(crate) fn hide(&self, problem: &mut DocumentProblem) {
+        if let Some(own) = self.values.get(&problem.path) {
+            problem.message = own.without_value(&problem.message);
+        }
+        for (hidden, written) in &self.texts {
+            let message = &problem.message;
+            let (quoted, marked) = (validate::shown_text(hidden), format!("`{hidden}`"));
+            if !message.contains(&quoted) && !message.contains(&marked) {
+                continue;
+            }
+            let start = if message.starts_with(&quoted) { "the value of " } else { "" };
+            let written = validate::shown_text(written);
+            let replaced = message.replace(&quoted, &written).replace(&marked, &written);
+            problem.message = format!("{start}{}", without_suggestion(&replaced));
+        }
+    }
+}
+
+impl Substitution {
+    /// `message`, which is about this value, without it. What is not known to be no part of it is left out too.
+    fn without_value(&self, message: &str) -> String {
+        let written = format!("the value of {}", validate::shown_text(&self.written));
+        let Some((before, after)) = message.split_once(&self.shown) else {
+            let may_show_it = message.contains('"');
+            return if may_show_it { written + " is not accepted" } else { message.to_owned() };
+        };
+        let after = without_suggestion(after);
+        let is_known =
+            !self.is_text || KNOWN_REASONS.contains(&after) || after.starts_with(" is the id of ");
+        let written = if before.is_empty() { written } else { validate::shown_text(&self.written) };
+        format!("{before}{written}{}", if is_known { after } else { " is not accepted" })
+    }
+}
+
+/// `message` up to a name that resembles the value.
+fn without_suggestion(message: &str) -> &str {
+    message.split_once(" (did you mean ").map_or(message, |(before, _)| before)
 }
 
 struct Pass<'e> {
@@ -34,6 +124,7 @@ struct Pass<'e> {
     path: String,
     added_bytes: usize,
     problems: Vec<DocumentProblem>,
+    substitutions: Substitutions,
 }
 
 impl Pass<'_> {
@@ -42,8 +133,11 @@ impl Pass<'_> {
         match &mut node.value {
             Value::String(text) => {
                 if let Some(found) = self.text(text, node.position) {
+                    let written = std::mem::take(text);
                     node.value = if found.has_variable {
-                        of_variable(found.text, place)
+                        let value = of_variable(found.text.clone(), place);
+                        self.note(found.text, written, &value);
+                        value
                     } else {
                         Value::String(found.text)
                     };
@@ -68,6 +162,16 @@ impl Pass<'_> {
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Date(_) => {}
         }
+    }
+
+    /// Notes that the `value` here, from `text`, is in place of what is `written` in the file.
+    fn note(&mut self, text: String, written: String, value: &Value) {
+        let (shown, is_text) = (validate::shown(value), matches!(value, Value::String(_)));
+        let Substitutions { values, texts } = &mut self.substitutions;
+        if is_text {
+            texts.insert(text, written.clone());
+        }
+        values.insert(self.path.clone(), Substitution { shown, written, is_text });
     }
 
     /// `text` with its variables replaced; `None` if there is nothing to replace, or a problem.

@@ -10,7 +10,7 @@ use tollgate_core::{Accepted, Attribute, Condition, Pattern, Policy, PolicySet};
 use crate::api_key::{KeyHash, KeyHasher};
 use crate::directory::Records;
 use crate::document::{self, Format, MAX_DOCUMENT_BYTES, Node};
-use crate::environment::{self, Environment};
+use crate::environment::{self, Environment, Substitutions};
 use crate::error::CatalogError;
 use crate::problem::{DocumentProblem, Position, Problems};
 use crate::snapshot::{Loaded, Publisher, Snapshot};
@@ -41,7 +41,7 @@ pub fn parse_with(
 ) -> Result<Vec<Policy>, Problems> {
     let document = substituted(environment, text, format)
         .map_err(|problems| Problems::of(name, problems, 0))?;
-    validate::policies(name, document.as_ref())
+    document.records(name).map(|records| records.policies)
 }
 
 /// Loads the file at `path`; its extension determines its format. The variables of this process's environment are put in
@@ -51,14 +51,14 @@ pub fn parse_with(
 pub fn load(path: &Path) -> Result<PolicySet, CatalogError> {
     let format = format_of(path)?;
     let document = document(path, format, &read_bytes(path)?)?;
-    compile(path, document.as_ref(), None).map(|content| content.policies)
+    compile(path, &document, None).map(|content| content.policies)
 }
 
 /// What about the policies of the file at `path`, which is valid, is worth a second look.
 pub fn load_warnings(path: &Path) -> Result<Vec<PolicyWarning>, CatalogError> {
     let format = format_of(path)?;
     let document = document(path, format, &read_bytes(path)?)?;
-    compile(path, document.as_ref(), None).map(|content| content.warnings)
+    compile(path, &document, None).map(|content| content.warnings)
 }
 
 /// The same with all records of the file, as a snapshot that never changes, for checks whose API keys are replaced by what
@@ -66,7 +66,7 @@ pub fn load_warnings(path: &Path) -> Result<Vec<PolicyWarning>, CatalogError> {
 pub fn load_snapshot(path: &Path, hasher: &KeyHasher) -> Result<Arc<Snapshot>, CatalogError> {
     let format = format_of(path)?;
     let document = document(path, format, &read_bytes(path)?)?;
-    let loaded = compile(path, document.as_ref(), Some(hasher))?;
+    let loaded = compile(path, &document, Some(hasher))?;
     Ok(Publisher::new(1, loaded).reader().snapshot())
 }
 
@@ -93,12 +93,40 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, CatalogError> {
     Ok(bytes)
 }
 
-/// The document in `bytes`, the content of the file at `path`; `None` if it contains no value.
+/// A document of this machine, with its variables replaced.
+#[derive(Debug)]
+pub(crate) struct Document {
+    /// `None` if it contains no value.
+    root: Option<Node>,
+    substitutions: Substitutions,
+}
+
+impl Document {
+    /// Whether it contains no value.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.root.is_none()
+    }
+
+    /// Its records. The values of variables are not in the problems.
+    fn records(&self, name: &str) -> Result<Records, Problems> {
+        validate::records(name, self.root.as_ref(), validate::Scope::Document)
+            .map_err(|problems| problems.map(|problem| self.substitutions.hide(problem)))
+    }
+
+    /// What about the policies of `records`, its records, is worth a second look. The values of variables are not in it.
+    fn warnings(&self, records: &Records) -> Vec<PolicyWarning> {
+        let mut warnings = warnings(records, self.root.as_ref());
+        warnings.iter_mut().for_each(|warning| self.substitutions.hide(&mut warning.problem));
+        warnings
+    }
+}
+
+/// The document in `bytes`, the content of the file at `path`.
 pub(crate) fn document(
     path: &Path,
     format: Format,
     bytes: &[u8],
-) -> Result<Option<Node>, CatalogError> {
+) -> Result<Document, CatalogError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let problem = not_utf8(bytes.get(..error.valid_up_to()).unwrap_or_default());
         invalid(path, vec![problem])
@@ -111,12 +139,13 @@ fn substituted(
     environment: &Environment<'_>,
     text: &str,
     format: Format,
-) -> Result<Option<Node>, Vec<DocumentProblem>> {
-    let mut document = document::read(text, format)?;
-    if let Some(document) = &mut document {
-        environment::substitute(document, environment)?;
-    }
-    Ok(document)
+) -> Result<Document, Vec<DocumentProblem>> {
+    let mut root = document::read(text, format)?;
+    let substitutions = match &mut root {
+        Some(root) => environment::substitute(root, environment)?,
+        None => Substitutions::default(),
+    };
+    Ok(Document { root, substitutions })
 }
 
 /// What about the policies of `document`, whose records are `records`, is worth a second look.
@@ -130,13 +159,12 @@ pub fn warnings(records: &Records, document: Option<&Node>) -> Vec<PolicyWarning
 /// makes of them, which is what checks have.
 pub(crate) fn compile(
     path: &Path,
-    document: Option<&Node>,
+    document: &Document,
     hasher: Option<&KeyHasher>,
 ) -> Result<Loaded, CatalogError> {
     let name = path.display().to_string();
-    let mut records = validate::records(&name, document, validate::Scope::Document)
-        .map_err(CatalogError::Invalid)?;
-    let warnings = warnings(&records, document);
+    let mut records = document.records(&name).map_err(CatalogError::Invalid)?;
+    let warnings = document.warnings(&records);
     let mut policies = std::mem::take(&mut records.policies);
     if let Some(hasher) = hasher {
         for policy in &mut policies {

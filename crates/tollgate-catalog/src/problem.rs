@@ -87,6 +87,12 @@ impl Problems {
         Self { name: name.to_owned(), kept, omitted }
     }
 
+    /// The same problems, each as `change` leaves it; their positions stay.
+    pub(crate) fn map(mut self, change: impl Fn(&mut DocumentProblem)) -> Self {
+        self.kept.iter_mut().for_each(change);
+        self
+    }
+
     /// The name of the document, as it was given; may be empty.
     pub fn name(&self) -> &str {
         &self.name

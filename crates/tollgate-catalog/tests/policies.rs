@@ -932,13 +932,13 @@ fn variables_of_the_environment_fill_numbers_and_texts_of_files() {
 #[test]
 fn a_variable_that_does_not_fit_is_reported_at_its_value() {
     let cases = [
-        ("limit", "\"${WORD}\"", "\"abc\" is a text"),
-        ("limit", "\"${CODE}\"", "\"1\\u{1b}[2J\" is a text"),
-        ("limit", "\"-${LIMIT}\"", "-25 is negative"),
-        ("limit", "\"${LIMIT}.5\"", "25.5 is not written as an integer"),
+        ("limit", "\"${WORD}\"", "the value of \"${WORD}\" is a text"),
+        ("limit", "\"${CODE}\"", "the value of \"${CODE}\" is a text"),
+        ("limit", "\"-${LIMIT}\"", "the value of \"-${LIMIT}\" is negative"),
+        ("limit", "\"${LIMIT}.5\"", "the value of \"${LIMIT}.5\" is not written as an integer"),
         ("limit", "\"${MISSING}\"", "the environment variable MISSING is not set"),
         ("limit", "\"$LIMIT\"", "followed by neither"),
-        ("enabled", "\"${WORD}\"", "\"abc\" is a text"),
+        ("enabled", "\"${WORD}\"", "the value of \"${WORD}\" is a text"),
         ("id", "\"${MISSING}\"", "MISSING is not set"),
     ];
     for (field, value, says) in cases {
@@ -955,6 +955,86 @@ fn a_variable_that_does_not_fit_is_reported_at_its_value() {
     }
     let private = "x-a: ${MISSING}\npolicies: []\n";
     assert!(policy_file::parse_with(&environment, "p", private, Format::Yaml).is_ok());
+}
+
+/// Every field in which a value of the environment can be wrong, in a file with the variable `SECRET` in it.
+fn files_with_a_secret() -> Vec<String> {
+    let fields = [
+        "limit: ${SECRET}",
+        "windowSeconds: ${SECRET}",
+        "window: ${SECRET}",
+        "burst: ${SECRET}",
+        "ipv6Prefix: ${SECRET}",
+        "id: ${SECRET}",
+        "scope: ${SECRET}",
+        "per: [user, '${SECRET}']",
+        "unit: ${SECRET}",
+        "mode: ${SECRET}",
+        "algorithm: ${SECRET}",
+        "calendar: ${SECRET}",
+        "timeZone: ${SECRET}",
+        "exempt: ${SECRET}",
+        "enabled: ${SECRET}",
+        "ignoreCase: x${SECRET}",
+        "overrides: ['${SECRET}', '${SECRET}']",
+        "shares: {batch: '${SECRET}'}",
+        "match: {ip: '${SECRET}'}",
+        "match: {user: 'a*${SECRET}'}",
+        "match: {user: {present: '${SECRET}'}}",
+        "match: ${SECRET}",
+        "visibility: ${SECRET}",
+        "onStoreError: ${SECRET}",
+        "overLimit: ${SECRET}",
+    ];
+    let valid = ["id: b", "scope: IP", "limit: 5", "window: 1m"];
+    let file = |field: &str| {
+        let name = field.split(':').next().unwrap();
+        let twin = match name {
+            "per" => "scope",
+            "windowSeconds" | "calendar" => "window",
+            _ => name,
+        };
+        let rest = valid.iter().filter(|one| !one.starts_with(&format!("{twin}:")));
+        let fields: Vec<_> = rest.copied().chain([field]).collect();
+        format!(
+            "tenants: [{{id: acme, tier: '${{SECRET}}'}}, {{id: '${{SECRET}}'}}, {{id: '${{SECRET}}'}}]\npolicies:\n  - {{id: '${{SECRET}}', scope: USER, limit: 1, window: 1m}}\n  - {}\n",
+            fields.join("\n    ")
+        )
+    };
+    fields.into_iter().map(file).collect()
+}
+
+/// What the environment holds may be a secret: messages name the variable.
+#[test]
+fn no_problem_shows_the_value_of_a_variable() {
+    let long = "canary".repeat(20);
+    let values = [
+        "canary",
+        "7canary",
+        "90s7canary",
+        "31337.31337",
+        "-31337",
+        "3133731337313373133731337313373133731337313373133731337",
+        "10.31.33.7/8",
+        "canary\u{7}",
+        "USER_MODELL",
+        "enforced",
+        &long,
+    ];
+    for text in files_with_a_secret() {
+        for value in values {
+            let environment = |name: &str| (name == "SECRET").then(|| value.into());
+            let read = policy_file::parse_with(&environment, "p", &text, Format::Yaml);
+            let shown = read.unwrap_err().to_string();
+            for line in shown.lines() {
+                // What is accepted is told whatever the value is.
+                let says = line.split("; accepted: ").next().unwrap();
+                let parts = ["anary", "3133", "31.3", "10.", "U+0007", "MODEL", "enforce"];
+                assert!(!parts.iter().any(|part| says.contains(part)), "{value}: {line}\n{text}");
+            }
+            assert!(shown.contains("${SECRET}"), "{value}: {shown}\n{text}");
+        }
+    }
 }
 
 /// Variables are replaced only in files of this machine, not in the body of a call.

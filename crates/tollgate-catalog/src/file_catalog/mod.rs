@@ -122,8 +122,7 @@ impl FileCatalog {
         };
         let content: Arc<[u8]> = policy_file::read_bytes(path)?.into();
         let document = policy_file::document(path, format, &content)?;
-        let publisher =
-            Publisher::new(1, policy_file::compile(path, document.as_ref(), hasher.as_ref())?);
+        let publisher = Publisher::new(1, policy_file::compile(path, &document, hasher.as_ref())?);
         let reader = publisher.reader();
         let watch = FileWatcher::new(path, format, options, hasher, content, publisher, observer);
         let watched = Arc::clone(&signal);

@@ -138,10 +138,10 @@ impl<O: Observer> FileWatcher<O> {
 
     fn compile(&self, bytes: &[u8]) -> Result<Loaded, CatalogError> {
         let document = policy_file::document(&self.path, self.format, bytes)?;
-        if document.is_none() {
+        if document.is_empty() {
             return Err(CatalogError::BecameEmpty { path: self.path.clone() });
         }
-        policy_file::compile(&self.path, document.as_ref(), self.hasher.as_ref())
+        policy_file::compile(&self.path, &document, self.hasher.as_ref())
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) use self::place::Place;
 pub(crate) use self::policy::EXEMPT_FROM_ALL;
 #[cfg(feature = "database")]
 pub(crate) use self::references::{Reference, reference_fields, references, references_beyond};
-pub(crate) use self::report::push_field;
+pub(crate) use self::report::{push_field, shown, shown_text};
 pub use self::warnings::{DeclaredIds, Places, PolicyWarning, warnings};
 
 /// What the list of policies in a file may be.

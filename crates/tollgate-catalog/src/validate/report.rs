@@ -89,7 +89,7 @@ impl fmt::Display for Quoted<'_> {
 }
 
 /// A value as messages show it.
-pub(super) fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => value.to_string(),
@@ -98,6 +98,11 @@ pub(super) fn shown(value: &Value) -> String {
         Value::List(_) => "a list".to_owned(),
         Value::Map(_) => "a map".to_owned(),
     }
+}
+
+/// A text as messages show it: in quotes, escaped and shortened.
+pub(crate) fn shown_text(text: &str) -> String {
+    Quoted(text).to_string()
 }
 
 /// The text of a number or date, shortened; it contains no character that needs an escape.
