@@ -5,10 +5,11 @@
 //! Only for files that this program reads on its own machine. A document that arrives over the network must never get
 //! here: its sender could read the server's environment.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 
+use crate::directory::Kind;
 use crate::document::{MAX_EXPANDED_BYTES, Node, Value};
 use crate::problem::DocumentProblem;
 use crate::validate::{self, Place};
@@ -19,27 +20,28 @@ pub type Environment<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
 const ACCEPTED: &str = "`${NAME}`, `${NAME:-default}`, or `$$` for a `$`";
 
 /// Replaces the variables in all values of `document`; keys stay. Fields that take a number or a flag get one if that is
-/// what the variable holds. `x-` fields of the document, which nothing reads, may name variables that are not set.
+/// what the variable holds. `x-` fields of the document, which nothing reads, may name variables that are not set. A value
+/// with a problem stays as it is.
 ///
 /// O(the document and what is put into it), which is at most what a document may expand to.
-pub(crate) fn substitute(
-    document: &mut Node,
-    environment: &Environment<'_>,
-) -> Result<Substitutions, Vec<DocumentProblem>> {
+pub(crate) fn substitute(document: &mut Node, environment: &Environment<'_>) -> Substitutions {
     let mut pass = Pass {
         environment,
         path: String::new(),
         added_bytes: 0,
-        problems: Vec::new(),
         substitutions: Substitutions::default(),
     };
     pass.node(document, Place::Document);
-    if pass.problems.is_empty() { Ok(pass.substitutions) } else { Err(pass.problems) }
+    pass.substitutions
 }
 
-/// The values of a document that came from variables, as messages show them.
+/// The values of a document that came from variables, as messages show them, and those that could not.
 #[derive(Debug, Default)]
 pub(crate) struct Substitutions {
+    /// Of the values that could not be replaced, in their order.
+    problems: Vec<DocumentProblem>,
+    /// The paths of these values.
+    failed: BTreeSet<String>,
     /// By their paths.
     values: HashMap<String, Substitution>,
     /// What the file has in place of each text, by the text.
@@ -76,6 +78,32 @@ const KNOWN_REASONS: [&str; 14] = [
 ];
 
 impl Substitutions {
+    /// The problems of the values that could not be replaced.
+    pub(crate) fn problems(&self) -> &[DocumentProblem] {
+        &self.problems
+    }
+
+    /// Whether the value at `path` could not be replaced, so that nothing else is known about it.
+    pub(crate) fn has_failed_at(&self, path: &str) -> bool {
+        self.failed.contains(path)
+    }
+
+    /// The same for any value in the map at `path`.
+    pub(crate) fn has_failed_within(&self, path: &str) -> bool {
+        let inside = |failed: &String| {
+            failed.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '[']))
+        };
+        self.failed.iter().any(inside)
+    }
+
+    /// Whether the id of some record of `kind` is not known.
+    pub(crate) fn has_failed_at_an_id(&self, kind: Kind) -> bool {
+        let is_id = |failed: &String| {
+            failed.strip_prefix(kind.list_name()).is_some_and(|rest| rest.ends_with("].id"))
+        };
+        self.failed.iter().any(is_id)
+    }
+
     /// Replaces the values in the message of `problem` that came from variables by what the file has in their place.
     ///
     /// O(the message × the different texts from variables).
@@ -123,7 +151,6 @@ struct Pass<'e> {
     /// Of the node, as problems show it.
     path: String,
     added_bytes: usize,
-    problems: Vec<DocumentProblem>,
     substitutions: Substitutions,
 }
 
@@ -167,7 +194,7 @@ impl Pass<'_> {
     /// Notes that the `value` here, from `text`, is in place of what is `written` in the file.
     fn note(&mut self, text: String, written: String, value: &Value) {
         let (shown, is_text) = (validate::shown(value), matches!(value, Value::String(_)));
-        let Substitutions { values, texts } = &mut self.substitutions;
+        let Substitutions { values, texts, .. } = &mut self.substitutions;
         if is_text {
             texts.insert(text, written.clone());
         }
@@ -195,7 +222,9 @@ impl Pass<'_> {
             Ok(found) => Some(found),
             Err((message, accepted)) => {
                 let path = self.path.clone();
-                self.problems.push(DocumentProblem { position, path, message, accepted });
+                self.substitutions.failed.insert(path.clone());
+                let problem = DocumentProblem { position, path, message, accepted };
+                self.substitutions.problems.push(problem);
                 None
             }
         }
@@ -362,7 +391,7 @@ mod tests {
         let long = |_: &str| Some(OsString::from("x".repeat(1 << 20)));
         let item = || Node::unplaced(Value::String("${LONG}".to_owned()));
         let mut document = Node::unplaced(Value::List((0..200).map(|_| item()).collect()));
-        let problems = substitute(&mut document, &long).unwrap_err();
+        let problems = substitute(&mut document, &long).problems;
         assert!(problems[0].message.contains("grows too large"), "{}", problems[0]);
         assert_eq!((problems[0].path.as_str(), problems.len()), ("[128]", 72));
     }

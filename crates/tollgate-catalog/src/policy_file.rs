@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tollgate_core::{Accepted, Attribute, Condition, Pattern, Policy, PolicySet};
 
 use crate::api_key::{KeyHash, KeyHasher};
-use crate::directory::Records;
+use crate::directory::{Kind, Records};
 use crate::document::{self, Format, MAX_DOCUMENT_BYTES, Node};
 use crate::environment::{self, Environment, Substitutions};
 use crate::error::CatalogError;
@@ -39,9 +39,50 @@ pub fn parse_with(
     text: &str,
     format: Format,
 ) -> Result<Vec<Policy>, Problems> {
-    let document = substituted(environment, text, format)
-        .map_err(|problems| Problems::of(name, problems, 0))?;
-    document.records(name).map(|records| records.policies)
+    examine_with(environment, name, text, format).policies
+}
+
+/// What is in a policy file, whether it is valid or not.
+#[derive(Debug)]
+pub struct Examined<P, E> {
+    /// Its policies, or its problems.
+    pub policies: Result<P, E>,
+    /// What is worth a second look about its policies; if there are problems, about those that have none.
+    pub warnings: Vec<PolicyWarning>,
+}
+
+/// What is in `text`, which problems call `name`, with the variables of `environment` put in place of `${NAME}`. The values
+/// of variables are in no message.
+pub fn examine_with(
+    environment: &Environment<'_>,
+    name: &str,
+    text: &str,
+    format: Format,
+) -> Examined<Vec<Policy>, Problems> {
+    let document = match substituted(environment, text, format) {
+        Ok(document) => document,
+        Err(problems) => {
+            let policies = Err(Problems::of(name, problems, 0));
+            return Examined { policies, warnings: Vec::new() };
+        }
+    };
+    let Findings { records, problems, warnings } = document.findings(name);
+    Examined { policies: problems.map_or(Ok(records.policies), Err), warnings }
+}
+
+/// What is in the file at `path`, as [`load`] reads it.
+pub fn examine(path: &Path) -> Examined<PolicySet, CatalogError> {
+    let read = || document(path, format_of(path)?, &read_bytes(path)?);
+    let document = match read() {
+        Ok(document) => document,
+        Err(error) => return Examined { policies: Err(error), warnings: Vec::new() },
+    };
+    let Findings { records, problems, warnings } = document.findings(&path.display().to_string());
+    let policies = match problems {
+        None => policy_set(path, records.policies),
+        Some(problems) => Err(CatalogError::Invalid(problems)),
+    };
+    Examined { policies, warnings }
 }
 
 /// Loads the file at `path`; its extension determines its format. The variables of this process's environment are put in
@@ -54,14 +95,7 @@ pub fn load(path: &Path) -> Result<PolicySet, CatalogError> {
     compile(path, &document, None).map(|content| content.policies)
 }
 
-/// What about the policies of the file at `path`, which is valid, is worth a second look.
-pub fn load_warnings(path: &Path) -> Result<Vec<PolicyWarning>, CatalogError> {
-    let format = format_of(path)?;
-    let document = document(path, format, &read_bytes(path)?)?;
-    compile(path, &document, None).map(|content| content.warnings)
-}
-
-/// The same with all records of the file, as a snapshot that never changes, for checks whose API keys are replaced by what
+/// The file at `path` with all its records, as a snapshot that never changes, for checks whose API keys are replaced by what
 /// `hasher` makes of them.
 pub fn load_snapshot(path: &Path, hasher: &KeyHasher) -> Result<Arc<Snapshot>, CatalogError> {
     let format = format_of(path)?;
@@ -107,18 +141,53 @@ impl Document {
         self.root.is_none()
     }
 
-    /// Its records. The values of variables are not in the problems.
-    fn records(&self, name: &str) -> Result<Records, Problems> {
-        validate::records(name, self.root.as_ref(), validate::Scope::Document)
-            .map_err(|problems| problems.map(|problem| self.substitutions.hide(problem)))
+    /// What is in it, with its problems under the name `name`. The values of variables are in no message.
+    fn findings(&self, name: &str) -> Findings {
+        let (root, variables) = (self.root.as_ref(), &self.substitutions);
+        // What refers to an id that is not known is no problem of its own.
+        let without_ids: Vec<_> =
+            Kind::ALL.into_iter().filter(|kind| variables.has_failed_at_an_id(*kind)).collect();
+        let scope = if without_ids.is_empty() {
+            validate::Scope::Document
+        } else {
+            validate::Scope::Anywhere
+        };
+        let (mut records, problems) = validate::valid_records(name, root, scope);
+        let (mut found, omitted) = problems.map(Problems::into_parts).unwrap_or_default();
+        found.retain(|problem| !variables.has_failed_at(&problem.path));
+        for problem in &mut found {
+            variables.hide(problem);
+        }
+        found.extend_from_slice(variables.problems());
+        let is_valid = found.is_empty() && omitted == 0;
+        let mut declared = DeclaredIds::of_records(&records);
+        let places = root.map(Places::of_document).unwrap_or_default();
+        if let Some(root) = root.filter(|_| !is_valid) {
+            // A record exists even if something else is wrong with it.
+            declared.add_written(root);
+            for kind in without_ids {
+                declared.forget(kind);
+            }
+            records.policies.retain(|policy| {
+                let path = places.index(&policy.id).map(|index| format!("policies[{index}]"));
+                !path.is_some_and(|path| variables.has_failed_within(&path))
+            });
+        }
+        let mut warnings = validate::warnings(&records.policies, &declared, &places);
+        warnings.iter_mut().for_each(|warning| variables.hide(&mut warning.problem));
+        let problems = (!is_valid).then(|| Problems::of(name, found, omitted));
+        Findings { records, problems, warnings }
     }
+}
 
-    /// What about the policies of `records`, its records, is worth a second look. The values of variables are not in it.
-    fn warnings(&self, records: &Records) -> Vec<PolicyWarning> {
-        let mut warnings = warnings(records, self.root.as_ref());
-        warnings.iter_mut().for_each(|warning| self.substitutions.hide(&mut warning.problem));
-        warnings
-    }
+/// What is in a document.
+struct Findings {
+    /// Its valid records.
+    records: Records,
+    /// `None` if it is valid.
+    problems: Option<Problems>,
+    /// What about the valid policies is worth a second look.
+    warnings: Vec<PolicyWarning>,
 }
 
 /// The document in `bytes`, the content of the file at `path`.
@@ -135,6 +204,7 @@ pub(crate) fn document(
     substituted(&environment, text, format).map_err(|problems| invalid(path, problems))
 }
 
+/// The document in `text`, or why it is none.
 fn substituted(
     environment: &Environment<'_>,
     text: &str,
@@ -142,7 +212,7 @@ fn substituted(
 ) -> Result<Document, Vec<DocumentProblem>> {
     let mut root = document::read(text, format)?;
     let substitutions = match &mut root {
-        Some(root) => environment::substitute(root, environment)?,
+        Some(root) => environment::substitute(root, environment),
         None => Substitutions::default(),
     };
     Ok(Document { root, substitutions })
@@ -163,18 +233,24 @@ pub(crate) fn compile(
     hasher: Option<&KeyHasher>,
 ) -> Result<Loaded, CatalogError> {
     let name = path.display().to_string();
-    let mut records = document.records(&name).map_err(CatalogError::Invalid)?;
-    let warnings = document.warnings(&records);
+    let Findings { mut records, problems, warnings } = document.findings(&name);
+    if let Some(problems) = problems {
+        return Err(CatalogError::Invalid(problems));
+    }
     let mut policies = std::mem::take(&mut records.policies);
     if let Some(hasher) = hasher {
         for policy in &mut policies {
             hash_api_keys(policy, hasher);
         }
     }
-    let policies = PolicySet::new(policies).map_err(|error| {
-        invalid(path, vec![DocumentProblem::of_text(None, error.to_string(), "")])
-    })?;
+    let policies = policy_set(path, policies)?;
     Ok(Loaded { policies, listed: records.into(), warnings })
+}
+
+/// The compiled `policies` of the file at `path`.
+fn policy_set(path: &Path, policies: Vec<Policy>) -> Result<PolicySet, CatalogError> {
+    PolicySet::new(policies)
+        .map_err(|error| invalid(path, vec![DocumentProblem::of_text(None, error.to_string(), "")]))
 }
 
 /// Replaces the API keys in the conditions of `policy` by the hashes under which checks have them. What is a hash already

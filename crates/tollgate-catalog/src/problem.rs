@@ -87,10 +87,9 @@ impl Problems {
         Self { name: name.to_owned(), kept, omitted }
     }
 
-    /// The same problems, each as `change` leaves it; their positions stay.
-    pub(crate) fn map(mut self, change: impl Fn(&mut DocumentProblem)) -> Self {
-        self.kept.iter_mut().for_each(change);
-        self
+    /// The problems, and how many more there are.
+    pub(crate) fn into_parts(self) -> (Vec<DocumentProblem>, usize) {
+        (self.kept, self.omitted)
     }
 
     /// The name of the document, as it was given; may be empty.

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use tollgate_catalog::directory::{Id, Records, Tenant, User};
 use tollgate_catalog::document::{self, Entry, Node, Value};
 use tollgate_catalog::validate::Scope;
-use tollgate_catalog::{CatalogError, Format, Position, Problems, policy_file, validate};
+use tollgate_catalog::{
+    CatalogError, Format, PolicyWarning, Position, Problems, policy_file, validate,
+};
 use tollgate_core::{
     Accepted, Amount, Attribute, Calendar, Check, Condition, Counting, FailureMode, Mode, Pattern,
     Per, Policy, PolicyId, PolicySet, PriorityClass, Reach, Unit, Zone,
@@ -1035,6 +1037,94 @@ fn no_problem_shows_the_value_of_a_variable() {
             assert!(shown.contains("${SECRET}"), "{value}: {shown}\n{text}");
         }
     }
+}
+
+/// Asserts that `text` has exactly the problems and then the warnings that begin with these texts.
+fn check_examined(text: &str, problems: &[&str], warnings: &[&str]) {
+    let examined = policy_file::examine_with(&environment, "p", text, Format::Yaml);
+    let found = examined.policies.err().map(|all| all.to_string()).unwrap_or_default();
+    let found: Vec<_> = found.lines().map(str::to_owned).collect();
+    let place = |position: Option<Position>| position.unwrap().line;
+    let told = examined.warnings.iter().map(|PolicyWarning { policy, problem }| {
+        format!("{} {}: {}", place(problem.position), policy.as_str(), problem.message)
+    });
+    let told: Vec<_> = told.collect();
+    for (found, expected) in [(&found, problems), (&told, warnings)] {
+        assert_eq!(found.len(), expected.len(), "{found:#?}\n{text}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{expected}: {found}\n{text}");
+        }
+    }
+}
+
+#[test]
+fn errors_hide_neither_one_another_nor_the_warnings() {
+    let text = "tiers: [{id: pro, priority: odd}]
+tenants: [{id: acme, tier: gold}]
+policies:
+  - {id: a, scope: USER, limit: '${MISSING}', window: '${LOST}', match: {tier: pr0}}
+  - {id: b, scope: USER, limit: -1, window: 1m, match: {tier: pr0}}
+  - {id: c, scope: USER, limit: 1, window: 1m, match: {tier: pro}, unit: token}
+  - {id: d, scope: MODEL, limit: 1, window: 1m, match: {tier: pr0}}
+  - {id: e, per: ['${WORD}1', usre], limit: 1, window: 1m}
+";
+    check_examined(
+        text,
+        &[
+            "p:1:29: tiers[0].priority: \"odd\" is not",
+            "p:2:28: tenants[0].tier: there is no tier \"gold\"",
+            "p:4:33: policies[0].limit: the environment variable MISSING is not set",
+            "p:4:55: policies[0].window: the environment variable LOST is not set",
+            "p:5:33: policies[1].limit: -1 is negative",
+        ],
+        &["6 c: \"token\" is a unit of your own", "7 d: \"pr0\" is no tier", "8 e: \"usre\" is an"],
+    );
+}
+
+/// What refers to an id that is not known, or is compared with it, may be right.
+#[test]
+fn an_unset_id_is_one_problem() {
+    let text = "tiers: [{id: '${MISSING}'}, {id: free}]
+tenants: [{id: acme, tier: gold}]
+policies:
+  - {id: '${MISSING}', scope: USER, limit: 1, window: 1m}
+  - {id: '${MISSING}', scope: USER, limit: 1, window: 1m, match: {tier: gold}}
+  - {id: c, scope: USER, limit: 1, window: 1m, match: {tier: gold}, overrides: [a, '${LOST}']}
+";
+    let unset = ": the environment variable MISSING is not set";
+    check_examined(
+        text,
+        &[
+            &format!("p:1:14: tiers[0].id{unset}"),
+            &format!("p:4:10: policies[0].id{unset}"),
+            &format!("p:5:10: policies[1].id{unset}"),
+            "p:6:84: policies[2].overrides[1]: the environment variable LOST is not set",
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn a_warning_shows_no_value_of_a_variable() {
+    let text = "tiers: [{id: pro}, {id: '${WORD}'}]
+policies:
+  - {id: a, scope: USER, limit: 1, window: 1m, match: {tier: '${WORD}d', apiKey: ['${WORD}*', x]}}
+  - {id: b, scope: USER, limit: 1, window: 1m, match: {tier: abd}}
+  - {id: '${WORD}', scope: MODEL, limit: 1, window: 1m}
+  - {id: d, scope: MODEL, limit: 1, window: 1m}
+";
+    check_examined(
+        text,
+        &[],
+        &[
+            "3 a: the value of \"${WORD}d\" is no tier of the catalog",
+            "3 a: the value of \"${WORD}*\" matches no API key",
+            "4 b: \"abd\" is no tier of the catalog",
+            "6 d: limits the same as \"${WORD}\", with",
+        ],
+    );
+    let warnings = policy_file::examine_with(&environment, "p", text, Format::Yaml).warnings;
+    assert!(warnings.iter().all(|one| !one.problem.to_string().contains("abc")), "{warnings:#?}");
 }
 
 /// Variables are replaced only in files of this machine, not in the body of a call.

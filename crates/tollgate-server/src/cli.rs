@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::error::ContextValue;
 use clap::{Args, Parser, Subcommand};
+use tollgate_catalog::policy_file::Examined;
 use tollgate_catalog::{DocumentProblem, PolicyWarning};
 use tollgate_core::Policy;
 use tollgate_import::Source;
@@ -274,8 +275,15 @@ fn openapi() -> Outcome {
     }
 }
 
+/// Errors come before warnings; without an error, the warnings are output.
 fn validate(file: &Path) -> Outcome {
-    match tollgate_catalog::policy_file::load(file) {
+    let Examined { policies, warnings } = tollgate_catalog::policy_file::examine(file);
+    let told = warnings.into_iter().map(|PolicyWarning { policy, problem }| {
+        let place = problem.position.map(|at| format!(":{at}")).unwrap_or_default();
+        let problem = DocumentProblem { position: None, ..problem };
+        format!("{}{place}: warning: policy {:?}: {problem}\n", file.display(), policy.as_str())
+    });
+    match policies {
         Ok(set) => {
             let count = set.policies().len();
             let default = if set.policies().iter().all(Policy::is_built_in) {
@@ -283,21 +291,14 @@ fn validate(file: &Path) -> Outcome {
             } else {
                 ""
             };
-            let warnings = tollgate_catalog::policy_file::load_warnings(file).unwrap_or_default();
-            let told = warnings.into_iter().map(|PolicyWarning { policy, problem }| {
-                let place = problem.position.map(|at| format!(":{at}")).unwrap_or_default();
-                let problem = DocumentProblem { position: None, ..problem };
-                format!(
-                    "{}{place}: warning: policy {:?}: {problem}\n",
-                    file.display(),
-                    policy.as_str()
-                )
-            });
             let valid = format!("{}: valid, policies: {count}{default}\n", file.display());
-            let said = told.chain([valid]).collect();
-            Outcome::done(said)
+            Outcome::done(told.chain([valid]).collect())
         }
-        Err(error) => Outcome::failed(FAILED, &error),
+        Err(error) => {
+            let mut failed = Outcome::failed(FAILED, &error);
+            failed.error.extend(told);
+            failed
+        }
     }
 }
 

@@ -65,12 +65,21 @@ pub enum Scope {
 /// The records of a document called `name`: a map of lists, such as `policies` and `tiers`. There are none if the
 /// document has no value or no lists, or if the lists are empty. Fields of the map that start with `x-` are ignored.
 pub fn records(name: &str, document: Option<&Node>, scope: Scope) -> Result<Records, Problems> {
+    match valid_records(name, document, scope) {
+        (records, None) => Ok(records),
+        (_, Some(problems)) => Err(problems),
+    }
+}
+
+/// The same with the valid ones of the records also if there are problems.
+pub(crate) fn valid_records(
+    name: &str,
+    document: Option<&Node>,
+    scope: Scope,
+) -> (Records, Option<Problems>) {
     let mut report = Report::default();
-    let records = match document {
-        Some(document) => lists(document, scope, &mut report),
-        None => Records::default(),
-    };
-    report.into_result(name, records)
+    let records = document.map(|document| lists(document, scope, &mut report)).unwrap_or_default();
+    (records, report.into_result(name, ()).err())
 }
 
 /// The policies of a document called `name`; its other lists are validated too. Without a policy, the built-in default

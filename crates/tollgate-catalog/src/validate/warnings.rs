@@ -49,6 +49,20 @@ impl DeclaredIds {
         declared
     }
 
+    /// Adds what the lists of `document` give as ids, of whichever form.
+    pub(crate) fn add_written(&mut self, document: &Node) {
+        for kind in [Kind::Tier, Kind::ModelTier, Kind::Tenant, Kind::User] {
+            for id in items_of(document, kind).iter().filter_map(id_of) {
+                self.add(kind, id);
+            }
+        }
+    }
+
+    /// Forgets the records of `kind`, so that no condition is compared with them.
+    pub(crate) fn forget(&mut self, kind: Kind) {
+        self.ids.remove(&kind);
+    }
+
     /// Adds the id of a record of `kind`.
     pub fn add(&mut self, kind: Kind, id: &str) {
         self.ids.entry(kind).or_default().insert(id.to_owned());
@@ -81,16 +95,16 @@ impl DeclaredIds {
 /// The maps in a document from which policies were made, by the ids of the policies.
 #[derive(Debug, Default)]
 pub struct Places<'n> {
-    policies: HashMap<&'n str, &'n Node>,
+    /// Each with its index in the list.
+    policies: HashMap<&'n str, (usize, &'n Node)>,
 }
 
 impl<'n> Places<'n> {
     /// Those of `document`, a map of lists. Of several policies with one id, the first counts. O(its policies).
     pub fn of_document(document: &'n Node) -> Self {
         let mut places = Self::default();
-        let list = field(document, Kind::Policy.list_name()).map(|entry| &entry.node.value);
-        if let Some(Value::List(items)) = list {
-            items.iter().for_each(|item| places.add(item));
+        for (index, policy) in items_of(document, Kind::Policy).iter().enumerate() {
+            places.add(index, policy);
         }
         places
     }
@@ -98,20 +112,25 @@ impl<'n> Places<'n> {
     /// That of `policy`, which is the whole document.
     pub fn of_policy(policy: &'n Node) -> Self {
         let mut places = Self::default();
-        places.add(policy);
+        places.add(0, policy);
         places
     }
 
-    fn add(&mut self, policy: &'n Node) {
-        if let Some(Value::String(id)) = field(policy, "id").map(|entry| &entry.node.value) {
-            self.policies.entry(id).or_insert(policy);
+    fn add(&mut self, index: usize, policy: &'n Node) {
+        if let Some(id) = id_of(policy) {
+            self.policies.entry(id).or_insert((index, policy));
         }
+    }
+
+    /// The index of the policy `id` in its list.
+    pub(crate) fn index(&self, id: &PolicyId) -> Option<usize> {
+        self.policies.get(id.as_str()).map(|(index, _)| *index)
     }
 
     /// The position of the value to which `steps` lead from the policy `id`, or of the last one on the way that is in the
     /// document.
     fn position(&self, id: &PolicyId, steps: &[Step<'_>]) -> Option<Position> {
-        let mut node = *self.policies.get(id.as_str())?;
+        let (_, mut node) = *self.policies.get(id.as_str())?;
         let mut position = node.position;
         for step in steps {
             let next = match step {
@@ -474,6 +493,22 @@ fn matches_whenever(policy: &Policy, other: &Policy) -> bool {
 enum Step<'a> {
     Field(&'a str),
     Item(usize),
+}
+
+/// The items of the list of `kind` in `document`.
+fn items_of(document: &Node, kind: Kind) -> &[Node] {
+    match field(document, kind.list_name()).map(|list| &list.node.value) {
+        Some(Value::List(items)) => items,
+        _ => &[],
+    }
+}
+
+/// The id that `record` has, if it is a text.
+fn id_of(record: &Node) -> Option<&str> {
+    match &field(record, "id")?.node.value {
+        Value::String(id) => Some(id),
+        _ => None,
+    }
 }
 
 fn item(node: &Node, index: usize) -> Option<&Node> {

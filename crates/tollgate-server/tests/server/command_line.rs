@@ -180,6 +180,14 @@ fn a_policy_file_is_validated_with_places() {
          so only checks that give it themselves match; accepted: the id of one of `tiers`\n\
          odd.yaml: valid, policies: 1\n";
     assert_eq!((code, &*out), (Some(0), expected));
+    let both = odd.to_owned() + "  - {id: q, scope: USER, limit: '${UNSET}', window: 1w}\n";
+    write("both.yaml", &both);
+    let (code, out, error) = validate("both.yaml");
+    assert_eq!((code, &*out), (Some(1), ""));
+    let starts =
+        ["error: both.yaml:4:33: ", "both.yaml:4:53: ", "both.yaml:3:40: warning: policy \"p\": "];
+    assert_eq!(error.lines().count(), starts.len(), "{error}");
+    assert!(error.lines().zip(starts).all(|(line, start)| line.starts_with(start)), "{error}");
     let (code, out, error) = validate("bad.yaml");
     assert_eq!((code, &*out), (Some(1), ""));
     assert!(error.starts_with("error: bad.yaml:2:"), "{error}");
