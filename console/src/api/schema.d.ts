@@ -978,6 +978,29 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        /** @description What about a policy or another record is worth a second look. */
+        CatalogWarning: {
+            /** @description What is usual there. */
+            accepted: string;
+            /**
+             * Format: int64
+             * @description The column in the line.
+             */
+            column?: number | null;
+            /** @description The field of the policy or record, such as `match.tier`; empty for the policy itself. */
+            field: string;
+            /** @description Its id. */
+            id: string;
+            /** @description What it is about: `policy`, `tier`, `modelTier`, `model`, `tenant` or `user`. */
+            kind: string;
+            /**
+             * Format: int64
+             * @description The line in the body; null for a policy after an import.
+             */
+            line?: number | null;
+            /** @description What is worth a second look. */
+            problem: string;
+        };
         /**
          * @description A change of one record.
          * @example {
@@ -1352,8 +1375,8 @@ export interface components {
              * @description How many records differed and were replaced.
              */
             updated: number;
-            /** @description What about the policies of the file is worth a second look; absent if nothing is. */
-            warnings?: components["schemas"]["PolicyWarning"][];
+            /** @description What about the file is worth a second look; absent if nothing is. */
+            warnings?: components["schemas"]["CatalogWarning"][];
         };
         /**
          * @example {
@@ -1388,7 +1411,7 @@ export interface components {
             /** @description Always true: an invalid policy is answered with the status 422. */
             valid: boolean;
             /** @description What is valid and worth a second look; absent if nothing is. */
-            warnings?: components["schemas"]["PolicyWarning"][];
+            warnings?: components["schemas"]["CatalogWarning"][];
         };
         /** @description The verdict of one limit. */
         Limit: {
@@ -2196,27 +2219,6 @@ export interface components {
             window?: string | null;
             /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. */
             windowSeconds?: number | null;
-        };
-        /** @description What about a policy is worth a second look. */
-        PolicyWarning: {
-            /** @description What is usual there. */
-            accepted: string;
-            /**
-             * Format: int64
-             * @description The column in the line.
-             */
-            column?: number | null;
-            /** @description The field of the policy, such as `match.tier`; empty for the policy itself. */
-            field: string;
-            /**
-             * Format: int64
-             * @description The line in the body; null if it is JSON without one.
-             */
-            line?: number | null;
-            /** @description The id of the policy. */
-            policyId: string;
-            /** @description What is worth a second look. */
-            problem: string;
         };
         /**
          * @description An error: what is wrong, where, and what is accepted instead (RFC 9457).

@@ -104,6 +104,11 @@ impl Substitutions {
         self.failed.iter().any(is_id)
     }
 
+    /// What the file has in place of `text`, if that came from a variable.
+    pub(crate) fn written(&self, text: &str) -> Option<&str> {
+        self.texts.get(text).map(String::as_str)
+    }
+
     /// Replaces the values in the message of `problem` that came from variables by what the file has in their place.
     ///
     /// O(the message × the different texts from variables).

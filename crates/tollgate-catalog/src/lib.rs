@@ -32,4 +32,4 @@ pub use file_catalog::{CatalogEvent, FileCatalog, Observer, SnapshotDirectory, W
 pub use problem::{DocumentProblem, Position, Problems};
 pub use resolve::{Asked, Resolution, ResolvedKey, Resolver, Standing};
 pub use snapshot::{Snapshot, SnapshotReader};
-pub use validate::PolicyWarning;
+pub use validate::CatalogWarning;

@@ -14,7 +14,7 @@ use crate::environment::{self, Environment, Substitutions};
 use crate::error::CatalogError;
 use crate::problem::{DocumentProblem, Position, Problems};
 use crate::snapshot::{Loaded, Publisher, Snapshot};
-use crate::validate::{self, DeclaredIds, Places, PolicyWarning};
+use crate::validate::{self, CatalogWarning, DeclaredIds, Places};
 
 /// The policies of `text`, which problems call `name`. An empty text has none. Environment variables are not replaced.
 ///
@@ -47,8 +47,8 @@ pub fn parse_with(
 pub struct Examined<P, E> {
     /// Its policies, or its problems.
     pub policies: Result<P, E>,
-    /// What is worth a second look about its policies; if there are problems, about those that have none.
-    pub warnings: Vec<PolicyWarning>,
+    /// What is worth a second look; if there are problems, about the policies that have none.
+    pub warnings: Vec<CatalogWarning>,
 }
 
 /// What is in `text`, which problems call `name`, with the variables of `environment` put in place of `${NAME}`. The values
@@ -174,7 +174,16 @@ impl Document {
             });
         }
         let mut warnings = validate::warnings(&records.policies, &declared, &places);
-        warnings.iter_mut().for_each(|warning| variables.hide(&mut warning.problem));
+        add_ids_like_patterns(&mut warnings, root);
+        for warning in &mut warnings {
+            variables.hide(&mut warning.problem);
+            // Callers see the ids of policies, and the server finds policies by them.
+            if warning.kind != Kind::Policy
+                && let Some(written) = variables.written(&warning.id)
+            {
+                written.clone_into(&mut warning.id);
+            }
+        }
         let problems = (!is_valid).then(|| Problems::of(name, found, omitted));
         Findings { records, problems, warnings }
     }
@@ -186,8 +195,8 @@ struct Findings {
     records: Records,
     /// `None` if it is valid.
     problems: Option<Problems>,
-    /// What about the valid policies is worth a second look.
-    warnings: Vec<PolicyWarning>,
+    /// What about the valid policies, and about ids, is worth a second look.
+    warnings: Vec<CatalogWarning>,
 }
 
 /// The document in `bytes`, the content of the file at `path`.
@@ -218,11 +227,20 @@ fn substituted(
     Ok(Document { root, substitutions })
 }
 
-/// What about the policies of `document`, whose records are `records`, is worth a second look.
-pub fn warnings(records: &Records, document: Option<&Node>) -> Vec<PolicyWarning> {
+/// What about `document`, whose records are `records`, is worth a second look.
+pub fn warnings(records: &Records, document: Option<&Node>) -> Vec<CatalogWarning> {
     let declared = DeclaredIds::of_records(records);
     let places = document.map(Places::of_document).unwrap_or_default();
-    validate::warnings(&records.policies, &declared, &places)
+    let mut warnings = validate::warnings(&records.policies, &declared, &places);
+    add_ids_like_patterns(&mut warnings, document);
+    warnings
+}
+
+/// Adds the ids in `document` that look like patterns to `warnings`, in the order of their places.
+fn add_ids_like_patterns(warnings: &mut Vec<CatalogWarning>, document: Option<&Node>) {
+    warnings.extend(document.map(validate::ids_like_patterns).unwrap_or_default());
+    warnings.sort_by_key(|warning| warning.problem.position);
+    warnings.truncate(Problems::MAX_KEPT);
 }
 
 /// The compiled content of `document`, the content of the file at `path`. Conditions on API keys are about what `hasher`

@@ -9,7 +9,7 @@ use tollgate_core::PolicySet;
 use crate::directory::{
     DEFAULT_TIER, Id, Kind, Model, ModelTier, PriorityClass, Records, Tenant, Tier, User,
 };
-use crate::validate::{DeclaredIds, PolicyWarning};
+use crate::validate::{CatalogWarning, DeclaredIds};
 
 /// The policies, tiers and models in force from one change of the catalog to the next.
 #[derive(Debug)]
@@ -17,12 +17,12 @@ pub struct Snapshot {
     version: u64,
     policies: Arc<PolicySet>,
     listed: Arc<Listed>,
-    warnings: Arc<[PolicyWarning]>,
+    warnings: Arc<[CatalogWarning]>,
 }
 
 impl Snapshot {
-    /// What about its policies is worth a second look.
-    pub fn warnings(&self) -> &[PolicyWarning] {
+    /// What about its policies and records is worth a second look.
+    pub fn warnings(&self) -> &[CatalogWarning] {
         &self.warnings
     }
 
@@ -119,7 +119,7 @@ impl From<Records> for Listed {
 pub(crate) struct Loaded {
     pub(crate) policies: PolicySet,
     pub(crate) listed: Listed,
-    pub(crate) warnings: Vec<PolicyWarning>,
+    pub(crate) warnings: Vec<CatalogWarning>,
 }
 
 /// Reads the snapshot in force. Clones read the same one.

@@ -9,7 +9,7 @@ use tollgate_catalog::directory::{Id, Records, Tenant, User};
 use tollgate_catalog::document::{self, Entry, Node, Value};
 use tollgate_catalog::validate::Scope;
 use tollgate_catalog::{
-    CatalogError, Format, PolicyWarning, Position, Problems, policy_file, validate,
+    CatalogError, CatalogWarning, Format, Position, Problems, policy_file, validate,
 };
 use tollgate_core::{
     Accepted, Amount, Attribute, Calendar, Check, Condition, Counting, FailureMode, Mode, Pattern,
@@ -1045,8 +1045,8 @@ fn check_examined(text: &str, problems: &[&str], warnings: &[&str]) {
     let found = examined.policies.err().map(|all| all.to_string()).unwrap_or_default();
     let found: Vec<_> = found.lines().map(str::to_owned).collect();
     let place = |position: Option<Position>| position.unwrap().line;
-    let told = examined.warnings.iter().map(|PolicyWarning { policy, problem }| {
-        format!("{} {}: {}", place(problem.position), policy.as_str(), problem.message)
+    let told = examined.warnings.iter().map(|CatalogWarning { id, problem, .. }| {
+        format!("{} {}: {}", place(problem.position), id, problem.message)
     });
     let told: Vec<_> = told.collect();
     for (found, expected) in [(&found, problems), (&told, warnings)] {
@@ -1105,8 +1105,30 @@ policies:
 }
 
 #[test]
+fn an_id_that_looks_like_a_pattern_has_a_warning() {
+    let text = "modelTiers: [{id: large}, {id: 'l*'}]
+models: [{id: 'gpt-*', modelTier: large}, {id: gpt, modelTier: large}]
+tiers: [{id: 'p*o'}]
+tenants: [{id: '*', tier: 'p*o'}]
+users: [{id: 'a*', tenantId: '*'}]
+policies:
+  - {id: 'all*', per: [model], limit: 1, window: 1m, match: {tenant: '*', model: 'gpt-*'}}
+";
+    let says = "has a `*`, which stands for itself here: only `match` in a policy takes patterns, so this is one";
+    let expected = [
+        format!("1 l*: {says} model tier with that id"),
+        format!("2 gpt-*: {says} model with"),
+        format!("3 p*o: {says} tier with"),
+        format!("4 *: {says} tenant with"),
+        format!("5 a*: {says} user with"),
+    ];
+    check_examined(text, &[], &expected.each_ref().map(String::as_str));
+}
+
+#[test]
 fn a_warning_shows_no_value_of_a_variable() {
     let text = "tiers: [{id: pro}, {id: '${WORD}'}]
+tenants: [{id: '${WORD}*'}]
 policies:
   - {id: a, scope: USER, limit: 1, window: 1m, match: {tier: '${WORD}d', apiKey: ['${WORD}*', x]}}
   - {id: b, scope: USER, limit: 1, window: 1m, match: {tier: abd}}
@@ -1117,10 +1139,11 @@ policies:
         text,
         &[],
         &[
-            "3 a: the value of \"${WORD}d\" is no tier of the catalog",
-            "3 a: the value of \"${WORD}*\" matches no API key",
-            "4 b: \"abd\" is no tier of the catalog",
-            "6 d: limits the same as \"${WORD}\", with",
+            "2 ${WORD}*: has a `*`",
+            "4 a: the value of \"${WORD}d\" is no tier of the catalog",
+            "4 a: the value of \"${WORD}*\" matches no API key",
+            "5 b: \"abd\" is no tier of the catalog",
+            "7 d: limits the same as \"${WORD}\", with",
         ],
     );
     let warnings = policy_file::examine_with(&environment, "p", text, Format::Yaml).warnings;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tollgate_catalog::api_key::KeyHasher;
-use tollgate_catalog::directory::Actor;
+use tollgate_catalog::directory::{Actor, Kind};
 use tollgate_catalog::{
-    CatalogEvent, DatabaseCatalog, DatabaseOptions, FileCatalog, Observer, PolicyWarning, Resolver,
-    Snapshot, SnapshotReader, WatchOptions,
+    CatalogEvent, CatalogWarning, DatabaseCatalog, DatabaseOptions, FileCatalog, Observer,
+    Resolver, Snapshot, SnapshotReader, WatchOptions,
 };
 use tollgate_core::{MonotonicClock, Policy, PolicySet};
 
@@ -161,22 +161,28 @@ pub(crate) fn made_token() -> Result<Secret, StartError> {
     Ok(Secret::new(token))
 }
 
-/// The most warnings about the policies of one version that are logged.
+/// The most warnings about one version of the catalog that are logged.
 const MAX_LOGGED_WARNINGS: usize = 20;
 
-/// Logs what about the policies of `snapshot`, which are from `file` if they are from one, is worth a second look.
+/// Logs what about the policies and records of `snapshot`, which are from `file` if they are from one, is worth a second look.
 fn log_warnings(snapshot: &Snapshot, file: Option<&Path>) {
     let warnings = snapshot.warnings();
     let file = file.map(|file| tracing::field::display(file.display()));
-    for PolicyWarning { policy, problem } in warnings.iter().take(MAX_LOGGED_WARNINGS) {
-        tracing::warn!(file, policy = policy.as_str(), warning = %problem, "a policy may not do what it seems to");
+    for CatalogWarning { kind, id, problem } in warnings.iter().take(MAX_LOGGED_WARNINGS) {
+        if *kind == Kind::Policy {
+            tracing::warn!(file, policy = id, warning = %problem, "a policy may not do what it seems to");
+        } else {
+            // The log names no user.
+            let id = (*kind != Kind::User).then_some(id);
+            tracing::warn!(file, kind = kind.name(), id, warning = %problem, "a record may not be what it seems to be");
+        }
     }
     let more = warnings.len().saturating_sub(MAX_LOGGED_WARNINGS);
     if more > 0 {
         tracing::warn!(
             file,
             more,
-            "more policies may not do what they seem to; GET /admin/policies shows why"
+            "more policies or records may not do what they seem to; GET /admin/policies shows why for policies"
         );
     }
 }

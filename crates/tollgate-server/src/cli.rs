@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::error::ContextValue;
 use clap::{Args, Parser, Subcommand};
 use tollgate_catalog::policy_file::Examined;
-use tollgate_catalog::{DocumentProblem, PolicyWarning};
+use tollgate_catalog::{CatalogWarning, DocumentProblem};
 use tollgate_core::Policy;
 use tollgate_import::Source;
 use tollgate_simulate::SimulateArgs;
@@ -278,10 +278,10 @@ fn openapi() -> Outcome {
 /// Errors come before warnings; without an error, the warnings are output.
 fn validate(file: &Path) -> Outcome {
     let Examined { policies, warnings } = tollgate_catalog::policy_file::examine(file);
-    let told = warnings.into_iter().map(|PolicyWarning { policy, problem }| {
+    let told = warnings.into_iter().map(|CatalogWarning { kind, id, problem }| {
         let place = problem.position.map(|at| format!(":{at}")).unwrap_or_default();
         let problem = DocumentProblem { position: None, ..problem };
-        format!("{}{place}: warning: policy {:?}: {problem}\n", file.display(), policy.as_str())
+        format!("{}{place}: warning: {kind} {id:?}: {problem}\n", file.display())
     });
     match policies {
         Ok(set) => {

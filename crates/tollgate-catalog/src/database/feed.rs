@@ -169,7 +169,9 @@ async fn load(pool: &Pool) -> Result<(Versions, Loaded), Failure> {
         read_all(&mut connection, kind, &mut records).await?;
     }
     let declared = declared(&mut connection, &records).await?;
-    let warnings = validate::warnings(&records.policies, &declared, &Places::default());
+    let mut warnings = validate::warnings(&records.policies, &declared, &Places::default());
+    warnings.extend(validate::stored_ids_like_patterns(&records));
+    warnings.truncate(Problems::MAX_KEPT);
     let policies = policy_set(&mut records)?;
     Ok((versions, Loaded { policies, listed: records.into(), warnings }))
 }

@@ -34,7 +34,9 @@ pub(crate) use self::policy::EXEMPT_FROM_ALL;
 #[cfg(feature = "database")]
 pub(crate) use self::references::{Reference, reference_fields, references, references_beyond};
 pub(crate) use self::report::{push_field, shown, shown_text};
-pub use self::warnings::{DeclaredIds, Places, PolicyWarning, warnings};
+#[cfg(feature = "database")]
+pub(crate) use self::warnings::stored_ids_like_patterns;
+pub use self::warnings::{CatalogWarning, DeclaredIds, Places, ids_like_patterns, warnings};
 
 /// What the list of policies in a file may be.
 const ACCEPTED_POLICY_LISTS: &str = "a list of policies; `[]` is the built-in policy alone, and one policy with `enabled: false` \

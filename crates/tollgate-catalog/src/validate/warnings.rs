@@ -1,4 +1,4 @@
-//! Policies that are valid and yet do less than they seem to: what is worth a second look.
+//! Policies and records that are valid and yet do less than they seem to: what is worth a second look.
 //!
 //! Nothing here is refused, because it may be meant: a check may bring a tier that no catalog declares.
 
@@ -15,13 +15,56 @@ use crate::problem::{DocumentProblem, Position, Problems};
 /// The nearest id is only suggested if there are at most this many.
 const MAX_COMPARED_IDS: usize = 100;
 
-/// What about one policy is worth a second look.
+/// What about one record is worth a second look.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyWarning {
-    /// The policy.
-    pub policy: PolicyId,
-    /// What, where, and what to write instead. Its path starts at the policy: `match.tier`.
+pub struct CatalogWarning {
+    /// The kind of the record, most often a policy.
+    pub kind: Kind,
+    /// Its id.
+    pub id: String,
+    /// What, where, and what to write instead. Its path starts at the record: `match.tier`.
     pub problem: DocumentProblem,
+}
+
+/// The kinds whose ids conditions name by patterns.
+const NAMED_BY_PATTERNS: [Kind; 5] =
+    [Kind::Tier, Kind::ModelTier, Kind::Model, Kind::Tenant, Kind::User];
+
+/// The ids in the lists of `document` that look like patterns. At most [`Problems::MAX_KEPT`] are found. O(its records).
+pub fn ids_like_patterns(document: &Node) -> Vec<CatalogWarning> {
+    let ids = NAMED_BY_PATTERNS.into_iter().flat_map(|kind| {
+        let entries = items_of(document, kind).iter().filter_map(|item| field(item, "id"));
+        entries.filter_map(move |entry| match &entry.node.value {
+            Value::String(id) => like_a_pattern(kind, id, entry.node.position),
+            _ => None,
+        })
+    });
+    ids.take(Problems::MAX_KEPT).collect()
+}
+
+/// The same of the tiers, model tiers and models in `records`, which are from no document.
+#[cfg(feature = "database")]
+pub(crate) fn stored_ids_like_patterns(records: &Records) -> Vec<CatalogWarning> {
+    let tiers = records.tiers.iter().map(|tier| (Kind::Tier, &tier.id));
+    let model_tiers = records.model_tiers.iter().map(|tier| (Kind::ModelTier, &tier.id));
+    let models = records.models.iter().map(|model| (Kind::Model, &model.id));
+    let ids = tiers.chain(model_tiers).chain(models);
+    ids.filter_map(|(kind, id)| like_a_pattern(kind, id.as_str(), None))
+        .take(Problems::MAX_KEPT)
+        .collect()
+}
+
+/// That a `*` in the id of a record stands for itself.
+fn like_a_pattern(kind: Kind, id: &str, position: Option<Position>) -> Option<CatalogWarning> {
+    if !id.contains('*') {
+        return None;
+    }
+    let message = format!(
+        "has a `*`, which stands for itself here: only `match` in a policy takes patterns, so this is one {kind} with that id"
+    );
+    let accepted = format!("the whole id of a {kind}");
+    let problem = DocumentProblem { position, path: "id".to_owned(), message, accepted };
+    Some(CatalogWarning { kind, id: id.to_owned(), problem })
 }
 
 /// The ids that a catalog declares, of the kinds that conditions name.
@@ -153,7 +196,7 @@ pub fn warnings(
     policies: &[Policy],
     declared: &DeclaredIds,
     places: &Places<'_>,
-) -> Vec<PolicyWarning> {
+) -> Vec<CatalogWarning> {
     let mut found = Warnings { policies, places, found: Vec::new() };
     for (index, policy) in policies.iter().enumerate() {
         for condition in &policy.conditions {
@@ -177,7 +220,7 @@ pub fn warnings(
 struct Warnings<'d> {
     policies: &'d [Policy],
     places: &'d Places<'d>,
-    found: Vec<PolicyWarning>,
+    found: Vec<CatalogWarning>,
 }
 
 impl Warnings<'_> {
@@ -185,8 +228,8 @@ impl Warnings<'_> {
         if self.found.len() >= Problems::MAX_KEPT {
             return;
         }
-        let policy = self.policies[index].id.clone();
-        let position = self.places.position(&policy, fields);
+        let id = &self.policies[index].id;
+        let position = self.places.position(id, fields);
         let mut path = String::new();
         for step in fields {
             // Writing to a `String` cannot fail.
@@ -197,7 +240,7 @@ impl Warnings<'_> {
             };
         }
         let problem = DocumentProblem { position, path, message, accepted };
-        self.found.push(PolicyWarning { policy, problem });
+        self.found.push(CatalogWarning { kind: Kind::Policy, id: id.as_str().to_owned(), problem });
     }
 
     /// A condition on a tier, tenant, … that the catalog does not have, although it has others.

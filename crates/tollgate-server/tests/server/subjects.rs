@@ -311,11 +311,7 @@ policies:
         .unwrap()
         .iter()
         .map(|one| {
-            (
-                one["policyId"].as_str().unwrap(),
-                one["field"].as_str().unwrap(),
-                one["line"].as_u64(),
-            )
+            (one["id"].as_str().unwrap(), one["field"].as_str().unwrap(), one["line"].as_u64())
         })
         .collect();
     assert_eq!(
@@ -355,7 +351,7 @@ policies:
         .as_array()
         .unwrap()
         .iter()
-        .map(|one| (one["policyId"].as_str().unwrap(), one["field"].as_str().unwrap()))
+        .map(|one| (one["id"].as_str().unwrap(), one["field"].as_str().unwrap()))
         .collect();
     let expected = [
         ("base", ""),
@@ -373,5 +369,14 @@ policies:
     ]});
     let imported = admin.ask("POST", "/admin/import", &import).await.json();
     assert_eq!(imported["warnings"].as_array().unwrap().len(), 1, "{imported}");
-    assert_eq!(imported["warnings"][0]["policyId"], "p");
+    assert_eq!(imported["warnings"][0]["id"], "p");
+    let models =
+        "modelTiers: [{id: big}]\nmodels:\n  - {id: 'gpt-*', modelTier: big}\npolicies: []\n";
+    for path in ["/admin/policies/validate", "/admin/import"] {
+        let judged = admin.send("POST", path, &yaml, models).await.json();
+        let warnings = judged["warnings"].as_array().unwrap();
+        let place = (&warnings[0]["kind"], &warnings[0]["id"], &warnings[0]["line"]);
+        assert_eq!(place, (&json!("model"), &json!("gpt-*"), &json!(3)), "{path}: {judged}");
+        assert_eq!(warnings.len(), 1, "{path}: {judged}");
+    }
 }

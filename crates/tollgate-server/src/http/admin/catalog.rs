@@ -9,9 +9,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tollgate_catalog::api_key::ApiKeySecret;
-use tollgate_catalog::directory::{Actor, Directory, Filter, Record, Stored, source};
+use tollgate_catalog::directory::{Actor, Directory, Filter, Kind, Record, Stored, source};
 use tollgate_catalog::document::{Entry, Node, Value};
-use tollgate_catalog::{DocumentProblem, Snapshot};
+use tollgate_catalog::{CatalogWarning, DocumentProblem, Snapshot};
 
 use super::super::answer;
 use super::super::problem::Problem;
@@ -34,7 +34,10 @@ struct RecordPage {
 fn shown(record: &Record, snapshot: &Snapshot) -> Node {
     let mut node = record.to_node();
     if let Record::Policy(policy) = record {
-        let of_it = snapshot.warnings().iter().filter(|warning| warning.policy == policy.id);
+        let is_of_it = |warning: &&CatalogWarning| {
+            warning.kind == Kind::Policy && warning.id == policy.id.as_str()
+        };
+        let of_it = snapshot.warnings().iter().filter(is_of_it);
         let warnings: Vec<_> = of_it.map(|warning| warning_node(&warning.problem)).collect();
         if !warnings.is_empty() {
             add_node(&mut node, "warnings", Value::List(warnings));

@@ -8,10 +8,10 @@ use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
-use tollgate_catalog::directory::{Actor, Directory, DirectoryError, Imported};
+use tollgate_catalog::directory::{Actor, Directory, DirectoryError, Imported, Kind};
 use tollgate_catalog::document::{self, MAX_DOCUMENT_BYTES, Node, Value};
 use tollgate_catalog::validate as judge;
-use tollgate_catalog::{PolicyWarning, Snapshot};
+use tollgate_catalog::{CatalogWarning, Snapshot};
 use utoipa::ToSchema;
 
 use super::super::answer;
@@ -46,20 +46,22 @@ struct JudgementBody {
     warnings: Vec<WarningBody>,
 }
 
-/// What about a policy is worth a second look.
+/// What about a policy or another record is worth a second look.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = PolicyWarning, rename_all = "camelCase")]
+#[schema(as = CatalogWarning, rename_all = "camelCase")]
 struct WarningBody {
-    /// The id of the policy.
-    policy_id: String,
-    /// The field of the policy, such as `match.tier`; empty for the policy itself.
+    /// What it is about: `policy`, `tier`, `modelTier`, `model`, `tenant` or `user`.
+    kind: &'static str,
+    /// Its id.
+    id: String,
+    /// The field of the policy or record, such as `match.tier`; empty for the policy itself.
     field: String,
     /// What is worth a second look.
     problem: String,
     /// What is usual there.
     accepted: String,
-    /// The line in the body of the validation; null after an import.
+    /// The line in the body; null for a policy after an import.
     #[schema(value_type = Option<u64>)]
     line: Option<usize>,
     /// The column in the line.
@@ -68,9 +70,10 @@ struct WarningBody {
 }
 
 impl WarningBody {
-    fn of(PolicyWarning { policy, problem }: PolicyWarning) -> Self {
+    fn of(CatalogWarning { kind, id, problem }: CatalogWarning) -> Self {
         Self {
-            policy_id: policy.as_str().to_owned(),
+            kind: kind.name(),
+            id,
             field: problem.path,
             problem: problem.message,
             accepted: problem.accepted,
@@ -93,13 +96,13 @@ struct ImportedBody {
     /// How many records were already the same.
     #[schema(value_type = u64)]
     unchanged: usize,
-    /// What about the policies of the file is worth a second look; absent if nothing is.
+    /// What about the file is worth a second look; absent if nothing is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     warnings: Vec<WarningBody>,
 }
 
-/// What about the policies in `file` is worth a second look, now that they are in force.
+/// What about the policies and records in `file` is worth a second look, now that they are in force.
 fn warnings_about(file: &Node, snapshot: &Snapshot) -> Vec<WarningBody> {
     let text_in = |node: &Node, field: &str| match &node.value {
         Value::Map(entries) => match &entries.iter().find(|entry| entry.key == field)?.node.value {
@@ -117,8 +120,11 @@ fn warnings_about(file: &Node, snapshot: &Snapshot) -> Vec<WarningBody> {
         _ => HashSet::new(),
     };
     let warnings = snapshot.warnings().iter();
-    let of_it = warnings.filter(|warning| ids.contains(warning.policy.as_str()));
-    of_it.cloned().map(WarningBody::of).collect()
+    let is_of_file = |warning: &&CatalogWarning| {
+        warning.kind == Kind::Policy && ids.contains(warning.id.as_str())
+    };
+    let of_policies = warnings.filter(is_of_file).cloned();
+    of_policies.chain(judge::ids_like_patterns(file)).map(WarningBody::of).collect()
 }
 
 /// Validate policies
