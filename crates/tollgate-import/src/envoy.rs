@@ -7,12 +7,13 @@
 
 use std::collections::BTreeSet;
 
+use tollgate_catalog::Position;
 use tollgate_catalog::document::{Entry, Node};
 
 use crate::ImportError;
 use crate::attributes::attribute;
 use crate::envoy_order::{self, Leaf, Level, Value};
-use crate::fields::{Fields, scalar};
+use crate::fields::{Fields, Unreadable, scalar};
 use crate::rule::{Limit, Rules};
 
 /// The attribute that holds the domain.
@@ -99,7 +100,7 @@ impl Tree<'_> {
             self.unread(fields, &DESCRIPTOR_FIELDS);
             let leaf = self.nodes.len();
             let limit = match fields.get("rate_limit") {
-                Some(entry) => self.limit(entry, leaf)?,
+                Some(entry) => Some(self.limit(entry, leaf)?),
                 None => None,
             };
             let shadow = fields.flag("shadow_mode")?;
@@ -125,8 +126,8 @@ impl Tree<'_> {
         Ok(())
     }
 
-    /// The limit in `entry`; `None` if it cannot be carried over.
-    fn limit(&mut self, entry: &Entry, leaf: usize) -> Result<Option<Limit>, ImportError> {
+    /// The limit in `entry`.
+    fn limit(&mut self, entry: &Entry, leaf: usize) -> Result<Limit, ImportError> {
         let fields = Fields::of(&entry.node, "rate_limit")?;
         self.unread(fields, &LIMIT_FIELDS);
         if let Some(name) = fields.text("name")? {
@@ -141,35 +142,61 @@ impl Tree<'_> {
             });
         }
         if fields.flag("unlimited")? {
-            return Ok(Some(Limit::Exempt));
+            return Ok(Limit::Exempt);
         }
-        let position = fields.position;
-        let Some(unit) = fields.text("unit")? else {
-            return Err(ImportError::at(position, "rate_limit.unit", "is missing", ACCEPTED_UNITS));
+        let unit = self.unit_seconds(fields);
+        let multiplier = self.multiplier(fields);
+        let limit = match fields.number("requests_per_unit") {
+            Ok(Some(limit)) => Some(limit.clone()),
+            Ok(None) => {
+                self.unreadable(fields.position, "requests_per_unit", "it is missing");
+                None
+            }
+            Err(Unreadable { position, why, .. }) => {
+                self.unreadable(position, "requests_per_unit", &why);
+                None
+            }
         };
+        let limit = unit.zip(multiplier).zip(limit).map(|((seconds, multiplier), limit)| {
+            Limit::Of { limit, window_seconds: seconds.saturating_mul(multiplier) }
+        });
+        Ok(limit.unwrap_or(Limit::Unreadable))
+    }
+
+    /// The length of the unit of `fields`, a limit; `None` if it cannot be read, which is reported.
+    fn unit_seconds(&mut self, fields: Fields<'_>) -> Option<u64> {
+        let Some(entry) = fields.get("unit") else {
+            let why = format!("it is missing; accepted: {ACCEPTED_UNITS}");
+            self.unreadable(fields.position, "unit", &why);
+            return None;
+        };
+        let unit = scalar(&entry.node).unwrap_or_default();
         let known = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit));
-        let Some((_, seconds)) = known else {
-            let position = fields.get("unit").and_then(|entry| entry.node.position);
-            let message = format!("{unit:?} is not a unit");
-            return Err(ImportError::at(position, "rate_limit.unit", message, ACCEPTED_UNITS));
-        };
-        let multiplier = match fields.number("unit_multiplier")? {
-            None => 1,
-            Some(node) => match scalar(node).and_then(|text| text.parse::<u64>().ok()) {
-                Some(multiplier) if multiplier > 0 => multiplier,
-                _ => {
-                    let path = "rate_limit.unit_multiplier";
-                    let message = "is not a whole number above 0";
-                    return Err(ImportError::at(node.position, path, message, "1 or more"));
-                }
-            },
-        };
-        let Some(limit) = fields.number("requests_per_unit")? else {
-            let path = "rate_limit.requests_per_unit";
-            return Err(ImportError::at(position, path, "is missing", "a whole number"));
-        };
-        let window_seconds = seconds.saturating_mul(multiplier);
-        Ok(Some(Limit::Of { limit: limit.clone(), window_seconds }))
+        if known.is_none() {
+            let why = format!("{unit:?} is not a unit; accepted: {ACCEPTED_UNITS}");
+            self.unreadable(entry.node.position, "unit", &why);
+        }
+        known.map(|(_, seconds)| *seconds)
+    }
+
+    /// The multiplier of the unit of `fields`, a limit; `None` if it cannot be read, which is reported.
+    fn multiplier(&mut self, fields: Fields<'_>) -> Option<u64> {
+        let Some(entry) = fields.get("unit_multiplier") else { return Some(1) };
+        let number = fields.number("unit_multiplier").ok().flatten().and_then(scalar);
+        let multiplier = number.and_then(|text| text.parse().ok()).filter(|number| *number > 0);
+        if multiplier.is_none() {
+            let why = "it is not a whole number above 0";
+            self.unreadable(entry.node.position, "unit_multiplier", why);
+        }
+        multiplier
+    }
+
+    /// Reports that a limit is left out because of its field `name`.
+    fn unreadable(&mut self, position: Option<Position>, name: &str, why: &str) {
+        let why = format!(
+            "{why}; the limit of this descriptor is left out, and that of a less precise one applies if there is one"
+        );
+        self.rules.leave_out(position, name, why);
     }
 
     /// Reports the fields that are not `read`.

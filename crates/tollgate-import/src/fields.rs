@@ -65,12 +65,29 @@ impl<'n> Fields<'n> {
     }
 
     /// The number in the optional field `name`, with its position.
-    pub(crate) fn number(&self, name: &str) -> Result<Option<&'n Node>, ImportError> {
+    pub(crate) fn number(&self, name: &str) -> Result<Option<&'n Node>, Unreadable> {
         match self.get(name) {
             None => Ok(None),
             Some(entry) if matches!(entry.node.value, Value::Number(_)) => Ok(Some(&entry.node)),
-            Some(entry) => Err(wrong(entry, "a number")),
+            Some(entry) => Err(Unreadable::of(entry)),
         }
+    }
+}
+
+/// A value that is no number where one is read. It does not show the value, which may be a secret.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    pub(crate) position: Option<Position>,
+    /// The field.
+    pub(crate) name: String,
+    /// Such as `it is a text, not a number`.
+    pub(crate) why: String,
+}
+
+impl Unreadable {
+    pub(crate) fn of(entry: &Entry) -> Self {
+        let why = format!("it is {}, not a number", kind(&entry.node.value));
+        Self { position: entry.node.position, name: entry.key.clone(), why }
     }
 }
 

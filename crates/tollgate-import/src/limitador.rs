@@ -6,7 +6,7 @@ use tollgate_catalog::document::{Node, Value};
 use crate::ImportError;
 use crate::attributes::{exactly, is_beginning};
 use crate::envoy::DOMAIN;
-use crate::fields::{Fields, scalar};
+use crate::fields::{Fields, Unreadable, scalar};
 use crate::limitador_condition::{Condition, condition, variable};
 use crate::rule::{Limit, Rule, Rules, Test};
 
@@ -52,20 +52,20 @@ pub(crate) fn rules(document: &Node, rules: &mut Rules) -> Result<(), ImportErro
 fn rule(limit: &Node, index: usize, rules: &mut Rules) -> Result<Option<Rule>, ImportError> {
     let name = format!("[{index}]");
     let fields = Fields::of(limit, &name)?;
-    let missing = |field: &str, accepted: &str| {
-        ImportError::at(fields.position, &format!("{name}.{field}"), "is missing", accepted)
+    let Some(namespace) = fields.text("namespace")? else {
+        let path = format!("{name}.namespace");
+        return Err(ImportError::at(fields.position, &path, "is missing", "a text"));
     };
-    let namespace = fields.text("namespace")?.ok_or_else(|| missing("namespace", "a text"))?;
-    let most = fields.number("max_value")?.ok_or_else(|| missing("max_value", "a number"))?;
-    let seconds = fields.number("seconds")?.ok_or_else(|| missing("seconds", "a number"))?;
-    let window_seconds = scalar(seconds).and_then(|text| text.parse().ok()).ok_or_else(|| {
-        let path = format!("{name}.seconds");
-        ImportError::at(seconds.position, &path, "is no whole number", "whole seconds")
-    })?;
     for entry in fields.iter().filter(|entry| !KNOWN.contains(&entry.key.as_str())) {
         rules.leave_out(entry.key_position, entry.key.clone(), "this import does not know it");
     }
     let shown = fields.text("name")?.or(fields.text("id")?).unwrap_or("limit").to_owned();
+    let mut numbers = ["max_value", "seconds"].map(|field| whole_number(fields, field));
+    for unreadable in numbers.iter_mut().filter_map(|number| number.as_mut().err()) {
+        let why = format!("{}, so the limit {shown:?} is left out", unreadable.why);
+        rules.leave_out(unreadable.position, std::mem::take(&mut unreadable.name), why);
+    }
+    let [Ok((most, _)), Ok((_, window_seconds))] = numbers else { return Ok(None) };
     let mut conditions = vec![(DOMAIN.to_owned(), Test::AnyOf(vec![exactly(namespace)]))];
     let mut per: Vec<String> = Vec::new();
     let mut complete = true;
@@ -122,6 +122,20 @@ fn rule(limit: &Node, index: usize, rules: &mut Rules) -> Result<Option<Rule>, I
         overrides: Vec::new(),
         position,
     }))
+}
+
+/// The whole number in the field `name`, and what it is.
+fn whole_number<'n>(fields: Fields<'n>, name: &str) -> Result<(&'n Node, u64), Unreadable> {
+    let unreadable = |position, why: &str| {
+        Err(Unreadable { position, name: name.to_owned(), why: why.to_owned() })
+    };
+    let Some(node) = fields.number(name)? else {
+        return unreadable(fields.position, "it is missing");
+    };
+    match scalar(node).and_then(|text| text.parse().ok()) {
+        Some(number) => Ok((node, number)),
+        None => unreadable(node.position, "it is no whole number"),
+    }
 }
 
 /// Reports limits that would apply together in Limitador, while one overrides the other here: those with the same `per`

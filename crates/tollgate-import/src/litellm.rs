@@ -10,7 +10,7 @@ use tollgate_catalog::document::{Entry, Node, Value};
 
 use crate::ImportError;
 use crate::attributes::{beginning, exactly};
-use crate::fields::{Fields, scalar, wrong};
+use crate::fields::{Fields, scalar};
 use crate::litellm_holder::{self, Holder};
 use crate::rule::{Limit, Rule, Rules, Test};
 
@@ -121,7 +121,7 @@ fn models(items: &[Node], rules: &mut Rules) -> Result<(), ImportError> {
         };
         for (sum, (field, ..)) in sums.iter_mut().zip(RATES) {
             let given = parameters.and_then(|fields| fields.get(field)).or(fields.get(field));
-            sum.add(given, item.position, rules)?;
+            sum.add(given, item.position, rules);
         }
         for entry in parameters.iter().flat_map(Fields::iter).chain(fields.iter()) {
             if let Some(why) = reason(&entry.key) {
@@ -149,30 +149,24 @@ fn models(items: &[Node], rules: &mut Rules) -> Result<(), ImportError> {
 }
 
 impl Sum {
-    fn add(
-        &mut self,
-        given: Option<&Entry>,
-        of: Option<Position>,
-        rules: &mut Rules,
-    ) -> Result<(), ImportError> {
+    fn add(&mut self, given: Option<&Entry>, of: Option<Position>, rules: &mut Rules) {
         let Some(entry) = given else {
             self.unlimited = self.unlimited.or(of);
-            return Ok(());
+            return;
         };
         if self.given == 0 {
             self.position = entry.node.position;
             self.is_readable = true;
         }
         self.given += 1;
-        let text = scalar(&entry.node).ok_or_else(|| wrong(entry, "a number"))?;
-        if let Ok(amount) = text.parse::<u64>() {
+        let amount = scalar(&entry.node).and_then(|text| text.parse::<u64>().ok());
+        if let Some(amount) = amount {
             self.total = self.total.saturating_add(amount);
         } else {
             self.is_readable = false;
             let why = "it is no whole number here, so the model's limit is left out";
             rules.leave_out(entry.node.position, entry.key.clone(), why);
         }
-        Ok(())
     }
 }
 

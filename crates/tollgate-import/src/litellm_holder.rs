@@ -1,11 +1,11 @@
 //! LiteLLM's keys, teams and users with their limits.
 
 use tollgate_catalog::Position;
-use tollgate_catalog::document::{Entry, Node};
+use tollgate_catalog::document::{Entry, Node, Value};
 
 use crate::ImportError;
 use crate::attributes::exactly;
-use crate::fields::Fields;
+use crate::fields::{Fields, Unreadable};
 use crate::litellm::{MINUTE_SECONDS, RATES, reason};
 use crate::rule::{Limit, Rule, Rules, Test};
 
@@ -127,11 +127,11 @@ impl Record<'_> {
     ) -> Result<(), ImportError> {
         let name = entry.key.as_str();
         if let Some((_, ending, unit)) = rate(name, "") {
-            if let Some(limit) = fields.number(name)? {
+            if let Some(limit) = self.limit(fields, name, rules) {
                 self.add(ending, &[], unit, minute(limit), entry.node.position, rules);
             }
         } else if let Some((_, ending, unit)) = rate(name, "team_member_") {
-            if let Some(limit) = fields.number(name)? {
+            if let Some(limit) = self.limit(fields, name, rules) {
                 let id = format!("member-{ending}");
                 self.add(&id, &[("user", None)], unit, minute(limit), entry.node.position, rules);
             }
@@ -149,8 +149,8 @@ impl Record<'_> {
                 _ if name.ends_with("_limit_type") => "a limit always denies what is above it",
                 _ => "this import does not know it",
             };
-            let list_is_empty = matches!(&entry.node.value, tollgate_catalog::document::Value::List(items) if items.is_empty());
-            let map_is_empty = matches!(&entry.node.value, tollgate_catalog::document::Value::Map(items) if items.is_empty());
+            let list_is_empty = matches!(&entry.node.value, Value::List(items) if items.is_empty());
+            let map_is_empty = matches!(&entry.node.value, Value::Map(items) if items.is_empty());
             if !list_is_empty && !map_is_empty {
                 rules.leave_out(
                     entry.key_position,
@@ -162,6 +162,15 @@ impl Record<'_> {
         Ok(())
     }
 
+    /// The number in the field `name` of `fields`, if it is given; reported if it is no number.
+    fn limit<'f>(&self, fields: Fields<'f>, name: &str, rules: &mut Rules) -> Option<&'f Node> {
+        fields.number(name).unwrap_or_else(|Unreadable { position, name, why }| {
+            let what = format!("{name} of {} {}", self.kind, self.id);
+            rules.leave_out(position, what, format!("{why}, so this limit is left out"));
+            None
+        })
+    }
+
     /// Adds a limit for each model in `entry`.
     fn by_model(
         &self,
@@ -170,9 +179,14 @@ impl Record<'_> {
         unit: Option<&'static str>,
         rules: &mut Rules,
     ) -> Result<(), ImportError> {
+        if !matches!(entry.node.value, Value::Map(_)) {
+            let what = format!("{} of {} {}", entry.key, self.kind, self.id);
+            rules.leave_out(entry.node.position, what, "it is no map from models to limits");
+            return Ok(());
+        }
         let limits = Fields::of(&entry.node, &entry.key)?;
         for model in limits.iter() {
-            if let Some(limit) = limits.number(&model.key)? {
+            if let Some(limit) = self.limit(limits, &model.key, rules) {
                 let also = [("model", Some(model.key.as_str()))];
                 let id = format!("{}/{ending}", model.key);
                 self.add(&id, &also, unit, minute(limit), model.node.position, rules);

@@ -19,6 +19,8 @@ pub(crate) enum Limit {
     Ban,
     /// Any number: an exemption from the limits with the same attributes, of every window.
     Exempt,
+    /// Something that cannot be read and has been reported. No policy is made of it.
+    Unreadable,
 }
 
 /// A limit with what it applies to.
@@ -86,7 +88,7 @@ impl Rule {
                 fields.add("windowSeconds", Value::Number(window_seconds.to_string()));
             }
             Limit::Ban => fields.add("limit", Value::Number("0".to_owned())),
-            Limit::Exempt => fields.add("limit", Value::Null),
+            Limit::Exempt | Limit::Unreadable => fields.add("limit", Value::Null),
         }
         if !self.overrides.is_empty() {
             fields.list("overrides", &self.overrides);
@@ -139,7 +141,8 @@ impl Rules {
     /// The policies, each of them valid, and what was left out, with the rules of which the validator refuses something.
     pub(crate) fn into_policies(mut self) -> (Vec<Node>, Vec<LeftOut>) {
         let mut valid = Vec::new();
-        for rule in std::mem::take(&mut self.found) {
+        let found = std::mem::take(&mut self.found);
+        for rule in found.into_iter().filter(|rule| !matches!(rule.limit, Limit::Unreadable)) {
             match validate::policy("", &rule.to_node()) {
                 Ok(_) => valid.push(rule),
                 Err(problems) => {

@@ -212,9 +212,6 @@ fn no_configuration_of_envoy_is_bad_input() {
     check_refused(source, "descriptors: []", "1:1: domain: is missing", "");
     check_refused(source, "domain: d\ndescriptors: 5", "2:14: ", "is a number");
     check_refused(source, "domain: d\ndescriptors: [{value: x}]", "2:15: ", "is missing");
-    let unit =
-        "domain: d\ndescriptors:\n- key: a\n  rate_limit: {unit: moon, requests_per_unit: 1}";
-    check_refused(source, unit, "4:22: rate_limit.unit", "\"moon\" is not a unit");
     check_refused(source, "domain: [", "1:", "is not YAML");
     check_refused(source, "domain: d\ndomain: e", "2:1: domain: is given twice", "");
 }
@@ -294,13 +291,98 @@ fn no_limits_file_of_limitador_is_bad_input() {
     check_refused(source, "a: b", "1:1: has no list of limits", "");
     check_refused(source, "5", "1:1: is no list", "");
     check_refused(source, "- {max_value: 1, seconds: 1}", "1:3: [0].namespace: is missing", "");
-    check_refused(
-        source,
-        "- {namespace: n, max_value: x, seconds: 1}",
-        "1:29: max_value",
-        "is a text",
+}
+
+/// One number that cannot be read ends no import: its limit is listed, and the others are carried over.
+#[test]
+fn a_number_that_cannot_be_read_leaves_out_its_limit_only() {
+    let text = "
+- {namespace: n, max_value: x, seconds: 1, name: a}
+- {namespace: n, max_value: 1, seconds: 1.5, name: b}
+- {namespace: n, max_value: 2, seconds: 60, name: c}
+- {namespace: n, name: d}
+";
+    let limitador = imported(Source::Limitador, text);
+    let found = policies(&limitador);
+    assert_eq!((found.len(), found[0].id.as_str(), found[0].limit), (1, "n/c", Amount::new(2)));
+    check_left_out(
+        &limitador,
+        &[
+            ("2:29: max_value", "it is a text, not a number, so the limit \"a\" is left out"),
+            ("3:41: seconds", "it is no whole number, so the limit \"b\" is left out"),
+            ("5:3: max_value", "it is missing"),
+            ("5:3: seconds", "it is missing"),
+        ],
     );
-    check_refused(source, "- {namespace: n, max_value: 1, seconds: 1.5}", "1:41: [0].seconds", "");
+
+    let text = "domain: d
+descriptors:
+  - key: a
+    rate_limit: {unit: day, requests_per_unit: 1}
+  - key: a
+    value: x
+    rate_limit: {unit: day, requests_per_unit: many}
+    descriptors:
+      - key: b
+        rate_limit: {unit: day, requests_per_unit: 2}
+  - key: a
+    value: y
+    rate_limit: {unit: moon, requests_per_unit: 3, unit_multiplier: 0}
+  - key: a
+    value: z
+    rate_limit: {requests_per_unit: [4]}
+  - key: a
+    value: free
+";
+    let envoy = imported(Source::EnvoyRatelimit, text);
+    check_left_out(
+        &envoy,
+        &[
+            ("7:48: requests_per_unit", "it is a text, not a number; the limit of this descriptor"),
+            ("13:24: unit", "\"moon\" is not a unit; accepted: second, "),
+            ("13:69: unit_multiplier", "not a whole number above 0"),
+            ("16:17: unit", "it is missing; accepted: second, "),
+            ("16:37: requests_per_unit", "it is a list, not a number"),
+        ],
+    );
+    let set = PolicySet::new(policies(&envoy)).unwrap();
+    let cases: [Case; 6] = [
+        (&[("a", "other")], &[1]),
+        (&[("a", "x")], &[1]),
+        (&[("a", "x"), ("b", "1")], &[2]),
+        (&[("a", "y")], &[1]),
+        (&[("a", "z")], &[1]),
+        (&[("a", "free")], &[]),
+    ];
+    for (attributes, expected) in cases {
+        let with_domain = [attributes, &[("domain", "d")]].concat();
+        assert_eq!(met(&set, &with_domain), expected, "{attributes:?}");
+    }
+
+    let text = "
+model_list:
+  - {model_name: m, litellm_params: {rpm: [5], tpm: 7}}
+  - {model_name: n, litellm_params: {rpm: os.environ/RPM, tpm: 8}}
+keys:
+  - {key_alias: a, rpm_limit: sk-canary, tpm_limit: 9, model_rpm_limit: {m: sk-canary, n: 2}}
+teams:
+  - {team_id: t, team_member_rpm_limit: {canary: 1}, tpm_limit: 10, model_tpm_limit: 5}
+";
+    let litellm = imported(Source::Litellm, text);
+    let ids: Vec<_> = policies(&litellm).iter().map(|one| one.id.as_str().to_owned()).collect();
+    assert_eq!(ids, ["key/a/tpm", "key/a/n/rpm", "team/t/tpm", "model/m/tpm", "model/n/tpm"]);
+    check_left_out(
+        &litellm,
+        &[
+            ("3:43: rpm", "no whole number"),
+            ("4:43: rpm", "no whole number"),
+            ("6:31: rpm_limit of key a", "it is a text, not a number, so this limit is left out"),
+            ("6:77: m of key a", "it is a text, not a number"),
+            ("8:41: team_member_rpm_limit of team t", "it is a map, not a number"),
+            ("8:86: model_tpm_limit of team t", "it is no map from models to limits"),
+        ],
+    );
+    assert!(!left_out(&litellm).concat().contains("canary"));
 }
 
 const LITELLM: &str = "
@@ -396,12 +478,6 @@ fn no_configuration_of_litellm_is_bad_input() {
     check_refused(source, "a: b", "1:1: has no limits of LiteLLM", "");
     check_refused(source, "model_list: 5", "1:13: model_list", "is a number");
     check_refused(source, "model_list: [{}]", "1:14: model_list.model_name", "is missing");
-    check_refused(
-        source,
-        "keys: [{key_alias: a, rpm_limit: sk-secret}]",
-        "1:34: rpm_limit",
-        "is a text",
-    );
 }
 
 /// A `$` in a policy file names a variable of the environment.
