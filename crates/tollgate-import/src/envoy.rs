@@ -5,7 +5,7 @@
 //! one. Each such node becomes a rule with the keys of its path as attributes; [`super::envoy_order`] makes the rules
 //! override each other as the lookup would.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use tollgate_catalog::Position;
 use tollgate_catalog::document::{Entry, Node};
@@ -78,6 +78,7 @@ impl Tree<'_> {
     /// Adds `items` and all below them, which are inside `path`.
     fn descriptors(&mut self, items: &[Node], path: &[Level]) -> Result<(), ImportError> {
         let mut prefixes: Vec<Level> = Vec::new();
+        let mut firsts: HashMap<Level, Option<Position>> = HashMap::new();
         for item in items {
             let fields = Fields::of(item, "descriptors")?;
             let level = level(fields)?;
@@ -93,6 +94,15 @@ impl Tree<'_> {
                 let attributes = path.iter().map(|level| level.attribute.clone()).collect();
                 self.hide(fields, attributes)?;
                 continue;
+            }
+            if let Some(first) = firsts.get(&level) {
+                let on_line = first.map(|at| format!(" on line {}", at.line)).unwrap_or_default();
+                let why = format!(
+                    "its key and value are already given{on_line}, which envoyproxy/ratelimit refuses; both become policies and apply together"
+                );
+                self.rules.leave_out(item.position, format!("the descriptor {level}"), why);
+            } else {
+                firsts.insert(level.clone(), item.position);
             }
             if matches!(level.value, Value::Prefix(_)) {
                 prefixes.push(level);

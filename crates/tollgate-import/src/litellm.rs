@@ -123,8 +123,10 @@ fn models(items: &[Node], rules: &mut Rules) -> Result<(), ImportError> {
             let given = parameters.and_then(|fields| fields.get(field)).or(fields.get(field));
             sum.add(given, item.position, rules);
         }
-        for entry in parameters.iter().flat_map(Fields::iter).chain(fields.iter()) {
-            if let Some(why) = reason(&entry.key) {
+        let of_calls = parameters.iter().flat_map(Fields::iter).map(|entry| (entry, None));
+        let of_model = fields.iter().map(|entry| (entry, unread(entry)));
+        for (entry, why) in of_calls.chain(of_model) {
+            if let Some(why) = reason(&entry.key).or(why) {
                 rules.leave_out(entry.key_position, format!("{} of {name}", entry.key), why);
             }
         }
@@ -146,6 +148,17 @@ fn models(items: &[Node], rules: &mut Rules) -> Result<(), ImportError> {
         }
     }
     Ok(())
+}
+
+/// Why `entry` of a model is not carried over; `None` if it is read.
+fn unread(entry: &Entry) -> Option<&'static str> {
+    let is_rate = || RATES.iter().any(|(rate, ..)| *rate == entry.key);
+    match entry.key.as_str() {
+        "model_name" | "litellm_params" => None,
+        _ if is_rate() || entry.node.value == Value::Null => None,
+        "model_info" => Some("it describes a deployment; a policy knows a model by its name only"),
+        _ => Some("this import does not know it"),
+    }
 }
 
 impl Sum {

@@ -18,14 +18,12 @@ pub(crate) enum Holder {
 }
 
 /// Fields that describe a record and limit nothing.
-const DESCRIPTIONS: [&str; 30] = [
+const DESCRIPTIONS: [&str; 28] = [
     "key",
     "key_name",
     "key_alias",
     "token",
-    "team_id",
     "team_alias",
-    "user_id",
     "user_alias",
     "user_email",
     "user_role",
@@ -88,7 +86,7 @@ pub(crate) fn add(holder: Holder, record: &Node, rules: &mut Rules) -> Result<()
         rules.leave_out(record.position, format!("the limits of a {kind}"), why);
         return Ok(());
     };
-    let record = Record { attribute, kind, id };
+    let record = Record { attribute, kind, names, id };
     if fields.flag("blocked")? {
         record.add("blocked", &[], None, Limit::Ban, fields.position, rules);
     }
@@ -114,6 +112,8 @@ fn rate(field: &str, start: &str) -> Option<(&'static str, &'static str, Option<
 struct Record<'n> {
     attribute: &'static str,
     kind: &'static str,
+    /// The fields that may identify it.
+    names: &'static [&'static str],
     id: &'n str,
 }
 
@@ -137,8 +137,12 @@ impl Record<'_> {
             }
         } else if let Some((_, ending, unit)) = rate(name, "model_") {
             self.by_model(entry, ending, unit, rules)?;
-        } else if !DESCRIPTIONS.contains(&name) {
+        } else if !DESCRIPTIONS.contains(&name) && !self.names.contains(&name) {
             let why = match name {
+                "team_id" => {
+                    "whose it is is said in its record in Tollgate's catalog, as `tenantId`"
+                }
+                "user_id" => "whose it is is said in its record in Tollgate's catalog, as `userId`",
                 _ if reason(name).is_some() => reason(name).unwrap_or_default(),
                 "models" | "allowed_routes" | "allowed_model_region" | "guardrails" => {
                     "a policy limits how much passes, not what may be asked for"

@@ -293,6 +293,69 @@ fn no_limits_file_of_limitador_is_bad_input() {
     check_refused(source, "- {max_value: 1, seconds: 1}", "1:3: [0].namespace: is missing", "");
 }
 
+/// The original refuses such a file. Here both limits apply, so the lower one decides.
+#[test]
+fn a_descriptor_that_is_given_twice_is_reported() {
+    let text = "domain: d
+descriptors:
+  - key: a
+    rate_limit: {unit: day, requests_per_unit: 5}
+  - key: b
+    value: x
+    descriptors:
+      - {key: c, rate_limit: {unit: day, requests_per_unit: 3}}
+      - {key: c, value: y, rate_limit: {unit: day, requests_per_unit: 4}}
+      - {key: c, rate_limit: {unit: hour, requests_per_unit: 2}}
+  - key: a
+    rate_limit: {unit: day, requests_per_unit: 7}
+";
+    let imported = imported(Source::EnvoyRatelimit, text);
+    check_left_out(
+        &imported,
+        &[
+            (
+                "10:9: the descriptor c",
+                "already given on line 8, which envoyproxy/ratelimit refuses",
+            ),
+            ("11:5: the descriptor a", "already given on line 3,"),
+        ],
+    );
+    let set = PolicySet::new(policies(&imported)).unwrap();
+    assert_eq!(met(&set, &[("domain", "d"), ("a", "1")]), [5, 7]);
+    assert_eq!(met(&set, &[("domain", "d"), ("b", "x"), ("c", "1")]), [2, 3]);
+}
+
+/// Whose a key is, and what describes a model, is not in the policies.
+#[test]
+fn owners_of_litellms_keys_and_descriptions_of_its_models_are_reported() {
+    let text = "
+model_list:
+  - model_name: m
+    litellm_params: {model: azure/m, rpm: 5}
+    model_info: {id: 1, base_model: azure/m}
+    order: 1
+keys:
+  - {key_alias: a, team_id: t, user_id: u, rpm_limit: 6}
+  - {key_alias: b, team_id: null, user_id: null, rpm_limit: 7}
+teams:
+  - {team_id: t, rpm_limit: 8}
+users:
+  - {user_id: u, team_id: t, rpm_limit: 9}
+";
+    let imported = imported(Source::Litellm, text);
+    check_left_out(
+        &imported,
+        &[
+            ("5:5: model_info of m", "describes a deployment"),
+            ("6:5: order of m", "does not know it"),
+            ("8:20: team_id of key a", "as `tenantId`"),
+            ("8:32: user_id of key a", "as `userId`"),
+            ("13:18: team_id of user u", "as `tenantId`"),
+        ],
+    );
+    assert_eq!(policies(&imported).len(), 5);
+}
+
 /// One number that cannot be read ends no import: its limit is listed, and the others are carried over.
 #[test]
 fn a_number_that_cannot_be_read_leaves_out_its_limit_only() {
