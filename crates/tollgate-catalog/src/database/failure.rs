@@ -1,5 +1,8 @@
 //! What a failure of the database means to the caller.
 
+use std::error::Error;
+use std::fmt;
+
 use crate::directory::{DirectoryError, Unavailable};
 use crate::error::CatalogError;
 use crate::problem::Problems;
@@ -81,5 +84,71 @@ pub(super) fn unavailable(error: sqlx::Error) -> Unavailable {
         _ if matches!(error, sqlx::Error::Io(_)) => "the database is unavailable; try again",
         _ => "the database failed",
     };
-    Unavailable::new(what, Some(Box::new(error)))
+    Unavailable::new(what, Some(Box::new(DriverError(error))))
+}
+
+/// An error of the driver. The driver puts the text of a cause into that of the error, so whoever shows all causes would show
+/// it twice; this one's causes are those that its text does not contain.
+#[derive(Debug)]
+pub(super) struct DriverError<E>(pub(super) E);
+
+impl<E: Error> fmt::Display for DriverError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl<E: Error> Error for DriverError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        let told = self.0.to_string();
+        let mut cause = self.0.source();
+        while let Some(error) = cause.filter(|error| told.contains(&error.to_string())) {
+            cause = error.source();
+        }
+        cause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nested(&'static str, Option<Box<Nested>>);
+
+    impl fmt::Display for Nested {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for Nested {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.1.as_deref().map(|cause| cause as &(dyn Error + 'static))
+        }
+    }
+
+    /// `error` with all its causes, as the log and the command line show them.
+    fn chain(error: &dyn Error) -> String {
+        let (mut text, mut cause) = (error.to_string(), error.source());
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+
+    #[test]
+    fn the_text_of_a_cause_is_shown_once() {
+        let io = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "refused by x");
+        let error = unavailable(sqlx::Error::Io(io));
+        let expected = "the database is unavailable; try again: error communicating with database: refused by x";
+        assert_eq!(chain(&error), expected);
+        let told = Nested("no TLS: bad key", Some(Box::new(Nested("bad key", None))));
+        assert_eq!(chain(&DriverError(told)), "no TLS: bad key");
+        let inner = Nested("expired", None);
+        let cause = Nested("bad key", Some(Box::new(inner)));
+        let untold = Nested("no TLS: bad key", Some(Box::new(cause)));
+        assert_eq!(chain(&DriverError(untold)), "no TLS: bad key: expired");
+    }
 }

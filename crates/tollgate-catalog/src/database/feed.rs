@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tollgate_core::{Accepted, Attribute, Pattern, PolicySet, PolicySetError};
 
 use super::cache;
-use super::failure::{Failure, unavailable};
+use super::failure::{DriverError, Failure, unavailable};
 use super::rows::{self, signed};
 use super::session::{Connection, Pool};
 use super::{Core, statements};
@@ -71,7 +71,7 @@ impl Feed {
     /// Tells the observer that there are no notifications.
     async fn tell_polling_only(&self, error: sqlx::Error) {
         let followed = self.followed.lock().await;
-        followed.observer.observe(&CatalogEvent::PollingOnly(&error));
+        followed.observer.observe(&CatalogEvent::PollingOnly(&DriverError(error)));
     }
 
     /// Catches up with the database. If that fails, the next call tries again.
@@ -177,10 +177,10 @@ async fn load(pool: &Pool) -> Result<(Versions, Loaded), Failure> {
 }
 
 /// The most tenants, and the most users, that conditions of policies are compared with.
-const MAX_DECLARED: usize = 1_000;
+pub(super) const MAX_DECLARED: usize = 1_000;
 
 /// The tiers and model tiers of `records`, and the tenants and users that conditions of its policies name, with some more.
-async fn declared(
+pub(super) async fn declared(
     connection: &mut Connection<'_>,
     records: &Records,
 ) -> Result<DeclaredIds, Failure> {
@@ -224,7 +224,7 @@ async fn declared(
 }
 
 /// How many ids of a kind are read to suggest one of them.
-const FIRST_DECLARED: usize = 100;
+pub(super) const FIRST_DECLARED: usize = 100;
 
 /// Adds all records of `kind` to `records`, and a problem for each invalid row.
 pub(super) async fn read_all(

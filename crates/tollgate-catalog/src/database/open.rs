@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use super::failure::DriverError;
 use super::location::Location;
 use super::session::Pool;
 use super::{DatabaseOptions, migrations, unavailable};
@@ -28,7 +29,7 @@ pub(super) async fn pool(
     };
     migrations::run(&pool).await.map_err(|error| {
         let what = "the schema of the database cannot be updated";
-        CatalogError::Database(Unavailable::new(what, Some(Box::new(error))))
+        CatalogError::Database(Unavailable::new(what, Some(Box::new(DriverError(error)))))
     })?;
     Ok((pool, path.map_or(Location::Server, Location::of_file)))
 }

@@ -314,6 +314,20 @@ fn what_cannot_be_served_is_refused_with_its_place() {
     }
 }
 
+#[test]
+fn the_reason_why_a_database_cannot_be_reached_is_shown_once() {
+    let directory = TempDir::new().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = tollgate(&directory);
+    command.args(["serve", "--http", "127.0.0.1:0", "--catalog"]);
+    command.arg(format!("postgres://user@127.0.0.1:{port}/x"));
+    command.env("TOLLGATE_API_KEY_SECRET", "a secret of at least 32 characters");
+    let (code, _, error) = text(&command.output().unwrap());
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains(&format!("PostgreSQL at 127.0.0.1:{port} cannot be used")), "{error}");
+    assert_eq!(error.matches("Connection refused").count(), 1, "{error}");
+}
+
 /// A variable that cannot be decoded must not count as unset.
 #[test]
 fn a_variable_that_is_not_text_is_refused() {
