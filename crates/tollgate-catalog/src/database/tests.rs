@@ -6,14 +6,16 @@ use tollgate_core::Timestamp;
 use tollgate_testkit::postgres::PostgresServer;
 
 use super::session::{Connection, Pool, Statement};
-use super::{DatabaseCatalog, DatabaseOptions, migrations, open, rows, statements};
+use super::{DatabaseCatalog, DatabaseOptions, feed, migrations, open, rows, statements};
 use crate::api_key::KeyHasher;
 use crate::directory::{
     Actor, Address, ChangeFilter, Directory as _, DirectoryError, Filter, Id, Kind, PageRequest,
-    Record, user_address,
+    Record, Records, user_address,
 };
 use crate::document::{self, Format};
 use crate::file_catalog::CatalogEvent;
+use crate::policy_file;
+use crate::validate::{self, Places};
 
 /// Every statement that both databases run.
 fn all_statements() -> Vec<Statement> {
@@ -249,4 +251,52 @@ async fn a_full_database_refuses_changes_whole_until_there_is_room() {
         return;
     }
     panic!("the database never was full");
+}
+
+/// The texts of the warnings about policies that have `conditions`, in a catalog with so many `tenants`: `t0`, `t1`, …
+async fn warnings_about(tenants: usize, conditions: &[String]) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = format!("sqlite:{}", folder.path().join("t.db").display());
+    let pool = open::pool(&file, &DatabaseOptions::default()).await.unwrap().0;
+    let mut transaction = pool.begin_writing().await.unwrap();
+    let mut connection = transaction.connection();
+    for number in 0..tenants {
+        let id = format!("t{number}");
+        let statement = "INSERT INTO tenants (id, name, version) VALUES (?1, 'n', 2)";
+        connection.execute(statement, &[id.as_str().into()]).await.unwrap();
+    }
+    let policies = conditions.iter().enumerate().map(|(number, values)| {
+        format!("  - {{id: p{number}, scope: TENANT, limit: 1, window: 1m, match: {{tenant: {values}}}}}\n")
+    });
+    let text = format!("policies:\n{}", policies.collect::<String>());
+    let policies = policy_file::parse("p", &text, Format::Yaml).unwrap();
+    let records = Records { policies, ..Records::default() };
+    let declared = feed::declared(&mut connection, &records).await.unwrap();
+    let warnings = validate::warnings(&records.policies, &declared, &Places::default());
+    warnings.into_iter().map(|warning| warning.problem.message).collect()
+}
+
+/// Of few tenants all are known, so that a beginning can be compared with them; of many, only those that policies name.
+#[tokio::test]
+async fn beginnings_are_compared_with_few_tenants_only() {
+    let conditions = ["[t1, x1]".to_owned(), "x*".to_owned()];
+    for (tenants, has_all) in [(feed::FIRST_DECLARED - 1, true), (feed::FIRST_DECLARED, false)] {
+        let warnings = warnings_about(tenants, &conditions).await;
+        assert!(warnings[0].contains("\"x1\" is no tenant"), "{tenants}: {warnings:?}");
+        let is_told = warnings.iter().any(|told| told.contains("\"x*\" is the beginning of no"));
+        assert_eq!((is_told, warnings.len()), (has_all, 1 + usize::from(has_all)), "{tenants}");
+    }
+}
+
+#[tokio::test]
+async fn conditions_on_very_many_tenants_are_not_compared() {
+    for (named, is_compared) in [(feed::MAX_DECLARED, true), (feed::MAX_DECLARED + 1, false)] {
+        let values: Vec<_> = (0..named).map(|number| format!("x{number}")).collect();
+        // A condition has at most a thousand values.
+        let conditions = values.chunks(600).map(|some| format!("[{}]", some.join(", ")));
+        let warnings = warnings_about(1, &conditions.collect::<Vec<_>>()).await;
+        let expected = if is_compared { named } else { 0 };
+        let undeclared = warnings.iter().filter(|told| told.contains("is no tenant")).count();
+        assert_eq!(undeclared, expected, "{named}");
+    }
 }

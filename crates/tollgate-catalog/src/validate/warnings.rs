@@ -567,3 +567,54 @@ fn field<'n>(node: &'n Node, name: &str) -> Option<&'n Entry> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::Format;
+    use crate::policy_file;
+
+    /// The ids of the policies among `items`, written as in YAML, about which there is a warning that contains `says`.
+    fn warned(items: &[String], says: &str) -> Vec<String> {
+        let text = format!("policies:\n{}", items.concat());
+        let policies = policy_file::parse("p", &text, Format::Yaml).unwrap();
+        let warnings = warnings(&policies, &DeclaredIds::default(), &Places::default());
+        let of_it = warnings.into_iter().filter(|one| one.problem.message.contains(says));
+        of_it.map(|one| one.id).collect()
+    }
+
+    #[test]
+    fn exemptions_are_compared_with_all_policies_up_to_a_bound() {
+        let numbers = 0..=MAX_COMPARED_EXEMPTIONS;
+        let items: Vec<_> = numbers
+            .flat_map(|number| {
+                [
+                    format!("  - {{id: e{number}, exempt: all, match: {{team: t{number}}}}}\n"),
+                    format!("  - {{id: p{number}, per: [user], match: {{team: t{number}}}, limit: 1, window: 1m}}\n"),
+                ]
+            })
+            .collect();
+        let expected: Vec<_> =
+            (0..MAX_COMPARED_EXEMPTIONS).map(|number| format!("p{number}")).collect();
+        assert_eq!(warned(&items, "exempts from it whenever it matches"), expected);
+    }
+
+    #[test]
+    fn policies_with_few_conditions_are_compared_with_those_that_have_fewer() {
+        for (count, is_compared) in
+            [(1, true), (MAX_COMPARED_CONDITIONS, true), (MAX_COMPARED_CONDITIONS + 1, false)]
+        {
+            let conditions: Vec<_> = (0..count).map(|number| format!("a{number}: x")).collect();
+            let items = [
+                "  - {id: day, scope: USER, limit: 9, window: 1d}\n".to_owned(),
+                "  - {id: minute, scope: USER, limit: 5, window: 1m}\n".to_owned(),
+                format!(
+                    "  - {{id: special, scope: USER, limit: 7, window: 1m, match: {{{}}}}}\n",
+                    conditions.join(", ")
+                ),
+            ];
+            let found = warned(&items, "what it matches also meets day");
+            assert_eq!(found.contains(&"special".to_owned()), is_compared, "{count}: {found:?}");
+        }
+    }
+}
