@@ -26,6 +26,8 @@ use crate::telemetry::Chain;
 
 /// The columns, of which every line has all.
 const HEADER: &str = "timestamp,userId,modelId,tenantId,apiKeyId,service,ip,tier,modelTier,priority,requestId,attributes,costs,userTenantId\n";
+/// The same with hashed ids. The last column is empty: it says that all ids of the file are hashed.
+const HASHED_HEADER: &str = "timestamp,userId,modelId,tenantId,apiKeyId,service,ip,tier,modelTier,priority,requestId,attributes,costs,userTenantId,hashedIds\n";
 
 /// The attributes with a column of their own, in the order of the columns from `userId` on.
 const COLUMNS: [&str; 8] =
@@ -45,7 +47,7 @@ const HASHED_BYTES: usize = 16;
 /// What is recorded, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordConfig {
-    /// The file. Lines are added if it is a recording already.
+    /// The file. Lines are added if it is a recording already, of which the ids are hashed as `hash_ids` says.
     pub file: PathBuf,
     /// The part of the users whose checks are recorded, in millionths.
     pub sample_millionths: u32,
@@ -99,7 +101,7 @@ impl Recorder {
         clock: Arc<dyn WallClock>,
         counters: RecordCounters,
     ) -> io::Result<Self> {
-        let (file, bytes) = open(&config.file)?;
+        let (file, bytes) = open(&config.file, config.hash_ids)?;
         let hasher = if config.hash_ids {
             let mut secret = [0; 32];
             getrandom::fill(&mut secret).map_err(io::Error::other)?;
@@ -182,6 +184,9 @@ impl Recorder {
             (None, _) => {}
             (Some(tenant), Some(hasher)) => line.push_str(&hashed(hasher, "tenant", tenant)),
             (Some(tenant), None) => push_cell(&mut line, tenant),
+        }
+        if self.hasher.is_some() {
+            line.push(',');
         }
         line.push('\n');
         line
@@ -285,24 +290,35 @@ impl Writer {
     }
 }
 
-/// The file at `path`, at its end, and its length. A new one, which only its owner can read, gets the header; any other
-/// must have it.
-fn open(path: &Path) -> io::Result<(File, u64)> {
+/// The file at `path`, at its end, and its length. One without checks, which only its owner can read if it is new, gets the
+/// header; any other must have the header with which ids are hashed or not, as `hash_ids` says.
+///
+/// A recorder adds no other ids than the header says, so the header alone tells about all lines.
+fn open(path: &Path, hash_ids: bool) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();
     let mut file = options.read(true).append(true).create(true).mode(0o600).open(path)?;
     let bytes = file.metadata()?.len();
-    if bytes == 0 {
-        file.write_all(HEADER.as_bytes())?;
-        return Ok((file, HEADER.len() as u64));
-    }
+    let (header, other) = if hash_ids { (HASHED_HEADER, HEADER) } else { (HEADER, HASHED_HEADER) };
     let mut start = Vec::new();
-    (&file).take(HEADER.len() as u64).read_to_end(&mut start)?;
-    if start != HEADER.as_bytes() {
+    (&file).take(HASHED_HEADER.len() as u64).read_to_end(&mut start)?;
+    if start.starts_with(header.as_bytes()) {
+        return Ok((file, bytes));
+    }
+    if start == other.as_bytes() && bytes == other.len() as u64 {
+        file.set_len(0)?;
+    } else if start.starts_with(other.as_bytes()) {
+        return Err(io::Error::other(if hash_ids {
+            "it has ids in clear text; accepted with --record-hash-ids: a new file, or a recording with hashed ids"
+        } else {
+            "its ids are hashed; accepted without --record-hash-ids: a new file, or a recording with ids in clear text"
+        }));
+    } else if bytes > 0 {
         return Err(io::Error::other(
             "it exists and is no recording; accepted: a new file, or one that --record made",
         ));
     }
-    Ok((file, bytes))
+    file.write_all(header.as_bytes())?;
+    Ok((file, header.len() as u64))
 }
 
 /// The hash of `value` of the attribute `name`. That of an address is one too, of those that are not routed.
@@ -442,6 +458,36 @@ mod tests {
         assert!(users[0] == users[1] && users[1] != users[2], "{users:?}");
         let ip: IpAddr = text.lines().nth(1).unwrap().split(',').nth(6).unwrap().parse().unwrap();
         assert!(ip.is_ipv6());
+    }
+
+    /// Hashed ids are worth nothing beside the clear ones, and clear ones would betray a file that says it has none.
+    #[test]
+    fn a_recording_has_hashed_ids_or_clear_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.csv");
+        for (hash_ids, says) in [(true, "it has ids in clear text"), (false, "its ids are hashed")]
+        {
+            let other = RecordConfig { hash_ids: !hash_ids, ..config(path.clone()) };
+            let wanted = RecordConfig { hash_ids, ..other.clone() };
+            // A file without checks becomes a recording of either kind.
+            std::fs::write(&path, "").unwrap();
+            drop(start(&wanted));
+            let (recorder, _) = start(&other);
+            recorder.decided(&Check::new("ann", "m"), &allowed());
+            let text = read(&recorder, &path);
+            drop(recorder);
+            let refused = Recorder::start(
+                &wanted,
+                Arc::new(ManualClock::default()),
+                RecordCounters::default(),
+            );
+            assert!(refused.unwrap_err().to_string().contains(says), "{text}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+            let (recorder, _) = start(&other);
+            recorder.decided(&Check::new("bob", "m"), &allowed());
+            let longer = read(&recorder, &path);
+            assert!(longer.starts_with(&text) && longer.lines().count() == 3, "{longer}");
+        }
     }
 
     #[test]

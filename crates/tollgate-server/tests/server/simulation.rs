@@ -246,7 +246,15 @@ async fn a_recording_with_hashed_ids_names_nobody() {
 fn settings_of_the_recording_are_checked() {
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("notes.txt"), "notes").unwrap();
-    let cases: [(&[&str], i32, &str); 5] = [
+    let clear = "timestamp,userId,modelId,tenantId,apiKeyId,service,ip,tier,modelTier,priority,requestId,attributes,costs,userTenantId\n\
+                 1.5,ann,m,,,,,,,standard,,,,\n";
+    std::fs::write(folder.path().join("clear.csv"), clear).unwrap();
+    let cases: [(&[&str], i32, &str); 6] = [
+        (
+            &["--record", "clear.csv", "--record-hash-ids"],
+            1,
+            "clear.csv cannot be written: it has ids in clear text",
+        ),
         (&["--record-sample", "0.1"], 2, "--record-sample: is given without --record"),
         (&["--record", "r.csv", "--record-sample", "1.5"], 2, "accepted: a number from 0 to 1"),
         (&["--record", "r.csv", "--record-max-bytes", "5"], 2, "accepted: an integer from 65536"),

@@ -32,7 +32,7 @@ const ACCEPTED_SUBJECT: &str =
     "at least one of userId, modelId, tenantId, apiKey, apiKeyId, service, ip and attributes";
 
 const ACCEPTED: &str = "`timestamp` (required), `userId`, `modelId`, `tenantId`, `apiKey` (the key) or `apiKeyId` (its \
-     id), `service`, `ip`, `tier`, `modelTier`, `priority`, `userTenantId`, `requestId`, `cost.<unit>`, `attributes.<name>`, `costs` and \
+     id), `service`, `ip`, `tier`, `modelTier`, `priority`, `userTenantId`, `hashedIds`, `requestId`, `cost.<unit>`, `attributes.<name>`, `costs` and \
      `attributes` (JSON objects), each once";
 
 const ACCEPTED_IPS: &str = "an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::1";
@@ -46,6 +46,8 @@ enum Field {
     RequestId,
     Priority,
     UserTenant,
+    /// Says by its name that ids are hashed; the cells mean nothing.
+    HashedIds,
     /// A JSON object with custom attributes.
     Attributes,
     /// A JSON object with amounts by unit.
@@ -119,6 +121,7 @@ impl CheckColumns {
                 Field::UserTenant => {
                     check.user_tenant = Some(checked_id(name, text)?.to_owned());
                 }
+                Field::HashedIds => {}
                 Field::Priority => check.priority = Some(parse_priority(name, text)?),
                 Field::Attributes => add_attributes(&mut check, name, text)?,
                 Field::Costs => add_costs(&mut check, name, text)?,
@@ -204,6 +207,7 @@ fn parse_field(name: &str) -> Result<Field, LineProblem> {
         "requestId" => return Ok(Field::RequestId),
         "priority" => return Ok(Field::Priority),
         "userTenantId" => return Ok(Field::UserTenant),
+        "hashedIds" => return Ok(Field::HashedIds),
         "attributes" => return Ok(Field::Attributes),
         "costs" => return Ok(Field::Costs),
         _ => {}
