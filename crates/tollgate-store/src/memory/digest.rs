@@ -131,14 +131,20 @@ impl KeyHasher {
     }
 
     /// Adds the first words of a key.
-    #[inline]
+    ///
+    /// A loop, not a `fold`: the compiler does not always inline the latter, and then writes the words to memory first.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as `digest`")]
     fn add<const WORDS: usize>(&self, start: u128, words: [u64; WORDS]) -> u128 {
         const { assert!(WORDS <= MAX_WORDS) }
-        let products = words.into_iter().zip(&self.factors);
-        products.fold(start, |sum, (word, factor)| {
+        let mut sum = start;
+        for (word, factor) in words.iter().zip(&self.factors) {
             // A branch costs less than a product.
-            if word == 0 { sum } else { sum.wrapping_add(factor.wrapping_mul(u128::from(word))) }
-        })
+            if *word != 0 {
+                sum = sum.wrapping_add(factor.wrapping_mul(u128::from(*word)));
+            }
+        }
+        sum
     }
 
     /// Adds 128 bits that represent a long key to `start`: its `SipHash`, which takes any length.
@@ -192,7 +198,8 @@ impl Sum<'_> {
 
 /// The words of a value of at most two words; the second is 0 if one is enough. Together with the length they are
 /// injective.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "as `digest`")]
 fn short_value(value: &[u8]) -> Option<[u64; 2]> {
     if let (Some(first), Some(last)) = (value.first_chunk::<8>(), value.last_chunk::<8>()) {
         // The second overlaps the first.
