@@ -142,9 +142,9 @@ fn every_field_says_what_it_says() {
     assert_eq!(policy("enterprise-large").conditions[1], large);
     assert_eq!(policy("internal-exempt").limit, None);
     assert_eq!(policy("banned-addresses").limit, Some(Amount::ZERO));
-    assert_eq!(policy("banned-addresses").counting.window().as_ns(), 3_600_000_000_000);
+    assert_eq!(policy("banned-addresses").counting.window().unwrap().as_ns(), 3_600_000_000_000);
     assert_eq!(policy("try-60-per-user").mode, Mode::Shadow);
-    assert_eq!(policy("tenant-burst").counting.window().as_ns(), 500_000_000);
+    assert_eq!(policy("tenant-burst").counting.window().unwrap().as_ns(), 500_000_000);
     assert!(!policy("tenant-burst").enabled);
 }
 
@@ -723,8 +723,8 @@ fn what_is_at_the_edge_is_accepted() {
     let policies = yaml(&text.replace(", region: []", "")).unwrap();
     assert_eq!(policies[0].limit, Some(Amount::MAX));
     assert_eq!(policies[0].per, Per::from_scope("GLOBAL").unwrap());
-    assert_eq!(policies[1].counting.window().as_ns(), 1_000_000);
-    assert_eq!(policies[2].counting.window().as_ns(), 1_000_000_001);
+    assert_eq!(policies[1].counting.window().unwrap().as_ns(), 1_000_000);
+    assert_eq!(policies[2].counting.window().unwrap().as_ns(), 1_000_000_001);
     assert_eq!(
         policies[2].conditions[0].accepted,
         Condition::one_of(Attribute::Tier, &["no"]).accepted
@@ -760,7 +760,7 @@ fn a_document_without_positions_is_judged_alike() {
         entry("windowSeconds", Value::Number("0.25".to_owned())),
     ];
     let policy = validate::policy("", &Node::unplaced(Value::Map(fields.clone()))).unwrap();
-    assert_eq!(policy.counting.window().as_ns(), 250_000_000);
+    assert_eq!(policy.counting.window().unwrap().as_ns(), 250_000_000);
     fields.push(entry("per", Value::List(Vec::new())));
     fields.push(entry("limit", Value::Null));
     let problems = validate::policy("", &Node::unplaced(Value::Map(fields))).unwrap_err();
@@ -825,7 +825,7 @@ fn a_window_is_seconds_or_a_duration_with_units() {
         for format in FORMATS {
             let text = one_policy(&[ID, SCOPE, LIMIT, ("window", window)], format);
             let policies = policy_file::parse("p", &text, format).unwrap();
-            assert_eq!(policies[0].counting.window().as_ns(), ns, "{text}");
+            assert_eq!(policies[0].counting.window().unwrap().as_ns(), ns, "{text}");
             assert_eq!(policies[0].reach, Reach::OwnWindow);
         }
     }
@@ -917,7 +917,7 @@ fn variables_of_the_environment_fill_numbers_and_texts_of_files() {
         let policies = policy_file::parse_with(&environment, "p", &text, format).unwrap();
         let policy = &policies[0];
         assert_eq!((policy.id.as_str(), policy.limit), ("of-abc", Amount::new(25)), "{format:?}");
-        assert_eq!(policy.counting.window().as_ns(), 60_000_000_000);
+        assert_eq!(policy.counting.window().unwrap().as_ns(), 60_000_000_000);
         let conditions = [
             Condition::one_of(Attribute::User, &["1234"]),
             Condition::one_of(Attribute::parse("team").unwrap(), &["$x"]),

@@ -46,6 +46,8 @@ pub enum Unit {
     InputTokens,
     /// Tokens of the answer.
     OutputTokens,
+    /// Leases that are alive (R16): a lease holds one slot, whatever else it reserves.
+    Concurrency,
     /// Any other name that checks give a cost for.
     Custom(Arc<str>),
 }
@@ -55,19 +57,17 @@ impl Unit {
     pub const MAX_NAME_BYTES: usize = 64;
 
     /// What [`Unit::parse`] accepts, for messages.
-    pub const ACCEPTED: &str = "`requests`, `tokens`, `input_tokens`, `output_tokens` or a name of 1 to 64 \
-         characters a-z, 0-9 and _ that starts with a letter (`concurrency` is reserved)";
+    pub const ACCEPTED: &str = "`requests`, `tokens`, `input_tokens`, `output_tokens`, `concurrency` or a \
+         name of 1 to 64 characters a-z, 0-9 and _ that starts with a letter";
 
     /// The unit called `name`; `None` if no unit can be called so ([`Unit::ACCEPTED`]).
-    ///
-    /// `concurrency` is refused: it is held by leases, not counted in a window.
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "requests" => Self::Requests,
             "tokens" => Self::Tokens,
             "input_tokens" => Self::InputTokens,
             "output_tokens" => Self::OutputTokens,
-            "concurrency" => return None,
+            "concurrency" => Self::Concurrency,
             _ => {
                 let well_formed = name.len() <= Self::MAX_NAME_BYTES
                     && name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -86,6 +86,7 @@ impl Unit {
             Self::Tokens => "tokens",
             Self::InputTokens => "input_tokens",
             Self::OutputTokens => "output_tokens",
+            Self::Concurrency => "concurrency",
             Self::Custom(name) => name,
         }
     }
@@ -181,11 +182,17 @@ mod tests {
         for name in ["requests", "tokens", "images", "gpu_ms2", &longest] {
             assert_eq!(Unit::parse(name).map(|unit| unit.name().to_owned()).as_deref(), Some(name));
         }
-        let built_in = [Unit::Requests, Unit::Tokens, Unit::InputTokens, Unit::OutputTokens];
+        let built_in = [
+            Unit::Requests,
+            Unit::Tokens,
+            Unit::InputTokens,
+            Unit::OutputTokens,
+            Unit::Concurrency,
+        ];
         for unit in built_in {
             assert_eq!(Unit::parse(unit.name()), Some(unit));
         }
-        for name in ["", "concurrency", "Tokens", "2fast", "_x", "a-b", &"a".repeat(65)] {
+        for name in ["", "Tokens", "2fast", "_x", "a-b", &"a".repeat(65)] {
             assert_eq!(Unit::parse(name), None, "{name:?}");
         }
     }

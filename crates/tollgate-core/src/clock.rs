@@ -30,6 +30,12 @@ impl Timestamp {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// [`Timestamp::since`] in nanoseconds.
+    #[inline]
+    pub const fn ns_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// The moment `duration` earlier; saturates.
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {

@@ -99,10 +99,16 @@ impl LimitStatus {
     }
 
     /// The window that the limit holds for; of a calendar, as long as the current period, or as a period usually is if the
-    /// decision was made without the store.
-    pub fn window(&self) -> Window {
+    /// decision was made without the store. `None` for concurrency.
+    pub fn window(&self) -> Option<Window> {
         let period = self.period_s.map(|seconds| Duration::from_secs(seconds.get().into()));
-        period.and_then(Window::new).unwrap_or_else(|| self.limit.counting().window())
+        period.and_then(Window::new).or_else(|| self.limit.counting().window())
+    }
+
+    /// By how much the usage is above the limit, because more was used than reserved (R14), a denied cost was recorded (R19) or
+    /// the limit was lowered.
+    pub fn debt(&self) -> u64 {
+        self.count.saturating_sub(self.limit.amount().get())
     }
 
     /// Why this limit denies; `None` if it admits.

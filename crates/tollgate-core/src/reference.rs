@@ -1,4 +1,4 @@
-//! The reference model: the decision rules R1–R6, R8, R10, R17–R19 word by word, slow and obvious.
+//! The reference model: the decision rules R1–R6, R8, R10, R13–R19 word by word, slow and obvious.
 //!
 //! Tests and `simulate --verify` compare the fast code with it. So it must share nothing with that code except the data
 //! types: it uses neither the modules of [`crate::counting`], [`crate::calendar`], [`crate::matching`] and [`crate::policy_set`] nor
@@ -9,6 +9,7 @@
 //! store rounds them, so that answers can be compared to the millisecond.
 
 mod applying;
+mod leases;
 mod period;
 
 use std::cmp::Ordering;
@@ -16,6 +17,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use self::applying::applying;
+use self::leases::ModelLease;
+pub use self::leases::{ModelHold, ModelLeaseState};
 use self::period::period;
 use crate::{
     Amount, Attribute, Check, Counting, Mode, OverLimit, Policy, PolicyId, PriorityClass, Reason,
@@ -59,6 +62,7 @@ pub struct ModelLimit {
 pub struct Model {
     policies: Vec<Policy>,
     admissions: HashMap<Key, Vec<Admission>>,
+    leases: Vec<ModelLease>,
     latest_ns: u128,
     /// The tick of every log; `None` for that of its window.
     tick_ns: Option<u64>,
@@ -67,11 +71,22 @@ pub struct Model {
 /// What usage belongs to (R8): a policy, and the values of its `per`.
 type Key = (PolicyId, Vec<String>);
 
-/// A cost admitted at a moment.
+/// A cost admitted at a moment, or a slot taken.
 #[derive(Clone, Copy, Debug)]
 struct Admission {
     at_ns: u128,
-    cost: u128,
+    /// Negative for what a token bucket gets back. Of a slot 1.
+    cost: i128,
+    /// The number of the lease that holds it; `None` for that of a check.
+    lease: Option<usize>,
+    /// Until when a slot is taken.
+    expires_ns: u128,
+}
+
+impl Admission {
+    fn of_check(at_ns: u128, cost: u128) -> Self {
+        Self { at_ns, cost: as_i128(cost), lease: None, expires_ns: 0 }
+    }
 }
 
 /// A limit and its usage, for one check.
@@ -93,7 +108,13 @@ impl Model {
     /// A model of `policies`, with nothing admitted yet. With none at all,
     /// [`Policy::default_policy`] holds.
     pub fn new(policies: Vec<Policy>) -> Self {
-        let mut model = Self { policies, admissions: HashMap::new(), latest_ns: 0, tick_ns: None };
+        let mut model = Self {
+            policies,
+            admissions: HashMap::new(),
+            leases: Vec::new(),
+            latest_ns: 0,
+            tick_ns: None,
+        };
         if model.policies.is_empty() {
             model.policies.push(Policy::default_policy());
         }
@@ -172,27 +193,41 @@ impl Model {
         let limiting = applying.filter_map(|policy| Some((policy, policy.limit?)));
         limiting
             .map(|(policy, limit)| {
-                let key = key(policy, &check.subject);
-                let admissions = self.admissions.get(&key).into_iter().flatten().copied();
-                let tick_ns =
-                    self.tick_ns.unwrap_or_else(|| policy.counting.window().tick_ns()).into();
-                let counting =
-                    admissions.filter(|admission| counts(policy, tick_ns, admission, now_ns));
-                let mut look = LimitView {
-                    policy,
-                    tick_ns,
-                    limit: room(policy, check.priority, u128::from(limit.get())),
-                    cost: u128::from(check.cost.of(&policy.unit).get()),
-                    admissions: counting.collect(),
-                    key,
-                    admits: false,
-                    wait_ns: None,
-                };
-                look.wait_ns = wait_ns(&look, now_ns);
-                look.admits = look.wait_ns == Some(0);
-                look
+                let limit = room(policy, check.priority, u128::from(limit.get()));
+                let cost = u128::from(check.cost.of(&policy.unit).get());
+                self.look(policy, limit, cost, key(policy, &check.subject), now_ns)
             })
             .collect()
+    }
+
+    /// The limit of `policy` with the usage under `key`, for a check that costs `cost`.
+    fn look<'a>(
+        &self,
+        policy: &'a Policy,
+        limit: u128,
+        cost: u128,
+        key: Key,
+        now_ns: u128,
+    ) -> LimitView<'a> {
+        let of_window = || policy.counting.window().map(Window::tick_ns);
+        let tick_ns = u128::from(self.tick_ns.or_else(of_window).unwrap_or(1));
+        let admissions = self.admissions.get(&key).into_iter().flatten().copied();
+        let counting = admissions.filter(|admission| counts(policy, tick_ns, admission, now_ns));
+        // A check holds no slot (R16).
+        let cost = if policy.counting == Counting::Concurrency { 0 } else { cost };
+        let mut look = LimitView {
+            policy,
+            tick_ns,
+            limit,
+            cost,
+            admissions: counting.collect(),
+            key,
+            admits: false,
+            wait_ns: None,
+        };
+        look.wait_ns = wait_ns(&look, now_ns);
+        look.admits = look.wait_ns == Some(0);
+        look
     }
 
     /// The limits that `check` meets, charged if it is allowed: each that admits it, and with a cost (R1). Those that record
@@ -203,7 +238,7 @@ impl Model {
         for look in looks.iter_mut().filter(|look| look.cost > 0) {
             let is_admitted = allowed && look.admits;
             if is_admitted || records_denied(look, now_ns) {
-                look.admissions.push(Admission { at_ns: now_ns, cost: look.cost });
+                look.admissions.push(Admission::of_check(now_ns, look.cost));
             }
             if !is_admitted {
                 look.wait_ns = wait_ns(look, now_ns);
@@ -356,17 +391,22 @@ fn usage(policy: &Policy, tick_ns: u128, admissions: &[Admission], now_ns: u128)
         Counting::Calendar { calendar, zone } => {
             // R18: the costs admitted since the start of the period.
             let (start_ns, _) = period(calendar, zone, now_ns);
-            let inside = admissions.iter().filter(|admission| admission.at_ns >= start_ns);
-            inside.map(|admission| admission.cost).sum()
+            sum(admissions.iter().filter(|admission| admission.at_ns >= start_ns))
+        }
+        // R16: the leases that are alive.
+        Counting::Concurrency => {
+            sum(admissions.iter().filter(|admission| admission.expires_ns > now_ns))
         }
     }
 }
 
+fn sum<'a>(admissions: impl Iterator<Item = &'a Admission>) -> u128 {
+    admissions.map(|admission| admission.cost).sum::<i128>().unsigned_abs()
+}
+
 /// R1: the costs admitted in (t−W, t].
 fn log_usage(window: Window, tick_ns: u128, admissions: &[Admission], now_ns: u128) -> u128 {
-    let inside =
-        admissions.iter().filter(|admission| leaves_at_ns(window, tick_ns, admission) > now_ns);
-    inside.map(|admission| admission.cost).sum()
+    sum(admissions.iter().filter(|admission| leaves_at_ns(window, tick_ns, admission) > now_ns))
 }
 
 /// When an admission leaves a log: W after it, both in ticks and rounded up (R7).
@@ -379,8 +419,7 @@ fn weighted_usage(window: Window, admissions: &[Admission], now_ns: u128) -> u12
     let width_ns = width_ns(window);
     let (index, elapsed_ns) = (now_ns / width_ns, now_ns % width_ns);
     let admitted_in = |index: u128| -> u128 {
-        let inside = admissions.iter().filter(|admission| admission.at_ns / width_ns == index);
-        inside.map(|admission| admission.cost).sum()
+        sum(admissions.iter().filter(|admission| admission.at_ns / width_ns == index))
     };
     let previous = if index == 0 { 0 } else { admitted_in(index - 1) };
     admitted_in(index) * width_ns + previous * (width_ns - elapsed_ns)
@@ -391,10 +430,10 @@ fn weighted_usage(window: Window, admissions: &[Admission], now_ns: u128) -> u12
 fn bucket_usage(window: Window, refill: u128, admissions: &[Admission], now_ns: u128) -> u128 {
     let produced = |at_ns: u128| at_ns * refill / width_ns(window);
     let (mut missing, mut seen) = (0_u128, 0);
-    let end = Admission { at_ns: now_ns, cost: 0 };
+    let end = Admission::of_check(now_ns, 0);
     for admission in admissions.iter().chain([&end]) {
         let new = produced(admission.at_ns) - seen;
-        missing = missing.saturating_sub(new) + admission.cost;
+        missing = missing.saturating_sub(new).saturating_add_signed(admission.cost);
         seen += new;
     }
     missing
@@ -422,7 +461,10 @@ fn reset_after_ns(look: &LimitView<'_>, now_ns: u128) -> u128 {
     let after_ns = Moments::after(now_ns, look).first(unused_at) - now_ns;
     match look.policy.counting {
         Counting::Log { window } => after_ns.min(width_ns(window)),
-        Counting::Counter { .. } | Counting::Bucket { .. } | Counting::Calendar { .. } => after_ns,
+        Counting::Counter { .. }
+        | Counting::Bucket { .. }
+        | Counting::Calendar { .. }
+        | Counting::Concurrency => after_ns,
     }
 }
 
@@ -454,6 +496,12 @@ impl Moments {
             }
             Counting::Calendar { calendar, zone } => {
                 Self::Each(vec![period(calendar, zone, now_ns).1])
+            }
+            Counting::Concurrency => {
+                let expiring = look.admissions.iter().map(|slot| slot.expires_ns);
+                let mut moments: Vec<u128> = expiring.filter(|&at_ns| at_ns > now_ns).collect();
+                moments.sort_unstable();
+                Self::Each(moments)
             }
         }
     }
@@ -493,6 +541,7 @@ fn counts(policy: &Policy, tick_ns: u128, admission: &Admission, now_ns: u128) -
         Counting::Calendar { calendar, .. } => {
             admission.at_ns + calendar.longest().as_nanos() > now_ns
         }
+        Counting::Concurrency => admission.expires_ns > now_ns,
     }
 }
 
@@ -502,6 +551,10 @@ fn width_ns(window: Window) -> u128 {
 
 fn whole_ms(ns: u128) -> u64 {
     as_u64(ns.div_ceil(1_000_000))
+}
+
+fn as_i128(value: u128) -> i128 {
+    i128::try_from(value).unwrap_or(i128::MAX)
 }
 
 fn as_u64(value: u128) -> u64 {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
 use tollgate_core::counting::log::{LogState, LogTime};
+use tollgate_core::counting::slots::{self, Slots};
 use tollgate_core::counting::{Verdict, bucket, calendar, counter};
 use tollgate_core::reference::Model;
 use tollgate_core::{Charge, Check, Counting, Decision, PolicySet, Timestamp};
@@ -32,11 +33,25 @@ fn key_of(charge: &Charge<'_>) -> (String, Vec<String>) {
     (policy, charge.key_values().map(Cow::into_owned).collect())
 }
 
+/// There are no leases here.
+struct NoSlots;
+
+impl Slots for NoSlots {
+    fn held(&self) -> u64 {
+        0
+    }
+
+    fn expire_at(&self, _: u64) -> Timestamp {
+        Timestamp::default()
+    }
+}
+
 impl PlainStore {
     /// What the limit of `charge` says, and what it says and keeps once the cost is charged.
     fn decide(&self, now: Timestamp, charge: &Charge<'_>) -> (Verdict, Option<(Verdict, Usage)>) {
         let (limit, kept) = (charge.limit, self.0.get(&key_of(charge)));
         match limit.counting() {
+            Counting::Concurrency => (slots::evaluate(&NoSlots, limit.amount(), now), None),
             Counting::Log { window } => {
                 let mut log = match kept {
                     Some(Usage::Log(log)) => log.clone(),

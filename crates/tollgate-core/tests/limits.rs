@@ -17,7 +17,7 @@ fn policy(id: &str) -> Policy {
 #[test]
 fn a_limit_says_what_its_policy_says() {
     let policy = policy("p");
-    let window = policy.counting.window();
+    let window = policy.counting.window().unwrap();
     for mode in [Mode::Enforce, Mode::Shadow] {
         for on_store_error in [None, Some(FailureMode::Deny), Some(FailureMode::Allow)] {
             let bucket = Counting::Bucket { window, refill: Amount::ONE };

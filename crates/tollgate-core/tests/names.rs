@@ -14,7 +14,7 @@ fn reasons_are_called_as_in_answers() {
 
 #[test]
 fn what_a_policy_says_is_read_by_its_own_name() {
-    let window = Policy::default_policy().counting.window();
+    let window = Policy::default_policy().counting.window().unwrap();
     let bucket = Counting::Bucket { window, refill: Amount::ONE };
     let ways = [Counting::Log { window }, Counting::Counter { window }, bucket];
     let names = ["sliding_window_log", "sliding_window_counter", "token_bucket"];

@@ -25,7 +25,7 @@ fn verdict(limit: &ModelLimit) -> Verdict {
 /// The same policy as a log over whole milliseconds, so that no wait is rounded.
 #[expect(clippy::unwrap_used, reason = "a second, more or less, is a window")]
 fn in_whole_ms(policy: Policy) -> Policy {
-    let ms = policy.counting.window().as_ns().div_ceil(1_000_000);
+    let ms = policy.counting.window().unwrap().as_ns().div_ceil(1_000_000);
     let window = Window::new(Duration::from_millis(ms)).unwrap();
     Policy { counting: Counting::Log { window }, ..policy }
 }

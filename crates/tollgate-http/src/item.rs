@@ -16,18 +16,24 @@ const MAX_PARAMETERS_BYTES: usize =
     ";q=".len() + ";qu=\"\"".len() + ";w=".len() + 2 * INTEGER_DIGITS + Unit::MAX_NAME_BYTES;
 const INTEGER_DIGITS: usize = 15;
 
-/// Appends `"id";q=…;qu="…";w=…`.
+/// Appends `"id";q=…;qu="…";w=…`, without `w` for concurrency.
 pub(crate) fn write_policy(out: &mut Buffer, status: &LimitStatus) {
     let limit = &*status.limit;
     write_id(out, limit.policy_id().as_str());
     write_integer(out, b";q=", limit.amount().get());
     if *limit.unit() != Unit::Requests {
-        // A unit's name contains only a-z, 0-9 and _, so nothing needs an escape.
+        // A unit's name contains only a-z, 0-9 and _, so nothing needs an escape. The standard has a name for slots.
         out.extend_from_slice(b";qu=\"");
-        out.extend_from_slice(limit.unit().name().as_bytes());
+        let name = match limit.unit() {
+            Unit::Concurrency => "concurrent-requests",
+            unit => unit.name(),
+        };
+        out.extend_from_slice(name.as_bytes());
         out.push(b'"');
     }
-    write_integer(out, b";w=", window_s(status));
+    if let Some(window_s) = window_s(status) {
+        write_integer(out, b";w=", window_s);
+    }
 }
 
 /// Appends `"id";r=…;t=…`, without `t` if there is no wait.

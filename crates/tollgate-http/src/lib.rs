@@ -134,13 +134,14 @@ fn reset_s(status: &LimitStatus) -> u64 {
 }
 
 /// The window in which the whole amount becomes available again: of a token bucket, the time until it is full; of a
-/// calendar, the current period.
-fn window_s(status: &LimitStatus) -> u64 {
+/// calendar, the current period. `None` for concurrency.
+fn window_s(status: &LimitStatus) -> Option<u64> {
     match status.limit.counting() {
-        Counting::Log { .. } | Counting::Counter { .. } | Counting::Calendar { .. } => {
-            whole_s_of(status.window().as_duration())
-        }
-        Counting::Bucket { .. } => whole_s_of(status.limit.longest_life()),
+        Counting::Log { .. }
+        | Counting::Counter { .. }
+        | Counting::Calendar { .. }
+        | Counting::Concurrency => status.window().map(|window| whole_s_of(window.as_duration())),
+        Counting::Bucket { .. } => Some(whole_s_of(status.limit.longest_life())),
     }
 }
 

@@ -29,7 +29,7 @@ fn shown(policies: &[Policy]) -> String {
         let window = match policy.own_window() {
             Some(Span::Window(window)) => (window.as_ns() / 1_000_000_000).to_string(),
             Some(Span::Calendar(calendar)) => calendar.name().to_owned(),
-            None => "all".to_owned(),
+            None | Some(Span::Concurrency) => "all".to_owned(),
         };
         let shadow = if policy.mode == Mode::Shadow { " shadow" } else { "" };
         let over: Vec<_> = policy.overrides.iter().map(|id| format!(" >{}", id.as_str())).collect();
@@ -161,7 +161,7 @@ fn every_unit_of_envoy_has_its_length() {
             "{{domain: d, descriptors: [{{key: a, rate_limit: {{unit: {unit}, requests_per_unit: 7}}}}]}}"
         );
         let policies = policies(&imported(Source::EnvoyRatelimit, &text));
-        let window = policies[0].counting.window().as_ns();
+        let window = policies[0].counting.window().unwrap().as_ns();
         assert_eq!((policies[0].limit, window), (Amount::new(7), seconds * 1_000_000_000));
     }
 }

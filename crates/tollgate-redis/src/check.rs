@@ -161,7 +161,7 @@ impl RedisStore {
                 group.once_key = Some(key);
             }
         }
-        let longest = charges.iter().map(|charge| charge.limit.counting().window()).max();
+        let longest = charges.iter().filter_map(|charge| charge.limit.counting().window()).max();
         Plan { groups, limits: charges.len(), longest }
     }
 

@@ -30,7 +30,9 @@ pub fn reply(asked: u8, reply: &[u8]) {
 fn limit(bits: u8) -> Option<Arc<Limit>> {
     let mut policy = Policy::default_policy();
     if bits & 1 == 1 {
-        policy.counting = Counting::Counter { window: policy.counting.window() };
+        if let Some(window) = policy.counting.window() {
+            policy.counting = Counting::Counter { window };
+        }
     }
     Limit::of(&policy).map(Arc::new)
 }

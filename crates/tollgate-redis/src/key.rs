@@ -38,12 +38,6 @@ impl Keys {
         self.of_digest(&hash.finalize(), user.map(str::as_bytes))
     }
 
-    /// The key of a limit with these [`key_bytes`](tollgate_store::key_bytes), in which `user` is the user if the limit is
-    /// kept per user.
-    pub(crate) fn of_bytes(&self, key_bytes: &[u8], user: Option<&[u8]>) -> String {
-        self.of_digest(&Sha256::digest(key_bytes), user)
-    }
-
     fn of_digest(&self, digest: &[u8], user: Option<&[u8]>) -> String {
         let mut key = String::with_capacity(self.prefix.len() + KEY_BYTES);
         key.push_str(&self.prefix);

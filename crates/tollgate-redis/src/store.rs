@@ -8,8 +8,7 @@ use tollgate_core::{
 };
 use tollgate_store::background::{Background, Outliving};
 use tollgate_store::{
-    CallReport, Capabilities, Charged, FaultDomain, Held, Receipt, Settled, Store, StoreError,
-    StoreErrorKind, key_bytes,
+    CallReport, Charged, FaultDomain, Store, StoreError, StoreErrorKind, key_bytes,
 };
 
 use crate::call::Progress;
@@ -185,9 +184,7 @@ impl Store for RedisStore {
         let (store, plan) = (self.clone(), self.plan(charges, request_id));
         let observer = report.observer();
         let call = self.reported(report, async move { store.charge_plan(plan, observer).await });
-        let decided = call.await?;
-        let receipt = decided.receipt(charges);
-        Ok(Charged { receipt, ..Charged::from(decided.verdicts()) })
+        call.await.map(|decided| Charged::from(decided.verdicts()))
     }
 
     async fn peek_reported(
@@ -229,34 +226,6 @@ impl Store for RedisStore {
             return FaultDomain::WHOLE;
         }
         self.topology.domain(slot(&self.keys.of(limit, subject)))
-    }
-
-    /// Each charge is changed by a script of its own. The first answer to a request id stays, so a repetition returns the
-    /// receipt with the first costs.
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::ALL
-    }
-
-    async fn settle(&self, receipt: &Receipt, costs: &[Amount]) -> Result<Settled, StoreError> {
-        self.settle_reported(receipt, costs, CallReport::unread()).await
-    }
-
-    async fn settle_reported(
-        &self,
-        receipt: &Receipt,
-        costs: &[Amount],
-        report: CallReport,
-    ) -> Result<Settled, StoreError> {
-        let (store, receipt, costs) = (self.clone(), receipt.clone(), costs.to_vec());
-        let call = self.reported(report, async move { store.settle_all(&receipt, &costs).await });
-        call.await
-    }
-
-    fn fault_domain_of(&self, held: &Held<'_>) -> FaultDomain {
-        match self.find(held) {
-            Some((key, _)) if self.topology.is_cluster() => self.topology.domain(slot(&key)),
-            _ => FaultDomain::WHOLE,
-        }
     }
 
     fn uses(&self, domain: FaultDomain) -> bool {

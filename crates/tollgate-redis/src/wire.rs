@@ -153,10 +153,10 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp, calendars: 
     push_double(bytes, check.not_after.map_or(0, |at| at.as_ns() / TICK_NS));
     push_double(bytes, check.once.map_or(0, |window| window.as_ns().div_ceil(TICK_NS)));
     for (place, charge) in check.charges.iter().enumerate() {
-        let (limit, window) = (charge.limit, charge.limit.counting().window());
+        let (limit, window_ns) = (charge.limit, window_ns(charge.limit));
         let shadow = if limit.mode() == Mode::Shadow { SHADOW } else { 0 };
         let way = match limit.counting() {
-            Counting::Log { .. } => 0,
+            Counting::Log { .. } | Counting::Concurrency => 0,
             Counting::Counter { .. } => COUNTER,
             Counting::Bucket { .. } => BUCKET,
             Counting::Calendar { .. } => CALENDAR,
@@ -169,7 +169,7 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp, calendars: 
         push_double(bytes, limit.amount().get());
         push_double(bytes, charge.cost.get());
         push_double(bytes, life_ms(limit));
-        push_double(bytes, window.as_ns().div_ceil(TICK_NS));
+        push_double(bytes, window_ns.div_ceil(TICK_NS));
         if records {
             push_double(bytes, limit.most_recorded().get());
         }
@@ -178,8 +178,8 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp, calendars: 
             // Lua counts from 1.
             push(bytes, place as u64 + 1, 2);
         } else if way & COUNTER != 0 {
-            let start_ns = hint.as_ns() - hint.as_ns() % window.as_ns();
-            for ns in [window.as_ns(), start_ns] {
+            let start_ns = hint.as_ns() - hint.as_ns() % window_ns;
+            for ns in [window_ns, start_ns] {
                 push(bytes, ns / NS_PER_S, 4);
                 push(bytes, ns % NS_PER_S, 4);
             }
@@ -198,13 +198,19 @@ const LONGEST_BUCKET_LIFE_MS: u64 = 2 * Window::MAX.as_secs() * 1_000;
 /// makes most admissions skip this. A token bucket lives until it is full, which the script computes, and at
 /// most as long as this; that of a calendar lives until the period ends, which the script computes too.
 pub(crate) fn life_ms(limit: &Limit) -> u64 {
-    let window_ns = limit.counting().window().as_ns();
+    let window_ns = window_ns(limit);
     match limit.counting() {
         Counting::Log { .. } => window_ns.div_ceil(NS_PER_MS) + window_ns / NS_PER_MS / 4 + 500,
         Counting::Counter { .. } => 2 * window_ns / NS_PER_MS + 500,
         Counting::Bucket { .. } => LONGEST_BUCKET_LIFE_MS,
         Counting::Calendar { calendar, .. } => calendar.longest().as_secs() * 1_000,
+        Counting::Concurrency => tollgate_core::Ttl::MAX.as_ms(),
     }
+}
+
+/// 0 for concurrency.
+fn window_ns(limit: &Limit) -> u64 {
+    limit.counting().window().map_or(0, Window::as_ns)
 }
 
 /// The identity of an admission, by which `change.lua` finds it.
@@ -357,6 +363,7 @@ fn said(now_ns: u64, part: &[u8], charge: &Charge<'_>) -> Option<LimitReply> {
         Counting::Calendar { .. } => {
             calendar_said(now_ns, usage, [amount(second)?, amount(third)?], charge, is_recorded)?
         }
+        Counting::Concurrency => return None,
     };
     let agrees =
         said.before.allowed == (flags & ALLOWED != 0) && said.recorded.is_some() == is_recorded;

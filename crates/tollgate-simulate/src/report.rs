@@ -86,8 +86,8 @@ pub struct PolicyReport {
     /// What a token bucket gets back in the window; left out for other algorithms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refill: Option<u64>,
-    /// The window; of a calendar, as long as a period usually is.
-    pub window_seconds: Seconds,
+    /// The window; of a calendar, as long as a period usually is; null for concurrency.
+    pub window_seconds: Option<Seconds>,
     /// The period of a calendar; left out for other algorithms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calendar: Option<&'static str>,
@@ -240,7 +240,10 @@ impl PolicyReport {
             mode: limit.mode().name(),
             limit: limit.amount().get(),
             refill: limit.counting().refill().map(Amount::get),
-            window_seconds: Seconds::from_ns(limit.counting().window().as_ns()),
+            window_seconds: limit
+                .counting()
+                .window()
+                .map(|window| Seconds::from_ns(window.as_ns())),
             calendar: calendar.map(|(calendar, _)| calendar.name()),
             time_zone: calendar.map(|(_, zone)| zone.name()),
             checks: tally.checks,

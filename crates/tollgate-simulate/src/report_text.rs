@@ -81,12 +81,16 @@ fn write_policies(f: &mut fmt::Formatter<'_>, policies: &[PolicyReport]) -> fmt:
             Some(refill) => format!("{} {}", grouped(refill), policy.unit),
             None => format!("{} {}", grouped(policy.limit), policy.unit),
         };
+        let window = match policy.window_seconds {
+            Some(window) => format!(" in {window}"),
+            None => " at a time".to_owned(),
+        };
         let limit = match (policy.calendar, policy.time_zone) {
             (Some(calendar), Some(zone)) => format!("{amount} per calendar {calendar} ({zone})"),
             _ if policy.refill.is_some() => {
-                format!("{amount} in {}, {} at once", policy.window_seconds, grouped(policy.limit))
+                format!("{amount}{window}, {} at once", grouped(policy.limit))
             }
-            _ => format!("{amount} in {}", policy.window_seconds),
+            _ => format!("{amount}{window}"),
         };
         let counts = [policy.checks, policy.admitted, policy.denied, policy.would_deny];
         let [checks, admitted, denied, would_deny] = counts.map(grouped);

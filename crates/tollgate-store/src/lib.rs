@@ -12,9 +12,9 @@ pub mod compensation;
 pub mod error;
 mod fault_domain;
 mod key;
+mod lease;
 pub mod memory;
 mod ordered;
-mod receipt;
 #[cfg(feature = "resilience")]
 pub mod resilience;
 
@@ -22,15 +22,15 @@ use std::future::Future;
 
 use smallvec::SmallVec;
 use tollgate_core::counting::Verdict;
-use tollgate_core::{Amount, Charge, Limit, Mode, Subject};
+use tollgate_core::{Charge, LeaseUpdate, Limit, Mode, Subject, Ttl};
 
 pub use call_report::{CallEnd, CallObserver, CallReport, ChargeLeft};
 pub use error::{StoreError, StoreErrorKind};
 pub use fault_domain::FaultDomain;
 pub use key::key_bytes;
+pub use lease::{Capabilities, Effect, HoldState, LeaseId, LeaseState, NewLease, Reserved};
 pub use memory::MemoryStore;
 pub use ordered::{Ordered, is_ordered};
-pub use receipt::{Capabilities, Held, Receipt, Settled};
 
 /// The store's verdicts on the charges of one check, in the same order.
 pub type Verdicts = SmallVec<[Verdict; 4]>;
@@ -40,17 +40,15 @@ pub type Verdicts = SmallVec<[Verdict; 4]>;
 pub struct Charged {
     /// A verdict for each charge, in their order.
     pub verdicts: Verdicts,
-    /// Names what was charged, so that it can be settled or released.
-    pub receipt: Receipt,
     /// Whether the failure mode gave any of them, without the store (R11).
     pub degraded: bool,
 }
 
 impl From<Verdicts> for Charged {
-    /// The verdicts of a working store, without a receipt.
+    /// The verdicts of a working store.
     #[inline]
     fn from(verdicts: Verdicts) -> Self {
-        Self { verdicts, receipt: Receipt::none(), degraded: false }
+        Self { verdicts, degraded: false }
     }
 }
 
@@ -61,10 +59,9 @@ pub fn admits(charges: &[Charge<'_>], verdicts: &[Verdict]) -> bool {
     limits.all(|(charge, verdict)| verdict.allowed || charge.limit.mode() != Mode::Enforce)
 }
 
-/// The error of a store that cannot settle.
-fn cannot_settle() -> StoreError {
-    let context = "this store cannot change what it has charged";
-    StoreError::new(StoreErrorKind::Unsupported, context)
+/// The error of a store without leases.
+fn no_leases() -> StoreError {
+    StoreError::new(StoreErrorKind::Unsupported, "this store keeps no leases")
 }
 
 /// Keeps the usage of limits and decides charges.
@@ -78,11 +75,14 @@ fn cannot_settle() -> StoreError {
 ///   admitted within the longest of its limits' windows, the same check charges nothing and gets the verdicts of the
 ///   first time. A denial writes nothing, so a denied check is decided again, unless one of its limits records denied costs. A [`Store::reset`] clears usage; it does
 ///   not make an admitted check a new one. A store that bounds what it remembers documents what it forgets.
-/// - **Settling.** A store that [can](Store::capabilities) returns a [receipt](Receipt) of what it charged, and changes the
-///   costs later: at the time of the charge, also to more than the limit. A charge is found by its receipt only while it has
-///   the cost that the receipt names, so a settlement that is repeated or overtaken does not change it twice (but see
-///   [`Store::settle`] about counters and buckets). A request id that is seen again returns the receipt of the first time
-///   if the store [keeps it](Capabilities::keeps_receipts). Usage that is given back is announced as by a reset.
+/// - **Leases** (R13–R16), in a store that [has them](Store::capabilities). A reservation is decided like a charge, at one moment
+///   over all its limits, and also takes a slot of each limit of concurrency. A request id names a lease once: while the lease
+///   is kept, the same reservation returns it again. An update changes the cost of what the lease holds at the time at which it was
+///   charged, charges what is missing now, whether or not there is room, or takes it as a check does, as
+///   [`tollgate_core::lease::ledger`] says; and it counts once, whatever is repeated, reordered or sent by two nodes at the same
+///   time. A lease expires by the store's clock: its slots are free then and its other holds stay. It is kept at least for a minute
+///   after it has ended or expired, and as long as anything of it counts in a window, so that a late settlement finds it. Usage
+///   that is given back is announced as by a reset.
 /// - **Time** is the store's own (R7), read once per call, and never steps back.
 /// - **Keys.** Usage belongs to the limit's policy id and [`Charge::key_values`], and to nothing else (R8).
 /// - **Bounds.** State that no longer counts is removed automatically (R9).
@@ -110,40 +110,35 @@ pub trait Store: Send + Sync + 'static {
         subject: &Subject<'_>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// What the store can do with what it has charged. It is the same in every call.
+    /// What the store can do with leases. It is the same in every call.
     fn capabilities(&self) -> Capabilities {
         Capabilities::NONE
     }
 
-    /// Changes the cost of each charge that `receipt` names to that of `costs` at its place, where `costs` are in the order
-    /// of the charges of the call; a charge beyond the end of `costs` keeps its cost.
+    /// Decides `charges` like [`Store::charge`], and keeps what was charged as a lease that lives for `ttl` (R13). Limits of
+    /// concurrency are charged a slot, whatever the cost; limits that record denied costs do not record them.
     ///
-    /// The limits are changed one by one, not at one moment. After an error that [may have
-    /// charged](StoreError::may_have_charged), some may have been changed. It can be repeated: a charge of a log that was
-    /// changed is not found again. A counter and a token bucket keep no single charges, so there a repetition may change the
-    /// cost twice. A token bucket gives back only what it would not have produced since; if that is nothing, the charge is
-    /// not found.
-    ///
-    /// A store that cannot settle returns an error of the kind [`StoreErrorKind::Unsupported`].
-    fn settle(
+    /// A store without leases returns an error of the kind [`StoreErrorKind::Unsupported`].
+    fn reserve(
         &self,
-        receipt: &Receipt,
-        costs: &[Amount],
-    ) -> impl Future<Output = Result<Settled, StoreError>> + Send {
-        _ = (receipt, costs);
-        std::future::ready(Err(cannot_settle()))
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+        ttl: Ttl,
+    ) -> impl Future<Output = Result<Reserved, StoreError>> + Send {
+        _ = (charges, request_id, ttl);
+        std::future::ready(Err(no_leases()))
     }
 
-    /// [`Store::settle`] to 0: gives back everything that `receipt` names.
-    fn release(
+    /// Extends, settles or releases a lease (R14, R15); `None` if there is no such lease, or not any more.
+    ///
+    /// It can be repeated after an error.
+    fn update_lease(
         &self,
-        receipt: &Receipt,
-    ) -> impl Future<Output = Result<Settled, StoreError>> + Send {
-        async move {
-            let places = receipt.held().map(|held| held.place() + 1).max().unwrap_or(0);
-            let costs: SmallVec<[Amount; 4]> = SmallVec::from_elem(Amount::ZERO, places);
-            self.settle(receipt, &costs).await
-        }
+        id: &LeaseId,
+        update: &LeaseUpdate,
+    ) -> impl Future<Output = Result<Option<LeaseState>, StoreError>> + Send {
+        _ = (id, update);
+        std::future::ready(Err(no_leases()))
     }
 
     /// The same as [`Store::charge`]; also tells `report` how the call ended. A store whose calls continue after their
@@ -188,15 +183,30 @@ pub trait Store: Send + Sync + 'static {
         }
     }
 
-    /// The same as [`Store::settle`]; also tells `report` how the call ended.
-    fn settle_reported(
+    /// The same as [`Store::reserve`]; also tells `report` how the call ended.
+    fn reserve_reported(
         &self,
-        receipt: &Receipt,
-        costs: &[Amount],
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+        ttl: Ttl,
         report: CallReport,
-    ) -> impl Future<Output = Result<Settled, StoreError>> + Send {
+    ) -> impl Future<Output = Result<Reserved, StoreError>> + Send {
         async move {
-            let answer = self.settle(receipt, costs).await;
+            let answer = self.reserve(charges, request_id, ttl).await;
+            report.ended(&answer);
+            answer
+        }
+    }
+
+    /// The same as [`Store::update_lease`]; also tells `report` how the call ended.
+    fn update_lease_reported(
+        &self,
+        id: &LeaseId,
+        update: &LeaseUpdate,
+        report: CallReport,
+    ) -> impl Future<Output = Result<Option<LeaseState>, StoreError>> + Send {
+        async move {
+            let answer = self.update_lease(id, update).await;
             report.ended(&answer);
             answer
         }
@@ -209,10 +219,10 @@ pub trait Store: Send + Sync + 'static {
         FaultDomain::WHOLE
     }
 
-    /// The part of the store that holds the usage of which `held` is a part.
-    fn fault_domain_of(&self, held: &Held<'_>) -> FaultDomain {
-        _ = held;
-        FaultDomain::WHOLE
+    /// The parts of the store that hold a lease.
+    fn fault_domains_of(&self, id: &LeaseId) -> SmallVec<[FaultDomain; 2]> {
+        _ = id;
+        SmallVec::from_elem(FaultDomain::WHOLE, 1)
     }
 
     /// Whether `domain` holds any usage now. The recorded failures of unused domains are forgotten.

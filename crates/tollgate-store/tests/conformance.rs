@@ -77,13 +77,13 @@ impl MovableClock for OneShard {
 mod sharded {
     use super::*;
 
-    conformance!(Sharded: contract, once, over_limit, settle, isolation, concurrency, time, changes, scale, bounds);
+    conformance!(Sharded: contract, once, over_limit, leases, ledger, isolation, concurrency, time, changes, scale, bounds);
 }
 
 mod one_shard {
     use super::*;
 
-    conformance!(OneShard: contract, once, over_limit, concurrency, time);
+    conformance!(OneShard: contract, once, over_limit, leases, ledger, concurrency, time);
 }
 
 /// A store with all decorators around it.
@@ -130,5 +130,5 @@ mod resilient {
         Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap()
     }
 
-    conformance!(Surrounded: contract, once, over_limit, settle, isolation, concurrency);
+    conformance!(Surrounded: contract, once, over_limit, leases, isolation, concurrency);
 }

@@ -1,7 +1,9 @@
 //! The smallest limiter: a policy set over a store under test.
 
-use tollgate_core::{Amount, Charge, Check, Decision, Limit, LimitStatus, Policy, PolicySet};
-use tollgate_store::{Charged, Receipt, Settled, Store, Verdicts};
+use tollgate_core::{
+    Charge, Check, Decision, LeaseUpdate, Limit, LimitStatus, Policy, PolicySet, Ttl,
+};
+use tollgate_store::{Charged, LeaseId, LeaseState, NewLease, Store, Verdicts};
 
 use crate::Harness;
 
@@ -20,26 +22,24 @@ impl<'h, H: Harness> Limiter<'h, H> {
 
     /// Decides `check` and charges it if it is allowed, once if it has a request id.
     pub fn check(&self, check: &Check<'_>) -> Decision {
-        self.charge(check).0
-    }
-
-    /// The same as [`Limiter::check`]; also returns what was charged.
-    pub fn charge(&self, check: &Check<'_>) -> (Decision, Receipt) {
         let plan = self.policies.plan(check);
         let store = self.harness.store();
         let charged = self.harness.run(store.charge(&plan, check.request_id)).unwrap();
-        let receipt = charged.receipt.clone();
-        (Decision::assemble(&plan, &of_the_store(charged)), receipt)
+        Decision::assemble(&plan, &of_the_store(charged))
     }
 
-    /// Changes the costs of what `receipt` names.
-    pub fn settle(&self, receipt: &Receipt, costs: &[Amount]) -> Settled {
-        self.harness.run(self.harness.store().settle(receipt, costs)).unwrap()
+    /// Decides `check` and makes a lease of it if it is allowed (R13).
+    pub fn reserve(&self, check: &Check<'_>, ttl: Ttl) -> (Decision, Option<NewLease>) {
+        let plan = self.policies.plan(check);
+        let store = self.harness.store();
+        let reserved = self.harness.run(store.reserve(&plan, check.request_id, ttl)).unwrap();
+        assert!(!reserved.degraded, "the store under test did not decide by itself");
+        (Decision::assemble(&plan, &reserved.verdicts), reserved.lease)
     }
 
-    /// Gives back what `receipt` names.
-    pub fn release(&self, receipt: &Receipt) -> Settled {
-        self.harness.run(self.harness.store().release(receipt)).unwrap()
+    /// Extends, settles or releases a lease (R14, R15).
+    pub fn update(&self, id: &LeaseId, update: &LeaseUpdate) -> Option<LeaseState> {
+        self.harness.run(self.harness.store().update_lease(id, update)).unwrap()
     }
 
     /// The decision that `check` would get with the current usage: its cost is not counted.

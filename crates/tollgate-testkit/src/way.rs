@@ -19,13 +19,14 @@ impl Way {
     /// Every way.
     pub const ALL: [Self; 4] = [Self::Log, Self::Counter, Self::Bucket, Self::Calendar];
 
-    /// The way in which `counting` counts.
-    pub fn of(counting: Counting) -> Self {
+    /// The way in which `counting` counts; `None` for concurrency, which has no window.
+    pub fn of(counting: Counting) -> Option<Self> {
         match counting {
-            Counting::Log { .. } => Self::Log,
-            Counting::Counter { .. } => Self::Counter,
-            Counting::Bucket { .. } => Self::Bucket,
-            Counting::Calendar { .. } => Self::Calendar,
+            Counting::Log { .. } => Some(Self::Log),
+            Counting::Counter { .. } => Some(Self::Counter),
+            Counting::Bucket { .. } => Some(Self::Bucket),
+            Counting::Calendar { .. } => Some(Self::Calendar),
+            Counting::Concurrency => None,
         }
     }
 

@@ -111,7 +111,7 @@ impl Draft {
     /// Counts as `over` says, over the window of the quota.
     pub(crate) fn count(&mut self, over: impl FnOnce(Window) -> Counting) {
         if let Ok(counting) = &mut self.counting {
-            *counting = over(counting.window());
+            *counting = counting.window().map_or(*counting, over);
         }
     }
 

@@ -180,7 +180,7 @@ impl Fields {
             self.add("shares", Value::Map(shares.collect()));
         }
         match (policy.own_window(), policy.counting.calendar()) {
-            (None, _) => {}
+            (None | Some(Span::Concurrency), _) => {}
             (Some(Span::Window(window)), _) => {
                 self.add("windowSeconds", Value::Number(seconds(window)));
             }
@@ -192,7 +192,7 @@ impl Fields {
             }
         }
         match policy.counting {
-            Counting::Log { .. } | Counting::Calendar { .. } => {}
+            Counting::Log { .. } | Counting::Calendar { .. } | Counting::Concurrency => {}
             Counting::Counter { .. } | Counting::Bucket { .. } => {
                 self.text("algorithm", policy.counting.name());
             }

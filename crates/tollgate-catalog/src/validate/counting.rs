@@ -182,7 +182,7 @@ fn window(
     may_be_missing: bool,
 ) -> Option<Window> {
     match (fields.get("windowSeconds"), fields.get("window")) {
-        (None, None) if may_be_missing => Some(Policy::default_policy().counting.window()),
+        (None, None) if may_be_missing => Policy::default_policy().counting.window(),
         (None, None) => {
             let accepted = format!(
                 "{ACCEPTED_WINDOWS}, or `window` (such as 90s or 1h30m), or `calendar` in their place; only a limit of null or 0 needs none"
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_bucket_must_be_full_in_a_year() {
-        let window = Policy::default_policy().counting.window();
+        let window = Policy::default_policy().counting.window().unwrap();
         let amount = |amount| Amount::new(amount).unwrap();
         let hours = 366 * 24;
         assert_eq!(too_slow(window, amount(2), Some(amount(2 * hours))), None);

@@ -206,6 +206,51 @@ pub(super) fn decide_tally(
     (verdict, charged.map(|(verdict, after)| (verdict, tally(after, rate))))
 }
 
+/// The bucket after a cost that was charged at `at` was changed from `old` to `new`, where `used_then` was missing right after
+/// that charge. `bucket` is as [`Bucket::at`] `now` returns it. `None` if there is nothing to give back, or more would be
+/// missing than an amount can be.
+///
+/// Without the difference, what was produced since might have found the bucket full, and would be lost. Since the charge, at
+/// least `used_then` less what was produced has always been missing, so that much can be given back.
+#[must_use]
+pub fn change(
+    bucket: Bucket,
+    rate: Rate,
+    now: Timestamp,
+    (at, used_then): (Timestamp, u64),
+    old: Amount,
+    new: Amount,
+) -> Option<Bucket> {
+    let kept = bucket.without_lost(rate, now);
+    let missing = if new > old {
+        kept.missing.checked_add(new.get() - old.get())?
+    } else {
+        let start_ns = rate.start(at).as_ns();
+        let windows = (bucket.start.as_ns().saturating_sub(start_ns)) / rate.window.as_ns();
+        let until_now = windows
+            .saturating_mul(rate.refill.get())
+            .saturating_add(rate.produced(now.as_ns() - bucket.start.as_ns()));
+        let produced = until_now.saturating_sub(rate.produced(at.as_ns() - start_ns));
+        let certain = used_then.saturating_sub(produced).min(kept.used(rate, now));
+        let given_back = certain.min(old.get() - new.get());
+        kept.missing - (given_back > 0).then_some(given_back)?
+    };
+    (missing <= Amount::MAX.get()).then_some(Bucket { missing, ..kept })
+}
+
+/// [`change`] of the usage that a store keeps.
+pub(super) fn change_tally(
+    kept: Tally,
+    rate: Rate,
+    now: Timestamp,
+    then: (Timestamp, u64),
+    old: Amount,
+    new: Amount,
+) -> Option<Tally> {
+    let bucket = of_tally(kept, rate, now)?.at(rate, now);
+    change(bucket, rate, now, then, old, new).map(|bucket| tally(bucket, rate))
+}
+
 /// The whole windows that it takes to refill what is missing.
 #[inline]
 fn windows_ns(missing: u64, refill: u64, window: Window) -> u64 {

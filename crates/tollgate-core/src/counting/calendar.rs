@@ -92,6 +92,32 @@ pub(super) fn decide_tally(
     (verdict, charged.map(|(verdict, after)| (verdict, tally(after, period))))
 }
 
+/// The count after a cost that was charged in the period that starts at `start` was changed from `old` to `new`; `None` if it
+/// counts no more, or the count would be above [`Amount::MAX`].
+#[must_use]
+pub fn change(
+    kept: PeriodCount,
+    start: Timestamp,
+    old: Amount,
+    new: Amount,
+) -> Option<PeriodCount> {
+    let count = kept.count.checked_sub(old.get())? + new.get();
+    let is_counted = kept.start <= start && count <= Amount::MAX.get();
+    is_counted.then_some(PeriodCount { count, ..kept })
+}
+
+/// [`change`] of the usage that a store keeps; the cost was charged in the period `then`.
+pub(super) fn change_tally(
+    kept: Tally,
+    now: Period,
+    then: Period,
+    old: Amount,
+    new: Amount,
+) -> Option<Tally> {
+    let kept = of_tally(kept)?.in_period(now);
+    change(kept, then.start, old, new).map(|kept| tally(kept, now))
+}
+
 #[inline]
 fn tally(kept: PeriodCount, period: Period) -> Tally {
     Tally {

@@ -156,6 +156,43 @@ pub(super) fn decide_tally(
     (verdict, charged.map(|(verdict, after)| (verdict, tally(after, window))))
 }
 
+/// The counter after a cost that was charged in the window that starts at `start` was changed from `old` to `new`. Counts of a
+/// clock that has stepped back may have moved to an earlier window. `None` if it counts no more, or the count would be above
+/// [`Amount::MAX`].
+#[must_use]
+pub fn change(
+    counter: Counter,
+    window: Window,
+    start: Timestamp,
+    old: Amount,
+    new: Amount,
+) -> Option<Counter> {
+    let mut changed = counter;
+    let count = if counter.start <= start {
+        &mut changed.current
+    } else if counter.start.as_ns() == start.as_ns().saturating_add(window.as_ns()) {
+        &mut changed.previous
+    } else {
+        return None;
+    };
+    *count = count.checked_sub(old.get())? + new.get();
+    (*count <= Amount::MAX.get()).then_some(changed)
+}
+
+/// [`change`] of the usage that a store keeps.
+pub(super) fn change_tally(
+    kept: Tally,
+    window: Window,
+    now: Timestamp,
+    at: Timestamp,
+    old: Amount,
+    new: Amount,
+) -> Option<Tally> {
+    let start = Timestamp::from_ns(at.as_ns() - at.as_ns() % window.as_ns());
+    let counter = of_tally(kept, window)?.at(window, now);
+    change(counter, window, start, old, new).map(|counter| tally(counter, window))
+}
+
 #[inline]
 fn tally(counter: Counter, window: Window) -> Tally {
     Tally {

@@ -1,4 +1,4 @@
-//! The ways of counting: how much of a limit is used at a moment, and when there is room again (R1, R2).
+//! The ways of counting: how much of a limit is used at a moment, and when there is room again (R1, R2, R16–R18).
 //!
 //! [`Counting`] says which way a limit counts and over which window; everything else asks it. Each way is a module of
 //! pure transitions: state, now and cost in; a [`Verdict`] and the state after an admission out. No clock, no lock, no I/O.
@@ -6,19 +6,21 @@
 //! A store evaluates every limit of a check first and records the admissions only if all allow it (R3), so each module has
 //! two halves: the verdict on a cost, which changes nothing, and the state after the cost is charged.
 //!
-//! Stores keep usage in two shapes ([`UsageShape`]): a [`log`], which grows with what it admits, or a [`tally`] of a few numbers.
+//! Stores keep usage in three shapes ([`UsageShape`]): a [`log`], which grows with what it admits, a [`tally`] of a few numbers,
+//! or [`slots`] that leases hold.
 
 pub mod bucket;
 pub mod calendar;
 pub mod counter;
 pub mod log;
+pub mod slots;
 pub mod tally;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 pub use self::tally::{Tallied, Tally, TallyKind};
-use crate::{Amount, Calendar, Period, Timestamp, Window, Zone};
+use crate::{Amount, Calendar, Period, Timestamp, Ttl, Window, Zone};
 
 /// How a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +50,8 @@ pub enum Counting {
         /// Whose clocks show when they start.
         zone: Zone,
     },
+    /// The leases that are alive (R16). There is no window: a slot is free when its lease ends.
+    Concurrency,
 }
 
 /// The window of a limit, as policies compare it: whether one overrides another (R4).
@@ -57,6 +61,8 @@ pub enum Span {
     Window(Window),
     /// A period of this calendar, in any zone.
     Calendar(Calendar),
+    /// Leases that are alive now.
+    Concurrency,
 }
 
 impl Counting {
@@ -72,16 +78,20 @@ impl Counting {
             Self::Counter { .. } => counter::NAME,
             Self::Bucket { .. } => bucket::NAME,
             Self::Calendar { .. } => calendar::NAME,
+            Self::Concurrency => slots::NAME,
         }
     }
 
     /// The window that the limit holds for: what policies and answers call `windowSeconds`. Of a calendar, the usual length
-    /// of a period: [`Counting::period`] has the current one.
+    /// of a period: [`Counting::period`] has the current one. `None` for concurrency.
     #[inline]
-    pub const fn window(self) -> Window {
+    pub const fn window(self) -> Option<Window> {
         match self {
-            Self::Log { window } | Self::Counter { window } | Self::Bucket { window, .. } => window,
-            Self::Calendar { calendar, .. } => calendar.usual_length(),
+            Self::Log { window } | Self::Counter { window } | Self::Bucket { window, .. } => {
+                Some(window)
+            }
+            Self::Calendar { calendar, .. } => Some(calendar.usual_length()),
+            Self::Concurrency => None,
         }
     }
 
@@ -92,13 +102,16 @@ impl Counting {
                 Span::Window(window)
             }
             Self::Calendar { calendar, .. } => Span::Calendar(calendar),
+            Self::Concurrency => Span::Concurrency,
         }
     }
 
     /// The period that `now` lies in; `None` for every way but a calendar.
     pub fn period(self, now: Timestamp) -> Option<Period> {
         match self {
-            Self::Log { .. } | Self::Counter { .. } | Self::Bucket { .. } => None,
+            Self::Log { .. } | Self::Counter { .. } | Self::Bucket { .. } | Self::Concurrency => {
+                None
+            }
             Self::Calendar { calendar, zone } => Some(calendar.period(zone, now)),
         }
     }
@@ -106,7 +119,9 @@ impl Counting {
     /// The calendar and the zone; `None` for every other way.
     pub const fn calendar(self) -> Option<(Calendar, Zone)> {
         match self {
-            Self::Log { .. } | Self::Counter { .. } | Self::Bucket { .. } => None,
+            Self::Log { .. } | Self::Counter { .. } | Self::Bucket { .. } | Self::Concurrency => {
+                None
+            }
             Self::Calendar { calendar, zone } => Some((calendar, zone)),
         }
     }
@@ -115,7 +130,9 @@ impl Counting {
     #[inline]
     pub const fn refill(self) -> Option<Amount> {
         match self {
-            Self::Log { .. } | Self::Counter { .. } | Self::Calendar { .. } => None,
+            Self::Log { .. } | Self::Counter { .. } | Self::Calendar { .. } | Self::Concurrency => {
+                None
+            }
             Self::Bucket { refill, .. } => Some(refill),
         }
     }
@@ -132,24 +149,29 @@ impl Counting {
             Self::Calendar { calendar, zone } => {
                 UsageShape::Tally(Tallied::Calendar { calendar, zone })
             }
+            Self::Concurrency => UsageShape::Slots,
         }
     }
 
     /// [`Limit::most_recorded`](crate::Limit::most_recorded)
     pub(crate) fn most_recorded(self) -> Amount {
         match self {
-            Self::Log { .. } | Self::Counter { .. } | Self::Calendar { .. } => Amount::MAX,
+            Self::Log { .. } | Self::Counter { .. } | Self::Calendar { .. } | Self::Concurrency => {
+                Amount::MAX
+            }
             Self::Bucket { window, refill } => bucket::Rate { refill, window }.most_recorded(),
         }
     }
 
-    /// For how long an admission may count under a limit of `amount`. A log adds up to two of its ticks (R7).
+    /// For how long an admission may count under a limit of `amount`, of concurrency a lease that nobody extends. A log adds up
+    /// to two of its ticks (R7).
     pub(crate) fn longest_life(self, amount: Amount) -> Duration {
         match self {
             Self::Log { window } => window.as_duration(),
             Self::Counter { window } => counter::longest_life(window),
             Self::Bucket { window, refill } => bucket::Rate { refill, window }.longest_life(amount),
             Self::Calendar { calendar, .. } => calendar.longest(),
+            Self::Concurrency => Ttl::MAX.as_duration(),
         }
     }
 }
@@ -164,6 +186,8 @@ pub enum UsageShape {
     },
     /// A few numbers: [`tally`].
     Tally(Tallied),
+    /// The leases that are alive: [`slots`].
+    Slots,
 }
 
 /// How long the same check would have to wait (R6).

@@ -72,6 +72,32 @@ impl Tallied {
             }
         }
     }
+
+    /// The tally after `kept` was charged `new` in place of `old` at the time `at` (R14); `None` if nothing changes, because what was
+    /// charged counts no more, or the usage would be above [`Amount::MAX`]. `used_then` is the usage right after the charge.
+    ///
+    /// A counter and a calendar are as if `new` had been charged at `at`. A token bucket gives back no more than what is certainly
+    /// still missing of what was missing then, because what is produced into a full bucket is lost.
+    #[must_use]
+    pub fn change(
+        self,
+        kept: Option<Tally>,
+        now: Timestamp,
+        (at, used_then): (Timestamp, u64),
+        old: Amount,
+        new: Amount,
+    ) -> Option<Tally> {
+        match self {
+            Self::Counter { window } => counter::change_tally(kept?, window, now, at, old, new),
+            Self::Bucket { rate } => {
+                bucket::change_tally(kept?, rate, now, (at, used_then), old, new)
+            }
+            Self::Calendar { calendar, zone } => {
+                let [then, now] = [at, now].map(|time| calendar.period(zone, time));
+                calendar::change_tally(kept?, now, then, old, new)
+            }
+        }
+    }
 }
 
 impl Tally {

@@ -116,17 +116,17 @@ impl MovableClock for OnServer {
 mod server {
     use super::*;
 
-    conformance!(OnServer: contract, once, over_limit, settle, ledger, isolation, time, changes);
+    conformance!(OnServer: contract, once, over_limit, leases, ledger, isolation, time, changes);
 }
 
 mod redis_clock {
     use super::*;
 
-    conformance!(RedisClock: contract, once, over_limit, settle, concurrency);
+    conformance!(RedisClock: contract, once, over_limit, leases, concurrency);
 }
 
 mod cluster {
     use super::*;
 
-    conformance!(OnCluster: contract, once, over_limit, settle, isolation, concurrency);
+    conformance!(OnCluster: contract, once, over_limit, leases, isolation, concurrency);
 }

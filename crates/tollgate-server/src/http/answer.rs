@@ -110,7 +110,7 @@ impl<'a> DecisionBody<'a> {
             limit: headline.map(|status| status.limit.amount().get()),
             count: headline.map_or(0, |status| status.count),
             remaining: headline.map(|status| status.remaining),
-            window_seconds: headline.map(|status| Seconds(status.window())),
+            window_seconds: headline.and_then(LimitStatus::window).map(Seconds),
             retry_after_ms: decision.retry_after_ms(),
             reset_after_ms: headline.map_or(0, |status| status.reset_after_ms),
             policy_id: headline.map(|status| status.limit.policy_id().as_str()),
@@ -161,7 +161,7 @@ pub(crate) struct LimitBody<'a> {
     /// What it counts.
     #[schema(value_type = String)]
     unit: &'a str,
-    /// How it counts: `sliding_window_log`, `sliding_window_counter`, `token_bucket` or `calendar`.
+    /// How it counts: `sliding_window_log`, `sliding_window_counter`, `token_bucket`, `calendar` or `concurrency`.
     #[schema(value_type = String)]
     algorithm: &'static str,
     /// `enforce`, or `shadow`: the limit decides, counts and reports but never denies.
@@ -180,9 +180,9 @@ pub(crate) struct LimitBody<'a> {
     count: u64,
     /// What is left after this decision.
     remaining: u64,
-    /// The length of the window in seconds; of a calendar, the length of the current period.
-    #[schema(value_type = f64, exclusive_minimum = 0)]
-    window_seconds: Seconds,
+    /// The length of the window in seconds; of a calendar, the length of the current period; null for concurrency.
+    #[schema(required = true, value_type = Option<f64>, exclusive_minimum = 0)]
+    window_seconds: Option<Seconds>,
     /// The period of a calendar: `hour`, `day`, `week` or `month`; otherwise left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false)]
@@ -222,7 +222,7 @@ impl<'a> LimitBody<'a> {
             refill: limit.counting().refill().map(Amount::get),
             count: status.count,
             remaining: status.remaining,
-            window_seconds: Seconds(status.window()),
+            window_seconds: status.window().map(Seconds),
             calendar: calendar.map(|(calendar, _)| calendar.name()),
             time_zone: calendar.map(|(_, zone)| zone.name()),
             retry_after_ms: status.retry_after_ms,

@@ -60,3 +60,12 @@ pub(super) fn push(len: &mut u8, ticks: &mut [u32; FEW], time: &LogTime) {
     ticks[usize::from(*len)] = ring::truncate(time.stamp());
     *len += 1;
 }
+
+/// Removes an admission that was stamped `tick`, if there is one.
+pub(super) fn remove(len: &mut u8, ticks: &mut [u32; FEW], time: &LogTime, tick: u64) {
+    let log = Few::of(*len, ticks, time);
+    if let Some(index) = (0..log.len()).find(|index| log.tick(*index) == tick) {
+        ticks.copy_within(index + 1.., index);
+        *len -= 1;
+    }
+}

@@ -2,10 +2,13 @@
 //!
 //! Keys are hashed (`digest`) to one of many shards, each a lock over a `table` of slots. A slot holds the `usage` of a
 //! key; a long log has a separate `ring`. A check locks the shards of all its limits, in order, and so decides them at
-//! one moment (R3). Checks with a request id go through `once` first. Nothing here knows policies, checks or decisions.
+//! one moment (R3). Checks with a request id go through `once` first. Reservations and updates of leases (`lease_calls`) lock
+//! their lease (`leases`) and then the shards of its limits. Nothing here knows policies, checks or decisions.
 
 mod digest;
 mod few;
+mod lease_calls;
+mod leases;
 mod once;
 #[cfg(test)]
 mod once_model;
@@ -13,6 +16,7 @@ mod once_model;
 mod once_tests;
 mod ring;
 mod shard;
+mod slots;
 mod table;
 mod usage;
 
@@ -20,10 +24,13 @@ use std::future::ready;
 
 use smallvec::SmallVec;
 use tollgate_core::counting::Verdict;
-use tollgate_core::{Charge, Clock, Limit, MonotonicClock, Subject, Timestamp};
+use tollgate_core::{Charge, Clock, LeaseUpdate, Limit, MonotonicClock, Subject, Timestamp, Ttl};
 
-use crate::{Charged, Store, StoreError, Verdicts, admits};
+use crate::{
+    Capabilities, Charged, LeaseId, LeaseState, Reserved, Store, StoreError, Verdicts, admits,
+};
 use digest::{Digest, KeyHasher, SHARD_BITS};
+use leases::Leases;
 use once::Once;
 use shard::{Guard, Shard};
 use usage::Usage;
@@ -44,6 +51,13 @@ pub struct MemoryStoreOptions {
     /// the oldest; if that one is sent again, it is charged again. Each takes about 200 bytes. Each of up to 64 shards
     /// has its share of the bound.
     pub max_request_ids: usize,
+    /// The most leases that are known at a time, at least 1. At the bound, a new one replaces one of 16 others: one that has
+    /// ended, or else the one that expires first. What that one holds stays charged, and its slots are free when it would
+    /// have expired. A lease of up to two limits takes about 300 bytes. Each of up to 64 shards has its share of the bound.
+    pub max_leases: usize,
+    /// The most leases that have ended and are known, so that a settlement may be repeated, at least 1. At the bound, the one
+    /// that ended first is forgotten, also before a minute is over. Each shard has its share of the bound.
+    pub max_ended_leases: usize,
 }
 
 impl MemoryStoreOptions {
@@ -51,6 +65,10 @@ impl MemoryStoreOptions {
     pub const DEFAULT_MAX_KEYS: usize = 10_000_000;
     /// A million request ids: those of the last 100 seconds at 10,000 admissions a second.
     pub const DEFAULT_MAX_REQUEST_IDS: usize = 1_000_000;
+    /// A million leases.
+    pub const DEFAULT_MAX_LEASES: usize = 1_000_000;
+    /// The leases that ended in the last minute, at 1,000 a second.
+    pub const DEFAULT_MAX_ENDED_LEASES: usize = 65_536;
 
     /// The same options with at most `max_keys` keys.
     #[must_use]
@@ -65,11 +83,30 @@ impl MemoryStoreOptions {
         self.max_request_ids = max_request_ids;
         self
     }
+
+    /// The same options with at most `max_leases` leases.
+    #[must_use]
+    pub fn max_leases(mut self, max_leases: usize) -> Self {
+        self.max_leases = max_leases;
+        self
+    }
+
+    /// The same options with at most `max_ended_leases` leases that have ended.
+    #[must_use]
+    pub fn max_ended_leases(mut self, max_ended_leases: usize) -> Self {
+        self.max_ended_leases = max_ended_leases;
+        self
+    }
 }
 
 impl Default for MemoryStoreOptions {
     fn default() -> Self {
-        Self { max_keys: Self::DEFAULT_MAX_KEYS, max_request_ids: Self::DEFAULT_MAX_REQUEST_IDS }
+        Self {
+            max_keys: Self::DEFAULT_MAX_KEYS,
+            max_request_ids: Self::DEFAULT_MAX_REQUEST_IDS,
+            max_leases: Self::DEFAULT_MAX_LEASES,
+            max_ended_leases: Self::DEFAULT_MAX_ENDED_LEASES,
+        }
     }
 }
 
@@ -92,6 +129,10 @@ pub struct MemoryStoreStats {
     pub keys: u64,
     /// The keys that were evicted at the cap before they were idle, so that some usage was forgotten.
     pub evicted: u64,
+    /// The leases known now, also those that have just ended.
+    pub leases: u64,
+    /// The leases that were forgotten at the cap.
+    pub evicted_leases: u64,
 }
 
 /// The most shards: enough that two threads seldom need the same one, and that one shard of a full store grows in less
@@ -106,8 +147,8 @@ const MIN_KEYS_PER_SHARD: usize = 1024;
 /// It is exact: checks that share a limit are decided one after the other. The time is that of the clock, read once per
 /// check before the locks are taken, and clamped to the latest time that a shard has seen, so it never steps back (R7).
 ///
-/// **It cannot settle**: a log in its slot or its ring has the times of its admissions and, at most, the running sum of
-/// their costs, so no single one can be found. Its receipts are empty, also those of repeated request ids.
+/// **Leases** are known to this store only. An admission is found again by its time and its cost: admissions that have both
+/// in common are alike, so it does not matter which one a settlement changes.
 ///
 /// **At the cap on keys** a new key evicts one of 16 in its neighbourhood: an idle key, or else the key with the
 /// smallest share of its limit in use. Its usage is forgotten, and [`MemoryStoreStats::evicted`] counts it. The
@@ -119,6 +160,7 @@ pub struct MemoryStore<C = MonotonicClock> {
     shards: Box<[Shard]>,
     max_keys_per_shard: usize,
     once: Once,
+    leases: Leases,
 }
 
 impl MemoryStore {
@@ -147,6 +189,7 @@ impl<C: Clock> MemoryStore<C> {
             shards: (0..shards).map(|_| Shard::default()).collect(),
             max_keys_per_shard: max_keys / shards,
             once: Once::new(options.max_request_ids),
+            leases: Leases::new(options.max_leases, options.max_ended_leases),
         }
     }
 
@@ -216,7 +259,8 @@ impl<C: Clock> MemoryStore<C> {
         self.shard(digest).lock().table.remove(digest.fingerprint);
     }
 
-    /// Removes every key whose usage no longer counts, and every request id that may be charged again. Each new key
+    /// Removes every key whose usage no longer counts, every request id that may be charged again and every lease that need not
+    /// be known. Each new key
     /// does a little of this; call it occasionally to return memory when traffic ends. O(keys), one shard locked at a
     /// time.
     pub fn sweep(&self) {
@@ -227,15 +271,19 @@ impl<C: Clock> MemoryStore<C> {
             shard.table.sweep(now);
         }
         self.once.sweep(now);
+        self.leases.sweep(now);
     }
 
     /// The number of keys, and the evictions so far. Locks each shard for a moment.
     pub fn stats(&self) -> MemoryStoreStats {
-        self.shards.iter().fold(MemoryStoreStats::default(), |stats, shard| {
+        let (leases, evicted_leases) = self.leases.stats();
+        let none = MemoryStoreStats { leases, evicted_leases, ..MemoryStoreStats::default() };
+        self.shards.iter().fold(none, |stats, shard| {
             let shard = shard.lock();
             MemoryStoreStats {
                 keys: stats.keys + shard.table.len() as u64,
                 evicted: stats.evicted + shard.table.evicted(),
+                ..stats
             }
         })
     }
@@ -411,5 +459,26 @@ impl<C: Clock + 'static> Store for MemoryStore<C> {
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
         self.reset(limit, subject);
         ready(Ok(()))
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::LEASES_HERE
+    }
+
+    fn reserve(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+        ttl: Ttl,
+    ) -> impl Future<Output = Result<Reserved, StoreError>> + Send {
+        ready(Ok(self.reserve(charges, request_id, ttl)))
+    }
+
+    fn update_lease(
+        &self,
+        id: &LeaseId,
+        update: &LeaseUpdate,
+    ) -> impl Future<Output = Result<Option<LeaseState>, StoreError>> + Send {
+        ready(Ok(self.update_lease(id, update)))
     }
 }

@@ -7,13 +7,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 use tollgate_core::counting::Verdict;
-use tollgate_core::{Charge, Clock, Timestamp};
+use tollgate_core::{Charge, Clock, Timestamp, Ttl, Window};
 
 use super::sync::{Mutex, MutexGuard};
-use crate::{Verdicts, admits};
+use crate::{NewLease, Reserved, Verdicts, admits};
 
 /// The most shards: enough that two threads seldom need the same one.
 const MAX_SHARDS: usize = 64;
@@ -42,11 +43,12 @@ struct Records {
     oldest_first: VecDeque<(Digest, Timestamp)>,
 }
 
-/// The answer to an admitted check.
+/// The answer to an admitted check, or to the reservation of a lease.
 #[derive(Debug)]
 struct Record {
     expires: Timestamp,
     verdicts: Box<[Verdict]>,
+    lease: Option<NewLease>,
 }
 
 impl Once {
@@ -73,7 +75,7 @@ impl Once {
         clock: &impl Clock,
         charge: impl FnOnce() -> Verdicts,
     ) -> Verdicts {
-        let digest = self.digest(charges, request_id);
+        let digest = self.digest(charges, request_id, Call::Check);
         // Held until the check is decided, so that the second of two copies finds the record of the first.
         let mut records = self.shard(digest);
         if let Some(record) = records.by_digest.get(&digest)
@@ -83,14 +85,42 @@ impl Once {
         }
         let verdicts = charge();
         if admits(charges, &verdicts) || charges.iter().any(Charge::is_recorded_if_denied) {
-            let longest = charges.iter().map(|charge| charge.limit.counting().window()).max();
             // Read after the charge, so that the record outlives the usage.
             let now = clock.now();
-            let expires = longest.map_or(now, |window| now.after(window.as_duration()));
-            let record = Record { expires, verdicts: verdicts.iter().copied().collect() };
+            let verdicts = verdicts.iter().copied().collect();
+            let record =
+                Record { expires: now.after(longest_window(charges)), verdicts, lease: None };
             records.add(digest, record, now, self.max_records_per_shard);
         }
         verdicts
+    }
+
+    /// The same for a reservation: a lease is remembered for its time to live, or for the longest window if that is longer.
+    pub(super) fn reserve(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: &str,
+        ttl: Ttl,
+        clock: &impl Clock,
+        reserve: impl FnOnce() -> Reserved,
+    ) -> Reserved {
+        let digest = self.digest(charges, request_id, Call::Reservation);
+        let mut records = self.shard(digest);
+        if let Some(record) = records.by_digest.get(&digest)
+            && clock.now() < record.expires
+        {
+            let verdicts = record.verdicts.iter().copied().collect();
+            return Reserved { verdicts, lease: record.lease.clone(), degraded: false };
+        }
+        let reserved = reserve();
+        if reserved.lease.is_some() {
+            let now = clock.now();
+            let expires = now.after(longest_window(charges).max(ttl.as_duration()));
+            let verdicts = reserved.verdicts.iter().copied().collect();
+            let record = Record { expires, verdicts, lease: reserved.lease.clone() };
+            records.add(digest, record, now, self.max_records_per_shard);
+        }
+        reserved
     }
 
     /// Removes every expired record.
@@ -109,9 +139,10 @@ impl Once {
         })
     }
 
-    /// Injective except for the hash: the lengths and bytes of the id, and for each key its policy and its values.
-    fn digest(&self, charges: &[Charge<'_>], request_id: &str) -> Digest {
+    /// Injective except for the hash: the call, the lengths and bytes of the id, and for each key its policy and its values.
+    fn digest(&self, charges: &[Charge<'_>], request_id: &str, call: Call) -> Digest {
         let mut hasher = SipHasher24::new_with_keys(self.secret.0, self.secret.1);
+        hasher.write_u8(call as u8);
         let mut add = |text: &str| {
             hasher.write_usize(text.len());
             hasher.write(text.as_bytes());
@@ -129,6 +160,19 @@ impl Once {
         let low = digest as usize;
         lock(&self.shards[low & (self.shards.len() - 1)])
     }
+}
+
+/// What is identified by a request id: an id of a check and that of a reservation are two ids.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+enum Call {
+    Check,
+    Reservation,
+}
+
+fn longest_window(charges: &[Charge<'_>]) -> Duration {
+    let windows = charges.iter().filter_map(|charge| charge.limit.counting().window());
+    windows.max().map_or(Duration::ZERO, Window::as_duration)
 }
 
 /// A poisoned lock is fine: every change of the records is complete at once.

@@ -20,6 +20,7 @@ mod sync {
 }
 
 #[expect(clippy::duplicate_mod, reason = "compiled a second time, with the locks above")]
+#[expect(dead_code, reason = "reservations take the same lock as checks")]
 #[path = "once.rs"]
 mod once;
 
@@ -45,7 +46,7 @@ fn check_all_copies() {
     let once = Arc::new(Once::new(64));
     let ledger = Arc::new(Ledger::default());
     let limit = Arc::new(Limit::of(&Policy::default_policy()).unwrap());
-    let window = limit.counting().window().as_duration();
+    let window = limit.counting().window().unwrap().as_duration();
     let copies = (0..COPIES).flat_map(|_| ["a", "b"]).map(|request_id| {
         let (clock, once, ledger, limit) =
             (clock.clone(), once.clone(), ledger.clone(), limit.clone());

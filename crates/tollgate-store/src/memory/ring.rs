@@ -1,8 +1,9 @@
 //! The log of a key that has outgrown its slot: a ring of entries in one allocation.
 //!
-//! An entry is its timestamp modulo 2^32 and, in a weighted log, the running sum of costs (modulo 2^64) after it. With
-//! sums, both expiry and the retry time are binary searches. The bounds of the ring are in the slot, so that an
-//! admission reads the slot, the oldest entry and the place of the newest, the last two in parallel.
+//! An entry is its timestamp modulo 2^32 and, in a weighted log, its cost. A weighted ring also has the sum of all costs, and the
+//! sum of each block of 64 places. So a cost changes in O(1) once its entry is found, by a binary search; a retry time skips
+//! whole blocks; and expiry is O(1) for each entry that leaves. The bounds of the ring are in the slot, so that an admission
+//! reads the slot, the oldest entry and the place of the newest, the last two in parallel.
 
 use tollgate_core::Amount;
 use tollgate_core::counting::log::{self, Log, LogTime};
@@ -13,8 +14,12 @@ pub(super) const UNIT: usize = 1;
 /// Words of an entry of any cost.
 pub(super) const WEIGHTED: usize = 3;
 
-/// Words of the running sum before the oldest entry of a weighted log.
-const BASE: usize = 2;
+/// Words of a sum.
+const SUM: usize = 2;
+/// How many places of a weighted ring have a sum of their own.
+const BLOCK: usize = 64;
+/// Words of a block of places and its sum.
+const BLOCK_WORDS: usize = BLOCK * WEIGHTED + SUM;
 
 /// The most entries of a ring. A log with this many entries admits nothing until its oldest entry leaves.
 const MAX_ENTRIES: usize = 1 << 31;
@@ -24,7 +29,7 @@ const SMALL: usize = 32;
 /// Entries of `WIDTH` words, oldest first.
 #[derive(Debug)]
 pub(super) struct Ring<const WIDTH: usize> {
-    /// The entries. A weighted ring has two more words for the running sum before the oldest entry.
+    /// The entries; of a weighted ring then the sum of all costs, and that of each block of places.
     words: Box<[u32]>,
     /// The index of the oldest entry.
     head: u32,
@@ -34,14 +39,17 @@ pub(super) struct Ring<const WIDTH: usize> {
 impl<const WIDTH: usize> Ring<WIDTH> {
     /// A ring with these low timestamps and costs, and room for as many more.
     pub(super) fn from_entries(entries: impl ExactSizeIterator<Item = (u32, u64)>) -> Self {
-        let len = entries.len();
-        let mut words = allocate::<WIDTH>(2 * len + 4);
-        let mut sum = 0_u64;
-        for (entry, (low, cost)) in words.chunks_exact_mut(WIDTH).zip(entries) {
-            sum = sum.wrapping_add(cost);
-            write(entry, low, sum);
+        let mut ring = Self::with_capacity(2 * entries.len() + 4);
+        for (low, cost) in entries {
+            ring.append(low, cost);
         }
-        Self { words, head: 0, len: narrow(len) }
+        ring
+    }
+
+    fn with_capacity(capacity: usize) -> Self {
+        let sums = if WIDTH == WEIGHTED { 1 + capacity.div_ceil(BLOCK) } else { 0 };
+        let words = vec![0; capacity * WIDTH + sums * SUM].into_boxed_slice();
+        Self { words, head: 0, len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -68,60 +76,70 @@ impl<const WIDTH: usize> Ring<WIDTH> {
     }
 
     /// The entries, oldest first: low timestamp and cost.
-    pub(super) fn low_entries(&self) -> impl Iterator<Item = (u32, u64)> {
-        (0..self.len()).map(|index| {
-            let before = if index == 0 { 0 } else { self.sum_to(index - 1) };
-            (self.words[self.place(index)], self.sum_to(index).wrapping_sub(before))
-        })
+    pub(super) fn low_entries(&self) -> impl ExactSizeIterator<Item = (u32, u64)> {
+        (0..self.len()).map(|index| (self.words[self.place(index) * WIDTH], self.cost(index)))
     }
 
+    /// How many places there are.
     #[inline]
     fn capacity(&self) -> usize {
-        // The sum before the oldest entry takes fewer words than an entry.
-        self.words.len() / WIDTH
-    }
-
-    /// The running sum before the oldest entry.
-    #[inline]
-    fn base(&self) -> u64 {
-        match *self.words {
-            [.., low, high] if WIDTH == WEIGHTED => u64::from(low) | u64::from(high) << 32,
-            _ => 0,
+        if WIDTH == UNIT {
+            return self.words.len();
         }
+        let words = self.words.len() - SUM;
+        let (blocks, rest) = (words / BLOCK_WORDS, words % BLOCK_WORDS);
+        blocks * BLOCK + rest.saturating_sub(SUM) / WIDTH
     }
 
-    fn set_base(&mut self, base: u64) {
-        if let [.., low, high] = &mut *self.words {
-            (*low, *high) = (truncate(base), truncate(base >> 32));
-        }
-    }
-
-    /// The first word of entry `index`; index `len` is the place of the next entry, if there is room.
+    /// The place of entry `index`; index `len` is that of the next entry, if there is room.
     #[inline]
     fn place(&self, index: usize) -> usize {
         let (place, capacity) = (self.head as usize + index, self.capacity());
-        let wrapped = if place >= capacity { place - capacity } else { place };
-        wrapped * WIDTH
+        if place >= capacity { place - capacity } else { place }
     }
 
-    /// The running sum from the oldest entry to entry `index`.
     #[inline]
-    fn sum_to(&self, index: usize) -> u64 {
+    fn cost(&self, index: usize) -> u64 {
         if WIDTH == UNIT {
-            return index as u64 + 1;
+            return 1;
         }
-        let place = self.place(index);
-        let sum = u64::from(self.words[place + 1]) | u64::from(self.words[place + 2]) << 32;
-        sum.wrapping_sub(self.base())
+        self.number(self.place(index) * WIDTH + 1)
+    }
+
+    #[inline]
+    fn number(&self, word: usize) -> u64 {
+        u64::from(self.words[word]) | u64::from(self.words[word + 1]) << 32
+    }
+
+    #[inline]
+    fn set_number(&mut self, word: usize, number: u64) {
+        (self.words[word], self.words[word + 1]) = (truncate(number), truncate(number >> 32));
+    }
+
+    /// The word of the sum of all costs, in a weighted ring.
+    #[inline]
+    fn total_word(&self) -> usize {
+        self.capacity() * WIDTH
+    }
+
+    /// The word of the sum of the block that `place` is in.
+    #[inline]
+    fn block_word(&self, place: usize) -> usize {
+        self.total_word() + (1 + place / BLOCK) * SUM
+    }
+
+    /// Adds `new - old` to the sums of the entry at `place` of a weighted ring.
+    #[inline]
+    fn add_to_sums(&mut self, place: usize, old: u64, new: u64) {
+        for word in [self.total_word(), self.block_word(place)] {
+            self.set_number(word, (self.number(word) - old) + new);
+        }
     }
 
     /// The sum of the costs.
     #[inline]
     pub(super) fn usage(&self) -> u64 {
-        match self.len() {
-            0 => 0,
-            len => self.sum_to(len - 1),
-        }
+        if WIDTH == UNIT { u64::from(self.len) } else { self.number(self.total_word()) }
     }
 
     /// The low timestamp of the oldest entry.
@@ -137,14 +155,20 @@ impl<const WIDTH: usize> Ring<WIDTH> {
         if self.len == 0 || !time.has_left(log.tick(0)) {
             return;
         }
-        let expired = partition_point(1, self.len(), |index| time.has_left(log.tick(index)));
+        let mut expired = partition_point(1, self.len(), |index| time.has_left(log.tick(index)));
+        // The oldest entry counts.
+        while expired < self.len() && self.cost(expired) == 0 {
+            expired += 1;
+        }
         self.forget(expired);
     }
 
     /// Removes the oldest `expired` entries, at least one.
     fn forget(&mut self, expired: usize) {
         if WIDTH == WEIGHTED {
-            self.set_base(self.base().wrapping_add(self.sum_to(expired - 1)));
+            for index in 0..expired {
+                self.add_to_sums(self.place(index), self.cost(index), 0);
+            }
         }
         let capacity = self.capacity();
         self.head = narrow((self.head as usize + expired) % capacity);
@@ -162,28 +186,51 @@ impl<const WIDTH: usize> Ring<WIDTH> {
             let most = usize::try_from(most).unwrap_or(MAX_ENTRIES).min(MAX_ENTRIES);
             self.resize((len * 2).min(most.max(len + 1)));
         }
-        let sum = if WIDTH == UNIT { 0 } else { self.base().wrapping_add(self.usage() + cost) };
-        let place = self.place(len);
-        write(&mut self.words[place..place + WIDTH], truncate(time.stamp()), sum);
+        self.append(truncate(time.stamp()), cost);
+    }
+
+    #[inline]
+    fn append(&mut self, low: u32, cost: u64) {
+        let place = self.place(self.len());
+        self.words[place * WIDTH] = low;
+        if WIDTH == WEIGHTED {
+            self.set_number(place * WIDTH + 1, cost);
+            self.add_to_sums(place, 0, cost);
+        }
         self.len += 1;
     }
 
     /// Moves the entries, at most `capacity`, to a ring with that capacity.
     #[cold]
     fn resize(&mut self, capacity: usize) {
-        let mut words = allocate::<WIDTH>(capacity);
-        let until_end = self.capacity() * WIDTH - self.place(0);
-        let used = self.len() * WIDTH;
-        let first = used.min(until_end);
-        let start = self.place(0);
-        words[..first].copy_from_slice(&self.words[start..start + first]);
-        words[first..used].copy_from_slice(&self.words[..used - first]);
-        let base = self.base();
-        self.words = words;
-        self.head = 0;
-        if WIDTH == WEIGHTED {
-            self.set_base(base);
+        let mut ring = Self::with_capacity(capacity);
+        for (low, cost) in self.low_entries() {
+            ring.append(low, cost);
         }
+        *self = ring;
+    }
+}
+
+impl Ring<WEIGHTED> {
+    /// Changes the cost of an entry of `old` that was stamped `tick` to `new`; false if there is none. `stamp` is that of an
+    /// admission now. O(log n), and O(1) for each entry of the same tick.
+    pub(super) fn change(&mut self, stamp: u64, tick: u64, old: u64, new: u64) -> bool {
+        let log = self.at(stamp);
+        let first = partition_point(0, self.len(), |index| log.tick(index) < tick);
+        let mut same = (first..self.len()).take_while(|index| log.tick(*index) == tick);
+        let Some(index) = same.find(|index| self.cost(*index) == old) else { return false };
+        let place = self.place(index);
+        self.set_number(place * WEIGHTED + 1, new);
+        self.add_to_sums(place, old, new);
+        // The newest entry and the oldest one count.
+        while self.len > 0 && self.cost(self.len() - 1) == 0 {
+            self.len -= 1;
+        }
+        let gone = (0..self.len()).take_while(|index| self.cost(*index) == 0).count();
+        if gone > 0 {
+            self.forget(gone);
+        }
+        true
     }
 }
 
@@ -203,7 +250,7 @@ impl<const WIDTH: usize> Log for RingLog<'_, WIDTH> {
 
     #[inline]
     fn tick(&self, index: usize) -> u64 {
-        recall(self.stamp, self.ring.words[self.ring.place(index)])
+        recall(self.stamp, self.ring.words[self.ring.place(index) * WIDTH])
     }
 
     #[inline]
@@ -216,21 +263,28 @@ impl<const WIDTH: usize> Log for RingLog<'_, WIDTH> {
         if WIDTH == UNIT {
             return usize::try_from(amount - 1).unwrap_or(MAX_ENTRIES);
         }
-        partition_point(0, self.len() - 1, |index| self.ring.sum_to(index) < amount)
-    }
-}
-
-fn allocate<const WIDTH: usize>(capacity: usize) -> Box<[u32]> {
-    let base = if WIDTH == WEIGHTED { BASE } else { 0 };
-    vec![0; capacity * WIDTH + base].into_boxed_slice()
-}
-
-/// Writes an entry: its low timestamp, and if it is weighted the running sum after it.
-#[inline]
-fn write(entry: &mut [u32], low: u32, sum: u64) {
-    entry[0] = low;
-    if let [_, sum_low, sum_high] = entry {
-        (*sum_low, *sum_high) = (truncate(sum), truncate(sum >> 32));
+        let ring = self.ring;
+        let (mut left, mut index, last) = (amount, 0, self.len() - 1);
+        while index < last {
+            let place = ring.place(index);
+            // A whole block of entries, which does not reach the newest one.
+            if place.is_multiple_of(BLOCK)
+                && place + BLOCK <= ring.capacity()
+                && index + BLOCK <= last
+            {
+                let sum = ring.number(ring.block_word(place));
+                if sum < left {
+                    (left, index) = (left - sum, index + BLOCK);
+                    continue;
+                }
+            }
+            let cost = ring.cost(index);
+            if cost >= left {
+                break;
+            }
+            (left, index) = (left - cost, index + 1);
+        }
+        index
     }
 }
 

@@ -1,15 +1,17 @@
-//! The usage of one key, in 32 bytes of its slot: up to six admissions or a whole tally in the slot, longer logs behind
-//! one pointer.
+//! The usage of one key, in 32 bytes of its slot: up to six admissions or a whole tally in the slot, longer logs and the
+//! leases that hold slots behind one pointer.
 //!
 //! A log stores timestamps modulo 2^32 ticks. This is sound because idle logs are dropped: the oldest entry was in the
 //! window when the newest was made, and the newest is at most a window and a second old.
 
-use tollgate_core::counting::log::{self, LogTime};
+use tollgate_core::counting::log::{self, Log, LogTime};
+use tollgate_core::counting::slots::{self, Slots};
 use tollgate_core::counting::{Tally, TallyKind, UsageShape, Verdict};
 use tollgate_core::{Amount, Limit, OverLimit, Timestamp};
 
 use super::few::{self, FEW, Few};
 use super::ring::{self, Ring, UNIT, WEIGHTED};
+use super::slots::{SlotHolder, SlotSet};
 
 const NS_PER_S: u64 = 1_000_000_000;
 
@@ -25,6 +27,8 @@ pub(super) enum Usage {
     Weighted { exponent: u8, limit: RoughLimit, idle_at_s: u32, ring: Ring<WEIGHTED> },
     /// A tally.
     Tally { kind: TallyKind, limit: RoughLimit, numbers: [u64; 2], idle_at_ns: u64 },
+    /// The leases that hold a slot.
+    Slots { limit: RoughLimit, slots: Box<SlotSet> },
 }
 
 /// The limit of a key when its log began, grew or lost entries, in one byte: at most a fifth too small. It gives the
@@ -140,6 +144,92 @@ impl Usage {
                 }
                 decided.0
             }
+            // Only a lease takes a slot.
+            UsageShape::Slots => match self.slots(now) {
+                Some(slots) => slots::evaluate(slots, limit.amount(), now),
+                None => slots::evaluate(&SlotSet::default(), limit.amount(), now),
+            },
+        }
+    }
+
+    /// The slots that are taken at `now`; `None` if none ever was.
+    fn slots(&mut self, now: Timestamp) -> Option<&mut SlotSet> {
+        match self {
+            Self::Slots { slots, .. } => {
+                slots.expire(now);
+                Some(slots)
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes a slot of `limit` until `expires_at`, whether or not one is free: the caller has asked.
+    pub(super) fn take_slot(&mut self, limit: &Limit, holder: SlotHolder, expires_at: Timestamp) {
+        if !matches!(self, Self::Slots { .. }) {
+            *self = Self::Slots { limit: RoughLimit::of(limit), slots: Box::default() };
+        }
+        if let Self::Slots { slots, .. } = self {
+            slots.take(holder, expires_at);
+        }
+    }
+
+    /// Frees the slot that `holder` took until `expires_at`; false if it has none.
+    pub(super) fn free_slot(&mut self, holder: SlotHolder, expires_at: Timestamp) -> bool {
+        match self {
+            Self::Slots { slots, .. } => slots.free(holder, expires_at),
+            _ => false,
+        }
+    }
+
+    /// Changes what was charged at `at` from `old` to `new`, where the usage right after that charge was `used_then`. Does
+    /// nothing if it counts no more.
+    pub(super) fn change(
+        &mut self,
+        limit: &Limit,
+        now: Timestamp,
+        (at, used_then): (Timestamp, u64),
+        old: Amount,
+        new: Amount,
+    ) {
+        match limit.counting().usage_shape() {
+            UsageShape::Log { window } => {
+                let time = LogTime::new(window, now);
+                self.refresh(&time);
+                self.change_log(&time, LogTime::new(window, at).stamp(), old, new);
+            }
+            UsageShape::Tally(tallied) => {
+                if let Some(tally) = tallied.change(self.tally(), now, (at, used_then), old, new) {
+                    *self = Self::from_tally(tally, limit);
+                }
+            }
+            UsageShape::Slots => {}
+        }
+    }
+
+    fn change_log(&mut self, time: &LogTime, tick: u64, old: Amount, new: Amount) {
+        if old == new {
+            return;
+        }
+        match self {
+            Self::Few { len, ticks, .. } if old == Amount::ONE && new == Amount::ZERO => {
+                few::remove(len, ticks, time, tick);
+                return;
+            }
+            Self::Few { len, ticks, .. } if old == Amount::ONE => {
+                let log = Few::of(*len, ticks, time);
+                if !(0..log.len()).any(|index| log.tick(index) == tick) {
+                    return;
+                }
+                self.weigh();
+            }
+            Self::Many { .. } if old == Amount::ONE => self.weigh(),
+            _ => {}
+        }
+        if let Self::Weighted { ring, .. } = self {
+            ring.change(time.stamp(), tick, old.get(), new.get());
+            if ring.len() == 0 {
+                *self = Self::NONE;
+            }
         }
     }
 
@@ -165,6 +255,7 @@ impl Usage {
                     (_, None) => false,
                 }
             }
+            UsageShape::Slots => false,
         }
     }
 
@@ -176,6 +267,7 @@ impl Usage {
             | Self::Many { idle_at_s, .. }
             | Self::Weighted { idle_at_s, .. } => now.as_ns() >= whole_ns(*idle_at_s),
             Self::Tally { idle_at_ns, .. } => now.as_ns() >= *idle_at_ns,
+            Self::Slots { slots, .. } => slots.is_idle(now),
         }
     }
 
@@ -193,6 +285,7 @@ impl Usage {
                 let usage = self.tally().map_or(0, |tally| tally.usage());
                 (limit, usage, whole_s(*idle_at_ns))
             }
+            Self::Slots { limit, slots } => (limit, slots.held(), whole_s(slots.idle_at().as_ns())),
         };
         (limit.share(usage), u64::from(idle_at_s))
     }
@@ -206,7 +299,7 @@ impl Usage {
             Self::Many { ring, .. } => ring.evaluate(limit, time, cost),
             Self::Weighted { ring, .. } => ring.evaluate(limit, time, cost),
             // Usage of a tally is not usage of a log: if a policy changes its way of counting, its usage starts at 0.
-            Self::Tally { .. } => log::evaluate(&Few::NONE, limit, time, cost),
+            Self::Tally { .. } | Self::Slots { .. } => log::evaluate(&Few::NONE, limit, time, cost),
         }
     }
 
@@ -240,7 +333,7 @@ impl Usage {
             Self::Few { len, ticks, .. } => few::expire(len, ticks, time),
             Self::Many { ring, .. } => ring.expire(time),
             Self::Weighted { ring, .. } => ring.expire(time),
-            Self::Tally { .. } => {}
+            Self::Tally { .. } | Self::Slots { .. } => {}
         }
     }
 
@@ -272,19 +365,19 @@ impl Usage {
                 push(idle_at_s, ring, limit, time, cost);
                 *exponent = time.window().tick_exponent();
             }
-            Self::Tally { .. } => {}
+            Self::Tally { .. } | Self::Slots { .. } => {}
         }
     }
 
     /// Converts the log to the smallest form that can take one more admission at `cost`.
     fn make_room(&mut self, cost: Amount) {
-        if matches!(self, Self::Tally { .. }) {
+        if matches!(self, Self::Tally { .. } | Self::Slots { .. }) {
             *self = Self::NONE;
         }
         match self {
             Self::Few { len, .. } if cost == Amount::ONE && usize::from(*len) < FEW => {}
             Self::Many { .. } if cost == Amount::ONE => {}
-            Self::Weighted { .. } | Self::Tally { .. } => {}
+            Self::Weighted { .. } | Self::Tally { .. } | Self::Slots { .. } => {}
             Self::Few { exponent, len, limit, idle_at_s, ticks } if cost == Amount::ONE => {
                 let live = &ticks[..usize::from(*len)];
                 let ring = Ring::from_entries(live.iter().map(|low| (*low, 1)));
@@ -309,7 +402,8 @@ impl Usage {
             Self::Few { limit, .. }
             | Self::Many { limit, .. }
             | Self::Weighted { limit, .. }
-            | Self::Tally { limit, .. } => *limit,
+            | Self::Tally { limit, .. }
+            | Self::Slots { limit, .. } => *limit,
         }
     }
 
@@ -326,7 +420,7 @@ impl Usage {
             Self::Weighted { exponent, idle_at_s, ring, .. } => {
                 (*exponent, *idle_at_s, ring.low_entries().collect())
             }
-            Self::Tally { .. } => (0, 0, Vec::new()),
+            Self::Tally { .. } | Self::Slots { .. } => (0, 0, Vec::new()),
         }
     }
 

@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use tollgate_core::{Amount, Charge, Clock, Limit, MonotonicClock, Subject, Timestamp};
+use tollgate_core::{Charge, Clock, LeaseUpdate, Limit, MonotonicClock, Subject, Timestamp, Ttl};
 
 use super::StoreObserver;
 use crate::call_report::BeganIn;
 use crate::{
-    CallEnd, CallObserver, CallReport, Capabilities, ChargeLeft, Charged, FaultDomain, Held,
-    Receipt, Settled, Store, StoreError, StoreErrorKind, cannot_settle,
+    CallEnd, CallObserver, CallReport, Capabilities, ChargeLeft, Charged, FaultDomain, LeaseId,
+    LeaseState, Reserved, Store, StoreError, StoreErrorKind, no_leases,
 };
 
 /// When a [`Breaker`] opens, and for how long.
@@ -528,22 +528,38 @@ impl<S: Store, C: Clock + 'static> Store for Breaker<S, C> {
         self.store.capabilities()
     }
 
-    async fn settle(&self, receipt: &Receipt, costs: &[Amount]) -> Result<Settled, StoreError> {
+    async fn reserve(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+        ttl: Ttl,
+    ) -> Result<Reserved, StoreError> {
         // It says nothing about whether the store works.
-        if !self.store.capabilities().settles {
-            return Err(cannot_settle());
+        if !self.store.capabilities().leases {
+            return Err(no_leases());
         }
-        let domains = receipt.held().map(|held| self.store.fault_domain_of(&held));
-        let report = self.begin_aside(&each_once(domains))?;
-        self.store.settle_reported(receipt, costs, report).await
+        let report = self.begin(&self.domains(charges))?;
+        self.store.reserve_reported(charges, request_id, ttl, report).await
+    }
+
+    async fn update_lease(
+        &self,
+        id: &LeaseId,
+        update: &LeaseUpdate,
+    ) -> Result<Option<LeaseState>, StoreError> {
+        if !self.store.capabilities().leases {
+            return Err(no_leases());
+        }
+        let report = self.begin_aside(&each_once(self.store.fault_domains_of(id).into_iter()))?;
+        self.store.update_lease_reported(id, update, report).await
     }
 
     fn fault_domain(&self, limit: &Limit, subject: &Subject<'_>) -> FaultDomain {
         self.store.fault_domain(limit, subject)
     }
 
-    fn fault_domain_of(&self, held: &Held<'_>) -> FaultDomain {
-        self.store.fault_domain_of(held)
+    fn fault_domains_of(&self, id: &LeaseId) -> SmallVec<[FaultDomain; 2]> {
+        self.store.fault_domains_of(id)
     }
 
     fn uses(&self, domain: FaultDomain) -> bool {

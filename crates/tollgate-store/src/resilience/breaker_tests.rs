@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tollgate_core::ManualClock;
 use tollgate_testkit::harness::block_on;
 
-use super::super::scripted::{Behaviour, Parts, Scripted, one_charge, receipt_of};
+use super::super::scripted::{Behaviour, Hanging, Parts, Scripted, one_charge, some_lease};
 use super::*;
 use crate::MemoryStore;
 
@@ -414,9 +414,9 @@ proptest! {
     }
 }
 
-/// Settlements to a part of the store that fails open its breaker, and no other; then they fail at once.
+/// Updates of leases in a part of the store that fails open its breaker, and no other; then they fail at once.
 #[test]
-fn settlements_count_for_the_parts_of_their_receipts() {
+fn updates_count_for_the_parts_of_their_leases() {
     let store = Parts::default();
     let breaker = Breaker::new(
         store.clone(),
@@ -425,7 +425,10 @@ fn settlements_count_for_the_parts_of_their_receipts() {
         Arc::new(()),
     );
     store.set_failing(&[Parts::RIGHT]);
-    let settle = |user: &str| block_on(breaker.release(&receipt_of(user))).map_err(|e| e.kind());
+    let settle = |id: &str| {
+        let id = LeaseId::parse(id).unwrap();
+        block_on(breaker.update_lease(&id, &LeaseUpdate::Release)).map_err(|e| e.kind())
+    };
     for _ in 0..5 {
         assert_eq!(settle("rita"), Err(StoreErrorKind::Unavailable));
     }
@@ -433,13 +436,15 @@ fn settlements_count_for_the_parts_of_their_receipts() {
     assert_eq!((settle("lisa").is_ok(), store.calls()), (true, 6));
 }
 
-/// That a store cannot settle is a mistake of the caller and no failure.
+/// That a store keeps no leases is a mistake of the caller and no failure.
 #[test]
-fn a_store_that_cannot_settle_does_not_open_it() {
+fn a_store_without_leases_does_not_open_it() {
     let (clock, options) = (ManualClock::default(), BreakerOptions::default());
-    let breaker = Breaker::new(MemoryStore::new(), clock, options, Arc::new(()));
+    let breaker = Breaker::new(Hanging, clock, options, Arc::new(()));
     for _ in 0..10 {
-        let error = block_on(breaker.release(&receipt_of("alice"))).unwrap_err();
+        let error = block_on(breaker.update_lease(&some_lease(), &LeaseUpdate::Release));
+        assert_eq!(error.unwrap_err().kind(), StoreErrorKind::Unsupported);
+        let error = block_on(breaker.reserve(&[], None, Ttl::DEFAULT)).unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unsupported);
     }
     assert_eq!(breaker.state(), BreakerState::Closed);

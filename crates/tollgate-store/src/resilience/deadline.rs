@@ -3,11 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tollgate_core::{Amount, Charge, Limit, Subject};
+use smallvec::SmallVec;
+use tollgate_core::{Charge, LeaseUpdate, Limit, Subject, Ttl};
 
 use crate::{
-    CallReport, Capabilities, Charged, FaultDomain, Held, Receipt, Settled, Store, StoreError,
-    StoreErrorKind,
+    CallReport, Capabilities, Charged, FaultDomain, LeaseId, LeaseState, Reserved, Store,
+    StoreError, StoreErrorKind,
 };
 
 /// The part of the deadline for the store.
@@ -75,9 +76,22 @@ impl<S: Store> Store for Deadline<S> {
         self.store.capabilities()
     }
 
-    async fn settle(&self, receipt: &Receipt, costs: &[Amount]) -> Result<Settled, StoreError> {
-        // The store's own errors already say whether something may have been changed.
-        let call = async { Ok(self.store.settle(receipt, costs).await) };
+    async fn reserve(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+        ttl: Ttl,
+    ) -> Result<Reserved, StoreError> {
+        let call = async { Ok(self.store.reserve(charges, request_id, ttl).await) };
+        self.in_time(call).await.map_err(StoreError::after_send)?
+    }
+
+    async fn update_lease(
+        &self,
+        id: &LeaseId,
+        update: &LeaseUpdate,
+    ) -> Result<Option<LeaseState>, StoreError> {
+        let call = async { Ok(self.store.update_lease(id, update).await) };
         self.in_time(call).await.map_err(StoreError::after_send)?
     }
 
@@ -132,16 +146,31 @@ impl<S: Store> Store for Deadline<S> {
         answer
     }
 
-    async fn settle_reported(
+    async fn reserve_reported(
         &self,
-        receipt: &Receipt,
-        costs: &[Amount],
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+        ttl: Ttl,
         report: CallReport,
-    ) -> Result<Settled, StoreError> {
+    ) -> Result<Reserved, StoreError> {
         if self.store_timeout.is_none() {
-            return self.store.settle_reported(receipt, costs, report).await;
+            return self.store.reserve_reported(charges, request_id, ttl, report).await;
         }
-        let answer = self.settle(receipt, costs).await;
+        let answer = self.reserve(charges, request_id, ttl).await;
+        report.ended(&answer);
+        answer
+    }
+
+    async fn update_lease_reported(
+        &self,
+        id: &LeaseId,
+        update: &LeaseUpdate,
+        report: CallReport,
+    ) -> Result<Option<LeaseState>, StoreError> {
+        if self.store_timeout.is_none() {
+            return self.store.update_lease_reported(id, update, report).await;
+        }
+        let answer = self.update_lease(id, update).await;
         report.ended(&answer);
         answer
     }
@@ -150,8 +179,8 @@ impl<S: Store> Store for Deadline<S> {
         self.store.fault_domain(limit, subject)
     }
 
-    fn fault_domain_of(&self, held: &Held<'_>) -> FaultDomain {
-        self.store.fault_domain_of(held)
+    fn fault_domains_of(&self, id: &LeaseId) -> SmallVec<[FaultDomain; 2]> {
+        self.store.fault_domains_of(id)
     }
 
     fn uses(&self, domain: FaultDomain) -> bool {
@@ -173,7 +202,7 @@ impl<S: Store> Store for Deadline<S> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scripted::{Behaviour, Hanging, Scripted, one_charge, receipt_of};
+    use super::super::scripted::{Behaviour, Hanging, Scripted, one_charge, some_lease};
     use super::*;
     use crate::MemoryStore;
 
@@ -197,10 +226,12 @@ mod tests {
         let inner = Scripted::new(MemoryStore::new());
         let store = Deadline::new(inner.clone(), Some(Duration::from_millis(100)));
         inner.set(Behaviour::Hangs);
-        let error = store.release(&receipt_of("alice")).await.unwrap_err();
+        let id = some_lease();
+        let release = || store.update_lease(&id, &LeaseUpdate::Release);
+        let error = release().await.unwrap_err();
         assert!(error.kind() == StoreErrorKind::Unavailable && error.may_have_charged());
         inner.set(Behaviour::Works);
-        assert!(store.release(&receipt_of("alice")).await.is_ok());
+        assert!(release().await.unwrap().is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,13 +14,16 @@ use std::time::Duration;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
 use tollgate_core::counting::{Verdict, Wait};
-use tollgate_core::{Amount, Charge, Clock, Limit, Mode, MonotonicClock, Subject, Timestamp};
+use tollgate_core::{
+    Charge, Clock, Counting, LeaseUpdate, Limit, Mode, MonotonicClock, Subject, Timestamp, Ttl,
+};
 
 use super::StoreObserver;
 use super::known_limit::KnownLimit;
 use crate::key::each_part;
 use crate::{
-    Capabilities, Charged, FaultDomain, Held, Receipt, Settled, Store, StoreError, Verdicts, admits,
+    Capabilities, Charged, FaultDomain, LeaseId, LeaseState, Reserved, Store, StoreError, Verdicts,
+    admits,
 };
 
 /// How long a denial without an end (such as a ban) is answered here. The denial itself needs no store, but its count
@@ -91,9 +94,7 @@ impl Invalidations {
 
     /// Usage of this key was given back; `key` is its [`key_bytes`](crate::key_bytes).
     pub fn forget(&self, key: &[u8]) {
-        let mut hasher = self.0.hasher();
-        hasher.write(key);
-        self.0.forget(hasher.finish128().as_u128());
+        self.0.forget_key(key);
     }
 
     /// Usage of any key may have been given back.
@@ -174,17 +175,17 @@ impl Known {
         hasher.finish128().as_u128()
     }
 
-    fn digest_of(&self, held: &Held<'_>) -> Digest {
-        let mut hasher = self.hasher();
-        held.each_part(|part| hasher.write(part));
-        hasher.finish128().as_u128()
-    }
-
-    /// A poisoned lock is fine: every change of a shard is complete at once.
     fn shard(&self, digest: Digest) -> MutexGuard<'_, Shard> {
         // Only the low bits are used.
         let low = digest as usize;
         self.shards[low % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// [`Known::forget`] for a key as [`key_bytes`](crate::key_bytes) returns it.
+    fn forget_key(&self, key: &[u8]) {
+        let mut hasher = self.hasher();
+        hasher.write(key);
+        self.forget(hasher.finish128().as_u128());
     }
 
     fn forget(&self, digest: Digest) {
@@ -260,7 +261,9 @@ impl Known {
         }
         for ((charge, verdict), (digest, forgettings)) in charges.iter().zip(verdicts).zip(asked) {
             let domain = domain_of(charge);
-            if !self.is_connected(domain) {
+            // A slot becomes free without an announcement.
+            let is_announced = charge.limit.counting() != Counting::Concurrency;
+            if !is_announced || !self.is_connected(domain) {
                 continue;
             }
             let mut shard = self.shard(*digest);
@@ -390,11 +393,28 @@ impl<S: Store, C: Clock + 'static> Store for DenialCache<S, C> {
         self.store.capabilities()
     }
 
-    async fn settle(&self, receipt: &Receipt, costs: &[Amount]) -> Result<Settled, StoreError> {
+    async fn reserve(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+        ttl: Ttl,
+    ) -> Result<Reserved, StoreError> {
+        // A slot becomes free at any moment, and a lease costs a call anyway.
+        self.now();
+        self.store.reserve(charges, request_id, ttl).await
+    }
+
+    async fn update_lease(
+        &self,
+        id: &LeaseId,
+        update: &LeaseUpdate,
+    ) -> Result<Option<LeaseState>, StoreError> {
+        let state = self.store.update_lease(id, update).await?;
         // Also what costs more now: the waits that are known are too short.
-        let digests = receipt.held().map(|held| self.known.digest_of(&held));
-        let _forget = ForgetAtEnd(&self.known, digests.collect());
-        self.store.settle(receipt, costs).await
+        for hold in state.iter().flat_map(|state| &state.holds) {
+            self.known.forget_key(&hold.key);
+        }
+        Ok(state)
     }
 
     async fn finish(&self) {

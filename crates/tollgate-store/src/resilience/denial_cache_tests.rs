@@ -3,10 +3,12 @@ use std::pin::pin;
 use std::task::Poll;
 
 use proptest::prelude::*;
-use tollgate_core::{Amount, Counting, ManualClock, OverLimit, Per, Policy, PolicyId, Window};
+use tollgate_core::{
+    Amount, Counting, ManualClock, OverLimit, Per, Policy, PolicyId, Quality, Totals, Unit, Window,
+};
 use tollgate_testkit::harness::block_on;
 
-use super::super::scripted::{Behaviour, Parts, Scripted, receipt_of};
+use super::super::scripted::{Behaviour, Parts, Scripted};
 use super::*;
 use crate::memory::MemoryStoreOptions;
 use crate::{MemoryStore, key_bytes};
@@ -336,28 +338,33 @@ fn what_is_known_of_other_domains_holds_on() {
     assert_eq!((ask("left"), ask("left")), ((false, true), (false, false)));
 }
 
-/// After a settlement, also one that failed, the store is asked about the keys of the receipt, and about no others.
+/// After an update of a lease, the store is asked about the keys that it holds, and about no others.
 #[test]
-fn a_settlement_forgets_the_keys_of_its_receipt() {
-    let policy = Policy { limit: Amount::new(0), ..Policy::default_policy() };
-    let limits = [compiled(&policy)];
-    for behaviour in [Behaviour::Works, Behaviour::Unavailable] {
-        let (_clock, store, cache) = cached(1_000);
-        let is_known = |user: &str| {
-            let before = store.calls();
-            assert!(!ask(&cache, &limits, user, 1)[0].allowed);
-            store.calls() == before
-        };
-        for user in ["alice", "bob"] {
-            assert_eq!((is_known(user), is_known(user)), (false, true));
-        }
-        store.set(behaviour);
-        let released = block_on(cache.release(&receipt_of("alice")));
-        assert_eq!(released.is_ok(), behaviour == Behaviour::Works);
-        store.set(Behaviour::Works);
-        assert!(is_known("bob"), "{behaviour:?}");
-        assert_eq!((is_known("alice"), is_known("alice")), (false, true), "{behaviour:?}");
+fn an_update_forgets_the_keys_of_its_lease() {
+    let limits = [compiled(&limit("p", "USER", 5, 10))];
+    let (_clock, store, cache) = cached(1_000);
+    let is_known = |user: &str| {
+        let before = store.calls();
+        assert!(!ask(&cache, &limits, user, 5)[0].allowed);
+        store.calls() == before
+    };
+    let reserve = |user: &str| {
+        let subject = Subject::new(user, "gpt-4");
+        let cost = Amount::new(3).unwrap();
+        let charges = [Charge { limit: &limits[0], subject: &subject, cost }];
+        block_on(cache.reserve(&charges, None, Ttl::DEFAULT)).unwrap().lease.unwrap().id
+    };
+    let [alice, _] = ["alice", "bob"].map(reserve);
+    for user in ["alice", "bob"] {
+        assert_eq!((is_known(user), is_known(user)), (false, true));
     }
+    let usage = Totals::none().with(Unit::Requests, Amount::ONE);
+    let (seq, quality) = (Amount::ONE, Quality::Exact);
+    let update = LeaseUpdate::Settle { seq, usage, quality };
+    let settled = block_on(cache.update_lease(&alice, &update)).unwrap().unwrap();
+    assert_eq!(settled.holds[0].usage, 1);
+    assert!(is_known("bob"));
+    assert_eq!((is_known("alice"), is_known("alice")), (false, true));
 }
 
 /// R19: a denied cost that is recorded reaches the store each time; one that is not, as usual once.

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tollgate_core::counting::{Verdict, Wait};
-use tollgate_core::{Amount, Charge, Clock, FailureMode, Limit, MonotonicClock, Subject};
+use tollgate_core::{
+    Amount, Charge, Clock, FailureMode, LeaseUpdate, Limit, MonotonicClock, Subject, Ttl,
+};
 
 use super::StoreObserver;
 use crate::memory::{MemoryStoreOptions, MemoryStoreStats};
 use crate::{
-    Capabilities, Charged, MemoryStore, Receipt, Settled, Store, StoreError, Verdicts, admits,
-    cannot_settle,
+    Capabilities, Charged, LeaseId, LeaseState, MemoryStore, NewLease, Reserved, Store, StoreError,
+    Verdicts, admits, no_leases,
 };
 
 /// Turns the error of a store into verdicts by the failure mode of each limit, and flags them as degraded.
@@ -41,6 +43,8 @@ pub struct Fallback<S, C = MonotonicClock> {
 
 /// The most keys counted locally: an outage is short, and the in-memory store documents what happens at the bound.
 const MAX_LOCAL_KEYS: usize = 1_000_000;
+/// What the ids of leases begin with that a node gave without the store.
+const LOCAL_LEASE: &str = "local.";
 
 impl<S, C: Clock> Fallback<S, C> {
     /// Puts the fallback around `store`; without the store it uses `mode`, as one of `nodes` that share each limit.
@@ -88,17 +92,45 @@ impl<S, C: Clock> Fallback<S, C> {
         request_id: Option<&str>,
         error: &StoreError,
     ) -> Charged {
+        self.observe(charges, error);
+        self.decide(charges, |local, others_admit| match request_id {
+            _ if !others_admit => self.local.charge_denied(local, request_id),
+            None => self.local.charge(local),
+            Some(request_id) => self.local.charge_once(local, request_id),
+        })
+    }
+
+    /// An admitted reservation gets a lease that this node keeps. It holds the local shares, and nothing else.
+    fn reserve_degraded(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+        ttl: Ttl,
+        error: &StoreError,
+    ) -> Reserved {
+        self.observe(charges, error);
+        let mut lease = None;
+        let decided = self.decide(charges, |local, others_admit| {
+            if !others_admit {
+                return self.local.peek(local);
+            }
+            let reserved = self.local.reserve(local, request_id, ttl);
+            lease = reserved.lease.and_then(|lease| {
+                let id = LeaseId::parse(&format!("{LOCAL_LEASE}{}", lease.id))?;
+                Some(NewLease { id, ..lease })
+            });
+            reserved.verdicts
+        });
+        Reserved { verdicts: decided.verdicts, lease, degraded: true }
+    }
+
+    fn observe(&self, charges: &[Charge<'_>], error: &StoreError) {
         self.observer.failed(error);
         for mode in FailureMode::ALL {
             if charges.iter().any(|charge| self.mode(charge.limit) == mode) {
                 self.observer.degraded(mode);
             }
         }
-        self.decide(charges, |local, others_admit| match request_id {
-            _ if !others_admit => self.local.charge_denied(local, request_id),
-            None => self.local.charge(local),
-            Some(request_id) => self.local.charge_once(local, request_id),
-        })
     }
 
     /// Decides without the store. `charge` decides the local limits; it gets whether all others admit.
@@ -125,7 +157,7 @@ impl<S, C: Clock> Fallback<S, C> {
             // There is a local verdict for each charge without a fixed one.
             known.or_else(|| Some(self.of_share(charge, decided.next()?)))
         });
-        Charged { verdicts: verdicts.flatten().collect(), receipt: Receipt::none(), degraded: true }
+        Charged { verdicts: verdicts.flatten().collect(), degraded: true }
     }
 
     /// The verdict on `charge` that does not depend on usage; `None` if the local usage decides.
@@ -195,11 +227,31 @@ impl<S: Store, C: Clock + 'static> Store for Fallback<S, C> {
     }
 
     /// Fails if the store does. What was decided without the store has an empty receipt, so there is nothing to change.
-    async fn settle(&self, receipt: &Receipt, costs: &[Amount]) -> Result<Settled, StoreError> {
-        if !self.store.capabilities().settles {
-            return Err(cannot_settle());
+    async fn reserve(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+        ttl: Ttl,
+    ) -> Result<Reserved, StoreError> {
+        if !self.store.capabilities().leases {
+            return Err(no_leases());
         }
-        self.store.settle(receipt, costs).await.inspect_err(|error| self.observer.failed(error))
+        match self.store.reserve(charges, request_id, ttl).await {
+            Ok(reserved) => Ok(reserved),
+            Err(error) => Ok(self.reserve_degraded(charges, request_id, ttl, &error)),
+        }
+    }
+
+    async fn update_lease(
+        &self,
+        id: &LeaseId,
+        update: &LeaseUpdate,
+    ) -> Result<Option<LeaseState>, StoreError> {
+        if let Some(local) = id.as_str().strip_prefix(LOCAL_LEASE).and_then(LeaseId::parse) {
+            return Ok(self.local.update_lease(&local, update));
+        }
+        let updated = self.store.update_lease(id, update).await;
+        updated.inspect_err(|error| self.observer.failed(error))
     }
 
     async fn finish(&self) {

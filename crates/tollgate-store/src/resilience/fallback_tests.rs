@@ -1,9 +1,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tollgate_core::{ManualClock, Mode, OverLimit, Per, Policy, PolicyId, Timestamp, Window};
+use tollgate_core::{
+    ManualClock, Mode, OverLimit, Per, Policy, PolicyId, Quality, Timestamp, Totals, Unit, Window,
+};
 use tollgate_testkit::harness::block_on;
 
-use super::super::scripted::{Behaviour, Scripted, receipt_of};
+use super::super::scripted::{Behaviour, Scripted, some_lease};
 use super::*;
 
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
@@ -213,16 +215,47 @@ fn degraded_decisions_are_counted_by_mode() {
     assert_eq!((counting.failed.load(Ordering::Relaxed), counts), (2, [2, 1, 0]));
 }
 
-/// A caller must not believe that something was given back when it was not. What was decided without the store has no
-/// receipt.
+/// A caller must not believe that something was given back when it was not.
 #[test]
 fn a_settlement_fails_with_the_store() {
     let (store, fallback) = node(FailureMode::Local, 1);
-    assert!(charge(&fallback, &[&limit("p", 10, None)], 1).receipt.is_empty());
-    assert!(block_on(fallback.release(&receipt_of("alice"))).is_err());
+    let release = || block_on(fallback.update_lease(&some_lease(), &LeaseUpdate::Release));
+    assert!(release().is_err());
     store.set(Behaviour::Works);
-    assert!(fallback.capabilities().settles);
-    assert!(block_on(fallback.release(&receipt_of("alice"))).is_ok());
+    assert!(release().unwrap().is_none());
+}
+
+/// A lease that was reserved without the store is kept by the node: it holds the local shares only, and is settled here also
+/// when the store is back.
+#[test]
+fn a_reservation_without_the_store_holds_the_local_shares() {
+    let (store, fallback) = node(FailureMode::Allow, 2);
+    let subject = Subject::new("alice", "gpt-4");
+    let (local, open) = (limit("a", 10, Some(FailureMode::Local)), limit("b", 10, None));
+    let reserve = |limits: &[&Arc<Limit>], cost: u64| {
+        let cost = Amount::new(cost).unwrap();
+        let charges: Vec<_> =
+            limits.iter().map(|limit| Charge { limit, subject: &subject, cost }).collect();
+        block_on(fallback.reserve(&charges, None, Ttl::DEFAULT)).unwrap()
+    };
+    let reserved = reserve(&[&local, &open], 5);
+    assert!(reserved.degraded && reserved.verdicts.iter().all(|one| one.allowed));
+    assert_eq!(reserved.verdicts[0].usage, 10, "its share, and those of the others");
+    let id = reserved.lease.unwrap().id;
+    let denied = reserve(&[&local, &open], 1);
+    assert!(denied.lease.is_none() && !denied.verdicts[0].allowed);
+    let closed = limit("c", 10, Some(FailureMode::Deny));
+    assert!(reserve(&[&closed], 1).lease.is_none());
+    assert!(reserve(&[&open], 1).lease.is_some(), "a lease that holds nothing");
+    store.set(Behaviour::Works);
+    let usage = Totals::none().with(Unit::Requests, Amount::ONE);
+    let (seq, quality) = (Amount::ONE, Quality::Exact);
+    let settled =
+        block_on(fallback.update_lease(&id, &LeaseUpdate::Settle { seq, usage, quality }));
+    let settled = settled.unwrap().unwrap();
+    assert_eq!(settled.holds.iter().map(|hold| hold.charged).collect::<Vec<_>>(), [1]);
+    store.set(Behaviour::Unavailable);
+    assert!(reserve(&[&local], 4).lease.is_some(), "the room is back");
 }
 
 /// R19: local usage takes what is denied, whichever limit denies, and once per request id.

@@ -1,14 +1,16 @@
 //! Stores for the tests of the decorators: one that hangs, and one that behaves as the test says.
 
+use std::collections::HashMap;
 use std::future::pending;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tollgate_core::{Amount, Attribute, Charge, Limit, Policy, Subject};
+use smallvec::SmallVec;
+use tollgate_core::{Amount, Attribute, Charge, LeaseUpdate, Limit, Policy, Subject, Ttl};
 
 use crate::{
-    CallReport, Capabilities, Charged, FaultDomain, Held, MemoryStore, Receipt, Settled, Store,
-    StoreError, StoreErrorKind,
+    CallReport, Capabilities, Charged, FaultDomain, LeaseId, LeaseState, MemoryStore, Reserved,
+    Store, StoreError, StoreErrorKind, key_bytes,
 };
 
 /// A store that never answers.
@@ -42,7 +44,7 @@ pub(super) enum Behaviour {
 const BEHAVIOURS: [Behaviour; 4] =
     [Behaviour::Works, Behaviour::Unavailable, Behaviour::HasForeignKey, Behaviour::Hangs];
 
-/// A store that behaves as the test says, and counts its calls. Its settlements change nothing. Clones are the same store.
+/// A store that behaves as the test says, and counts its calls. Clones are the same store.
 #[derive(Debug)]
 pub(super) struct Scripted<S = MemoryStore>(Arc<Inner<S>>);
 
@@ -57,12 +59,14 @@ struct Inner<S> {
     store: S,
     behaviour: AtomicU8,
     calls: AtomicU64,
+    /// The keys of the leases, which a store in memory does not return.
+    keys: Mutex<HashMap<LeaseId, Vec<Vec<u8>>>>,
 }
 
 impl<S: Store> Scripted<S> {
     pub(super) fn new(store: S) -> Self {
         let behaviour = AtomicU8::new(Behaviour::Works as u8);
-        Self(Arc::new(Inner { store, behaviour, calls: AtomicU64::new(0) }))
+        Self(Arc::new(Inner { store, behaviour, calls: AtomicU64::new(0), keys: Mutex::default() }))
     }
 
     // SeqCst here and below: tests expect every thread to see what another one did.
@@ -118,9 +122,34 @@ impl<S: Store> Store for Scripted<S> {
         Capabilities::ALL
     }
 
-    async fn settle(&self, receipt: &Receipt, _: &[Amount]) -> Result<Settled, StoreError> {
+    async fn reserve(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+        ttl: Ttl,
+    ) -> Result<Reserved, StoreError> {
         self.behave().await?;
-        Ok(Settled { receipt: receipt.clone(), ..Settled::default() })
+        let reserved = self.0.store.reserve(charges, request_id, ttl).await?;
+        if let Some(lease) = &reserved.lease {
+            let keys = charges.iter().map(|charge| key_bytes(charge.limit, charge.subject));
+            self.0.keys.lock().unwrap().insert(lease.id.clone(), keys.collect());
+        }
+        Ok(reserved)
+    }
+
+    async fn update_lease(
+        &self,
+        id: &LeaseId,
+        update: &LeaseUpdate,
+    ) -> Result<Option<LeaseState>, StoreError> {
+        self.behave().await?;
+        let mut state = self.0.store.update_lease(id, update).await?;
+        if let (Some(state), Some(keys)) = (&mut state, self.0.keys.lock().unwrap().get(id)) {
+            for (hold, key) in state.holds.iter_mut().zip(keys) {
+                hold.key = key.clone().into();
+            }
+        }
+        Ok(state)
     }
 }
 
@@ -132,16 +161,9 @@ pub(super) async fn one_charge<T>(call: impl AsyncFnOnce(&[Charge<'_>]) -> T) ->
     call(charge.as_slice()).await
 }
 
-/// A receipt for one request of `user` under the default policy.
-pub(super) fn receipt_of(user: &str) -> Receipt {
-    let limit = Limit::of(&Policy::default_policy()).map(Arc::new);
-    let subject = Subject::new(user, "gpt-4");
-    let mut receipt = Receipt::none();
-    if let Some(limit) = &limit {
-        let charge = Charge { limit, subject: &subject, cost: Amount::ONE };
-        receipt.add(0, &charge, charge.cost, &[]);
-    }
-    receipt
+/// The id of a lease that no store has.
+pub(super) fn some_lease() -> LeaseId {
+    LeaseId::parse("no-such-lease").unwrap()
 }
 
 /// A store with two parts: users whose names begin with `r` are in the right part, all others in the left one. A call
@@ -230,12 +252,15 @@ impl Store for Parts {
         Capabilities::ALL
     }
 
-    async fn settle(&self, receipt: &Receipt, _: &[Amount]) -> Result<Settled, StoreError> {
+    async fn update_lease(
+        &self,
+        id: &LeaseId,
+        _: &LeaseUpdate,
+    ) -> Result<Option<LeaseState>, StoreError> {
         self.0.calls.fetch_add(1, Ordering::SeqCst);
         let failing = self.0.failing.lock().unwrap().clone();
-        let mut domains = receipt.held().map(|held| self.fault_domain_of(&held));
-        match domains.find(|domain| failing.contains(domain)) {
-            None => Ok(Settled::default()),
+        match self.fault_domains_of(id).into_iter().find(|domain| failing.contains(domain)) {
+            None => Ok(None),
             Some(domain) => {
                 let error = StoreError::new(StoreErrorKind::Unavailable, "as it was told");
                 Err(error.within(domain))
@@ -243,10 +268,10 @@ impl Store for Parts {
         }
     }
 
-    /// By the user, who is the first value of the key.
-    fn fault_domain_of(&self, held: &Held<'_>) -> FaultDomain {
-        let user = held.parts().nth(1).unwrap_or_default();
-        if user.starts_with(b"r") { Self::RIGHT } else { Self::LEFT }
+    /// By the id, as by the user of a check.
+    fn fault_domains_of(&self, id: &LeaseId) -> SmallVec<[FaultDomain; 2]> {
+        let domain = if id.as_str().starts_with('r') { Self::RIGHT } else { Self::LEFT };
+        SmallVec::from_elem(domain, 1)
     }
 
     fn uses(&self, domain: FaultDomain) -> bool {

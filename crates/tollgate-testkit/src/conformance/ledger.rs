@@ -1,16 +1,16 @@
-//! Settled costs over time (R14): usage is as if each admission had been made at its settled cost.
+//! Leases over time (R13–R16), against the reference model.
 
 use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
-use tollgate_core::reference::Model;
-use tollgate_core::{Amount, Attribute, Check, Cost, Policy, Timestamp, Unit};
-use tollgate_store::Receipt;
+use tollgate_core::reference::{Model, ModelHold, ModelLeaseState};
+use tollgate_core::{Attribute, LeaseUpdate, Policy, Quality, Totals, Ttl, Unit};
+use tollgate_store::{Effect, LeaseState, NewLease};
 
-use super::settle::{costs, settling};
-use super::{START, counted_by, policy};
+use super::leases::{amount, check_of, leasing, settle, slots};
+use super::{START, check_at, counted_by, policy};
 use crate::compare::in_model_words;
 use crate::property::for_all;
 use crate::{Limiter, MovableClock, Way};
@@ -18,51 +18,73 @@ use crate::{Limiter, MovableClock, Way};
 const USER: &[Attribute] = &[Attribute::User];
 const USERS: [&str; 2] = ["alice", "bob"];
 const MOST: u64 = 12;
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// What is done after some time.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Charges this user so many requests and tokens.
-    Charge(usize, [u64; 2]),
-    /// Settles one of the receipts, counted from the newest.
-    Settle(usize, [u64; 2]),
+    /// Reserves so many requests and tokens for a user.
+    Reserve(usize, [u64; 2], u64),
+    /// Charges a check.
+    Check(usize, [u64; 2]),
+    /// Updates one of the leases, counted from the newest.
+    Update(usize, LeaseUpdate),
+}
+
+fn totals() -> impl Strategy<Value = Totals> {
+    let total = || proptest::option::of(0..MOST);
+    (total(), total()).prop_map(|(requests, tokens)| {
+        let mut totals = Totals::none();
+        for (unit, total) in [(Unit::Requests, requests), (Unit::Tokens, tokens)] {
+            if let Some(total) = total {
+                totals.set(unit, amount(total));
+            }
+        }
+        totals
+    })
+}
+
+fn update() -> impl Strategy<Value = LeaseUpdate> {
+    let seq = || (1..6_u64).prop_map(amount);
+    let ttl = proptest::option::of((100..12_000_u64).prop_map(|ms| Ttl::from_ms(ms).unwrap()));
+    let quality = prop_oneof![Just(Quality::Exact), Just(Quality::LowerBound)];
+    prop_oneof![
+        3 => (seq(), totals(), quality)
+            .prop_map(|(seq, usage, quality)| LeaseUpdate::Settle { seq, usage, quality }),
+        3 => (seq(), ttl, totals(), totals()).prop_map(|(seq, ttl, observed, wanted)| {
+            LeaseUpdate::Extend { seq, ttl, observed, wanted }
+        }),
+        1 => Just(LeaseUpdate::Release),
+    ]
 }
 
 fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
     let two = || [0..MOST, 0..MOST];
     let step = prop_oneof![
-        (0..USERS.len(), two()).prop_map(|(user, costs)| Step::Charge(user, costs)),
-        (0..6_usize, two()).prop_map(|(back, costs)| Step::Settle(back, costs)),
+        2 => (0..USERS.len(), two(), 100..12_000_u64)
+            .prop_map(|(user, costs, ttl)| Step::Reserve(user, costs, ttl)),
+        1 => (0..USERS.len(), two()).prop_map(|(user, costs)| Step::Check(user, costs)),
+        3 => (0..5_usize, update()).prop_map(|(back, update)| Step::Update(back, update)),
     ];
-    // Often at one moment, and often about a window later.
-    vec((prop_oneof![Just(0), 0..4_000_u64, 8_000..24_000_u64], step), 1..30)
+    // Often at one moment, often about a window later, rarely so late that leases are forgotten.
+    let pause = prop_oneof![
+        6 => Just(0),
+        6 => 0..4_000_u64,
+        3 => 8_000..24_000_u64,
+        1 => 55_000..85_000_u64,
+    ];
+    vec((pause, step), 1..30)
 }
 
-/// One admission: when, whose, and its costs now.
-struct Admitted {
-    at: Timestamp,
-    user: usize,
-    costs: [u64; 2],
-    receipt: Receipt,
-}
-
-fn check_of(user: usize, [requests, tokens]: [u64; 2]) -> Check<'static> {
-    let amount = |cost| Amount::new(cost).unwrap();
-    let cost =
-        Cost::default().with(Unit::Requests, amount(requests)).with(Unit::Tokens, amount(tokens));
-    Check::new(USERS[user], "gpt-4").at_cost(cost)
-}
-
-/// R14: usage is as if each admission had been made at its settled cost.
-pub fn settled_charges_agree_with_the_model<H: MovableClock>() {
-    let cases = (steps(), any::<bool>());
-    for_all("settled_charges_agree_with_the_model", &cases, |(steps, is_log)| {
-        let Some(harness) = settling::<H>() else { return Ok(()) };
-        let window = Duration::from_secs(10);
-        let way = if is_log { Way::Log } else { Way::Counter };
-        let tokens = Policy { unit: Unit::Tokens, ..policy("all", &[], 15, window) };
-        let policies = [policy("user", USER, 10, window), tokens];
-        let policies = policies.map(|policy| counted_by(way, policy)).to_vec();
+/// R13–R16, P7, P16: every answer, and all usage after every step.
+pub fn leases_agree_with_the_model<H: MovableClock>() {
+    let way = proptest::sample::select(Way::ALL.to_vec());
+    for_all("leases_agree_with_the_model", &(steps(), way), |(steps, way)| {
+        let Some(harness) = leasing::<H>() else { return Ok(()) };
+        let tokens = Policy { unit: Unit::Tokens, ..policy("all", &[], 15, WINDOW) };
+        let policies = [policy("user", USER, 10, WINDOW), tokens];
+        let mut policies = policies.map(|policy| counted_by(way, policy)).to_vec();
+        policies.push(slots("slots", USER, 2));
         agrees(&harness, &policies, &steps)
     });
 }
@@ -73,54 +95,104 @@ fn agrees<H: MovableClock>(
     steps: &[(u64, Step)],
 ) -> TestCaseResult {
     let limiter = Limiter::new(harness, policies.to_vec());
-    let (mut now, mut admitted) = (START, Vec::<Admitted>::new());
+    let mut model = Model::new(policies.to_vec()).in_ticks_of(H::TICK_NS);
+    let (mut now, mut leases) = (START, Vec::<(NewLease, usize)>::new());
     for (after_ms, step) in steps {
         now = now.after(Duration::from_millis(*after_ms));
         harness.set(now);
-        match *step {
-            Step::Charge(user, costs) => {
-                let (decision, receipt) = limiter.charge(&check_of(user, costs));
-                if decision.allowed() {
-                    admitted.push(Admitted { at: now, user, costs, receipt });
-                }
+        match step {
+            Step::Reserve(user, costs, ttl_ms) => {
+                let ttl = Ttl::from_ms(*ttl_ms).unwrap();
+                let check = check_of(USERS[*user], *costs);
+                let (decision, lease) = limiter.reserve(&check, ttl);
+                let (modelled, number) = model.reserve(now, &check, ttl);
+                prop_assert_eq!(in_model_words(&decision), modelled, "{:?} at {:?}", step, now);
+                prop_assert_eq!(lease.is_some(), number.is_some());
+                leases.extend(lease.zip(number));
             }
-            Step::Settle(back, new) => {
-                let Some(index) = admitted.len().checked_sub(back + 1) else { continue };
-                let one = &mut admitted[index];
-                let settled = limiter.settle(&one.receipt, &costs(new));
-                for held in
-                    one.receipt.held().filter(|held| !settled.not_found.contains(&held.place()))
-                {
-                    one.costs[held.place()] = new[held.place()];
-                }
-                one.receipt = settled.receipt;
+            Step::Check(user, costs) => {
+                let check = check_of(USERS[*user], *costs);
+                let decision = in_model_words(&limiter.check(&check));
+                prop_assert_eq!(decision, model.check(now, &check), "{:?} at {:?}", step, now);
+            }
+            Step::Update(back, update) => {
+                let Some(index) = leases.len().checked_sub(back + 1) else { continue };
+                let (lease, number) = &leases[index];
+                let state = limiter.update(&lease.id, update).map(|state| in_words(&state));
+                let modelled = model.update_lease(now, *number, update);
+                prop_assert_eq!(state, modelled, "{:?} at {:?}", step, now);
             }
         }
-        let model = model_of(policies, H::TICK_NS, &admitted);
-        for user in 0..USERS.len() {
+        for user in USERS {
             let check = check_of(user, [1, 1]);
             let peeked = in_model_words(&limiter.peek(&check));
-            prop_assert_eq!(
-                peeked,
-                model.peek_uncharged(now, &check),
-                "after {:?} at {:?}",
-                step,
-                now
-            );
+            let modelled = model.peek_uncharged(now, &check);
+            prop_assert_eq!(peeked, modelled, "after {:?} at {:?}", step, now);
         }
     }
     Ok(())
 }
 
-/// A model in which each admission was made at its present cost. It is made without limits, because a settled cost may
-/// exceed them.
-fn model_of(policies: &[Policy], tick_ns: Option<u64>, admitted: &[Admitted]) -> Model {
-    let unlimited = policies.iter().cloned();
-    let unlimited = unlimited.map(|policy| Policy { limit: Some(Amount::MAX), ..policy });
-    let mut model = Model::new(unlimited.collect()).in_ticks_of(tick_ns);
-    for one in admitted {
-        model.check(one.at, &check_of(one.user, one.costs));
+/// The state of a lease in the words of the model.
+fn in_words(state: &LeaseState) -> ModelLeaseState {
+    let holds = state.holds.iter().map(|hold| ModelHold {
+        policy_id: hold.policy_id.clone(),
+        usage: hold.usage,
+        charged: hold.charged,
+    });
+    ModelLeaseState {
+        counted: state.effect == Effect::Changed,
+        is_live: state.is_live(),
+        ending: state.ending,
+        seq: state.seq,
+        proceed: state.proceed,
+        holds: holds.collect(),
     }
-    model.replace_policies(policies.to_vec());
-    model
+}
+
+/// R15, P16: a slot is free at the end of the time to live, to the millisecond, and not before.
+pub fn a_lease_that_expires_frees_its_slot<H: MovableClock>() {
+    let Some(harness) = leasing::<H>() else { return };
+    let limiter = Limiter::new(&harness, vec![slots("slots", USER, 1)]);
+    harness.set(START);
+    let ttl = Ttl::from_ms(5_000).unwrap();
+    let (_, lease) = limiter.reserve(&check_at("alice", 1), ttl);
+    let at = |ms| harness.set(START.after(Duration::from_millis(ms)));
+    at(4_000);
+    let denied = limiter.check_one(&check_at("alice", 1));
+    assert_eq!((denied.allowed, denied.retry_after_ms), (false, Some(1_000)));
+    let id = lease.unwrap().id;
+    let wanted = || Totals::none();
+    let extended = limiter.update(&id, &super::leases::extend(1, wanted(), wanted())).unwrap();
+    assert_eq!(extended.lives_for, Duration::from_secs(5));
+    at(8_999);
+    assert!(!limiter.check(&check_at("alice", 1)).allowed());
+    at(9_000);
+    assert!(limiter.check(&check_at("alice", 1)).allowed());
+    // It takes the slot again if it is still free.
+    let revived = limiter.update(&id, &super::leases::extend(2, wanted(), wanted())).unwrap();
+    assert!(revived.is_live() && revived.proceed);
+    at(14_000);
+    assert!(limiter.reserve(&check_at("alice", 1), Ttl::MAX).1.is_some());
+    let lost = limiter.update(&id, &super::leases::extend(3, wanted(), wanted())).unwrap();
+    assert!(!lost.is_live() && !lost.proceed, "somebody else has the slot");
+}
+
+/// R15: rate holds stay as reserved, and a late settlement still corrects them.
+pub fn a_late_settlement_corrects_what_is_in_its_window<H: MovableClock>() {
+    let Some(harness) = leasing::<H>() else { return };
+    let limiter = Limiter::new(&harness, vec![policy("user", USER, 10, WINDOW)]);
+    let alice = check_at("alice", 8);
+    for (start_s, late_ms, before, after) in [(0, 9_999, 8, 3), (1_000, 10_000, 0, 0)] {
+        let start = START.after(Duration::from_secs(start_s));
+        harness.set(start);
+        let ttl = Ttl::from_ms(1_000).unwrap();
+        let id = limiter.reserve(&alice, ttl).1.unwrap().id;
+        harness.set(start.after(Duration::from_millis(late_ms)));
+        assert_eq!(limiter.counts(&alice), [before], "an expired lease keeps its holds");
+        let usage = Totals::none().with(Unit::Requests, amount(3));
+        let state = limiter.update(&id, &settle(1, usage)).unwrap();
+        assert_eq!((state.holds[0].usage, state.is_live()), (after, false));
+        assert_eq!(limiter.counts(&alice), [after]);
+    }
 }

@@ -7,8 +7,8 @@
 //! | [`contract`] | [`Harness`] | R1–R5, R8–R10 while no time passes; P2 |
 //! | [`once`] | [`Harness`] | request ids that are charged once: R12, P6 |
 //! | [`over_limit`] | [`Harness`] | denied costs that are recorded: R19 |
-//! | [`settle`] | [`Harness`] | costs that are changed after the charge, if the store's capabilities include it: R14 |
-//! | [`ledger`] | [`MovableClock`] | the same over time, against the reference model |
+//! | [`leases`] | [`Harness`] | leases while no time passes, if the store keeps them: R13, R14, R16; P17 |
+//! | [`ledger`] | [`MovableClock`] | leases over time, against the reference model: R13–R16; P7, P16 |
 //! | [`isolation`] | [`Harness`] | injective keys: R8, P10 |
 //! | [`concurrency`] | [`Harness`] | atomicity: R3, P1 |
 //! | [`time`] | [`MovableClock`] | the reference model, to the millisecond; P1, P9, P12 |
@@ -25,11 +25,11 @@ pub mod changes;
 pub mod concurrency;
 pub mod contract;
 pub mod isolation;
+pub mod leases;
 pub mod ledger;
 pub mod once;
 pub mod over_limit;
 pub mod scale;
-pub mod settle;
 pub mod time;
 
 use std::time::Duration;
@@ -54,7 +54,8 @@ fn policy(id: &str, per: &[Attribute], limit: u64, window: Duration) -> Policy {
 
 /// The same policy, counting in this `way`.
 fn counted_by(way: Way, policy: Policy) -> Policy {
-    Policy { counting: way.over(policy.counting.window(), policy.limit), ..policy }
+    let window = policy.counting.window().unwrap();
+    Policy { counting: way.over(window, policy.limit), ..policy }
 }
 
 /// A check by `user` for one model, at a cost in requests.
@@ -114,21 +115,29 @@ macro_rules! conformance_group {
             a_shadow_limit_records_what_it_would_deny
         );
     };
-    ($harness:ty, settle) => {
-        $crate::conformance_tests!($harness, settle:
-            a_store_says_whether_it_can_settle
-            a_settled_charge_counts_its_new_cost
-            a_release_gives_the_room_back
-            a_settlement_may_exceed_the_limit
-            what_was_not_charged_is_not_in_the_receipt
-            a_receipt_can_be_settled_from_its_bytes
-            a_request_id_keeps_its_first_receipt
-            a_reset_leaves_nothing_to_settle
+    ($harness:ty, leases) => {
+        $crate::conformance_tests!($harness, leases:
+            a_store_says_whether_it_keeps_leases
+            a_reservation_is_decided_like_a_check
+            a_denied_reservation_holds_nothing
+            a_settlement_counts_once_and_the_last_one_holds
+            a_settlement_above_the_reservation_is_a_debt
+            a_lower_bound_gives_nothing_back
+            a_release_gives_everything_back
+            an_extension_asks_for_more_or_gets_nothing
+            slots_are_held_by_leases_and_not_by_checks
+            a_unit_that_was_not_reserved_is_charged_at_the_settlement
+            an_unknown_lease_changes_nothing
+            a_request_id_names_a_lease_once
+            threads_that_settle_one_lease_settle_it_once
+            threads_never_hold_more_slots_than_there_are
         );
     };
     ($harness:ty, ledger) => {
         $crate::conformance_tests!($harness, ledger:
-            settled_charges_agree_with_the_model
+            leases_agree_with_the_model
+            a_lease_that_expires_frees_its_slot
+            a_late_settlement_corrects_what_is_in_its_window
         );
     };
     ($harness:ty, isolation) => {

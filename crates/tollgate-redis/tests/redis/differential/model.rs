@@ -75,6 +75,7 @@ impl Model {
         let limit = charge.limit;
         let id = limit.policy_id().as_str();
         match limit.counting() {
+            Counting::Concurrency => panic!("slots are not among the compared limits"),
             Counting::Log { window } => {
                 let time = LogTime::in_ticks_of(TICK_NS, window, now);
                 let (amount, cost) = (limit.amount(), charge.cost);

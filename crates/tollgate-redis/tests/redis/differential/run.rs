@@ -187,27 +187,29 @@ impl Run {
                 self.amounts = indices.iter().map(|index| AMOUNTS[usize::from(*index)]).collect();
                 for (place, amount_of) in self.amounts.iter().enumerate() {
                     let old = &self.limits[place];
-                    let (window_ns, way) =
-                        (old.counting().window().as_ns(), Way::of(old.counting()));
+                    let (window_ns, way) = (
+                        old.counting().window().unwrap().as_ns(),
+                        Way::of(old.counting()).unwrap(),
+                    );
                     self.limits[place] = limit(place, *amount_of, window_ns, way, effect(old));
                 }
             }
             Phase::Window { limit, eighths } => {
                 let window_ns = self.window_ns / 8 * u64::from(*eighths);
                 let old = &self.limits[*limit];
-                let (way, effect) = (Way::of(old.counting()), effect(old));
+                let (way, effect) = (Way::of(old.counting()).unwrap(), effect(old));
                 self.limits[*limit] =
                     self::limit(*limit, self.amounts[*limit], window_ns, way, effect);
             }
             Phase::Way { limit } => {
                 let old = &self.limits[*limit];
-                let way = match Way::of(old.counting()) {
+                let way = match Way::of(old.counting()).unwrap() {
                     Way::Log => Way::Counter,
                     Way::Counter => Way::Bucket,
                     Way::Bucket => Way::Calendar,
                     Way::Calendar => Way::Log,
                 };
-                let (window_ns, effect) = (old.counting().window().as_ns(), effect(old));
+                let (window_ns, effect) = (old.counting().window().unwrap().as_ns(), effect(old));
                 self.limits[*limit] =
                     self::limit(*limit, self.amounts[*limit], window_ns, way, effect);
             }
@@ -264,7 +266,7 @@ impl Run {
         if admitted.is_empty() {
             return;
         }
-        let window_ns = self.limits[place].counting().window().as_ns();
+        let window_ns = self.limits[place].counting().window().unwrap().as_ns();
         let after = self.now.as_ns().saturating_sub(window_ns);
         let first = admitted.partition_point(|one| one.at.as_ns() <= after);
         let index = first + (admitted.len() - first) * usize::from(part) / 256;
@@ -281,13 +283,13 @@ impl Run {
         places
             .map(|place| {
                 let whole = &self.limits[place];
-                let whole_ns = whole.counting().window().as_ns();
+                let whole_ns = whole.counting().window().unwrap().as_ns();
                 let limit = match turn % 7 {
                     2 | 5 if varied => {
                         Arc::new(whole.with_amount(amount(whole.amount().get() / 2)))
                     }
                     4 if varied => {
-                        let (way, effect) = (Way::of(whole.counting()), effect(whole));
+                        let (way, effect) = (Way::of(whole.counting()).unwrap(), effect(whole));
                         limit(place, whole.amount().get(), whole_ns / 2 * 3, way, effect)
                     }
                     _ => Arc::clone(whole),
@@ -407,8 +409,10 @@ impl Run {
         }
         if matches!(self.limits[place].counting(), Counting::Counter { .. }) {
             let since_ns = self.now.as_ns().saturating_sub(self.hint_ns());
-            self.crossed
-                .note("MOST_WINDOWS", since_ns / self.limits[place].counting().window().as_ns());
+            self.crossed.note(
+                "MOST_WINDOWS",
+                since_ns / self.limits[place].counting().window().unwrap().as_ns(),
+            );
         }
     }
 
@@ -419,7 +423,7 @@ impl Run {
             Which::Newest => last.saturating_sub(turn),
             // The oldest entry that is still in its window, approximately.
             Which::Oldest => {
-                let window_ns = self.limits[place].counting().window().as_ns();
+                let window_ns = self.limits[place].counting().window().unwrap().as_ns();
                 let after = self.now.as_ns().saturating_sub(window_ns);
                 (admitted.partition_point(|one| one.at.as_ns() <= after) + turn).min(last)
             }

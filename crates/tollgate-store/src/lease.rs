@@ -1,0 +1,191 @@
+//! Leases as a store keeps them: their names, and what an update answers.
+
+use std::fmt;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use tollgate_core::lease::ledger::Ending;
+use tollgate_core::{Amount, PolicyId, Ttl, Unit};
+
+use crate::Verdicts;
+
+/// The name of a lease: opaque, unguessable, and valid on every node that uses the same store.
+///
+/// It is drawn from 128 random bits, so whoever has not been given it cannot settle the lease.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct LeaseId(SmallVec<[u8; USUAL_ID_BYTES]>);
+
+/// Ids of this length need no allocation.
+const USUAL_ID_BYTES: usize = 64;
+
+impl LeaseId {
+    /// The longest, in bytes.
+    pub const MAX_BYTES: usize = 512;
+    /// What [`LeaseId::parse`] accepts, for messages.
+    pub const ACCEPTED: &str =
+        "the id of a lease as it was returned: 1 to 512 letters, digits and . _ -";
+
+    /// The id written as `text`; `None` if no store writes it so. Whether there is such a lease, only the store knows.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_legal =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        let is_id = (1..=Self::MAX_BYTES).contains(&text.len()) && text.bytes().all(is_legal);
+        is_id.then(|| Self(SmallVec::from_slice(text.as_bytes())))
+    }
+
+    /// The id of these bytes, which [`LeaseId::parse`] would accept.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
+        debug_assert!(std::str::from_utf8(bytes).is_ok_and(|text| Self::parse(text).is_some()));
+        Self(SmallVec::from_slice(bytes))
+    }
+
+    /// [`LeaseId::as_str`] in bytes.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The id as text: letters, digits and `.`, `_`, `-`.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for LeaseId {
+    /// Only its beginning: whoever has the whole id can settle the lease.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LeaseId({}…)", self.as_str().get(..4).unwrap_or_default())
+    }
+}
+
+/// The answer to a reservation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reserved {
+    /// A verdict for each charge, in their order, as [`Store::charge`](crate::Store::charge) gives them.
+    pub verdicts: Verdicts,
+    /// The lease; `None` if the check was denied.
+    pub lease: Option<NewLease>,
+    /// Whether the failure mode gave any of them, without the store (R11).
+    pub degraded: bool,
+}
+
+/// A lease that was just reserved, or that the same request id reserved before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewLease {
+    /// Its name.
+    pub id: LeaseId,
+    /// How long it lives from the reservation.
+    pub ttl: Ttl,
+}
+
+/// A lease after an update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseState {
+    /// Whether the update counted.
+    pub effect: Effect,
+    /// What became of the lease.
+    pub ending: Ending,
+    /// The sequence number of the last update that counted.
+    pub seq: Amount,
+    /// What the last extension was told: whether its caller may go on.
+    pub proceed: bool,
+    /// How long it lives from its last extension.
+    pub ttl: Ttl,
+    /// How long it still lives; 0 if it has ended or expired.
+    pub lives_for: Duration,
+    /// What it holds in each limit, in the order of the charges.
+    pub holds: SmallVec<[HoldState; 1]>,
+}
+
+impl LeaseState {
+    /// Whether it is alive.
+    pub fn is_live(&self) -> bool {
+        self.ending == Ending::Open && self.lives_for > Duration::ZERO
+    }
+}
+
+/// What an update did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// It changed the lease.
+    Changed,
+    /// Nothing, because it, or one with a higher sequence number, came before.
+    Repeated,
+    /// Nothing, because the lease has ended: it was released, or an extension or a release came after the settlement.
+    Refused,
+}
+
+/// What a lease holds in one limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldState {
+    /// The policy that sets the limit.
+    pub policy_id: PolicyId,
+    /// Its unit.
+    pub unit: Unit,
+    /// The limit at the time of the reservation.
+    pub limit: Amount,
+    /// What is used of it now, by everybody.
+    pub usage: u64,
+    /// What this lease is charged: what it reserved, or what it used if it was settled. Of concurrency, 1 while it is alive.
+    pub charged: u64,
+    /// The key of the limit, as [`key_bytes`](crate::key_bytes) returns it; empty if the store is in this process, where
+    /// nobody remembers its denials.
+    pub key: Box<[u8]>,
+}
+
+impl HoldState {
+    /// By how much the usage is above the limit.
+    pub fn debt(&self) -> u64 {
+        self.usage.saturating_sub(self.limit.get())
+    }
+}
+
+/// What a store can do with leases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Whether it keeps leases.
+    pub leases: bool,
+    /// Whether another process over the same store can settle them.
+    pub leases_everywhere: bool,
+}
+
+impl Capabilities {
+    /// None of them.
+    pub const NONE: Self = Self { leases: false, leases_everywhere: false };
+    /// Leases for this process.
+    pub const LEASES_HERE: Self = Self { leases: true, leases_everywhere: false };
+    /// All of them.
+    pub const ALL: Self = Self { leases: true, leases_everywhere: true };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_short_and_plain() {
+        let longest = "a".repeat(LeaseId::MAX_BYTES);
+        for text in ["a", "AZ09._-", &longest] {
+            assert_eq!(LeaseId::parse(text).unwrap().as_str(), text);
+        }
+        for text in ["", "a b", "a/b", "ä", "a\n", &format!("{longest}a")] {
+            assert!(LeaseId::parse(text).is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_not_shown_whole_by_accident() {
+        let id = LeaseId::parse("abcdefghijkl").unwrap();
+        assert_eq!(
+            (format!("{id:?}"), id.to_string()),
+            ("LeaseId(abcd…)".into(), "abcdefghijkl".into())
+        );
+    }
+}

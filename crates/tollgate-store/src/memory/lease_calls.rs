@@ -1,0 +1,336 @@
+//! What a reservation and an update do to the keys of a store in memory: the lease's shard is locked, then those of all its
+//! limits, and the time is read once.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use tollgate_core::counting::{Verdict, slots};
+use tollgate_core::lease::ledger::{self, Ending, MAX_PARTS, Step};
+use tollgate_core::{
+    Amount, Charge, Clock, Counting, LeaseUpdate, Limit, Mode, OverLimit, Timestamp, Ttl,
+};
+
+use super::MemoryStore;
+use super::leases::{Held, Hold, Lease, LeaseKey, Part};
+use super::shard::Guard;
+use super::slots::SlotHolder;
+use super::usage::Usage;
+use crate::{Effect, HoldState, LeaseId, LeaseState, NewLease, Reserved, Verdicts, admits};
+
+/// The locked shards of some keys, at one time.
+struct Locked<'a> {
+    guards: SmallVec<[(usize, Guard<'a>); 4]>,
+    now: Timestamp,
+    max_keys_per_shard: usize,
+}
+
+impl<C: Clock> MemoryStore<C> {
+    /// [`Store::reserve`](crate::Store::reserve), without async. Takes a lock for the lease and one for each limit.
+    pub fn reserve(&self, charges: &[Charge<'_>], request_id: Option<&str>, ttl: Ttl) -> Reserved {
+        match request_id {
+            None => self.reserve_new(charges, ttl),
+            Some(request_id) => self
+                .once
+                .reserve(charges, request_id, ttl, &self.clock, || self.reserve_new(charges, ttl)),
+        }
+    }
+
+    fn reserve_new(&self, charges: &[Charge<'_>], ttl: Ttl) -> Reserved {
+        let digests: SmallVec<[_; 4]> =
+            charges.iter().map(|charge| self.hasher.digest(charge.limit, charge.subject)).collect();
+        let secret = self.leases.draw();
+        let mut table = self.leases.shard(secret);
+        let mut locked =
+            self.locked(digests.iter().map(|digest| self.shard_index(*digest)).collect());
+        let now = locked.now;
+        let place = |index: usize| (self.shard_index(digests[index]), digests[index].fingerprint);
+        let mut verdicts: Verdicts = charges
+            .iter()
+            .enumerate()
+            .map(|(index, charge)| locked.verdict(place(index), charge.limit, charge.cost))
+            .collect();
+        if !admits(charges, &verdicts) {
+            return Reserved { verdicts, lease: None, degraded: false };
+        }
+        let expires_at = now.after(ttl.as_duration());
+        let mut holds: SmallVec<[Hold; 1]> = SmallVec::with_capacity(charges.len());
+        for (index, (charge, verdict)) in charges.iter().zip(&mut verdicts).enumerate() {
+            let Charge { limit, cost, .. } = *charge;
+            let is_slot = limit.counting() == Counting::Concurrency;
+            let held = if is_slot {
+                if verdict.allowed {
+                    locked.usage(place(index)).take_slot(limit, secret, expires_at);
+                    *verdict = slots::taken(*verdict, expires_at, now);
+                }
+                Held::Slot(verdict.allowed)
+            } else if verdict.allowed && cost != Amount::ZERO {
+                *verdict = locked.usage(place(index)).decide(limit, now, cost, true);
+                let part = Part { at: now, used_then: verdict.usage, cost: cost.get() };
+                Held::Parts(SmallVec::from_buf([part]))
+            } else {
+                Held::Parts(SmallVec::new())
+            };
+            holds.push(Hold { limit: limit.clone(), digest: digests[index], held });
+        }
+        drop(locked);
+        let key = self.leases.add(&mut table, secret, Lease::new(ttl, now, holds), now);
+        Reserved { verdicts, lease: Some(NewLease { id: key.id(), ttl }), degraded: false }
+    }
+
+    /// [`Store::update_lease`](crate::Store::update_lease), without async. Takes a lock for the lease and one for each limit.
+    pub fn update_lease(&self, id: &LeaseId, update: &LeaseUpdate) -> Option<LeaseState> {
+        let key = LeaseKey::of(id)?;
+        let mut table = self.leases.shard(key.holder());
+        let lease = table.get(key, self.clock.now())?;
+        let shards = lease.holds.iter().map(|hold| self.shard_index(hold.digest)).collect();
+        let mut locked = self.locked(shards);
+        if locked.now >= lease.kept_until {
+            return None;
+        }
+        let was_open = lease.head.ending == Ending::Open;
+        let place = |hold: &Hold| (self.shard_index(hold.digest), hold.digest.fingerprint);
+        let effect = match lease.head.step(update) {
+            Step::Nothing => Effect::Repeated,
+            Step::Refused => Effect::Refused,
+            Step::Extend(ttl) => {
+                locked.extend(lease, key.holder(), update, ttl, &place);
+                Effect::Changed
+            }
+            Step::End(ending) => {
+                locked.end(lease, key.holder(), update, ending, &place);
+                Effect::Changed
+            }
+        };
+        if let (
+            Effect::Changed,
+            LeaseUpdate::Extend { seq, .. } | LeaseUpdate::Settle { seq, .. },
+        ) = (effect, update)
+        {
+            lease.head.seq = *seq;
+        }
+        let state = locked.state(lease, effect, &place);
+        drop(locked);
+        if was_open && state.ending != Ending::Open {
+            self.leases.ended(&mut table, key);
+        }
+        Some(state)
+    }
+
+    fn locked(&self, shards: SmallVec<[usize; 4]>) -> Locked<'_> {
+        let now = self.clock.now();
+        let mut guards = self.lock_all(shards);
+        // One time for all: the latest that any of the shards has seen.
+        let now = guards.iter_mut().fold(now, |now, (_, guard)| guard.clamp(now));
+        for (_, guard) in &mut guards {
+            guard.clamp(now);
+        }
+        Locked { guards, now, max_keys_per_shard: self.max_keys_per_shard }
+    }
+}
+
+/// The shard of a key, and its fingerprint there.
+type Place = (usize, u64);
+
+impl Locked<'_> {
+    fn verdict(&mut self, (shard, fingerprint): Place, limit: &Limit, cost: Amount) -> Verdict {
+        let now = self.now;
+        match super::find(&mut self.guards, shard).and_then(|guard| guard.table.get(fingerprint)) {
+            Some(usage) => usage.decide(limit, now, cost, false),
+            None => Usage::evaluate_none(limit, now, cost),
+        }
+    }
+
+    /// The usage of a key, which begins now if it has none.
+    fn usage(&mut self, (shard, fingerprint): Place) -> &mut Usage {
+        let (now, max_keys) = (self.now, self.max_keys_per_shard);
+        let index = self.guards.iter().position(|(index, _)| *index == shard).unwrap_or_default();
+        self.guards[index].1.table.get_or_insert(fingerprint, now, max_keys)
+    }
+
+    /// Brings what a hold is charged to `total`, by reducing it or by charging the rest now.
+    fn bring_to(
+        &mut self,
+        place: Place,
+        limit: &Limit,
+        parts: &mut SmallVec<[Part; 1]>,
+        total: u64,
+    ) {
+        let held = total_of(parts);
+        if total > held {
+            let Some(cost) = Amount::new(total - held) else { return };
+            self.charge(place, limit, parts, cost, OverLimit::Charge);
+            return;
+        }
+        let now = self.now;
+        let costs = ledger::reduced(parts.iter().map(|part| part.cost), total);
+        for (part, cost) in parts.iter_mut().zip(costs) {
+            let amounts = (Amount::new(part.cost), Amount::new(cost));
+            if cost < part.cost
+                && let (Some(old), Some(new)) = amounts
+                && let Some(guard) = super::find(&mut self.guards, place.0)
+                && let Some(usage) = guard.table.get(place.1)
+            {
+                usage.change(limit, now, (part.at, part.used_then), old, new);
+            }
+            part.cost = cost;
+        }
+        parts.retain(|part| part.cost > 0);
+    }
+
+    /// Charges `cost` now, whether or not there is room if `over_limit` says so.
+    fn charge(
+        &mut self,
+        place: Place,
+        limit: &Limit,
+        parts: &mut SmallVec<[Part; 1]>,
+        cost: Amount,
+        over_limit: OverLimit,
+    ) {
+        let now = self.now;
+        let usage = self.usage(place);
+        let is_charged = match over_limit {
+            OverLimit::Charge => usage.record_denied(limit, now, cost),
+            OverLimit::Deny => usage.decide(limit, now, cost, true).allowed,
+        };
+        if is_charged {
+            let used_then = usage.decide(limit, now, Amount::ZERO, false).usage;
+            parts.push(Part { at: now, used_then, cost: cost.get() });
+        }
+    }
+
+    fn extend(
+        &mut self,
+        lease: &mut Lease,
+        holder: SlotHolder,
+        update: &LeaseUpdate,
+        ttl: Ttl,
+        place: &impl Fn(&Hold) -> Place,
+    ) {
+        // What is missing from each hold to what is wanted.
+        let mut wanted: SmallVec<[(usize, Amount); 2]> = SmallVec::new();
+        for (index, hold) in lease.holds.iter_mut().enumerate() {
+            let at = place(hold);
+            let Held::Parts(parts) = &mut hold.held else { continue };
+            let change = ledger::change(update, hold.limit.unit(), total_of(parts));
+            self.bring_to(at, &hold.limit, parts, change.total);
+            let more = (change.total + change.wanted).saturating_sub(total_of(parts));
+            if change.wanted > 0
+                && let Some(more) = Amount::new(more)
+            {
+                wanted.push((index, more));
+            }
+        }
+        let is_live = lease.head.is_live(self.now);
+        let mut may_pass = |hold: &Hold, cost: Amount| {
+            let verdict = self.verdict(place(hold), &hold.limit, cost);
+            (verdict.allowed, verdict.allowed || hold.limit.mode() != Mode::Enforce)
+        };
+        let mut slots = lease.holds.iter().filter(|hold| matches!(hold.held, Held::Slot(true)));
+        let revives = is_live || slots.all(|hold| may_pass(hold, Amount::ZERO).1);
+        let has_parts = |hold: &Hold| match &hold.held {
+            Held::Parts(parts) => parts.len() < MAX_PARTS,
+            Held::Slot(_) => false,
+        };
+        let mut granted = revives;
+        let mut charged: SmallVec<[(usize, Amount); 2]> = SmallVec::new();
+        for (index, more) in wanted {
+            let hold = &lease.holds[index];
+            let (has_room, passes) = may_pass(hold, more);
+            granted &= passes && has_parts(hold);
+            if has_room {
+                charged.push((index, more));
+            }
+        }
+        lease.head.proceed = granted;
+        for (index, more) in charged.into_iter().filter(|_| granted) {
+            let hold = &mut lease.holds[index];
+            let at = place(hold);
+            if let Held::Parts(parts) = &mut hold.held {
+                self.charge(at, &hold.limit, parts, more, OverLimit::Deny);
+            }
+        }
+        if !revives {
+            return;
+        }
+        let expired_at = lease.head.expires_at;
+        lease.head.ttl = ttl;
+        lease.head.expires_at = self.now.after(ttl.as_duration());
+        lease.kept_until = lease.head.kept_until(lease.longest_life);
+        for hold in &mut lease.holds {
+            let at = place(hold);
+            let Held::Slot(taken @ true) = &mut hold.held else { continue };
+            let has_room = is_live || self.verdict(at, &hold.limit, Amount::ZERO).allowed;
+            let usage = self.usage(at);
+            usage.free_slot(holder, expired_at);
+            *taken = has_room;
+            if has_room {
+                usage.take_slot(&hold.limit, holder, lease.head.expires_at);
+            }
+        }
+    }
+
+    fn end(
+        &mut self,
+        lease: &mut Lease,
+        holder: SlotHolder,
+        update: &LeaseUpdate,
+        ending: Ending,
+        place: &impl Fn(&Hold) -> Place,
+    ) {
+        for hold in &mut lease.holds {
+            let at = place(hold);
+            match &mut hold.held {
+                Held::Parts(parts) => {
+                    let change = ledger::change(update, hold.limit.unit(), total_of(parts));
+                    self.bring_to(at, &hold.limit, parts, change.total);
+                }
+                Held::Slot(taken) => {
+                    if *taken
+                        && let Some(guard) = super::find(&mut self.guards, at.0)
+                        && let Some(usage) = guard.table.get(at.1)
+                    {
+                        usage.free_slot(holder, lease.head.expires_at);
+                    }
+                    *taken = false;
+                }
+            }
+        }
+        lease.head.ending = ending;
+        lease.kept_until = self.now.after(ledger::KEPT_FOR);
+    }
+
+    fn state(
+        &mut self,
+        lease: &Lease,
+        effect: Effect,
+        place: &impl Fn(&Hold) -> Place,
+    ) -> LeaseState {
+        let is_live = lease.head.is_live(self.now);
+        let hold_state = |hold: &Hold| HoldState {
+            policy_id: hold.limit.policy_id().clone(),
+            unit: hold.limit.unit().clone(),
+            limit: hold.limit.amount(),
+            usage: self.verdict(place(hold), &hold.limit, Amount::ZERO).usage,
+            charged: match &hold.held {
+                Held::Parts(parts) => total_of(parts),
+                Held::Slot(taken) => u64::from(is_live && *taken),
+            },
+            key: Box::default(),
+        };
+        let holds = lease.holds.iter().map(hold_state).collect();
+        let head = &lease.head;
+        LeaseState {
+            effect,
+            ending: head.ending,
+            seq: head.seq,
+            proceed: head.proceed,
+            ttl: head.ttl,
+            lives_for: if is_live { head.expires_at.since(self.now) } else { Duration::ZERO },
+            holds,
+        }
+    }
+}
+
+fn total_of(parts: &[Part]) -> u64 {
+    parts.iter().map(|part| part.cost).sum()
+}

@@ -1,0 +1,386 @@
+//! The leases of a store in memory (R13–R16).
+//!
+//! A lease is found by its place in a table and the random number that is the rest of its id. Leases have their own shards. An
+//! operation locks the shard of its lease before any shard of keys, so two operations never wait for each other. Nothing here
+//! knows how usage changes: `Holdings` is what the store does with the keys.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+use smallvec::SmallVec;
+use tollgate_core::lease::ledger::{Ending, LeaseHead};
+use tollgate_core::{Limit, Timestamp, Ttl};
+
+use super::digest::Digest;
+use super::slots::SlotHolder;
+use super::sync::{Mutex, MutexGuard};
+use crate::LeaseId;
+
+/// The most shards: enough that two threads seldom need the same one.
+const MAX_SHARDS: usize = 64;
+/// With fewer leases than this, an additional shard is not worth its lock.
+const MIN_LEASES_PER_SHARD: usize = 64;
+/// How many places are examined for leases to forget whenever one is added: more than a table gains, so that a round ends.
+const SWEEP_STEP: usize = 2;
+/// How many places are examined to find the lease to forget at the cap.
+const EVICTION_SAMPLE: usize = 16;
+
+/// The name of a lease in this store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LeaseKey {
+    place: u32,
+    secret: u128,
+}
+
+/// What the ids of this store begin with.
+const PREFIX: u8 = b'm';
+const ID_BYTES: usize = 1 + 8 + 32;
+
+impl LeaseKey {
+    pub(super) fn id(self) -> LeaseId {
+        let mut text = [PREFIX; ID_BYTES];
+        let bytes = self.place.to_be_bytes().into_iter().chain(self.secret.to_be_bytes());
+        for (two, byte) in text[1..].chunks_exact_mut(2).zip(bytes) {
+            two.copy_from_slice(&[byte >> 4, byte & 15].map(|four| DIGITS[usize::from(four)]));
+        }
+        LeaseId::of_bytes(&text)
+    }
+
+    /// `None` if this store did not write it.
+    pub(super) fn of(id: &LeaseId) -> Option<Self> {
+        let text: &[u8; ID_BYTES] = id.as_bytes().try_into().ok()?;
+        let [PREFIX, digits @ ..] = text else { return None };
+        let mut bytes = [0; (ID_BYTES - 1) / 2];
+        let mut seen = 0;
+        for (byte, two) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let [high, low] = [two[0], two[1]].map(|digit| VALUES[usize::from(digit)]);
+            seen |= high | low;
+            *byte = high << 4 | low;
+        }
+        if seen >= NO_DIGIT {
+            return None;
+        }
+        let (place, secret) = bytes.split_first_chunk()?;
+        let secret = u128::from_be_bytes(secret.try_into().ok()?);
+        Some(Self { place: u32::from_be_bytes(*place), secret })
+    }
+
+    pub(super) fn holder(self) -> SlotHolder {
+        self.secret
+    }
+}
+
+/// What is no digit.
+const NO_DIGIT: u8 = 16;
+/// The value of each digit, so that reading an id takes no branches.
+const VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < DIGITS.len() {
+        #[expect(clippy::cast_possible_truncation, reason = "it is below 16")]
+        let low = value as u8;
+        values[DIGITS[value] as usize] = low;
+        value += 1;
+    }
+    values
+};
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// A lease.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) head: LeaseHead,
+    pub(super) kept_until: Timestamp,
+    /// The longest life of its limits, except those of concurrency.
+    pub(super) longest_life: Duration,
+    pub(super) holds: SmallVec<[Hold; 1]>,
+}
+
+/// What a lease holds in one limit.
+#[derive(Debug)]
+pub(super) struct Hold {
+    pub(super) limit: Arc<Limit>,
+    pub(super) digest: Digest,
+    pub(super) held: Held,
+}
+
+/// A part of a hold.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// The admissions, oldest first, each with a cost above 0.
+    Parts(SmallVec<[Part; 1]>),
+    /// Whether it took a slot.
+    Slot(bool),
+}
+
+/// One admission.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) at: Timestamp,
+    /// The usage right after it.
+    pub(super) used_then: u64,
+    pub(super) cost: u64,
+}
+
+impl Lease {
+    pub(super) fn new(ttl: Ttl, now: Timestamp, holds: SmallVec<[Hold; 1]>) -> Self {
+        let rates = holds.iter().filter(|hold| matches!(hold.held, Held::Parts(_)));
+        let longest_life = rates.map(|hold| hold.limit.longest_life()).max().unwrap_or_default();
+        let head = LeaseHead::new(ttl, now);
+        Self { head, kept_until: head.kept_until(longest_life), longest_life, holds }
+    }
+}
+
+/// All leases.
+#[derive(Debug)]
+pub(super) struct Leases {
+    secret: (u64, u64),
+    /// How many were reserved. Relaxed: only its values must differ.
+    count: AtomicU64,
+    shards: Box<[Mutex<Table>]>,
+    max_per_shard: usize,
+    max_ended_per_shard: usize,
+}
+
+/// The leases of one shard.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    places: Vec<Option<(u128, Lease)>>,
+    free: Vec<u32>,
+    /// The places of the leases that have ended, in the order in which they did: they are used again one after the other, so
+    /// that a few of them stay in the processor's cache.
+    ended: VecDeque<u32>,
+    /// Where the next sweep continues.
+    cursor: usize,
+    evicted: u64,
+}
+
+impl Leases {
+    /// Keeps at most `max_leases`, and of those that have ended at most `max_ended`.
+    pub(super) fn new(max_leases: usize, max_ended: usize) -> Self {
+        let max_leases = max_leases.max(1);
+        let most = (max_leases / MIN_LEASES_PER_SHARD).clamp(1, MAX_SHARDS);
+        // The greatest power of two that is at most `most`.
+        let shards = 1 << most.ilog2();
+        let random = RandomState::new();
+        Self {
+            secret: (random.hash_one("leases, first"), random.hash_one("leases, second")),
+            count: AtomicU64::new(0),
+            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            max_per_shard: max_leases / shards,
+            max_ended_per_shard: (max_ended / shards).max(1),
+        }
+    }
+
+    /// A number that nobody can guess: SipHash of a count, with a secret.
+    pub(super) fn draw(&self) -> u128 {
+        let mut hasher = SipHasher24::new_with_keys(self.secret.0, self.secret.1);
+        hasher.write_u64(self.count.fetch_add(1, Ordering::Relaxed));
+        hasher.finish128().as_u128()
+    }
+
+    /// The shard of the lease with this number.
+    pub(super) fn shard(&self, secret: u128) -> MutexGuard<'_, Table> {
+        // Only the low bits are used.
+        let low = secret as usize;
+        lock(&self.shards[low & (self.shards.len() - 1)])
+    }
+
+    /// Notes that a lease of this shard has ended, the first time.
+    pub(super) fn ended(&self, shard: &mut Table, key: LeaseKey) {
+        shard.ended.push_back(key.place);
+        if shard.ended.len() > self.max_ended_per_shard
+            && let Some(place) = shard.ended.pop_front()
+        {
+            shard.forget(place as usize);
+        }
+    }
+
+    /// Adds a lease to its shard.
+    pub(super) fn add(
+        &self,
+        shard: &mut Table,
+        secret: u128,
+        lease: Lease,
+        now: Timestamp,
+    ) -> LeaseKey {
+        LeaseKey { place: shard.add(secret, lease, now, self.max_per_shard), secret }
+    }
+
+    /// Forgets every lease that need not be known any more.
+    pub(super) fn sweep(&self, now: Timestamp) {
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            shard.forget_ended(now);
+            for place in 0..shard.places.len() {
+                shard.forget_if_over(place, now);
+            }
+        }
+    }
+
+    /// How many are kept, and how many were forgotten at the cap.
+    pub(super) fn stats(&self) -> (u64, u64) {
+        self.shards.iter().map(lock).fold((0, 0), |(kept, evicted), shard| {
+            let here = shard.places.len() - shard.free.len();
+            (kept + here as u64, evicted + shard.evicted)
+        })
+    }
+}
+
+/// A poisoned lock is fine: a lease that a panic left half changed is settled once nevertheless.
+fn lock(shard: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Table {
+    /// The lease of that name, if it is still known at `now`.
+    pub(super) fn get(&mut self, key: LeaseKey, now: Timestamp) -> Option<&mut Lease> {
+        let (secret, lease) = self.places.get_mut(key.place as usize)?.as_mut()?;
+        (*secret == key.secret && now < lease.kept_until).then_some(lease)
+    }
+
+    fn add(&mut self, secret: u128, lease: Lease, now: Timestamp, max: usize) -> u32 {
+        self.forget_ended(now);
+        if self.free.is_empty() {
+            for _ in 0..SWEEP_STEP.min(self.places.len()) {
+                self.cursor =
+                    if self.cursor + 1 >= self.places.len() { 0 } else { self.cursor + 1 };
+                self.forget_if_over(self.cursor, now);
+            }
+        }
+        if self.free.is_empty() && self.places.len() >= max {
+            self.evict();
+        }
+        if let Some(place) = self.free.pop() {
+            self.places[place as usize] = Some((secret, lease));
+            return place;
+        }
+        self.places.push(Some((secret, lease)));
+        u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// Forgets the first of those that have ended, if they need not be known any more.
+    fn forget_ended(&mut self, now: Timestamp) {
+        while let Some(place) = self.ended.front().map(|place| *place as usize)
+            && self.is_over(place, now)
+        {
+            self.ended.pop_front();
+            self.forget(place);
+        }
+    }
+
+    fn is_over(&self, place: usize, now: Timestamp) -> bool {
+        self.places[place].as_ref().is_none_or(|(_, lease)| lease.kept_until <= now)
+    }
+
+    /// Only a lease that has not ended: the others are in a queue.
+    fn forget_if_over(&mut self, place: usize, now: Timestamp) {
+        let over = |(_, lease): &(u128, Lease)| {
+            lease.head.ending == Ending::Open && lease.kept_until <= now
+        };
+        if self.places[place].as_ref().is_some_and(over) {
+            self.forget(place);
+        }
+    }
+
+    fn forget(&mut self, place: usize) {
+        self.places[place] = None;
+        self.free.extend(u32::try_from(place));
+    }
+
+    /// Forgets the one that has ended first, or else the one of some that expires first.
+    fn evict(&mut self) {
+        self.evicted += 1;
+        if let Some(place) = self.ended.pop_front() {
+            return self.forget(place as usize);
+        }
+        let sample = (0..EVICTION_SAMPLE.min(self.places.len()))
+            .map(|step| (self.cursor + step) % self.places.len());
+        let first = sample.min_by_key(|place| {
+            self.places[*place].as_ref().map(|(_, lease)| lease.head.expires_at)
+        });
+        if let Some(place) = first {
+            self.forget(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(ttl_ms: u64, now: Timestamp) -> Lease {
+        Lease::new(Ttl::from_ms(ttl_ms).unwrap(), now, SmallVec::new())
+    }
+
+    #[test]
+    fn an_id_is_read_as_it_was_written_and_nothing_else_is() {
+        for (place, secret) in [(0, 0), (7, 1 << 127), (u32::MAX, u128::MAX)] {
+            let key = LeaseKey { place, secret };
+            assert_eq!(LeaseKey::of(&key.id()), Some(key));
+        }
+        let written = LeaseKey { place: 1, secret: 1 }.id().to_string();
+        for text in [&written[1..], &written[..40], &written.to_uppercase(), "m+0000001", "m"] {
+            if let Some(id) = LeaseId::parse(text) {
+                assert_eq!(LeaseKey::of(&id), None, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lease_is_known_for_a_minute_after_it_expired_and_then_makes_room() {
+        let (leases, now) = (Leases::new(64, 64), Timestamp::from_ms(1_000_000));
+        let secret = leases.draw();
+        let key = leases.add(&mut leases.shard(secret), secret, lease(100, now), now);
+        let over = now.after(Duration::from_millis(60_100));
+        let just_before = Timestamp::from_ns(over.as_ns() - 1);
+        assert!(leases.shard(secret).get(key, just_before).is_some());
+        assert!(leases.shard(secret).get(key, over).is_none());
+        let other = LeaseKey { secret: key.secret ^ 2, ..key };
+        assert!(leases.shard(secret).get(other, now).is_none(), "a number that was not drawn");
+        leases.sweep(over);
+        assert_eq!(leases.stats(), (0, 0));
+    }
+
+    #[test]
+    fn at_the_cap_the_lease_that_expires_first_is_forgotten() {
+        let (leases, now) = (Leases::new(3, 3), Timestamp::from_ms(1_000_000));
+        let add = |ttl_ms| {
+            let secret = leases.draw();
+            leases.add(&mut leases.shard(secret), secret, lease(ttl_ms, now), now)
+        };
+        let keys = [500, 300, 700, 900].map(add);
+        let is_known = keys.map(|key| leases.shard(key.secret).get(key, now).is_some());
+        assert_eq!(is_known, [true, false, true, true]);
+        assert_eq!(leases.stats(), (3, 1));
+    }
+
+    #[test]
+    fn of_those_that_have_ended_the_first_is_forgotten_first() {
+        let (leases, now) = (Leases::new(8, 2), Timestamp::from_ms(1_000_000));
+        let add = |_| {
+            let secret = leases.draw();
+            leases.add(&mut leases.shard(secret), secret, lease(500, now), now)
+        };
+        let keys = [0; 4].map(add);
+        for key in [keys[2], keys[0], keys[3]] {
+            leases.ended(&mut leases.shard(key.secret), key);
+        }
+        let is_known = keys.map(|key| leases.shard(key.secret).get(key, now).is_some());
+        assert_eq!(is_known, [true, true, false, true]);
+        assert_eq!(leases.stats(), (3, 0));
+        assert_eq!(add(0).place, keys[2].place, "its place is used again");
+    }
+
+    #[test]
+    fn numbers_are_drawn_once() {
+        let leases = Leases::new(1, 1);
+        let drawn: std::collections::HashSet<u128> = (0..1_000).map(|_| leases.draw()).collect();
+        assert_eq!(drawn.len(), 1_000);
+        assert!(!drawn.contains(&Leases::new(1, 1).draw()), "another store has another secret");
+    }
+}
