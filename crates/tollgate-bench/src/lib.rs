@@ -2,6 +2,7 @@
 //!
 //! - [`keyed`]: how long does a check of the library take?
 //! - [`memory`]: how many bytes does a key take?
+//! - [`leases`]: what do a reservation and its settlement cost in memory, compared with a check?
 //! - [`http`]: how much does the server cost, compared with the simplest one?
 //! - [`policies`]: what do a thousand prefixes and address blocks cost, compared with exact values?
 //! - [`redis`]: how much does an exact limit cost in Redis?
@@ -16,6 +17,7 @@ pub mod contender;
 pub mod http;
 pub mod key;
 pub mod keyed;
+pub mod leases;
 pub mod machine;
 pub mod memory;
 pub mod naive_log;

@@ -7,7 +7,7 @@ use tollgate_bench::machine::Machine;
 use tollgate_bench::options::{Benchmark, Options, USAGE};
 use tollgate_bench::report::Report;
 use tollgate_bench::sibling::Sibling;
-use tollgate_bench::{http, keyed, memory, policies, redis};
+use tollgate_bench::{http, keyed, leases, memory, policies, redis};
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -34,6 +34,9 @@ fn run(options: &Options) -> Result<(), String> {
     if options.runs(Benchmark::Memory) {
         let child = Sibling::MEMORY_CHILD.built()?;
         report.sections.push(memory::run(&memory::Plan::full(), &child)?);
+    }
+    if options.runs(Benchmark::Leases) {
+        report.sections.push(leases::run(&leases::Plan::full(options.rounds))?);
     }
     if options.runs(Benchmark::Policies) {
         report.sections.push(policies::run(&policies::Plan::full(options.rounds))?);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// The usage message.
 pub const USAGE: &str =
-    "usage: tollgate-bench keyed|memory|policies|http|redis|http-redis|http-catalog|outage|all [--rounds N] [--seconds N] [--json FILE]
+    "usage: tollgate-bench keyed|memory|leases|policies|http|redis|http-redis|http-catalog|outage|all [--rounds N] [--seconds N] [--json FILE]
   --rounds N    interleaved rounds, 5 or more for figures to be quoted (default 7)
   --seconds N   how long an outage lasts, 60 for figures to be quoted (default 60)
   --json FILE   also write every sample to FILE";
@@ -19,6 +19,8 @@ pub enum Benchmark {
     Keyed,
     /// [`crate::memory`].
     Memory,
+    /// [`crate::leases`].
+    Leases,
     /// [`crate::policies`].
     Policies,
     /// [`crate::http`].
@@ -34,9 +36,10 @@ pub enum Benchmark {
 }
 
 impl Benchmark {
-    const ALL: [(&'static str, Self); 8] = [
+    const ALL: [(&'static str, Self); 9] = [
         ("keyed", Self::Keyed),
         ("memory", Self::Memory),
+        ("leases", Self::Leases),
         ("policies", Self::Policies),
         ("http", Self::Http),
         ("redis", Self::Redis),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tollgate_bench::report::Section;
 use tollgate_bench::sibling::Sibling;
-use tollgate_bench::{http, keyed, memory, policies, redis};
+use tollgate_bench::{http, keyed, leases, memory, policies, redis};
 
 fn check_every_goal_was_measured(section: &Section) {
     for goal in &section.goals {
@@ -22,6 +22,11 @@ fn keyed_runs() {
 fn memory_runs() {
     let child = Path::new(env!("CARGO_BIN_EXE_tollgate-bench-memory"));
     check_every_goal_was_measured(&memory::run(&memory::Plan::smoke(), child).unwrap());
+}
+
+#[test]
+fn leases_runs() {
+    check_every_goal_was_measured(&leases::run(&leases::Plan::smoke()).unwrap());
 }
 
 #[test]
