@@ -207,6 +207,58 @@ fn a_wrong_calendar_is_told_where_it_is() {
     }
 }
 
+/// R16: `unit: concurrency` has a limit and no window.
+#[test]
+fn concurrency_has_no_window() {
+    let cases = [
+        ("limit: 7", Amount::new(7), Reach::OwnWindow),
+        ("limit: 0", Some(Amount::ZERO), Reach::EveryWindow),
+        ("limit: null", None, Reach::EveryWindow),
+        ("exempt: all", None, Reach::EveryLimit),
+        ("limit: 7, shares: {batch: 0.5}", Amount::new(7), Reach::OwnWindow),
+    ];
+    for (fields, limit, reach) in cases {
+        let text = format!("policies: [{{id: p, scope: USER, unit: concurrency, {fields}}}]");
+        let policies = yaml(&text).unwrap();
+        let policy = &policies[0];
+        assert_eq!((&policy.unit, policy.counting), (&Unit::Concurrency, Counting::Concurrency));
+        assert_eq!((policy.limit, policy.reach), (limit, reach), "{fields}");
+        let records = Records { policies: policies.clone(), ..Records::default() };
+        let written = document::to_yaml(&records.into_document());
+        assert_eq!(yaml(&written).unwrap(), policies, "{written}");
+        assert!(!written.contains("window") && !written.contains("algorithm"), "{written}");
+    }
+}
+
+#[test]
+fn what_only_a_window_has_is_refused_beside_concurrency() {
+    let fields = [
+        "windowSeconds: 60",
+        "window: 1m",
+        "calendar: day",
+        "timeZone: UTC",
+        "algorithm: sliding_window_log",
+        "burst: 5",
+        "overLimit: deny",
+    ];
+    for field in fields {
+        let name = field.split(':').next().unwrap();
+        for limit in ["5", "0", "null"] {
+            let text = format!(
+                "policies:\n  - {{id: a, scope: USER, limit: {limit}, unit: concurrency,\n    {field}}}\n"
+            );
+            let says = "is given beside `unit: concurrency`";
+            check_problem(&text, Format::Yaml, Some(3), &format!("policies[0].{name}"), says);
+        }
+    }
+    let all = format!(
+        "policies: [{{id: a, scope: USER, limit: 5, unit: concurrency, {}}}]",
+        fields.join(", ")
+    );
+    let problems = policy_file::parse("p", &all, Format::Yaml).unwrap_err();
+    assert_eq!(problems.iter().count(), fields.len(), "{problems}");
+}
+
 #[test]
 fn without_policies_the_default_policy_holds() {
     let cases = [
@@ -280,7 +332,6 @@ fn a_wrong_value_is_refused_at_every_field() {
         (("match", "[]"), "is a list"),
         (("match", "null"), "is null"),
         (("match", "\"tier\""), "\"tier\" is a text"),
-        (("unit", "\"concurrency\""), "is reserved"),
         (("unit", "\"GPU-s\""), "\"GPU-s\" is not a unit"),
         (("unit", "1"), "1 is a number"),
         (("limit", "-3"), "-3 is negative"),
@@ -1220,8 +1271,10 @@ proptest! {
             }
         }
         for policy in &mut records.policies {
-            // Without a window of its own, it gets the default one.
-            policy.reach = Reach::OwnWindow;
+            // Without a window of its own, it gets the default one. Concurrency has none to write.
+            let is_narrow = policy.counting != Counting::Concurrency
+                || policy.limit.is_some_and(|limit| limit != Amount::ZERO);
+            policy.reach = if is_narrow { Reach::OwnWindow } else { Reach::EveryWindow };
             // What nothing can match is refused.
             let per = policy.per.attributes();
             policy.conditions.retain(|one| {

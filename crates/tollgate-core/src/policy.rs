@@ -299,6 +299,15 @@ impl Policy {
         }
     }
 
+    /// An enforced policy without conditions: at most `limit` leases are alive for each key (R16).
+    pub fn of_concurrency(id: PolicyId, per: Per, limit: Option<Amount>) -> Self {
+        Self {
+            unit: Unit::Concurrency,
+            counting: Counting::Concurrency,
+            ..Self::new(id, per, limit, DEFAULT_WINDOW)
+        }
+    }
+
     /// Whether it is [`Policy::default_policy`], unchanged.
     pub fn is_built_in(&self) -> bool {
         *self == Self::default_policy()

@@ -22,10 +22,11 @@ fn verdict(limit: &ModelLimit) -> Verdict {
     Verdict::new(limit.allowed, limit.count, wait, limit.reset_after_ms * NS_PER_MS)
 }
 
-/// The same policy as a log over whole milliseconds, so that no wait is rounded.
+/// The same policy as a log over whole milliseconds, so that no wait is rounded. Concurrency has no window.
 #[expect(clippy::unwrap_used, reason = "a second, more or less, is a window")]
 fn in_whole_ms(policy: Policy) -> Policy {
-    let ms = policy.counting.window().unwrap().as_ns().div_ceil(1_000_000);
+    let Some(window) = policy.counting.window() else { return policy };
+    let ms = window.as_ns().div_ceil(1_000_000);
     let window = Window::new(Duration::from_millis(ms)).unwrap();
     Policy { counting: Counting::Log { window }, ..policy }
 }

@@ -77,14 +77,11 @@ fn write_trace(f: &mut fmt::Formatter<'_>, trace: &TraceReport) -> fmt::Result {
 fn write_policies(f: &mut fmt::Formatter<'_>, policies: &[PolicyReport]) -> fmt::Result {
     let header = ["policy", "mode", "limit", "checks", "admitted", "denied", "would deny"];
     let rows = policies.iter().map(|policy| {
-        let amount = match policy.refill {
-            Some(refill) => format!("{} {}", grouped(refill), policy.unit),
-            None => format!("{} {}", grouped(policy.limit), policy.unit),
+        let (unit, window) = match policy.window_seconds {
+            Some(window) => (policy.unit.as_str(), format!(" in {window}")),
+            None => ("leases", " at a time".to_owned()),
         };
-        let window = match policy.window_seconds {
-            Some(window) => format!(" in {window}"),
-            None => " at a time".to_owned(),
-        };
+        let amount = format!("{} {unit}", grouped(policy.refill.unwrap_or(policy.limit)));
         let limit = match (policy.calendar, policy.time_zone) {
             (Some(calendar), Some(zone)) => format!("{amount} per calendar {calendar} ({zone})"),
             _ if policy.refill.is_some() => {

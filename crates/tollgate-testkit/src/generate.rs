@@ -126,6 +126,7 @@ impl Shape {
         let length = Duration::from_nanos(window_ns).clamp(Window::MIN, Window::MAX);
         let window = Window::new(length).unwrap();
         let counting = match (self.way, self.limit) {
+            _ if self.unit == Unit::Concurrency => Counting::Concurrency,
             (Way::Bucket, Some(index @ 1..)) => {
                 Counting::Bucket { window, refill: refill(index, large) }
             }
@@ -154,7 +155,10 @@ impl Shape {
             // Chosen when all ids are known.
             overrides: Vec::new(),
             mode: self.mode,
-            over_limit: self.over_limit,
+            over_limit: match counting {
+                Counting::Concurrency => OverLimit::Deny,
+                _ => self.over_limit,
+            },
             visibility: self.visibility,
             on_store_error: None,
             enabled: self.enabled,
@@ -220,7 +224,11 @@ fn shape() -> impl Strategy<Value = Shape> {
     let over_limit = prop_oneof![3 => Just(OverLimit::Deny), 1 => Just(OverLimit::Charge)];
     let mode = (mode, over_limit);
     let enabled = prop_oneof![9 => Just(true), 1 => Just(false)];
-    let unit = select(vec![Unit::Requests, Unit::Requests, Unit::Tokens]);
+    let unit = prop_oneof![
+        3 => Just(Unit::Requests),
+        2 => Just(Unit::Tokens),
+        1 => Just(Unit::Concurrency),
+    ];
     let reach = select(vec![Reach::OwnWindow, Reach::EveryWindow, Reach::EveryLimit]);
     let limit = (limit, shares(), reach);
     let conditions = (conditions(), any::<bool>());

@@ -50,6 +50,8 @@ pub enum BuildError {
     Limit(u64),
     /// A window shorter than 1 ms or longer than 366 days.
     Window(Duration),
+    /// A unit or a way of counting that is concurrency: leases hold slots, and these limiters decide checks.
+    Concurrency,
     /// An invalid name of a policy or a tier.
     Name(String, IdProblem),
     /// A tier given twice.
@@ -70,6 +72,9 @@ impl fmt::Display for BuildError {
             Self::Window(window) => {
                 write!(f, "the window is {window:?}; accepted: 1 ms to 366 days")
             }
+            Self::Concurrency => f.write_str(
+                "concurrency is not counted in a window; accepted: a `PolicyLimiter` with `Policy::of_concurrency`",
+            ),
             Self::Name(name, problem) => {
                 write!(f, "the name {name:?} {problem}; accepted: {ACCEPTED_IDS}")
             }
@@ -117,13 +122,17 @@ impl Draft {
 
     /// The limit, counted per `attributes`, which must be few and distinct.
     pub(crate) fn compile(&self, attributes: &[Attribute]) -> Result<Arc<Limit>, BuildError> {
+        let counting = self.counting.clone()?;
+        if self.unit == Unit::Concurrency || counting == Counting::Concurrency {
+            return Err(BuildError::Concurrency);
+        }
         let policy = Policy {
             id: PolicyId::new(&self.name)
                 .map_err(|problem| BuildError::Name(self.name.clone(), problem))?,
             per: per(attributes),
             unit: self.unit.clone(),
             limit: Some(Amount::new(self.limit).ok_or(BuildError::Limit(self.limit))?),
-            counting: self.counting.clone()?,
+            counting,
             ..Policy::default_policy()
         };
         Ok(limit_of(&policy))

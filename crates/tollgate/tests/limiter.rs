@@ -130,6 +130,14 @@ fn an_impossible_quota_is_an_error() {
         assert_eq!(RateLimiter::try_new(1, window).unwrap_err(), BuildError::Window(window));
     }
     assert!(RateLimiter::builder(1, MINUTE).name("a\nb").build().is_err());
+    let builder = || RateLimiter::builder(1, MINUTE);
+    for builder in
+        [builder().unit(Unit::Concurrency), builder().counting(|_| Counting::Concurrency)]
+    {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error, BuildError::Concurrency);
+        assert!(error.to_string().contains("`Policy::of_concurrency`"), "{error}");
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! How a policy counts: its fields `algorithm`, `windowSeconds` or `window`, `burst`, `calendar` and `timeZone`.
+//! How a policy counts: its fields `algorithm`, `windowSeconds` or `window`, `burst`, `calendar` and `timeZone`, none of which a
+//! limit of concurrency has.
 
 use tollgate_core::counting::{bucket, counter, log};
-use tollgate_core::{Amount, Calendar, Counting, Policy, Window, Zone};
+use tollgate_core::{Amount, Calendar, Counting, Policy, Unit, Window, Zone};
 
 use super::duration::{self, ACCEPTED_DURATIONS};
 use super::number::{self, ACCEPTED_WINDOWS};
@@ -12,15 +13,23 @@ use crate::document::{Entry, Value};
 /// What `burst` accepts.
 const ACCEPTED_BURSTS: &str = "an integer from 1 to 9007199254740991";
 
-/// How the policy at `at` counts, and the amount of its limit; `None` if anything is wrong with them. A policy that
+/// The fields that a policy with `unit: concurrency` does not have.
+pub const NOT_OF_CONCURRENCY: [&str; 7] =
+    ["windowSeconds", "window", "calendar", "timeZone", "algorithm", "burst", "overLimit"];
+
+/// How the policy at `at` counts `unit`, and the amount of its limit; `None` if anything is wrong with them. A policy that
 /// `counts_nothing`, because it bans or exempts, may leave the window out.
 pub(super) fn counting(
     report: &mut Report,
     at: &At<'_>,
     fields: Fields<'_>,
+    unit: Option<&Unit>,
     limit: Option<Ceiling>,
     counts_nothing: bool,
 ) -> Option<(Counting, Option<Amount>)> {
+    if unit == Some(&Unit::Concurrency) {
+        return concurrency(report, at, fields).then_some((Counting::Concurrency, limit?.amount()));
+    }
     if let Some(entry) = fields.get("calendar") {
         let counting = calendar(report, at, fields, entry);
         return Some((counting?, limit?.amount()));
@@ -55,6 +64,18 @@ pub(super) fn counting(
             Some((Counting::Bucket { window, refill }, capacity))
         }
     }
+}
+
+/// Whether the policy at `at` has no field that only a limit over a window has (R16). Those that it has are reported.
+fn concurrency(report: &mut Report, at: &At<'_>, fields: Fields<'_>) -> bool {
+    let mut is_alone = true;
+    for entry in NOT_OF_CONCURRENCY.into_iter().filter_map(|field| fields.get(field)) {
+        is_alone = false;
+        let message = "is given beside `unit: concurrency`, which counts the leases that are alive";
+        let accepted = format!("no `{}`: a limit of concurrency has no window", entry.key);
+        report.problem(&at.key(entry), message, accepted);
+    }
+    is_alone
 }
 
 /// Counting by the periods that `entry` names; `None` if anything is wrong with it, or if there is a field beside it that says

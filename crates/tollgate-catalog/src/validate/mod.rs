@@ -27,6 +27,7 @@ use crate::directory::{Kind, Record, Records};
 use crate::document::{Node, Value};
 use crate::problem::Problems;
 
+pub use self::counting::NOT_OF_CONCURRENCY;
 #[cfg(feature = "database")]
 pub(crate) use self::overrides::NO_CIRCLE;
 pub(crate) use self::place::Place;

@@ -110,7 +110,7 @@ impl PolicyValidator {
         };
         let counts_nothing = matches!(limit, Some(Ceiling::Exempt | Ceiling::Of(Amount::ZERO)))
             || fields.get("exempt").is_some();
-        let counted = counting(&mut self.report, at, fields, limit, counts_nothing);
+        let counted = counting(&mut self.report, at, fields, unit.as_ref(), limit, counts_nothing);
         let windows = ["windowSeconds", "window", "calendar"];
         let own_window = windows.into_iter().find_map(|field| fields.get(field));
         let reach = match (exempts_all, own_window) {
@@ -291,11 +291,7 @@ impl PolicyValidator {
         let name = self.report.text(&at, &entry.node.value, Unit::ACCEPTED)?;
         let unit = Unit::parse(name);
         if unit.is_none() {
-            let why = match name {
-                "concurrency" => "is reserved: it is held by leases, not counted in a window",
-                _ => "is not a unit",
-            };
-            let message = format!("{} {why}", shown(&entry.node.value));
+            let message = format!("{} is not a unit", shown(&entry.node.value));
             self.report.problem(&at, message, Unit::ACCEPTED);
         }
         unit

@@ -349,7 +349,13 @@ impl Warnings<'_> {
 
     /// A unit of the operator's own that was probably meant to be another one.
     fn unit(&mut self, index: usize, policy: &Policy) {
-        let known = [Unit::Requests, Unit::Tokens, Unit::InputTokens, Unit::OutputTokens];
+        let known = [
+            Unit::Requests,
+            Unit::Tokens,
+            Unit::InputTokens,
+            Unit::OutputTokens,
+            Unit::Concurrency,
+        ];
         if known.contains(&policy.unit) {
             return;
         }

@@ -16,7 +16,7 @@ pub use self::explain::{Consideration, Precedence};
 use self::index::Index;
 pub use self::overrides::override_cycle;
 use self::rule::{Rule, RuleIndex};
-use crate::{Charge, Check, Limit, Policy, PolicyId};
+use crate::{Charge, Check, Counting, Limit, Policy, PolicyId, Unit};
 
 /// What a check charges: one charge for each limit that it meets, in the order of the policies.
 pub type Plan<'a> = SmallVec<[Charge<'a>; 4]>;
@@ -42,6 +42,8 @@ pub enum PolicySetError {
     DuplicateId(PolicyId),
     /// There are this many policies, more than [`PolicySet::MAX_POLICIES`].
     TooMany(usize),
+    /// This policy has one of [`Unit::Concurrency`] and [`Counting::Concurrency`] without the other.
+    Concurrency(PolicyId),
     /// A policy overrides one that does not exist.
     UnknownOverride {
         /// The policy.
@@ -60,6 +62,11 @@ impl fmt::Display for PolicySetError {
             Self::TooMany(count) => {
                 write!(f, "{count} policies; accepted: at most {}", PolicySet::MAX_POLICIES)
             }
+            Self::Concurrency(id) => write!(
+                f,
+                "policy {:?} has one of the unit and the counting of concurrency; accepted: both or none",
+                id.as_str()
+            ),
             Self::UnknownOverride { policy, overrides } => write!(
                 f,
                 "policy {:?} overrides {:?}, which is no policy",
@@ -102,6 +109,12 @@ impl PolicySet {
         let mut ids = HashSet::new();
         if let Some(twice) = policies.iter().find(|policy| !ids.insert(&policy.id)) {
             return Err(PolicySetError::DuplicateId(twice.id.clone()));
+        }
+        let is_half = |policy: &&Policy| {
+            (policy.unit == Unit::Concurrency) != (policy.counting == Counting::Concurrency)
+        };
+        if let Some(half) = policies.iter().find(is_half) {
+            return Err(PolicySetError::Concurrency(half.id.clone()));
         }
         overrides::check(&policies, &ids)?;
         let rules = rule::compile(&policies);
@@ -154,3 +167,26 @@ fn charge<'a>(rule: &'a Rule, check: &'a Check<'_>) -> Option<Charge<'a>> {
 }
 
 const _: () = assert!(PolicySet::MAX_POLICIES <= RuleIndex::MAX as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Per;
+
+    #[test]
+    fn the_unit_and_the_counting_of_concurrency_belong_together() {
+        let id = PolicyId::new("slots").unwrap();
+        let per = Per::from_scope("USER").unwrap();
+        let slots = Policy::of_concurrency(id.clone(), per, Some(crate::Amount::ONE));
+        assert!(PolicySet::new(vec![slots.clone()]).is_ok());
+        let halves = [
+            Policy { unit: Unit::Requests, ..slots.clone() },
+            Policy { counting: Policy::default_policy().counting, ..slots },
+        ];
+        for half in halves {
+            let error = PolicySet::new(vec![half]).unwrap_err();
+            assert_eq!(error, PolicySetError::Concurrency(id.clone()));
+            assert!(error.to_string().contains("accepted: both or none"), "{error}");
+        }
+    }
+}

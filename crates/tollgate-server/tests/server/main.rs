@@ -17,6 +17,7 @@ mod calendars;
 mod command_line;
 #[path = "../common/mod.rs"]
 mod common;
+mod concurrency;
 mod connections;
 mod console;
 mod degraded;

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value, json};
 use tollgate_catalog::directory::{Kind, PriorityClass};
+use tollgate_catalog::validate::NOT_OF_CONCURRENCY;
 use tollgate_core::subject::{ACCEPTED_IDS, MAX_ID_BYTES};
 use tollgate_core::{
     Amount, Calendar, Counting, FailureMode, Mode, OverLimit, Per, Policy, Visibility,
@@ -208,14 +209,15 @@ fn policy_fields(own_id: &Value) -> Fields {
         "unit": {
             "type": "string", "pattern": UNIT_PATTERN,
             "description": "What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a \
-                name of your own; `concurrency` is reserved."
+                name of your own. Or `concurrency`: `limit` is the most leases that are alive at a time, and there is no \
+                window."
         },
         "limit": {
             "type": ["integer", "null"], "minimum": 0, "maximum": Amount::MAX.get(),
             "description":
-                "The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts from the \
-                 limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, \
-                 unless `exempt` is given."
+                "The most of the unit in a window, or what a token bucket gets back in one; of concurrency, the most leases \
+                 that are alive. 0 bans; null exempts from the limits with the same `per`, unit and window, of any window if \
+                 `windowSeconds` is left out. Required, unless `exempt` is given."
         },
         "burst": {
             "type": "integer", "minimum": 1, "maximum": Amount::MAX.get(),
@@ -236,7 +238,7 @@ fn policy_fields(own_id: &Value) -> Fields {
         "windowSeconds": {
             "type": "number", "minimum": 0.001, "maximum": 31_622_400,
             "description": "The length of the window, with at most 9 decimals and without an exponent. May be left out \
-                only if `limit` is null or 0, or `calendar` is given."
+                only if `limit` is null or 0, or `calendar` is given. Concurrency has none."
         },
         "calendar": {
             "type": "string", "enum": (Calendar::ALL.map(Calendar::name)),
@@ -278,7 +280,7 @@ fn effect_fields() -> Fields {
         "overLimit": {
             "type": "string", "enum": ([OverLimit::Deny, OverLimit::Charge].map(OverLimit::name)),
             "description": "What it records of a check that is denied, by it or by another policy: `deny`, the default, \
-                records nothing; `charge` records the cost, because it has happened already."
+                records nothing; `charge` records the cost, because it has happened already. Not for concurrency."
         },
         "visibility": {
             "type": "string", "enum": ([Visibility::Public, Visibility::Private].map(Visibility::name)),
@@ -384,14 +386,20 @@ fn body(kind: Kind, form: Form) -> Value {
                 "required": ["exempt"], "properties": {"limit": {"type": "null"}},
                 "not": {"required": ["scope", "per"]}
             });
+            let of_concurrency = json!({
+                "required": ["unit"], "properties": {"unit": {"const": "concurrency"}}
+            });
             let counted = json!({
                 "required": ["limit"], "not": {"required": ["exempt"]}, "oneOf": either,
                 "anyOf": [
                     {"required": ["windowSeconds"]}, {"required": ["window"]}, {"required": ["calendar"]},
-                    {"properties": {"limit": {"enum": [null, 0]}}}
+                    {"properties": {"limit": {"enum": [null, 0]}}}, of_concurrency
                 ]
             });
             schema["oneOf"] = json!([exempt, counted]);
+            let refused = NOT_OF_CONCURRENCY.map(|name| (name.to_owned(), false.into()));
+            schema["if"] = of_concurrency;
+            schema["then"] = json!({"properties": Fields::from_iter(refused)});
             schema["not"] = json!({"required": ["windowSeconds", "window"]});
             schema["dependentSchemas"] = json!({
                 "ipv6Prefix": {"anyOf": [
