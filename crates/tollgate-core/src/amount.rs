@@ -60,6 +60,19 @@ impl Unit {
     pub const ACCEPTED: &str = "`requests`, `tokens`, `input_tokens`, `output_tokens`, `concurrency` or a \
          name of 1 to 64 characters a-z, 0-9 and _ that starts with a letter";
 
+    /// The units that a cost may name, for messages.
+    pub const ACCEPTED_IN_COSTS: &str = "`requests`, `tokens`, `input_tokens`, `output_tokens` or a name of 1 to 64 characters a-z, 0-9 \
+         and _ that starts with a letter";
+
+    /// What is wrong with a cost of [`Unit::Concurrency`], for messages.
+    pub const NO_COST: &str =
+        "has no cost: a lease holds one slot by itself, and a check holds none";
+
+    /// Whether a cost may name it: every unit but [`Unit::Concurrency`] ([`Unit::NO_COST`]).
+    pub fn has_cost(&self) -> bool {
+        *self != Self::Concurrency
+    }
+
     /// The unit called `name`; `None` if no unit can be called so ([`Unit::ACCEPTED`]).
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
@@ -118,8 +131,11 @@ impl Cost {
         self
     }
 
-    /// Sets the cost in `unit`.
+    /// Sets the cost in `unit`. [`Unit::Concurrency`] [has none](Unit::NO_COST), so nothing is kept of it.
     pub fn set(&mut self, unit: Unit, amount: Amount) {
+        if !unit.has_cost() {
+            return;
+        }
         if unit == Unit::Requests {
             self.requests = amount;
         } else if let Some((_, old)) = self.others.iter_mut().find(|(known, _)| *known == unit) {
@@ -167,6 +183,7 @@ mod tests {
         assert_eq!(cost.of(&Unit::Requests), Amount::ONE);
         assert_eq!(cost.of(&Unit::Tokens), Amount::MAX);
         assert_eq!(cost.of(&Unit::InputTokens), Amount::ZERO);
+        let cost = cost.with(Unit::Concurrency, Amount::ONE);
         let named: Vec<_> = cost.amounts().collect();
         assert_eq!(named, [(&Unit::Requests, Amount::ONE), (&Unit::Tokens, Amount::MAX)]);
         let twice =
@@ -190,6 +207,9 @@ mod tests {
             Unit::Concurrency,
         ];
         for unit in built_in {
+            let named = format!("`{}`", unit.name());
+            assert!(Unit::ACCEPTED.contains(&named));
+            assert_eq!(Unit::ACCEPTED_IN_COSTS.contains(&named), unit.has_cost());
             assert_eq!(Unit::parse(unit.name()), Some(unit));
         }
         for name in ["", "Tokens", "2fast", "_x", "a-b", &"a".repeat(65)] {

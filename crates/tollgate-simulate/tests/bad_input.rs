@@ -47,7 +47,9 @@ fn bad_headers_are_refused() {
         ),
         (
             "timestamp,userId,modelId,cost.concurrency\n",
-            &["1: header: has the column \"cost.concurrency\""],
+            &[
+                "1: header: has the column \"cost.concurrency\" of a unit that has no cost: a lease holds one slot",
+            ],
         ),
         ("timestamp,userId,modelId,attributes.\n", &["1: header: has the column \"attributes.\""]),
         (

@@ -96,6 +96,25 @@ fn attributes_and_costs_may_be_json_objects() {
         let error = run(&fixture.args).unwrap_err().to_string();
         assert!(error.contains("trace.csv:2: attributes: ") && error.contains(says), "{error}");
     }
+    let trace = "timestamp,userId,costs\n0,a,\"{\"\"concurrency\"\":1}\"\n";
+    std::fs::write(&fixture.args.trace, trace).unwrap();
+    let error = run(&fixture.args).unwrap_err().to_string();
+    let says =
+        "trace.csv:2: costs: names \"concurrency\", which has no cost: a lease holds one slot";
+    assert!(error.contains(says), "{error}");
+}
+
+/// R16: a trace has no leases, so its checks meet a limit of concurrency that nobody uses.
+#[test]
+fn a_limit_of_concurrency_admits_every_check() {
+    let policies = "policies: [{id: slots, scope: USER, unit: concurrency, limit: 1}]";
+    let (rows, report) = allowed("timestamp,userId\n0,a\n0,a\n", |fixture| {
+        std::fs::write(fixture.path("policies.yaml"), policies).unwrap();
+        fixture.args.verify = true;
+    });
+    assert_eq!(rows, "+slots +slots");
+    let text = report.to_string();
+    assert!(text.contains("1 leases at a time"), "{text}");
 }
 
 #[test]

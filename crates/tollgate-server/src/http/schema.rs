@@ -74,7 +74,7 @@ pub(super) const ID_PATTERN: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
 /// A value in `match`: an asterisk only at the end, or after a backslash. Without a control character.
 pub(super) const MATCH_PATTERN: &str =
     r"^(\\[^\u0000-\u001f\u007f-\u009f]|[^*\\\u0000-\u001f\u007f-\u009f])*[*\\]?$";
-/// What the name of a unit is made of. `concurrency` is reserved, which the descriptions say.
+/// What the name of a unit is made of. A cost has none of `concurrency`, which the descriptions say.
 pub(super) const UNIT_PATTERN: &str = "^[a-z][a-z0-9_]{0,63}$";
 
 /// The schema of an id. Its bound is in bytes; a character outside ASCII takes several.
@@ -152,9 +152,9 @@ fn cost() -> Object {
     let unit = ObjectBuilder::new()
         .schema_type(Type::String)
         .pattern(Some(UNIT_PATTERN))
-        .description(Some(Unit::ACCEPTED));
+        .description(Some(Unit::ACCEPTED_IN_COSTS));
     let description = "How much of each unit the request costs; `requests` is 1 by default. Integers, written without a \
-         fraction or an exponent.";
+         fraction or an exponent. `concurrency` has no cost: a lease holds one slot by itself, and a check holds none.";
     ObjectBuilder::new()
         .schema_type(nullable(Type::Object))
         .additional_properties(Some(amount))

@@ -81,7 +81,13 @@ const CASES: &[Case] = &[
     ),
     (r#"{"userId":"a","modelId":"m","cost":{"tokens":"1"}}"#, &[("cost.tokens", "is a string")]),
     (r#"{"userId":"a","modelId":"m","cost":{"tokens":null}}"#, &[("cost.tokens", "is null")]),
-    (r#"{"userId":"a","modelId":"m","cost":{"concurrency":1}}"#, &[("cost.concurrency", "unit")]),
+    (
+        r#"{"userId":"a","modelId":"m","cost":{"concurrency":1}}"#,
+        &[(
+            "cost.concurrency",
+            "has no cost: a lease holds one slot by itself, and a check holds none",
+        )],
+    ),
     (r#"{"userId":"a","modelId":"m","cost":{"Tok":1}}"#, &[("cost.Tok", "is not a unit")]),
     (
         r#"{"userId":"a","modelId":"m","cost":{"tokens":1,"tokens":2}}"#,

@@ -45,7 +45,7 @@ async fn a_batch_holds_up_to_1000_checks() {
 #[tokio::test]
 async fn one_malformed_check_refuses_the_batch_and_names_where() {
     let fixture = Fixture::start().await;
-    let cases: [(&str, &[&str]); 7] = [
+    let cases: [(&str, &[&str]); 8] = [
         ("{}", &["checks"]),
         (r#"{"checks":{}}"#, &["checks"]),
         (r#"{"checks":[],"x":1}"#, &["x"]),
@@ -57,6 +57,10 @@ async fn one_malformed_check_refuses_the_batch_and_names_where() {
             &["checks[3].cost.tokens"],
         ),
         (r#"{"checks":[{"userId":"a"},{"cost":{"tokens":1}}]}"#, &["checks[1]"]),
+        (
+            r#"{"checks":[{"userId":"a","cost":{"concurrency":0}}]}"#,
+            &["checks[0].cost.concurrency"],
+        ),
     ];
     for (body, expected) in cases {
         let answer = fixture.post(BATCH, body).await;

@@ -170,11 +170,15 @@ fn add_attributes(check: &mut TraceCheck, column: &str, text: &str) -> Result<()
 fn add_costs(check: &mut TraceCheck, column: &str, text: &str) -> Result<(), LineProblem> {
     let accepted = "a JSON object of whole numbers by units";
     for (unit, amount) in json::<BTreeMap<String, u64>>(column, text, accepted)? {
-        let (Some(unit), Some(amount)) = (Unit::parse(&unit), Amount::new(amount)) else {
+        let (Some(known), Some(amount)) = (Unit::parse(&unit), Amount::new(amount)) else {
             let problem = format!("has the cost {} of {}", amount, shown(&unit));
             return Err(LineProblem::new(column, problem, accepted));
         };
-        check.cost.set(unit, amount);
+        if !known.has_cost() {
+            let problem = format!("names {}, which {}", shown(&unit), Unit::NO_COST);
+            return Err(LineProblem::new(column, problem, accepted));
+        }
+        check.cost.set(known, amount);
     }
     Ok(())
 }
@@ -217,10 +221,14 @@ fn parse_field(name: &str) -> Result<Field, LineProblem> {
     }
     if let Some(unit) = name.strip_prefix("cost.") {
         let refuse = || {
-            let problem = format!("has the column {} with an invalid unit", shown(name));
-            LineProblem::new("header", problem, format!("`cost.` and {}", Unit::ACCEPTED))
+            let why = match Unit::parse(unit) {
+                Some(_) => format!("of a unit that {}", Unit::NO_COST),
+                None => "with an invalid unit".to_owned(),
+            };
+            let problem = format!("has the column {} {why}", shown(name));
+            LineProblem::new("header", problem, format!("`cost.` and {}", Unit::ACCEPTED_IN_COSTS))
         };
-        return Unit::parse(unit).map(Field::Cost).ok_or_else(refuse);
+        return Unit::parse(unit).filter(Unit::has_cost).map(Field::Cost).ok_or_else(refuse);
     }
     if let Some(attribute) = name.strip_prefix("attributes.") {
         return custom(attribute).map(Field::Attribute).ok_or_else(|| refuse_attribute(name));

@@ -62,7 +62,10 @@ impl<'de> Container<'de> for CostReader<'_> {
             let path = Path::Member(&own_path, &name);
             let amount = self.amount(path, &value);
             match Unit::parse(&name) {
-                None => self.problems.add(path, "is not a unit", Unit::ACCEPTED),
+                None => self.problems.add(path, "is not a unit", Unit::ACCEPTED_IN_COSTS),
+                Some(unit) if !unit.has_cost() => {
+                    self.problems.add(path, Unit::NO_COST, Unit::ACCEPTED_IN_COSTS);
+                }
                 Some(unit) if seen.contains(&unit) => {
                     self.problems.add(path, "is given twice", ONCE);
                 }
