@@ -124,6 +124,37 @@ test('a policy is made: words say what it will do, and then it does', async ({
   await expect.poll(async () => (await server.peek(check)).policyId).toBe('free-payments');
 });
 
+test('a policy of leases has no window, in the form, in words and in the playground', async ({
+  page,
+  server,
+  openSignedIn,
+}) => {
+  await openSignedIn('policies');
+  await press(page, 'New policy');
+  await field(page, 'ID').fill('slots');
+  await field(page, 'Counts for').selectOption('each user');
+  await field(page, 'Limit').fill('5');
+  await expect(field(page, 'Window')).toBeVisible();
+  await expect(field(page, 'Algorithm')).toBeVisible();
+  await field(page, 'Unit').fill('concurrency');
+  await field(page, 'Unit').blur();
+  for (const label of ['Window', 'Window unit', 'Algorithm', 'Cost of a denied check'])
+    await expect(field(page, label)).toBeHidden();
+  await expect(words(page)).toContainText('each user: at most 5 leases at a time');
+  await press(page, 'Create policy');
+  await expect(dialog(page)).toBeHidden();
+  await expect(rows(page)).toHaveText([/^slots.*each user: at most 5 leases at a time/u]);
+  expect(await kept(server)).toEqual([{ id: 'slots', scope: 'USER', unit: 'concurrency', limit: 5 }]);
+
+  const check = { userId: 'alice', modelId: 'gpt-4' };
+  await expect.poll(async () => (await server.peek(check)).policyId).toBe('slots');
+  await page.goto(server.page());
+  await press(page, 'Check');
+  await expect(page.getByText('5 leases at a time for each user')).toBeVisible();
+  await expect(page.getByText('only limits of leases apply to this check')).toBeVisible();
+  await expect(page.getByRole('region', { name: 'Limits' })).toContainText('0 of 5 leases');
+});
+
 test('what is wrong is told while one types, in plain words', async ({ page, server, openSignedIn }) => {
   await openSignedIn('policies?new=1');
   const cases: [label: string, typed: string, says: string, mended: string][] = [

@@ -37,6 +37,8 @@ describe('words', () => {
     expect(limitInWords({ ...limit, limit: 1, unit: 'requests', windowSeconds: 90 })).toBe(
       '1 request in 90 seconds for each API key',
     );
+    const slots = { ...limit, limit: 5, unit: 'concurrency', windowSeconds: null };
+    expect(limitInWords(slots)).toBe('5 leases at a time for each API key');
   });
 
   it('say why a check was denied', () => {

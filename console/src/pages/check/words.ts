@@ -44,19 +44,20 @@ export function formatCount(value: number): string {
 
 /** `requests`, `output tokens`. */
 export function unitInWords(unit: string, amount = 2): string {
-  const words = unit.replaceAll('_', ' ');
+  const words = unit === 'concurrency' ? 'leases' : unit.replaceAll('_', ' ');
   return amount === 1 && words.endsWith('s') ? words.slice(0, -1) : words;
 }
 
-/** `100 requests in 1 hour for each user and model`. */
+/** `100 requests in 1 hour for each user and model`, `5 leases at a time for each user`. */
 export function limitInWords(limit: {
   limit: number;
   unit: string;
-  windowSeconds: number;
+  windowSeconds: number | null;
   scope: string;
 }): string {
   const amount = `${formatCount(limit.limit)} ${unitInWords(limit.unit, limit.limit)}`;
-  return `${amount} in ${formatWindow(limit.windowSeconds)} for ${scopeInWords(limit.scope)}`;
+  const when = limit.windowSeconds === null ? 'at a time' : `in ${formatWindow(limit.windowSeconds)}`;
+  return `${amount} ${when} for ${scopeInWords(limit.scope)}`;
 }
 
 const REASONS: Readonly<Record<string, string>> = {

@@ -104,20 +104,24 @@ function Row({
         {isUsageKnown ? formatCount(limit.remaining) : 'unknown'}
       </td>
       <td data-label="Window">
-        {formatWindow(limit.windowSeconds)}, {ALGORITHMS[limit.algorithm] ?? limit.algorithm}
+        {limit.windowSeconds === null
+          ? 'leases alive now'
+          : `${formatWindow(limit.windowSeconds)}, ${ALGORITHMS[limit.algorithm] ?? limit.algorithm}`}
       </td>
       <td data-label="Verdict" className={cx(limit.allowed ? styles.allows : styles.denies)}>
         {verdictOf(limit)}
       </td>
       <td>
-        <Button
-          variant="quiet"
-          isDisabled={isShown}
-          aria-label={`Show the window of ${limit.policyId}`}
-          onPress={onChoose}
-        >
-          {isShown ? 'Shown' : 'Show'}
-        </Button>
+        {limit.windowSeconds !== null && (
+          <Button
+            variant="quiet"
+            isDisabled={isShown}
+            aria-label={`Show the window of ${limit.policyId}`}
+            onPress={onChoose}
+          >
+            {isShown ? 'Shown' : 'Show'}
+          </Button>
+        )}
       </td>
     </tr>
   );

@@ -16,10 +16,14 @@ import { WindowPanel } from './WindowPanel';
 /** The limit whose window is shown: the chosen one while the decision meets it, else the one that decided. */
 function shownKey(last: Outcome | null, chosen: string | null): string | null {
   if (last === null) return null;
-  const keys = last.decision.limits.map((limit) => limitKey(limit, last.check));
+  const windows = last.decision.limits.filter(({ windowSeconds }) => windowSeconds !== null);
+  const keys = windows.map((limit) => limitKey(limit, last.check));
   if (chosen !== null && keys.includes(chosen)) return chosen;
   const binding = bindingLimit(last.decision);
-  return binding === null ? null : limitKey(binding, last.check);
+  if (binding === null) return null;
+  // A limit of concurrency has no window.
+  const key = limitKey(binding, last.check);
+  return keys.includes(key) ? key : (keys[0] ?? null);
 }
 
 export default function PlaygroundPage(): React.JSX.Element {

@@ -22,7 +22,9 @@ export function WindowPanel({ window, decision }: WindowPanelProps): React.JSX.E
         <p className={styles.note}>
           {decision.degraded
             ? 'Nothing to show: the store is unavailable, so nothing was counted.'
-            : 'Nothing to show: no limit applies to this check, so nothing is counted.'}
+            : decision.limits.length === 0
+              ? 'Nothing to show: no limit applies to this check, so nothing is counted.'
+              : 'Nothing to show: only limits of leases apply to this check, and they have no window.'}
         </p>
       </Panel>
     );

@@ -45,6 +45,12 @@ function usages(outcomes: readonly Outcome[]): number[] {
   return [...record(EMPTY, outcomes).windows.values()].map((window) => usageAt(window, 10));
 }
 
+it('keeps no window of a limit of leases', () => {
+    const slots = { policyId: 'slots', unit: 'concurrency', algorithm: 'concurrency', windowSeconds: null };
+    const windows = [...record(EMPTY, [outcome([{}, slots])]).windows.values()];
+    expect(windows.map(({ policyId }) => policyId)).toEqual(['default']);
+});
+
 describe('a key', () => {
   it('is one limit, whatever the check says beside what it is kept per', () => {
     expect(limitKey(LIMIT, CHECK)).toBe(limitKey(LIMIT, { ...CHECK, tenantId: 'acme' }));

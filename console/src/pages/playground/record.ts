@@ -59,6 +59,8 @@ export function bindingLimit(decision: Decision): Limit | null {
 }
 
 function observeLimit(windows: Map<string, LimitWindow>, limit: Limit, outcome: Outcome): void {
+  // Of concurrency, to which a check adds nothing.
+  if (limit.windowSeconds === null) return;
   const key = limitKey(limit, outcome.check);
   const isCharged = outcome.decision.allowed && limit.allowed;
   const window = observe(windows.get(key), {

@@ -7,11 +7,12 @@ import { CheckInput, SelectInput, TextInput, TokensInput } from '../records/fiel
 import type { FieldsProps } from '../records/kind';
 import { useIds } from '../records/useIds';
 import { Words } from '../records/Words';
-import { BUILT_IN_ATTRIBUTES, PRIORITY_CLASSES, SCOPES, type Policy } from './policy';
+import { BUILT_IN_ATTRIBUTES, CONCURRENCY, PRIORITY_CLASSES, SCOPES, type Policy } from './policy';
 import {
   CALENDAR,
   CALENDARS,
   countsByAddress,
+  countsLeases,
   hasWindow,
   LISTED,
   policyOfForm,
@@ -47,7 +48,7 @@ const TEST_OPTIONS = [
   { value: 'absent', label: 'has no value' },
 ];
 
-const UNITS = ['requests', 'tokens', 'input_tokens', 'output_tokens'];
+const UNITS = ['requests', 'tokens', 'input_tokens', 'output_tokens', CONCURRENCY];
 
 const ALGORITHM_OPTIONS = [
   { value: 'sliding_window_log', label: 'log: exact' },
@@ -140,10 +141,11 @@ export function PolicyFields(props: Part): React.JSX.Element {
       <LimitPart
         {...props}
         limitKind={form.limitKind}
+        unit={form.unit}
         everyWindow={form.everyWindow}
         algorithm={form.algorithm}
       />
-      <Behaviour {...props} />
+      <Behaviour {...props} isOfLeases={countsLeases(form)} />
     </>
   );
 }
@@ -242,6 +244,7 @@ function ConditionRow({ control, index, isDisabled, onRemove }: ConditionRowProp
 
 interface LimitPartProps extends Part {
   limitKind: LimitKind;
+  unit: string;
   everyWindow: boolean;
   algorithm: string;
 }
@@ -250,12 +253,14 @@ function LimitPart({
   control,
   isDisabled,
   limitKind,
+  unit,
   everyWindow,
   algorithm,
 }: LimitPartProps): React.JSX.Element {
   const isCounted = limitKind === 'amount';
   const isOfOneKind = limitKind !== 'exemptAll';
-  const isInWindow = hasWindow({ limitKind, everyWindow });
+  const isOfLeases = countsLeases({ unit });
+  const isInWindow = hasWindow({ unit, limitKind, everyWindow });
   return (
     <fieldset className={styles.group}>
       <legend>Allows</legend>
@@ -276,7 +281,7 @@ function LimitPart({
             isDisabled={isDisabled}
           />
         )}
-        {isCounted && algorithm === TOKEN_BUCKET && (
+        {isCounted && !isOfLeases && algorithm === TOKEN_BUCKET && (
           <TextInput
             control={control}
             name="burst"
@@ -294,7 +299,11 @@ function LimitPart({
             label="Unit"
             suggestions={UNITS}
             isDisabled={isDisabled}
-            hint="What is counted, such as tokens."
+            hint={
+              isOfLeases
+                ? 'The leases that are alive at a time. A check holds none.'
+                : 'What is counted, such as tokens. concurrency limits leases.'
+            }
           />
         )}
         {isInWindow && algorithm === CALENDAR && (
@@ -335,7 +344,7 @@ function LimitPart({
           </>
         )}
       </div>
-      {isOfOneKind && !isCounted && (
+      {isOfOneKind && !isCounted && !isOfLeases && (
         <CheckInput
           control={control}
           name="everyWindow"
@@ -348,19 +357,25 @@ function LimitPart({
   );
 }
 
-function Behaviour({ control, isDisabled }: Part): React.JSX.Element {
+function Behaviour({
+  control,
+  isDisabled,
+  isOfLeases,
+}: Part & { isOfLeases: boolean }): React.JSX.Element {
   const policies = useIds('policies');
   return (
     <fieldset className={styles.group}>
       <legend>Behavior</legend>
       <div className={styles.grid}>
-        <SelectInput
-          control={control}
-          name="algorithm"
-          label="Algorithm"
-          options={ALGORITHM_OPTIONS}
-          isDisabled={isDisabled}
-        />
+        {!isOfLeases && (
+          <SelectInput
+            control={control}
+            name="algorithm"
+            label="Algorithm"
+            options={ALGORITHM_OPTIONS}
+            isDisabled={isDisabled}
+          />
+        )}
         <SelectInput
           control={control}
           name="mode"
@@ -375,13 +390,15 @@ function Behaviour({ control, isDisabled }: Part): React.JSX.Element {
           options={ON_STORE_ERROR_OPTIONS}
           isDisabled={isDisabled}
         />
-        <SelectInput
-          control={control}
-          name="overLimit"
-          label="Cost of a denied check"
-          options={OVER_LIMIT_OPTIONS}
-          isDisabled={isDisabled}
-        />
+        {!isOfLeases && (
+          <SelectInput
+            control={control}
+            name="overLimit"
+            label="Cost of a denied check"
+            options={OVER_LIMIT_OPTIONS}
+            isDisabled={isDisabled}
+          />
+        )}
         <SelectInput
           control={control}
           name="visibility"

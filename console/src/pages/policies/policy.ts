@@ -57,6 +57,9 @@ export const SCOPES: Readonly<Record<string, readonly string[]>> = {
   IP: ['ip'],
 };
 
+/** The unit of leases: it has a limit and no window. */
+export const CONCURRENCY = 'concurrency';
+
 /** The least important first. */
 export const PRIORITY_CLASSES = ['batch', 'standard', 'premium', 'internal'] as const;
 export type PriorityClass = (typeof PRIORITY_CLASSES)[number];

@@ -47,6 +47,9 @@ describe('a policy', () => {
     { id: 'daily', scope: 'USER', limit: 60, calendar: 'day', timeZone: 'Europe/Berlin' },
     { id: 'monthly', scope: 'USER', limit: 60, calendar: 'month' },
     { id: 'ban of days', scope: 'USER', limit: 0, calendar: 'day' },
+    { id: 'slots', scope: 'USER', unit: 'concurrency', limit: 5, shares: { batch: 0.5 } },
+    { id: 'no slots', scope: 'USER', unit: 'concurrency', limit: 0 },
+    { id: 'exempt from slots', scope: 'USER', unit: 'concurrency', limit: null },
     { id: 'plain bucket', scope: 'USER', limit: 60, windowSeconds: 60, algorithm: 'token_bucket' },
   ])('passes through the form unchanged: $id', (policy) => {
     expect(policyOfForm(formOfPolicy(policy))).toEqual(policy);
@@ -111,6 +114,20 @@ describe('what is typed', () => {
     expect(policy).toEqual({ id: 'p', scope: 'USER_MODEL', limit: 5, calendar: 'day' });
     const ban = sent({ algorithm: 'calendar', limitKind: 'ban' });
     expect(ban).toEqual({ id: 'p', scope: 'USER_MODEL', limit: 0 });
+  });
+
+  it('has nothing of windows where leases are limited', () => {
+    const change = {
+      unit: ' concurrency ',
+      algorithm: 'token_bucket',
+      burst: '9',
+      overLimit: 'charge',
+      everyWindow: false,
+    };
+    const slots = { id: 'p', scope: 'USER_MODEL', unit: 'concurrency', limit: 5 };
+    expect(sent(change)).toEqual(slots);
+    expect(sent({ ...change, algorithm: 'calendar' })).toEqual(slots);
+    expect(sent({ ...change, limitKind: 'ban' })).toEqual({ ...slots, limit: 0 });
   });
 
   it('has no scope where attributes are listed, and no window where none is typed', () => {

@@ -2,6 +2,7 @@
 import {
   attributesOf,
   conditionsOf,
+  CONCURRENCY,
   PRIORITY_CLASSES,
   type Condition,
   type Policy,
@@ -157,16 +158,24 @@ function limitOf({ limitKind, amount }: PolicyForm): number | string | null | un
 }
 
 /** Only a token bucket has a burst; what was typed before another algorithm was chosen is not sent. */
-function burstOf({ algorithm, burst, limitKind }: PolicyForm): number | string | undefined {
-  const isBucket = algorithm === TOKEN_BUCKET && limitKind === 'amount';
+function burstOf(form: PolicyForm): number | string | undefined {
+  const { algorithm, burst, limitKind } = form;
+  const isBucket = algorithm === TOKEN_BUCKET && limitKind === 'amount' && !countsLeases(form);
   return isBucket && burst.trim() !== '' ? numberOrText(burst) : undefined;
+}
+
+/** Whether `form` limits leases that are alive at a time, which have no window. */
+export function countsLeases({ unit }: Pick<PolicyForm, 'unit'>): boolean {
+  return unit.trim() === CONCURRENCY;
 }
 
 /** Whether `form` has a window: an exemption or a ban may be for every window. */
 export function hasWindow({
+  unit,
   limitKind,
   everyWindow,
-}: Pick<PolicyForm, 'limitKind' | 'everyWindow'>): boolean {
+}: Pick<PolicyForm, 'unit' | 'limitKind' | 'everyWindow'>): boolean {
+  if (countsLeases({ unit })) return false;
   return limitKind === 'amount' || (limitKind !== 'exemptAll' && !everyWindow);
 }
 
@@ -200,7 +209,18 @@ function sharesOf(form: PolicyForm): Record<string, number | string> | undefined
   );
 }
 
+function unitOf(form: PolicyForm): string | undefined {
+  if (countsLeases(form)) return CONCURRENCY;
+  return form.unit === NEW_POLICY.unit ? undefined : form.unit;
+}
+
+/** A lease is not recorded where it is denied, so such a policy has nothing to choose. */
+function overLimitOf(form: PolicyForm): string | undefined {
+  return countsLeases(form) || form.overLimit === NEW_POLICY.overLimit ? undefined : form.overLimit;
+}
+
 function windowAndAlgorithmOf(form: PolicyForm): Record<string, unknown> {
+  if (countsLeases(form)) return {};
   if (form.algorithm !== CALENDAR) {
     const algorithm = form.algorithm === NEW_POLICY.algorithm ? undefined : form.algorithm;
     return { windowSeconds: windowSecondsOf(form), algorithm };
@@ -226,14 +246,14 @@ export function policyOfForm(form: PolicyForm): Record<string, unknown> {
     ipv6Prefix: ipv6PrefixOf(form),
     match: conditions.length === 0 ? undefined : match,
     ignoreCase: form.ignoreCase ? true : undefined,
-    unit: form.unit === NEW_POLICY.unit ? undefined : form.unit,
+    unit: unitOf(form),
     limit: limitOf(form),
     burst: burstOf(form),
     exempt: form.limitKind === 'exemptAll' ? 'all' : undefined,
     ...windowAndAlgorithmOf(form),
     overrides: form.overrides.length === 0 ? undefined : form.overrides,
     mode: form.mode === NEW_POLICY.mode ? undefined : form.mode,
-    overLimit: form.overLimit === NEW_POLICY.overLimit ? undefined : form.overLimit,
+    overLimit: overLimitOf(form),
     visibility: form.visibility === NEW_POLICY.visibility ? undefined : form.visibility,
     onStoreError: form.onStoreError === '' ? undefined : form.onStoreError,
     enabled: form.enabled ? undefined : false,

@@ -1,6 +1,13 @@
 /** What a policy does, in words. */
 import { formatWindow } from '../../ui/time';
-import { attributesOf, conditionsOf, PRIORITY_CLASSES, type Condition, type Policy } from './policy';
+import {
+  attributesOf,
+  conditionsOf,
+  CONCURRENCY,
+  PRIORITY_CLASSES,
+  type Condition,
+  type Policy,
+} from './policy';
 
 export interface PolicyWords {
   /** `each user of tier free: 10 requests a minute on service payments`; null while the policy says too little. */
@@ -92,7 +99,7 @@ export function windowInWords(seconds: number): string {
 }
 
 function unitInWords(unit: string): string {
-  return unit.replaceAll('_', ' ');
+  return unit === CONCURRENCY ? 'leases' : unit.replaceAll('_', ' ');
 }
 
 function amountInWords(amount: number, unit: string): string {
@@ -116,6 +123,7 @@ function allowance(policy: Policy): string | null {
   if (limit === null) return `no limit of ${unitInWords(unit)}`;
   if (!isAmount(limit)) return null;
   if (limit === 0) return 'everything is denied';
+  if (unit === CONCURRENCY) return `at most ${amountInWords(limit, unit)} at a time`;
   if (calendar !== undefined)
     return `${amountInWords(limit, unit)} per calendar ${calendar} (${timeZoneOf(policy)})`;
   if (typeof windowSeconds !== 'number' || !(windowSeconds > 0)) return null;
@@ -170,7 +178,9 @@ function precedenceNote(policy: Policy): string {
   const per = names.length === 0 ? 'for all checks together' : `by ${listed(names)}`;
   const window =
     policy.windowSeconds === undefined && policy.calendar === undefined ? 'any window' : 'the same window';
-  const others = `policies ${per} that count ${unitInWords(policy.unit ?? 'requests')} over ${window}`;
+  const unit = policy.unit ?? 'requests';
+  const counted = unit === CONCURRENCY ? 'limit leases at a time' : `count ${unitInWords(unit)} over ${window}`;
+  const others = `policies ${per} that ${counted}`;
   if (count === 0)
     return `${others.charAt(0).toUpperCase()}${others.slice(1)} override it where their conditions apply.`;
   const fewer = count === 1 ? 'without conditions' : `with fewer than ${count} conditions`;
@@ -191,6 +201,8 @@ function missingNote(policy: Policy): string | null {
 function algorithmNote(policy: Policy): string | null {
   const { windowSeconds, algorithm, calendar } = policy;
   if (!isAmount(policy.limit) || policy.limit === 0) return null;
+  if (policy.unit === CONCURRENCY)
+    return 'A lease holds one slot until it is settled or released, or expires. A check holds none, but is denied while no slot is free.';
   if (calendar !== undefined) {
     const start = calendar === 'week' ? 'Monday' : `each ${calendar}`;
     return `The limit holds from the start of ${start} in ${timeZoneOf(policy)}: shortly before and after that, twice the limit can be allowed.`;
