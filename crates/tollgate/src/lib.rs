@@ -26,6 +26,7 @@
 //! | one limit per user and model | [`RateLimiter`] |
 //! | a limit per user and model and one per model, by the model's tier | [`MultiTierRateLimiter`] |
 //! | any set of policies, swapped while it runs | `PolicyLimiter`, feature `policies` |
+//! | to reserve before the work and settle what it used | `PolicyLimiter::reserve`, or `leases::reserve` over any store, feature `async-leases` |
 //! | axum, hyper and any other tower service | `tower::RateLimitLayer`, feature `tower` |
 //!
 //! - **Exact.** No interval of the window's length ever holds more than the limit, under any concurrency (R1).
@@ -55,6 +56,8 @@
 //!
 //! This crate must not know a server, a file format or a driver.
 
+#[cfg(any(feature = "policies", feature = "async-leases"))]
+pub mod leases;
 mod metrics;
 mod multi_tier;
 #[cfg(feature = "policies")]
@@ -69,8 +72,8 @@ pub mod tower;
 pub use tollgate_core::subject::IdProblem;
 pub use tollgate_core::{
     Amount, Attribute, Check, Clock, Condition, Cost, Counting, Decision, Limit, LimitStatus,
-    ManualClock, Mode, MonotonicClock, Per, Policy, PolicyId, PolicySet, PolicySetError, Reason,
-    Subject, Timestamp, Unit, Window,
+    ManualClock, Mode, MonotonicClock, Per, Policy, PolicyId, PolicySet, PolicySetError, Quality,
+    Reason, Subject, Timestamp, Totals, Ttl, Unit, Window,
 };
 #[cfg(feature = "tower")]
 pub use tollgate_http as http_fields;
@@ -84,7 +87,7 @@ pub use quota::{BuildError, Quota};
 pub use rate_limiter::{RateLimiter, RateLimiterBuilder};
 
 /// The examples of the project's documents compile and run.
-#[cfg(all(doctest, feature = "tower"))]
+#[cfg(all(doctest, feature = "policies", feature = "tower"))]
 mod documents {
     #[doc = include_str!("../../../README.md")]
     struct Readme;

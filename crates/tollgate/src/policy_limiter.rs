@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tollgate_core::{Check, Clock, Decision, MonotonicClock, PolicySet};
-use tollgate_store::MemoryStore;
+use tollgate_core::{Check, Clock, Decision, LeaseUpdate, MonotonicClock, PolicySet, Ttl};
 use tollgate_store::memory::{MemoryStoreOptions, MemoryStoreStats};
+use tollgate_store::{LeaseId, LeaseState, MemoryStore, NewLease};
 
 use crate::Metrics;
+use crate::leases::guard::sealed::KeepsLeases;
+use crate::leases::{Lease, Reservation};
 use crate::metrics::{Counters, counting_calls};
 
 /// Decides checks by a [`PolicySet`], in memory, for one process. Needs the feature `policies`.
@@ -76,6 +78,64 @@ impl<C: Clock> PolicyLimiter<C> {
         Decision::assemble(&plan, &self.store.peek(&plan))
     }
 
+    /// Decides `check` like [`PolicyLimiter::check`]. If it is admitted, the lease holds what was charged, and a slot of each limit of
+    /// concurrency, until it is settled, released or dropped, or for `ttl` (R13).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::{
+    ///     Amount, Check, Cost, Per, Policy, PolicyId, PolicyLimiter, PolicySet, Totals, Ttl, Unit, Window,
+    /// };
+    ///
+    /// let per = || Per::from_scope("USER").ok_or("not a scope");
+    /// let minute = Window::new(Duration::from_secs(60)).ok_or("not a window")?;
+    /// let mut tokens = Policy::new(PolicyId::new("tokens")?, per()?, Amount::new(1_000), minute);
+    /// tokens.unit = Unit::OutputTokens;
+    /// let slots = Policy::of_concurrency(PolicyId::new("slots")?, per()?, Amount::new(2));
+    /// let limiter = PolicyLimiter::new(PolicySet::new(vec![tokens, slots])?);
+    ///
+    /// // The answer may have 800 tokens.
+    /// let amount = |n| Amount::new(n).ok_or("too much");
+    /// let cost = Cost::one_request().with(Unit::OutputTokens, amount(800)?);
+    /// let check = Check::new("alice", "gpt-4").at_cost(cost);
+    /// let reservation = limiter.reserve(&check, Ttl::DEFAULT);
+    /// let lease = reservation.lease.ok_or("denied")?;
+    /// assert!(!limiter.peek(&check).allowed(), "another 800 do not fit");
+    ///
+    /// // It had 300.
+    /// let used = Totals::none().with(Unit::OutputTokens, amount(300)?);
+    /// let state = lease.settle(used).ok_or("forgotten")?;
+    /// assert_eq!(state.holds[0].usage, 300);
+    /// assert!(limiter.peek(&check).allowed() && !state.is_live());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// A check with a request id that has reserved a lease gets that lease again, as long as it is known (R12): then there are two
+    /// guards of one lease, and it ends when either of them does.
+    pub fn reserve(&self, check: &Check<'_>, ttl: Ttl) -> Reservation<Lease<&Self>> {
+        let (decision, lease) = self.decide_lease(check, ttl);
+        Reservation { decision, lease: lease.map(|lease| Lease::new(self, lease)) }
+    }
+
+    /// [`PolicyLimiter::reserve`], with a guard that keeps the limiter alive: for a task, or a body that is sent later.
+    pub fn reserve_owned(
+        self: &Arc<Self>,
+        check: &Check<'_>,
+        ttl: Ttl,
+    ) -> Reservation<Lease<Arc<Self>>> {
+        let (decision, lease) = self.decide_lease(check, ttl);
+        Reservation { decision, lease: lease.map(|lease| Lease::new(Arc::clone(self), lease)) }
+    }
+
+    fn decide_lease(&self, check: &Check<'_>, ttl: Ttl) -> (Decision, Option<NewLease>) {
+        let policies = self.policies.load();
+        let plan = policies.plan(check);
+        let reserved = self.store.reserve(&plan, check.request_id, ttl);
+        let decision = Decision::assemble(&plan, &reserved.verdicts);
+        self.counters.count(decision.allowed());
+        (decision, reserved.lease)
+    }
+
     /// The current policies.
     pub fn policies(&self) -> Arc<PolicySet> {
         self.policies.load_full()
@@ -89,4 +149,10 @@ impl<C: Clock> PolicyLimiter<C> {
     }
 
     counting_calls!();
+}
+
+impl<C: Clock> KeepsLeases for PolicyLimiter<C> {
+    fn update_lease(&self, id: &LeaseId, update: &LeaseUpdate) -> Option<LeaseState> {
+        self.store.update_lease(id, update)
+    }
 }
