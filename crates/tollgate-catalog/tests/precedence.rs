@@ -74,12 +74,12 @@ fn prefixes_match_and_the_longest_overrides() {
 /// R16: limits of concurrency override one another, and no limit over a window.
 #[test]
 fn concurrency_is_a_window_of_its_own() {
-    let policies = r#"policies:
+    let policies = r"policies:
       - {id: slots, scope: USER, unit: concurrency, limit: 5}
       - {id: pro-slots, scope: USER, unit: concurrency, match: {tier: pro}, limit: 9}
       - {id: ops-slots, scope: USER, unit: concurrency, match: {service: ops}, limit: null}
       - {id: requests, scope: USER, limit: 5, windowSeconds: 60}
-      - {id: banned, scope: USER, match: {tier: free}, limit: 0}"#;
+      - {id: banned, scope: USER, match: {tier: free}, limit: 0}";
     let alice = ("user", "alice");
     check(
         policies,
