@@ -8,11 +8,13 @@
 
 mod decision_feed;
 mod directory;
+mod learned;
 mod rate_limit;
 mod usage;
 
 pub use decision_feed::{By, DecisionFeed, KeyCounts, ObservedDecision};
 pub use directory::{DirectoryLookup, Known, Origins, TierSource, UnknownApiKeys};
+pub use learned::{Answers, LearnedUsage};
 pub use rate_limit::{
     BatchTooLong, Explanation, MAX_BATCH_CHECKS, RateLimitService, TrafficObserver,
 };
