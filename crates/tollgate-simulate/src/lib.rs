@@ -11,6 +11,7 @@
 mod args;
 mod decisions;
 mod error;
+mod leases;
 mod output;
 mod progress;
 mod replay;
@@ -26,7 +27,10 @@ mod verify;
 pub use args::SimulateArgs;
 pub use error::SimulateError;
 pub use replay::Replay;
-pub use report::{KeyReport, PeakReport, PolicyReport, Report, Timing, TraceReport, WorstKey};
+pub use report::{
+    DebtReport, KeyReport, LeasesReport, PeakReport, PolicyReport, Report, ReservationReport,
+    Timing, TraceReport, WorstKey,
+};
 pub use run::{run, simulate, simulate_with};
 pub use seconds::Seconds;
 pub use source::{Lookup, Source, Wait, unknown_api_keys};

@@ -6,6 +6,7 @@ use serde::Serialize;
 use tollgate_core::{Amount, Timestamp};
 use tollgate_store::memory::MemoryStoreStats;
 
+use crate::leases::{LeaseOptions, Leases, Reservation, Strategy};
 use crate::seconds::Seconds;
 use crate::tally::{Key, MostDenied, PolicyTally, Tally};
 use crate::trace::rfc_3339;
@@ -31,6 +32,9 @@ pub struct Report {
     pub policies: Vec<PolicyReport>,
     /// The key with the most denials; `None` without a denial.
     pub worst_key: Option<WorstKey>,
+    /// The same trace with leases; left out unless it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leases: Option<LeasesReport>,
     /// The keys with usage at the end.
     pub keys_held: u64,
     /// The keys that the store's cap evicted before they were idle; 0 unless the trace has millions of them.
@@ -134,6 +138,94 @@ pub struct WorstKey {
     pub denied: u64,
 }
 
+/// The trace, replayed with leases: each line reserves its output tokens, and settles them when its answer has ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeasesReport {
+    /// The lines that say how much output they had: the others are left out.
+    pub lines: u64,
+    /// The output tokens of these lines.
+    pub output_tokens: u64,
+    /// How fast answers without a duration are written, in tokens per second.
+    pub tokens_per_second: u32,
+    /// What each reservation comes to.
+    pub reservations: Vec<ReservationReport>,
+}
+
+/// The leases with one way to reserve.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReservationReport {
+    /// `fixed`, `cap` (that of the client) or `learned`.
+    pub reservation: &'static str,
+    /// The fixed reservation, also where there is no cap or nothing was learned yet.
+    pub reserve: u64,
+    /// Which part of the answers a learned reservation is enough for; left out for the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantile: Option<f64>,
+    /// The admitted lines.
+    pub admitted: u64,
+    /// The denied lines.
+    pub denied: u64,
+    /// The output tokens that the admitted lines reserved.
+    pub reserved_tokens: u64,
+    /// Those that they used.
+    pub used_tokens: u64,
+    /// The admitted lines that used no more than they had reserved.
+    pub within: u64,
+    /// The tokens that were used above reservations.
+    pub over_tokens: u64,
+    /// The highest usage above a limit; `None` if there was none.
+    pub worst_debt: Option<DebtReport>,
+}
+
+/// Usage above a limit.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DebtReport {
+    /// The policy that sets the limit.
+    pub policy_id: String,
+    /// By how much the usage was above it.
+    pub amount: u64,
+    /// When.
+    pub at: String,
+}
+
+impl LeasesReport {
+    fn new(leases: &Leases<'_>, options: LeaseOptions) -> Self {
+        let reservation = |strategy: &Strategy<'_>| {
+            let outcome = &strategy.outcome;
+            let is_learned = strategy.reservation == Reservation::Learned;
+            ReservationReport {
+                reservation: match strategy.reservation {
+                    Reservation::Fixed => "fixed",
+                    Reservation::Cap => "cap",
+                    Reservation::Learned => "learned",
+                },
+                reserve: options.reserve.get(),
+                quantile: is_learned.then_some(options.quantile),
+                admitted: outcome.admitted,
+                denied: outcome.denied,
+                reserved_tokens: outcome.reserved,
+                used_tokens: outcome.used,
+                within: outcome.within,
+                over_tokens: outcome.over,
+                worst_debt: outcome.worst_debt.as_ref().map(|(amount, policy_id, at)| DebtReport {
+                    policy_id: policy_id.clone(),
+                    amount: *amount,
+                    at: rfc_3339(*at),
+                }),
+            }
+        };
+        Self {
+            lines: leases.lines,
+            output_tokens: leases.demand,
+            tokens_per_second: options.tokens_per_second,
+            reservations: leases.strategies.iter().map(reservation).collect(),
+        }
+    }
+}
+
 /// The values of a key by the names of their attributes; empty for a global limit.
 pub type KeyReport = BTreeMap<String, String>;
 
@@ -173,6 +265,7 @@ pub(crate) struct Inputs {
     pub(crate) seed: Option<u64>,
     pub(crate) policies_file: Option<String>,
     pub(crate) verified: bool,
+    pub(crate) lease_options: Option<LeaseOptions>,
 }
 
 /// The result of a replay.
@@ -180,12 +273,14 @@ pub(crate) struct Outcome<'p> {
     pub(crate) tally: Tally<'p>,
     pub(crate) times: Times,
     pub(crate) store: MemoryStoreStats,
+    pub(crate) leases: Option<Leases<'p>>,
     pub(crate) wall_ns: u64,
 }
 
 impl Report {
     pub(crate) fn new(inputs: Inputs, outcome: &Outcome<'_>) -> Self {
-        let Outcome { tally, times, store, wall_ns } = outcome;
+        let Outcome { tally, times, store, leases, wall_ns } = outcome;
+        let leases = leases.as_ref().zip(inputs.lease_options);
         Self {
             trace: TraceReport::new(&inputs, times),
             policies_file: inputs.policies_file,
@@ -195,6 +290,7 @@ impl Report {
             reasons: tally.reasons.clone(),
             policies: tally.policies.iter().map(PolicyReport::new).collect(),
             worst_key: tally.most_denied().map(|most| WorstKey::new(&most)),
+            leases: leases.map(|(leases, options)| LeasesReport::new(leases, options)),
             keys_held: store.keys,
             keys_evicted: store.evicted,
             verified: inputs.verified,

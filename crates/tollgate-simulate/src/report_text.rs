@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use crate::report::{KeyReport, PolicyReport, Report, TraceReport, per_mille};
+use crate::report::{KeyReport, LeasesReport, PolicyReport, Report, TraceReport, per_mille};
 
 /// What the columns of the tables say.
 const COLUMNS: &str = "\
@@ -15,6 +15,14 @@ peak usage    the most that one key had in a window; in a token bucket, the most
 of its limit  that usage as a part of the limit, or of the bucket
 whose         the key with that usage
 when          when it was first reached";
+
+/// What the columns of the table of leases say.
+const LEASE_COLUMNS: &str = "\
+reserved      the output tokens that the admitted lines reserved, and those that they used
+of reserved   the used ones as a part of the reserved ones; the rest was kept from others until the answer ended
+enough        the admitted lines that used no more than they had reserved
+over          the tokens used above reservations
+worst debt    the highest usage above a limit that this led to";
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,6 +49,9 @@ impl fmt::Display for Report {
         write_policies(f, &self.policies)?;
         write_peaks(f, &self.policies)?;
         writeln!(f, "\n{COLUMNS}")?;
+        if let Some(leases) = &self.leases {
+            write_leases(f, leases)?;
+        }
         let (wall, rate) = (self.timing.wall_seconds, grouped(self.timing.checks_per_second));
         writeln!(f, "\nreplayed in {wall}, {rate} checks/s")?;
         if self.verified {
@@ -105,6 +116,50 @@ fn write_peaks(f: &mut fmt::Formatter<'_>, policies: &[PolicyReport]) -> fmt::Re
         Some([policy.policy_id.clone(), count, share, shown_key(&peak.key), peak.at.clone()])
     });
     write_table(f, header, rows.collect(), 1..=2)
+}
+
+fn write_leases(f: &mut fmt::Formatter<'_>, leases: &LeasesReport) -> fmt::Result {
+    let (lines, tokens) = (grouped(leases.lines), grouped(leases.output_tokens));
+    write!(
+        f,
+        "\nleases     {lines} lines with {tokens} output tokens, settled when the answer ends"
+    )?;
+    writeln!(f, " (without a duration: {} tokens/s)", leases.tokens_per_second)?;
+    let header = [
+        "reservation",
+        "admitted",
+        "denied",
+        "reserved",
+        "used",
+        "of reserved",
+        "enough",
+        "over",
+        "worst debt",
+    ];
+    let rows = leases.reservations.iter().map(|one| {
+        let reservation = match one.quantile {
+            Some(quantile) => format!("learned, for {quantile} of the answers"),
+            None if one.reservation == "cap" => "the client's cap".to_owned(),
+            None => format!("fixed {}", grouped(one.reserve)),
+        };
+        let debt = one.worst_debt.as_ref().map_or_else(
+            || "none".to_owned(),
+            |debt| format!("{} of {} at {}", grouped(debt.amount), debt.policy_id, debt.at),
+        );
+        [
+            reservation,
+            grouped(one.admitted),
+            grouped(one.denied),
+            grouped(one.reserved_tokens),
+            grouped(one.used_tokens),
+            percent(per_mille(one.used_tokens, one.reserved_tokens)),
+            percent(per_mille(one.within, one.admitted)),
+            grouped(one.over_tokens),
+            debt,
+        ]
+    });
+    write_table(f, header, rows.collect(), 1..=7)?;
+    writeln!(f, "\n{LEASE_COLUMNS}")
 }
 
 /// Writes a table after an empty line, the columns `numbers` aligned to the right.

@@ -6,6 +6,7 @@ use std::path::Path;
 use tollgate_core::{Check, Clock, Decision, MonotonicClock, Plan, PolicySet, Reason, Timestamp};
 
 use crate::decisions::DecisionsFile;
+use crate::leases::Leases;
 use crate::output::OutputFile;
 use crate::progress::Progress;
 use crate::report::{Inputs, Outcome, Report, Times};
@@ -40,12 +41,22 @@ pub fn simulate_with(args: &SimulateArgs, source: &Source) -> Result<Report, Sim
             accepted: "only for traces without the column requestId",
         });
     }
+    let (has_outputs, has_caps) = trace.has_outputs_and_caps();
+    if args.leases && !has_outputs {
+        return Err(SimulateError::Flag {
+            flag: "--leases",
+            problem: "the trace does not say how much output the answers had".to_owned(),
+            accepted: "the format azure-llm-2023, or a csv with the column outputTokens",
+        });
+    }
+    let leases = args.lease_options();
+    let leases = leases.map(|options| Leases::new(source.snapshot.policies(), options, has_caps));
     let report_file = create("--report", args.report.as_deref())?;
     let decisions_file = create("--decisions", args.decisions.as_deref())?;
     let mut decisions_file = decisions_file.map(DecisionsFile::new).transpose()?;
     let mut verifier = args.verify.then(|| Verifier::new(source.snapshot.policies().policies()));
 
-    let outcome = replay(&mut trace, source, decisions_file.as_mut(), verifier.as_mut())?;
+    let outcome = replay(&mut trace, source, decisions_file.as_mut(), verifier.as_mut(), leases)?;
 
     let drawn = (trace.format() == TraceFormat::AzureLlm2023).then_some(population);
     let inputs = Inputs {
@@ -56,6 +67,7 @@ pub fn simulate_with(args: &SimulateArgs, source: &Source) -> Result<Report, Sim
         seed: drawn.map(|population| population.seed),
         policies_file: source.name.clone(),
         verified: args.verify,
+        lease_options: args.lease_options(),
     };
     let report = Report::new(inputs, &outcome);
     write_files(report_file, &report, decisions_file)?;
@@ -68,6 +80,7 @@ fn replay<'p>(
     source: &'p Source,
     decisions_file: Option<&mut DecisionsFile>,
     verifier: Option<&mut Verifier>,
+    leases: Option<Leases<'p>>,
 ) -> Result<Outcome<'p>, SimulateError> {
     let wall_clock = MonotonicClock::new();
     let start = wall_clock.now();
@@ -80,15 +93,19 @@ fn replay<'p>(
         times: Times::default(),
         decisions_file,
         verifier,
+        leases,
     };
     while let Some(traced) = trace.next_check()? {
         pass.take(&traced)?;
         progress.add_check(trace.bytes_read());
     }
+    if let Some(leases) = &mut pass.leases {
+        leases.finish();
+    }
     let wall_ns = wall_clock.now().as_ns().saturating_sub(start.as_ns());
-    let Pass { replay, tally, mut times, .. } = pass;
+    let Pass { replay, tally, mut times, leases, .. } = pass;
     times.reordered = trace.reordered();
-    Ok(Outcome { tally, times, store: replay.store_stats(), wall_ns })
+    Ok(Outcome { tally, times, store: replay.store_stats(), leases, wall_ns })
 }
 
 /// One pass over a trace.
@@ -99,6 +116,7 @@ struct Pass<'p, 'w> {
     times: Times,
     decisions_file: Option<&'w mut DecisionsFile>,
     verifier: Option<&'w mut Verifier>,
+    leases: Option<Leases<'p>>,
 }
 
 impl Pass<'_, '_> {
@@ -123,6 +141,9 @@ impl Pass<'_, '_> {
         self.times.add(traced.at);
         if let Some(reason) = refused {
             return self.count(now, traced.line, &Plan::new(), &Decision::refused(reason));
+        }
+        if let Some(leases) = &mut self.leases {
+            leases.take(now, traced, check);
         }
         let (plan, decision) = self.replay.decide(check);
         if let Some(verifier) = &mut self.verifier {

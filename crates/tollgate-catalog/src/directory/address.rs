@@ -26,6 +26,7 @@ impl<'a> Address<'a> {
     }
 
     /// The tenants of a user that has moved from one to another, as [`CachedAs`](super::Change) names them.
+    #[cfg(feature = "database")]
     pub(crate) fn tenants(self) -> impl Iterator<Item = &'a str> {
         self.tenant.into_iter().flat_map(|tenants| tenants.split(SEPARATOR))
     }

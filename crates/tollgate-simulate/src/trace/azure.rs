@@ -68,6 +68,7 @@ impl AzureTrace {
         draw_name(&mut self.model, "model", self.models.rank(self.draws.next_u64()));
         let mut check = TraceCheck::at(at);
         check.cost = cost;
+        check.output = Some(output);
         check.set(Attribute::User, self.user.as_str());
         check.set(Attribute::Model, self.model.as_str());
         Ok(check)

@@ -1,6 +1,8 @@
 //! A check of a trace, which owns its values, so that it can wait for its turn.
 
-use tollgate_core::{Attribute, Check, Cost, PriorityClass, Subject, Timestamp};
+use std::time::Duration;
+
+use tollgate_core::{Amount, Attribute, Check, Cost, PriorityClass, Subject, Timestamp};
 
 /// A check of a trace.
 #[derive(Clone, Debug)]
@@ -19,13 +21,30 @@ pub struct TraceCheck {
     pub(crate) request_id: Option<String>,
     /// Its priority class, if a server recorded the check. The server has completed such a check, so the catalog is not asked again.
     pub(crate) priority: Option<PriorityClass>,
+    /// The output tokens that the answer really had.
+    pub(crate) output: Option<Amount>,
+    /// The most output tokens that the client asked for.
+    pub(crate) cap: Option<Amount>,
+    /// How long the answer took.
+    pub(crate) lasts: Option<Duration>,
 }
 
 impl TraceCheck {
     /// A check of one request at `at`, without a subject yet.
     pub(crate) fn at(at: Timestamp) -> Self {
         let (attributes, cost) = (Vec::new(), Cost::one_request());
-        Self { line: 0, at, attributes, user_tenant: None, cost, request_id: None, priority: None }
+        Self {
+            line: 0,
+            at,
+            attributes,
+            user_tenant: None,
+            cost,
+            request_id: None,
+            priority: None,
+            output: None,
+            cap: None,
+            lasts: None,
+        }
     }
 
     pub(crate) fn set(&mut self, attribute: Attribute, value: impl Into<String>) {

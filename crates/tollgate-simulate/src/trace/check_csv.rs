@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tollgate_core::subject::{ACCEPTED_IDS, check_id};
 use tollgate_core::{Amount, Attribute, PriorityClass, Timestamp, Unit};
@@ -32,7 +33,7 @@ const ACCEPTED_SUBJECT: &str =
     "at least one of userId, modelId, tenantId, apiKey, apiKeyId, service, ip and attributes";
 
 const ACCEPTED: &str = "`timestamp` (required), `userId`, `modelId`, `tenantId`, `apiKey` (the key) or `apiKeyId` (its \
-     id), `service`, `ip`, `tier`, `modelTier`, `priority`, `userTenantId`, `hashedIds`, `requestId`, `cost.<unit>`, `attributes.<name>`, `costs` and \
+     id), `service`, `ip`, `tier`, `modelTier`, `priority`, `userTenantId`, `hashedIds`, `requestId`, `cost.<unit>`, `outputTokens`, `maxOutputTokens`, `durationMs`, `attributes.<name>`, `costs` and \
      `attributes` (JSON objects), each once";
 
 const ACCEPTED_IPS: &str = "an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::1";
@@ -46,6 +47,10 @@ enum Field {
     RequestId,
     Priority,
     UserTenant,
+    /// What an answer really used, the client's cap, and how long it took.
+    Output,
+    Cap,
+    Duration,
     /// Says by its name that ids are hashed; the cells mean nothing.
     HashedIds,
     /// A JSON object with custom attributes.
@@ -89,6 +94,12 @@ impl CheckColumns {
         Ok(Self { columns })
     }
 
+    /// Whether its lines say how much output the answers had, and whether they name the clients' caps.
+    pub(super) fn has_outputs_and_caps(&self) -> (bool, bool) {
+        let has = |field: &Field| self.columns.iter().any(|column| column.field == *field);
+        (has(&Field::Output), has(&Field::Cap))
+    }
+
     /// Whether checks may have request ids.
     pub(super) fn has_request_ids(&self) -> bool {
         self.columns.iter().any(|column| column.field == Field::RequestId)
@@ -105,6 +116,12 @@ impl CheckColumns {
             }
             match &column.field {
                 Field::Timestamp => check.at = time::parse(name, text)?,
+                Field::Output => check.output = Some(parse_amount(name, text)?),
+                Field::Cap => check.cap = Some(parse_amount(name, text)?),
+                Field::Duration => {
+                    let ms = parse_amount(name, text)?.get();
+                    check.lasts = Some(Duration::from_millis(ms));
+                }
                 Field::Cost(unit) => check.cost.set(unit.clone(), parse_amount(name, text)?),
                 // An address is one key, however it is written.
                 Field::Ip => check.set(
@@ -209,6 +226,9 @@ fn parse_field(name: &str) -> Result<Field, LineProblem> {
         // The id of a key fills the same attribute as the key itself.
         API_KEY_ID => return Ok(Field::Attribute(Attribute::ApiKey)),
         "requestId" => return Ok(Field::RequestId),
+        "outputTokens" => return Ok(Field::Output),
+        "maxOutputTokens" => return Ok(Field::Cap),
+        "durationMs" => return Ok(Field::Duration),
         "priority" => return Ok(Field::Priority),
         "userTenantId" => return Ok(Field::UserTenant),
         "hashedIds" => return Ok(Field::HashedIds),

@@ -213,6 +213,14 @@ impl TraceReader {
         self.reordered
     }
 
+    /// Whether its lines say how much output the answers had, and whether they name the clients' caps.
+    pub fn has_outputs_and_caps(&self) -> (bool, bool) {
+        match &self.checks {
+            Checks::Azure(_) => (true, false),
+            Checks::Csv(columns) => columns.has_outputs_and_caps(),
+        }
+    }
+
     /// Whether its checks may have request ids.
     pub fn has_request_ids(&self) -> bool {
         match &self.checks {

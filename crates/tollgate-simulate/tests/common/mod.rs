@@ -70,6 +70,10 @@ pub(crate) fn args(trace: PathBuf) -> SimulateArgs {
         report: None,
         decisions: None,
         verify: false,
+        leases: false,
+        reserve: None,
+        quantile: None,
+        tokens_per_second: None,
     }
 }
 
