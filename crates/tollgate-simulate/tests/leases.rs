@@ -46,13 +46,10 @@ fn room_comes_back_when_an_answer_has_ended() {
 /// After 20 answers of 10 tokens, a learned reservation is 10 in place of 60: six times as many fit.
 #[test]
 fn a_learned_reservation_follows_the_answers() {
-    let mut trace = "timestamp,userId,modelId,outputTokens,durationMs\n".to_owned();
-    for second in 0..30 {
-        trace.push_str(&format!("{},user-{second},m,10,100\n", second * 2));
-    }
-    for _ in 0..12 {
-        trace.push_str("100,late,m,10,5000\n");
-    }
+    let early = (0..30).map(|number| format!("{},user-{number},m,10,100\n", number * 2));
+    let late = std::iter::repeat_n("100,late,m,10,5000\n".to_owned(), 12);
+    let header = "timestamp,userId,modelId,outputTokens,durationMs\n".to_owned();
+    let trace: String = std::iter::once(header).chain(early).chain(late).collect();
     let report = with_leases(&trace, 60).run(&policies(TOKENS)).unwrap();
     let leases = report.leases.clone().unwrap();
     let [fixed, learned] = &leases.reservations[..] else { panic!("{leases:?}") };
