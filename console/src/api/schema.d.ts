@@ -734,6 +734,92 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/rate-limit/leases": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Reserve a lease
+         * @description Decides a check, and keeps what it is charged as a lease until the lease is settled or released, or expires. The lease
+         *     also holds one slot of each `concurrency` limit that the check meets. A denied check holds nothing. Send the same
+         *     `requestId` again if no answer came: it returns the same lease.
+         */
+        post: operations["reserve_lease"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/rate-limit/leases/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Release a lease
+         * @description Gives everything back, as if the check had not been made. A settled lease cannot be released.
+         */
+        delete: operations["release_lease"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/rate-limit/leases/{id}/extend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Extend a lease
+         * @description Keeps the lease alive for its time to live from now, reports what was used so far, and may ask for more. What was
+         *     used above the reservation is charged at once. What is wanted above it is admitted like a check, all of it or nothing:
+         *     `proceed` says whether the caller may go on. A lease that has expired takes its slots again if they are free.
+         */
+        post: operations["extend_lease"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/rate-limit/leases/{id}/settle": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Settle a lease
+         * @description Replaces what the lease reserved by what was used, and frees its slots. If less was used, the room comes back at once; if
+         *     more was used, the difference is charged now, even above the limit, and is shown as `debt`. A settlement with a higher
+         *     `seq` corrects an earlier one, also after the lease has expired.
+         */
+        post: operations["settle_lease"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/rate-limit/peek": {
         parameters: {
             query?: never;
@@ -748,6 +834,26 @@ export interface paths {
          * @description Charges nothing, whatever the decision is.
          */
         post: operations["peek"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/rate-limit/settle/batch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Settle several leases, each by itself
+         * @description Answers each settlement in order, with the status that it would have alone. If one is malformed, none is made.
+         */
+        post: operations["settle_batch"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1109,7 +1215,7 @@ export interface components {
             attributes?: {
                 [key: string]: components["schemas"]["Id"];
             } | null;
-            /** @description How much of each unit the request costs; `requests` is 1 by default. Integers, written without a fraction or an exponent. */
+            /** @description How much of each unit the request costs; `requests` is 1 by default. Integers, written without a fraction or an exponent. `concurrency` has no cost: a lease holds one slot by itself, and a check holds none. */
             cost?: {
                 [key: string]: number;
             } | null;
@@ -1349,6 +1455,43 @@ export interface components {
             /** @description What is wrong with it. */
             problem: string;
         };
+        /** @description The answer to a reservation that was admitted: the decision, and the lease. */
+        GrantedLease: components["schemas"]["Decision"] & {
+            lease: components["schemas"]["NewLease"];
+        };
+        /** @description What a lease holds in one limit, and what is used of the limit. */
+        Hold: {
+            /**
+             * Format: int64
+             * @description What this lease is charged: what it reserved, or what it used if it was settled. Of `concurrency`, 1 while it is
+             *     alive.
+             */
+            charged: number;
+            /**
+             * Format: int64
+             * @description The usage now, of everybody.
+             */
+            count: number;
+            /**
+             * Format: int64
+             * @description By how much the usage is above the limit.
+             */
+            debt: number;
+            /**
+             * Format: int64
+             * @description The limit at the time of the reservation.
+             */
+            limit: number;
+            /** @description The policy that sets the limit. */
+            policyId: string;
+            /**
+             * Format: int64
+             * @description What is left now.
+             */
+            remaining: number;
+            /** @description What it counts. */
+            unit: string;
+        };
         /** @description 1 to 256 bytes of UTF-8 without control characters */
         Id: string;
         /**
@@ -1413,9 +1556,117 @@ export interface components {
             /** @description What is valid and worth a second look; absent if nothing is. */
             warnings?: components["schemas"]["CatalogWarning"][];
         };
+        /**
+         * @description A lease after an update, and what is used of its limits.
+         * @example {
+         *       "expiresAt": null,
+         *       "id": "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a",
+         *       "limits": [
+         *         {
+         *           "charged": 655,
+         *           "count": 1090,
+         *           "debt": 90,
+         *           "limit": 1000,
+         *           "policyId": "tokens",
+         *           "remaining": 0,
+         *           "unit": "output_tokens"
+         *         },
+         *         {
+         *           "charged": 0,
+         *           "count": 1,
+         *           "debt": 0,
+         *           "limit": 4,
+         *           "policyId": "parallel",
+         *           "remaining": 3,
+         *           "unit": "concurrency"
+         *         }
+         *       ],
+         *       "proceed": true,
+         *       "repeated": false,
+         *       "seq": 2,
+         *       "state": "settled",
+         *       "ttlMs": 60000
+         *     }
+         */
+        Lease: {
+            /**
+             * Format: date-time
+             * @description When it expires, by this server's clock; null if it is not alive. The store's clock decides.
+             */
+            expiresAt: string | null;
+            /** @description Its id. */
+            id: string;
+            /** @description What it holds in each limit, and what is used of the limit now. */
+            limits: components["schemas"]["Hold"][];
+            /** @description Whether the caller may go on, as the last extension was told: false if what it wanted was not admitted. */
+            proceed: boolean;
+            /** @description Whether this update changed nothing because it, or one with a higher `seq`, came before. */
+            repeated: boolean;
+            /**
+             * Format: int64
+             * @description The sequence number of the last update that counted; 0 if there was none.
+             */
+            seq: number;
+            /** @description `live`, `expired`, `settled` or `released`. */
+            state: string;
+            /**
+             * Format: int64
+             * @description How long it lives from its last extension, in milliseconds.
+             */
+            ttlMs: number;
+        };
+        /**
+         * @description An extension of a lease.
+         * @example {
+         *       "observed": {
+         *         "output_tokens": 640
+         *       },
+         *       "seq": 1,
+         *       "wanted": {
+         *         "output_tokens": 1600
+         *       }
+         *     }
+         */
+        LeaseExtension: {
+            /** @description What was used so far, by unit. What is above the reservation is charged at once. */
+            observed?: {
+                [key: string]: number;
+            } | null;
+            /** @description The sequence number of this update: from 1, higher than that of every earlier update of the lease. An update that is sent again has the same number, and counts once; one with a lower number than the last one changes nothing. */
+            seq: number;
+            /** @description How long the lease lives, in milliseconds: 100 to 3600000. A new lease lives for 30000 by default; an extended one as long as before. */
+            ttlMs?: number | null;
+            /** @description What is wanted in all, by unit. What is above the reservation is admitted like a check, all of it or nothing. */
+            wanted?: {
+                [key: string]: number;
+            } | null;
+        };
+        /**
+         * @description A settlement of a lease.
+         * @example {
+         *       "seq": 2,
+         *       "usage": {
+         *         "input_tokens": 1187,
+         *         "output_tokens": 655
+         *       }
+         *     }
+         */
+        LeaseSettlement: {
+            /**
+             * @description `exact` (the default), or `lower_bound` if the answer broke off, so that at least so much was used: it gives nothing back.
+             * @enum {string|null}
+             */
+            quality?: "exact" | "lower_bound" | null;
+            /** @description The sequence number of this update: from 1, higher than that of every earlier update of the lease. An update that is sent again has the same number, and counts once; one with a lower number than the last one changes nothing. */
+            seq: number;
+            /** @description What was used in all, by unit; a unit that is not named stays as reserved. A unit that was not reserved is charged now. */
+            usage: {
+                [key: string]: number;
+            };
+        };
         /** @description The verdict of one limit. */
         Limit: {
-            /** @description How it counts: `sliding_window_log`, `sliding_window_counter`, `token_bucket` or `calendar`. */
+            /** @description How it counts: `sliding_window_log`, `sliding_window_counter`, `token_bucket`, `calendar` or `concurrency`. */
             algorithm: string;
             /** @description Whether it admits the check by itself. */
             allowed: boolean;
@@ -1473,9 +1724,9 @@ export interface components {
             unit: string;
             /**
              * Format: double
-             * @description The length of the window in seconds; of a calendar, the length of the current period.
+             * @description The length of the window in seconds; of a calendar, the length of the current period; null for concurrency.
              */
-            windowSeconds: number;
+            windowSeconds: number | null;
         };
         /**
          * @example {
@@ -1546,7 +1797,7 @@ export interface components {
             ignoreCase?: boolean;
             /** @description How many leading bits of an IPv6 address are counted together, by default 64: the network that a provider gives to one customer. Only if it counts per `ip`. */
             ipv6Prefix?: number;
-            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts from the limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, unless `exempt` is given. */
+            /** @description The most of the unit in a window, or what a token bucket gets back in one; of concurrency, the most leases that are alive. 0 bans; null exempts from the limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, unless `exempt` is given. */
             limit?: number | null;
             /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. A value that ends in `*` is a prefix, `\*` an asterisk itself; `ip` also takes CIDR blocks; `{"present": true}` takes any value, `{"absent": true}` none. */
             match?: {
@@ -1569,7 +1820,7 @@ export interface components {
              */
             onStoreError?: "allow" | "deny" | "local";
             /**
-             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already.
+             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already. Not for concurrency.
              * @enum {string}
              */
             overLimit?: "deny" | "charge";
@@ -1591,7 +1842,7 @@ export interface components {
             };
             /** @description The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`. */
             timeZone?: string;
-            /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
+            /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own. Or `concurrency`: `limit` is the most leases that are alive at a time, and there is no window. */
             unit?: string;
             /**
              * @description Whether the header fields of answers, which callers see, name it: `public`, the default, or `private`. The body of an answer names every limit.
@@ -1600,13 +1851,16 @@ export interface components {
             visibility?: "public" | "private";
             /** @description The same as a duration with units, from 1ms to 366d: `90s`, `7d`, `1h30m`, `500ms`. Answers contain `windowSeconds`. */
             window?: string;
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. */
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. Concurrency has none. */
             windowSeconds?: number;
         } & ({
             limit?: null;
         } | ((unknown | unknown | unknown | {
             /** @enum {unknown} */
             limit?: null | 0;
+        } | {
+            /** @constant */
+            unit: "concurrency";
         }) & (unknown | unknown)));
         /**
          * @example {
@@ -1745,6 +1999,22 @@ export interface components {
             /** @description Its display name; by default its id. */
             name?: string | null;
         };
+        /** @description A settlement of a lease that it names. */
+        NamedSettlement: {
+            /** @description The id of the lease. One that is no id is answered with 404, like that of no lease. */
+            leaseId: string;
+            /**
+             * @description `exact` (the default), or `lower_bound` if the answer broke off, so that at least so much was used: it gives nothing back.
+             * @enum {string|null}
+             */
+            quality?: "exact" | "lower_bound" | null;
+            /** @description The sequence number of this update: from 1, higher than that of every earlier update of the lease. An update that is sent again has the same number, and counts once; one with a lower number than the last one changes nothing. */
+            seq: number;
+            /** @description What was used in all, by unit; a unit that is not named stays as reserved. A unit that was not reserved is charged now. */
+            usage: {
+                [key: string]: number;
+            };
+        };
         /**
          * @example {
          *       "expiresAt": "2030-12-31T23:59:59Z",
@@ -1773,6 +2043,22 @@ export interface components {
             tier?: string | null;
             /** @description The user that it belongs to, who must be of the same tenant. */
             userId?: string | null;
+        };
+        /** @description A lease that was just reserved. */
+        NewLease: {
+            /**
+             * Format: date-time
+             * @description When it expires, by this server's clock. The store's clock decides. If the reservation was sent again with its
+             *     `requestId`, the lease expires earlier: so long after the first one.
+             */
+            expiresAt: string;
+            /** @description Its id, which updates name. Whoever knows it can settle the lease. */
+            id: string;
+            /**
+             * Format: int64
+             * @description How long it lives from the reservation, in milliseconds, unless it is extended.
+             */
+            ttlMs: number;
         };
         /**
          * @example {
@@ -1843,7 +2129,7 @@ export interface components {
             ignoreCase?: boolean;
             /** @description How many leading bits of an IPv6 address are counted together, by default 64: the network that a provider gives to one customer. Only if it counts per `ip`. */
             ipv6Prefix?: number;
-            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts from the limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, unless `exempt` is given. */
+            /** @description The most of the unit in a window, or what a token bucket gets back in one; of concurrency, the most leases that are alive. 0 bans; null exempts from the limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, unless `exempt` is given. */
             limit?: number | null;
             /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. A value that ends in `*` is a prefix, `\*` an asterisk itself; `ip` also takes CIDR blocks; `{"present": true}` takes any value, `{"absent": true}` none. */
             match?: {
@@ -1866,7 +2152,7 @@ export interface components {
              */
             onStoreError?: "allow" | "deny" | "local";
             /**
-             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already.
+             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already. Not for concurrency.
              * @enum {string}
              */
             overLimit?: "deny" | "charge";
@@ -1888,7 +2174,7 @@ export interface components {
             };
             /** @description The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`. */
             timeZone?: string;
-            /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
+            /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own. Or `concurrency`: `limit` is the most leases that are alive at a time, and there is no window. */
             unit?: string;
             /**
              * @description Whether the header fields of answers, which callers see, name it: `public`, the default, or `private`. The body of an answer names every limit.
@@ -1897,13 +2183,16 @@ export interface components {
             visibility?: "public" | "private";
             /** @description The same as a duration with units, from 1ms to 366d: `90s`, `7d`, `1h30m`, `500ms`. Answers contain `windowSeconds`. */
             window?: string;
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. */
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. Concurrency has none. */
             windowSeconds?: number;
         } & ({
             limit?: null;
         } | ((unknown | unknown | unknown | {
             /** @enum {unknown} */
             limit?: null | 0;
+        } | {
+            /** @constant */
+            unit: "concurrency";
         }) & (unknown | unknown)));
         /**
          * @example {
@@ -2022,7 +2311,7 @@ export interface components {
             ignoreCase?: boolean;
             /** @description How many leading bits of an IPv6 address are counted together, by default 64: the network that a provider gives to one customer. Only if it counts per `ip`. */
             ipv6Prefix?: number;
-            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts from the limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, unless `exempt` is given. */
+            /** @description The most of the unit in a window, or what a token bucket gets back in one; of concurrency, the most leases that are alive. 0 bans; null exempts from the limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, unless `exempt` is given. */
             limit: number | null;
             /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. A value that ends in `*` is a prefix, `\*` an asterisk itself; `ip` also takes CIDR blocks; `{"present": true}` takes any value, `{"absent": true}` none. */
             match?: {
@@ -2045,7 +2334,7 @@ export interface components {
              */
             onStoreError?: "allow" | "deny" | "local";
             /**
-             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already.
+             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already. Not for concurrency.
              * @enum {string}
              */
             overLimit?: "deny" | "charge";
@@ -2072,7 +2361,7 @@ export interface components {
             source?: "built-in";
             /** @description The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`. */
             timeZone?: string;
-            /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
+            /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own. Or `concurrency`: `limit` is the most leases that are alive at a time, and there is no window. */
             unit?: string;
             /**
              * @description Whether the header fields of answers, which callers see, name it: `public`, the default, or `private`. The body of an answer names every limit.
@@ -2088,7 +2377,7 @@ export interface components {
                 /** @description What is worth a second look. */
                 problem: string;
             }[];
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. */
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. Concurrency has none. */
             windowSeconds?: number;
         };
         /**
@@ -2149,7 +2438,7 @@ export interface components {
             ignoreCase?: boolean | null;
             /** @description How many leading bits of an IPv6 address are counted together, by default 64: the network that a provider gives to one customer. Only if it counts per `ip`. */
             ipv6Prefix?: number | null;
-            /** @description The most of the unit in a window, or what a token bucket gets back in one. 0 bans; null exempts from the limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, unless `exempt` is given. */
+            /** @description The most of the unit in a window, or what a token bucket gets back in one; of concurrency, the most leases that are alive. 0 bans; null exempts from the limits with the same `per`, unit and window, of any window if `windowSeconds` is left out. Required, unless `exempt` is given. */
             limit?: number | null;
             /** @description The checks that it applies to: each attribute named here must have one of its values. All conditions must hold. A value that ends in `*` is a prefix, `\*` an asterisk itself; `ip` also takes CIDR blocks; `{"present": true}` takes any value, `{"absent": true}` none. */
             match?: {
@@ -2172,7 +2461,7 @@ export interface components {
              */
             onStoreError?: "allow" | "deny" | "local" | null;
             /**
-             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already.
+             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already. Not for concurrency.
              * @enum {string|null}
              */
             overLimit?: "deny" | "charge" | null;
@@ -2199,7 +2488,7 @@ export interface components {
             source?: "built-in";
             /** @description The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`. */
             timeZone?: string | null;
-            /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own; `concurrency` is reserved. */
+            /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own. Or `concurrency`: `limit` is the most leases that are alive at a time, and there is no window. */
             unit?: string | null;
             /**
              * @description Whether the header fields of answers, which callers see, name it: `public`, the default, or `private`. The body of an answer names every limit.
@@ -2217,7 +2506,7 @@ export interface components {
             }[];
             /** @description The same as a duration with units, from 1ms to 366d: `90s`, `7d`, `1h30m`, `500ms`. Answers contain `windowSeconds`. */
             window?: string | null;
-            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. */
+            /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. Concurrency has none. */
             windowSeconds?: number | null;
         };
         /**
@@ -2267,6 +2556,39 @@ export interface components {
             status: string;
         };
         /**
+         * @description A check, and how long its lease is to live. `requestId` names the lease once: while the lease is kept, the same reservation with the same id returns it again.
+         * @example {
+         *       "cost": {
+         *         "input_tokens": 1200,
+         *         "output_tokens": 800
+         *       },
+         *       "modelId": "gpt-4",
+         *       "requestId": "b2f1",
+         *       "ttlMs": 60000,
+         *       "userId": "alice"
+         *     }
+         */
+        Reservation: {
+            apiKey?: components["schemas"]["Id"] | null;
+            /** @description Further attributes that policies match or count per: `tier`, `modelTier` and any name of your own. The attributes user, model, tenant, apiKey, service and ip have fields of their own and are refused here. */
+            attributes?: {
+                [key: string]: components["schemas"]["Id"];
+            } | null;
+            /** @description How much of each unit the request costs; `requests` is 1 by default. Integers, written without a fraction or an exponent. `concurrency` has no cost: a lease holds one slot by itself, and a check holds none. */
+            cost?: {
+                [key: string]: number;
+            } | null;
+            /** @description The client's address, IPv4 or IPv6. An IPv4-mapped IPv6 address is the same as the IPv4 address. */
+            ip?: string | null;
+            modelId?: components["schemas"]["Id"] | null;
+            requestId?: components["schemas"]["Id"] | null;
+            service?: components["schemas"]["Id"] | null;
+            tenantId?: components["schemas"]["Id"] | null;
+            /** @description How long the lease lives, in milliseconds: 100 to 3600000. A new lease lives for 30000 by default; an extended one as long as before. */
+            ttlMs?: number | null;
+            userId?: components["schemas"]["Id"] | null;
+        };
+        /**
          * @description The result of a reset.
          * @example {
          *       "reset": [
@@ -2294,6 +2616,51 @@ export interface components {
              * @enum {string}
              */
             role: "read" | "write";
+        };
+        /** @description The answer to one settlement of a batch. */
+        Settled: {
+            /** @description The lease after it; left out if there is a problem. */
+            lease?: components["schemas"]["Lease"];
+            /** @description The lease, as the settlement named it. */
+            leaseId: string;
+            /** @description Why it was not made; otherwise left out. */
+            problem?: components["schemas"]["Problem"];
+            /**
+             * Format: int32
+             * @description The status that the settlement would have alone.
+             */
+            status: number;
+        };
+        /**
+         * @description Several settlements, each made by itself.
+         * @example {
+         *       "settlements": [
+         *         {
+         *           "leaseId": "m0000000a4f0c…",
+         *           "seq": 1,
+         *           "usage": {
+         *             "output_tokens": 655
+         *           }
+         *         },
+         *         {
+         *           "leaseId": "m0000000b91d2…",
+         *           "quality": "lower_bound",
+         *           "seq": 3,
+         *           "usage": {
+         *             "output_tokens": 90
+         *           }
+         *         }
+         *       ]
+         *     }
+         */
+        SettlementBatch: {
+            /** @description The settlements, in the order in which they are made. */
+            settlements: components["schemas"]["NamedSettlement"][];
+        };
+        /** @description The answers to a batch of settlements. */
+        Settlements: {
+            /** @description An answer for each settlement, in their order. */
+            settlements: components["schemas"]["Settled"][];
         };
         /** @description The subject of the check, completed from the catalog; attributes that it lacks are null. */
         Subject: {
@@ -9664,6 +10031,467 @@ export interface operations {
             };
         };
     };
+    reserve_lease: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Reservation"];
+            };
+        };
+        responses: {
+            /** @description The request may pass, and its lease lives */
+            201: {
+                headers: {
+                    /** @description For each of these limits, what is left (`r`) and the seconds (`t`) until its usage is 0, or on a denial until the check would be admitted, such as `"default";r=99;t=3600`; absent if there is none */
+                    RateLimit?: string;
+                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent if there is none (IETF draft ratelimit-headers) */
+                    "RateLimit-Policy"?: string;
+                    /** @description On a denial that ends by waiting: the wait in whole seconds, rounded up */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GrantedLease"];
+                };
+            };
+            /** @description The body does not match its declared type or is incomplete; the problem says where */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request names a host that this server does not accept */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request may not pass; nothing is held */
+            429: {
+                headers: {
+                    /** @description For each of these limits, what is left (`r`) and the seconds (`t`) until its usage is 0, or on a denial until the check would be admitted, such as `"default";r=99;t=3600`; absent if there is none */
+                    RateLimit?: string;
+                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent if there is none (IETF draft ratelimit-headers) */
+                    "RateLimit-Policy"?: string;
+                    /** @description On a denial that ends by waiting: the wait in whole seconds, rounded up */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Decision"];
+                };
+            };
+            /** @description Internal server error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The store keeps no leases */
+            501: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No decision was possible: the store is unavailable, or unfinished requests use all of the memory reserved for them */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    release_lease: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of the lease, as the reservation returned it. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The lease after the update, or as it is if the update was `repeated` */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Lease"];
+                };
+            };
+            /** @description There is no such lease, or not any more */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The lease has ended: it was released, or an extension or a release comes after its settlement */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request names a host that this server does not accept */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal server error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The store keeps no leases */
+            501: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The store is unavailable: send the same update again, it counts once; or unfinished requests use all of the memory reserved for them */
+            503: {
+                headers: {
+                    /** @description How long to wait before another attempt, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    extend_lease: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of the lease, as the reservation returned it. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LeaseExtension"];
+            };
+        };
+        responses: {
+            /** @description The lease after the update, or as it is if the update was `repeated` */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Lease"];
+                };
+            };
+            /** @description The body does not match its declared type or is incomplete; the problem says where */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such lease, or not any more */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The lease has ended: it was released, or an extension or a release comes after its settlement */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request names a host that this server does not accept */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal server error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The store keeps no leases */
+            501: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The store is unavailable: send the same update again, it counts once; or unfinished requests use all of the memory reserved for them */
+            503: {
+                headers: {
+                    /** @description How long to wait before another attempt, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    settle_lease: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of the lease, as the reservation returned it. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LeaseSettlement"];
+            };
+        };
+        responses: {
+            /** @description The lease after the update, or as it is if the update was `repeated` */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Lease"];
+                };
+            };
+            /** @description The body does not match its declared type or is incomplete; the problem says where */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such lease, or not any more */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The lease has ended: it was released, or an extension or a release comes after its settlement */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request names a host that this server does not accept */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal server error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The store keeps no leases */
+            501: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The store is unavailable: send the same update again, it counts once; or unfinished requests use all of the memory reserved for them */
+            503: {
+                headers: {
+                    /** @description How long to wait before another attempt, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     peek: {
         parameters: {
             query?: never;
@@ -9756,6 +10584,161 @@ export interface operations {
                 };
             };
             /** @description No decision was possible: the store is unavailable, or unfinished requests use all of the memory reserved for them */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    settle_batch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SettlementBatch"];
+            };
+        };
+        responses: {
+            /** @description An answer for each settlement, in their order */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "settlements": [
+                     *         {
+                     *           "lease": {
+                     *             "expiresAt": null,
+                     *             "id": "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a",
+                     *             "limits": [
+                     *               {
+                     *                 "charged": 655,
+                     *                 "count": 1090,
+                     *                 "debt": 90,
+                     *                 "limit": 1000,
+                     *                 "policyId": "tokens",
+                     *                 "remaining": 0,
+                     *                 "unit": "output_tokens"
+                     *               },
+                     *               {
+                     *                 "charged": 0,
+                     *                 "count": 1,
+                     *                 "debt": 0,
+                     *                 "limit": 4,
+                     *                 "policyId": "parallel",
+                     *                 "remaining": 3,
+                     *                 "unit": "concurrency"
+                     *               }
+                     *             ],
+                     *             "proceed": true,
+                     *             "repeated": false,
+                     *             "seq": 2,
+                     *             "state": "settled",
+                     *             "ttlMs": 60000
+                     *           },
+                     *           "leaseId": "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a",
+                     *           "status": 200
+                     *         },
+                     *         {
+                     *           "leaseId": "unknown",
+                     *           "problem": {
+                     *             "detail": "No lease has this id",
+                     *             "errors": [],
+                     *             "status": 404,
+                     *             "title": "There is no such lease",
+                     *             "type": "urn:tollgate:problem:unknown-lease"
+                     *           },
+                     *           "status": 404
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Settlements"];
+                };
+            };
+            /** @description The body does not match its declared type or is incomplete; the problem says where */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request names a host that this server does not accept */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal server error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The store keeps no leases */
+            501: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unfinished requests use all of the memory reserved for them; try again */
             503: {
                 headers: {
                     [name: string]: unknown;

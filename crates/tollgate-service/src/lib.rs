@@ -9,12 +9,14 @@
 mod decision_feed;
 mod directory;
 mod learned;
+mod leases;
 mod rate_limit;
 mod usage;
 
 pub use decision_feed::{By, DecisionFeed, KeyCounts, ObservedDecision};
 pub use directory::{DirectoryLookup, Known, Origins, TierSource, UnknownApiKeys};
 pub use learned::{Answers, LearnedUsage};
+pub use leases::{MAX_BATCH_SETTLEMENTS, Reservation, Settlement};
 pub use rate_limit::{
     BatchTooLong, Explanation, MAX_BATCH_CHECKS, RateLimitService, TrafficObserver,
 };

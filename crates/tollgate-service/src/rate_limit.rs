@@ -19,15 +19,15 @@ use crate::directory::{DirectoryLookup, Origins, resolved};
 pub const MAX_BATCH_CHECKS: usize = 1_000;
 
 /// The most checks of one batch in flight at a time: few enough that each is decided well within its deadline.
-const MAX_UNDER_WAY: usize = 256;
+pub(crate) const MAX_UNDER_WAY: usize = 256;
 
-/// A batch has this many checks, which is more than [`MAX_BATCH_CHECKS`]. None of them was decided.
+/// A batch has this many checks or settlements, which is more than [`MAX_BATCH_CHECKS`]. None of them was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchTooLong(pub usize);
 
 impl fmt::Display for BatchTooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the batch has {} checks; accepted: at most {MAX_BATCH_CHECKS}", self.0)
+        write!(f, "the batch has {} elements; accepted: at most {MAX_BATCH_CHECKS}", self.0)
     }
 }
 
@@ -70,7 +70,7 @@ pub struct Explanation<'a> {
 
 /// The operation on the limits that a check meets.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Verb {
+pub(crate) enum Verb {
     Charge,
     Peek,
 }
@@ -110,6 +110,11 @@ impl<S: Store> RateLimitService<S> {
     /// Where usage lives.
     pub fn store(&self) -> &S {
         &self.store
+    }
+
+    /// What completes the subjects, if anything does.
+    pub(crate) fn directory(&self) -> Option<&DirectoryLookup> {
+        self.directory.as_ref()
     }
 
     /// The policies in force.
@@ -307,7 +312,7 @@ impl<S: Store> RateLimitService<S> {
 
     /// Publishes the decision to subscribers. Peeks are skipped because they charge nothing.
     #[inline]
-    fn decided(&self, check: &Check<'_>, decision: &Decision, verb: Verb) {
+    pub(crate) fn decided(&self, check: &Check<'_>, decision: &Decision, verb: Verb) {
         if let (Some(decision_feed), Verb::Charge) = (&self.decision_feed, verb) {
             decision_feed.decided(check, decision);
         }

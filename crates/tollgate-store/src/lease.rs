@@ -84,11 +84,48 @@ pub struct NewLease {
     pub ttl: Ttl,
 }
 
+/// What a lease is at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LeaseStatus {
+    /// It is alive: its slots are taken.
+    Live,
+    /// It has expired and was neither settled nor released. An extension may revive it, and a settlement still counts.
+    Expired,
+    /// It was settled.
+    Settled,
+    /// It was released.
+    Released,
+}
+
+impl LeaseStatus {
+    /// The status of a lease with this ending; `is_alive` says whether its time to live has not passed.
+    pub const fn of(ending: Ending, is_alive: bool) -> Self {
+        match ending {
+            Ending::Open if is_alive => Self::Live,
+            Ending::Open => Self::Expired,
+            Ending::Settled => Self::Settled,
+            Ending::Released => Self::Released,
+        }
+    }
+
+    /// The name, as in answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Expired => "expired",
+            Self::Settled => "settled",
+            Self::Released => "released",
+        }
+    }
+}
+
 /// A lease after an update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseState {
     /// Whether the update counted.
     pub effect: Effect,
+    /// What the lease was before the update.
+    pub was: LeaseStatus,
     /// What became of the lease.
     pub ending: Ending,
     /// The sequence number of the last update that counted.
@@ -106,7 +143,12 @@ pub struct LeaseState {
 impl LeaseState {
     /// Whether it is alive.
     pub fn is_live(&self) -> bool {
-        self.ending == Ending::Open && self.lives_for > Duration::ZERO
+        self.status() == LeaseStatus::Live
+    }
+
+    /// What it is now.
+    pub fn status(&self) -> LeaseStatus {
+        LeaseStatus::of(self.ending, self.lives_for > Duration::ZERO)
     }
 }
 
@@ -134,6 +176,8 @@ pub struct HoldState {
     pub usage: u64,
     /// What this lease is charged: what it reserved, or what it used if it was settled. Of concurrency, 1 while it is alive.
     pub charged: u64,
+    /// The same before the update.
+    pub charged_before: u64,
     /// The key of the limit, as [`key_bytes`](crate::key_bytes) returns it; empty if the store is in this process, where
     /// nobody remembers its denials.
     pub key: Box<[u8]>,

@@ -28,7 +28,9 @@ pub use call_report::{CallEnd, CallObserver, CallReport, ChargeLeft};
 pub use error::{StoreError, StoreErrorKind};
 pub use fault_domain::FaultDomain;
 pub use key::key_bytes;
-pub use lease::{Capabilities, Effect, HoldState, LeaseId, LeaseState, NewLease, Reserved};
+pub use lease::{
+    Capabilities, Effect, HoldState, LeaseId, LeaseState, LeaseStatus, NewLease, Reserved,
+};
 pub use memory::MemoryStore;
 pub use ordered::{Ordered, is_ordered};
 

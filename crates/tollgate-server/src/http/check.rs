@@ -166,14 +166,14 @@ async fn decide_batch<S: Store>(
     Ok(response)
 }
 
-fn json_response(json: Vec<u8>) -> Response<Full<Bytes>> {
+pub(super) fn json_response(json: Vec<u8>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(json));
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);
     response
 }
 
 #[cold]
-fn store_failed<S>(app: &App<S>, error: &StoreError) -> Problem {
+pub(super) fn store_failed<S>(app: &App<S>, error: &StoreError) -> Problem {
     app.metrics.store_errors.inc();
     tracing::debug!(
         error = error as &dyn std::error::Error,
@@ -183,7 +183,7 @@ fn store_failed<S>(app: &App<S>, error: &StoreError) -> Problem {
 }
 
 #[cold]
-fn cannot_render(error: &serde_json::Error) -> Problem {
+pub(super) fn cannot_render(error: &serde_json::Error) -> Problem {
     tracing::error!(error = error as &dyn std::error::Error, "a decision could not be rendered");
     Problem::internal()
 }

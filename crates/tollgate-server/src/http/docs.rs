@@ -29,6 +29,11 @@ use super::schema;
         super::check::enforce,
         super::check::peek,
         super::check::check_batch,
+        super::leases::reserve_lease,
+        super::leases::extend_lease,
+        super::leases::settle_lease,
+        super::leases::release_lease,
+        super::leases::settle_batch,
         super::admin::files::validate,
         super::admin::files::export,
         super::admin::files::import,
@@ -46,11 +51,18 @@ use super::schema;
         super::answer::DecisionBody,
         super::answer::LimitBody,
         super::answer::DecisionsBody,
+        super::leases::GrantedBody,
+        super::leases::NewLeaseBody,
+        super::leases::LeaseBody,
+        super::leases::HoldBody,
+        super::leases::SettlementsBody,
+        super::leases::SettledBody,
         super::problem::Problem,
         super::problem::FieldProblem
     )),
     tags(
         (name = "rate limit", description = "Ask whether a request may pass"),
+        (name = "leases", description = "Reserve before a request, and settle what it used after it"),
         (
             name = "policies and directory",
             description = "Policies, and the records that they apply to: tenants, users, API keys, tiers and models"

@@ -14,6 +14,7 @@ pub mod fuzzing;
 mod hosts;
 mod json;
 mod json_writer;
+mod leases;
 mod operations;
 mod problem;
 mod request;
@@ -26,7 +27,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Method, Request, Response};
 use axum::response::IntoResponse as _;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower_service::Service;
@@ -36,6 +37,7 @@ use self::client::Client;
 pub use self::docs::openapi_json;
 pub(crate) use self::docs::sorted_openapi_json;
 pub(crate) use self::hosts::Hosts;
+use self::leases::LEASES;
 use self::problem::Problem;
 use crate::app::{App, Backend};
 use crate::config::TrustedProxies;
@@ -44,8 +46,9 @@ use crate::net::RequestHandler;
 
 /// Answers every request over an [`App`].
 ///
-/// The calls that decide one check are matched by their path and answered directly. The router has them too, but it
-/// allocates several times to find a handler and to hold its future, which is a sixth of the total cost of a check.
+/// The calls that decide one check, and those that reserve, extend or settle one lease, are matched by their path and
+/// answered directly. The router has them too, but it allocates several times to find a handler and to hold its future,
+/// which is a sixth of the total cost of a check.
 pub(crate) struct Http<S> {
     app: Arc<App<S>>,
     router: Router,
@@ -70,18 +73,27 @@ impl<S: Backend> RequestHandler for Http<S> {
             let client = Client::of(proxies, peer, request.headers());
             request.extensions_mut().insert(client);
         }
-        let call = match request.uri().path() {
-            _ if request.method() != Method::POST => None,
-            CHECK => Some(Call::Check),
-            ENFORCE => Some(Call::Enforce),
-            PEEK => Some(Call::Peek),
-            _ => None,
-        };
-        if let Some(call) = call {
-            return check::answer(&self.app, request, call).await;
+        if request.method() == Method::POST {
+            let call = match request.uri().path() {
+                CHECK => Some(Call::Check),
+                ENFORCE => Some(Call::Enforce),
+                PEEK => Some(Call::Peek),
+                _ => None,
+            };
+            if let Some(call) = call {
+                return check::answer(&self.app, request, call).await;
+            }
+            // Boxed, so that it does not enlarge the future of a check.
+            if request.uri().path() == LEASES {
+                return Box::pin(leases::answer_reservation(&self.app, request)).await;
+            }
+            if let Some((id, action)) = leases::addressed(request.uri().path()) {
+                let answer = leases::answer_update(&self.app, request, Some(id), action);
+                return Box::pin(answer).await;
+            }
         }
         request.extensions_mut().insert(Peer(peer));
-        // Boxed, so that it does not enlarge the future of a check.
+        // Boxed for the same reason.
         let Ok(response) = Box::pin(self.router.clone().call(request.map(Body::new))).await;
         response.map(Either::Right)
     }
@@ -103,6 +115,11 @@ fn router<S: Backend>(app: Arc<App<S>>) -> Router {
         .route(ENFORCE, post(check::enforce))
         .route(PEEK, post(check::peek))
         .route("/rate-limit/check/batch", post(check::check_batch))
+        .route(LEASES, post(leases::reserve_lease))
+        .route("/rate-limit/leases/{id}", delete(leases::release_lease))
+        .route("/rate-limit/leases/{id}/extend", post(leases::extend_lease))
+        .route("/rate-limit/leases/{id}/settle", post(leases::settle_lease))
+        .route("/rate-limit/settle/batch", post(leases::settle_batch))
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))
         .route("/metrics", get(operations::metrics))

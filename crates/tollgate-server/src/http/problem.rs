@@ -282,7 +282,6 @@ impl Problem {
     }
 
     /// The status of the answer.
-    #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
@@ -410,6 +409,46 @@ impl Problem {
             "The store failed during the reset ({kind_of_error}); some of the limits may have been reset; {remedy}"
         );
         Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, title, detail)
+    }
+
+    /// 404: no lease has this id.
+    pub(crate) fn unknown_lease() -> Self {
+        let kind = "urn:tollgate:problem:unknown-lease";
+        let detail = "No lease has this id: it was never given, it is of another deployment, or the lease ended so long ago \
+             that it is no longer known";
+        Self::new(StatusCode::NOT_FOUND, kind, "There is no such lease", detail)
+    }
+
+    /// 409: the lease was settled, so it can neither be extended nor released.
+    pub(crate) fn lease_settled() -> Self {
+        let kind = "urn:tollgate:problem:lease-settled";
+        let detail = "The lease was settled, so it can be neither extended nor released; a settlement with a higher `seq` \
+             corrects it";
+        Self::new(StatusCode::CONFLICT, kind, "The lease was settled", detail)
+    }
+
+    /// 409: the lease was released, so it can neither be extended nor settled.
+    pub(crate) fn lease_released() -> Self {
+        let kind = "urn:tollgate:problem:lease-released";
+        let detail = "The lease was released, so it can be neither extended nor settled; what was used after all is charged \
+             by a check";
+        Self::new(StatusCode::CONFLICT, kind, "The lease was released", detail)
+    }
+
+    /// 501: the store keeps no leases.
+    pub(crate) fn no_leases() -> Self {
+        let kind = "urn:tollgate:problem:no-leases";
+        let detail = "The store of this server keeps no leases; checks work as usual";
+        Self::new(StatusCode::NOT_IMPLEMENTED, kind, "This server keeps no leases", detail)
+    }
+
+    /// 503: nobody knows whether the update of a lease was made.
+    pub(crate) fn update_unanswered() -> Self {
+        let kind = "urn:tollgate:problem:update-unanswered";
+        let title = "The lease could not be updated";
+        let detail = "The store is unavailable; send the same update again, with the same `seq`: it counts once";
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, title, detail);
+        Self { retry_after_s: Some(1), ..problem }
     }
 
     /// 503: no decision was possible.

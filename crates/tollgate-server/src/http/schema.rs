@@ -11,7 +11,7 @@ use tollgate_core::subject::{ACCEPTED_IDS, MAX_ID_BYTES};
 use tollgate_core::{Amount, Unit};
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::example::ExampleBuilder;
-use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::schema::{
     AnyOfBuilder, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
 };
@@ -60,13 +60,15 @@ pub(crate) struct CheckBody {
     request_id: Option<Id>,
 }
 
-/// Adds to the schema of a check that it names at least one attribute, which the derived schema cannot say.
+/// Adds to the schemas of a check and a reservation that it names at least one attribute, which the derived schema cannot say.
 pub(super) fn require_subject(document: &mut Value) {
     let ids = ["userId", "modelId", "tenantId", "apiKey", "service", "ip"];
     let unnamed = ids.map(|id| (id.to_owned(), json!({"type": "null"})));
     let mut unnamed = Map::from_iter(unnamed);
     unnamed.insert("attributes".to_owned(), json!({"maxProperties": 0}));
-    document["components"]["schemas"]["Check"]["not"] = json!({"properties": unnamed});
+    for schema in ["Check", "Reservation"] {
+        document["components"]["schemas"][schema]["not"] = json!({"properties": unnamed});
+    }
 }
 
 /// What an id is made of, as a regular expression.
@@ -113,7 +115,7 @@ pub(super) fn one_of(
     names.schema_type(Type::String).description(Some(description))
 }
 
-fn nullable(kind: Type) -> SchemaType {
+pub(super) fn nullable(kind: Type) -> SchemaType {
     [kind, Type::Null].into_iter().collect()
 }
 
@@ -145,6 +147,13 @@ fn attributes() -> Object {
 }
 
 fn cost() -> Object {
+    let description = "How much of each unit the request costs; `requests` is 1 by default. Integers, written without a \
+         fraction or an exponent. `concurrency` has no cost: a lease holds one slot by itself, and a check holds none.";
+    amounts(nullable(Type::Object), description)
+}
+
+/// An object of amounts by unit.
+pub(super) fn amounts(kind: SchemaType, description: &str) -> Object {
     let amount = ObjectBuilder::new()
         .schema_type(Type::Integer)
         .minimum(Some(0))
@@ -153,10 +162,8 @@ fn cost() -> Object {
         .schema_type(Type::String)
         .pattern(Some(UNIT_PATTERN))
         .description(Some(Unit::ACCEPTED_IN_COSTS));
-    let description = "How much of each unit the request costs; `requests` is 1 by default. Integers, written without a \
-         fraction or an exponent. `concurrency` has no cost: a lease holds one slot by itself, and a check holds none.";
     ObjectBuilder::new()
-        .schema_type(nullable(Type::Object))
+        .schema_type(kind)
         .additional_properties(Some(amount))
         .property_names(Some(unit))
         .max_properties(Some(MAX_COST_UNITS))
@@ -175,7 +182,7 @@ pub(crate) struct BatchBody {
     checks: Vec<CheckBody>,
 }
 
-type Answers = BTreeMap<String, RefOr<Response>>;
+pub(super) type Answers = BTreeMap<String, RefOr<Response>>;
 
 /// The answers to a check and a peek.
 pub(crate) struct CheckAnswers;
@@ -226,15 +233,26 @@ fn decision<const N: usize>(
     description: &str,
     examples: [(&str, serde_json::Value); N],
 ) -> RefOr<Response> {
+    deciding("Decision", description, examples)
+}
+
+/// A header field of an answer.
+pub(super) fn header(description: &str, kind: Type) -> Header {
+    let schema = ObjectBuilder::new().schema_type(SchemaType::new(kind)).build();
+    HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
+}
+
+/// An answer with a decision in the form of `schema`, and with its header fields.
+pub(super) fn deciding<const N: usize>(
+    schema: &str,
+    description: &str,
+    examples: [(&str, serde_json::Value); N],
+) -> RefOr<Response> {
     let examples =
         examples.map(|(name, value)| (name, ExampleBuilder::new().value(Some(value)).build()));
     let content = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name("Decision")))
+        .schema(Some(Ref::from_schema_name(schema)))
         .examples_from_iter(examples);
-    let header = |description: &str, kind: Type| {
-        let schema = ObjectBuilder::new().schema_type(SchemaType::new(kind)).build();
-        HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
-    };
     ResponseBuilder::new()
         .description(description)
         .content("application/json", content.build())
@@ -251,7 +269,7 @@ const RATELIMIT: &str = "For each of these limits, what is left (`r`) and the se
      check would be admitted, such as `\"default\";r=99;t=3600`; absent if there is none";
 const RETRY_AFTER: &str = "On a denial that ends by waiting: the wait in whole seconds, rounded up";
 
-fn admitted() -> serde_json::Value {
+pub(super) fn admitted() -> serde_json::Value {
     let limit = json!({
         "policyId": "default", "scope": "USER_MODEL", "unit": "requests",
         "algorithm": "sliding_window_log", "mode": "enforce", "allowed": true, "limit": 100,
@@ -266,7 +284,7 @@ fn admitted() -> serde_json::Value {
     })
 }
 
-fn denied() -> serde_json::Value {
+pub(super) fn denied() -> serde_json::Value {
     let limit = json!({
         "policyId": "default", "scope": "USER_MODEL", "unit": "requests",
         "algorithm": "sliding_window_log", "mode": "enforce", "allowed": false, "limit": 100,
@@ -281,7 +299,7 @@ fn denied() -> serde_json::Value {
     })
 }
 
-fn unmet() -> serde_json::Value {
+pub(super) fn unmet() -> serde_json::Value {
     json!({
         "allowed": true, "limit": null, "count": 0, "remaining": null, "windowSeconds": null,
         "retryAfterMs": 0, "resetAfterMs": 0, "policyId": null, "scope": null,

@@ -20,10 +20,24 @@ pub(crate) enum Call {
     Peek,
     /// `POST /rate-limit/check/batch`
     Batch,
+    /// `POST /rate-limit/leases`
+    Reserve,
+    /// An extension, a settlement or a release of one lease.
+    UpdateLease,
+    /// `POST /rate-limit/settle/batch`
+    SettleBatch,
 }
 
 impl Call {
-    const ALL: [Self; 4] = [Self::Check, Self::Enforce, Self::Peek, Self::Batch];
+    const ALL: [Self; 7] = [
+        Self::Check,
+        Self::Enforce,
+        Self::Peek,
+        Self::Batch,
+        Self::Reserve,
+        Self::UpdateLease,
+        Self::SettleBatch,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
@@ -31,6 +45,9 @@ impl Call {
             Self::Enforce => "enforce",
             Self::Peek => "peek",
             Self::Batch => "batch",
+            Self::Reserve => "reserve",
+            Self::UpdateLease => "update_lease",
+            Self::SettleBatch => "settle_batch",
         }
     }
 }

@@ -25,6 +25,7 @@ mod documentation;
 mod drain;
 mod hosts;
 mod known_subjects;
+mod leases;
 mod metrics;
 mod over_limit;
 mod policies;

@@ -15,7 +15,9 @@ use super::leases::{Held, Hold, Lease, LeaseKey, Part};
 use super::shard::Guard;
 use super::slots::SlotHolder;
 use super::usage::Usage;
-use crate::{Effect, HoldState, LeaseId, LeaseState, NewLease, Reserved, Verdicts, admits};
+use crate::{
+    Effect, HoldState, LeaseId, LeaseState, LeaseStatus, NewLease, Reserved, Verdicts, admits,
+};
 
 /// The locked shards of some keys, at one time.
 struct Locked<'a> {
@@ -89,6 +91,7 @@ impl<C: Clock> MemoryStore<C> {
         }
         let was_open = lease.head.ending == Ending::Open;
         let place = |hold: &Hold| (self.shard_index(hold.digest), hold.digest.fingerprint);
+        let before = Before::of(lease, locked.now);
         let effect = match lease.head.step(update) {
             Step::Nothing => Effect::Repeated,
             Step::Refused => Effect::Refused,
@@ -108,7 +111,7 @@ impl<C: Clock> MemoryStore<C> {
         {
             lease.head.seq = *seq;
         }
-        let state = locked.state(lease, effect, &place);
+        let state = locked.state(lease, effect, &before, &place);
         drop(locked);
         if was_open && state.ending != Ending::Open {
             self.leases.ended(&mut table, key);
@@ -125,6 +128,31 @@ impl<C: Clock> MemoryStore<C> {
             guard.clamp(now);
         }
         Locked { guards, now, max_keys_per_shard: self.max_keys_per_shard }
+    }
+}
+
+/// What a lease was before an update.
+struct Before {
+    status: LeaseStatus,
+    /// What was charged in each hold.
+    charged: SmallVec<[u64; 4]>,
+}
+
+impl Before {
+    fn of(lease: &Lease, now: Timestamp) -> Self {
+        let is_live = lease.head.is_live(now);
+        let charged = lease.holds.iter().map(|hold| hold.charged(is_live)).collect();
+        Self { status: LeaseStatus::of(lease.head.ending, is_live), charged }
+    }
+}
+
+impl Hold {
+    /// What the lease is charged; of concurrency, 1 while it is alive.
+    fn charged(&self, is_live: bool) -> u64 {
+        match &self.held {
+            Held::Parts(parts) => total_of(parts),
+            Held::Slot(taken) => u64::from(is_live && *taken),
+        }
     }
 }
 
@@ -303,24 +331,24 @@ impl Locked<'_> {
         &mut self,
         lease: &Lease,
         effect: Effect,
+        before: &Before,
         place: &impl Fn(&Hold) -> Place,
     ) -> LeaseState {
         let is_live = lease.head.is_live(self.now);
-        let hold_state = |hold: &Hold| HoldState {
+        let hold_state = |(hold, charged_before): (&Hold, &u64)| HoldState {
             policy_id: hold.limit.policy_id().clone(),
             unit: hold.limit.unit().clone(),
             limit: hold.limit.amount(),
             usage: self.verdict(place(hold), &hold.limit, Amount::ZERO).usage,
-            charged: match &hold.held {
-                Held::Parts(parts) => total_of(parts),
-                Held::Slot(taken) => u64::from(is_live && *taken),
-            },
+            charged: hold.charged(is_live),
+            charged_before: *charged_before,
             key: Box::default(),
         };
-        let holds = lease.holds.iter().map(hold_state).collect();
+        let holds = lease.holds.iter().zip(&before.charged).map(hold_state).collect();
         let head = &lease.head;
         LeaseState {
             effect,
+            was: before.status,
             ending: head.ending,
             seq: head.seq,
             proceed: head.proceed,

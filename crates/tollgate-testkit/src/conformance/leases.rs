@@ -7,7 +7,9 @@ use tollgate_core::lease::ledger::Ending;
 use tollgate_core::{
     Amount, Attribute, Check, Cost, Counting, LeaseUpdate, Mode, Policy, Quality, Totals, Ttl, Unit,
 };
-use tollgate_store::{Capabilities, Effect, HoldState, LeaseId, LeaseState, Store, StoreErrorKind};
+use tollgate_store::{
+    Capabilities, Effect, HoldState, LeaseId, LeaseState, LeaseStatus, Store, StoreErrorKind,
+};
 
 use super::{MONTH, check_at, counted_by, policy};
 use crate::{Harness, Limiter, Way};
@@ -133,9 +135,12 @@ pub fn a_settlement_counts_once_and_the_last_one_holds<H: Harness>() {
             (7, 0, 0),
             (5, 3, 0),
         ];
+        let (mut was, mut before) = (LeaseStatus::Live, 6);
         for (seq, used, expected) in steps {
             let state = limiter.update(&id, &settle(seq, requests(used))).unwrap();
             assert_eq!(charged(&state), [expected, expected], "{way:?}: {seq} {used}");
+            assert_eq!((state.was, state.holds[1].charged_before), (was, before), "{way:?}: {seq}");
+            (was, before) = (LeaseStatus::Settled, expected);
             assert_eq!(limiter.counts(&alice), [expected, expected + 1], "{way:?}: {seq} {used}");
             assert_eq!(state.ending, Ending::Settled);
             assert_eq!(state.holds[1].usage, expected + 1);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use tollgate_core::reference::{Model, ModelHold, ModelLeaseState};
 use tollgate_core::{Attribute, LeaseUpdate, Policy, Quality, Totals, Ttl, Unit};
-use tollgate_store::{Effect, LeaseState, NewLease};
+use tollgate_store::{Effect, LeaseState, LeaseStatus, NewLease};
 
 use super::leases::{amount, check_of, leasing, settle, slots};
 use super::{START, check_at, counted_by, policy};
@@ -193,6 +193,7 @@ pub fn a_late_settlement_corrects_what_is_in_its_window<H: MovableClock>() {
         let usage = Totals::none().with(Unit::Requests, amount(3));
         let state = limiter.update(&id, &settle(1, usage)).unwrap();
         assert_eq!((state.holds[0].usage, state.is_live()), (after, false));
+        assert_eq!((state.was, state.holds[0].charged_before), (LeaseStatus::Expired, 8));
         assert_eq!(limiter.counts(&alice), [after]);
     }
 }

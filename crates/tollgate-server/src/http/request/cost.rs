@@ -1,37 +1,77 @@
-//! Parses the cost of a check.
+//! Parses amounts by unit: the cost of a check, and the totals of a lease.
 
 use serde::de::MapAccess;
-use tollgate_core::{Amount, Cost, Unit};
+use tollgate_core::{Amount, Cost, Totals, Unit};
 
 use super::super::json::{Container, Name, Path, Problems, Read, Scalar, Value};
 use super::{MAX_COST_UNITS, ONCE};
 
-const ACCEPTED_COST: &str = "an object of at most 16 integers by unit";
+const ACCEPTED_AMOUNTS: &str = "an object of at most 16 integers by unit";
 const ACCEPTED_AMOUNT: &str =
     "an integer from 0 to 9007199254740991, written without a fraction or an exponent";
 
 // The text above contains this number.
 const _: () = assert!(Amount::MAX.get() == 9_007_199_254_740_991);
 
-/// Parses `cost`: an object of amounts by unit.
-pub(super) struct CostReader<'p> {
-    path: Path<'p>,
-    problems: &'p mut Problems,
-    cost: Cost,
+/// What collects amounts by unit.
+pub(super) trait Amounts {
+    fn set_amount(&mut self, unit: Unit, amount: Amount);
 }
 
-impl<'p> CostReader<'p> {
+impl Amounts for Cost {
+    fn set_amount(&mut self, unit: Unit, amount: Amount) {
+        self.set(unit, amount);
+    }
+}
+
+impl Amounts for Totals {
+    fn set_amount(&mut self, unit: Unit, amount: Amount) {
+        self.set(unit, amount);
+    }
+}
+
+/// Parses an object of amounts by unit.
+pub(super) struct AmountsReader<'p, T> {
+    path: Path<'p>,
+    problems: &'p mut Problems,
+    amounts: T,
+}
+
+impl<'p, T: Amounts> AmountsReader<'p, T> {
+    /// `amounts` with what the value has; `null` means the same as no value.
     pub(super) fn read<'de, A: MapAccess<'de>>(
         path: Path<'p>,
         from: &mut A,
         problems: &'p mut Problems,
-    ) -> Result<Cost, A::Error> {
-        let mut reader = Self { path, problems, cost: Cost::one_request() };
+        amounts: T,
+    ) -> Result<T, A::Error> {
+        Self::read_value(path, from, problems, amounts, true)
+    }
+
+    /// The same for a value that must not be `null`.
+    pub(super) fn read_required<'de, A: MapAccess<'de>>(
+        path: Path<'p>,
+        from: &mut A,
+        problems: &'p mut Problems,
+        amounts: T,
+    ) -> Result<T, A::Error> {
+        Self::read_value(path, from, problems, amounts, false)
+    }
+
+    fn read_value<'de, A: MapAccess<'de>>(
+        path: Path<'p>,
+        from: &mut A,
+        problems: &'p mut Problems,
+        amounts: T,
+        may_be_null: bool,
+    ) -> Result<T, A::Error> {
+        let mut reader = Self { path, problems, amounts };
         match from.next_value_seed(Read(&mut reader))? {
-            Value::Object | Value::Null => {}
-            other => reader.problems.add(path, other.is(), ACCEPTED_COST),
+            Value::Object => {}
+            Value::Null if may_be_null => {}
+            other => reader.problems.add(path, other.is(), ACCEPTED_AMOUNTS),
         }
-        Ok(reader.cost)
+        Ok(reader.amounts)
     }
 
     fn amount(&mut self, path: Path<'_>, value: &Value<'_>) -> Option<Amount> {
@@ -48,7 +88,7 @@ impl<'p> CostReader<'p> {
     }
 }
 
-impl<'de> Container<'de> for CostReader<'_> {
+impl<'de, T: Amounts> Container<'de> for AmountsReader<'_, T> {
     fn object<A: MapAccess<'de>>(&mut self, mut members: A) -> Result<(), A::Error> {
         let mut count = 0;
         let mut seen: Vec<Unit> = Vec::new();
@@ -71,14 +111,14 @@ impl<'de> Container<'de> for CostReader<'_> {
                 }
                 Some(unit) => {
                     if let Some(amount) = amount {
-                        self.cost.set(unit.clone(), amount);
+                        self.amounts.set_amount(unit.clone(), amount);
                     }
                     seen.push(unit);
                 }
             }
         }
         if count > MAX_COST_UNITS {
-            self.problems.add(self.path, format!("has {count} members"), ACCEPTED_COST);
+            self.problems.add(self.path, format!("has {count} members"), ACCEPTED_AMOUNTS);
         }
         Ok(())
     }

@@ -1,19 +1,21 @@
-//! Parses the bodies of checks into the types of the use cases.
+//! Parses the bodies of checks and of updates of leases into the types of the use cases.
 
 mod attributes;
 mod batch;
 mod cost;
+mod update;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
 use serde::de::{DeserializeSeed, MapAccess};
 use tollgate_core::subject::{ACCEPTED_IDS, check_id};
-use tollgate_core::{Attribute, Check, Cost, Subject};
+use tollgate_core::{Attribute, Check, Cost, Subject, Ttl};
 
 use self::attributes::{Attributes, AttributesReader};
 use self::batch::BatchReader;
-use self::cost::CostReader;
+use self::cost::AmountsReader;
+pub(super) use self::update::{ExtensionRequest, SettlementRequest};
 use super::client::Client;
 use super::json::{Container, Name, Path, Problems, Read, Scalar, Value, read_body};
 use super::problem::Problem;
@@ -25,6 +27,8 @@ pub(super) const MAX_COST_UNITS: usize = 16;
 
 const ACCEPTED_CHECK: &str = "an object with the members userId, modelId, tenantId, apiKey, service, ip, \
      attributes, cost, requestId, each optional";
+const ACCEPTED_RESERVATION: &str = "an object with the members userId, modelId, tenantId, apiKey, service, ip, \
+     attributes, cost, requestId, ttlMs, each optional";
 const ACCEPTED_SUBJECT: &str =
     "at least one of userId, modelId, tenantId, apiKey, service, ip, attributes";
 const ACCEPTED_IP: &str = "an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::1";
@@ -45,6 +49,8 @@ pub(super) struct CheckRequest<'de> {
     attributes: Attributes<'de>,
     cost: Cost,
     request_id: Option<Cow<'de, str>>,
+    /// Only of a reservation.
+    ttl: Option<Ttl>,
 }
 
 impl<'de> CheckRequest<'de> {
@@ -52,6 +58,19 @@ impl<'de> CheckRequest<'de> {
     pub(super) fn parse(body: &'de [u8], client: Option<Client>) -> Result<Self, Problem> {
         read_body(body, |from, problems| {
             let mut reader = CheckReader::new(Path::Body, problems, client);
+            let value = Read(&mut reader).deserialize(from)?;
+            Ok(reader.finish(&value))
+        })
+    }
+
+    /// Parses the body of a reservation: a check that may have the member `ttlMs`.
+    pub(super) fn parse_reservation(
+        body: &'de [u8],
+        client: Option<Client>,
+    ) -> Result<Self, Problem> {
+        read_body(body, |from, problems| {
+            let mut reader = CheckReader::new(Path::Body, problems, client);
+            reader.is_reservation = true;
             let value = Read(&mut reader).deserialize(from)?;
             Ok(reader.finish(&value))
         })
@@ -67,6 +86,11 @@ impl<'de> CheckRequest<'de> {
             let value = Read(&mut reader).deserialize(from)?;
             Ok(reader.finish(&value))
         })
+    }
+
+    /// How long the lease is to live.
+    pub(super) fn ttl(&self) -> Ttl {
+        self.ttl.unwrap_or_default()
     }
 
     /// The check for the use case.
@@ -98,6 +122,8 @@ impl<'de> CheckRequest<'de> {
 struct CheckReader<'p, 'de> {
     path: Path<'p>,
     client: Option<Client>,
+    /// Whether it may have the member `ttlMs`.
+    is_reservation: bool,
     problems: &'p mut Problems,
     /// One bit for each parsed member, to refuse duplicates.
     seen: u16,
@@ -112,17 +138,30 @@ struct CheckReader<'p, 'de> {
     attributes: Attributes<'de>,
     cost: Cost,
     request_id: Option<Cow<'de, str>>,
+    ttl: Option<Ttl>,
 }
 
-/// The members of a check, in the order of their bits in [`CheckReader::seen`].
-pub(super) const CHECK_MEMBERS: [&str; 9] =
-    ["userId", "modelId", "tenantId", "apiKey", "service", "ip", "attributes", "cost", "requestId"];
+/// The members of a check, in the order of their bits in [`CheckReader::seen`]. The last is only of a reservation.
+const CHECK_MEMBERS: [&str; 10] = [
+    "userId",
+    "modelId",
+    "tenantId",
+    "apiKey",
+    "service",
+    "ip",
+    "attributes",
+    "cost",
+    "requestId",
+    TTL,
+];
+const TTL: &str = "ttlMs";
 
 impl<'p, 'de> CheckReader<'p, 'de> {
     fn new(path: Path<'p>, problems: &'p mut Problems, client: Option<Client>) -> Self {
         Self {
             path,
             client,
+            is_reservation: false,
             problems_before: problems.count(),
             problems,
             seen: 0,
@@ -135,13 +174,20 @@ impl<'p, 'de> CheckReader<'p, 'de> {
             attributes: Vec::new(),
             cost: Cost::one_request(),
             request_id: None,
+            ttl: None,
         }
+    }
+
+    fn accepted(&self) -> &'static str {
+        if self.is_reservation { ACCEPTED_RESERVATION } else { ACCEPTED_CHECK }
     }
 
     fn member<A: MapAccess<'de>>(&mut self, name: &str, from: &mut A) -> Result<(), A::Error> {
         let path = Path::Member(&self.path, name);
-        let Some(index) = CHECK_MEMBERS.iter().position(|known| *known == name) else {
-            self.problems.add(path, "is unknown", ACCEPTED_CHECK);
+        let index = CHECK_MEMBERS.iter().position(|known| *known == name);
+        let Some(index) = index.filter(|_| self.is_reservation || name != TTL) else {
+            let accepted = self.accepted();
+            self.problems.add(path, "is unknown", accepted);
             return from.next_value_seed(Read(&mut Scalar)).map(drop);
         };
         if self.seen & (1 << index) != 0 {
@@ -158,7 +204,10 @@ impl<'p, 'de> CheckReader<'p, 'de> {
             "service" => self.service = optional_id(path, from, problems)?,
             "ip" => self.ip = optional_ip(path, from, problems)?,
             "attributes" => self.attributes = AttributesReader::read(path, from, problems)?,
-            "cost" => self.cost = CostReader::read(path, from, problems)?,
+            "cost" => {
+                self.cost = AmountsReader::read(path, from, problems, Cost::one_request())?;
+            }
+            TTL => self.ttl = update::optional_ttl(path, from, problems)?,
             _ => self.request_id = optional_id(path, from, problems)?,
         }
         Ok(())
@@ -167,7 +216,8 @@ impl<'p, 'de> CheckReader<'p, 'de> {
     /// The check, if `value` is one.
     fn finish(mut self, value: &Value<'de>) -> Option<CheckRequest<'de>> {
         if *value != Value::Object {
-            self.problems.add(self.path, value.is(), ACCEPTED_CHECK);
+            let accepted = self.accepted();
+            self.problems.add(self.path, value.is(), accepted);
             return None;
         }
         if let (None, Some(Client(address))) = (&self.ip, self.client) {
@@ -192,6 +242,7 @@ impl<'p, 'de> CheckReader<'p, 'de> {
             attributes: self.attributes,
             cost: self.cost,
             request_id: self.request_id,
+            ttl: self.ttl,
         })
     }
 }

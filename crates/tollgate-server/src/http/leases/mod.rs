@@ -1,0 +1,339 @@
+//! The calls for leases: reserve, extend, settle, release, and batches of settlements (R13–R16).
+//!
+//! Each parses, asks one use case and renders. A lease is named by its id only, so any server over the same store answers.
+
+mod answer;
+mod schema;
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{Request, Response, StatusCode};
+use axum::response::IntoResponse;
+use http_body_util::{Either, Full};
+use tollgate_core::lease::ledger::Ending;
+use tollgate_core::{Clock as _, LeaseUpdate, SystemWallClock, WallClock as _};
+use tollgate_service::Settlement;
+use tollgate_store::{Effect, LeaseId, LeaseState, Store, StoreError};
+
+pub(super) use self::answer::{
+    GrantedBody, HoldBody, LeaseBody, NewLeaseBody, SettledBody, SettlementsBody,
+};
+pub(super) use self::schema::{
+    ExtensionBody, ReservationBody, SettlementBatchBody, SettlementBody,
+};
+use super::answer::decision_json;
+use super::body::read_json;
+use super::check::{cannot_render, json_response, store_failed};
+use super::client::Client;
+use super::problem::Problem;
+use super::request::{CheckRequest, ExtensionRequest, SettlementRequest};
+use crate::app::App;
+use crate::metrics::Call;
+
+/// The path of all leases.
+pub(super) const LEASES: &str = "/rate-limit/leases";
+
+/// What a call does to the lease that its path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Extend,
+    Settle,
+}
+
+/// The lease and the action that `path` names; `None` if it is another path, or is not written plainly.
+pub(super) fn addressed(path: &str) -> Option<(LeaseId, Action)> {
+    let (id, action) = path.strip_prefix(LEASES)?.strip_prefix('/')?.split_once('/')?;
+    let action = match action {
+        "extend" => Action::Extend,
+        "settle" => Action::Settle,
+        _ => return None,
+    };
+    LeaseId::parse(id).map(|id| (id, action))
+}
+
+/// The lease in a path; an error is what is not UTF-8.
+type PathId = Result<Path<String>, PathRejection>;
+
+fn id_of(path: PathId) -> Option<LeaseId> {
+    path.ok().and_then(|Path(id)| LeaseId::parse(&id))
+}
+
+/// Reserve a lease
+///
+/// Decides a check, and keeps what it is charged as a lease until the lease is settled or released, or expires. The lease
+/// also holds one slot of each `concurrency` limit that the check meets. A denied check holds nothing. Send the same
+/// `requestId` again if no answer came: it returns the same lease.
+#[utoipa::path(
+    post,
+    path = "/rate-limit/leases",
+    tag = "leases",
+    request_body = ReservationBody,
+    responses(schema::ReserveAnswers)
+)]
+pub(crate) async fn reserve_lease<S: Store>(
+    State(app): State<Arc<App<S>>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    answer_reservation(&app, request).await.map(Body::new)
+}
+
+/// Extend a lease
+///
+/// Keeps the lease alive for its time to live from now, reports what was used so far, and may ask for more. What was
+/// used above the reservation is charged at once. What is wanted above it is admitted like a check, all of it or nothing:
+/// `proceed` says whether the caller may go on. A lease that has expired takes its slots again if they are free.
+#[utoipa::path(
+    post,
+    path = "/rate-limit/leases/{id}/extend",
+    tag = "leases",
+    params(schema::LeasePath),
+    request_body = ExtensionBody,
+    responses(schema::UpdateAnswers)
+)]
+pub(crate) async fn extend_lease<S: Store>(
+    State(app): State<Arc<App<S>>>,
+    id: PathId,
+    request: Request<Body>,
+) -> Response<Body> {
+    answer_update(&app, request, id_of(id), Action::Extend).await.map(Body::new)
+}
+
+/// Settle a lease
+///
+/// Replaces what the lease reserved by what was used, and frees its slots. If less was used, the room comes back at once; if
+/// more was used, the difference is charged now, even above the limit, and is shown as `debt`. A settlement with a higher
+/// `seq` corrects an earlier one, also after the lease has expired.
+#[utoipa::path(
+    post,
+    path = "/rate-limit/leases/{id}/settle",
+    tag = "leases",
+    params(schema::LeasePath),
+    request_body = SettlementBody,
+    responses(schema::UpdateAnswers)
+)]
+pub(crate) async fn settle_lease<S: Store>(
+    State(app): State<Arc<App<S>>>,
+    id: PathId,
+    request: Request<Body>,
+) -> Response<Body> {
+    answer_update(&app, request, id_of(id), Action::Settle).await.map(Body::new)
+}
+
+/// Release a lease
+///
+/// Gives everything back, as if the check had not been made. A settled lease cannot be released.
+#[utoipa::path(
+    delete,
+    path = "/rate-limit/leases/{id}",
+    tag = "leases",
+    params(schema::LeasePath),
+    responses(schema::UpdateAnswers)
+)]
+pub(crate) async fn release_lease<S: Store>(
+    State(app): State<Arc<App<S>>>,
+    id: PathId,
+) -> Response<Body> {
+    let started = app.clock.now();
+    let released = update(&app, id_of(id), &LeaseUpdate::Release).await;
+    let answered = released.and_then(|(id, state)| lease_response(&id, &state));
+    app.metrics.took(Call::UpdateLease, app.clock.now().as_ns().saturating_sub(started.as_ns()));
+    answered.map_or_else(Problem::into_response, |response| response.map(Body::new))
+}
+
+/// Settle several leases, each by itself
+///
+/// Answers each settlement in order, with the status that it would have alone. If one is malformed, none is made.
+#[utoipa::path(
+    post,
+    path = "/rate-limit/settle/batch",
+    tag = "leases",
+    request_body = SettlementBatchBody,
+    responses(schema::SettleBatchAnswers)
+)]
+pub(crate) async fn settle_batch<S: Store>(
+    State(app): State<Arc<App<S>>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    settle_all(&app, request).await.unwrap_or_else(Problem::into_response)
+}
+
+/// The answer to a reservation.
+pub(super) async fn answer_reservation<S: Store, B: HttpBody<Data = Bytes>>(
+    app: &App<S>,
+    request: Request<B>,
+) -> Response<Either<Full<Bytes>, Body>> {
+    either(reserve(app, request).await)
+}
+
+/// The answer to an extension or a settlement of the lease `id`; `None` for what is no id.
+pub(super) async fn answer_update<S: Store, B: HttpBody<Data = Bytes>>(
+    app: &App<S>,
+    request: Request<B>,
+    id: Option<LeaseId>,
+    action: Action,
+) -> Response<Either<Full<Bytes>, Body>> {
+    either(read_and_update(app, request, id, action).await)
+}
+
+fn either(answered: Result<Response<Full<Bytes>>, Problem>) -> Response<Either<Full<Bytes>, Body>> {
+    match answered {
+        Ok(response) => response.map(Either::Left),
+        Err(problem) => problem.into_response().map(Either::Right),
+    }
+}
+
+async fn reserve<S: Store, B: HttpBody<Data = Bytes>>(
+    app: &App<S>,
+    request: Request<B>,
+) -> Result<Response<Full<Bytes>>, Problem> {
+    let client = request.extensions().get::<Client>().copied();
+    let body = read_json(request, app.bodies(app.limits.max_body_bytes)).await?;
+    let started = app.clock.now();
+    let request = CheckRequest::parse_reservation(&body, client)?;
+    needs_leases(app)?;
+    let check = request.check();
+    let reserved = app.service.reserve(&check, request.ttl()).await;
+    let reserved = reserved.map_err(|error| store_failed(app, &error))?;
+    let decision = &reserved.decision;
+    app.metrics.decided(decision);
+    let (status, json) = match &reserved.lease {
+        Some(lease) => {
+            let body = GrantedBody::new(decision, lease, SystemWallClock.wall_time());
+            (StatusCode::CREATED, body.to_json())
+        }
+        None => (StatusCode::TOO_MANY_REQUESTS, decision_json(decision)),
+    };
+    let mut response = json_response(json.map_err(|error| cannot_render(&error))?);
+    *response.status_mut() = status;
+    tollgate_http::apply(decision, response.headers_mut());
+    app.metrics.took(Call::Reserve, app.clock.now().as_ns().saturating_sub(started.as_ns()));
+    Ok(response)
+}
+
+async fn read_and_update<S: Store, B: HttpBody<Data = Bytes>>(
+    app: &App<S>,
+    request: Request<B>,
+    id: Option<LeaseId>,
+    action: Action,
+) -> Result<Response<Full<Bytes>>, Problem> {
+    let body = read_json(request, app.bodies(app.limits.max_body_bytes)).await?;
+    let started = app.clock.now();
+    let requested = match action {
+        Action::Extend => ExtensionRequest::parse(&body)?.into_update(),
+        Action::Settle => {
+            let SettlementRequest { seq, usage, quality, .. } = SettlementRequest::parse(&body)?;
+            LeaseUpdate::Settle { seq, usage, quality }
+        }
+    };
+    let (id, state) = update(app, id, &requested).await?;
+    let response = lease_response(&id, &state)?;
+    app.metrics.took(Call::UpdateLease, app.clock.now().as_ns().saturating_sub(started.as_ns()));
+    Ok(response)
+}
+
+async fn update<S: Store>(
+    app: &App<S>,
+    id: Option<LeaseId>,
+    update: &LeaseUpdate,
+) -> Result<(LeaseId, LeaseState), Problem> {
+    needs_leases(app)?;
+    let id = id.ok_or_else(Problem::unknown_lease)?;
+    let updated = app.service.update_lease(&id, update).await;
+    judged(app, updated).map(|state| (id, state))
+}
+
+/// The state of a lease after an update that was made or repeated.
+fn judged<S>(
+    app: &App<S>,
+    updated: Result<Option<LeaseState>, StoreError>,
+) -> Result<LeaseState, Problem> {
+    let updated = updated.map_err(|error| update_failed(app, &error))?;
+    let state = updated.ok_or_else(Problem::unknown_lease)?;
+    match (state.effect, state.ending) {
+        (Effect::Changed | Effect::Repeated, _) => Ok(state),
+        (Effect::Refused, Ending::Released) => Err(Problem::lease_released()),
+        (Effect::Refused, _) => Err(Problem::lease_settled()),
+    }
+}
+
+async fn settle_all<S: Store>(
+    app: &App<S>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Problem> {
+    let body = read_json(request, app.bodies(app.limits.max_batch_body_bytes)).await?;
+    let started = app.clock.now();
+    let requests = SettlementRequest::parse_batch(&body)?;
+    needs_leases(app)?;
+    let settlements: Vec<Settlement> = requests.iter().filter_map(settlement).collect();
+    let updated = app.service.settle_batch(&settlements).await.map_err(|error| {
+        // The parser refuses such a batch; the use case checks it as well.
+        tracing::error!(%error, "the parser accepted a batch that is too large");
+        Problem::internal()
+    })?;
+    let mut updated = updated.into_iter();
+    let answers = requests.iter().map(|request| {
+        let known = LeaseId::parse(&request.lease_id).and_then(|_| updated.next());
+        known.map_or_else(|| Err(Problem::unknown_lease()), |updated| judged(app, updated))
+    });
+    let answers: Vec<_> = answers.collect();
+    let now = SystemWallClock.wall_time();
+    let answers = requests.iter().zip(&answers);
+    let answers = answers.map(|(request, answer)| SettledBody::new(&request.lease_id, answer, now));
+    let body = SettlementsBody::new(answers.collect());
+    let json = body.to_json().map_err(|error| cannot_render(&error))?;
+    app.metrics.took(Call::SettleBatch, app.clock.now().as_ns().saturating_sub(started.as_ns()));
+    Ok(json_response(json).map(Body::new))
+}
+
+/// The settlement for the use case, unless it names what is no id.
+fn settlement(request: &SettlementRequest<'_>) -> Option<Settlement> {
+    let lease = LeaseId::parse(&request.lease_id)?;
+    let SettlementRequest { seq, quality, .. } = *request;
+    Some(Settlement { lease, seq, usage: request.usage.clone(), quality })
+}
+
+fn lease_response(id: &LeaseId, state: &LeaseState) -> Result<Response<Full<Bytes>>, Problem> {
+    let body = LeaseBody::new(id.as_str(), state, SystemWallClock.wall_time());
+    body.to_json().map(json_response).map_err(|error| cannot_render(&error))
+}
+
+fn needs_leases<S: Store>(app: &App<S>) -> Result<(), Problem> {
+    let has_leases = app.service.store().capabilities().leases;
+    if has_leases { Ok(()) } else { Err(Problem::no_leases()) }
+}
+
+#[cold]
+fn update_failed<S>(app: &App<S>, error: &StoreError) -> Problem {
+    app.metrics.store_errors.inc();
+    tracing::debug!(
+        error = error as &dyn std::error::Error,
+        "a lease could not be updated: the store failed"
+    );
+    Problem::update_unanswered()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_path_of_a_lease_is_addressed_directly() {
+        let id = LeaseId::parse("m-1.a_").unwrap();
+        let cases = [
+            ("/rate-limit/leases/m-1.a_/extend", Some((id.clone(), Action::Extend))),
+            ("/rate-limit/leases/m-1.a_/settle", Some((id, Action::Settle))),
+            ("/rate-limit/leases/m-1.a_/other", None),
+            ("/rate-limit/leases/m-1.a_/settle/", None),
+            ("/rate-limit/leases/m%2D1/settle", None),
+            ("/rate-limit/leases//settle", None),
+            ("/rate-limit/leases", None),
+            ("/rate-limit/leasesx/y/settle", None),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(addressed(path), expected, "{path}");
+        }
+    }
+}

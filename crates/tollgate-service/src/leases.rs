@@ -1,0 +1,281 @@
+//! Leases: reserve, extend, settle and release (R13–R16).
+//!
+//! A reservation is a check that is also kept as a lease: its subject is completed, and the decision is published, as for
+//! every check. An update names its lease only by its id, so any node over the same store can make it.
+
+use std::collections::HashSet;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
+use tollgate_core::{Amount, Check, Decision, LeaseUpdate, Quality, Totals, Ttl};
+use tollgate_store::{LeaseId, LeaseState, NewLease, Ordered, Store, StoreError};
+
+use crate::rate_limit::{BatchTooLong, MAX_BATCH_CHECKS, MAX_UNDER_WAY, RateLimitService, Verb};
+
+/// The most settlements of one batch: as many as checks.
+pub const MAX_BATCH_SETTLEMENTS: usize = MAX_BATCH_CHECKS;
+
+/// The answer to a reservation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// The decision, as on a check. Limits of concurrency took part in it.
+    pub decision: Decision,
+    /// The lease; `None` if the check was denied.
+    pub lease: Option<NewLease>,
+}
+
+/// What a lease used in the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// The lease.
+    pub lease: LeaseId,
+    /// The sequence number: from 1, above that of every earlier update of the lease.
+    pub seq: Amount,
+    /// What was used in all, by unit. A unit that is not named stays as reserved.
+    pub usage: Totals,
+    /// Whether it is all that was used.
+    pub quality: Quality,
+}
+
+impl Settlement {
+    /// The same as an update of the lease.
+    pub fn to_update(&self) -> LeaseUpdate {
+        let Self { seq, quality, .. } = *self;
+        LeaseUpdate::Settle { seq, usage: self.usage.clone(), quality }
+    }
+}
+
+impl<S: Store> RateLimitService<S> {
+    /// Decides `check` like [`RateLimitService::check`], and keeps what was charged as a lease that lives for `ttl` (R13). It
+    /// also takes a slot of each limit of concurrency that the check meets (R16). A check that meets no limit gets a lease
+    /// that holds nothing.
+    ///
+    /// A denial is a decision. An error means that none was possible, and says whether something may have been charged. A
+    /// store without leases returns an error of the kind [`Unsupported`](tollgate_store::StoreErrorKind::Unsupported).
+    pub async fn reserve(&self, check: &Check<'_>, ttl: Ttl) -> Result<Reservation, StoreError> {
+        let snapshot = self.policies().current();
+        let known = match self.directory() {
+            Some(directory) => Some(directory.resolve(&snapshot, check).await),
+            None => None,
+        };
+        let refused = known.as_ref().and_then(|known| known.refused);
+        let known = known.as_ref().map(|known| known.complete(check, &snapshot));
+        let check = known.as_ref().unwrap_or(check);
+        let reservation = if let Some(reason) = refused {
+            Reservation { decision: Decision::refused(reason), lease: None }
+        } else {
+            let charges = snapshot.policies().plan(check);
+            let reserved = self.store().reserve(&charges, check.request_id, ttl).await?;
+            // Without a limit, nothing was decided, so nothing was decided without the store.
+            let is_degraded = reserved.degraded && !charges.is_empty();
+            let decision = Decision::assemble(&charges, &reserved.verdicts);
+            Reservation { decision: decision.with_degraded(is_degraded), lease: reserved.lease }
+        };
+        self.decided(check, &reservation.decision, Verb::Charge);
+        Ok(reservation)
+    }
+
+    /// Extends, settles or releases a lease (R14, R15); `None` if there is no such lease, or not any more.
+    ///
+    /// It can be repeated after an error: it counts once.
+    pub async fn update_lease(
+        &self,
+        id: &LeaseId,
+        update: &LeaseUpdate,
+    ) -> Result<Option<LeaseState>, StoreError> {
+        self.store().update_lease(id, update).await
+    }
+
+    /// Makes each of `settlements` by itself, without waiting for each answer before sending the next. If two name the same
+    /// lease, the first is answered before the second is made. If one fails, the others are still made.
+    pub async fn settle_batch(
+        &self,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Result<Option<LeaseState>, StoreError>>, BatchTooLong> {
+        if settlements.len() > MAX_BATCH_SETTLEMENTS {
+            return Err(BatchTooLong(settlements.len()));
+        }
+        let mut answers = Vec::with_capacity(settlements.len());
+        for wave in waves(settlements, self.store().keeps_order()) {
+            let settle_all = async {
+                let mut calls = FuturesOrdered::new();
+                for settlement in wave {
+                    if calls.len() == MAX_UNDER_WAY {
+                        answers.extend(calls.next().await);
+                    }
+                    let call = async {
+                        self.update_lease(&settlement.lease, &settlement.to_update()).await
+                    };
+                    // Boxed: it is large, and would be copied more than once.
+                    calls.push_back(Box::pin(call));
+                }
+                while let Some(answer) = calls.next().await {
+                    answers.push(answer);
+                }
+            };
+            Ordered::new(settle_all).await;
+        }
+        Ok(answers)
+    }
+}
+
+/// Splits `settlements` into parts that may be sent before the first of them is answered: all of them, if the store keeps their
+/// order; otherwise a new part starts when a lease is named again.
+fn waves(settlements: &[Settlement], keeps_order: bool) -> Vec<&[Settlement]> {
+    if keeps_order {
+        return vec![settlements];
+    }
+    let (mut waves, mut begin, mut named) = (Vec::new(), 0, HashSet::new());
+    for (place, settlement) in settlements.iter().enumerate() {
+        if !named.insert(&settlement.lease) {
+            waves.push(&settlements[begin..place]);
+            (begin, named) = (place, HashSet::from([&settlement.lease]));
+        }
+    }
+    waves.push(&settlements[begin..]);
+    waves
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tollgate_catalog::SnapshotReader;
+    use tollgate_core::{
+        Cost, Counting, ManualClock, Per, Policy, PolicyId, PolicySet, Unit, WallClock, Window,
+    };
+    use tollgate_store::memory::MemoryStoreOptions;
+    use tollgate_store::{Effect, LeaseStatus, MemoryStore};
+
+    use super::*;
+    use crate::{By, DecisionFeed};
+
+    fn policy(id: &str, unit: Unit, limit: u64) -> Policy {
+        let window = Window::new(Duration::from_mins(1)).unwrap();
+        let per = Per::from_scope("USER").unwrap();
+        let policy = Policy::new(PolicyId::new(id).unwrap(), per, Amount::new(limit), window);
+        let counting = match unit {
+            Unit::Concurrency => Counting::Concurrency,
+            _ => policy.counting,
+        };
+        Policy { unit, counting, ..policy }
+    }
+
+    fn service(policies: Vec<Policy>) -> RateLimitService<MemoryStore<ManualClock>> {
+        let store = MemoryStore::with_clock(ManualClock::default(), &MemoryStoreOptions::default());
+        let set = PolicySet::new(policies).unwrap();
+        RateLimitService::new(store, SnapshotReader::fixed(set))
+    }
+
+    fn two_slots() -> RateLimitService<MemoryStore<ManualClock>> {
+        service(vec![policy("slots", Unit::Concurrency, 2), policy("tokens", Unit::Tokens, 100)])
+    }
+
+    fn alice(tokens: u64) -> Check<'static> {
+        let cost = Cost::one_request().with(Unit::Tokens, Amount::new(tokens).unwrap());
+        Check::new("alice", "gpt-4").at_cost(cost)
+    }
+
+    fn settlement(lease: &LeaseId, seq: u64, tokens: u64) -> Settlement {
+        let usage = Totals::none().with(Unit::Tokens, Amount::new(tokens).unwrap());
+        let seq = Amount::new(seq).unwrap();
+        Settlement { lease: lease.clone(), seq, usage, quality: Quality::Exact }
+    }
+
+    fn counts(decision: &Decision) -> Vec<u64> {
+        decision.limits().iter().map(|status| status.count).collect()
+    }
+
+    /// R16: a check is denied while no slot is free, and takes none.
+    #[tokio::test]
+    async fn a_reservation_takes_a_slot_and_a_check_takes_none() {
+        let service = two_slots();
+        let mut ids = Vec::new();
+        for taken in 1..=2 {
+            assert!(service.check(&alice(0)).await.unwrap().allowed());
+            let reserved = service.reserve(&alice(10), Ttl::DEFAULT).await.unwrap();
+            assert_eq!(counts(&reserved.decision), [taken, 10 * taken]);
+            ids.push(reserved.lease.unwrap().id);
+        }
+        let denied = service.reserve(&alice(10), Ttl::DEFAULT).await.unwrap();
+        assert!(!denied.decision.allowed() && denied.lease.is_none());
+        assert!(!service.check(&alice(0)).await.unwrap().allowed());
+        let released = service.update_lease(&ids[0], &LeaseUpdate::Release).await.unwrap();
+        assert_eq!(released.unwrap().status(), LeaseStatus::Released);
+        assert_eq!(counts(&service.peek(&alice(0)).await.unwrap()), [1, 10]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_settles_each_lease_by_itself_in_order() {
+        let service = two_slots();
+        let mut ids = Vec::new();
+        for _ in 0..2 {
+            let reserved = service.reserve(&alice(10), Ttl::DEFAULT).await.unwrap();
+            ids.push(reserved.lease.unwrap().id);
+        }
+        let unknown = LeaseId::parse("unknown").unwrap();
+        let batch = [
+            settlement(&ids[0], 1, 70),
+            settlement(&unknown, 1, 5),
+            settlement(&ids[1], 2, 4),
+            settlement(&ids[1], 1, 50),
+            settlement(&ids[0], 2, 60),
+        ];
+        let answers = service.settle_batch(&batch).await.unwrap();
+        let effects: Vec<_> = answers
+            .into_iter()
+            .map(|answer| answer.unwrap().map(|state| (state.effect, state.holds[1].charged)))
+            .collect();
+        let expected = [
+            Some((Effect::Changed, 70)),
+            None,
+            Some((Effect::Changed, 4)),
+            Some((Effect::Repeated, 4)),
+            Some((Effect::Changed, 60)),
+        ];
+        assert_eq!(effects, expected);
+        assert_eq!(counts(&service.peek(&alice(0)).await.unwrap()), [0, 64]);
+        let too_long = vec![settlement(&unknown, 1, 1); MAX_BATCH_SETTLEMENTS + 1];
+        let refused = service.settle_batch(&too_long).await.unwrap_err();
+        assert_eq!(refused, BatchTooLong(MAX_BATCH_SETTLEMENTS + 1));
+    }
+
+    /// The state machine of a lease is the same if it holds nothing.
+    #[tokio::test]
+    async fn a_reservation_that_no_limit_meets_gets_a_lease_that_holds_nothing() {
+        let service = service(vec![policy("tokens", Unit::Tokens, 0)]);
+        let nobody = Check::of(tollgate_core::Subject::empty());
+        let reserved = service.reserve(&nobody, Ttl::DEFAULT).await.unwrap();
+        assert!(reserved.decision.allowed() && reserved.decision.limits().is_empty());
+        let id = reserved.lease.unwrap().id;
+        let update = settlement(&id, 1, 5).to_update();
+        let settled = service.update_lease(&id, &update).await.unwrap().unwrap();
+        assert!(settled.holds.is_empty() && settled.effect == Effect::Changed);
+        let released = service.update_lease(&id, &LeaseUpdate::Release).await.unwrap();
+        assert_eq!(released.unwrap().effect, Effect::Refused);
+    }
+
+    #[derive(Debug)]
+    struct StoppedClock;
+
+    impl WallClock for StoppedClock {
+        fn wall_time(&self) -> tollgate_core::Timestamp {
+            tollgate_core::Timestamp::from_ms(0)
+        }
+    }
+
+    /// Subscribers and top keys see a reservation as they see a check.
+    #[tokio::test]
+    async fn the_decision_on_a_reservation_is_published() {
+        let feed = std::sync::Arc::new(DecisionFeed::new(ManualClock::default(), StoppedClock));
+        let service = two_slots().with_decision_feed(std::sync::Arc::clone(&feed));
+        let mut decisions = feed.subscribe().unwrap();
+        let reserved = service.reserve(&alice(10), Ttl::DEFAULT).await.unwrap();
+        let observed = decisions.try_recv().unwrap();
+        assert_eq!(observed.decision, reserved.decision);
+        assert_eq!(observed.attribute("user"), Some("alice"));
+        let policy = PolicyId::new("tokens").unwrap();
+        let (_, keys) = service.top_keys(&policy, By::Use, 1).await.unwrap();
+        assert_eq!(keys[0].status.as_ref().unwrap().count, 10);
+    }
+}
