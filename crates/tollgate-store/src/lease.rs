@@ -178,8 +178,8 @@ pub struct HoldState {
     pub charged: u64,
     /// The same before the update.
     pub charged_before: u64,
-    /// The key of the limit, as [`key_bytes`](crate::key_bytes) returns it; empty if the store is in this process, where
-    /// nobody remembers its denials.
+    /// The key of the limit, as [`key_bytes`](crate::key_bytes) returns it; empty if the store does not keep it, so that
+    /// whoever remembers denials must forget all of them.
     pub key: Box<[u8]>,
 }
 

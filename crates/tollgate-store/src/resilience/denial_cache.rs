@@ -412,7 +412,11 @@ impl<S: Store, C: Clock + 'static> Store for DenialCache<S, C> {
         let state = self.store.update_lease(id, update).await?;
         // Also what costs more now: the waits that are known are too short.
         for hold in state.iter().flat_map(|state| &state.holds) {
-            self.known.forget_key(&hold.key);
+            if hold.key.is_empty() {
+                self.known.forget_all();
+            } else {
+                self.known.forget_key(&hold.key);
+            }
         }
         Ok(state)
     }
