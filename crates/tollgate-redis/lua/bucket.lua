@@ -4,7 +4,7 @@
   -- Returns the usage, what is missing from the bucket since the start of the window, whether that must be stored because the
   -- clock has stepped back, the value for what is missing, and how long a value with `cost` lives.
   local function read_bucket_at(key, cost, window_s, window_ns, hint_s, hint_ns, refill, longest_ms)
-    local start_s, start_ns, since_s, since_ns = aligned(hint_s, hint_ns, window_s, window_ns)
+    local start_s, start_ns, since_s, since_ns = aligned(hint_s, hint_ns, window_s, window_ns, now_s, now_ns)
     local missing, stepped = 0, false
     local text = call('GETRANGE', key, STATE_FROM, '-1')
     local tag = #text >= 4 and unpack('<I4', text)

@@ -3,10 +3,10 @@
   -- The most windows that are stepped over at once, so that a product stays exact.
   local MOST_WINDOWS = 4194304
 
-  -- The time since the start of the current window, and that start, computed from the start of any window.
-  local function aligned(start_s, start_ns, window_s, window_ns)
+  -- The start of the window that a time is in, and the time since that start, computed from the start of any window.
+  local function aligned(start_s, start_ns, window_s, window_ns, at_s, at_ns)
     while true do
-      local since_s, since_ns = now_s - start_s, now_ns - start_ns
+      local since_s, since_ns = at_s - start_s, at_ns - start_ns
       if since_ns < 0 then since_s, since_ns = since_s - 1, since_ns + 1000000000 end
       if since_s >= 0 and (since_s < window_s or since_s == window_s and since_ns < window_ns) then
         return start_s, start_ns, since_s, since_ns
@@ -23,7 +23,7 @@
   -- Returns the usage, the counts, whether these must be stored because the clock has stepped back, and the value for a
   -- count.
   local function read_counter(key, window_s, window_ns, hint_s, hint_ns)
-    local start_s, start_ns, since_s, since_ns = aligned(hint_s, hint_ns, window_s, window_ns)
+    local start_s, start_ns, since_s, since_ns = aligned(hint_s, hint_ns, window_s, window_ns, now_s, now_ns)
     local current, previous, stepped = 0, 0, false
     local text = call('GETRANGE', key, STATE_FROM, '-1')
     local tag = #text >= 4 and unpack('<I4', text)

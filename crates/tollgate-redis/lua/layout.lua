@@ -18,6 +18,7 @@
 -- and the entries BLOCK·N to BLOCK·N + 63, unit or weighted according to its length. `aN` has the sum and the last
 -- timestamp (dd) of each of the blocks FANOUT·N to FANOUT·N + 31, and `bN` has the same for each `aM`. `c` is the first
 -- block that is not deleted yet, if some are due; `v` marks the hash as written by Tollgate.
+-- The slots that leases hold are a sorted set, whose key ends with `s`: each lease, by the time in µs at which it expires.
 -- All numbers stay below 2^53, which Lua's doubles hold exactly.
 local spread = unpack
 local call, pack, unpack, floor, ceil = redis.call, struct.pack, struct.unpack, math.floor, math.ceil
@@ -45,6 +46,16 @@ local COUNTER_STATE = '<I4I4I4I7I7I4I4'
 local BUCKET_STATE = '<I4I4I4I7I7I4I4I4I4'
 -- A calendar: its tag, the start of the period in seconds, and the costs admitted since.
 local CALENDAR_STATE = '<I4I4I7'
+
+-- A lease: its tag, a number that grows with every change, the sequence number of the last update, what became of it, what
+-- the last extension was told, its time to live in ms, when it expires and until when it is known (in µs), for how many ms
+-- that is after it expires, and how many parts follow.
+local LEASE_TAG, LEASE_STATE, LEASE_BYTES = 393812, '<I4ddBBddddI2', 56
+-- A part of a lease: the index of its limit, the number and the timestamp of its entry if that is a log, when it was charged,
+-- the usage right after that, and its cost. What follows the parts only `lease_record.rs` reads.
+local LEASE_PART, PART_BYTES = '<I2ddI4I4dd', 42
+-- The most slots of leases that have expired that one call removes.
+local MOST_FREED = 64
 
 local function foreign(key)
   error({ err = 'TOLLGATE the key ' .. key .. ' holds a value that this version of Tollgate did not write' })

@@ -1,11 +1,17 @@
 -- Clears the usage of one limit, and notifies all nodes.
 --
 -- KEYS[1]  the key of the limit.
--- ARGV     the channel, and the name of the limit in announcements. It is published first, so that an error
+-- ARGV     the channel, the name of the limit in announcements, and whether its key holds slots. It is published first, so that an error
 --          leaves nothing half done; nobody receives it before the script has ended.
 -- Answer   1 if there was any.
 
 local key = KEYS[1]
+if ARGV[3] == '1' then
+  -- A value of another type is an error.
+  call('ZCARD', key)
+  call('PUBLISH', ARGV[1], ARGV[2])
+  return call('UNLINK', key)
+end
 local state = call('GETRANGE', key, STATE_FROM, '-1')
 local tag = #state >= 4 and unpack('<I4', state)
 if state == '' then

@@ -61,7 +61,8 @@ pub(crate) type Operation<'a> = dyn Fn(&Link) -> Vec<u8> + Sync + 'a;
 
 /// A script, the slot where it runs, and its arguments.
 pub(crate) struct Invocation<'a> {
-    pub(crate) script: &'a Script,
+    /// `None` to read a string.
+    pub(crate) script: Option<&'a Script>,
     pub(crate) slot: u16,
     pub(crate) keys: &'a [&'a str],
     /// The first argument, if it depends on the server.
@@ -75,7 +76,11 @@ impl Invocation<'_> {
     fn command(&self, link: &Link) -> Cmd {
         // Enough capacity for a check of one limit.
         let mut command = Cmd::with_capacity(4 + self.keys.len() + self.arguments.len(), 256);
-        command.arg("EVALSHA").arg(&self.script.digest).arg(self.keys.len()).arg(self.keys);
+        match self.script {
+            Some(script) => command.arg("EVALSHA").arg(&script.digest).arg(self.keys.len()),
+            None => command.arg("GET"),
+        };
+        command.arg(self.keys);
         if let Some(operation) = self.operation {
             command.arg(operation(link));
         }
@@ -151,8 +156,14 @@ impl RedisStore {
         arguments: &[Vec<u8>],
         progress: &Progress,
     ) -> Result<T, StoreError> {
-        let invocation =
-            Invocation { script, slot, keys, operation: None, arguments, deadline: None };
+        let invocation = Invocation {
+            script: Some(script),
+            slot,
+            keys,
+            operation: None,
+            arguments,
+            deadline: None,
+        };
         self.invoke(&invocation, &[progress]).await.map(|answered| answered.answer)
     }
 
@@ -198,10 +209,11 @@ impl RedisStore {
             };
             if !next.after(&error, &link, generation, attempt, self, invocation).await? {
                 self.topology.distrust();
-                let error = if error.kind() == ErrorKind::Parse {
-                    readable(&link, invocation.script, error).await
-                } else {
-                    error
+                let error = match invocation.script {
+                    Some(script) if error.kind() == ErrorKind::Parse => {
+                        readable(&link, script, error).await
+                    }
+                    _ => error,
                 };
                 return Err(store_error(&link, &error, invocation.keys));
             }
@@ -259,10 +271,10 @@ impl Next {
             ServerErrorKind::NoScript => {
                 // Load the script on that server, and before `ASKING`, which applies only to the next command.
                 let mut load = redis::cmd("SCRIPT");
-                load.arg("LOAD").arg(invocation.script.text);
-                if self.before.len() > 1 {
+                let Some(script) = invocation.script.filter(|_| self.before.len() <= 1) else {
                     return Ok(false);
-                }
+                };
+                load.arg("LOAD").arg(script.text);
                 self.before.insert(0, load);
                 self.link = Some(Arc::clone(link));
             }

@@ -1,5 +1,6 @@
 //! One check: grouped by the slots of its limits, each group decided by one script, all charged or none (R3).
 
+use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -13,13 +14,13 @@ use tollgate_store::{StoreError, StoreErrorKind, Verdicts, key_bytes};
 use crate::call::{Answered, Invocation, Progress};
 use crate::combiner::Entrance;
 use crate::errors;
-use crate::key::slot;
+use crate::key::{Once, slot};
 use crate::link::Link;
 use crate::script::CHARGE;
 use crate::spread_check::SpreadCheck;
 use crate::store::RedisStore;
 use crate::url::shown;
-use crate::wire::{self, Ask, EntryId, LimitReply, ScriptReply};
+use crate::wire::{self, Ask, EntryId, IfDenied, LimitReply, ScriptReply, Times};
 
 /// How often a call is sent whose periods do not contain the server's time. It is decided the second time, unless the
 /// server's clock is set meanwhile.
@@ -43,7 +44,7 @@ pub(crate) type GroupReply = Vec<LimitReply>;
 pub(crate) struct Plan {
     pub(crate) groups: Vec<Group>,
     limits: usize,
-    longest: Option<Window>,
+    pub(crate) longest: Option<Window>,
 }
 
 /// The limits of a check that lie in one slot.
@@ -63,11 +64,11 @@ pub(crate) struct Group {
 #[derive(Debug)]
 pub(crate) struct Part {
     /// Its index in the check.
-    place: usize,
+    pub(crate) place: usize,
     pub(crate) key: String,
     pub(crate) limit: Arc<Limit>,
     pub(crate) cost: Amount,
-    /// Its key in announcements, for the refund. Empty if there is only one group, because then nothing is refunded.
+    /// Its key in announcements, for the refund. Empty if a check has only one group, because then nothing is refunded.
     pub(crate) name: Vec<u8>,
 }
 
@@ -122,12 +123,59 @@ impl RedisStore {
         id: EntryId,
         (old, new): (Amount, Amount),
         name: Vec<u8>,
-    ) -> [Vec<u8>; 3] {
-        [wire::settlement(id, old, new), self.channel().into_bytes(), name]
+    ) -> [Vec<u8>; 4] {
+        let mut change = Vec::with_capacity(41);
+        wire::push_change(&mut change, id, [old.get(), new.get()]);
+        let time = wire::time(self.test_clock.as_ref().map(Clock::now));
+        [time, change, self.channel().into_bytes(), name]
     }
 
     /// `charges` with everything that is needed after their caller has gone.
     pub(crate) fn plan(&self, charges: &[Charge<'_>], request_id: Option<&str>) -> Plan {
+        let mut plan = self.unnamed_plan(charges);
+        if plan.groups.len() > 1 {
+            plan.groups = plan.groups.into_iter().flat_map(Group::split).collect();
+            // Last, so that an error of the others leaves nothing recorded.
+            plan.groups.sort_by_key(|group| group.records_denied);
+            plan.name_limits(charges);
+        }
+        if let Some(request_id) = request_id {
+            self.name_requests(&mut plan, charges, request_id, |group| {
+                match group.records_denied {
+                    true => Once::RecordedDenial,
+                    false => Once::Check,
+                }
+            });
+        }
+        plan
+    }
+
+    /// The same for a reservation: denied costs are not recorded, and every limit has its name in announcements.
+    pub(crate) fn lease_plan(&self, charges: &[Charge<'_>], request_id: Option<&str>) -> Plan {
+        let mut plan = self.unnamed_plan(charges);
+        plan.name_limits(charges);
+        if let Some(request_id) = request_id {
+            self.name_requests(&mut plan, charges, request_id, |_| Once::Lease);
+        }
+        plan
+    }
+
+    fn name_requests(
+        &self,
+        plan: &mut Plan,
+        charges: &[Charge<'_>],
+        request_id: &str,
+        once: impl Fn(&Group) -> Once,
+    ) {
+        let all: Vec<_> = charges.iter().map(|charge| self.keys.of_charge(charge)).collect();
+        for group in &mut plan.groups {
+            let Some(neighbour) = group.parts.first() else { continue };
+            let key = self.keys.of_request(request_id, &all, &neighbour.key, once(group));
+            group.once_key = Some(key);
+        }
+    }
+
+    fn unnamed_plan(&self, charges: &[Charge<'_>]) -> Plan {
         let mut groups: Vec<Group> = Vec::with_capacity(1);
         for (place, charge) in charges.iter().enumerate() {
             let key = self.keys.of_charge(charge);
@@ -142,23 +190,6 @@ impl RedisStore {
                     parts: std::iter::once(part).collect(),
                     once_key: None,
                 }),
-            }
-        }
-        if groups.len() > 1 {
-            groups = groups.into_iter().flat_map(Group::split).collect();
-            // Last, so that an error of the others leaves nothing recorded.
-            groups.sort_by_key(|group| group.records_denied);
-            for part in groups.iter_mut().flat_map(|group| &mut group.parts) {
-                let charge = &charges[part.place];
-                part.name = key_bytes(charge.limit, charge.subject);
-            }
-        }
-        if let Some(request_id) = request_id {
-            let all: Vec<_> = charges.iter().map(|charge| self.keys.of_charge(charge)).collect();
-            for group in &mut groups {
-                let neighbour = &group.parts[0].key;
-                let key = self.keys.of_request(request_id, &all, neighbour, group.records_denied);
-                group.once_key = Some(key);
             }
         }
         let longest = charges.iter().filter_map(|charge| charge.limit.counting().window()).max();
@@ -223,17 +254,31 @@ impl RedisStore {
         waiting: &[Arc<Progress>],
         other_period: impl Fn(&T) -> Option<Timestamp>,
     ) -> Result<Answered<T>, StoreError> {
+        let request = |link: &Link, told| self.request(call.questions, link, told);
+        let invocation = Invocation {
+            script: Some(&CHARGE),
+            slot: call.slot,
+            keys: call.keys,
+            operation: None,
+            arguments: &[],
+            deadline: call.deadline,
+        };
+        self.invoke_in_period(&invocation, &request, waiting, other_period).await
+    }
+
+    /// Runs `invocation` with what `request` returns for a server and for the time that it told, if that was not in the periods
+    /// of the last request.
+    pub(crate) async fn invoke_in_period<T: redis::FromRedisValue>(
+        &self,
+        invocation: &Invocation<'_>,
+        request: &(dyn Fn(&Link, Option<Timestamp>) -> Vec<u8> + Sync),
+        waiting: &[impl Borrow<Progress>],
+        other_period: impl Fn(&T) -> Option<Timestamp>,
+    ) -> Result<Answered<T>, StoreError> {
         let (mut told, mut attempts) = (None, 0);
         loop {
-            let request = |link: &Link| self.request(call.questions, link, told);
-            let invocation = Invocation {
-                script: &CHARGE,
-                slot: call.slot,
-                keys: call.keys,
-                operation: Some(&request),
-                arguments: &[],
-                deadline: call.deadline,
-            };
+            let operation = |link: &Link| request(link, told);
+            let invocation = Invocation { operation: Some(&operation), ..*invocation };
             let answered = self.invoke::<T>(&invocation, waiting).await?;
             told = other_period(&answered.answer);
             attempts += 1;
@@ -277,6 +322,7 @@ impl RedisStore {
                 come_again: come_again.get(at).map_or(&[], |flags| flags),
                 charging: question.charging,
                 once: question.once(),
+                over_limit: IfDenied::AsLimits,
                 // The latest time, by the server's clock, at which the script may still charge: `None` if it is not
                 // known or a test sets the time. If the script runs later, it charges nothing and says so.
                 not_after: match test {
@@ -284,13 +330,19 @@ impl RedisStore {
                     _ => None,
                 },
             });
+        let asks: SmallVec<[Ask<'_>; 1]> = asks.collect();
+        wire::request(&asks, &self.times(link, told))
+    }
+
+    /// The times for a request to the server of `link`, which told its time if the last one did not have its periods.
+    pub(crate) fn times(&self, link: &Link, told: Option<Timestamp>) -> Times {
+        let test = self.test_clock.as_ref().map(Clock::now);
         let hint = self.hint.now();
         let server_time = told.or_else(|| match test {
             None => link.latest_charge_time(Instant::now()),
             Some(_) => None,
         });
-        let asks: SmallVec<[Ask<'_>; 1]> = asks.collect();
-        wire::request(&asks, test, hint, server_time.unwrap_or(hint))
+        Times { test, hint, server: server_time.unwrap_or(hint) }
     }
 
     /// Charges `checks` one after the other in one script call, and returns for each the ids by which its admissions
@@ -401,14 +453,19 @@ pub(crate) fn late(link: &Link) -> StoreError {
 
 /// The error of a call whose answer does not fit `question`: one of its keys is damaged.
 pub(crate) fn unreadable(link: &Link, question: &Question) -> StoreError {
-    let (place, keys) = (shown(&link.address), question.keys().collect::<Vec<_>>());
+    unreadable_keys(link, &question.keys().collect::<Vec<_>>(), question.charging)
+}
+
+/// The same for any call over `keys`.
+pub(crate) fn unreadable_keys(link: &Link, keys: &[&str], charging: bool) -> StoreError {
+    let place = shown(&link.address);
     let context = format!(
         "the script in Redis at {place} returned numbers that contradict each other, from {}",
-        errors::named(&keys)
+        errors::named(keys)
     );
     let error = StoreError::new(StoreErrorKind::Unreadable, context).within(link.domain);
     let error = errors::with_remedy(error);
-    if question.charging { error.after_send() } else { error }
+    if charging { error.after_send() } else { error }
 }
 
 impl Group {
@@ -428,12 +485,19 @@ impl Group {
 }
 
 impl Part {
-    fn charge<'a>(&'a self, subject: &'a Subject<'a>) -> Charge<'a> {
+    pub(crate) fn charge<'a>(&'a self, subject: &'a Subject<'a>) -> Charge<'a> {
         Charge { limit: &self.limit, subject, cost: self.cost }
     }
 }
 
 impl Plan {
+    fn name_limits(&mut self, charges: &[Charge<'_>]) {
+        for part in self.groups.iter_mut().flat_map(|group| &mut group.parts) {
+            let charge = &charges[part.place];
+            part.name = key_bytes(charge.limit, charge.subject);
+        }
+    }
+
     /// Whether an enforced limit of `group` denies.
     pub(crate) fn refuses(&self, group: usize, said: &[LimitReply]) -> bool {
         let parts = self.groups.get(group).map_or(&[][..], |group| group.parts.as_slice());
@@ -444,7 +508,7 @@ impl Plan {
     }
 
     /// What `said` decides, in the order of the check. It is `refused` if the check is denied, and also after a peek.
-    fn decided(&self, said: &[GroupReply], refused: bool) -> Decided {
+    pub(crate) fn decided(&self, said: &[GroupReply], refused: bool) -> Decided {
         let mut places: SmallVec<[(usize, LimitReply); 4]> = SmallVec::with_capacity(self.limits);
         for (group, said) in self.groups.iter().zip(said) {
             places.extend(group.parts.iter().map(|part| part.place).zip(said.iter().copied()));

@@ -7,13 +7,18 @@
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use tollgate_core::{Attribute, Charge, Limit, Subject};
+use tollgate_core::{Attribute, Charge, Counting, Limit, Subject};
 
 const DIGEST_BYTES: usize = 20;
 const TAG_BYTES: usize = 8;
+/// The letters of a hash tag.
+pub(crate) const TAG_LETTERS: usize = 11;
 /// What follows the prefix of a key with a hash tag.
 const KEY_BYTES: usize = 40;
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// What the key of the slots of a limit ends with: a policy may have counted otherwise before.
+const SLOTS_SUFFIX: &str = "s";
+pub(crate) const ALPHABET: &[u8; 64] =
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Builds the keys of a store.
 #[derive(Clone, Debug)]
@@ -35,7 +40,11 @@ impl Keys {
         let per = limit.per().attributes();
         limit.key_parts(subject).for_each(|(_, value)| add(&mut hash, &value));
         let user = subject.get(&Attribute::User).filter(|_| per.contains(&Attribute::User));
-        self.of_digest(&hash.finalize(), user.map(str::as_bytes))
+        let mut key = self.of_digest(&hash.finalize(), user.map(str::as_bytes));
+        if limit.counting() == Counting::Concurrency {
+            key.push_str(SLOTS_SUFFIX);
+        }
+        key
     }
 
     fn of_digest(&self, digest: &[u8], user: Option<&[u8]>) -> String {
@@ -55,36 +64,81 @@ impl Keys {
     }
 
     /// The key that holds the first answer to `request_id` for all limits of a check, in their order (R12). It lies
-    /// beside `neighbour`, one of their keys. `records_denied` names another answer, that of the limits that record denied
-    /// costs.
+    /// beside `neighbour`, one of their keys.
     pub(crate) fn of_request(
         &self,
         request_id: &str,
         limit_keys: &[String],
         neighbour: &str,
-        records_denied: bool,
+        once: Once,
     ) -> String {
         let mut hash = Sha256::new();
         add(&mut hash, request_id);
-        if records_denied {
+        if once == Once::RecordedDenial {
             add(&mut hash, "");
         }
         for key in limit_keys {
             add(&mut hash, key);
         }
-        let mut key = format!("{}o", self.prefix);
+        let kind = if once == Once::Lease { 'q' } else { 'o' };
         // In a Cluster, in the same slot.
-        if let Some((_, rest)) = neighbour.split_once('{')
-            && let Some((tag, _)) = rest.split_once('}')
-        {
+        self.beside(kind, tag_of(neighbour), &hash.finalize())
+    }
+
+    /// The key of the lease `id` in the slot of `tag`, the hash tag of its limits there. Whoever reads it does not know the id.
+    pub(crate) fn of_lease(&self, id: &str, tag: &str) -> String {
+        self.beside('l', tag, &Sha256::digest(id))
+    }
+
+    fn beside(&self, kind: char, tag: &str, digest: &[u8]) -> String {
+        let mut key = String::with_capacity(self.prefix.len() + KEY_BYTES + 2);
+        key.push_str(&self.prefix);
+        key.push(kind);
+        if !tag.is_empty() {
             key.push('{');
             key.push_str(tag);
             key.push('}');
         }
         key.push('-');
-        encode(&hash.finalize()[..DIGEST_BYTES], &mut key);
+        encode(&digest[..DIGEST_BYTES], &mut key);
         key
     }
+
+    /// The key that [`Keys::of`] returned for the limit that is called `name` in announcements, which is of slots or not. `tag` is its
+    /// hash tag, empty for none.
+    pub(crate) fn of_name(&self, name: &[u8], tag: &str, is_of_slots: bool) -> String {
+        let mut key = String::with_capacity(self.prefix.len() + KEY_BYTES + 1);
+        key.push_str(&self.prefix);
+        if !tag.is_empty() {
+            key.push('{');
+            key.push_str(tag);
+            key.push('}');
+        }
+        encode(&Sha256::digest(name)[..DIGEST_BYTES], &mut key);
+        if is_of_slots {
+            key.push_str(SLOTS_SUFFIX);
+        }
+        key
+    }
+}
+
+/// What is called by a request id. A check and a lease with the same id are two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Once {
+    /// A check.
+    Check,
+    /// Those limits of a check that record denied costs.
+    RecordedDenial,
+    /// A lease.
+    Lease,
+}
+
+/// The hash tag of `key`; empty if it has none.
+pub(crate) fn tag_of(key: &str) -> &str {
+    key.split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'))
+        .map(|(tag, _)| tag)
+        .unwrap_or_default()
 }
 
 fn add(hash: &mut Sha256, part: &str) {
@@ -93,7 +147,7 @@ fn add(hash: &mut Sha256, part: &str) {
 }
 
 /// Appends `bytes` in base 64, without padding.
-fn encode(bytes: &[u8], text: &mut String) {
+pub(crate) fn encode(bytes: &[u8], text: &mut String) {
     for three in bytes.chunks(3) {
         let bits = three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte))
             << (8 * (3 - three.len()));

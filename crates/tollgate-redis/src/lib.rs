@@ -5,7 +5,7 @@
 //! and `server_clock` estimates its clock. `call` runs one script within its deadline, and `errors` classifies
 //! refusals. `key` builds keys; `wire` encodes the requests to the scripts of `lua/` and decodes their answers. `check`
 //! assembles a check, and `combiner` sends many checks in one call. `announcements` notifies every node of usage that was
-//! given back. `settle` changes what an admission was charged. `spread_check` says how a check in several slots is charged and refunded;
+//! given back. `settle` changes what an admission was charged. `lease` keeps leases. `spread_check` says how a check in several slots is charged and refunded;
 //! [`compensation`](tollgate_store::compensation) does it, and [`background`](tollgate_store::background) continues it
 //! after the caller has gone.
 //!
@@ -29,6 +29,7 @@ mod examiner;
 pub mod fuzzing;
 mod hello;
 mod key;
+mod lease;
 mod link;
 mod login;
 mod rights;

@@ -16,7 +16,7 @@ const THE_CHANNEL: &str = "CHANNEL";
 /// The commands of the scripts, with arguments to try them. In this order no key remains: first commands that read or
 /// delete; then commands that fail because of their arguments once they are permitted; then a key that expires after a
 /// second, which is deleted.
-const IN_SCRIPTS: [(&str, &[&str]); 14] = [
+const IN_SCRIPTS: [(&str, &[&str]); 20] = [
     ("time", &[]),
     ("get", &[THE_KEY]),
     ("getrange", &[THE_KEY, "0", "0"]),
@@ -24,10 +24,16 @@ const IN_SCRIPTS: [(&str, &[&str]); 14] = [
     ("hlen", &[THE_KEY]),
     ("hmget", &[THE_KEY, "f"]),
     ("hdel", &[THE_KEY, "f"]),
+    ("zcard", &[THE_KEY]),
+    ("zcount", &[THE_KEY, "0", "0"]),
+    ("zrange", &[THE_KEY, "0", "0"]),
+    ("zrem", &[THE_KEY, "m"]),
+    ("zremrangebyrank", &[THE_KEY, "0", "0"]),
     ("pexpire", &[THE_KEY, "1000"]),
     ("publish", &[THE_CHANNEL, ""]),
     ("setrange", &[THE_KEY, "-1", "x"]),
     ("hset", &[THE_KEY, "f", "v", "no value"]),
+    ("zadd", &[THE_KEY, "no number", "m"]),
     ("set", &[THE_KEY, "x", "PX", "1000"]),
     ("unlink", &[THE_KEY]),
     ("del", &[THE_KEY]),
@@ -189,14 +195,25 @@ mod tests {
     use super::*;
 
     const GUIDE: &str = include_str!("../../../docs/REDIS.md");
-    const SCRIPTS: [&str; 8] = [
+    const SCRIPTS: [&str; 19] = [
         include_str!("../lua/layout.lua"),
         include_str!("../lua/hash.lua"),
         include_str!("../lua/long.lua"),
+        include_str!("../lua/request.lua"),
+        include_str!("../lua/tally.lua"),
         include_str!("../lua/counter.lua"),
+        include_str!("../lua/bucket.lua"),
+        include_str!("../lua/calendar.lua"),
+        include_str!("../lua/decide.lua"),
         include_str!("../lua/charge.lua"),
+        include_str!("../lua/change_tally.lua"),
+        include_str!("../lua/change_log.lua"),
         include_str!("../lua/change.lua"),
+        include_str!("../lua/settle.lua"),
         include_str!("../lua/reset.lua"),
+        include_str!("../lua/slots.lua"),
+        include_str!("../lua/reserve.lua"),
+        include_str!("../lua/update_lease.lua"),
         include_str!("../lua/probe.lua"),
     ];
 
@@ -228,12 +245,18 @@ mod tests {
         let known = IN_SCRIPTS.map(|(name, _)| name);
         let mut found = 0;
         for script in SCRIPTS {
-            // `call('GET', …)` and `redis.pcall("GET", …)`.
-            for call in script.split("call(").skip(1) {
+            // `call('GET', …)` and `redis.pcall("GET", …)`, or `{ 'GET', … }` for later.
+            let calls = script.split("call(").skip(1).chain(script.split("{ ").skip(1));
+            for call in calls {
                 let Some(quote) = call.chars().next().filter(|c| matches!(c, '\'' | '"')) else {
                     continue;
                 };
-                let name = call[1..].split(quote).next().unwrap().to_lowercase();
+                let name = call[1..].split(quote).next().unwrap();
+                // Not the name of a field.
+                if !name.chars().all(|c| c.is_ascii_uppercase()) {
+                    continue;
+                }
+                let name = name.to_lowercase();
                 assert!(known.contains(&&*name), "{name}");
                 found += 1;
             }

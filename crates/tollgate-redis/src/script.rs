@@ -17,21 +17,79 @@ impl Script {
     }
 }
 
+/// What every script that decides checks begins with; `$more` is added to the functions for counters, buckets and calendars.
+macro_rules! deciding {
+    ($more:expr) => {
+        concat!(
+            include_str!("../lua/layout.lua"),
+            "local function make_long()\n",
+            include_str!("../lua/hash.lua"),
+            include_str!("../lua/long.lua"),
+            "end\n",
+            include_str!("../lua/request.lua"),
+            "local function make_tallies(now_s, now_ns)\n",
+            include_str!("../lua/tally.lua"),
+            include_str!("../lua/counter.lua"),
+            include_str!("../lua/bucket.lua"),
+            include_str!("../lua/calendar.lua"),
+            $more,
+            "end\n",
+            include_str!("../lua/decide.lua"),
+        )
+    };
+}
+
+/// What changes counters, buckets and calendars, for [`deciding`].
+macro_rules! changing_tallies {
+    () => {
+        concat!(
+            include_str!("../lua/change_tally.lua"),
+            "return read_counter, read_bucket_at, read_period, change_tally\n",
+        )
+    };
+}
+
+/// What changes admissions, after what [`changing_tallies`] is in.
+macro_rules! changing {
+    () => {
+        concat!(
+            "local function make_change()\n",
+            include_str!("../lua/hash.lua"),
+            include_str!("../lua/change_log.lua"),
+            "return change_log\nend\n",
+            include_str!("../lua/change.lua"),
+        )
+    };
+}
+
+/// What no other script than those of leases adds to [`deciding`].
+macro_rules! only_reading {
+    () => {
+        "return read_counter, read_bucket_at, read_period\n"
+    };
+}
+
 /// Decides and charges checks.
 pub(crate) static CHARGE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(deciding!(only_reading!()), include_str!("../lua/charge.lua")))
+});
+
+/// Decides a check and makes a lease of it.
+pub(crate) static RESERVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
-        include_str!("../lua/layout.lua"),
-        "local function make_long()\n",
-        include_str!("../lua/hash.lua"),
-        include_str!("../lua/long.lua"),
-        "end\n",
-        "local function make_tallies(now_s, now_ns)\n",
-        include_str!("../lua/tally.lua"),
-        include_str!("../lua/counter.lua"),
-        include_str!("../lua/bucket.lua"),
-        include_str!("../lua/calendar.lua"),
-        "return read_counter, read_bucket_at, read_period\nend\n",
-        include_str!("../lua/charge.lua"),
+        deciding!(only_reading!()),
+        include_str!("../lua/slots.lua"),
+        include_str!("../lua/reserve.lua"),
+    ))
+});
+
+/// Changes a lease.
+pub(crate) static UPDATE_LEASE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        deciding!(changing_tallies!()),
+        changing!(),
+        include_str!("../lua/slots.lua"),
+        include_str!("../lua/update_lease.lua"),
     ))
 });
 
@@ -39,9 +97,16 @@ pub(crate) static CHARGE: LazyLock<Script> = LazyLock::new(|| {
 pub(crate) static SETTLE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         include_str!("../lua/layout.lua"),
-        include_str!("../lua/hash.lua"),
+        include_str!("../lua/request.lua"),
+        "local function make_tallies(now_s, now_ns)\n",
         include_str!("../lua/tally.lua"),
-        include_str!("../lua/change.lua"),
+        include_str!("../lua/counter.lua"),
+        include_str!("../lua/bucket.lua"),
+        include_str!("../lua/calendar.lua"),
+        changing_tallies!(),
+        "end\n",
+        changing!(),
+        include_str!("../lua/settle.lua"),
     ))
 });
 

@@ -9,10 +9,10 @@ use tollgate_store::StoreError;
 use tollgate_store::compensation::{ChargedLimit, GroupedCheck};
 
 use crate::call::Progress;
-use crate::check::{GroupReply, Plan};
+use crate::check::{GroupReply, Part, Plan};
 use crate::script::SETTLE;
 use crate::store::RedisStore;
-use crate::wire::EntryId;
+use crate::wire::{EntryId, LimitReply};
 
 /// A check whose limits lie in several slots of a Cluster.
 pub(crate) struct SpreadCheck {
@@ -25,7 +25,7 @@ pub(crate) struct Admission {
     slot: u16,
     /// The key of the limit, and that of the request id if there is one.
     keys: (String, Option<String>),
-    arguments: [Vec<u8>; 3],
+    arguments: [Vec<u8>; 4],
 }
 
 impl GroupedCheck for SpreadCheck {
@@ -64,7 +64,10 @@ impl GroupedCheck for SpreadCheck {
             return Vec::new();
         }
         let limits = group.parts.iter().zip(said);
-        let charged = limits.filter(|(part, one)| one.before.allowed && part.cost != Amount::ZERO);
+        let is_charged = |(part, one): &(&Part, &LimitReply)| {
+            one.before.allowed && part.cost != Amount::ZERO && one.id != EntryId::Slot
+        };
+        let charged = limits.filter(is_charged);
         let charged = charged.map(|(part, one)| ChargedLimit {
             admission: Admission {
                 slot: group.slot,

@@ -227,7 +227,7 @@ impl RedisStore {
         let arguments = probe_arguments(key, &self.channel());
         let keys = [key];
         let invocation = Invocation {
-            script: &PROBE,
+            script: Some(&PROBE),
             slot: slot(key),
             keys: &keys,
             operation: None,

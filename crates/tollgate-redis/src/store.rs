@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tollgate_core::{
-    Amount, Charge, Clock, Counting, Limit, MonotonicClock, Per, Policy, PolicyId, Subject, Window,
+    Amount, Charge, Clock, Counting, LeaseUpdate, Limit, MonotonicClock, Per, Policy, PolicyId,
+    Subject, Ttl, Window,
 };
 use tollgate_store::background::{Background, Outliving};
 use tollgate_store::{
-    CallReport, Charged, FaultDomain, Store, StoreError, StoreErrorKind, key_bytes,
+    CallReport, Capabilities, Charged, FaultDomain, LeaseId, LeaseState, Reserved, Store,
+    StoreError, StoreErrorKind, key_bytes,
 };
 
 use crate::call::Progress;
@@ -204,7 +207,12 @@ impl Store for RedisStore {
         report: CallReport,
     ) -> Result<(), StoreError> {
         let (store, key) = (self.clone(), self.keys.of(limit, subject));
-        let told = [self.channel().into_bytes(), key_bytes(limit, subject)];
+        let has_slots = u8::from(limit.counting() == Counting::Concurrency);
+        let told = [
+            self.channel().into_bytes(),
+            key_bytes(limit, subject),
+            has_slots.to_string().into_bytes(),
+        ];
         let call = self.reported(report, async move {
             let (slot, progress) = (slot(&key), Progress::default());
             let keys = [key.as_str()];
@@ -219,6 +227,54 @@ impl Store for RedisStore {
             }
         });
         call.await.map(|_| ())
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
+    }
+
+    async fn reserve(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+        ttl: Ttl,
+    ) -> Result<Reserved, StoreError> {
+        self.reserve_reported(charges, request_id, ttl, CallReport::unread()).await
+    }
+
+    async fn reserve_reported(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+        ttl: Ttl,
+        report: CallReport,
+    ) -> Result<Reserved, StoreError> {
+        let (store, plan) = (self.clone(), self.reservation(charges, request_id, ttl));
+        let observer = report.observer();
+        self.reported(report, async move { store.reserve_plan(plan?, observer).await }).await
+    }
+
+    async fn update_lease(
+        &self,
+        id: &LeaseId,
+        update: &LeaseUpdate,
+    ) -> Result<Option<LeaseState>, StoreError> {
+        self.update_lease_reported(id, update, CallReport::unread()).await
+    }
+
+    async fn update_lease_reported(
+        &self,
+        id: &LeaseId,
+        update: &LeaseUpdate,
+        report: CallReport,
+    ) -> Result<Option<LeaseState>, StoreError> {
+        let (store, id, update) = (self.clone(), id.clone(), update.clone());
+        let call = async move { store.update_known_lease(&id, &update).await };
+        self.reported(report, call).await
+    }
+
+    fn fault_domains_of(&self, id: &LeaseId) -> SmallVec<[FaultDomain; 2]> {
+        self.domains_of_lease(id)
     }
 
     fn fault_domain(&self, limit: &Limit, subject: &Subject<'_>) -> FaultDomain {

@@ -9,12 +9,13 @@ use tollgate_core::counting::bucket::{self, Bucket, Rate};
 use tollgate_core::counting::calendar::{self, PeriodCount};
 use tollgate_core::counting::counter::{self, Counter};
 use tollgate_core::counting::log::{self, Admission, Log, LogTime};
+use tollgate_core::counting::slots::{self, Slots};
 use tollgate_core::{
     Amount, Calendar, Charge, Counting, Limit, Mode, OverLimit, Period, Timestamp, Window, Zone,
 };
 
-const NS_PER_S: u64 = 1_000_000_000;
-const NS_PER_MS: u64 = 1_000_000;
+pub(crate) const NS_PER_S: u64 = 1_000_000_000;
+pub(crate) const NS_PER_MS: u64 = 1_000_000;
 /// The tick of a log in Redis: the resolution of Redis's clock.
 pub(crate) const TICK_NS: u64 = 1_000;
 
@@ -25,6 +26,8 @@ const COUNTER: u8 = 2;
 const BUCKET: u8 = 8 + COUNTER;
 /// A calendar comes with the number of its period among those of the call.
 const CALENDAR: u8 = 16 + COUNTER;
+/// The slots of leases.
+const SLOTS: u8 = 64;
 /// Added to a mode if a later check of the call has the same limit on the same key.
 const COMES_AGAIN: u8 = 4;
 /// Added to a mode if the cost of a denied check is recorded; it comes with the most that the usage may be after that.
@@ -33,6 +36,7 @@ const RECORDS_DENIED: u8 = 32;
 const CHARGES: u8 = 1;
 const ONCE: u8 = 2;
 /// The kinds of admissions to change.
+const NO_KIND: u8 = 0;
 const LOG_KIND: u8 = 1;
 const COUNTER_KIND: u8 = 3;
 const BUCKET_KIND: u8 = 4;
@@ -43,10 +47,10 @@ const ALLOWED: u8 = 1;
 const HAS_ENTRIES: u8 = 2;
 /// Its cost is recorded even if the check is denied.
 const RECORDED: u8 = 4;
-const TIME_BYTES: usize = 8;
+pub(crate) const TIME_BYTES: usize = 8;
 const LIMIT_BYTES: usize = 41;
 /// The first answer to a request id, sent again, ends with what each limit was charged.
-const COST_BYTES: usize = 8;
+pub(crate) const COST_BYTES: usize = 8;
 /// The whole answer to a check that ran after its latest time.
 const LATE: &[u8] = b"L";
 /// The first byte of the whole answer to a call whose periods do not contain the time; the time follows.
@@ -69,53 +73,80 @@ pub(crate) struct Ask<'a> {
     pub(crate) come_again: &'a [bool],
     /// Whether the check is charged if it is admitted.
     pub(crate) charging: bool,
+    /// What is done about limits that deny.
+    pub(crate) over_limit: IfDenied,
     /// How long its request id is remembered, if it has one: the longest of its windows.
     pub(crate) once: Option<Window>,
     /// Redis's time after which nothing may be charged.
     pub(crate) not_after: Option<Timestamp>,
 }
 
+/// What a check does about limits that deny it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IfDenied {
+    /// What the limits say.
+    AsLimits,
+    /// No cost is recorded.
+    Nothing,
+    /// Every cost is recorded, and no limit denies.
+    Everything,
+}
+
 /// The calendars of a call, each once.
 type Calendars = SmallVec<[(Calendar, Zone); 2]>;
 
-/// A call with one or more checks. `test` replaces Redis's time. `hint` is approximately the current time, and `server_time`
-/// that of Redis; a wrong value costs time but not exactness.
-pub(crate) fn request(
-    checks: &[Ask<'_>],
-    test: Option<Timestamp>,
-    hint: Timestamp,
-    server_time: Timestamp,
-) -> Vec<u8> {
-    /// Redis's own clock expires keys, whatever the time of the test.
-    const TEST_SLACK_MS: u64 = 600_000;
+/// The times that a request tells Redis.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// The time of a test, which replaces Redis's.
+    pub(crate) test: Option<Timestamp>,
+    /// About the current time; a wrong value costs time but not exactness.
+    pub(crate) hint: Timestamp,
+    /// The same of Redis's time.
+    pub(crate) server: Timestamp,
+}
+
+/// A call with one or more checks.
+pub(crate) fn request(checks: &[Ask<'_>], times: &Times) -> Vec<u8> {
+    request_of(checks, checks.len() > 1, times)
+}
+
+/// The same, where each check comes after its length and the number of its keys, if `is_counted`.
+pub(crate) fn request_of(checks: &[Ask<'_>], is_counted: bool, times: &Times) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64);
-    bytes.push(u8::from(test.is_some()));
-    push(&mut bytes, checks.len() as u64, 1);
     let calendars = calendars(checks);
-    push(&mut bytes, calendars.len() as u64, 2);
-    if let Some(now) = test {
-        push(&mut bytes, now.as_ns() / NS_PER_S, 4);
-        push(&mut bytes, now.as_ns() % NS_PER_S, 4);
-        push(&mut bytes, TEST_SLACK_MS, 4);
-    }
+    push_head(&mut bytes, times.test, checks.len(), calendars.len());
     for (calendar, zone) in &calendars {
-        push_periods(&mut bytes, server_time, |at| calendar.period(*zone, at));
+        push_periods(&mut bytes, times.server, |at| calendar.period(*zone, at));
     }
     for check in checks {
         let keys = check.charges.len() as u64 + u64::from(check.once.is_some());
         let at = bytes.len();
-        if checks.len() > 1 {
+        if is_counted {
             push(&mut bytes, 0, 4);
             push(&mut bytes, keys, 2);
         }
         let begin = bytes.len();
-        push_check(&mut bytes, check, hint, &calendars);
-        if checks.len() > 1 {
+        push_check(&mut bytes, check, times.hint, &calendars);
+        if is_counted {
             let length = (bytes.len() - begin) as u64;
             bytes[at..at + 4].copy_from_slice(&length.to_le_bytes()[..4]);
         }
     }
     bytes
+}
+
+fn push_head(bytes: &mut Vec<u8>, test: Option<Timestamp>, checks: usize, calendars: usize) {
+    /// Redis's own clock expires keys, whatever the time of the test.
+    const TEST_SLACK_MS: u64 = 600_000;
+    bytes.push(u8::from(test.is_some()));
+    push(bytes, checks as u64, 1);
+    push(bytes, calendars as u64, 2);
+    if let Some(now) = test {
+        push(bytes, now.as_ns() / NS_PER_S, 4);
+        push(bytes, now.as_ns() % NS_PER_S, 4);
+        push(bytes, TEST_SLACK_MS, 4);
+    }
 }
 
 /// The calendars of all limits. There are fewer than 65,536, as a time zone has four.
@@ -154,20 +185,28 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp, calendars: 
     push_double(bytes, check.once.map_or(0, |window| window.as_ns().div_ceil(TICK_NS)));
     for (place, charge) in check.charges.iter().enumerate() {
         let (limit, window_ns) = (charge.limit, window_ns(charge.limit));
-        let shadow = if limit.mode() == Mode::Shadow { SHADOW } else { 0 };
+        let denies_nothing =
+            limit.mode() == Mode::Shadow || check.over_limit == IfDenied::Everything;
+        let shadow = if denies_nothing { SHADOW } else { 0 };
         let way = match limit.counting() {
-            Counting::Log { .. } | Counting::Concurrency => 0,
+            Counting::Log { .. } => 0,
             Counting::Counter { .. } => COUNTER,
             Counting::Bucket { .. } => BUCKET,
             Counting::Calendar { .. } => CALENDAR,
+            Counting::Concurrency => SLOTS,
         };
-        let records = limit.over_limit() == OverLimit::Charge;
+        let records = match check.over_limit {
+            IfDenied::AsLimits => limit.over_limit() == OverLimit::Charge,
+            IfDenied::Nothing => false,
+            IfDenied::Everything => true,
+        };
         // What is recorded in any case is written at once.
         let again = !records && check.come_again.get(place).is_some_and(|again| *again);
         let again = if again { COMES_AGAIN } else { 0 };
         bytes.push(shadow + way + again + if records { RECORDS_DENIED } else { 0 });
         push_double(bytes, limit.amount().get());
-        push_double(bytes, charge.cost.get());
+        // A lease takes one slot, whatever else it costs.
+        push_double(bytes, if way == SLOTS { 0 } else { charge.cost.get() });
         push_double(bytes, life_ms(limit));
         push_double(bytes, window_ns.div_ceil(TICK_NS));
         if records {
@@ -191,7 +230,7 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp, calendars: 
 }
 
 /// A policy whose bucket takes longer than [`Window::MAX`] to fill is refused.
-const LONGEST_BUCKET_LIFE_MS: u64 = 2 * Window::MAX.as_secs() * 1_000;
+pub(crate) const LONGEST_BUCKET_LIFE_MS: u64 = 2 * Window::MAX.as_secs() * 1_000;
 
 /// How long a key lives after it was written: at most 2W and half a second (R9), and the hash of a long log half a
 /// second longer. A log's expiry is renewed before an admission could outlive its key; an extra quarter of a window
@@ -227,39 +266,51 @@ pub enum EntryId {
     Bucket {
         /// The time.
         at: Timestamp,
+        /// What was missing right after.
+        used_then: u64,
     },
     /// What was counted in the period of a calendar that starts at this time.
     Calendar {
         /// The start of the period.
         start: Timestamp,
     },
+    /// None: a check holds no slot.
+    Slot,
 }
 
-/// The request to change an admission from `old` to `new`.
-pub(crate) fn settlement(id: EntryId, old: Amount, new: Amount) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(33);
-    let (kind, first, second) = match id {
-        EntryId::Log(admission) => (LOG_KIND, admission.number, admission.stamp),
-        EntryId::Counter { start } => {
-            (COUNTER_KIND, start.as_ns() / NS_PER_S, start.as_ns() % NS_PER_S)
-        }
-        EntryId::Bucket { at } => (BUCKET_KIND, at.as_ns() / NS_PER_S, at.as_ns() % NS_PER_S),
-        EntryId::Calendar { start } => (CALENDAR_KIND, start.as_ns() / NS_PER_S, 0),
-    };
-    bytes.push(kind);
-    for number in [first, second, old.get(), new.get()] {
-        push_double(&mut bytes, number);
-    }
+/// The beginning of a request without checks.
+pub(crate) fn time(test: Option<Timestamp>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(16);
+    push_head(&mut bytes, test, 0, 0);
     bytes
 }
 
-fn push(bytes: &mut Vec<u8>, value: u64, width: usize) {
+/// The request to change an admission from `old` to `new`.
+pub(crate) fn push_change(bytes: &mut Vec<u8>, id: EntryId, [old, new]: [u64; 2]) {
+    let (kind, first, second, used_then) = match id {
+        EntryId::Log(admission) => (LOG_KIND, admission.number, admission.stamp, 0),
+        EntryId::Counter { start } => {
+            (COUNTER_KIND, start.as_ns() / NS_PER_S, start.as_ns() % NS_PER_S, 0)
+        }
+        EntryId::Bucket { at, used_then } => {
+            (BUCKET_KIND, at.as_ns() / NS_PER_S, at.as_ns() % NS_PER_S, used_then)
+        }
+        EntryId::Calendar { start } => (CALENDAR_KIND, start.as_ns() / NS_PER_S, 0, 0),
+        EntryId::Slot => (NO_KIND, 0, 0, 0),
+    };
+    bytes.push(kind);
+    for number in [first, second, old, new, used_then] {
+        push_double(bytes, number);
+    }
+}
+
+pub(crate) fn push(bytes: &mut Vec<u8>, value: u64, width: usize) {
     bytes.extend_from_slice(&value.to_le_bytes()[..width]);
 }
 
 /// A number below 2^53, in the form that Lua has it.
 #[expect(clippy::cast_precision_loss, reason = "amounts and microseconds are below 2^53")]
-fn push_double(bytes: &mut Vec<u8>, value: u64) {
+pub(crate) fn push_double(bytes: &mut Vec<u8>, value: u64) {
     debug_assert!(value <= Amount::MAX.get());
     bytes.extend_from_slice(&(value as f64).to_le_bytes());
 }
@@ -363,7 +414,7 @@ fn said(now_ns: u64, part: &[u8], charge: &Charge<'_>) -> Option<LimitReply> {
         Counting::Calendar { .. } => {
             calendar_said(now_ns, usage, [amount(second)?, amount(third)?], charge, is_recorded)?
         }
-        Counting::Concurrency => return None,
+        Counting::Concurrency => slots_said(now_ns, usage, [second, third], charge)?,
     };
     let agrees =
         said.before.allowed == (flags & ALLOWED != 0) && said.recorded.is_some() == is_recorded;
@@ -471,7 +522,39 @@ fn bucket_said(
         .then(with_cost)
         .flatten()
         .map(|(_, kept)| recorded(before, bucket::evaluate(kept, limit.amount(), rate, now, cost)));
-    LimitReply { before, after, recorded, id: EntryId::Bucket { at: now } }
+    let used_then = recorded.unwrap_or(after).usage;
+    LimitReply { before, after, recorded, id: EntryId::Bucket { at: now, used_then } }
+}
+
+/// The slots on which an answer depends.
+struct SeenSlots {
+    held: u64,
+    freeing: Timestamp,
+    last: Timestamp,
+}
+
+impl Slots for SeenSlots {
+    fn held(&self) -> u64 {
+        self.held
+    }
+
+    fn expire_at(&self, count: u64) -> Timestamp {
+        if count == self.held { self.last } else { self.freeing }
+    }
+}
+
+/// `None` if a time cannot be.
+fn slots_said(
+    now_ns: u64,
+    held: u64,
+    times_us: [i64; 2],
+    charge: &Charge<'_>,
+) -> Option<LimitReply> {
+    let [last, freeing] = times_us.map(|us| Some(Timestamp::from_ns(amount(us)? * TICK_NS)));
+    let seen = SeenSlots { held, freeing: freeing?, last: last? };
+    let now = Timestamp::from_ns(now_ns);
+    let before = slots::evaluate(&seen, charge.limit.amount(), now);
+    Some(LimitReply { before, after: before, recorded: None, id: EntryId::Slot })
 }
 
 /// `None` if the period does not contain the time.
@@ -498,13 +581,13 @@ fn calendar_said(
     Some(LimitReply { before, after, recorded, id: EntryId::Calendar { start } })
 }
 
-fn unsigned(bytes: &[u8]) -> u64 {
+pub(crate) fn unsigned(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
 /// A whole number that Lua holds as a double; `None` if it is not one, or not below 2^53.
 #[expect(clippy::cast_possible_truncation, reason = "it is checked to be whole and small enough")]
-fn integer(bytes: &[u8]) -> Option<i64> {
+pub(crate) fn integer(bytes: &[u8]) -> Option<i64> {
     const END: f64 = 9_007_199_254_740_992.0;
     let number = f64::from_le_bytes(bytes.try_into().ok()?);
     (number.fract() == 0.0 && number.abs() < END).then_some(number as i64)

@@ -113,6 +113,37 @@ impl MovableClock for OnServer {
     }
 }
 
+/// A Cluster in virtual time. Only for what gives back everything that a denied check has charged in other slots at the same
+/// moment.
+struct OnClusterInTime(OnServer);
+
+impl Harness for OnClusterInTime {
+    type Store = RedisStore;
+
+    fn new() -> Self {
+        let clock = Arc::new(StandingClock::default());
+        let store = apart(&CLUSTER_STORE).with_test_clock(clock.clone()).with_hint(clock.clone());
+        Self(OnServer { store, clock })
+    }
+
+    fn store(&self) -> &RedisStore {
+        &self.0.store
+    }
+
+    fn run<F: Future>(&self, future: F) -> F::Output {
+        RUNTIME.block_on(future)
+    }
+}
+
+impl MovableClock for OnClusterInTime {
+    const ONE_TIMELINE: bool = true;
+    const TICK_NS: Option<u64> = Some(1_000);
+
+    fn set(&self, now: Timestamp) {
+        self.0.set(now);
+    }
+}
+
 mod server {
     use super::*;
 
@@ -129,4 +160,10 @@ mod cluster {
     use super::*;
 
     conformance!(OnCluster: contract, once, over_limit, leases, isolation, concurrency);
+}
+
+mod cluster_in_time {
+    use super::*;
+
+    conformance!(OnClusterInTime: ledger);
 }

@@ -9,6 +9,7 @@ mod differential;
 mod failover;
 mod faults;
 mod hanging_up;
+mod leases;
 mod locality;
 mod reported_cases;
 mod rights;

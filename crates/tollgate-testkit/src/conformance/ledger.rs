@@ -180,15 +180,14 @@ pub fn a_lease_that_expires_frees_its_slot<H: MovableClock>() {
 
 /// R15: rate holds stay as reserved, and a late settlement still corrects them.
 pub fn a_late_settlement_corrects_what_is_in_its_window<H: MovableClock>() {
-    let Some(harness) = leasing::<H>() else { return };
-    let limiter = Limiter::new(&harness, vec![policy("user", USER, 10, WINDOW)]);
     let alice = check_at("alice", 8);
-    for (start_s, late_ms, before, after) in [(0, 9_999, 8, 3), (1_000, 10_000, 0, 0)] {
-        let start = START.after(Duration::from_secs(start_s));
-        harness.set(start);
+    for (late_ms, before, after) in [(9_999, 8, 3), (10_000, 0, 0)] {
+        let Some(harness) = leasing::<H>() else { return };
+        let limiter = Limiter::new(&harness, vec![policy("user", USER, 10, WINDOW)]);
+        harness.set(START);
         let ttl = Ttl::from_ms(1_000).unwrap();
         let id = limiter.reserve(&alice, ttl).1.unwrap().id;
-        harness.set(start.after(Duration::from_millis(late_ms)));
+        harness.set(START.after(Duration::from_millis(late_ms)));
         assert_eq!(limiter.counts(&alice), [before], "an expired lease keeps its holds");
         let usage = Totals::none().with(Unit::Requests, amount(3));
         let state = limiter.update(&id, &settle(1, usage)).unwrap();

@@ -3,21 +3,29 @@
 use std::collections::BTreeMap;
 
 /// The files of the scripts.
-const LUA: [&str; 10] = [
+const LUA: [&str; 18] = [
     include_str!("../../../lua/layout.lua"),
     include_str!("../../../lua/hash.lua"),
     include_str!("../../../lua/long.lua"),
+    include_str!("../../../lua/request.lua"),
     include_str!("../../../lua/tally.lua"),
     include_str!("../../../lua/counter.lua"),
     include_str!("../../../lua/bucket.lua"),
     include_str!("../../../lua/calendar.lua"),
+    include_str!("../../../lua/decide.lua"),
     include_str!("../../../lua/charge.lua"),
+    include_str!("../../../lua/change_tally.lua"),
+    include_str!("../../../lua/change_log.lua"),
     include_str!("../../../lua/change.lua"),
+    include_str!("../../../lua/settle.lua"),
     include_str!("../../../lua/reset.lua"),
+    include_str!("../../../lua/slots.lua"),
+    include_str!("../../../lua/reserve.lua"),
+    include_str!("../../../lua/update_lease.lua"),
 ];
 
 /// Constants at which the scripts change their behaviour: below the value, and from the value on.
-pub(super) const THRESHOLDS: [(&str, u64); 7] = [
+pub(super) const THRESHOLDS: [(&str, u64); 8] = [
     ("BLOCK", 64),
     ("FANOUT", 32),
     ("MOST_IN_STRING", 192),
@@ -25,10 +33,11 @@ pub(super) const THRESHOLDS: [(&str, u64); 7] = [
     ("MOST_DELETED", 16),
     ("MOST_TOTAL", (1 << 53) - 1),
     ("MOST_WINDOWS", 4_194_304),
+    ("MOST_FREED", 64),
 ];
 
 /// Constants that decide nothing: meanings of bytes, and their number.
-const LAYOUT: [&str; 9] = [
+const LAYOUT: [&str; 17] = [
     "UNIT",
     "WEIGHTED",
     "COUNTER",
@@ -38,6 +47,14 @@ const LAYOUT: [&str; 9] = [
     "RECORD_BYTES",
     "READ_AHEAD",
     "HASH_OUTLIVES_MS",
+    "LEASE_TAG",
+    "LEASE_BYTES",
+    "PART_BYTES",
+    "LOOK",
+    "EXTEND",
+    "END",
+    "SET_BACK",
+    "FORGET",
 ];
 
 /// The sides of each constant on which operations have been.

@@ -4,6 +4,7 @@
 //! `make soak` runs ten million operations: `TOLLGATE_DIFFERENTIAL_OPERATIONS` sets how many.
 
 mod constants;
+mod leases;
 mod model;
 mod phases;
 mod run;
@@ -81,6 +82,7 @@ fn scripts_and_model_agree_on_one_server() {
         }
         crossed.add(&run.crossed);
     }
+    crossed.add(&leases::crossed_by_slots());
     crossed.assert_all();
 }
 

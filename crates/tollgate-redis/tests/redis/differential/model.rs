@@ -28,7 +28,8 @@ enum Usage {
 pub(super) enum ModelId {
     Log(Admission),
     Counter(Timestamp),
-    Bucket(Timestamp),
+    /// The time, and the usage right after.
+    Bucket(Timestamp, u64),
     Calendar(Timestamp),
 }
 
@@ -126,7 +127,7 @@ impl Model {
                 match bucket::decide(bucket, limit.amount(), rate, now, charge.cost) {
                     (_, Some((charged, after))) if commit => {
                         self.0.insert(id.to_owned(), Usage::Bucket(rate, after, now));
-                        (charged, Some(ModelId::Bucket(now)))
+                        (charged, Some(ModelId::Bucket(now, charged.usage)))
                     }
                     (verdict, _) => (verdict, None),
                 }
@@ -153,7 +154,13 @@ impl Model {
     }
 
     /// Changes one admission under a policy.
-    pub(super) fn change(&mut self, policy: &str, id: ModelId, old: Amount, new: Amount) -> bool {
+    pub(super) fn change(
+        &mut self,
+        now: Timestamp,
+        policy: &str,
+        id: ModelId,
+        [old, new]: [Amount; 2],
+    ) -> bool {
         match (self.0.get_mut(policy), id) {
             (Some(Usage::Log(log)), ModelId::Log(admission)) => {
                 let changed = log.change(admission, old, new);
@@ -177,28 +184,16 @@ impl Model {
                 }
                 changed.is_some()
             }
-            (Some(Usage::Bucket(rate, bucket, written)), ModelId::Bucket(at)) => {
-                if at > *written || old == Amount::ZERO {
+            (Some(Usage::Bucket(rate, bucket, written)), ModelId::Bucket(at, used_then)) => {
+                if old == Amount::ZERO {
                     return false;
                 }
-                let mut changed =
-                    i128::from(bucket.missing) - i128::from(old.get()) + i128::from(new.get());
-                if new < old {
-                    let (refill, width_ns) =
-                        (i128::from(rate.refill.get()), i128::from(rate.window.as_ns()));
-                    let produced = |at: Timestamp| i128::from(at.as_ns()) * refill / width_ns;
-                    let lost = produced(*written) - produced(at);
-                    if lost >= i128::from(old.get() - new.get()) {
-                        return false;
-                    }
-                    let least = Bucket { missing: 0, ..*bucket }.without_lost(*rate, *written);
-                    changed = (changed + lost).max(i128::from(least.missing));
+                let current = bucket.following(*written, *rate, now).without_lost(*rate, now);
+                let changed = bucket::change(current, *rate, now, (at, used_then), old, new);
+                if let Some(changed) = changed {
+                    (*bucket, *written) = (changed, now);
                 }
-                if changed > i128::from(Amount::MAX.get()) {
-                    return false;
-                }
-                bucket.missing = u64::try_from(changed).unwrap();
-                true
+                changed.is_some()
             }
             (Some(Usage::Calendar(kept)), ModelId::Calendar(start)) => {
                 let changed = kept.count.checked_sub(old.get()).map(|others| others + new.get());

@@ -447,7 +447,7 @@ impl Run {
         let said = RUNTIME
             .block_on(self.store.change_admission(&charge, one.store, new))
             .map_err(|error| failed(&error))?;
-        let modelled = self.model.change(IDS[place], one.model, one.cost, new);
+        let modelled = self.model.change(self.now, IDS[place], one.model, [one.cost, new]);
         self.operations += 1;
         prop_assert_eq!(said, modelled, "{:?} to {} at {:?}", one, new, self.now);
         if said {

@@ -1,0 +1,166 @@
+-- Changes a lease (R14, R15): everything is read first, then the lease is written, then what it holds.
+--
+-- KEYS     that of the lease; those of its limits, in their order; those of the limits that are charged whether or not there is
+--          room; those of the limits that are charged if all have room; that of a request id to forget.
+-- ARGV[1]  two or more checks, as charge.lua reads them: what is peeked at in the end, and what is charged.
+-- ARGV[2]  packed by `lease_wire.rs`, see below.
+-- ARGV[3…] the channel on which usage that is given back is announced, and the name in announcements of the limit of each change.
+-- Answer   `K`, the length of the lease without what follows the parts, that, and the answer to the peek. `N` if there is no
+--          such lease, or not any more. `V` and the lease if it is not the version that was expected: nothing was changed.
+
+-- What is done: nothing, an extension, an end, setting an extension back, or forgetting a lease whose check was denied.
+local LOOK, EXTEND, END, SET_BACK, FORGET = 0, 1, 2, 3, 4
+
+local lease_key = KEYS[1]
+local lease = lease_key:sub(-27)
+local record = call('GET', lease_key)
+if not record then return 'N' end
+if #record < LEASE_BYTES or unpack('<I4', record) ~= LEASE_TAG then foreign(lease_key) end
+local _, version, seq, ending, proceed, ttl_ms, expires_us, kept_us, life_ms, count = unpack(LEASE_STATE, record)
+if now_us >= kept_us then return 'N' end
+
+local text = ARGV[2]
+-- The version that is expected, the action, the new sequence number, ending, time to live and expiry, what is refused
+-- (1: what needs room; 2: a longer life too), and how many limits, limits of each kind, slots and changes there are.
+local expected, action, new_seq, new_ending, new_ttl_ms, new_expires_us, refused, limits, forced, wanted, slots, changes, at =
+  unpack('<dBdBddBI2I2I2I2I2', text)
+if action ~= LOOK and version ~= expected then return 'V' .. record end
+local forget = KEYS[2 + limits + forced + wanted]
+local parts = {}
+for i = 1, count do
+  local from = LEASE_BYTES + 1 + (i - 1) * PART_BYTES
+  parts[i] = record:sub(from, from + PART_BYTES - 1)
+end
+local rest = record:sub(LEASE_BYTES + 1 + count * PART_BYTES)
+
+-- The indices of the limits that are charged.
+local places = {}
+for i = 1, forced + wanted do places[i], at = unpack('<I2', text, at) end
+-- Each slot that it holds: the part, the limit, how many slots there are, and whether the limit denies.
+local held = {}
+for i = 1, slots do
+  local part, limit, amount, enforces
+  part, limit, amount, enforces, at = unpack('<I2I2dB', text, at)
+  held[i] = { part = part, key = KEYS[1 + limit], amount = amount, enforces = enforces == 1 }
+end
+-- Each part that changes. Of several in one limit, only the first can be prepared: the others read what it writes.
+local prepared, later, announced, is_prepared = {}, {}, {}, {}
+for i = 1, changes do
+  local part, limit, cost
+  part, limit, at = unpack('<I2I2', text, at)
+  local key = KEYS[1 + limit]
+  local commands = change(key, text, at)
+  if is_prepared[key] then
+    later[#later + 1] = { key, at }
+  else
+    is_prepared[key] = true
+    if commands then prepared[#prepared + 1] = commands end
+    announced[#announced + 1] = i
+  end
+  cost = unpack('<d', text, at + 25)
+  parts[part] = cost > 0 and parts[part]:sub(1, PART_BYTES - 8) .. pack('<d', cost)
+  at = at + 41
+end
+
+-- Whether the lease lives on, and whether its caller may.
+local revives, granted = refused < 2, refused == 0
+local is_live = ending == 0 and now_us < expires_us
+for i = 1, slots do
+  -- Also if it is not needed: a value of another type is an error, which must come before the first write.
+  local slot = held[i]
+  slot.has_room = call('ZCOUNT', slot.key, string.format('(%.0f', now_us), '+inf') < slot.amount
+  if action == EXTEND and not is_live and slot.enforces and not slot.has_room then revives = false end
+end
+granted = granted and revives
+
+if action == EXTEND then
+  seq, proceed = new_seq, 0
+  if revives then
+    ttl_ms, expires_us = new_ttl_ms, now_us + up + new_ttl_ms * 1000
+    kept_us = expires_us + life_ms * 1000
+  end
+elseif action == END then
+  seq, ending, kept_us = new_seq, new_ending, now_us + up + new_ttl_ms * 1000
+elseif action == SET_BACK then
+  proceed = 0
+  if new_expires_us > 0 then expires_us, kept_us = new_expires_us, new_expires_us + life_ms * 1000 end
+end
+for i = 1, slots do
+  if action == END or action == EXTEND and revives and not is_live and not held[i].has_room then
+    parts[held[i].part] = false
+    held[i].is_freed = true
+  end
+end
+
+local state
+local function write()
+  version = version + 1
+  local all = {}
+  for i = 1, count do
+    if parts[i] then all[#all + 1] = parts[i] end
+  end
+  state = pack(LEASE_STATE, LEASE_TAG, version, seq, ending, proceed, ttl_ms, expires_us, kept_us, life_ms, #all)
+    .. table.concat(all)
+  call('SET', lease_key, state .. rest, 'PX', string.format('%d', ceil((kept_us - now_us) / 1000) + 1 + slack_ms))
+end
+
+local first_place
+write_lease = function()
+  for i = 1, #lease_parts, 2 do
+    count = count + 1
+    parts[count] = pack('<I2', places[first_place + lease_parts[i]]) .. lease_parts[i + 1]
+  end
+  write()
+end
+
+local check_at, keys_at = checks_at, 1
+-- Decides the next check of the request, or skips it.
+local function next_check(skips)
+  local bytes, keys = unpack('<I4I2', request, check_at)
+  local from, before = check_at + 6, keys_at
+  check_at, keys_at = from + bytes, before + keys
+  return not skips and decide(from, before)
+end
+
+-- If the first charge is written before the second reads, the peek has to read everything before.
+next_check(forced == 0 or wanted == 0)
+if action == EXTEND then proceed = granted and wanted == 0 and 1 or 0 end
+local first_version = version
+if forced > 0 then
+  lease_parts, first_place = {}, 0
+  next_check()
+  -- What is wanted comes on top of that.
+  if #lease_parts < 2 * forced then granted = false end
+end
+if wanted > 0 and granted then
+  local version_before = version
+  proceed, lease_parts, first_place = 1, {}, forced
+  next_check()
+  if version == version_before then proceed = 0 end
+end
+lease_parts, write_lease = nil, nil
+if action == FORGET then
+  call('DEL', lease_key)
+  if forget then call('DEL', forget) end
+elseif action ~= LOOK and version == first_version then
+  write()
+end
+for i = 1, #announced do call('PUBLISH', ARGV[3], ARGV[3 + announced[i]]) end
+for i = 1, #prepared do apply(prepared[i]) end
+for i = 1, #later do
+  local commands = change(later[i][1], text, later[i][2])
+  if commands then apply(commands) end
+end
+for i = 1, slots do
+  local slot = held[i]
+  local is_extended = action == EXTEND and revives or action == SET_BACK and new_expires_us > now_us
+  if action == END or action == FORGET or slot.is_freed or action == SET_BACK and new_expires_us > 0 and not is_extended then
+    call('ZREM', slot.key, lease)
+  elseif is_extended then
+    take_slot(slot.key, lease, expires_us)
+  end
+end
+check_at, keys_at = checks_at, 1
+local answer = next_check()
+state = state or record:sub(1, LEASE_BYTES + count * PART_BYTES)
+return 'K' .. pack('<I2', #state) .. state .. answer

@@ -1,0 +1,179 @@
+//! The requests of leases to the scripts, and their answers.
+
+use tollgate_core::counting::Verdict;
+use tollgate_core::{Amount, Charge, Timestamp, Ttl};
+use tollgate_store::{LeaseId, NewLease};
+
+use super::record::Changing;
+use crate::check::GroupReply;
+use crate::wire::{
+    self, COST_BYTES, ScriptReply, TIME_BYTES, answer_bytes, push, push_double, unsigned,
+};
+
+/// The numbers of a reservation.
+pub(super) struct Reservation {
+    pub(super) ttl: Ttl,
+    /// For how long the lease is known after it has expired.
+    pub(super) life_ms: u64,
+    /// For how long the request id is remembered.
+    pub(super) once_us: u64,
+}
+
+impl Reservation {
+    pub(super) fn packed(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(24);
+        for number in [self.ttl.as_ms(), self.life_ms, self.once_us] {
+            push_double(&mut bytes, number);
+        }
+        bytes
+    }
+
+    /// What follows the answer in the value of a request id: the costs, because the same id may be sent again with others, and
+    /// the lease.
+    pub(super) fn once_rest(&self, charges: &[Charge<'_>], lease: &NewLease) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(charges.len() * COST_BYTES + 68);
+        for charge in charges {
+            push_double(&mut bytes, charge.cost.get());
+        }
+        push(&mut bytes, lease.ttl.as_ms(), 4);
+        bytes.extend_from_slice(lease.id.as_str().as_bytes());
+        bytes
+    }
+}
+
+/// The answer to a reservation.
+pub(super) enum ReserveReply {
+    /// It was decided, now or when the request id was used first.
+    Decided {
+        said: GroupReply,
+        /// The lease, if it is admitted.
+        lease: NewLease,
+        now: Timestamp,
+    },
+    /// The call ran after its latest time.
+    Late,
+}
+
+impl ReserveReply {
+    /// `None` if `answer` is malformed. `lease` is what a new lease is called.
+    pub(super) fn read(answer: &[u8], charges: &[Charge<'_>], lease: &NewLease) -> Option<Self> {
+        let (kind, answer) = match answer {
+            b"L" => return Some(Self::Late),
+            [kind, answer @ ..] => (*kind, answer),
+            [] => return None,
+        };
+        let now = wire::told_time(answer)?;
+        let (answer, lease) = match kind {
+            b'N' => (answer, lease.clone()),
+            b'O' => {
+                let bytes = answer_bytes(charges.len()) + charges.len() * COST_BYTES;
+                let (answer, lease) = answer.split_at_checked(bytes)?;
+                let (ttl, id) = lease.split_at_checked(4)?;
+                let id = LeaseId::parse(std::str::from_utf8(id).ok()?)?;
+                (answer, NewLease { id, ttl: Ttl::from_ms(unsigned(ttl))? })
+            }
+            _ => return None,
+        };
+        match wire::answer(answer, charges)? {
+            ScriptReply::LimitReply(said) => Some(Self::Decided { said, lease, now }),
+            ScriptReply::Late | ScriptReply::Undecided => None,
+        }
+    }
+}
+
+/// What `update_lease.lua` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Action {
+    /// Nothing: the state is the answer.
+    Look = 0,
+    /// Extends it.
+    Extend = 1,
+    /// Settles or releases it.
+    End = 2,
+    /// Takes an extension back because another slot has refused it.
+    SetBack = 3,
+    /// Deletes it, because the check was denied in another slot.
+    Forget = 4,
+}
+
+/// What an extension may not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(super) enum Refusal {
+    /// Nothing is refused.
+    Nothing = 0,
+    /// It charges nothing that needs room.
+    More = 1,
+    /// Neither that, nor is the life of the lease extended.
+    Life = 2,
+}
+
+/// The numbers of an update.
+pub(super) struct Numbers {
+    /// The version of the record to which the update applies.
+    pub(super) version: u64,
+    pub(super) action: Action,
+    pub(super) seq: Amount,
+    /// As in the record.
+    pub(super) ending: u8,
+    /// The time to live of an extension; for how long a lease that ends is known.
+    pub(super) ttl_ms: u64,
+    /// Of an extension that is set back: when the lease expires; 0 to keep the time.
+    pub(super) expires_us: u64,
+    pub(super) refusal: Refusal,
+    pub(super) limits: usize,
+    pub(super) forced: usize,
+    pub(super) wanted: usize,
+    pub(super) slots: usize,
+    pub(super) changes: usize,
+}
+
+impl Numbers {
+    pub(super) fn push(&self, bytes: &mut Vec<u8>) {
+        push_double(bytes, self.version);
+        push(bytes, self.action as u64, 1);
+        push_double(bytes, self.seq.get());
+        push(bytes, self.ending.into(), 1);
+        push_double(bytes, self.ttl_ms);
+        push_double(bytes, self.expires_us);
+        push(bytes, self.refusal as u64, 1);
+        for count in [self.limits, self.forced, self.wanted, self.slots, self.changes] {
+            push(bytes, count as u64, 2);
+        }
+    }
+}
+
+/// The answer to an update.
+pub(super) enum UpdateReply {
+    /// It was done. The verdicts are those on a cost of 0 afterwards.
+    Done { lease: Changing, verdicts: Vec<Verdict>, now: Timestamp },
+    /// The record has changed since: this is it. Nothing was done.
+    Changed(Vec<u8>),
+    /// There is none.
+    Gone,
+}
+
+impl UpdateReply {
+    /// `None` if `answer` is malformed.
+    pub(super) fn read(answer: &[u8], charges: &[Charge<'_>]) -> Option<Self> {
+        let (kind, rest) = answer.split_first()?;
+        match kind {
+            b'N' if rest.is_empty() => return Some(Self::Gone),
+            b'V' => return Some(Self::Changed(rest.to_vec())),
+            b'K' => {}
+            _ => return None,
+        }
+        let (length, rest) = rest.split_at_checked(2)?;
+        let (lease, answer) = rest.split_at_checked(usize::try_from(unsigned(length)).ok()?)?;
+        let (lease, _) = Changing::read(lease)?;
+        let now = wire::told_time(answer.get(..TIME_BYTES)?)?;
+        match wire::answer(answer, charges)? {
+            ScriptReply::LimitReply(said) => {
+                let verdicts = said.iter().map(|one| one.before).collect();
+                Some(Self::Done { lease, verdicts, now })
+            }
+            ScriptReply::Late | ScriptReply::Undecided => None,
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Leases while Redis, the network or their holder fails (P7, P16, P17).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tollgate_core::lease::ledger::Ending;
+use tollgate_core::{
+    Amount, Attribute, Charge, Counting, LeaseUpdate, Limit, Per, Policy, PolicyId, Quality,
+    Subject, Totals, Ttl, Unit, Window,
+};
+use tollgate_redis::RedisStore;
+use tollgate_store::{Effect, LeaseId, LeaseState, Reserved, Store, StoreErrorKind};
+use tollgate_testkit::redis::{Fault, Proxy, RedisCluster, RedisServer};
+
+use crate::support::{RUNTIME, owner, per_hour, store_at};
+
+/// How long a Cluster may take to choose a new primary.
+const FAILOVER: Duration = Duration::from_secs(30);
+
+fn amount(amount: u64) -> Amount {
+    Amount::new(amount).unwrap()
+}
+
+/// At most so many leases at a time for each user, or for all.
+fn slots(id: &str, per: Vec<Attribute>, limit: u64) -> Arc<Limit> {
+    let window = Window::new(Window::MIN).unwrap();
+    let id = PolicyId::new(id).unwrap();
+    let policy = Policy::new(id, Per::new(per).unwrap(), Some(amount(limit)), window);
+    let (unit, counting) = (Unit::Concurrency, Counting::Concurrency);
+    Arc::new(Limit::of(&Policy { unit, counting, ..policy }).unwrap())
+}
+
+fn of_user(limit: u64) -> Arc<Limit> {
+    slots("slots", vec![Attribute::User], limit)
+}
+
+async fn reserve(store: &RedisStore, limits: &[&Arc<Limit>], cost: u64, ttl: Ttl) -> Reserved {
+    let subject = Subject::new("alice", "m");
+    let charges: Vec<_> = limits
+        .iter()
+        .map(|limit| Charge { limit, subject: &subject, cost: amount(cost) })
+        .collect();
+    store.reserve(&charges, None, ttl).await.unwrap()
+}
+
+async fn lease(store: &RedisStore, limits: &[&Arc<Limit>], cost: u64, ttl: Ttl) -> LeaseId {
+    reserve(store, limits, cost, ttl).await.lease.expect("it is admitted").id
+}
+
+fn settle(seq: u64, used: u64) -> LeaseUpdate {
+    let usage = Totals::none().with(Unit::Requests, amount(used));
+    LeaseUpdate::Settle { seq: amount(seq), usage, quality: Quality::Exact }
+}
+
+async fn usage(store: &RedisStore, limit: &Arc<Limit>) -> u64 {
+    let subject = Subject::new("alice", "m");
+    let charge = Charge { limit, subject: &subject, cost: Amount::ONE };
+    store.peek(&[charge]).await.unwrap().verdicts[0].usage
+}
+
+fn charged(state: &LeaseState) -> Vec<u64> {
+    state.holds.iter().map(|hold| hold.charged).collect()
+}
+
+/// P17: each settlement is sent again because its answer was lost, and counts once.
+#[test]
+fn a_thousand_lost_answers_of_settle_count_once() {
+    const LEASES: u64 = 1_000;
+    let server = RedisServer::start();
+    let direct = store_at(&server.url());
+    let (limit, slots) = (per_hour(100 * LEASES), of_user(2));
+    RUNTIME.block_on(async {
+        let mut expected = 0;
+        for number in 0..LEASES {
+            let id = lease(&direct, &[&limit, &slots], 10, Ttl::DEFAULT).await;
+            // Less, as much, and more than was reserved.
+            let update = settle(1, number % 30);
+            let proxy = Proxy::start(server.port());
+            let store = store_at(&proxy.url());
+            assert_eq!(usage(&store, &slots).await, 1);
+            // The record is read, and then the script is run.
+            proxy.set(Fault::DropAnswers);
+            let error = store.update_lease(&id, &update).await.unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+            proxy.set(Fault::None);
+            let state = direct.update_lease(&id, &update).await.unwrap().unwrap();
+            expected += number % 30;
+            assert_eq!((state.ending, charged(&state)), (Ending::Settled, vec![number % 30, 0]));
+            let again = direct.update_lease(&id, &update).await.unwrap().unwrap();
+            assert_eq!((again.effect, charged(&again)), (Effect::Repeated, charged(&state)));
+            assert_eq!(usage(&direct, &limit).await, expected, "lease {number}");
+        }
+        assert_eq!(usage(&direct, &slots).await, 0);
+    });
+}
+
+/// P16, R15: nobody frees the slots of a holder that was killed; they are free at the end of its time to live.
+#[test]
+fn a_holder_that_is_killed_frees_its_slots_at_its_time_to_live() {
+    const LEASES: u64 = 500;
+    let server = RedisServer::start();
+    let clock = Arc::new(tollgate_core::ManualClock::default());
+    clock.set(tollgate_core::Timestamp::from_ms(1_700_000_000_000));
+    let store = store_at(&server.url()).with_test_clock(clock.clone()).with_hint(clock.clone());
+    let (slots, limit) = (of_user(LEASES), per_hour(10 * LEASES));
+    RUNTIME.block_on(async {
+        let ttl = Ttl::from_ms(30_000).unwrap();
+        for _ in 0..LEASES {
+            lease(&store, &[&slots, &limit], 2, ttl).await;
+        }
+        assert!(reserve(&store, &[&slots, &limit], 2, ttl).await.lease.is_none());
+        clock.advance(Duration::from_millis(29_999));
+        assert_eq!(usage(&store, &slots).await, LEASES);
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(usage(&store, &slots).await, 0);
+        assert_eq!(usage(&store, &limit).await, 2 * LEASES, "rate holds stay as reserved");
+        assert!(reserve(&store, &[&slots, &limit], 2, ttl).await.lease.is_some());
+    });
+}
+
+/// A Redis that keeps nothing has forgotten the lease and what it was charged: the settlement changes nothing, and is no error.
+#[test]
+fn a_lease_is_unknown_after_a_restart_without_its_data() {
+    let server = RedisServer::start();
+    let (port, url) = (server.port(), server.url());
+    let store = store_at(&url);
+    let (limit, slots) = (per_hour(100), of_user(1));
+    let id = RUNTIME.block_on(lease(&store, &[&limit, &slots], 10, Ttl::DEFAULT));
+    server.kill();
+    drop(server);
+    let _server = RedisServer::start_on(port, &[]);
+    RUNTIME.block_on(async {
+        let began = Instant::now();
+        let state = loop {
+            match store.update_lease(&id, &settle(1, 5)).await {
+                Ok(state) => break state,
+                Err(error) => assert!(began.elapsed() < FAILOVER, "{error}"),
+            }
+        };
+        assert_eq!(state, None);
+        assert_eq!((usage(&store, &limit).await, usage(&store, &slots).await), (0, 0));
+        lease(&store, &[&limit, &slots], 10, Ttl::DEFAULT).await;
+    });
+}
+
+/// A Redis that keeps its data still has the lease after a restart, and it is settled once.
+#[test]
+fn a_lease_is_settled_after_a_restart_with_its_data() {
+    let folder = tempfile_folder();
+    let settings = ["--appendonly", "yes", "--appendfsync", "always", "--dir", &folder];
+    let server = RedisServer::start_with(&settings);
+    let port = server.port();
+    let store = store_at(&server.url());
+    let (limit, slots) = (per_hour(100), of_user(1));
+    let id = RUNTIME.block_on(lease(&store, &[&limit, &slots], 10, Ttl::MAX));
+    server.kill();
+    drop(server);
+    let _server = RedisServer::start_on(port, &settings);
+    RUNTIME.block_on(async {
+        let began = Instant::now();
+        let state = loop {
+            match store.update_lease(&id, &settle(1, 4)).await {
+                Ok(state) => break state.unwrap(),
+                Err(error) => assert!(began.elapsed() < FAILOVER, "{error}"),
+            }
+        };
+        assert_eq!(charged(&state), [4, 0]);
+        assert_eq!((usage(&store, &limit).await, usage(&store, &slots).await), (4, 0));
+    });
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+fn tempfile_folder() -> String {
+    let name = format!("tollgate-leases-{}", std::process::id());
+    let folder = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder.to_str().unwrap().to_owned()
+}
+
+/// The lease lies in several slots of a Cluster. A primary with one of them is lost after it was replicated; any node settles the
+/// lease at the new one.
+#[test]
+fn a_lease_is_settled_after_a_primary_of_a_cluster_is_lost() {
+    let cluster = RedisCluster::start();
+    let store = store_at(&cluster.url());
+    let (user, all) = (per_hour(100), slots("all", vec![], 3));
+    RUNTIME.block_on(async {
+        let subject = Subject::new("alice", "m");
+        let id = lease(&store, &[&user, &all], 10, Ttl::MAX).await;
+        assert_eq!((usage(&store, &user).await, usage(&store, &all).await), (10, 1));
+        let primary = owner(&cluster, &store.key(&user, &subject));
+        assert_eq!(primary.command(&["WAIT", "1", "10000"]), ["1"]);
+        primary.kill();
+        let (began, other) = (Instant::now(), store_at(&cluster.url()));
+        let state = loop {
+            match other.update_lease(&id, &settle(1, 3)).await {
+                Ok(state) => break state.unwrap(),
+                Err(error) => {
+                    assert!(began.elapsed() < FAILOVER, "no new primary: {error}");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        };
+        assert_eq!(charged(&state), [3, 0]);
+        let again = store.update_lease(&id, &settle(1, 3)).await.unwrap().unwrap();
+        assert_eq!(charged(&again), [3, 0]);
+        assert_eq!((usage(&store, &user).await, usage(&store, &all).await), (3, 0));
+    });
+}
+
+/// P2: what a reservation holds in one slot of a Cluster is given back when another slot denies.
+#[test]
+fn a_reservation_that_another_slot_denies_holds_nothing() {
+    let cluster = RedisCluster::start();
+    let store = store_at(&cluster.url());
+    let (user, all, limit) = (of_user(5), slots("all", vec![], 1), per_hour(100));
+    RUNTIME.block_on(async {
+        let first = lease(&store, &[&user, &limit, &all], 2, Ttl::MAX).await;
+        for _ in 0..5 {
+            assert!(reserve(&store, &[&user, &limit, &all], 2, Ttl::MAX).await.lease.is_none());
+            store.finish().await;
+        }
+        let held =
+            [usage(&store, &user).await, usage(&store, &limit).await, usage(&store, &all).await];
+        assert_eq!(held, [1, 2, 1]);
+        store.update_lease(&first, &LeaseUpdate::Release).await.unwrap().unwrap();
+        assert_eq!(usage(&store, &limit).await, 0);
+    });
+    let keys: Vec<_> =
+        cluster.nodes()[..3].iter().flat_map(|node| node.command(&["KEYS", "*"])).collect();
+    let leases = keys.iter().filter(|key| key.contains("l{")).count();
+    assert_eq!(leases, 2, "the released lease in two slots: {keys:?}");
+}
+
+/// A value of another program under the key of slots or of a lease is an error, before anything is written. No key is without an
+/// expiry (P8).
+#[test]
+fn a_foreign_value_is_an_error_and_every_key_expires() {
+    let server = RedisServer::start();
+    let store = store_at(&server.url());
+    let (slots, limit) = (of_user(5), per_hour(100));
+    let subject = Subject::new("alice", "m");
+    let key = store.key(&slots, &subject);
+    server.command(&["SET", &key, "x"]);
+    let charges =
+        [&limit, &slots].map(|limit| Charge { limit, subject: &subject, cost: amount(3) });
+    RUNTIME.block_on(async {
+        let error = store.reserve(&charges, Some("id"), Ttl::DEFAULT).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::ForeignKey, "{error:?}");
+        assert_eq!(usage(&store, &limit).await, 0);
+        assert_eq!(server.command(&["KEYS", "*"]), [key.clone()]);
+        server.command(&["DEL", &key]);
+        let reserved = store.reserve(&charges, Some("id"), Ttl::DEFAULT).await.unwrap();
+        let id = reserved.lease.unwrap().id;
+        let keys = server.command(&["KEYS", "*"]);
+        assert_eq!(keys.len(), 4, "two limits, a lease and a request id: {keys:?}");
+        for key in keys {
+            let ttl = server.command(&["PTTL", &key]).concat();
+            assert!(ttl.parse::<i64>().unwrap() > 0, "{key} lives for {ttl}");
+            assert!(!key.contains(&id.as_str()[1..]), "no key gives an id away");
+        }
+        server.command(&["DEL", &key]);
+        server.command(&["RPUSH", &key, "x"]);
+        let error = store.update_lease(&id, &settle(1, 1)).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::ForeignKey, "{error:?}");
+        assert_eq!(usage(&store, &limit).await, 3, "nothing was changed");
+        server.command(&["DEL", &key]);
+        let state = store.update_lease(&id, &settle(1, 1)).await.unwrap().unwrap();
+        assert_eq!((state.effect, charged(&state)), (Effect::Changed, vec![1, 0]));
+        let lease = server.command(&["KEYS", "*l-*"]).concat();
+        server.command(&["SET", &lease, "x", "KEEPTTL"]);
+        let error = store.update_lease(&id, &settle(2, 1)).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::ForeignKey, "{error:?}");
+    });
+}
