@@ -222,7 +222,7 @@ pub fn change(
     new: Amount,
 ) -> Option<Bucket> {
     let kept = bucket.without_lost(rate, now);
-    let missing = if new > old {
+    let missing = if new >= old {
         kept.missing.checked_add(new.get() - old.get())?
     } else {
         let start_ns = rate.start(at).as_ns();
