@@ -12,6 +12,7 @@ mod eviction;
 mod exact;
 mod failover;
 mod failure_modes;
+mod leases;
 mod once;
 mod outage;
 mod recovery;

@@ -52,6 +52,11 @@ impl Client {
         }
     }
 
+    /// The status and the body that `path` answers to `body`.
+    pub(crate) async fn post(&mut self, path: &str, body: &str) -> (u16, String) {
+        self.send("POST", path, body).await
+    }
+
     /// The status and the body that `path` answers.
     pub(crate) async fn get(&mut self, path: &str) -> (u16, String) {
         self.send("GET", path, "").await

@@ -1,0 +1,125 @@
+//! P16 and P7 across processes: many clients reserve and settle through three nodes, and judge the limits by their own records.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tollgate_testkit::redis::{RedisCluster, RedisServer};
+
+use crate::support::{Client, Node, PATIENT, every_key_expires, until_ready};
+
+const CLIENTS: u64 = 64;
+/// The leases that each client asks for.
+const ASKED: u64 = 120;
+const SLOTS: u64 = 8;
+const TOKENS: u64 = 20_000;
+const WINDOW: Duration = Duration::from_secs(2);
+const RESERVED: u64 = 100;
+
+const POLICIES: &str = "policies:
+  - {id: slots, scope: USER, unit: concurrency, limit: 8}
+  - {id: tokens, scope: USER, unit: output_tokens, limit: 20000, windowSeconds: 2}
+  - {id: requests, scope: GLOBAL, limit: 1000000, windowSeconds: 2}";
+
+/// What a client knows of one of its leases.
+#[derive(Clone, Copy)]
+struct Lease {
+    /// It was reserved between these.
+    asked: Instant,
+    granted: Instant,
+    /// It was settled between these.
+    settling: Instant,
+    settled: Instant,
+    used: u64,
+}
+
+async fn post(client: &mut Client, path: &str, body: &Value) -> (u16, Value) {
+    let (status, text) = client.post(path, &body.to_string()).await;
+    (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: {text}")))
+}
+
+/// Asks for leases, holds each for a moment, and settles it.
+async fn take_leases(mut client: Client, number: u64) -> Vec<Lease> {
+    let mut leases = Vec::new();
+    for turn in 0..ASKED {
+        let asked = Instant::now();
+        let body = json!({"userId": "alice", "modelId": "m", "ttlMs": 60_000, "cost": {"output_tokens": RESERVED}});
+        let (status, answer) = post(&mut client, "/rate-limit/leases", &body).await;
+        let granted = Instant::now();
+        assert_eq!(answer["degraded"], false, "{answer}");
+        if status == 429 {
+            // As a client that waits for its turn, but not so long that the others are alone.
+            let wait_ms = answer["retryAfterMs"].as_u64().unwrap_or(1).min(2 + number % 7);
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+            continue;
+        }
+        assert_eq!(status, 201, "{answer}");
+        tokio::time::sleep(Duration::from_millis((number + turn) % 4)).await;
+        // Less, as much, or more than was reserved.
+        let used = (number * 31 + turn * 17) % 150;
+        let settling = Instant::now();
+        let path = format!("/rate-limit/leases/{}/settle", answer["lease"]["id"].as_str().unwrap());
+        let body = json!({"seq": 1, "usage": {"output_tokens": used}});
+        let (status, answer) = post(&mut client, &path, &body).await;
+        assert_eq!(status, 200, "{answer}");
+        leases.push(Lease { asked, granted, settling, settled: Instant::now(), used });
+    }
+    leases
+}
+
+/// At no instant more slots, and in no window more tokens, than the limits and what was used above reservations.
+fn judge(leases: &[Lease]) {
+    let most = leases.iter().map(|one| {
+        // Certainly held when the last of them was granted.
+        let at = one.granted;
+        leases.iter().filter(|other| other.granted <= at && at < other.settling).count() as u64
+    });
+    assert!(most.clone().all(|held| held <= SLOTS), "{:?} of {SLOTS} slots", most.max());
+    for last in leases {
+        let at = last.granted;
+        let Some(start) = at.checked_sub(WINDOW) else { continue };
+        let inside = leases.iter().filter(|one| one.asked > start && one.granted <= at);
+        let held =
+            inside.map(|one| if at < one.settling { RESERVED } else { RESERVED.min(one.used) });
+        // What was used above a reservation was charged when it was settled.
+        let debts = leases.iter().filter(|one| one.settling > start && one.settled <= at);
+        let debts = debts.map(|one| one.used.saturating_sub(RESERVED));
+        let charged = held.sum::<u64>() + debts.sum::<u64>();
+        assert!(charged <= TOKENS, "{charged} of {TOKENS} tokens when a lease was granted");
+    }
+}
+
+async fn limits_hold(url: &str) {
+    let nodes: Vec<_> =
+        (0..3).map(|_| Node::start_with_policies(url, &PATIENT, POLICIES)).collect();
+    for node in &nodes {
+        until_ready(node).await;
+    }
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        let client = nodes[usize::try_from(number).unwrap() % nodes.len()].client().await;
+        clients.spawn(take_leases(client, number));
+    }
+    let leases: Vec<Lease> = clients.join_all().await.concat();
+    assert!(leases.len() > 300, "only {} were granted", leases.len());
+    judge(&leases);
+    let mut client = nodes[0].client().await;
+    let peeked = client.post("/rate-limit/peek", r#"{"userId":"alice","modelId":"m"}"#).await.1;
+    let peeked: Value = serde_json::from_str(&peeked).unwrap();
+    let slots = peeked["limits"].as_array().unwrap().iter().find(|one| one["policyId"] == "slots");
+    assert_eq!(slots.unwrap()["count"], 0, "every slot was given back: {peeked}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_of_three_processes_over_one_redis_keep_their_limits() {
+    let server = RedisServer::start();
+    limits_hold(&server.url()).await;
+    every_key_expires(&server);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_of_three_processes_over_a_cluster_keep_their_limits() {
+    let cluster = RedisCluster::start().patient();
+    limits_hold(&cluster.url()).await;
+}
