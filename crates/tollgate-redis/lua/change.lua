@@ -1,20 +1,22 @@
 -- Changes what one admission was charged.
 
-local change_log, change_tally
+local change_tally
+-- The state of a log, and 32 entries: what is changed most often is among the newest.
+local NEWEST_FROM = '-492'
 
 -- The commands that change what the limit of `key` was charged, after everything is read; nil if the admission is not found,
--- because it has left, was reset or changed, or if the usage would be above MOST_TOTAL.
+-- because it has left, was reset or changed, or if the usage would be above MOST_TOTAL. With those of a log comes its new state.
 --
 -- The change is encoded at `at` of `text`: for a log the number and the timestamp of the admission, for a counter the start of
 -- its window, for a token bucket the time of the admission, for a calendar the start of its period; then the old and the new
 -- cost, and the usage right after the admission.
 local function change(key, text, at)
   local kind, number, stamp, old, new, used_then = unpack('<Bddddd', text, at)
-  local state = call('GETRANGE', key, STATE_FROM, '-1')
+  local newest = call('GETRANGE', key, NEWEST_FROM, '-1')
+  local state = #newest > STATE_BYTES and newest:sub(-STATE_BYTES) or newest
   local tag = #state >= 4 and unpack('<I4', state)
   if kind == 1 and (tag == UNIT or tag == WEIGHTED) then
-    change_log = change_log or make_change()
-    return change_log(key, state, tag, number, stamp, old, new)
+    return change_log(key, newest, state, tag, number, stamp, old, new)
   end
   if state ~= '' and tag ~= UNIT and tag ~= WEIGHTED and tag ~= COUNTER and tag ~= BUCKET and tag ~= CALENDAR then
     foreign(key)

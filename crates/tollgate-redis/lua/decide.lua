@@ -29,6 +29,8 @@ local last_life_ms, last_life
 -- If the check is to become a lease: `lease_parts` gets the index of each limit that is charged and its part, `lease_slots` the
 -- keys of the slots that it takes, and `write_lease` is called before anything else is written.
 local lease_parts, lease_slots, write_lease
+-- The states of logs that this call has written.
+local known_states
 
 -- Decides the check that is encoded at `at`; its keys follow KEYS[before].
 local function decide(at, before)
@@ -99,7 +101,7 @@ local function decide(at, before)
     elseif mode < 2 then
       if most and kept_logs[key] then write_out(key) end
       local kept = kept_logs[key]
-      local state = kept or call('GETRANGE', key, STATE_FROM, '-1')
+      local state = kept or known_states and known_states[key] or call('GETRANGE', key, STATE_FROM, '-1')
       local tag, base, offset, expiry, first, next_no, head, oldest, newest, total
       local now, life_ms, had_hash, has_hash = now_us, nil, false, false
       if state ~= '' then

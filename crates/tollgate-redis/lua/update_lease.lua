@@ -45,15 +45,18 @@ for i = 1, slots do
 end
 -- Each part that changes. Of several in one limit, only the first can be prepared: the others read what it writes.
 local prepared, later, announced, is_prepared = {}, {}, {}, {}
+known_states = {}
 for i = 1, changes do
   local part, limit, cost
   part, limit, at = unpack('<I2I2', text, at)
   local key = KEYS[1 + limit]
-  local commands = change(key, text, at)
+  local commands, state = change(key, text, at)
   if is_prepared[key] then
+    known_states[key] = nil
     later[#later + 1] = { key, at }
   else
     is_prepared[key] = true
+    known_states[key] = state
     if commands then prepared[#prepared + 1] = commands end
     announced[#announced + 1] = i
   end
@@ -105,12 +108,14 @@ local function write()
 end
 
 local first_place
-write_lease = function()
-  for i = 1, #lease_parts, 2 do
-    count = count + 1
-    parts[count] = pack('<I2', places[first_place + lease_parts[i]]) .. lease_parts[i + 1]
+if forced + wanted > 0 then
+  write_lease = function()
+    for i = 1, #lease_parts, 2 do
+      count = count + 1
+      parts[count] = pack('<I2', places[first_place + lease_parts[i]]) .. lease_parts[i + 1]
+    end
+    write()
   end
-  write()
 end
 
 local check_at, keys_at = checks_at, 1

@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     const GUIDE: &str = include_str!("../../../docs/REDIS.md");
-    const SCRIPTS: [&str; 19] = [
+    const SCRIPTS: [&str; 20] = [
         include_str!("../lua/layout.lua"),
         include_str!("../lua/hash.lua"),
         include_str!("../lua/long.lua"),
@@ -208,6 +208,7 @@ mod tests {
         include_str!("../lua/charge.lua"),
         include_str!("../lua/change_tally.lua"),
         include_str!("../lua/change_log.lua"),
+        include_str!("../lua/change_rare.lua"),
         include_str!("../lua/change.lua"),
         include_str!("../lua/settle.lua"),
         include_str!("../lua/reset.lua"),

@@ -1,5 +1,6 @@
 //! The scripts, assembled from the files of `lua/`, and their digests.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// A script and the digest by which Redis knows it.
@@ -12,9 +13,44 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    fn new(text: &'static str) -> Self {
+    fn new(text: &str) -> Self {
+        // Once per script and process.
+        let text: &'static str = with_constants(text).leak();
         Self { text, digest: redis::Script::new(text).get_hash().to_owned() }
     }
+}
+
+/// `text` with the values of its constants in place of their names. Lua would keep them as variables, and every function that
+/// uses one costs the time to find it, in every call.
+fn with_constants(text: &str) -> String {
+    let is_name = |name: &str| name.bytes().all(|c| c.is_ascii_uppercase() || c == b'_');
+    let is_value = |value: &str| value.starts_with('\'') || value.parse::<u64>().is_ok();
+    let mut constants = HashMap::new();
+    let mut rest = String::with_capacity(text.len());
+    for line in text.lines() {
+        let defined = line.trim().strip_prefix("local ").and_then(|line| line.split_once(" = "));
+        let pairs = defined.map(|(names, values)| (names.split(", "), values.split(", ")));
+        match pairs {
+            Some((names, values))
+                if names.clone().all(is_name)
+                    && values.clone().all(is_value)
+                    && names.clone().count() == values.clone().count() =>
+            {
+                constants.extend(names.zip(values));
+            }
+            _ => rest.extend([line, "\n"]),
+        }
+    }
+    let is_in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut replaced = String::with_capacity(rest.len());
+    let mut left = rest.as_str();
+    while let Some(start) = left.find(is_in_name) {
+        let (before, from) = left.split_at(start);
+        let (name, after) = from.split_at(from.find(|c| !is_in_name(c)).unwrap_or(from.len()));
+        replaced.extend([before, constants.get(name).copied().unwrap_or(name)]);
+        left = after;
+    }
+    replaced + left
 }
 
 /// What every script that decides checks begins with; `$more` is added to the functions for counters, buckets and calendars.
@@ -55,8 +91,9 @@ macro_rules! changing {
         concat!(
             "local function make_change()\n",
             include_str!("../lua/hash.lua"),
+            include_str!("../lua/change_rare.lua"),
+            "end\n",
             include_str!("../lua/change_log.lua"),
-            "return change_log\nend\n",
             include_str!("../lua/change.lua"),
         )
     };

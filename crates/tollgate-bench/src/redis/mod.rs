@@ -7,8 +7,11 @@
 //! - *Redis time of each operation* on a log of costs above 1, with 100 and with 100,000 admissions in it
 //!   (`operations`): one at a time and 64 at once, a change, and denials.
 //!
+//! - *Redis time of a lease* compared with an admission (`leases`).
+//!
 //! All contenders use the same server, in turns; in between, it is emptied.
 
+mod leases;
 mod operations;
 pub(crate) mod server;
 
@@ -93,6 +96,7 @@ pub fn run(plan: &Plan) -> Result<Section, String> {
             bench.long_log(plan, contender, &mut measurements)?;
         }
         bench.operations(plan, &mut measurements)?;
+        bench.leases(plan, &mut measurements)?;
     }
     Ok(Section {
         title: format!("An exact limit in Redis {version}"),
@@ -111,6 +115,7 @@ fn goals() -> Vec<Goal> {
     ]
     .into_iter()
     .chain(operations::goals())
+    .chain(leases::goals())
     .collect()
 }
 

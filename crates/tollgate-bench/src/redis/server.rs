@@ -118,11 +118,21 @@ impl Client {
 
     /// The time of all scripts since the statistics were reset, in microseconds.
     pub(crate) fn script_us(&mut self) -> Result<f64, String> {
+        self.command_stat("evalsha", "usec")
+    }
+
+    /// The time of one call of `command`, on the average.
+    pub(crate) fn us_of_one(&mut self, command: &str) -> Result<f64, String> {
+        self.command_stat(command, "usec_per_call")
+    }
+
+    fn command_stat(&mut self, command: &str, field: &str) -> Result<f64, String> {
         let info = self.ask(&[b"INFO", b"commandstats"])?;
         let text = String::from_utf8_lossy(&info);
-        let line = text.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:"));
-        let field = line.and_then(|line| line.split(',').find_map(|f| f.strip_prefix("usec=")));
-        field.and_then(|value| value.parse().ok()).ok_or("INFO names no EVALSHA".to_owned())
+        let (line, field) = (format!("cmdstat_{command}:"), format!("{field}="));
+        let line = text.lines().find_map(|one| one.strip_prefix(&line));
+        let value = line.and_then(|line| line.split(',').find_map(|f| f.strip_prefix(&field)));
+        value.and_then(|value| value.parse().ok()).ok_or(format!("INFO names no {command}"))
     }
 
     /// The version of Redis.

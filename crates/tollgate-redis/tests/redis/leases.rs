@@ -203,9 +203,9 @@ fn a_lease_is_settled_after_a_primary_of_a_cluster_is_lost() {
             }
         };
         assert_eq!(charged(&state), [3, 0]);
-        let again = store.update_lease(&id, &settle(1, 3)).await.unwrap().unwrap();
+        let again = other.update_lease(&id, &settle(1, 3)).await.unwrap().unwrap();
         assert_eq!(charged(&again), [3, 0]);
-        assert_eq!((usage(&store, &user).await, usage(&store, &all).await), (3, 0));
+        assert_eq!((usage(&other, &user).await, usage(&other, &all).await), (3, 0));
     });
 }
 

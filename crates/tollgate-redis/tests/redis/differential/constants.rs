@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// The files of the scripts.
-const LUA: [&str; 18] = [
+const LUA: [&str; 19] = [
     include_str!("../../../lua/layout.lua"),
     include_str!("../../../lua/hash.lua"),
     include_str!("../../../lua/long.lua"),
@@ -16,6 +16,7 @@ const LUA: [&str; 18] = [
     include_str!("../../../lua/charge.lua"),
     include_str!("../../../lua/change_tally.lua"),
     include_str!("../../../lua/change_log.lua"),
+    include_str!("../../../lua/change_rare.lua"),
     include_str!("../../../lua/change.lua"),
     include_str!("../../../lua/settle.lua"),
     include_str!("../../../lua/reset.lua"),
