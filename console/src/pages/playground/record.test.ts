@@ -46,9 +46,9 @@ function usages(outcomes: readonly Outcome[]): number[] {
 }
 
 it('keeps no window of a limit of leases', () => {
-    const slots = { policyId: 'slots', unit: 'concurrency', algorithm: 'concurrency', windowSeconds: null };
-    const windows = [...record(EMPTY, [outcome([{}, slots])]).windows.values()];
-    expect(windows.map(({ policyId }) => policyId)).toEqual(['default']);
+  const slots = { policyId: 'slots', unit: 'concurrency', algorithm: 'concurrency', windowSeconds: null };
+  const windows = [...record(EMPTY, [outcome([{}, slots])]).windows.values()];
+  expect(windows.map(({ policyId }) => policyId)).toEqual(['default']);
 });
 
 describe('a key', () => {

@@ -357,11 +357,7 @@ function LimitPart({
   );
 }
 
-function Behaviour({
-  control,
-  isDisabled,
-  isOfLeases,
-}: Part & { isOfLeases: boolean }): React.JSX.Element {
+function Behaviour({ control, isDisabled, isOfLeases }: Part & { isOfLeases: boolean }): React.JSX.Element {
   const policies = useIds('policies');
   return (
     <fieldset className={styles.group}>

@@ -179,7 +179,8 @@ function precedenceNote(policy: Policy): string {
   const window =
     policy.windowSeconds === undefined && policy.calendar === undefined ? 'any window' : 'the same window';
   const unit = policy.unit ?? 'requests';
-  const counted = unit === CONCURRENCY ? 'limit leases at a time' : `count ${unitInWords(unit)} over ${window}`;
+  const counted =
+    unit === CONCURRENCY ? 'limit leases at a time' : `count ${unitInWords(unit)} over ${window}`;
   const others = `policies ${per} that ${counted}`;
   if (count === 0)
     return `${others.charAt(0).toUpperCase()}${others.slice(1)} override it where their conditions apply.`;
