@@ -4,6 +4,8 @@
 -- All commands that read come before all commands that write, so that an error leaves nothing half done. If checks of one
 -- call share a log, its state is read once, and the entries that they append are written together (`kept_logs`).
 
+local TERMS_BYTES = 33
+
 -- The functions of long.lua, counter.lua, bucket.lua and calendar.lua, created when they are first needed.
 local expire, freeing, rebuilt, deletable, read_counter, read_bucket_at, read_period
 local KEYS = KEYS
@@ -36,21 +38,28 @@ local known_states
 local function decide(at, before)
   local limits, options, not_after, once_us = unpack('<I2Bdd', request, at)
   at = at + 19
+  -- With a request id: what it asks of each limit, and what these are. Its repetition, which may ask for something else or
+  -- come when a policy was changed, gets the first answer, which only `wire.rs` can read, and only with this.
+  local terms
+  if options >= 2 then
+    terms = request:sub(at, at + TERMS_BYTES * limits - 1)
+    at = at + TERMS_BYTES * limits
+  end
   local charging = options % 2 == 1
   if not_after > 0 and now_us > not_after then return 'L' end
   local once_key = options >= 2 and KEYS[before + limits + 1]
   if once_key then
     local first_answer = call('GET', once_key)
     if first_answer then
-      if first_answer:sub(1, 4) ~= 'T\4\0\3' or #first_answer ~= 12 + 49 * limits then foreign(once_key) end
+      if first_answer:sub(1, 4) ~= 'T\4\0\4' or #first_answer ~= 12 + (41 + TERMS_BYTES) * limits then
+        foreign(once_key)
+      end
       local first_s, first_ns = unpack('<I4I4', first_answer, 5)
       if (now_s - first_s) * 1000000 + (now_ns - first_ns) / 1000 < once_us then return first_answer:sub(5) end
     end
   end
 
   local allowed, answer = true, nil
-  -- What a check with a request id costs: the same id, sent again with other costs, gets the first answer.
-  local costs = once_key and ''
   if next(tails) then tails, starts = {}, {} end
   -- By limit, and rarely set: the whole string to write instead of a tail, the expiry of the keys, what to write if
   -- nothing is charged, whether there is a hash, and its fields. `shared` is the new value for `kept_logs`.
@@ -74,7 +83,6 @@ local function decide(at, before)
     if is_calendar then mode = mode - 16 end
     local is_bucket = mode >= 8
     if is_bucket then mode = mode - 8 end
-    if costs then costs = costs .. pack('<d', cost) end
     -- Whether a later check of this call uses the same log.
     local comes_again = mode >= 4
     if comes_again then mode = mode - 4 end
@@ -410,7 +418,7 @@ local function decide(at, before)
     tails[i] = nil
   end
   if once_key and (charged or remembers) then
-    call('SET', once_key, 'T\4\0\3' .. answer .. costs, 'PX', ceil(once_us / 1000) + 1 + slack_ms)
+    call('SET', once_key, 'T\4\0\4' .. answer .. terms, 'PX', ceil(once_us / 1000) + 1 + slack_ms)
   end
   return answer
 end

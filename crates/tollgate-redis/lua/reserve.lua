@@ -17,7 +17,7 @@ local lease = lease_key:sub(-27)
 if once_key then
   local first = call('GET', once_key)
   if first then
-    if first:sub(1, 4) ~= 'T\4\0\4' or #first < 20 + 49 * limits then foreign(once_key) end
+    if first:sub(1, 4) ~= 'T\4\0\5' or #first < 20 + (41 + TERMS_BYTES) * limits then foreign(once_key) end
     local life_us, first_s, first_ns = unpack('<dI4I4', first, 5)
     if (now_s - first_s) * 1000000 + (now_ns - first_ns) / 1000 < life_us then return 'O' .. first:sub(13) end
   end
@@ -40,7 +40,7 @@ write_lease = function(answer)
   local state = pack(LEASE_STATE, LEASE_TAG, 1, 0, 0, 1, ttl_ms, expires_us, kept_us, life_ms, #parts)
   call('SET', lease_key, state .. table.concat(parts) .. ARGV[3], 'PX', string.format('%d', ttl_ms + life_ms + 1 + slack_ms))
   if once_key then
-    call('SET', once_key, 'T\4\0\4' .. pack('<d', once_us) .. answer .. ARGV[4], 'PX',
+    call('SET', once_key, 'T\4\0\5' .. pack('<d', once_us) .. answer .. ARGV[4], 'PX',
       string.format('%d', ceil(once_us / 1000) + 1 + slack_ms))
   end
   for i = 1, #lease_slots do

@@ -3,6 +3,8 @@
 //! The script decides. From the few numbers that it returns, the code of `tollgate_core::counting` that decides in
 //! memory computes the verdict. It is an error if the two disagree.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 use tollgate_core::counting::Verdict;
 use tollgate_core::counting::bucket::{self, Bucket, Rate};
@@ -20,6 +22,7 @@ pub(crate) const NS_PER_MS: u64 = 1_000_000;
 pub(crate) const TICK_NS: u64 = 1_000;
 
 /// The modes of a limit in a request.
+const LOG: u8 = 0;
 const SHADOW: u8 = 1;
 const COUNTER: u8 = 2;
 /// A token bucket comes with what a counter comes with, and the refill.
@@ -49,8 +52,8 @@ const HAS_ENTRIES: u8 = 2;
 const RECORDED: u8 = 4;
 pub(crate) const TIME_BYTES: usize = 8;
 const LIMIT_BYTES: usize = 41;
-/// The first answer to a request id, sent again, ends with what each limit was charged.
-pub(crate) const COST_BYTES: usize = 8;
+/// The first answer to a request id, sent again, ends with the [`Terms`] of each limit.
+pub(crate) const TERMS_BYTES: usize = 33;
 /// The whole answer to a check that ran after its latest time.
 const LATE: &[u8] = b"L";
 /// The first byte of the whole answer to a call whose periods do not contain the time; the time follows.
@@ -183,18 +186,15 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp, calendars: 
     bytes.push(charging + if check.once.is_some() { ONCE } else { 0 });
     push_double(bytes, check.not_after.map_or(0, |at| at.as_ns() / TICK_NS));
     push_double(bytes, check.once.map_or(0, |window| window.as_ns().div_ceil(TICK_NS)));
+    if check.once.is_some() {
+        check.charges.iter().for_each(|charge| Terms::of(charge).push(bytes));
+    }
     for (place, charge) in check.charges.iter().enumerate() {
         let (limit, window_ns) = (charge.limit, window_ns(charge.limit));
         let denies_nothing =
             limit.mode() == Mode::Shadow || check.over_limit == IfDenied::Everything;
         let shadow = if denies_nothing { SHADOW } else { 0 };
-        let way = match limit.counting() {
-            Counting::Log { .. } => 0,
-            Counting::Counter { .. } => COUNTER,
-            Counting::Bucket { .. } => BUCKET,
-            Counting::Calendar { .. } => CALENDAR,
-            Counting::Concurrency => SLOTS,
-        };
+        let way = way(limit.counting());
         let records = match check.over_limit {
             IfDenied::AsLimits => limit.over_limit() == OverLimit::Charge,
             IfDenied::Nothing => false,
@@ -226,6 +226,16 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp, calendars: 
         if let Counting::Bucket { refill, .. } = limit.counting() {
             push_double(bytes, refill.get());
         }
+    }
+}
+
+fn way(counting: Counting) -> u8 {
+    match counting {
+        Counting::Log { .. } => LOG,
+        Counting::Counter { .. } => COUNTER,
+        Counting::Bucket { .. } => BUCKET,
+        Counting::Calendar { .. } => CALENDAR,
+        Counting::Concurrency => SLOTS,
     }
 }
 
@@ -340,6 +350,59 @@ pub(crate) enum ScriptReply {
     Undecided,
 }
 
+/// What a check asked of a limit, and what the limit was: with this, its answer can be read also after the policy was
+/// changed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    amount: Amount,
+    cost: Amount,
+    way: u8,
+    /// `None` for concurrency.
+    window: Option<Window>,
+    /// Of a token bucket.
+    refill: Amount,
+}
+
+impl Terms {
+    pub(crate) fn of(charge: &Charge<'_>) -> Self {
+        let counting = charge.limit.counting();
+        Self {
+            amount: charge.limit.amount(),
+            cost: charge.cost,
+            way: way(counting),
+            window: counting.window(),
+            refill: counting.refill().unwrap_or(Amount::ZERO),
+        }
+    }
+
+    /// Appends [`TERMS_BYTES`].
+    pub(crate) fn push(&self, bytes: &mut Vec<u8>) {
+        bytes.push(self.way);
+        let window_ns = self.window.map_or(0, Window::as_ns);
+        for number in [self.amount.get(), self.cost.get(), window_ns, self.refill.get()] {
+            push(bytes, number, 8);
+        }
+    }
+
+    /// `None` if [`Terms::push`] did not write these bytes.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (way, numbers) = bytes.split_first()?;
+        let mut numbers = numbers.chunks_exact(8).map(unsigned);
+        let mut next = || numbers.next();
+        Some(Self {
+            way: *way,
+            amount: Amount::new(next()?)?,
+            cost: Amount::new(next()?)?,
+            window: Window::new(Duration::from_nanos(next()?)),
+            refill: Amount::new(next()?)?,
+        })
+    }
+
+    fn rate(&self) -> Option<Rate> {
+        Some(Rate { refill: self.refill, window: self.window? })
+    }
+}
+
 /// The length of the answer to a check of this many limits, if it was decided.
 pub(crate) const fn answer_bytes(limits: usize) -> usize {
     TIME_BYTES + limits * LIMIT_BYTES
@@ -347,7 +410,7 @@ pub(crate) const fn answer_bytes(limits: usize) -> usize {
 
 /// Whether an answer to a check of so many limits may have this length.
 const fn is_answer_length(bytes: usize, limits: usize) -> bool {
-    bytes == answer_bytes(limits) || bytes == answer_bytes(limits) + limits * COST_BYTES
+    bytes == answer_bytes(limits) || bytes == answer_bytes(limits) + limits * TERMS_BYTES
 }
 
 /// Redis's time, if the call was not decided because its periods do not contain that.
@@ -372,49 +435,40 @@ pub(crate) fn answer(bytes: &[u8], charges: &[Charge<'_>]) -> Option<ScriptReply
     }
     let (time, limits) = bytes.split_at_checked(TIME_BYTES)?;
     let now_ns = unsigned(&time[..4]) * NS_PER_S + unsigned(&time[4..]);
-    let (limits, costs) = limits.split_at_checked(charges.len() * LIMIT_BYTES)?;
-    let of_first_costs: Vec<Charge<'_>>;
-    let charges = if costs.is_empty() {
-        charges
-    } else if costs.len() == charges.len() * COST_BYTES {
-        let costs =
-            costs.chunks_exact(COST_BYTES).map(|bytes| Amount::new(amount(integer(bytes)?)?));
-        let repeated =
-            costs.zip(charges).map(|(cost, charge)| Some(Charge { cost: cost?, ..*charge }));
-        of_first_costs = repeated.collect::<Option<_>>()?;
-        &of_first_costs
+    let (limits, first) = limits.split_at_checked(charges.len() * LIMIT_BYTES)?;
+    let terms: SmallVec<[Terms; 4]> = if first.is_empty() {
+        charges.iter().map(Terms::of).collect()
+    } else if first.len() == charges.len() * TERMS_BYTES {
+        first.chunks_exact(TERMS_BYTES).map(Terms::read).collect::<Option<_>>()?
     } else {
         return None;
     };
-    let parts = limits.chunks_exact(LIMIT_BYTES).zip(charges);
+    let parts = limits.chunks_exact(LIMIT_BYTES).zip(&terms);
     parts
-        .map(|(part, charge)| said(now_ns, part, charge))
+        .map(|(part, terms)| said(now_ns, part, terms))
         .collect::<Option<_>>()
         .map(ScriptReply::LimitReply)
 }
 
-fn said(now_ns: u64, part: &[u8], charge: &Charge<'_>) -> Option<LimitReply> {
+fn said(now_ns: u64, part: &[u8], terms: &Terms) -> Option<LimitReply> {
     let flags = part[0];
     let mut doubles = part[1..].chunks_exact(8).map(integer);
     let mut next = || doubles.next().flatten();
     let (usage, second, third) = (amount(next()?)?, next()?, next()?);
     let (number, stamp) = (amount(next()?)?, amount(next()?)?);
     let is_recorded = flags & RECORDED != 0;
-    let said = match charge.limit.counting() {
-        Counting::Log { window } => {
+    let said = match terms.way {
+        LOG => {
             let id = Admission { number, stamp };
-            log_said(now_ns, flags, usage, [second, third], id, charge, window)?
+            log_said(now_ns, flags, usage, [second, third], id, terms)?
         }
-        Counting::Counter { window } => {
-            counter_said(now_ns, usage, amount(second)?, charge, window, is_recorded)
+        COUNTER => counter_said(now_ns, usage, amount(second)?, terms, is_recorded)?,
+        BUCKET => bucket_said(now_ns, usage, terms, is_recorded)?,
+        CALENDAR => {
+            calendar_said(now_ns, usage, [amount(second)?, amount(third)?], terms, is_recorded)?
         }
-        Counting::Bucket { window, refill } => {
-            bucket_said(now_ns, usage, charge, Rate { refill, window }, is_recorded)
-        }
-        Counting::Calendar { .. } => {
-            calendar_said(now_ns, usage, [amount(second)?, amount(third)?], charge, is_recorded)?
-        }
-        Counting::Concurrency => slots_said(now_ns, usage, [second, third], charge)?,
+        SLOTS => slots_said(now_ns, usage, [second, third], terms)?,
+        _ => return None,
     };
     let agrees =
         said.before.allowed == (flags & ALLOWED != 0) && said.recorded.is_some() == is_recorded;
@@ -458,8 +512,7 @@ fn log_said(
     usage: u64,
     [newest_after, freeing_after]: [i64; 2],
     id: Admission,
-    charge: &Charge<'_>,
-    window: Window,
+    terms: &Terms,
 ) -> Option<LimitReply> {
     let (floor, up) = (now_ns / TICK_NS, i64::from(!now_ns.is_multiple_of(TICK_NS)));
     let len = if flags & HAS_ENTRIES == 0 { 0 } else { 2 };
@@ -471,15 +524,14 @@ fn log_said(
     let [freeing, newest] = [freeing_after, newest_after]
         .map(|after| floor.saturating_add(ahead).saturating_add_signed(after));
     let now = Timestamp::from_ns(now_ns);
-    let time = LogTime::in_ticks_of(TICK_NS, window, now).shifted(ahead);
+    let time = LogTime::in_ticks_of(TICK_NS, terms.window?, now).shifted(ahead);
     let seen = SeenLog { len, usage, ticks: [freeing, newest] };
-    let limit = charge.limit;
-    let before = log::evaluate(&seen, limit.amount(), &time, charge.cost);
-    let after = log::admitted(before, &time, charge.cost);
+    let before = log::evaluate(&seen, terms.amount, &time, terms.cost);
+    let after = log::admitted(before, &time, terms.cost);
     let recorded = (flags & RECORDED != 0).then(|| {
-        let usage = usage.saturating_add(charge.cost.get());
+        let usage = usage.saturating_add(terms.cost.get());
         let seen = SeenLog { len: 2, usage, ticks: [freeing, time.stamp()] };
-        recorded(before, log::evaluate(&seen, limit.amount(), &time, charge.cost))
+        recorded(before, log::evaluate(&seen, terms.amount, &time, terms.cost))
     });
     Some(LimitReply { before, after, recorded, id: EntryId::Log(id) })
 }
@@ -488,42 +540,37 @@ fn counter_said(
     now_ns: u64,
     current: u64,
     previous: u64,
-    charge: &Charge<'_>,
-    window: Window,
+    terms: &Terms,
     is_recorded: bool,
-) -> LimitReply {
+) -> Option<LimitReply> {
+    let Terms { amount, cost, .. } = *terms;
+    let window = terms.window?;
     let (now, start) = (Timestamp::from_ns(now_ns), now_ns - now_ns % window.as_ns());
     let kept = Counter { start: Timestamp::from_ns(start), current, previous };
-    let (limit, cost) = (charge.limit, charge.cost);
-    let (before, charged) = counter::decide(kept, limit.amount(), window, now, cost);
+    let (before, charged) = counter::decide(kept, amount, window, now, cost);
     let after = charged.map_or(before, |(after, _)| after);
-    let with_cost = || counter::decide(kept, limit.most_recorded(), window, now, cost).1;
-    let recorded = is_recorded.then(with_cost).flatten().map(|(_, kept)| {
-        recorded(before, counter::evaluate(kept, limit.amount(), window, now, cost))
-    });
-    LimitReply { before, after, recorded, id: EntryId::Counter { start: kept.start } }
-}
-
-fn bucket_said(
-    now_ns: u64,
-    missing: u64,
-    charge: &Charge<'_>,
-    rate: Rate,
-    is_recorded: bool,
-) -> LimitReply {
-    let now = Timestamp::from_ns(now_ns);
-    let start = Timestamp::from_ns(now_ns - now_ns % rate.window.as_ns());
-    let kept = Bucket { start, missing };
-    let (limit, cost) = (charge.limit, charge.cost);
-    let (before, charged) = bucket::decide(kept, limit.amount(), rate, now, cost);
-    let after = charged.map_or(before, |(after, _)| after);
-    let with_cost = || bucket::decide(kept, limit.most_recorded(), rate, now, cost).1;
+    let with_cost = || counter::decide(kept, Amount::MAX, window, now, cost).1;
     let recorded = is_recorded
         .then(with_cost)
         .flatten()
-        .map(|(_, kept)| recorded(before, bucket::evaluate(kept, limit.amount(), rate, now, cost)));
+        .map(|(_, kept)| recorded(before, counter::evaluate(kept, amount, window, now, cost)));
+    Some(LimitReply { before, after, recorded, id: EntryId::Counter { start: kept.start } })
+}
+
+fn bucket_said(now_ns: u64, missing: u64, terms: &Terms, is_recorded: bool) -> Option<LimitReply> {
+    let (Terms { amount, cost, .. }, rate) = (*terms, terms.rate()?);
+    let now = Timestamp::from_ns(now_ns);
+    let start = Timestamp::from_ns(now_ns - now_ns % rate.window.as_ns());
+    let kept = Bucket { start, missing };
+    let (before, charged) = bucket::decide(kept, amount, rate, now, cost);
+    let after = charged.map_or(before, |(after, _)| after);
+    let with_cost = || bucket::decide(kept, rate.most_recorded(), rate, now, cost).1;
+    let recorded = is_recorded
+        .then(with_cost)
+        .flatten()
+        .map(|(_, kept)| recorded(before, bucket::evaluate(kept, amount, rate, now, cost)));
     let used_then = recorded.unwrap_or(after).usage;
-    LimitReply { before, after, recorded, id: EntryId::Bucket { at: now, used_then } }
+    Some(LimitReply { before, after, recorded, id: EntryId::Bucket { at: now, used_then } })
 }
 
 /// The slots on which an answer depends.
@@ -544,16 +591,11 @@ impl Slots for SeenSlots {
 }
 
 /// `None` if a time cannot be.
-fn slots_said(
-    now_ns: u64,
-    held: u64,
-    times_us: [i64; 2],
-    charge: &Charge<'_>,
-) -> Option<LimitReply> {
+fn slots_said(now_ns: u64, held: u64, times_us: [i64; 2], terms: &Terms) -> Option<LimitReply> {
     let [last, freeing] = times_us.map(|us| Some(Timestamp::from_ns(amount(us)? * TICK_NS)));
     let seen = SeenSlots { held, freeing: freeing?, last: last? };
     let now = Timestamp::from_ns(now_ns);
-    let before = slots::evaluate(&seen, charge.limit.amount(), now);
+    let before = slots::evaluate(&seen, terms.amount, now);
     Some(LimitReply { before, after: before, recorded: None, id: EntryId::Slot })
 }
 
@@ -562,7 +604,7 @@ fn calendar_said(
     now_ns: u64,
     count: u64,
     bounds_s: [u64; 2],
-    charge: &Charge<'_>,
+    terms: &Terms,
     is_recorded: bool,
 ) -> Option<LimitReply> {
     let [start, end] = bounds_s.map(|seconds| Timestamp::from_ns(seconds.saturating_mul(NS_PER_S)));
@@ -571,13 +613,14 @@ fn calendar_said(
         return None;
     }
     let kept = PeriodCount { start, count };
-    let (limit, cost) = (charge.limit, charge.cost);
-    let (before, charged) = calendar::decide(kept, limit.amount(), period, now, cost);
+    let Terms { amount, cost, .. } = *terms;
+    let (before, charged) = calendar::decide(kept, amount, period, now, cost);
     let after = charged.map_or(before, |(after, _)| after);
-    let with_cost = || calendar::decide(kept, limit.most_recorded(), period, now, cost).1;
-    let recorded = is_recorded.then(with_cost).flatten().map(|(_, kept)| {
-        recorded(before, calendar::evaluate(kept, limit.amount(), period, now, cost))
-    });
+    let with_cost = || calendar::decide(kept, Amount::MAX, period, now, cost).1;
+    let recorded = is_recorded
+        .then(with_cost)
+        .flatten()
+        .map(|(_, kept)| recorded(before, calendar::evaluate(kept, amount, period, now, cost)));
     Some(LimitReply { before, after, recorded, id: EntryId::Calendar { start } })
 }
 

@@ -60,7 +60,8 @@ impl Rate {
 
     /// The most that may be missing after the cost of a denied check was recorded: what [`LONGEST_DEBT`] refills, and with the
     /// tokens of a window still an amount.
-    pub(crate) fn most_recorded(self) -> Amount {
+    #[must_use]
+    pub fn most_recorded(self) -> Amount {
         let tokens = LONGEST_DEBT.as_nanos() * u128::from(self.refill.get().max(1));
         let refilled = tokens / u128::from(self.window.as_ns());
         let most = u128::from(Amount::MAX.get() - self.refill.get());

@@ -7,7 +7,7 @@ use tollgate_store::{LeaseId, NewLease};
 use super::record::Changing;
 use crate::check::GroupReply;
 use crate::wire::{
-    self, COST_BYTES, ScriptReply, TIME_BYTES, answer_bytes, push, push_double, unsigned,
+    self, ScriptReply, TERMS_BYTES, TIME_BYTES, Terms, answer_bytes, push, push_double, unsigned,
 };
 
 /// The numbers of a reservation.
@@ -28,13 +28,11 @@ impl Reservation {
         bytes
     }
 
-    /// What follows the answer in the value of a request id: the costs, because the same id may be sent again with others, and
-    /// the lease.
+    /// What follows the answer in the value of a request id: the terms of each limit, because the same id may be sent again
+    /// with another cost or when a policy was changed, and the lease.
     pub(super) fn once_rest(&self, charges: &[Charge<'_>], lease: &NewLease) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(charges.len() * COST_BYTES + 68);
-        for charge in charges {
-            push_double(&mut bytes, charge.cost.get());
-        }
+        let mut bytes = Vec::with_capacity(charges.len() * TERMS_BYTES + 68);
+        charges.iter().for_each(|charge| Terms::of(charge).push(&mut bytes));
         push(&mut bytes, lease.ttl.as_ms(), 4);
         bytes.extend_from_slice(lease.id.as_str().as_bytes());
         bytes
@@ -66,7 +64,7 @@ impl ReserveReply {
         let (answer, lease) = match kind {
             b'N' => (answer, lease.clone()),
             b'O' => {
-                let bytes = answer_bytes(charges.len()) + charges.len() * COST_BYTES;
+                let bytes = answer_bytes(charges.len()) + charges.len() * TERMS_BYTES;
                 let (answer, lease) = answer.split_at_checked(bytes)?;
                 let (ttl, id) = lease.split_at_checked(4)?;
                 let id = LeaseId::parse(std::str::from_utf8(id).ok()?)?;

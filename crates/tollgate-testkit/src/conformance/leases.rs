@@ -345,6 +345,33 @@ pub fn a_request_id_names_a_lease_once<H: Harness>() {
     }
 }
 
+/// R12: the first answer stands, and names the same lease, also if policies were changed meanwhile.
+pub fn a_request_id_keeps_its_lease_when_a_policy_changes<H: Harness>() {
+    for way in Way::ALL {
+        let Some(harness) = leasing::<H>() else { return };
+        let limiter = |way, amount, most_slots| {
+            let user = counted_by(way, policy("user", USER, amount, MONTH));
+            Limiter::new(&harness, vec![user, slots("slots", USER, most_slots)])
+        };
+        let check = check_at("alice", 8).with_request_id("id");
+        let (first, lease) = limiter(way, 100, 2).reserve(&check, Ttl::MAX);
+        assert!(first.allowed() && lease.is_some(), "{way:?}");
+        for (other, amount) in Way::ALL.into_iter().flat_map(|way| [0, 5, 100].map(|n| (way, n))) {
+            for most_slots in [0, 1, 2] {
+                let limiter = limiter(other, amount, most_slots);
+                let context = format!("{way:?}, then {amount} by {other:?}, {most_slots} slots");
+                let (again, same) = limiter.reserve(&check, Ttl::MAX);
+                assert_eq!(same, lease, "{context}");
+                assert_eq!((again.allowed(), again.retry_after_ms()), (true, Some(0)), "{context}");
+                let said = again.limits().iter().map(|limit| (limit.count, limit.remaining));
+                let expected = [(8, amount.saturating_sub(8)), (1, most_slots.saturating_sub(1))];
+                assert_eq!(said.collect::<Vec<_>>(), expected, "{context}");
+            }
+        }
+        assert_eq!(limiter(way, 100, 2).counts(&check), [8, 1], "{way:?}");
+    }
+}
+
 /// P17: concurrent settlements of one lease.
 pub fn threads_that_settle_one_lease_settle_it_once<H: Harness>() {
     for way in Way::ALL {

@@ -99,6 +99,7 @@ macro_rules! conformance_group {
         $crate::conformance_tests!($harness, once:
             a_request_id_is_charged_once_and_gets_the_first_answer
             a_denied_request_id_is_decided_afresh
+            a_request_id_keeps_its_answer_when_the_policy_changes
             a_shadow_limit_that_refuses_does_not_make_a_request_id_new
             different_checks_share_no_request_id
             request_ids_that_read_alike_are_different
@@ -129,6 +130,7 @@ macro_rules! conformance_group {
             a_unit_that_was_not_reserved_is_charged_at_the_settlement
             an_unknown_lease_changes_nothing
             a_request_id_names_a_lease_once
+            a_request_id_keeps_its_lease_when_a_policy_changes
             threads_that_settle_one_lease_settle_it_once
             threads_never_hold_more_slots_than_there_are
         );

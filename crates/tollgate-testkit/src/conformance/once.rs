@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::thread;
 
-use tollgate_core::{Attribute, Mode, Policy};
+use tollgate_core::{Attribute, Mode, OverLimit, Policy};
 
 use super::{MONTH, check_at, counted_by, policy};
 use crate::{Harness, Limiter, Way};
@@ -144,4 +144,32 @@ pub fn threads_with_the_same_request_ids_charge_each_once<H: Harness>() {
     });
     assert_eq!(denied, 0, "every copy gets the admission of the first");
     assert_eq!(limiter.counts(&check_at("alice", 1)), [IDS, IDS]);
+}
+
+/// R12: the first answer stands, also if the policy was changed meanwhile. (A tier of another priority class does the same.)
+pub fn a_request_id_keeps_its_answer_when_the_policy_changes<H: Harness>() {
+    for way in Way::ALL {
+        let harness = H::new();
+        let limiter = |way: Way, amount: u64, over_limit: OverLimit| {
+            let user = counted_by(way, policy("user", USER, amount, MONTH));
+            Limiter::new(&harness, vec![Policy { over_limit, ..user }])
+        };
+        let admitted = check_at("alice", 8).with_request_id("id");
+        let denied = check_at("bob", 8).with_request_id("id");
+        assert!(limiter(way, 100, OverLimit::Deny).check(&admitted).allowed());
+        assert!(!limiter(way, 5, OverLimit::Charge).check(&denied).allowed());
+        for (other, amount) in Way::ALL.into_iter().flat_map(|way| [0, 5, 100].map(|n| (way, n))) {
+            for over_limit in [OverLimit::Deny, OverLimit::Charge] {
+                let limiter = limiter(other, amount, over_limit);
+                let context = format!("{way:?}, then {amount} by {other:?}");
+                let again = limiter.check_one(&admitted);
+                assert_eq!((again.allowed, again.retry_after_ms), (true, Some(0)), "{context}");
+                assert_eq!((again.count, again.remaining), (8, amount.saturating_sub(8)));
+                let again = limiter.check_one(&denied);
+                assert_eq!((again.allowed, again.retry_after_ms), (false, None), "{context}");
+                assert_eq!(again.count, 8, "{context}");
+            }
+        }
+        assert_eq!(limiter(way, 100, OverLimit::Deny).counts(&denied), [8], "{way:?}");
+    }
 }

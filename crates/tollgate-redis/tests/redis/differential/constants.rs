@@ -38,7 +38,7 @@ pub(super) const THRESHOLDS: [(&str, u64); 8] = [
 ];
 
 /// Constants that decide nothing: meanings of bytes, and their number.
-const LAYOUT: [&str; 17] = [
+const LAYOUT: [&str; 18] = [
     "UNIT",
     "WEIGHTED",
     "COUNTER",
@@ -46,6 +46,7 @@ const LAYOUT: [&str; 17] = [
     "CALENDAR",
     "STATE_BYTES",
     "RECORD_BYTES",
+    "TERMS_BYTES",
     "READ_AHEAD",
     "HASH_OUTLIVES_MS",
     "LEASE_TAG",
