@@ -1820,7 +1820,7 @@ export interface components {
              */
             onStoreError?: "allow" | "deny" | "local";
             /**
-             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already. Not for concurrency.
+             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already. Not for concurrency, nor for a policy without a limit.
              * @enum {string}
              */
             overLimit?: "deny" | "charge";
@@ -2152,7 +2152,7 @@ export interface components {
              */
             onStoreError?: "allow" | "deny" | "local";
             /**
-             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already. Not for concurrency.
+             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already. Not for concurrency, nor for a policy without a limit.
              * @enum {string}
              */
             overLimit?: "deny" | "charge";
@@ -2334,7 +2334,7 @@ export interface components {
              */
             onStoreError?: "allow" | "deny" | "local";
             /**
-             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already. Not for concurrency.
+             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already. Not for concurrency, nor for a policy without a limit.
              * @enum {string}
              */
             overLimit?: "deny" | "charge";
@@ -2461,7 +2461,7 @@ export interface components {
              */
             onStoreError?: "allow" | "deny" | "local" | null;
             /**
-             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already. Not for concurrency.
+             * @description What it records of a check that is denied, by it or by another policy: `deny`, the default, records nothing; `charge` records the cost, because it has happened already. Not for concurrency, nor for a policy without a limit.
              * @enum {string|null}
              */
             overLimit?: "deny" | "charge" | null;

@@ -475,6 +475,7 @@ fn a_policy_exempts_from_everything_or_from_its_own_kind_of_limit() {
         ("scope: IP, limit: 5, windowSeconds: 60", Reach::OwnWindow),
         ("scope: IP, limit: null, exempt: all", Reach::EveryLimit),
         ("scope: IP, exempt: all", Reach::EveryLimit),
+        ("scope: IP, limit: null, overLimit: deny", Reach::EveryWindow),
         ("match: {ip: 192.0.2.1}, exempt: all", Reach::EveryLimit),
     ];
     for (fields, expected) in cases {
@@ -488,6 +489,12 @@ fn a_policy_exempts_from_everything_or_from_its_own_kind_of_limit() {
         ("scope: IP, limit: 5, exempt: all", "policies[0].limit", "is given beside `exempt`"),
         ("exempt: some", "policies[0].exempt", "\"some\" is no such exemption"),
         ("exempt: true", "policies[0].exempt", "true is a boolean"),
+        (
+            "scope: IP, limit: null, overLimit: charge",
+            "policies[0].overLimit",
+            "exempts and so records nothing",
+        ),
+        ("exempt: all, overLimit: charge", "policies[0].overLimit", "exempts and so records"),
     ];
     for (fields, path, says) in wrong {
         let text = format!("policies: [{{id: p, {fields}}}]");

@@ -155,8 +155,9 @@ impl Shape {
             // Chosen when all ids are known.
             overrides: Vec::new(),
             mode: self.mode,
-            over_limit: match counting {
-                Counting::Concurrency => OverLimit::Deny,
+            over_limit: match (counting, self.limit) {
+                // Neither does an exemption record anything.
+                (Counting::Concurrency, _) | (_, None) => OverLimit::Deny,
                 _ => self.over_limit,
             },
             visibility: self.visibility,

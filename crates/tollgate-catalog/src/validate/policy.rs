@@ -120,8 +120,7 @@ impl PolicyValidator {
         };
         let overrides = overrides::overrides(&mut self.report, at, fields);
         let mode = self.report.named(at, fields, "mode", &MODES, Mode::default());
-        let over_limit =
-            self.report.named(at, fields, "overLimit", &OVER_LIMITS, OverLimit::default());
+        let over_limit = self.over_limit(at, fields, limit);
         let visibility =
             self.report.named(at, fields, "visibility", &VISIBILITIES, Visibility::default());
         let on_store_error = self.report.named(at, fields, "onStoreError", &FAILURE_MODES, None);
@@ -326,6 +325,25 @@ impl PolicyValidator {
                 None
             }
         }
+    }
+
+    fn over_limit(
+        &mut self,
+        at: &At<'_>,
+        fields: Fields<'_>,
+        limit: Option<Ceiling>,
+    ) -> Option<OverLimit> {
+        let over_limit =
+            self.report.named(at, fields, "overLimit", &OVER_LIMITS, OverLimit::default());
+        if let (Some(OverLimit::Charge), Some(Ceiling::Exempt), Some(entry)) =
+            (over_limit, limit, fields.get("overLimit"))
+        {
+            let message =
+                "is `charge` beside a limit of null, which exempts and so records nothing";
+            self.report.problem(&at.key(entry), message, "`charge` beside a limit, or `deny`");
+            return None;
+        }
+        over_limit
     }
 
     fn shares(&mut self, at: &At<'_>, entry: &Entry, limit: Option<Ceiling>) -> Option<Shares> {

@@ -280,7 +280,8 @@ fn effect_fields() -> Fields {
         "overLimit": {
             "type": "string", "enum": ([OverLimit::Deny, OverLimit::Charge].map(OverLimit::name)),
             "description": "What it records of a check that is denied, by it or by another policy: `deny`, the default, \
-                records nothing; `charge` records the cost, because it has happened already. Not for concurrency."
+                records nothing; `charge` records the cost, because it has happened already. Not for concurrency, nor for \
+                a policy without a limit."
         },
         "visibility": {
             "type": "string", "enum": ([Visibility::Public, Visibility::Private].map(Visibility::name)),
