@@ -2,7 +2,7 @@
 -- Token buckets (R17), after counter.lua in the same function.
 
   -- Returns the usage, what is missing from the bucket since the start of the window, whether that must be stored because the
-  -- clock has stepped back, the value for what is missing, and how long a value with `cost` lives.
+  -- clock has stepped back or the refill is another one, the value for what is missing, and how long a value with `cost` lives.
   local function read_bucket_at(key, cost, window_s, window_ns, hint_s, hint_ns, refill, longest_ms)
     local start_s, start_ns, since_s, since_ns = aligned(hint_s, hint_ns, window_s, window_ns, now_s, now_ns)
     local missing, stepped = 0, false
@@ -28,6 +28,8 @@
           missing = math.max(0, missing - windows * kept_refill)
         end
         if kept_refill ~= refill then
+          -- From now on the new refill applies, whether something is admitted or not.
+          stepped = true
           local used = missing - scaled(kept_refill, since_s, since_ns, window_s, window_ns)
           missing = used > 0 and used + scaled(refill, since_s, since_ns, window_s, window_ns) or 0
         end

@@ -268,6 +268,20 @@ fn tally(bucket: Bucket, rate: Rate) -> Tally {
     }
 }
 
+/// The tally that replaces `kept` when it is first seen at another refill: until then the old one applied, and from now on the
+/// new one does, whether something is admitted or not. `None` if the refill is the same. What would still be missing at the end
+/// of all timestamps is forgotten.
+#[inline]
+pub(super) fn refilled(kept: Tally, rate: Rate, now: Timestamp) -> Option<Tally> {
+    if kept.numbers[1] == rate.refill.get() {
+        return None;
+    }
+    let bucket = of_tally(kept, rate, now)?;
+    let windows = (u64::MAX - bucket.start.as_ns()) / rate.window.as_ns();
+    let most = windows.saturating_mul(rate.refill.get().max(1));
+    Some(tally(Bucket { missing: bucket.missing.min(most), ..bucket }, rate))
+}
+
 /// `None` if the tally belongs to another way of counting or to another window: then its start is none of this window.
 #[inline]
 fn of_tally(tally: Tally, rate: Rate, now: Timestamp) -> Option<Bucket> {
@@ -363,6 +377,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A debt of a bucket with a fast refill, which then takes longer than timestamps last.
+    #[test]
+    fn a_debt_is_kept_when_the_refill_becomes_slow() {
+        let now = Timestamp::from_ms(1_700_000_000_000);
+        let window = Window::new(Duration::from_secs(1)).unwrap();
+        let rate = |refill| Rate { refill: Amount::new(refill).unwrap(), window };
+        let most = rate(1_000).most_recorded();
+        let (_, charged) = decide_tally(None, most, rate(1_000), now, most);
+        let slow = refilled(charged.unwrap().1, rate(1), now).unwrap();
+        let usage = |at| decide_tally(Some(slow), most, rate(1), at, Amount::ZERO).0.usage;
+        let years_500 = 500 * 365 * 24 * 3_600;
+        assert!((years_500 - 1_000_000_000..most.get()).contains(&usage(now)), "{}", usage(now));
+        assert_eq!(usage(now.after(window.as_duration())), usage(now) - 1);
+        assert_eq!(refilled(slow, rate(1), now), None);
     }
 
     #[test]

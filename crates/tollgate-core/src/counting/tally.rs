@@ -98,6 +98,19 @@ impl Tallied {
             }
         }
     }
+
+    /// The tally that a store keeps in the place of `kept` from `now` on, because the limit has changed; `None` if it keeps
+    /// that.
+    #[inline]
+    #[must_use]
+    pub fn changed(self, kept: Tally, now: Timestamp) -> Option<Tally> {
+        match self {
+            Self::Bucket { rate } if kept.kind == TallyKind::Bucket => {
+                bucket::refilled(kept, rate, now)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Tally {

@@ -137,6 +137,10 @@ impl Usage {
                 log::admitted(verdict, &time, cost)
             }
             UsageShape::Tally(tallied) => {
+                let changed = self.tally().and_then(|kept| tallied.changed(kept, now));
+                if let Some(tally) = changed {
+                    *self = Self::from_tally(tally, limit);
+                }
                 let decided = tallied.decide(self.tally(), limit.amount(), now, cost);
                 if charge && let (_, Some((verdict, tally))) = decided {
                     *self = Self::from_tally(tally, limit);

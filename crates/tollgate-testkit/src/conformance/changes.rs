@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use tollgate_core::{Timestamp, Window};
+use tollgate_core::{Amount, Counting, OverLimit, Policy, Timestamp, Window};
 
 use super::{START, check_at, counted_by, policy};
 use crate::property::for_all;
@@ -51,6 +51,36 @@ pub fn a_changed_way_of_counting_starts_afresh<H: MovableClock>() {
             assert_eq!(again.counts(&check_at("alice", 1)), [0], "and back");
             assert_eq!(admit_all(&again), LIMIT);
         }
+    }
+}
+
+/// The new refill of a token bucket applies from the first check that meets it, also if all checks are denied: the wait in an
+/// answer is right.
+pub fn a_changed_refill_applies_although_all_is_denied<H: MovableClock>() {
+    for (old, new) in [(1, 10), (10, 1)] {
+        let harness = H::new();
+        let limiter = |refill| {
+            let window = Window::new(Duration::from_secs(10)).unwrap();
+            let refill = Amount::new(refill).unwrap();
+            let counting = Counting::Bucket { window, refill };
+            let policy = policy("p", &[], 10, window.as_duration());
+            let over_limit = OverLimit::Charge;
+            Limiter::new(&harness, vec![Policy { counting, over_limit, ..policy }])
+        };
+        harness.set(START);
+        assert!(!limiter(old).check(&check_at("alice", 30)).allowed());
+        let limiter = limiter(new);
+        let admits_at = START.after(Duration::from_secs(21 * 10 / new));
+        for part in 0..4 {
+            let now = START.after(admits_at.since(START) / 4 * part);
+            harness.set(now);
+            // A cost of 0 is not recorded.
+            let wait_ms = limiter.check(&check_at("alice", 0)).retry_after_ms();
+            let expected = admits_at.since(now).as_millis();
+            assert_eq!(wait_ms.map(u128::from), Some(expected), "{old} to {new}: {part}");
+        }
+        harness.set(admits_at);
+        assert!(limiter.check(&check_at("alice", 1)).allowed(), "{old} to {new}");
     }
 }
 

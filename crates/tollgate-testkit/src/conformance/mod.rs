@@ -173,6 +173,7 @@ macro_rules! conformance_group {
             a_changed_window_keeps_the_admissions_of_a_log
             a_longer_window_keeps_what_it_knows_until_it_leaves
             a_changed_window_of_a_counter_admits_no_more_than_its_limit
+            a_changed_refill_applies_although_all_is_denied
         );
     };
     ($harness:ty, scale) => {

@@ -117,7 +117,7 @@ impl Model {
                         let kept = bucket.following(*written, *of, now);
                         let kept =
                             if *of == rate { kept } else { kept.refilled_at(*of, rate, now) };
-                        (kept.without_lost(rate, now), *written > now)
+                        (kept.without_lost(rate, now), *written > now || *of != rate)
                     }
                     _ => (Bucket::default().at(rate, now), false),
                 };
