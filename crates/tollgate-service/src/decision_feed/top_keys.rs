@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tollgate_core::{Attribute, Decision, LimitStatus, PolicyId, Subject, Timestamp};
+use tollgate_core::{Attribute, Decision, LimitStatus, OverLimit, PolicyId, Subject, Timestamp};
 
 /// How many keys of a policy are counted, by usage and by denials each.
 const MAX_KEYS: usize = 128;
@@ -19,7 +19,7 @@ const GENERATION: Duration = Duration::from_mins(5);
 /// How top keys are ranked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// By the admitted amount.
+    /// By the number of checks that were charged: admitted, or recorded although they were denied (R19).
     Use,
     /// By the number of denials.
     Denials,
@@ -43,6 +43,8 @@ type Key = Vec<(Attribute, Box<str>)>;
 struct Counts {
     admitted: u64,
     denied: u64,
+    /// The checks that it was charged: those admitted, and those recorded although they were denied (R19).
+    charged: u64,
     /// The count of the key that it replaced.
     inherited: u64,
 }
@@ -51,7 +53,7 @@ impl Counts {
     fn rank(&self, by: By) -> u64 {
         self.inherited
             + match by {
-                By::Use => self.admitted,
+                By::Use => self.charged,
                 By::Denials => self.denied,
             }
     }
@@ -69,14 +71,14 @@ impl Sketch {
     }
 
     /// Counts a decision about `key`. A key that is not in the sketch is only added by what the sketch ranks by.
-    fn record(&mut self, key: &Key, admitted: u64, denied: u64) {
+    fn record(&mut self, key: &Key, mut new: Counts) {
         if let Some(counts) = self.counts.get_mut(key) {
-            counts.admitted += admitted;
-            counts.denied += denied;
+            counts.admitted += new.admitted;
+            counts.denied += new.denied;
+            counts.charged += new.charged;
             return;
         }
-        let mut counts = Counts { admitted, denied, inherited: 0 };
-        if counts.rank(self.by) == 0 {
+        if new.rank(self.by) == 0 {
             return;
         }
         if self.counts.len() >= MAX_KEYS {
@@ -87,9 +89,9 @@ impl Sketch {
                 return;
             };
             self.counts.remove(&key);
-            counts.inherited = rank;
+            new.inherited = rank;
         }
-        self.counts.insert(key.clone(), counts);
+        self.counts.insert(key.clone(), new);
     }
 }
 
@@ -152,12 +154,19 @@ impl TopKeys {
     ) {
         self.turn(now);
         for status in decision.limits() {
-            let (admitted, denied) = match (status.allowed, decision.allowed()) {
-                (false, _) => (0, weight),
-                (true, true) => (weight, 0),
-                // Another limit denied, so nothing was charged here.
-                (true, false) => continue,
+            let weight_if = |holds: bool| if holds { weight } else { 0 };
+            let is_admitted = status.allowed && decision.allowed();
+            let is_recorded = status.limit.over_limit() == OverLimit::Charge;
+            let counts = Counts {
+                admitted: weight_if(is_admitted),
+                denied: weight_if(!status.allowed),
+                charged: weight_if(is_admitted || is_recorded),
+                inherited: 0,
             };
+            // Another limit denied, so nothing was charged here.
+            if counts.charged == 0 && counts.denied == 0 {
+                continue;
+            }
             let policy = status.limit.policy_id();
             if !self.current.contains_key(policy) && self.current.len() >= MAX_POLICIES {
                 continue;
@@ -165,7 +174,7 @@ impl TopKeys {
             let of_policy = self.current.entry(policy.clone()).or_insert_with(OfPolicy::new);
             let key = key(status, subject);
             for sketch in &mut of_policy.0 {
-                sketch.record(&key, admitted, denied);
+                sketch.record(&key, counts);
             }
         }
     }
@@ -186,6 +195,7 @@ impl TopKeys {
             let sum = sums.entry(key).or_default();
             sum.admitted += counts.admitted;
             sum.denied += counts.denied;
+            sum.charged += counts.charged;
             sum.inherited += counts.inherited;
         }
         let mut ranked: Vec<_> = sums.into_iter().collect();
@@ -230,9 +240,14 @@ mod tests {
 
     impl Counted {
         fn new(limit: u64) -> Self {
+            Self::of(limit, OverLimit::Deny)
+        }
+
+        fn of(limit: u64, over_limit: OverLimit) -> Self {
             let window = Window::new(Duration::from_hours(1)).unwrap();
             let (id, per) = (PolicyId::new("p").unwrap(), Per::from_scope("USER").unwrap());
-            let set = PolicySet::new(vec![Policy::new(id, per, Amount::new(limit), window)]);
+            let policy = Policy::new(id, per, Amount::new(limit), window);
+            let set = PolicySet::new(vec![Policy { over_limit, ..policy }]);
             let top = TopKeys::new(Timestamp::from_ms(0));
             Self { set: set.unwrap(), store: MemoryStore::new(), top }
         }
@@ -267,6 +282,17 @@ mod tests {
         assert_eq!(counted_keys.top(2, By::Use), (0, by_use.to_vec()));
         let by_denials = [counted("b", 20, 40), counted("c", 20, 20)];
         assert_eq!(counted_keys.top(2, By::Denials), (0, by_denials.to_vec()));
+    }
+
+    #[test]
+    fn what_is_recorded_of_denied_checks_counts_as_use() {
+        let mut counted_keys = Counted::of(0, OverLimit::Charge);
+        for (user, times) in [("a", 1), ("b", 2)] {
+            (0..times).for_each(|_| counted_keys.check(1, user, 10));
+        }
+        let keys = [counted("b", 0, 20), counted("a", 0, 10)];
+        assert_eq!(counted_keys.top(2, By::Use), (0, keys.to_vec()));
+        assert_eq!(counted_keys.top(2, By::Denials), (0, keys.to_vec()));
     }
 
     #[test]
