@@ -9,6 +9,7 @@
 mod catalog;
 mod exposition;
 mod latency;
+mod leases;
 mod policy_counters;
 mod store;
 mod totals;
@@ -28,6 +29,7 @@ pub(crate) use self::exposition::Exposition;
 use catalog::CatalogMetrics;
 pub(crate) use latency::Call;
 use latency::Latencies;
+pub(crate) use leases::LeaseMetrics;
 use policy_counters::PolicyCounters;
 use store::StoreMetrics;
 pub(crate) use totals::Totals;
@@ -43,6 +45,10 @@ pub(crate) struct Metrics {
     policies_version: Gauge<u64, AtomicU64>,
     store_keys: Gauge<u64, AtomicU64>,
     store_evicted: Counter,
+    store_leases: Gauge<u64, AtomicU64>,
+    store_leases_evicted: Counter,
+    /// Metrics of leases.
+    pub(crate) leases: LeaseMetrics,
     /// Changes of the policies that were applied.
     pub(crate) reloads_ok: Counter,
     /// Changes of the policies that were refused.
@@ -80,6 +86,9 @@ impl Metrics {
             catalog: CatalogMetrics::new(),
             store_keys: Gauge::default(),
             store_evicted: Counter::default(),
+            store_leases: Gauge::default(),
+            store_leases_evicted: Counter::default(),
+            leases: LeaseMetrics::new(),
             store_errors: Counter::default(),
             store: StoreMetrics::new(),
             record: RecordCounters::default(),
@@ -108,6 +117,11 @@ impl Metrics {
         to.register("store_keys", "Keys held in memory", self.store_keys.clone());
         let evicted = "Keys evicted at the cap of the in-memory store before they were idle";
         to.register("store_keys_evicted", evicted, self.store_evicted.clone());
+        let leases = "Leases held in memory, also those that ended a short while ago";
+        to.register("store_leases", leases, self.store_leases.clone());
+        let forgotten = "Leases forgotten at the cap of the in-memory store: their charges stay, and a settlement of one is 404";
+        to.register("store_leases_evicted", forgotten, self.store_leases_evicted.clone());
+        self.leases.register(to);
         let errors =
             "Calls that the store did not answer, and calls not sent because the breaker was open";
         to.register("store_errors", errors, self.store_errors.clone());
@@ -162,6 +176,9 @@ impl Metrics {
         self.store_keys.set(store.keys);
         // Relaxed: a copy of the store's own count; concurrent scrapes copy the same count or a newer one.
         self.store_evicted.inner().fetch_max(store.evicted, Ordering::Relaxed);
+        self.store_leases.set(store.leases);
+        let evicted_leases = self.store_leases_evicted.inner();
+        evicted_leases.fetch_max(store.evicted_leases, Ordering::Relaxed);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)

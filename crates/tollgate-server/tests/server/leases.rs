@@ -486,3 +486,64 @@ async fn a_reservation_with_an_unknown_key_is_denied() {
     );
     assert_eq!(body.get("lease"), None);
 }
+
+/// What `/metrics` says about leases, with series that no client adds to.
+#[tokio::test]
+async fn leases_are_counted_by_what_happened_and_by_unit() {
+    let mut server = Server::start().await;
+    let before = server.fixture.get("/metrics").await.body;
+    let (one, other, third) =
+        (server.lease(40).await, server.lease(40).await, server.lease(5).await);
+    server.reserve(60).await;
+    server.extend(&one, json!({"seq": 1, "wanted": {"tokens": 45}})).await;
+    server.extend(&one, json!({"seq": 2, "wanted": {"tokens": 99}})).await;
+    let settlement = json!({"seq": 3, "usage": {"tokens": 70, "images": 2}});
+    for _ in 0..2 {
+        server.settle(&one, settlement.clone()).await;
+    }
+    server.release(&third).await;
+    server.settle(&third, settlement.clone()).await;
+    server.settle("unknown", settlement.clone()).await;
+    server.fixture.clock.advance(Duration::from_secs(31));
+    let late = json!({"settlements": [
+        {"leaseId": other, "seq": 1, "usage": {"tokens": 10}},
+        {"leaseId": other, "seq": 2, "usage": {"tokens": 20}},
+        {"leaseId": "no id!", "seq": 2, "usage": {"canary_unit": 20}}
+    ]});
+    server.post(BATCH, &late).await;
+    let metrics = server.fixture.get("/metrics").await.body;
+    let value = |series: &str| -> u64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {series} in\n{metrics}")).parse().unwrap()
+    };
+    for (event, count) in [
+        ("reserved", 3),
+        ("denied", 1),
+        ("extended", 1),
+        ("stopped", 1),
+        ("settled", 1),
+        ("settled_late", 1),
+        ("corrected", 1),
+        ("released", 1),
+        ("repeated", 1),
+        ("refused", 1),
+        ("not_found", 2),
+    ] {
+        let series = format!(r#"tollgate_lease_events_total{{event="{event}"}}"#);
+        assert_eq!(value(&series), count, "{event}");
+    }
+    for (unit, reserved, used, debt) in
+        [("tokens", 85, 80, 15), ("requests", 2, 2, 0), ("(other)", 0, 2, 0)]
+    {
+        for (name, count) in [("reserved", reserved), ("used", used), ("debt", debt)] {
+            let series = format!(r#"tollgate_lease_{name}_total{{unit="{unit}"}}"#);
+            assert_eq!(value(&series), count, "{name} {unit}");
+        }
+    }
+    assert_eq!(value("tollgate_store_leases"), 3);
+    assert_eq!(value(r#"tollgate_decision_duration_seconds_count{call="reserve"}"#), 4);
+    assert_eq!(value(r#"tollgate_decision_duration_seconds_count{call="settle_batch"}"#), 1);
+    let series = |metrics: &str| metrics.lines().filter(|line| !line.starts_with('#')).count();
+    assert_eq!(series(&metrics), series(&before));
+    assert!(!metrics.contains("canary") && !metrics.contains("images\""), "{metrics}");
+}

@@ -199,6 +199,7 @@ async fn reserve<S: Store, B: HttpBody<Data = Bytes>>(
     let reserved = reserved.map_err(|error| store_failed(app, &error))?;
     let decision = &reserved.decision;
     app.metrics.decided(decision);
+    app.metrics.leases.reserved(&reserved);
     let (status, json) = match &reserved.lease {
         Some(lease) => {
             let body = GrantedBody::new(decision, lease, SystemWallClock.wall_time());
@@ -240,17 +241,22 @@ async fn update<S: Store>(
     update: &LeaseUpdate,
 ) -> Result<(LeaseId, LeaseState), Problem> {
     needs_leases(app)?;
-    let id = id.ok_or_else(Problem::unknown_lease)?;
+    let Some(id) = id else {
+        app.metrics.leases.updated(update, None);
+        return Err(Problem::unknown_lease());
+    };
     let updated = app.service.update_lease(&id, update).await;
-    judged(app, updated).map(|state| (id, state))
+    judged(app, update, updated).map(|state| (id, state))
 }
 
 /// The state of a lease after an update that was made or repeated.
 fn judged<S>(
     app: &App<S>,
+    update: &LeaseUpdate,
     updated: Result<Option<LeaseState>, StoreError>,
 ) -> Result<LeaseState, Problem> {
     let updated = updated.map_err(|error| update_failed(app, &error))?;
+    app.metrics.leases.updated(update, updated.as_ref());
     let state = updated.ok_or_else(Problem::unknown_lease)?;
     match (state.effect, state.ending) {
         (Effect::Changed | Effect::Repeated, _) => Ok(state),
@@ -275,8 +281,10 @@ async fn settle_all<S: Store>(
     })?;
     let mut updated = updated.into_iter();
     let answers = requests.iter().map(|request| {
-        let known = LeaseId::parse(&request.lease_id).and_then(|_| updated.next());
-        known.map_or_else(|| Err(Problem::unknown_lease()), |updated| judged(app, updated))
+        // What is no id was not sent.
+        let is_sent = LeaseId::parse(&request.lease_id).is_some();
+        let updated = if is_sent { updated.next() } else { None };
+        judged(app, &request.to_update(), updated.unwrap_or(Ok(None)))
     });
     let answers: Vec<_> = answers.collect();
     let now = SystemWallClock.wall_time();

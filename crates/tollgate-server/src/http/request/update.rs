@@ -69,6 +69,12 @@ pub(in super::super) struct SettlementRequest<'de> {
 }
 
 impl<'de> SettlementRequest<'de> {
+    /// The same as an update of the lease.
+    pub(in super::super) fn to_update(&self) -> LeaseUpdate {
+        let Self { seq, quality, .. } = *self;
+        LeaseUpdate::Settle { seq, usage: self.usage.clone(), quality }
+    }
+
     /// Parses the body of a settlement of one lease, which its path names.
     pub(in super::super) fn parse(body: &'de [u8]) -> Result<Self, Problem> {
         read_body(body, |from, problems| {

@@ -1,0 +1,279 @@
+//! Metrics of leases.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use tollgate_core::{LeaseUpdate, Unit};
+use tollgate_service::Reservation;
+use tollgate_store::{Effect, HoldState, LeaseState, LeaseStatus};
+
+type Label = [(&'static str, &'static str); 1];
+
+/// What happened to a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeaseEvent {
+    Reserved,
+    /// The reservation was denied.
+    Denied,
+    Extended,
+    /// The extension did not get what it wanted.
+    Stopped,
+    Settled,
+    /// The lease had expired.
+    SettledLate,
+    /// It was settled before.
+    Corrected,
+    Released,
+    /// The update, or one with a higher sequence number, came before.
+    Repeated,
+    /// The lease has ended.
+    Refused,
+    NotFound,
+}
+
+impl LeaseEvent {
+    const ALL: [Self; 11] = [
+        Self::Reserved,
+        Self::Denied,
+        Self::Extended,
+        Self::Stopped,
+        Self::Settled,
+        Self::SettledLate,
+        Self::Corrected,
+        Self::Released,
+        Self::Repeated,
+        Self::Refused,
+        Self::NotFound,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Denied => "denied",
+            Self::Extended => "extended",
+            Self::Stopped => "stopped",
+            Self::Settled => "settled",
+            Self::SettledLate => "settled_late",
+            Self::Corrected => "corrected",
+            Self::Released => "released",
+            Self::Repeated => "repeated",
+            Self::Refused => "refused",
+            Self::NotFound => "not_found",
+        }
+    }
+
+    /// What `update` did, to judge by the state after it; `None` if there is no such lease.
+    fn of(update: &LeaseUpdate, state: Option<&LeaseState>) -> Self {
+        let Some(state) = state else { return Self::NotFound };
+        match (state.effect, update) {
+            (Effect::Repeated, _) => Self::Repeated,
+            (Effect::Refused, _) => Self::Refused,
+            (Effect::Changed, LeaseUpdate::Extend { .. }) if state.proceed => Self::Extended,
+            (Effect::Changed, LeaseUpdate::Extend { .. }) => Self::Stopped,
+            (Effect::Changed, LeaseUpdate::Release) => Self::Released,
+            (Effect::Changed, LeaseUpdate::Settle { .. }) => match state.was {
+                LeaseStatus::Live => Self::Settled,
+                LeaseStatus::Expired => Self::SettledLate,
+                LeaseStatus::Settled | LeaseStatus::Released => Self::Corrected,
+            },
+        }
+    }
+}
+
+/// The labels of units. Custom ones are counted together, because clients name them.
+const UNITS: [&str; 5] = ["requests", "tokens", "input_tokens", "output_tokens", OTHER_UNITS];
+const OTHER_UNITS: &str = "(other)";
+
+/// The place of `unit` in [`UNITS`]; `None` for slots, which have no amount.
+fn place_of(unit: &Unit) -> Option<usize> {
+    Some(match unit {
+        Unit::Requests => 0,
+        Unit::Tokens => 1,
+        Unit::InputTokens => 2,
+        Unit::OutputTokens => 3,
+        Unit::Custom(_) => 4,
+        Unit::Concurrency => return None,
+    })
+}
+
+/// A counter for each of [`UNITS`].
+#[derive(Debug)]
+struct ByUnit {
+    family: Family<Label, Counter>,
+    counters: [Counter; UNITS.len()],
+}
+
+impl ByUnit {
+    fn new() -> Self {
+        let family = Family::default();
+        let of_unit = |unit: &'static str| Counter::clone(&family.get_or_create(&[("unit", unit)]));
+        let counters = UNITS.map(of_unit);
+        Self { family, counters }
+    }
+
+    fn add(&self, amounts: [u64; UNITS.len()]) {
+        for (counter, amount) in self.counters.iter().zip(amounts) {
+            counter.inc_by(amount);
+        }
+    }
+}
+
+/// Metrics of leases. All series are created at the start, so counting takes no lock.
+#[derive(Debug)]
+pub(crate) struct LeaseMetrics {
+    events: Family<Label, Counter>,
+    by_event: [Counter; LeaseEvent::ALL.len()],
+    reserved: ByUnit,
+    used: ByUnit,
+    debt: ByUnit,
+}
+
+impl LeaseMetrics {
+    pub(super) fn new() -> Self {
+        let events = Family::default();
+        let of_event =
+            |event: LeaseEvent| Counter::clone(&events.get_or_create(&[("event", event.name())]));
+        let by_event = LeaseEvent::ALL.map(of_event);
+        let (reserved, used, debt) = (ByUnit::new(), ByUnit::new(), ByUnit::new());
+        Self { events, by_event, reserved, used, debt }
+    }
+
+    pub(super) fn register(&self, to: &mut Registry) {
+        let events = "What happened to leases";
+        to.register("lease_events", events, self.events.clone());
+        let reserved = "What the settled leases had reserved, extensions included, by unit";
+        to.register("lease_reserved", reserved, self.reserved.family.clone());
+        let used = "What the settled leases were charged when they were first settled, by unit";
+        to.register("lease_used", used, self.used.family.clone());
+        let debt = "What settlements and extensions were charged above limits, by unit";
+        to.register("lease_debt", debt, self.debt.family.clone());
+    }
+
+    /// Counts a reservation.
+    pub(crate) fn reserved(&self, reservation: &Reservation) {
+        let is_granted = reservation.lease.is_some();
+        self.count(if is_granted { LeaseEvent::Reserved } else { LeaseEvent::Denied });
+    }
+
+    /// Counts what `update` did; `state` is `None` if there is no such lease.
+    pub(crate) fn updated(&self, update: &LeaseUpdate, state: Option<&LeaseState>) {
+        let event = LeaseEvent::of(update, state);
+        self.count(event);
+        let Some(state) = state.filter(|state| state.effect == Effect::Changed) else { return };
+        if matches!(event, LeaseEvent::Settled | LeaseEvent::SettledLate) {
+            self.reserved.add(most_by_unit(state, |hold| hold.charged_before));
+            self.used.add(most_by_unit(state, |hold| hold.charged));
+        }
+        self.debt.add(most_by_unit(state, new_debt));
+    }
+
+    fn count(&self, event: LeaseEvent) {
+        for (counter, _) in
+            self.by_event.iter().zip(LeaseEvent::ALL).filter(|(_, known)| *known == event)
+        {
+            counter.inc();
+        }
+    }
+}
+
+/// For each unit the greatest `amount` of any hold: several limits count the same usage.
+fn most_by_unit(state: &LeaseState, amount: impl Fn(&HoldState) -> u64) -> [u64; UNITS.len()] {
+    let mut most = [0; UNITS.len()];
+    for hold in &state.holds {
+        if let Some(place) = place_of(&hold.unit) {
+            most[place] = amount(hold).max(most[place]);
+        }
+    }
+    most
+}
+
+/// What the update charged above the limit.
+fn new_debt(hold: &HoldState) -> u64 {
+    let charged = hold.charged.saturating_sub(hold.charged_before);
+    hold.debt().min(charged)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tollgate_core::lease::ledger::Ending;
+    use tollgate_core::{Amount, PolicyId, Quality, Totals, Ttl};
+
+    use super::*;
+
+    fn hold(unit: Unit, usage: u64, charged_before: u64, charged: u64) -> HoldState {
+        HoldState {
+            policy_id: PolicyId::new("p").unwrap(),
+            unit,
+            limit: Amount::new(100).unwrap(),
+            usage,
+            charged,
+            charged_before,
+            key: Box::default(),
+        }
+    }
+
+    fn settled(effect: Effect, was: LeaseStatus, holds: Vec<HoldState>) -> LeaseState {
+        LeaseState {
+            effect,
+            was,
+            ending: Ending::Settled,
+            seq: Amount::ONE,
+            proceed: true,
+            ttl: Ttl::DEFAULT,
+            lives_for: Duration::ZERO,
+            holds: holds.into(),
+        }
+    }
+
+    #[test]
+    fn an_update_is_counted_by_what_it_did() {
+        let settle = LeaseUpdate::Settle {
+            seq: Amount::ONE,
+            usage: Totals::none(),
+            quality: Quality::Exact,
+        };
+        for (effect, was, expected) in [
+            (Effect::Changed, LeaseStatus::Live, LeaseEvent::Settled),
+            (Effect::Changed, LeaseStatus::Expired, LeaseEvent::SettledLate),
+            (Effect::Changed, LeaseStatus::Settled, LeaseEvent::Corrected),
+            (Effect::Repeated, LeaseStatus::Settled, LeaseEvent::Repeated),
+            (Effect::Refused, LeaseStatus::Released, LeaseEvent::Refused),
+        ] {
+            let state = settled(effect, was, Vec::new());
+            assert_eq!(LeaseEvent::of(&settle, Some(&state)), expected);
+        }
+        assert_eq!(LeaseEvent::of(&settle, None), LeaseEvent::NotFound);
+    }
+
+    #[test]
+    fn usage_is_counted_once_for_all_limits_of_a_unit_and_a_correction_not_again() {
+        let metrics = LeaseMetrics::new();
+        let settle = LeaseUpdate::Settle {
+            seq: Amount::ONE,
+            usage: Totals::none(),
+            quality: Quality::Exact,
+        };
+        let holds = || {
+            vec![
+                hold(Unit::Tokens, 130, 40, 80),
+                hold(Unit::Tokens, 90, 40, 80),
+                hold(Unit::Requests, 1, 1, 1),
+                hold(Unit::Custom("images".into()), 300, 5, 3),
+                hold(Unit::Concurrency, 0, 1, 0),
+            ]
+        };
+        metrics.updated(&settle, Some(&settled(Effect::Changed, LeaseStatus::Live, holds())));
+        let counts = |by_unit: &ByUnit| by_unit.counters.each_ref().map(Counter::get);
+        assert_eq!(counts(&metrics.reserved), [1, 40, 0, 0, 5]);
+        assert_eq!(counts(&metrics.used), [1, 80, 0, 0, 3]);
+        assert_eq!(counts(&metrics.debt), [0, 30, 0, 0, 0]);
+        let corrected = settled(Effect::Changed, LeaseStatus::Settled, holds());
+        metrics.updated(&settle, Some(&corrected));
+        let repeated = settled(Effect::Repeated, LeaseStatus::Settled, holds());
+        metrics.updated(&settle, Some(&repeated));
+        assert_eq!(counts(&metrics.used), [1, 80, 0, 0, 3]);
+        assert_eq!(counts(&metrics.debt), [0, 60, 0, 0, 0], "a correction may add to it");
+    }
+}
