@@ -1239,6 +1239,11 @@ export interface components {
              * @description The usage now.
              */
             count: number | null;
+            /**
+             * Format: int64
+             * @description By how much the usage is above the limit now.
+             */
+            debt: number | null;
             /** @description The key of its limit, such as `user=alice`. */
             key: string | null;
             /**
@@ -1368,6 +1373,7 @@ export interface components {
          *       "policies": [
          *         {
          *           "count": null,
+         *           "debt": null,
          *           "key": null,
          *           "limit": null,
          *           "outcome": "overridden",
@@ -1382,6 +1388,7 @@ export interface components {
          *         },
          *         {
          *           "count": 10,
+         *           "debt": 0,
          *           "key": "service=payments user=alice",
          *           "limit": 10,
          *           "outcome": "applies",
@@ -1677,6 +1684,12 @@ export interface components {
              * @description The usage after this decision.
              */
             count: number;
+            /**
+             * Format: int64
+             * @description By how much the usage is above the limit, because more was used than reserved, a denied cost was recorded or the
+             *     limit was lowered; left out if it is not.
+             */
+            debt?: number;
             /**
              * Format: int64
              * @description The most of its unit in a window; of a token bucket, the most at once.

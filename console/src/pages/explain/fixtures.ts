@@ -25,6 +25,7 @@ export function consideredOf(policyId: string, change: Partial<ConsideredPolicy>
     share: null,
     count: null,
     remaining: null,
+    debt: null,
     retryAfterMs: takesPart ? 0 : null,
     resetAfterMs: null,
     ...change,

@@ -192,6 +192,11 @@ pub(crate) struct LimitBody<'a> {
     count: u64,
     /// What is left after this decision.
     remaining: u64,
+    /// By how much the usage is above the limit, because more was used than reserved, a denied cost was recorded or the
+    /// limit was lowered; left out if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, minimum = 1)]
+    debt: Option<u64>,
     /// The length of the window in seconds; of a calendar, the length of the current period; null for concurrency.
     #[schema(required = true, value_type = Option<f64>, exclusive_minimum = 0)]
     window_seconds: Option<Seconds>,
@@ -234,6 +239,7 @@ impl<'a> LimitBody<'a> {
             refill: limit.counting().refill().map(Amount::get),
             count: status.count,
             remaining: status.remaining,
+            debt: Some(status.debt()).filter(|debt| *debt > 0),
             window_seconds: status.window().map(Seconds),
             calendar: calendar.map(|(calendar, _)| calendar.name()),
             time_zone: calendar.map(|(_, zone)| zone.name()),
@@ -258,6 +264,9 @@ impl<'a> LimitBody<'a> {
         }
         json.raw(r#","count":"#).number(Some(self.count));
         json.raw(r#","remaining":"#).number(Some(self.remaining));
+        if let Some(debt) = self.debt {
+            json.raw(r#","debt":"#).number(Some(debt));
+        }
         json.raw(r#","windowSeconds":"#).value(&self.window_seconds)?;
         if let (Some(calendar), Some(time_zone)) = (self.calendar, self.time_zone) {
             json.raw(r#","calendar":"#).text(Some(calendar))?;
@@ -327,8 +336,8 @@ mod tests {
     use std::time::Duration;
 
     use tollgate_core::{
-        Amount, Calendar, Check, Counting, Mode, Per, Policy, PolicyId, PolicySet, PriorityClass,
-        Share, Zone,
+        Amount, Calendar, Check, Counting, Mode, OverLimit, Per, Policy, PolicyId, PolicySet,
+        PriorityClass, Share, Zone,
     };
     use tollgate_store::MemoryStore;
 
@@ -363,6 +372,15 @@ mod tests {
             decisions.push(Decision::assemble(&charges, &store.charge(&charges)));
         }
         assert!(decisions.iter().any(|decision| !decision.allowed()));
+        let [owing] = [policy("owing", "USER", 2, 60_000)]
+            .map(|policy| Policy { over_limit: OverLimit::Charge, ..policy });
+        let owing = PolicySet::new(vec![owing]).unwrap();
+        for _ in 0..3 {
+            let charges = owing.plan(&check);
+            decisions.push(Decision::assemble(&charges, &store.charge(&charges)));
+        }
+        let has_debt = |decision: &Decision| decision.limits().iter().any(|one| one.debt() > 0);
+        assert!(decisions.iter().any(has_debt));
         for decision in &decisions {
             let derived = serde_json::to_vec(&DecisionBody::new(decision)).unwrap();
             assert_eq!(decision_json(decision).unwrap(), derived);

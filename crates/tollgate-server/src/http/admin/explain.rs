@@ -113,6 +113,9 @@ struct ConsideredBody {
     /// What is left now.
     #[schema(required = true)]
     remaining: Option<u64>,
+    /// By how much the usage is above the limit now.
+    #[schema(required = true)]
+    debt: Option<u64>,
     /// The shortest wait in milliseconds after which the check would be admitted; null if it never will be.
     #[schema(required = true)]
     retry_after_ms: Option<u64>,
@@ -138,7 +141,7 @@ fn explanation() -> Value {
         json!({
             "policyId": id, "outcome": outcome, "why": why, "overriddenBy": overridden_by, "unmet": [],
             "key": if applies { json!("service=payments user=alice") } else { Value::Null },
-            "limit": number(10), "share": null, "count": number(10), "remaining": number(0),
+            "limit": number(10), "share": null, "count": number(10), "remaining": number(0), "debt": number(0),
             "retryAfterMs": number(4_100), "resetAfterMs": number(58_200)
         })
     };
@@ -330,6 +333,7 @@ fn considered(
         share: class_share.map(|class_share| f64::from(class_share.share.millionths()) / 1e6),
         count: status.map(|status| status.count),
         remaining: status.map(|status| status.remaining),
+        debt: status.map(LimitStatus::debt),
         retry_after_ms: status.and_then(|status| status.retry_after_ms),
         reset_after_ms: status.map(|status| status.reset_after_ms),
     }
