@@ -141,10 +141,7 @@ impl RedisStore {
         }
         if let Some(request_id) = request_id {
             self.name_requests(&mut plan, charges, request_id, |group| {
-                match group.records_denied {
-                    true => Once::RecordedDenial,
-                    false => Once::Check,
-                }
+                if group.records_denied { Once::RecordedDenial } else { Once::Check }
             });
         }
         plan

@@ -27,16 +27,18 @@ impl Reservation {
         }
         bytes
     }
+}
 
-    /// What follows the answer in the value of a request id: the terms of each limit, because the same id may be sent again
-    /// with another cost or when a policy was changed, and the lease.
-    pub(super) fn once_rest(&self, charges: &[Charge<'_>], lease: &NewLease) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(charges.len() * TERMS_BYTES + 68);
-        charges.iter().for_each(|charge| Terms::of(charge).push(&mut bytes));
-        push(&mut bytes, lease.ttl.as_ms(), 4);
-        bytes.extend_from_slice(lease.id.as_str().as_bytes());
-        bytes
+/// What follows the answer in the value of a request id: the terms of each limit, because the same id may be sent again
+/// with another cost or when a policy was changed, and the lease.
+pub(super) fn once_rest(charges: &[Charge<'_>], lease: &NewLease) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(charges.len() * TERMS_BYTES + 68);
+    for charge in charges {
+        Terms::of(charge).push(&mut bytes);
     }
+    push(&mut bytes, lease.ttl.as_ms(), 4);
+    bytes.extend_from_slice(lease.id.as_str().as_bytes());
+    bytes
 }
 
 /// The answer to a reservation.
@@ -145,7 +147,7 @@ impl Numbers {
 /// The answer to an update.
 pub(super) enum UpdateReply {
     /// It was done. The verdicts are those on a cost of 0 afterwards.
-    Done { lease: Changing, verdicts: Vec<Verdict>, now: Timestamp },
+    Done { lease: Box<Changing>, verdicts: Vec<Verdict>, now: Timestamp },
     /// The record has changed since: this is it. Nothing was done.
     Changed(Vec<u8>),
     /// There is none.
@@ -164,7 +166,7 @@ impl UpdateReply {
         }
         let (length, rest) = rest.split_at_checked(2)?;
         let (lease, answer) = rest.split_at_checked(usize::try_from(unsigned(length)).ok()?)?;
-        let (lease, _) = Changing::read(lease)?;
+        let lease = Box::new(Changing::read(lease)?.0);
         let now = wire::told_time(answer.get(..TIME_BYTES)?)?;
         match wire::answer(answer, charges)? {
             ScriptReply::LimitReply(said) => {

@@ -142,7 +142,7 @@ impl RedisStore {
                 UpdateReply::Gone => return Ok(None),
                 UpdateReply::Changed(bytes) => record = self.read_record(place, &bytes)?,
                 UpdateReply::Done { lease, verdicts, now } => {
-                    record.changing = lease;
+                    record.changing = *lease;
                     let effect = match step {
                         Step::Nothing => Effect::Repeated,
                         Step::Refused => Effect::Refused,
@@ -179,7 +179,7 @@ impl RedisStore {
             let plan = Plan::setting_back(updated, refusal);
             match self.run_plan(place, &updated.record, &plan, None, progress).await? {
                 UpdateReply::Done { lease, verdicts, now } => {
-                    updated.record.changing = lease;
+                    updated.record.changing = *lease;
                     (updated.verdicts, updated.now) = (verdicts, now);
                     return Ok(());
                 }
@@ -360,17 +360,17 @@ impl Plan {
         }
         let mut totals = SmallVec::new();
         for (index, hold) in record.holds.iter().enumerate() {
-            let held = record.changing.charged(index);
+            let charged = record.changing.charged(index);
             if hold.is_slot() {
-                totals.push(held);
+                totals.push(charged);
                 continue;
             }
-            let change = ledger::change(update, hold.limit.unit(), held);
+            let change = ledger::change(update, hold.limit.unit(), charged);
             totals.push(change.total);
             plan.bring_to(&record.changing, index, change.total);
             if let Some(more) = Amount::new(change.wanted).filter(|more| *more != Amount::ZERO) {
                 let parts = record.changing.parts_of(index).count();
-                if parts + usize::from(change.total > held) >= MAX_PARTS {
+                if parts + usize::from(change.total > charged) >= MAX_PARTS {
                     plan.refusal = plan.refusal.max(Refusal::More);
                 }
                 plan.wanted.push((index, more));
@@ -488,9 +488,8 @@ fn state(slots: &[Updated]) -> LeaseState {
             let charged = one.record.changing.charged(index);
             let charged_before = one.charged_before.get(index).copied().unwrap_or_default();
             // A slot is held while the lease is alive.
-            let while_live = |charged: u64, is_live: bool| match hold.is_slot() {
-                true => charged * u64::from(is_live),
-                false => charged,
+            let while_live = |charged: u64, is_live: bool| {
+                if hold.is_slot() { charged * u64::from(is_live) } else { charged }
             };
             let state = HoldState {
                 policy_id: hold.limit.policy_id().clone(),
@@ -519,9 +518,10 @@ fn state(slots: &[Updated]) -> LeaseState {
         seq: head.seq,
         proceed: slots.iter().all(|one| one.record.changing.head.proceed),
         ttl: head.ttl,
-        lives_for: match is_live {
-            true => slots.iter().map(lives_for).min().unwrap_or_default(),
-            false => Duration::ZERO,
+        lives_for: if is_live {
+            slots.iter().map(lives_for).min().unwrap_or_default()
+        } else {
+            Duration::ZERO
         },
         holds: holds.into_iter().map(|(_, hold)| hold).collect(),
     }

@@ -218,7 +218,7 @@ pub(super) fn crossed_by_slots() -> Crossed {
             assert_eq!(reserved.verdicts[0].usage, taken + 1, "of {many}");
         }
         crossed.note("MOST_FREED", many);
-        now = now.after(Duration::from_millis(1_000));
+        now = now.after(Duration::from_secs(1));
     }
     crossed
 }
