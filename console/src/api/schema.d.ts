@@ -884,6 +884,26 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * @description A settlement that the store did not answer. It is on the disk of this server, which makes it when the store is available
+         *     again.
+         * @example {
+         *       "accepted": true,
+         *       "id": "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a",
+         *       "seq": 2
+         *     }
+         */
+        AcceptedSettlement: {
+            /** @description Always true. */
+            accepted: boolean;
+            /** @description The lease. */
+            id: string;
+            /**
+             * Format: int64
+             * @description The sequence number of the settlement.
+             */
+            seq: number;
+        };
         /** @description The server is alive. */
         Alive: {
             /**
@@ -2640,7 +2660,7 @@ export interface components {
             problem?: components["schemas"]["Problem"];
             /**
              * Format: int32
-             * @description The status that the settlement would have alone.
+             * @description The status that the settlement would have alone. After 202, neither of the others is there.
              */
             status: number;
         };
@@ -10400,6 +10420,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Lease"];
+                };
+            };
+            /** @description The store is unavailable. The settlement is on the disk of this server (`--journal`), which makes it when the store is available again */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AcceptedSettlement"];
                 };
             };
             /** @description The body does not match its declared type or is incomplete; the problem says where */

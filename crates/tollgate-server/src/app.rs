@@ -85,6 +85,8 @@ pub(crate) struct App<S> {
     pub(crate) service: RateLimitService<S>,
     /// Records the checks, if it is asked to.
     pub(crate) recorder: Option<Arc<Recorder>>,
+    /// Whether settlements that the store did not answer are kept on disk.
+    pub(crate) journals_to_disk: bool,
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
     /// The state that `/readyz` reports.

@@ -147,6 +147,10 @@ struct ServeArgs {
     /// On SIGTERM end within this time, even if requests are in flight [default: 8000]
     #[arg(long, value_name = "MS")]
     drain_timeout_ms: Option<String>,
+    /// Keep settlements that the store did not answer in this directory, so that they survive a restart [default: in
+    /// memory]
+    #[arg(long, value_name = "DIR")]
+    journal: Option<String>,
     /// Write the checks to this file, which `simulate` reads; API keys are written as ids
     #[arg(long, value_name = "FILE")]
     record: Option<String>,
@@ -195,6 +199,7 @@ impl ServeArgs {
             ("max_http2_streams", self.max_http2_streams),
             ("http2_ping_every_ms", self.http2_ping_every_ms),
             ("drain_timeout_ms", self.drain_timeout_ms),
+            ("journal", self.journal),
             ("record", self.record),
             ("record_sample", self.record_sample),
             ("record_max_bytes", self.record_max_bytes),

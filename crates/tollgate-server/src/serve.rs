@@ -9,7 +9,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tollgate_catalog::FileCatalog;
 use tollgate_core::{Clock, MonotonicClock, SystemWallClock};
 use tollgate_redis::{Announcement, Eviction, RedisOptions, RedisStore, StartProblem};
-use tollgate_service::{self as service, DirectoryLookup, RateLimitService, TrafficObserver};
+use tollgate_service::{
+    self as service, DirectoryLookup, RateLimitService, SettlementJournal, TrafficObserver,
+};
 use tollgate_store::memory::MemoryStoreOptions;
 use tollgate_store::resilience::{Invalidations, Resilient, store_timeout};
 use tollgate_store::{MemoryStore, Store};
@@ -38,6 +40,9 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest time for the catalog to write pending data.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often settlements are sent again that the store did not answer.
+const REPLAY_EVERY: Duration = Duration::from_secs(1);
 
 /// The time between two attempts to reach a store that was unavailable at the start.
 const INTRODUCE_EVERY: Duration = Duration::from_secs(1);
@@ -176,6 +181,7 @@ impl Server {
         };
         let closing = Arc::clone(&app);
         background_tasks.spawn(sweep_now_and_then(Arc::clone(&app)));
+        background_tasks.spawn(replay_now_and_then(Arc::clone(&app)));
         background_tasks.spawn(tend_now_and_then(app));
         let (bounds, drain_timeout) = ((config.limits.clone(), heads), config.drain_timeout);
         let serving = async move {
@@ -235,6 +241,8 @@ async fn assemble<S: Backend>(
         Arc::new(service::DecisionFeed::new(MonotonicClock::new(), SystemWallClock));
     let mut service =
         RateLimitService::new(store, catalog.policies).with_decision_feed(decision_feed);
+    let journal = Arc::new(open_journal(config, &metrics)?);
+    service = service.with_journal(journal);
     let recorder = match &config.record {
         None => None,
         Some(record) => {
@@ -261,6 +269,7 @@ async fn assemble<S: Backend>(
         admin: Admin { guard, directory: catalog.directory },
         service,
         recorder,
+        journals_to_disk: config.journal.is_some(),
         metrics,
         health,
         limits: config.limits.clone(),
@@ -340,6 +349,66 @@ const SECRET_EVERY: Duration = Duration::from_secs(5);
 /// For how long the secret of a server that has ended is remembered.
 const SECRET_LIFE: Duration = Duration::from_secs(30);
 
+/// The journal of `config`, with the settlements of an earlier run.
+fn open_journal(config: &ServeConfig, metrics: &Metrics) -> Result<SettlementJournal, StartError> {
+    let max_bytes = SettlementJournal::DEFAULT_MAX_BYTES;
+    let Some(dir) = &config.journal else { return Ok(SettlementJournal::in_memory(max_bytes)) };
+    let failed = |source| StartError::Journal { path: dir.clone(), source };
+    let journal = SettlementJournal::in_dir(dir, max_bytes).map_err(failed)?;
+    let stats = journal.stats();
+    if stats.waiting > 0 {
+        tracing::info!(
+            settlements = stats.waiting,
+            "the journal has settlements of an earlier run; they are sent to the store"
+        );
+    }
+    if stats.damaged > 0 {
+        metrics.leases.dropped.inc_by(stats.damaged);
+        tracing::error!(
+            lines = stats.damaged,
+            dir = %dir.display(),
+            "lines of the journal are damaged; what their leases reserved stays charged until it leaves its window"
+        );
+    }
+    Ok(journal)
+}
+
+/// Sends settlements again that the store did not answer; never returns.
+async fn replay_now_and_then<S: Backend>(app: Arc<App<S>>) {
+    loop {
+        tokio::time::sleep(REPLAY_EVERY).await;
+        replay(&app).await;
+    }
+}
+
+async fn replay<S: Backend>(app: &App<S>) {
+    let leases = &app.metrics.leases;
+    let (mut replayed, mut dropped) = (0_u64, 0_u64);
+    let replay = app.service.replay_settlements(|settlement, answer| match answer {
+        Ok(state) => {
+            leases.updated(&settlement.to_update(), state);
+            replayed += 1;
+        }
+        Err(error) => {
+            tracing::debug!(error = %Chain(error), "a settlement was dropped");
+            dropped += 1;
+        }
+    });
+    replay.await;
+    leases.replayed.inc_by(replayed);
+    leases.dropped.inc_by(dropped);
+    if replayed > 0 {
+        tracing::info!(settlements = replayed, "the store has answered settlements of the journal");
+    }
+    if dropped > 0 {
+        tracing::error!(
+            settlements = dropped,
+            "settlements were dropped because keys of their limits hold unexpected values; what their leases reserved stays \
+             charged until it leaves its window"
+        );
+    }
+}
+
 /// Maintains the store; never returns.
 async fn tend_now_and_then<S: Backend>(app: Arc<App<S>>) {
     loop {
@@ -353,6 +422,20 @@ async fn finish<S: Backend>(app: &App<S>) {
     if let Some(recorder) = app.recorder.clone() {
         // An error means that it panicked, which was reported.
         _ = tokio::task::spawn_blocking(move || recorder.flush(FINISH_TIMEOUT)).await;
+    }
+    _ = tokio::time::timeout(FINISH_TIMEOUT, replay(app)).await;
+    let waiting = app.service.journal().map_or(0, |journal| journal.stats().waiting);
+    if waiting > 0 && app.journals_to_disk {
+        tracing::warn!(
+            settlements = waiting,
+            "settlements wait in the journal for the next start of this server"
+        );
+    } else if waiting > 0 {
+        tracing::error!(
+            settlements = waiting,
+            "the store did not answer settlements before the server ended, and without --journal they are lost; what their \
+             leases reserved stays charged until it leaves its window"
+        );
     }
     let finished = tokio::time::timeout(FINISH_TIMEOUT, app.service.store().finish()).await;
     if finished.is_err() {

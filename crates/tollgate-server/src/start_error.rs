@@ -42,6 +42,13 @@ pub enum StartError {
         /// The cause.
         source: io::Error,
     },
+    /// The directory of the journal cannot be used.
+    Journal {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
     /// The file of the recording could not be opened.
     Record {
         /// The file.
@@ -76,6 +83,9 @@ impl fmt::Display for StartError {
             Self::NoApiKeySecret => f.write_str(
                 "TOLLGATE_API_KEY_SECRET is not set; accepted with PostgreSQL: at least 16 bytes, the same on every node",
             ),
+            Self::Journal { path, .. } => {
+                write!(f, "--journal: {} cannot be used", path.display())
+            }
             Self::Record { path, .. } => {
                 write!(f, "--record: {} cannot be written", path.display())
             }
@@ -92,6 +102,7 @@ impl std::error::Error for StartError {
         match self {
             Self::Listen { source, .. }
             | Self::ApiKeySecret { source, .. }
+            | Self::Journal { source, .. }
             | Self::Record { source, .. }
             | Self::AdminToken(source) => Some(source),
             Self::Catalog(error) => error.source(),

@@ -4,12 +4,16 @@
 //! every check. An update names its lease only by its id, so any node over the same store can make it.
 
 use std::collections::HashSet;
+use std::error::Error;
+use std::fmt;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
+use smallvec::SmallVec;
 use tollgate_core::{Amount, Check, Decision, LeaseUpdate, Quality, Totals, Ttl};
-use tollgate_store::{LeaseId, LeaseState, NewLease, Ordered, Store, StoreError};
+use tollgate_store::{FaultDomain, LeaseId, LeaseState, NewLease, Ordered, Store, StoreError};
 
+use crate::journal::Keeping;
 use crate::rate_limit::{BatchTooLong, MAX_BATCH_CHECKS, MAX_UNDER_WAY, RateLimitService, Verb};
 
 /// The most settlements of one batch: as many as checks.
@@ -44,6 +48,30 @@ impl Settlement {
         LeaseUpdate::Settle { seq, usage: self.usage.clone(), quality }
     }
 }
+
+/// The store did not answer a settlement, so nobody knows whether it was made. It may be sent again: it counts once.
+#[derive(Debug)]
+pub struct Unsettled {
+    /// Why.
+    pub error: StoreError,
+    /// How safely this process keeps it until the store answers.
+    pub kept: Keeping,
+}
+
+impl fmt::Display for Unsettled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the store did not answer a settlement")
+    }
+}
+
+impl Error for Unsettled {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// The most settlements of the journal that are sent before the first of them is answered.
+const MAX_REPLAYED_TOGETHER: usize = 64;
 
 impl<S: Store> RateLimitService<S> {
     /// Decides `check` like [`RateLimitService::check`], and keeps what was charged as a lease that lives for `ttl` (R13). It
@@ -86,12 +114,73 @@ impl<S: Store> RateLimitService<S> {
         self.store().update_lease(id, update).await
     }
 
+    /// Settles a lease (R14); `None` if there is no such lease, or not any more. If the store does not answer, the
+    /// [journal](RateLimitService::with_journal) keeps the settlement.
+    pub async fn settle(&self, settlement: &Settlement) -> Result<Option<LeaseState>, Unsettled> {
+        let settled = self.update_lease(&settlement.lease, &settlement.to_update()).await;
+        let error = match settled {
+            Ok(state) => return Ok(state),
+            Err(error) => error,
+        };
+        let kept = match self.journal() {
+            Some(journal) if self.may_settle_later(&error) => journal.keep(settlement).await,
+            _ => Keeping::Not,
+        };
+        Err(Unsettled { error, kept })
+    }
+
+    /// Whether the same settlement may succeed when the store is available again.
+    fn may_settle_later(&self, error: &StoreError) -> bool {
+        self.store().capabilities().leases && !error.kind().concerns_one_check()
+    }
+
+    /// Sends the settlements of the journal to the store again, in order; `answered` gets each with its answer. Those that
+    /// the store does not answer stay, and others that need the same part of the store are not sent.
+    ///
+    /// A settlement that fails because of what its keys hold is not kept any longer: what its lease reserved stays charged.
+    pub async fn replay_settlements(
+        &self,
+        mut answered: impl FnMut(&Settlement, Result<Option<&LeaseState>, &StoreError>),
+    ) {
+        let Some(journal) = self.journal() else { return };
+        let mut failed: SmallVec<[FaultDomain; 2]> = SmallVec::new();
+        // The first one goes alone, so that a store that still fails is asked once.
+        let (mut last, mut most) = (None, 1);
+        loop {
+            let waiting = journal.waiting(last, most);
+            let Some((number, _)) = waiting.last() else { return };
+            (last, most) = (Some(*number), MAX_REPLAYED_TOGETHER);
+            let mut calls = FuturesOrdered::new();
+            for (number, settlement) in waiting {
+                let parts = self.store().fault_domains_of(&settlement.lease);
+                if parts.iter().any(|part| failed.contains(part)) {
+                    continue;
+                }
+                calls.push_back(async move {
+                    let update = settlement.to_update();
+                    let answer = self.update_lease(&settlement.lease, &update).await;
+                    (number, settlement, parts, answer)
+                });
+            }
+            while let Some((number, settlement, parts, answer)) = calls.next().await {
+                match &answer {
+                    Err(error) if self.may_settle_later(error) => {
+                        failed.extend(parts);
+                        continue;
+                    }
+                    _ => journal.answered(number, &settlement),
+                }
+                answered(&settlement, answer.as_ref().map(Option::as_ref));
+            }
+        }
+    }
+
     /// Makes each of `settlements` by itself, without waiting for each answer before sending the next. If two name the same
     /// lease, the first is answered before the second is made. If one fails, the others are still made.
     pub async fn settle_batch(
         &self,
         settlements: &[Settlement],
-    ) -> Result<Vec<Result<Option<LeaseState>, StoreError>>, BatchTooLong> {
+    ) -> Result<Vec<Result<Option<LeaseState>, Unsettled>>, BatchTooLong> {
         if settlements.len() > MAX_BATCH_SETTLEMENTS {
             return Err(BatchTooLong(settlements.len()));
         }
@@ -103,9 +192,7 @@ impl<S: Store> RateLimitService<S> {
                     if calls.len() == MAX_UNDER_WAY {
                         answers.extend(calls.next().await);
                     }
-                    let call = async {
-                        self.update_lease(&settlement.lease, &settlement.to_update()).await
-                    };
+                    let call = self.settle(settlement);
                     // Boxed: it is large, and would be copied more than once.
                     calls.push_back(Box::pin(call));
                 }
@@ -138,17 +225,22 @@ fn waves(settlements: &[Settlement], keeps_order: bool) -> Vec<&[Settlement]> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::time::Duration;
 
     use tollgate_catalog::SnapshotReader;
     use tollgate_core::{
-        Cost, Counting, ManualClock, Per, Policy, PolicyId, PolicySet, Unit, WallClock, Window,
+        Charge, Cost, Counting, Limit, ManualClock, Per, Policy, PolicyId, PolicySet, Subject,
+        Unit, WallClock, Window,
     };
     use tollgate_store::memory::MemoryStoreOptions;
-    use tollgate_store::{Effect, LeaseStatus, MemoryStore};
+    use tollgate_store::{
+        Capabilities, Charged, Effect, LeaseStatus, MemoryStore, Reserved, StoreErrorKind,
+    };
 
     use super::*;
-    use crate::{By, DecisionFeed};
+    use crate::{By, DecisionFeed, SettlementJournal};
 
     fn policy(id: &str, unit: Unit, limit: u64) -> Policy {
         let window = Window::new(Duration::from_mins(1)).unwrap();
@@ -253,6 +345,106 @@ mod tests {
         assert!(settled.holds.is_empty() && settled.effect == Effect::Changed);
         let released = service.update_lease(&id, &LeaseUpdate::Release).await.unwrap();
         assert_eq!(released.unwrap().effect, Effect::Refused);
+    }
+
+    /// A store in memory that fails when the test says so.
+    #[derive(Default)]
+    struct Failing {
+        memory: MemoryStore,
+        fails: AtomicBool,
+        calls: AtomicU64,
+    }
+
+    // SeqCst here and below: the service must see what the test does.
+    impl Failing {
+        fn set(&self, fails: bool) {
+            self.fails.store(fails, Ordering::SeqCst);
+        }
+
+        fn check(&self) -> Result<(), StoreError> {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            if self.fails.load(Ordering::SeqCst) {
+                return Err(StoreError::new(StoreErrorKind::Unavailable, "as it was told"));
+            }
+            Ok(())
+        }
+    }
+
+    impl Store for Failing {
+        async fn charge(
+            &self,
+            charges: &[Charge<'_>],
+            request_id: Option<&str>,
+        ) -> Result<Charged, StoreError> {
+            self.check()?;
+            Store::charge(&self.memory, charges, request_id).await
+        }
+
+        async fn peek(&self, charges: &[Charge<'_>]) -> Result<Charged, StoreError> {
+            self.check()?;
+            Store::peek(&self.memory, charges).await
+        }
+
+        async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
+            self.check()?;
+            Store::reset(&self.memory, limit, subject).await
+        }
+
+        fn capabilities(&self) -> Capabilities {
+            Capabilities::ALL
+        }
+
+        async fn reserve(
+            &self,
+            charges: &[Charge<'_>],
+            request_id: Option<&str>,
+            ttl: Ttl,
+        ) -> Result<Reserved, StoreError> {
+            self.check()?;
+            Store::reserve(&self.memory, charges, request_id, ttl).await
+        }
+
+        async fn update_lease(
+            &self,
+            id: &LeaseId,
+            update: &LeaseUpdate,
+        ) -> Result<Option<LeaseState>, StoreError> {
+            self.check()?;
+            Store::update_lease(&self.memory, id, update).await
+        }
+    }
+
+    /// P17: what the store did not answer is sent again when it is back, and counts once.
+    #[tokio::test]
+    async fn a_settlement_without_an_answer_is_sent_again_until_it_is_answered() {
+        let set = PolicySet::new(vec![policy("tokens", Unit::Tokens, 1_000)]).unwrap();
+        let journal = Arc::new(SettlementJournal::in_memory(SettlementJournal::DEFAULT_MAX_BYTES));
+        let service = RateLimitService::new(Failing::default(), SnapshotReader::fixed(set))
+            .with_journal(Arc::clone(&journal));
+        let mut ids = Vec::new();
+        for _ in 0..100 {
+            let reserved = service.reserve(&alice(10), Ttl::DEFAULT).await.unwrap();
+            ids.push(reserved.lease.unwrap().id);
+        }
+        service.store().set(true);
+        for (seq, id) in (1..).zip(&ids) {
+            let unsettled = service.settle(&settlement(id, seq, 3)).await.unwrap_err();
+            assert_eq!(unsettled.kept, Keeping::InMemory);
+        }
+        let calls = || service.store().calls.load(Ordering::SeqCst);
+        let before = calls();
+        service.replay_settlements(|_, _| panic!("nothing is answered")).await;
+        assert_eq!((calls() - before, journal.stats().waiting), (1, 100), "it is asked once");
+        service.store().set(false);
+        let mut answers = Vec::new();
+        let replay = service.replay_settlements(|settlement, answer| {
+            answers.push((settlement.lease.clone(), answer.unwrap().unwrap().effect));
+        });
+        replay.await;
+        let expected: Vec<_> = ids.iter().map(|id| (id.clone(), Effect::Changed)).collect();
+        assert_eq!(answers, expected, "in order");
+        assert_eq!(journal.stats().waiting, 0);
+        assert_eq!(counts(&service.peek(&alice(0)).await.unwrap()), [300]);
     }
 
     #[derive(Debug)]

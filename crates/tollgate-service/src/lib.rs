@@ -8,6 +8,7 @@
 
 mod decision_feed;
 mod directory;
+mod journal;
 mod learned;
 mod leases;
 mod rate_limit;
@@ -15,8 +16,9 @@ mod usage;
 
 pub use decision_feed::{By, DecisionFeed, KeyCounts, ObservedDecision};
 pub use directory::{DirectoryLookup, Known, Origins, TierSource, UnknownApiKeys};
+pub use journal::{JournalStats, Keeping, SettlementJournal};
 pub use learned::{Answers, LearnedUsage};
-pub use leases::{MAX_BATCH_SETTLEMENTS, Reservation, Settlement};
+pub use leases::{MAX_BATCH_SETTLEMENTS, Reservation, Settlement, Unsettled};
 pub use rate_limit::{
     BatchTooLong, Explanation, MAX_BATCH_CHECKS, RateLimitService, TrafficObserver,
 };

@@ -14,6 +14,7 @@ use tollgate_store::{Ordered, Store, StoreError, key_bytes};
 
 use crate::decision_feed::DecisionFeed;
 use crate::directory::{DirectoryLookup, Origins, resolved};
+use crate::journal::SettlementJournal;
 
 /// The most checks of one batch.
 pub const MAX_BATCH_CHECKS: usize = 1_000;
@@ -47,6 +48,7 @@ pub struct RateLimitService<S> {
     directory: Option<DirectoryLookup>,
     decision_feed: Option<Arc<DecisionFeed>>,
     traffic: Option<Arc<dyn TrafficObserver>>,
+    journal: Option<Arc<SettlementJournal>>,
 }
 
 /// The explanation of a decision.
@@ -78,7 +80,7 @@ pub(crate) enum Verb {
 impl<S: Store> RateLimitService<S> {
     /// A service over `store` and `policies`. Subjects are used as the callers give them.
     pub fn new(store: S, policies: SnapshotReader) -> Self {
-        Self { store, policies, directory: None, decision_feed: None, traffic: None }
+        Self { store, policies, directory: None, decision_feed: None, traffic: None, journal: None }
     }
 
     /// The same service, which completes each subject from `directory`.
@@ -100,6 +102,19 @@ impl<S: Store> RateLimitService<S> {
     pub fn with_traffic_observer(mut self, observer: Arc<dyn TrafficObserver>) -> Self {
         self.traffic = Some(observer);
         self
+    }
+
+    /// The same service, which keeps settlements in `journal` while the store does not answer. Call
+    /// [`RateLimitService::replay_settlements`] now and then.
+    #[must_use]
+    pub fn with_journal(mut self, journal: Arc<SettlementJournal>) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// What keeps settlements while the store does not answer.
+    pub fn journal(&self) -> Option<&Arc<SettlementJournal>> {
+        self.journal.as_ref()
     }
 
     /// The feed that receives its decisions.

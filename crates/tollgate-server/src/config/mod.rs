@@ -68,6 +68,8 @@ pub struct ServeConfig {
     pub limits: HttpLimits,
     /// The longest time from the signal to the end of the process.
     pub drain_timeout: Duration,
+    /// Where settlements are kept that the store did not answer; `None` for memory.
+    pub journal: Option<PathBuf>,
     /// What is recorded of the traffic; `None` for nothing.
     pub record: Option<RecordConfig>,
 }
@@ -192,6 +194,7 @@ impl Default for ServeConfig {
             limits: HttpLimits::default(),
             // Together with the rest of the shutdown, the process ends within 10 seconds (P13).
             drain_timeout: Duration::from_secs(8),
+            journal: None,
             record: None,
         }
     }
@@ -215,7 +218,7 @@ pub(crate) fn api_key_secret_of(
 }
 
 /// The keys of all settings.
-pub(crate) const KEYS: [&str; 28] = [
+pub(crate) const KEYS: [&str; 29] = [
     "http",
     "allowed_hosts",
     "trusted_proxies",
@@ -240,6 +243,7 @@ pub(crate) const KEYS: [&str; 28] = [
     "max_http2_streams",
     "http2_ping_every_ms",
     "drain_timeout_ms",
+    "journal",
     "record",
     "record_sample",
     "record_max_bytes",
@@ -375,6 +379,7 @@ impl ServeConfig {
                 let accepted = "an integer from 0 to 600000, in milliseconds";
                 values::milliseconds(text, 0..=600_000, accepted)
             }),
+            journal: layers.take("journal", None, |text| values::directory(text).map(Some)),
             record: record(layers),
         }
     }

@@ -57,6 +57,7 @@ use super::schema;
         super::leases::HoldBody,
         super::leases::SettlementsBody,
         super::leases::SettledBody,
+        super::leases::AcceptedBody,
         super::problem::Problem,
         super::problem::FieldProblem
     )),

@@ -451,6 +451,13 @@ impl Problem {
         Self { retry_after_s: Some(1), ..problem }
     }
 
+    /// 503: the store did not answer a settlement, which this server keeps in memory.
+    pub(crate) fn settlement_in_memory() -> Self {
+        let detail = "The store is unavailable. This server keeps the settlement in memory and makes it when the store is \
+             available again; send it again to be sure, with the same `seq`: it counts once";
+        Self { detail: detail.into(), ..Self::update_unanswered() }
+    }
+
     /// 503: no decision was possible.
     pub(crate) fn store_unavailable() -> Self {
         let kind = "urn:tollgate:problem:store-unavailable";

@@ -1,7 +1,10 @@
 //! Metrics of leases.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tollgate_core::{LeaseUpdate, Unit};
 use tollgate_service::Reservation;
@@ -126,6 +129,13 @@ pub(crate) struct LeaseMetrics {
     reserved: ByUnit,
     used: ByUnit,
     debt: ByUnit,
+    journal_length: Gauge<u64, AtomicU64>,
+    /// Settlements that the store did not answer and that this server keeps.
+    pub(crate) kept: Counter,
+    /// Those that the store has answered later.
+    pub(crate) replayed: Counter,
+    /// Those that were not kept, or not any longer.
+    pub(crate) dropped: Counter,
 }
 
 impl LeaseMetrics {
@@ -135,7 +145,17 @@ impl LeaseMetrics {
             |event: LeaseEvent| Counter::clone(&events.get_or_create(&[("event", event.name())]));
         let by_event = LeaseEvent::ALL.map(of_event);
         let (reserved, used, debt) = (ByUnit::new(), ByUnit::new(), ByUnit::new());
-        Self { events, by_event, reserved, used, debt }
+        Self {
+            events,
+            by_event,
+            reserved,
+            used,
+            debt,
+            journal_length: Gauge::default(),
+            kept: Counter::default(),
+            replayed: Counter::default(),
+            dropped: Counter::default(),
+        }
     }
 
     pub(super) fn register(&self, to: &mut Registry) {
@@ -147,6 +167,20 @@ impl LeaseMetrics {
         to.register("lease_used", used, self.used.family.clone());
         let debt = "What settlements and extensions were charged above limits, by unit";
         to.register("lease_debt", debt, self.debt.family.clone());
+        let length = "Settlements that the store has not answered, kept until it does";
+        to.register("lease_journal_length", length, self.journal_length.clone());
+        let kept = "Settlements that the store did not answer and that were kept, counted each time they were sent";
+        to.register("lease_settlements_kept", kept, self.kept.clone());
+        let replayed = "Kept settlements that the store answered later";
+        to.register("lease_settlements_replayed", replayed, self.replayed.clone());
+        let dropped =
+            "Settlements that could not be kept or made: what their leases reserved stays charged";
+        to.register("lease_settlements_dropped", dropped, self.dropped.clone());
+    }
+
+    /// Sets how many settlements the journal keeps.
+    pub(crate) fn set_journal_length(&self, length: u64) {
+        self.journal_length.set(length);
     }
 
     /// Counts a reservation.

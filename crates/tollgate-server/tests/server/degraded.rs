@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tollgate_core::{Charge, FailureMode, Limit, Subject};
+use tollgate_core::{Charge, FailureMode, LeaseUpdate, Limit, Subject, Ttl};
 use tollgate_store::resilience::ResilienceOptions;
-use tollgate_store::{Charged, MemoryStore, Store, StoreError};
+use tollgate_store::{
+    Capabilities, Charged, LeaseId, LeaseState, MemoryStore, Reserved, Store, StoreError,
+};
 
 use crate::support::{Client, Fixture};
 
@@ -70,6 +72,29 @@ impl Store for Hangable {
     async fn reset(&self, limit: &Limit, subject: &Subject<'_>) -> Result<(), StoreError> {
         self.called().await;
         Store::reset(&self.0.memory, limit, subject).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
+    }
+
+    async fn reserve(
+        &self,
+        charges: &[Charge<'_>],
+        request_id: Option<&str>,
+        ttl: Ttl,
+    ) -> Result<Reserved, StoreError> {
+        self.called().await;
+        Store::reserve(&self.0.memory, charges, request_id, ttl).await
+    }
+
+    async fn update_lease(
+        &self,
+        id: &LeaseId,
+        update: &LeaseUpdate,
+    ) -> Result<Option<LeaseState>, StoreError> {
+        self.called().await;
+        Store::update_lease(&self.0.memory, id, update).await
     }
 }
 
@@ -191,4 +216,125 @@ async fn known_denials_are_answered_without_the_store() {
     }
     assert_eq!(store.calls(), 5);
     assert_eq!(counted(&fixture, "tollgate_local_denials_total").await, 100);
+}
+
+/// Policies of tokens, for leases.
+const TOKENS: &str =
+    "policies: [{id: tokens, scope: USER, unit: tokens, limit: 100, windowSeconds: 600}]";
+
+/// Reserves so many tokens for alice.
+async fn reserve(client: &mut Client, tokens: u64) -> Value {
+    let body = json!({"userId": "alice", "cost": {"tokens": tokens}}).to_string();
+    let answer = client.post("/rate-limit/leases", &body).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    answer.json()
+}
+
+/// Settles the lease of `reserved` at so many tokens.
+async fn settle(client: &mut Client, reserved: &Value, tokens: u64) -> crate::support::HttpAnswer {
+    let id = reserved["lease"]["id"].as_str().unwrap();
+    let body = json!({"seq": 1, "usage": {"tokens": tokens}}).to_string();
+    client.post(&format!("/rate-limit/leases/{id}/settle"), &body).await
+}
+
+/// How many tokens alice has used, to judge by the store.
+async fn used(fixture: &Fixture) -> u64 {
+    loop {
+        let peeked = fixture.post("/rate-limit/peek", ALICE).await.json();
+        if peeked["degraded"] == false {
+            return peeked["count"].as_u64().unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// R11, R13: without the store, the failure mode decides, and the lease is of this server only.
+#[tokio::test]
+async fn a_lease_that_is_reserved_without_the_store_is_settled_without_it() {
+    let store = Hangable::default();
+    let fixture = Fixture::start_with_store(TOKENS, store.clone(), |config| {
+        config.resilience.on_store_error = FailureMode::Local;
+        config.resilience.nodes = 2.try_into().unwrap();
+    })
+    .await;
+    let mut client = fixture.client().await;
+    store.set_hanging(true);
+    let reserved = reserve(&mut client, 40).await;
+    assert_eq!(some(&reserved, &["degraded", "remaining"]), json!([true, 10]));
+    let settled = settle(&mut client, &reserved, 5).await;
+    assert_eq!((settled.status, &settled.json()["limits"][0]["charged"]), (200, &json!(5)));
+    assert_eq!(some(&reserve(&mut client, 45).await, &["degraded"]), json!([true]));
+    store.set_hanging(false);
+    assert_eq!(used(&fixture).await, 0, "what was admitted without the store is not charged to it");
+}
+
+/// P17: a settlement without an answer may be sent again; meanwhile this server keeps it and makes it later.
+#[tokio::test]
+async fn a_settlement_that_the_store_does_not_answer_is_made_when_it_is_back() {
+    let store = Hangable::default();
+    let fixture = Fixture::start_with_store(TOKENS, store.clone(), |_| {}).await;
+    let mut client = fixture.client().await;
+    let reserved = [reserve(&mut client, 40).await, reserve(&mut client, 40).await];
+    store.set_hanging(true);
+    for reserved in &reserved {
+        let unanswered = settle(&mut client, reserved, 7).await;
+        let problem = unanswered.json();
+        assert_eq!(unanswered.status, 503);
+        assert_eq!(problem["type"], "urn:tollgate:problem:update-unanswered");
+        assert!(problem["detail"].as_str().unwrap().contains("keeps the settlement in memory"));
+    }
+    let id = reserved[0]["lease"]["id"].as_str().unwrap();
+    let batch = json!({"settlements": [{"leaseId": id, "seq": 1, "usage": {"tokens": 7}}]});
+    let batch = client.post("/rate-limit/settle/batch", &batch.to_string()).await.json();
+    assert_eq!(batch["settlements"][0]["status"], 503);
+    let extend = format!("/rate-limit/leases/{id}/extend");
+    let unanswered = client.post(&extend, r#"{"seq":1}"#).await;
+    assert_eq!((unanswered.status, unanswered.header("retry-after")), (503, Some("1")));
+    assert_eq!(counted(&fixture, "tollgate_lease_journal_length").await, 2);
+    assert_eq!(counted(&fixture, "tollgate_lease_settlements_kept_total").await, 3);
+    store.set_hanging(false);
+    while counted(&fixture, "tollgate_lease_settlements_replayed_total").await < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(used(&fixture).await, 14);
+    assert_eq!(counted(&fixture, "tollgate_lease_journal_length").await, 0);
+    assert_eq!(counted(&fixture, "tollgate_lease_settlements_dropped_total").await, 0);
+    let repeated = settle(&mut client, &reserved[0], 7).await;
+    assert_eq!((repeated.status, &repeated.json()["repeated"]), (200, &json!(true)));
+}
+
+/// With `--journal`, a settlement is accepted when it is on the disk, and survives the server.
+#[tokio::test]
+async fn a_settlement_in_the_journal_survives_the_server() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let store = Hangable::default();
+    let start = async || {
+        Fixture::start_with_store(TOKENS, store.clone(), |config| {
+            config.journal = Some(dir.path().join("journal"));
+        })
+        .await
+    };
+    let fixture = start().await;
+    let mut client = fixture.client().await;
+    let reserved = reserve(&mut client, 40).await;
+    store.set_hanging(true);
+    let accepted = settle(&mut client, &reserved, 7).await;
+    assert_eq!(accepted.status, 202);
+    assert_eq!(accepted.json(), json!({"id": reserved["lease"]["id"], "seq": 1, "accepted": true}));
+    let batch = json!({"settlements": [
+        {"leaseId": reserved["lease"]["id"], "seq": 1, "usage": {"tokens": 7}}
+    ]});
+    let batch = client.post("/rate-limit/settle/batch", &batch.to_string()).await.json();
+    assert_eq!(
+        some(&batch["settlements"][0], &["status", "lease", "problem"]),
+        json!([202, null, null])
+    );
+    drop(client);
+    fixture.server.drain().await;
+    store.set_hanging(false);
+    let fixture = start().await;
+    while counted(&fixture, "tollgate_lease_settlements_replayed_total").await < 1 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(used(&fixture).await, 7);
 }

@@ -182,6 +182,38 @@ async fn an_extension_charges_what_was_used_and_asks_for_more() {
     assert_eq!(server.counts().await, json!([90, 1, 0]));
 }
 
+/// R16: a lease holds a slot until it ends or expires; a check holds none, and is denied while none is free.
+#[tokio::test]
+async fn a_lease_holds_a_slot_of_each_limit_of_concurrency() {
+    let yaml = "policies: [{id: slots, scope: USER, unit: concurrency, limit: 2}]";
+    let fixture = Fixture::start_with_policies(yaml).await;
+    let mut server = Server { client: fixture.client().await, fixture };
+    let (one, other) = (server.lease(0).await, server.lease(0).await);
+    let denied = server.reserve(0).await;
+    assert_eq!((denied.status, denied.header("retry-after")), (429, Some("30")));
+    let check = json!({"userId": "alice"});
+    assert_eq!(server.post("/rate-limit/enforce", &check).await.status, 429);
+    let settled = server.settle(&one, json!({"seq": 1, "usage": {}})).await.json();
+    let slots = json!({"policyId": "slots", "unit": "concurrency", "limit": 2, "count": 1, "remaining": 1,
+                       "debt": 0, "charged": 0});
+    assert_eq!(settled["limits"][0], slots);
+    for _ in 0..3 {
+        assert_eq!(server.post("/rate-limit/enforce", &check).await.status, 200);
+    }
+    let third = server.lease(0).await;
+    server.fixture.clock.advance(Duration::from_secs(31));
+    let (one, two) = (server.lease(0).await, server.lease(0).await);
+    // Both slots are taken again, so neither of the expired leases can live on.
+    for expired in [&other, &third] {
+        let extended = server.extend(expired, json!({"seq": 1})).await.json();
+        assert_eq!(some(&extended, &["state", "proceed"]), json!(["expired", false]));
+    }
+    assert_eq!(server.release(&one).await.json()["limits"][0]["count"], 1);
+    let extended = server.extend(&other, json!({"seq": 2})).await.json();
+    assert_eq!(some(&extended, &["state", "proceed"]), json!(["live", true]));
+    assert_eq!(server.release(&two).await.status, 200);
+}
+
 /// R15: a lease expires by the clock of the store, and a late settlement still corrects what is in its window.
 #[tokio::test]
 async fn a_lease_that_expired_is_extended_or_settled_late() {
@@ -545,5 +577,5 @@ async fn leases_are_counted_by_what_happened_and_by_unit() {
     assert_eq!(value(r#"tollgate_decision_duration_seconds_count{call="settle_batch"}"#), 1);
     let series = |metrics: &str| metrics.lines().filter(|line| !line.starts_with('#')).count();
     assert_eq!(series(&metrics), series(&before));
-    assert!(!metrics.contains("canary") && !metrics.contains("images\""), "{metrics}");
+    assert!(!metrics.contains("canary") && !metrics.contains("unit=\"images"), "{metrics}");
 }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::super::answer::{DECISION_BYTES, DecisionBody, LIMIT_BYTES};
 use super::super::json_writer::JsonWriter;
 use super::super::problem::Problem;
+use super::Settled;
 
 /// The approximate size of a lease without limits, in bytes.
 const LEASE_BYTES: usize = 224;
@@ -207,6 +208,27 @@ impl Serialize for Holds<'_> {
     }
 }
 
+/// A settlement that the store did not answer. It is on the disk of this server, which makes it when the store is available
+/// again.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AcceptedSettlement, examples(json!({"id": "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a", "seq": 2, "accepted": true})))]
+pub(crate) struct AcceptedBody<'a> {
+    /// The lease.
+    #[schema(value_type = String, min_length = 1, max_length = 512)]
+    id: &'a str,
+    /// The sequence number of the settlement.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
+    seq: u64,
+    /// Always true.
+    accepted: bool,
+}
+
+impl<'a> AcceptedBody<'a> {
+    pub(super) fn new(id: &'a str, seq: u64) -> Self {
+        Self { id, seq, accepted: true }
+    }
+}
+
 /// The answers to a batch of settlements.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Settlements)]
@@ -242,7 +264,7 @@ pub(crate) struct SettledBody<'a> {
     /// The lease, as the settlement named it.
     #[schema(value_type = String)]
     lease_id: &'a str,
-    /// The status that the settlement would have alone.
+    /// The status that the settlement would have alone. After 202, neither of the others is there.
     #[schema(minimum = 200, maximum = 599)]
     status: u16,
     /// The lease after it; left out if there is a problem.
@@ -259,11 +281,12 @@ impl<'a> SettledBody<'a> {
     /// The answer at `now`, in civil time.
     pub(super) fn new(
         lease_id: &'a str,
-        answer: &'a Result<LeaseState, Problem>,
+        answer: &'a Result<Settled, Problem>,
         now: Timestamp,
     ) -> Self {
         let (status, lease, problem) = match answer {
-            Ok(state) => (200, Some(LeaseBody::new(lease_id, state, now)), None),
+            Ok(Settled::Now(state)) => (200, Some(LeaseBody::new(lease_id, state, now)), None),
+            Ok(Settled::Later) => (202, None, None),
             Err(problem) => (problem.status().as_u16(), None, Some(problem)),
         };
         Self { lease_id, status, lease, problem }
@@ -329,12 +352,13 @@ mod tests {
 
     #[test]
     fn leases_are_written_as_serde_writes_them() {
-        let mut answers = vec![Err(Problem::unknown_lease())];
+        let mut answers = vec![Err(Problem::unknown_lease()), Ok(Settled::Later)];
         for ending in [Ending::Open, Ending::Settled, Ending::Released] {
             let states = (0..3).map(|count| state(count, ending));
-            answers.extend(states.map(Ok));
+            answers.extend(states.map(|state| Ok(Settled::Now(state))));
         }
-        for state in answers.iter().flatten() {
+        for answer in answers.iter().flatten() {
+            let Settled::Now(state) = answer else { continue };
             let body = LeaseBody::new("some-id", state, NOW);
             assert_eq!(body.to_json().unwrap(), serde_json::to_vec(&body).unwrap());
         }

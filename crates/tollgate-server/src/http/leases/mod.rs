@@ -15,11 +15,11 @@ use axum::response::IntoResponse;
 use http_body_util::{Either, Full};
 use tollgate_core::lease::ledger::Ending;
 use tollgate_core::{Clock as _, LeaseUpdate, SystemWallClock, WallClock as _};
-use tollgate_service::Settlement;
+use tollgate_service::{Keeping, Settlement, Unsettled};
 use tollgate_store::{Effect, LeaseId, LeaseState, Store, StoreError};
 
 pub(super) use self::answer::{
-    GrantedBody, HoldBody, LeaseBody, NewLeaseBody, SettledBody, SettlementsBody,
+    AcceptedBody, GrantedBody, HoldBody, LeaseBody, NewLeaseBody, SettledBody, SettlementsBody,
 };
 pub(super) use self::schema::{
     ExtensionBody, ReservationBody, SettlementBatchBody, SettlementBody,
@@ -112,7 +112,7 @@ pub(crate) async fn extend_lease<S: Store>(
     tag = "leases",
     params(schema::LeasePath),
     request_body = SettlementBody,
-    responses(schema::UpdateAnswers)
+    responses(schema::SettleAnswers)
 )]
 pub(crate) async fn settle_lease<S: Store>(
     State(app): State<Arc<App<S>>>,
@@ -222,15 +222,14 @@ async fn read_and_update<S: Store, B: HttpBody<Data = Bytes>>(
 ) -> Result<Response<Full<Bytes>>, Problem> {
     let body = read_json(request, app.bodies(app.limits.max_body_bytes)).await?;
     let started = app.clock.now();
-    let requested = match action {
-        Action::Extend => ExtensionRequest::parse(&body)?.into_update(),
-        Action::Settle => {
-            let SettlementRequest { seq, usage, quality, .. } = SettlementRequest::parse(&body)?;
-            LeaseUpdate::Settle { seq, usage, quality }
+    let response = match action {
+        Action::Extend => {
+            let extension = ExtensionRequest::parse(&body)?.into_update();
+            let (id, state) = update(app, id, &extension).await?;
+            lease_response(&id, &state)?
         }
+        Action::Settle => settle(app, id, SettlementRequest::parse(&body)?).await?,
     };
-    let (id, state) = update(app, id, &requested).await?;
-    let response = lease_response(&id, &state)?;
     app.metrics.took(Call::UpdateLease, app.clock.now().as_ns().saturating_sub(started.as_ns()));
     Ok(response)
 }
@@ -247,6 +246,67 @@ async fn update<S: Store>(
     };
     let updated = app.service.update_lease(&id, update).await;
     judged(app, update, updated).map(|state| (id, state))
+}
+
+async fn settle<S: Store>(
+    app: &App<S>,
+    id: Option<LeaseId>,
+    request: SettlementRequest<'_>,
+) -> Result<Response<Full<Bytes>>, Problem> {
+    needs_leases(app)?;
+    let Some(lease) = id else {
+        app.metrics.leases.updated(&request.to_update(), None);
+        return Err(Problem::unknown_lease());
+    };
+    let SettlementRequest { seq, usage, quality, .. } = request;
+    let settlement = Settlement { lease, seq, usage, quality };
+    let settled = app.service.settle(&settlement).await;
+    match judged_settlement(app, &settlement.to_update(), settled)? {
+        Settled::Now(state) => lease_response(&settlement.lease, &state),
+        Settled::Later => {
+            let body = AcceptedBody::new(settlement.lease.as_str(), seq.get());
+            let json = serde_json::to_vec(&body).map_err(|error| cannot_render(&error))?;
+            let mut response = json_response(json);
+            *response.status_mut() = StatusCode::ACCEPTED;
+            Ok(response)
+        }
+    }
+}
+
+/// The answer to a settlement that is made, or will be.
+pub(super) enum Settled {
+    Now(LeaseState),
+    /// It is on the disk of this server.
+    Later,
+}
+
+fn judged_settlement<S>(
+    app: &App<S>,
+    update: &LeaseUpdate,
+    settled: Result<Option<LeaseState>, Unsettled>,
+) -> Result<Settled, Problem> {
+    let Unsettled { error, kept } = match settled {
+        Ok(state) => return judged(app, update, Ok(state)).map(Settled::Now),
+        Err(unsettled) => unsettled,
+    };
+    let problem = update_failed(app, &error);
+    match kept {
+        Keeping::Not => {
+            app.metrics.leases.dropped.inc();
+            return Err(problem);
+        }
+        Keeping::OnDisk | Keeping::InMemory => app.metrics.leases.kept.inc(),
+    };
+    match kept {
+        Keeping::OnDisk => Ok(Settled::Later),
+        _ if app.journals_to_disk => {
+            tracing::error!(
+                "a settlement could not be written to the journal; it is kept in memory only: is the disk full?"
+            );
+            Err(Problem::settlement_in_memory())
+        }
+        _ => Err(Problem::settlement_in_memory()),
+    }
 }
 
 /// The state of a lease after an update that was made or repeated.
@@ -284,7 +344,7 @@ async fn settle_all<S: Store>(
         // What is no id was not sent.
         let is_sent = LeaseId::parse(&request.lease_id).is_some();
         let updated = if is_sent { updated.next() } else { None };
-        judged(app, &request.to_update(), updated.unwrap_or(Ok(None)))
+        judged_settlement(app, &request.to_update(), updated.unwrap_or(Ok(None)))
     });
     let answers: Vec<_> = answers.collect();
     let now = SystemWallClock.wall_time();

@@ -237,6 +237,25 @@ impl IntoResponses for UpdateAnswers {
     }
 }
 
+/// The answers to a settlement: as to any update, or 202.
+pub(super) struct SettleAnswers;
+
+impl IntoResponses for SettleAnswers {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut answers = UpdateAnswers::responses();
+        let content =
+            ContentBuilder::new().schema(Some(Ref::from_schema_name("AcceptedSettlement"))).build();
+        let accepted = ResponseBuilder::new()
+            .description(
+                "The store is unavailable. The settlement is on the disk of this server (`--journal`), which makes it when the \
+                 store is available again",
+            )
+            .content("application/json", content);
+        answers.insert("202".to_owned(), accepted.build().into());
+        answers
+    }
+}
+
 /// The answers to a batch of settlements.
 pub(super) struct SettleBatchAnswers;
 
