@@ -20,7 +20,7 @@
           -- After a step back of the clock, as much is missing as when it was written (R7).
           stepped = true
           local used = missing - scaled(kept_refill, written_s, written_ns, window_s, window_ns)
-          missing = used > 0 and used + scaled(kept_refill, since_s, since_ns, window_s, window_ns) or 0
+          missing = used > 0 and math.min(MOST_TOTAL, used + scaled(kept_refill, since_s, since_ns, window_s, window_ns)) or 0
         else
           -- A multiple of the window, so it is rounded to the nearest number.
           local windows = floor(
@@ -31,7 +31,7 @@
           -- From now on the new refill applies, whether something is admitted or not.
           stepped = true
           local used = missing - scaled(kept_refill, since_s, since_ns, window_s, window_ns)
-          missing = used > 0 and used + scaled(refill, since_s, since_ns, window_s, window_ns) or 0
+          missing = used > 0 and math.min(MOST_TOTAL, used + scaled(refill, since_s, since_ns, window_s, window_ns)) or 0
         end
       end
     elseif text == '' then

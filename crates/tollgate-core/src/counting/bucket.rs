@@ -118,7 +118,9 @@ impl Bucket {
     fn of_used(used: u64, rate: Rate, now: Timestamp) -> Self {
         let start = rate.start(now);
         let produced = rate.produced(now.as_ns() - start.as_ns());
-        Self { start, missing: if used == 0 { 0 } else { used.saturating_add(produced) } }
+        // At most an amount: what is produced in a part of a window may not fit beside the largest usage.
+        let missing = used.saturating_add(produced).min(Amount::MAX.get());
+        Self { start, missing: if used == 0 { 0 } else { missing } }
     }
 
     /// The same bucket without the tokens that found it full until `now`: they are lost.
