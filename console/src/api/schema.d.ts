@@ -1717,6 +1717,8 @@ export interface components {
             limit: number;
             /** @description `enforce`, or `shadow`: the limit decides, counts and reports but never denies. */
             mode: string;
+            /** @description `charge` if the cost of a denied check is recorded, so that it is in `count`; otherwise left out. */
+            overLimit?: string;
             /** @description The policy that sets it. */
             policyId: string;
             /**
@@ -1741,7 +1743,8 @@ export interface components {
             resetAfterMs: number;
             /**
              * Format: int64
-             * @description The shortest wait in milliseconds after which it admits the same check; null if it never will.
+             * @description The shortest wait in milliseconds after which it admits the same check; null if it never will. If the cost of a denied
+             *     check was recorded, the same check sent again may have to wait although `allowed` is true.
              */
             retryAfterMs: number | null;
             /** @description What it counts per. */

@@ -146,14 +146,16 @@ function Marks({
   selected: Mark | null;
 }): React.JSX.Element {
   const paths = useMemo(() => {
-    const admissions = window.admissions.map(({ at }) => at);
+    const momentsOf = (isDenied: boolean): number[] =>
+      window.admissions.filter((one) => (one.isDenied ?? false) === isDenied).map(({ at }) => at);
+    const denials = [...window.denials, ...momentsOf(true)];
     const limitY = yOf(scale, window.limit);
     const steps = stepsPath(window, scale);
     return {
       steps,
       area: steps === '' ? '' : `${steps}Z`,
-      admissions: ticksPath(admissions, scale, LANE_TOP_PX + 4, LANE_TOP_PX + LANE_HEIGHT_PX - 4),
-      denials: ticksPath(window.denials, scale, Math.max(0, limitY - 12), limitY),
+      admissions: ticksPath(momentsOf(false), scale, LANE_TOP_PX + 4, LANE_TOP_PX + LANE_HEIGHT_PX - 4),
+      denials: ticksPath(denials, scale, Math.max(0, limitY - 12), limitY),
     };
   }, [window, scale]);
   return (

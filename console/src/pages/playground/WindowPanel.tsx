@@ -40,7 +40,9 @@ function wallClock(monotonicMs: number): string {
 function describeMark(window: LimitWindow, mark: Mark): string {
   if (mark.kind === 'denial') return `Denied at ${wallClock(mark.at)}; nothing was counted.`;
   const amount = `${formatCount(mark.amount)} ${unitInWords(window.unit, mark.amount)}`;
-  const admitted = `Allowed ${amount} at ${wallClock(mark.at)}`;
+  const at = wallClock(mark.at);
+  const admitted =
+    mark.isDenied === true ? `Denied at ${at}, but ${amount} counted` : `Allowed ${amount} at ${at}`;
   if (!isExact(window)) return `${admitted}.`;
   const leaves = leavesAt(window, mark);
   const wait = formatDuration(Math.max(0, leaves - performance.now()));

@@ -54,6 +54,8 @@ export interface Mark {
   readonly nth: number;
   /** What it took: 0 for a denial. */
   readonly amount: number;
+  /** Of what was counted: whether the check was denied all the same. */
+  readonly isDenied?: boolean;
   /** When an answer told that it had left, if that was before its time. */
   readonly left?: number;
 }

@@ -89,6 +89,19 @@ describe('an outcome', () => {
     expect(usages([outcome(limits)])).toEqual([1, 0]);
   });
 
+  it('counts what is denied where the policy does, whichever limit denies (R19)', () => {
+    const limits: readonly Partial<Limit>[] = [
+      { allowed: false, overLimit: 'charge' },
+      { policyId: 'beside', overLimit: 'charge' },
+      { policyId: 'other' },
+    ];
+    const denied = outcome(limits, { allowed: false });
+    expect(usages([denied])).toEqual([1, 1, 0]);
+    const [window] = record(EMPTY, [denied]).windows.values();
+    expect(window?.admissions).toEqual([{ at: 10, amount: 1, isDenied: true }]);
+    expect(window?.denials).toEqual([]);
+  });
+
   it('without the store changes no window', () => {
     const state = record(EMPTY, [outcome([{}], { degraded: true })]);
     expect(state.windows.size).toBe(0);

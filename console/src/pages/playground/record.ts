@@ -62,7 +62,7 @@ function observeLimit(windows: Map<string, LimitWindow>, limit: Limit, outcome: 
   // Of concurrency, to which a check adds nothing.
   if (limit.windowSeconds === null) return;
   const key = limitKey(limit, outcome.check);
-  const isCharged = outcome.decision.allowed && limit.allowed;
+  const isCharged = (outcome.decision.allowed && limit.allowed) || limit.overLimit === 'charge';
   const window = observe(windows.get(key), {
     sentAt: outcome.arrivedAt - outcome.tookMs,
     at: outcome.arrivedAt,
@@ -73,6 +73,7 @@ function observeLimit(windows: Map<string, LimitWindow>, limit: Limit, outcome: 
     limit: limit.limit,
     windowMs: limit.windowSeconds * 1_000,
     admits: limit.allowed,
+    isDenied: !outcome.decision.allowed,
     charged: isCharged ? costOf(outcome.check, limit.unit) : 0,
     count: limit.count,
   });

@@ -5,13 +5,16 @@
  * An admission is in the window during [at, at + window) and leaves exactly one window after it was made (R1). The
  * page knows an admission's moment only to within the time that the answer took; it takes the arrival of the answer. So
  * what is the oldest here may have left the store already; an answer that tells of less usage says so, and it leaves
- * here as well. The usage of a log is thus never above what an answer told, nor above the limit.
+ * here as well. The usage of a log is thus never above what an answer told, nor above the limit unless the policy counts
+ * what it denies.
  */
 
 export interface Admission {
   readonly at: number;
   /** How much of the limit's unit it took. */
   readonly amount: number;
+  /** Whether the check was denied, and counted all the same (`overLimit: charge`). */
+  readonly isDenied?: boolean;
   /** When an answer told that it had left, if that was before its time. */
   readonly left?: number;
 }
@@ -25,7 +28,7 @@ export interface LimitWindow {
   readonly windowMs: number;
   /** By time. Kept for two windows: usage in the past needs what was in the window then. */
   readonly admissions: readonly Admission[];
-  /** When checks were denied by this limit, by time. */
+  /** When checks were denied by this limit and not counted, by time. */
   readonly denials: readonly number[];
   /** The usage that the server told last, and when. It counts others' admissions too. */
   readonly told: { readonly at: number; readonly count: number } | null;
@@ -45,7 +48,9 @@ export interface Observation {
   readonly windowMs: number;
   /** Whether this limit admitted the check. */
   readonly admits: boolean;
-  /** What the check took from it: 0 if the check was denied, by this limit or another one. */
+  /** Whether the check was denied, by this limit or another one. */
+  readonly isDenied?: boolean;
+  /** What the check took from it: 0 if the check was denied, unless the policy counts that. */
   readonly charged: number;
   /** The usage after the decision. */
   readonly count: number;
@@ -61,9 +66,15 @@ export function observe(window: LimitWindow | undefined, observation: Observatio
   const { policyId, unit, scope, algorithm, limit, windowMs, at } = observation;
   const known = window ?? { admissions: [], denials: [], told: null };
   const isNewer = known.told === null || at >= known.told.at;
-  const charge = { at, amount: observation.charged };
-  const admissions = observation.charged > 0 ? insert(known.admissions, charge) : known.admissions;
-  const denials = observation.admits ? known.denials : [...known.denials, at].sort((a, b) => a - b);
+  const isCounted = observation.charged > 0;
+  const charge = {
+    at,
+    amount: observation.charged,
+    ...(observation.isDenied === true && { isDenied: true }),
+  };
+  const admissions = isCounted ? insert(known.admissions, charge) : known.admissions;
+  const isDenial = !observation.admits && !isCounted;
+  const denials = isDenial ? [...known.denials, at].sort((a, b) => a - b) : known.denials;
   const told = isNewer ? { at, count: observation.count } : known.told;
   const observed = { policyId, unit, scope, algorithm, limit, windowMs, admissions, denials, told };
   return prune(isExact(observed) ? settle(observed, at, bound(known.told, observation)) : observed, at);

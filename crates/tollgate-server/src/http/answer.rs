@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
-use tollgate_core::{Amount, Decision, LimitStatus, Window};
+use tollgate_core::{Amount, Decision, LimitStatus, OverLimit, Window};
 use utoipa::ToSchema;
 
 use super::json_writer::JsonWriter;
@@ -179,6 +179,10 @@ pub(crate) struct LimitBody<'a> {
     /// `enforce`, or `shadow`: the limit decides, counts and reports but never denies.
     #[schema(value_type = String)]
     mode: &'static str,
+    /// `charge` if the cost of a denied check is recorded, so that it is in `count`; otherwise left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
+    over_limit: Option<&'static str>,
     /// Whether it admits the check by itself.
     allowed: bool,
     /// The most of its unit in a window; of a token bucket, the most at once.
@@ -208,7 +212,8 @@ pub(crate) struct LimitBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false)]
     time_zone: Option<&'static str>,
-    /// The shortest wait in milliseconds after which it admits the same check; null if it never will.
+    /// The shortest wait in milliseconds after which it admits the same check; null if it never will. If the cost of a denied
+    /// check was recorded, the same check sent again may have to wait although `allowed` is true.
     #[schema(required = true)]
     retry_after_ms: Option<u64>,
     /// When its usage would be 0 again, in milliseconds.
@@ -234,6 +239,9 @@ impl<'a> LimitBody<'a> {
             unit: limit.unit().name(),
             algorithm: limit.counting().name(),
             mode: limit.mode().name(),
+            over_limit: Some(limit.over_limit())
+                .filter(|over_limit| *over_limit != OverLimit::Deny)
+                .map(OverLimit::name),
             allowed: status.allowed,
             limit: limit.amount().get(),
             refill: limit.counting().refill().map(Amount::get),
@@ -257,6 +265,9 @@ impl<'a> LimitBody<'a> {
         json.raw(r#","unit":"#).text(Some(self.unit))?;
         json.raw(r#","algorithm":"#).text(Some(self.algorithm))?;
         json.raw(r#","mode":"#).text(Some(self.mode))?;
+        if let Some(over_limit) = self.over_limit {
+            json.raw(r#","overLimit":"#).text(Some(over_limit))?;
+        }
         json.raw(r#","allowed":"#).bool(self.allowed);
         json.raw(r#","limit":"#).number(Some(self.limit));
         if let Some(refill) = self.refill {
@@ -353,6 +364,7 @@ mod tests {
     fn answers_are_written_as_serde_writes_them() {
         let mut shadow = policy("shadow", "USER", 1, 60_000);
         shadow.mode = Mode::Shadow;
+        shadow.over_limit = OverLimit::Charge;
         let mut shared = policy("shared", "GLOBAL", 3, 60_000);
         shared.shares.set(PriorityClass::Standard, Share::of_millionths(333_333).unwrap());
         let mut daily = policy("daily", "USER", 5, 60_000);

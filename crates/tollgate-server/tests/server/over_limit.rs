@@ -37,6 +37,8 @@ async fn a_charge_after_the_fact_is_denied_and_recorded() {
         assert_eq!(counts(&denied), [("spent", 95_000), ("requests", 0)]);
         assert_eq!(denied["limits"][0]["debt"], 5_000);
         assert_eq!(denied["limits"][1].get("debt"), None, "left out where there is none");
+        let over_limits = [0, 1].map(|place| &denied["limits"][place]["overLimit"]);
+        assert_eq!(over_limits, [&json!("charge"), &Value::Null]);
     }
     let next = ask(&fixture, CHECK, json!({"cost": {"tokens": 10}})).await;
     assert_eq!((&next["allowed"], &next["reason"]), (&json!(false), &json!("limit_exceeded")));
