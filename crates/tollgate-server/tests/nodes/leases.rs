@@ -102,7 +102,7 @@ async fn limits_hold(url: &str) {
         clients.spawn(take_leases(client, number));
     }
     let leases: Vec<Lease> = clients.join_all().await.concat();
-    assert!(leases.len() > 300, "only {} were granted", leases.len());
+    assert!(leases.len() > 64, "only {} were granted", leases.len());
     judge(&leases);
     let mut client = nodes[0].client().await;
     let peeked = client.post("/rate-limit/peek", r#"{"userId":"alice","modelId":"m"}"#).await.1;
