@@ -58,7 +58,7 @@ impl Rate {
         Timestamp::from_ns(now.as_ns() - now.as_ns() % self.window.as_ns())
     }
 
-    /// The most that may be missing after the cost of a denied check was recorded: what [`LONGEST_DEBT`] refills, and with the
+    /// The most that may be missing after the cost of a denied check was recorded: what 700 days refill, and with the
     /// tokens of a window still an amount.
     #[must_use]
     pub fn most_recorded(self) -> Amount {
