@@ -11,7 +11,7 @@
 //!
 //! A guard that is dropped settles as a [lower bound](crate::Quality::LowerBound) with what was observed: the slot is free, what was
 //! used above the reservation is charged, and nothing is given back. So no path through the code forgets a lease. If the process
-//! ends before that, the lease expires after its [`Ttl`](crate::Ttl): its slots are free, and what it reserved stays charged until it
+//! ends before that, the lease expires after its [`Ttl`]: its slots are free, and what it reserved stays charged until it
 //! has left its windows (R15).
 
 #[cfg(feature = "policies")]
