@@ -152,7 +152,7 @@ test('a policy of leases has no window, in the form, in words and in the playgro
   await press(page, 'Check');
   await expect(page.getByText('5 leases at a time for each user')).toBeVisible();
   await expect(page.getByText('only limits of leases apply to this check')).toBeVisible();
-  await expect(page.getByRole('region', { name: 'Limits' })).toContainText('0 of 5 leases');
+  await expect(page.getByRole('region', { name: 'Limits', exact: true })).toContainText('0 of 5 leases');
 });
 
 test('what is wrong is told while one types, in plain words', async ({ page, server, openSignedIn }) => {
