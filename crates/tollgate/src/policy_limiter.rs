@@ -102,10 +102,10 @@ impl<C: Clock> PolicyLimiter<C> {
     /// let lease = reservation.lease.ok_or("denied")?;
     /// assert!(!limiter.peek(&check).allowed(), "another 800 do not fit");
     ///
-    /// // It had 300.
-    /// let used = Totals::none().with(Unit::OutputTokens, amount(300)?);
+    /// // It had 100.
+    /// let used = Totals::none().with(Unit::OutputTokens, amount(100)?);
     /// let state = lease.settle(used).ok_or("forgotten")?;
-    /// assert_eq!(state.holds[0].usage, 300);
+    /// assert_eq!(state.holds[0].usage, 100);
     /// assert!(limiter.peek(&check).allowed() && !state.is_live());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
