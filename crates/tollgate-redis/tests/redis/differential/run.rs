@@ -84,6 +84,13 @@ fn limit(
     let window = Window::new(length).unwrap();
     let policy = Policy::new(id, per, Amount::new(amount_of), window);
     let counting = in_zone(ZONES[place], way.over(window, policy.limit));
+    let limit = Limit::of(&Policy { counting, mode, over_limit, ..policy.clone() }).unwrap();
+    if limit.most_recorded() >= limit.amount() {
+        return Arc::new(limit);
+    }
+    // A bucket that takes so long to be full is refused as a policy. In a Cluster, a denied check could charge it what it admits
+    // but may not record.
+    let over_limit = OverLimit::Deny;
     Arc::new(Limit::of(&Policy { counting, mode, over_limit, ..policy }).unwrap())
 }
 
