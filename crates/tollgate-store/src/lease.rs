@@ -11,7 +11,7 @@ use crate::Verdicts;
 
 /// The name of a lease: opaque, unguessable, and valid on every node that uses the same store.
 ///
-/// It is drawn from 128 random bits, so whoever has not been given it cannot settle the lease.
+/// It has 128 random bits, so nobody can guess it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct LeaseId(SmallVec<[u8; USUAL_ID_BYTES]>);
 

@@ -104,7 +104,7 @@ pub struct HoldChange {
     pub wanted: u64,
 }
 
-/// What `update`, which a [`Step`] lets through, does to a hold of `total` in `unit`.
+/// The effect of `update` on a hold of `total` in `unit`. Call it only if [`LeaseHead::step`] lets the update through.
 pub fn change(update: &LeaseUpdate, unit: &Unit, total: u64) -> HoldChange {
     let named = |totals: &Totals| totals.of(unit).map(Amount::get);
     let (total, wanted) = match update {

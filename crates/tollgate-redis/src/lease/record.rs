@@ -59,7 +59,7 @@ pub(super) struct Part {
     pub(super) cost: u64,
 }
 
-/// A limit of a lease, as it was when it was reserved.
+/// A limit of a lease. It is the limit of the time of the reservation, also if the policy has changed.
 #[derive(Debug)]
 pub(super) struct Hold {
     /// Its index in the check.

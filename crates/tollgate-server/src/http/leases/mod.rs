@@ -54,7 +54,7 @@ pub(super) fn addressed(path: &str) -> Option<(LeaseId, Action)> {
     LeaseId::parse(id).map(|id| (id, action))
 }
 
-/// The lease in a path; an error is what is not UTF-8.
+/// The lease that a path names. It is an error if the path is not UTF-8.
 type PathId = Result<Path<String>, PathRejection>;
 
 fn id_of(path: PathId) -> Option<LeaseId> {
@@ -168,7 +168,7 @@ pub(super) async fn answer_reservation<S: Store, B: HttpBody<Data = Bytes>>(
     either(reserve(app, request).await)
 }
 
-/// The answer to an extension or a settlement of the lease `id`; `None` for what is no id.
+/// The answer to an extension or a settlement of the lease `id`. `id` is `None` if the path has no valid id.
 pub(super) async fn answer_update<S: Store, B: HttpBody<Data = Bytes>>(
     app: &App<S>,
     request: Request<B>,
