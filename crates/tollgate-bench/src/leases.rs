@@ -11,7 +11,7 @@ use tollgate_core::{
     Amount, Attribute, Charge, Counting, LeaseUpdate, Limit, Per, Policy, PolicyId, Quality,
     Subject, Totals, Ttl, Unit, Window,
 };
-use tollgate_store::MemoryStore;
+use tollgate_store::{LeaseRequest, MemoryStore};
 
 use crate::report::{Bound, Goal, Measurements, Section};
 use crate::stopwatch::ns_in_median_slice;
@@ -75,7 +75,8 @@ pub fn run(plan: &Plan) -> Result<Section, String> {
                 let settlement = LeaseUpdate::Settle { seq, usage, quality };
                 let leased = ns_in_median_slice(plan.leases, |times| {
                     for charge in (0..times).filter_map(|_| charge()) {
-                        let reserved = store.reserve(black_box(&[charge]), None, Ttl::DEFAULT);
+                        let reserved =
+                            store.reserve(&LeaseRequest::new(black_box(&[charge]), Ttl::DEFAULT));
                         let lease = reserved.lease.map(|lease| lease.id);
                         black_box(lease.and_then(|id| store.update_lease(&id, &settlement)));
                     }

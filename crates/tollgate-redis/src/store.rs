@@ -6,12 +6,12 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tollgate_core::{
     Amount, Charge, Clock, Counting, LeaseUpdate, Limit, MonotonicClock, Per, Policy, PolicyId,
-    Subject, Ttl, Window,
+    Subject, Window,
 };
 use tollgate_store::background::{Background, Outliving};
 use tollgate_store::{
-    CallReport, Capabilities, Charged, FaultDomain, LeaseId, LeaseState, Reserved, Store,
-    StoreError, StoreErrorKind, key_bytes,
+    CallReport, Capabilities, Charged, FaultDomain, LeaseId, LeaseRequest, LeaseState, Reserved,
+    Store, StoreError, StoreErrorKind, key_bytes,
 };
 
 use crate::call::Progress;
@@ -233,23 +233,16 @@ impl Store for RedisStore {
         Capabilities::ALL
     }
 
-    async fn reserve(
-        &self,
-        charges: &[Charge<'_>],
-        request_id: Option<&str>,
-        ttl: Ttl,
-    ) -> Result<Reserved, StoreError> {
-        self.reserve_reported(charges, request_id, ttl, CallReport::unread()).await
+    async fn reserve(&self, request: &LeaseRequest<'_>) -> Result<Reserved, StoreError> {
+        self.reserve_reported(request, CallReport::unread()).await
     }
 
     async fn reserve_reported(
         &self,
-        charges: &[Charge<'_>],
-        request_id: Option<&str>,
-        ttl: Ttl,
+        request: &LeaseRequest<'_>,
         report: CallReport,
     ) -> Result<Reserved, StoreError> {
-        let (store, plan) = (self.clone(), self.reservation(charges, request_id, ttl));
+        let (store, plan) = (self.clone(), self.reservation(request));
         let observer = report.observer();
         self.reported(report, async move { store.reserve_plan(plan?, observer).await }).await
     }

@@ -11,7 +11,9 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use smallvec::SmallVec;
 use tollgate_core::{Amount, Check, Decision, LeaseUpdate, Quality, Totals, Ttl};
-use tollgate_store::{FaultDomain, LeaseId, LeaseState, NewLease, Ordered, Store, StoreError};
+use tollgate_store::{
+    FaultDomain, LeaseId, LeaseRequest, LeaseState, NewLease, Ordered, Store, StoreError,
+};
 
 use crate::journal::Keeping;
 use crate::rate_limit::{BatchTooLong, MAX_BATCH_CHECKS, MAX_UNDER_WAY, RateLimitService, Verb};
@@ -93,7 +95,10 @@ impl<S: Store> RateLimitService<S> {
             Reservation { decision: Decision::refused(reason), lease: None }
         } else {
             let charges = snapshot.policies().plan(check);
-            let reserved = self.store().reserve(&charges, check.request_id, ttl).await?;
+            let reserved = self
+                .store()
+                .reserve(&LeaseRequest::new(&charges, ttl).named(check.request_id))
+                .await?;
             // Without a limit, nothing was decided, so nothing was decided without the store.
             let is_degraded = reserved.degraded && !charges.is_empty();
             let decision = Decision::assemble(&charges, &reserved.verdicts);
@@ -394,14 +399,9 @@ mod tests {
             Capabilities::ALL
         }
 
-        async fn reserve(
-            &self,
-            charges: &[Charge<'_>],
-            request_id: Option<&str>,
-            ttl: Ttl,
-        ) -> Result<Reserved, StoreError> {
+        async fn reserve(&self, request: &LeaseRequest<'_>) -> Result<Reserved, StoreError> {
             self.check()?;
-            Store::reserve(&self.memory, charges, request_id, ttl).await
+            Store::reserve(&self.memory, request).await
         }
 
         async fn update_lease(

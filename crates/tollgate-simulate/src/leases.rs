@@ -13,7 +13,7 @@ use tollgate_core::{
 };
 use tollgate_service::{Answers, LearnedUsage};
 use tollgate_store::memory::MemoryStoreOptions;
-use tollgate_store::{LeaseId, LeaseState, MemoryStore};
+use tollgate_store::{LeaseId, LeaseRequest, LeaseState, MemoryStore};
 
 use crate::trace::TraceCheck;
 
@@ -197,7 +197,8 @@ impl<'p> Strategy<'p> {
             .with(Unit::Tokens, together(input, reserved));
         let check = check.clone().at_cost(cost);
         let plan = self.policies.plan(&check);
-        let leased = self.store.reserve(&plan, check.request_id, Ttl::MAX);
+        let leased =
+            self.store.reserve(&LeaseRequest::new(&plan, Ttl::MAX).named(check.request_id));
         if !Decision::assemble(&plan, &leased.verdicts).allowed() {
             self.outcome.denied += 1;
             return;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 use tollgate_core::lease::ledger::Ending;
-use tollgate_core::{Amount, PolicyId, Ttl, Unit};
+use tollgate_core::{Amount, Charge, PolicyId, Totals, Ttl, Unit};
 
 use crate::Verdicts;
 
@@ -64,6 +64,42 @@ impl fmt::Debug for LeaseId {
     }
 }
 
+/// What a reservation asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseRequest<'a> {
+    /// What is charged, as by [`Store::charge`](crate::Store::charge).
+    pub charges: &'a [Charge<'a>],
+    /// Names the lease once (R12).
+    pub request_id: Option<&'a str>,
+    /// How long the lease lives.
+    pub ttl: Ttl,
+    /// What whoever reserves wants to be told again when the lease is updated: at most [`LeaseRequest::MAX_NOTE_BYTES`]. No store
+    /// reads it.
+    pub note: &'a [u8],
+}
+
+impl<'a> LeaseRequest<'a> {
+    /// The longest note, in bytes.
+    pub const MAX_NOTE_BYTES: usize = 1_024;
+
+    /// A lease of `charges` that lives for `ttl`, without a request id or a note.
+    pub const fn new(charges: &'a [Charge<'a>], ttl: Ttl) -> Self {
+        Self { charges, request_id: None, ttl, note: &[] }
+    }
+
+    /// The same with a request id, if there is one.
+    #[must_use]
+    pub const fn named(self, request_id: Option<&'a str>) -> Self {
+        Self { request_id, ..self }
+    }
+
+    /// The same with a note. What is above [`LeaseRequest::MAX_NOTE_BYTES`] is cut off.
+    #[must_use]
+    pub fn with_note(self, note: &'a [u8]) -> Self {
+        Self { note: &note[..note.len().min(Self::MAX_NOTE_BYTES)], ..self }
+    }
+}
+
 /// The answer to a reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reserved {
@@ -80,8 +116,17 @@ pub struct Reserved {
 pub struct NewLease {
     /// Its name.
     pub id: LeaseId,
-    /// How long it lives from the reservation.
+    /// How long it lives from the reservation or from its last extension.
     pub ttl: Ttl,
+    /// How long it still lives: all of that if it was just reserved, and 0 if it has ended or expired.
+    pub lives_for: Duration,
+}
+
+impl NewLease {
+    /// A lease that was just reserved.
+    pub const fn new(id: LeaseId, ttl: Ttl) -> Self {
+        Self { id, ttl, lives_for: ttl.as_duration() }
+    }
 }
 
 /// What a lease is at one moment.
@@ -138,6 +183,8 @@ pub struct LeaseState {
     pub lives_for: Duration,
     /// What it holds in each limit, in the order of the charges.
     pub holds: SmallVec<[HoldState; 1]>,
+    /// The note of its reservation.
+    pub note: Box<[u8]>,
 }
 
 impl LeaseState {
@@ -188,6 +235,43 @@ impl HoldState {
     pub fn debt(&self) -> u64 {
         self.usage.saturating_sub(self.limit.get())
     }
+}
+
+/// Leases that are alive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveLeases {
+    /// The oldest first.
+    pub leases: Vec<LiveLease>,
+    /// Whether these are all.
+    pub is_complete: bool,
+}
+
+/// A lease that is alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveLease {
+    /// Its name.
+    pub id: LeaseId,
+    /// The note of its reservation.
+    pub note: Box<[u8]>,
+    /// How long ago it was reserved.
+    pub age: Duration,
+    /// How long it still lives.
+    pub lives_for: Duration,
+    /// What its last extension said was used so far.
+    pub observed: Totals,
+    /// What it holds in each limit, in the order of the charges.
+    pub holds: SmallVec<[LiveHold; 1]>,
+}
+
+/// What a live lease holds in one limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveHold {
+    /// The policy that sets the limit.
+    pub policy_id: PolicyId,
+    /// Its unit.
+    pub unit: Unit,
+    /// What this lease is charged; of concurrency, 1.
+    pub charged: u64,
 }
 
 /// What a store can do with leases.

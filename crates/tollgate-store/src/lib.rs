@@ -22,14 +22,15 @@ use std::future::Future;
 
 use smallvec::SmallVec;
 use tollgate_core::counting::Verdict;
-use tollgate_core::{Charge, LeaseUpdate, Limit, Mode, Subject, Ttl};
+use tollgate_core::{Charge, LeaseUpdate, Limit, Mode, Subject};
 
 pub use call_report::{CallEnd, CallObserver, CallReport, ChargeLeft};
 pub use error::{StoreError, StoreErrorKind};
 pub use fault_domain::FaultDomain;
 pub use key::key_bytes;
 pub use lease::{
-    Capabilities, Effect, HoldState, LeaseId, LeaseState, LeaseStatus, NewLease, Reserved,
+    Capabilities, Effect, HoldState, LeaseId, LeaseRequest, LeaseState, LeaseStatus, LiveHold,
+    LiveLease, LiveLeases, NewLease, Reserved,
 };
 pub use memory::MemoryStore;
 pub use ordered::{Ordered, is_ordered};
@@ -117,17 +118,15 @@ pub trait Store: Send + Sync + 'static {
         Capabilities::NONE
     }
 
-    /// Decides `charges` like [`Store::charge`], and keeps what was charged as a lease that lives for `ttl` (R13). Limits of
-    /// concurrency are charged a slot, whatever the cost; limits that record denied costs do not record them.
+    /// Decides the charges of `request` like [`Store::charge`], and keeps what was charged as a lease (R13). Limits of concurrency
+    /// are charged a slot, whatever the cost; limits that record denied costs do not record them.
     ///
     /// A store without leases returns an error of the kind [`StoreErrorKind::Unsupported`].
     fn reserve(
         &self,
-        charges: &[Charge<'_>],
-        request_id: Option<&str>,
-        ttl: Ttl,
+        request: &LeaseRequest<'_>,
     ) -> impl Future<Output = Result<Reserved, StoreError>> + Send {
-        _ = (charges, request_id, ttl);
+        _ = request;
         std::future::ready(Err(no_leases()))
     }
 
@@ -140,6 +139,16 @@ pub trait Store: Send + Sync + 'static {
         update: &LeaseUpdate,
     ) -> impl Future<Output = Result<Option<LeaseState>, StoreError>> + Send {
         _ = (id, update);
+        std::future::ready(Err(no_leases()))
+    }
+
+    /// The leases that are alive, the oldest first, at most `most`: for people who look. It reads every lease, some at a time, so
+    /// those that begin or end meanwhile may be missing or too many.
+    fn live_leases(
+        &self,
+        most: usize,
+    ) -> impl Future<Output = Result<LiveLeases, StoreError>> + Send {
+        _ = most;
         std::future::ready(Err(no_leases()))
     }
 
@@ -188,13 +197,11 @@ pub trait Store: Send + Sync + 'static {
     /// The same as [`Store::reserve`]; also tells `report` how the call ended.
     fn reserve_reported(
         &self,
-        charges: &[Charge<'_>],
-        request_id: Option<&str>,
-        ttl: Ttl,
+        request: &LeaseRequest<'_>,
         report: CallReport,
     ) -> impl Future<Output = Result<Reserved, StoreError>> + Send {
         async move {
-            let answer = self.reserve(charges, request_id, ttl).await;
+            let answer = self.reserve(request).await;
             report.ended(&answer);
             answer
         }

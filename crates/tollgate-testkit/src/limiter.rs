@@ -3,7 +3,7 @@
 use tollgate_core::{
     Charge, Check, Decision, LeaseUpdate, Limit, LimitStatus, Policy, PolicySet, Ttl,
 };
-use tollgate_store::{Charged, LeaseId, LeaseState, NewLease, Store, Verdicts};
+use tollgate_store::{Charged, LeaseId, LeaseRequest, LeaseState, NewLease, Store, Verdicts};
 
 use crate::Harness;
 
@@ -32,7 +32,10 @@ impl<'h, H: Harness> Limiter<'h, H> {
     pub fn reserve(&self, check: &Check<'_>, ttl: Ttl) -> (Decision, Option<NewLease>) {
         let plan = self.policies.plan(check);
         let store = self.harness.store();
-        let reserved = self.harness.run(store.reserve(&plan, check.request_id, ttl)).unwrap();
+        let reserved = self
+            .harness
+            .run(store.reserve(&LeaseRequest::new(&plan, ttl).named(check.request_id)))
+            .unwrap();
         assert!(!reserved.degraded, "the store under test did not decide by itself");
         (Decision::assemble(&plan, &reserved.verdicts), reserved.lease)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tollgate_core::{Check, Clock, Decision, LeaseUpdate, MonotonicClock, PolicySet, Ttl};
 use tollgate_store::memory::{MemoryStoreOptions, MemoryStoreStats};
-use tollgate_store::{LeaseId, LeaseState, MemoryStore, NewLease};
+use tollgate_store::{LeaseId, LeaseRequest, LeaseState, MemoryStore, NewLease};
 
 use crate::Metrics;
 use crate::leases::guard::sealed::KeepsLeases;
@@ -130,7 +130,7 @@ impl<C: Clock> PolicyLimiter<C> {
     fn decide_lease(&self, check: &Check<'_>, ttl: Ttl) -> (Decision, Option<NewLease>) {
         let policies = self.policies.load();
         let plan = policies.plan(check);
-        let reserved = self.store.reserve(&plan, check.request_id, ttl);
+        let reserved = self.store.reserve(&LeaseRequest::new(&plan, ttl).named(check.request_id));
         let decision = Decision::assemble(&plan, &reserved.verdicts);
         self.counters.count(decision.allowed());
         (decision, reserved.lease)

@@ -18,7 +18,7 @@ use tollgate::{
 };
 use tollgate_core::{Charge, LeaseUpdate, Limit, Quality, Subject};
 use tollgate_store::{
-    Capabilities, Charged, MemoryStore, Reserved, Store, StoreError, StoreErrorKind,
+    Capabilities, Charged, LeaseRequest, MemoryStore, Reserved, Store, StoreError, StoreErrorKind,
 };
 
 const LIMIT: u64 = 1_000;
@@ -271,13 +271,8 @@ impl Store for Unsteady {
         self.store.capabilities()
     }
 
-    async fn reserve(
-        &self,
-        charges: &[Charge<'_>],
-        request_id: Option<&str>,
-        ttl: Ttl,
-    ) -> Result<Reserved, StoreError> {
-        Store::reserve(&self.store, charges, request_id, ttl).await
+    async fn reserve(&self, request: &LeaseRequest<'_>) -> Result<Reserved, StoreError> {
+        Store::reserve(&self.store, request).await
     }
 
     async fn update_lease(

@@ -6,7 +6,7 @@ use tollgate_core::{
     Amount, Attribute, Charge, Counting, LeaseUpdate, Limit, Per, Policy, PolicyId, Quality,
     Subject, Totals, Ttl, Unit, Window,
 };
-use tollgate_store::Store;
+use tollgate_store::{LeaseRequest, Store};
 
 use super::{Bench, Plan, WINDOW};
 use crate::report::{Bound, Goal, Measurements};
@@ -87,7 +87,8 @@ impl Bench {
             let subject = Subject::new(&user, "model");
             let charge = |limit| Charge { limit, subject: &subject, cost: tokens(RESERVED) };
             let charges: Vec<_> = limits.iter().map(charge).collect();
-            let reserved = self.runtime.block_on(self.store.reserve(&charges, None, Ttl::MAX));
+            let reserved =
+                self.runtime.block_on(self.store.reserve(&LeaseRequest::new(&charges, Ttl::MAX)));
             let reserved = reserved.map_err(|error| error.to_string())?;
             ids.push(reserved.lease.ok_or("a lease was denied")?.id);
         }

@@ -70,7 +70,7 @@ impl ReserveReply {
                 let (answer, lease) = answer.split_at_checked(bytes)?;
                 let (ttl, id) = lease.split_at_checked(4)?;
                 let id = LeaseId::parse(std::str::from_utf8(id).ok()?)?;
-                (answer, NewLease { id, ttl: Ttl::from_ms(unsigned(ttl))? })
+                (answer, NewLease::new(id, Ttl::from_ms(unsigned(ttl))?))
             }
             _ => return None,
         };

@@ -9,7 +9,7 @@ use tollgate_core::counting::{Counting, slots};
 use tollgate_core::lease::ledger::KEPT_FOR;
 use tollgate_core::{Subject, Timestamp, Ttl};
 use tollgate_store::compensation::{ChargeObserver, ChargedLimit, GroupedCheck, charge_groups};
-use tollgate_store::{LeaseId, NewLease, Reserved, StoreError};
+use tollgate_store::{LeaseId, LeaseRequest, NewLease, Reserved, StoreError};
 
 use super::id::{draw, random_tag};
 use super::record::{NewHold, rest};
@@ -49,12 +49,8 @@ struct SpreadLease {
 
 impl RedisStore {
     /// `charges` with everything that is needed to reserve them.
-    pub(crate) fn reservation(
-        &self,
-        charges: &[tollgate_core::Charge<'_>],
-        request_id: Option<&str>,
-        ttl: Ttl,
-    ) -> Result<LeasePlan, StoreError> {
+    pub(crate) fn reservation(&self, request: &LeaseRequest<'_>) -> Result<LeasePlan, StoreError> {
+        let LeaseRequest { charges, request_id, ttl, .. } = *request;
         let mut plan = self.lease_plan(charges, request_id);
         let mut tags: Vec<String> = Vec::with_capacity(plan.groups.len());
         tags.extend(plan.groups.iter().map(|group| tag_of_group(group).to_owned()));
@@ -79,8 +75,7 @@ impl RedisStore {
         plan: LeasePlan,
         observer: ChargeObserver,
     ) -> Result<Reserved, StoreError> {
-        let lease =
-            NewLease { id: draw(&plan.tags.iter().map(String::as_str).collect())?, ttl: plan.ttl };
+        let lease = NewLease::new(draw(&plan.tags.iter().map(String::as_str).collect())?, plan.ttl);
         let shared = Arc::clone(&plan.plan);
         if shared.groups.len() > 1 {
             let check = SpreadLease { store: self.clone(), plan, lease: Mutex::new(lease) };

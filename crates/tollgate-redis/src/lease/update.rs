@@ -524,5 +524,6 @@ fn state(slots: &[Updated]) -> LeaseState {
             Duration::ZERO
         },
         holds: holds.into_iter().map(|(_, hold)| hold).collect(),
+        note: Box::default(),
     }
 }

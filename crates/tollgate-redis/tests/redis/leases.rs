@@ -10,7 +10,7 @@ use tollgate_core::{
     Subject, Totals, Ttl, Unit, Window,
 };
 use tollgate_redis::RedisStore;
-use tollgate_store::{Effect, LeaseId, LeaseState, Reserved, Store, StoreErrorKind};
+use tollgate_store::{Effect, LeaseId, LeaseRequest, LeaseState, Reserved, Store, StoreErrorKind};
 use tollgate_testkit::redis::{Fault, Proxy, RedisCluster, RedisServer};
 
 use crate::support::{RUNTIME, owner, per_hour, store_at};
@@ -41,7 +41,7 @@ async fn reserve(store: &RedisStore, limits: &[&Arc<Limit>], cost: u64, ttl: Ttl
         .iter()
         .map(|limit| Charge { limit, subject: &subject, cost: amount(cost) })
         .collect();
-    store.reserve(&charges, None, ttl).await.unwrap()
+    store.reserve(&LeaseRequest::new(&charges, ttl)).await.unwrap()
 }
 
 async fn lease(store: &RedisStore, limits: &[&Arc<Limit>], cost: u64, ttl: Ttl) -> LeaseId {
@@ -246,12 +246,18 @@ fn a_foreign_value_is_an_error_and_every_key_expires() {
     let charges =
         [&limit, &slots].map(|limit| Charge { limit, subject: &subject, cost: amount(3) });
     RUNTIME.block_on(async {
-        let error = store.reserve(&charges, Some("id"), Ttl::DEFAULT).await.unwrap_err();
+        let error = store
+            .reserve(&LeaseRequest::new(&charges, Ttl::DEFAULT).named(Some("id")))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::ForeignKey, "{error:?}");
         assert_eq!(usage(&store, &limit).await, 0);
         assert_eq!(server.command(&["KEYS", "*"]), std::slice::from_ref(&key));
         server.command(&["DEL", &key]);
-        let reserved = store.reserve(&charges, Some("id"), Ttl::DEFAULT).await.unwrap();
+        let reserved = store
+            .reserve(&LeaseRequest::new(&charges, Ttl::DEFAULT).named(Some("id")))
+            .await
+            .unwrap();
         let id = reserved.lease.unwrap().id;
         let keys = server.command(&["KEYS", "*"]);
         assert_eq!(keys.len(), 4, "two limits, a lease and a request id: {keys:?}");

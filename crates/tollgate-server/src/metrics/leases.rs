@@ -258,6 +258,7 @@ mod tests {
             ttl: Ttl::DEFAULT,
             lives_for: Duration::ZERO,
             holds: holds.into(),
+            note: Box::default(),
         }
     }
 

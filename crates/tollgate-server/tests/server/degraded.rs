@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tollgate_core::{Charge, FailureMode, LeaseUpdate, Limit, Subject, Ttl};
+use tollgate_core::{Charge, FailureMode, LeaseUpdate, Limit, Subject};
 use tollgate_store::resilience::ResilienceOptions;
 use tollgate_store::{
-    Capabilities, Charged, LeaseId, LeaseState, MemoryStore, Reserved, Store, StoreError,
+    Capabilities, Charged, LeaseId, LeaseRequest, LeaseState, MemoryStore, Reserved, Store,
+    StoreError,
 };
 
 use crate::support::{Client, Fixture};
@@ -78,14 +79,9 @@ impl Store for Hangable {
         Capabilities::ALL
     }
 
-    async fn reserve(
-        &self,
-        charges: &[Charge<'_>],
-        request_id: Option<&str>,
-        ttl: Ttl,
-    ) -> Result<Reserved, StoreError> {
+    async fn reserve(&self, request: &LeaseRequest<'_>) -> Result<Reserved, StoreError> {
         self.called().await;
-        Store::reserve(&self.0.memory, charges, request_id, ttl).await
+        Store::reserve(&self.0.memory, request).await
     }
 
     async fn update_lease(

@@ -16,7 +16,8 @@ use super::shard::Guard;
 use super::slots::SlotHolder;
 use super::usage::Usage;
 use crate::{
-    Effect, HoldState, LeaseId, LeaseState, LeaseStatus, NewLease, Reserved, Verdicts, admits,
+    Effect, HoldState, LeaseId, LeaseRequest, LeaseState, LeaseStatus, LiveLeases, NewLease,
+    Reserved, Verdicts, admits,
 };
 
 /// The locked shards of some keys, at one time.
@@ -28,16 +29,24 @@ struct Locked<'a> {
 
 impl<C: Clock> MemoryStore<C> {
     /// [`Store::reserve`](crate::Store::reserve), without async. Takes a lock for the lease and one for each limit.
-    pub fn reserve(&self, charges: &[Charge<'_>], request_id: Option<&str>, ttl: Ttl) -> Reserved {
-        match request_id {
-            None => self.reserve_new(charges, ttl),
-            Some(request_id) => self
-                .once
-                .reserve(charges, request_id, ttl, &self.clock, || self.reserve_new(charges, ttl)),
+    pub fn reserve(&self, request: &LeaseRequest<'_>) -> Reserved {
+        match request.request_id {
+            None => self.reserve_new(request),
+            Some(request_id) => {
+                self.once.reserve(request.charges, request_id, request.ttl, &self.clock, || {
+                    self.reserve_new(request)
+                })
+            }
         }
     }
 
-    fn reserve_new(&self, charges: &[Charge<'_>], ttl: Ttl) -> Reserved {
+    /// [`Store::live_leases`](crate::Store::live_leases), without async. O(leases), a part of them locked at a time.
+    pub fn live_leases(&self, most: usize) -> LiveLeases {
+        self.leases.live(self.clock.now(), most)
+    }
+
+    fn reserve_new(&self, request: &LeaseRequest<'_>) -> Reserved {
+        let LeaseRequest { charges, ttl, .. } = *request;
         let digests: SmallVec<[_; 4]> =
             charges.iter().map(|charge| self.hasher.digest(charge.limit, charge.subject)).collect();
         let secret = self.leases.draw();
@@ -75,8 +84,9 @@ impl<C: Clock> MemoryStore<C> {
             holds.push(Hold { limit: limit.clone(), digest: digests[index], held });
         }
         drop(locked);
-        let key = self.leases.add(&mut table, secret, Lease::new(ttl, now, holds), now);
-        Reserved { verdicts, lease: Some(NewLease { id: key.id(), ttl }), degraded: false }
+        let lease = Lease::new(ttl, now, holds, request.note);
+        let key = self.leases.add(&mut table, secret, lease, now);
+        Reserved { verdicts, lease: Some(NewLease::new(key.id(), ttl)), degraded: false }
     }
 
     /// [`Store::update_lease`](crate::Store::update_lease), without async. Takes a lock for the lease and one for each limit.
@@ -97,6 +107,9 @@ impl<C: Clock> MemoryStore<C> {
             Step::Refused => Effect::Refused,
             Step::Extend(ttl) => {
                 locked.extend(lease, key.holder(), update, ttl, &place);
+                if let LeaseUpdate::Extend { observed, .. } = update {
+                    lease.observed = Some(Box::new(observed.clone()));
+                }
                 Effect::Changed
             }
             Step::End(ending) => {
@@ -148,7 +161,7 @@ impl Before {
 
 impl Hold {
     /// What the lease is charged; of concurrency, 1 while it is alive.
-    fn charged(&self, is_live: bool) -> u64 {
+    pub(super) fn charged(&self, is_live: bool) -> u64 {
         match &self.held {
             Held::Parts(parts) => total_of(parts),
             Held::Slot(taken) => u64::from(is_live && *taken),
@@ -355,6 +368,7 @@ impl Locked<'_> {
             ttl: head.ttl,
             lives_for: if is_live { head.expires_at.since(self.now) } else { Duration::ZERO },
             holds,
+            note: lease.note.clone(),
         }
     }
 }

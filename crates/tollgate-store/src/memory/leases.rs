@@ -4,7 +4,7 @@
 //! operation locks the shard of its lease before any shard of keys, so two operations never wait for each other. Nothing here
 //! knows how usage changes: `Holdings` is what the store does with the keys.
 
-use std::collections::VecDeque;
+use std::collections::{BinaryHeap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -13,12 +13,12 @@ use std::time::Duration;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
 use tollgate_core::lease::ledger::{Ending, LeaseHead};
-use tollgate_core::{Limit, Timestamp, Ttl};
+use tollgate_core::{Limit, Timestamp, Totals, Ttl};
 
 use super::digest::Digest;
 use super::slots::SlotHolder;
 use super::sync::{Mutex, MutexGuard};
-use crate::LeaseId;
+use crate::{LeaseId, LiveHold, LiveLease, LiveLeases};
 
 /// The most shards: enough that two threads seldom need the same one.
 const MAX_SHARDS: usize = 64;
@@ -98,6 +98,10 @@ pub(super) struct Lease {
     /// The longest life of its limits, except those of concurrency.
     pub(super) longest_life: Duration,
     pub(super) holds: SmallVec<[Hold; 1]>,
+    pub(super) reserved_at: Timestamp,
+    /// What its last extension said was used so far.
+    pub(super) observed: Option<Box<Totals>>,
+    pub(super) note: Box<[u8]>,
 }
 
 /// What a lease holds in one limit.
@@ -127,11 +131,35 @@ pub(super) struct Part {
 }
 
 impl Lease {
-    pub(super) fn new(ttl: Ttl, now: Timestamp, holds: SmallVec<[Hold; 1]>) -> Self {
+    pub(super) fn new(ttl: Ttl, now: Timestamp, holds: SmallVec<[Hold; 1]>, note: &[u8]) -> Self {
         let rates = holds.iter().filter(|hold| matches!(hold.held, Held::Parts(_)));
         let longest_life = rates.map(|hold| hold.limit.longest_life()).max().unwrap_or_default();
         let head = LeaseHead::new(ttl, now);
-        Self { head, kept_until: head.kept_until(longest_life), longest_life, holds }
+        Self {
+            head,
+            kept_until: head.kept_until(longest_life),
+            longest_life,
+            holds,
+            reserved_at: now,
+            observed: None,
+            note: note.into(),
+        }
+    }
+
+    fn live(&self, id: LeaseId, now: Timestamp) -> LiveLease {
+        let holds = self.holds.iter().map(|hold| LiveHold {
+            policy_id: hold.limit.policy_id().clone(),
+            unit: hold.limit.unit().clone(),
+            charged: hold.charged(true),
+        });
+        LiveLease {
+            id,
+            note: self.note.clone(),
+            age: now.since(self.reserved_at),
+            lives_for: self.head.expires_at.since(now),
+            observed: self.observed.as_deref().cloned().unwrap_or_default(),
+            holds: holds.collect(),
+        }
     }
 }
 
@@ -220,6 +248,31 @@ impl Leases {
                 shard.forget_if_over(place, now);
             }
         }
+    }
+
+    /// The leases that are alive at `now`, the oldest first, at most `most`. O(leases), one shard locked at a time.
+    pub(super) fn live(&self, now: Timestamp, most: usize) -> LiveLeases {
+        let (mut oldest, mut is_complete) = (BinaryHeap::new(), true);
+        for shard in &self.shards {
+            for (place, kept) in (0..).zip(&lock(shard).places) {
+                let Some((secret, lease)) = kept else { continue };
+                if !lease.head.is_live(now) {
+                    continue;
+                }
+                oldest.push((lease.reserved_at, place, *secret));
+                if oldest.len() > most {
+                    is_complete = false;
+                    oldest.pop();
+                }
+            }
+        }
+        let leases = oldest.into_sorted_vec().into_iter().filter_map(|(_, place, secret)| {
+            let key = LeaseKey { place, secret };
+            let mut shard = self.shard(secret);
+            let lease = shard.get(key, now).filter(|lease| lease.head.is_live(now))?;
+            Some(lease.live(key.id(), now))
+        });
+        LiveLeases { leases: leases.collect(), is_complete }
     }
 
     /// How many are kept, and how many were forgotten at the cap.
@@ -314,7 +367,7 @@ mod tests {
     use super::*;
 
     fn lease(ttl_ms: u64, now: Timestamp) -> Lease {
-        Lease::new(Ttl::from_ms(ttl_ms).unwrap(), now, SmallVec::new())
+        Lease::new(Ttl::from_ms(ttl_ms).unwrap(), now, SmallVec::new(), &[])
     }
 
     #[test]

@@ -24,10 +24,11 @@ use std::future::ready;
 
 use smallvec::SmallVec;
 use tollgate_core::counting::Verdict;
-use tollgate_core::{Charge, Clock, LeaseUpdate, Limit, MonotonicClock, Subject, Timestamp, Ttl};
+use tollgate_core::{Charge, Clock, LeaseUpdate, Limit, MonotonicClock, Subject, Timestamp};
 
 use crate::{
-    Capabilities, Charged, LeaseId, LeaseState, Reserved, Store, StoreError, Verdicts, admits,
+    Capabilities, Charged, LeaseId, LeaseRequest, LeaseState, LiveLeases, Reserved, Store,
+    StoreError, Verdicts, admits,
 };
 use digest::{Digest, KeyHasher, SHARD_BITS};
 use leases::Leases;
@@ -467,11 +468,16 @@ impl<C: Clock + 'static> Store for MemoryStore<C> {
 
     fn reserve(
         &self,
-        charges: &[Charge<'_>],
-        request_id: Option<&str>,
-        ttl: Ttl,
+        request: &LeaseRequest<'_>,
     ) -> impl Future<Output = Result<Reserved, StoreError>> + Send {
-        ready(Ok(self.reserve(charges, request_id, ttl)))
+        ready(Ok(self.reserve(request)))
+    }
+
+    fn live_leases(
+        &self,
+        most: usize,
+    ) -> impl Future<Output = Result<LiveLeases, StoreError>> + Send {
+        ready(Ok(self.live_leases(most)))
     }
 
     fn update_lease(

@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use tollgate_core::{Charge, Clock, LeaseUpdate, Limit, MonotonicClock, Subject, Timestamp, Ttl};
+use tollgate_core::{Charge, Clock, LeaseUpdate, Limit, MonotonicClock, Subject, Timestamp};
 
 use super::StoreObserver;
 use crate::call_report::BeganIn;
 use crate::{
     CallEnd, CallObserver, CallReport, Capabilities, ChargeLeft, Charged, FaultDomain, LeaseId,
-    LeaseState, Reserved, Store, StoreError, StoreErrorKind, no_leases,
+    LeaseRequest, LeaseState, LiveLeases, Reserved, Store, StoreError, StoreErrorKind, no_leases,
 };
 
 /// When a [`Breaker`] opens, and for how long.
@@ -528,18 +528,17 @@ impl<S: Store, C: Clock + 'static> Store for Breaker<S, C> {
         self.store.capabilities()
     }
 
-    async fn reserve(
-        &self,
-        charges: &[Charge<'_>],
-        request_id: Option<&str>,
-        ttl: Ttl,
-    ) -> Result<Reserved, StoreError> {
+    async fn reserve(&self, request: &LeaseRequest<'_>) -> Result<Reserved, StoreError> {
         // It says nothing about whether the store works.
         if !self.store.capabilities().leases {
             return Err(no_leases());
         }
-        let report = self.begin(&self.domains(charges))?;
-        self.store.reserve_reported(charges, request_id, ttl, report).await
+        let report = self.begin(&self.domains(request.charges))?;
+        self.store.reserve_reported(request, report).await
+    }
+
+    async fn live_leases(&self, most: usize) -> Result<LiveLeases, StoreError> {
+        self.store.live_leases(most).await
     }
 
     async fn update_lease(

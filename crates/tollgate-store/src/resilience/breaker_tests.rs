@@ -3,12 +3,12 @@ use std::pin::pin;
 use std::task::Poll;
 
 use proptest::prelude::*;
-use tollgate_core::ManualClock;
+use tollgate_core::{ManualClock, Ttl};
 use tollgate_testkit::harness::block_on;
 
 use super::super::scripted::{Behaviour, Hanging, Parts, Scripted, one_charge, some_lease};
 use super::*;
-use crate::MemoryStore;
+use crate::{LeaseRequest, MemoryStore};
 
 type Guarded = Breaker<Scripted, ManualClock>;
 
@@ -444,7 +444,7 @@ fn a_store_without_leases_does_not_open_it() {
     for _ in 0..10 {
         let error = block_on(breaker.update_lease(&some_lease(), &LeaseUpdate::Release));
         assert_eq!(error.unwrap_err().kind(), StoreErrorKind::Unsupported);
-        let error = block_on(breaker.reserve(&[], None, Ttl::DEFAULT)).unwrap_err();
+        let error = block_on(breaker.reserve(&LeaseRequest::new(&[], Ttl::DEFAULT))).unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unsupported);
     }
     assert_eq!(breaker.state(), BreakerState::Closed);

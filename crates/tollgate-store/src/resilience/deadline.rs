@@ -4,11 +4,11 @@ use std::future::Future;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use tollgate_core::{Charge, LeaseUpdate, Limit, Subject, Ttl};
+use tollgate_core::{Charge, LeaseUpdate, Limit, Subject};
 
 use crate::{
-    CallReport, Capabilities, Charged, FaultDomain, LeaseId, LeaseState, Reserved, Store,
-    StoreError, StoreErrorKind,
+    CallReport, Capabilities, Charged, FaultDomain, LeaseId, LeaseRequest, LeaseState, LiveLeases,
+    Reserved, Store, StoreError, StoreErrorKind,
 };
 
 /// The part of the deadline for the store.
@@ -76,14 +76,13 @@ impl<S: Store> Store for Deadline<S> {
         self.store.capabilities()
     }
 
-    async fn reserve(
-        &self,
-        charges: &[Charge<'_>],
-        request_id: Option<&str>,
-        ttl: Ttl,
-    ) -> Result<Reserved, StoreError> {
-        let call = async { Ok(self.store.reserve(charges, request_id, ttl).await) };
+    async fn reserve(&self, request: &LeaseRequest<'_>) -> Result<Reserved, StoreError> {
+        let call = async { Ok(self.store.reserve(request).await) };
         self.in_time(call).await.map_err(StoreError::after_send)?
+    }
+
+    async fn live_leases(&self, most: usize) -> Result<LiveLeases, StoreError> {
+        self.in_time(self.store.live_leases(most)).await
     }
 
     async fn update_lease(
@@ -148,15 +147,13 @@ impl<S: Store> Store for Deadline<S> {
 
     async fn reserve_reported(
         &self,
-        charges: &[Charge<'_>],
-        request_id: Option<&str>,
-        ttl: Ttl,
+        request: &LeaseRequest<'_>,
         report: CallReport,
     ) -> Result<Reserved, StoreError> {
         if self.store_timeout.is_none() {
-            return self.store.reserve_reported(charges, request_id, ttl, report).await;
+            return self.store.reserve_reported(request, report).await;
         }
-        let answer = self.reserve(charges, request_id, ttl).await;
+        let answer = self.reserve(request).await;
         report.ended(&answer);
         answer
     }

@@ -15,15 +15,15 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
 use tollgate_core::counting::{Verdict, Wait};
 use tollgate_core::{
-    Charge, Clock, Counting, LeaseUpdate, Limit, Mode, MonotonicClock, Subject, Timestamp, Ttl,
+    Charge, Clock, Counting, LeaseUpdate, Limit, Mode, MonotonicClock, Subject, Timestamp,
 };
 
 use super::StoreObserver;
 use super::known_limit::KnownLimit;
 use crate::key::each_part;
 use crate::{
-    Capabilities, Charged, FaultDomain, LeaseId, LeaseState, Reserved, Store, StoreError, Verdicts,
-    admits,
+    Capabilities, Charged, FaultDomain, LeaseId, LeaseRequest, LeaseState, LiveLeases, Reserved,
+    Store, StoreError, Verdicts, admits,
 };
 
 /// How long a denial without an end (such as a ban) is answered here. The denial itself needs no store, but its count
@@ -393,15 +393,14 @@ impl<S: Store, C: Clock + 'static> Store for DenialCache<S, C> {
         self.store.capabilities()
     }
 
-    async fn reserve(
-        &self,
-        charges: &[Charge<'_>],
-        request_id: Option<&str>,
-        ttl: Ttl,
-    ) -> Result<Reserved, StoreError> {
+    async fn reserve(&self, request: &LeaseRequest<'_>) -> Result<Reserved, StoreError> {
         // A slot becomes free at any moment, and a lease costs a call anyway.
         self.now();
-        self.store.reserve(charges, request_id, ttl).await
+        self.store.reserve(request).await
+    }
+
+    async fn live_leases(&self, most: usize) -> Result<LiveLeases, StoreError> {
+        self.store.live_leases(most).await
     }
 
     async fn update_lease(

@@ -4,14 +4,15 @@ use std::task::Poll;
 
 use proptest::prelude::*;
 use tollgate_core::{
-    Amount, Counting, ManualClock, OverLimit, Per, Policy, PolicyId, Quality, Totals, Unit, Window,
+    Amount, Counting, ManualClock, OverLimit, Per, Policy, PolicyId, Quality, Totals, Ttl, Unit,
+    Window,
 };
 use tollgate_testkit::harness::block_on;
 
 use super::super::scripted::{Behaviour, Parts, Scripted};
 use super::*;
 use crate::memory::MemoryStoreOptions;
-use crate::{MemoryStore, key_bytes};
+use crate::{LeaseRequest, MemoryStore, key_bytes};
 
 type Inner = Scripted<MemoryStore<ManualClock>>;
 type Cached = DenialCache<Inner, ManualClock>;
@@ -352,7 +353,11 @@ fn an_update_forgets_the_keys_of_its_lease() {
         let subject = Subject::new(user, "gpt-4");
         let cost = Amount::new(3).unwrap();
         let charges = [Charge { limit: &limits[0], subject: &subject, cost }];
-        block_on(cache.reserve(&charges, None, Ttl::DEFAULT)).unwrap().lease.unwrap().id
+        block_on(cache.reserve(&LeaseRequest::new(&charges, Ttl::DEFAULT)))
+            .unwrap()
+            .lease
+            .unwrap()
+            .id
     };
     let [alice, _] = ["alice", "bob"].map(reserve);
     for user in ["alice", "bob"] {

@@ -1,19 +1,20 @@
 //! Decides without the store if the store cannot (R11).
 
+use std::cmp::Reverse;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tollgate_core::counting::{Verdict, Wait};
 use tollgate_core::{
-    Amount, Charge, Clock, FailureMode, LeaseUpdate, Limit, MonotonicClock, Subject, Ttl,
+    Amount, Charge, Clock, FailureMode, LeaseUpdate, Limit, MonotonicClock, Subject,
 };
 
 use super::StoreObserver;
 use crate::memory::{MemoryStoreOptions, MemoryStoreStats};
 use crate::{
-    Capabilities, Charged, LeaseId, LeaseState, MemoryStore, NewLease, Reserved, Store, StoreError,
-    Verdicts, admits, no_leases,
+    Capabilities, Charged, LeaseId, LeaseRequest, LeaseState, LiveLease, LiveLeases, MemoryStore,
+    NewLease, Reserved, Store, StoreError, Verdicts, admits, no_leases,
 };
 
 /// Turns the error of a store into verdicts by the failure mode of each limit, and flags them as degraded.
@@ -45,6 +46,11 @@ pub struct Fallback<S, C = MonotonicClock> {
 const MAX_LOCAL_KEYS: usize = 1_000_000;
 /// What the ids of leases begin with that a node gave without the store.
 const LOCAL_LEASE: &str = "local.";
+
+/// The id outside of a lease that this node keeps.
+fn local_id(id: &LeaseId) -> Option<LeaseId> {
+    LeaseId::parse(&format!("{LOCAL_LEASE}{id}"))
+}
 
 impl<S, C: Clock> Fallback<S, C> {
     /// Puts the fallback around `store`; without the store it uses `mode`, as one of `nodes` that share each limit.
@@ -101,24 +107,17 @@ impl<S, C: Clock> Fallback<S, C> {
     }
 
     /// An admitted reservation gets a lease that this node keeps. It holds the local shares, and nothing else.
-    fn reserve_degraded(
-        &self,
-        charges: &[Charge<'_>],
-        request_id: Option<&str>,
-        ttl: Ttl,
-        error: &StoreError,
-    ) -> Reserved {
-        self.observe(charges, error);
+    fn reserve_degraded(&self, request: &LeaseRequest<'_>, error: &StoreError) -> Reserved {
+        self.observe(request.charges, error);
         let mut lease = None;
-        let decided = self.decide(charges, |local, others_admit| {
+        let decided = self.decide(request.charges, |local, others_admit| {
             if !others_admit {
                 return self.local.peek(local);
             }
-            let reserved = self.local.reserve(local, request_id, ttl);
-            lease = reserved.lease.and_then(|lease| {
-                let id = LeaseId::parse(&format!("{LOCAL_LEASE}{}", lease.id))?;
-                Some(NewLease { id, ..lease })
-            });
+            let reserved = self.local.reserve(&LeaseRequest { charges: local, ..*request });
+            lease = reserved
+                .lease
+                .and_then(|lease| Some(NewLease { id: local_id(&lease.id)?, ..lease }));
             reserved.verdicts
         });
         Reserved { verdicts: decided.verdicts, lease, degraded: true }
@@ -226,20 +225,30 @@ impl<S: Store, C: Clock + 'static> Store for Fallback<S, C> {
         self.store.capabilities()
     }
 
-    /// Fails if the store does. What was decided without the store has an empty receipt, so there is nothing to change.
-    async fn reserve(
-        &self,
-        charges: &[Charge<'_>],
-        request_id: Option<&str>,
-        ttl: Ttl,
-    ) -> Result<Reserved, StoreError> {
+    /// A lease that was reserved without the store is one of this node.
+    async fn reserve(&self, request: &LeaseRequest<'_>) -> Result<Reserved, StoreError> {
         if !self.store.capabilities().leases {
             return Err(no_leases());
         }
-        match self.store.reserve(charges, request_id, ttl).await {
+        match self.store.reserve(request).await {
             Ok(reserved) => Ok(reserved),
-            Err(error) => Ok(self.reserve_degraded(charges, request_id, ttl, &error)),
+            Err(error) => Ok(self.reserve_degraded(request, &error)),
         }
+    }
+
+    /// Those of the store, and those that this node keeps.
+    async fn live_leases(&self, most: usize) -> Result<LiveLeases, StoreError> {
+        let mut live = self.store.live_leases(most).await?;
+        let here = self.local.live_leases(most);
+        live.is_complete &= here.is_complete;
+        live.leases.extend(here.leases.into_iter().filter_map(|lease| {
+            let id = local_id(&lease.id)?;
+            Some(LiveLease { id, ..lease })
+        }));
+        live.leases.sort_by_key(|lease| Reverse(lease.age));
+        live.is_complete &= live.leases.len() <= most;
+        live.leases.truncate(most);
+        Ok(live)
     }
 
     async fn update_lease(

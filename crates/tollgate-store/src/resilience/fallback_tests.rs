@@ -1,7 +1,9 @@
+use crate::LeaseRequest;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tollgate_core::{
-    ManualClock, Mode, OverLimit, Per, Policy, PolicyId, Quality, Timestamp, Totals, Unit, Window,
+    ManualClock, Mode, OverLimit, Per, Policy, PolicyId, Quality, Timestamp, Totals, Ttl, Unit,
+    Window,
 };
 use tollgate_testkit::harness::block_on;
 
@@ -236,7 +238,7 @@ fn a_reservation_without_the_store_holds_the_local_shares() {
         let cost = Amount::new(cost).unwrap();
         let charges: Vec<_> =
             limits.iter().map(|limit| Charge { limit, subject: &subject, cost }).collect();
-        block_on(fallback.reserve(&charges, None, Ttl::DEFAULT)).unwrap()
+        block_on(fallback.reserve(&LeaseRequest::new(&charges, Ttl::DEFAULT))).unwrap()
     };
     let reserved = reserve(&[&local, &open], 5);
     assert!(reserved.degraded && reserved.verdicts.iter().all(|one| one.allowed));

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use smallvec::SmallVec;
-use tollgate_core::{Amount, Attribute, Charge, LeaseUpdate, Limit, Policy, Subject, Ttl};
+use tollgate_core::{Amount, Attribute, Charge, LeaseUpdate, Limit, Policy, Subject};
 
 use crate::{
-    CallReport, Capabilities, Charged, FaultDomain, LeaseId, LeaseState, MemoryStore, Reserved,
-    Store, StoreError, StoreErrorKind, key_bytes,
+    CallReport, Capabilities, Charged, FaultDomain, LeaseId, LeaseRequest, LeaseState, LiveLeases,
+    MemoryStore, Reserved, Store, StoreError, StoreErrorKind, key_bytes,
 };
 
 /// A store that never answers.
@@ -122,19 +122,19 @@ impl<S: Store> Store for Scripted<S> {
         Capabilities::ALL
     }
 
-    async fn reserve(
-        &self,
-        charges: &[Charge<'_>],
-        request_id: Option<&str>,
-        ttl: Ttl,
-    ) -> Result<Reserved, StoreError> {
+    async fn reserve(&self, request: &LeaseRequest<'_>) -> Result<Reserved, StoreError> {
         self.behave().await?;
-        let reserved = self.0.store.reserve(charges, request_id, ttl).await?;
+        let reserved = self.0.store.reserve(request).await?;
         if let Some(lease) = &reserved.lease {
-            let keys = charges.iter().map(|charge| key_bytes(charge.limit, charge.subject));
+            let keys = request.charges.iter().map(|charge| key_bytes(charge.limit, charge.subject));
             self.0.keys.lock().unwrap().insert(lease.id.clone(), keys.collect());
         }
         Ok(reserved)
+    }
+
+    async fn live_leases(&self, most: usize) -> Result<LiveLeases, StoreError> {
+        self.behave().await?;
+        self.0.store.live_leases(most).await
     }
 
     async fn update_lease(

@@ -8,7 +8,8 @@ use tollgate_core::{
     Amount, Attribute, Check, Cost, Counting, LeaseUpdate, Mode, Policy, Quality, Totals, Ttl, Unit,
 };
 use tollgate_store::{
-    Capabilities, Effect, HoldState, LeaseId, LeaseState, LeaseStatus, Store, StoreErrorKind,
+    Capabilities, Effect, HoldState, LeaseId, LeaseRequest, LeaseState, LeaseStatus, Store,
+    StoreErrorKind,
 };
 
 use super::{MONTH, check_at, counted_by, policy};
@@ -67,7 +68,7 @@ fn lease<H: Harness>(limiter: &Limiter<'_, H>, check: &Check<'_>) -> LeaseId {
 pub fn a_store_says_whether_it_keeps_leases<H: Harness>() {
     let harness = H::new();
     let (store, limiter) = (harness.store(), two_limits(&harness, Way::Log));
-    let reserved = harness.run(store.reserve(&[], None, Ttl::DEFAULT));
+    let reserved = harness.run(store.reserve(&LeaseRequest::new(&[], Ttl::DEFAULT)));
     if store.capabilities().leases {
         assert!(reserved.unwrap().lease.is_some(), "a lease that holds nothing");
     } else {

@@ -37,7 +37,7 @@ pub struct Lease<L: Keeper> {
 
 impl<L: Keeper> Lease<L> {
     pub(crate) fn new(limiter: L, lease: NewLease) -> Self {
-        let NewLease { id, ttl } = lease;
+        let NewLease { id, ttl, .. } = lease;
         Self { limiter, id, ttl, progress: Progress::new(), is_open: true }
     }
 

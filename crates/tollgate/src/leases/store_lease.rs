@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tollgate_core::{Amount, Check, Decision, LeaseUpdate, PolicySet, Quality, Totals, Ttl, Unit};
-use tollgate_store::{LeaseId, LeaseState, NewLease, Store, StoreError};
+use tollgate_store::{LeaseId, LeaseRequest, LeaseState, NewLease, Store, StoreError};
 
 use super::{Progress, Reservation};
 
@@ -53,7 +53,7 @@ pub async fn reserve<S: Store>(
     ttl: Ttl,
 ) -> Result<Reservation<StoreLease<S>>, StoreError> {
     let plan = policies.plan(check);
-    let reserved = store.reserve(&plan, check.request_id, ttl).await?;
+    let reserved = store.reserve(&LeaseRequest::new(&plan, ttl).named(check.request_id)).await?;
     let decision = Decision::assemble(&plan, &reserved.verdicts).with_degraded(reserved.degraded);
     let lease = reserved.lease.map(|lease| StoreLease::new(Arc::clone(store), lease));
     Ok(Reservation { decision, lease })
@@ -77,7 +77,7 @@ pub struct StoreLease<S: Store> {
 
 impl<S: Store> StoreLease<S> {
     fn new(store: Arc<S>, lease: NewLease) -> Self {
-        let NewLease { id, ttl } = lease;
+        let NewLease { id, ttl, .. } = lease;
         Self {
             store,
             id,

@@ -13,7 +13,7 @@ use tollgate_core::{
     PolicyId, Quality, Subject, Timestamp, Totals, Ttl, Unit, Window,
 };
 use tollgate_redis::RedisStore;
-use tollgate_store::{Effect, LeaseId, LeaseState, Store};
+use tollgate_store::{Effect, LeaseId, LeaseRequest, LeaseState, Store};
 use tollgate_testkit::property::for_all;
 
 use super::constants::Crossed;
@@ -128,8 +128,8 @@ impl Run {
             match step {
                 Step::Reserve(tokens) => {
                     let charges = self.charges(&subject, *tokens);
-                    let reserve = self.store.reserve(&charges, None, Ttl::DEFAULT);
-                    let reserved = RUNTIME.block_on(reserve).unwrap();
+                    let request = LeaseRequest::new(&charges, Ttl::DEFAULT);
+                    let reserved = RUNTIME.block_on(self.store.reserve(&request)).unwrap();
                     let (_, number) = self.model.reserve(self.now, &check(*tokens), Ttl::DEFAULT);
                     prop_assert_eq!(reserved.lease.is_some(), number.is_some(), "{:?}", step);
                     leases.extend(reserved.lease.map(|lease| lease.id).zip(number));
@@ -213,7 +213,8 @@ pub(super) fn crossed_by_slots() -> Crossed {
     for many in [30, 100, 90, 64, 1] {
         clock.set(now);
         for taken in 0..many {
-            let reserved = RUNTIME.block_on(store.reserve(&charge, None, ttl)).unwrap();
+            let reserved =
+                RUNTIME.block_on(store.reserve(&LeaseRequest::new(&charge, ttl))).unwrap();
             assert!(reserved.lease.is_some());
             assert_eq!(reserved.verdicts[0].usage, taken + 1, "of {many}");
         }

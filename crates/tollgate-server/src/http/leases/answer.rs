@@ -313,7 +313,7 @@ mod tests {
 
     use tollgate_core::lease::ledger::Ending;
     use tollgate_core::{Amount, Check, Per, Policy, PolicyId, PolicySet, Ttl, Unit, Window};
-    use tollgate_store::{LeaseStatus, MemoryStore};
+    use tollgate_store::{LeaseRequest, LeaseStatus, MemoryStore};
 
     use super::*;
 
@@ -347,6 +347,7 @@ mod tests {
             ttl: Ttl::DEFAULT,
             lives_for,
             holds,
+            note: Box::default(),
         }
     }
 
@@ -374,7 +375,7 @@ mod tests {
         let set = PolicySet::new(vec![Policy::new(id, per, Amount::new(3), window)]).unwrap();
         let (store, check) = (MemoryStore::new(), Check::new("alice", "gpt-4"));
         let charges = set.plan(&check);
-        let reserved = store.reserve(&charges, None, Ttl::DEFAULT);
+        let reserved = store.reserve(&LeaseRequest::new(&charges, Ttl::DEFAULT));
         let decision = Decision::assemble(&charges, &reserved.verdicts);
         let lease = reserved.lease.unwrap();
         for decision in [decision, Decision::assemble(&[], &[])] {
