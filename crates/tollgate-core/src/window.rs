@@ -46,6 +46,8 @@ const _: () = assert!(2 * MAX_TICKS + 1_000_000_000 < 1 << 32);
 impl Window {
     /// The shortest window.
     pub const MIN: Duration = Duration::from_millis(1);
+    /// The most ticks of a window.
+    pub const MAX_TICKS: u64 = MAX_TICKS;
     /// The longest window, a leap year.
     pub const MAX: Duration = Duration::from_hours(366 * 24);
 

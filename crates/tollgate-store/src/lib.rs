@@ -106,7 +106,7 @@ pub trait Store: Send + Sync + 'static {
         charges: &[Charge<'_>],
     ) -> impl Future<Output = Result<Charged, StoreError>> + Send;
 
-    /// Clears the usage of `subject` under `limit`.
+    /// Clears the usage of `subject` under `limit`. The slots of live leases stay taken: they are free when the leases end.
     fn reset(
         &self,
         limit: &Limit,

@@ -77,7 +77,7 @@ impl MovableClock for OneShard {
 mod sharded {
     use super::*;
 
-    conformance!(Sharded: contract, once, over_limit, leases, ledger, isolation, concurrency, time, changes, scale, bounds);
+    conformance!(Sharded: contract, once, over_limit, leases, ledger, lease_changes, lease_records, isolation, concurrency, time, changes, scale, bounds);
 }
 
 mod one_shard {

@@ -40,6 +40,13 @@ impl<'h, H: Harness> Limiter<'h, H> {
         (Decision::assemble(&plan, &reserved.verdicts), reserved.lease)
     }
 
+    /// A lease of `check`, which is admitted, with `note`.
+    pub fn reserve_noted(&self, check: &Check<'_>, note: &[u8]) -> NewLease {
+        let plan = self.policies.plan(check);
+        let request = LeaseRequest::new(&plan, Ttl::MAX).with_note(note);
+        self.harness.run(self.harness.store().reserve(&request)).unwrap().lease.unwrap()
+    }
+
     /// Extends, settles or releases a lease (R14, R15).
     pub fn update(&self, id: &LeaseId, update: &LeaseUpdate) -> Option<LeaseState> {
         self.harness.run(self.harness.store().update_lease(id, update)).unwrap()

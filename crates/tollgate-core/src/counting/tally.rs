@@ -99,6 +99,22 @@ impl Tallied {
         }
     }
 
+    /// Whether `kept` belongs to this way of counting and, for a calendar, to one of its periods. Of a window it knows nothing.
+    #[must_use]
+    pub fn is_of(self, kept: &Tally) -> bool {
+        match self {
+            Self::Counter { .. } => kept.kind == TallyKind::Counter,
+            Self::Bucket { .. } => kept.kind == TallyKind::Bucket,
+            Self::Calendar { calendar, zone } => {
+                let [_, start_ns] = kept.numbers;
+                let period = calendar.period(zone, Timestamp::from_ns(start_ns));
+                let (start_ns, end_ns) = (start_ns, kept.idle_at_ns);
+                kept.kind == TallyKind::Calendar
+                    && (period.start.as_ns(), period.end.as_ns()) == (start_ns, end_ns)
+            }
+        }
+    }
+
     /// The tally that a store keeps in the place of `kept` from `now` on, because the limit has changed; `None` if it keeps
     /// that.
     #[inline]

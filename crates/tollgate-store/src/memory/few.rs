@@ -24,6 +24,13 @@ impl<'a> Few<'a> {
     }
 }
 
+impl Few<'_> {
+    /// The log without its `oldest` admissions.
+    pub(super) fn without(self, oldest: usize) -> Self {
+        Self { ticks: &self.ticks[oldest..], ..self }
+    }
+}
+
 impl Log for Few<'_> {
     #[inline]
     fn len(&self) -> usize {
@@ -61,11 +68,11 @@ pub(super) fn push(len: &mut u8, ticks: &mut [u32; FEW], time: &LogTime) {
     *len += 1;
 }
 
-/// Removes an admission that was stamped `tick`, if there is one.
-pub(super) fn remove(len: &mut u8, ticks: &mut [u32; FEW], time: &LogTime, tick: u64) {
+/// Removes an admission that was stamped `tick`; false if there is none.
+pub(super) fn remove(len: &mut u8, ticks: &mut [u32; FEW], time: &LogTime, tick: u64) -> bool {
     let log = Few::of(*len, ticks, time);
-    if let Some(index) = (0..log.len()).find(|index| log.tick(*index) == tick) {
-        ticks.copy_within(index + 1.., index);
-        *len -= 1;
-    }
+    let Some(index) = (0..log.len()).find(|index| log.tick(*index) == tick) else { return false };
+    ticks.copy_within(index + 1.., index);
+    *len -= 1;
+    true
 }

@@ -12,9 +12,10 @@ use tollgate_core::{
 
 use super::MemoryStore;
 use super::leases::{Held, Hold, Lease, LeaseKey, Part};
+use super::once;
 use super::shard::Guard;
 use super::slots::SlotHolder;
-use super::usage::Usage;
+use super::usage::{LeaseCharge, Usage};
 use crate::{
     Effect, HoldState, LeaseId, LeaseRequest, LeaseState, LeaseStatus, LiveLeases, NewLease,
     Reserved, Verdicts, admits,
@@ -31,13 +32,28 @@ impl<C: Clock> MemoryStore<C> {
     /// [`Store::reserve`](crate::Store::reserve), without async. Takes a lock for the lease and one for each limit.
     pub fn reserve(&self, request: &LeaseRequest<'_>) -> Reserved {
         match request.request_id {
-            None => self.reserve_new(request),
-            Some(request_id) => {
-                self.once.reserve(request.charges, request_id, request.ttl, &self.clock, || {
-                    self.reserve_new(request)
-                })
-            }
+            None => self.reserve_new(request, None),
+            Some(request_id) => self.once.reserve(
+                request,
+                request_id,
+                &self.clock,
+                |lease| self.known(lease),
+                |digest| self.reserve_new(request, Some(digest)),
+            ),
         }
+    }
+
+    /// A lease that was reserved before, as it is now.
+    fn known(&self, lease: &NewLease) -> NewLease {
+        let now = self.clock.now();
+        let key = LeaseKey::of(&lease.id);
+        let head = key.and_then(|key| Some(self.leases.shard(key.holder()).get(key, now)?.head));
+        let (ttl, lives_for) = match head {
+            Some(head) if head.is_live(now) => (head.ttl, head.expires_at.since(now)),
+            Some(head) => (head.ttl, Duration::ZERO),
+            None => (lease.ttl, Duration::ZERO),
+        };
+        NewLease { id: lease.id.clone(), ttl, lives_for }
     }
 
     /// [`Store::live_leases`](crate::Store::live_leases), without async. O(leases), a part of them locked at a time.
@@ -45,7 +61,7 @@ impl<C: Clock> MemoryStore<C> {
         self.leases.live(self.clock.now(), most)
     }
 
-    fn reserve_new(&self, request: &LeaseRequest<'_>) -> Reserved {
+    fn reserve_new(&self, request: &LeaseRequest<'_>, named: Option<once::Digest>) -> Reserved {
         let LeaseRequest { charges, ttl, .. } = *request;
         let digests: SmallVec<[_; 4]> =
             charges.iter().map(|charge| self.hasher.digest(charge.limit, charge.subject)).collect();
@@ -84,7 +100,7 @@ impl<C: Clock> MemoryStore<C> {
             holds.push(Hold { limit: limit.clone(), digest: digests[index], held });
         }
         drop(locked);
-        let lease = Lease::new(ttl, now, holds, request.note);
+        let lease = Lease { named, ..Lease::new(ttl, now, holds, request.note) };
         let key = self.leases.add(&mut table, secret, lease, now);
         Reserved { verdicts, lease: Some(NewLease::new(key.id(), ttl)), degraded: false }
     }
@@ -92,6 +108,14 @@ impl<C: Clock> MemoryStore<C> {
     /// [`Store::update_lease`](crate::Store::update_lease), without async. Takes a lock for the lease and one for each limit.
     pub fn update_lease(&self, id: &LeaseId, update: &LeaseUpdate) -> Option<LeaseState> {
         let key = LeaseKey::of(id)?;
+        // A settlement does not change what the request id of the lease names.
+        let mut named = match update {
+            LeaseUpdate::Settle { .. } => None,
+            LeaseUpdate::Extend { .. } | LeaseUpdate::Release => {
+                let lease = self.leases.shard(key.holder()).get(key, self.clock.now())?.named;
+                lease.map(|digest| self.once.named(digest))
+            }
+        };
         let mut table = self.leases.shard(key.holder());
         let lease = table.get(key, self.clock.now())?;
         let shards = lease.holds.iter().map(|hold| self.shard_index(hold.digest)).collect();
@@ -126,6 +150,11 @@ impl<C: Clock> MemoryStore<C> {
         }
         let state = locked.state(lease, effect, &before, &place);
         drop(locked);
+        match (&mut named, update) {
+            (Some(named), LeaseUpdate::Extend { .. }) => named.prolong(id, lease.head.expires_at),
+            (Some(named), LeaseUpdate::Release) if effect == Effect::Changed => named.forget(id),
+            _ => {}
+        }
         if was_open && state.ending != Ending::Open {
             self.leases.ended(&mut table, key);
         }
@@ -181,6 +210,15 @@ impl Locked<'_> {
         }
     }
 
+    /// What a lease of `limit` finds: changes nothing.
+    fn look(&mut self, (shard, fingerprint): Place, limit: &Limit, cost: Amount) -> Verdict {
+        let now = self.now;
+        match super::find(&mut self.guards, shard).and_then(|guard| guard.table.get(fingerprint)) {
+            Some(usage) => usage.look(limit, now, cost),
+            None => Usage::evaluate_none(limit, now, cost),
+        }
+    }
+
     /// The usage of a key, which begins now if it has none.
     fn usage(&mut self, (shard, fingerprint): Place) -> &mut Usage {
         let (now, max_keys) = (self.now, self.max_keys_per_shard);
@@ -228,15 +266,13 @@ impl Locked<'_> {
         over_limit: OverLimit,
     ) {
         let now = self.now;
-        let usage = self.usage(place);
-        let is_charged = match over_limit {
-            OverLimit::Charge => usage.record_denied(limit, now, cost),
-            OverLimit::Deny => usage.decide(limit, now, cost, true).allowed,
+        let used_then = match self.usage(place).charge_lease(limit, now, cost, over_limit) {
+            LeaseCharge::Charged(usage) => usage,
+            // As if it had been charged before the policy changed: its usage of then is forgotten.
+            LeaseCharge::CountedOtherwise => 0,
+            LeaseCharge::NoRoom => return,
         };
-        if is_charged {
-            let used_then = usage.decide(limit, now, Amount::ZERO, false).usage;
-            parts.push(Part { at: now, used_then, cost: cost.get() });
-        }
+        parts.push(Part { at: now, used_then, cost: cost.get() });
     }
 
     fn extend(
@@ -263,7 +299,7 @@ impl Locked<'_> {
         }
         let is_live = lease.head.is_live(self.now);
         let mut may_pass = |hold: &Hold, cost: Amount| {
-            let verdict = self.verdict(place(hold), &hold.limit, cost);
+            let verdict = self.look(place(hold), &hold.limit, cost);
             (verdict.allowed, verdict.allowed || hold.limit.mode() != Mode::Enforce)
         };
         let mut slots = lease.holds.iter().filter(|hold| matches!(hold.held, Held::Slot(true)));
@@ -300,12 +336,10 @@ impl Locked<'_> {
         for hold in &mut lease.holds {
             let at = place(hold);
             let Held::Slot(taken @ true) = &mut hold.held else { continue };
-            let has_room = is_live || self.verdict(at, &hold.limit, Amount::ZERO).allowed;
-            let usage = self.usage(at);
-            usage.free_slot(holder, expired_at);
-            *taken = has_room;
-            if has_room {
-                usage.take_slot(&hold.limit, holder, lease.head.expires_at);
+            *taken = is_live || self.look(at, &hold.limit, Amount::ZERO).allowed;
+            if *taken {
+                let (now, times) = (self.now, (expired_at, lease.head.expires_at));
+                self.usage(at).keep_slot(&hold.limit, holder, now, times);
             }
         }
     }
@@ -352,7 +386,7 @@ impl Locked<'_> {
             policy_id: hold.limit.policy_id().clone(),
             unit: hold.limit.unit().clone(),
             limit: hold.limit.amount(),
-            usage: self.verdict(place(hold), &hold.limit, Amount::ZERO).usage,
+            usage: self.look(place(hold), &hold.limit, Amount::ZERO).usage,
             charged: hold.charged(is_live),
             charged_before: *charged_before,
             key: Box::default(),

@@ -16,6 +16,7 @@ use tollgate_core::lease::ledger::{Ending, LeaseHead};
 use tollgate_core::{Limit, Timestamp, Totals, Ttl};
 
 use super::digest::Digest;
+use super::once;
 use super::slots::SlotHolder;
 use super::sync::{Mutex, MutexGuard};
 use crate::{LeaseId, LiveHold, LiveLease, LiveLeases};
@@ -102,6 +103,8 @@ pub(super) struct Lease {
     /// What its last extension said was used so far.
     pub(super) observed: Option<Box<Totals>>,
     pub(super) note: Box<[u8]>,
+    /// The record of its request id.
+    pub(super) named: Option<once::Digest>,
 }
 
 /// What a lease holds in one limit.
@@ -143,6 +146,7 @@ impl Lease {
             reserved_at: now,
             observed: None,
             note: note.into(),
+            named: None,
         }
     }
 

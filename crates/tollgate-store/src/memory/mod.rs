@@ -257,7 +257,10 @@ impl<C: Clock> MemoryStore<C> {
     /// [`Store::reset`], without async.
     pub fn reset(&self, limit: &Limit, subject: &Subject<'_>) {
         let digest = self.hasher.digest(limit, subject);
-        self.shard(digest).lock().table.remove(digest.fingerprint);
+        let mut shard = self.shard(digest).lock();
+        if !shard.table.get(digest.fingerprint).is_some_and(|usage| usage.holds_slots()) {
+            shard.table.remove(digest.fingerprint);
+        }
     }
 
     /// Removes every key whose usage no longer counts, every request id that may be charged again and every lease that need not

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 use tollgate_core::counting::Verdict;
-use tollgate_core::{Charge, Clock, Timestamp, Ttl, Window};
+use tollgate_core::{Charge, Clock, Timestamp, Window};
 
 use super::sync::{Mutex, MutexGuard};
-use crate::{NewLease, Reserved, Verdicts, admits};
+use crate::{LeaseId, LeaseRequest, NewLease, Reserved, Verdicts, admits};
 
 /// The most shards: enough that two threads seldom need the same one.
 const MAX_SHARDS: usize = 64;
@@ -24,7 +24,7 @@ const MIN_RECORDS_PER_SHARD: usize = 64;
 const SWEEP_STEP: usize = 2;
 
 /// Represents a request id and the keys of its limits.
-type Digest = u128;
+pub(super) type Digest = u128;
 
 /// What was admitted under request ids.
 #[derive(Debug)]
@@ -38,8 +38,8 @@ pub(super) struct Once {
 #[derive(Debug, Default)]
 struct Records {
     by_digest: HashMap<Digest, Record>,
-    /// The digests in the order of their records, each with the expiry of its record. A record that was renewed also
-    /// has an old entry; only the entry with the current expiry counts.
+    /// The digests in the order of their records, each with the expiry that its record had then. A record that was made anew
+    /// also has an old entry; only the one that it says counts.
     oldest_first: VecDeque<(Digest, Timestamp)>,
 }
 
@@ -47,6 +47,8 @@ struct Records {
 #[derive(Debug)]
 struct Record {
     expires: Timestamp,
+    /// The expiry that its entry in the order has: it lives longer if its lease was extended since.
+    queued: Timestamp,
     verdicts: Box<[Verdict]>,
     lease: Option<NewLease>,
 }
@@ -88,39 +90,45 @@ impl Once {
             // Read after the charge, so that the record outlives the usage.
             let now = clock.now();
             let verdicts = verdicts.iter().copied().collect();
-            let record =
-                Record { expires: now.after(longest_window(charges)), verdicts, lease: None };
+            let record = Record::new(now.after(longest_window(charges)), verdicts, None);
             records.add(digest, record, now, self.max_records_per_shard);
         }
         verdicts
     }
 
-    /// The same for a reservation: a lease is remembered for its time to live, or for the longest window if that is longer.
+    /// The same for a reservation: a lease is remembered as long as it lives, or for the longest window if that is longer.
+    /// `again` completes what is known of a lease that was reserved before; `reserve` gets what [`Once::named`] needs.
     pub(super) fn reserve(
         &self,
-        charges: &[Charge<'_>],
+        request: &LeaseRequest<'_>,
         request_id: &str,
-        ttl: Ttl,
         clock: &impl Clock,
-        reserve: impl FnOnce() -> Reserved,
+        again: impl FnOnce(&NewLease) -> NewLease,
+        reserve: impl FnOnce(Digest) -> Reserved,
     ) -> Reserved {
+        let LeaseRequest { charges, ttl, .. } = *request;
         let digest = self.digest(charges, request_id, Call::Reservation);
         let mut records = self.shard(digest);
         if let Some(record) = records.by_digest.get(&digest)
             && clock.now() < record.expires
         {
             let verdicts = record.verdicts.iter().copied().collect();
-            return Reserved { verdicts, lease: record.lease.clone(), degraded: false };
+            return Reserved { verdicts, lease: record.lease.as_ref().map(again), degraded: false };
         }
-        let reserved = reserve();
+        let reserved = reserve(digest);
         if reserved.lease.is_some() {
             let now = clock.now();
             let expires = now.after(longest_window(charges).max(ttl.as_duration()));
             let verdicts = reserved.verdicts.iter().copied().collect();
-            let record = Record { expires, verdicts, lease: reserved.lease.clone() };
+            let record = Record::new(expires, verdicts, reserved.lease.clone());
             records.add(digest, record, now, self.max_records_per_shard);
         }
         reserved
+    }
+
+    /// The record of a lease with a request id, locked. Lock it before the lease.
+    pub(super) fn named(&self, digest: Digest) -> Named<'_> {
+        Named { records: self.shard(digest), digest }
     }
 
     /// Removes every expired record.
@@ -180,32 +188,77 @@ fn lock(shard: &Mutex<Records>) -> MutexGuard<'_, Records> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Record {
+    fn new(expires: Timestamp, verdicts: Box<[Verdict]>, lease: Option<NewLease>) -> Self {
+        Self { expires, queued: expires, verdicts, lease }
+    }
+}
+
+/// A locked record.
+pub(super) struct Named<'a> {
+    records: MutexGuard<'a, Records>,
+    digest: Digest,
+}
+
+impl Named<'_> {
+    /// The record, unless the request id names another lease by now.
+    fn record_of(&mut self, id: &LeaseId) -> Option<&mut Record> {
+        let record = self.records.by_digest.get_mut(&self.digest)?;
+        record.lease.as_ref().is_some_and(|lease| lease.id == *id).then_some(record)
+    }
+
+    /// The lease was extended: the request id names it until `until` at least.
+    pub(super) fn prolong(&mut self, id: &LeaseId, until: Timestamp) {
+        if let Some(record) = self.record_of(id) {
+            record.expires = record.expires.max(until);
+        }
+    }
+
+    /// The lease was released: the request id is new again.
+    pub(super) fn forget(&mut self, id: &LeaseId) {
+        if self.record_of(id).is_some() {
+            self.records.by_digest.remove(&self.digest);
+        }
+    }
+}
+
 impl Records {
     /// Adds `record`; at `max_records` it replaces the oldest.
     fn add(&mut self, digest: Digest, record: Record, now: Timestamp, max_records: usize) {
         for _ in 0..SWEEP_STEP {
-            if self.oldest_first.front().is_some_and(|(_, expires)| *expires <= now) {
-                self.forget_oldest();
+            if self.oldest_first.front().is_some_and(|(_, queued)| *queued <= now) {
+                self.forget_oldest(now);
             }
         }
         while self.oldest_first.len() >= max_records {
-            self.forget_oldest();
+            self.forget_oldest(Timestamp::from_ns(u64::MAX));
         }
         self.oldest_first.push_back((digest, record.expires));
         self.by_digest.insert(digest, record);
     }
 
-    fn forget_oldest(&mut self) {
-        let Some((digest, expires)) = self.oldest_first.pop_front() else { return };
-        if self.by_digest.get(&digest).is_some_and(|record| record.expires == expires) {
+    /// Forgets the oldest record if it has expired at `now`; if its lease was extended, it becomes the newest.
+    fn forget_oldest(&mut self, now: Timestamp) {
+        let Some((digest, queued)) = self.oldest_first.pop_front() else { return };
+        let Some(record) = self.by_digest.get_mut(&digest) else { return };
+        if record.queued != queued {
+            return;
+        }
+        if record.expires <= now {
             self.by_digest.remove(&digest);
+        } else {
+            record.queued = record.expires;
+            self.oldest_first.push_back((digest, record.expires));
         }
     }
 
     /// Removes expired records, and returns memory that is no longer needed. O(records).
     fn sweep(&mut self, now: Timestamp) {
-        self.oldest_first.retain(|(_, expires)| now < *expires);
         self.by_digest.retain(|_, record| now < record.expires);
+        let by_digest = &self.by_digest;
+        self.oldest_first.retain(|(digest, queued)| {
+            by_digest.get(digest).is_some_and(|record| record.queued == *queued)
+        });
         if self.by_digest.len() * 4 <= self.by_digest.capacity() {
             self.by_digest.shrink_to_fit();
             self.oldest_first.shrink_to_fit();

@@ -66,13 +66,37 @@ impl<const WIDTH: usize> Ring<WIDTH> {
     #[inline]
     pub(super) fn evaluate(&self, limit: Amount, time: &LogTime, cost: Amount) -> Verdict {
         let log = self.at(time.stamp());
-        let verdict = log::evaluate(&log, limit, time, cost);
+        self.unless_full(log::evaluate(&log, limit, time, cost), time)
+    }
+
+    /// [`Ring::evaluate`] in a window that may be shorter than that of the ring: entries that have left it stay and do not count.
+    /// O(log n), and O(1) for each of them.
+    pub(super) fn look(&self, limit: Amount, time: &LogTime, cost: Amount) -> Verdict {
+        let log = self.at(time.stamp());
+        let gone = partition_point(0, self.len(), |index| time.has_left(log.tick(index)));
+        if gone == 0 {
+            return self.evaluate(limit, time, cost);
+        }
+        let used = (0..gone).map(|index| self.cost(index)).sum();
+        let verdict = log::evaluate(&Newer { log, gone, used }, limit, time, cost);
+        self.unless_full(verdict, time)
+    }
+
+    #[inline]
+    fn unless_full(&self, verdict: Verdict, time: &LogTime) -> Verdict {
         if self.len() < MAX_ENTRIES || !verdict.allowed {
             return verdict;
         }
         // It is full until its oldest entry leaves.
-        let wait = Wait::Ns(time.leaves_at_ns(log.tick(0)) - time.now_ns());
+        let leaves_at_ns = time.leaves_at_ns(self.at(time.stamp()).tick(0));
+        let wait = Wait::Ns(leaves_at_ns.saturating_sub(time.now_ns()).max(1));
         Verdict { allowed: false, wait, ..verdict }
+    }
+
+    /// The low timestamp of the newest entry.
+    pub(super) fn newest(&self) -> Option<u32> {
+        let last = self.len().checked_sub(1)?;
+        Some(self.words[self.place(last) * WIDTH])
     }
 
     /// The entries, oldest first: low timestamp and cost.
@@ -285,6 +309,33 @@ impl<const WIDTH: usize> Log for RingLog<'_, WIDTH> {
             (left, index) = (left - cost, index + 1);
         }
         index
+    }
+}
+
+/// A log without its oldest entries.
+struct Newer<L> {
+    log: L,
+    /// How many they are.
+    gone: usize,
+    /// What they cost.
+    used: u64,
+}
+
+impl<L: Log> Log for Newer<L> {
+    fn len(&self) -> usize {
+        self.log.len() - self.gone
+    }
+
+    fn tick(&self, index: usize) -> u64 {
+        self.log.tick(index + self.gone)
+    }
+
+    fn usage(&self) -> u64 {
+        self.log.usage() - self.used
+    }
+
+    fn index_freeing(&self, amount: u64) -> usize {
+        self.log.index_freeing(amount + self.used) - self.gone
     }
 }
 

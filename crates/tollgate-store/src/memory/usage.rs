@@ -4,11 +4,14 @@
 //! A log stores timestamps modulo 2^32 ticks. This is sound because idle logs are dropped: the oldest entry was in the
 //! window when the newest was made, and the newest is at most a window and a second old.
 
-use tollgate_core::counting::log::{self, Log, LogTime};
+mod leases;
+
+use tollgate_core::counting::log::{self, LogTime};
 use tollgate_core::counting::slots::{self, Slots};
 use tollgate_core::counting::{Tally, TallyKind, UsageShape, Verdict};
-use tollgate_core::{Amount, Limit, OverLimit, Timestamp};
+use tollgate_core::{Amount, Counting, Limit, OverLimit, Timestamp};
 
+pub(super) use self::leases::LeaseCharge;
 use super::few::{self, FEW, Few};
 use super::ring::{self, Ring, UNIT, WEIGHTED};
 use super::slots::{SlotHolder, SlotSet};
@@ -26,7 +29,7 @@ pub(super) enum Usage {
     /// A log of admissions of any cost.
     Weighted { exponent: u8, limit: RoughLimit, idle_at_s: u32, ring: Ring<WEIGHTED> },
     /// A tally.
-    Tally { kind: TallyKind, limit: RoughLimit, numbers: [u64; 2], idle_at_ns: u64 },
+    Tally { kind: TallyKind, limit: RoughLimit, terms: u32, numbers: [u64; 2], idle_at_ns: u64 },
     /// The leases that hold a slot.
     Slots { limit: RoughLimit, slots: Box<SlotSet> },
 }
@@ -177,63 +180,16 @@ impl Usage {
         }
     }
 
+    /// Whether leases hold its slots: only they free them.
+    pub(super) fn holds_slots(&self) -> bool {
+        matches!(self, Self::Slots { .. })
+    }
+
     /// Frees the slot that `holder` took until `expires_at`; false if it has none.
     pub(super) fn free_slot(&mut self, holder: SlotHolder, expires_at: Timestamp) -> bool {
         match self {
             Self::Slots { slots, .. } => slots.free(holder, expires_at),
             _ => false,
-        }
-    }
-
-    /// Changes what was charged at `at` from `old` to `new`, where the usage right after that charge was `used_then`. Does
-    /// nothing if it counts no more.
-    pub(super) fn change(
-        &mut self,
-        limit: &Limit,
-        now: Timestamp,
-        (at, used_then): (Timestamp, u64),
-        old: Amount,
-        new: Amount,
-    ) {
-        match limit.counting().usage_shape() {
-            UsageShape::Log { window } => {
-                let time = LogTime::new(window, now);
-                self.refresh(&time);
-                self.change_log(&time, LogTime::new(window, at).stamp(), old, new);
-            }
-            UsageShape::Tally(tallied) => {
-                if let Some(tally) = tallied.change(self.tally(), now, (at, used_then), old, new) {
-                    *self = Self::from_tally(tally, limit);
-                }
-            }
-            UsageShape::Slots => {}
-        }
-    }
-
-    fn change_log(&mut self, time: &LogTime, tick: u64, old: Amount, new: Amount) {
-        if old == new {
-            return;
-        }
-        match self {
-            Self::Few { len, ticks, .. } if old == Amount::ONE && new == Amount::ZERO => {
-                few::remove(len, ticks, time, tick);
-                return;
-            }
-            Self::Few { len, ticks, .. } if old == Amount::ONE => {
-                let log = Few::of(*len, ticks, time);
-                if !(0..log.len()).any(|index| log.tick(index) == tick) {
-                    return;
-                }
-                self.weigh();
-            }
-            Self::Many { .. } if old == Amount::ONE => self.weigh(),
-            _ => {}
-        }
-        if let Self::Weighted { ring, .. } = self {
-            ring.change(time.stamp(), tick, old.get(), new.get());
-            if ring.len() == 0 {
-                *self = Self::NONE;
-            }
         }
     }
 
@@ -463,7 +419,19 @@ impl Usage {
 
     fn from_tally(tally: Tally, limit: &Limit) -> Self {
         let Tally { kind, numbers, idle_at_ns } = tally;
-        Self::Tally { kind, limit: RoughLimit::of(limit), numbers, idle_at_ns }
+        let (terms, limit) = (terms(limit), RoughLimit::of(limit));
+        Self::Tally { kind, limit, terms, numbers, idle_at_ns }
+    }
+}
+
+/// Tells windows apart: 0 for a calendar.
+#[inline]
+fn terms(limit: &Limit) -> u32 {
+    match limit.counting() {
+        Counting::Counter { window } | Counting::Bucket { window, .. } => {
+            ring::truncate(window.as_ns() ^ window.as_ns() >> 32)
+        }
+        Counting::Log { .. } | Counting::Calendar { .. } | Counting::Concurrency => 0,
     }
 }
 
@@ -563,14 +531,13 @@ fn whole_ns(s: u32) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "usage_model_tests.rs"]
 mod model_tests;
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use tollgate_core::{Counting, Per, Policy, PolicyId, Window};
+    use tollgate_core::{Per, Policy, PolicyId, Window};
 
     use super::*;
 

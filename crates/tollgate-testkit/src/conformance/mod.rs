@@ -9,6 +9,8 @@
 //! | [`over_limit`] | [`Harness`] | denied costs that are recorded: R19 |
 //! | [`leases`] | [`Harness`] | leases while no time passes, if the store keeps them: R13, R14, R16; P17 |
 //! | [`ledger`] | [`MovableClock`] | leases over time, against the reference model: R13–R16; P7, P16 |
+//! | [`lease_changes`] | [`MovableClock`] | policies that change while leases are open: R8, R14 |
+//! | [`lease_records`] | [`MovableClock`] | request ids, notes and the list of leases: R12, R16 |
 //! | [`isolation`] | [`Harness`] | injective keys: R8, P10 |
 //! | [`concurrency`] | [`Harness`] | atomicity: R3, P1 |
 //! | [`time`] | [`MovableClock`] | the reference model, to the millisecond; P1, P9, P12 |
@@ -25,6 +27,8 @@ pub mod changes;
 pub mod concurrency;
 pub mod contract;
 pub mod isolation;
+pub mod lease_changes;
+pub mod lease_records;
 pub mod leases;
 pub mod ledger;
 pub mod once;
@@ -140,6 +144,24 @@ macro_rules! conformance_group {
             leases_agree_with_the_model
             a_lease_that_expires_frees_its_slot
             a_late_settlement_corrects_what_is_in_its_window
+        );
+    };
+    ($harness:ty, lease_changes) => {
+        $crate::conformance_tests!($harness, lease_changes:
+            an_update_keeps_what_a_longer_window_counts
+            an_update_adds_to_what_a_shorter_window_counts
+            an_update_leaves_usage_alone_that_is_counted_otherwise
+            an_update_does_not_bring_back_a_window
+            an_update_keeps_the_refill_of_a_bucket
+        );
+    };
+    ($harness:ty, lease_records) => {
+        $crate::conformance_tests!($harness, lease_records:
+            the_request_id_of_a_released_lease_is_new
+            a_reset_keeps_the_slots_of_live_leases
+            a_lease_returns_its_note
+            live_leases_are_listed
+            a_request_id_names_a_lease_as_long_as_it_lives
         );
     };
     ($harness:ty, isolation) => {

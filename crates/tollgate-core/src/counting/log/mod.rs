@@ -89,6 +89,12 @@ impl LogTime {
         self.now_ns
     }
 
+    /// The length of a tick, in nanoseconds.
+    #[inline]
+    pub fn tick_ns(&self) -> u64 {
+        self.tick_ns
+    }
+
     /// The window whose ticks these are.
     #[inline]
     pub fn window(&self) -> Window {
