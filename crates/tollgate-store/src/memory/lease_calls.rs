@@ -67,15 +67,20 @@ impl<C: Clock> MemoryStore<C> {
             charges.iter().map(|charge| self.hasher.digest(charge.limit, charge.subject)).collect();
         let secret = self.leases.draw();
         let mut table = self.leases.shard(secret);
-        let mut locked =
-            self.locked(digests.iter().map(|digest| self.shard_index(*digest)).collect());
+        let shards = digests.iter().map(|digest| self.shard_index(*digest)).collect();
+        let mut locked = self.locked(shards, self.clock.now());
         let now = locked.now;
         let place = |index: usize| (self.shard_index(digests[index]), digests[index].fingerprint);
-        let mut verdicts: Verdicts = charges
-            .iter()
-            .enumerate()
-            .map(|(index, charge)| locked.verdict(place(index), charge.limit, charge.cost))
-            .collect();
+        // A rate limit that is alone is decided and charged at once.
+        let is_charged = matches!(charges, [one] if one.limit.counting() != Counting::Concurrency);
+        let mut verdicts = Verdicts::new();
+        for (index, charge) in charges.iter().enumerate() {
+            verdicts.push(if is_charged {
+                locked.decide(place(index), charge.limit, charge.cost)
+            } else {
+                locked.verdict(place(index), charge.limit, charge.cost)
+            });
+        }
         if !admits(charges, &verdicts) {
             return Reserved { verdicts, lease: None, degraded: false };
         }
@@ -91,7 +96,9 @@ impl<C: Clock> MemoryStore<C> {
                 }
                 Held::Slot(verdict.allowed)
             } else if verdict.allowed && cost != Amount::ZERO {
-                *verdict = locked.usage(place(index)).decide(limit, now, cost, true);
+                if !is_charged {
+                    *verdict = locked.usage(place(index)).decide(limit, now, cost, true);
+                }
                 let part = Part { at: now, used_then: verdict.usage, cost: cost.get() };
                 Held::Parts(SmallVec::from_buf([part]))
             } else {
@@ -117,9 +124,10 @@ impl<C: Clock> MemoryStore<C> {
             }
         };
         let mut table = self.leases.shard(key.holder());
-        let lease = table.get(key, self.clock.now())?;
+        let now = self.clock.now();
+        let lease = table.get(key, now)?;
         let shards = lease.holds.iter().map(|hold| self.shard_index(hold.digest)).collect();
-        let mut locked = self.locked(shards);
+        let mut locked = self.locked(shards, now);
         if locked.now >= lease.kept_until {
             return None;
         }
@@ -155,14 +163,15 @@ impl<C: Clock> MemoryStore<C> {
             (Some(named), LeaseUpdate::Release) if effect == Effect::Changed => named.forget(id),
             _ => {}
         }
+        let lease_over = lease.kept_until;
         if was_open && state.ending != Ending::Open {
-            self.leases.ended(&mut table, key);
+            self.leases.ended(&mut table, key, lease_over);
         }
         Some(state)
     }
 
-    fn locked(&self, shards: SmallVec<[usize; 4]>) -> Locked<'_> {
-        let now = self.clock.now();
+    /// Locks these shards at `now`, or at a later time that one of them has seen.
+    fn locked(&self, shards: SmallVec<[usize; 4]>, now: Timestamp) -> Locked<'_> {
         let mut guards = self.lock_all(shards);
         // One time for all: the latest that any of the shards has seen.
         let now = guards.iter_mut().fold(now, |now, (_, guard)| guard.clamp(now));
@@ -208,6 +217,22 @@ impl Locked<'_> {
             Some(usage) => usage.decide(limit, now, cost, false),
             None => Usage::evaluate_none(limit, now, cost),
         }
+    }
+
+    /// The same, and charges what is admitted.
+    fn decide(&mut self, (shard, fingerprint): Place, limit: &Limit, cost: Amount) -> Verdict {
+        let (now, max_keys) = (self.now, self.max_keys_per_shard);
+        let Some(guard) = super::find(&mut self.guards, shard) else {
+            return Usage::evaluate_none(limit, now, cost);
+        };
+        if let Some(usage) = guard.table.get(fingerprint) {
+            return usage.decide(limit, now, cost, true);
+        }
+        let verdict = Usage::evaluate_none(limit, now, cost);
+        if !verdict.allowed || cost == Amount::ZERO {
+            return verdict;
+        }
+        guard.table.get_or_insert(fingerprint, now, max_keys).decide(limit, now, cost, true)
     }
 
     /// What a lease of `limit` finds: changes nothing.

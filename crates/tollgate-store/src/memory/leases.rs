@@ -183,9 +183,9 @@ pub(super) struct Leases {
 pub(super) struct Table {
     places: Vec<Option<(u128, Lease)>>,
     free: Vec<u32>,
-    /// The places of the leases that have ended, in the order in which they did: they are used again one after the other, so
-    /// that a few of them stay in the processor's cache.
-    ended: VecDeque<u32>,
+    /// The places of the leases that have ended, in the order in which they did, and until when each was to be kept then: they are
+    /// used again one after the other.
+    ended: VecDeque<(Timestamp, u32)>,
     /// Where the next sweep continues.
     cursor: usize,
     evicted: u64,
@@ -223,10 +223,10 @@ impl Leases {
     }
 
     /// Notes that a lease of this shard has ended, the first time.
-    pub(super) fn ended(&self, shard: &mut Table, key: LeaseKey) {
-        shard.ended.push_back(key.place);
+    pub(super) fn ended(&self, shard: &mut Table, key: LeaseKey, kept_until: Timestamp) {
+        shard.ended.push_back((kept_until, key.place));
         if shard.ended.len() > self.max_ended_per_shard
-            && let Some(place) = shard.ended.pop_front()
+            && let Some((_, place)) = shard.ended.pop_front()
         {
             shard.forget(place as usize);
         }
@@ -322,16 +322,18 @@ impl Table {
 
     /// Forgets the first of those that have ended, if they need not be known any more.
     fn forget_ended(&mut self, now: Timestamp) {
-        while let Some(place) = self.ended.front().map(|place| *place as usize)
-            && self.is_over(place, now)
+        while let Some((kept_until, place)) = self.ended.front().copied()
+            && kept_until <= now
         {
             self.ended.pop_front();
-            self.forget(place);
+            match &self.places[place as usize] {
+                // It was corrected meanwhile.
+                Some((_, lease)) if lease.kept_until > now => {
+                    self.ended.push_back((lease.kept_until, place));
+                }
+                _ => self.forget(place as usize),
+            }
         }
-    }
-
-    fn is_over(&self, place: usize, now: Timestamp) -> bool {
-        self.places[place].as_ref().is_none_or(|(_, lease)| lease.kept_until <= now)
     }
 
     /// Only a lease that has not ended: the others are in a queue.
@@ -352,7 +354,7 @@ impl Table {
     /// Forgets the one that has ended first, or else the one of some that expires first.
     fn evict(&mut self) {
         self.evicted += 1;
-        if let Some(place) = self.ended.pop_front() {
+        if let Some((_, place)) = self.ended.pop_front() {
             return self.forget(place as usize);
         }
         let sample = (0..EVICTION_SAMPLE.min(self.places.len()))
@@ -368,6 +370,8 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use tollgate_core::lease::ledger::KEPT_FOR;
+
     use super::*;
 
     fn lease(ttl_ms: u64, now: Timestamp) -> Lease {
@@ -425,7 +429,7 @@ mod tests {
         };
         let keys = [0; 4].map(add);
         for key in [keys[2], keys[0], keys[3]] {
-            leases.ended(&mut leases.shard(key.secret), key);
+            leases.ended(&mut leases.shard(key.secret), key, now.after(KEPT_FOR));
         }
         let is_known = keys.map(|key| leases.shard(key.secret).get(key, now).is_some());
         assert_eq!(is_known, [true, true, false, true]);

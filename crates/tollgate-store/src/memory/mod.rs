@@ -421,8 +421,10 @@ impl<C: Clock> MemoryStore<C> {
 
     /// Locks these shards, each once, in the order of their indices, so that two checks never deadlock.
     fn lock_all(&self, mut shards: SmallVec<[usize; 4]>) -> SmallVec<[(usize, Guard<'_>); 4]> {
-        shards.sort_unstable();
-        shards.dedup();
+        if shards.len() > 1 {
+            shards.sort_unstable();
+            shards.dedup();
+        }
         shards.into_iter().map(|index| (index, self.shards[index].lock())).collect()
     }
 }
