@@ -71,9 +71,13 @@ loadtest: setup-loadtest ## Load a release build with Locust and judge it (HOST=
 # An hour; SOAK_SECONDS, SOAK_FAULT_SECONDS and SOAK_CHECKS_PER_SECOND change that.
 SOAK_OPERATIONS ?= 10000000
 .PHONY: soak
-soak: setup-tests ## Run ten million operations on the scripts and their model, then an hour of load with a fault a minute (SOAK_OPERATIONS=… SOAK_SECONDS=…)
+soak: setup-tests ## Run ten million operations on the scripts and courses of leases in memory beside their models, then an hour of load with a fault a minute (SOAK_OPERATIONS=… SOAK_SECONDS=…)
 	TOLLGATE_DIFFERENTIAL_OPERATIONS=$(SOAK_OPERATIONS) \
 		$(CARGO) test --locked --release -p tollgate-redis --all-features --test redis -- differential
+	PROPTEST_CASES=$(SOAK_OPERATIONS) $(CARGO) test --locked --release -p tollgate-store --all-features \
+		--test conformance -- one_shard::ledger::leases_agree_with_the_model
+	@# About a minute for each: three servers over one Redis, and over a Cluster.
+	TOLLGATE_LEASES_ASKED=4000 $(CARGO) test --locked --release -p tollgate-server --all-features --test nodes -- leases
 	$(CARGO) bench --locked -p tollgate-server --bench soak
 
 .PHONY: fuzz

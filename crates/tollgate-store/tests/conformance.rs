@@ -68,6 +68,7 @@ impl Harness for OneShard {
 
 impl MovableClock for OneShard {
     const ONE_TIMELINE: bool = true;
+    const LEASE_COURSES: u32 = 100_000;
 
     fn set(&self, now: Timestamp) {
         self.0.set(now);

@@ -34,6 +34,9 @@ pub trait MovableClock: Harness {
     /// key may see an earlier time than another key saw before.
     const ONE_TIMELINE: bool;
 
+    /// How many random courses of leases are tried: fewer where each step is a call over the network.
+    const LEASE_COURSES: u32 = 1_000;
+
     /// The tick in nanoseconds with which the store keeps the times of every log; `None` for that of the window (R7).
     const TICK_NS: Option<u64> = None;
 

@@ -9,7 +9,7 @@
 //! It must not know how a store works inside.
 
 #![cfg_attr(
-    any(feature = "postgres", feature = "redis"),
+    feature = "postgres",
     expect(
         clippy::expect_used,
         reason = "this is test code: what goes wrong fails the test that called"

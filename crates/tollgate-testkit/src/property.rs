@@ -22,11 +22,21 @@ pub fn for_all<S: Strategy>(
     strategy: &S,
     holds: impl Fn(S::Value) -> TestCaseResult,
 ) {
+    for_many(name, CASES, strategy, holds);
+}
+
+/// [`for_all`] on `cases` random values, unless `PROPTEST_CASES` says otherwise.
+pub fn for_many<S: Strategy>(
+    name: &'static str,
+    cases: u32,
+    strategy: &S,
+    holds: impl Fn(S::Value) -> TestCaseResult,
+) {
     let config = Config {
         cases: if env::var_os("PROPTEST_CASES").is_some() {
             Config::default().cases
         } else {
-            CASES
+            cases
         },
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(REGRESSIONS))),
         test_name: Some(name),

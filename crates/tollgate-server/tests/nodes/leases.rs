@@ -12,6 +12,8 @@ use crate::support::{Client, Node, PATIENT, every_key_expires, until_ready};
 const CLIENTS: u64 = 64;
 /// The leases that each client asks for.
 const ASKED: u64 = 120;
+/// Sets another number.
+const ASKED_VARIABLE: &str = "TOLLGATE_LEASES_ASKED";
 const SLOTS: u64 = 8;
 const TOKENS: u64 = 20_000;
 const WINDOW: Duration = Duration::from_secs(2);
@@ -40,9 +42,9 @@ async fn post(client: &mut Client, path: &str, body: &Value) -> (u16, Value) {
 }
 
 /// Asks for leases, holds each for a moment, and settles it.
-async fn take_leases(mut client: Client, number: u64) -> Vec<Lease> {
+async fn take_leases(mut client: Client, number: u64, asked: u64) -> Vec<Lease> {
     let mut leases = Vec::new();
-    for turn in 0..ASKED {
+    for turn in 0..asked {
         let asked = Instant::now();
         let body = json!({"userId": "alice", "modelId": "m", "ttlMs": 60_000, "cost": {"output_tokens": RESERVED}});
         let (status, answer) = post(&mut client, "/rate-limit/leases", &body).await;
@@ -80,10 +82,13 @@ fn judge(leases: &[Lease]) {
         let at = last.granted;
         let Some(start) = at.checked_sub(WINDOW) else { continue };
         let inside = leases.iter().filter(|one| one.asked > start && one.granted <= at);
-        let held =
-            inside.map(|one| if at < one.settling { RESERVED } else { RESERVED.min(one.used) });
-        // What was used above a reservation was charged when it was settled.
-        let debts = leases.iter().filter(|one| one.settling > start && one.settled <= at);
+        let held = inside
+            .clone()
+            .map(|one| if at < one.settling { RESERVED } else { RESERVED.min(one.used) });
+        // What was used above a reservation was charged when it was settled, whether or not there was room: only what was charged
+        // before the last of these leases was decided had to leave room for it.
+        let decided = inside.map(|one| one.asked).max().unwrap_or(at);
+        let debts = leases.iter().filter(|one| one.settling > start && one.settled <= decided);
         let debts = debts.map(|one| one.used.saturating_sub(RESERVED));
         let charged = held.sum::<u64>() + debts.sum::<u64>();
         assert!(charged <= TOKENS, "{charged} of {TOKENS} tokens when a lease was granted");
@@ -96,10 +101,11 @@ async fn limits_hold(url: &str) {
     for node in &nodes {
         until_ready(node).await;
     }
+    let asked = std::env::var(ASKED_VARIABLE).map_or(ASKED, |asked| asked.parse().unwrap());
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
         let client = nodes[usize::try_from(number).unwrap() % nodes.len()].client().await;
-        clients.spawn(take_leases(client, number));
+        clients.spawn(take_leases(client, number, asked));
     }
     let leases: Vec<Lease> = clients.join_all().await.concat();
     assert!(leases.len() > 64, "only {} were granted", leases.len());

@@ -12,7 +12,7 @@ use tollgate_store::{Effect, LeaseState, LeaseStatus, NewLease};
 use super::leases::{amount, check_of, leasing, settle, slots};
 use super::{START, check_at, counted_by, policy};
 use crate::compare::in_model_words;
-use crate::property::for_all;
+use crate::property::for_many;
 use crate::{Limiter, MovableClock, Way};
 
 const USER: &[Attribute] = &[Attribute::User];
@@ -79,7 +79,8 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
 /// R13–R16, P7, P16: every answer, and all usage after every step.
 pub fn leases_agree_with_the_model<H: MovableClock>() {
     let way = proptest::sample::select(Way::ALL.to_vec());
-    for_all("leases_agree_with_the_model", &(steps(), way), |(steps, way)| {
+    let courses = (steps(), way);
+    for_many("leases_agree_with_the_model", H::LEASE_COURSES, &courses, |(steps, way)| {
         let Some(harness) = leasing::<H>() else { return Ok(()) };
         let tokens = Policy { unit: Unit::Tokens, ..policy("all", &[], 15, WINDOW) };
         let policies = [policy("user", USER, 10, WINDOW), tokens];
