@@ -11,6 +11,8 @@
 mod applying;
 mod leases;
 mod period;
+mod usage;
+mod waits;
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -19,7 +21,8 @@ use std::net::IpAddr;
 use self::applying::applying;
 use self::leases::ModelLease;
 pub use self::leases::{ModelHold, ModelLeaseState};
-use self::period::period;
+use self::usage::{counts, usage};
+use self::waits::{longest_wait_ns, reset_after_ns, wait_ns};
 use crate::{
     Amount, Attribute, Check, Counting, Mode, OverLimit, Policy, PolicyId, PriorityClass, Reason,
     Subject, Timestamp, Window,
@@ -347,12 +350,6 @@ fn headline<'a, 'p>(looks: &'a [LimitView<'p>], now_ns: u128) -> Option<&'a Limi
     }
 }
 
-/// R6: until every enforced limit admits; `None` for never.
-fn longest_wait_ns(looks: &[LimitView<'_>]) -> Option<u128> {
-    let enforced = looks.iter().filter(|look| look.policy.mode == Mode::Enforce);
-    enforced.map(|look| look.wait_ns).try_fold(0, |longest, wait| Some(longest.max(wait?)))
-}
-
 /// R19: whether the limit records the cost even if the check is denied. Its usage stays an amount, and a token bucket with its
 /// debt is full again after 700 days.
 fn records_denied(look: &LimitView<'_>, now_ns: u128) -> bool {
@@ -374,174 +371,6 @@ fn reason(look: &LimitView<'_>) -> Reason {
         Reason::CostExceedsLimit
     } else {
         Reason::LimitExceeded
-    }
-}
-
-/// The usage at `now_ns`, which is not before any of `admissions`.
-fn usage(policy: &Policy, tick_ns: u128, admissions: &[Admission], now_ns: u128) -> u128 {
-    match policy.counting {
-        Counting::Log { window } => log_usage(window, tick_ns, admissions, now_ns),
-        Counting::Counter { window } => {
-            // Rounded up to whole units, so that comparing integers admits exactly what R2 admits.
-            weighted_usage(window, admissions, now_ns).div_ceil(width_ns(window))
-        }
-        Counting::Bucket { window, refill } => {
-            bucket_usage(window, u128::from(refill.get()), admissions, now_ns)
-        }
-        Counting::Calendar { calendar, zone } => {
-            // R18: the costs admitted since the start of the period.
-            let (start_ns, _) = period(calendar, zone, now_ns);
-            sum(admissions.iter().filter(|admission| admission.at_ns >= start_ns))
-        }
-        // R16: the leases that are alive.
-        Counting::Concurrency => {
-            sum(admissions.iter().filter(|admission| admission.expires_ns > now_ns))
-        }
-    }
-}
-
-fn sum<'a>(admissions: impl Iterator<Item = &'a Admission>) -> u128 {
-    admissions.map(|admission| admission.cost).sum::<i128>().unsigned_abs()
-}
-
-/// R1: the costs admitted in (t−W, t].
-fn log_usage(window: Window, tick_ns: u128, admissions: &[Admission], now_ns: u128) -> u128 {
-    sum(admissions.iter().filter(|admission| leaves_at_ns(window, tick_ns, admission) > now_ns))
-}
-
-/// When an admission leaves a log: W after it, both in ticks and rounded up (R7).
-fn leaves_at_ns(window: Window, tick_ns: u128, admission: &Admission) -> u128 {
-    (admission.at_ns.div_ceil(tick_ns) + width_ns(window).div_ceil(tick_ns)) * tick_ns
-}
-
-/// R2: `current·W + previous·(W−elapsed)`, the usage times W.
-fn weighted_usage(window: Window, admissions: &[Admission], now_ns: u128) -> u128 {
-    let width_ns = width_ns(window);
-    let (index, elapsed_ns) = (now_ns / width_ns, now_ns % width_ns);
-    let admitted_in = |index: u128| -> u128 {
-        sum(admissions.iter().filter(|admission| admission.at_ns / width_ns == index))
-    };
-    let previous = if index == 0 { 0 } else { admitted_in(index - 1) };
-    admitted_in(index) * width_ns + previous * (width_ns - elapsed_ns)
-}
-
-/// R17: what is missing from the bucket. Since the epoch ⌊t·L/W⌋ tokens were produced; those that found the bucket full
-/// are lost.
-fn bucket_usage(window: Window, refill: u128, admissions: &[Admission], now_ns: u128) -> u128 {
-    let produced = |at_ns: u128| at_ns * refill / width_ns(window);
-    let (mut missing, mut seen) = (0_u128, 0);
-    let end = Admission::of_check(now_ns, 0);
-    for admission in admissions.iter().chain([&end]) {
-        let new = produced(admission.at_ns) - seen;
-        missing = missing.saturating_sub(new).saturating_add_signed(admission.cost);
-        seen += new;
-    }
-    missing
-}
-
-/// R6: the least wait after which the limit admits; `None` if it never will.
-fn wait_ns(look: &LimitView<'_>, now_ns: u128) -> Option<u128> {
-    let admits_at = |then_ns: u128| look.usage(then_ns) + look.room_needed() <= look.limit;
-    let is_refilled = look.policy.counting.refill() != Some(Amount::ZERO);
-    if look.room_needed() > look.limit || !is_refilled && !admits_at(now_ns) {
-        None
-    } else if admits_at(now_ns) {
-        Some(0)
-    } else {
-        Some(Moments::after(now_ns, look).first(admits_at) - now_ns)
-    }
-}
-
-/// When the usage would be 0 again; for a log at most the window, although ticks may keep an admission longer.
-fn reset_after_ns(look: &LimitView<'_>, now_ns: u128) -> u128 {
-    let unused_at = |then_ns: u128| look.usage(then_ns) == 0;
-    if unused_at(now_ns) {
-        return 0;
-    }
-    let after_ns = Moments::after(now_ns, look).first(unused_at) - now_ns;
-    match look.policy.counting {
-        Counting::Log { window } => after_ns.min(width_ns(window)),
-        Counting::Counter { .. }
-        | Counting::Bucket { .. }
-        | Counting::Calendar { .. }
-        | Counting::Concurrency => after_ns,
-    }
-}
-
-/// The moments after now at which usage can fall.
-enum Moments {
-    /// These, ascending: admissions leave a log one by one, and the end of a period all at once.
-    Each(Vec<u128>),
-    /// Every nanosecond of an interval, up to one at which nothing is left: a counter fades.
-    Every(std::ops::RangeInclusive<u128>),
-}
-
-impl Moments {
-    fn after(now_ns: u128, look: &LimitView<'_>) -> Self {
-        match look.policy.counting {
-            Counting::Log { window } => {
-                let leaving =
-                    look.admissions.iter().map(|one| leaves_at_ns(window, look.tick_ns, one));
-                let mut moments: Vec<u128> = leaving.filter(|&at_ns| at_ns > now_ns).collect();
-                moments.sort_unstable();
-                Self::Each(moments)
-            }
-            Counting::Counter { window } => Self::Every(now_ns + 1..=now_ns + 2 * width_ns(window)),
-            Counting::Bucket { window, refill } => {
-                let tokens = (look.usage(now_ns) + 1) * width_ns(window);
-                let full_ns =
-                    tokens.checked_div(u128::from(refill.get())).map(|ns| now_ns + ns + 1);
-                // A bucket that is not full in the year 2554, the end of all timestamps, is full then.
-                Self::Every(now_ns + 1..=full_ns.unwrap_or(u128::MAX).min(u64::MAX.into()))
-            }
-            Counting::Calendar { calendar, zone } => {
-                Self::Each(vec![period(calendar, zone, now_ns).1])
-            }
-            Counting::Concurrency => {
-                let expiring = look.admissions.iter().map(|slot| slot.expires_ns);
-                let mut moments: Vec<u128> = expiring.filter(|&at_ns| at_ns > now_ns).collect();
-                moments.sort_unstable();
-                Self::Each(moments)
-            }
-        }
-    }
-
-    /// The first moment at which `is_so` holds, by binary search: without further checks usage only falls, so once `is_so`
-    /// holds, it keeps holding. It holds at the last moment.
-    fn first(self, is_so: impl Fn(u128) -> bool) -> u128 {
-        match self {
-            Self::Each(moments) => moments[moments.partition_point(|&at_ns| !is_so(at_ns))],
-            Self::Every(interval) => {
-                let (mut least, mut most) = interval.into_inner();
-                while least < most {
-                    let middle = u128::midpoint(least, most);
-                    if is_so(middle) {
-                        most = middle;
-                    } else {
-                        least = middle + 1;
-                    }
-                }
-                least
-            }
-        }
-    }
-}
-
-/// Whether `admission` can still count at `now_ns` or later.
-fn counts(policy: &Policy, tick_ns: u128, admission: &Admission, now_ns: u128) -> bool {
-    match policy.counting {
-        Counting::Log { window } => leaves_at_ns(window, tick_ns, admission) > now_ns,
-        Counting::Counter { window } => {
-            let width_ns = width_ns(window);
-            admission.at_ns / width_ns + 1 >= now_ns / width_ns
-        }
-        // It may have kept the bucket from being full, whatever was produced since.
-        Counting::Bucket { .. } => true,
-        // Whether it was made in the same period is for the sum to say.
-        Counting::Calendar { calendar, .. } => {
-            admission.at_ns + calendar.longest().as_nanos() > now_ns
-        }
-        Counting::Concurrency => admission.expires_ns > now_ns,
     }
 }
 

@@ -32,8 +32,8 @@ pub mod postgres;
 pub mod property;
 #[cfg(feature = "redis")]
 pub mod redis;
-pub mod way;
+pub mod way_of_counting;
 
 pub use harness::{BoundedKeys, Harness, MovableClock};
 pub use limiter::Limiter;
-pub use way::Way;
+pub use way_of_counting::Way;

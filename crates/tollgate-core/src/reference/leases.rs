@@ -216,7 +216,8 @@ impl Model {
                 let produced =
                     |at_ns: u128| at_ns * u128::from(refill.get()) / u128::from(window.as_ns());
                 let certain = usage_then.saturating_sub(produced(now_ns) - produced(*at_ns));
-                let usage = super::bucket_usage(window, refill.get().into(), admissions, now_ns);
+                let usage =
+                    super::usage::bucket_usage(window, refill.get().into(), admissions, now_ns);
                 let back = gone.min(certain).min(usage);
                 let cost = -as_i128(back);
                 admissions.push(Admission { at_ns: now_ns, cost, lease: None, expires_ns: 0 });

@@ -6,7 +6,6 @@
 //! their lease (`leases`) and then the shards of its limits. Nothing here knows policies, checks or decisions.
 
 mod digest;
-mod few;
 mod lease_calls;
 mod leases;
 mod once;
@@ -16,6 +15,7 @@ mod once_model;
 mod once_tests;
 mod ring;
 mod shard;
+mod short_log;
 mod slots;
 mod table;
 mod usage;

@@ -259,7 +259,7 @@ mod tests {
     const NEVER: Timestamp = Timestamp::from_ns(0);
 
     fn busy() -> Usage {
-        Usage::Few {
+        Usage::Short {
             exponent: 0,
             len: 1,
             limit: RoughLimit::default(),
@@ -316,7 +316,7 @@ mod tests {
         for fingerprint in 1..=15 {
             *table.get_or_insert(fingerprint, NEVER, 15) = busy();
         }
-        let Some(Usage::Few { len, .. }) = table.get(3) else { panic!("not held") };
+        let Some(Usage::Short { len, .. }) = table.get(3) else { panic!("not held") };
         *len = 0;
         *table.get_or_insert(16, NEVER, 15) = busy();
         assert_eq!((table.len(), table.evicted()), (15, 1));

@@ -12,8 +12,8 @@ use tollgate_core::counting::{Tally, TallyKind, UsageShape, Verdict};
 use tollgate_core::{Amount, Counting, Limit, OverLimit, Timestamp};
 
 pub(super) use self::leases::LeaseCharge;
-use super::few::{self, FEW, Few};
 use super::ring::{self, Ring, UNIT, WEIGHTED};
+use super::short_log::{self, SHORT, ShortLog};
 use super::slots::{SlotHolder, SlotSet};
 
 const NS_PER_S: u64 = 1_000_000_000;
@@ -22,10 +22,10 @@ const NS_PER_S: u64 = 1_000_000_000;
 /// discriminant.
 #[derive(Debug)]
 pub(super) enum Usage {
-    /// A log of at most [`FEW`] admissions of cost 1.
-    Few { exponent: u8, len: u8, limit: RoughLimit, idle_at_s: u32, ticks: [u32; FEW] },
+    /// A log of at most [`SHORT`] admissions of cost 1.
+    Short { exponent: u8, len: u8, limit: RoughLimit, idle_at_s: u32, ticks: [u32; SHORT] },
     /// A log of admissions of cost 1.
-    Many { exponent: u8, limit: RoughLimit, idle_at_s: u32, ring: Ring<UNIT> },
+    Long { exponent: u8, limit: RoughLimit, idle_at_s: u32, ring: Ring<UNIT> },
     /// A log of admissions of any cost.
     Weighted { exponent: u8, limit: RoughLimit, idle_at_s: u32, ring: Ring<WEIGHTED> },
     /// A tally.
@@ -79,7 +79,7 @@ const _: () = assert!(size_of::<Usage>() == 32);
 impl Usage {
     /// No usage.
     pub(super) const NONE: Self =
-        Self::Few { exponent: 0, len: 0, limit: RoughLimit(0), idle_at_s: 0, ticks: [0; FEW] };
+        Self::Short { exponent: 0, len: 0, limit: RoughLimit(0), idle_at_s: 0, ticks: [0; SHORT] };
 
     /// The verdict of `limit` on `cost` at `now`, for a key without usage.
     #[inline]
@@ -103,20 +103,20 @@ impl Usage {
         {
             let time = LogTime::new(window, now);
             match self {
-                Self::Many { exponent, idle_at_s, ring, .. }
+                Self::Long { exponent, idle_at_s, ring, .. }
                     if is_current(*exponent, *idle_at_s, ring.oldest(), &time) =>
                 {
-                    return decide_many(idle_at_s, ring, limit, &time, charge);
+                    return decide_in_ring(idle_at_s, ring, limit, &time, charge);
                 }
-                Self::Few { exponent, idle_at_s, len, ticks, .. }
+                Self::Short { exponent, idle_at_s, len, ticks, .. }
                     if is_current(
                         *exponent,
                         *idle_at_s,
                         ticks[..usize::from(*len)].first(),
                         &time,
-                    ) && usize::from(*len) < FEW =>
+                    ) && usize::from(*len) < SHORT =>
                 {
-                    return decide_few(idle_at_s, len, ticks, limit, &time, charge);
+                    return decide_in_slot(idle_at_s, len, ticks, limit, &time, charge);
                 }
                 _ => {}
             }
@@ -223,8 +223,8 @@ impl Usage {
     #[inline]
     pub(super) fn is_idle(&self, now: Timestamp) -> bool {
         match self {
-            Self::Few { idle_at_s, .. }
-            | Self::Many { idle_at_s, .. }
+            Self::Short { idle_at_s, .. }
+            | Self::Long { idle_at_s, .. }
             | Self::Weighted { idle_at_s, .. } => now.as_ns() >= whole_ns(*idle_at_s),
             Self::Tally { idle_at_ns, .. } => now.as_ns() >= *idle_at_ns,
             Self::Slots { slots, .. } => slots.is_idle(now),
@@ -238,8 +238,8 @@ impl Usage {
     /// ([`Tally::usage`]).
     pub(super) fn weight(&self) -> (u64, u64) {
         let (limit, usage, idle_at_s) = match self {
-            Self::Few { limit, len, idle_at_s, .. } => (limit, u64::from(*len), *idle_at_s),
-            Self::Many { limit, idle_at_s, ring, .. } => (limit, ring.usage(), *idle_at_s),
+            Self::Short { limit, len, idle_at_s, .. } => (limit, u64::from(*len), *idle_at_s),
+            Self::Long { limit, idle_at_s, ring, .. } => (limit, ring.usage(), *idle_at_s),
             Self::Weighted { limit, idle_at_s, ring, .. } => (limit, ring.usage(), *idle_at_s),
             Self::Tally { limit, idle_at_ns, .. } => {
                 let usage = self.tally().map_or(0, |tally| tally.usage());
@@ -252,21 +252,23 @@ impl Usage {
 
     fn evaluate_log(&self, limit: Amount, time: &LogTime, cost: Amount) -> Verdict {
         match self {
-            Self::Few { len, ticks, .. } => {
-                let log = Few::of(*len, ticks, time);
+            Self::Short { len, ticks, .. } => {
+                let log = ShortLog::of(*len, ticks, time);
                 log::evaluate(&log, limit, time, cost)
             }
-            Self::Many { ring, .. } => ring.evaluate(limit, time, cost),
+            Self::Long { ring, .. } => ring.evaluate(limit, time, cost),
             Self::Weighted { ring, .. } => ring.evaluate(limit, time, cost),
             // Usage of a tally is not usage of a log: if a policy changes its way of counting, its usage starts at 0.
-            Self::Tally { .. } | Self::Slots { .. } => log::evaluate(&Few::NONE, limit, time, cost),
+            Self::Tally { .. } | Self::Slots { .. } => {
+                log::evaluate(&ShortLog::NONE, limit, time, cost)
+            }
         }
     }
 
     /// [`stay`] for a log.
     fn stay(&mut self, time: &LogTime, reset_after_ns: u64) {
-        if let Self::Few { idle_at_s, .. }
-        | Self::Many { idle_at_s, .. }
+        if let Self::Short { idle_at_s, .. }
+        | Self::Long { idle_at_s, .. }
         | Self::Weighted { idle_at_s, .. } = self
         {
             stay(idle_at_s, time, reset_after_ns);
@@ -280,8 +282,8 @@ impl Usage {
             return;
         }
         match self {
-            Self::Few { exponent, .. }
-            | Self::Many { exponent, .. }
+            Self::Short { exponent, .. }
+            | Self::Long { exponent, .. }
             | Self::Weighted { exponent, .. }
                 if *exponent != time.window().tick_exponent() =>
             {
@@ -290,8 +292,8 @@ impl Usage {
             _ => {}
         }
         match self {
-            Self::Few { len, ticks, .. } => few::expire(len, ticks, time),
-            Self::Many { ring, .. } => ring.expire(time),
+            Self::Short { len, ticks, .. } => short_log::expire(len, ticks, time),
+            Self::Long { ring, .. } => ring.expire(time),
             Self::Weighted { ring, .. } => ring.expire(time),
             Self::Tally { .. } | Self::Slots { .. } => {}
         }
@@ -300,7 +302,7 @@ impl Usage {
     /// Removes everything; writes nothing if there is nothing.
     #[inline]
     fn clear(&mut self) {
-        if !matches!(self, Self::Few { len: 0, .. }) {
+        if !matches!(self, Self::Short { len: 0, .. }) {
             *self = Self::NONE;
         }
     }
@@ -310,13 +312,13 @@ impl Usage {
         self.make_room(cost);
         let rough = RoughLimit::of(limit);
         match self {
-            Self::Few { exponent, len, limit: kept, idle_at_s, ticks } => {
+            Self::Short { exponent, len, limit: kept, idle_at_s, ticks } => {
                 *kept = rough;
-                few::push(len, ticks, time);
+                short_log::push(len, ticks, time);
                 *idle_at_s = self::idle_at_s(time);
                 *exponent = time.window().tick_exponent();
             }
-            Self::Many { limit: kept, idle_at_s, ring, .. } => {
+            Self::Long { limit: kept, idle_at_s, ring, .. } => {
                 *kept = rough;
                 push(idle_at_s, ring, limit, time, cost);
             }
@@ -335,16 +337,16 @@ impl Usage {
             *self = Self::NONE;
         }
         match self {
-            Self::Few { len, .. } if cost == Amount::ONE && usize::from(*len) < FEW => {}
-            Self::Many { .. } if cost == Amount::ONE => {}
+            Self::Short { len, .. } if cost == Amount::ONE && usize::from(*len) < SHORT => {}
+            Self::Long { .. } if cost == Amount::ONE => {}
             Self::Weighted { .. } | Self::Tally { .. } | Self::Slots { .. } => {}
-            Self::Few { exponent, len, limit, idle_at_s, ticks } if cost == Amount::ONE => {
+            Self::Short { exponent, len, limit, idle_at_s, ticks } if cost == Amount::ONE => {
                 let live = &ticks[..usize::from(*len)];
                 let ring = Ring::from_entries(live.iter().map(|low| (*low, 1)));
                 let (exponent, limit, idle_at_s) = (*exponent, *limit, *idle_at_s);
-                *self = Self::Many { exponent, limit, idle_at_s, ring };
+                *self = Self::Long { exponent, limit, idle_at_s, ring };
             }
-            Self::Few { .. } | Self::Many { .. } => self.weigh(),
+            Self::Short { .. } | Self::Long { .. } => self.weigh(),
         }
     }
 
@@ -359,8 +361,8 @@ impl Usage {
 
     fn rough_limit(&self) -> RoughLimit {
         match self {
-            Self::Few { limit, .. }
-            | Self::Many { limit, .. }
+            Self::Short { limit, .. }
+            | Self::Long { limit, .. }
             | Self::Weighted { limit, .. }
             | Self::Tally { limit, .. }
             | Self::Slots { limit, .. } => *limit,
@@ -370,11 +372,11 @@ impl Usage {
     /// The entries as low timestamps and costs, for the rare changes of form.
     fn low_entries(&self) -> (u8, u32, Vec<(u32, u64)>) {
         match self {
-            Self::Few { exponent, len, idle_at_s, ticks, .. } => {
+            Self::Short { exponent, len, idle_at_s, ticks, .. } => {
                 let entries = ticks[..usize::from(*len)].iter().map(|tick| (*tick, 1)).collect();
                 (*exponent, *idle_at_s, entries)
             }
-            Self::Many { exponent, idle_at_s, ring, .. } => {
+            Self::Long { exponent, idle_at_s, ring, .. } => {
                 (*exponent, *idle_at_s, ring.low_entries().collect())
             }
             Self::Weighted { exponent, idle_at_s, ring, .. } => {
@@ -445,7 +447,7 @@ fn is_current(exponent: u8, idle_at_s: u32, oldest: Option<&u32>, time: &LogTime
 
 /// [`Usage::decide`] at a cost of 1 over a [current](is_current) log in a ring.
 #[inline]
-fn decide_many(
+fn decide_in_ring(
     idle_at_s: &mut u32,
     ring: &mut Ring<UNIT>,
     limit: &Limit,
@@ -463,18 +465,18 @@ fn decide_many(
 
 /// [`Usage::decide`] at a cost of 1 over a [current](is_current) log in the slot, which is not full.
 #[inline]
-fn decide_few(
+fn decide_in_slot(
     idle_at_s: &mut u32,
     len: &mut u8,
-    ticks: &mut [u32; FEW],
+    ticks: &mut [u32; SHORT],
     limit: &Limit,
     time: &LogTime,
     charge: bool,
 ) -> Verdict {
-    let log = Few::of(*len, ticks, time);
+    let log = ShortLog::of(*len, ticks, time);
     let verdict = log::evaluate(&log, limit.amount(), time, Amount::ONE);
     if verdict.allowed && charge {
-        few::push(len, ticks, time);
+        short_log::push(len, ticks, time);
         *idle_at_s = self::idle_at_s(time);
         return log::admitted(verdict, time, Amount::ONE);
     }

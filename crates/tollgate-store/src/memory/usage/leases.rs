@@ -7,7 +7,7 @@ use tollgate_core::counting::log::{self, Log, LogTime};
 use tollgate_core::counting::{Tallied, Tally, UsageShape, Verdict, bucket};
 use tollgate_core::{Amount, Limit, OverLimit, Timestamp, Window};
 
-use super::few::{self, Few};
+use super::short_log::{self, ShortLog};
 use super::{Usage, ring, terms, whole_ns, whole_s};
 use crate::memory::slots::SlotHolder;
 
@@ -51,16 +51,18 @@ impl Usage {
     fn look_at_log(&self, most: Amount, time: &LogTime, cost: Amount) -> Verdict {
         match self {
             _ if self.is_idle(Timestamp::from_ns(time.now_ns())) => {
-                log::evaluate(&Few::NONE, most, time, cost)
+                log::evaluate(&ShortLog::NONE, most, time, cost)
             }
-            Self::Few { len, ticks, .. } => {
-                let log = Few::of(*len, ticks, time);
+            Self::Short { len, ticks, .. } => {
+                let log = ShortLog::of(*len, ticks, time);
                 let gone = (0..log.len()).take_while(|at| time.has_left(log.tick(*at))).count();
                 log::evaluate(&log.without(gone), most, time, cost)
             }
-            Self::Many { ring, .. } => ring.look(most, time, cost),
+            Self::Long { ring, .. } => ring.look(most, time, cost),
             Self::Weighted { ring, .. } => ring.look(most, time, cost),
-            Self::Tally { .. } | Self::Slots { .. } => log::evaluate(&Few::NONE, most, time, cost),
+            Self::Tally { .. } | Self::Slots { .. } => {
+                log::evaluate(&ShortLog::NONE, most, time, cost)
+            }
         }
     }
 
@@ -101,17 +103,17 @@ impl Usage {
     /// False if there is no such entry.
     fn change_log(&mut self, time: &LogTime, tick: u64, old: Amount, new: Amount) -> bool {
         match self {
-            Self::Few { len, ticks, .. } if old == Amount::ONE && new == Amount::ZERO => {
-                return few::remove(len, ticks, time, tick);
+            Self::Short { len, ticks, .. } if old == Amount::ONE && new == Amount::ZERO => {
+                return short_log::remove(len, ticks, time, tick);
             }
-            Self::Few { len, ticks, .. } if old == Amount::ONE => {
-                let log = Few::of(*len, ticks, time);
+            Self::Short { len, ticks, .. } if old == Amount::ONE => {
+                let log = ShortLog::of(*len, ticks, time);
                 if !(0..log.len()).any(|index| log.tick(index) == tick) {
                     return false;
                 }
                 self.weigh();
             }
-            Self::Many { .. } if old == Amount::ONE => self.weigh(),
+            Self::Long { .. } if old == Amount::ONE => self.weigh(),
             _ => {}
         }
         let Self::Weighted { ring, .. } = self else { return false };
@@ -177,11 +179,11 @@ impl Usage {
         };
         self.make_room(cost);
         match self {
-            Self::Few { len, idle_at_s, ticks, .. } => {
-                few::push(len, ticks, time);
+            Self::Short { len, idle_at_s, ticks, .. } => {
+                short_log::push(len, ticks, time);
                 *idle_at_s = idle_at_beside(*idle_at_s, newest_ns, window, time);
             }
-            Self::Many { idle_at_s, ring, .. } => {
+            Self::Long { idle_at_s, ring, .. } => {
                 ring.push(time, cost.get(), limit.most_recorded().get());
                 *idle_at_s = idle_at_beside(*idle_at_s, newest_ns, window, time);
             }
@@ -196,20 +198,22 @@ impl Usage {
     /// `now` in the ticks of the log and the window of a lease.
     fn lease_time(&self, window: Window, now: Timestamp) -> LogTime {
         match self {
-            Self::Few { exponent, len: 1.., .. }
-            | Self::Many { exponent, .. }
+            Self::Short { exponent, len: 1.., .. }
+            | Self::Long { exponent, .. }
             | Self::Weighted { exponent, .. } => {
                 LogTime::in_ticks_of(10_u64.pow(u32::from(*exponent)), window, now)
             }
-            Self::Few { .. } | Self::Tally { .. } | Self::Slots { .. } => LogTime::new(window, now),
+            Self::Short { .. } | Self::Tally { .. } | Self::Slots { .. } => {
+                LogTime::new(window, now)
+            }
         }
     }
 
     /// When the newest admission of a log was made; `None` if there is none.
     fn newest_ns(&self, time: &LogTime) -> Option<u64> {
         let low = match self {
-            Self::Few { len, ticks, .. } => ticks[..usize::from(*len)].last().copied(),
-            Self::Many { ring, .. } => ring.newest(),
+            Self::Short { len, ticks, .. } => ticks[..usize::from(*len)].last().copied(),
+            Self::Long { ring, .. } => ring.newest(),
             Self::Weighted { ring, .. } => ring.newest(),
             Self::Tally { .. } | Self::Slots { .. } => None,
         };
@@ -219,8 +223,8 @@ impl Usage {
     /// Whether it is a log without admissions.
     fn is_empty(&self) -> bool {
         match self {
-            Self::Few { len, .. } => *len == 0,
-            Self::Many { ring, .. } => ring.len() == 0,
+            Self::Short { len, .. } => *len == 0,
+            Self::Long { ring, .. } => ring.len() == 0,
             Self::Weighted { ring, .. } => ring.len() == 0,
             Self::Tally { .. } | Self::Slots { .. } => false,
         }
