@@ -24,6 +24,8 @@ const USER_DIGITS: usize = 8;
 const BATCH: usize = 1_000;
 /// The longest head of an answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// What comes before the id of a lease in an answer.
+const BEFORE_ID: &[u8] = br#""lease":{"id":""#;
 /// The beginning of every answer's body: the check was admitted.
 const ADMITTED: &[u8] = br#"{"allowed":true,"#;
 
@@ -33,6 +35,15 @@ pub(super) struct Load {
     connections: JoinSet<Result<Vec<Duration>, String>>,
     phase: Arc<AtomicU8>,
     measuring_since: Instant,
+}
+
+/// What is sent, and counted as one.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    /// A check.
+    Check,
+    /// A reservation, and after its answer the settlement.
+    Lease,
 }
 
 const WARMING_UP: u8 = 0;
@@ -78,7 +89,16 @@ impl Load {
         seed: u64,
         users: u64,
     ) -> Result<Self, String> {
-        Self::begin(address, connections, seed, users, None).await
+        Self::begin(address, connections, seed, users, None, Asked::Check).await
+    }
+
+    /// The same as [`Load::start`], but with leases: each is reserved and settled.
+    pub(super) async fn start_leases(
+        address: SocketAddr,
+        connections: u32,
+        seed: u64,
+    ) -> Result<Self, String> {
+        Self::begin(address, connections, seed, USERS, None, Asked::Lease).await
     }
 
     /// Connects and starts to send `per_second` requests a second in total, whether the server keeps up or not: a
@@ -89,7 +109,7 @@ impl Load {
         seed: u64,
         per_second: Option<f64>,
     ) -> Result<Self, String> {
-        Self::begin(address, connections, seed, USERS, per_second).await
+        Self::begin(address, connections, seed, USERS, per_second, Asked::Check).await
     }
 
     async fn begin(
@@ -98,6 +118,7 @@ impl Load {
         seed: u64,
         users: u64,
         per_second: Option<f64>,
+        asked: Asked,
     ) -> Result<Self, String> {
         let phase = Arc::new(AtomicU8::new(WARMING_UP));
         let mut running = JoinSet::new();
@@ -105,12 +126,15 @@ impl Load {
             per_second.map(|rate| Duration::from_secs_f64(f64::from(connections) / rate));
         for connection in 0..connections {
             let seed = seed * u64::from(connections) + u64::from(connection);
-            let asker = Asker::connect(address, seed, users).await?;
+            let mut one = Asker::connect(address, seed, users).await?;
+            if let Asked::Lease = asked {
+                one.request = Request::to("/rate-limit/leases");
+            }
             let schedule = interval.map(|interval| Schedule {
                 next: now() + interval * connection / connections,
                 interval,
             });
-            running.spawn(asker.ask_until_the_end(schedule, Arc::clone(&phase)));
+            running.spawn(one.ask_until_the_end(asked, schedule, Arc::clone(&phase)));
         }
         Ok(Self { connections: running, phase, measuring_since: now() })
     }
@@ -204,6 +228,7 @@ impl Asker {
     /// The latencies of the answers while measuring.
     async fn ask_until_the_end(
         mut self,
+        what: Asked,
         mut schedule: Option<Schedule>,
         phase: Arc<AtomicU8>,
     ) -> Result<Vec<Duration>, String> {
@@ -214,6 +239,9 @@ impl Asker {
                 None => now(),
             };
             self.ask().await?;
+            if let Asked::Lease = what {
+                self.settle().await?;
+            }
             // Relaxed: see `begin_measuring`.
             match phase.load(Ordering::Relaxed) {
                 WARMING_UP => {}
@@ -236,6 +264,23 @@ impl Asker {
         } else {
             Err(format!("{address}: not admitted: {}", String::from_utf8_lossy(&self.answer)))
         }
+    }
+
+    /// Settles the lease of the last answer.
+    async fn settle(&mut self) -> Result<(), String> {
+        let (address, body) = (self.address, r#"{"seq":1,"usage":{"requests":1}}"#);
+        let answer = &self.answer;
+        let begin = answer.windows(BEFORE_ID.len()).position(|window| window == BEFORE_ID);
+        let id = begin
+            .and_then(|begin| answer[begin + BEFORE_ID.len()..].split(|byte| *byte == b'"').next());
+        let id =
+            id.ok_or_else(|| format!("{address}: no lease: {}", String::from_utf8_lossy(answer)))?;
+        let path = format!("/rate-limit/leases/{}/settle", String::from_utf8_lossy(id));
+        let head = self.send((head_of(&path, body.len()) + body).as_bytes()).await?;
+        if head.is_ok {
+            return Ok(());
+        }
+        Err(format!("{address}: not settled: {}", String::from_utf8_lossy(&self.answer)))
     }
 
     /// Sends `request` and reads the answer to it.
@@ -287,10 +332,14 @@ struct Request {
 
 impl Request {
     fn new() -> Self {
+        Self::to("/rate-limit/check")
+    }
+
+    fn to(path: &str) -> Self {
         let zeros = "0".repeat(USER_DIGITS);
         let before_user = r#"{"userId":"user-"#;
         let body = format!(r#"{before_user}{zeros}","modelId":"gpt-4"}}"#);
-        let head = head_of("/rate-limit/check", body.len());
+        let head = head_of(path, body.len());
         let user_at = head.len() + before_user.len();
         Self { bytes: (head + &body).into_bytes(), user_at }
     }
@@ -325,7 +374,7 @@ impl Head {
         let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
         let mut lines = answer[..end].split(|byte| *byte == b'\n');
         let body_bytes = lines.find_map(content_length).unwrap_or_default();
-        Some(Self { bytes: end + 4, body_bytes, is_ok: answer.starts_with(b"HTTP/1.1 200") })
+        Some(Self { bytes: end + 4, body_bytes, is_ok: answer.starts_with(b"HTTP/1.1 20") })
     }
 }
 
