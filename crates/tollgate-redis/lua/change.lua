@@ -9,9 +9,9 @@ local NEWEST_FROM = '-492'
 --
 -- The change is encoded at `at` of `text`: for a log the number and the timestamp of the admission, for a counter the start of
 -- its window, for a token bucket the time of the admission, for a calendar the start of its period; then the old and the new
--- cost, and the usage right after the admission.
+-- cost, the usage right after the admission, and the length of the window, or the end of the period.
 local function change(key, text, at)
-  local kind, number, stamp, old, new, used_then = unpack('<Bddddd', text, at)
+  local kind, number, stamp, old, new, used_then, of_s, of_ns = unpack('<BdddddI4I4', text, at)
   local newest = call('GETRANGE', key, NEWEST_FROM, '-1')
   local state = #newest > STATE_BYTES and newest:sub(-STATE_BYTES) or newest
   local tag = #state >= 4 and unpack('<I4', state)
@@ -26,7 +26,7 @@ local function change(key, text, at)
     local _
     _, _, _, change_tally = make_tallies(now_s, now_ns)
   end
-  return change_tally(kind, key, state, tag, number, stamp, old, new, used_then)
+  return change_tally(kind, key, state, tag, number, stamp, old, new, used_then, of_s, of_ns)
 end
 
 local function apply(commands)

@@ -62,6 +62,8 @@ local function change_log(key, text, state, tag, number, stamp, old, new)
   if total == 0 then return { { 'UNLINK', key, key .. 'b' } }, '' end
   if new == 0 and stamp == newest then
     newest = newest_but_this(key, kept_tag, base, first, next_no, head, number)
+    -- From this, leases conclude for how long an admission must be kept.
+    expiry = expiry - (stamp - newest)
   end
   local changed = pack(STATE, tag, base, offset, expiry, first, next_no, head, oldest, newest, total)
   if text_to_set then

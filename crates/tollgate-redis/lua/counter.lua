@@ -20,11 +20,11 @@
     end
   end
 
-  -- Returns the usage, the counts, whether these must be stored because the clock has stepped back, and the value for a
-  -- count.
-  local function read_counter(key, window_s, window_ns, hint_s, hint_ns)
+  -- Returns the usage, the counts, whether these must be stored because the clock has stepped back, the value for a count,
+  -- and, if the question is of a lease, whether the key has usage that is not counted in this window.
+  local function read_counter(key, window_s, window_ns, hint_s, hint_ns, of_lease)
     local start_s, start_ns, since_s, since_ns = aligned(hint_s, hint_ns, window_s, window_ns, now_s, now_ns)
-    local current, previous, stepped = 0, 0, false
+    local current, previous, stepped, is_other = 0, 0, false, false
     local text = call('GETRANGE', key, STATE_FROM, '-1')
     local tag = #text >= 4 and unpack('<I4', text)
     if tag == COUNTER then
@@ -42,11 +42,15 @@
         elseif next_s == start_s and next_ns == start_ns then
           previous = kept_current
         end
+      else
+        is_other = of_lease
       end
     elseif text == '' then
       must_be_missing(key)
     elseif tag ~= UNIT and tag ~= WEIGHTED and tag ~= BUCKET and tag ~= CALENDAR then
       foreign(key)
+    else
+      is_other = of_lease
     end
     local left_s, left_ns = window_s - since_s, window_ns - since_ns
     if left_ns < 0 then left_s, left_ns = left_s - 1, left_ns + 1000000000 end
@@ -55,5 +59,5 @@
     local function value(count)
       return pack(COUNTER_STATE, COUNTER, start_s, start_ns, count, previous, window_s, window_ns)
     end
-    return usage, current, previous, stepped, value
+    return usage, current, previous, stepped, value, is_other
   end

@@ -72,6 +72,9 @@ local function decide(at, before)
     at = at + 33
     -- The most that the usage may be after a denied cost was recorded.
     local most
+    -- Whether a lease asks, whose policy may have changed since: then nothing is forgotten that checks count.
+    local of_lease = mode >= 128
+    if of_lease then mode = mode - 128 end
     local has_slots = mode >= 64
     if has_slots then mode = mode - 64 end
     if mode >= 32 then
@@ -90,8 +93,8 @@ local function decide(at, before)
     local admits, usage, newest_after, freeing_after, number, stamp = false, 0, 0, 0, 0, 0
     -- The usage before the check, if `usage` is not that.
     local used
-    -- Whether the key has admissions that count.
-    local has_log = false
+    -- Whether the key has admissions that count, and whether it has usage that is none of the lease's.
+    local has_log, is_other = false, false
     if has_slots then
       usage = call('ZCOUNT', key, string.format('(%.0f', now_us), '+inf')
       if usage > 0 then
@@ -112,6 +115,8 @@ local function decide(at, before)
       local state = kept or known_states and known_states[key] or call('GETRANGE', key, STATE_FROM, '-1')
       local tag, base, offset, expiry, first, next_no, head, oldest, newest, total
       local now, life_ms, had_hash, has_hash = now_us, nil, false, false
+      -- Whether an admission is appended, and for how long the key must live after it.
+      local is_kept, kept_for = false, window
       if state ~= '' then
         if kept then
           tag, base, offset, expiry, first, next_no, head, oldest, newest, total = spread(kept, 1, 10)
@@ -126,15 +131,21 @@ local function decide(at, before)
           had_hash = head < first
           has_hash = had_hash
           now = now_us + offset
+          if of_lease and expiry - newest > window then
+            kept_for = expiry - newest
+            if ttl_ms * 1000 < kept_for then ttl_ms = ceil(kept_for / 1000) end
+          end
           if newest > now + up then
             -- The clock has stepped back, so the newest admission counts as made now (R7).
             offset = offset + newest - now - up
             now, life_ms = newest - up, ttl_ms
           end
           has_log = newest + window > now
+          is_kept = has_log or of_lease
         else
           local other = #state >= 4 and unpack('<I4', state)
           if other ~= COUNTER and other ~= BUCKET and other ~= CALENDAR then foreign(key) end
+          is_other = of_lease
         end
       else
         must_be_missing(key)
@@ -168,7 +179,7 @@ local function decide(at, before)
         end
         newest_after = newest - now
         -- If the window is longer than at the last admission, the key lives longer; if it is shorter, less long.
-        if newest + window > expiry or expiry - now > ttl_ms * 1000 then life_ms = ttl_ms end
+        if not of_lease and (newest + window > expiry or expiry - now > ttl_ms * 1000) then life_ms = ttl_ms end
         if life_ms then
           expiry = now + life_ms * 1000
           notes = notes or {}
@@ -181,10 +192,16 @@ local function decide(at, before)
 
       admits = usage <= limit and needed <= limit - usage
       local records = most and usage <= most and cost <= most - usage
+      -- What the log has afterwards without the cost.
+      local kept_total = usage
+      if of_lease and is_kept then
+        head, oldest, has_hash, kept_total = old_head, old_oldest, had_hash, total
+        if cost > MOST_TOTAL - total then admits, records = false, false end
+      end
       if not admits and mode == 0 then allowed = false end
       -- What must leave before the cost fits: for a cost that is recorded in any case, before it fits once more.
       local excess = usage + (records and cost or 0) - (limit - needed)
-      if excess > 0 and needed <= limit and (has_log or records) then
+      if excess > 0 and needed <= limit and (has_log or records) and not of_lease then
         if excess > usage then
           -- Nothing may stay, this cost included.
           freeing_after = up
@@ -206,11 +223,11 @@ local function decide(at, before)
           recorded = recorded or {}
           recorded[i] = true
         end
-        if charging and cost > 0 then
-          if has_log then
+        if charging and cost > 0 and not is_other then
+          if is_kept then
             local now_has_hash = false
             number, stamp = next_no, now + up
-            if stamp + window > expiry then
+            if stamp + kept_for > expiry then
               life_ms = ttl_ms
               expiry = now + life_ms * 1000
             end
@@ -223,7 +240,7 @@ local function decide(at, before)
               values, sets = values or {}, sets or {}
               sets[i] = fields
               values[i] = text
-                .. pack(STATE, tag, base, offset, expiry, first, next_no + 1, head, oldest, stamp, usage + cost)
+                .. pack(STATE, tag, base, offset, expiry, first, next_no + 1, head, oldest, stamp, kept_total + cost)
               if fields then
                 -- A new hash needs an expiry.
                 if not has_hash then life_ms = life_ms or ceil((expiry - now) / 1000) end
@@ -233,19 +250,19 @@ local function decide(at, before)
               local at, entry = (next_no - first) * (tag == UNIT and 6 or 13), nil
               if tag == UNIT then entry = pack('<I6', stamp - base) else entry = pack('<I6I7', stamp - base, cost) end
               if kept and limits == 1 and not (life_ms or once_key) then
-                kept[6], kept[9], kept[10], kept[#kept + 1] = next_no + 1, stamp, usage + cost, entry
+                kept[6], kept[9], kept[10], kept[#kept + 1] = next_no + 1, stamp, kept_total + cost, entry
               else
                 shared = shared or {}
-                shared[i] = { tag, base, offset, expiry, first, next_no + 1, head, oldest, stamp, usage + cost, at, entry }
+                shared[i] = { tag, base, offset, expiry, first, next_no + 1, head, oldest, stamp, kept_total + cost, at, entry }
               end
             elseif tag == UNIT then
               starts[i] = (next_no - first) * 6
               tails[i] = pack('<I6I4ddddddddd', stamp - base, tag, base, offset, expiry, first, next_no + 1, head,
-                oldest, stamp, usage + 1)
+                oldest, stamp, kept_total + 1)
             else
               starts[i] = (next_no - first) * 13
               tails[i] = pack('<I6I7I4ddddddddd', stamp - base, cost, tag, base, offset, expiry, first, next_no + 1,
-                head, oldest, stamp, usage + cost)
+                head, oldest, stamp, kept_total + cost)
             end
             if had_hash and head > old_head then
               deletes = deletes or {}
@@ -281,7 +298,7 @@ local function decide(at, before)
         local place
         place, at = unpack('<I2', request, at)
         newest_after, freeing_after = period_starts[place], period_ends[place]
-        usage, stepped, value = read_period(key, newest_after)
+        usage, stepped, value, is_other = read_period(key, newest_after, freeing_after, of_lease)
         total = usage
         -- Not before the end of the period, by the clock that expires keys: it may have been read a little earlier.
         ttl_ms = freeing_after * 1000 - floor(now_us / 1000) + 500
@@ -291,10 +308,11 @@ local function decide(at, before)
         if is_bucket then
           local refill
           refill, at = unpack('<d', request, at)
-          total, usage, stepped, value, ttl_ms =
-            read_bucket_at(key, cost, window_s, window_ns, hint_s, hint_ns, refill, ttl_ms)
+          total, usage, stepped, value, ttl_ms, is_other =
+            read_bucket_at(key, cost, window_s, window_ns, hint_s, hint_ns, refill, ttl_ms, of_lease)
         else
-          total, usage, newest_after, stepped, value = read_counter(key, window_s, window_ns, hint_s, hint_ns)
+          total, usage, newest_after, stepped, value, is_other =
+            read_counter(key, window_s, window_ns, hint_s, hint_ns, of_lease)
         end
       end
       used = total
@@ -303,7 +321,7 @@ local function decide(at, before)
         recorded = recorded or {}
         recorded[i] = true
       end
-      if charging and cost > 0 and (admits or recorded and recorded[i]) then
+      if charging and cost > 0 and not is_other and (admits or recorded and recorded[i]) then
         values = values or {}
         values[i] = value(usage + cost)
       end
@@ -317,6 +335,10 @@ local function decide(at, before)
     end
     if lease_parts and cost > 0 and (admits or recorded and recorded[i]) then
       lease_parts[#lease_parts + 1] = i
+      if is_other then
+        -- No admission has this number, and a bucket gives nothing back.
+        number, used = MOST_TOTAL, -cost
+      end
       lease_parts[#lease_parts + 1] = pack('<ddI4I4dd', number, stamp, now_s, now_ns, (used or usage) + cost, cost)
     end
     local answer_flags = (admits and 1 or 0) + (has_log and 2 or 0) + (recorded and recorded[i] and 4 or 0)

@@ -44,8 +44,8 @@ local COUNTER_STATE = '<I4I4I4I7I7I4I4'
 -- A token bucket: its tag, the start of a window, the tokens missing since then, the refill, the length of the window, and
 -- when in the window it was written.
 local BUCKET_STATE = '<I4I4I4I7I7I4I4I4I4'
--- A calendar: its tag, the start of the period in seconds, and the costs admitted since.
-local CALENDAR_STATE = '<I4I4I7'
+-- A calendar: its tag, the start and the end of the period in seconds, and the costs admitted since.
+local CALENDAR_STATE = '<I4I4I4I7'
 
 -- A lease: its tag, a number that grows with every change, the sequence number of the last update, what became of it, what
 -- the last extension was told, its time to live in ms, when it expires and until when it is known (in µs), for how many ms
@@ -54,6 +54,8 @@ local LEASE_TAG, LEASE_STATE, LEASE_BYTES = 393812, '<I4ddBBddddI2', 56
 -- A part of a lease: the index of its limit, the number and the timestamp of its entry if that is a log, when it was charged,
 -- the usage right after that, and its cost. What follows the parts only `lease_record.rs` reads.
 local LEASE_PART, PART_BYTES = '<I2ddI4I4dd', 42
+-- The bytes of a change, which change.lua reads.
+local CHANGE_BYTES = 49
 -- The most slots of leases that have expired that one call removes.
 local MOST_FREED = 64
 

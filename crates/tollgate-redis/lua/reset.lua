@@ -7,10 +7,9 @@
 
 local key = KEYS[1]
 if ARGV[3] == '1' then
-  -- A value of another type is an error.
+  -- Leases that are alive keep their slots. A value of another type is an error.
   call('ZCARD', key)
-  call('PUBLISH', ARGV[1], ARGV[2])
-  return call('UNLINK', key)
+  return 0
 end
 local state = call('GETRANGE', key, STATE_FROM, '-1')
 local tag = #state >= 4 and unpack('<I4', state)

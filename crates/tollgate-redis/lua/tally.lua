@@ -44,8 +44,8 @@ end
 
 -- The fields of a calendar after its tag.
 local function read_calendar(key, text)
-  if #text ~= 15 then foreign(key) end
-  local _, start_s, count = unpack(CALENDAR_STATE, text)
-  if count > MOST_TOTAL then foreign(key) end
-  return start_s, count
+  if #text ~= 19 then foreign(key) end
+  local _, start_s, end_s, count = unpack(CALENDAR_STATE, text)
+  if count > MOST_TOTAL or start_s >= end_s then foreign(key) end
+  return start_s, end_s, count
 end

@@ -62,7 +62,7 @@ for i = 1, changes do
   end
   cost = unpack('<d', text, at + 25)
   parts[part] = cost > 0 and parts[part]:sub(1, PART_BYTES - 8) .. pack('<d', cost)
-  at = at + 41
+  at = at + CHANGE_BYTES
 end
 
 -- Whether the lease lives on, and whether its caller may.

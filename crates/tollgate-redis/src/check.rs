@@ -124,7 +124,7 @@ impl RedisStore {
         (old, new): (Amount, Amount),
         name: Vec<u8>,
     ) -> [Vec<u8>; 4] {
-        let mut change = Vec::with_capacity(41);
+        let mut change = Vec::with_capacity(49);
         wire::push_change(&mut change, id, [old.get(), new.get()]);
         let time = wire::time(self.test_clock.as_ref().map(Clock::now));
         [time, change, self.channel().into_bytes(), name]
@@ -320,6 +320,7 @@ impl RedisStore {
                 charging: question.charging,
                 once: question.once(),
                 over_limit: IfDenied::AsLimits,
+                of_lease: false,
                 // The latest time, by the server's clock, at which the script may still charge: `None` if it is not
                 // known or a test sets the time. If the script runs later, it charges nothing and says so.
                 not_after: match test {

@@ -35,6 +35,8 @@ const SLOTS: u8 = 64;
 const COMES_AGAIN: u8 = 4;
 /// Added to a mode if the cost of a denied check is recorded; it comes with the most that the usage may be after that.
 const RECORDS_DENIED: u8 = 32;
+/// Added to a mode if a lease asks.
+const OF_LEASE: u8 = 128;
 /// The options of a check in a request.
 const CHARGES: u8 = 1;
 const ONCE: u8 = 2;
@@ -78,6 +80,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) charging: bool,
     /// What is done about limits that deny.
     pub(crate) over_limit: IfDenied,
+    /// Whether a lease asks, whose limits may have changed since: then nothing is forgotten that checks count.
+    pub(crate) of_lease: bool,
     /// How long its request id is remembered, if it has one: the longest of its windows.
     pub(crate) once: Option<Window>,
     /// Redis's time after which nothing may be charged.
@@ -203,7 +207,9 @@ fn push_check(bytes: &mut Vec<u8>, check: &Ask<'_>, hint: Timestamp, calendars: 
         // What is recorded in any case is written at once.
         let again = !records && check.come_again.get(place).is_some_and(|again| *again);
         let again = if again { COMES_AGAIN } else { 0 };
-        bytes.push(shadow + way + again + if records { RECORDS_DENIED } else { 0 });
+        let records_denied = if records { RECORDS_DENIED } else { 0 };
+        let of_lease = if check.of_lease { OF_LEASE } else { 0 };
+        bytes.push(shadow + way + again + records_denied + of_lease);
         push_double(bytes, limit.amount().get());
         // A lease takes one slot, whatever else it costs.
         push_double(bytes, if way == SLOTS { 0 } else { charge.cost.get() });
@@ -271,6 +277,8 @@ pub enum EntryId {
     Counter {
         /// The start of the window.
         start: Timestamp,
+        /// Its length.
+        window: Window,
     },
     /// What was taken from a token bucket at this time.
     Bucket {
@@ -278,11 +286,13 @@ pub enum EntryId {
         at: Timestamp,
         /// What was missing right after.
         used_then: u64,
+        /// The window.
+        window: Window,
     },
-    /// What was counted in the period of a calendar that starts at this time.
+    /// What was counted in a period of a calendar.
     Calendar {
-        /// The start of the period.
-        start: Timestamp,
+        /// The period.
+        period: Period,
     },
     /// None: a check holds no slot.
     Slot,
@@ -297,21 +307,26 @@ pub(crate) fn time(test: Option<Timestamp>) -> Vec<u8> {
 
 /// The request to change an admission from `old` to `new`.
 pub(crate) fn push_change(bytes: &mut Vec<u8>, id: EntryId, [old, new]: [u64; 2]) {
-    let (kind, first, second, used_then) = match id {
-        EntryId::Log(admission) => (LOG_KIND, admission.number, admission.stamp, 0),
-        EntryId::Counter { start } => {
-            (COUNTER_KIND, start.as_ns() / NS_PER_S, start.as_ns() % NS_PER_S, 0)
+    let seconds_and_ns = |at: Timestamp| [at.as_ns() / NS_PER_S, at.as_ns() % NS_PER_S];
+    let (kind, [first, second], used_then, of_ns) = match id {
+        EntryId::Log(admission) => (LOG_KIND, [admission.number, admission.stamp], 0, 0),
+        EntryId::Counter { start, window } => {
+            (COUNTER_KIND, seconds_and_ns(start), 0, window.as_ns())
         }
-        EntryId::Bucket { at, used_then } => {
-            (BUCKET_KIND, at.as_ns() / NS_PER_S, at.as_ns() % NS_PER_S, used_then)
+        EntryId::Bucket { at, used_then, window } => {
+            (BUCKET_KIND, seconds_and_ns(at), used_then, window.as_ns())
         }
-        EntryId::Calendar { start } => (CALENDAR_KIND, start.as_ns() / NS_PER_S, 0, 0),
-        EntryId::Slot => (NO_KIND, 0, 0, 0),
+        EntryId::Calendar { period } => {
+            (CALENDAR_KIND, seconds_and_ns(period.start), 0, period.end.as_ns())
+        }
+        EntryId::Slot => (NO_KIND, [0, 0], 0, 0),
     };
     bytes.push(kind);
     for number in [first, second, old, new, used_then] {
         push_double(bytes, number);
     }
+    push(bytes, of_ns / NS_PER_S, 4);
+    push(bytes, of_ns % NS_PER_S, 4);
 }
 
 pub(crate) fn push(bytes: &mut Vec<u8>, value: u64, width: usize) {
@@ -554,7 +569,7 @@ fn counter_said(
         .then(with_cost)
         .flatten()
         .map(|(_, kept)| recorded(before, counter::evaluate(kept, amount, window, now, cost)));
-    Some(LimitReply { before, after, recorded, id: EntryId::Counter { start: kept.start } })
+    Some(LimitReply { before, after, recorded, id: EntryId::Counter { start: kept.start, window } })
 }
 
 fn bucket_said(now_ns: u64, missing: u64, terms: &Terms, is_recorded: bool) -> Option<LimitReply> {
@@ -569,8 +584,8 @@ fn bucket_said(now_ns: u64, missing: u64, terms: &Terms, is_recorded: bool) -> O
         .then(with_cost)
         .flatten()
         .map(|(_, kept)| recorded(before, bucket::evaluate(kept, amount, rate, now, cost)));
-    let used_then = recorded.unwrap_or(after).usage;
-    Some(LimitReply { before, after, recorded, id: EntryId::Bucket { at: now, used_then } })
+    let (used_then, window) = (recorded.unwrap_or(after).usage, rate.window);
+    Some(LimitReply { before, after, recorded, id: EntryId::Bucket { at: now, used_then, window } })
 }
 
 /// The slots on which an answer depends.
@@ -621,7 +636,7 @@ fn calendar_said(
         .then(with_cost)
         .flatten()
         .map(|(_, kept)| recorded(before, calendar::evaluate(kept, amount, period, now, cost)));
-    Some(LimitReply { before, after, recorded, id: EntryId::Calendar { start } })
+    Some(LimitReply { before, after, recorded, id: EntryId::Calendar { period } })
 }
 
 pub(crate) fn unsigned(bytes: &[u8]) -> u64 {

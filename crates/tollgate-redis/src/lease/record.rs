@@ -78,11 +78,13 @@ impl Part {
             Counting::Log { .. } => EntryId::Log(self.entry),
             Counting::Counter { window } => {
                 let start = Timestamp::from_ns(at.as_ns() - at.as_ns() % window.as_ns());
-                EntryId::Counter { start }
+                EntryId::Counter { start, window }
             }
-            Counting::Bucket { .. } => EntryId::Bucket { at, used_then: self.used_then },
+            Counting::Bucket { window, .. } => {
+                EntryId::Bucket { at, used_then: self.used_then, window }
+            }
             Counting::Calendar { calendar, zone } => {
-                EntryId::Calendar { start: calendar.period(zone, at).start }
+                EntryId::Calendar { period: calendar.period(zone, at) }
             }
             Counting::Concurrency => EntryId::Slot,
         }

@@ -129,6 +129,7 @@ impl RedisStore {
                 come_again: &[],
                 charging: true,
                 over_limit: IfDenied::Nothing,
+                of_lease: false,
                 once: None,
                 not_after: times.test.map_or_else(|| link.latest_charge_time(deadline), |_| None),
             };

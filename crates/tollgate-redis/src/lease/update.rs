@@ -272,6 +272,7 @@ impl RedisStore {
                 come_again: &[],
                 charging,
                 over_limit,
+                of_lease: true,
                 once: None,
                 not_after: None,
             };

@@ -233,6 +233,49 @@ fn a_reservation_that_another_slot_denies_holds_nothing() {
     assert_eq!(leases, 2, "the released lease in two slots: {keys:?}");
 }
 
+/// R14: whatever window a lease has, its updates let no key expire before what the checks count has left, nor much later (P8).
+#[test]
+fn an_update_of_a_lease_keeps_the_life_of_a_key() {
+    /// By how much later keys expire under the clock of a test.
+    const SLACK: Duration = Duration::from_mins(10);
+    let server = RedisServer::start();
+    let clock = Arc::new(tollgate_core::ManualClock::default());
+    clock.set(tollgate_core::Timestamp::from_ms(1_700_000_000_000));
+    let store = store_at(&server.url()).with_test_clock(clock.clone()).with_hint(clock.clone());
+    let hour = Duration::from_hours(1);
+    let subject = Subject::new("alice", "m");
+    let windows = [(hour / 60, hour), (hour, hour / 60), (hour, hour), (hour / 60, hour * 24)];
+    for (nth, (leased, checked)) in windows.into_iter().enumerate() {
+        let limit = |length| {
+            let id = PolicyId::new(&format!("p{nth}")).unwrap();
+            let per = Per::new(vec![Attribute::User]).unwrap();
+            let policy = Policy::new(id, per, Some(amount(1_000)), Window::new(length).unwrap());
+            Arc::new(Limit::of(&policy).unwrap())
+        };
+        let (old, new) = (limit(leased), limit(checked));
+        let key = store.key(&old, &subject);
+        let life = || {
+            let ms: u64 = server.command(&["PTTL", &key])[0].parse().unwrap();
+            Duration::from_millis(ms)
+        };
+        RUNTIME.block_on(async {
+            let id = lease(&store, &[&old], 3, Ttl::MAX).await;
+            let charge = Charge { limit: &new, subject: &subject, cost: amount(5) };
+            assert!(store.charge(&[charge], None).await.unwrap().verdicts[0].allowed);
+            // Debt, which is given back and charged again: its life must not add up.
+            for seq in 1..=40 {
+                clock.advance(Duration::from_secs(50));
+                let used = if seq % 2 == 1 { 10 } else { 3 };
+                let state = store.update_lease(&id, &settle(seq, used)).await.unwrap().unwrap();
+                assert_eq!(state.effect, Effect::Changed);
+                let (life, longest) = (life(), checked.max(leased));
+                assert!(life > longest, "{life:?}, {leased:?}, {checked:?}");
+                assert!(life <= SLACK + 2 * longest + Duration::from_secs(1), "{life:?}");
+            }
+        });
+    }
+}
+
 /// A value of another program under the key of slots or of a lease is an error, before anything is written. No key is without an
 /// expiry (P8).
 #[test]

@@ -38,7 +38,7 @@ pub(super) const THRESHOLDS: [(&str, u64); 8] = [
 ];
 
 /// Constants that decide nothing: meanings of bytes, and their number.
-const LAYOUT: [&str; 18] = [
+const LAYOUT: [&str; 19] = [
     "UNIT",
     "WEIGHTED",
     "COUNTER",
@@ -52,6 +52,7 @@ const LAYOUT: [&str; 18] = [
     "LEASE_TAG",
     "LEASE_BYTES",
     "PART_BYTES",
+    "CHANGE_BYTES",
     "LOOK",
     "EXTEND",
     "END",

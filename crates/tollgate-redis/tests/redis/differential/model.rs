@@ -8,7 +8,7 @@ use tollgate_core::counting::bucket::{self, Bucket, Rate};
 use tollgate_core::counting::calendar::{self, PeriodCount};
 use tollgate_core::counting::counter::{self, Counter};
 use tollgate_core::counting::log::{Admission, LogState, LogTime};
-use tollgate_core::{Amount, Charge, Counting, Mode, Timestamp, Window};
+use tollgate_core::{Amount, Charge, Counting, Mode, Period, Timestamp, Window};
 
 /// The resolution of Redis's clock.
 const TICK_NS: u64 = 1_000;
@@ -20,17 +20,18 @@ enum Usage {
     Counter(Window, Counter),
     /// With the time at which it was written.
     Bucket(Rate, Bucket, Timestamp),
-    Calendar(PeriodCount),
+    /// With the period that it was written in.
+    Calendar(PeriodCount, Period),
 }
 
-/// The identity of an admission; for a counter, the start of its window, and for a calendar that of its period.
+/// The identity of an admission; for a counter, the start of its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ModelId {
     Log(Admission),
-    Counter(Timestamp),
+    Counter(Timestamp, Window),
     /// The time, and the usage right after.
-    Bucket(Timestamp, u64),
-    Calendar(Timestamp),
+    Bucket(Timestamp, u64, Window),
+    Calendar(Period),
 }
 
 /// The usage of every key, by the policy's id.
@@ -105,7 +106,7 @@ impl Model {
                 match counter::decide(counter, amount, window, now, charge.cost) {
                     (_, Some((charged, after))) if commit => {
                         self.0.insert(id.to_owned(), Usage::Counter(window, after));
-                        (charged, Some(ModelId::Counter(after.start)))
+                        (charged, Some(ModelId::Counter(after.start, window)))
                     }
                     (verdict, _) => (verdict, None),
                 }
@@ -127,7 +128,7 @@ impl Model {
                 match bucket::decide(bucket, limit.amount(), rate, now, charge.cost) {
                     (_, Some((charged, after))) if commit => {
                         self.0.insert(id.to_owned(), Usage::Bucket(rate, after, now));
-                        (charged, Some(ModelId::Bucket(now, charged.usage)))
+                        (charged, Some(ModelId::Bucket(now, charged.usage, window)))
                     }
                     (verdict, _) => (verdict, None),
                 }
@@ -135,17 +136,17 @@ impl Model {
             Counting::Calendar { calendar, zone } => {
                 let period = calendar.period(zone, now);
                 let kept = match self.0.get(id) {
-                    Some(Usage::Calendar(kept)) => *kept,
+                    Some(Usage::Calendar(kept, _)) => *kept,
                     _ => PeriodCount::default(),
                 };
                 let current = kept.in_period(period);
                 if kept.start > current.start {
-                    self.0.insert(id.to_owned(), Usage::Calendar(current));
+                    self.0.insert(id.to_owned(), Usage::Calendar(current, period));
                 }
                 match calendar::decide(current, limit.amount(), period, now, charge.cost) {
                     (_, Some((charged, after))) if commit => {
-                        self.0.insert(id.to_owned(), Usage::Calendar(after));
-                        (charged, Some(ModelId::Calendar(after.start)))
+                        self.0.insert(id.to_owned(), Usage::Calendar(after, period));
+                        (charged, Some(ModelId::Calendar(period)))
                     }
                     (verdict, _) => (verdict, None),
                 }
@@ -169,7 +170,9 @@ impl Model {
                 }
                 changed
             }
-            (Some(Usage::Counter(window, counter)), ModelId::Counter(start)) => {
+            (Some(Usage::Counter(window, counter)), ModelId::Counter(start, of))
+                if *window == of =>
+            {
                 let count = if counter.start <= start {
                     &mut counter.current
                 } else if counter.start.as_ns() == start.as_ns() + window.as_ns() {
@@ -184,8 +187,11 @@ impl Model {
                 }
                 changed.is_some()
             }
-            (Some(Usage::Bucket(rate, bucket, written)), ModelId::Bucket(at, used_then)) => {
-                if old == Amount::ZERO {
+            (
+                Some(Usage::Bucket(rate, bucket, written)),
+                ModelId::Bucket(at, used_then, window),
+            ) => {
+                if old == Amount::ZERO || rate.window != window {
                     return false;
                 }
                 let current = bucket.following(*written, *rate, now).without_lost(*rate, now);
@@ -195,10 +201,11 @@ impl Model {
                 }
                 changed.is_some()
             }
-            (Some(Usage::Calendar(kept)), ModelId::Calendar(start)) => {
+            (Some(Usage::Calendar(kept, written)), ModelId::Calendar(period)) => {
+                let is_its = *written == period || written.end <= period.start;
                 let changed = kept.count.checked_sub(old.get()).map(|others| others + new.get());
                 match changed {
-                    Some(changed) if kept.start <= start && changed <= Amount::MAX.get() => {
+                    Some(changed) if is_its && changed <= Amount::MAX.get() => {
                         kept.count = changed;
                         true
                     }
