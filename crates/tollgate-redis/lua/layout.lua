@@ -49,11 +49,14 @@ local CALENDAR_STATE = '<I4I4I4I7'
 
 -- A lease: its tag, a number that grows with every change, the sequence number of the last update, what became of it, what
 -- the last extension was told, its time to live in ms, when it expires and until when it is known (in µs), for how many ms
--- that is after it expires, and how many parts follow.
-local LEASE_TAG, LEASE_STATE, LEASE_BYTES = 393812, '<I4ddBBddddI2', 56
+-- that is after it expires, when it was reserved (in µs), and how many parts follow.
+local LEASE_TAG, LEASE_STATE, LEASE_BYTES = 393812, '<I4ddBBdddddI2', 64
 -- A part of a lease: the index of its limit, the number and the timestamp of its entry if that is a log, when it was charged,
 -- the usage right after that, and its cost. What follows the parts only `lease_record.rs` reads.
 local LEASE_PART, PART_BYTES = '<I2ddI4I4dd', 42
+-- What is remembered of the request id of a reservation: this tag, for how many µs, the end of the key of the lease, and the
+-- answer with what reserve.lua adds.
+local NAMED_TAG, NAMED_STATE, NAMED_BYTES, DIGEST_LETTERS = 'T\4\0\6', '<dc27', 39, 27
 -- The bytes of a change, which change.lua reads.
 local CHANGE_BYTES = 49
 -- The most slots of leases that have expired that one call removes.

@@ -1,37 +1,55 @@
 -- Changes a lease (R14, R15): everything is read first, then the lease is written, then what it holds.
 --
 -- KEYS     that of the lease; those of its limits, in their order; those of the limits that are charged whether or not there is
---          room; those of the limits that are charged if all have room; that of a request id to forget.
+--          room; those of the limits that are charged if all have room; that of the request id of the lease, if it is prolonged
+--          or forgotten.
 -- ARGV[1]  two or more checks, as charge.lua reads them: what is peeked at in the end, and what is charged.
--- ARGV[2]  packed by `lease_wire.rs`, see below.
--- ARGV[3…] the channel on which usage that is given back is announced, and the name in announcements of the limit of each change.
+-- ARGV[2]  packed by `requests.rs`, see below.
+-- ARGV[3]  what is at the end of the lease from now on, see below.
+-- ARGV[4…] the channel on which usage that is given back is announced, and the name in announcements of the limit of each change.
 -- Answer   `K`, the length of the lease without what follows the parts, that, and the answer to the peek. `N` if there is no
 --          such lease, or not any more. `V` and the lease if it is not the version that was expected: nothing was changed.
 
 -- What is done: nothing, an extension, an end, setting an extension back, or forgetting a lease whose check was denied.
 local LOOK, EXTEND, END, SET_BACK, FORGET = 0, 1, 2, 3, 4
+-- What became of a lease that was released.
+local RELEASED = 2
 
 local lease_key = KEYS[1]
-local lease = lease_key:sub(-27)
+local lease = lease_key:sub(-DIGEST_LETTERS)
 local record = call('GET', lease_key)
 if not record then return 'N' end
 if #record < LEASE_BYTES or unpack('<I4', record) ~= LEASE_TAG then foreign(lease_key) end
-local _, version, seq, ending, proceed, ttl_ms, expires_us, kept_us, life_ms, count = unpack(LEASE_STATE, record)
+local _, version, seq, ending, proceed, ttl_ms, expires_us, kept_us, life_ms, reserved_us, count =
+  unpack(LEASE_STATE, record)
 if now_us >= kept_us then return 'N' end
 
 local text = ARGV[2]
 -- The version that is expected, the action, the new sequence number, ending, time to live and expiry, what is refused
--- (1: what needs room; 2: a longer life too), and how many limits, limits of each kind, slots and changes there are.
-local expected, action, new_seq, new_ending, new_ttl_ms, new_expires_us, refused, limits, forced, wanted, slots, changes, at =
-  unpack('<dBdBddBI2I2I2I2I2', text)
+-- (1: what needs room; 2: a longer life too), how many limits, limits of each kind, slots and changes there are, and how many
+-- bytes of what follows the parts stay.
+local expected, action, new_seq, new_ending, new_ttl_ms, new_expires_us, refused, limits, forced, wanted, slots, changes, stay, at =
+  unpack('<dBdBddBI2I2I2I2I2I4', text)
 if action ~= LOOK and version ~= expected then return 'V' .. record end
-local forget = KEYS[2 + limits + forced + wanted]
+local once_key = KEYS[2 + limits + forced + wanted]
+-- If the request id has been used again since, it is none of this lease's.
+local named
+if once_key then
+  local kept = call('GETRANGE', once_key, 0, NAMED_BYTES + 7)
+  if #kept == NAMED_BYTES + 8 and kept:sub(1, 4) == NAMED_TAG then
+    local life_us, digest, first_s, first_ns = unpack(NAMED_STATE .. 'I4I4', kept, 5)
+    if digest == lease then named = { life_us = life_us, from_us = first_s * 1000000 + first_ns / 1000 } end
+  elseif kept ~= '' then
+    foreign(once_key)
+  end
+end
 local parts = {}
 for i = 1, count do
   local from = LEASE_BYTES + 1 + (i - 1) * PART_BYTES
   parts[i] = record:sub(from, from + PART_BYTES - 1)
 end
 local rest = record:sub(LEASE_BYTES + 1 + count * PART_BYTES)
+if action ~= LOOK then rest = rest:sub(1, stay) .. ARGV[3] end
 
 -- The indices of the limits that are charged.
 local places = {}
@@ -102,7 +120,8 @@ local function write()
   for i = 1, count do
     if parts[i] then all[#all + 1] = parts[i] end
   end
-  state = pack(LEASE_STATE, LEASE_TAG, version, seq, ending, proceed, ttl_ms, expires_us, kept_us, life_ms, #all)
+  state = pack(LEASE_STATE, LEASE_TAG, version, seq, ending, proceed, ttl_ms, expires_us, kept_us, life_ms,
+    reserved_us, #all)
     .. table.concat(all)
   call('SET', lease_key, state .. rest, 'PX', string.format('%d', ceil((kept_us - now_us) / 1000) + 1 + slack_ms))
 end
@@ -146,11 +165,17 @@ end
 lease_parts, write_lease = nil, nil
 if action == FORGET then
   call('DEL', lease_key)
-  if forget then call('DEL', forget) end
 elseif action ~= LOOK and version == first_version then
   write()
 end
-for i = 1, #announced do call('PUBLISH', ARGV[3], ARGV[3 + announced[i]]) end
+if named and (action == FORGET or action == END and new_ending == RELEASED) then
+  call('DEL', once_key)
+elseif named and action == EXTEND and expires_us - named.from_us > named.life_us then
+  -- The request id names the lease as long as it lives.
+  call('PEXPIRE', once_key, string.format('%d', ceil((expires_us - now_us) / 1000) + 1 + slack_ms))
+  call('SETRANGE', once_key, 4, pack('<d', expires_us - named.from_us))
+end
+for i = 1, #announced do call('PUBLISH', ARGV[4], ARGV[4 + announced[i]]) end
 for i = 1, #prepared do apply(prepared[i]) end
 for i = 1, #later do
   local commands = change(later[i][1], text, later[i][2])

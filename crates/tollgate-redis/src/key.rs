@@ -17,6 +17,11 @@ pub(crate) const TAG_LETTERS: usize = 11;
 const KEY_BYTES: usize = 40;
 /// What the key of the slots of a limit ends with: a policy may have counted otherwise before.
 const SLOTS_SUFFIX: &str = "s";
+/// What follows the prefix in the key of a lease, and in that of the request id of one.
+const LEASE: char = 'l';
+const LEASE_REQUEST: char = 'q';
+/// The letters of a digest at the end of a key.
+const DIGEST_LETTERS: usize = 27;
 pub(crate) const ALPHABET: &[u8; 64] =
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
@@ -80,17 +85,35 @@ impl Keys {
         for key in limit_keys {
             add(&mut hash, key);
         }
-        let kind = if once == Once::Lease { 'q' } else { 'o' };
+        let kind = if once == Once::Lease { LEASE_REQUEST } else { 'o' };
         // In a Cluster, in the same slot.
         self.beside(kind, tag_of(neighbour), &hash.finalize())
     }
 
     /// The key of the lease `id` in the slot of `tag`, the hash tag of its limits there. Whoever reads it does not know the id.
     pub(crate) fn of_lease(&self, id: &str, tag: &str) -> String {
-        self.beside('l', tag, &Sha256::digest(id))
+        self.beside(LEASE, tag, &Sha256::digest(id))
+    }
+
+    /// The key of the request id of a lease in the slot of `tag` whose [`request_digest`] is `digest`.
+    pub(crate) fn of_lease_request(&self, digest: &str, tag: &str) -> String {
+        let mut key = self.beside_prefix(LEASE_REQUEST, tag);
+        key.push_str(digest);
+        key
     }
 
     fn beside(&self, kind: char, tag: &str, digest: &[u8]) -> String {
+        let mut key = self.beside_prefix(kind, tag);
+        encode(&digest[..DIGEST_BYTES], &mut key);
+        key
+    }
+
+    /// What the keys of all leases begin with.
+    pub(crate) fn of_leases(&self) -> String {
+        format!("{}{LEASE}", self.prefix)
+    }
+
+    fn beside_prefix(&self, kind: char, tag: &str) -> String {
         let mut key = String::with_capacity(self.prefix.len() + KEY_BYTES + 2);
         key.push_str(&self.prefix);
         key.push(kind);
@@ -100,7 +123,6 @@ impl Keys {
             key.push('}');
         }
         key.push('-');
-        encode(&digest[..DIGEST_BYTES], &mut key);
         key
     }
 
@@ -131,6 +153,11 @@ pub(crate) enum Once {
     RecordedDenial,
     /// A lease.
     Lease,
+}
+
+/// The digest at the end of the key of a request id.
+pub(crate) fn request_digest(key: &str) -> &str {
+    key.get(key.len().saturating_sub(DIGEST_LETTERS)..).unwrap_or_default()
 }
 
 /// The hash tag of `key`; empty if it has none.

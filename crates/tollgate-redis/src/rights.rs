@@ -39,7 +39,7 @@ const IN_SCRIPTS: [(&str, &[&str]); 20] = [
     ("del", &[THE_KEY]),
 ];
 /// The other commands on a connection.
-const ON_CONNECTIONS: [&str; 5] = ["evalsha", "script|load", "subscribe", "info", "ping"];
+const ON_CONNECTIONS: [&str; 6] = ["evalsha", "script|load", "subscribe", "info", "ping", "scan"];
 /// The commands needed in a Cluster.
 const IN_CLUSTERS: [&str; 2] = ["cluster|slots", "asking"];
 /// The commands needed at a primary that Sentinels name.
@@ -120,7 +120,7 @@ impl fmt::Display for Lack {
 }
 
 /// `text` as a glob pattern that matches only itself.
-fn pattern(text: &str) -> String {
+pub(crate) fn pattern(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for c in text.chars() {
         if matches!(c, '*' | '?' | '[' | ']' | '\\') {

@@ -10,8 +10,8 @@ use tollgate_core::{
 };
 use tollgate_store::background::{Background, Outliving};
 use tollgate_store::{
-    CallReport, Capabilities, Charged, FaultDomain, LeaseId, LeaseRequest, LeaseState, Reserved,
-    Store, StoreError, StoreErrorKind, key_bytes,
+    CallReport, Capabilities, Charged, FaultDomain, LeaseId, LeaseRequest, LeaseState, LiveLeases,
+    Reserved, Store, StoreError, StoreErrorKind, key_bytes,
 };
 
 use crate::call::Progress;
@@ -264,6 +264,10 @@ impl Store for RedisStore {
         let (store, id, update) = (self.clone(), id.clone(), update.clone());
         let call = async move { store.update_known_lease(&id, &update).await };
         self.reported(report, call).await
+    }
+
+    async fn live_leases(&self, most: usize) -> Result<LiveLeases, StoreError> {
+        self.live_leases_of_all(most).await
     }
 
     fn fault_domains_of(&self, id: &LeaseId) -> SmallVec<[FaultDomain; 2]> {

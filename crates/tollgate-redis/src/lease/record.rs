@@ -7,9 +7,10 @@ use smallvec::SmallVec;
 use tollgate_core::counting::log::Admission;
 use tollgate_core::lease::ledger::{Ending, LeaseHead};
 use tollgate_core::{
-    Amount, Calendar, Counting, Limit, Mode, Per, Policy, PolicyId, Timestamp, Ttl, Unit, Window,
-    Zone,
+    Amount, Calendar, Counting, Limit, Mode, Per, Policy, PolicyId, Timestamp, Totals, Ttl, Unit,
+    Window, Zone,
 };
+use tollgate_store::{LeaseId, LiveHold, LiveLease};
 
 use crate::key::Keys;
 use crate::wire::{EntryId, NS_PER_S, TICK_NS, integer, push, unsigned};
@@ -17,11 +18,11 @@ use crate::wire::{EntryId, NS_PER_S, TICK_NS, integer, push, unsigned};
 /// The first bytes of a record.
 const TAG: u64 = 393_812;
 /// The bytes before the parts.
-pub(super) const HEAD_BYTES: usize = 56;
+pub(super) const HEAD_BYTES: usize = 64;
 /// The bytes of a part.
 const PART_BYTES: usize = 42;
 /// The version of what follows the parts.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// How a limit counts, in what follows the parts.
 const LOG: u64 = 0;
@@ -35,6 +36,23 @@ const CONCURRENCY: u64 = 4;
 pub(super) struct Record {
     pub(super) changing: Changing,
     pub(super) holds: SmallVec<[Hold; 4]>,
+    pub(super) note: Box<[u8]>,
+    /// How many bytes of what follows the parts stay when the lease ends.
+    pub(super) kept_bytes: usize,
+    /// What is kept only until it ends.
+    pub(super) open: Option<Open>,
+}
+
+/// What is kept of a lease that has not ended.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) id: LeaseId,
+    /// The end of the key of its request id, if it has one.
+    pub(super) named: Option<String>,
+    /// What its last extension said was used.
+    observed: Totals,
+    /// How many bytes of what follows the parts come before that.
+    pub(super) bytes_before_observed: usize,
 }
 
 /// The part of a record that the scripts change.
@@ -43,6 +61,7 @@ pub(super) struct Changing {
     /// Grows with every change.
     pub(super) version: u64,
     pub(super) head: LeaseHead,
+    reserved_at: Timestamp,
     pub(super) parts: SmallVec<[Part; 4]>,
 }
 
@@ -119,14 +138,16 @@ impl Changing {
         let proceed = reader.number(1)? == 1;
         let (ttl, expires_us) = (Ttl::from_ms(reader.double()?)?, reader.double()?);
         reader.take(16)?;
-        let expires_at = Timestamp::from_ns(expires_us.checked_mul(TICK_NS)?);
+        let reserved_us = reader.double()?;
+        let at = |us: u64| us.checked_mul(TICK_NS).map(Timestamp::from_ns);
+        let (expires_at, reserved_at) = (at(expires_us)?, at(reserved_us)?);
         let seq = Amount::new(seq)?;
         let parts = reader.number(2)?;
         let parts: SmallVec<[Part; 4]> =
             (0..parts).map(|_| reader.part()).collect::<Option<_>>()?;
         let head = LeaseHead { ending, seq, proceed, ttl, expires_at };
         let length = HEAD_BYTES + parts.len() * PART_BYTES;
-        Some((Self { version, head, parts }, length))
+        Some((Self { version, head, reserved_at, parts }, length))
     }
 }
 
@@ -149,16 +170,48 @@ impl Record {
     /// `None` if this version did not write it.
     pub(super) fn read(bytes: &[u8], keys: &Keys) -> Option<Self> {
         let (changing, length) = Changing::read(bytes)?;
-        let mut reader = Reader(bytes.get(length..)?);
+        let rest = bytes.get(length..)?;
+        let mut reader = Reader(rest);
         if reader.number(1)? != FORMAT {
             return None;
         }
         let holds = reader.number(2)?;
         let holds: SmallVec<[Hold; 4]> =
             (0..holds).map(|_| reader.hold(keys)).collect::<Option<_>>()?;
+        let note = reader.number(2)?;
+        let note = reader.take(usize::try_from(note).ok()?)?.into();
+        let kept_bytes = rest.len() - reader.0.len();
+        let open = if reader.0.is_empty() { None } else { Some(reader.open(rest.len())?) };
         let is_whole =
             reader.0.is_empty() && changing.parts.iter().all(|part| part.hold < holds.len());
-        is_whole.then_some(Self { changing, holds })
+        is_whole.then_some(Self { changing, holds, note, kept_bytes, open })
+    }
+
+    /// What is shown of it at `now`, with what `others`, its records in other slots, hold; `None` if it has ended or expired.
+    pub(super) fn live(&self, others: &[Self], now: Timestamp) -> Option<LiveLease> {
+        let head = &self.changing.head;
+        let open = self.open.as_ref().filter(|_| head.is_live(now))?;
+        let mut holds: SmallVec<[_; 4]> = SmallVec::new();
+        for record in std::iter::once(self).chain(others) {
+            holds.extend(record.holds.iter().enumerate().map(|(index, hold)| {
+                let (policy_id, unit) = (hold.limit.policy_id().clone(), hold.limit.unit().clone());
+                (hold.place, LiveHold { policy_id, unit, charged: record.changing.charged(index) })
+            }));
+        }
+        holds.sort_by_key(|(place, _)| *place);
+        Some(LiveLease {
+            id: open.id.clone(),
+            note: self.note.clone(),
+            age: now.since(self.changing.reserved_at),
+            lives_for: head.expires_at.since(now),
+            observed: open.observed.clone(),
+            holds: holds.into_iter().map(|(_, hold)| hold).collect(),
+        })
+    }
+
+    /// When it was reserved.
+    pub(super) fn reserved_at(&self) -> Timestamp {
+        self.changing.reserved_at
     }
 }
 
@@ -171,9 +224,14 @@ pub(super) struct NewHold<'a> {
     pub(super) name: &'a [u8],
 }
 
-/// What follows the parts of a record.
-pub(super) fn rest<'a>(holds: impl ExactSizeIterator<Item = NewHold<'a>>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(128);
+/// What follows the parts of a new record. `named` is the end of the key of the request id, empty for none.
+pub(super) fn rest<'a>(
+    holds: impl ExactSizeIterator<Item = NewHold<'a>>,
+    note: &[u8],
+    named: &str,
+    id: &LeaseId,
+) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(192 + note.len());
     push(&mut bytes, FORMAT, 1);
     push(&mut bytes, holds.len() as u64, 2);
     for NewHold { place, limit, tag, name } in holds {
@@ -184,6 +242,24 @@ pub(super) fn rest<'a>(holds: impl ExactSizeIterator<Item = NewHold<'a>>) -> Vec
         push_text(&mut bytes, limit.unit().to_string().as_bytes());
         push_text(&mut bytes, tag.as_bytes());
         push_text(&mut bytes, name);
+    }
+    push(&mut bytes, note.len() as u64, 2);
+    bytes.extend_from_slice(note);
+    push(&mut bytes, named.len() as u64, 1);
+    bytes.extend_from_slice(named.as_bytes());
+    push(&mut bytes, id.as_bytes().len() as u64, 2);
+    bytes.extend_from_slice(id.as_bytes());
+    bytes.extend(observed(&Totals::none()));
+    bytes
+}
+
+/// The end of the record of an open lease. Of more units than 255, the others are not kept.
+pub(super) fn observed(totals: &Totals) -> Vec<u8> {
+    let most = usize::from(u8::MAX);
+    let mut bytes = vec![u8::try_from(totals.amounts().count()).unwrap_or(u8::MAX)];
+    for (unit, amount) in totals.amounts().take(most) {
+        push_text(&mut bytes, unit.to_string().as_bytes());
+        push(&mut bytes, amount.get(), 8);
     }
     bytes
 }
@@ -244,12 +320,31 @@ impl<'a> Reader<'a> {
         Some(Part { hold, entry, at, used_then: self.double()?, cost: self.double()? })
     }
 
+    fn unit(&mut self) -> Option<Unit> {
+        Unit::parse(std::str::from_utf8(self.text()?).ok()?)
+    }
+
+    /// `all` is the length of what follows the parts.
+    fn open(&mut self, all: usize) -> Option<Open> {
+        let named = self.number(1)?;
+        let named = std::str::from_utf8(self.take(usize::try_from(named).ok()?)?).ok()?;
+        let id = self.number(2)?;
+        let id = LeaseId::parse(std::str::from_utf8(self.take(usize::try_from(id).ok()?)?).ok()?)?;
+        let bytes_before_observed = all - self.0.len();
+        let mut observed = Totals::none();
+        for _ in 0..self.number(1)? {
+            observed.set(self.unit()?, Amount::new(self.number(8)?)?);
+        }
+        let named = (!named.is_empty()).then(|| named.to_owned());
+        Some(Open { id, named, observed, bytes_before_observed })
+    }
+
     fn hold(&mut self, keys: &Keys) -> Option<Hold> {
         let place = usize::try_from(self.number(2)?).ok()?;
         let mode = if self.number(1)? == 0 { Mode::Enforce } else { Mode::Shadow };
         let counting = self.counting()?;
         let amount = Amount::new(self.number(8)?)?;
-        let unit = Unit::parse(std::str::from_utf8(self.text()?).ok()?)?;
+        let unit = self.unit()?;
         let tag = std::str::from_utf8(self.text()?).ok()?;
         let name = self.text()?.to_vec();
         // A name begins with the id of the policy.

@@ -17,14 +17,17 @@ pub(super) struct Reservation {
     pub(super) life_ms: u64,
     /// For how long the request id is remembered.
     pub(super) once_us: u64,
+    /// Whether the request id decides which lease it is.
+    pub(super) is_first: bool,
 }
 
 impl Reservation {
     pub(super) fn packed(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(24);
+        let mut bytes = Vec::with_capacity(25);
         for number in [self.ttl.as_ms(), self.life_ms, self.once_us] {
             push_double(&mut bytes, number);
         }
+        push(&mut bytes, self.is_first.into(), 1);
         bytes
     }
 }
@@ -48,7 +51,9 @@ pub(super) enum ReserveReply {
         said: GroupReply,
         /// The lease, if it is admitted.
         lease: NewLease,
+        /// The time by the server's clock, and that at which it was decided.
         now: Timestamp,
+        then: Timestamp,
     },
     /// The call ran after its latest time.
     Late,
@@ -63,6 +68,8 @@ impl ReserveReply {
             [] => return None,
         };
         let now = wire::told_time(answer)?;
+        let answer = if kind == b'O' { answer.get(TIME_BYTES..)? } else { answer };
+        let then = wire::told_time(answer)?;
         let (answer, lease) = match kind {
             b'N' => (answer, lease.clone()),
             b'O' => {
@@ -75,7 +82,7 @@ impl ReserveReply {
             _ => return None,
         };
         match wire::answer(answer, charges)? {
-            ScriptReply::LimitReply(said) => Some(Self::Decided { said, lease, now }),
+            ScriptReply::LimitReply(said) => Some(Self::Decided { said, lease, now, then }),
             ScriptReply::Late | ScriptReply::Undecided => None,
         }
     }
@@ -127,6 +134,8 @@ pub(super) struct Numbers {
     pub(super) wanted: usize,
     pub(super) slots: usize,
     pub(super) changes: usize,
+    /// How many bytes of what follows the parts stay.
+    pub(super) kept_bytes: usize,
 }
 
 impl Numbers {
@@ -141,6 +150,7 @@ impl Numbers {
         for count in [self.limits, self.forced, self.wanted, self.slots, self.changes] {
             push(bytes, count as u64, 2);
         }
+        push(bytes, self.kept_bytes as u64, 4);
     }
 }
 

@@ -16,7 +16,7 @@ use super::record::{NewHold, rest};
 use super::requests::{Reservation, ReserveReply, once_rest};
 use crate::call::{Invocation, Progress};
 use crate::check::{Group, GroupReply, Part, Plan, late, unreadable_keys};
-use crate::key::tag_of;
+use crate::key::{request_digest, tag_of};
 use crate::link::Link;
 use crate::script::RESERVE;
 use crate::store::RedisStore;
@@ -30,6 +30,7 @@ pub(crate) struct LeasePlan {
     ttl: Ttl,
     /// For how long the lease is known after it has expired.
     life_ms: u64,
+    note: Box<[u8]>,
 }
 
 /// What one slot answered to a reservation.
@@ -50,7 +51,7 @@ struct SpreadLease {
 impl RedisStore {
     /// `charges` with everything that is needed to reserve them.
     pub(crate) fn reservation(&self, request: &LeaseRequest<'_>) -> Result<LeasePlan, StoreError> {
-        let LeaseRequest { charges, request_id, ttl, .. } = *request;
+        let LeaseRequest { charges, request_id, ttl, note } = *request;
         let mut plan = self.lease_plan(charges, request_id);
         let mut tags: Vec<String> = Vec::with_capacity(plan.groups.len());
         tags.extend(plan.groups.iter().map(|group| tag_of_group(group).to_owned()));
@@ -65,7 +66,7 @@ impl RedisStore {
         let longest = rates.map(|limit| limit.longest_life()).fold(KEPT_FOR, Ord::max);
         let life_ms = longest.as_nanos().div_ceil(u128::from(NS_PER_MS));
         let life_ms = u64::try_from(life_ms).unwrap_or(u64::MAX).min(LONGEST_BUCKET_LIFE_MS);
-        Ok(LeasePlan { plan: Arc::new(plan), tags, ttl, life_ms })
+        Ok(LeasePlan { plan: Arc::new(plan), tags, ttl, life_ms, note: note.into() })
     }
 
     /// Reserves all of `plan` or nothing. If a slot denies or fails, what was reserved in others is given back, even if the caller
@@ -99,7 +100,8 @@ impl RedisStore {
         deadline: Instant,
         progress: &Arc<Progress>,
     ) -> Result<GroupReserved, StoreError> {
-        let (LeasePlan { plan: check, tags, life_ms, .. }, nobody) = (plan, Subject::new("", ""));
+        let (LeasePlan { plan: check, tags, life_ms, note, .. }, nobody) =
+            (plan, Subject::new("", ""));
         let (tag, group_of) = (&tags[group], &check.groups[group]);
         let lease_key = self.keys.of_lease(lease.id.as_str(), tag);
         let mut keys: SmallVec<[&str; 6]> = group_of.keys().collect();
@@ -113,6 +115,7 @@ impl RedisStore {
             life_ms: *life_ms,
             once_us: u64::try_from(window.max(lease.ttl.as_duration()).as_micros())
                 .unwrap_or(u64::MAX),
+            is_first: group == 0,
         };
         let holds = group_of.parts.iter().map(|part| NewHold {
             place: part.place,
@@ -121,7 +124,11 @@ impl RedisStore {
             name: &part.name,
         });
         let once = group_of.once_key.is_some().then(|| once_rest(&charges, lease));
-        let arguments = [reservation.packed(), rest(holds), once.unwrap_or_default()];
+        let named = group_of.once_key.as_deref().map(request_digest).unwrap_or_default();
+        // One record is enough.
+        let note = if group == 0 { note } else { &[][..] };
+        let rest = rest(holds, note, named, &lease.id);
+        let arguments = [reservation.packed(), rest, once.unwrap_or_default()];
         let request = |link: &Link, told| {
             let times = self.times(link, told);
             let ask = Ask {
@@ -148,22 +155,41 @@ impl RedisStore {
         let answered =
             self.invoke_in_period::<Vec<u8>>(&invocation, &request, &waiting, period).await?;
         match ReserveReply::read(&answered.answer, &charges, lease) {
-            Some(ReserveReply::Decided { said, lease: named, now }) => {
-                // The answer to a repeated request id contains an old time, and a test clock is not the server's.
-                if named == *lease && self.test_clock.is_none() {
+            Some(ReserveReply::Decided { said, lease: mut named, now, then }) => {
+                if self.test_clock.is_none() {
                     answered.link.note_time(now, answered.sent, Instant::now());
                 }
-                let is_denied = check.refuses(group, &said);
-                let said = if is_denied {
-                    said
-                } else {
-                    with_slots(said, &group_of.parts, named.ttl, now)
-                };
-                Ok(GroupReserved { said, lease: (!is_denied).then_some(named) })
+                if check.refuses(group, &said) {
+                    return Ok(GroupReserved { said, lease: None });
+                }
+                let said = with_slots(said, &group_of.parts, named.ttl, then);
+                if named.id != lease.id {
+                    self.note_life(&mut named, tag, now, progress).await?;
+                }
+                Ok(GroupReserved { said, lease: Some(named) })
             }
             Some(ReserveReply::Late) => Err(late(&answered.link)),
             None => Err(unreadable_keys(&answered.link, &keys, true)),
         }
+    }
+}
+
+impl RedisStore {
+    /// How long a lease that was reserved before lives, by its record in the slot of `tag`.
+    async fn note_life(
+        &self,
+        lease: &mut NewLease,
+        tag: &str,
+        now: Timestamp,
+        progress: &Progress,
+    ) -> Result<(), StoreError> {
+        let record = self.record(&self.place_of(&lease.id, tag), progress).await?;
+        let head = record.map(|record| record.changing.head);
+        lease.ttl = head.map_or(lease.ttl, |head| head.ttl);
+        lease.lives_for = head
+            .filter(|head| head.is_live(now))
+            .map_or(Duration::ZERO, |head| head.expires_at.since(now));
+        Ok(())
     }
 }
 
@@ -272,9 +298,8 @@ impl GroupedCheck for SpreadLease {
 
     async fn refund(&self, reserved: &ReservedGroup, patience: Duration) -> Result<(), StoreError> {
         let (progress, group) = (Arc::<Progress>::default(), reserved.group);
-        let once_key = self.plan.plan.groups[group].once_key.as_deref();
         let tag = &self.plan.tags[group];
-        let call = self.store.forget(&reserved.id, tag, once_key, &progress);
+        let call = self.store.forget(&reserved.id, tag, &progress);
         self.store.until(Instant::now() + patience, &progress, true, call).await
     }
 }

@@ -13,12 +13,12 @@ use tollgate_store::{
 };
 
 use super::id::tags_of;
-use super::record::{Changing, Record, ending_code};
+use super::record::{self, Changing, Record, ending_code};
 use super::requests::{Action, Numbers, Refusal, UpdateReply};
 use crate::call::{Answered, Invocation, Progress};
 use crate::check::unreadable_keys;
 use crate::errors;
-use crate::key::slot;
+use crate::key::{slot, tag_of};
 use crate::link::Link;
 use crate::script::UPDATE_LEASE;
 use crate::store::RedisStore;
@@ -26,9 +26,11 @@ use crate::wire::{self, Ask, IfDenied, TICK_NS, push, push_change, push_double};
 
 /// How often an update is tried again because others have changed the lease meanwhile.
 const MAX_CONFLICTS: u32 = 64;
+/// More bytes than a record has.
+const MAX_RECORD_BYTES: usize = u32::MAX as usize;
 
 /// Where the record of one slot lies.
-struct Place {
+pub(super) struct Place {
     key: String,
     slot: u16,
 }
@@ -50,6 +52,16 @@ struct Plan {
     changes: SmallVec<[(usize, u64); 4]>,
     /// Whether the slots of the lease take part.
     has_slots: bool,
+    /// What the record ends with, if that is not what it ended with before.
+    end: Option<RecordEnd>,
+}
+
+/// The end of a record.
+struct RecordEnd {
+    /// How many bytes of what follows the parts stay.
+    kept_bytes: usize,
+    /// What follows them.
+    bytes: Vec<u8>,
 }
 
 /// A lease in one slot after an update.
@@ -80,7 +92,7 @@ impl RedisStore {
         self.until(Instant::now() + self.deadline, &progress, true, call).await
     }
 
-    fn place_of(&self, id: &LeaseId, tag: &str) -> Place {
+    pub(super) fn place_of(&self, id: &LeaseId, tag: &str) -> Place {
         let key = self.keys.of_lease(id.as_str(), tag);
         let slot = if self.topology.is_cluster() { slot(&key) } else { 0 };
         Place { key, slot }
@@ -138,7 +150,7 @@ impl RedisStore {
             let charged = (0..record.holds.len()).map(|hold| record.changing.charged(hold));
             let charged_before = charged.collect();
             let (plan, totals) = Plan::of(&record, update, step, refusal);
-            match self.run_plan(place, &record, &plan, None, progress).await? {
+            match self.run_plan(place, &record, &plan, progress).await? {
                 UpdateReply::Gone => return Ok(None),
                 UpdateReply::Changed(bytes) => record = self.read_record(place, &bytes)?,
                 UpdateReply::Done { lease, verdicts, now } => {
@@ -177,7 +189,7 @@ impl RedisStore {
         let seq = updated.record.changing.head.seq;
         for _ in 0..MAX_CONFLICTS {
             let plan = Plan::setting_back(updated, refusal);
-            match self.run_plan(place, &updated.record, &plan, None, progress).await? {
+            match self.run_plan(place, &updated.record, &plan, progress).await? {
                 UpdateReply::Done { lease, verdicts, now } => {
                     updated.record.changing = *lease;
                     (updated.verdicts, updated.now) = (verdicts, now);
@@ -202,14 +214,13 @@ impl RedisStore {
         &self,
         id: &LeaseId,
         tag: &str,
-        once_key: Option<&str>,
         progress: &Progress,
     ) -> Result<(), StoreError> {
         let place = self.place_of(id, tag);
         let Some(mut record) = self.record(&place, progress).await? else { return Ok(()) };
         for _ in 0..MAX_CONFLICTS {
             let plan = Plan::forgetting(&record);
-            match self.run_plan(&place, &record, &plan, once_key, progress).await? {
+            match self.run_plan(&place, &record, &plan, progress).await? {
                 UpdateReply::Done { .. } | UpdateReply::Gone => return Ok(()),
                 UpdateReply::Changed(bytes) => record = self.read_record(&place, &bytes)?,
             }
@@ -217,7 +228,7 @@ impl RedisStore {
         Err(conflicts())
     }
 
-    async fn record(
+    pub(super) async fn record(
         &self,
         place: &Place,
         progress: &Progress,
@@ -247,7 +258,6 @@ impl RedisStore {
         place: &Place,
         record: &Record,
         plan: &Plan,
-        once_key: Option<&str>,
         progress: &Progress,
     ) -> Result<UpdateReply, StoreError> {
         let nobody = Subject::new("", "");
@@ -262,10 +272,14 @@ impl RedisStore {
         let forced: SmallVec<[Charge<'_>; 2]> = plan.forced.iter().copied().map(charge).collect();
         let wanted: SmallVec<[Charge<'_>; 2]> = plan.wanted.iter().copied().map(charge).collect();
         let charged = plan.forced.iter().chain(&plan.wanted);
+        let named = record.open.as_ref().and_then(|open| open.named.as_deref());
+        let once_key = named
+            .filter(|_| plan.needs_request_id())
+            .map(|digest| self.keys.of_lease_request(digest, tag_of(&place.key)));
         let mut keys: SmallVec<[&str; 6]> = smallvec![place.key.as_str()];
         keys.extend(holds.iter().map(|hold| hold.key.as_str()));
         keys.extend(charged.map(|(hold, _)| holds[*hold].key.as_str()));
-        keys.extend(once_key);
+        keys.extend(once_key.as_deref());
         let request = |link: &Link, told| {
             let ask = |charges, charging, over_limit| Ask {
                 charges,
@@ -285,7 +299,8 @@ impl RedisStore {
             }
             wire::request_of(&asks, true, &self.times(link, told))
         };
-        let mut arguments = vec![plan.packed(record), self.channel().into_bytes()];
+        let end = plan.end.as_ref().map(|end| end.bytes.clone()).unwrap_or_default();
+        let mut arguments = vec![plan.packed(record), end, self.channel().into_bytes()];
         arguments.extend(
             plan.changes
                 .iter()
@@ -333,6 +348,7 @@ impl Plan {
             wanted: SmallVec::new(),
             changes: SmallVec::new(),
             has_slots: action != Action::Look,
+            end: None,
         }
     }
 
@@ -359,6 +375,13 @@ impl Plan {
         if let LeaseUpdate::Extend { seq, .. } | LeaseUpdate::Settle { seq, .. } = update {
             plan.seq = *seq;
         }
+        plan.end = match (update, &record.open) {
+            (LeaseUpdate::Extend { observed, .. }, Some(open)) => Some(RecordEnd {
+                kept_bytes: open.bytes_before_observed,
+                bytes: record::observed(observed),
+            }),
+            _ => Some(RecordEnd { kept_bytes: record.kept_bytes, bytes: Vec::new() }),
+        };
         let mut totals = SmallVec::new();
         for (index, hold) in record.holds.iter().enumerate() {
             let charged = record.changing.charged(index);
@@ -420,9 +443,18 @@ impl Plan {
         self.changes.extend(changed.map(|((at, _), cost)| (at, cost)));
     }
 
+    /// Whether the key of the request id takes part.
+    fn needs_request_id(&self) -> bool {
+        match self.action {
+            Action::Extend | Action::Forget => true,
+            Action::End => self.ending == Ending::Released,
+            Action::Look | Action::SetBack => false,
+        }
+    }
+
     fn packed(&self, record: &Record) -> Vec<u8> {
         let parts = &record.changing.parts;
-        let is_slot = |part: &super::record::Part| record.holds[part.hold].is_slot();
+        let is_slot = |part: &record::Part| record.holds[part.hold].is_slot();
         let slots: SmallVec<[usize; 2]> =
             (0..parts.len()).filter(|at| self.has_slots && is_slot(&parts[*at])).collect();
         let numbers = Numbers {
@@ -438,6 +470,7 @@ impl Plan {
             wanted: self.wanted.len(),
             slots: slots.len(),
             changes: self.changes.len(),
+            kept_bytes: self.end.as_ref().map_or(MAX_RECORD_BYTES, |end| end.kept_bytes),
         };
         let mut bytes = Vec::with_capacity(128);
         numbers.push(&mut bytes);
@@ -525,6 +558,6 @@ fn state(slots: &[Updated]) -> LeaseState {
             Duration::ZERO
         },
         holds: holds.into_iter().map(|(_, hold)| hold).collect(),
-        note: Box::default(),
+        note: slots.first().map(|one| one.record.note.clone()).unwrap_or_default(),
     }
 }

@@ -276,6 +276,96 @@ fn an_update_of_a_lease_keeps_the_life_of_a_key() {
     }
 }
 
+/// R12: a request id that names another lease by now is none of an old lease's, and every slot of a Cluster says the same.
+#[test]
+fn a_request_id_names_the_lease_that_was_reserved_last() {
+    let cluster = RedisCluster::start();
+    let clock = Arc::new(tollgate_core::ManualClock::default());
+    clock.set(tollgate_core::Timestamp::from_ms(1_700_000_000_000));
+    let store = store_at(&cluster.url()).with_test_clock(clock.clone()).with_hint(clock.clone());
+    // Nothing but the time to live decides for how long the request id is remembered.
+    let (user, all) = (of_user(3), slots("all", vec![], 3));
+    let subject = Subject::new("alice", "m");
+    let charges = [&user, &all].map(|limit| Charge { limit, subject: &subject, cost: Amount::ONE });
+    let request = LeaseRequest::new(&charges, Ttl::from_ms(1_000).unwrap()).named(Some("id"));
+    let extend = |seq| LeaseUpdate::Extend {
+        seq: amount(seq),
+        ttl: Ttl::from_ms(5_000),
+        observed: Totals::none(),
+        wanted: Totals::none(),
+    };
+    RUNTIME.block_on(async {
+        let reserve = || async { store.reserve(&request).await.unwrap().lease.unwrap() };
+        let first = reserve().await;
+        store.update_lease(&first.id, &extend(1)).await.unwrap().unwrap();
+        clock.advance(Duration::from_millis(4_999));
+        let again = reserve().await;
+        assert_eq!((&again.id, again.lives_for), (&first.id, Duration::from_millis(1)));
+        clock.advance(Duration::from_millis(1));
+        let second = reserve().await;
+        assert_ne!(second.id, first.id);
+        // Late, it is released, or revived: neither changes what the id names.
+        store.update_lease(&first.id, &extend(2)).await.unwrap().unwrap();
+        assert_eq!(reserve().await.id, second.id);
+        store.update_lease(&first.id, &LeaseUpdate::Release).await.unwrap().unwrap();
+        assert_eq!(reserve().await.id, second.id);
+        assert_eq!((usage(&store, &user).await, usage(&store, &all).await), (1, 1));
+        // A release that was cut off after the first slot: the lease that follows holds a slot in both.
+        store.update_lease(&second.id, &LeaseUpdate::Release).await.unwrap().unwrap();
+        let third = reserve().await;
+        let in_first_slot = store.key(&user, &subject);
+        let tag = in_first_slot.split(['{', '}']).nth(1).unwrap();
+        let keys = format!("*q{{{tag}}}*");
+        for node in &cluster.nodes()[..3] {
+            for key in node.command(&["KEYS", &keys]).iter().filter(|key| !key.is_empty()) {
+                node.command(&["DEL", key]);
+            }
+        }
+        let fourth = reserve().await;
+        assert_ne!(fourth.id, third.id);
+        assert_eq!((usage(&store, &user).await, usage(&store, &all).await), (2, 2));
+        assert_eq!(reserve().await.id, fourth.id);
+    });
+}
+
+/// The list finds leases in every slot of a Cluster, each once and with all that it holds.
+#[test]
+fn live_leases_are_listed_over_all_primaries() {
+    let cluster = RedisCluster::start();
+    let store = store_at(&cluster.url());
+    let (user, all) = (per_hour(100), slots("all", vec![], 50));
+    RUNTIME.block_on(async {
+        let mut ids = Vec::new();
+        for number in 0..30 {
+            let user_id = number.to_string();
+            let subject = Subject::new(&user_id, "m");
+            let charges =
+                [&all, &user].map(|limit| Charge { limit, subject: &subject, cost: amount(2) });
+            let charges = if number % 2 == 0 { &charges[..] } else { &charges[1..] };
+            let request = LeaseRequest::new(charges, Ttl::MAX).with_note(user_id.as_bytes());
+            ids.push(store.reserve(&request).await.unwrap().lease.unwrap().id);
+        }
+        for id in &ids[..10] {
+            store.update_lease(id, &settle(1, 1)).await.unwrap().unwrap();
+        }
+        let live = store.live_leases(100).await.unwrap();
+        assert!(live.is_complete);
+        let mut listed: Vec<_> = live.leases.iter().collect();
+        listed.sort_by_key(|lease| ids.iter().position(|id| *id == lease.id));
+        assert_eq!(
+            listed.iter().map(|lease| &lease.id).collect::<Vec<_>>(),
+            ids[10..].iter().collect::<Vec<_>>()
+        );
+        for (number, lease) in (10..).zip(listed) {
+            let charged: Vec<_> = lease.holds.iter().map(|hold| hold.charged).collect();
+            let expected = if number % 2 == 0 { vec![1, 2] } else { vec![2] };
+            assert_eq!((charged, &*lease.note), (expected, number.to_string().as_bytes()));
+        }
+        let some = store.live_leases(7).await.unwrap();
+        assert_eq!((some.leases.len(), some.is_complete), (7, false));
+    });
+}
+
 /// A value of another program under the key of slots or of a lease is an error, before anything is written. No key is without an
 /// expiry (P8).
 #[test]

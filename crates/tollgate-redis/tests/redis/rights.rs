@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_core::{Amount, Charge, ManualClock, Subject};
+use tollgate_core::{Amount, Charge, LeaseUpdate, ManualClock, Subject, Totals, Ttl};
 use tollgate_redis::{Announcement, RedisStore, RedisUrl, StartProblem, least_rights};
 use tollgate_store::resilience::{Breaker, BreakerOptions, BreakerState};
-use tollgate_store::{Store, StoreErrorKind};
+use tollgate_store::{LeaseRequest, Store, StoreErrorKind};
 use tollgate_testkit::Way;
 use tollgate_testkit::redis::{RedisCluster, RedisSentinels, RedisServer};
 
@@ -44,6 +44,16 @@ fn use_all(store: RedisStore) {
         RUNTIME.block_on(store.charge(&charges, Some(&id))).unwrap();
     }
     RUNTIME.block_on(store.reset(&user, &Subject::new("0", "m"))).unwrap();
+    let subject = Subject::new("0", "m");
+    let charges = [Charge { limit: &user, subject: &subject, cost: Amount::ONE }];
+    let request = LeaseRequest::new(&charges, Ttl::DEFAULT).named(Some("id"));
+    let id = RUNTIME.block_on(store.reserve(&request)).unwrap().lease.unwrap().id;
+    assert_eq!(RUNTIME.block_on(store.live_leases(10)).unwrap().leases.len(), 1);
+    let (observed, wanted) = (Totals::none(), Totals::none());
+    let extend = LeaseUpdate::Extend { seq: Amount::ONE, ttl: Some(Ttl::MAX), observed, wanted };
+    for update in [extend, LeaseUpdate::Release] {
+        RUNTIME.block_on(store.update_lease(&id, &update)).unwrap().unwrap();
+    }
     let found = RUNTIME.block_on(store.examine()).unwrap();
     assert_eq!(found, []);
     assert!(RUNTIME.block_on(hears(store)), "it hears of what others give back");
@@ -152,13 +162,19 @@ fn each_missing_right_is_named() {
         let store = store_at(&url_of(&server, "less"));
         let found = RUNTIME.block_on(store.check_start());
         match right {
-            // Without these rights the store works; without `INFO` it cannot detect eviction.
+            // Without these rights the store works; without `INFO` it cannot detect eviction, and without `SCAN` it lists no leases.
             "+info" => {
                 found.unwrap();
                 let warnings = RUNTIME.block_on(store.examine()).unwrap();
                 assert!(warnings[0].to_string().contains("whether it evicts"), "{warnings:?}");
             }
             "+ping" => found.unwrap(),
+            "+scan" => {
+                found.unwrap();
+                let error = RUNTIME.block_on(store.live_leases(1)).unwrap_err();
+                assert_eq!(error.kind(), StoreErrorKind::Forbidden);
+                assert!(error.to_string().ends_with("ACL SETUSER less +scan"), "{error}");
+            }
             _ => {
                 let Err(StartProblem::Misconfigured(problem)) = found else {
                     panic!("{right}: {found:?}")

@@ -38,7 +38,7 @@ pub(super) const THRESHOLDS: [(&str, u64); 8] = [
 ];
 
 /// Constants that decide nothing: meanings of bytes, and their number.
-const LAYOUT: [&str; 19] = [
+const LAYOUT: [&str; 22] = [
     "UNIT",
     "WEIGHTED",
     "COUNTER",
@@ -53,6 +53,9 @@ const LAYOUT: [&str; 19] = [
     "LEASE_BYTES",
     "PART_BYTES",
     "CHANGE_BYTES",
+    "NAMED_BYTES",
+    "DIGEST_LETTERS",
+    "RELEASED",
     "LOOK",
     "EXTEND",
     "END",
