@@ -19,8 +19,11 @@ const LIMIT: u64 = 100;
 const REPLICATED: u64 = 40;
 const LOST: u64 = 25;
 
+/// Long enough for a busy machine to answer, and short enough to notice that a primary is gone.
 fn store_with_deadline(url: &str) -> RedisStore {
-    RedisStore::new(&url.parse().unwrap(), &RedisOptions::default()).unwrap()
+    let mut options = RedisOptions::default();
+    options.deadline = Duration::from_secs(2);
+    RedisStore::new(&url.parse().unwrap(), &options).unwrap()
 }
 
 /// Whether one more check is admitted; `None` without an answer.
