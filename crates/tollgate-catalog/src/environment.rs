@@ -20,8 +20,8 @@ pub type Environment<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
 const ACCEPTED: &str = "`${NAME}`, `${NAME:-default}`, or `$$` for a `$`";
 
 /// Replaces the variables in all values of `document`; keys stay. Fields that take a number or a flag get one if that is
-/// what the variable holds. `x-` fields of the document, which nothing reads, may name variables that are not set. A value
-/// with a problem stays as it is.
+/// what the variable holds. `x-` fields of the document, which nothing reads, may name variables that are not set. If a
+/// variable cannot be replaced, its value stays unchanged and the problem is reported.
 ///
 /// O(the document and what is put into it), which is at most what a document may expand to.
 pub(crate) fn substitute(document: &mut Node, environment: &Environment<'_>) -> Substitutions {

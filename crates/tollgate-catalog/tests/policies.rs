@@ -279,7 +279,7 @@ fn without_policies_the_default_policy_holds() {
     }
 }
 
-/// What the messages about a missing list say of `[]` and of a way to have no limits is so.
+/// A list that is missing gets a message about `[]` and about a way to have no limits. The message is true.
 #[test]
 fn the_built_in_policy_of_a_file_is_replaced_by_a_disabled_one() {
     let says = "is null; accepted: a list of policies; `[]` is the built-in policy alone, and one policy with `enabled: false` \

@@ -22,8 +22,7 @@ impl LeaseId {
     /// The longest, in bytes.
     pub const MAX_BYTES: usize = 512;
     /// What [`LeaseId::parse`] accepts, for messages.
-    pub const ACCEPTED: &str =
-        "the id of a lease as it was returned: 1 to 512 letters, digits and . _ -";
+    pub const ACCEPTED: &str = "the id of a lease, exactly as the reservation returned it";
 
     /// The id written as `text`; `None` if no store writes it so. Whether there is such a lease, only the store knows.
     pub fn parse(text: &str) -> Option<Self> {

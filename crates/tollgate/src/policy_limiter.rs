@@ -110,8 +110,8 @@ impl<C: Clock> PolicyLimiter<C> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// A check with a request id that has reserved a lease gets that lease again, as long as it is known (R12): then there are two
-    /// guards of one lease, and it ends when either of them does.
+    /// If the check has a request id that already names a lease, this returns that lease again (R12). There are two guards of
+    /// it then, and it ends when either of them does.
     pub fn reserve(&self, check: &Check<'_>, ttl: Ttl) -> Reservation<Lease<&Self>> {
         let (decision, lease) = self.decide_lease(check, ttl);
         Reservation { decision, lease: lease.map(|lease| Lease::new(self, lease)) }

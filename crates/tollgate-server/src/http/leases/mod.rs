@@ -356,7 +356,7 @@ async fn settle_all<S: Store>(
     Ok(json_response(json).map(Body::new))
 }
 
-/// The settlement for the use case, unless it names what is no id.
+/// The settlement, as the service takes it; `None` if the id in the request cannot be the id of a lease.
 fn settlement(request: &SettlementRequest<'_>) -> Option<Settlement> {
     let lease = LeaseId::parse(&request.lease_id)?;
     let SettlementRequest { seq, quality, .. } = *request;
