@@ -748,6 +748,9 @@ export interface paths {
          * @description Decides a check, and keeps what it is charged as a lease until the lease is settled or released, or expires. The lease
          *     also holds one slot of each `concurrency` limit that the check meets. A denied check holds nothing. Send the same
          *     `requestId` again if no answer came: it returns the same lease.
+         *
+         *     If a policy has `reserve` for a unit that `cost` does not name, the lease reserves what answers of the same model and tenant
+         *     usually use; `reserved` in the answer says how much.
          */
         post: operations["reserve_lease"];
         delete?: never;
@@ -1865,6 +1868,26 @@ export interface components {
             /** @description The attributes that its limits count per, each at most once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that does not resemble one of these. */
             per?: components["schemas"]["Id"][];
             /**
+             * @description By unit, how much a lease reserves that does not say: what most answers of the same model and tenant used. Not for `requests`, nor for a policy without a limit.
+             * @example {
+             *       "output_tokens": {
+             *         "atLeast": 64,
+             *         "atMost": 4096,
+             *         "quantile": 0.95
+             *       }
+             *     }
+             */
+            reserve?: {
+                [key: string]: {
+                    /** @description The least that is reserved; 1 by default. */
+                    atLeast?: number;
+                    /** @description The most that is reserved, also as long as fewer than 20 answers are known. */
+                    atMost: number;
+                    /** @description The share of answers so far that used at most what is reserved; 0.95 by default. */
+                    quantile?: number;
+                };
+            };
+            /**
              * @description A short name for the attributes that its limits count per. Give either `scope` or `per`.
              * @enum {string}
              */
@@ -2085,11 +2108,18 @@ export interface components {
             /**
              * Format: date-time
              * @description When it expires, by this server's clock. The store's clock decides. If the reservation was sent again with its
-             *     `requestId`, the lease expires earlier: so long after the first one.
+             *     `requestId`, and the lease has ended meanwhile, this is now.
              */
             expiresAt: string;
             /** @description Its id, which updates name. Whoever knows it can settle the lease. */
             id: string;
+            /**
+             * @description What was asked for, by unit, with what policies reserve of units that `cost` did not name. If the reservation was sent
+             *     again, what the first one asked for counts.
+             */
+            reserved: {
+                [key: string]: number;
+            };
             /**
              * Format: int64
              * @description How long it lives from the reservation, in milliseconds, unless it is extended.
@@ -2196,6 +2226,26 @@ export interface components {
             overrides?: components["schemas"]["Id"][];
             /** @description The attributes that its limits count per, each at most once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that does not resemble one of these. */
             per?: components["schemas"]["Id"][];
+            /**
+             * @description By unit, how much a lease reserves that does not say: what most answers of the same model and tenant used. Not for `requests`, nor for a policy without a limit.
+             * @example {
+             *       "output_tokens": {
+             *         "atLeast": 64,
+             *         "atMost": 4096,
+             *         "quantile": 0.95
+             *       }
+             *     }
+             */
+            reserve?: {
+                [key: string]: {
+                    /** @description The least that is reserved; 1 by default. */
+                    atLeast?: number;
+                    /** @description The most that is reserved, also as long as fewer than 20 answers are known. */
+                    atMost: number;
+                    /** @description The share of answers so far that used at most what is reserved; 0.95 by default. */
+                    quantile?: number;
+                };
+            };
             /**
              * @description A short name for the attributes that its limits count per. Give either `scope` or `per`.
              * @enum {string}
@@ -2379,6 +2429,26 @@ export interface components {
             /** @description The attributes that its limits count per, each at most once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that does not resemble one of these. */
             per?: components["schemas"]["Id"][];
             /**
+             * @description By unit, how much a lease reserves that does not say: what most answers of the same model and tenant used. Not for `requests`, nor for a policy without a limit.
+             * @example {
+             *       "output_tokens": {
+             *         "atLeast": 64,
+             *         "atMost": 4096,
+             *         "quantile": 0.95
+             *       }
+             *     }
+             */
+            reserve?: {
+                [key: string]: {
+                    /** @description The least that is reserved; 1 by default. */
+                    atLeast?: number;
+                    /** @description The most that is reserved, also as long as fewer than 20 answers are known. */
+                    atMost: number;
+                    /** @description The share of answers so far that used at most what is reserved; 0.95 by default. */
+                    quantile?: number;
+                };
+            };
+            /**
              * @description A short name for the attributes that its limits count per. Give either `scope` or `per`.
              * @enum {string}
              */
@@ -2506,6 +2576,26 @@ export interface components {
             /** @description The attributes that its limits count per, each at most once: `tenant`, `user`, `apiKey`, `model`, `modelTier`, `service`, `ip`, `tier`, or a name of your own that does not resemble one of these. */
             per?: components["schemas"]["Id"][] | null;
             /**
+             * @description By unit, how much a lease reserves that does not say: what most answers of the same model and tenant used. Not for `requests`, nor for a policy without a limit.
+             * @example {
+             *       "output_tokens": {
+             *         "atLeast": 64,
+             *         "atMost": 4096,
+             *         "quantile": 0.95
+             *       }
+             *     }
+             */
+            reserve?: {
+                [key: string]: {
+                    /** @description The least that is reserved; 1 by default. */
+                    atLeast?: number;
+                    /** @description The most that is reserved, also as long as fewer than 20 answers are known. */
+                    atMost: number;
+                    /** @description The share of answers so far that used at most what is reserved; 0.95 by default. */
+                    quantile?: number;
+                };
+            } | null;
+            /**
              * @description A short name for the attributes that its limits count per. Give either `scope` or `per`.
              * @enum {string|null}
              */
@@ -2614,6 +2704,8 @@ export interface components {
             cost?: {
                 [key: string]: number;
             } | null;
+            /** @description How many bytes the input has. If `cost` does not name `input_tokens`, as many are reserved as inputs of this length usually have, at most one for two bytes; a settlement that names them teaches that. */
+            inputBytes?: number | null;
             /** @description The client's address, IPv4 or IPv6. An IPv4-mapped IPv6 address is the same as the IPv4 address. */
             ip?: string | null;
             modelId?: components["schemas"]["Id"] | null;

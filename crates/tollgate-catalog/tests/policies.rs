@@ -13,7 +13,7 @@ use tollgate_catalog::{
 };
 use tollgate_core::{
     Accepted, Amount, Attribute, Calendar, Check, Condition, Counting, FailureMode, Mode, Pattern,
-    Per, Policy, PolicyId, PolicySet, PriorityClass, Reach, Unit, Zone,
+    Per, Policy, PolicyId, PolicySet, PriorityClass, Reach, ReserveRule, Share, Unit, Zone,
 };
 
 const FORMATS: [Format; 3] = [Format::Yaml, Format::Json, Format::Toml];
@@ -388,6 +388,81 @@ fn a_wrong_share_is_refused_where_it_stands() {
     for (shares, at, says) in cases {
         check_field(("shares", shares), &format!("policies[0].shares{at}"), says);
     }
+}
+
+#[test]
+fn what_leases_reserve_is_read_and_written() {
+    let file = |reserve: &str| {
+        format!(
+            "policies:\n  - {{id: a, scope: USER, limit: 5, windowSeconds: 60, reserve: {reserve}}}\n"
+        )
+    };
+    let amount = |amount| Amount::new(amount).unwrap();
+    let rule = |millionths, least, most| ReserveRule {
+        quantile: Share::of_millionths(millionths).unwrap(),
+        at_least: amount(least),
+        at_most: amount(most),
+    };
+    let cases = [
+        ("{}", vec![]),
+        ("{output_tokens: {atMost: 4096}}", vec![(Unit::OutputTokens, rule(950_000, 1, 4_096))]),
+        (
+            "{output_tokens: {quantile: 0.5, atLeast: 64, atMost: 64}, images: {quantile: 1, atMost: 3}}",
+            vec![
+                (Unit::OutputTokens, rule(500_000, 64, 64)),
+                (Unit::parse("images").unwrap(), rule(1_000_000, 1, 3)),
+            ],
+        ),
+    ];
+    for (text, rules) in cases {
+        let policies = yaml(&file(text)).unwrap();
+        assert_eq!(policies[0].reserve, rules, "{text}");
+        let records = Records { policies: policies.clone(), ..Records::default() };
+        let written = document::to_yaml(&records.into_document());
+        assert_eq!(yaml(&written).unwrap(), policies, "{written}");
+    }
+}
+
+#[test]
+fn a_wrong_reservation_is_refused_where_it_stands() {
+    let cases = [
+        ("5", "", "5 is a number"),
+        ("null", "", "is null"),
+        (
+            "{\"requests\": {\"atMost\": 1}}",
+            ".requests",
+            "is no unit of which something is reserved",
+        ),
+        ("{\"concurrency\": {\"atMost\": 1}}", ".concurrency", "is no unit of which something"),
+        (
+            "{\"GPU-s\": {\"atMost\": 1}}",
+            "[\"GPU-s\"]",
+            "is no unit of which something is reserved",
+        ),
+        ("{\"tokens\": 5}", ".tokens", "5 is a number"),
+        ("{\"tokens\": {}}", ".tokens", "has no atMost"),
+        ("{\"tokens\": {\"atMost\": 0}}", ".tokens.atMost", "is 0"),
+        ("{\"tokens\": {\"atMost\": 1.5}}", ".tokens.atMost", "1.5 is not written as an integer"),
+        ("{\"tokens\": {\"atMost\": \"5\"}}", ".tokens.atMost", "\"5\" is a text"),
+        (
+            "{\"tokens\": {\"atMost\": 5, \"atLeast\": 6}}",
+            ".tokens",
+            "has 6 as atLeast, above atMost",
+        ),
+        ("{\"tokens\": {\"atMost\": 5, \"quantile\": 1.1}}", ".tokens.quantile", "1.1 is above 1"),
+        (
+            "{\"tokens\": {\"atMost\": 5, \"atmost\": 5}}",
+            ".tokens.atmost",
+            "(did you mean `atMost`?)",
+        ),
+    ];
+    for (reserve, at, says) in cases {
+        check_field(("reserve", reserve), &format!("policies[0].reserve{at}"), says);
+    }
+    let exempt =
+        "policies:\n  - {id: a, scope: USER, limit: null,\n    reserve: {tokens: {atMost: 5}}}\n";
+    let says = "cannot be combined with a limit of null";
+    check_problem(exempt, Format::Yaml, Some(3), "policies[0].reserve", says);
 }
 
 #[test]
@@ -1045,6 +1120,10 @@ fn files_with_a_secret() -> Vec<String> {
         "visibility: ${SECRET}",
         "onStoreError: ${SECRET}",
         "overLimit: ${SECRET}",
+        "reserve: ${SECRET}",
+        "reserve: {tokens: '${SECRET}'}",
+        "reserve: {tokens: {atMost: '${SECRET}'}}",
+        "reserve: {tokens: {atMost: 5, quantile: '${SECRET}'}}",
     ];
     let valid = ["id: b", "scope: IP", "limit: 5", "window: 1m"];
     let file = |field: &str| {

@@ -154,6 +154,11 @@ impl Cost {
         self.others.iter().find(|(known, _)| known == unit).map_or(Amount::ZERO, |(_, cost)| *cost)
     }
 
+    /// Whether the cost in `unit` was said, even as 0.
+    pub fn names(&self, unit: &Unit) -> bool {
+        self.amounts().any(|(known, _)| known == unit)
+    }
+
     /// The amount of each unit that the cost names, `requests` always among them.
     pub fn amounts(&self) -> impl Iterator<Item = (&Unit, Amount)> {
         let others = self.others.iter().map(|(unit, amount)| (unit, *amount));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{
     Amount, Attribute, Counting, FailureMode, Ipv6Prefix, Mode, OverLimit, Per, Policy, PolicyId,
-    PriorityClass, Share, Subject, Unit, Visibility,
+    PriorityClass, ReserveRule, ReserveRules, Share, Subject, Unit, Visibility,
 };
 
 /// A compiled policy that limits: everything that a store needs for a decision except the key.
@@ -24,6 +24,7 @@ pub struct Limit {
     if_denied: OverLimit,
     visibility: Visibility,
     on_store_error: Option<FailureMode>,
+    reserve: ReserveRules,
     amount: Amount,
     class_share: Option<ClassShare>,
 }
@@ -54,6 +55,7 @@ impl Limit {
             if_denied: policy.over_limit,
             visibility: policy.visibility,
             on_store_error: policy.on_store_error,
+            reserve: policy.reserve.clone(),
             amount: policy.limit?,
             class_share: None,
         })
@@ -141,6 +143,12 @@ impl Limit {
     #[inline]
     pub fn over_limit(&self) -> OverLimit {
         self.if_denied
+    }
+
+    /// How much a lease reserves that does not say, by unit.
+    #[inline]
+    pub fn reserve(&self) -> &[(Unit, ReserveRule)] {
+        &self.reserve
     }
 
     /// The most that its usage may be after the cost of a denied check was recorded (R19): [`Amount::MAX`], or for a token

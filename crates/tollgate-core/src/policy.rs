@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::subject::{ACCEPTED_IDS, Attribute, IdProblem, check_id};
-use crate::{Amount, Condition, Counting, Ipv6Prefix, Shares, Span, Subject, Unit, Window};
+use crate::{
+    Amount, Condition, Counting, Ipv6Prefix, ReserveRules, Shares, Span, Subject, Unit, Window,
+};
 
 /// The name of a policy: an id (1 to 256 bytes of UTF-8 without control characters).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -261,6 +263,8 @@ pub struct Policy {
     pub mode: Mode,
     /// What it records of a check that is denied.
     pub over_limit: OverLimit,
+    /// How much a lease reserves that does not say, by unit.
+    pub reserve: ReserveRules,
     /// Whether callers see it.
     pub visibility: Visibility,
     /// Its failure mode; `None` for the setting of the server.
@@ -293,6 +297,7 @@ impl Policy {
             overrides: Vec::new(),
             mode: Mode::default(),
             over_limit: OverLimit::default(),
+            reserve: ReserveRules::new(),
             visibility: Visibility::default(),
             on_store_error: None,
             enabled: true,

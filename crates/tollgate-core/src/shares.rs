@@ -11,6 +11,8 @@ pub struct Share(u32);
 impl Share {
     /// All of a limit.
     pub const WHOLE: Self = Self(Self::MILLIONTHS);
+    /// 0.95
+    pub const NINETEEN_TWENTIETHS: Self = Self(950_000);
     /// The digits after the point that a share may have.
     pub const MAX_DECIMALS: usize = 6;
     const MILLIONTHS: u32 = 1_000_000;
@@ -23,6 +25,11 @@ impl Share {
     /// The share in millionths.
     pub fn millionths(self) -> u32 {
         self.0
+    }
+
+    /// The share as a number from 0 to 1.
+    pub fn as_f64(self) -> f64 {
+        f64::from(self.0) / f64::from(Self::MILLIONTHS)
     }
 
     /// This part of `amount`, rounded up: a usage is under the part if and only if one more is at most this.

@@ -10,12 +10,16 @@ use std::fmt;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use smallvec::SmallVec;
-use tollgate_core::{Amount, Check, Decision, LeaseUpdate, Quality, Totals, Ttl};
+use tollgate_core::{
+    Amount, Check, Cost, Decision, LeaseUpdate, PolicySet, Quality, Totals, Ttl, Unit,
+};
 use tollgate_store::{
-    FaultDomain, LeaseId, LeaseRequest, LeaseState, NewLease, Ordered, Store, StoreError,
+    Effect, FaultDomain, LeaseId, LeaseRequest, LeaseState, LeaseStatus, NewLease, Ordered, Store,
+    StoreError,
 };
 
 use crate::journal::Keeping;
+use crate::lease_note::LeaseNote;
 use crate::rate_limit::{BatchTooLong, MAX_BATCH_CHECKS, MAX_UNDER_WAY, RateLimitService, Verb};
 
 /// The most settlements of one batch: as many as checks.
@@ -28,6 +32,8 @@ pub struct Reservation {
     pub decision: Decision,
     /// The lease; `None` if the check was denied.
     pub lease: Option<NewLease>,
+    /// What was asked for in all, with what policies reserve of units that the check does not name.
+    pub asked: Cost,
 }
 
 /// What a lease used in the end.
@@ -83,6 +89,21 @@ impl<S: Store> RateLimitService<S> {
     /// A denial is a decision. An error means that none was possible, and says whether something may have been charged. A
     /// store without leases returns an error of the kind [`Unsupported`](tollgate_store::StoreErrorKind::Unsupported).
     pub async fn reserve(&self, check: &Check<'_>, ttl: Ttl) -> Result<Reservation, StoreError> {
+        self.reserve_for(check, ttl, 0).await
+    }
+
+    /// [`RateLimitService::reserve`] for an input of so many bytes, 0 if that is not known. If the check does not name
+    /// `input_tokens`, as many are reserved as inputs of this length have, as far as that has been learned.
+    ///
+    /// If policies say how much is [reserved](tollgate_core::ReserveRule) of a unit that the check does not name, the lease reserves
+    /// what answers of the same model and tenant have used, which settlements on this node teach. If several limits say so of
+    /// one unit, the greatest of their amounts counts.
+    pub async fn reserve_for(
+        &self,
+        check: &Check<'_>,
+        ttl: Ttl,
+        input_bytes: u64,
+    ) -> Result<Reservation, StoreError> {
         let snapshot = self.policies().current();
         let known = match self.directory() {
             Some(directory) => Some(directory.resolve(&snapshot, check).await),
@@ -91,18 +112,22 @@ impl<S: Store> RateLimitService<S> {
         let refused = known.as_ref().and_then(|known| known.refused);
         let known = known.as_ref().map(|known| known.complete(check, &snapshot));
         let check = known.as_ref().unwrap_or(check);
+        let asked = self.asked(snapshot.policies(), check, input_bytes);
+        let completed = asked.as_ref().map(|asked| check.clone().at_cost(asked.clone()));
+        let check = completed.as_ref().unwrap_or(check);
+        let asked = check.cost.clone();
         let reservation = if let Some(reason) = refused {
-            Reservation { decision: Decision::refused(reason), lease: None }
+            Reservation { decision: Decision::refused(reason), lease: None, asked }
         } else {
             let charges = snapshot.policies().plan(check);
-            let reserved = self
-                .store()
-                .reserve(&LeaseRequest::new(&charges, ttl).named(check.request_id))
-                .await?;
+            let note = LeaseNote::of(&check.subject, input_bytes).to_bytes();
+            let request = LeaseRequest::new(&charges, ttl).named(check.request_id);
+            let reserved = self.store().reserve(&request.with_note(&note)).await?;
             // Without a limit, nothing was decided, so nothing was decided without the store.
             let is_degraded = reserved.degraded && !charges.is_empty();
             let decision = Decision::assemble(&charges, &reserved.verdicts);
-            Reservation { decision: decision.with_degraded(is_degraded), lease: reserved.lease }
+            let decision = decision.with_degraded(is_degraded);
+            Reservation { decision, lease: reserved.lease, asked }
         };
         self.decided(check, &reservation.decision, Verb::Charge);
         Ok(reservation)
@@ -116,7 +141,50 @@ impl<S: Store> RateLimitService<S> {
         id: &LeaseId,
         update: &LeaseUpdate,
     ) -> Result<Option<LeaseState>, StoreError> {
-        self.store().update_lease(id, update).await
+        let state = self.store().update_lease(id, update).await?;
+        if let Some(state) = &state {
+            self.learn(update, state);
+        }
+        Ok(state)
+    }
+
+    /// The cost of `check` with what it does not name; `None` if it names everything that policies reserve.
+    fn asked(&self, policies: &PolicySet, check: &Check<'_>, input_bytes: u64) -> Option<Cost> {
+        let is_missing = |unit: &&Unit| !check.cost.names(unit);
+        let needs_input = input_bytes > 0 && is_missing(&&Unit::InputTokens);
+        if !needs_input && !policies.reserved_units().iter().any(|unit| is_missing(&unit)) {
+            return None;
+        }
+        let answers = LeaseNote::of(&check.subject, 0).answers();
+        let mut cost = check.cost.clone();
+        if needs_input {
+            cost.set(Unit::InputTokens, self.learned().input_tokens(&answers, input_bytes));
+        }
+        for (unit, rule) in policies.plan(check).iter().flat_map(|charge| charge.limit.reserve()) {
+            if is_missing(&unit) {
+                let quantile = rule.quantile.as_f64();
+                let amount = rule.amount(self.learned().quantile(&answers, unit, quantile));
+                cost.set(unit.clone(), cost.of(unit).max(amount));
+            }
+        }
+        Some(cost)
+    }
+
+    /// Learns from a settlement that says exactly what was used.
+    fn learn(&self, update: &LeaseUpdate, state: &LeaseState) {
+        let LeaseUpdate::Settle { usage, quality: Quality::Exact, .. } = update else { return };
+        let is_first = matches!(state.was, LeaseStatus::Live | LeaseStatus::Expired);
+        let (Effect::Changed, true) = (state.effect, is_first) else { return };
+        let Some(note) = LeaseNote::parse(&state.note) else { return };
+        let snapshot = self.policies().current();
+        let reserved = snapshot.policies().reserved_units();
+        let answers = note.answers();
+        for (unit, amount) in usage.amounts().filter(|(unit, _)| reserved.contains(unit)) {
+            self.learned().observe(&answers, unit, amount);
+        }
+        if let Some(tokens) = usage.of(&Unit::InputTokens) {
+            self.learned().observe_input(&answers, note.input_bytes, tokens);
+        }
     }
 
     /// Settles a lease (R14); `None` if there is no such lease, or not any more. If the store does not answer, the
@@ -240,9 +308,7 @@ mod tests {
         Unit, WallClock, Window,
     };
     use tollgate_store::memory::MemoryStoreOptions;
-    use tollgate_store::{
-        Capabilities, Charged, Effect, LeaseStatus, MemoryStore, Reserved, StoreErrorKind,
-    };
+    use tollgate_store::{Capabilities, Charged, MemoryStore, Reserved, StoreErrorKind};
 
     use super::*;
     use crate::{By, DecisionFeed, SettlementJournal};

@@ -10,6 +10,7 @@ mod decision_feed;
 mod directory;
 mod journal;
 mod learned;
+mod lease_note;
 mod leases;
 mod rate_limit;
 mod usage;
@@ -18,6 +19,7 @@ pub use decision_feed::{By, DecisionFeed, KeyCounts, ObservedDecision};
 pub use directory::{DirectoryLookup, Known, Origins, TierSource, UnknownApiKeys};
 pub use journal::{JournalStats, Keeping, SettlementJournal};
 pub use learned::{Answers, LearnedUsage};
+pub use lease_note::LeaseNote;
 pub use leases::{MAX_BATCH_SETTLEMENTS, Reservation, Settlement, Unsettled};
 pub use rate_limit::{
     BatchTooLong, Explanation, MAX_BATCH_CHECKS, RateLimitService, TrafficObserver,

@@ -15,6 +15,7 @@ use tollgate_store::{Ordered, Store, StoreError, key_bytes};
 use crate::decision_feed::DecisionFeed;
 use crate::directory::{DirectoryLookup, Origins, resolved};
 use crate::journal::SettlementJournal;
+use crate::learned::LearnedUsage;
 
 /// The most checks of one batch.
 pub const MAX_BATCH_CHECKS: usize = 1_000;
@@ -49,6 +50,7 @@ pub struct RateLimitService<S> {
     decision_feed: Option<Arc<DecisionFeed>>,
     traffic: Option<Arc<dyn TrafficObserver>>,
     journal: Option<Arc<SettlementJournal>>,
+    learned: LearnedUsage,
 }
 
 /// The explanation of a decision.
@@ -80,7 +82,15 @@ pub(crate) enum Verb {
 impl<S: Store> RateLimitService<S> {
     /// A service over `store` and `policies`. Subjects are used as the callers give them.
     pub fn new(store: S, policies: SnapshotReader) -> Self {
-        Self { store, policies, directory: None, decision_feed: None, traffic: None, journal: None }
+        Self {
+            store,
+            policies,
+            directory: None,
+            decision_feed: None,
+            traffic: None,
+            journal: None,
+            learned: LearnedUsage::default(),
+        }
     }
 
     /// The same service, which completes each subject from `directory`.
@@ -110,6 +120,11 @@ impl<S: Store> RateLimitService<S> {
     pub fn with_journal(mut self, journal: Arc<SettlementJournal>) -> Self {
         self.journal = Some(journal);
         self
+    }
+
+    /// What the answers whose leases were settled here have used.
+    pub fn learned(&self) -> &LearnedUsage {
+        &self.learned
     }
 
     /// What keeps settlements while the store does not answer.

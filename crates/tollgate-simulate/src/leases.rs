@@ -185,7 +185,8 @@ impl<'p> Strategy<'p> {
             Reservation::Fixed => options.reserve,
             Reservation::Cap => traced.cap.unwrap_or(options.reserve),
             Reservation::Learned => {
-                let learned = self.learned.quantile(&answers, options.quantile);
+                let learned =
+                    self.learned.quantile(&answers, &Unit::OutputTokens, options.quantile);
                 learned.unwrap_or(options.reserve)
             }
         };
@@ -217,7 +218,7 @@ impl<'p> Strategy<'p> {
         let (seq, quality) = (Amount::ONE, Quality::Exact);
         let settlement = LeaseUpdate::Settle { seq, usage, quality };
         let state = self.store.update_lease(&ending.lease, &settlement);
-        self.learned.observe(&ending.answers, used);
+        self.learned.observe(&ending.answers, &Unit::OutputTokens, used);
         let outcome = &mut self.outcome;
         outcome.used = outcome.used.saturating_add(used.get());
         outcome.within += u64::from(used <= ending.reserved);

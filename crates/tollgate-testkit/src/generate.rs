@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use tollgate_core::{
     Accepted, Amount, Attribute, Check, Condition, Cost, Counting, Ipv6Prefix, Mode, OverLimit,
-    Pattern, Per, Policy, PolicyId, PriorityClass, Reach, Share, Shares, Subject, Timestamp, Unit,
-    Visibility, Window, Zone,
+    Pattern, Per, Policy, PolicyId, PriorityClass, Reach, ReserveRule, ReserveRules, Share, Shares,
+    Subject, Timestamp, Unit, Visibility, Window, Zone,
 };
 
 use crate::Way;
@@ -86,6 +86,7 @@ struct Shape {
     zone: &'static str,
     mode: Mode,
     over_limit: OverLimit,
+    reserve: ReserveRules,
     visibility: Visibility,
     enabled: bool,
     /// One bit for each of the policies after it: whether it names it in `overrides`.
@@ -160,6 +161,8 @@ impl Shape {
                 (Counting::Concurrency, _) | (_, None) => OverLimit::Deny,
                 _ => self.over_limit,
             },
+            // An exemption reserves nothing.
+            reserve: if self.limit.is_none() { ReserveRules::new() } else { self.reserve },
             visibility: self.visibility,
             on_store_error: None,
             enabled: self.enabled,
@@ -207,6 +210,18 @@ fn shares() -> impl Strategy<Value = Shares> {
     prop_oneof![2 => Just(Shares::default()), 1 => some]
 }
 
+/// How much leases reserve; usually nothing is said.
+fn reserve() -> impl Strategy<Value = ReserveRules> {
+    let rule = (0..=1_000_000_u32, 1..=50_u64, 0..=50_u64).prop_map(|(quantile, least, more)| {
+        let (at_least, at_most) = (Amount::new(least).unwrap(), Amount::new(least + more).unwrap());
+        ReserveRule { quantile: Share::of_millionths(quantile).unwrap(), at_least, at_most }
+    });
+    let units = subsequence(vec![Unit::Tokens, Unit::OutputTokens], 0..=2);
+    let some = (units, rule)
+        .prop_map(|(units, rule)| units.into_iter().map(|unit| (unit, rule)).collect());
+    prop_oneof![4 => Just(ReserveRules::new()), 1 => some]
+}
+
 fn shape() -> impl Strategy<Value = Shape> {
     let limit = prop_oneof![
         12 => (1..=7_u8).prop_map(Some),
@@ -223,7 +238,7 @@ fn shape() -> impl Strategy<Value = Shape> {
     let way = (select(Way::ALL.to_vec()), select(ZONES.to_vec()));
     let mode = prop_oneof![3 => Just(Mode::Enforce), 1 => Just(Mode::Shadow)];
     let over_limit = prop_oneof![3 => Just(OverLimit::Deny), 1 => Just(OverLimit::Charge)];
-    let mode = (mode, over_limit);
+    let mode = (mode, over_limit, reserve());
     let enabled = prop_oneof![9 => Just(true), 1 => Just(false)];
     let unit = prop_oneof![
         3 => Just(Unit::Requests),
@@ -250,7 +265,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                 let (limit, shares, reach) = limit;
                 let (enabled, overrides) = enabled;
                 let (way, zone) = way;
-                let (mode, over_limit) = mode;
+                let (mode, over_limit, reserve) = mode;
                 Shape {
                     per,
                     ipv6_bits,
@@ -265,6 +280,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                     zone,
                     mode,
                     over_limit,
+                    reserve,
                     visibility,
                     enabled,
                     overrides,

@@ -420,6 +420,17 @@ function Behaviour({ control, isDisabled, isOfLeases }: Part & { isOfLeases: boo
         A priority class with a share is allowed only while less than that part of the limit is used. The rest
         is reserved for more important classes.
       </p>
+      <TextInput
+        control={control}
+        name="reserve"
+        label="Reserved by leases that do not say"
+        placeholder='{"output_tokens": {"quantile": 0.95, "atLeast": 64, "atMost": 4096}}'
+        isDisabled={isDisabled}
+      />
+      <p className={styles.note}>
+        By unit, as JSON: as much as that share of the answers of the same model and tenant used, within the
+        bounds.
+      </p>
       <TokensInput
         control={control}
         name="overrides"

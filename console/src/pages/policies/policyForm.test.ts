@@ -44,6 +44,13 @@ describe('a policy', () => {
     { id: 'bucket', scope: 'USER', limit: 60, burst: 10, windowSeconds: 60, algorithm: 'token_bucket' },
     { id: 'per network', scope: 'IP', ipv6Prefix: 48, limit: 1, windowSeconds: 1, visibility: 'private' },
     { id: 'after the fact', scope: 'USER', limit: 90000, windowSeconds: 60, overLimit: 'charge' },
+    {
+      id: 'learned',
+      scope: 'USER',
+      limit: 90000,
+      windowSeconds: 60,
+      reserve: { output_tokens: { quantile: 0.95, atLeast: 64, atMost: 4096 } },
+    },
     { id: 'daily', scope: 'USER', limit: 60, calendar: 'day', timeZone: 'Europe/Berlin' },
     { id: 'monthly', scope: 'USER', limit: 60, calendar: 'month' },
     { id: 'ban of days', scope: 'USER', limit: 0, calendar: 'day' },

@@ -44,6 +44,8 @@ export interface PolicyForm {
   overrides: string[];
   mode: string;
   overLimit: string;
+  /** JSON; empty for nothing. */
+  reserve: string;
   visibility: string;
   /** Empty for what the server is set to. */
   onStoreError: string;
@@ -83,6 +85,7 @@ export const NEW_POLICY: PolicyForm = {
   overrides: [],
   mode: 'enforce',
   overLimit: 'deny',
+  reserve: '',
   visibility: 'public',
   onStoreError: '',
   enabled: true,
@@ -133,6 +136,7 @@ export function formOfPolicy(policy: Policy): PolicyForm {
     overrides: policy.overrides ?? [],
     mode: policy.mode ?? NEW_POLICY.mode,
     overLimit: policy.overLimit ?? NEW_POLICY.overLimit,
+    reserve: policy.reserve === undefined ? '' : JSON.stringify(policy.reserve),
     visibility: policy.visibility ?? NEW_POLICY.visibility,
     onStoreError: policy.onStoreError ?? '',
     enabled: policy.enabled ?? true,
@@ -219,6 +223,17 @@ function overLimitOf(form: PolicyForm): string | undefined {
   return countsLeases(form) || form.overLimit === NEW_POLICY.overLimit ? undefined : form.overLimit;
 }
 
+/** An exemption reserves nothing. What is no JSON is sent as it was typed. */
+function reserveOf({ reserve, limitKind }: PolicyForm): unknown {
+  const text = reserve.trim();
+  if (text === '' || limitKind === 'exempt' || limitKind === 'exemptAll') return undefined;
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return text;
+  }
+}
+
 function windowAndAlgorithmOf(form: PolicyForm): Record<string, unknown> {
   if (countsLeases(form)) return {};
   if (form.algorithm !== CALENDAR) {
@@ -254,6 +269,7 @@ export function policyOfForm(form: PolicyForm): Record<string, unknown> {
     overrides: form.overrides.length === 0 ? undefined : form.overrides,
     mode: form.mode === NEW_POLICY.mode ? undefined : form.mode,
     overLimit: overLimitOf(form),
+    reserve: reserveOf(form),
     visibility: form.visibility === NEW_POLICY.visibility ? undefined : form.visibility,
     onStoreError: form.onStoreError === '' ? undefined : form.onStoreError,
     enabled: form.enabled ? undefined : false,

@@ -206,6 +206,18 @@ impl Fields {
         if policy.over_limit != OverLimit::default() {
             self.text("overLimit", policy.over_limit.name());
         }
+        if !policy.reserve.is_empty() {
+            let rules = policy.reserve.iter().map(|(unit, rule)| {
+                let number = |number: &dyn std::fmt::Display| Value::Number(number.to_string());
+                let fields = vec![
+                    entry("quantile", number(&rule.quantile)),
+                    entry("atLeast", number(&rule.at_least)),
+                    entry("atMost", number(&rule.at_most)),
+                ];
+                entry(unit.name(), Value::Map(fields))
+            });
+            self.add("reserve", Value::Map(rules.collect()));
+        }
         if policy.visibility != Visibility::default() {
             self.text("visibility", policy.visibility.name());
         }

@@ -15,6 +15,7 @@ mod policy;
 mod record;
 mod references;
 mod report;
+mod reserve;
 mod shares;
 mod warnings;
 

@@ -11,12 +11,12 @@ use tollgate_core::{
 use super::counting::counting;
 use super::number::{self, ACCEPTED_LIMITS};
 use super::report::{At, Fields, Names, Report, did_you_mean, shown};
-use super::{attributes, conditions, overrides, shares};
+use super::{attributes, conditions, overrides, reserve, shares};
 use crate::document::{Entry, Node, Value};
 use crate::problem::Position;
 
 /// The fields of a policy, in the order in which messages list them.
-const FIELDS: [&str; 22] = [
+const FIELDS: [&str; 23] = [
     "id",
     "scope",
     "per",
@@ -36,6 +36,7 @@ const FIELDS: [&str; 22] = [
     "overrides",
     "mode",
     "overLimit",
+    "reserve",
     "visibility",
     "onStoreError",
     "enabled",
@@ -121,6 +122,7 @@ impl PolicyValidator {
         let overrides = overrides::overrides(&mut self.report, at, fields);
         let mode = self.report.named(at, fields, "mode", &MODES, Mode::default());
         let over_limit = self.over_limit(at, fields, limit);
+        let reserve = reserve::rules(&mut self.report, at, fields, limit);
         let visibility =
             self.report.named(at, fields, "visibility", &VISIBILITIES, Visibility::default());
         let on_store_error = self.report.named(at, fields, "onStoreError", &FAILURE_MODES, None);
@@ -141,6 +143,7 @@ impl PolicyValidator {
             overrides: overrides?,
             mode: mode?,
             over_limit: over_limit?,
+            reserve: reserve?,
             visibility: visibility?,
             on_store_error: on_store_error?,
             enabled: enabled?,

@@ -33,6 +33,8 @@ pub struct PolicySet {
     has_overrides: bool,
     /// Whether a policy exempts from every limit.
     has_exemptions_from_all: bool,
+    /// The units of which policies say how much a lease reserves, each once.
+    reserved_units: Box<[Unit]>,
 }
 
 /// Why policies cannot form a set.
@@ -121,7 +123,20 @@ impl PolicySet {
         let index = Index::of(&rules, &policies);
         let has_overrides = rules.iter().any(|rule| !rule.overrides.is_empty());
         let has_exemptions_from_all = rules.iter().any(|rule| rule.exempts_all);
-        Ok(Self { policies, rules, index, has_overrides, has_exemptions_from_all })
+        let mut reserved_units = Vec::new();
+        let enabled = policies.iter().filter(|policy| policy.enabled);
+        for (unit, _) in enabled.flat_map(|policy| &policy.reserve) {
+            if !reserved_units.contains(unit) {
+                reserved_units.push(unit.clone());
+            }
+        }
+        let reserved_units = reserved_units.into();
+        Ok(Self { policies, rules, index, has_overrides, has_exemptions_from_all, reserved_units })
+    }
+
+    /// The units of which policies say how much a lease reserves that does not say so itself.
+    pub fn reserved_units(&self) -> &[Unit] {
+        &self.reserved_units
     }
 
     /// The policies it was made from.

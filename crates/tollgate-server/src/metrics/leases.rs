@@ -129,6 +129,8 @@ pub(crate) struct LeaseMetrics {
     reserved: ByUnit,
     used: ByUnit,
     debt: ByUnit,
+    settled: ByUnit,
+    within: ByUnit,
     journal_length: Gauge<u64, AtomicU64>,
     /// Settlements that the store did not answer and that this server keeps.
     pub(crate) kept: Counter,
@@ -145,12 +147,15 @@ impl LeaseMetrics {
             |event: LeaseEvent| Counter::clone(&events.get_or_create(&[("event", event.name())]));
         let by_event = LeaseEvent::ALL.map(of_event);
         let (reserved, used, debt) = (ByUnit::new(), ByUnit::new(), ByUnit::new());
+        let (settled, within) = (ByUnit::new(), ByUnit::new());
         Self {
             events,
             by_event,
             reserved,
             used,
             debt,
+            settled,
+            within,
             journal_length: Gauge::default(),
             kept: Counter::default(),
             replayed: Counter::default(),
@@ -167,6 +172,10 @@ impl LeaseMetrics {
         to.register("lease_used", used, self.used.family.clone());
         let debt = "What settlements and extensions were charged above limits, by unit";
         to.register("lease_debt", debt, self.debt.family.clone());
+        let settled = "Leases that held some of a unit when they were first settled";
+        to.register("lease_settlements", settled, self.settled.family.clone());
+        let within = "Those that used at most what they had reserved";
+        to.register("lease_settlements_within_reservation", within, self.within.family.clone());
         let length = "Settlements that the store has not answered, kept until it does";
         to.register("lease_journal_length", length, self.journal_length.clone());
         let kept = "Settlements that the store did not answer and that were kept, counted each time they were sent";
@@ -195,8 +204,16 @@ impl LeaseMetrics {
         self.count(event);
         let Some(state) = state.filter(|state| state.effect == Effect::Changed) else { return };
         if matches!(event, LeaseEvent::Settled | LeaseEvent::SettledLate) {
-            self.reserved.add(most_by_unit(state, |hold| hold.charged_before));
-            self.used.add(most_by_unit(state, |hold| hold.charged));
+            let reserved = most_by_unit(state, |hold| hold.charged_before);
+            let used = most_by_unit(state, |hold| hold.charged);
+            let held = std::array::from_fn(|unit| u64::from(reserved[unit] > 0));
+            let within = std::array::from_fn(|unit| {
+                u64::from(reserved[unit] > 0 && used[unit] <= reserved[unit])
+            });
+            self.reserved.add(reserved);
+            self.used.add(used);
+            self.settled.add(held);
+            self.within.add(within);
         }
         self.debt.add(most_by_unit(state, new_debt));
     }

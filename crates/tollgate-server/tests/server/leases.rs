@@ -112,6 +112,56 @@ async fn a_reservation_sent_again_with_its_request_id_gets_the_same_lease() {
     assert_eq!(server.counts().await, json!([0, 1, 0]));
 }
 
+/// What is reserved without being named is learned from settlements.
+#[tokio::test]
+async fn what_a_reservation_does_not_name_is_learned() {
+    let policies = "
+policies:
+  - id: output
+    scope: USER
+    unit: output_tokens
+    limit: 1000000
+    windowSeconds: 60
+    reserve: {output_tokens: {quantile: 0.9, atLeast: 50, atMost: 1000}}
+  - {id: input, scope: USER, unit: input_tokens, limit: 1000000, windowSeconds: 60}
+";
+    let fixture = Fixture::start_with_policies(policies).await;
+    let client = fixture.client().await;
+    let mut server = Server { fixture, client };
+    let ask = json!({"userId": "alice", "modelId": "m", "tenantId": "acme", "inputBytes": 4_000});
+    let reserved = async |server: &mut Server, ask: &Value| {
+        let answer = server.post(LEASES, ask).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        let lease = &answer.json()["lease"];
+        (lease["id"].as_str().unwrap().to_owned(), lease["reserved"].clone())
+    };
+    let (_, first) = reserved(&mut server, &ask).await;
+    let unknown = json!({"requests": 1, "input_tokens": 2_000, "output_tokens": 1_000});
+    assert_eq!(first, unknown, "one token for two bytes, and the most");
+    for number in 1..=30 {
+        let (id, _) = reserved(&mut server, &ask).await;
+        let usage = json!({"input_tokens": 1_000, "output_tokens": 10 * number});
+        let settled = server.settle(&id, json!({"seq": 1, "usage": usage})).await;
+        assert_eq!(settled.status, 200, "{}", settled.body);
+        // Neither a correction nor a lower bound teaches.
+        let usage = json!({"output_tokens": 900});
+        server.settle(&id, json!({"seq": 2, "usage": usage})).await;
+        let (id, _) = reserved(&mut server, &ask).await;
+        let bound = json!({"seq": 1, "usage": {"output_tokens": 1}, "quality": "lower_bound"});
+        server.settle(&id, bound).await;
+    }
+    let about = |value: &Value, exact: u64| value.as_u64().unwrap().abs_diff(exact) <= exact / 50;
+    let (_, learned) = reserved(&mut server, &ask).await;
+    assert!(about(&learned["output_tokens"], 270), "{learned}");
+    assert!(about(&learned["input_tokens"], 1_000), "{learned}");
+    let other = json!({"userId": "bob", "modelId": "m", "tenantId": "other"});
+    let (_, of_model) = reserved(&mut server, &other).await;
+    assert!(about(&of_model["output_tokens"], 270), "the model's, for another tenant: {of_model}");
+    let named = json!({"userId": "alice", "modelId": "m", "cost": {"output_tokens": 7}});
+    let (_, named) = reserved(&mut server, &named).await;
+    assert_eq!(named, json!({"requests": 1, "output_tokens": 7}), "what is named counts");
+}
+
 /// R14: what was not used comes back at once, and what was used above the reservation is a debt.
 #[tokio::test]
 async fn a_settlement_replaces_what_was_reserved_by_what_was_used() {

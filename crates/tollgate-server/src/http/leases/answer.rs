@@ -2,7 +2,7 @@
 
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
-use tollgate_core::{Decision, Timestamp};
+use tollgate_core::{Cost, Decision, Timestamp};
 use tollgate_store::{Effect, HoldState, LeaseState, NewLease};
 use utoipa::ToSchema;
 
@@ -36,11 +36,17 @@ pub(crate) struct GrantedBody<'a> {
 
 impl<'a> GrantedBody<'a> {
     /// The answer at `now`, in civil time.
-    pub(super) fn new(decision: &'a Decision, lease: &'a NewLease, now: Timestamp) -> Self {
+    pub(super) fn new(
+        decision: &'a Decision,
+        lease: &'a NewLease,
+        asked: &'a Cost,
+        now: Timestamp,
+    ) -> Self {
         let lease = NewLeaseBody {
             id: lease.id.as_str(),
             ttl_ms: lease.ttl.as_ms(),
-            expires_at: rfc3339(now.after(lease.ttl.as_duration())),
+            expires_at: rfc3339(now.after(lease.lives_for)),
+            reserved: Reserved(asked),
         };
         Self { decision: DecisionBody::new(decision), lease }
     }
@@ -52,8 +58,23 @@ impl<'a> GrantedBody<'a> {
         json.raw(r#","lease":{"id":"#).text(Some(self.lease.id))?;
         json.raw(r#","ttlMs":"#).number(Some(self.lease.ttl_ms));
         json.raw(r#","expiresAt":"#).text(Some(&self.lease.expires_at))?;
-        json.raw("}}");
+        json.raw(r#","reserved":{"#);
+        for (place, (unit, amount)) in self.lease.reserved.0.amounts().enumerate() {
+            json.raw(if place == 0 { "" } else { "," }).text(Some(unit.name()))?;
+            json.raw(":").number(Some(amount.get()));
+        }
+        json.raw("}}}");
         Ok(json.into_bytes())
+    }
+}
+
+/// What was asked for, by unit.
+#[derive(Debug)]
+struct Reserved<'a>(&'a Cost);
+
+impl Serialize for Reserved<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.0.amounts().map(|(unit, amount)| (unit.name(), amount.get())))
     }
 }
 
@@ -69,9 +90,13 @@ pub(crate) struct NewLeaseBody<'a> {
     #[schema(minimum = 100, maximum = 3_600_000)]
     ttl_ms: u64,
     /// When it expires, by this server's clock. The store's clock decides. If the reservation was sent again with its
-    /// `requestId`, the lease expires earlier: so long after the first one.
+    /// `requestId`, and the lease has ended meanwhile, this is now.
     #[schema(format = DateTime)]
     expires_at: String,
+    /// What was asked for, by unit, with what policies reserve of units that `cost` did not name. If the reservation was sent
+    /// again, what the first one asked for counts.
+    #[schema(value_type = BTreeMap<String, u64>)]
+    reserved: Reserved<'a>,
 }
 
 /// A lease after an update, and what is used of its limits.
@@ -379,7 +404,7 @@ mod tests {
         let decision = Decision::assemble(&charges, &reserved.verdicts);
         let lease = reserved.lease.unwrap();
         for decision in [decision, Decision::assemble(&[], &[])] {
-            let body = GrantedBody::new(&decision, &lease, NOW);
+            let body = GrantedBody::new(&decision, &lease, &check.cost, NOW);
             assert_eq!(body.to_json().unwrap(), serde_json::to_vec(&body).unwrap());
         }
     }

@@ -66,6 +66,9 @@ fn id_of(path: PathId) -> Option<LeaseId> {
 /// Decides a check, and keeps what it is charged as a lease until the lease is settled or released, or expires. The lease
 /// also holds one slot of each `concurrency` limit that the check meets. A denied check holds nothing. Send the same
 /// `requestId` again if no answer came: it returns the same lease.
+///
+/// If a policy has `reserve` for a unit that `cost` does not name, the lease reserves what answers of the same model and tenant
+/// usually use; `reserved` in the answer says how much.
 #[utoipa::path(
     post,
     path = "/rate-limit/leases",
@@ -195,14 +198,15 @@ async fn reserve<S: Store, B: HttpBody<Data = Bytes>>(
     let request = CheckRequest::parse_reservation(&body, client)?;
     needs_leases(app)?;
     let check = request.check();
-    let reserved = app.service.reserve(&check, request.ttl()).await;
+    let reserved = app.service.reserve_for(&check, request.ttl(), request.input_bytes()).await;
     let reserved = reserved.map_err(|error| store_failed(app, &error))?;
     let decision = &reserved.decision;
     app.metrics.decided(decision);
     app.metrics.leases.reserved(&reserved);
     let (status, json) = match &reserved.lease {
         Some(lease) => {
-            let body = GrantedBody::new(decision, lease, SystemWallClock.wall_time());
+            let now = SystemWallClock.wall_time();
+            let body = GrantedBody::new(decision, lease, &reserved.asked, now);
             (StatusCode::CREATED, body.to_json())
         }
         None => (StatusCode::TOO_MANY_REQUESTS, decision_json(decision)),

@@ -29,6 +29,7 @@ impl PartialSchema for ReservationBody {
              kept, the same reservation with the same id returns it again.";
         check.description = Some(description.to_owned());
         check.properties.insert("ttlMs".to_owned(), ttl().into());
+        check.properties.insert("inputBytes".to_owned(), input_bytes().into());
         check.examples = vec![json!({
             "userId": "alice", "modelId": "gpt-4", "ttlMs": 60_000,
             "cost": {"input_tokens": 1_200, "output_tokens": 800}, "requestId": "b2f1"
@@ -45,6 +46,17 @@ impl ToSchema for ReservationBody {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         CheckBody::schemas(schemas);
     }
+}
+
+fn input_bytes() -> Object {
+    let description = "How many bytes the input has. If `cost` does not name `input_tokens`, as many are reserved as inputs of \
+         this length usually have, at most one for two bytes; a settlement that names them teaches that.";
+    ObjectBuilder::new()
+        .schema_type(nullable(Type::Integer))
+        .minimum(Some(0))
+        .maximum(Some(Amount::MAX.get()))
+        .description(Some(description))
+        .build()
 }
 
 fn ttl() -> Object {
@@ -191,6 +203,7 @@ impl IntoResponses for ReserveAnswers {
             let mut granted = decision;
             granted["lease"] = json!({
                 "id": "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a", "ttlMs": 60_000,
+                "reserved": {"requests": 1, "input_tokens": 1_200, "output_tokens": 800},
                 "expiresAt": "2026-11-28T12:01:00.000Z"
             });
             granted

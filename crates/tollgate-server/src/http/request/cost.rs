@@ -75,17 +75,34 @@ impl<'p, T: Amounts> AmountsReader<'p, T> {
     }
 
     fn amount(&mut self, path: Path<'_>, value: &Value<'_>) -> Option<Amount> {
-        let problem = match value {
-            Value::Integer(value) => match Amount::new(*value) {
-                Some(amount) => return Some(amount),
-                None => "is too large",
-            },
-            Value::OtherNumber => "is not a whole number in plain digits, or is too large",
-            other => other.is(),
-        };
-        self.problems.add(path, problem, ACCEPTED_AMOUNT);
-        None
+        amount(path, value, self.problems)
     }
+}
+
+fn amount(path: Path<'_>, value: &Value<'_>, problems: &mut Problems) -> Option<Amount> {
+    let problem = match value {
+        Value::Integer(value) => match Amount::new(*value) {
+            Some(amount) => return Some(amount),
+            None => "is too large",
+        },
+        Value::OtherNumber => "is not a whole number in plain digits, or is too large",
+        other => other.is(),
+    };
+    problems.add(path, problem, ACCEPTED_AMOUNT);
+    None
+}
+
+/// An amount; `null` means the same as no value, and that is 0.
+pub(super) fn optional_amount<'de, A: MapAccess<'de>>(
+    path: Path<'_>,
+    from: &mut A,
+    problems: &mut Problems,
+) -> Result<Amount, A::Error> {
+    let value = from.next_value_seed(Read(&mut Scalar))?;
+    if value == Value::Null {
+        return Ok(Amount::ZERO);
+    }
+    Ok(amount(path, &value, problems).unwrap_or(Amount::ZERO))
 }
 
 impl<'de, T: Amounts> Container<'de> for AmountsReader<'_, T> {

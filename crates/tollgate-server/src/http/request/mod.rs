@@ -28,7 +28,7 @@ pub(super) const MAX_COST_UNITS: usize = 16;
 const ACCEPTED_CHECK: &str = "an object with the members userId, modelId, tenantId, apiKey, service, ip, \
      attributes, cost, requestId, each optional";
 const ACCEPTED_RESERVATION: &str = "an object with the members userId, modelId, tenantId, apiKey, service, ip, \
-     attributes, cost, requestId, ttlMs, each optional";
+     attributes, cost, requestId, ttlMs, inputBytes, each optional";
 const ACCEPTED_SUBJECT: &str =
     "at least one of userId, modelId, tenantId, apiKey, service, ip, attributes";
 const ACCEPTED_IP: &str = "an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::1";
@@ -51,6 +51,8 @@ pub(super) struct CheckRequest<'de> {
     request_id: Option<Cow<'de, str>>,
     /// Only of a reservation.
     ttl: Option<Ttl>,
+    /// Only of a reservation: how long its input is; 0 if it does not say.
+    input_bytes: u64,
 }
 
 impl<'de> CheckRequest<'de> {
@@ -63,7 +65,7 @@ impl<'de> CheckRequest<'de> {
         })
     }
 
-    /// Parses the body of a reservation: a check that may have the member `ttlMs`.
+    /// Parses the body of a reservation: a check that may have the members `ttlMs` and `inputBytes`.
     pub(super) fn parse_reservation(
         body: &'de [u8],
         client: Option<Client>,
@@ -91,6 +93,11 @@ impl<'de> CheckRequest<'de> {
     /// How long the lease is to live.
     pub(super) fn ttl(&self) -> Ttl {
         self.ttl.unwrap_or_default()
+    }
+
+    /// How many bytes the input has; 0 if it does not say.
+    pub(super) fn input_bytes(&self) -> u64 {
+        self.input_bytes
     }
 
     /// The check for the use case.
@@ -122,7 +129,7 @@ impl<'de> CheckRequest<'de> {
 struct CheckReader<'p, 'de> {
     path: Path<'p>,
     client: Option<Client>,
-    /// Whether it may have the member `ttlMs`.
+    /// Whether it may have the members of a reservation.
     is_reservation: bool,
     problems: &'p mut Problems,
     /// One bit for each parsed member, to refuse duplicates.
@@ -139,10 +146,11 @@ struct CheckReader<'p, 'de> {
     cost: Cost,
     request_id: Option<Cow<'de, str>>,
     ttl: Option<Ttl>,
+    input_bytes: u64,
 }
 
-/// The members of a check, in the order of their bits in [`CheckReader::seen`]. The last is only of a reservation.
-const CHECK_MEMBERS: [&str; 10] = [
+/// The members of a check, in the order of their bits in [`CheckReader::seen`]. The last two are only of a reservation.
+const CHECK_MEMBERS: [&str; 11] = [
     "userId",
     "modelId",
     "tenantId",
@@ -153,8 +161,10 @@ const CHECK_MEMBERS: [&str; 10] = [
     "cost",
     "requestId",
     TTL,
+    INPUT_BYTES,
 ];
 const TTL: &str = "ttlMs";
+const INPUT_BYTES: &str = "inputBytes";
 
 impl<'p, 'de> CheckReader<'p, 'de> {
     fn new(path: Path<'p>, problems: &'p mut Problems, client: Option<Client>) -> Self {
@@ -175,6 +185,7 @@ impl<'p, 'de> CheckReader<'p, 'de> {
             cost: Cost::one_request(),
             request_id: None,
             ttl: None,
+            input_bytes: 0,
         }
     }
 
@@ -185,7 +196,8 @@ impl<'p, 'de> CheckReader<'p, 'de> {
     fn member<A: MapAccess<'de>>(&mut self, name: &str, from: &mut A) -> Result<(), A::Error> {
         let path = Path::Member(&self.path, name);
         let index = CHECK_MEMBERS.iter().position(|known| *known == name);
-        let Some(index) = index.filter(|_| self.is_reservation || name != TTL) else {
+        let is_known = self.is_reservation || !matches!(name, TTL | INPUT_BYTES);
+        let Some(index) = index.filter(|_| is_known) else {
             let accepted = self.accepted();
             self.problems.add(path, "is unknown", accepted);
             return from.next_value_seed(Read(&mut Scalar)).map(drop);
@@ -208,6 +220,7 @@ impl<'p, 'de> CheckReader<'p, 'de> {
                 self.cost = AmountsReader::read(path, from, problems, Cost::one_request())?;
             }
             TTL => self.ttl = update::optional_ttl(path, from, problems)?,
+            INPUT_BYTES => self.input_bytes = cost::optional_amount(path, from, problems)?.get(),
             _ => self.request_id = optional_id(path, from, problems)?,
         }
         Ok(())
@@ -243,6 +256,7 @@ impl<'p, 'de> CheckReader<'p, 'de> {
             cost: self.cost,
             request_id: self.request_id,
             ttl: self.ttl,
+            input_bytes: self.input_bytes,
         })
     }
 }

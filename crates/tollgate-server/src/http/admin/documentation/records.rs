@@ -283,6 +283,27 @@ fn effect_fields() -> Fields {
                 records nothing; `charge` records the cost, because it has happened already. Not for concurrency, nor for \
                 a policy without a limit."
         },
+        "reserve": {
+            "type": "object", "additionalProperties": {
+                "type": "object", "additionalProperties": false, "required": ["atMost"], "properties": {
+                    "quantile": {
+                        "type": "number", "minimum": 0, "maximum": 1,
+                        "description": "The share of answers so far that used at most what is reserved; 0.95 by default."
+                    },
+                    "atLeast": {
+                        "type": "integer", "minimum": 1, "maximum": (Amount::MAX.get()),
+                        "description": "The least that is reserved; 1 by default."
+                    },
+                    "atMost": {
+                        "type": "integer", "minimum": 1, "maximum": (Amount::MAX.get()),
+                        "description": "The most that is reserved, also as long as fewer than 20 answers are known."
+                    }
+                }
+            },
+            "description": "By unit, how much a lease reserves that does not say: what most answers of the same model and tenant \
+                used. Not for `requests`, nor for a policy without a limit.",
+            "examples": [{"output_tokens": {"quantile": 0.95, "atLeast": 64, "atMost": 4096}}]
+        },
         "visibility": {
             "type": "string", "enum": ([Visibility::Public, Visibility::Private].map(Visibility::name)),
             "description": "Whether the header fields of answers, which callers see, name it: `public`, the default, or \
