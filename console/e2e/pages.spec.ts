@@ -161,6 +161,17 @@ const VIEWS: readonly View[] = [
     },
   },
   {
+    name: 'Leases',
+    path: 'leases',
+    isFilled: true,
+    show: async (page, server) => {
+      const headers = { 'content-type': 'application/json' };
+      const body = JSON.stringify({ userId: LONG, modelId: 'gpt-4', ttlMs: 600_000 });
+      await fetch(`${server.url}/rate-limit/leases`, { method: 'POST', headers, body });
+      await expect(page.getByText('1 lease')).toBeVisible();
+    },
+  },
+  {
     name: 'Policies',
     path: 'policies',
     show: (page) => expect(page.getByText('built-in', { exact: true })).toBeVisible(),

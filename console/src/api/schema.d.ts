@@ -176,6 +176,48 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/leases": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Live leases
+         * @description The leases that are alive in the store, of all servers, the oldest first. Those that begin or end while the store is read
+         *     may be missing or too many.
+         */
+        get: operations["list_leases"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/leases/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Release a lease by hand
+         * @description Gives everything back, as if the lease had not been reserved: for a holder that is known to be gone. Whoever holds it is not
+         *     told before the next update, which is answered with 409. The server's log records who did it.
+         */
+        delete: operations["release_lease_by_hand"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/model-tiers": {
         parameters: {
             query?: never;
@@ -1972,6 +2014,82 @@ export interface components {
             /** @description Its own tier, which overrides that of its tenant. */
             tier?: string | null;
         };
+        /** @description What a lease holds in one limit. */
+        LiveHold: {
+            /**
+             * Format: int64
+             * @description What the lease is charged; of concurrency, 1.
+             */
+            charged: number;
+            /** @description The policy that sets the limit. */
+            policyId: string;
+            /** @description Its unit. */
+            unit: string;
+        };
+        /** @description A lease that is alive. */
+        LiveLease: {
+            /**
+             * Format: int64
+             * @description How long ago it was reserved, in milliseconds.
+             */
+            ageMs: number;
+            /** @description Its id. */
+            id: string;
+            /** @description What it holds in each limit. */
+            limits: components["schemas"]["LiveHold"][];
+            /**
+             * Format: int64
+             * @description How long it still lives, in milliseconds, unless it is extended.
+             */
+            livesForMs: number;
+            /** @description The model. */
+            model: string | null;
+            /** @description What its last extension said was used so far, by unit. */
+            observed: {
+                [key: string]: number;
+            };
+            /** @description The tenant that it is for. */
+            tenant: string | null;
+            /** @description The user. */
+            user: string | null;
+        };
+        /**
+         * @description Leases that are alive, the oldest first.
+         * @example {
+         *       "complete": true,
+         *       "items": [
+         *         {
+         *           "ageMs": 4200,
+         *           "id": "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a",
+         *           "limits": [
+         *             {
+         *               "charged": 800,
+         *               "policyId": "output",
+         *               "unit": "output_tokens"
+         *             },
+         *             {
+         *               "charged": 1,
+         *               "policyId": "slots",
+         *               "unit": "concurrency"
+         *             }
+         *           ],
+         *           "livesForMs": 25800,
+         *           "model": "gpt-4",
+         *           "observed": {
+         *             "output_tokens": 310
+         *           },
+         *           "tenant": "acme",
+         *           "user": "alice"
+         *         }
+         *       ]
+         *     }
+         */
+        LiveLeases: {
+            /** @description Whether these are all. */
+            complete: boolean;
+            /** @description The leases, the oldest first. */
+            items: components["schemas"]["LiveLease"][];
+        };
         /**
          * @description A model, which checks name as `modelId`.
          * @example {
@@ -2680,6 +2798,16 @@ export interface components {
              * @example ready
              */
             status: string;
+        };
+        /**
+         * @description The lease that was released.
+         * @example {
+         *       "released": "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a"
+         *     }
+         */
+        ReleasedLease: {
+            /** @description Its id. */
+            released: string;
         };
         /**
          * @description A check, and how long its lease is to live. `requestId` names the lease once: while the lease is kept, the same reservation with the same id returns it again.
@@ -4375,6 +4503,202 @@ export interface operations {
                 };
             };
             /** @description The catalog's database is unavailable or busy; try again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_leases: {
+        parameters: {
+            query?: {
+                /** @description Only leases that hold something of this policy's limit. */
+                policy?: string;
+                /** @description Only leases of this tenant. */
+                tenant?: string;
+                /** @description The most leases to list. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The leases */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LiveLeases"];
+                };
+            };
+            /** @description The token is missing or wrong */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request names a host that this server does not accept */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description How long to wait before another attempt, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal server error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The store did not answer, or it keeps no leases */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    release_lease_by_hand: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id of the lease.
+                 * @example m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is released */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReleasedLease"];
+                };
+            };
+            /** @description The token is missing or wrong */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token may only read */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such lease, or not any more */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It was settled */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request names a host that this server does not accept */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description How long to wait before another attempt, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal server error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The store did not answer; try again */
             503: {
                 headers: {
                     [name: string]: unknown;

@@ -16,6 +16,7 @@ export const pages: readonly PageEntry[] = [
   { path: '', label: 'Playground', needsToken: false, load: () => import('../pages/playground/PlaygroundPage') },
   { path: 'live', label: 'Live', needsToken: true, load: () => import('../pages/live/LivePage') },
   { path: 'explain', label: 'Explain', needsToken: true, load: () => import('../pages/explain/ExplainPage') },
+  { path: 'leases', label: 'Leases', needsToken: true, load: () => import('../pages/leases/LeasesPage') },
   { path: 'policies', label: 'Policies', needsToken: true, load: () => import('../pages/policies/PoliciesPage') },
   { path: 'directory/*', label: 'Directory', needsToken: true, load: () => import('../pages/directory/DirectoryPage') },
   { path: 'audit', label: 'Audit', needsToken: true, load: () => import('../pages/audit/AuditPage') },

@@ -14,8 +14,8 @@ use tollgate_core::{
     Amount, Check, Cost, Decision, LeaseUpdate, PolicySet, Quality, Totals, Ttl, Unit,
 };
 use tollgate_store::{
-    Effect, FaultDomain, LeaseId, LeaseRequest, LeaseState, LeaseStatus, NewLease, Ordered, Store,
-    StoreError,
+    Effect, FaultDomain, LeaseId, LeaseRequest, LeaseState, LeaseStatus, LiveLeases, NewLease,
+    Ordered, Store, StoreError,
 };
 
 use crate::journal::Keeping;
@@ -185,6 +185,11 @@ impl<S: Store> RateLimitService<S> {
         if let Some(tokens) = usage.of(&Unit::InputTokens) {
             self.learned().observe_input(&answers, note.input_bytes, tokens);
         }
+    }
+
+    /// The leases that are alive in the store, the oldest first, at most `most`: for people who look.
+    pub async fn live_leases(&self, most: usize) -> Result<LiveLeases, StoreError> {
+        self.store().live_leases(most).await
     }
 
     /// Settles a lease (R14); `None` if there is no such lease, or not any more. If the store does not answer, the

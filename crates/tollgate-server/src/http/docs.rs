@@ -40,6 +40,8 @@ use super::schema;
         super::admin::audit::audit,
         super::admin::explain::explain,
         super::admin::usage::usage,
+        super::admin::leases::list,
+        super::admin::leases::release,
         super::admin::explain::reset,
         super::admin::events::events,
         super::admin::session::session,

@@ -13,6 +13,7 @@ pub(super) mod events;
 pub(super) mod explain;
 pub(super) mod files;
 mod if_match;
+pub(super) mod leases;
 pub(super) mod session;
 mod target;
 pub(super) mod usage;
@@ -24,7 +25,7 @@ use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use self::documentation::CATALOG_TAG;
 pub(super) use self::documentation::{add_guard, add_records};
@@ -56,6 +57,8 @@ pub(super) fn routes<S: Backend>(app: Arc<App<S>>) -> Router<Arc<App<S>>> {
         .route("/admin/explain", post(explain::explain::<S>))
         .route("/admin/events", get(events::events::<S>))
         .route("/admin/session", get(session::session))
+        .route("/admin/leases", get(leases::list::<S>))
+        .route("/admin/leases/{id}", delete(leases::release::<S>))
         .route("/admin/usage", get(usage::usage::<S>))
         .route("/admin/usage/reset", post(explain::reset::<S>))
         .route("/admin/{records}", get(catalog::list::<S>).post(catalog::create::<S>))

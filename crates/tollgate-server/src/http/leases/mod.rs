@@ -252,6 +252,15 @@ async fn update<S: Store>(
     judged(app, update, updated).map(|state| (id, state))
 }
 
+/// The same for a lease that somebody releases by hand.
+pub(super) async fn update_by_hand<S: Store>(
+    app: &App<S>,
+    id: &LeaseId,
+    release: &LeaseUpdate,
+) -> Result<LeaseState, Problem> {
+    update(app, Some(id.clone()), release).await.map(|(_, state)| state)
+}
+
 async fn settle<S: Store>(
     app: &App<S>,
     id: Option<LeaseId>,
