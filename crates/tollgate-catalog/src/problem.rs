@@ -79,7 +79,8 @@ impl Problems {
     /// The most problems that are kept; further ones are only counted.
     pub const MAX_KEPT: usize = 1_000;
 
-    pub(crate) fn of(name: &str, mut kept: Vec<DocumentProblem>, mut omitted: usize) -> Self {
+    /// The problems `kept` of the document called `name`, and `omitted` more. There must be at least one.
+    pub fn of(name: &str, mut kept: Vec<DocumentProblem>, mut omitted: usize) -> Self {
         // A stable sort: problems at the same position stay in the order in which they were found.
         kept.sort_by_key(|problem| problem.position);
         omitted += kept.len().saturating_sub(Self::MAX_KEPT);

@@ -25,11 +25,14 @@ const RESTRICTED_DEPENDENCIES: [(&str, &[&str]); 9] = [
     ("axum", &["tollgate-server", "tollgate-bench"]),
     ("clap", &["tollgate-server", "tollgate-simulate", "tollgate-bench"]),
     ("governor", &["tollgate-bench"]),
-    ("hyper", &["tollgate-server", "tollgate-bench"]),
+    ("hyper", &["tollgate-gateway", "tollgate-server", "tollgate-bench"]),
     ("quick_cache", &["tollgate-catalog"]),
     ("notify", &["tollgate-catalog"]),
     ("redis", &["tollgate-redis", "tollgate-bench"]),
-    ("serde_json", &["tollgate", "tollgate-server", "tollgate-simulate", "tollgate-bench"]),
+    (
+        "serde_json",
+        &["tollgate", "tollgate-gateway", "tollgate-server", "tollgate-simulate", "tollgate-bench"],
+    ),
     ("sqlx", &["tollgate-catalog"]),
 ];
 

@@ -1,0 +1,15 @@
+//! The gateway: a reverse proxy in front of model servers that speaks the dialects of OpenAI and Anthropic.
+//!
+//! For each request it reserves one lease, waits for a free upstream, forwards, meters the answer while it passes, and settles
+//! the lease when the answer ends, however it ends (`docs/decisions/0016`).
+//!
+//! | module | what it does | I/O |
+//! |---|---|---|
+//! | [`config`] | reads and validates `gateway.yaml` | reads the file |
+//! | [`dialect`] | parses, rewrites and meters requests and answers; writes errors | none |
+//!
+//! This crate knows HTTP, but neither the server that accepts its connections nor the store behind its leases. Prompts and
+//! answers are never logged or kept.
+
+pub mod config;
+pub mod dialect;
