@@ -7,9 +7,11 @@
 //! |---|---|---|
 //! | [`config`] | reads and validates `gateway.yaml` | reads the file |
 //! | [`dialect`] | parses, rewrites and meters requests and answers; writes errors | none |
+//! | [`admission`] | decides which waiting request goes to which upstream next | none; its wrapper waits |
 //!
 //! This crate knows HTTP, but neither the server that accepts its connections nor the store behind its leases. Prompts and
 //! answers are never logged or kept.
 
+pub mod admission;
 pub mod config;
 pub mod dialect;

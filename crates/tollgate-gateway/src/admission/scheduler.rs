@@ -1,0 +1,313 @@
+//! Which waiting request goes to which upstream next: a pure state machine.
+//!
+//! - **Room.** An upstream takes at most its `max_concurrency` requests, and requests of at most `max_tokens` in all. A request
+//!   that is larger than that goes to an upstream that has nothing else to do.
+//! - **Order.** Higher classes first; within a class the tenants take turns; within a tenant in the order of arrival.
+//! - **No overtaking.** If a request does not fit, its upstreams are kept for it: no request after it in this order goes there. So
+//!   a large request does not starve behind small ones. Requests that need other upstreams pass.
+//! - **Load.** Of the upstreams with room, the one with the smallest part of its slots taken.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tollgate_core::{PriorityClass, Timestamp};
+
+use crate::config::MAX_UPSTREAMS;
+
+/// A set of upstreams, by index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct UpstreamSet(u64);
+
+const _: () = assert!(MAX_UPSTREAMS <= u64::BITS as usize);
+
+impl UpstreamSet {
+    /// No upstream.
+    pub const EMPTY: Self = Self(0);
+
+    /// The set of `indexes`, each below [`MAX_UPSTREAMS`].
+    pub fn of(indexes: impl IntoIterator<Item = usize>) -> Self {
+        indexes.into_iter().fold(Self::EMPTY, Self::with)
+    }
+
+    /// The set with `index`.
+    #[must_use]
+    pub fn with(self, index: usize) -> Self {
+        debug_assert!(index < MAX_UPSTREAMS);
+        Self(self.0 | 1 << index)
+    }
+
+    /// Those of it that are not in `other`.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Those in either.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether both have one in common.
+    pub fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The indexes, in order.
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        (0..MAX_UPSTREAMS).filter(move |index| self.0 & 1 << index != 0)
+    }
+}
+
+/// What an upstream takes at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// The most requests.
+    pub max_concurrency: u32,
+    /// The most tokens of these requests.
+    pub max_tokens: u64,
+}
+
+/// A request that needs a place at an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entrant {
+    /// Its class.
+    pub class: PriorityClass,
+    /// Its tenant.
+    pub tenant: Arc<str>,
+    /// The upstreams that it may go to.
+    pub upstreams: UpstreamSet,
+    /// Its tokens.
+    pub tokens: u64,
+}
+
+/// The name of a waiting request. They are in the order of arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+#[derive(Debug)]
+struct Waiting {
+    ticket: Ticket,
+    upstreams: UpstreamSet,
+    tokens: u64,
+}
+
+#[derive(Debug)]
+struct TenantQueue {
+    tenant: Arc<str>,
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+struct Load {
+    capacity: Capacity,
+    in_flight: u32,
+    tokens: u64,
+    /// When it last gave back a place while somebody waited.
+    last_release: Option<Timestamp>,
+    /// The mean time between two of these, in nanoseconds.
+    interval_ns: Option<u64>,
+}
+
+/// A new interval between two releases counts for one in so many.
+const INTERVAL_MEMORY: u64 = 8;
+
+impl Load {
+    fn has_room(&self, tokens: u64) -> bool {
+        let fits = self.tokens.saturating_add(tokens) <= self.capacity.max_tokens;
+        self.in_flight < self.capacity.max_concurrency && (fits || self.in_flight == 0)
+    }
+
+    /// A smaller part of the slots is taken than of `other`.
+    fn is_below(&self, other: &Self) -> bool {
+        let part = |load: &Self, by: &Self| {
+            u64::from(load.in_flight) * u64::from(by.capacity.max_concurrency)
+        };
+        let tokens =
+            |load: &Self, by: &Self| u128::from(load.tokens) * u128::from(by.capacity.max_tokens);
+        (part(self, other), tokens(self, other)) < (part(other, self), tokens(other, self))
+    }
+
+    fn released(&mut self, now: Timestamp, somebody_waits: bool) {
+        let last = self.last_release.take();
+        if !somebody_waits {
+            return;
+        }
+        self.last_release = Some(now);
+        let Some(last) = last else { return };
+        let interval = now.as_ns().saturating_sub(last.as_ns());
+        self.interval_ns = Some(match self.interval_ns {
+            None => interval,
+            Some(mean) => (mean / INTERVAL_MEMORY * (INTERVAL_MEMORY - 1))
+                .saturating_add(interval / INTERVAL_MEMORY),
+        });
+    }
+}
+
+/// The queue in front of all upstreams, and their loads.
+#[derive(Debug)]
+pub struct Scheduler {
+    loads: Vec<Load>,
+    /// Of each class, by its index; the tenant whose turn it is comes first.
+    classes: [VecDeque<TenantQueue>; PriorityClass::ALL.len()],
+    waiting: usize,
+    last_ticket: u64,
+}
+
+impl Scheduler {
+    /// A scheduler for upstreams with these capacities, at most [`MAX_UPSTREAMS`].
+    pub fn new(capacities: impl IntoIterator<Item = Capacity>) -> Self {
+        let load = |capacity| Load {
+            capacity,
+            in_flight: 0,
+            tokens: 0,
+            last_release: None,
+            interval_ns: None,
+        };
+        Self {
+            loads: capacities.into_iter().map(load).collect(),
+            classes: Default::default(),
+            waiting: 0,
+            last_ticket: 0,
+        }
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// The requests and tokens in flight at an upstream.
+    pub fn in_flight(&self, upstream: usize) -> (u32, u64) {
+        self.loads.get(upstream).map_or((0, 0), |load| (load.in_flight, load.tokens))
+    }
+
+    /// Puts `entrant` in the queue. Call [`Scheduler::admit_next`] then. O(tenants that wait).
+    pub fn arrive(&mut self, entrant: Entrant) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        let Entrant { class, tenant, upstreams, tokens } = entrant;
+        let waiting = Waiting { ticket, upstreams, tokens };
+        let queues = &mut self.classes[class.index()];
+        match queues.iter_mut().find(|queue| queue.tenant == tenant) {
+            Some(queue) => queue.waiting.push_back(waiting),
+            None => queues.push_back(TenantQueue { tenant, waiting: VecDeque::from([waiting]) }),
+        }
+        self.waiting += 1;
+        ticket
+    }
+
+    /// Takes a request out of the queue; false if it does not wait. Call [`Scheduler::admit_next`] then: it may have kept others
+    /// waiting. O(requests that wait).
+    pub fn leave(&mut self, ticket: Ticket) -> bool {
+        for queues in &mut self.classes {
+            for (place, queue) in queues.iter_mut().enumerate() {
+                let found = queue.waiting.iter().position(|waiting| waiting.ticket == ticket);
+                let Some(found) = found else { continue };
+                queue.waiting.remove(found);
+                if queue.waiting.is_empty() {
+                    queues.remove(place);
+                }
+                self.waiting -= 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The next request that goes to an upstream, which is loaded with it; `None` if none can. Call it until then after each
+    /// other change. O(requests that wait), and O(1) while every upstream is full.
+    pub fn admit_next(&mut self) -> Option<(Ticket, usize)> {
+        let mut free =
+            UpstreamSet::of((0..self.loads.len()).filter(|index| self.loads[*index].has_room(0)));
+        for class in (0..self.classes.len()).rev() {
+            for place in 0..self.classes[class].len() {
+                if free.is_empty() {
+                    return None;
+                }
+                let found = self.classes[class][place].waiting.iter().enumerate().find_map(
+                    |(index, waiting)| {
+                        let upstream = self.least_loaded(waiting, free);
+                        free = free.without(waiting.upstreams);
+                        upstream.map(|upstream| (index, upstream))
+                    },
+                );
+                if let Some((index, upstream)) = found {
+                    let ticket = self.admit(class, place, index, upstream)?;
+                    return Some((ticket, upstream));
+                }
+            }
+        }
+        None
+    }
+
+    fn least_loaded(&self, waiting: &Waiting, free: UpstreamSet) -> Option<usize> {
+        let with_room = |index: &usize| {
+            UpstreamSet::of([*index]).meets(free) && self.loads[*index].has_room(waiting.tokens)
+        };
+        waiting.upstreams.iter().filter(|index| *index < self.loads.len()).filter(with_room).reduce(
+            |best, index| {
+                if self.loads[index].is_below(&self.loads[best]) { index } else { best }
+            },
+        )
+    }
+
+    /// Loads `upstream` with a request, and passes the turn to the next tenant.
+    fn admit(
+        &mut self,
+        class: usize,
+        place: usize,
+        index: usize,
+        upstream: usize,
+    ) -> Option<Ticket> {
+        let queues = &mut self.classes[class];
+        let mut queue = queues.remove(place)?;
+        let waiting = queue.waiting.remove(index)?;
+        if !queue.waiting.is_empty() {
+            queues.push_back(queue);
+        }
+        self.waiting -= 1;
+        let load = &mut self.loads[upstream];
+        load.in_flight += 1;
+        load.tokens += waiting.tokens;
+        Some(waiting.ticket)
+    }
+
+    /// A request of `tokens` at `upstream` has ended. Call [`Scheduler::admit_next`] then.
+    pub fn release(&mut self, upstream: usize, tokens: u64, now: Timestamp) {
+        let somebody_waits = self.waiting > 0;
+        let Some(load) = self.loads.get_mut(upstream) else { return };
+        load.in_flight = load.in_flight.saturating_sub(1);
+        load.tokens = load.tokens.saturating_sub(tokens);
+        load.released(now, somebody_waits);
+    }
+
+    /// How long the request `ticket` of `class` will wait for one of `upstreams`, by how often these had room while somebody
+    /// waited, in nanoseconds; `None` if that is not known yet. O(requests that wait).
+    pub fn expected_wait_ns(
+        &self,
+        ticket: Ticket,
+        class: PriorityClass,
+        upstreams: UpstreamSet,
+    ) -> Option<u64> {
+        let intervals = upstreams.iter().filter_map(|index| self.loads.get(index)?.interval_ns);
+        // Places become free at all of them at a time.
+        let per_second: u64 = intervals.map(|ns| 1_000_000_000_000 / ns.max(1_000)).sum();
+        if per_second == 0 {
+            return None;
+        }
+        let ahead = self.classes[class.index()..].iter().flatten().flat_map(|queue| &queue.waiting);
+        let ahead =
+            ahead.filter(|other| other.ticket != ticket && other.upstreams.meets(upstreams));
+        let places = ahead.count() as u64 + 1;
+        Some(places.saturating_mul(1_000_000_000_000) / per_second)
+    }
+}
+
+#[cfg(test)]
+mod tests;

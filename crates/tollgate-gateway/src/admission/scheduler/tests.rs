@@ -1,0 +1,225 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_ms(0);
+
+/// The same rules, as plainly as possible: one list, sorted anew for each decision.
+#[derive(Default)]
+struct Model {
+    capacities: Vec<Capacity>,
+    /// The upstream and the tokens of each request in flight.
+    running: Vec<(usize, u64)>,
+    waiting: Vec<(Ticket, Entrant)>,
+    /// When each tenant of a class got its place in the turns; later is further back.
+    turns: Vec<((PriorityClass, Arc<str>), u64)>,
+    clock: u64,
+}
+
+impl Model {
+    fn arrive(&mut self, ticket: Ticket, entrant: Entrant) {
+        let key = (entrant.class, Arc::clone(&entrant.tenant));
+        if !self.turns.iter().any(|(known, _)| *known == key) {
+            self.clock += 1;
+            self.turns.push((key, self.clock));
+        }
+        self.waiting.push((ticket, entrant));
+    }
+
+    fn remove(&mut self, ticket: Ticket) -> Entrant {
+        let place = self.waiting.iter().position(|(waiting, _)| *waiting == ticket).unwrap();
+        let (_, entrant) = self.waiting.remove(place);
+        let still = |(_, other): &(Ticket, Entrant)| {
+            (other.class, &other.tenant) == (entrant.class, &entrant.tenant)
+        };
+        if !self.waiting.iter().any(still) {
+            self.turns.retain(|(key, _)| *key != (entrant.class, Arc::clone(&entrant.tenant)));
+        }
+        entrant
+    }
+
+    fn load(&self, upstream: usize) -> (u64, u64) {
+        let here = || self.running.iter().filter(|(at, _)| *at == upstream);
+        (here().count() as u64, here().map(|(_, tokens)| tokens).sum())
+    }
+
+    fn next(&mut self) -> Option<(Ticket, usize)> {
+        let turn = |entrant: &Entrant| {
+            let key = (entrant.class, Arc::clone(&entrant.tenant));
+            self.turns.iter().find(|(known, _)| *known == key).unwrap().1
+        };
+        let mut order: Vec<_> = self.waiting.clone();
+        order.sort_by_key(|(ticket, entrant)| {
+            (std::cmp::Reverse(entrant.class.index()), turn(entrant), *ticket)
+        });
+        let mut kept: Vec<usize> = Vec::new();
+        let mut found = None;
+        for (ticket, entrant) in order {
+            let has_room = |upstream: &usize| {
+                let (count, tokens) = self.load(*upstream);
+                let capacity = self.capacities[*upstream];
+                count < u64::from(capacity.max_concurrency)
+                    && (count == 0 || tokens + entrant.tokens <= capacity.max_tokens)
+            };
+            let choices = entrant.upstreams.iter().filter(|upstream| !kept.contains(upstream));
+            let part = |upstream: usize| {
+                let (count, tokens) = self.load(upstream);
+                let capacity = self.capacities[upstream];
+                let part = |used: u64, most: u64| used * 1_000_000 / most;
+                (
+                    part(count, u64::from(capacity.max_concurrency)),
+                    part(tokens, capacity.max_tokens),
+                    upstream,
+                )
+            };
+            if let Some(best) = choices.filter(has_room).min_by_key(|upstream| part(*upstream)) {
+                found = Some((ticket, best));
+                break;
+            }
+            kept.extend(entrant.upstreams.iter());
+        }
+        let (ticket, upstream) = found?;
+        let entrant = self.remove(ticket);
+        let key = (entrant.class, Arc::clone(&entrant.tenant));
+        self.clock += 1;
+        if let Some((_, turn)) = self.turns.iter_mut().find(|(known, _)| *known == key) {
+            *turn = self.clock;
+        }
+        self.running.push((upstream, entrant.tokens));
+        Some((ticket, upstream))
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Arrive(Entrant),
+    Leave(usize),
+    Release(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let class = proptest::sample::select(&PriorityClass::ALL[..3]);
+    let arrive = (class, 0..3_u8, 1..8_u64, 1..12_u64).prop_map(|(class, tenant, set, tokens)| {
+        let tenant = format!("t{tenant}").into();
+        Step::Arrive(Entrant { class, tenant, upstreams: UpstreamSet(set), tokens })
+    });
+    prop_oneof![
+        4 => arrive,
+        1 => any::<usize>().prop_map(Step::Leave),
+        3 => any::<usize>().prop_map(Step::Release),
+    ]
+}
+
+fn capacity() -> impl Strategy<Value = Capacity> {
+    (1..4_u32, 5..20_u64)
+        .prop_map(|(max_concurrency, max_tokens)| Capacity { max_concurrency, max_tokens })
+}
+
+proptest! {
+    #[test]
+    fn it_decides_as_the_model_does(
+        capacities in proptest::collection::vec(capacity(), 3),
+        steps in proptest::collection::vec(step(), 1..60),
+    ) {
+        let mut scheduler = Scheduler::new(capacities.clone());
+        let mut model = Model { capacities, ..Model::default() };
+        for step in steps {
+            match step {
+                Step::Arrive(entrant) => {
+                    let ticket = scheduler.arrive(entrant.clone());
+                    model.arrive(ticket, entrant);
+                }
+                Step::Leave(which) if !model.waiting.is_empty() => {
+                    let ticket = model.waiting[which % model.waiting.len()].0;
+                    model.remove(ticket);
+                    prop_assert!(scheduler.leave(ticket) && !scheduler.leave(ticket));
+                }
+                Step::Release(which) if !model.running.is_empty() => {
+                    let which = which % model.running.len();
+                    let (upstream, tokens) = model.running.remove(which);
+                    scheduler.release(upstream, tokens, NOW);
+                }
+                _ => {}
+            }
+            loop {
+                let next = scheduler.admit_next();
+                prop_assert_eq!(next, model.next());
+                prop_assert_eq!(scheduler.waiting(), model.waiting.len());
+                if next.is_none() {
+                    break;
+                }
+            }
+            for (upstream, capacity) in model.capacities.iter().enumerate() {
+                let (count, tokens) = scheduler.in_flight(upstream);
+                prop_assert_eq!((u64::from(count), tokens), model.load(upstream));
+                prop_assert!(count <= capacity.max_concurrency);
+                prop_assert!(tokens <= capacity.max_tokens || count == 1);
+            }
+        }
+        // Whoever waits is served in the end.
+        while let Some((upstream, tokens)) = model.running.pop() {
+            scheduler.release(upstream, tokens, NOW);
+            while let Some((ticket, at)) = scheduler.admit_next() {
+                let entrant = model.remove(ticket);
+                model.running.push((at, entrant.tokens));
+            }
+        }
+        prop_assert_eq!(scheduler.waiting(), 0);
+    }
+}
+
+fn entrant(class: PriorityClass, tenant: &str, tokens: u64) -> Entrant {
+    Entrant { class, tenant: tenant.into(), upstreams: UpstreamSet::of([0]), tokens }
+}
+
+fn one_slot() -> Scheduler {
+    Scheduler::new([Capacity { max_concurrency: 1, max_tokens: 100 }])
+}
+
+#[test]
+fn classes_come_first_then_turns_then_arrival() {
+    use PriorityClass::{Batch, Premium, Standard};
+    let mut scheduler = one_slot();
+    let arrivals = [
+        (Batch, "a"),
+        (Standard, "a"),
+        (Standard, "a"),
+        (Standard, "b"),
+        (Premium, "c"),
+        (Standard, "a"),
+    ];
+    let tickets: Vec<_> = arrivals
+        .into_iter()
+        .map(|(class, tenant)| scheduler.arrive(entrant(class, tenant, 1)))
+        .collect();
+    let mut served = Vec::new();
+    while let Some((ticket, upstream)) = scheduler.admit_next() {
+        served.push(tickets.iter().position(|known| *known == ticket).unwrap());
+        scheduler.release(upstream, 1, NOW);
+    }
+    assert_eq!(served, [4, 1, 3, 2, 5, 0]);
+}
+
+#[test]
+fn the_wait_is_expected_from_how_often_places_become_free() {
+    let mut scheduler = one_slot();
+    let of = |scheduler: &mut Scheduler| scheduler.arrive(entrant(PriorityClass::Standard, "a", 1));
+    of(&mut scheduler);
+    assert!(scheduler.admit_next().is_some());
+    let expected = |scheduler: &Scheduler, ticket| {
+        let upstreams = UpstreamSet::of([0]);
+        scheduler.expected_wait_ns(ticket, PriorityClass::Standard, upstreams)
+    };
+    let mut last = of(&mut scheduler);
+    assert_eq!(expected(&scheduler, last), None);
+    for release in 1..=40 {
+        last = of(&mut scheduler);
+        scheduler.release(0, 1, Timestamp::from_ms(100 * release));
+        assert!(scheduler.admit_next().is_some());
+    }
+    let wait_ms = expected(&scheduler, last).unwrap() / 1_000_000;
+    assert!((90..=110).contains(&wait_ms), "{wait_ms}");
+    let behind = of(&mut scheduler);
+    let wait_ms = expected(&scheduler, behind).unwrap() / 1_000_000;
+    assert!((180..=220).contains(&wait_ms), "{wait_ms}");
+}
