@@ -8,6 +8,7 @@
 //! | [`config`] | reads and validates `gateway.yaml` | reads the file |
 //! | [`dialect`] | parses, rewrites and meters requests and answers; writes errors | none |
 //! | [`admission`] | decides which waiting request goes to which upstream next | none; its wrapper waits |
+//! | [`upstream`] | connections to model servers, and a circuit breaker for each | the network |
 //!
 //! This crate knows HTTP, but neither the server that accepts its connections nor the store behind its leases. Prompts and
 //! answers are never logged or kept.
@@ -15,3 +16,4 @@
 pub mod admission;
 pub mod config;
 pub mod dialect;
+pub mod upstream;

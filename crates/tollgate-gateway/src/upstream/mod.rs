@@ -1,0 +1,304 @@
+//! The upstreams: connections to model servers, their keys, and a circuit breaker for each.
+//!
+//! Requests go to the addresses of the configuration and nowhere else. Redirects are not followed.
+
+mod breaker;
+mod client;
+mod fields;
+
+use std::fmt;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tollgate_core::{Clock, MonotonicClock};
+
+use self::breaker::{Breaker, Gate};
+use self::client::UpstreamClient;
+use crate::admission::UpstreamSet;
+use crate::config::{Dialect, UpstreamConfig};
+
+/// The upstreams of a gateway.
+pub struct Upstreams {
+    all: Vec<Upstream>,
+    client: UpstreamClient,
+    clock: MonotonicClock,
+}
+
+#[derive(Debug)]
+struct Upstream {
+    config: UpstreamConfig,
+    // Held for some nanoseconds, some times per request.
+    breaker: Mutex<Breaker>,
+}
+
+impl Upstream {
+    /// A poisoned lock is fine: the breaker is only a judgement.
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstreams").field("all", &self.all).finish_non_exhaustive()
+    }
+}
+
+/// Which upstreams may get a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Available {
+    /// All of them.
+    pub upstreams: UpstreamSet,
+    /// Those of them that get it only to find out whether they work again.
+    pub probes: UpstreamSet,
+}
+
+/// Why an upstream gave no answer that a client can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamFailure {
+    /// It could not be reached, or closed the connection before its answer began.
+    Unreachable,
+    /// Its answer did not begin in time.
+    Timeout,
+    /// It says that it is overloaded or broken, redirects, or does not accept its key.
+    Status(StatusCode),
+    /// Its provider limits requests.
+    Limited {
+        /// For how long.
+        wait: Duration,
+    },
+}
+
+/// A request to an upstream.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The path, below `/v1`, with its query.
+    pub path: &'a str,
+    /// The fields of the client.
+    pub fields: &'a HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// The wait if a provider limits requests and does not say for how long.
+const UNKNOWN_WAIT: Duration = Duration::from_secs(1);
+
+impl Upstreams {
+    /// The upstreams of `configs`. Connects to none.
+    pub fn new(configs: &[UpstreamConfig]) -> io::Result<Self> {
+        let is_tls = |config: &UpstreamConfig| config.base_url.scheme_str() == Some("https");
+        let upstream = |config: &UpstreamConfig| Upstream {
+            config: config.clone(),
+            breaker: Mutex::default(),
+        };
+        Ok(Self {
+            all: configs.iter().map(upstream).collect(),
+            client: client::client(configs.iter().any(is_tls))?,
+            clock: MonotonicClock::new(),
+        })
+    }
+
+    /// The configuration of the upstream at `index`, which must exist.
+    pub fn config(&self, index: usize) -> &UpstreamConfig {
+        &self.all[index].config
+    }
+
+    /// Those of `dialect` among `indexes` that may get a request now. Call [`Upstreams::chosen`] then.
+    pub fn available(&self, indexes: &[usize], dialect: Option<Dialect>) -> Available {
+        let now = self.clock.now();
+        let mut available = Available::default();
+        for &index in indexes {
+            let upstream = &self.all[index];
+            if dialect.is_some_and(|dialect| upstream.config.dialect != dialect) {
+                continue;
+            }
+            match upstream.breaker().gate(now) {
+                Gate::Open => available.upstreams = available.upstreams.with(index),
+                Gate::Probe => {
+                    available.upstreams = available.upstreams.with(index);
+                    available.probes = available.probes.with(index);
+                }
+                Gate::Shut => {}
+            }
+        }
+        available
+    }
+
+    /// One of `available` was chosen, or none.
+    pub fn chosen(&self, available: Available, chosen: Option<usize>) {
+        let chosen = UpstreamSet::of(chosen);
+        for index in available.probes.without(chosen).iter() {
+            self.all[index].breaker().not_probed();
+        }
+    }
+
+    /// The shortest time until the provider of one of `indexes` takes requests again; `None` if none limits them.
+    pub fn cooling(&self, indexes: &[usize]) -> Option<Duration> {
+        let now = self.clock.now();
+        indexes.iter().filter_map(|index| self.all[*index].breaker().cools_for(now)).min()
+    }
+
+    /// Whether the upstream at `index` is known to fail.
+    pub fn is_failing(&self, index: usize) -> bool {
+        self.all[index].breaker().is_failing()
+    }
+
+    /// Sends a request to the upstream at `index` and waits until its answer begins. Its fields are those that the client gets.
+    ///
+    /// What became of it opens and closes the breaker. An answer that says that the request is wrong is an answer.
+    pub async fn send(
+        &self,
+        index: usize,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<Response<Incoming>, UpstreamFailure> {
+        let config = &self.all[index].config;
+        let Some(request) = request(config, outgoing) else {
+            return Err(UpstreamFailure::Unreachable);
+        };
+        let sent = tokio::time::timeout(config.head_timeout, self.client.request(request)).await;
+        let failure = match sent {
+            Ok(Ok(response)) => match judged(&response) {
+                None => {
+                    // An error of the upstream itself may have been caused by the request, and says nothing.
+                    if !response.status().is_server_error() {
+                        self.succeeded(index);
+                    }
+                    let (mut head, body) = response.into_parts();
+                    head.headers = fields::for_client(&head.headers);
+                    return Ok(Response::from_parts(head, body));
+                }
+                Some(failure) => failure,
+            },
+            Ok(Err(error)) => {
+                tracing::debug!(upstream = config.id, %error, "an upstream gave no answer");
+                UpstreamFailure::Unreachable
+            }
+            Err(_) => UpstreamFailure::Timeout,
+        };
+        self.failed(index, failure);
+        Err(failure)
+    }
+
+    fn succeeded(&self, index: usize) {
+        let upstream = &self.all[index];
+        if upstream.breaker().succeeded() {
+            tracing::info!(upstream = upstream.config.id, "the upstream answers again");
+        }
+    }
+
+    fn failed(&self, index: usize, failure: UpstreamFailure) {
+        let (upstream, now) = (&self.all[index], self.clock.now());
+        let id = &upstream.config.id;
+        if let UpstreamFailure::Limited { wait } = failure {
+            upstream.breaker().cool(now, wait);
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(
+                upstream = id,
+                wait_ms,
+                "the provider of the upstream limits requests; none is sent for this time"
+            );
+            return;
+        }
+        if let UpstreamFailure::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) = failure {
+            tracing::error!(
+                upstream = id,
+                "the upstream does not accept its key; clients get 503. Correct the variable that apiKeyEnv names"
+            );
+        }
+        if upstream.breaker().failed(now) {
+            tracing::error!(
+                upstream = id,
+                ?failure,
+                "the upstream fails; it gets no requests until a probe succeeds"
+            );
+        }
+    }
+}
+
+fn request(config: &UpstreamConfig, outgoing: &Outgoing<'_>) -> Option<Request<Full<Bytes>>> {
+    let mut request = Request::new(Full::new(outgoing.body.clone()));
+    *request.method_mut() = outgoing.method.clone();
+    *request.uri_mut() = url(&config.base_url, outgoing.path)?;
+    *request.headers_mut() =
+        fields::for_upstream(outgoing.fields, config.dialect, config.key.as_ref());
+    Some(request)
+}
+
+/// The address of `path`, whose beginning `/v1` stands for the path of `base`.
+fn url(base: &Uri, path: &str) -> Option<Uri> {
+    let below = path.strip_prefix("/v1")?;
+    let base_path = base.path().trim_end_matches('/');
+    let mut parts = base.clone().into_parts();
+    parts.path_and_query = Some(format!("{base_path}{below}").parse().ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+/// Why an answer is none that a client can have.
+fn judged(response: &Response<Incoming>) -> Option<UpstreamFailure> {
+    /// Anthropic's status of an overloaded server.
+    const OVERLOADED: u16 = 529;
+    let status = response.status();
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => {
+            Some(UpstreamFailure::Limited { wait: wait(response.headers()) })
+        }
+        StatusCode::UNAUTHORIZED
+        | StatusCode::FORBIDDEN
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => Some(UpstreamFailure::Status(status)),
+        _ if status.as_u16() == OVERLOADED || status.is_redirection() => {
+            Some(UpstreamFailure::Status(status))
+        }
+        _ => None,
+    }
+}
+
+fn wait(fields: &HeaderMap) -> Duration {
+    let number = |name: &str| fields.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    let wait = number("retry-after-ms").map(Duration::from_millis);
+    let wait = wait.or_else(|| number(RETRY_AFTER.as_str()).map(Duration::from_secs));
+    wait.unwrap_or(UNKNOWN_WAIT).clamp(Duration::from_millis(1), breaker::MAX_COOLING)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_url_stands_for_v1() {
+        let of = |base: &str, path| url(&base.parse().unwrap(), path).map(|url| url.to_string());
+        assert_eq!(
+            of("http://a:1/v1", "/v1/chat/completions").unwrap(),
+            "http://a:1/v1/chat/completions"
+        );
+        assert_eq!(of("https://a", "/v1/messages?x=1").unwrap(), "https://a/messages?x=1");
+        assert_eq!(of("http://a/x/", "/v1/messages").unwrap(), "http://a/x/messages");
+        assert_eq!(of("http://a", "/admin"), None);
+    }
+
+    #[test]
+    fn the_wait_of_a_provider_is_read_and_bounded() {
+        let of = |pairs: &[(&'static str, &'static str)]| {
+            let mut fields = HeaderMap::new();
+            for (name, value) in pairs {
+                fields.insert(*name, value.parse().unwrap());
+            }
+            wait(&fields)
+        };
+        assert_eq!(of(&[]), UNKNOWN_WAIT);
+        assert_eq!(of(&[("retry-after", "7")]), Duration::from_secs(7));
+        let both = [("retry-after", "7"), ("retry-after-ms", "6500")];
+        assert_eq!(of(&both), Duration::from_millis(6_500));
+        assert_eq!(of(&[("retry-after", "99999999999")]), breaker::MAX_COOLING);
+        assert_eq!(of(&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")]), UNKNOWN_WAIT);
+    }
+}
