@@ -6,6 +6,7 @@
 //! This crate must not know HTTP, gRPC or JSON, nor which store it uses. It has no clock for decisions: time belongs to
 //! the store (R7).
 
+mod caller;
 mod decision_feed;
 mod directory;
 mod journal;
@@ -15,6 +16,7 @@ mod leases;
 mod rate_limit;
 mod usage;
 
+pub use caller::Caller;
 pub use decision_feed::{By, DecisionFeed, KeyCounts, ObservedDecision};
 pub use directory::{DirectoryLookup, Known, Origins, TierSource, UnknownApiKeys};
 pub use journal::{JournalStats, Keeping, SettlementJournal};

@@ -51,7 +51,7 @@ pub enum Denial {
     /// Unfinished requests hold all the memory that there is for them.
     NoMemory,
     /// The limits deny it.
-    Limited(Decision),
+    Limited(Box<Decision>),
     /// The store failed, so that nothing could be decided.
     StoreUnavailable,
     /// The queue is full, or the wait would be too long.

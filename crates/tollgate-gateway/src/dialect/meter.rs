@@ -1,7 +1,7 @@
 //! Meters an answer while it passes.
 //!
 //! Until the upstream reports its usage, the tokens of an answer are counted from its text: one for every
-//! [`BYTES_PER_TOKEN`] bytes of a frame, and at least one for each frame with text. The JSON of a frame is parsed only if it may
+//! [`BYTES_PER_TOKEN`] bytes, and at least one for each frame with text. Most servers send a frame for each token. The JSON of a frame is parsed only if it may
 //! hold usage, a finish reason or a final event.
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use super::top_level::MemberFinder;
 use super::usage::{ReportedUsage, Usage};
 
 /// The bytes of text that are counted as one token.
-pub(super) const BYTES_PER_TOKEN: u64 = 4;
+pub(super) const BYTES_PER_TOKEN: u64 = 5;
 
 /// If a token had more bytes than this on average, the upstream reported too few of them.
 const MAX_BYTES_PER_TOKEN: u64 = 32;
@@ -41,8 +41,8 @@ pub enum FrameFate {
 pub struct StreamMeter {
     pub(super) endpoint: Endpoint,
     drops_usage: bool,
-    /// What was counted from the text.
-    counted_tokens: u64,
+    /// The frames with text.
+    text_frames: u64,
     text_bytes: u64,
     /// The bytes of frames that were too long to be parsed.
     oversized_bytes: u64,
@@ -65,7 +65,7 @@ impl StreamMeter {
         Self {
             endpoint,
             drops_usage,
-            counted_tokens: 0,
+            text_frames: 0,
             text_bytes: 0,
             oversized_bytes: 0,
             usage: Usage::default(),
@@ -107,7 +107,7 @@ impl StreamMeter {
 
     fn count(&mut self, text_bytes: u64) {
         self.text_bytes += text_bytes;
-        self.counted_tokens += text_bytes.div_ceil(BYTES_PER_TOKEN);
+        self.text_frames += u64::from(text_bytes > 0);
     }
 
     fn chunk(&mut self, data: &[u8]) -> FrameFate {
@@ -187,7 +187,8 @@ impl StreamMeter {
     }
 
     fn counted(&self) -> u64 {
-        self.counted_tokens + self.oversized_bytes.div_ceil(BYTES_PER_TOKEN)
+        let bytes = self.text_bytes + self.oversized_bytes;
+        self.text_frames.max(bytes.div_ceil(BYTES_PER_TOKEN))
     }
 
     /// Whether the final event has passed.
@@ -250,6 +251,12 @@ pub struct Metered {
 }
 
 impl Metered {
+    /// An answer that uses no tokens.
+    pub fn nothing() -> Self {
+        let usage = Usage { input: Some(0), output: Some(0), ..Usage::default() };
+        Self { usage, output: 0, is_exact: true, is_contradicted: false }
+    }
+
     fn of(usage: Usage, text_bytes: u64, counted: u64, is_complete: bool) -> Self {
         let reported = usage.output.or(usage.input.and(Some(0)).filter(|_| counted == 0));
         let fewest = text_bytes / MAX_BYTES_PER_TOKEN;

@@ -16,9 +16,9 @@ mod usage;
 pub use crate::config::Dialect;
 
 pub use self::estimate::{InputRatio, TextSize};
-pub use self::meter::{BodyMeter, FrameFate, StreamMeter};
+pub use self::meter::{BodyMeter, FrameFate, Metered, StreamMeter};
 pub use self::request::{MAX_COPIES, ModelRequest, RequestProblem, Rewrite};
-pub use self::sse::{Framer, MAX_FRAME_BYTES};
+pub use self::sse::{Framed, Framer, MAX_FRAME_BYTES};
 pub use self::usage::Usage;
 
 /// A path that the gateway serves, with the meaning of its requests.

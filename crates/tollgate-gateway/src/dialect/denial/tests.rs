@@ -16,7 +16,7 @@ fn denied(unit: Unit, visibility: Visibility, wait: Wait) -> Denial {
     let subject = Subject::new("alice", "m");
     let charges = [Charge { limit: &limit, subject: &subject, cost: Amount::ONE }];
     let verdict = Verdict::new(false, 99, wait, 5_000_000_000);
-    Denial::Limited(Decision::assemble(&charges, &[verdict]))
+    Denial::Limited(Box::new(Decision::assemble(&charges, &[verdict])))
 }
 
 fn parts(denial: &Denial, dialect: Dialect) -> (u16, Value, HeaderMap) {

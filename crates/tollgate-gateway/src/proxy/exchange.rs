@@ -1,0 +1,369 @@
+//! One request and its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts as Head;
+use http::{Response, StatusCode};
+use hyper::body::Body;
+use tollgate_core::{Clock, Decision, Reason, Timestamp};
+use tollgate_service::Caller;
+use tollgate_store::Store;
+
+use super::Gateway;
+use super::body::{GatewayBody, Meter, MeteredBody, OnMetered, Parts};
+use super::forward::{Forwarded, Job};
+use super::lease::{LeaseGuard, Outcome, Wanted, reserve};
+use super::models::Model;
+use super::stream_bounds::StreamBounds;
+use crate::config::{Dialect, ModelConfig, OnAbort, OnLimit};
+use crate::dialect::denial::{Denial, apply_limits};
+use crate::dialect::{
+    BodyMeter, Endpoint, Framer, Metered, ModelRequest, RequestProblem, Rewrite, StreamMeter,
+    TextSize, Usage,
+};
+
+/// The milliseconds that the gateway itself has taken.
+const OVERHEAD: HeaderName = HeaderName::from_static("x-tollgate-overhead-ms");
+/// The cap of the answer, if the client asked for a larger one.
+const CLAMPED: HeaderName = HeaderName::from_static("x-tollgate-max-output-tokens");
+
+/// A request whose caller is known.
+pub(super) struct Arrived<'a> {
+    pub(super) head: &'a Head,
+    pub(super) key: &'a str,
+    pub(super) caller: Caller,
+    pub(super) started: Timestamp,
+}
+
+/// What is reserved for a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Plan {
+    /// The tokens of the prompt, estimated.
+    input: u64,
+    /// The most tokens of each answer.
+    cap: u64,
+    /// The tokens of all answers that are reserved.
+    held: u64,
+    /// The most that all answers may have.
+    most: u64,
+    /// Whether the client asked for more.
+    is_clamped: bool,
+}
+
+impl Plan {
+    fn of(model: &ModelConfig, request: &ModelRequest, input: u64) -> Self {
+        if !request.endpoint().generates() {
+            // Counting tokens uses none.
+            let input = if request.endpoint() == Endpoint::CountTokens { 0 } else { input };
+            return Self { input, ..Self::default() };
+        }
+        let ceiling = model.max_output_tokens;
+        let cap = request.cap.map_or(ceiling, |cap| cap.min(ceiling));
+        let each = if request.cap.is_some() { cap } else { model.reserve_output_tokens.min(cap) };
+        Self {
+            input,
+            cap,
+            held: each.saturating_mul(request.copies),
+            most: cap.saturating_mul(request.copies),
+            is_clamped: request.cap.is_some_and(|asked| asked > ceiling),
+        }
+    }
+}
+
+/// What the answer needs to know of its request.
+struct Answered<'a> {
+    dialect: Dialect,
+    decision: &'a Decision,
+    started: Timestamp,
+    clamped_to: Option<u64>,
+}
+
+impl<S: Store> Gateway<S> {
+    /// A request to a model.
+    pub(super) async fn model_request<B>(
+        &self,
+        endpoint: Endpoint,
+        arrived: Arrived<'_>,
+        body: B,
+    ) -> Result<Response<GatewayBody<S>>, Denial>
+    where
+        B: Body<Data = Bytes> + Send,
+    {
+        let held_body = self.memory.read(body).await?;
+        let request = ModelRequest::parse(endpoint, held_body.bytes()).map_err(invalid)?;
+        let model = self.models.get(&request.model);
+        let model = model.filter(|model| self.speaks(&model.config, endpoint.dialect()));
+        let model = model.ok_or_else(|| Denial::UnknownModel(request.model.clone()))?;
+        let plan = Plan::of(&model.config, &request, model.ratio.estimate(request.size));
+        let wanted = Wanted {
+            api_key: arrived.key.to_owned(),
+            model: Some(model.config.id.clone()),
+            input: plan.input,
+            output: plan.held,
+            on_abort: model.config.on_abort,
+        };
+        let (decision, lease) = self.reserved(wanted).await?;
+        let job = Job {
+            upstreams: &model.config.upstreams,
+            dialect: Some(endpoint.dialect()),
+            class: arrived.caller.priority,
+            tenant: tenant(&arrived.caller),
+            tokens: plan.input.saturating_add(plan.held),
+            head: arrived.head,
+            body: |index| self.rewritten(&request, &model.config, plan.cap, index),
+        };
+        let (forwarded, lease) = self.forwarded(&job, lease).await?;
+        drop(held_body);
+        let meter = meter(&forwarded.response, &request, &plan, model.config.on_limit);
+        let answered = Answered {
+            dialect: endpoint.dialect(),
+            decision: &decision,
+            started: arrived.started,
+            clamped_to: plan.is_clamped.then_some(plan.cap),
+        };
+        let learns = learning(Arc::clone(model), request.size);
+        Ok(self.response(forwarded, lease, meter, &answered, learns).await)
+    }
+
+    /// A request to a path that is only forwarded.
+    pub(super) async fn pass_through<B>(
+        &self,
+        upstreams: &[usize],
+        dialect: Dialect,
+        arrived: Arrived<'_>,
+        body: B,
+    ) -> Result<Response<GatewayBody<S>>, Denial>
+    where
+        B: Body<Data = Bytes> + Send,
+    {
+        let held_body = self.memory.read(body).await?;
+        let wanted = Wanted {
+            api_key: arrived.key.to_owned(),
+            model: None,
+            input: 0,
+            output: 0,
+            on_abort: OnAbort::Reserved,
+        };
+        let (decision, lease) = self.reserved(wanted).await?;
+        let job = Job {
+            upstreams,
+            dialect: None,
+            class: arrived.caller.priority,
+            tenant: tenant(&arrived.caller),
+            tokens: 0,
+            head: arrived.head,
+            body: |_| held_body.bytes(),
+        };
+        let (forwarded, lease) = self.forwarded(&job, lease).await?;
+        let (decision, started) = (&decision, arrived.started);
+        let answered = Answered { dialect, decision, started, clamped_to: None };
+        let learns = Box::new(|_: &Metered| {});
+        Ok(self.response(forwarded, lease, Meter::None, &answered, learns).await)
+    }
+
+    /// Whether the model has an upstream that speaks `dialect`.
+    fn speaks(&self, model: &ModelConfig, dialect: Dialect) -> bool {
+        model.upstreams.iter().any(|index| self.upstreams.config(*index).dialect == dialect)
+    }
+
+    async fn reserved(&self, wanted: Wanted) -> Result<(Decision, LeaseGuard<S>), Denial> {
+        let reserved = reserve(&self.leases, wanted).await;
+        let (decision, lease) = reserved.map_err(|error| {
+            tracing::debug!(%error, "nothing could be reserved");
+            Denial::StoreUnavailable
+        })?;
+        match (lease, decision.reason()) {
+            (Some(lease), _) => Ok((decision, lease)),
+            (None, Some(reason)) if Reason::OF_API_KEYS.contains(&reason) => {
+                Err(Denial::ApiKey(reason))
+            }
+            (None, _) => Err(Denial::Limited(Box::new(decision))),
+        }
+    }
+
+    /// The beginning of the answer. If there is none, everything is given back before the client is told.
+    async fn forwarded<F: Fn(usize) -> Bytes>(
+        &self,
+        job: &Job<'_, F>,
+        mut lease: LeaseGuard<S>,
+    ) -> Result<(Forwarded, LeaseGuard<S>), Denial> {
+        match self.forward(job, &mut lease).await {
+            Ok(forwarded) => Ok((forwarded, lease)),
+            Err(denial) => {
+                settle_now(lease, Outcome::Nothing).await;
+                Err(denial)
+            }
+        }
+    }
+
+    fn rewritten(
+        &self,
+        request: &ModelRequest,
+        model: &ModelConfig,
+        cap: u64,
+        index: usize,
+    ) -> Bytes {
+        let upstream = self.upstreams.config(index);
+        request.rewritten(&Rewrite {
+            model: &model.upstream_model,
+            cap,
+            cap_field: upstream.cap_field,
+            continuous_usage: upstream.continuous_usage,
+        })
+    }
+
+    async fn response(
+        &self,
+        forwarded: Forwarded,
+        lease: LeaseGuard<S>,
+        meter: Meter,
+        answered: &Answered<'_>,
+        metered: OnMetered,
+    ) -> Response<GatewayBody<S>> {
+        let Forwarded { response, permit, waited } = forwarded;
+        let idle_timeout = self.upstreams.config(permit.upstream()).idle_timeout;
+        let (mut head, upstream) = response.into_parts();
+        let (meter, lease) = if head.status.is_success() {
+            (meter, Some(lease))
+        } else {
+            settle_now(lease, of_error(head.status)).await;
+            (Meter::None, None)
+        };
+        if matches!(meter, Meter::Stream { .. }) {
+            head.headers.remove(CONTENT_LENGTH);
+        }
+        apply_limits(answered.dialect, answered.decision, &mut head.headers);
+        if let Some(cap) = answered.clamped_to {
+            head.headers.insert(CLAMPED, HeaderValue::from(cap));
+        }
+        let overhead = self.clock.now().since(answered.started).saturating_sub(waited);
+        head.headers.insert(OVERHEAD, milliseconds(overhead));
+        let parts = Parts { upstream, meter, lease, permit, idle_timeout, metered };
+        Response::from_parts(head, GatewayBody::metered(MeteredBody::new(parts)))
+    }
+}
+
+async fn settle_now<S: Store>(lease: LeaseGuard<S>, outcome: Outcome) {
+    if let Some(settling) = lease.settle(outcome) {
+        settling.await;
+    }
+}
+
+/// What is charged for an answer that is an error: a request that was wrong was a request.
+fn of_error(status: StatusCode) -> Outcome {
+    if status.is_client_error() {
+        Outcome::Exact { usage: Usage { input: Some(0), ..Usage::default() }, output: 0 }
+    } else {
+        Outcome::Nothing
+    }
+}
+
+fn meter<B>(
+    response: &Response<B>,
+    request: &ModelRequest,
+    plan: &Plan,
+    on_limit: OnLimit,
+) -> Meter {
+    let endpoint = request.endpoint();
+    if endpoint == Endpoint::CountTokens {
+        return Meter::None;
+    }
+    if !is_event_stream(response.headers()) {
+        return Meter::Whole(BodyMeter::new(endpoint));
+    }
+    let meter = StreamMeter::new(endpoint, request.copies, request.drops_usage());
+    let bounds = StreamBounds::new(plan.held, plan.most, on_limit);
+    Meter::Stream { framer: Framer::default(), meter: Box::new(meter), bounds }
+}
+
+fn is_event_stream(fields: &HeaderMap) -> bool {
+    let declared = fields.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = declared.and_then(|value| value.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
+/// Learns from what the upstream counted, and reports counts that cannot be right.
+fn learning(model: Arc<Model>, size: TextSize) -> OnMetered {
+    Box::new(move |metered| {
+        if let Some(input) = metered.usage.input {
+            model.ratio.observe(size, input);
+        }
+        if metered.is_contradicted {
+            tracing::warn!(
+                model = model.config.id,
+                reported = metered.usage.output,
+                charged = metered.output,
+                "an upstream reported fewer tokens than its answer can have; the larger count is charged"
+            );
+        }
+    })
+}
+
+fn tenant(caller: &Caller) -> Arc<str> {
+    caller.tenant.as_ref().map_or("", |tenant| tenant.as_str()).into()
+}
+
+fn invalid(problem: RequestProblem) -> Denial {
+    Denial::Invalid { param: problem.param, message: problem.message }
+}
+
+fn milliseconds(duration: Duration) -> HeaderValue {
+    let us = duration.as_micros();
+    let text = format!("{}.{:03}", us / 1_000, us % 1_000);
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(endpoint: Endpoint, body: &str) -> Plan {
+        let model = ModelConfig {
+            id: "m".to_owned(),
+            upstreams: vec![0],
+            upstream_model: "m".to_owned(),
+            max_output_tokens: 1_000,
+            reserve_output_tokens: 200,
+            on_abort: OnAbort::Reserved,
+            on_limit: OnLimit::Cut,
+        };
+        let request = ModelRequest::parse(endpoint, Bytes::copy_from_slice(body.as_bytes()));
+        Plan::of(&model, &request.unwrap(), 7)
+    }
+
+    #[test]
+    fn the_cap_is_the_clients_within_the_ceiling() {
+        use Endpoint::{Chat, CountTokens, Embeddings};
+        let of = |cap, held, most, is_clamped| Plan { input: 7, cap, held, most, is_clamped };
+        let cases = [
+            (Chat, r#"{"model":"m"}"#, of(1_000, 200, 1_000, false)),
+            (Chat, r#"{"model":"m","max_tokens":50}"#, of(50, 50, 50, false)),
+            (Chat, r#"{"model":"m","max_tokens":50,"n":3}"#, of(50, 150, 150, false)),
+            (Chat, r#"{"model":"m","max_tokens":1001}"#, of(1_000, 1_000, 1_000, true)),
+            (Embeddings, r#"{"model":"m","input":"x"}"#, of(0, 0, 0, false)),
+            (CountTokens, r#"{"model":"m"}"#, Plan::default()),
+        ];
+        for (endpoint, body, expected) in cases {
+            assert_eq!(plan(endpoint, body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn the_type_of_an_answer_says_whether_it_is_a_stream() {
+        let is_stream = |value: &'static str| {
+            let mut fields = HeaderMap::new();
+            fields.insert(CONTENT_TYPE, HeaderValue::from_static(value));
+            is_event_stream(&fields)
+        };
+        assert!(is_stream("text/event-stream") && is_stream("Text/Event-Stream; charset=utf-8"));
+        assert!(!is_stream("application/json") && !is_event_stream(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_duration_is_written_with_microseconds() {
+        assert_eq!(milliseconds(Duration::from_micros(1_023)), "1.023");
+    }
+}

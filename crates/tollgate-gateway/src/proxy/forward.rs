@@ -1,0 +1,129 @@
+//! Brings a request to an upstream: waits for room, sends, and tries another upstream once if that fails before the answer
+//! begins.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use http::request::Parts;
+use hyper::body::Incoming;
+use tollgate_core::{Clock, PriorityClass};
+use tollgate_store::Store;
+
+use super::Gateway;
+use super::lease::LeaseGuard;
+use crate::admission::{Busy, Entrant, Permit, UpstreamSet};
+use crate::config::Dialect;
+use crate::dialect::denial::Denial;
+use crate::upstream::{Outgoing, UpstreamFailure};
+
+/// The most upstreams that a request is sent to.
+const MAX_ATTEMPTS: usize = 2;
+
+/// What is forwarded.
+pub(super) struct Job<'a, F> {
+    /// The upstreams, and the dialect that they must speak.
+    pub(super) upstreams: &'a [usize],
+    pub(super) dialect: Option<Dialect>,
+    pub(super) class: PriorityClass,
+    pub(super) tenant: Arc<str>,
+    /// What it has reserved.
+    pub(super) tokens: u64,
+    pub(super) head: &'a Parts,
+    /// The body for an upstream.
+    pub(super) body: F,
+}
+
+/// An answer that has begun.
+pub(super) struct Forwarded {
+    pub(super) response: Response<Incoming>,
+    pub(super) permit: Permit,
+    /// The time that was spent waiting for room and for the upstream.
+    pub(super) waited: Duration,
+}
+
+impl<S: Store> Gateway<S> {
+    /// Forwards `job`. What is dropped before the answer begins gives up its place; `lease` says then whether the upstream may
+    /// have worked on it.
+    pub(super) async fn forward<F: Fn(usize) -> Bytes>(
+        &self,
+        job: &Job<'_, F>,
+        lease: &mut LeaseGuard<S>,
+    ) -> Result<Forwarded, Denial> {
+        let (mut tried, mut waited) = (UpstreamSet::EMPTY, Duration::ZERO);
+        let mut last = Denial::NoUpstream;
+        for _ in 0..MAX_ATTEMPTS {
+            let asked_at = self.clock.now();
+            let Some(permit) = self.place(job, tried).await? else { break };
+            let index = permit.upstream();
+            let outgoing = Outgoing {
+                method: &job.head.method,
+                path: job.head.uri.path_and_query().map_or("/", |path| path.as_str()),
+                fields: &job.head.headers,
+                body: (job.body)(index),
+            };
+            lease.set_sent(true);
+            let sent = self.upstreams.send(index, &outgoing).await;
+            waited += self.clock.now().since(asked_at);
+            match sent {
+                Ok(response) => return Ok(Forwarded { response, permit, waited }),
+                Err(UpstreamFailure::Timeout) => {
+                    lease.set_sent(false);
+                    return Err(Denial::UpstreamTimeout);
+                }
+                Err(failure) => {
+                    lease.set_sent(false);
+                    tried = tried.with(index);
+                    last = denial(failure);
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// A place at an upstream that was not tried; `None` if there is none any more.
+    async fn place<F>(
+        &self,
+        job: &Job<'_, F>,
+        tried: UpstreamSet,
+    ) -> Result<Option<Permit>, Denial> {
+        let available = self.upstreams.available(job.upstreams, job.dialect);
+        let upstreams = available.upstreams.without(tried);
+        if upstreams.is_empty() {
+            self.upstreams.chosen(available, None);
+            if !tried.is_empty() {
+                return Ok(None);
+            }
+            let cooling = self.upstreams.cooling(job.upstreams);
+            return Err(cooling.map_or(Denial::NoUpstream, |wait| Denial::UpstreamLimited {
+                retry_after_ms: whole_ms(wait),
+            }));
+        }
+        let entrant = Entrant {
+            class: job.class,
+            tenant: Arc::clone(&job.tenant),
+            upstreams,
+            tokens: job.tokens,
+        };
+        let entered = self.admission.enter(entrant).await;
+        self.upstreams.chosen(available, entered.as_ref().ok().map(Permit::upstream));
+        let busy = |Busy { retry_after }| Denial::Busy { retry_after_ms: whole_ms(retry_after) };
+        entered.map(Some).map_err(busy)
+    }
+}
+
+fn denial(failure: UpstreamFailure) -> Denial {
+    match failure {
+        UpstreamFailure::Limited { wait } => {
+            Denial::UpstreamLimited { retry_after_ms: whole_ms(wait) }
+        }
+        UpstreamFailure::Timeout => Denial::UpstreamTimeout,
+        UpstreamFailure::Unreachable | UpstreamFailure::Status(_) => Denial::NoUpstream,
+    }
+}
+
+/// In milliseconds, rounded up.
+fn whole_ms(wait: Duration) -> u64 {
+    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,133 @@
+//! Upstreams that fail or are full.
+
+use std::time::Duration;
+
+use tollgate_gateway::mock_model::{Behaviour, Failure};
+
+use crate::support::{CHAT, STREAM, Setup, until, whole};
+
+const WELL: Behaviour = Behaviour { tokens: 20, pace: Duration::ZERO, failure: None };
+
+fn failing(failure: Failure) -> Behaviour {
+    Behaviour { failure: Some(failure), ..WELL }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_tried_elsewhere_once_before_its_answer_begins() {
+    for failure in
+        [Failure::Close, Failure::Status(503), Failure::Status(429), Failure::Status(401)]
+    {
+        let setup = Setup { behaviours: &[failing(failure), WELL], ..Setup::default() };
+        let fixture = setup.start().await;
+        let answer = fixture.post(CHAT, STREAM).await;
+        assert_eq!((answer.status, answer.is_whole), (200, true), "{failure:?}");
+        let requests = fixture.models.iter().map(|model| model.record().requests());
+        assert_eq!(requests.collect::<Vec<_>>(), [1, 1], "{failure:?}");
+        assert_eq!(fixture.used("output").await, 20);
+        assert_eq!(fixture.used("requests").await, 1, "one lease");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_fails_before_the_first_byte_costs_nothing() {
+    let setup = Setup { behaviours: &[failing(Failure::Close)], ..Setup::default() };
+    let fixture = setup.start().await;
+    let answer = fixture.post(CHAT, STREAM).await;
+    assert_eq!((answer.status, answer.field("x-should-retry")), (503, "true"));
+    for policy in ["tokens", "requests", "slots"] {
+        assert_eq!(fixture.used_now(policy).await, 0, "before the client is told: {policy}");
+    }
+    let body = r#"{"model":"gpt","max_tokens":5,"messages":[]}"#;
+    let answer = fixture.post("/v1/messages", body).await;
+    assert_eq!(
+        (answer.status, answer.json()["error"]["type"].as_str()),
+        (503, Some("overloaded_error"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_fails_often_gets_no_more_requests() {
+    let setup = Setup { behaviours: &[failing(Failure::Status(503))], ..Setup::default() };
+    let fixture = setup.start().await;
+    for _ in 0..20 {
+        assert_eq!(fixture.post(CHAT, STREAM).await.status, 503);
+    }
+    let requests = fixture.model().record().requests();
+    assert!((5..10).contains(&requests), "{requests}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_providers_limit_is_passed_on_and_respected() {
+    let setup = Setup { behaviours: &[failing(Failure::Status(429))], ..Setup::default() };
+    let fixture = setup.start().await;
+    for _ in 0..3 {
+        let answer = fixture.post(CHAT, STREAM).await;
+        assert_eq!(answer.status, 429);
+        let wait_ms: u64 = answer.field("retry-after-ms").parse().unwrap();
+        assert!((1..=2_000).contains(&wait_ms), "{wait_ms}");
+    }
+    assert_eq!(fixture.model().record().requests(), 1, "none is sent meanwhile");
+    assert_eq!(fixture.used("requests").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_that_is_the_clients_passes_and_costs_a_request() {
+    let fixture = Setup::default().start().await;
+    let answer = fixture.post_with(CHAT, STREAM, &[("x-mock", "fail=422")]).await;
+    assert_eq!(
+        (answer.status, answer.json()["error"]["message"].as_str()),
+        (422, Some("as asked"))
+    );
+    assert_eq!((fixture.used("requests").await, fixture.used("tokens").await), (1, 0));
+    let answer = fixture.post_with(CHAT, STREAM, &[("x-mock", "fail=500")]).await;
+    assert_eq!(answer.status, 500);
+    assert_eq!((fixture.used("requests").await, fixture.used("tokens").await), (1, 0));
+    // A redirect is not followed, and not passed on.
+    assert_eq!(fixture.post_with(CHAT, STREAM, &[("x-mock", "fail=302")]).await.status, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_wait_for_a_full_upstream_in_a_bounded_queue() {
+    let rest = "queue: {maxLength: 1, maxWaitMs: 600000}";
+    let setup = Setup { upstream: ", maxConcurrency: 1", rest, ..Setup::default() };
+    let fixture = setup.start().await;
+    let slow = [("x-mock", "tokens=4000, pace-ms=1")];
+    let first = fixture.begin(CHAT, STREAM, &slow).await;
+    let other = format!("Bearer {}", fixture.other_key().await);
+    let as_other = [("authorization", other.as_str())];
+    let second = fixture.post_with(CHAT, STREAM, &as_other);
+    let third = async {
+        until("one waits", || fixture.gateway.waiting() == 1).await;
+        let full = fixture.post(CHAT, STREAM).await;
+        assert_eq!((full.status, full.json()["error"]["code"].as_str()), (429, Some("queue_full")));
+        assert!(full.fields.contains_key("retry-after-ms"));
+        drop(first);
+    };
+    let (second, ()) = tokio::join!(second, third);
+    assert_eq!((second.status, second.is_whole), (200, true));
+    assert_eq!(fixture.model().record().requests(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_least_loaded_upstream_gets_the_next_request() {
+    let setup = Setup { behaviours: &[WELL, WELL, WELL], ..Setup::default() };
+    let fixture = setup.start().await;
+    let slow = [("x-mock", "tokens=4000, pace-ms=1")];
+    let mut open = Vec::new();
+    for _ in 0..6 {
+        open.push(fixture.begin(CHAT, STREAM, &slow).await);
+    }
+    let requests = fixture.models.iter().map(|model| model.record().requests());
+    assert_eq!(requests.collect::<Vec<_>>(), [2, 2, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_pass_through_only_if_they_are_configured() {
+    let rest = "passThrough: [{path: /v1/rerank, upstreams: [up-0]}]";
+    let fixture = Setup { rest, ..Setup::default() }.start().await;
+    let answer = whole(fixture.begin("/v1/rerank", "{}", &[]).await).await;
+    assert_eq!(answer.status, 404, "the mock model has none: its own answer passes");
+    assert_eq!(answer.json()["error"]["message"], "as asked");
+    assert_eq!((fixture.used("requests").await, fixture.used("tokens").await), (1, 0));
+    assert_eq!(fixture.post("/v1/other", "{}").await.json()["error"]["code"], "unknown_url");
+}
