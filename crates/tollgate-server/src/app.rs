@@ -82,7 +82,7 @@ pub(crate) struct App<S> {
     /// The directory, and the guard of the admin calls.
     pub(crate) admin: Admin,
     /// The use cases.
-    pub(crate) service: RateLimitService<S>,
+    pub(crate) service: Arc<RateLimitService<S>>,
     /// Records the checks, if it is asked to.
     pub(crate) recorder: Option<Arc<Recorder>>,
     /// Whether settlements that the store did not answer are kept on disk.

@@ -151,6 +151,9 @@ struct ServeArgs {
     /// memory]
     #[arg(long, value_name = "DIR")]
     journal: Option<String>,
+    /// Also serve the gateway in front of model servers that this file configures [default: none]
+    #[arg(long, value_name = "FILE")]
+    gateway: Option<String>,
     /// Write the checks to this file, which `simulate` reads; API keys are written as ids
     #[arg(long, value_name = "FILE")]
     record: Option<String>,
@@ -200,6 +203,7 @@ impl ServeArgs {
             ("http2_ping_every_ms", self.http2_ping_every_ms),
             ("drain_timeout_ms", self.drain_timeout_ms),
             ("journal", self.journal),
+            ("gateway", self.gateway),
             ("record", self.record),
             ("record_sample", self.record_sample),
             ("record_max_bytes", self.record_max_bytes),
@@ -342,7 +346,10 @@ fn show_console(url: &str, server: &serve::Server) {
 /// A wrong configuration gives the same exit code as invalid arguments.
 fn exit_code(error: &StartError) -> u8 {
     match error {
-        StartError::Store(_) | StartError::Misconfigured { .. } => MISUSED,
+        StartError::Store(_)
+        | StartError::Misconfigured { .. }
+        | StartError::GatewayConfig(_)
+        | StartError::GatewayCatalog => MISUSED,
         _ => FAILED,
     }
 }
@@ -359,6 +366,9 @@ async fn run(config: &ServeConfig) -> Outcome {
     let url = format!("http://{}", server.address());
     show_console(&url, &server);
     tracing::info!(http = url, docs = format!("{url}/docs"), "serving");
+    if let Some(gateway) = server.gateway_address() {
+        tracing::info!(gateway = format!("http://{gateway}/v1"), "serving the gateway");
+    }
     let signal = signals.next().await;
     tracing::info!(signal, "draining");
     tokio::select! {

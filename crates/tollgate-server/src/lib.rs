@@ -8,6 +8,7 @@ mod app;
 mod catalog;
 mod cli;
 mod config;
+mod gateway;
 mod guard;
 mod health;
 mod http;

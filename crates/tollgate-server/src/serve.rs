@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tollgate_catalog::FileCatalog;
 use tollgate_core::{Clock, MonotonicClock, SystemWallClock};
@@ -19,6 +19,7 @@ use tollgate_store::{MemoryStore, Store};
 use crate::app::{Admin, App, Backend};
 use crate::catalog;
 use crate::config::{Secret, ServeConfig, StoreConfig};
+use crate::gateway::{self, MountedGateway, Serving};
 use crate::guard::Guard;
 use crate::health::Health;
 use crate::http;
@@ -51,6 +52,7 @@ const INTRODUCE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    gateway_address: Option<SocketAddr>,
     /// The admin token, if one was generated for this run.
     made_token: Option<Secret>,
     stop: oneshot::Sender<()>,
@@ -149,6 +151,7 @@ impl Server {
         store: S,
         mut background_tasks: JoinSet<()>,
     ) -> Result<Self, StartError> {
+        let gateway_config = gateway::configured(config)?;
         let address = config.http;
         let listen = |source| StartError::Listen { address, source };
         let listener = Listener::bind(address).await.map_err(listen)?;
@@ -157,6 +160,12 @@ impl Server {
         let guard = catalog::guard(config, made_token.as_ref())?;
         let (app, catalog) = assemble(config, instruments, store, guard).await?;
         let address = listener.address();
+        let gateway = match gateway_config {
+            Some(gateway) => Some(MountedGateway::new(gateway, &app).await?),
+            None => None,
+        };
+        let gateway_address = gateway.as_ref().map(MountedGateway::address);
+        background_tasks.spawn(keep_leases(gateway.as_ref().map(MountedGateway::keep_leases)));
         let metrics = NetMetrics {
             in_flight: app.metrics.in_flight.clone(),
             connections: app.metrics.connections.clone(),
@@ -172,20 +181,31 @@ impl Server {
             no_memory: http::no_memory_for_head(),
         };
         let draining = Arc::clone(&app);
+        let (stopping, gateway_stops) = watch::channel(false);
         let stopped = async move {
             // A server that was dropped keeps running: nobody can tell it to stop any more.
             if stopped.await.is_err() {
                 std::future::pending::<()>().await;
             }
             draining.health.set_draining();
+            stopping.send_replace(true);
         };
         let closing = Arc::clone(&app);
         background_tasks.spawn(sweep_now_and_then(Arc::clone(&app)));
         background_tasks.spawn(replay_now_and_then(Arc::clone(&app)));
         background_tasks.spawn(tend_now_and_then(app));
         let (bounds, drain_timeout) = ((config.limits.clone(), heads), config.drain_timeout);
+        let gateway_serving = Serving {
+            limits: config.limits.clone(),
+            heads: bounds.1.clone(),
+            metrics: metrics.clone(),
+            drain_timeout,
+        };
         let serving = async move {
-            let drained = listener.serve(answers, bounds, metrics, stopped, drain_timeout).await;
+            let gateway = serve_gateway(gateway, gateway_serving, gateway_stops);
+            let main = listener.serve(answers, bounds, metrics, stopped, drain_timeout);
+            let (drained, gateway_drained) = tokio::join!(main, gateway);
+            let drained = drained.and(gateway_drained);
             finish(&closing).await;
             // Background work ends after the last answer, not before.
             drop((catalog, background_tasks));
@@ -193,12 +213,17 @@ impl Server {
             _ = tokio::time::timeout(CLOSE_TIMEOUT, closing.admin.directory.close()).await;
             drained
         };
-        Ok(Self { address, made_token, stop, serving: tokio::spawn(serving) })
+        Ok(Self { address, gateway_address, made_token, stop, serving: tokio::spawn(serving) })
     }
 
     /// The address at which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address at which the gateway listens, if there is one.
+    pub fn gateway_address(&self) -> Option<SocketAddr> {
+        self.gateway_address
     }
 
     /// The admin token that was generated because none was set: show it only to whoever started the server.
@@ -212,6 +237,27 @@ impl Server {
         // An error means that serving has already ended.
         _ = self.stop.send(());
         matches!(self.serving.await, Ok(Drained::Whole))
+    }
+}
+
+/// Serves the gateway, if there is one, until `stops` is true.
+async fn serve_gateway<S: Backend>(
+    gateway: Option<MountedGateway<S>>,
+    serving: Serving,
+    mut stops: watch::Receiver<bool>,
+) -> Drained {
+    let Some(gateway) = gateway else { return Drained::Whole };
+    let stop = async move {
+        // An error means that the server does not serve any more.
+        _ = stops.wait_for(|stops| *stops).await;
+    };
+    gateway.serve(serving, stop).await
+}
+
+/// Keeps the leases of the gateway alive, if there is one.
+async fn keep_leases(keeping: Option<impl Future<Output = ()>>) {
+    if let Some(keeping) = keeping {
+        keeping.await;
     }
 }
 
@@ -265,6 +311,7 @@ async fn assemble<S: Backend>(
         metrics.request_memory.clone(),
         metrics.requests_without_memory.clone(),
     );
+    let service = Arc::new(service);
     let app = App {
         admin: Admin { guard, directory: catalog.directory },
         service,

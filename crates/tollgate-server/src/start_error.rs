@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tollgate_catalog::CatalogError;
+use tollgate_gateway::GatewayError;
+use tollgate_gateway::config::ConfigError as GatewayConfigError;
 use tollgate_redis::Misconfiguration;
 use tollgate_store::StoreError;
 
@@ -56,6 +58,12 @@ pub enum StartError {
         /// The cause.
         source: io::Error,
     },
+    /// The configuration of the gateway could not be read, or is invalid.
+    GatewayConfig(GatewayConfigError),
+    /// The gateway needs API keys, and the catalog keeps none.
+    GatewayCatalog,
+    /// The gateway cannot be made.
+    Gateway(GatewayError),
     /// No admin token could be generated.
     AdminToken(io::Error),
 }
@@ -89,6 +97,12 @@ impl fmt::Display for StartError {
             Self::Record { path, .. } => {
                 write!(f, "--record: {} cannot be written", path.display())
             }
+            Self::GatewayConfig(error) => error.fmt(f),
+            Self::GatewayCatalog => f.write_str(
+                "--gateway needs API keys, which this catalog cannot keep; accepted: a catalog in a database \
+                 (--catalog sqlite:FILE or postgres://…)",
+            ),
+            Self::Gateway(error) => error.fmt(f),
             Self::ApiKeySecret { path, .. } => {
                 write!(f, "{}: the secret for hashing API keys cannot be read or created", path.display())
             }
@@ -106,7 +120,12 @@ impl std::error::Error for StartError {
             | Self::Record { source, .. }
             | Self::AdminToken(source) => Some(source),
             Self::Catalog(error) => error.source(),
-            Self::Policies(_) | Self::NoApiKeySecret | Self::Misconfigured { .. } => None,
+            Self::GatewayConfig(error) => error.source(),
+            Self::Gateway(error) => error.source(),
+            Self::Policies(_)
+            | Self::NoApiKeySecret
+            | Self::GatewayCatalog
+            | Self::Misconfigured { .. } => None,
             Self::Store(error) => error.source(),
         }
     }

@@ -70,6 +70,8 @@ pub struct ServeConfig {
     pub drain_timeout: Duration,
     /// Where settlements are kept that the store did not answer; `None` for memory.
     pub journal: Option<PathBuf>,
+    /// The configuration of the gateway; `None` for no gateway.
+    pub gateway: Option<PathBuf>,
     /// What is recorded of the traffic; `None` for nothing.
     pub record: Option<RecordConfig>,
 }
@@ -195,6 +197,7 @@ impl Default for ServeConfig {
             // Together with the rest of the shutdown, the process ends within 10 seconds (P13).
             drain_timeout: Duration::from_secs(8),
             journal: None,
+            gateway: None,
             record: None,
         }
     }
@@ -218,7 +221,7 @@ pub(crate) fn api_key_secret_of(
 }
 
 /// The keys of all settings.
-pub(crate) const KEYS: [&str; 29] = [
+pub(crate) const KEYS: [&str; 30] = [
     "http",
     "allowed_hosts",
     "trusted_proxies",
@@ -244,6 +247,7 @@ pub(crate) const KEYS: [&str; 29] = [
     "http2_ping_every_ms",
     "drain_timeout_ms",
     "journal",
+    "gateway",
     "record",
     "record_sample",
     "record_max_bytes",
@@ -380,6 +384,7 @@ impl ServeConfig {
                 values::milliseconds(text, 0..=600_000, accepted)
             }),
             journal: layers.take("journal", None, |text| values::directory(text).map(Some)),
+            gateway: layers.take("gateway", None, |text| values::gateway_file(text).map(Some)),
             record: record(layers),
         }
     }

@@ -130,6 +130,14 @@ pub(super) fn directory(text: &str) -> Result<PathBuf, Refused> {
     Ok(text.into())
 }
 
+pub(super) fn gateway_file(text: &str) -> Result<PathBuf, Refused> {
+    if text.is_empty() {
+        let accepted = "the path of a file, such as gateway.yaml";
+        return Err(Refused { problem: "is empty".to_owned(), accepted });
+    }
+    Ok(text.into())
+}
+
 pub(super) fn unknown_api_keys(text: &str) -> Result<UnknownApiKeys, Refused> {
     match text {
         "count" => Ok(UnknownApiKeys::Count),

@@ -187,7 +187,11 @@ fn service<A: RequestHandler>(
             if !is_http2 {
                 end_if_last(&mut answer, &activity);
             }
-            Ok(TrackedBody::new(answer, in_flight))
+            Ok(if A::WAITS_FOR_STREAMS {
+                TrackedBody::awaited(answer, in_flight)
+            } else {
+                TrackedBody::new(answer, in_flight)
+            })
         }
     })
 }

@@ -51,6 +51,13 @@ pub(crate) enum Drained {
     TimedOut,
 }
 
+impl Drained {
+    /// How two listeners ended.
+    pub(crate) fn and(self, other: Self) -> Self {
+        if self == Self::Whole { other } else { self }
+    }
+}
+
 /// A bound TCP port.
 #[derive(Debug)]
 pub(crate) struct Listener {

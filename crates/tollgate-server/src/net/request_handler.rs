@@ -9,6 +9,10 @@ use hyper::{Request, Response};
 
 /// Answers requests. It never fails: an error is an answer too.
 pub(crate) trait RequestHandler: Send + Sync + 'static {
+    /// Whether a draining listener waits for answers without a known end. Others are told to end, and a client that does not
+    /// read them does not delay the end.
+    const WAITS_FOR_STREAMS: bool = false;
+
     /// The body of an answer.
     type Body: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
 

@@ -25,6 +25,12 @@ impl<B: Body> TrackedBody<B> {
             Self { body, _in_flight: goes_on.then(|| in_flight.streams()) }
         })
     }
+
+    /// The same for an answer that arrives over time, whether or not its length is known, and that a draining listener waits
+    /// for.
+    pub(super) fn awaited(answer: Response<B>, in_flight: InFlight) -> Response<Self> {
+        answer.map(|body| Self { body, _in_flight: Some(in_flight) })
+    }
 }
 
 impl<B: Body + Unpin> Body for TrackedBody<B> {

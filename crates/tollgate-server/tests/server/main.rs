@@ -23,6 +23,7 @@ mod console;
 mod degraded;
 mod documentation;
 mod drain;
+mod gateway;
 mod hosts;
 mod known_subjects;
 mod leases;

@@ -1,0 +1,135 @@
+//! Mounts the gateway: its own listener, beside that of the other calls, with the same bounds of connections.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use tollgate_core::LeaseUpdate;
+use tollgate_gateway::config::GatewayConfig;
+use tollgate_gateway::{Gateway, GatewayBody, LeaseObserver};
+use tollgate_service::{Keeping, Reservation, Unsettled};
+use tollgate_store::LeaseState;
+
+use crate::app::{App, Backend};
+use crate::config::{CatalogConfig, HttpLimits, ServeConfig};
+use crate::metrics::Metrics;
+use crate::net::{Drained, HeadBounds, Listener, NetMetrics, RequestHandler};
+use crate::start_error::StartError;
+
+/// The longest time for settlements after the last answer.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A gateway that is ready to serve.
+pub(crate) struct MountedGateway<S: Backend> {
+    gateway: Arc<Gateway<S>>,
+    listener: Listener,
+}
+
+/// What a listener needs besides its requests.
+pub(crate) struct Serving {
+    pub(crate) limits: HttpLimits,
+    pub(crate) heads: HeadBounds,
+    pub(crate) metrics: NetMetrics,
+    pub(crate) drain_timeout: Duration,
+}
+
+/// Reads the configuration of the gateway, if there is one to be.
+pub(crate) fn configured(config: &ServeConfig) -> Result<Option<GatewayConfig>, StartError> {
+    let Some(path) = &config.gateway else { return Ok(None) };
+    if !matches!(config.catalog, CatalogConfig::Database(_)) {
+        return Err(StartError::GatewayCatalog);
+    }
+    read(path).map(Some)
+}
+
+fn read(path: &Path) -> Result<GatewayConfig, StartError> {
+    GatewayConfig::load(path, |name| std::env::var_os(name)).map_err(StartError::GatewayConfig)
+}
+
+impl<S: Backend> MountedGateway<S> {
+    /// Listens for the gateway of `config` over the limits of `app`.
+    pub(crate) async fn new(config: GatewayConfig, app: &App<S>) -> Result<Self, StartError> {
+        let address = config.listen;
+        let failed = |source: io::Error| StartError::Listen { address, source };
+        let listener = Listener::bind(address).await.map_err(failed)?;
+        let observer = LeaseMetrics {
+            metrics: Arc::clone(&app.metrics),
+            journals_to_disk: app.journals_to_disk,
+        };
+        let gateway = Gateway::new(config, Arc::clone(&app.service), Arc::new(observer));
+        Ok(Self { gateway: Arc::new(gateway.map_err(StartError::Gateway)?), listener })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// Keeps the leases of long answers alive; never returns.
+    pub(crate) fn keep_leases(&self) -> impl Future<Output = ()> + use<S> {
+        let gateway = Arc::clone(&self.gateway);
+        async move { gateway.keep_leases().await }
+    }
+
+    /// Serves until `stop` completes. Then running answers may finish within the drain timeout, and the leases of the others
+    /// are settled as those of answers that broke off.
+    pub(crate) async fn serve(self, serving: Serving, stop: impl Future<Output = ()>) -> Drained {
+        let Serving { limits, heads, metrics, drain_timeout } = serving;
+        let answers = Arc::new(Answers(Arc::clone(&self.gateway)));
+        let bounds = (limits, heads);
+        let drained = self.listener.serve(answers, bounds, metrics, stop, drain_timeout).await;
+        if tokio::time::timeout(SETTLE_TIMEOUT, self.gateway.settled()).await.is_err() {
+            tracing::error!(
+                leases = self.gateway.unsettled(),
+                "leases were not settled before the server ended; what they reserved stays charged until it leaves its window"
+            );
+        }
+        drained
+    }
+}
+
+struct Answers<S: Backend>(Arc<Gateway<S>>);
+
+impl<S: Backend> RequestHandler for Answers<S> {
+    const WAITS_FOR_STREAMS: bool = true;
+
+    type Body = GatewayBody<S>;
+
+    async fn handle(&self, request: Request<Incoming>, _: IpAddr) -> Response<GatewayBody<S>> {
+        self.0.handle(request).await
+    }
+}
+
+/// Counts the leases of the gateway like those of the other calls.
+#[derive(Debug)]
+struct LeaseMetrics {
+    metrics: Arc<Metrics>,
+    journals_to_disk: bool,
+}
+
+impl LeaseObserver for LeaseMetrics {
+    fn reserved(&self, reservation: &Reservation) {
+        self.metrics.decided(&reservation.decision);
+        self.metrics.leases.reserved(reservation);
+    }
+
+    fn updated(&self, update: &LeaseUpdate, state: Option<&LeaseState>) {
+        self.metrics.leases.updated(update, state);
+    }
+
+    fn unsettled(&self, unsettled: &Unsettled) {
+        match unsettled.kept {
+            Keeping::Not => _ = self.metrics.leases.dropped.inc(),
+            Keeping::OnDisk | Keeping::InMemory => _ = self.metrics.leases.kept.inc(),
+        }
+        if self.journals_to_disk && unsettled.kept == Keeping::InMemory {
+            tracing::error!(
+                "a settlement could not be written to the journal; it is kept in memory only: is the disk full?"
+            );
+        }
+    }
+}
