@@ -37,6 +37,11 @@ test: setup-tests console-check lint doc ## Set up what is missing, then check f
 	TOLLGATE_TEST_REDIS_SERVER="$(abspath $(TARGET))/valkey/bin/valkey-server" \
 		$(CARGO) test $(ALL) --test redis
 
+.PHONY: gateway-demo
+gateway-demo: setup ## Start the gateway before a mock model, and print how to call it
+	$(CARGO) build --locked --release -p tollgate-server -p tollgate-gateway --features tollgate-gateway/mock-model --bins
+	exec scripts/gateway-demo
+
 .PHONY: dist
 dist: setup console ## Build the program to ship, small and stripped: target/dist/tollgate
 	$(CARGO) build --locked --profile dist -p tollgate-server --bin tollgate

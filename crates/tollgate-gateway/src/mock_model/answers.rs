@@ -81,8 +81,7 @@ impl Answer {
 
     /// The answer as one JSON object.
     pub(super) fn whole(&self) -> String {
-        let word_count = usize::try_from(self.tokens).unwrap_or(usize::MAX).min(1 << 20);
-        let (text, model) = (WORD.repeat(word_count), &self.model);
+        let (text, model) = (self.text(), &self.model);
         let choice = |index: u64| match self.endpoint {
             Endpoint::Chat => json!({
                 "index": index,
@@ -127,7 +126,7 @@ impl Answer {
             "status": status, "incomplete_details": details, "usage": usage,
             "output": [{
                 "type": "message", "id": "item-1", "role": "assistant", "status": status,
-                "content": [{"type": "output_text", "text": text, "annotations": []}],
+                "content": [text_part(text)],
             }],
         })
     }
@@ -140,9 +139,19 @@ impl Answer {
                     "id": "mock-1", "object": "response", "created_at": 1, "model": self.model,
                     "status": "in_progress", "output": [], "usage": null,
                 });
-                event(&json!({
+                let created = json!({
                     "type": "response.created", "sequence_number": 0, "response": response,
-                }))
+                });
+                let item = json!({
+                    "type": "message", "id": "item-1", "role": "assistant", "status": "in_progress",
+                    "content": [],
+                });
+                let added = json!({
+                    "type": "response.output_item.added", "sequence_number": 1, "output_index": 0,
+                    "item": item,
+                });
+                let part = part_event("response.content_part.added", 2, "part", &text_part(""));
+                event(&created) + &event(&added) + &event(&part)
             }
             Endpoint::Messages => {
                 let usage = if self.shows_usage {
@@ -175,7 +184,7 @@ impl Answer {
                 self.chunk(&json!([{"index": index, "text": WORD, "finish_reason": null}]))
             }
             Endpoint::Responses => event(&json!({
-                "type": "response.output_text.delta", "sequence_number": number + 1,
+                "type": "response.output_text.delta", "sequence_number": number + 3,
                 "item_id": "item-1", "output_index": 0, "content_index": 0, "delta": WORD,
             })),
             _ => event(&json!({
@@ -232,8 +241,26 @@ impl Answer {
                         "usage": usage,
                     }))
             }
+            Endpoint::Responses => {
+                let (text, number) = (self.text(), self.tokens + 3);
+                let part = text_part(&text);
+                let text = Value::from(text);
+                let item = &self.response(&self.text(), &Value::Null)["output"][0];
+                let done = json!({
+                    "type": "response.output_item.done", "sequence_number": number + 2,
+                    "output_index": 0, "item": item,
+                });
+                event(&part_event("response.output_text.done", number, "text", &text))
+                    + &event(&part_event("response.content_part.done", number + 1, "part", &part))
+                    + &event(&done)
+            }
             _ => String::new(),
         }
+    }
+
+    /// The text of one choice.
+    fn text(&self) -> String {
+        WORD.repeat(usize::try_from(self.tokens).unwrap_or(usize::MAX).min(1 << 20))
     }
 
     /// The final event.
@@ -243,15 +270,27 @@ impl Answer {
             Endpoint::Responses => {
                 let kind =
                     if self.is_capped { "response.incomplete" } else { "response.completed" };
-                let text = WORD.repeat(usize::try_from(self.tokens).unwrap_or(0));
                 event(&json!({
-                    "type": kind, "sequence_number": self.tokens + 1,
-                    "response": self.response(&text, &self.usage()),
+                    "type": kind, "sequence_number": self.tokens + 6,
+                    "response": self.response(&self.text(), &self.usage()),
                 }))
             }
             _ => event(&json!({"type": "message_stop"})),
         }
     }
+}
+
+/// A part of an item of OpenAI's Responses.
+fn text_part(text: &str) -> Value {
+    json!({"type": "output_text", "text": text, "annotations": []})
+}
+
+/// An event about that part.
+fn part_event(kind: &str, number: u64, name: &str, value: &Value) -> Value {
+    json!({
+        "type": kind, "sequence_number": number, "item_id": "item-1", "output_index": 0,
+        "content_index": 0, name: value,
+    })
 }
 
 /// A frame with the name of its event.
