@@ -1,11 +1,14 @@
 //! Ends a stream at its limit, the way its dialect ends one that has reached its cap.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Endpoint;
 use super::members::{Members, string};
 use super::meter::StreamMeter;
+use super::sse::Event;
 
 impl StreamMeter {
     /// The frames that end the stream here, after `output` tokens in all.
@@ -43,7 +46,7 @@ impl StreamMeter {
 
     /// The members that every chunk of this stream has.
     fn chunk_head(&self, object: &str) -> Vec<u8> {
-        let first = Members::parse(self.first.clone()).ok();
+        let first = Members::parse(data(&self.first).into_owned().into()).ok();
         let mut head = format!(r#""object":"{object}""#).into_bytes();
         for name in ["id", "created", "model", "system_fingerprint"] {
             if let Some(value) = first.as_ref().and_then(|first| first.get(name)) {
@@ -66,7 +69,8 @@ impl StreamMeter {
             sequence_number: Option<u64>,
         }
 
-        let began: Option<Began<'_>> = serde_json::from_slice(&self.first).ok();
+        let first = data(&self.first);
+        let began: Option<Began<'_>> = serde_json::from_slice(&first).ok();
         let response = began.and_then(|began| began.response).map_or("{}", RawValue::get);
         let response = Members::parse(response.as_bytes().to_vec().into());
         let total = input.saturating_add(output);
@@ -80,15 +84,15 @@ impl StreamMeter {
                 ("usage", usage.into_bytes()),
             ])
         });
-        let last: Option<Numbered> = serde_json::from_slice(&self.last).ok();
+        let last: Option<Numbered> = serde_json::from_slice(&data(&self.last)).ok();
         let number = last.and_then(|last| last.sequence_number).map_or(0, |number| number + 1);
         let mut out = b"event: response.incomplete\n".to_vec();
-        let mut data =
+        let mut data_line =
             format!(r#"{{"type":"response.incomplete","sequence_number":{number},"response":"#)
                 .into_bytes();
-        data.extend_from_slice(&response.unwrap_or_default());
-        data.push(b'}');
-        push_data(&mut out, &data);
+        data_line.extend_from_slice(&response.unwrap_or_default());
+        data_line.push(b'}');
+        push_data(&mut out, &data_line);
         out
     }
 
@@ -109,6 +113,11 @@ impl StreamMeter {
         push_data(&mut out, br#"{"type":"message_stop"}"#);
         out
     }
+}
+
+/// The data of a frame; empty if it has none.
+fn data(frame: &[u8]) -> Cow<'_, [u8]> {
+    Event::of(frame).data.unwrap_or_default()
 }
 
 fn chunk(head: &[u8], choices: &str, usage: &str) -> Vec<u8> {

@@ -50,9 +50,9 @@ pub struct StreamMeter {
     is_complete: bool,
     /// Whether the upstream said that the answer failed.
     has_failed: bool,
-    /// The data of the first frame, which names the answer.
+    /// The first frame with data, which names the answer.
     pub(super) first: Bytes,
-    /// The data of the last one.
+    /// Of a response the last one, which has the last sequence number.
     pub(super) last: Bytes,
     /// The parts of the answer that have not ended: choices, or the open content block.
     pub(super) open: Vec<u64>,
@@ -86,18 +86,24 @@ impl StreamMeter {
     pub fn frame(&mut self, frame: &Bytes) -> FrameFate {
         let event = Event::of(frame);
         let Some(data) = event.data else { return FrameFate::Passes };
-        if frame.len() <= MAX_KEPT_FRAME_BYTES && self.endpoint != Endpoint::Messages {
-            self.last = Bytes::copy_from_slice(&data);
-        }
-        if self.first.is_empty() {
-            self.first = self.last.clone();
-        }
+        self.keep(frame);
         match self.endpoint {
             Endpoint::Messages | Endpoint::CountTokens => self.message_event(event.name, &data),
             Endpoint::Responses => self.response_event(event.name, &data),
             _ => return self.chunk(&data),
         }
         FrameFate::Passes
+    }
+
+    /// Keeps what ends the stream in its style. Shares the memory of the frame.
+    fn keep(&mut self, frame: &Bytes) {
+        let is_kept = frame.len() <= MAX_KEPT_FRAME_BYTES && self.endpoint != Endpoint::Messages;
+        if is_kept && self.first.is_empty() {
+            self.first = frame.clone();
+        }
+        if is_kept && self.endpoint == Endpoint::Responses {
+            self.last = frame.clone();
+        }
     }
 
     /// Meters a piece of a frame that is too long to be parsed: all of it counts as text.

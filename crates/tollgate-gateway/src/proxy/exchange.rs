@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+};
 use http::request::Parts as Head;
 use http::{Response, StatusCode};
 use hyper::body::Body;
@@ -271,7 +273,8 @@ fn meter<B>(
     if endpoint == Endpoint::CountTokens {
         return Meter::None;
     }
-    if !is_event_stream(response.headers()) {
+    // What is compressed cannot be read; its length is a lower bound.
+    if !is_event_stream(response.headers()) || is_encoded(response.headers()) {
         return Meter::Whole(BodyMeter::new(endpoint));
     }
     let meter = StreamMeter::new(endpoint, request.copies, request.drops_usage());
@@ -283,6 +286,10 @@ fn is_event_stream(fields: &HeaderMap) -> bool {
     let declared = fields.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = declared.and_then(|value| value.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
+fn is_encoded(fields: &HeaderMap) -> bool {
+    fields.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity")
 }
 
 /// Learns from what the upstream counted, and reports counts that cannot be right.

@@ -6,7 +6,9 @@ use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use crate::support::{CHAT, Fixture, STREAM, Setup, until};
 
-const ABORTS: usize = 200;
+const ABORTS: usize = 1_000;
+/// So many at a time.
+const TOGETHER: usize = 50;
 
 const REQUESTS: [(&str, &str); 3] = [
     (CHAT, STREAM),
@@ -30,8 +32,8 @@ async fn clients_that_go_away_leave_no_lease_and_no_stream() {
     let fixture = setup.start().await;
     // The same numbers in every run.
     let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    for _ in 0..ABORTS / 10 {
-        let aborts = (0..10).map(|index| {
+    for _ in 0..ABORTS / TOGETHER {
+        let aborts = (0..TOGETHER).map(|index| {
             let bytes = usize::try_from(random.next_u32() % 3_000).unwrap();
             abort_after(&fixture, REQUESTS[index % REQUESTS.len()], bytes)
         });

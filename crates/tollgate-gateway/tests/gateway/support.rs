@@ -136,7 +136,9 @@ async fn catalog(files: &TempDir, policies: &str) -> (DatabaseCatalog, String) {
     let url = format!("sqlite:{}", files.path().join("catalog.db").display());
     let hasher = KeyHasher::new(b"a secret for tests only");
     let ignore = |_: &CatalogEvent<'_>| {};
-    let catalog = DatabaseCatalog::open(&url, hasher, DatabaseOptions::default(), ignore).await;
+    // On a busy machine SQLite may be slow, and a key that is not found is denied.
+    let options = DatabaseOptions { load_timeout: PATIENCE, ..DatabaseOptions::default() };
+    let catalog = DatabaseCatalog::open(&url, hasher, options, ignore).await;
     let catalog = catalog.unwrap();
     let policies = document::read(policies, Format::Yaml).unwrap().unwrap();
     catalog.import(&actor(), &policies).await.unwrap();

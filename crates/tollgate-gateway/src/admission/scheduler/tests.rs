@@ -223,3 +223,65 @@ fn the_wait_is_expected_from_how_often_places_become_free() {
     let wait_ms = expected(&scheduler, behind).unwrap() / 1_000_000;
     assert!((180..=220).contains(&wait_ms), "{wait_ms}");
 }
+
+/// Serves for `seconds` of virtual time, one request for `MS_EACH` in each of ten slots. Each tenant sends what `arrivals` says
+/// every 10 ms. Returns how many of each tenant were served, and the longest wait of the first in ms.
+fn serve(
+    seconds: u64,
+    tenants: usize,
+    arrivals: impl Fn(usize) -> (PriorityClass, u64),
+) -> (Vec<u64>, u64) {
+    const MS_EACH: u64 = 100;
+    let mut scheduler = Scheduler::new([Capacity { max_concurrency: 10, max_tokens: 1_000 }]);
+    let names: Vec<Arc<str>> = (0..tenants).map(|tenant| format!("t{tenant}").into()).collect();
+    let (mut served, mut longest) = (vec![0; tenants], 0);
+    let mut arrived = std::collections::HashMap::new();
+    let mut running: VecDeque<u64> = VecDeque::new();
+    for now in 0..seconds * 1_000 {
+        while running.front().is_some_and(|end| *end <= now) {
+            running.pop_front();
+            scheduler.release(0, 1, Timestamp::from_ms(now));
+        }
+        for (tenant, name) in names.iter().enumerate() {
+            let (class, every_ms) = arrivals(tenant);
+            if (now + tenant as u64).is_multiple_of(every_ms) {
+                let upstreams = UpstreamSet::of([0]);
+                let entrant = Entrant { class, tenant: Arc::clone(name), upstreams, tokens: 1 };
+                arrived.insert(scheduler.arrive(entrant), (tenant, now));
+            }
+        }
+        while let Some((ticket, _)) = scheduler.admit_next() {
+            let (tenant, since) = arrived.remove(&ticket).unwrap();
+            served[tenant] += 1;
+            if tenant == 0 {
+                longest = longest.max(now - since);
+            }
+            running.push_back(now + MS_EACH);
+        }
+    }
+    (served, longest)
+}
+
+/// At twice the capacity each of 20 tenants gets its share, also if one sends ten times as much as the others.
+#[test]
+fn equal_tenants_get_equal_shares_under_overload() {
+    let (served, _) =
+        serve(60, 20, |tenant| (PriorityClass::Standard, if tenant == 0 { 10 } else { 105 }));
+    let sum: u64 = served.iter().sum();
+    let squares: u64 = served.iter().map(|count| count * count).sum();
+    // Jain's index: the square of the sum over n times the sum of the squares.
+    assert!(sum * sum * 100 >= 95 * 20 * squares, "{served:?}");
+    assert_eq!(sum, 60 * 100, "no slot is idle");
+}
+
+#[test]
+fn a_higher_class_waits_only_for_the_next_free_place() {
+    let flood = |tenant| match tenant {
+        0 => (PriorityClass::Premium, 50),
+        _ => (PriorityClass::Standard, 10),
+    };
+    let (served, longest_ms) = serve(60, 5, flood);
+    assert!(served[0] >= 60 * 20 - 1, "all but one that still waits");
+    assert!(longest_ms <= 100, "{longest_ms} ms, longer than one request takes");
+    assert!(served[1..].iter().all(|count| *count > 1_000), "{served:?}");
+}
