@@ -129,7 +129,7 @@ impl<S: Store> RateLimitService<S> {
             let decision = decision.with_degraded(is_degraded);
             Reservation { decision, lease: reserved.lease, asked }
         };
-        self.decided(check, &reservation.decision, Verb::Charge);
+        self.decided(check, &reservation.decision, Verb::Reserve);
         Ok(reservation)
     }
 

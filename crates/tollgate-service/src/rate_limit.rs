@@ -73,9 +73,10 @@ pub struct Explanation<'a> {
 }
 
 /// The operation on the limits that a check meets.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     Charge,
+    Reserve,
     Peek,
 }
 
@@ -332,7 +333,7 @@ impl<S: Store> RateLimitService<S> {
         } else {
             let answer = match verb {
                 Verb::Charge => self.store.charge(&charges, check.request_id).await?,
-                Verb::Peek => self.store.peek(&charges).await?,
+                Verb::Reserve | Verb::Peek => self.store.peek(&charges).await?,
             };
             Decision::assemble(&charges, &answer.verdicts).with_degraded(answer.degraded)
         };
@@ -343,10 +344,13 @@ impl<S: Store> RateLimitService<S> {
     /// Publishes the decision to subscribers. Peeks are skipped because they charge nothing.
     #[inline]
     pub(crate) fn decided(&self, check: &Check<'_>, decision: &Decision, verb: Verb) {
-        if let (Some(decision_feed), Verb::Charge) = (&self.decision_feed, verb) {
-            decision_feed.decided(check, decision);
+        if verb == Verb::Peek {
+            return;
         }
-        if let (Some(traffic), Verb::Charge) = (&self.traffic, verb) {
+        if let Some(decision_feed) = &self.decision_feed {
+            decision_feed.decided(check, decision, verb);
+        }
+        if let Some(traffic) = &self.traffic {
             traffic.decided(check, decision);
         }
     }

@@ -15,7 +15,9 @@ use tollgate_core::{Check, Clock, Cost, Decision, PolicyId, Timestamp, WallClock
 
 use self::sampler::Sampler;
 use self::top_keys::TopKeys;
+
 pub use self::top_keys::{By, KeyCounts};
+use crate::rate_limit::Verb;
 
 /// How many decisions a subscriber may be behind before it loses the oldest.
 const MAX_BEHIND: usize = 1_024;
@@ -85,16 +87,23 @@ impl DecisionFeed {
 
     /// Records a decision.
     #[inline]
-    pub(crate) fn decided(&self, check: &Check<'_>, decision: &Decision) {
+    pub(crate) fn decided(&self, check: &Check<'_>, decision: &Decision, verb: Verb) {
         let now = self.clock.now();
         if let Some(weight) = self.sampler.take(now) {
-            self.observe(now, weight, check, decision);
+            self.observe(now, weight, check, decision, verb);
         }
     }
 
     #[cold]
-    fn observe(&self, now: Timestamp, weight: u64, check: &Check<'_>, decision: &Decision) {
-        self.top_keys().record(now, &check.subject, decision, weight);
+    fn observe(
+        &self,
+        now: Timestamp,
+        weight: u64,
+        check: &Check<'_>,
+        decision: &Decision,
+        verb: Verb,
+    ) {
+        self.top_keys().record(now, &check.subject, decision, (weight, verb));
         if self.subscribers.receiver_count() > 0 {
             let at = self.wall_clock.wall_time();
             let subject = check.subject.attributes();

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tollgate_core::{Attribute, Decision, LimitStatus, OverLimit, PolicyId, Subject, Timestamp};
 
+use crate::rate_limit::Verb;
+
 /// How many keys of a policy are counted, by usage and by denials each.
 const MAX_KEYS: usize = 128;
 /// How many policies have their keys counted: those that are met first.
@@ -144,19 +146,21 @@ impl TopKeys {
         }
     }
 
-    /// Counts a decision that represents `weight` decisions. O([`MAX_KEYS`]) for each limit.
+    /// Counts a decision that represents `weight` decisions on such a call. O([`MAX_KEYS`]) for each limit.
     pub(super) fn record(
         &mut self,
         now: Timestamp,
         subject: &Subject<'_>,
         decision: &Decision,
-        weight: u64,
+        (weight, verb): (u64, Verb),
     ) {
         self.turn(now);
         for status in decision.limits() {
             let weight_if = |holds: bool| if holds { weight } else { 0 };
             let is_admitted = status.allowed && decision.allowed();
-            let is_recorded = status.limit.over_limit() == OverLimit::Charge;
+            // A reservation that is denied is recorded nowhere.
+            let is_recorded =
+                verb == Verb::Charge && status.limit.over_limit() == OverLimit::Charge;
             let counts = Counts {
                 admitted: weight_if(is_admitted),
                 denied: weight_if(!status.allowed),
@@ -256,7 +260,8 @@ mod tests {
             let check = Check::new(user, "m");
             let charges = self.set.plan(&check);
             let decision = Decision::assemble(&charges, &self.store.charge(&charges));
-            self.top.record(Timestamp::from_ms(at_ms), &check.subject, &decision, weight);
+            let counted = (weight, Verb::Charge);
+            self.top.record(Timestamp::from_ms(at_ms), &check.subject, &decision, counted);
         }
 
         fn top(&mut self, at_ms: u64, by: By) -> (u64, Vec<(String, u64, u64)>) {
