@@ -1,8 +1,8 @@
 //! Answers requests: joins the dialects, the leases, the queue and the upstreams.
 //!
 //! A request is authenticated, parsed, reserved, queued, forwarded, metered and settled, in this order
-//! (`docs/decisions/0016`). Only the first of these may fail without a lease; from the reservation on, a
-//! [guard](lease::LeaseGuard) owns it.
+//! (`docs/decisions/0016`). Whatever fails before the reservation leaves nothing behind. From then on, a guard (`LeaseGuard`) owns
+//! the lease.
 
 mod body;
 mod caller_key;
