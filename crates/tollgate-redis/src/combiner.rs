@@ -198,7 +198,7 @@ impl RedisStore {
         let now = Instant::now();
         waiting.retain(|one| !one.answer.is_closed() && one.question.deadline > now);
         if let Some(latest) = waiting.iter().map(|one| one.question.deadline).max() {
-            // Whoever waits has given up by then, and with it the connection.
+            // When this times out, every caller has reached its deadline and given the connection up.
             let _ = tokio::time::timeout_at(latest, self.send(waiting)).await;
         }
     }

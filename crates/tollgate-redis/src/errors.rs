@@ -144,7 +144,9 @@ fn remedy(kind: StoreErrorKind) -> Option<&'static str> {
             "point the URL of the store at the primary; behind Sentinels or in a Cluster, Tollgate finds the new primary automatically"
         }
         StoreErrorKind::Loading => "wait until Redis has loaded its data",
-        StoreErrorKind::ClusterDown => "look at CLUSTER INFO: some slots have no primary",
+        StoreErrorKind::ClusterDown => {
+            "some slots of the Cluster have no primary: check CLUSTER INFO and restart or replace the failed servers"
+        }
         StoreErrorKind::PrimaryLost => "check the primary of this replica",
         StoreErrorKind::NotPersisting => {
             "check the disk of Redis: it accepts no writes while it cannot save them"

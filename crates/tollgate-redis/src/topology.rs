@@ -299,7 +299,7 @@ impl State {
     }
 
     fn next_domain(&mut self) -> FaultDomain {
-        // 0 is the whole.
+        // 0 stands for the whole store.
         self.last_domain = self.last_domain.checked_add(1).unwrap_or(1);
         FaultDomain::new(self.last_domain)
     }

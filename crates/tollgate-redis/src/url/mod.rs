@@ -200,8 +200,7 @@ impl FromStr for RedisUrl {
         let text = text.trim_matches(|c: char| c.is_ascii_whitespace());
         let (scheme, rest) =
             text.split_once("://").ok_or_else(|| UrlProblem::new("it has no `://`"))?;
-        let kind = Kind::of(scheme)
-            .ok_or_else(|| UrlProblem::new("its scheme is not one of Redis or Valkey"))?;
+        let kind = Kind::of(scheme).ok_or_else(|| UrlProblem::new("its scheme is unknown"))?;
         split::login(rest, |login, rest| Self::of_parts(kind, login, rest))
     }
 }
@@ -231,7 +230,9 @@ impl RedisUrl {
                 let end = path.find('/').unwrap_or(path.len());
                 let (master, database) = path.split_at(end);
                 if master.is_empty() {
-                    return Err(UrlProblem::new("it has no master name after the Sentinels"));
+                    return Err(UrlProblem::new(
+                        "the name of the master is missing after the Sentinels",
+                    ));
                 }
                 let master = split::decoded(master, "master")?;
                 (Deployment::Sentinel { master }, hosts(place, SENTINEL_PORT)?, database)
