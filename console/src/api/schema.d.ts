@@ -2033,8 +2033,8 @@ export interface components {
              * @description How long ago it was reserved, in milliseconds.
              */
             ageMs: number;
-            /** @description Its id. */
-            id: string;
+            /** @description Its id; null for a token that may only read, because whoever knows it can settle the lease. */
+            id: string | null;
             /** @description What it holds in each limit. */
             limits: components["schemas"]["LiveHold"][];
             /**

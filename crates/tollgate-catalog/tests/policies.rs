@@ -434,11 +434,7 @@ fn a_wrong_reservation_is_refused_where_it_stands() {
             "is no unit of which something is reserved",
         ),
         ("{\"concurrency\": {\"atMost\": 1}}", ".concurrency", "is no unit of which something"),
-        (
-            "{\"GPU-s\": {\"atMost\": 1}}",
-            "[\"GPU-s\"]",
-            "is no unit of which something is reserved",
-        ),
+        ("{\"GPU-s\": {\"atMost\": 1}}", ".GPU-s", "is no unit of which something is reserved"),
         ("{\"tokens\": 5}", ".tokens", "5 is a number"),
         ("{\"tokens\": {}}", ".tokens", "has no atMost"),
         ("{\"tokens\": {\"atMost\": 0}}", ".tokens.atMost", "is 0"),

@@ -55,6 +55,10 @@ describe('a limit', () => {
     const cases: [Considered, string | null][] = [
       [considered({ limit: 10, count: 4, remaining: 6 }, {}), '4 of 10 requests used, 6 left'],
       [considered({ limit: 10, count: 4, remaining: 6 }), '4 of 10 used, 6 left'],
+      [
+        considered({ limit: 1_000, count: 1_090, remaining: 0, debt: 90 }, { unit: 'tokens' }),
+        '1,090 of 1,000 tokens used, 90 above the limit',
+      ],
       [considered({ limit: 5_000, count: null }, { unit: 'tokens' }), '5,000 tokens, usage unknown'],
       [considered({ limit: 0, count: 0, remaining: 0 }, {}), 'everything is denied'],
       [considered({ limit: null }), null],

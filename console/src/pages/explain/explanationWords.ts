@@ -38,16 +38,17 @@ function oneObstacleInWords({ attribute, condition, value }: Obstacle): string {
     : `${wanted}, but the check has ${value}`;
 }
 
-/** `5 of 10 requests used, 5 left`; null where there is no limit. */
+/** `5 of 10 requests used, 5 left`, `12 of 10 requests used, 2 above the limit`; null where there is no limit. */
 export function usageInWords({ answer, policy }: Considered, isDegraded = false): string | null {
-  const { count, limit, remaining } = answer;
+  const { count, limit, remaining, debt } = answer;
   if (limit === null) return null;
   if (limit === 0) return 'everything is denied';
   const unit = policy === null ? '' : ` ${unitInWords(policy.unit ?? 'requests', limit)}`;
   // Without the store nobody knows what others have used.
   if (count === null || (isDegraded && count === 0)) return `${formatCount(limit)}${unit}, usage unknown`;
-  const left = remaining === null ? '' : `, ${formatCount(remaining)} left`;
-  return `${formatCount(count)} of ${formatCount(limit)}${unit} used${left}`;
+  const used = `${formatCount(count)} of ${formatCount(limit)}${unit} used`;
+  if (debt !== null && debt > 0) return `${used}, ${formatCount(debt)} above the limit`;
+  return remaining === null ? used : `${used}, ${formatCount(remaining)} left`;
 }
 
 /** `batch may use 50 % of 1,000`; null where the limit is not shared out. */

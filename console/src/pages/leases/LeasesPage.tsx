@@ -74,11 +74,12 @@ function columnsFor(release: (lease: Lease) => void): readonly Column<Lease>[] {
     {
       id: 'release',
       header: 'Release',
-      cell: (lease) => (
-        <Button aria-label={`Release the lease of ${holderOf(lease)}`} onPress={() => release(lease)}>
-          Release
-        </Button>
-      ),
+      cell: (lease) =>
+        lease.id === null ? null : (
+          <Button aria-label={`Release the lease of ${holderOf(lease)}`} onPress={() => release(lease)}>
+            Release
+          </Button>
+        ),
     },
   ];
 }
@@ -127,7 +128,9 @@ export default function LeasesPage(): React.JSX.Element {
             label="leases"
             columns={columns}
             rows={data.items}
-            rowId={({ id }) => id}
+            rowId={(lease) =>
+              lease.id ?? JSON.stringify([lease.tenant, lease.user, lease.model, lease.ageMs])
+            }
             order={OLDEST_FIRST}
             empty={<Nothing isNarrowed={isNarrowed} />}
           />
@@ -156,7 +159,7 @@ function Release({ lease, onClose }: { lease: Lease; onClose: () => void }): Rea
   const queries = useQueryClient();
   const holder = holderOf(lease);
   const release = async (): Promise<void> => {
-    await releaseLease(lease.id);
+    if (lease.id !== null) await releaseLease(lease.id);
     await queries.invalidateQueries({ queryKey: ['leases'] });
     toast(`The lease of ${holder} was released`);
     onClose();

@@ -9,7 +9,8 @@ export interface Hold {
 }
 
 export interface Lease {
-  id: string;
+  /** Null for who may only read: whoever knows it can settle the lease. */
+  id: string | null;
   tenant: string | null;
   model: string | null;
   user: string | null;

@@ -187,6 +187,9 @@ async fn live_leases_are_listed_and_released_by_hand() {
     assert_eq!(release(&ids[0]).await.status, 409);
     let path = format!("/admin/leases/{}", ids[2]);
     assert_eq!(admin.send_as(READ, "DELETE", &path, &[], "").await.status, 403);
+    let read = admin.send_as(READ, "GET", "/admin/leases", &[], "").await.json();
+    assert!(matches_schema("LiveLeases", &read), "{read}");
+    assert_eq!(some(&read["items"][0], &["id", "user"]), json!([null, "u"]), "an id is a key");
 }
 
 /// What is reserved without being named is learned from settlements.

@@ -13,13 +13,14 @@ use serde::Serialize;
 use tollgate_catalog::directory::Actor;
 use tollgate_core::{LeaseUpdate, PolicyId, Unit};
 use tollgate_service::LeaseNote;
-use tollgate_store::{LeaseId, LiveHold, LiveLease};
+use tollgate_store::{Effect, LeaseId, LiveHold, LiveLease};
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::answer;
 use super::super::problem::Problem;
 use super::target::{NoParameters, Parameters};
 use crate::app::{App, Backend};
+use crate::config::Role;
 
 const DEFAULT_ITEMS: usize = 100;
 const MAX_ITEMS: usize = 1_000;
@@ -68,8 +69,9 @@ pub(super) struct LeasesBody {
 #[serde(rename_all = "camelCase")]
 #[schema(as = LiveLease)]
 struct LiveLeaseBody {
-    /// Its id.
-    id: String,
+    /// Its id; null for a token that may only read, because whoever knows it can settle the lease.
+    #[schema(required = true)]
+    id: Option<String>,
     /// The tenant that it is for.
     #[schema(required = true)]
     tenant: Option<String>,
@@ -137,6 +139,7 @@ pub(super) struct LeasePath {
 )]
 pub(super) async fn list<S: Backend>(
     State(app): State<Arc<App<S>>>,
+    Extension(role): Extension<Role>,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
     let policy = parameters.take("policy", "the id of a policy", |id| PolicyId::new(id).ok());
@@ -162,7 +165,7 @@ pub(super) async fn list<S: Backend>(
         (lease, note)
     });
     let mut found = noted.filter(|(lease, note)| is_wanted(lease, note));
-    let items = found.by_ref().take(most).map(|(lease, note)| body(&lease, note)).collect();
+    let items = found.by_ref().take(most).map(|(lease, note)| body(&lease, note, role)).collect();
     let complete = found.next().is_none() && live.is_complete;
     Ok(answer::json(StatusCode::OK, &LeasesBody { items, complete }))
 }
@@ -194,23 +197,25 @@ pub(super) async fn release<S: Backend>(
     let state = super::super::leases::update_by_hand(&app, &id, &LeaseUpdate::Release).await?;
     let policies: Vec<_> = state.holds.iter().map(|hold| hold.policy_id.as_str()).collect();
     let note = LeaseNote::parse(&state.note).unwrap_or_default();
-    // The beginning of the id: whoever knows all of it can settle the lease.
-    tracing::info!(
-        actor = actor.name(),
-        lease = ?id,
-        policies = policies.join(", "),
-        user = note.user,
-        model = note.model,
-        tenant = note.tenant,
-        "a lease was released by hand"
-    );
+    if state.effect == Effect::Changed {
+        // The beginning of the id: whoever knows all of it can settle the lease.
+        tracing::info!(
+            actor = actor.name(),
+            lease = ?id,
+            policies = policies.join(", "),
+            user = note.user,
+            model = note.model,
+            tenant = note.tenant,
+            "a lease was released by hand"
+        );
+    }
     Ok(answer::json(StatusCode::OK, &ReleasedBody { released: id.to_string() }))
 }
 
-fn body(lease: &LiveLease, note: LeaseNote) -> LiveLeaseBody {
+fn body(lease: &LiveLease, note: LeaseNote, role: Role) -> LiveLeaseBody {
     let amounts = lease.observed.amounts();
     LiveLeaseBody {
-        id: lease.id.to_string(),
+        id: (role == Role::Write).then(|| lease.id.to_string()),
         tenant: note.tenant,
         model: note.model,
         user: note.user,
