@@ -4587,7 +4587,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The store did not answer, or it keeps no leases */
+            /** @description The store keeps no leases */
+            501: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The store did not answer */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4691,6 +4700,15 @@ export interface operations {
             };
             /** @description Internal server error */
             500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The store keeps no leases */
+            501: {
                 headers: {
                     [name: string]: unknown;
                 };

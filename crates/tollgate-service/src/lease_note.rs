@@ -3,11 +3,26 @@
 //! A byte for the version; the length of each id in two bytes, big-endian, and its UTF-8; the bytes of the input in eight. An id
 //! that a check does not have is empty, because no id is.
 
+use smallvec::SmallVec;
 use tollgate_core::{Attribute, Subject};
 
 use crate::learned::Answers;
 
 const VERSION: u8 = 1;
+/// Notes of this length need no allocation.
+const USUAL_BYTES: usize = 96;
+
+fn encoded(ids: [Option<&str>; 3], input_bytes: u64) -> SmallVec<[u8; USUAL_BYTES]> {
+    let mut bytes = SmallVec::new();
+    bytes.push(VERSION);
+    for id in ids {
+        let id = id.unwrap_or_default();
+        bytes.extend_from_slice(&u16::try_from(id.len()).unwrap_or_default().to_be_bytes());
+        bytes.extend_from_slice(id.as_bytes());
+    }
+    bytes.extend_from_slice(&input_bytes.to_be_bytes());
+    bytes
+}
 
 /// What is remembered of a reservation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,32 +38,15 @@ pub struct LeaseNote {
 }
 
 impl LeaseNote {
-    /// The note about a lease for `subject`, completed by the catalog.
-    pub fn of(subject: &Subject<'_>, input_bytes: u64) -> Self {
-        let id = |attribute| subject.get(&attribute).map(str::to_owned);
-        Self {
-            tenant: id(Attribute::Tenant),
-            model: id(Attribute::Model),
-            user: id(Attribute::User),
-            input_bytes,
-        }
+    /// The note for a store about a lease for `subject`, completed by the catalog: at most 800 bytes, because ids have at most 256.
+    pub fn bytes_of(subject: &Subject<'_>, input_bytes: u64) -> SmallVec<[u8; USUAL_BYTES]> {
+        let ids = [Attribute::Tenant, Attribute::Model, Attribute::User];
+        encoded(ids.map(|attribute| subject.get(&attribute)), input_bytes)
     }
 
     /// Whose answer it is.
     pub(crate) fn answers(&self) -> Answers {
         Answers { model: self.model.clone(), tenant: self.tenant.clone() }
-    }
-
-    /// The note for a store: at most 800 bytes, because ids have at most 256.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![VERSION];
-        for id in [&self.tenant, &self.model, &self.user] {
-            let id = id.as_deref().unwrap_or_default();
-            bytes.extend(u16::try_from(id.len()).unwrap_or_default().to_be_bytes());
-            bytes.extend(id.bytes().take(usize::from(u16::MAX)));
-        }
-        bytes.extend(self.input_bytes.to_be_bytes());
-        bytes
     }
 
     /// The note in `bytes`; `None` if another program, or none, wrote it.
@@ -76,9 +74,15 @@ mod tests {
         let longest = "ü".repeat(128);
         for (tenant, model) in [("acme", "gpt-4"), ("", "m"), (&longest, &longest)] {
             let some = |id: &str| (!id.is_empty()).then(|| id.to_owned());
+            let mut subject = Subject::empty();
+            for (attribute, id) in [(Attribute::Tenant, tenant), (Attribute::Model, model)] {
+                if !id.is_empty() {
+                    subject.set(&attribute, id);
+                }
+            }
+            let bytes = LeaseNote::bytes_of(&subject, 1 << 40);
             let (tenant, model) = (some(tenant), some(model));
             let note = LeaseNote { tenant, model, user: None, input_bytes: 1 << 40 };
-            let bytes = note.to_bytes();
             assert!(bytes.len() <= 1_024);
             assert_eq!(LeaseNote::parse(&bytes), Some(note));
             assert_eq!(LeaseNote::parse(&bytes[..bytes.len() - 1]), None);

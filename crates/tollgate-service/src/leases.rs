@@ -10,12 +10,10 @@ use std::fmt;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use smallvec::SmallVec;
-use tollgate_core::{
-    Amount, Check, Cost, Decision, LeaseUpdate, PolicySet, Quality, Totals, Ttl, Unit,
-};
+use tollgate_core::{Amount, Check, Cost, Decision, LeaseUpdate, Quality, Totals, Ttl};
 use tollgate_store::{
-    Effect, FaultDomain, LeaseId, LeaseRequest, LeaseState, LeaseStatus, LiveLeases, NewLease,
-    Ordered, Store, StoreError,
+    FaultDomain, LeaseId, LeaseRequest, LeaseState, LiveLeases, NewLease, Ordered, Store,
+    StoreError,
 };
 
 use crate::journal::Keeping;
@@ -120,7 +118,7 @@ impl<S: Store> RateLimitService<S> {
             Reservation { decision: Decision::refused(reason), lease: None, asked }
         } else {
             let charges = snapshot.policies().plan(check);
-            let note = LeaseNote::of(&check.subject, input_bytes).to_bytes();
+            let note = LeaseNote::bytes_of(&check.subject, input_bytes);
             let request = LeaseRequest::new(&charges, ttl).named(check.request_id);
             let reserved = self.store().reserve(&request.with_note(&note)).await?;
             // Without a limit, nothing was decided, so nothing was decided without the store.
@@ -146,45 +144,6 @@ impl<S: Store> RateLimitService<S> {
             self.learn(update, state);
         }
         Ok(state)
-    }
-
-    /// The cost of `check` with what it does not name; `None` if it names everything that policies reserve.
-    fn asked(&self, policies: &PolicySet, check: &Check<'_>, input_bytes: u64) -> Option<Cost> {
-        let is_missing = |unit: &&Unit| !check.cost.names(unit);
-        let needs_input = input_bytes > 0 && is_missing(&&Unit::InputTokens);
-        if !needs_input && !policies.reserved_units().iter().any(|unit| is_missing(&unit)) {
-            return None;
-        }
-        let answers = LeaseNote::of(&check.subject, 0).answers();
-        let mut cost = check.cost.clone();
-        if needs_input {
-            cost.set(Unit::InputTokens, self.learned().input_tokens(&answers, input_bytes));
-        }
-        for (unit, rule) in policies.plan(check).iter().flat_map(|charge| charge.limit.reserve()) {
-            if is_missing(&unit) {
-                let quantile = rule.quantile.as_f64();
-                let amount = rule.amount(self.learned().quantile(&answers, unit, quantile));
-                cost.set(unit.clone(), cost.of(unit).max(amount));
-            }
-        }
-        Some(cost)
-    }
-
-    /// Learns from a settlement that says exactly what was used.
-    fn learn(&self, update: &LeaseUpdate, state: &LeaseState) {
-        let LeaseUpdate::Settle { usage, quality: Quality::Exact, .. } = update else { return };
-        let is_first = matches!(state.was, LeaseStatus::Live | LeaseStatus::Expired);
-        let (Effect::Changed, true) = (state.effect, is_first) else { return };
-        let Some(note) = LeaseNote::parse(&state.note) else { return };
-        let snapshot = self.policies().current();
-        let reserved = snapshot.policies().reserved_units();
-        let answers = note.answers();
-        for (unit, amount) in usage.amounts().filter(|(unit, _)| reserved.contains(unit)) {
-            self.learned().observe(&answers, unit, amount);
-        }
-        if let Some(tokens) = usage.of(&Unit::InputTokens) {
-            self.learned().observe_input(&answers, note.input_bytes, tokens);
-        }
     }
 
     /// The leases that are alive in the store, the oldest first, at most `most`: for people who look.
@@ -313,7 +272,9 @@ mod tests {
         Unit, WallClock, Window,
     };
     use tollgate_store::memory::MemoryStoreOptions;
-    use tollgate_store::{Capabilities, Charged, MemoryStore, Reserved, StoreErrorKind};
+    use tollgate_store::{
+        Capabilities, Charged, Effect, LeaseStatus, MemoryStore, Reserved, StoreErrorKind,
+    };
 
     use super::*;
     use crate::{By, DecisionFeed, SettlementJournal};

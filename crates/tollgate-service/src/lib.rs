@@ -11,6 +11,7 @@ mod decision_feed;
 mod directory;
 mod journal;
 mod learned;
+mod learning;
 mod lease_note;
 mod leases;
 mod rate_limit;

@@ -61,8 +61,10 @@ impl Admission {
         }
     }
 
-    /// A place for `entrant` at one of its upstreams, as soon as it is its turn. Fails at once if the queue is full or the wait
-    /// is expected to be longer than its bound, and later if it is.
+    /// Waits for the turn of `entrant` and returns its place at one of its upstreams.
+    ///
+    /// Fails at once if the queue is full or if the expected wait is above `maxWaitMs`. Fails later if the real wait reaches
+    /// `maxWaitMs`.
     pub async fn enter(self: &Arc<Self>, entrant: Entrant) -> Result<Permit, Busy> {
         let mut place = match self.arrive(entrant)? {
             Arrived::Admitted(permit) => return Ok(permit),

@@ -87,7 +87,7 @@ pub struct ModelConfig {
     pub on_limit: OnLimit,
 }
 
-/// A path that is forwarded as it is, and charged as one request.
+/// A path whose requests are forwarded unchanged. Each is charged as one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PassThrough {
     /// The path, below `/v1`.

@@ -1,4 +1,4 @@
-//! The members of a JSON object, which is rewritten without changing what is not replaced.
+//! Replaces members of a JSON object. All other bytes of the object stay the same.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -15,7 +15,7 @@ pub const MAX_COPIES: u64 = 128;
 /// The cap of a completion that names none, as the API defines it.
 const DEFAULT_COMPLETION_CAP: u64 = 16;
 
-/// A valid request. Everything that is not named here is forwarded as it is.
+/// A valid request: the members that the gateway reads. It forwards all others unchanged.
 #[derive(Clone, Debug)]
 pub struct ModelRequest {
     endpoint: Endpoint,

@@ -241,7 +241,7 @@ impl<S: Store> MeteredBody<S> {
         }
     }
 
-    /// Data has arrived. Returns it if it passes as it is.
+    /// Meters data that has arrived. Returns the data if the client gets it unchanged.
     fn data(&mut self, data: Bytes) -> Option<Bytes> {
         match &mut self.meter {
             Meter::None => Some(data),

@@ -120,7 +120,7 @@ async fn running_streams_finish_when_the_server_drains() {
     assert_eq!((model.record().output_tokens(), model.record().aborted()), (300, 0));
 }
 
-/// P18: what does not finish in time is stopped at the upstream, and its lease is settled before the server ends.
+/// P18: after the drain timeout the server stops the remaining streams at the upstream and settles their leases. Then it ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_that_do_not_finish_in_time_are_stopped() {
     let endless = Behaviour { tokens: 1_000_000, pace: Duration::from_millis(5), failure: None };

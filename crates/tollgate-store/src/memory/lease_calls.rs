@@ -43,7 +43,7 @@ impl<C: Clock> MemoryStore<C> {
         }
     }
 
-    /// A lease that was reserved before, as it is now.
+    /// A lease that an earlier reservation made, with the time that it still lives.
     fn known(&self, lease: &NewLease) -> NewLease {
         let now = self.clock.now();
         let key = LeaseKey::of(&lease.id);

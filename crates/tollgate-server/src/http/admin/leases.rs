@@ -134,7 +134,8 @@ pub(super) struct LeasePath {
     params(LeasesParameters),
     responses(
         (status = 200, description = "The leases", body = LeasesBody),
-        (status = 503, description = "The store did not answer, or it keeps no leases")
+        (status = 501, description = "The store keeps no leases"),
+        (status = 503, description = "The store did not answer")
     )
 )]
 pub(super) async fn list<S: Backend>(
@@ -146,6 +147,7 @@ pub(super) async fn list<S: Backend>(
     let tenant = parameters.id("tenant");
     let most = parameters.items(DEFAULT_ITEMS, MAX_ITEMS);
     parameters.finish("policy, tenant, limit", Some(()))?;
+    super::super::leases::needs_leases(&app)?;
     let is_wanted = |lease: &LiveLease, note: &LeaseNote| {
         let holds = policy
             .as_ref()
@@ -184,6 +186,7 @@ pub(super) async fn list<S: Backend>(
         (status = 200, description = "It is released", body = ReleasedBody),
         (status = 404, description = "There is no such lease, or not any more"),
         (status = 409, description = "It was settled"),
+        (status = 501, description = "The store keeps no leases"),
         (status = 503, description = "The store did not answer; try again")
     )
 )]

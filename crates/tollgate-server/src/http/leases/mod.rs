@@ -381,7 +381,7 @@ fn lease_response(id: &LeaseId, state: &LeaseState) -> Result<Response<Full<Byte
     body.to_json().map(json_response).map_err(|error| cannot_render(&error))
 }
 
-fn needs_leases<S: Store>(app: &App<S>) -> Result<(), Problem> {
+pub(super) fn needs_leases<S: Store>(app: &App<S>) -> Result<(), Problem> {
     let has_leases = app.service.store().capabilities().leases;
     if has_leases { Ok(()) } else { Err(Problem::no_leases()) }
 }
