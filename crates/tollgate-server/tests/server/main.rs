@@ -27,6 +27,7 @@ mod gateway;
 mod hosts;
 mod known_subjects;
 mod leases;
+mod live_leases;
 mod metrics;
 mod over_limit;
 mod policies;
