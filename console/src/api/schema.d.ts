@@ -1924,6 +1924,11 @@ export interface components {
              */
             mode?: "enforce" | "shadow";
             /**
+             * @description What becomes of what a lease has reserved when it expires: `keep`, the default, leaves it charged until it leaves the window; `refund` gives it back. Not for concurrency, whose slots are free then, nor for a policy without a limit.
+             * @enum {string}
+             */
+            onExpire?: "keep" | "refund";
+            /**
              * @description The failure mode: how it decides while the store is unavailable. By default the setting of the server.
              * @enum {string}
              */
@@ -2379,6 +2384,11 @@ export interface components {
              */
             mode?: "enforce" | "shadow";
             /**
+             * @description What becomes of what a lease has reserved when it expires: `keep`, the default, leaves it charged until it leaves the window; `refund` gives it back. Not for concurrency, whose slots are free then, nor for a policy without a limit.
+             * @enum {string}
+             */
+            onExpire?: "keep" | "refund";
+            /**
              * @description The failure mode: how it decides while the store is unavailable. By default the setting of the server.
              * @enum {string}
              */
@@ -2581,6 +2591,11 @@ export interface components {
              */
             mode?: "enforce" | "shadow";
             /**
+             * @description What becomes of what a lease has reserved when it expires: `keep`, the default, leaves it charged until it leaves the window; `refund` gives it back. Not for concurrency, whose slots are free then, nor for a policy without a limit.
+             * @enum {string}
+             */
+            onExpire?: "keep" | "refund";
+            /**
              * @description The failure mode: how it decides while the store is unavailable. By default the setting of the server.
              * @enum {string}
              */
@@ -2727,6 +2742,11 @@ export interface components {
              * @enum {string|null}
              */
             mode?: "enforce" | "shadow" | null;
+            /**
+             * @description What becomes of what a lease has reserved when it expires: `keep`, the default, leaves it charged until it leaves the window; `refund` gives it back. Not for concurrency, whose slots are free then, nor for a policy without a limit.
+             * @enum {string|null}
+             */
+            onExpire?: "keep" | "refund" | null;
             /**
              * @description The failure mode: how it decides while the store is unavailable. By default the setting of the server.
              * @enum {string|null}

@@ -230,7 +230,7 @@ impl Store for RedisStore {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::ALL
+        Capabilities::ALL.without_refunds()
     }
 
     async fn reserve(&self, request: &LeaseRequest<'_>) -> Result<Reserved, StoreError> {

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use tollgate_core::lease::ledger::Ending;
 use tollgate_core::{Amount, Charge, PolicyId, Totals, Ttl, Unit};
 
-use crate::Verdicts;
+use crate::{StoreError, Verdicts, no_leases, no_refunds};
 
 /// The name of a lease: opaque, unguessable, and valid on every node that uses the same store.
 ///
@@ -281,15 +281,37 @@ pub struct Capabilities {
     pub leases: bool,
     /// Whether another process over the same store can settle them.
     pub leases_everywhere: bool,
+    /// Whether leases that expire give back what they hold in limits that say so ([`Limit::refunds_expired`]). If it keeps leases
+    /// and cannot do that, it refuses to reserve under such a limit: an error of the kind
+    /// [`StoreErrorKind::Unsupported`](crate::StoreErrorKind::Unsupported).
+    ///
+    /// [`Limit::refunds_expired`]: tollgate_core::Limit::refunds_expired
+    pub refunds_expired: bool,
 }
 
 impl Capabilities {
     /// None of them.
-    pub const NONE: Self = Self { leases: false, leases_everywhere: false };
+    pub const NONE: Self = Self { leases: false, leases_everywhere: false, refunds_expired: false };
     /// Leases for this process.
-    pub const LEASES_HERE: Self = Self { leases: true, leases_everywhere: false };
+    pub const LEASES_HERE: Self =
+        Self { leases: true, leases_everywhere: false, refunds_expired: true };
     /// All of them.
-    pub const ALL: Self = Self { leases: true, leases_everywhere: true };
+    pub const ALL: Self = Self { leases: true, leases_everywhere: true, refunds_expired: true };
+
+    /// Why a store with these capabilities cannot reserve `charges`; `None` if it can.
+    pub fn refusal(self, charges: &[Charge<'_>]) -> Option<StoreError> {
+        if !self.leases {
+            return Some(no_leases());
+        }
+        let needs_refunds = charges.iter().any(|charge| charge.limit.refunds_expired());
+        (needs_refunds && !self.refunds_expired).then(no_refunds)
+    }
+
+    /// The same, but it refuses to reserve where leases that expire should give back what they hold.
+    #[must_use]
+    pub const fn without_refunds(self) -> Self {
+        Self { refunds_expired: false, ..self }
+    }
 }
 
 #[cfg(test)]

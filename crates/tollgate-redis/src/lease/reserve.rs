@@ -9,7 +9,7 @@ use tollgate_core::counting::{Counting, slots};
 use tollgate_core::lease::ledger::KEPT_FOR;
 use tollgate_core::{Subject, Timestamp, Ttl};
 use tollgate_store::compensation::{ChargeObserver, ChargedLimit, GroupedCheck, charge_groups};
-use tollgate_store::{LeaseId, LeaseRequest, NewLease, Reserved, StoreError};
+use tollgate_store::{LeaseId, LeaseRequest, NewLease, Reserved, Store, StoreError};
 
 use super::id::{draw, random_tag};
 use super::record::{NewHold, rest};
@@ -52,6 +52,9 @@ impl RedisStore {
     /// `charges` with everything that is needed to reserve them.
     pub(crate) fn reservation(&self, request: &LeaseRequest<'_>) -> Result<LeasePlan, StoreError> {
         let LeaseRequest { charges, request_id, ttl, note } = *request;
+        if let Some(refusal) = self.capabilities().refusal(charges) {
+            return Err(refusal);
+        }
         let mut plan = self.lease_plan(charges, request_id);
         let mut tags: Vec<String> = Vec::with_capacity(plan.groups.len());
         tags.extend(plan.groups.iter().map(|group| tag_of_group(group).to_owned()));
