@@ -230,7 +230,7 @@ impl Store for RedisStore {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::ALL.without_refunds()
+        Capabilities::ALL
     }
 
     async fn reserve(&self, request: &LeaseRequest<'_>) -> Result<Reserved, StoreError> {
