@@ -151,7 +151,9 @@ impl Numbers {
         push(bytes, self.refusal as u64, 1);
         let counts =
             [self.limits, self.forced, self.wanted, self.slots, self.changes, self.refunds];
-        counts.into_iter().for_each(|count| push(bytes, count as u64, 2));
+        for count in counts {
+            push(bytes, count as u64, 2);
+        }
         push(bytes, self.kept_bytes as u64, 4);
     }
 }

@@ -105,9 +105,8 @@ impl<C: Clock> MemoryStore<C> {
             } else {
                 Held::Parts(SmallVec::new())
             };
-            let hold = Hold { limit: limit.clone(), digest: digests[index], held };
-            locked.refund_later(&hold, secret, expires_at, place(index));
-            holds.push(hold);
+            holds.push(Hold { limit: limit.clone(), digest: digests[index], held });
+            locked.refund_later(&holds[index], secret, expires_at, place(index));
         }
         drop(locked);
         let lease = Lease { named, ..Lease::new(ttl, now, holds, request.note) };

@@ -20,13 +20,13 @@ const TTL_MS: u64 = 5_000;
 /// A store that gives back.
 fn refunding<H: MovableClock>() -> Option<H> {
     let harness = leasing::<H>()?;
-    // Not at the edge of a window or a period.
-    harness.set(START.after(Duration::from_secs(60)));
+    at(&harness, 0);
     harness.store().capabilities().refunds_expired.then_some(harness)
 }
 
+/// So long after the beginning, which is not at the edge of a window or a period.
 fn at<H: MovableClock>(harness: &H, ms: u64) {
-    harness.set(START.after(Duration::from_secs(60)).after(Duration::from_millis(ms)));
+    harness.set(START.after(Duration::from_mins(1)).after(Duration::from_millis(ms)));
 }
 
 fn refund(policy: Policy) -> Policy {
