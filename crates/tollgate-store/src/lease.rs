@@ -316,7 +316,12 @@ impl Capabilities {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tollgate_core::{Limit, OnExpire, Per, Policy, Subject, Window};
+
     use super::*;
+    use crate::StoreErrorKind;
 
     #[test]
     fn an_id_is_short_and_plain() {
@@ -336,5 +341,23 @@ mod tests {
             (format!("{id:?}"), id.to_string()),
             ("LeaseId(abcd…)".into(), "abcdefghijkl".into())
         );
+    }
+
+    #[test]
+    fn a_store_that_cannot_give_back_refuses_where_it_should() {
+        let window = Window::new(Duration::from_secs(10)).unwrap();
+        let (id, per) = (PolicyId::new("p").unwrap(), Per::from_scope("GLOBAL").unwrap());
+        let keeps = Policy::new(id, per, Amount::new(5), window);
+        let refunds = Policy { on_expire: OnExpire::Refund, ..keeps.clone() };
+        let [keeps, refunds] = [keeps, refunds].map(|policy| Arc::new(Limit::of(&policy).unwrap()));
+        let subject = Subject::new("alice", "gpt-4");
+        let charges =
+            [&keeps, &refunds].map(|limit| Charge { limit, subject: &subject, cost: Amount::ONE });
+        let cannot = Capabilities::ALL.without_refunds();
+        let kind = |refusal: Option<StoreError>| refusal.map(|error| error.kind());
+        assert_eq!(kind(Capabilities::ALL.refusal(&charges)), None);
+        assert_eq!(kind(cannot.refusal(&charges[..1])), None);
+        assert_eq!(kind(cannot.refusal(&charges)), Some(StoreErrorKind::Unsupported));
+        assert_eq!(kind(Capabilities::NONE.refusal(&[])), Some(StoreErrorKind::Unsupported));
     }
 }

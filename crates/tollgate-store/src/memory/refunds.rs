@@ -85,3 +85,42 @@ impl Refunds {
         self.next = first.map_or(Timestamp::from_ns(u64::MAX), |((at, _, _), _)| *at);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tollgate_core::{
+        Charge, ManualClock, OnExpire, Per, Policy, PolicyId, Subject, Ttl, Window,
+    };
+
+    use super::super::{MemoryStore, MemoryStoreOptions};
+    use super::*;
+    use crate::LeaseRequest;
+
+    /// A lease that is forgotten at the cap gives nothing back, so there are no more holds than leases.
+    #[test]
+    fn there_are_no_more_holds_than_leases() {
+        let clock = ManualClock::at(Timestamp::from_ms(1_700_000_000_000));
+        let options = MemoryStoreOptions::default().max_leases(3).max_keys(1);
+        let store = MemoryStore::with_clock(clock.clone(), &options);
+        let window = Window::new(Duration::from_mins(1)).unwrap();
+        let (id, per) = (PolicyId::new("p").unwrap(), Per::from_scope("GLOBAL").unwrap());
+        let policy = Policy::new(id, per, Amount::new(100), window);
+        let policy = Policy { on_expire: OnExpire::Refund, ..policy };
+        let limit = Arc::new(Limit::of(&policy).unwrap());
+        let subject = Subject::new("alice", "gpt-4");
+        let charge = [Charge { limit: &limit, subject: &subject, cost: Amount::ONE }];
+        let ttl = Ttl::from_ms(5_000).unwrap();
+        for _ in 0..10 {
+            assert!(store.reserve(&LeaseRequest::new(&charge, ttl)).lease.is_some());
+        }
+        let holds = || store.shards[0].lock().refunds().map_or(0, |refunds| refunds.holds.len());
+        assert_eq!(holds(), 3);
+        clock.advance(ttl.as_duration());
+        assert_eq!(store.peek(&charge)[0].usage, 7, "what was forgotten stays as reserved");
+        assert_eq!(holds(), 0);
+        clock.advance(window.as_duration());
+        assert_eq!(store.peek(&charge)[0].usage, 0);
+    }
+}

@@ -51,6 +51,11 @@ impl State {
         self.refunds.get_or_insert_default().add(key, refund);
     }
 
+    #[cfg(test)]
+    pub(super) fn refunds(&self) -> Option<&Refunds> {
+        self.refunds.as_deref()
+    }
+
     /// Forgets it again.
     pub(super) fn keep_hold(&mut self, key: &RefundKey) {
         if let Some(refunds) = &mut self.refunds {
