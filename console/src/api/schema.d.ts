@@ -569,6 +569,27 @@ export interface paths {
         patch: operations["patch_tier"];
         trace?: never;
     };
+    "/admin/traffic": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show the traffic of the gateway
+         * @description What passes through the gateway of this server now, and what was counted since its start. It names nobody. Read it twice for
+         *     rates.
+         */
+        get: operations["show_traffic"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/usage": {
         parameters: {
             query?: never;
@@ -1528,6 +1549,32 @@ export interface components {
             /** @description What is wrong with it. */
             problem: string;
         };
+        /** @description The gateway. */
+        GatewayPart: components["schemas"]["Part"] & {
+            /** @description The models without a usable upstream, at most 100; absent if the status is `ok`. */
+            models?: string[];
+        };
+        /** @description What passes through a gateway. Counts begin at 0 when the server starts. */
+        GatewayTraffic: {
+            /**
+             * @description The requests that got an error of the gateway in place of an answer, by reason: the outcomes `limited`, `queue_full`,
+             *     `provider_limited`, `no_upstream`, `upstream_timeout`, `unauthorized`, `invalid` and `unavailable`.
+             */
+            denials: {
+                [key: string]: number;
+            };
+            /**
+             * Format: int64
+             * @description The requests that are being answered or wait.
+             */
+            inFlight: number;
+            /** @description The models, in the order of the configuration. The first 50 are named, and the others share `(other)`. */
+            models: components["schemas"]["ModelCounts"][];
+            /** @description The queue by priority class, the highest first. */
+            queues: components["schemas"]["QueueTraffic"][];
+            /** @description The upstreams, in the order of the configuration. */
+            upstreams: components["schemas"]["UpstreamTraffic"][];
+        };
         /** @description The answer to a reservation that was admitted: the decision, and the lease. */
         GrantedLease: components["schemas"]["Decision"] & {
             lease: components["schemas"]["NewLease"];
@@ -2159,6 +2206,24 @@ export interface components {
             /** @description Its display name; by default its id. */
             name: string;
         };
+        /** @description What was counted for a model. */
+        ModelCounts: {
+            /** @description Its name. */
+            model: string;
+            /**
+             * Format: int64
+             * @description The tokens of answers so far, running answers included. Its growth is the rate at which tokens are generated.
+             */
+            outputSoFar: number;
+            /** @description The requests that have ended, by outcome, as in the metric `tollgate_gateway_requests_total`. */
+            requests: {
+                [key: string]: number;
+            };
+            /** @description The tokens of answers that have ended, by kind, as in the metric `tollgate_gateway_tokens_total`. */
+            tokens: {
+                [key: string]: number;
+            };
+        };
         /**
          * @example {
          *       "items": [
@@ -2511,7 +2576,8 @@ export interface components {
         Part: {
             /**
              * @description Why it is degraded; absent if the status is `ok`. The catalog: `unavailable` or `changeRefused`. The store:
-             *     `evictsKeys`, or how it fails, in the words of the label `kind` of the metric `tollgate_store_failures_total`.
+             *     `evictsKeys`, or how it fails, in the words of the label `kind` of the metric `tollgate_store_failures_total`. The
+             *     gateway: `modelsWithoutUpstream`.
              * @example unavailable
              */
             cause?: string | null;
@@ -2527,6 +2593,7 @@ export interface components {
         Parts: {
             /** @description The catalog, which contains the policies. */
             catalog: components["schemas"]["Part"];
+            gateway?: components["schemas"]["GatewayPart"] | null;
             /** @description The store, which keeps usage. */
             store: components["schemas"]["Part"];
         };
@@ -2852,6 +2919,23 @@ export interface components {
             /** @description The kind of problem: an identifier that does not change between versions. */
             type: string;
         };
+        /** @description The queue of a priority class. */
+        QueueTraffic: {
+            /** @description The class. */
+            class: string;
+            /** @description The requests that wait for room at an upstream. */
+            length: number;
+            /**
+             * Format: int64
+             * @description How long these have waited in all, in milliseconds.
+             */
+            waitMs: number;
+            /**
+             * Format: int64
+             * @description The requests that got room or were turned away, most of them at once.
+             */
+            waited: number;
+        };
         /** @description Whether to send requests to this server. */
         Readiness: {
             /** @description Each part. */
@@ -3127,6 +3211,99 @@ export interface components {
              * @description The wait in milliseconds until one more is admitted: 0 if it would be now, null if it never will be.
              */
             retryAfterMs: number | null;
+        };
+        /**
+         * @description What passes through the gateway of this server.
+         * @example {
+         *       "gateway": {
+         *         "denials": {
+         *           "limited": 12
+         *         },
+         *         "inFlight": 3,
+         *         "models": [
+         *           {
+         *             "model": "gpt-4",
+         *             "outputSoFar": 64530,
+         *             "requests": {
+         *               "completed": 398,
+         *               "limited": 12
+         *             },
+         *             "tokens": {
+         *               "input": 120400,
+         *               "output": 64210
+         *             }
+         *           }
+         *         ],
+         *         "queues": [
+         *           {
+         *             "class": "standard",
+         *             "length": 1,
+         *             "waitMs": 5120,
+         *             "waited": 410
+         *           }
+         *         ],
+         *         "upstreams": [
+         *           {
+         *             "dialect": "openai",
+         *             "id": "vllm-a",
+         *             "maxConcurrency": 64,
+         *             "maxTokensInFlight": 200000,
+         *             "requests": {
+         *               "answered": 401,
+         *               "unreachable": 1
+         *             },
+         *             "requestsInFlight": 3,
+         *             "retries": 1,
+         *             "state": "available",
+         *             "tokensInFlight": 9300
+         *           }
+         *         ]
+         *       }
+         *     }
+         */
+        Traffic: {
+            gateway: components["schemas"]["GatewayTraffic"] | null;
+        };
+        /** @description The load and the state of an upstream. */
+        UpstreamTraffic: {
+            /** @description `openai` or `anthropic` */
+            dialect: string;
+            /** @description Its name. */
+            id: string;
+            /**
+             * Format: int32
+             * @description The most requests in flight.
+             */
+            maxConcurrency: number;
+            /**
+             * Format: int64
+             * @description The most of these.
+             */
+            maxTokensInFlight: number;
+            /** @description The requests that it was sent, by result: `answered`, `unreachable`, `timeout`, `refused`, `limited`. */
+            requests: {
+                [key: string]: number;
+            };
+            /**
+             * Format: int32
+             * @description The requests in flight.
+             */
+            requestsInFlight: number;
+            /**
+             * Format: int64
+             * @description The requests that were tried at another upstream after this one had failed.
+             */
+            retries: number;
+            /**
+             * @description `available`, `open` (it fails and gets no requests), `half_open` (the next request finds out whether it works again) or
+             *     `limited` (its provider limits requests).
+             */
+            state: string;
+            /**
+             * Format: int64
+             * @description What they have reserved, in tokens.
+             */
+            tokensInFlight: number;
         };
         /**
          * @description The keys of a policy with the most usage or the most denials.
@@ -9039,6 +9216,75 @@ export interface operations {
             };
             /** @description The catalog's database is unavailable or busy; try again */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_traffic: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The traffic */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Traffic"];
+                };
+            };
+            /** @description The token is missing or wrong */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request names a host that this server does not accept */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter of the query is unknown or out of range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description How long to wait before another attempt, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal server error */
+            500: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -21,6 +21,15 @@ describe('warnings', () => {
     expect(warningsOf(undefined, false)).toEqual([]);
   });
 
+  it('name the models that the gateway cannot answer for', () => {
+    const gateway = { status: 'degraded', cause: 'modelsWithoutUpstream', models: ['a', 'b'] };
+    const parts = { ...WELL.parts, gateway };
+    const [warning] = warningsOf({ ...WELL, status: 'degraded', parts }, false);
+    expect(warning?.title).toBe('No usable upstream for a, b.');
+    const well = { ...WELL, parts: { ...WELL.parts, gateway: { status: 'ok', models: [] } } };
+    expect(warningsOf(well, false)).toEqual([]);
+  });
+
   it('name each part that is not well', () => {
     const lost: Part = { status: 'degraded', cause: 'unavailable', detail: 'x' };
     expect(titles({ store: lost, catalog: lost })).toEqual([

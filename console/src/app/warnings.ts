@@ -61,14 +61,29 @@ function catalogWarning({ cause, detail }: Part): Warning {
   );
 }
 
+/** Models that the gateway cannot answer for, named as far as there is room. */
+function gatewayWarning(models: readonly string[]): Warning {
+  const named = models.slice(0, NAMED_MODELS).join(', ');
+  const more = models.length > NAMED_MODELS ? ' and others' : '';
+  return {
+    label: 'Models unavailable',
+    title: `No usable upstream for ${named}${more}.`,
+    detail:
+      'Each of their upstreams fails, or its provider limits requests. Clients get 429 or 503 until one answers again.',
+  };
+}
+
+const NAMED_MODELS = 5;
+
 /** `readiness` is undefined until the server has answered. */
 export function warningsOf(readiness: Readiness | undefined, isOffline: boolean): Warning[] {
   if (isOffline) return [OFFLINE];
   if (readiness === undefined) return [];
-  const { store, catalog } = readiness.parts;
+  const { store, catalog, gateway } = readiness.parts;
   return [
     ...(readiness.status === 'draining' ? [DRAINING] : []),
     ...(store.status === 'ok' ? [] : [storeWarning(store.cause ?? 'unavailable')]),
     ...(catalog.status === 'ok' ? [] : [catalogWarning(catalog)]),
+    ...(gateway == null || gateway.status === 'ok' ? [] : [gatewayWarning(gateway.models ?? [])]),
   ];
 }

@@ -9,6 +9,7 @@
 //! | [`dialect`] | parses, rewrites and meters requests and answers; writes errors | none |
 //! | [`admission`] | decides which waiting request goes to which upstream next | none; its wrapper waits |
 //! | [`upstream`] | connections to model servers, and a circuit breaker for each | the network |
+//! | [`monitor`] | what operators see: counts, the queue, the state of the upstreams | none |
 //! | [`proxy`] | joins these to one answer per request | none of its own |
 //!
 //! This crate knows HTTP, but neither the server that accepts its connections nor the store behind its leases. Prompts and
@@ -19,7 +20,9 @@ pub mod config;
 pub mod dialect;
 #[cfg(feature = "mock-model")]
 pub mod mock_model;
+pub mod monitor;
 pub mod proxy;
 pub mod upstream;
 
+pub use monitor::GatewayMonitor;
 pub use proxy::{Gateway, GatewayBody, GatewayError, LeaseObserver, NoObserver};

@@ -61,7 +61,9 @@ impl<S: Backend> MountedGateway<S> {
             journals_to_disk: app.journals_to_disk,
         };
         let gateway = Gateway::new(config, Arc::clone(&app.service), Arc::new(observer));
-        Ok(Self { gateway: Arc::new(gateway.map_err(StartError::Gateway)?), listener })
+        let gateway = Arc::new(gateway.map_err(StartError::Gateway)?);
+        app.metrics.gateway.show(gateway.monitor().clone());
+        Ok(Self { gateway, listener })
     }
 
     /// Where it listens.

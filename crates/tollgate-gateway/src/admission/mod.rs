@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tollgate_core::{Clock, MonotonicClock};
+use tollgate_core::{Clock, MonotonicClock, PriorityClass};
 
 pub use self::scheduler::{Capacity, Entrant, UpstreamSet};
 use self::scheduler::{Scheduler, Ticket};
@@ -80,6 +80,11 @@ impl Admission {
     /// How many requests wait.
     pub fn waiting(&self) -> usize {
         self.state().scheduler.waiting()
+    }
+
+    /// How many requests of each class wait, by its index.
+    pub fn waiting_by_class(&self) -> [usize; PriorityClass::ALL.len()] {
+        self.state().scheduler.waiting_by_class()
     }
 
     /// The requests and tokens in flight at an upstream.
@@ -186,8 +191,6 @@ impl Drop for Permit {
 
 #[cfg(test)]
 mod tests {
-    use tollgate_core::PriorityClass;
-
     use super::*;
 
     fn admission(max_length: usize, max_wait: Duration) -> Arc<Admission> {

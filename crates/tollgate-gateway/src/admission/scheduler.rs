@@ -182,6 +182,11 @@ impl Scheduler {
         self.waiting
     }
 
+    /// How many of each class wait, by its index. O(tenants that wait).
+    pub fn waiting_by_class(&self) -> [usize; PriorityClass::ALL.len()] {
+        self.classes.each_ref().map(|queues| queues.iter().map(|queue| queue.waiting.len()).sum())
+    }
+
     /// The requests and tokens in flight at an upstream.
     pub fn in_flight(&self, upstream: usize) -> (u32, u64) {
         self.loads.get(upstream).map_or((0, 0), |load| (load.in_flight, load.tokens))

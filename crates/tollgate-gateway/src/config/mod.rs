@@ -39,6 +39,8 @@ pub struct GatewayConfig {
     pub max_body_bytes: usize,
     /// The most memory for the bodies of requests that are being received or answered, in bytes.
     pub max_body_memory_bytes: usize,
+    /// Whether each request is written to the log when it has ended.
+    pub access_log: bool,
 }
 
 /// A model server.
@@ -112,6 +114,16 @@ pub enum Dialect {
     OpenAi,
     /// Anthropic's.
     Anthropic,
+}
+
+impl Dialect {
+    /// Its name, as in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+        }
+    }
 }
 
 /// The field that caps the answer of a chat.

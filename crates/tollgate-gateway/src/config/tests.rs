@@ -14,6 +14,7 @@ passThrough:
   - {path: /v1/rerank, upstreams: [vllm-a]}
 queue: {maxLength: 10, maxWaitMs: 500}
 maxBodyBytes: 100000
+accessLog: true
 ";
 
 fn parse(text: &str) -> Result<GatewayConfig, String> {
@@ -49,7 +50,7 @@ fn a_whole_configuration_is_read() {
     assert_eq!((claude.on_abort, claude.on_limit), (OnAbort::Reserved, OnLimit::Cut));
     assert_eq!(config.pass_through[0].path, "/v1/rerank");
     assert_eq!(config.queue.max_wait, Duration::from_millis(500));
-    assert_eq!(config.max_body_bytes, 100_000);
+    assert_eq!((config.max_body_bytes, config.access_log), (100_000, true));
 }
 
 #[test]

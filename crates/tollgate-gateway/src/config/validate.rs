@@ -19,7 +19,7 @@ use super::{
 };
 
 const DIALECTS: [(&str, Dialect); 2] =
-    [("openai", Dialect::OpenAi), ("anthropic", Dialect::Anthropic)];
+    [(Dialect::OpenAi.name(), Dialect::OpenAi), (Dialect::Anthropic.name(), Dialect::Anthropic)];
 const CAP_FIELDS: [(&str, CapField); 2] =
     [("max_tokens", CapField::MaxTokens), ("max_completion_tokens", CapField::MaxCompletionTokens)];
 const ON_ABORT: [(&str, OnAbort); 2] =
@@ -68,6 +68,7 @@ fn gateway(
         "passThrough",
         "maxBodyBytes",
         "maxBodyMemoryBytes",
+        "accessLog",
     ];
     let fields = reader.fields(&root(document), &known)?;
     let listen = reader.required(&fields, "listen", ACCEPTED_ADDRESS);
@@ -99,6 +100,7 @@ fn gateway(
         queue,
         max_body_bytes: usize::try_from(max_body).ok()?,
         max_body_memory_bytes: usize::try_from(max_memory).ok()?,
+        access_log: reader.flag(&fields, "accessLog", false),
     })
 }
 

@@ -18,10 +18,12 @@ use tokio::time::{Instant, Sleep};
 use tollgate_store::Store;
 
 use super::lease::{LeaseGuard, Outcome};
+use super::record::RequestRecord;
 use super::runs_to_end::RunsToEnd;
 use super::stream_bounds::StreamBounds;
 use crate::admission::Permit;
 use crate::dialect::{BodyMeter, FrameFate, Framed, Framer, Metered, StreamMeter};
+use crate::monitor::RequestOutcome;
 
 /// An answer of the gateway.
 pub struct GatewayBody<S: Store>(Kind<S>);
@@ -40,6 +42,13 @@ impl<S: Store> GatewayBody<S> {
 
     pub(super) fn metered(body: MeteredBody<S>) -> Self {
         Self(Kind::Metered(Box::new(body)))
+    }
+
+    /// Keeps the record of the request until the answer has ended. One of the gateway itself ends here.
+    pub(super) fn keep(&mut self, record: RequestRecord) {
+        if let Kind::Metered(body) = &mut self.0 {
+            body.keep(record);
+        }
     }
 }
 
@@ -64,6 +73,9 @@ impl<S: Store> Body for GatewayBody<S> {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Metered(body) => {
                 let piece = ready!(body.poll_piece(context));
+                if let Some(Ok(_)) = &piece {
+                    body.passes();
+                }
                 Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
             }
         }
@@ -108,6 +120,8 @@ pub(super) struct Parts<S: Store> {
     pub(super) idle_timeout: Duration,
     /// Receives what an answer used.
     pub(super) metered: OnMetered,
+    /// The outcome of the request if its answer passes whole.
+    pub(super) ends_as: RequestOutcome,
 }
 
 /// The body of an answer of an upstream.
@@ -124,6 +138,10 @@ pub(super) struct MeteredBody<S: Store> {
     arrived: VecDeque<Framed>,
     extending: Option<RunsToEnd<bool>>,
     phase: Phase,
+    record: Option<RequestRecord>,
+    ends_as: RequestOutcome,
+    /// Whether the outcome of the request is known.
+    has_ended: bool,
 }
 
 enum Phase {
@@ -143,7 +161,7 @@ type Piece = Option<Result<Bytes, io::Error>>;
 
 impl<S: Store> MeteredBody<S> {
     pub(super) fn new(parts: Parts<S>) -> Self {
-        let Parts { upstream, meter, lease, permit, idle_timeout, metered } = parts;
+        let Parts { upstream, meter, lease, permit, idle_timeout, metered, ends_as } = parts;
         Self {
             upstream: Some(upstream),
             meter,
@@ -155,6 +173,41 @@ impl<S: Store> MeteredBody<S> {
             arrived: VecDeque::new(),
             extending: None,
             phase: Phase::Passing,
+            record: None,
+            ends_as,
+            has_ended: false,
+        }
+    }
+
+    fn keep(&mut self, record: RequestRecord) {
+        self.record = Some(record);
+        // Nobody reads an empty body.
+        if self.upstream_is_over() {
+            self.ends(self.ends_as);
+        }
+    }
+
+    fn upstream_is_over(&self) -> bool {
+        self.upstream.as_ref().is_some_and(Body::is_end_stream)
+    }
+
+    /// The first outcome counts: what comes after the end of an answer does not change it.
+    fn ends(&mut self, outcome: RequestOutcome) {
+        if !std::mem::replace(&mut self.has_ended, true)
+            && let Some(record) = &mut self.record
+        {
+            record.ends(outcome);
+        }
+    }
+
+    /// A piece of the answer goes to the client.
+    fn passes(&mut self) {
+        let output = match &self.meter {
+            Meter::Stream { meter, .. } => Some(meter.observed_output()),
+            Meter::Whole(_) | Meter::None => None,
+        };
+        if let Some(record) = &mut self.record {
+            record.passes(output);
         }
     }
 
@@ -244,7 +297,12 @@ impl<S: Store> MeteredBody<S> {
     /// Meters data that has arrived. Returns the data if the client gets it unchanged.
     fn data(&mut self, data: Bytes) -> Option<Bytes> {
         match &mut self.meter {
-            Meter::None => Some(data),
+            Meter::None => {
+                if self.upstream_is_over() {
+                    self.ends(self.ends_as);
+                }
+                Some(data)
+            }
             Meter::Stream { framer, .. } => {
                 framer.push(data, |framed| self.arrived.push_back(framed));
                 None
@@ -255,6 +313,7 @@ impl<S: Store> MeteredBody<S> {
                     return Some(data);
                 }
                 let metered = meter.outcome(true);
+                self.ends(RequestOutcome::Completed);
                 self.settle(&metered, false, Some(data), Phase::Ended);
                 None
             }
@@ -278,6 +337,7 @@ impl<S: Store> MeteredBody<S> {
             lease.observe(meter.observed_output());
             if meter.is_complete() {
                 let metered = meter.outcome();
+                self.ends(RequestOutcome::Completed);
                 self.settle(&metered, false, Some(bytes), Phase::Passing);
                 return None;
             }
@@ -323,6 +383,7 @@ impl<S: Store> MeteredBody<S> {
         let end = meter.end_at_limit(input, meter.observed_output());
         self.upstream = None;
         self.arrived.clear();
+        self.ends(RequestOutcome::Cut);
         self.settle(&metered, false, Some(end.into()), Phase::Ended);
     }
 
@@ -341,12 +402,14 @@ impl<S: Store> MeteredBody<S> {
             Meter::Whole(meter) => (meter.outcome(true), false),
             Meter::None => (Metered::nothing(), false),
         };
+        self.ends(if broke_off { RequestOutcome::UpstreamBrokeOff } else { self.ends_as });
         self.settle(&metered, broke_off, None, Phase::Ended);
     }
 
     fn fail(&mut self, error: io::Error) {
         self.upstream = None;
         let metered = self.meter.broken_off();
+        self.ends(RequestOutcome::UpstreamBrokeOff);
         self.settle(&metered, true, None, Phase::Failed(error));
     }
 
@@ -355,12 +418,20 @@ impl<S: Store> MeteredBody<S> {
         self.permit = None;
         self.extending = None;
         let settling = self.lease.take().and_then(|lease| {
+            self.records(metered);
             if let Some(observer) = self.metered.take() {
                 observer(metered);
             }
             lease.settle(outcome(metered, broke_off))
         });
         self.phase = Phase::Settling { settling, last, next: Box::new(next) };
+    }
+
+    /// Keeps what an answer has used for the record.
+    fn records(&mut self, metered: &Metered) {
+        if let Some(record) = self.record.as_mut().filter(|_| !matches!(self.meter, Meter::None)) {
+            record.used(metered);
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -398,8 +469,10 @@ fn outcome(metered: &Metered, broke_off: bool) -> Outcome {
 impl<S: Store> Drop for MeteredBody<S> {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
+            let metered = self.meter.broken_off();
+            self.records(&metered);
             // Runs as a task.
-            drop(lease.settle(outcome(&self.meter.broken_off(), true)));
+            drop(lease.settle(outcome(&metered, true)));
         }
     }
 }

@@ -1,7 +1,6 @@
 //! One request and its answer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
@@ -10,7 +9,7 @@ use http::header::{
 use http::request::Parts as Head;
 use http::{Response, StatusCode};
 use hyper::body::Body;
-use tollgate_core::{Clock, Decision, Reason, Timestamp};
+use tollgate_core::{Decision, Reason};
 use tollgate_service::Caller;
 use tollgate_store::Store;
 
@@ -19,6 +18,7 @@ use super::body::{GatewayBody, Meter, MeteredBody, OnMetered, Parts};
 use super::forward::{Forwarded, Job};
 use super::lease::{LeaseGuard, Outcome, Wanted, reserve};
 use super::models::Model;
+use super::record::RequestRecord;
 use super::stream_bounds::StreamBounds;
 use crate::config::{Dialect, ModelConfig, OnAbort, OnLimit};
 use crate::dialect::denial::{Denial, apply_limits};
@@ -26,9 +26,8 @@ use crate::dialect::{
     BodyMeter, Endpoint, Framer, Metered, ModelRequest, RequestProblem, Rewrite, StreamMeter,
     TextSize, Usage,
 };
+use crate::monitor::RequestOutcome;
 
-/// The milliseconds that the gateway itself has taken.
-const OVERHEAD: HeaderName = HeaderName::from_static("x-tollgate-overhead-ms");
 /// The cap of the answer, if the client asked for a larger one.
 const CLAMPED: HeaderName = HeaderName::from_static("x-tollgate-max-output-tokens");
 
@@ -37,7 +36,7 @@ pub(super) struct Arrived<'a> {
     pub(super) head: &'a Head,
     pub(super) key: &'a str,
     pub(super) caller: Caller,
-    pub(super) started: Timestamp,
+    pub(super) record: &'a mut RequestRecord,
 }
 
 /// What is reserved for a request.
@@ -79,7 +78,6 @@ impl Plan {
 struct Answered<'a> {
     dialect: Dialect,
     decision: &'a Decision,
-    started: Timestamp,
     clamped_to: Option<u64>,
 }
 
@@ -107,6 +105,7 @@ impl<S: Store> Gateway<S> {
             output: plan.held,
             on_abort: model.config.on_abort,
         };
+        arrived.record.is_for_model(model, plan.input.saturating_add(plan.held));
         let (decision, lease) = self.reserved(wanted).await?;
         let job = Job {
             upstreams: &model.config.upstreams,
@@ -117,17 +116,16 @@ impl<S: Store> Gateway<S> {
             head: arrived.head,
             body: |index| self.rewritten(&request, &model.config, plan.cap, index),
         };
-        let (forwarded, lease) = self.forwarded(&job, lease).await?;
+        let (forwarded, lease) = self.forwarded(&job, lease, arrived.record).await?;
         drop(held_body);
         let meter = meter(&forwarded.response, &request, &plan, model.config.on_limit);
         let answered = Answered {
             dialect: endpoint.dialect(),
             decision: &decision,
-            started: arrived.started,
             clamped_to: plan.is_clamped.then_some(plan.cap),
         };
         let learns = learning(Arc::clone(model), request.size);
-        Ok(self.response(forwarded, lease, meter, &answered, learns).await)
+        Ok(self.response(forwarded, lease, meter, &answered, learns, arrived.record).await)
     }
 
     /// A request to a path that is only forwarded.
@@ -141,6 +139,7 @@ impl<S: Store> Gateway<S> {
     where
         B: Body<Data = Bytes> + Send,
     {
+        arrived.record.is_passed_through();
         let held_body = self.memory.read(body).await?;
         let wanted = Wanted {
             api_key: arrived.key.to_owned(),
@@ -159,11 +158,11 @@ impl<S: Store> Gateway<S> {
             head: arrived.head,
             body: |_| held_body.bytes(),
         };
-        let (forwarded, lease) = self.forwarded(&job, lease).await?;
-        let (decision, started) = (&decision, arrived.started);
-        let answered = Answered { dialect, decision, started, clamped_to: None };
+        let (forwarded, lease) = self.forwarded(&job, lease, arrived.record).await?;
+        let answered = Answered { dialect, decision: &decision, clamped_to: None };
         let learns = Box::new(|_: &Metered| {});
-        Ok(self.response(forwarded, lease, Meter::None, &answered, learns).await)
+        let record = arrived.record;
+        Ok(self.response(forwarded, lease, Meter::None, &answered, learns, record).await)
     }
 
     /// Whether the model has an upstream that speaks `dialect`.
@@ -191,8 +190,9 @@ impl<S: Store> Gateway<S> {
         &self,
         job: &Job<'_, F>,
         mut lease: LeaseGuard<S>,
+        record: &mut RequestRecord,
     ) -> Result<(Forwarded, LeaseGuard<S>), Denial> {
-        match self.forward(job, &mut lease).await {
+        match self.forward(job, &mut lease, record).await {
             Ok(forwarded) => Ok((forwarded, lease)),
             Err(denial) => {
                 settle_now(lease, Outcome::Nothing).await;
@@ -224,26 +224,26 @@ impl<S: Store> Gateway<S> {
         meter: Meter,
         answered: &Answered<'_>,
         metered: OnMetered,
+        record: &mut RequestRecord,
     ) -> Response<GatewayBody<S>> {
-        let Forwarded { response, permit, waited } = forwarded;
+        let Forwarded { response, permit } = forwarded;
         let idle_timeout = self.upstreams.config(permit.upstream()).idle_timeout;
         let (mut head, upstream) = response.into_parts();
-        let (meter, lease) = if head.status.is_success() {
-            (meter, Some(lease))
+        let (meter, lease, ends_as) = if head.status.is_success() {
+            (meter, Some(lease), RequestOutcome::Completed)
         } else {
             settle_now(lease, of_error(head.status)).await;
-            (Meter::None, None)
+            (Meter::None, None, RequestOutcome::UpstreamError)
         };
         if matches!(meter, Meter::Stream { .. }) {
             head.headers.remove(CONTENT_LENGTH);
+            record.is_stream();
         }
         apply_limits(answered.dialect, answered.decision, &mut head.headers);
         if let Some(cap) = answered.clamped_to {
             head.headers.insert(CLAMPED, HeaderValue::from(cap));
         }
-        let overhead = self.clock.now().since(answered.started).saturating_sub(waited);
-        head.headers.insert(OVERHEAD, milliseconds(overhead));
-        let parts = Parts { upstream, meter, lease, permit, idle_timeout, metered };
+        let parts = Parts { upstream, meter, lease, permit, idle_timeout, metered, ends_as };
         Response::from_parts(head, GatewayBody::metered(MeteredBody::new(parts)))
     }
 }
@@ -317,12 +317,6 @@ fn invalid(problem: RequestProblem) -> Denial {
     Denial::Invalid { param: problem.param, message: problem.message }
 }
 
-fn milliseconds(duration: Duration) -> HeaderValue {
-    let us = duration.as_micros();
-    let text = format!("{}.{:03}", us / 1_000, us % 1_000);
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -367,10 +361,5 @@ mod tests {
         };
         assert!(is_stream("text/event-stream") && is_stream("Text/Event-Stream; charset=utf-8"));
         assert!(!is_stream("application/json") && !is_event_stream(&HeaderMap::new()));
-    }
-
-    #[test]
-    fn a_duration_is_written_with_microseconds() {
-        assert_eq!(milliseconds(Duration::from_micros(1_023)), "1.023");
     }
 }

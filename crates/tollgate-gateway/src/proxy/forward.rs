@@ -8,14 +8,16 @@ use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
 use hyper::body::Incoming;
-use tollgate_core::{Clock, PriorityClass};
+use tollgate_core::PriorityClass;
 use tollgate_store::Store;
 
 use super::Gateway;
 use super::lease::LeaseGuard;
+use super::record::RequestRecord;
 use crate::admission::{Busy, Entrant, Permit, UpstreamSet};
 use crate::config::Dialect;
 use crate::dialect::denial::Denial;
+use crate::monitor::UpstreamResult;
 use crate::upstream::{Outgoing, UpstreamFailure};
 
 /// The most upstreams that a request is sent to.
@@ -39,8 +41,6 @@ pub(super) struct Job<'a, F> {
 pub(super) struct Forwarded {
     pub(super) response: Response<Incoming>,
     pub(super) permit: Permit,
-    /// The time that was spent waiting for room and for the upstream.
-    pub(super) waited: Duration,
 }
 
 impl<S: Store> Gateway<S> {
@@ -50,12 +50,16 @@ impl<S: Store> Gateway<S> {
         &self,
         job: &Job<'_, F>,
         lease: &mut LeaseGuard<S>,
+        record: &mut RequestRecord,
     ) -> Result<Forwarded, Denial> {
-        let (mut tried, mut waited) = (UpstreamSet::EMPTY, Duration::ZERO);
+        let (mut tried, mut failed) = (UpstreamSet::EMPTY, None);
         let mut last = Denial::NoUpstream;
+        let counters = &self.recorder.counters;
         for _ in 0..MAX_ATTEMPTS {
-            let asked_at = self.clock.now();
-            let Some(permit) = self.place(job, tried).await? else { break };
+            let Some(permit) = self.place(job, tried, record).await? else { break };
+            if let Some(failed) = failed {
+                counters.retried(failed);
+            }
             let index = permit.upstream();
             let outgoing = Outgoing {
                 method: &job.head.method,
@@ -64,20 +68,23 @@ impl<S: Store> Gateway<S> {
                 body: (job.body)(index),
             };
             lease.set_sent(true);
+            let sent_at = record.now();
             let sent = self.upstreams.send(index, &outgoing).await;
-            waited += self.clock.now().since(asked_at);
-            match sent {
-                Ok(response) => return Ok(Forwarded { response, permit, waited }),
-                Err(UpstreamFailure::Timeout) => {
-                    lease.set_sent(false);
-                    return Err(Denial::UpstreamTimeout);
+            record.was_sent(index, record.now().since(sent_at));
+            let failure = match sent {
+                Ok(response) => {
+                    counters.sent(index, UpstreamResult::Answered);
+                    return Ok(Forwarded { response, permit });
                 }
-                Err(failure) => {
-                    lease.set_sent(false);
-                    tried = tried.with(index);
-                    last = denial(failure);
-                }
+                Err(failure) => failure,
+            };
+            counters.sent(index, UpstreamResult::of(failure));
+            lease.set_sent(false);
+            if failure == UpstreamFailure::Timeout {
+                return Err(Denial::UpstreamTimeout);
             }
+            (tried, failed) = (tried.with(index), Some(index));
+            last = denial(failure);
         }
         Err(last)
     }
@@ -87,6 +94,7 @@ impl<S: Store> Gateway<S> {
         &self,
         job: &Job<'_, F>,
         tried: UpstreamSet,
+        record: &mut RequestRecord,
     ) -> Result<Option<Permit>, Denial> {
         let available = self.upstreams.available(job.upstreams, job.dialect);
         let upstreams = available.upstreams.without(tried);
@@ -106,7 +114,9 @@ impl<S: Store> Gateway<S> {
             upstreams,
             tokens: job.tokens,
         };
+        let entered_at = record.now();
         let entered = self.admission.enter(entrant).await;
+        record.has_queued(job.class, record.now().since(entered_at));
         self.upstreams.chosen(available, entered.as_ref().ok().map(Permit::upstream));
         let busy = |Busy { retry_after }| Denial::Busy { retry_after_ms: whole_ms(retry_after) };
         entered.map(Some).map_err(busy)

@@ -11,6 +11,7 @@ mod forward;
 mod lease;
 mod leases;
 mod models;
+mod record;
 mod request_body;
 mod runs_to_end;
 mod stream_bounds;
@@ -19,12 +20,14 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::Body;
-use tollgate_core::{Clock, MonotonicClock};
+use tollgate_core::MonotonicClock;
 use tollgate_service::RateLimitService;
 use tollgate_store::Store;
 
@@ -33,24 +36,30 @@ use self::caller_key::{caller_of, key_in};
 use self::leases::Leases;
 pub use self::leases::{LeaseObserver, NoObserver};
 use self::models::Models;
+use self::record::{Recorder, RequestRecord};
 use self::request_body::BodyMemory;
 use crate::admission::{Admission, Capacity};
 use crate::config::{Dialect, GatewayConfig, UpstreamConfig};
 use crate::dialect::Endpoint;
 use crate::dialect::denial::Denial;
+use crate::monitor::{GatewayMonitor, Purpose, RequestOutcome};
 use crate::upstream::Upstreams;
+
+/// The milliseconds that the gateway itself took until its answer began: from the arrival of the head of the request, without the
+/// time in the queue and without the time that upstreams took. Receiving the body, the catalog and the store count.
+const OVERHEAD: HeaderName = HeaderName::from_static("x-tollgate-overhead-ms");
 
 /// A gateway: answers requests with what its upstreams answer.
 #[derive(Debug)]
 pub struct Gateway<S: Store> {
     config: GatewayConfig,
     models: Models,
-    upstreams: Upstreams,
+    upstreams: Arc<Upstreams>,
     admission: Arc<Admission>,
     leases: Arc<Leases<S>>,
     memory: BodyMemory,
-    /// Only measures durations; decisions use the store's clock (R7).
-    clock: MonotonicClock,
+    monitor: GatewayMonitor,
+    recorder: Arc<Recorder>,
 }
 
 /// Why there can be no gateway.
@@ -105,14 +114,25 @@ impl<S: Store> Gateway<S> {
             max_tokens: upstream.max_tokens_in_flight,
         };
         let capacities = config.upstreams.iter().map(capacity);
+        let admission = Arc::new(Admission::new(capacities, config.queue.clone()));
+        let upstreams = Upstreams::new(&config.upstreams).map_err(GatewayError::Client)?;
+        let upstreams = Arc::new(upstreams);
+        let monitor = GatewayMonitor::new(&config, Arc::clone(&admission), Arc::clone(&upstreams));
+        let recorder = Recorder {
+            counters: Arc::clone(monitor.counters()),
+            upstreams: config.upstreams.iter().map(|upstream| upstream.id.clone()).collect(),
+            logs: config.access_log,
+            clock: MonotonicClock::new(),
+        };
         Ok(Self {
             models: Models::new(&config.models),
-            upstreams: Upstreams::new(&config.upstreams).map_err(GatewayError::Client)?,
-            admission: Arc::new(Admission::new(capacities, config.queue.clone())),
+            upstreams,
+            admission,
             leases: Arc::new(Leases::new(service, observer)),
             memory: BodyMemory::new(config.max_body_memory_bytes, config.max_body_bytes),
+            monitor,
+            recorder: Arc::new(recorder),
             config,
-            clock: MonotonicClock::new(),
         })
     }
 
@@ -131,6 +151,11 @@ impl<S: Store> Gateway<S> {
         self.leases.finished().await;
     }
 
+    /// What operators see of it.
+    pub fn monitor(&self) -> &GatewayMonitor {
+        &self.monitor
+    }
+
     /// How many requests wait for an upstream.
     pub fn waiting(&self) -> usize {
         self.admission.waiting()
@@ -141,33 +166,47 @@ impl<S: Store> Gateway<S> {
     where
         B: Body<Data = Bytes> + Send,
     {
-        let dialect = dialect_of(&request);
-        let answered = self.answer(request, dialect).await;
-        answered.unwrap_or_else(|denial| denial.response(dialect).map(GatewayBody::whole))
+        let (head, body) = request.into_parts();
+        let purpose = purpose_of(&head);
+        let dialect = purpose.dialect();
+        let mut record = RequestRecord::new(Arc::clone(&self.recorder), &head.method, purpose);
+        let answered = self.answer(&head, body, dialect, &mut record).await;
+        let mut response = answered.unwrap_or_else(|denial| {
+            record.ends(RequestOutcome::of(&denial));
+            denial.response(dialect).map(GatewayBody::whole)
+        });
+        let overhead = record.answers(response.status());
+        response.headers_mut().insert(OVERHEAD, milliseconds(overhead));
+        response.body_mut().keep(record);
+        response
     }
 
     async fn answer<B>(
         &self,
-        request: Request<B>,
+        head: &Parts,
+        body: B,
         dialect: Dialect,
+        record: &mut RequestRecord,
     ) -> Result<Response<GatewayBody<S>>, Denial>
     where
         B: Body<Data = Bytes> + Send,
     {
-        let started = self.clock.now();
-        let (head, body) = request.into_parts();
         let route = self.route(&head.method, head.uri.path())?;
         let key = key_in(&head.headers)?;
         let caller = caller_of(self.leases.service(), key).await?;
-        let arrived = exchange::Arrived { head: &head, key, caller, started };
+        let arrived = exchange::Arrived { head, key, caller, record };
         match route {
             // Boxed: it is large.
             Route::Model(endpoint) => Box::pin(self.model_request(endpoint, arrived, body)).await,
             Route::PassThrough(upstreams) => {
                 Box::pin(self.pass_through(upstreams, dialect, arrived, body)).await
             }
-            Route::ListModels => Ok(json(self.models.list(dialect))),
+            Route::ListModels => {
+                arrived.record.is_for_models();
+                Ok(json(self.models.list(dialect)))
+            }
             Route::DescribeModel(id) => {
+                arrived.record.is_for_models();
                 let described = self.models.describe(id, dialect);
                 described.map(json).ok_or_else(|| Denial::UnknownModel(id.to_owned()))
             }
@@ -196,17 +235,35 @@ impl<S: Store> Gateway<S> {
     }
 }
 
-/// The dialect of the client: that of the path, or else the one whose fields it sends.
-fn dialect_of<B>(request: &Request<B>) -> Dialect {
-    match Endpoint::of_path(request.uri().path()) {
-        Some(endpoint) => endpoint.dialect(),
-        None if request.headers().contains_key("anthropic-version") => Dialect::Anthropic,
-        None => Dialect::OpenAi,
+/// What a request is for. If its path does not tell the dialect of the client, the fields that it sends do.
+fn purpose_of(head: &Parts) -> Purpose {
+    match Endpoint::of_path(head.uri.path()) {
+        Some(endpoint) => Purpose::Endpoint(endpoint),
+        None if head.headers.contains_key("anthropic-version") => {
+            Purpose::Other(Dialect::Anthropic)
+        }
+        None => Purpose::Other(Dialect::OpenAi),
     }
+}
+
+fn milliseconds(duration: Duration) -> HeaderValue {
+    let us = duration.as_micros();
+    let text = format!("{}.{:03}", us / 1_000, us % 1_000);
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 fn json<S: Store>(bytes: Bytes) -> Response<GatewayBody<S>> {
     let mut response = Response::new(GatewayBody::whole(bytes));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_written_with_microseconds() {
+        assert_eq!(milliseconds(Duration::from_micros(1_023)), "1.023");
+    }
 }

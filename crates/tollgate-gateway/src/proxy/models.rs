@@ -12,6 +12,8 @@ use crate::dialect::InputRatio;
 /// A model with what was learned about it.
 #[derive(Debug)]
 pub(super) struct Model {
+    /// Its place in the configuration.
+    pub(super) index: usize,
     pub(super) config: ModelConfig,
     pub(super) ratio: InputRatio,
 }
@@ -25,11 +27,11 @@ pub(super) struct Models {
 
 impl Models {
     pub(super) fn new(configs: &[ModelConfig]) -> Self {
-        let model = |config: &ModelConfig| {
-            Arc::new(Model { config: config.clone(), ratio: InputRatio::default() })
+        let model = |(index, config): (usize, &ModelConfig)| {
+            Arc::new(Model { index, config: config.clone(), ratio: InputRatio::default() })
         };
         let ids = configs.iter().enumerate().map(|(index, config)| (config.id.clone(), index));
-        Self { all: configs.iter().map(model).collect(), by_id: ids.collect() }
+        Self { all: configs.iter().enumerate().map(model).collect(), by_id: ids.collect() }
     }
 
     pub(super) fn get(&self, id: &str) -> Option<&Arc<Model>> {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tollgate_core::Timestamp;
 
+use crate::monitor::UpstreamState;
+
 /// It opens after this many failures in a row.
 const CONSECUTIVE_FAILURES: u32 = 5;
 /// For how long it is open at first. It doubles with each failed probe.
@@ -64,9 +66,14 @@ impl Breaker {
         self.probing_until = None;
     }
 
-    /// Whether it fails, as far as is known.
-    pub(super) fn is_failing(&self) -> bool {
-        self.shut_until.is_some()
+    /// Whether it gets requests at `now`.
+    pub(super) fn state(&self, now: Timestamp) -> UpstreamState {
+        match self.shut_until {
+            Some(until) if now < until => UpstreamState::Open,
+            Some(_) => UpstreamState::HalfOpen,
+            None if self.cools_for(now).is_some() => UpstreamState::Limited,
+            None => UpstreamState::Available,
+        }
     }
 
     /// How much longer its provider wants no requests.
@@ -147,7 +154,19 @@ mod tests {
         assert_eq!(breaker.gate(at(8_002)), Gate::Shut);
         assert_eq!(breaker.gate(at(8_003)), Gate::Probe, "the last probe said nothing");
         assert!(breaker.succeeded());
-        assert_eq!((breaker.gate(at(8_004)), breaker.is_failing()), (Gate::Open, false));
+        assert_eq!(breaker.gate(at(8_004)), Gate::Open);
+    }
+
+    #[test]
+    fn its_state_says_whether_it_gets_requests() {
+        let mut breaker = opened();
+        assert_eq!(breaker.state(at(999)), UpstreamState::Open);
+        assert_eq!(breaker.state(at(1_000)), UpstreamState::HalfOpen);
+        breaker.succeeded();
+        assert_eq!(breaker.state(at(1_000)), UpstreamState::Available);
+        breaker.cool(at(1_000), Duration::from_secs(1));
+        assert_eq!(breaker.state(at(1_999)), UpstreamState::Limited);
+        assert_eq!(breaker.state(at(2_000)), UpstreamState::Available);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use self::breaker::{Breaker, Gate};
 use self::client::UpstreamClient;
 use crate::admission::UpstreamSet;
 use crate::config::{Dialect, UpstreamConfig};
+use crate::monitor::UpstreamState;
 
 /// The upstreams of a gateway.
 pub struct Upstreams {
@@ -146,9 +147,19 @@ impl Upstreams {
         indexes.iter().filter_map(|index| self.all[*index].breaker().cools_for(now)).min()
     }
 
-    /// Whether the upstream at `index` is known to fail.
-    pub fn is_failing(&self, index: usize) -> bool {
-        self.all[index].breaker().is_failing()
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there are none; a valid configuration has at least one.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Whether the upstream at `index` gets requests now.
+    pub fn state(&self, index: usize) -> UpstreamState {
+        self.all[index].breaker().state(self.clock.now())
     }
 
     /// Sends a request to the upstream at `index` and waits until its answer begins. Its fields are those that the client gets.

@@ -10,6 +10,7 @@
 mod aborts;
 mod denials;
 mod limits;
+mod operators;
 mod support;
 mod upstreams;
 mod usage;

@@ -45,6 +45,7 @@ use super::schema;
         super::admin::explain::reset,
         super::admin::events::events,
         super::admin::session::session,
+        super::admin::traffic::traffic,
         super::operations::healthz,
         super::operations::readyz,
         super::operations::metrics

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tollgate_gateway::GatewayMonitor;
 use utoipa::ToSchema;
 
 use super::answer::json;
@@ -44,8 +45,12 @@ pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Respon
     let store_failure = app.health.store_failure();
     let catalog_unavailable = app.health.catalog_unavailable();
     let store_evicts = app.health.store_evicts();
-    let degraded =
-        catalog_refused || catalog_unavailable || store_failure.is_some() || store_evicts;
+    let gateway = app.metrics.gateway.monitor().map(GatewayPart::of);
+    let degraded = catalog_refused
+        || catalog_unavailable
+        || store_failure.is_some()
+        || store_evicts
+        || gateway.as_ref().is_some_and(|gateway| gateway.part.status != Part::OK.status);
     let (code, status) = match (draining, degraded) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         (false, true) => (StatusCode::OK, "degraded"),
@@ -73,7 +78,7 @@ pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Respon
     } else {
         Part::OK
     };
-    json(code, &Readiness { status, policies_version, parts: Parts { store, catalog } })
+    json(code, &Readiness { status, policies_version, parts: Parts { store, catalog, gateway } })
 }
 
 /// Metrics
@@ -139,6 +144,34 @@ pub(crate) struct Parts {
     store: Part,
     /// The catalog, which contains the policies.
     catalog: Part,
+    /// The gateway; absent if the server has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<GatewayPart>,
+}
+
+/// The gateway.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct GatewayPart {
+    #[serde(flatten)]
+    part: Part,
+    /// The models without a usable upstream, at most 100; absent if the status is `ok`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    models: Vec<String>,
+}
+
+impl GatewayPart {
+    /// The most models that are named.
+    const MAX_MODELS: usize = 100;
+
+    fn of(monitor: &GatewayMonitor) -> Self {
+        let mut models = monitor.models_without_upstream();
+        models.truncate(Self::MAX_MODELS);
+        let models: Vec<_> = models.into_iter().map(str::to_owned).collect();
+        let detail = "models have no usable upstream: each of theirs fails, or its provider limits requests; their clients get 429 or 503";
+        let degraded =
+            Part { status: "degraded", cause: Some("modelsWithoutUpstream"), detail: Some(detail) };
+        Self { part: if models.is_empty() { Part::OK } else { degraded }, models }
+    }
 }
 
 /// A part of the server.
@@ -148,7 +181,8 @@ pub(crate) struct Part {
     #[schema(value_type = String, examples("ok"))]
     status: &'static str,
     /// Why it is degraded; absent if the status is `ok`. The catalog: `unavailable` or `changeRefused`. The store:
-    /// `evictsKeys`, or how it fails, in the words of the label `kind` of the metric `tollgate_store_failures_total`.
+    /// `evictsKeys`, or how it fails, in the words of the label `kind` of the metric `tollgate_store_failures_total`. The
+    /// gateway: `modelsWithoutUpstream`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, examples("unavailable"))]
     cause: Option<&'static str>,

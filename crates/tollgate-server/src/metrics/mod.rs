@@ -1,13 +1,14 @@
 //! The metrics of the server, for Prometheus.
 //!
 //! The number of series depends on what the operator configures, never on what clients send: policy ids are
-//! configuration, and if there are more than [`MAX_LABELLED_POLICIES`], the others are counted together. No label
-//! contains a user, a key, an address or any other value of a check (P10).
+//! configuration, and if there are more than [`MAX_LABELLED_POLICIES`], the others are counted together. So are the
+//! models and upstreams of a gateway. No label contains a user, a key, an address or any other value of a check (P10).
 //!
 //! A check only increments counters that were created when the policies were put in force.
 
 mod catalog;
 mod exposition;
+mod gateway;
 mod latency;
 mod leases;
 mod policy_counters;
@@ -27,6 +28,7 @@ use tollgate_store::memory::MemoryStoreStats;
 
 pub(crate) use self::exposition::Exposition;
 use catalog::CatalogMetrics;
+pub(crate) use gateway::GatewayMetrics;
 pub(crate) use latency::Call;
 use latency::Latencies;
 pub(crate) use leases::LeaseMetrics;
@@ -49,6 +51,8 @@ pub(crate) struct Metrics {
     store_leases_evicted: Counter,
     /// Metrics of leases.
     pub(crate) leases: LeaseMetrics,
+    /// Metrics of the gateway, if there is one.
+    pub(crate) gateway: Arc<GatewayMetrics>,
     /// Changes of the policies that were applied.
     pub(crate) reloads_ok: Counter,
     /// Changes of the policies that were refused.
@@ -76,7 +80,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Metrics with the value 0, and no policies yet.
     pub(crate) fn new() -> Self {
-        let mut registry = Registry::with_prefix("tollgate");
+        let mut registry = Registry::default();
         let metrics = Self {
             policy_counters: Arc::default(),
             latencies: Arc::default(),
@@ -89,6 +93,7 @@ impl Metrics {
             store_leases: Gauge::default(),
             store_leases_evicted: Counter::default(),
             leases: LeaseMetrics::new(),
+            gateway: Arc::default(),
             store_errors: Counter::default(),
             store: StoreMetrics::new(),
             record: RecordCounters::default(),
@@ -99,7 +104,9 @@ impl Metrics {
             requests_without_memory: Counter::default(),
             registry: Registry::default(),
         };
-        metrics.register(&mut registry);
+        metrics.register(registry.sub_registry_with_prefix("tollgate"));
+        // Some of its names are those of a convention, without the prefix.
+        registry.register_collector(Box::new(Arc::clone(&metrics.gateway)));
         Self { registry, ..metrics }
     }
 

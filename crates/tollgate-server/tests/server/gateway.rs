@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tollgate_gateway::mock_model::{Behaviour, MockModel};
+use tollgate_gateway::mock_model::{Behaviour, Failure, MockModel};
 use tollgate_server::{CatalogConfig, ServeConfig, Server, StartError};
 
 use crate::support::Admin;
@@ -153,4 +153,98 @@ async fn a_gateway_that_cannot_work_is_refused_at_the_start() {
     let refused = Server::start(&config).await.unwrap_err().to_string();
     assert!(refused.contains("gateway.yaml:1:9: listen: \"here\" is not accepted"), "{refused}");
     assert!(refused.contains("upstreams: is missing"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_of_the_gateway_name_what_is_configured_and_nobody() {
+    let gateway = start(Behaviour::default(), Duration::from_secs(8)).await;
+    let answer = gateway.stream().await;
+    answer.into_body().collect().await.unwrap();
+    let metrics = gateway.admin.fixture.get("/metrics").await.body;
+    let operation =
+        r#"gen_ai_operation_name="chat",gen_ai_provider_name="openai",gen_ai_request_model="gpt""#;
+    for line in [
+        r#"tollgate_gateway_requests_total{dialect="openai",model="gpt",outcome="completed"} 1"#,
+        r#"tollgate_gateway_tokens_total{dialect="openai",model="gpt",kind="output"} 20"#,
+        &format!(r#"gen_ai_client_token_usage_sum{{{operation},gen_ai_token_type="output"}} 20.0"#),
+        &format!(
+            r#"gen_ai_client_token_usage_bucket{{le="64.0",{operation},gen_ai_token_type="output"}} 1"#
+        ),
+        &format!("gen_ai_client_operation_time_to_first_chunk_seconds_count{{{operation}}} 1"),
+        &format!("gen_ai_client_operation_time_per_output_chunk_seconds_count{{{operation}}} 21"),
+        r#"tollgate_gateway_queue_length{class="standard"} 0"#,
+        r#"tollgate_gateway_queue_wait_seconds_count{class="standard"} 1"#,
+        r#"tollgate_gateway_upstream_state{state="available",upstream="a"} 1"#,
+        r#"tollgate_gateway_upstream_requests_in_flight{upstream="a"} 0"#,
+        r#"tollgate_gateway_upstream_requests_total{result="answered",upstream="a"} 1"#,
+        r#"tollgate_gateway_retries_total{upstream="a"} 0"#,
+    ] {
+        assert!(metrics.lines().any(|known| known == line), "{line} in\n{metrics}");
+    }
+    for name in [gateway.key.as_str(), "acme"] {
+        assert!(!metrics.contains(name), "{name}");
+    }
+    let mut client = gateway.admin.fixture.client().await;
+    let text = client.send("GET", "/metrics", &[("accept", "text/plain")], "").await.body;
+    assert!(text.contains("# TYPE tollgate_gateway_requests_total counter\n"), "{text}");
+    assert!(text.contains("# TYPE gen_ai_client_token_usage histogram\n"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_without_a_usable_upstream_degrades_the_server() {
+    let limited = Behaviour { failure: Some(Failure::Status(429)), ..Behaviour::default() };
+    let gateway = start(limited, Duration::from_secs(8)).await;
+    let ready = gateway.admin.fixture.get("/readyz").await.json();
+    assert_eq!(
+        (&ready["status"], &ready["parts"]["gateway"]),
+        (&json!("ready"), &json!({"status": "ok"}))
+    );
+    assert_eq!(gateway.stream().await.status(), 429);
+    let ready = gateway.admin.fixture.get("/readyz").await;
+    assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("degraded")));
+    let part = &ready.json()["parts"]["gateway"];
+    assert_eq!(
+        (&part["status"], &part["cause"]),
+        (&json!("degraded"), &json!("modelsWithoutUpstream"))
+    );
+    assert_eq!(part["models"], json!(["gpt"]));
+}
+
+#[tokio::test]
+async fn a_server_without_a_gateway_has_no_part_for_it() {
+    let admin = Admin::start_with(|_| {}).await;
+    let ready = admin.fixture.get("/readyz").await.json();
+    assert!(ready["parts"].get("gateway").is_none(), "{ready}");
+    let traffic = admin.get("/admin/traffic").await.json();
+    assert_eq!(traffic, json!({"gateway": null}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_traffic_of_the_gateway_is_shown_to_administrators() {
+    let slow = Behaviour { tokens: 100_000, pace: Duration::from_millis(2), failure: None };
+    let gateway = start(slow, Duration::ZERO).await;
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let mut answer = gateway.stream().await;
+        let status = answer.status().as_u16();
+        assert!(status == 429 || answer.body_mut().frame().await.unwrap().is_ok());
+        streams.push((status, answer));
+    }
+    assert_eq!(streams.iter().map(|(status, _)| *status).collect::<Vec<_>>(), [200, 200, 429]);
+    let shown = gateway.admin.get("/admin/traffic").await.json()["gateway"].clone();
+    assert_eq!((&shown["inFlight"], &shown["denials"]), (&json!(2), &json!({"limited": 1})));
+    assert_eq!(shown["models"].as_array().unwrap().len(), 1);
+    assert_eq!(shown["models"][0]["model"], "gpt");
+    assert_eq!(shown["models"][0]["requests"], json!({"limited": 1}));
+    assert!(shown["models"][0]["outputSoFar"].as_u64().unwrap() >= 2);
+    let upstream = &shown["upstreams"][0];
+    assert_eq!((&upstream["id"], &upstream["state"]), (&json!("a"), &json!("available")));
+    assert_eq!(
+        (&upstream["requestsInFlight"], &upstream["maxConcurrency"]),
+        (&json!(2), &json!(64))
+    );
+    assert!(upstream["tokensInFlight"].as_u64().unwrap() > 8_000);
+    let classes = shown["queues"].as_array().unwrap().iter().map(|queue| queue["class"].clone());
+    assert_eq!(classes.collect::<Vec<_>>(), ["internal", "premium", "standard", "batch"]);
+    assert_eq!(gateway.admin.fixture.get("/admin/traffic").await.status, 401);
 }

@@ -16,6 +16,7 @@ mod if_match;
 pub(super) mod leases;
 pub(super) mod session;
 mod target;
+pub(super) mod traffic;
 pub(super) mod usage;
 
 use std::net::IpAddr;
@@ -59,6 +60,7 @@ pub(super) fn routes<S: Backend>(app: Arc<App<S>>) -> Router<Arc<App<S>>> {
         .route("/admin/session", get(session::session))
         .route("/admin/leases", get(leases::live::<S>))
         .route("/admin/leases/{id}", delete(leases::release::<S>))
+        .route("/admin/traffic", get(traffic::traffic::<S>))
         .route("/admin/usage", get(usage::usage::<S>))
         .route("/admin/usage/reset", post(explain::reset::<S>))
         .route("/admin/{records}", get(catalog::list::<S>).post(catalog::create::<S>))
