@@ -190,6 +190,11 @@ const VIEWS: readonly View[] = [
     },
   },
   {
+    name: 'Traffic without a gateway',
+    path: 'traffic',
+    show: (page) => expect(page.getByText('This server has no gateway')).toBeVisible(),
+  },
+  {
     name: 'Policies',
     path: 'policies',
     show: (page) => expect(page.getByText('built-in', { exact: true })).toBeVisible(),

@@ -38,12 +38,18 @@ export interface AdminRequest {
 /** What the server prints when it serves: where, and the token, if it made that itself. */
 interface Greeting {
   address: string;
+  /** Undefined if it serves none. */
+  gateway: string | undefined;
   token: string | undefined;
 }
 
+/** What the log says of the gateway. */
+const GATEWAY = /serving the gateway.*?(http:\/\/127\.0\.0\.1:\d+\/v1)/u;
+
 const GREETING = /^console.*: (http:\/\/127\.0\.0\.1:\d+)\/(?:#\/sign-in\?token=(\w+))?$/mu;
 
-function greetingOf(child: ChildProcess): Promise<Greeting> {
+/** The log and the greeting come in any order, so both are waited for. */
+function greetingOf(child: ChildProcess, hasGateway: boolean): Promise<Greeting> {
   return new Promise((found, failed) => {
     let said = '';
     const fail = (why: string): void => failed(new Error(`${program} ${why}; it said:\n${said}`));
@@ -51,9 +57,10 @@ function greetingOf(child: ChildProcess): Promise<Greeting> {
     const read = (chunk: Buffer): void => {
       said += chunk.toString();
       const [, address, token] = GREETING.exec(said) ?? [];
-      if (address === undefined) return;
+      const gateway = GATEWAY.exec(said)?.[1];
+      if (address === undefined || (hasGateway && gateway === undefined)) return;
       clearTimeout(timer);
-      found({ address, token });
+      found({ address, token, gateway });
     };
     child.stdout?.on('data', read);
     child.stderr?.on('data', read);
@@ -65,6 +72,7 @@ function greetingOf(child: ChildProcess): Promise<Greeting> {
 export class Server {
   private child: ChildProcess | null = null;
   private address = '';
+  private gateway: string | undefined;
 
   private readonly directory: string;
   private tokens: Tokens;
@@ -101,6 +109,12 @@ export class Server {
   /** Without a slash at the end. */
   get url(): string {
     return this.address;
+  }
+
+  /** Where its gateway serves, with `/v1`; only if its flags ask for one. */
+  get gatewayUrl(): string {
+    if (this.gateway === undefined) throw new Error('this server has no gateway');
+    return this.gateway;
   }
 
   /** Lets its bearer look and change. */
@@ -227,8 +241,9 @@ export class Server {
       env: write === '' ? environment : { ...environment, ...secrets },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    const { address, token } = await greetingOf(this.child);
+    const { address, token, gateway } = await greetingOf(this.child, this.flags.includes('--gateway'));
     this.address = address;
+    this.gateway = gateway;
     if (token !== undefined) this.tokens.write = token;
   }
 

@@ -17,6 +17,7 @@ export const pages: readonly PageEntry[] = [
   { path: 'live', label: 'Live', needsToken: true, load: () => import('../pages/live/LivePage') },
   { path: 'explain', label: 'Explain', needsToken: true, load: () => import('../pages/explain/ExplainPage') },
   { path: 'leases', label: 'Leases', needsToken: true, load: () => import('../pages/leases/LeasesPage') },
+  { path: 'traffic', label: 'Traffic', needsToken: true, load: () => import('../pages/traffic/TrafficPage') },
   { path: 'policies', label: 'Policies', needsToken: true, load: () => import('../pages/policies/PoliciesPage') },
   { path: 'directory/*', label: 'Directory', needsToken: true, load: () => import('../pages/directory/DirectoryPage') },
   { path: 'audit', label: 'Audit', needsToken: true, load: () => import('../pages/audit/AuditPage') },
