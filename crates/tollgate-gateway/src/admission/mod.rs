@@ -195,7 +195,8 @@ mod tests {
 
     fn admission(max_length: usize, max_wait: Duration) -> Arc<Admission> {
         let capacity = Capacity { max_concurrency: 1, max_tokens: 100 };
-        Arc::new(Admission::new([capacity], QueueConfig { max_length, max_wait }))
+        let bounds = QueueConfig { max_length, max_wait, comment_after: None };
+        Arc::new(Admission::new([capacity], bounds))
     }
 
     fn entrant(tenant: &str) -> Entrant {

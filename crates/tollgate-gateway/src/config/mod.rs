@@ -105,6 +105,8 @@ pub struct QueueConfig {
     pub max_length: usize,
     /// The longest wait.
     pub max_wait: Duration,
+    /// After how long a stream that waits begins with comments, which keep its connection open.
+    pub comment_after: Option<Duration>,
 }
 
 /// The words of a kind of client and server.

@@ -12,7 +12,7 @@ models:
   - {id: claude, upstreams: [hosted, vllm-a], reserveOutputTokens: 512}
 passThrough:
   - {path: /v1/rerank, upstreams: [vllm-a]}
-queue: {maxLength: 10, maxWaitMs: 500}
+queue: {maxLength: 10, maxWaitMs: 500, commentAfterMs: 100}
 maxBodyBytes: 100000
 accessLog: true
 ";
@@ -50,6 +50,7 @@ fn a_whole_configuration_is_read() {
     assert_eq!((claude.on_abort, claude.on_limit), (OnAbort::Reserved, OnLimit::Cut));
     assert_eq!(config.pass_through[0].path, "/v1/rerank");
     assert_eq!(config.queue.max_wait, Duration::from_millis(500));
+    assert_eq!(config.queue.comment_after, Some(Duration::from_millis(100)));
     assert_eq!((config.max_body_bytes, config.access_log), (100_000, true));
 }
 

@@ -38,7 +38,7 @@ const DEFAULT_MAX_BODY_BYTES: u64 = 8 << 20;
 const DEFAULT_MAX_BODY_MEMORY_BYTES: u64 = 256 << 20;
 const MAX_BODY_MEMORY_BYTES: u64 = 64 << 30;
 const DEFAULT_QUEUE: QueueConfig =
-    QueueConfig { max_length: 1_000, max_wait: Duration::from_secs(2) };
+    QueueConfig { max_length: 1_000, max_wait: Duration::from_secs(2), comment_after: None };
 
 type Environment<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
 
@@ -348,13 +348,16 @@ fn pass_through(
 
 fn queue(reader: &mut Reader, fields: &Fields<'_>) -> QueueConfig {
     let Some(field) = fields.get("queue") else { return DEFAULT_QUEUE };
-    let Some(fields) = reader.fields(&field, &["maxLength", "maxWaitMs"]) else {
+    let Some(fields) = reader.fields(&field, &["maxLength", "maxWaitMs", "commentAfterMs"]) else {
         return DEFAULT_QUEUE;
     };
     let max_length = reader.integer(&fields, "maxLength", 0..=100_000, 1_000);
     QueueConfig {
         max_length: usize::try_from(max_length).unwrap_or(DEFAULT_QUEUE.max_length),
         max_wait: reader.milliseconds(&fields, "maxWaitMs", 0..=600_000, DEFAULT_QUEUE.max_wait),
+        comment_after: fields.get("commentAfterMs").map(|_| {
+            reader.milliseconds(&fields, "commentAfterMs", 10..=600_000, DEFAULT_QUEUE.max_wait)
+        }),
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod denial;
 mod end;
 mod estimate;
+mod late;
 mod members;
 mod meter;
 mod request;
@@ -16,6 +17,7 @@ mod usage;
 pub use crate::config::Dialect;
 
 pub use self::estimate::{InputRatio, TextSize};
+pub use self::late::late_answer;
 pub use self::meter::{BodyMeter, FrameFate, Metered, StreamMeter};
 pub use self::request::{MAX_COPIES, ModelRequest, RequestProblem, Rewrite};
 pub use self::sse::{Framed, Framer, MAX_FRAME_BYTES};

@@ -21,6 +21,7 @@ use super::lease::{LeaseGuard, Outcome};
 use super::record::RequestRecord;
 use super::runs_to_end::RunsToEnd;
 use super::stream_bounds::StreamBounds;
+use super::waiting::{Next, WaitingBody};
 use crate::admission::Permit;
 use crate::dialect::{BodyMeter, FrameFate, Framed, Framer, Metered, StreamMeter};
 use crate::monitor::RequestOutcome;
@@ -33,6 +34,8 @@ enum Kind<S: Store> {
     Whole(Option<Bytes>),
     /// Of an upstream.
     Metered(Box<MeteredBody<S>>),
+    /// Of a request that waits.
+    Waiting(Box<WaitingBody<S>>),
 }
 
 impl<S: Store> GatewayBody<S> {
@@ -42,6 +45,10 @@ impl<S: Store> GatewayBody<S> {
 
     pub(super) fn metered(body: MeteredBody<S>) -> Self {
         Self(Kind::Metered(Box::new(body)))
+    }
+
+    pub(super) fn waiting(body: WaitingBody<S>) -> Self {
+        Self(Kind::Waiting(Box::new(body)))
     }
 
     /// Keeps the record of the request until the answer has ended. One of the gateway itself ends here.
@@ -57,6 +64,7 @@ impl<S: Store> fmt::Debug for GatewayBody<S> {
         f.write_str(match self.0 {
             Kind::Whole(_) => "GatewayBody(whole)",
             Kind::Metered(_) => "GatewayBody(metered)",
+            Kind::Waiting(_) => "GatewayBody(waiting)",
         })
     }
 }
@@ -69,7 +77,16 @@ impl<S: Store> Body for GatewayBody<S> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if let Kind::Waiting(waiting) = &mut self.0 {
+            match ready!(waiting.poll_next(context)) {
+                Next::Piece(piece) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+                Next::Body(body) => *self = body,
+                Next::End => *self = Self(Kind::Whole(None)),
+            }
+        }
         match &mut self.0 {
+            // What a request has waited for does not wait itself.
+            Kind::Waiting(_) => Poll::Ready(None),
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Metered(body) => {
                 let piece = ready!(body.poll_piece(context));
@@ -85,6 +102,7 @@ impl<S: Store> Body for GatewayBody<S> {
         match &self.0 {
             Kind::Whole(bytes) => bytes.is_none(),
             Kind::Metered(body) => matches!(body.phase, Phase::Over),
+            Kind::Waiting(_) => false,
         }
     }
 
@@ -94,6 +112,7 @@ impl<S: Store> Body for GatewayBody<S> {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Kind::Metered(body) => body.size_hint(),
+            Kind::Waiting(_) => SizeHint::default(),
         }
     }
 }

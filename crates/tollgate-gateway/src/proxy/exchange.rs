@@ -19,7 +19,9 @@ use super::forward::{Forwarded, Job};
 use super::lease::{LeaseGuard, Outcome, Wanted, reserve};
 use super::models::Model;
 use super::record::RequestRecord;
+use super::request_body::HeldBody;
 use super::stream_bounds::StreamBounds;
+use super::waiting::EarlyBeginning;
 use crate::config::{Dialect, ModelConfig, OnAbort, OnLimit};
 use crate::dialect::denial::{Denial, apply_limits};
 use crate::dialect::{
@@ -74,6 +76,33 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The cap, if the client asked for a larger one.
+    fn clamped_to(&self) -> Option<u64> {
+        self.is_clamped.then_some(self.cap)
+    }
+}
+
+/// A request to a model whose lease is reserved.
+pub(super) struct ReservedRequest<S: Store> {
+    pub(super) request: ModelRequest,
+    body: HeldBody,
+    model: Arc<Model>,
+    plan: Plan,
+    caller: Caller,
+    decision: Decision,
+    lease: LeaseGuard<S>,
+}
+
+impl<S: Store> ReservedRequest<S> {
+    /// Writes what was decided about it into the fields of its answer.
+    pub(super) fn apply(&self, headers: &mut HeaderMap) {
+        let dialect = self.request.endpoint().dialect();
+        let clamped_to = self.plan.clamped_to();
+        Answered { dialect, decision: &self.decision, clamped_to }.apply(headers);
+    }
+}
+
 /// What the answer needs to know of its request.
 struct Answered<'a> {
     dialect: Dialect,
@@ -81,19 +110,28 @@ struct Answered<'a> {
     clamped_to: Option<u64>,
 }
 
+impl Answered<'_> {
+    fn apply(&self, headers: &mut HeaderMap) {
+        apply_limits(self.dialect, self.decision, headers);
+        if let Some(cap) = self.clamped_to {
+            headers.insert(CLAMPED, HeaderValue::from(cap));
+        }
+    }
+}
+
 impl<S: Store> Gateway<S> {
-    /// A request to a model.
-    pub(super) async fn model_request<B>(
+    /// Reserves the lease of a request to a model.
+    pub(super) async fn reserve_model<B>(
         &self,
         endpoint: Endpoint,
         arrived: Arrived<'_>,
         body: B,
-    ) -> Result<Response<GatewayBody<S>>, Denial>
+    ) -> Result<ReservedRequest<S>, Denial>
     where
         B: Body<Data = Bytes> + Send,
     {
-        let held_body = self.memory.read(body).await?;
-        let request = ModelRequest::parse(endpoint, held_body.bytes()).map_err(invalid)?;
+        let body = self.memory.read(body).await?;
+        let request = ModelRequest::parse(endpoint, body.bytes()).map_err(invalid)?;
         let model = self.models.get(&request.model);
         let model = model.filter(|model| self.speaks(&model.config, endpoint.dialect()));
         let model = model.ok_or_else(|| Denial::UnknownModel(request.model.clone()))?;
@@ -107,25 +145,38 @@ impl<S: Store> Gateway<S> {
         };
         arrived.record.is_for_model(model, plan.input.saturating_add(plan.held));
         let (decision, lease) = self.reserved(wanted).await?;
+        let (model, caller) = (Arc::clone(model), arrived.caller);
+        Ok(ReservedRequest { request, body, model, plan, caller, decision, lease })
+    }
+
+    /// The answer to a request to a model whose lease is reserved. `early` is told if it waits for long.
+    pub(super) async fn model_answer(
+        &self,
+        head: &Head,
+        reserved: ReservedRequest<S>,
+        record: &mut RequestRecord,
+        early: Option<EarlyBeginning>,
+    ) -> Result<Response<GatewayBody<S>>, Denial> {
+        let ReservedRequest { request, body, model, plan, caller, decision, lease } = reserved;
         let job = Job {
             upstreams: &model.config.upstreams,
-            dialect: Some(endpoint.dialect()),
-            class: arrived.caller.priority,
-            tenant: tenant(&arrived.caller),
+            dialect: Some(request.endpoint().dialect()),
+            class: caller.priority,
+            tenant: tenant(&caller),
             tokens: plan.input.saturating_add(plan.held),
-            head: arrived.head,
+            head,
             body: |index| self.rewritten(&request, &model.config, plan.cap, index),
         };
-        let (forwarded, lease) = self.forwarded(&job, lease, arrived.record).await?;
-        drop(held_body);
+        let (forwarded, lease) = self.forwarded(&job, lease, record, early).await?;
+        drop(body);
         let meter = meter(&forwarded.response, &request, &plan, model.config.on_limit);
         let answered = Answered {
-            dialect: endpoint.dialect(),
+            dialect: request.endpoint().dialect(),
             decision: &decision,
-            clamped_to: plan.is_clamped.then_some(plan.cap),
+            clamped_to: plan.clamped_to(),
         };
-        let learns = learning(Arc::clone(model), request.size);
-        Ok(self.response(forwarded, lease, meter, &answered, learns, arrived.record).await)
+        let learns = learning(Arc::clone(&model), request.size);
+        Ok(self.response(forwarded, lease, meter, &answered, learns, record).await)
     }
 
     /// A request to a path that is only forwarded.
@@ -158,7 +209,7 @@ impl<S: Store> Gateway<S> {
             head: arrived.head,
             body: |_| held_body.bytes(),
         };
-        let (forwarded, lease) = self.forwarded(&job, lease, arrived.record).await?;
+        let (forwarded, lease) = self.forwarded(&job, lease, arrived.record, None).await?;
         let answered = Answered { dialect, decision: &decision, clamped_to: None };
         let learns = Box::new(|_: &Metered| {});
         let record = arrived.record;
@@ -191,8 +242,9 @@ impl<S: Store> Gateway<S> {
         job: &Job<'_, F>,
         mut lease: LeaseGuard<S>,
         record: &mut RequestRecord,
+        early: Option<EarlyBeginning>,
     ) -> Result<(Forwarded, LeaseGuard<S>), Denial> {
-        match self.forward(job, &mut lease, record).await {
+        match self.forward(job, &mut lease, record, early).await {
             Ok(forwarded) => Ok((forwarded, lease)),
             Err(denial) => {
                 settle_now(lease, Outcome::Nothing).await;
@@ -239,10 +291,7 @@ impl<S: Store> Gateway<S> {
             head.headers.remove(CONTENT_LENGTH);
             record.is_stream();
         }
-        apply_limits(answered.dialect, answered.decision, &mut head.headers);
-        if let Some(cap) = answered.clamped_to {
-            head.headers.insert(CLAMPED, HeaderValue::from(cap));
-        }
+        answered.apply(&mut head.headers);
         let parts = Parts { upstream, meter, lease, permit, idle_timeout, metered, ends_as };
         Response::from_parts(head, GatewayBody::metered(MeteredBody::new(parts)))
     }
@@ -282,7 +331,7 @@ fn meter<B>(
     Meter::Stream { framer: Framer::default(), meter: Box::new(meter), bounds }
 }
 
-fn is_event_stream(fields: &HeaderMap) -> bool {
+pub(super) fn is_event_stream(fields: &HeaderMap) -> bool {
     let declared = fields.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = declared.and_then(|value| value.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/event-stream"))

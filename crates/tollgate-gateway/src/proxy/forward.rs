@@ -14,6 +14,7 @@ use tollgate_store::Store;
 use super::Gateway;
 use super::lease::LeaseGuard;
 use super::record::RequestRecord;
+use super::waiting::EarlyBeginning;
 use crate::admission::{Busy, Entrant, Permit, UpstreamSet};
 use crate::config::Dialect;
 use crate::dialect::denial::Denial;
@@ -51,12 +52,13 @@ impl<S: Store> Gateway<S> {
         job: &Job<'_, F>,
         lease: &mut LeaseGuard<S>,
         record: &mut RequestRecord,
+        mut early: Option<EarlyBeginning>,
     ) -> Result<Forwarded, Denial> {
         let (mut tried, mut failed) = (UpstreamSet::EMPTY, None);
         let mut last = Denial::NoUpstream;
         let counters = &self.recorder.counters;
         for _ in 0..MAX_ATTEMPTS {
-            let Some(permit) = self.place(job, tried, record).await? else { break };
+            let Some(permit) = self.place(job, tried, record, &mut early).await? else { break };
             if let Some(failed) = failed {
                 counters.retried(failed);
             }
@@ -95,6 +97,7 @@ impl<S: Store> Gateway<S> {
         job: &Job<'_, F>,
         tried: UpstreamSet,
         record: &mut RequestRecord,
+        early: &mut Option<EarlyBeginning>,
     ) -> Result<Option<Permit>, Denial> {
         let available = self.upstreams.available(job.upstreams, job.dialect);
         let upstreams = available.upstreams.without(tried);
@@ -115,7 +118,8 @@ impl<S: Store> Gateway<S> {
             tokens: job.tokens,
         };
         let entered_at = record.now();
-        let entered = self.admission.enter(entrant).await;
+        let entered = EarlyBeginning::while_waiting(early, self.admission.enter(entrant), record);
+        let entered = entered.await;
         record.has_queued(job.class, record.now().since(entered_at));
         self.upstreams.chosen(available, entered.as_ref().ok().map(Permit::upstream));
         let busy = |Busy { retry_after }| Denial::Busy { retry_after_ms: whole_ms(retry_after) };

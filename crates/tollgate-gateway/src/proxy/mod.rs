@@ -15,6 +15,7 @@ mod record;
 mod request_body;
 mod runs_to_end;
 mod stream_bounds;
+mod waiting;
 
 use std::error::Error;
 use std::fmt;
@@ -33,6 +34,7 @@ use tollgate_store::Store;
 
 pub use self::body::GatewayBody;
 use self::caller_key::{caller_of, key_in};
+use self::exchange::ReservedRequest;
 use self::leases::Leases;
 pub use self::leases::{LeaseObserver, NoObserver};
 use self::models::Models;
@@ -162,23 +164,21 @@ impl<S: Store> Gateway<S> {
     }
 
     /// The answer to `request`. It never fails: an error is an answer in the client's dialect.
-    pub async fn handle<B>(&self, request: Request<B>) -> Response<GatewayBody<S>>
+    pub async fn handle<B>(self: &Arc<Self>, request: Request<B>) -> Response<GatewayBody<S>>
     where
         B: Body<Data = Bytes> + Send,
     {
         let (head, body) = request.into_parts();
         let purpose = purpose_of(&head);
-        let dialect = purpose.dialect();
         let mut record = RequestRecord::new(Arc::clone(&self.recorder), &head.method, purpose);
-        let answered = self.answer(&head, body, dialect, &mut record).await;
-        let mut response = answered.unwrap_or_else(|denial| {
-            record.ends(RequestOutcome::of(&denial));
-            denial.response(dialect).map(GatewayBody::whole)
-        });
-        let overhead = record.answers(response.status());
-        response.headers_mut().insert(OVERHEAD, milliseconds(overhead));
-        response.body_mut().keep(record);
-        response
+        match self.answer(&head, body, purpose.dialect(), &mut record).await {
+            // Boxed: it is large.
+            Ok(Step::Forward(reserved)) => {
+                Box::pin(self.forward_model(head, *reserved, record)).await
+            }
+            Ok(Step::Answer(response)) => begun(Ok(response), purpose.dialect(), record),
+            Err(denial) => begun(Err(denial), purpose.dialect(), record),
+        }
     }
 
     async fn answer<B>(
@@ -187,7 +187,7 @@ impl<S: Store> Gateway<S> {
         body: B,
         dialect: Dialect,
         record: &mut RequestRecord,
-    ) -> Result<Response<GatewayBody<S>>, Denial>
+    ) -> Result<Step<S>, Denial>
     where
         B: Body<Data = Bytes> + Send,
     {
@@ -195,22 +195,25 @@ impl<S: Store> Gateway<S> {
         let key = key_in(&head.headers)?;
         let caller = caller_of(self.leases.service(), key).await?;
         let arrived = exchange::Arrived { head, key, caller, record };
-        match route {
-            // Boxed: it is large.
-            Route::Model(endpoint) => Box::pin(self.model_request(endpoint, arrived, body)).await,
+        let response = match route {
+            Route::Model(endpoint) => {
+                let reserved = Box::pin(self.reserve_model(endpoint, arrived, body)).await?;
+                return Ok(Step::Forward(Box::new(reserved)));
+            }
             Route::PassThrough(upstreams) => {
-                Box::pin(self.pass_through(upstreams, dialect, arrived, body)).await
+                Box::pin(self.pass_through(upstreams, dialect, arrived, body)).await?
             }
             Route::ListModels => {
                 arrived.record.is_for_models();
-                Ok(json(self.models.list(dialect)))
+                json(self.models.list(dialect))
             }
             Route::DescribeModel(id) => {
                 arrived.record.is_for_models();
                 let described = self.models.describe(id, dialect);
-                described.map(json).ok_or_else(|| Denial::UnknownModel(id.to_owned()))
+                json(described.ok_or_else(|| Denial::UnknownModel(id.to_owned()))?)
             }
-        }
+        };
+        Ok(Step::Answer(response))
     }
 
     fn route<'a>(&'a self, method: &Method, path: &'a str) -> Result<Route<'a>, Denial> {
@@ -233,6 +236,30 @@ impl<S: Store> Gateway<S> {
         let known = known.ok_or(Denial::UnknownPath)?;
         Ok(Route::PassThrough(&known.upstreams))
     }
+}
+
+/// How a request goes on.
+enum Step<S: Store> {
+    /// With this answer.
+    Answer(Response<GatewayBody<S>>),
+    /// To an upstream.
+    Forward(Box<ReservedRequest<S>>),
+}
+
+/// The beginning of the answer, or of the denial in `dialect`. Its body keeps the record.
+fn begun<S: Store>(
+    answered: Result<Response<GatewayBody<S>>, Denial>,
+    dialect: Dialect,
+    mut record: RequestRecord,
+) -> Response<GatewayBody<S>> {
+    let mut response = answered.unwrap_or_else(|denial| {
+        record.ends(RequestOutcome::of(&denial));
+        denial.response(dialect).map(GatewayBody::whole)
+    });
+    let overhead = record.answers(response.status());
+    response.headers_mut().insert(OVERHEAD, milliseconds(overhead));
+    response.body_mut().keep(record);
+    response
 }
 
 /// What a request is for. If its path does not tell the dialect of the client, the fields that it sends do.

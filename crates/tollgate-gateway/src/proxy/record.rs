@@ -112,6 +112,13 @@ impl RequestRecord {
         self.recorder.counters.queued(class, nanos(wait));
     }
 
+    /// It has waited in the queue for so long when its answer began.
+    pub(super) fn begins_in_queue(&mut self, wait: Duration) -> Duration {
+        self.status = StatusCode::OK.as_u16();
+        self.overhead = self.now().since(self.began).saturating_sub(self.waited + wait);
+        self.overhead
+    }
+
     /// It was sent to an upstream, which took so long to begin its answer or to fail.
     pub(super) fn was_sent(&mut self, upstream: usize, wait: Duration) {
         self.upstream = Some(upstream);
@@ -125,6 +132,10 @@ impl RequestRecord {
 
     /// The answer begins with this status. Returns the time that the gateway itself has taken until now.
     pub(super) fn answers(&mut self, status: StatusCode) -> Duration {
+        // The first status is the one that the client got.
+        if self.status != 0 {
+            return self.overhead;
+        }
         self.status = status.as_u16();
         self.overhead = self.now().since(self.began).saturating_sub(self.waited);
         self.overhead

@@ -14,3 +14,4 @@ mod operators;
 mod support;
 mod upstreams;
 mod usage;
+mod waiting;
