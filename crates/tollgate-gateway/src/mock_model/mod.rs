@@ -29,6 +29,9 @@ use self::pieces::Pieces;
 /// The field of a request that overrides [`Behaviour`]: `tokens=50, pace-ms=5, fail=cut`.
 pub const BEHAVIOUR_FIELD: &str = "x-mock";
 
+/// The field of a request whose value, `name=value; name=value`, are fields of its answer.
+pub const FIELDS_FIELD: &str = "x-mock-fields";
+
 /// How a mock model answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Behaviour {
@@ -199,6 +202,7 @@ async fn answer(
 ) -> Result<Response<MockBody>, Broken> {
     let (head, body) = request.into_parts();
     let behaviour = behaviour.overridden(&head.headers);
+    let fields = asked_fields(&head.headers);
     let body = body.collect().await.map_err(|_| Broken)?.to_bytes();
     let json: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     record.requests.fetch_add(1, Ordering::Relaxed);
@@ -223,10 +227,21 @@ async fn answer(
         Either::Left(Full::new(answer.whole().into()))
     };
     let mut response = Response::new(body);
+    *response.headers_mut() = fields;
     let fields = response.headers_mut();
     fields.insert("content-type", http::HeaderValue::from_static(content_type));
     fields.insert("openai-organization", http::HeaderValue::from_static("operator"));
     Ok(response)
+}
+
+/// The fields of the answer that [`FIELDS_FIELD`] asks for.
+fn asked_fields(fields: &HeaderMap) -> HeaderMap {
+    let text = fields.get(FIELDS_FIELD).and_then(|value| value.to_str().ok());
+    let pairs = text.unwrap_or_default().split(';').filter_map(|pair| pair.trim().split_once('='));
+    let parsed = pairs.filter_map(|(name, value)| {
+        Some((name.parse::<http::HeaderName>().ok()?, value.parse::<http::HeaderValue>().ok()?))
+    });
+    parsed.collect()
 }
 
 fn failed(status: u16) -> Response<MockBody> {

@@ -68,6 +68,7 @@ impl<S: Store> Gateway<S> {
                 path: job.head.uri.path_and_query().map_or("/", |path| path.as_str()),
                 fields: &job.head.headers,
                 body: (job.body)(index),
+                tokens: job.tokens,
             };
             lease.set_sent(true);
             let sent_at = record.now();
@@ -99,14 +100,14 @@ impl<S: Store> Gateway<S> {
         record: &mut RequestRecord,
         early: &mut Option<EarlyBeginning>,
     ) -> Result<Option<Permit>, Denial> {
-        let available = self.upstreams.available(job.upstreams, job.dialect);
+        let available = self.upstreams.available(job.upstreams, job.dialect, job.tokens);
         let upstreams = available.upstreams.without(tried);
         if upstreams.is_empty() {
             self.upstreams.chosen(available, None);
             if !tried.is_empty() {
                 return Ok(None);
             }
-            let cooling = self.upstreams.cooling(job.upstreams);
+            let cooling = self.upstreams.cooling(job.upstreams, job.tokens);
             return Err(cooling.map_or(Denial::NoUpstream, |wait| Denial::UpstreamLimited {
                 retry_after_ms: whole_ms(wait),
             }));

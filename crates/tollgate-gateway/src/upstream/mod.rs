@@ -5,6 +5,7 @@
 mod breaker;
 mod client;
 mod fields;
+mod quota;
 
 use std::fmt;
 use std::io;
@@ -16,10 +17,11 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tollgate_core::{Clock, MonotonicClock};
+use tollgate_core::{Clock, MonotonicClock, SystemWallClock, WallClock as _};
 
 use self::breaker::{Breaker, Gate};
 use self::client::UpstreamClient;
+use self::quota::Quota;
 use crate::admission::UpstreamSet;
 use crate::config::{Dialect, UpstreamConfig};
 use crate::monitor::UpstreamState;
@@ -36,12 +38,19 @@ struct Upstream {
     config: UpstreamConfig,
     // Held for some nanoseconds, some times per request.
     breaker: Mutex<Breaker>,
+    // Likewise.
+    quota: Mutex<Quota>,
 }
 
 impl Upstream {
     /// A poisoned lock is fine: the breaker is only a judgement.
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A poisoned lock is fine: the next answer says what is left.
+    fn quota(&self) -> MutexGuard<'_, Quota> {
+        self.quota.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -87,6 +96,8 @@ pub struct Outgoing<'a> {
     pub fields: &'a HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// The tokens that are reserved for it.
+    pub tokens: u64,
 }
 
 /// The wait if a provider limits requests and does not say for how long.
@@ -99,6 +110,7 @@ impl Upstreams {
         let upstream = |config: &UpstreamConfig| Upstream {
             config: config.clone(),
             breaker: Mutex::default(),
+            quota: Mutex::default(),
         };
         Ok(Self {
             all: configs.iter().map(upstream).collect(),
@@ -112,13 +124,16 @@ impl Upstreams {
         &self.all[index].config
     }
 
-    /// Those of `dialect` among `indexes` that may get a request now. Call [`Upstreams::chosen`] then.
-    pub fn available(&self, indexes: &[usize], dialect: Option<Dialect>) -> Available {
+    /// Those of `dialect` among `indexes` that may get a request of so many tokens now. Call [`Upstreams::chosen`] then.
+    pub fn available(&self, indexes: &[usize], dialect: Option<Dialect>, tokens: u64) -> Available {
         let now = self.clock.now();
         let mut available = Available::default();
         for &index in indexes {
             let upstream = &self.all[index];
             if dialect.is_some_and(|dialect| upstream.config.dialect != dialect) {
+                continue;
+            }
+            if upstream.quota().wait(now, tokens).is_some() {
                 continue;
             }
             match upstream.breaker().gate(now) {
@@ -141,10 +156,16 @@ impl Upstreams {
         }
     }
 
-    /// The shortest time until the provider of one of `indexes` takes requests again; `None` if none limits them.
-    pub fn cooling(&self, indexes: &[usize]) -> Option<Duration> {
+    /// The shortest time until the provider of one of `indexes` takes a request of so many tokens again; `None` if none limits
+    /// them.
+    pub fn cooling(&self, indexes: &[usize], tokens: u64) -> Option<Duration> {
         let now = self.clock.now();
-        indexes.iter().filter_map(|index| self.all[*index].breaker().cools_for(now)).min()
+        let cools_for = |index: &usize| {
+            let upstream = &self.all[*index];
+            let cools_for = upstream.breaker().cools_for(now);
+            cools_for.max(upstream.quota().wait(now, tokens))
+        };
+        indexes.iter().filter_map(cools_for).min()
     }
 
     /// How many there are.
@@ -159,7 +180,13 @@ impl Upstreams {
 
     /// Whether the upstream at `index` gets requests now.
     pub fn state(&self, index: usize) -> UpstreamState {
-        self.all[index].breaker().state(self.clock.now())
+        let (upstream, now) = (&self.all[index], self.clock.now());
+        let state = upstream.breaker().state(now);
+        let is_used_up = upstream.quota().wait(now, 1).is_some();
+        match state {
+            UpstreamState::Available if is_used_up => UpstreamState::Limited,
+            state => state,
+        }
     }
 
     /// Sends a request to the upstream at `index` and waits until its answer begins. Its fields are those that the client gets.
@@ -174,7 +201,12 @@ impl Upstreams {
         let Some(request) = request(config, outgoing) else {
             return Err(UpstreamFailure::Unreachable);
         };
+        self.all[index].quota().take(outgoing.tokens);
         let sent = tokio::time::timeout(config.head_timeout, self.client.request(request)).await;
+        if let Ok(Ok(response)) = &sent {
+            let wall_time = SystemWallClock.wall_time();
+            self.all[index].quota().hear(response.headers(), self.clock.now(), wall_time);
+        }
         let failure = match sent {
             Ok(Ok(response)) => match judged(&response) {
                 None => {

@@ -1,5 +1,6 @@
 //! What operators see: counts, the state of upstreams, the access log, the overhead.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use tollgate_core::PriorityClass;
@@ -172,7 +173,7 @@ impl Subscriber for Log {
         struct Line(String);
         impl Visit for Line {
             fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-                self.0 += &format!("{field}={value:?} ");
+                write!(self.0, "{field}={value:?} ").unwrap();
             }
         }
         let mut line = Line(String::new());

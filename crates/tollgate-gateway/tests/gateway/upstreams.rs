@@ -131,3 +131,44 @@ async fn paths_pass_through_only_if_they_are_configured() {
     assert_eq!((fixture.used("requests").await, fixture.used("tokens").await), (1, 0));
     assert_eq!(fixture.post("/v1/other", "{}").await.json()["error"]["code"], "unknown_url");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_whose_quota_is_used_up_gets_nothing_until_it_resets() {
+    let cases = [
+        (CHAT, "x-ratelimit-remaining-requests=0; x-ratelimit-reset-requests=50s"),
+        (
+            "/v1/messages",
+            "anthropic-ratelimit-output-tokens-remaining=0; anthropic-ratelimit-output-tokens-reset=9999-01-01T00:00:00Z",
+        ),
+    ];
+    for (path, fields) in cases {
+        let fixture = Setup::default().start().await;
+        let body = r#"{"model":"gpt","max_tokens":5,"messages":[]}"#;
+        let answer = fixture.post_with(path, body, &[("x-mock-fields", fields)]).await;
+        assert_eq!(answer.status, 200, "the last one that was left");
+        let denied = fixture.post(path, body).await;
+        assert_eq!((denied.status, denied.field("x-should-retry")), (429, "true"), "{path}");
+        let wait_ms: u64 = denied.field("retry-after-ms").parse().unwrap();
+        assert!((1..=60_000).contains(&wait_ms), "{wait_ms}");
+        assert_eq!(fixture.model().record().requests(), 1);
+        assert_eq!(fixture.used("requests").await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_goes_where_the_quota_still_has_room_for_it() {
+    let fixture = Setup { behaviours: &[WELL, WELL], ..Setup::default() }.start().await;
+    let fields = "x-ratelimit-remaining-tokens=300; x-ratelimit-reset-tokens=50s";
+    let body = |cap: u64| format!(r#"{{"model":"gpt","max_tokens":{cap},"messages":[]}}"#);
+    fixture.post_with(CHAT, &body(5), &[("x-mock-fields", fields)]).await;
+    let requests =
+        || fixture.models.iter().map(|model| model.record().requests()).collect::<Vec<_>>();
+    assert_eq!(requests(), [1, 0]);
+    for _ in 0..3 {
+        assert_eq!(fixture.post(CHAT, &body(400)).await.status, 200);
+    }
+    assert_eq!(requests(), [1, 3], "too large for what is left at the first");
+    fixture.post(CHAT, &body(200)).await;
+    fixture.post(CHAT, &body(200)).await;
+    assert_eq!(requests(), [2, 4], "what was sent is taken from what is left");
+}
