@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tollgate_catalog::FileCatalog;
-use tollgate_core::{Clock, MonotonicClock, SystemWallClock};
+use tollgate_core::{Clock, MonotonicClock, SystemWallClock, Unit};
 use tollgate_redis::{Announcement, Eviction, RedisOptions, RedisStore, StartProblem};
 use tollgate_service::{
     self as service, DirectoryLookup, RateLimitService, SettlementJournal, TrafficObserver,
@@ -289,6 +289,9 @@ async fn assemble<S: Backend>(
         RateLimitService::new(store, catalog.policies).with_decision_feed(decision_feed);
     let journal = Arc::new(open_journal(config, &metrics)?);
     service = service.with_journal(journal);
+    if config.gateway.is_some() {
+        service = service.learning(Unit::OutputTokens);
+    }
     let recorder = match &config.record {
         None => None,
         Some(record) => {

@@ -1,6 +1,6 @@
 //! What a reservation asks for without naming it, and what settlements teach about that.
 
-use tollgate_core::{Attribute, Check, Cost, LeaseUpdate, PolicySet, Quality, Unit};
+use tollgate_core::{Amount, Attribute, Check, Cost, LeaseUpdate, PolicySet, Quality, Unit};
 use tollgate_store::{Effect, LeaseState, LeaseStatus, Store};
 
 use crate::learned::Answers;
@@ -43,12 +43,18 @@ impl<S: Store> RateLimitService<S> {
         let (Effect::Changed, true) = (state.effect, is_first) else { return };
         let snapshot = self.policies().current();
         let reserved = snapshot.policies().reserved_units();
-        if reserved.is_empty() && usage.of(&Unit::InputTokens).is_none() {
+        let also = self.learned_units();
+        if reserved.is_empty() && also.is_empty() && usage.of(&Unit::InputTokens).is_none() {
             return;
         }
         let Some(note) = LeaseNote::parse(&state.note) else { return };
         let answers = note.answers();
-        for (unit, amount) in usage.amounts().filter(|(unit, _)| reserved.contains(unit)) {
+        let teaches = |(unit, amount): &(&Unit, Amount)| {
+            // Without output there was no answer.
+            let is_none = **unit == Unit::OutputTokens && *amount == Amount::ZERO;
+            !is_none && (reserved.contains(unit) || also.contains(unit))
+        };
+        for (unit, amount) in usage.amounts().filter(teaches) {
             self.learned().observe(&answers, unit, amount);
         }
         if let Some(tokens) = usage.of(&Unit::InputTokens) {

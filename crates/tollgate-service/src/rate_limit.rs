@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use tollgate_catalog::{Snapshot, SnapshotReader};
 use tollgate_core::{
-    Check, Consideration, Decision, Policy, PolicyId, PriorityClass, Reason, Subject,
+    Check, Consideration, Decision, Policy, PolicyId, PriorityClass, Reason, Subject, Unit,
 };
 use tollgate_store::{Ordered, Store, StoreError, key_bytes};
 
@@ -51,6 +51,8 @@ pub struct RateLimitService<S> {
     traffic: Option<Arc<dyn TrafficObserver>>,
     journal: Option<Arc<SettlementJournal>>,
     learned: LearnedUsage,
+    /// Units that are learned although no policy reserves by what was learned.
+    learned_units: Vec<Unit>,
 }
 
 /// The explanation of a decision.
@@ -91,7 +93,16 @@ impl<S: Store> RateLimitService<S> {
             traffic: None,
             journal: None,
             learned: LearnedUsage::default(),
+            learned_units: Vec::new(),
         }
+    }
+
+    /// The same service, which also learns how much of `unit` answers use if no policy [reserves](tollgate_core::ReserveRule) by it, for
+    /// callers that read [`RateLimitService::learned`].
+    #[must_use]
+    pub fn learning(mut self, unit: Unit) -> Self {
+        self.learned_units.push(unit);
+        self
     }
 
     /// The same service, which completes each subject from `directory`.
@@ -121,6 +132,11 @@ impl<S: Store> RateLimitService<S> {
     pub fn with_journal(mut self, journal: Arc<SettlementJournal>) -> Self {
         self.journal = Some(journal);
         self
+    }
+
+    /// The units that are learned although no policy reserves by what was learned.
+    pub(crate) fn learned_units(&self) -> &[Unit] {
+        &self.learned_units
     }
 
     /// What the answers whose leases were settled here have used.

@@ -81,8 +81,9 @@ pub struct ModelConfig {
     pub upstream_model: String,
     /// The most tokens of an answer. A larger cap of a client is lowered to it.
     pub max_output_tokens: u64,
-    /// What an answer reserves at first if the client gives no cap; the rest is asked for while it streams.
-    pub reserve_output_tokens: u64,
+    /// What an answer reserves at first if the client gives no cap; the rest is asked for while it streams. `None` reserves what
+    /// was learned of the answers of the model and tenant.
+    pub reserve_output_tokens: Option<u64>,
     /// What an answer is charged that breaks off.
     pub on_abort: OnAbort,
     /// What happens to an answer that needs more than its limits allow.

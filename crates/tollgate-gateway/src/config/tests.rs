@@ -40,13 +40,13 @@ fn a_whole_configuration_is_read() {
     assert!(hosted.continuous_usage);
     let [gpt, claude] = &config.models[..] else { panic!("two models") };
     assert_eq!((gpt.upstreams.as_slice(), gpt.upstream_model.as_str()), (&[0][..], "qwen3-32b"));
-    assert_eq!((gpt.max_output_tokens, gpt.reserve_output_tokens), (2_048, 2_048));
+    assert_eq!((gpt.max_output_tokens, gpt.reserve_output_tokens), (2_048, None));
     assert_eq!((gpt.on_abort, gpt.on_limit), (OnAbort::Observed, OnLimit::Finish));
     assert_eq!(
         (claude.upstreams.as_slice(), claude.upstream_model.as_str()),
         (&[1, 0][..], "claude")
     );
-    assert_eq!((claude.max_output_tokens, claude.reserve_output_tokens), (4_096, 512));
+    assert_eq!((claude.max_output_tokens, claude.reserve_output_tokens), (4_096, Some(512)));
     assert_eq!((claude.on_abort, claude.on_limit), (OnAbort::Reserved, OnLimit::Cut));
     assert_eq!(config.pass_through[0].path, "/v1/rerank");
     assert_eq!(config.queue.max_wait, Duration::from_millis(500));

@@ -274,8 +274,9 @@ fn model(reader: &mut Reader, item: &Field<'_>, upstreams: &[String]) -> Option<
         upstream_model.and_then(|field| Some(reader.text(&field, "a text")?.to_owned()));
     let max_output_tokens =
         reader.integer(&fields, "maxOutputTokens", 1..=MAX_TOKENS, DEFAULT_MAX_OUTPUT_TOKENS);
-    let reserve_output_tokens =
-        reader.integer(&fields, "reserveOutputTokens", 1..=max_output_tokens, max_output_tokens);
+    let reserve_output_tokens = fields.get("reserveOutputTokens").map(|_| {
+        reader.integer(&fields, "reserveOutputTokens", 1..=max_output_tokens, max_output_tokens)
+    });
     let on_abort = reader.named(&fields, "onAbort", &ON_ABORT, OnAbort::Reserved);
     let on_limit = reader.named(&fields, "onLimit", &ON_LIMIT, OnLimit::Cut);
     let id = id?;

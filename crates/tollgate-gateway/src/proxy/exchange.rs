@@ -9,8 +9,8 @@ use http::header::{
 use http::request::Parts as Head;
 use http::{Response, StatusCode};
 use hyper::body::Body;
-use tollgate_core::{Decision, Reason};
-use tollgate_service::Caller;
+use tollgate_core::{Amount, Decision, Reason, Unit};
+use tollgate_service::{Answers, Caller};
 use tollgate_store::Store;
 
 use super::Gateway;
@@ -32,6 +32,9 @@ use crate::monitor::RequestOutcome;
 
 /// The cap of the answer, if the client asked for a larger one.
 const CLAMPED: HeaderName = HeaderName::from_static("x-tollgate-max-output-tokens");
+
+/// The part of the answers that stay within what is reserved for them. The others ask for more, or lead to debt.
+const LEARNED_QUANTILE: f64 = 0.95;
 
 /// A request whose caller is known.
 pub(super) struct Arrived<'a> {
@@ -57,7 +60,13 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(model: &ModelConfig, request: &ModelRequest, input: u64) -> Self {
+    /// `learned` says how much the answers of this model and tenant usually use.
+    fn of(
+        model: &ModelConfig,
+        request: &ModelRequest,
+        input: u64,
+        learned: impl FnOnce() -> Option<Amount>,
+    ) -> Self {
         if !request.endpoint().generates() {
             // Counting tokens uses none.
             let input = if request.endpoint() == Endpoint::CountTokens { 0 } else { input };
@@ -65,7 +74,11 @@ impl Plan {
         }
         let ceiling = model.max_output_tokens;
         let cap = request.cap.map_or(ceiling, |cap| cap.min(ceiling));
-        let each = if request.cap.is_some() { cap } else { model.reserve_output_tokens.min(cap) };
+        let each = match (request.cap, model.reserve_output_tokens) {
+            (Some(_), _) => cap,
+            (None, Some(fixed)) => fixed.min(cap),
+            (None, None) => learned().map_or(cap, |learned| learned.get().clamp(1, cap)),
+        };
         Self {
             input,
             cap,
@@ -135,12 +148,15 @@ impl<S: Store> Gateway<S> {
         let model = self.models.get(&request.model);
         let model = model.filter(|model| self.speaks(&model.config, endpoint.dialect()));
         let model = model.ok_or_else(|| Denial::UnknownModel(request.model.clone()))?;
-        let plan = Plan::of(&model.config, &request, model.ratio.estimate(request.size));
+        let input = model.ratio.estimate(request.size);
+        let learned = || self.learned(&model.config.id, &arrived.caller);
+        let plan = Plan::of(&model.config, &request, input, learned);
         let wanted = Wanted {
             api_key: arrived.key.to_owned(),
             model: Some(model.config.id.clone()),
             input: plan.input,
             output: plan.held,
+            input_bytes: learnable_bytes(request.size),
             on_abort: model.config.on_abort,
         };
         arrived.record.is_for_model(model, plan.input.saturating_add(plan.held));
@@ -197,6 +213,7 @@ impl<S: Store> Gateway<S> {
             model: None,
             input: 0,
             output: 0,
+            input_bytes: 0,
             on_abort: OnAbort::Reserved,
         };
         let (decision, lease) = self.reserved(wanted).await?;
@@ -219,6 +236,14 @@ impl<S: Store> Gateway<S> {
     /// Whether the model has an upstream that speaks `dialect`.
     fn speaks(&self, model: &ModelConfig, dialect: Dialect) -> bool {
         model.upstreams.iter().any(|index| self.upstreams.config(*index).dialect == dialect)
+    }
+
+    /// What most answers of the model and the tenant of `caller` have used.
+    fn learned(&self, model: &str, caller: &Caller) -> Option<Amount> {
+        let tenant = caller.tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
+        let answers = Answers { model: Some(model.to_owned()), tenant };
+        let learned = self.leases.service().learned();
+        learned.quantile(&answers, &Unit::OutputTokens, LEARNED_QUANTILE)
     }
 
     async fn reserved(&self, wanted: Wanted) -> Result<(Decision, LeaseGuard<S>), Denial> {
@@ -297,6 +322,11 @@ impl<S: Store> Gateway<S> {
     }
 }
 
+/// The bytes from which the tokens of an input are learned. Attachments have tokens that their bytes say nothing about.
+fn learnable_bytes(size: TextSize) -> u64 {
+    if size.attachments == 0 { size.text_bytes } else { 0 }
+}
+
 async fn settle_now<S: Store>(lease: LeaseGuard<S>, outcome: Outcome) {
     if let Some(settling) = lease.settle(outcome) {
         settling.await;
@@ -370,18 +400,18 @@ fn invalid(problem: RequestProblem) -> Denial {
 mod tests {
     use super::*;
 
-    fn plan(endpoint: Endpoint, body: &str) -> Plan {
+    fn plan(endpoint: Endpoint, body: &str, fixed: Option<u64>, learned: Option<u64>) -> Plan {
         let model = ModelConfig {
             id: "m".to_owned(),
             upstreams: vec![0],
             upstream_model: "m".to_owned(),
             max_output_tokens: 1_000,
-            reserve_output_tokens: 200,
+            reserve_output_tokens: fixed,
             on_abort: OnAbort::Reserved,
             on_limit: OnLimit::Cut,
         };
         let request = ModelRequest::parse(endpoint, Bytes::copy_from_slice(body.as_bytes()));
-        Plan::of(&model, &request.unwrap(), 7)
+        Plan::of(&model, &request.unwrap(), 7, || learned.and_then(Amount::new))
     }
 
     #[test]
@@ -397,8 +427,18 @@ mod tests {
             (CountTokens, r#"{"model":"m"}"#, Plan::default()),
         ];
         for (endpoint, body, expected) in cases {
-            assert_eq!(plan(endpoint, body), expected, "{body}");
+            assert_eq!(plan(endpoint, body, Some(200), Some(3)), expected, "{body}");
         }
+    }
+
+    #[test]
+    fn what_was_learned_is_reserved_if_nothing_else_says_how_much() {
+        let held = |body, learned| plan(Endpoint::Chat, body, None, learned).held;
+        let uncapped = r#"{"model":"m"}"#;
+        assert_eq!((held(uncapped, None), held(uncapped, Some(70))), (1_000, 70));
+        assert_eq!((held(uncapped, Some(0)), held(uncapped, Some(5_000))), (1, 1_000));
+        assert_eq!(held(r#"{"model":"m","n":3}"#, Some(70)), 210);
+        assert_eq!(held(r#"{"model":"m","max_tokens":50}"#, Some(70)), 50);
     }
 
     #[test]

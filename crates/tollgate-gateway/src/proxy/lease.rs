@@ -22,6 +22,8 @@ pub(super) struct Wanted {
     pub(super) model: Option<String>,
     pub(super) input: u64,
     pub(super) output: u64,
+    /// The bytes of the input, from which its tokens are learned; 0 if they say nothing about these.
+    pub(super) input_bytes: u64,
     pub(super) on_abort: OnAbort,
 }
 
@@ -88,7 +90,8 @@ pub(super) fn reserve<S: Store>(leases: &Arc<Leases<S>>, wanted: Wanted) -> Runs
     let (leases, unfinished) = (Arc::clone(leases), leases.begin());
     let runtime = leases.runtime().clone();
     let call = async move {
-        let reservation = leases.service().reserve(&wanted.check(), Ttl::DEFAULT).await?;
+        let (check, bytes) = (wanted.check(), wanted.input_bytes);
+        let reservation = leases.service().reserve_for(&check, Ttl::DEFAULT, bytes).await?;
         leases.observer().reserved(&reservation);
         let decision = reservation.decision;
         if !decision.allowed() {

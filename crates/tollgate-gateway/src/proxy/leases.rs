@@ -252,7 +252,7 @@ mod tests {
 
     fn wanted(output: u64) -> Wanted {
         let on_abort = OnAbort::Observed;
-        Wanted { api_key: "k".to_owned(), model: None, input: 0, output, on_abort }
+        Wanted { api_key: "k".to_owned(), model: None, input: 0, output, input_bytes: 0, on_abort }
     }
 
     async fn reserved(leases: &Arc<Leases<Store>>, output: u64) -> LeaseGuard<Store> {

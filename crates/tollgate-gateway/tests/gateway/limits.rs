@@ -68,3 +68,28 @@ async fn an_upstream_that_ignores_its_cap_is_stopped() {
     assert_eq!(answer.body.matches("word").count(), 84);
     assert_eq!(fixture.used("output").await, 84);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_without_a_cap_reserves_what_answers_usually_use() {
+    let fixture = Setup::default().start().await;
+    let slow = [("x-mock", "tokens=4000, pace-ms=5")];
+    let reserved = async || {
+        let before = fixture.used("output").await;
+        let stream = fixture.begin(CHAT, STREAM, &slow).await;
+        let reserved = fixture.used_now("output").await - before;
+        drop(stream);
+        reserved
+    };
+    assert_eq!(reserved().await, 4_096, "nothing is known yet");
+    fixture.clock.advance(std::time::Duration::from_mins(2));
+    for _ in 0..20 {
+        fixture.post(CHAT, STREAM).await;
+        // A request without an answer teaches nothing.
+        fixture.post_with(CHAT, STREAM, &[("x-mock", "fail=422")]).await;
+    }
+    let usual = reserved().await;
+    assert!((20..=21).contains(&usual), "{usual}");
+    // One that needs more asks for it.
+    let answer = fixture.post_with(CHAT, STREAM, &[("x-mock", "tokens=200")]).await;
+    assert_eq!(answer.body.matches("word").count(), 200);
+}

@@ -21,7 +21,7 @@ use tollgate_catalog::api_key::KeyHasher;
 use tollgate_catalog::directory::{Actor, Directory as _, Kind};
 use tollgate_catalog::document;
 use tollgate_catalog::{CatalogEvent, DatabaseCatalog, DatabaseOptions, Format};
-use tollgate_core::{Attribute, Check, ManualClock, Subject};
+use tollgate_core::{Attribute, Check, ManualClock, Subject, Unit};
 use tollgate_gateway::config::GatewayConfig;
 use tollgate_gateway::mock_model::{Behaviour, MockModel};
 use tollgate_gateway::{Gateway, NoObserver};
@@ -111,7 +111,7 @@ impl Setup<'_> {
         let store = MemoryStore::with_clock(clock.clone(), &MemoryStoreOptions::default());
         let lookup = DirectoryLookup::new(catalog.resolver(), UnknownApiKeys::Count);
         let service = RateLimitService::new(store, catalog.reader()).with_directory(lookup);
-        let service = Arc::new(service);
+        let service = Arc::new(service.learning(Unit::OutputTokens));
         let gateway = Gateway::new(config, Arc::clone(&service), Arc::new(NoObserver)).unwrap();
         let gateway = Arc::new(gateway);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
