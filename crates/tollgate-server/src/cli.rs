@@ -81,6 +81,10 @@ struct ServeArgs {
     /// Take a client's address from Forwarded or X-Forwarded-For if these proxies report it [default: none]
     #[arg(long, value_name = "NETWORKS")]
     trusted_proxies: Option<String>,
+    /// Read the subject and the cost of /rate-limit/auth from these headers [default: user=x-user-id, model=x-model-id,
+    /// tenant=x-tenant-id, apiKey=x-api-key, cost=x-tollgate-cost]
+    #[arg(long, value_name = "NAME=HEADER,…")]
+    auth_headers: Option<String>,
     /// Keep usage in this store [default: memory:]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
@@ -181,6 +185,7 @@ impl ServeArgs {
             ("http", self.http),
             ("allowed_hosts", self.allowed_hosts),
             ("trusted_proxies", self.trusted_proxies),
+            ("auth_headers", self.auth_headers),
             ("store", self.store),
             ("max_keys", self.max_keys),
             ("on_store_error", self.on_store_error),

@@ -25,8 +25,8 @@ mod telemetry;
 
 pub use cli::{Cli, Outcome};
 pub use config::{
-    AdminToken, AllowedHosts, CatalogConfig, ConfigError, HttpLimits, LogFormat, Role, Secret,
-    ServeConfig, StoreConfig, TrustedProxies,
+    AdminToken, AllowedHosts, AuthHeaders, CatalogConfig, ConfigError, HttpLimits, LogFormat, Role,
+    Secret, ServeConfig, StoreConfig, TrustedProxies,
 };
 #[cfg(fuzzing)]
 #[doc(hidden)]

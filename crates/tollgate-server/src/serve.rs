@@ -320,6 +320,7 @@ async fn assemble<S: Backend>(
         metrics,
         health,
         limits: config.limits.clone(),
+        auth_headers: config.auth_headers.clone(),
         memory,
         clock: MonotonicClock::new(),
     };

@@ -2,6 +2,7 @@
 
 mod admin_tokens;
 mod allowed_hosts;
+mod auth_headers;
 mod layers;
 mod secret;
 mod trusted_proxies;
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub(crate) use admin_tokens::{ADMIN, ADMIN_READ};
 pub use admin_tokens::{AdminToken, Role};
 pub use allowed_hosts::AllowedHosts;
+pub use auth_headers::AuthHeaders;
 pub use layers::ConfigError;
 use layers::Layers;
 pub use secret::Secret;
@@ -38,6 +40,8 @@ pub struct ServeConfig {
     pub allowed_hosts: Option<AllowedHosts>,
     /// The proxies that report a client's address. `None`: a check has the address that its body gives, or none.
     pub trusted_proxies: Option<TrustedProxies>,
+    /// The headers that `/rate-limit/auth` reads.
+    pub auth_headers: AuthHeaders,
     /// The store.
     pub store: StoreConfig,
     /// Where the store was set, for messages: a flag, a variable or a line of a file.
@@ -180,6 +184,7 @@ impl Default for ServeConfig {
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8_000)),
             allowed_hosts: None,
             trusted_proxies: None,
+            auth_headers: AuthHeaders::default(),
             store: StoreConfig::Memory,
             store_set_by: None,
             start_degraded: false,
@@ -221,10 +226,11 @@ pub(crate) fn api_key_secret_of(
 }
 
 /// The keys of all settings.
-pub(crate) const KEYS: [&str; 30] = [
+pub(crate) const KEYS: [&str; 31] = [
     "http",
     "allowed_hosts",
     "trusted_proxies",
+    "auth_headers",
     "store",
     "max_keys",
     "on_store_error",
@@ -361,6 +367,7 @@ impl ServeConfig {
             trusted_proxies: layers.take("trusted_proxies", default.trusted_proxies, |text| {
                 trusted_proxies::parse(text).map(Some)
             }),
+            auth_headers: layers.take("auth_headers", default.auth_headers, auth_headers::parse),
             store: store.store,
             store_set_by: layers.place("store").map(|place| place.to_string()),
             start_degraded: layers.take("start_degraded", default.start_degraded, values::boolean),

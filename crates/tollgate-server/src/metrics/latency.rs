@@ -20,6 +20,8 @@ pub(crate) enum Call {
     Peek,
     /// `POST /rate-limit/check/batch`
     Batch,
+    /// `/rate-limit/auth`
+    Auth,
     /// `POST /rate-limit/leases`
     Reserve,
     /// An extension, a settlement or a release of one lease.
@@ -29,11 +31,12 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Check,
         Self::Enforce,
         Self::Peek,
         Self::Batch,
+        Self::Auth,
         Self::Reserve,
         Self::UpdateLease,
         Self::SettleBatch,
@@ -45,6 +48,7 @@ impl Call {
             Self::Enforce => "enforce",
             Self::Peek => "peek",
             Self::Batch => "batch",
+            Self::Auth => "auth",
             Self::Reserve => "reserve",
             Self::UpdateLease => "update_lease",
             Self::SettleBatch => "settle_batch",

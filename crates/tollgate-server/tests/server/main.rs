@@ -11,6 +11,7 @@ mod admin;
 mod admin_calls;
 mod administrators;
 mod answers;
+mod auth;
 mod bad_input;
 mod batch;
 mod calendars;
