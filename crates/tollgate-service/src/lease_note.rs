@@ -75,9 +75,9 @@ mod tests {
         for (tenant, model) in [("acme", "gpt-4"), ("", "m"), (&longest, &longest)] {
             let some = |id: &str| (!id.is_empty()).then(|| id.to_owned());
             let mut subject = Subject::empty();
-            for (attribute, id) in [(Attribute::Tenant, tenant), (Attribute::Model, model)] {
+            for (attribute, id) in [(&Attribute::Tenant, tenant), (&Attribute::Model, model)] {
                 if !id.is_empty() {
-                    subject.set(&attribute, id);
+                    subject.set(attribute, id);
                 }
             }
             let bytes = LeaseNote::bytes_of(&subject, 1 << 40);

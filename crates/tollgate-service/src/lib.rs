@@ -9,17 +9,20 @@
 mod caller;
 mod decision_feed;
 mod directory;
+mod give_back;
 mod journal;
 mod learned;
 mod learning;
 mod lease_note;
 mod leases;
 mod rate_limit;
+mod together;
 mod usage;
 
 pub use caller::Caller;
 pub use decision_feed::{By, DecisionFeed, KeyCounts, ObservedDecision};
 pub use directory::{DirectoryLookup, Known, Origins, TierSource, UnknownApiKeys};
+pub use give_back::GivenBack;
 pub use journal::{JournalStats, Keeping, SettlementJournal};
 pub use learned::{Answers, LearnedUsage};
 pub use lease_note::LeaseNote;
@@ -27,4 +30,5 @@ pub use leases::{MAX_BATCH_SETTLEMENTS, Reservation, Settlement, Unsettled};
 pub use rate_limit::{
     BatchTooLong, Explanation, MAX_BATCH_CHECKS, RateLimitService, TrafficObserver,
 };
+pub use together::{Part, Together, Uncovered};
 pub use usage::TopKey;
