@@ -9,6 +9,7 @@ mod catalog;
 mod cli;
 mod config;
 mod gateway;
+mod grpc;
 mod guard;
 mod health;
 mod http;

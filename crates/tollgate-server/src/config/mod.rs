@@ -22,7 +22,7 @@ use layers::Layers;
 pub use secret::Secret;
 use tollgate_catalog::document::MAX_DOCUMENT_BYTES;
 use tollgate_redis::RedisUrl;
-use tollgate_service::UnknownApiKeys;
+use tollgate_service::{Uncovered, UnknownApiKeys};
 use tollgate_store::memory::MemoryStoreOptions;
 use tollgate_store::resilience::ResilienceOptions;
 pub use trusted_proxies::TrustedProxies;
@@ -50,6 +50,10 @@ pub struct ServeConfig {
     pub start_degraded: bool,
     /// The most keys that the in-memory store holds.
     pub max_keys: usize,
+    /// Where to listen for gRPC; `None` for no gRPC.
+    pub grpc: Option<SocketAddr>,
+    /// What a descriptor gets over gRPC that no policy covers.
+    pub grpc_unmatched: Uncovered,
     /// The handling of failures of a networked store. The in-memory store cannot fail.
     pub resilience: ResilienceOptions,
     /// The source of the policies.
@@ -189,6 +193,8 @@ impl Default for ServeConfig {
             store_set_by: None,
             start_degraded: false,
             max_keys: MemoryStoreOptions::DEFAULT_MAX_KEYS,
+            grpc: None,
+            grpc_unmatched: Uncovered::default(),
             resilience: ResilienceOptions::default(),
             catalog: CatalogConfig::Database(Secret::new(DEFAULT_CATALOG)),
             unknown_api_keys: UnknownApiKeys::default(),
@@ -226,11 +232,13 @@ pub(crate) fn api_key_secret_of(
 }
 
 /// The keys of all settings.
-pub(crate) const KEYS: [&str; 31] = [
+pub(crate) const KEYS: [&str; 33] = [
     "http",
     "allowed_hosts",
     "trusted_proxies",
     "auth_headers",
+    "grpc",
+    "grpc_unmatched",
     "store",
     "max_keys",
     "on_store_error",
@@ -368,6 +376,12 @@ impl ServeConfig {
                 trusted_proxies::parse(text).map(Some)
             }),
             auth_headers: layers.take("auth_headers", default.auth_headers, auth_headers::parse),
+            grpc: layers.take("grpc", default.grpc, |text| values::address(text).map(Some)),
+            grpc_unmatched: layers.take(
+                "grpc_unmatched",
+                default.grpc_unmatched,
+                values::uncovered,
+            ),
             store: store.store,
             store_set_by: layers.place("store").map(|place| place.to_string()),
             start_degraded: layers.take("start_degraded", default.start_degraded, values::boolean),

@@ -22,6 +22,8 @@ pub(crate) enum Call {
     Batch,
     /// `/rate-limit/auth`
     Auth,
+    /// `ShouldRateLimit` of Envoy, over gRPC.
+    ShouldRateLimit,
     /// `POST /rate-limit/leases`
     Reserve,
     /// An extension, a settlement or a release of one lease.
@@ -31,12 +33,13 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Check,
         Self::Enforce,
         Self::Peek,
         Self::Batch,
         Self::Auth,
+        Self::ShouldRateLimit,
         Self::Reserve,
         Self::UpdateLease,
         Self::SettleBatch,
@@ -49,6 +52,7 @@ impl Call {
             Self::Peek => "peek",
             Self::Batch => "batch",
             Self::Auth => "auth",
+            Self::ShouldRateLimit => "should_rate_limit",
             Self::Reserve => "reserve",
             Self::UpdateLease => "update_lease",
             Self::SettleBatch => "settle_batch",

@@ -7,5 +7,6 @@
     reason = "what fails here fails the test"
 )]
 
+mod envoy;
 mod nginx;
 mod support;

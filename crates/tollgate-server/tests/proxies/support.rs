@@ -3,13 +3,15 @@
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::{BodyExt as _, Either, Full};
+use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
@@ -56,33 +58,85 @@ pub(crate) fn configured(
 /// A backend that answers every request with `answered`; it counts the requests.
 pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
-    requests: Arc<AtomicU64>,
+    shared: Arc<Shared>,
 }
 
+struct Shared {
+    headers: Vec<(&'static str, &'static str)>,
+    requests: AtomicU64,
+    /// Whether answers begin and do not end.
+    holds: AtomicBool,
+}
+
+type AnswerBody = Either<Full<Bytes>, Held>;
+
+/// A body that never ends.
+struct Held;
+
+impl Body for Held {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Pending
+    }
+}
+
+// SeqCst: the backend must see what the test does.
 impl Backend {
-    pub(crate) async fn start() -> Self {
+    /// A backend whose answers have `headers`.
+    pub(crate) async fn start(headers: &[(&'static str, &'static str)]) -> Self {
         let listener = TcpListener::bind(ANY_PORT).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let requests = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&requests);
+        let (requests, holds) = (AtomicU64::new(0), AtomicBool::new(false));
+        let shared = Arc::new(Shared { headers: headers.to_vec(), requests, holds });
+        let answering = Arc::clone(&shared);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let counted = Arc::clone(&counted);
+                let shared = Arc::clone(&answering);
                 let service = service_fn(move |_: Request<Incoming>| {
-                    counted.fetch_add(1, Ordering::SeqCst);
-                    let answer = Response::new(Full::new(Bytes::from_static(b"answered")));
+                    let answer = shared.answer();
                     async { Ok::<_, Infallible>(answer) }
                 });
                 let connection = hyper::server::conn::http1::Builder::new();
                 tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
             }
         });
-        Self { address, requests }
+        Self { address, shared }
     }
 
     /// How many requests have come.
     pub(crate) fn requests(&self) -> u64 {
-        self.requests.load(Ordering::SeqCst)
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    /// From now on answers begin and do not end.
+    pub(crate) fn hold_answers(&self) {
+        self.shared.holds.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on answers end.
+    pub(crate) fn release_answers(&self) {
+        self.shared.holds.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Shared {
+    fn answer(&self) -> Response<AnswerBody> {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        let mut answer = Response::builder();
+        for (name, value) in &self.headers {
+            answer = answer.header(*name, *value);
+        }
+        let body = if self.holds.load(Ordering::SeqCst) {
+            Either::Right(Held)
+        } else {
+            Either::Left(Full::new(Bytes::from_static(b"answered")))
+        };
+        answer.body(body).unwrap()
     }
 }
 
@@ -150,6 +204,15 @@ impl Client {
         Self(sender)
     }
 
+    /// Sends a request, waits for the head of its answer and closes the connection.
+    pub(crate) async fn break_off(mut self, path: &str, headers: &[(&str, &str)]) {
+        let request = request("models.example", "POST", path, headers, "{}");
+        self.0.ready().await.unwrap();
+        let answer = self.0.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+
+    /// Sends a request for a host that the proxy does not know.
     pub(crate) async fn send(
         &mut self,
         method: &str,
@@ -157,16 +220,36 @@ impl Client {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
-        let mut request =
-            Request::builder().method(method).uri(path).header("host", "models.example");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
+        self.send_to("models.example", method, path, headers, body).await
+    }
+
+    pub(crate) async fn send_to(
+        &mut self,
+        host: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let request = request(host, method, path, headers, body);
         self.0.ready().await.unwrap();
         let (head, body) = self.0.send_request(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let body = String::from_utf8(body.to_vec()).unwrap();
         Answer { status: head.status.as_u16(), headers: head.headers, body }
     }
+}
+
+fn request(
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Request<Full<Bytes>> {
+    let mut request = Request::builder().method(method).uri(path).header("host", host);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Full::new(Bytes::from(body.to_owned()))).unwrap()
 }

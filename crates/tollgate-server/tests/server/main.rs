@@ -25,6 +25,7 @@ mod degraded;
 mod documentation;
 mod drain;
 mod gateway;
+mod grpc;
 mod hosts;
 mod known_subjects;
 mod leases;
