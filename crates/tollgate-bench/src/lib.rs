@@ -14,6 +14,7 @@
 //! Nothing depends on this crate.
 
 pub mod contender;
+pub mod grpc;
 pub mod http;
 pub mod key;
 pub mod keyed;

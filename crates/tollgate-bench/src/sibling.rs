@@ -17,6 +17,9 @@ impl Sibling {
     /// The bare server.
     pub const BARE_SERVER: Self =
         Self { package: "tollgate-bench", program: "tollgate-bench-bare" };
+    /// The bare server over gRPC.
+    pub const BARE_GRPC: Self =
+        Self { package: "tollgate-bench", program: "tollgate-bench-bare-grpc" };
     /// The server.
     pub const TOLLGATE: Self = Self { package: "tollgate-server", program: "tollgate" };
 

@@ -13,7 +13,7 @@ mod load;
 pub mod outage;
 pub mod over_catalog;
 pub mod over_redis;
-mod server;
+pub(crate) mod server;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -18,7 +18,7 @@ const HOST: &str = "127.0.0.1:";
 
 /// A running server, killed when dropped.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     name: &'static str,
     child: Child,
     address: SocketAddr,
@@ -28,7 +28,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts `program`, which prints `127.0.0.1:` and its port when it listens.
-    pub(super) fn start(
+    pub(crate) fn start(
         name: &'static str,
         program: &Path,
         arguments: &[&str],
@@ -37,7 +37,7 @@ impl Server {
     }
 
     /// The same, with these variables and no others.
-    pub(super) fn start_with(
+    pub(crate) fn start_with(
         name: &'static str,
         program: &Path,
         arguments: &[&str],
@@ -68,7 +68,7 @@ impl Server {
     }
 
     /// The same, on one core.
-    pub(super) fn start_on_core(
+    pub(crate) fn start_on_core(
         name: &'static str,
         core: u32,
         program: &Path,
@@ -80,16 +80,16 @@ impl Server {
         Self::start(name, Path::new("taskset"), &all)
     }
 
-    pub(super) fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         self.name
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// The CPU time of its threads, in user and kernel mode.
-    pub(super) fn cpu_time(&self) -> Result<Duration, String> {
+    pub(crate) fn cpu_time(&self) -> Result<Duration, String> {
         let tasks = format!("/proc/{}/task", self.child.id());
         let failed = |error: std::io::Error| format!("{tasks}: {error}");
         let mut total_ns = 0;
