@@ -16,7 +16,7 @@ local function change_of(kind, part, of_s, of_ns)
   return pack('<BdddddI4I4', kind, number, stamp, cost, 0, used_then, of_s, of_ns)
 end
 
--- The functions for counters, buckets and calendars at the time at which a lease expired, but not before `key` was written: a check
+-- What changes counters, buckets and calendars at the time at which a lease expired, but not before `key` was written: a check
 -- whose policy says otherwise may have come since.
 local function tallies_at(key, expired_us)
   local at_s, at_ns = floor(expired_us / 1000000), expired_us % 1000000 * 1000

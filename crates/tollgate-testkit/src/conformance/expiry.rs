@@ -1,5 +1,6 @@
 //! Leases that expire under policies with `onExpire: refund` (R15). A store that cannot give back says so, and refuses to reserve.
 
+use std::thread;
 use std::time::Duration;
 
 use tollgate_core::{
@@ -257,5 +258,38 @@ pub fn a_reset_leaves_nothing_to_give_back<H: MovableClock>() {
         assert!(limiter.check(&check_at("alice", 4)).allowed());
         at(&harness, TTL_MS);
         assert_eq!(count(&limiter), 4, "{way:?}");
+    }
+}
+
+/// However many calls come when leases expire, each hold is given back once, and what was settled stays.
+pub fn threads_give_back_each_hold_once<H: MovableClock>() {
+    const THREADS: u64 = 4;
+    for way in Way::ALL {
+        let Some(harness) = refunding::<H>() else { return };
+        let of = |id, per| refund(counted_by(way, policy(id, per, 10_000, WINDOW)));
+        let limiter = Limiter::new(&harness, vec![of("user", USER), of("model", MODEL)]);
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for nth in 0..50 {
+                        let id = reserve(&limiter, 2, TTL_MS);
+                        if nth % 5 == 0 {
+                            limiter.update(&id, &settle(1, requests(1))).unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        at(&harness, TTL_MS);
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for _ in 0..5 {
+                        let counts = limiter.counts(&check_at("alice", 0));
+                        assert_eq!(counts, [10 * THREADS; 2], "{way:?}");
+                    }
+                });
+            }
+        });
     }
 }

@@ -168,6 +168,7 @@ macro_rules! conformance_group {
             many_leases_expire_at_once
             a_changed_policy_loses_and_doubles_nothing
             a_reset_leaves_nothing_to_give_back
+            threads_give_back_each_hold_once
         );
     };
     ($harness:ty, lease_records) => {
