@@ -67,6 +67,7 @@ console-check: ## Build the console and check its types, lint, format, unit test
 api: ## Write the OpenAPI document for the console, and generate its types
 	$(CARGO) run --locked -q -p tollgate-server -- openapi > console/openapi.json.new
 	mv console/openapi.json.new console/openapi.json
+	scripts/console dependencies
 	cd console && npm run --silent api && npx prettier --log-level warn --write src/api/schema.d.ts
 
 # HOST and TOLLGATE_ADMIN_TOKEN name a running server to test; TOLLGATE_BIN names a built program to start.

@@ -32,7 +32,7 @@ test('every page says so in words', async ({ page, server, openSignedIn }) => {
   const warnings = page.getByRole('status', { name: 'Warnings' });
   await openSignedIn('live');
   await server.check({ userId: 'alice', modelId: 'gpt-4' });
-  for (const name of ['Playground', 'Live', 'Explain', 'Policies', 'Directory', 'Audit']) {
+  for (const name of ['Playground', 'Live', 'Leases', 'Explain', 'Policies', 'Directory', 'Audit']) {
     await page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name }).click();
     await expect(page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name })).toHaveAttribute(
       'aria-current',

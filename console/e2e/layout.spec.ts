@@ -52,7 +52,7 @@ test('every page is in the navigation of a phone', async ({ page, server, openSi
   await openSignedIn('policies');
   const navigation = page.getByRole('navigation', { name: 'Pages' });
   await expectWhole(page, navigation);
-  for (const name of ['Playground', 'Live', 'Explain', 'Policies', 'Directory', 'Audit']) {
+  for (const name of ['Playground', 'Live', 'Leases', 'Explain', 'Policies', 'Directory', 'Audit']) {
     await expect(navigation.getByRole('link', { name })).toBeInViewport({ ratio: 1 });
   }
 });

@@ -62,6 +62,14 @@ async function makeKeys(server: Server): Promise<void> {
   for (const body of keys) await server.admin('api-keys', { method: 'POST', body });
 }
 
+async function showLease(page: Page, server: Server): Promise<void> {
+  const cost = { tokens: 1_200 };
+  const id = await server.reserve({ userId: LONG, modelId: 'gpt-4', cost, ttlMs: 600_000 });
+  await server.observe(id, { tokens: 300 });
+  await page.getByRole('button', { name: 'Refresh' }).click();
+  await expect(page.getByRole('table', { name: 'live leases' })).toContainText(LONG);
+}
+
 /** Each kind of the directory: in words, what an empty list says, and what a full one does. */
 const KINDS = [
   { kind: 'tenants', empty: 'There are no tenants yet', filled: 'All 2 tenants' },
@@ -163,12 +171,22 @@ const VIEWS: readonly View[] = [
   {
     name: 'Leases',
     path: 'leases',
+    show: (page) => expect(page.getByText('There are no live leases')).toBeVisible(),
+  },
+  {
+    name: 'Leases with a lease',
+    path: 'leases',
+    isFilled: true,
+    show: async (page, server) => showLease(page, server),
+  },
+  {
+    name: 'the release of a lease',
+    path: 'leases',
     isFilled: true,
     show: async (page, server) => {
-      const headers = { 'content-type': 'application/json' };
-      const body = JSON.stringify({ userId: LONG, modelId: 'gpt-4', ttlMs: 600_000 });
-      await fetch(`${server.url}/rate-limit/leases`, { method: 'POST', headers, body });
-      await expect(page.getByText('1 lease')).toBeVisible();
+      await showLease(page, server);
+      await page.getByRole('button', { name: /^Release the lease/u }).click();
+      await expect(page.getByRole('dialog')).toContainText('gives back');
     },
   },
   {

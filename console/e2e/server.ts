@@ -180,6 +180,21 @@ export class Server {
     await this.ask('check/batch', { checks });
   }
 
+  /** Reserves a lease for `check`; gives its id. */
+  async reserve(check: Check & { ttlMs?: number }): Promise<string> {
+    return (await this.ask<components['schemas']['GrantedLease']>('leases', check)).lease.id;
+  }
+
+  /** Reports what the holder of lease `id` has used so far. */
+  async observe(id: string, observed: Readonly<Record<string, number>>, seq = 1): Promise<void> {
+    await this.ask(`leases/${id}/extend`, { seq, observed });
+  }
+
+  /** Settles lease `id` with what it used in the end. */
+  async settle(id: string, usage: Readonly<Record<string, number>>, seq = 1): Promise<void> {
+    await this.ask(`leases/${id}/settle`, { seq, usage });
+  }
+
   private adminInit({ method = 'GET', body }: AdminRequest): RequestInit {
     return {
       method,

@@ -184,11 +184,11 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Live leases
-         * @description The leases that are alive in the store, of all servers, the oldest first. Those that begin or end while the store is read
-         *     may be missing or too many.
+         * List live leases
+         * @description The leases that are alive, the oldest first: what each holds, and what its holder has reported as used so far. Also their
+         *     sums by policy and tenant. The server reads the 10,000 oldest; with Redis, reading takes up to 2 seconds.
          */
-        get: operations["list_leases"];
+        get: operations["list_live_leases"];
         put?: never;
         post?: never;
         delete?: never;
@@ -209,8 +209,9 @@ export interface paths {
         post?: never;
         /**
          * Release a lease by hand
-         * @description Gives everything back, as if the lease had not been reserved: for a holder that is known to be gone. Whoever holds it is not
-         *     told before the next update, which is answered with 409. The server's log records who did it.
+         * @description Gives back everything that the lease holds, and frees its slots at once, for example if its holder hangs. The holder can
+         *     then neither extend nor settle it, so what it still uses is not charged. A settled lease cannot be released. The server's
+         *     log records who did it and whose lease it was.
          */
         delete: operations["release_lease_by_hand"];
         options?: never;
@@ -1734,6 +1735,33 @@ export interface components {
                 [key: string]: number;
             } | null;
         };
+        /** @description The live leases of a tenant that hold something of a policy's limit. */
+        LeaseGroup: {
+            /**
+             * Format: int64
+             * @description How many leases there are.
+             */
+            leases: number;
+            /**
+             * Format: int64
+             * @description The age of the oldest, in milliseconds.
+             */
+            oldestMs: number;
+            policyId: string;
+            /**
+             * Format: int64
+             * @description What they hold in all.
+             */
+            reserved: number;
+            /** @description The tenant; null if the leases have none. */
+            tenant: string | null;
+            unit: string;
+            /**
+             * Format: int64
+             * @description What their holders have reported as used so far; null if nobody has reported the unit, and for `concurrency`.
+             */
+            used: number | null;
+        };
         /**
          * @description A settlement of a lease.
          * @example {
@@ -2035,17 +2063,20 @@ export interface components {
             /** @description Its own tier, which overrides that of its tenant. */
             tier?: string | null;
         };
-        /** @description What a lease holds in one limit. */
+        /** @description What a live lease holds in one limit. */
         LiveHold: {
+            policyId: string;
             /**
              * Format: int64
-             * @description What the lease is charged; of concurrency, 1.
+             * @description What it holds: what was reserved, and what extensions added. Of `concurrency`, 1.
              */
-            charged: number;
-            /** @description The policy that sets the limit. */
-            policyId: string;
-            /** @description Its unit. */
+            reserved: number;
             unit: string;
+            /**
+             * Format: int64
+             * @description What its last extension reported as used so far; null if it did not name the unit, and for `concurrency`.
+             */
+            used: number | null;
         };
         /** @description A lease that is alive. */
         LiveLease: {
@@ -2054,51 +2085,63 @@ export interface components {
              * @description How long ago it was reserved, in milliseconds.
              */
             ageMs: number;
-            /** @description Its id; null for a token that may only read, because whoever knows it can settle the lease. */
+            /** @description Its id; null for a token that may only read, because whoever knows the id can settle the lease. */
             id: string | null;
             /** @description What it holds in each limit. */
             limits: components["schemas"]["LiveHold"][];
             /**
              * Format: int64
-             * @description How long it still lives, in milliseconds, unless it is extended.
+             * @description How long it still lives unless it is extended, in milliseconds.
              */
             livesForMs: number;
-            /** @description The model. */
             model: string | null;
-            /** @description What its last extension said was used so far, by unit. */
-            observed: {
-                [key: string]: number;
-            };
-            /** @description The tenant that it is for. */
             tenant: string | null;
-            /** @description The user. */
             user: string | null;
         };
         /**
-         * @description Leases that are alive, the oldest first.
+         * @description Leases that are alive.
          * @example {
          *       "complete": true,
+         *       "groups": [
+         *         {
+         *           "leases": 1,
+         *           "oldestMs": 12400,
+         *           "policyId": "parallel",
+         *           "reserved": 1,
+         *           "tenant": "acme",
+         *           "unit": "concurrency",
+         *           "used": null
+         *         },
+         *         {
+         *           "leases": 1,
+         *           "oldestMs": 12400,
+         *           "policyId": "tokens",
+         *           "reserved": 800,
+         *           "tenant": "acme",
+         *           "unit": "output_tokens",
+         *           "used": 310
+         *         }
+         *       ],
          *       "items": [
          *         {
-         *           "ageMs": 4200,
+         *           "ageMs": 12400,
          *           "id": "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a",
          *           "limits": [
          *             {
-         *               "charged": 800,
-         *               "policyId": "output",
-         *               "unit": "output_tokens"
+         *               "policyId": "parallel",
+         *               "reserved": 1,
+         *               "unit": "concurrency",
+         *               "used": null
          *             },
          *             {
-         *               "charged": 1,
-         *               "policyId": "slots",
-         *               "unit": "concurrency"
+         *               "policyId": "tokens",
+         *               "reserved": 800,
+         *               "unit": "output_tokens",
+         *               "used": 310
          *             }
          *           ],
-         *           "livesForMs": 25800,
+         *           "livesForMs": 47600,
          *           "model": "gpt-4",
-         *           "observed": {
-         *             "output_tokens": 310
-         *           },
          *           "tenant": "acme",
          *           "user": "alice"
          *         }
@@ -2106,8 +2149,13 @@ export interface components {
          *     }
          */
         LiveLeases: {
-            /** @description Whether these are all. */
+            /**
+             * @description Whether these are all live leases that match, and all groups. Otherwise there are more than `limit`, or the store has
+             *     not named all of them.
+             */
             complete: boolean;
+            /** @description Sums by policy and tenant, those with the most leases first. */
+            groups: components["schemas"]["LeaseGroup"][];
             /** @description The leases, the oldest first. */
             items: components["schemas"]["LiveLease"][];
         };
@@ -2819,16 +2867,6 @@ export interface components {
              * @example ready
              */
             status: string;
-        };
-        /**
-         * @description The lease that was released.
-         * @example {
-         *       "released": "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a"
-         *     }
-         */
-        ReleasedLease: {
-            /** @description Its id. */
-            released: string;
         };
         /**
          * @description A check, and how long its lease is to live. `requestId` names the lease once: while the lease is kept, the same reservation with the same id returns it again.
@@ -4534,14 +4572,17 @@ export interface operations {
             };
         };
     };
-    list_leases: {
+    list_live_leases: {
         parameters: {
             query?: {
-                /** @description Only leases that hold something of this policy's limit. */
+                /**
+                 * @description Only leases that hold something of the limit of this policy.
+                 * @example default
+                 */
                 policy?: string;
                 /** @description Only leases of this tenant. */
-                tenant?: string;
-                /** @description The most leases to list. */
+                tenant?: components["schemas"]["Id"];
+                /** @description The most leases to list, and the most groups. */
                 limit?: number;
             };
             header?: never;
@@ -4617,7 +4658,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The store did not answer */
+            /** @description The store is unavailable; try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -4633,23 +4674,20 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /**
-                 * @description The id of the lease.
-                 * @example m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a
-                 */
+                /** @description The id of the lease */
                 id: string;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description It is released */
+            /** @description The lease after it, or as it is if it was released before */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ReleasedLease"];
+                    "application/json": components["schemas"]["Lease"];
                 };
             };
             /** @description The token is missing or wrong */
@@ -4681,7 +4719,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description It was settled */
+            /** @description The lease was settled */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -4737,7 +4775,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The store did not answer; try again */
+            /** @description The store is unavailable; try again */
             503: {
                 headers: {
                     [name: string]: unknown;

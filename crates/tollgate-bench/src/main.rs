@@ -7,7 +7,7 @@ use tollgate_bench::machine::Machine;
 use tollgate_bench::options::{Benchmark, Options, USAGE};
 use tollgate_bench::report::Report;
 use tollgate_bench::sibling::Sibling;
-use tollgate_bench::{grpc, http, keyed, leases, memory, policies, redis};
+use tollgate_bench::{gateway, grpc, http, keyed, leases, memory, policies, redis};
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -66,6 +66,14 @@ fn run(options: &Options) -> Result<(), String> {
         let tollgate = Sibling::TOLLGATE.built()?;
         let plan = http::outage::Plan::lasting(options.seconds);
         report.sections.push(http::outage::run(&plan, &tollgate)?);
+    }
+    if options.runs(Benchmark::Gateway) {
+        let programs = gateway::Programs {
+            tollgate: Sibling::TOLLGATE.built()?,
+            proxy: Sibling::BARE_PROXY.built()?,
+            model: Sibling::MOCK_MODEL.built()?,
+        };
+        report.sections.push(gateway::run(&gateway::Plan::full(options.rounds), &programs)?);
     }
     println!("{}", report.to_markdown());
     if let Some(path) = &options.json {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// The usage message.
 pub const USAGE: &str =
-    "usage: tollgate-bench keyed|memory|leases|policies|http|grpc|redis|http-redis|http-catalog|outage|all [--rounds N] [--seconds N] [--json FILE]
+    "usage: tollgate-bench keyed|memory|leases|policies|http|grpc|redis|http-redis|http-catalog|outage|gateway|all [--rounds N] [--seconds N] [--json FILE]
   --rounds N    interleaved rounds, 5 or more for figures to be quoted (default 7)
   --seconds N   how long an outage lasts, 60 for figures to be quoted (default 60)
   --json FILE   also write every sample to FILE";
@@ -35,10 +35,12 @@ pub enum Benchmark {
     HttpCatalog,
     /// [`crate::http::outage`].
     Outage,
+    /// [`crate::gateway`].
+    Gateway,
 }
 
 impl Benchmark {
-    const ALL: [(&'static str, Self); 10] = [
+    const ALL: [(&'static str, Self); 11] = [
         ("keyed", Self::Keyed),
         ("memory", Self::Memory),
         ("leases", Self::Leases),
@@ -49,6 +51,7 @@ impl Benchmark {
         ("http-redis", Self::HttpRedis),
         ("http-catalog", Self::HttpCatalog),
         ("outage", Self::Outage),
+        ("gateway", Self::Gateway),
     ];
 }
 

@@ -117,11 +117,18 @@ pub enum Bound {
         /// The other contender.
         of: &'static str,
     },
+    /// At most so much more than another contender's median.
+    AtMostAbove {
+        /// How much more.
+        value: f64,
+        /// The other contender.
+        of: &'static str,
+    },
 }
 
 impl Bound {
-    /// The value that is compared with the bound: `median` itself, or its ratio to the other's median; and whether the
-    /// goal is reached.
+    /// The value that is compared with the bound: `median` itself, its ratio to the other's median, or how much it is above that;
+    /// and whether the goal is reached.
     fn judge(self, median: f64, other: impl Fn(&str) -> f64) -> (f64, bool) {
         match self {
             Self::AtMost(value) => (median, median <= value),
@@ -133,6 +140,10 @@ impl Bound {
                 let share = median / other(of);
                 (share, share >= ratio)
             }
+            Self::AtMostAbove { value, of } => {
+                let above = median - other(of);
+                (above, above <= value)
+            }
         }
     }
 }
@@ -143,6 +154,7 @@ impl fmt::Display for Bound {
             Self::AtMost(value) => write!(f, "≤ {value}"),
             Self::AtMostRatio { ratio, of } => write!(f, "≤ {ratio} × {of}"),
             Self::AtLeastRatio { ratio, of } => write!(f, "≥ {ratio} × {of}"),
+            Self::AtMostAbove { value, of } => write!(f, "≤ {of} + {value}"),
         }
     }
 }

@@ -8,20 +8,30 @@ use std::process::Command;
 pub struct Sibling {
     package: &'static str,
     program: &'static str,
+    /// A feature that it needs.
+    feature: Option<&'static str>,
 }
 
 impl Sibling {
     /// The process whose memory is measured.
-    pub const MEMORY_CHILD: Self =
-        Self { package: "tollgate-bench", program: "tollgate-bench-memory" };
+    pub const MEMORY_CHILD: Self = Self::of("tollgate-bench", "tollgate-bench-memory");
     /// The bare server.
-    pub const BARE_SERVER: Self =
-        Self { package: "tollgate-bench", program: "tollgate-bench-bare" };
+    pub const BARE_SERVER: Self = Self::of("tollgate-bench", "tollgate-bench-bare");
+    /// The bare reverse proxy.
+    pub const BARE_PROXY: Self = Self::of("tollgate-bench", "tollgate-bench-proxy");
+    /// The model server without a model.
+    pub const MOCK_MODEL: Self = Self {
+        feature: Some("tollgate-gateway/mock-model"),
+        ..Self::of("tollgate-gateway", "tollgate-mock-model")
+    };
     /// The bare server over gRPC.
-    pub const BARE_GRPC: Self =
-        Self { package: "tollgate-bench", program: "tollgate-bench-bare-grpc" };
+    pub const BARE_GRPC: Self = Self::of("tollgate-bench", "tollgate-bench-bare-grpc");
     /// The server.
-    pub const TOLLGATE: Self = Self { package: "tollgate-server", program: "tollgate" };
+    pub const TOLLGATE: Self = Self::of("tollgate-server", "tollgate");
+
+    const fn of(package: &'static str, program: &'static str) -> Self {
+        Self { package, program, feature: None }
+    }
 
     /// The path of the program. Under `cargo run` and `cargo test` it is built first, so that no outdated one is
     /// measured; otherwise it must exist.
@@ -60,6 +70,9 @@ impl Sibling {
         };
         cargo.args(["build", "--quiet", "--profile", profile]);
         cargo.args(["--package", self.package, "--bin", self.program]);
+        if let Some(feature) = self.feature {
+            cargo.args(["--features", feature]);
+        }
         match cargo.status() {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(format!("building {}: cargo failed ({status})", self.program)),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tollgate_bench::report::Section;
 use tollgate_bench::sibling::Sibling;
-use tollgate_bench::{grpc, http, keyed, leases, memory, policies, redis};
+use tollgate_bench::{gateway, grpc, http, keyed, leases, memory, policies, redis};
 
 fn check_every_goal_was_measured(section: &Section) {
     for goal in &section.goals {
@@ -74,4 +74,15 @@ fn outage_runs() {
 #[test]
 fn redis_runs() {
     check_every_goal_was_measured(&redis::run(&redis::Plan::smoke()).unwrap());
+}
+
+#[test]
+fn gateway_runs() {
+    let built = |sibling: Sibling| sibling.found().or_else(|_| sibling.built()).unwrap();
+    let programs = gateway::Programs {
+        tollgate: built(Sibling::TOLLGATE),
+        proxy: env!("CARGO_BIN_EXE_tollgate-bench-proxy").into(),
+        model: built(Sibling::MOCK_MODEL),
+    };
+    check_every_goal_was_measured(&gateway::run(&gateway::Plan::smoke(), &programs).unwrap());
 }

@@ -240,6 +240,7 @@ fn what_only_a_window_has_is_refused_beside_concurrency() {
         "algorithm: sliding_window_log",
         "burst: 5",
         "overLimit: deny",
+        "onExpire: keep",
     ];
     for field in fields {
         let name = field.split(':').next().unwrap();
@@ -359,6 +360,9 @@ fn a_wrong_value_is_refused_at_every_field() {
         (("overLimit", "\"record\""), "\"record\" is not accepted"),
         (("overLimit", "\"Charge\""), "(did you mean `charge`?)"),
         (("overLimit", "null"), "is null"),
+        (("onExpire", "\"release\""), "\"release\" is not accepted"),
+        (("onExpire", "\"Refund\""), "(did you mean `refund`?)"),
+        (("onExpire", "null"), "is null"),
         (("visibility", "\"hidden\""), "\"hidden\" is not accepted"),
         (("visibility", "\"Public\""), "(did you mean `public`?)"),
         (("visibility", "null"), "is null"),
@@ -547,6 +551,8 @@ fn a_policy_exempts_from_everything_or_from_its_own_kind_of_limit() {
         ("scope: IP, limit: null, exempt: all", Reach::EveryLimit),
         ("scope: IP, exempt: all", Reach::EveryLimit),
         ("scope: IP, limit: null, overLimit: deny", Reach::EveryWindow),
+        ("scope: IP, limit: null, onExpire: keep", Reach::EveryWindow),
+        ("scope: IP, limit: 5, windowSeconds: 60, onExpire: refund", Reach::OwnWindow),
         ("match: {ip: 192.0.2.1}, exempt: all", Reach::EveryLimit),
     ];
     for (fields, expected) in cases {
@@ -566,6 +572,7 @@ fn a_policy_exempts_from_everything_or_from_its_own_kind_of_limit() {
             "exempts and so records nothing",
         ),
         ("exempt: all, overLimit: charge", "policies[0].overLimit", "exempts and so records"),
+        ("exempt: all, onExpire: refund", "policies[0].onExpire", "exempts and so holds nothing"),
     ];
     for (fields, path, says) in wrong {
         let text = format!("policies: [{{id: p, {fields}}}]");
@@ -1116,6 +1123,7 @@ fn files_with_a_secret() -> Vec<String> {
         "visibility: ${SECRET}",
         "onStoreError: ${SECRET}",
         "overLimit: ${SECRET}",
+        "onExpire: ${SECRET}",
         "reserve: ${SECRET}",
         "reserve: {tokens: '${SECRET}'}",
         "reserve: {tokens: {atMost: '${SECRET}'}}",

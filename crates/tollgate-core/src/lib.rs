@@ -35,7 +35,9 @@ pub use decision::{Decision, LimitStatus, Reason};
 pub use lease::{LeaseUpdate, Quality, Totals, Ttl};
 pub use limit::{Charge, ClassShare, Limit};
 pub use matching::{Accepted, Condition, Ipv6Prefix, Pattern};
-pub use policy::{FailureMode, Mode, OverLimit, Per, Policy, PolicyId, Reach, Visibility};
+pub use policy::{
+    FailureMode, Mode, OnExpire, OverLimit, Per, Policy, PolicyId, Reach, Visibility,
+};
 pub use policy_set::{Consideration, Plan, PolicySet, PolicySetError, Precedence};
 pub use priority::PriorityClass;
 pub use reserve::{ReserveRule, ReserveRules};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Amount, Attribute, Counting, FailureMode, Ipv6Prefix, Mode, OverLimit, Per, Policy, PolicyId,
-    PriorityClass, ReserveRule, ReserveRules, Share, Subject, Unit, Visibility,
+    Amount, Attribute, Counting, FailureMode, Ipv6Prefix, Mode, OnExpire, OverLimit, Per, Policy,
+    PolicyId, PriorityClass, ReserveRule, ReserveRules, Share, Subject, Unit, Visibility,
 };
 
 /// A compiled policy that limits: everything that a store needs for a decision except the key.
@@ -22,6 +22,7 @@ pub struct Limit {
     counting: Counting,
     mode: Mode,
     if_denied: OverLimit,
+    on_expire: OnExpire,
     visibility: Visibility,
     on_store_error: Option<FailureMode>,
     reserve: ReserveRules,
@@ -53,6 +54,7 @@ impl Limit {
             counting: policy.counting,
             mode: policy.mode,
             if_denied: policy.over_limit,
+            on_expire: policy.on_expire,
             visibility: policy.visibility,
             on_store_error: policy.on_store_error,
             reserve: policy.reserve.clone(),
@@ -143,6 +145,12 @@ impl Limit {
     #[inline]
     pub fn over_limit(&self) -> OverLimit {
         self.if_denied
+    }
+
+    /// Whether what a lease holds in it is given back when the lease expires (R15).
+    #[inline]
+    pub fn refunds_expired(&self) -> bool {
+        self.on_expire == OnExpire::Refund && self.counting != Counting::Concurrency
     }
 
     /// How much a lease reserves that does not say, by unit.

@@ -177,6 +177,34 @@ impl OverLimit {
     }
 }
 
+/// What becomes of what a lease holds in a limit over a window when the lease expires (R15).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnExpire {
+    /// It stays as reserved, and leaves with its window: the work may have happened.
+    #[default]
+    Keep,
+    /// It is given back, as by a release.
+    Refund,
+}
+
+impl OnExpire {
+    /// What [`OnExpire::parse`] accepts, for messages.
+    pub const ACCEPTED: &str = "`keep` or `refund`";
+
+    /// The value called `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Keep, Self::Refund].into_iter().find(|on_expire| on_expire.name() == name)
+    }
+
+    /// The name, as in policies.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Refund => "refund",
+        }
+    }
+}
+
 /// How a limit decides while the store is unavailable (R11).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum FailureMode {
@@ -263,6 +291,8 @@ pub struct Policy {
     pub mode: Mode,
     /// What it records of a check that is denied.
     pub over_limit: OverLimit,
+    /// What becomes of what a lease holds when it expires; without effect on slots, which are free then.
+    pub on_expire: OnExpire,
     /// How much a lease reserves that does not say, by unit.
     pub reserve: ReserveRules,
     /// Whether callers see it.
@@ -297,6 +327,7 @@ impl Policy {
             overrides: Vec::new(),
             mode: Mode::default(),
             over_limit: OverLimit::default(),
+            on_expire: OnExpire::default(),
             reserve: ReserveRules::new(),
             visibility: Visibility::default(),
             on_store_error: None,

@@ -151,6 +151,7 @@ impl Model {
     /// asks no store for the time.
     pub fn check(&mut self, now: Timestamp, check: &Check<'_>) -> ModelDecision {
         let now_ns = self.clamped_ns(now);
+        self.refund_expired(now_ns);
         let looks = self.charged(now_ns, check);
         let decision = decision(now_ns, &looks);
         let after: Vec<_> = looks.into_iter().map(|look| (look.key, look.admissions)).collect();
@@ -163,14 +164,14 @@ impl Model {
 
     /// The decision that `check` would get at `now`, its cost counted if it is admitted; changes nothing.
     pub fn peek(&self, now: Timestamp, check: &Check<'_>) -> ModelDecision {
-        let now_ns = self.clamped_ns(now);
-        decision(now_ns, &self.charged(now_ns, check))
+        let (model, now_ns) = self.expired(now);
+        decision(now_ns, &model.charged(now_ns, check))
     }
 
     /// The same decision with the usage as it is before it: no cost counted; changes nothing.
     pub fn peek_uncharged(&self, now: Timestamp, check: &Check<'_>) -> ModelDecision {
-        let now_ns = self.clamped_ns(now);
-        decision(now_ns, &self.looks(now_ns, check))
+        let (model, now_ns) = self.expired(now);
+        decision(now_ns, &model.looks(now_ns, check))
     }
 
     /// Forgets the usage of `subject` under the policy `policy_id`.

@@ -8,7 +8,7 @@ local NEWEST_FROM = '-492'
 -- because it has left, was reset or changed, or if the usage would be above MOST_TOTAL. With those of a log comes its new state.
 --
 -- The change is encoded at `at` of `text`: for a log the number and the timestamp of the admission, for a counter the start of
--- its window, for a token bucket the time of the admission, for a calendar the start of its period; then the old and the new
+-- its window or another time in it, for a token bucket the time of the admission, for a calendar the start of its period; then the old and the new
 -- cost, the usage right after the admission, and the length of the window, or the end of the period.
 local function change(key, text, at)
   local kind, number, stamp, old, new, used_then, of_s, of_ns = unpack('<BdddddI4I4', text, at)

@@ -34,6 +34,7 @@
       if tag ~= COUNTER then return nil end
       local _, start_s, start_ns, current, previous, window_s, window_ns = unpack(COUNTER_STATE, state)
       if window_s ~= of_s or window_ns ~= of_ns then return nil end
+      number, stamp = aligned(start_s, start_ns, window_s, window_ns, number, stamp)
       local next_s, next_ns = number + window_s, stamp + window_ns
       if next_ns >= 1000000000 then next_s, next_ns = next_s + 1, next_ns - 1000000000 end
       -- The window of an admission, or an earlier one to which its counts were moved when the clock stepped back.

@@ -335,11 +335,14 @@ local function decide(at, before)
     end
     if lease_parts and cost > 0 and (admits or recorded and recorded[i]) then
       lease_parts[#lease_parts + 1] = i
+      local part_number, part_stamp = number, stamp
+      -- Of a calendar the period.
+      if is_calendar then part_number, part_stamp = newest_after, freeing_after end
       if is_other then
-        -- No admission has this number, and a bucket gives nothing back.
-        number, used = MOST_TOTAL, -cost
+        -- No admission has this number, no period ends then, and a bucket gives nothing back.
+        part_number, part_stamp, used = is_calendar and 0 or MOST_TOTAL, 0, -cost
       end
-      lease_parts[#lease_parts + 1] = pack('<ddI4I4dd', number, stamp, now_s, now_ns, (used or usage) + cost, cost)
+      lease_parts[#lease_parts + 1] = pack('<ddI4I4dd', part_number, part_stamp, now_s, now_ns, (used or usage) + cost, cost)
     end
     local answer_flags = (admits and 1 or 0) + (has_log and 2 or 0) + (recorded and recorded[i] and 4 or 0)
     if answer then

@@ -19,6 +19,7 @@
 -- timestamp (dd) of each of the blocks FANOUT·N to FANOUT·N + 31, and `bN` has the same for each `aM`. `c` is the first
 -- block that is not deleted yet, if some are due; `v` marks the hash as written by Tollgate.
 -- The slots that leases hold are a sorted set, whose key ends with `s`: each lease, by the time in µs at which it expires.
+-- What leases give back when they expire is one too, whose key ends with `x` (refund.lua).
 -- All numbers stay below 2^53, which Lua's doubles hold exactly.
 local spread = unpack
 local call, pack, unpack, floor, ceil = redis.call, struct.pack, struct.unpack, math.floor, math.ceil
@@ -51,12 +52,16 @@ local CALENDAR_STATE = '<I4I4I4I7'
 -- the last extension was told, its time to live in ms, when it expires and until when it is known (in µs), for how many ms
 -- that is after it expires, when it was reserved (in µs), and how many parts follow.
 local LEASE_TAG, LEASE_STATE, LEASE_BYTES = 393812, '<I4ddBBdddddI2', 64
--- A part of a lease: the index of its limit, the number and the timestamp of its entry if that is a log, when it was charged,
+-- A part of a lease: the index of its limit, the number and the timestamp of its entry if that is a log, or the period if that is a
+-- calendar, when it was charged,
 -- the usage right after that, and its cost. What follows the parts only `lease_record.rs` reads.
 local LEASE_PART, PART_BYTES = '<I2ddI4I4dd', 42
 -- What is remembered of the request id of a reservation: this tag, for how many µs, the end of the key of the lease, and the
 -- answer with what reserve.lua adds.
 local NAMED_TAG, NAMED_STATE, NAMED_BYTES, DIGEST_LETTERS = 'T\4\0\6', '<dc27', 39, 27
+-- The beginning of a hold that is given back when its lease expires: the index of the limit in the lease, and its kind and its window
+-- as change.lua reads them.
+local HOLD, HOLD_BYTES = '<I2BI4I4', 11
 -- The bytes of a change, which change.lua reads.
 local CHANGE_BYTES = 49
 -- The most slots of leases that have expired that one call removes.

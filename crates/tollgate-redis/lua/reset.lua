@@ -19,7 +19,10 @@ elseif tag ~= UNIT and tag ~= WEIGHTED and tag ~= COUNTER and tag ~= BUCKET and 
   foreign(key)
 end
 local has_hash = is_there(key)
+-- What was reset is not given back.
+local has_holds = call('ZCARD', key .. 'x') > 0
 call('PUBLISH', ARGV[1], ARGV[2])
 -- Freed in the background, however long it is.
 if has_hash then call('UNLINK', key .. 'b') end
+if has_holds then call('UNLINK', key .. 'x') end
 return call('UNLINK', key)

@@ -2,7 +2,7 @@
 --
 -- KEYS     that of the lease; those of its limits, in their order; those of the limits that are charged whether or not there is
 --          room; those of the limits that are charged if all have room; that of the request id of the lease, if it is prolonged
---          or forgotten.
+--          or forgotten; the sets of refund.lua of the limits that give back what expired leases hold.
 -- ARGV[1]  two or more checks, as charge.lua reads them: what is peeked at in the end, and what is charged.
 -- ARGV[2]  packed by `requests.rs`, see below.
 -- ARGV[3]  what is at the end of the lease from now on, see below.
@@ -17,6 +17,14 @@ local RELEASED = 2
 
 local lease_key = KEYS[1]
 local lease = lease_key:sub(-DIGEST_LETTERS)
+local text = ARGV[2]
+-- The version that is expected, the action, the new sequence number, ending, time to live and expiry, what is refused
+-- (1: what needs room; 2: a longer life too), how many limits, limits of each kind, slots, changes and holds of refund.lua there
+-- are, and how many bytes of what follows the parts stay.
+local expected, action, new_seq, new_ending, new_ttl_ms, new_expires_us, refused, limits, forced, wanted, slots, changes, refunds,
+  stay, at = unpack('<dBdBddBI2I2I2I2I2I2I4', text)
+local first_due = #KEYS - refunds
+for i = first_due + 1, #KEYS do give_back(KEYS[i]) end
 local record = call('GET', lease_key)
 if not record then return 'N' end
 if #record < LEASE_BYTES or unpack('<I4', record) ~= LEASE_TAG then foreign(lease_key) end
@@ -24,14 +32,8 @@ local _, version, seq, ending, proceed, ttl_ms, expires_us, kept_us, life_ms, re
   unpack(LEASE_STATE, record)
 if now_us >= kept_us then return 'N' end
 
-local text = ARGV[2]
--- The version that is expected, the action, the new sequence number, ending, time to live and expiry, what is refused
--- (1: what needs room; 2: a longer life too), how many limits, limits of each kind, slots and changes there are, and how many
--- bytes of what follows the parts stay.
-local expected, action, new_seq, new_ending, new_ttl_ms, new_expires_us, refused, limits, forced, wanted, slots, changes, stay, at =
-  unpack('<dBdBddBI2I2I2I2I2I4', text)
 if action ~= LOOK and version ~= expected then return 'V' .. record end
-local once_key = KEYS[2 + limits + forced + wanted]
+local once_key = first_due >= 2 + limits + forced + wanted and KEYS[2 + limits + forced + wanted]
 -- If the request id has been used again since, it is none of this lease's.
 local named
 if once_key then
@@ -82,6 +84,10 @@ for i = 1, changes do
   parts[part] = cost > 0 and parts[part]:sub(1, PART_BYTES - 8) .. pack('<d', cost)
   at = at + CHANGE_BYTES
 end
+
+-- What refund.lua keeps of each hold.
+local holds = {}
+for i = 1, refunds do holds[i], at = text:sub(at, at + HOLD_BYTES - 1), at + HOLD_BYTES end
 
 -- Whether the lease lives on, and whether its caller may.
 local revives, granted = refused < 2, refused == 0
@@ -188,6 +194,18 @@ for i = 1, slots do
     call('ZREM', slot.key, lease)
   elseif is_extended then
     take_slot(slot.key, lease, expires_us)
+  end
+end
+-- Each hold has a member of its set while the lease lives and holds something there.
+local lives = action == EXTEND and revives
+  or action == SET_BACK and (new_expires_us == 0 and is_live or new_expires_us > now_us)
+for i = 1, action ~= LOOK and refunds or 0 do
+  local due_key, is_held, index = KEYS[first_due + i], false, unpack('<I2', holds[i])
+  for part = 1, count do is_held = is_held or parts[part] and unpack('<I2', parts[part]) == index end
+  if lives and is_held then
+    add_until(due_key, holds[i] .. lease_key, expires_us, life_ms)
+  else
+    call('ZREM', due_key, holds[i] .. lease_key)
   end
 end
 check_at, keys_at = checks_at, 1

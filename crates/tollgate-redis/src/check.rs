@@ -14,9 +14,9 @@ use tollgate_store::{StoreError, StoreErrorKind, Verdicts, key_bytes};
 use crate::call::{Answered, Invocation, Progress};
 use crate::combiner::Entrance;
 use crate::errors;
-use crate::key::{Once, slot};
+use crate::key::{Once, due_key, slot};
 use crate::link::Link;
-use crate::script::CHARGE;
+use crate::script::{CHARGE, CHARGE_AND_REFUND};
 use crate::spread_check::SpreadCheck;
 use crate::store::RedisStore;
 use crate::url::shown;
@@ -252,12 +252,20 @@ impl RedisStore {
         other_period: impl Fn(&T) -> Option<Timestamp>,
     ) -> Result<Answered<T>, StoreError> {
         let request = |link: &Link, told| self.request(call.questions, link, told);
+        let mut due: Vec<String> =
+            call.questions.iter().flat_map(|question| question.due_keys()).collect();
+        due.sort_unstable();
+        due.dedup();
+        let count = [due.len().to_string().into_bytes()];
+        let keys: Vec<&str> =
+            call.keys.iter().copied().chain(due.iter().map(String::as_str)).collect();
+        let has_due = !due.is_empty();
         let invocation = Invocation {
-            script: Some(&CHARGE),
+            script: Some(if has_due { &CHARGE_AND_REFUND } else { &CHARGE }),
             slot: call.slot,
-            keys: call.keys,
+            keys: if has_due { &keys } else { call.keys },
             operation: None,
-            arguments: &[],
+            arguments: if has_due { &count } else { &[] },
             deadline: call.deadline,
         };
         self.invoke_in_period(&invocation, &request, waiting, other_period).await
@@ -413,6 +421,12 @@ impl Question {
     fn limit_keys(&self) -> impl Iterator<Item = &str> {
         let parts = self.group().into_iter().flat_map(|group| &group.parts);
         parts.map(|part| part.key.as_str())
+    }
+
+    /// The keys of what expired leases give back.
+    fn due_keys(&self) -> impl Iterator<Item = String> {
+        let parts = self.group().into_iter().flat_map(|group| &group.parts);
+        parts.filter(|part| part.limit.refunds_expired()).map(|part| due_key(&part.key))
     }
 
     fn charges<'a>(&'a self, subject: &'a Subject<'a>) -> SmallVec<[Charge<'a>; 4]> {

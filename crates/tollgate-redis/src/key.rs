@@ -17,6 +17,8 @@ pub(crate) const TAG_LETTERS: usize = 11;
 const KEY_BYTES: usize = 40;
 /// What the key of the slots of a limit ends with: a policy may have counted otherwise before.
 const SLOTS_SUFFIX: &str = "s";
+/// What the key of the holds ends with that leases give back when they expire: the rest is that of their limit.
+const DUE_SUFFIX: &str = "x";
 /// What follows the prefix in the key of a lease, and in that of the request id of one.
 const LEASE: char = 'l';
 const LEASE_REQUEST: char = 'q';
@@ -153,6 +155,11 @@ pub(crate) enum Once {
     RecordedDenial,
     /// A lease.
     Lease,
+}
+
+/// The key of what leases give back in the limit of `key` when they expire.
+pub(crate) fn due_key(key: &str) -> String {
+    [key, DUE_SUFFIX].concat()
 }
 
 /// The digest at the end of the key of a request id.

@@ -111,6 +111,23 @@ pub(crate) static CHARGE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(deciding!(only_reading!()), include_str!("../lua/charge.lua")))
 });
 
+/// What gives back what expired leases hold, after what [`changing_tallies`] is in.
+macro_rules! refunding {
+    () => {
+        concat!(changing!(), include_str!("../lua/refund.lua"))
+    };
+}
+
+/// The same as [`CHARGE`], for checks of limits that give back what expired leases hold.
+pub(crate) static CHARGE_AND_REFUND: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        deciding!(changing_tallies!()),
+        refunding!(),
+        include_str!("../lua/refund_first.lua"),
+        include_str!("../lua/charge.lua"),
+    ))
+});
+
 /// Decides a check and makes a lease of it.
 pub(crate) static RESERVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
@@ -120,11 +137,22 @@ pub(crate) static RESERVE: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
+/// The same for limits that give back what expired leases hold.
+pub(crate) static RESERVE_AND_REFUND: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        deciding!(changing_tallies!()),
+        refunding!(),
+        include_str!("../lua/refund_first.lua"),
+        include_str!("../lua/slots.lua"),
+        include_str!("../lua/reserve.lua"),
+    ))
+});
+
 /// Changes a lease.
 pub(crate) static UPDATE_LEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
         deciding!(changing_tallies!()),
-        changing!(),
+        refunding!(),
         include_str!("../lua/slots.lua"),
         include_str!("../lua/update_lease.lua"),
     ))

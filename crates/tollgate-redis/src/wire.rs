@@ -305,6 +305,22 @@ pub(crate) fn time(test: Option<Timestamp>) -> Vec<u8> {
     bytes
 }
 
+/// What `refund.lua` keeps of what a lease holds in its limit with this index; the key of the lease follows.
+pub(crate) fn push_hold(bytes: &mut Vec<u8>, index: usize, limit: &Limit) {
+    let (kind, window) = match limit.counting() {
+        Counting::Log { .. } => (LOG_KIND, None),
+        Counting::Counter { window } => (COUNTER_KIND, Some(window)),
+        Counting::Bucket { window, .. } => (BUCKET_KIND, Some(window)),
+        Counting::Calendar { .. } => (CALENDAR_KIND, None),
+        Counting::Concurrency => (NO_KIND, None),
+    };
+    push(bytes, index as u64, 2);
+    bytes.push(kind);
+    let window_ns = window.map_or(0, Window::as_ns);
+    push(bytes, window_ns / NS_PER_S, 4);
+    push(bytes, window_ns % NS_PER_S, 4);
+}
+
 /// The request to change an admission from `old` to `new`.
 pub(crate) fn push_change(bytes: &mut Vec<u8>, id: EntryId, [old, new]: [u64; 2]) {
     let seconds_and_ns = |at: Timestamp| [at.as_ns() / NS_PER_S, at.as_ns() % NS_PER_S];

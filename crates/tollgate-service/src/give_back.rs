@@ -3,7 +3,11 @@
 //! A window that is exact cannot give back "three hits": which ones decides when the room comes. So a charge that may be given back
 //! is kept as a lease, which the request id names (R12), and giving back settles it for less (R14).
 
-use tollgate_core::{Amount, Check, Cost, LeaseUpdate, OverLimit, PolicyId, Quality, Totals, Ttl};
+use std::sync::Arc;
+
+use tollgate_core::{
+    Amount, Check, Cost, LeaseUpdate, Limit, OverLimit, PolicyId, Quality, Totals, Ttl,
+};
 use tollgate_store::{Effect, LeaseId, LeaseState, Store, StoreError};
 
 use crate::leases::Reservation;
@@ -26,7 +30,7 @@ pub enum GivenBack {
     Done,
     /// The request id names no charge: it was denied, it is of another subject, or it was made too long ago.
     NotFound,
-    /// This limit records costs that have happened, so they are not given back.
+    /// This limit records costs that have happened (R19), or gives back what leases that expire hold; its charges are not kept.
     NotKept(PolicyId),
 }
 
@@ -34,7 +38,8 @@ impl<S: Store> RateLimitService<S> {
     /// The same as [`RateLimitService::check_together`] for one `check` with a request id, whose charge can be
     /// [given back](RateLimitService::give_back) for an hour. Until then, it also takes a slot of each limit of concurrency.
     ///
-    /// Limits that record denied costs (R19) and stores without leases cannot give back: there it is a check like any other.
+    /// Under limits that record denied costs (R19) or give back what expired leases hold, and in stores without leases, it is a check
+    /// like any other, and nothing is given back.
     pub async fn check_kept(
         &self,
         check: &Check<'_>,
@@ -43,7 +48,7 @@ impl<S: Store> RateLimitService<S> {
         let charges_nothing = check.cost.amounts().all(|(_, amount)| amount == Amount::ZERO);
         let plain = charges_nothing || !self.store().capabilities().leases;
         let looked = self.look(check).await;
-        if plain || looked.records.is_some() || !looked.meets_limits {
+        if plain || looked.not_kept.is_some() || !looked.meets_limits {
             return self.check_together(std::slice::from_ref(check), uncovered).await;
         }
         let check = check.clone().at_cost(self.exactly(&check.cost));
@@ -56,7 +61,7 @@ impl<S: Store> RateLimitService<S> {
     /// Gives the cost of `check` back to the charge of the same subject that its request id names
     /// ([`RateLimitService::check_kept`]), at most what was charged, and frees its slots. Each call gives back.
     pub async fn give_back(&self, check: &Check<'_>) -> Result<GivenBack, StoreError> {
-        if let Some(policy) = self.look(check).await.records {
+        if let Some(policy) = self.look(check).await.not_kept {
             return Ok(GivenBack::NotKept(policy));
         }
         // The cost is no part of what a request id names, so this finds the lease and charges nothing if there is none.
@@ -119,17 +124,20 @@ impl<S: Store> RateLimitService<S> {
         let known = known.as_ref().map(|known| known.complete(check, &snapshot));
         let plan = snapshot.policies().plan(known.as_ref().unwrap_or(check));
         let mut limits = plan.iter().map(|charge| charge.limit);
-        let records = limits.find(|limit| limit.over_limit() == OverLimit::Charge);
+        let keeps_nothing = |limit: &&Arc<Limit>| {
+            limit.over_limit() == OverLimit::Charge || limit.refunds_expired()
+        };
+        let not_kept = limits.find(keeps_nothing);
         Looked {
-            records: records.map(|limit| limit.policy_id().clone()),
+            not_kept: not_kept.map(|limit| limit.policy_id().clone()),
             meets_limits: !plan.is_empty(),
         }
     }
 }
 
 struct Looked {
-    /// A limit that records costs that have happened.
-    records: Option<PolicyId>,
+    /// A limit under which a lease is not the same as a charge.
+    not_kept: Option<PolicyId>,
     meets_limits: bool,
 }
 

@@ -12,8 +12,7 @@ use futures_util::stream::FuturesOrdered;
 use smallvec::SmallVec;
 use tollgate_core::{Amount, Check, Cost, Decision, LeaseUpdate, Quality, Totals, Ttl};
 use tollgate_store::{
-    FaultDomain, LeaseId, LeaseRequest, LeaseState, LiveLeases, NewLease, Ordered, Store,
-    StoreError,
+    FaultDomain, LeaseId, LeaseRequest, LeaseState, NewLease, Ordered, Store, StoreError,
 };
 
 use crate::journal::Keeping;
@@ -144,11 +143,6 @@ impl<S: Store> RateLimitService<S> {
             self.learn(update, state);
         }
         Ok(state)
-    }
-
-    /// The leases that are alive in the store, the oldest first, at most `most`: for people who look.
-    pub async fn live_leases(&self, most: usize) -> Result<LiveLeases, StoreError> {
-        self.store().live_leases(most).await
     }
 
     /// Settles a lease (R14); `None` if there is no such lease, or not any more. If the store does not answer, the

@@ -15,6 +15,7 @@ mod learned;
 mod learning;
 mod lease_note;
 mod leases;
+mod live_leases;
 mod rate_limit;
 mod together;
 mod usage;
@@ -27,6 +28,7 @@ pub use journal::{JournalStats, Keeping, SettlementJournal};
 pub use learned::{Answers, LearnedUsage};
 pub use lease_note::LeaseNote;
 pub use leases::{MAX_BATCH_SETTLEMENTS, Reservation, Settlement, Unsettled};
+pub use live_leases::{LeaseGroup, ListedHold, ListedLease, ListedLeases, LiveLeaseFilter};
 pub use rate_limit::{
     BatchTooLong, Explanation, MAX_BATCH_CHECKS, RateLimitService, TrafficObserver,
 };

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use tollgate_core::lease::ledger::Ending;
 use tollgate_core::{Amount, Charge, PolicyId, Totals, Ttl, Unit};
 
-use crate::Verdicts;
+use crate::{StoreError, Verdicts, no_leases, no_refunds};
 
 /// The name of a lease: opaque, unguessable, and valid on every node that uses the same store.
 ///
@@ -281,20 +281,47 @@ pub struct Capabilities {
     pub leases: bool,
     /// Whether another process over the same store can settle them.
     pub leases_everywhere: bool,
+    /// Whether leases that expire give back what they hold in limits that say so ([`Limit::refunds_expired`]). If it keeps leases
+    /// and cannot do that, it refuses to reserve under such a limit: an error of the kind
+    /// [`StoreErrorKind::Unsupported`](crate::StoreErrorKind::Unsupported).
+    ///
+    /// [`Limit::refunds_expired`]: tollgate_core::Limit::refunds_expired
+    pub refunds_expired: bool,
 }
 
 impl Capabilities {
     /// None of them.
-    pub const NONE: Self = Self { leases: false, leases_everywhere: false };
+    pub const NONE: Self = Self { leases: false, leases_everywhere: false, refunds_expired: false };
     /// Leases for this process.
-    pub const LEASES_HERE: Self = Self { leases: true, leases_everywhere: false };
+    pub const LEASES_HERE: Self =
+        Self { leases: true, leases_everywhere: false, refunds_expired: true };
     /// All of them.
-    pub const ALL: Self = Self { leases: true, leases_everywhere: true };
+    pub const ALL: Self = Self { leases: true, leases_everywhere: true, refunds_expired: true };
+
+    /// Why a store with these capabilities cannot reserve `charges`; `None` if it can.
+    pub fn refusal(self, charges: &[Charge<'_>]) -> Option<StoreError> {
+        if !self.leases {
+            return Some(no_leases());
+        }
+        let needs_refunds = charges.iter().any(|charge| charge.limit.refunds_expired());
+        (needs_refunds && !self.refunds_expired).then(no_refunds)
+    }
+
+    /// The same, but it refuses to reserve where leases that expire should give back what they hold.
+    #[must_use]
+    pub const fn without_refunds(self) -> Self {
+        Self { refunds_expired: false, ..self }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tollgate_core::{Limit, OnExpire, Per, Policy, Subject, Window};
+
     use super::*;
+    use crate::StoreErrorKind;
 
     #[test]
     fn an_id_is_short_and_plain() {
@@ -314,5 +341,23 @@ mod tests {
             (format!("{id:?}"), id.to_string()),
             ("LeaseId(abcd…)".into(), "abcdefghijkl".into())
         );
+    }
+
+    #[test]
+    fn a_store_that_cannot_give_back_refuses_where_it_should() {
+        let window = Window::new(Duration::from_secs(10)).unwrap();
+        let (id, per) = (PolicyId::new("p").unwrap(), Per::from_scope("GLOBAL").unwrap());
+        let keeps = Policy::new(id, per, Amount::new(5), window);
+        let refunds = Policy { on_expire: OnExpire::Refund, ..keeps.clone() };
+        let [keeps, refunds] = [keeps, refunds].map(|policy| Arc::new(Limit::of(&policy).unwrap()));
+        let subject = Subject::new("alice", "gpt-4");
+        let charges =
+            [&keeps, &refunds].map(|limit| Charge { limit, subject: &subject, cost: Amount::ONE });
+        let cannot = Capabilities::ALL.without_refunds();
+        let kind = |refusal: Option<StoreError>| refusal.map(|error| error.kind());
+        assert_eq!(kind(Capabilities::ALL.refusal(&charges)), None);
+        assert_eq!(kind(cannot.refusal(&charges[..1])), None);
+        assert_eq!(kind(cannot.refusal(&charges)), Some(StoreErrorKind::Unsupported));
+        assert_eq!(kind(Capabilities::NONE.refusal(&[])), Some(StoreErrorKind::Unsupported));
     }
 }

@@ -67,6 +67,12 @@ fn no_leases() -> StoreError {
     StoreError::new(StoreErrorKind::Unsupported, "this store keeps no leases")
 }
 
+/// The error of a store that cannot give back what expired leases hold.
+fn no_refunds() -> StoreError {
+    let context = "this store cannot give back what expired leases hold: `onExpire: refund` needs one that can";
+    StoreError::new(StoreErrorKind::Unsupported, context)
+}
+
 /// Keeps the usage of limits and decides charges.
 ///
 /// Every store fulfils this contract:
@@ -83,9 +89,10 @@ fn no_leases() -> StoreError {
 ///   is kept, the same reservation returns it again. An update changes the cost of what the lease holds at the time at which it was
 ///   charged, charges what is missing now, whether or not there is room, or takes it as a check does, as
 ///   [`tollgate_core::lease::ledger`] says; and it counts once, whatever is repeated, reordered or sent by two nodes at the same
-///   time. A lease expires by the store's clock: its slots are free then and its other holds stay. It is kept at least for a minute
+///   time. A lease expires by the store's clock: its slots are free then, its holds in limits that say so are given back as at that
+///   moment ([`Limit::refunds_expired`]), and its other holds stay. It is kept at least for a minute
 ///   after it has ended or expired, and as long as anything of it counts in a window, so that a late settlement finds it. Usage
-///   that is given back is announced as by a reset.
+///   that an update gives back is announced as by a reset.
 /// - **Time** is the store's own (R7), read once per call, and never steps back.
 /// - **Keys.** Usage belongs to the limit's policy id and [`Charge::key_values`], and to nothing else (R8).
 /// - **Bounds.** State that no longer counts is removed automatically (R9).

@@ -78,13 +78,13 @@ impl MovableClock for OneShard {
 mod sharded {
     use super::*;
 
-    conformance!(Sharded: contract, once, over_limit, leases, ledger, lease_changes, lease_records, isolation, concurrency, time, changes, scale, bounds);
+    conformance!(Sharded: contract, once, over_limit, leases, ledger, lease_changes, lease_records, expiry, isolation, concurrency, time, changes, scale, bounds);
 }
 
 mod one_shard {
     use super::*;
 
-    conformance!(OneShard: contract, once, over_limit, leases, ledger, concurrency, time);
+    conformance!(OneShard: contract, once, over_limit, leases, ledger, expiry, concurrency, time);
 }
 
 /// A store with all decorators around it.

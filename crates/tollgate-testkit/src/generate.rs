@@ -9,9 +9,9 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use tollgate_core::{
-    Accepted, Amount, Attribute, Check, Condition, Cost, Counting, Ipv6Prefix, Mode, OverLimit,
-    Pattern, Per, Policy, PolicyId, PriorityClass, Reach, ReserveRule, ReserveRules, Share, Shares,
-    Subject, Timestamp, Unit, Visibility, Window, Zone,
+    Accepted, Amount, Attribute, Check, Condition, Cost, Counting, Ipv6Prefix, Mode, OnExpire,
+    OverLimit, Pattern, Per, Policy, PolicyId, PriorityClass, Reach, ReserveRule, ReserveRules,
+    Share, Shares, Subject, Timestamp, Unit, Visibility, Window, Zone,
 };
 
 use crate::Way;
@@ -86,6 +86,7 @@ struct Shape {
     zone: &'static str,
     mode: Mode,
     over_limit: OverLimit,
+    on_expire: OnExpire,
     reserve: ReserveRules,
     visibility: Visibility,
     enabled: bool,
@@ -160,6 +161,11 @@ impl Shape {
                 // Neither does an exemption record anything.
                 (Counting::Concurrency, _) | (_, None) => OverLimit::Deny,
                 _ => self.over_limit,
+            },
+            on_expire: match (counting, self.limit) {
+                // Slots are free anyway, and an exemption holds nothing.
+                (Counting::Concurrency, _) | (_, None) => OnExpire::Keep,
+                _ => self.on_expire,
             },
             // An exemption reserves nothing.
             reserve: if self.limit.is_none() { ReserveRules::new() } else { self.reserve },
@@ -238,7 +244,8 @@ fn shape() -> impl Strategy<Value = Shape> {
     let way = (select(Way::ALL.to_vec()), select(ZONES.to_vec()));
     let mode = prop_oneof![3 => Just(Mode::Enforce), 1 => Just(Mode::Shadow)];
     let over_limit = prop_oneof![3 => Just(OverLimit::Deny), 1 => Just(OverLimit::Charge)];
-    let mode = (mode, over_limit, reserve());
+    let on_expire = prop_oneof![2 => Just(OnExpire::Keep), 1 => Just(OnExpire::Refund)];
+    let mode = (mode, over_limit, on_expire, reserve());
     let enabled = prop_oneof![9 => Just(true), 1 => Just(false)];
     let unit = prop_oneof![
         3 => Just(Unit::Requests),
@@ -265,7 +272,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                 let (limit, shares, reach) = limit;
                 let (enabled, overrides) = enabled;
                 let (way, zone) = way;
-                let (mode, over_limit, reserve) = mode;
+                let (mode, over_limit, on_expire, reserve) = mode;
                 Shape {
                     per,
                     ipv6_bits,
@@ -280,6 +287,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                     zone,
                     mode,
                     over_limit,
+                    on_expire,
                     reserve,
                     visibility,
                     enabled,

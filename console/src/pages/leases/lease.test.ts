@@ -1,37 +1,40 @@
-import { expect, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
-import { holderOf, slotsOf, sumInWords, sumOf, usageInWords, type Lease } from './lease';
+import { givenBackInWords, holderInWords, holdInWords, type LiveHold, type LiveLease } from './lease';
 
-const LEASE: Lease = {
-  id: 'm1',
-  tenant: 'acme',
-  model: 'gpt-4',
-  user: 'alice',
-  ageMs: 4_000,
-  livesForMs: 26_000,
-  observed: { output_tokens: 310 },
-  limits: [
-    { policyId: 'output', unit: 'output_tokens', charged: 800 },
-    { policyId: 'output of the tenant', unit: 'output_tokens', charged: 800 },
-    { policyId: 'input', unit: 'input_tokens', charged: 1_200 },
-    { policyId: 'slots', unit: 'concurrency', charged: 1 },
-  ],
-};
+const SLOT: LiveHold = { policyId: 'parallel', unit: 'concurrency', reserved: 1, used: null };
 
-test('what is used stands beside what is reserved', () => {
-  expect(usageInWords(LEASE)).toEqual(['310 of 800 output_tokens', '1,200 input_tokens']);
-  expect(slotsOf(LEASE)).toBe(1);
-});
+function tokens(reserved: number, used: number | null): LiveHold {
+  return { policyId: 'tokens', unit: 'output_tokens', reserved, used };
+}
 
-test('what is not known of a holder is left out', () => {
-  expect(holderOf(LEASE)).toBe('alice, gpt-4');
-  expect(holderOf({ ...LEASE, user: null })).toBe('gpt-4');
-  expect(holderOf({ ...LEASE, user: null, model: null })).toBe('unknown');
-});
+function lease(limits: LiveHold[]): LiveLease {
+  return { id: 'm1', tenant: null, user: 'alice', model: 'gpt-4', ageMs: 1, livesForMs: 1, limits };
+}
 
-test('leases are summed by unit, each amount once', () => {
-  expect(sumInWords(sumOf([LEASE, { ...LEASE, observed: {} }]))).toBe(
-    '2 leases, with 1,600 output_tokens (310 used so far), 2,400 input_tokens (0 used so far) reserved.',
-  );
-  expect(sumInWords(sumOf([{ ...LEASE, limits: [] }]))).toBe('1 lease.');
+describe('a live lease in words', () => {
+  it('says what was used of what is held', () => {
+    expect(holdInWords(tokens(1_200, 25))).toBe('25 of 1,200 output tokens used');
+    expect(holdInWords(tokens(1, 0))).toBe('0 of 1 output token used');
+  });
+
+  it('says where nobody has reported what was used', () => {
+    expect(holdInWords(tokens(40, null))).toBe('40 output tokens, no usage reported');
+    expect(holdInWords(SLOT)).toBe('1 slot');
+    expect(holdInWords({ ...SLOT, reserved: 3 })).toBe('3 slots');
+  });
+
+  it('names its holder as far as the check did', () => {
+    expect(holderInWords({ user: 'alice', model: 'gpt-4' })).toBe('alice, gpt-4');
+    expect(holderInWords({ user: null, model: 'gpt-4' })).toBe('gpt-4');
+    expect(holderInWords({ user: null, model: null })).toBe('no user and no model');
+  });
+
+  it('says once what several limits of a unit get back', () => {
+    expect(givenBackInWords(lease([SLOT, tokens(40, null), tokens(30, null)]))).toBe(
+      '1 slot and 40 output tokens',
+    );
+    expect(givenBackInWords(lease([tokens(40, 3)]))).toBe('40 output tokens');
+    expect(givenBackInWords(lease([tokens(0, null)]))).toBe('nothing');
+  });
 });

@@ -67,6 +67,11 @@ const OVER_LIMIT_OPTIONS = [
   { value: 'charge', label: 'charge: recorded, it has happened' },
 ];
 
+const ON_EXPIRE_OPTIONS = [
+  { value: 'keep', label: 'keep: what it reserved stays charged' },
+  { value: 'refund', label: 'refund: what it reserved is given back' },
+];
+
 const VISIBILITY_OPTIONS = [
   { value: 'public', label: 'public: header fields name it' },
   { value: 'private', label: 'private: they do not' },
@@ -392,6 +397,15 @@ function Behaviour({ control, isDisabled, isOfLeases }: Part & { isOfLeases: boo
             name="overLimit"
             label="Cost of a denied check"
             options={OVER_LIMIT_OPTIONS}
+            isDisabled={isDisabled}
+          />
+        )}
+        {!isOfLeases && (
+          <SelectInput
+            control={control}
+            name="onExpire"
+            label="When a lease expires"
+            options={ON_EXPIRE_OPTIONS}
             isDisabled={isDisabled}
           />
         )}

@@ -32,6 +32,8 @@ export interface Policy {
   mode?: string;
   /** What it records of a denied check, if not nothing. */
   overLimit?: string;
+  /** What becomes of what an expired lease has reserved, if it is not kept. */
+  onExpire?: string;
   /** How much a lease reserves that does not say, by unit. */
   reserve?: Record<string, { quantile?: number; atLeast?: number; atMost: number }>;
   /** Whether header fields name it, if not public. */

@@ -44,6 +44,7 @@ describe('a policy', () => {
     { id: 'bucket', scope: 'USER', limit: 60, burst: 10, windowSeconds: 60, algorithm: 'token_bucket' },
     { id: 'per network', scope: 'IP', ipv6Prefix: 48, limit: 1, windowSeconds: 1, visibility: 'private' },
     { id: 'after the fact', scope: 'USER', limit: 90000, windowSeconds: 60, overLimit: 'charge' },
+    { id: 'given back', scope: 'USER', limit: 90000, windowSeconds: 60, onExpire: 'refund' },
     {
       id: 'learned',
       scope: 'USER',
@@ -99,7 +100,7 @@ describe('what is typed', () => {
     ['a share in percent', { shares: { ...NEW_POLICY.shares, batch: '50' } }, { shares: { batch: 0.5 } }],
     ['a share that is none', { shares: { ...NEW_POLICY.shares, batch: 'x' } }, { shares: { batch: 'x' } }],
     ['a ban', { limitKind: 'ban' }, { limit: 0 }],
-    ['an exemption', { limitKind: 'exempt' }, { limit: null }],
+    ['an exemption', { limitKind: 'exempt', onExpire: 'refund' }, { limit: null }],
     ['one of a window', { limitKind: 'exempt', everyWindow: false }, { limit: null, windowSeconds: 60 }],
     ['one from everything', { limitKind: 'exemptAll', everyWindow: false }, { limit: null, exempt: 'all' }],
     [
@@ -129,6 +130,7 @@ describe('what is typed', () => {
       algorithm: 'token_bucket',
       burst: '9',
       overLimit: 'charge',
+      onExpire: 'refund',
       everyWindow: false,
     };
     const slots = { id: 'p', scope: 'USER_MODEL', unit: 'concurrency', limit: 5 };

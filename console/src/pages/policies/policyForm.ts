@@ -44,6 +44,7 @@ export interface PolicyForm {
   overrides: string[];
   mode: string;
   overLimit: string;
+  onExpire: string;
   /** JSON; empty for nothing. */
   reserve: string;
   visibility: string;
@@ -85,6 +86,7 @@ export const NEW_POLICY: PolicyForm = {
   overrides: [],
   mode: 'enforce',
   overLimit: 'deny',
+  onExpire: 'keep',
   reserve: '',
   visibility: 'public',
   onStoreError: '',
@@ -136,6 +138,7 @@ export function formOfPolicy(policy: Policy): PolicyForm {
     overrides: policy.overrides ?? [],
     mode: policy.mode ?? NEW_POLICY.mode,
     overLimit: policy.overLimit ?? NEW_POLICY.overLimit,
+    onExpire: policy.onExpire ?? NEW_POLICY.onExpire,
     reserve: policy.reserve === undefined ? '' : JSON.stringify(policy.reserve),
     visibility: policy.visibility ?? NEW_POLICY.visibility,
     onStoreError: policy.onStoreError ?? '',
@@ -223,6 +226,13 @@ function overLimitOf(form: PolicyForm): string | undefined {
   return countsLeases(form) || form.overLimit === NEW_POLICY.overLimit ? undefined : form.overLimit;
 }
 
+/** Slots are free when a lease expires, and an exemption holds nothing. */
+function onExpireOf(form: PolicyForm): string | undefined {
+  const holdsNothing = form.limitKind === 'exempt' || form.limitKind === 'exemptAll';
+  if (countsLeases(form) || holdsNothing || form.onExpire === NEW_POLICY.onExpire) return undefined;
+  return form.onExpire;
+}
+
 /** An exemption reserves nothing. What is no JSON is sent as it was typed. */
 function reserveOf({ reserve, limitKind }: PolicyForm): unknown {
   const text = reserve.trim();
@@ -269,6 +279,7 @@ export function policyOfForm(form: PolicyForm): Record<string, unknown> {
     overrides: form.overrides.length === 0 ? undefined : form.overrides,
     mode: form.mode === NEW_POLICY.mode ? undefined : form.mode,
     overLimit: overLimitOf(form),
+    onExpire: onExpireOf(form),
     reserve: reserveOf(form),
     visibility: form.visibility === NEW_POLICY.visibility ? undefined : form.visibility,
     onStoreError: form.onStoreError === '' ? undefined : form.onStoreError,

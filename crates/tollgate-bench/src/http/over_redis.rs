@@ -7,11 +7,11 @@
 //! one connection sends batches of 1,000 checks of random users, one after the other.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use super::load::{self, Load};
 use super::server::Server;
 use super::{BARE, Plan, TOLLGATE};
+use crate::cores::{CORE_OF_LOAD, CORE_OF_SERVERS, Pinned};
 use crate::redis::server::Server as Redis;
 use crate::report::{Bound, Goal, Measurements, Section};
 use crate::stopwatch::to_f64;
@@ -23,10 +23,6 @@ const BATCH_MS: &str = "a batch of 1,000 checks, ms";
 const BATCHES: usize = 41;
 /// The fraction of its peak at which a server's latency is measured.
 const PART_OF_PEAK: f64 = 0.8;
-/// The processor core of the server and of Redis.
-const CORE_OF_SERVERS: u32 = 0;
-/// The processor core of the load generator.
-const CORE_OF_LOAD: u32 = 1;
 const CONNECTIONS: u32 = 50;
 
 /// Measures both servers, the programs `tollgate` and `bare`, by `plan`, with 50 connections.
@@ -40,9 +36,9 @@ pub fn run(plan: &Plan, tollgate: &Path, bare: &Path) -> Result<Section, String>
         .map_err(|error| format!("the load generator's runtime: {error}"))?;
     let url = format!("redis://127.0.0.1:{}", redis.port());
     let serve = ["serve", "--http", "127.0.0.1:0", "--store", &url];
-    let tollgate = Server::start_on_core(TOLLGATE, CORE_OF_SERVERS, tollgate, &serve)?;
+    let tollgate = Server::start_on_core(TOLLGATE, CORE_OF_SERVERS, tollgate, &serve, &[])?;
     let body = runtime.block_on(load::ask_once(tollgate.address()))?;
-    let bare = Server::start_on_core(BARE, CORE_OF_SERVERS, bare, &[&body, &url])?;
+    let bare = Server::start_on_core(BARE, CORE_OF_SERVERS, bare, &[&body, &url], &[])?;
     let mut measured = Measurements::in_unit("median");
     for round in 0..plan.rounds {
         super::progress(round, plan.rounds);
@@ -85,29 +81,4 @@ async fn measure(
     load.begin_measuring();
     tokio::time::sleep(plan.measured).await;
     load.finish().await
-}
-
-/// A process that runs on one core until this is dropped.
-struct Pinned(u32);
-
-impl Pinned {
-    fn all_threads_of(pid: u32, core: u32) -> Result<Self, String> {
-        pin(pid, &core.to_string())?;
-        Ok(Self(pid))
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        // It may have ended; then there is nothing to undo.
-        let _ = pin(self.0, "0-1023");
-    }
-}
-
-fn pin(pid: u32, cores: &str) -> Result<(), String> {
-    let mut command = Command::new("taskset");
-    command.args(["--all-tasks", "--cpu-list", "--pid", cores, &pid.to_string()]);
-    let status =
-        command.stdout(Stdio::null()).status().map_err(|error| format!("taskset: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("taskset: no core {cores} for {pid}")) }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Server {
     name: &'static str,
     child: Child,
     address: SocketAddr,
+    /// What it prints after its address.
+    lines: Receiver<String>,
     /// Its working directory, so that it finds no configuration and leaves nothing behind.
     _directory: TempDir,
 }
@@ -58,8 +60,8 @@ impl Server {
         let (sender, lines) = channel();
         read_lines(child.stdout.take(), sender.clone());
         read_lines(child.stderr.take(), sender);
-        match address_in(&lines) {
-            Ok(address) => Ok(Self { name, child, address, _directory: directory }),
+        match address_in(&lines, "") {
+            Ok(address) => Ok(Self { name, child, address, lines, _directory: directory }),
             Err(problem) => {
                 end(&mut child);
                 Err(failed(problem))
@@ -73,11 +75,12 @@ impl Server {
         core: u32,
         program: &Path,
         arguments: &[&str],
+        variables: &[(&str, &str)],
     ) -> Result<Self, String> {
         let (core, program) = (core.to_string(), program.to_string_lossy());
         let mut all = vec!["-c", &core, &program];
         all.extend(arguments);
-        Self::start(name, Path::new("taskset"), &all)
+        Self::start_with(name, Path::new("taskset"), &all, variables)
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -86,6 +89,20 @@ impl Server {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address in the first line with `marker` that it prints after the line with its own address.
+    pub(crate) fn address_after(&self, marker: &str) -> Result<SocketAddr, String> {
+        address_in(&self.lines, marker)
+    }
+
+    /// The memory that it occupies, in MB.
+    pub(crate) fn resident_mb(&self) -> Result<f64, String> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kb = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+        kb.map(|kb| kb * 1_024.0 / 1e6).ok_or_else(|| format!("{path}: has no VmRSS"))
     }
 
     /// The CPU time of its threads, in user and kernel mode.
@@ -130,11 +147,11 @@ fn read_lines(stream: Option<impl Read + Send + 'static>, sender: Sender<String>
     });
 }
 
-/// The first address in `lines`; the lines themselves if there is none.
-fn address_in(lines: &Receiver<String>) -> Result<SocketAddr, String> {
+/// The first address in a line with `marker`; the lines themselves if there is none.
+fn address_in(lines: &Receiver<String>, marker: &str) -> Result<SocketAddr, String> {
     let mut said = String::new();
     while let Ok(line) = lines.recv_timeout(START_TIMEOUT) {
-        if let Some(address) = address_in_line(&line) {
+        if let Some(address) = address_in_line(&line).filter(|_| line.contains(marker)) {
             return Ok(address);
         }
         said.push_str(&line);

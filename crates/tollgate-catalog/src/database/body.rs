@@ -8,7 +8,7 @@ use crate::problem::{DocumentProblem, Problems};
 const MADE_ID_BYTES: usize = 12;
 
 /// Optional fields for which the validators do not accept null. In a patch, null restores their default.
-const NULL_IS_DEFAULT: [&str; 22] = [
+const NULL_IS_DEFAULT: [&str; 23] = [
     "scope",
     "per",
     "ipv6Prefix",
@@ -26,6 +26,7 @@ const NULL_IS_DEFAULT: [&str; 22] = [
     "overrides",
     "mode",
     "overLimit",
+    "onExpire",
     "reserve",
     "visibility",
     "onStoreError",

@@ -1,8 +1,8 @@
 //! All records of a document, and the document of records.
 
 use tollgate_core::{
-    Accepted, Amount, Attribute, Condition, Counting, Ipv6Prefix, Mode, OverLimit, Pattern, Policy,
-    PolicyId, Span, Timestamp, Unit, Visibility, Window, Zone,
+    Accepted, Amount, Attribute, Condition, Counting, Ipv6Prefix, Mode, OnExpire, OverLimit,
+    Pattern, Policy, PolicyId, Span, Timestamp, Unit, Visibility, Window, Zone,
 };
 
 use super::{ApiKey, Id, Kind, Model, ModelTier, Record, Tenant, Tier, User};
@@ -205,6 +205,9 @@ impl Fields {
         }
         if policy.over_limit != OverLimit::default() {
             self.text("overLimit", policy.over_limit.name());
+        }
+        if policy.on_expire != OnExpire::default() {
+            self.text("onExpire", policy.on_expire.name());
         }
         if !policy.reserve.is_empty() {
             let rules = policy.reserve.iter().map(|(unit, rule)| {

@@ -14,8 +14,16 @@ use crate::document::{Entry, Value};
 const ACCEPTED_BURSTS: &str = "an integer from 1 to 9007199254740991";
 
 /// The fields that a policy with `unit: concurrency` does not have.
-pub const NOT_OF_CONCURRENCY: [&str; 7] =
-    ["windowSeconds", "window", "calendar", "timeZone", "algorithm", "burst", "overLimit"];
+pub const NOT_OF_CONCURRENCY: [&str; 8] = [
+    "windowSeconds",
+    "window",
+    "calendar",
+    "timeZone",
+    "algorithm",
+    "burst",
+    "overLimit",
+    "onExpire",
+];
 
 /// How the policy at `at` counts `unit`, and the amount of its limit; `None` if anything is wrong with them. A policy that
 /// `counts_nothing`, because it bans or exempts, may leave the window out.

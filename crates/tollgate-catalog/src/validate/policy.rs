@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use tollgate_core::policy::ACCEPTED_POLICY_IDS;
 use tollgate_core::{
-    Amount, Attribute, FailureMode, Ipv6Prefix, Mode, OverLimit, Per, Policy, PolicyId, Reach,
-    Shares, Unit, Visibility,
+    Amount, Attribute, FailureMode, Ipv6Prefix, Mode, OnExpire, OverLimit, Per, Policy, PolicyId,
+    Reach, Shares, Unit, Visibility,
 };
 
 use super::counting::counting;
@@ -16,7 +16,7 @@ use crate::document::{Entry, Node, Value};
 use crate::problem::Position;
 
 /// The fields of a policy, in the order in which messages list them.
-const FIELDS: [&str; 23] = [
+const FIELDS: [&str; 24] = [
     "id",
     "scope",
     "per",
@@ -36,6 +36,7 @@ const FIELDS: [&str; 23] = [
     "overrides",
     "mode",
     "overLimit",
+    "onExpire",
     "reserve",
     "visibility",
     "onStoreError",
@@ -122,6 +123,7 @@ impl PolicyValidator {
         let overrides = overrides::overrides(&mut self.report, at, fields);
         let mode = self.report.named(at, fields, "mode", &MODES, Mode::default());
         let over_limit = self.over_limit(at, fields, limit);
+        let on_expire = self.on_expire(at, fields, limit);
         let reserve = reserve::rules(&mut self.report, at, fields, limit);
         let visibility =
             self.report.named(at, fields, "visibility", &VISIBILITIES, Visibility::default());
@@ -143,6 +145,7 @@ impl PolicyValidator {
             overrides: overrides?,
             mode: mode?,
             over_limit: over_limit?,
+            on_expire: on_expire?,
             reserve: reserve?,
             visibility: visibility?,
             on_store_error: on_store_error?,
@@ -349,6 +352,23 @@ impl PolicyValidator {
         over_limit
     }
 
+    fn on_expire(
+        &mut self,
+        at: &At<'_>,
+        fields: Fields<'_>,
+        limit: Option<Ceiling>,
+    ) -> Option<OnExpire> {
+        let on_expire = self.report.named(at, fields, "onExpire", &ON_EXPIRE, OnExpire::default());
+        if let (Some(OnExpire::Refund), Some(Ceiling::Exempt), Some(entry)) =
+            (on_expire, limit, fields.get("onExpire"))
+        {
+            let message = "is `refund` beside a limit of null, which exempts and so holds nothing";
+            self.report.problem(&at.key(entry), message, "`refund` beside a limit, or `keep`");
+            return None;
+        }
+        on_expire
+    }
+
     fn shares(&mut self, at: &At<'_>, entry: &Entry, limit: Option<Ceiling>) -> Option<Shares> {
         if matches!(limit, Some(Ceiling::Exempt)) {
             let message = "cannot be combined with a limit of null, which exempts";
@@ -368,6 +388,12 @@ const OVER_LIMITS: Names<OverLimit> = Names {
     parse: OverLimit::parse,
     known: &[OverLimit::Deny.name(), OverLimit::Charge.name()],
     accepted: OverLimit::ACCEPTED,
+};
+
+const ON_EXPIRE: Names<OnExpire> = Names {
+    parse: OnExpire::parse,
+    known: &[OnExpire::Keep.name(), OnExpire::Refund.name()],
+    accepted: OnExpire::ACCEPTED,
 };
 
 const VISIBILITIES: Names<Visibility> = Names {

@@ -3,8 +3,8 @@
 use super::{Admission, Key, LimitView, Model, ModelDecision, allowed, as_i128, as_u64, decision};
 use crate::lease::ledger::{Ending, KEPT_FOR, MAX_PARTS};
 use crate::{
-    Amount, Check, Counting, LeaseUpdate, Limit, Mode, Policy, PolicyId, Quality, Timestamp, Ttl,
-    Unit,
+    Amount, Check, Counting, LeaseUpdate, Limit, Mode, OnExpire, Policy, PolicyId, Quality,
+    Timestamp, Ttl, Unit,
 };
 
 /// A lease, as the model keeps it.
@@ -16,6 +16,8 @@ pub(super) struct ModelLease {
     ttl: Ttl,
     expires_ns: u128,
     kept_until_ns: u128,
+    /// Whether it has expired since its last extension, and what it held was given back where policies say so.
+    is_refunded: bool,
     /// The limits that it met, as they were.
     limits: Vec<(Policy, u128, Key)>,
     /// For each limit, what it holds there: when, how much, and the usage right after.
@@ -61,6 +63,7 @@ impl Model {
     ) -> (ModelDecision, Option<usize>) {
         let now_ns = self.clamped_ns(now);
         self.latest_ns = now_ns;
+        self.refund_expired(now_ns);
         let mut looks = self.looks(now_ns, check);
         if !allowed(&looks) {
             return (decision(now_ns, &looks), None);
@@ -90,6 +93,7 @@ impl Model {
             ttl,
             expires_ns,
             kept_until_ns: 0,
+            is_refunded: false,
             limits: limits.collect(),
             parts,
         };
@@ -108,6 +112,7 @@ impl Model {
         update: &LeaseUpdate,
     ) -> Option<ModelLeaseState> {
         let now_ns = self.clamped_ns(now);
+        self.refund_expired(now_ns);
         let mut lease = self.leases.get(number)?.clone();
         if now_ns >= lease.kept_until_ns {
             return None;
@@ -147,6 +152,36 @@ impl Model {
         }
         self.leases[number] = lease;
         Some(self.lease_state(number, now_ns, counted))
+    }
+
+    /// The same model after every lease has expired that does until `now`, and that time.
+    pub(super) fn expired(&self, now: Timestamp) -> (Self, u128) {
+        let (mut model, now_ns) = (self.clone(), self.clamped_ns(now));
+        model.refund_expired(now_ns);
+        (model, now_ns)
+    }
+
+    /// R15: what leases that have expired until `now_ns` hold is given back where the policy says so, at the moment at which each
+    /// has expired.
+    pub(super) fn refund_expired(&mut self, now_ns: u128) {
+        let is_due = |lease: &ModelLease| {
+            lease.ending == Ending::Open && lease.expires_ns <= now_ns && !lease.is_refunded
+        };
+        let mut due: Vec<usize> =
+            (0..self.leases.len()).filter(|number| is_due(&self.leases[*number])).collect();
+        due.sort_by_key(|number| self.leases[*number].expires_ns);
+        for number in due {
+            let mut lease = self.leases[number].clone();
+            for place in 0..lease.limits.len() {
+                let policy = &lease.limits[place].0;
+                if policy.on_expire == OnExpire::Refund && policy.unit != Unit::Concurrency {
+                    let expires_ns = lease.expires_ns;
+                    self.settle_part(&mut lease, number, place, expires_ns, 0);
+                }
+            }
+            lease.is_refunded = true;
+            self.leases[number] = lease;
+        }
     }
 
     fn lease_state(&self, number: usize, now_ns: u128, counted: bool) -> ModelLeaseState {
@@ -296,6 +331,7 @@ impl Model {
         }
         lease.ttl = ttl.unwrap_or(lease.ttl);
         lease.expires_ns = now_ns + lease.ttl.as_duration().as_nanos();
+        lease.is_refunded = false;
         lease.keep_open();
         for place in slots(lease) {
             let admits = is_live || self.view(lease, place, now_ns, 0).admits;

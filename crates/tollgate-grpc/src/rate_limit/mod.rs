@@ -71,8 +71,8 @@ impl<S: Store> EnvoyRateLimit<S> {
             }
             GivenBack::NotKept(policy) => {
                 return Err(Status::failed_precondition(format!(
-                    "is_negative_hits: policy {:?} has overLimit: charge, so it counts costs that have happened, and they are not \
-                     given back",
+                    "is_negative_hits: policy {:?} has overLimit: charge or onExpire: refund, so its charges are not kept to be given \
+                     back",
                     policy.as_str()
                 )));
             }

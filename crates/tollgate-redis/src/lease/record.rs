@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 use tollgate_core::counting::log::Admission;
 use tollgate_core::lease::ledger::{Ending, LeaseHead};
 use tollgate_core::{
-    Amount, Calendar, Counting, Limit, Mode, Per, Policy, PolicyId, Timestamp, Totals, Ttl, Unit,
-    Window, Zone,
+    Amount, Calendar, Counting, Limit, Mode, OnExpire, Per, Policy, PolicyId, Timestamp, Totals,
+    Ttl, Unit, Window, Zone,
 };
 use tollgate_store::{LeaseId, LiveHold, LiveLease};
 
@@ -23,6 +23,10 @@ pub(super) const HEAD_BYTES: usize = 64;
 const PART_BYTES: usize = 42;
 /// The version of what follows the parts.
 const FORMAT: u64 = 2;
+
+/// The flags of a limit: it denies nothing; and it gives back what expired leases hold.
+const SHADOW: u64 = 1;
+const REFUNDS: u64 = 2;
 
 /// How a limit counts, in what follows the parts.
 const LOG: u64 = 0;
@@ -209,6 +213,16 @@ impl Record {
         })
     }
 
+    /// What each limit is charged.
+    pub(super) fn charged(&self) -> SmallVec<[u64; 4]> {
+        (0..self.holds.len()).map(|hold| self.changing.charged(hold)).collect()
+    }
+
+    /// The limits to which it gives back what it holds when it expires, with their indices.
+    pub(super) fn refunding(&self) -> impl Iterator<Item = (usize, &Hold)> {
+        self.holds.iter().enumerate().filter(|(_, hold)| hold.limit.refunds_expired())
+    }
+
     /// When it was reserved.
     pub(super) fn reserved_at(&self) -> Timestamp {
         self.changing.reserved_at
@@ -236,7 +250,9 @@ pub(super) fn rest<'a>(
     push(&mut bytes, holds.len() as u64, 2);
     for NewHold { place, limit, tag, name } in holds {
         push(&mut bytes, place as u64, 2);
-        push(&mut bytes, u64::from(limit.mode() == Mode::Shadow), 1);
+        let shadow = if limit.mode() == Mode::Shadow { SHADOW } else { 0 };
+        let refunds = if limit.refunds_expired() { REFUNDS } else { 0 };
+        push(&mut bytes, shadow | refunds, 1);
         push_counting(&mut bytes, limit.counting());
         push(&mut bytes, limit.amount().get(), 8);
         push_text(&mut bytes, limit.unit().to_string().as_bytes());
@@ -341,7 +357,9 @@ impl<'a> Reader<'a> {
 
     fn hold(&mut self, keys: &Keys) -> Option<Hold> {
         let place = usize::try_from(self.number(2)?).ok()?;
-        let mode = if self.number(1)? == 0 { Mode::Enforce } else { Mode::Shadow };
+        let flags = self.number(1)?;
+        let mode = if flags & SHADOW == 0 { Mode::Enforce } else { Mode::Shadow };
+        let on_expire = if flags & REFUNDS == 0 { OnExpire::Keep } else { OnExpire::Refund };
         let counting = self.counting()?;
         let amount = Amount::new(self.number(8)?)?;
         let unit = self.unit()?;
@@ -353,7 +371,7 @@ impl<'a> Reader<'a> {
         let id = PolicyId::new(std::str::from_utf8(parts.take(id)?).ok()?).ok()?;
         let window = counting.window().or_else(|| Window::new(Window::MIN))?;
         let policy = Policy::new(id, Per::from_scope("GLOBAL")?, Some(amount), window);
-        let limit = Limit::of(&Policy { unit, counting, mode, ..policy })?;
+        let limit = Limit::of(&Policy { unit, counting, mode, on_expire, ..policy })?;
         let key = keys.of_name(&name, tag, counting == Counting::Concurrency);
         Some(Hold { place, limit: Arc::new(limit), key, name })
     }

@@ -134,6 +134,8 @@ pub(super) struct Numbers {
     pub(super) wanted: usize,
     pub(super) slots: usize,
     pub(super) changes: usize,
+    /// Of how many limits expired leases give back what they hold.
+    pub(super) refunds: usize,
     /// How many bytes of what follows the parts stay.
     pub(super) kept_bytes: usize,
 }
@@ -147,7 +149,9 @@ impl Numbers {
         push_double(bytes, self.ttl_ms);
         push_double(bytes, self.expires_us);
         push(bytes, self.refusal as u64, 1);
-        for count in [self.limits, self.forced, self.wanted, self.slots, self.changes] {
+        let counts =
+            [self.limits, self.forced, self.wanted, self.slots, self.changes, self.refunds];
+        for count in counts {
             push(bytes, count as u64, 2);
         }
         push(bytes, self.kept_bytes as u64, 4);

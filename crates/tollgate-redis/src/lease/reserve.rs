@@ -16,9 +16,9 @@ use super::record::{NewHold, rest};
 use super::requests::{Reservation, ReserveReply, once_rest};
 use crate::call::{Invocation, Progress};
 use crate::check::{Group, GroupReply, Part, Plan, late, unreadable_keys};
-use crate::key::{request_digest, tag_of};
+use crate::key::{due_key, request_digest, tag_of};
 use crate::link::Link;
-use crate::script::RESERVE;
+use crate::script::{RESERVE, RESERVE_AND_REFUND};
 use crate::store::RedisStore;
 use crate::wire::{self, Ask, IfDenied, LONGEST_BUCKET_LIFE_MS, NS_PER_MS, TICK_NS};
 
@@ -104,9 +104,11 @@ impl RedisStore {
             (plan, Subject::new("", ""));
         let (tag, group_of) = (&tags[group], &check.groups[group]);
         let lease_key = self.keys.of_lease(lease.id.as_str(), tag);
+        let (due, due_holds) = due_holds(&group_of.parts);
         let mut keys: SmallVec<[&str; 6]> = group_of.keys().collect();
         keys.push(&lease_key);
         keys.extend(group_of.once_key.as_deref());
+        keys.extend(due.iter().map(String::as_str));
         let charges: SmallVec<[_; 4]> =
             group_of.parts.iter().map(|part| part.charge(&nobody)).collect();
         let window = check.longest.map_or(Duration::ZERO, tollgate_core::Window::as_duration);
@@ -128,7 +130,10 @@ impl RedisStore {
         // One record is enough.
         let note = if group == 0 { note } else { &[][..] };
         let rest = rest(holds, note, named, &lease.id);
-        let arguments = [reservation.packed(), rest, once.unwrap_or_default()];
+        let mut arguments = vec![reservation.packed(), rest, once.unwrap_or_default(), due_holds];
+        if !due.is_empty() {
+            arguments.push(due.len().to_string().into_bytes());
+        }
         let request = |link: &Link, told| {
             let times = self.times(link, told);
             let ask = Ask {
@@ -143,7 +148,7 @@ impl RedisStore {
             wire::request(&[ask], &times)
         };
         let invocation = Invocation {
-            script: Some(&RESERVE),
+            script: Some(if due.is_empty() { &RESERVE } else { &RESERVE_AND_REFUND }),
             slot: group_of.slot,
             keys: &keys,
             operation: None,
@@ -191,6 +196,16 @@ impl RedisStore {
             .map_or(Duration::ZERO, |head| head.expires_at.since(now));
         Ok(())
     }
+}
+
+/// The keys of what the lease gives back when it expires, and what `refund.lua` keeps of its holds there.
+fn due_holds(parts: &[Part]) -> (Vec<String>, Vec<u8>) {
+    let (mut keys, mut holds) = (Vec::new(), Vec::new());
+    for (index, part) in parts.iter().enumerate().filter(|(_, part)| part.limit.refunds_expired()) {
+        keys.push(due_key(&part.key));
+        wire::push_hold(&mut holds, index, &part.limit);
+    }
+    (keys, holds)
 }
 
 /// The hash tag of the limits of `group`; empty for none.

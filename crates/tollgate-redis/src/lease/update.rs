@@ -18,7 +18,7 @@ use super::requests::{Action, Numbers, Refusal, UpdateReply};
 use crate::call::{Answered, Invocation, Progress};
 use crate::check::unreadable_keys;
 use crate::errors;
-use crate::key::{slot, tag_of};
+use crate::key::{due_key, slot, tag_of};
 use crate::link::Link;
 use crate::script::UPDATE_LEASE;
 use crate::store::RedisStore;
@@ -147,14 +147,18 @@ impl RedisStore {
                 Some(lead) if !has_done(lead, update) => Step::Nothing,
                 _ => before.step(update),
             };
-            let charged = (0..record.holds.len()).map(|hold| record.changing.charged(hold));
-            let charged_before = charged.collect();
+            let charged_before = record.charged();
             let (plan, totals) = Plan::of(&record, update, step, refusal);
             match self.run_plan(place, &record, &plan, progress).await? {
                 UpdateReply::Gone => return Ok(None),
                 UpdateReply::Changed(bytes) => record = self.read_record(place, &bytes)?,
                 UpdateReply::Done { lease, verdicts, now } => {
                     record.changing = *lease;
+                    let charged_before = match step {
+                        // What the lease gave back when it expired was not its any more.
+                        Step::Nothing | Step::Refused => record.charged(),
+                        Step::Extend(_) | Step::End(_) => charged_before,
+                    };
                     let effect = match step {
                         Step::Nothing => Effect::Repeated,
                         Step::Refused => Effect::Refused,
@@ -276,10 +280,13 @@ impl RedisStore {
         let once_key = named
             .filter(|_| plan.needs_request_id())
             .map(|digest| self.keys.of_lease_request(digest, tag_of(&place.key)));
+        let due: SmallVec<[String; 2]> =
+            record.refunding().map(|(_, hold)| due_key(&hold.key)).collect();
         let mut keys: SmallVec<[&str; 6]> = smallvec![place.key.as_str()];
         keys.extend(holds.iter().map(|hold| hold.key.as_str()));
         keys.extend(charged.map(|(hold, _)| holds[*hold].key.as_str()));
         keys.extend(once_key.as_deref());
+        keys.extend(due.iter().map(String::as_str));
         let request = |link: &Link, told| {
             let ask = |charges, charging, over_limit| Ask {
                 charges,
@@ -470,6 +477,7 @@ impl Plan {
             wanted: self.wanted.len(),
             slots: slots.len(),
             changes: self.changes.len(),
+            refunds: record.refunding().count(),
             kept_bytes: self.end.as_ref().map_or(MAX_RECORD_BYTES, |end| end.kept_bytes),
         };
         let mut bytes = Vec::with_capacity(128);
@@ -490,6 +498,9 @@ impl Plan {
             push(&mut bytes, *at as u64 + 1, 2);
             push(&mut bytes, part.hold as u64 + 1, 2);
             push_change(&mut bytes, part.id(&record.holds[part.hold].limit), [part.cost, *cost]);
+        }
+        for (index, hold) in record.refunding() {
+            wire::push_hold(&mut bytes, index, &hold.limit);
         }
         bytes
     }

@@ -147,7 +147,7 @@ impl MovableClock for OnClusterInTime {
 mod server {
     use super::*;
 
-    conformance!(OnServer: contract, once, over_limit, leases, ledger, lease_changes, lease_records, isolation, time, changes);
+    conformance!(OnServer: contract, once, over_limit, leases, ledger, lease_changes, lease_records, expiry, isolation, time, changes);
 }
 
 mod redis_clock {
@@ -165,5 +165,5 @@ mod cluster {
 mod cluster_in_time {
     use super::*;
 
-    conformance!(OnClusterInTime: ledger, lease_changes, lease_records);
+    conformance!(OnClusterInTime: ledger, lease_changes, lease_records, expiry);
 }

@@ -41,7 +41,7 @@ use super::schema;
         super::admin::audit::audit,
         super::admin::explain::explain,
         super::admin::usage::usage,
-        super::admin::leases::list,
+        super::admin::leases::live,
         super::admin::leases::release,
         super::admin::explain::reset,
         super::admin::events::events,

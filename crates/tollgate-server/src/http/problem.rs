@@ -473,6 +473,13 @@ impl Problem {
         Self { retry_after_s: Some(1), ..problem }
     }
 
+    /// 503: the store did not list its leases.
+    pub(crate) fn leases_unlisted() -> Self {
+        let kind = "urn:tollgate:problem:leases-unlisted";
+        let detail = "The store is unavailable, so its leases are not known; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, "The leases could not be listed", detail)
+    }
+
     /// 503: the store did not answer a settlement, which this server keeps in memory.
     pub(crate) fn settlement_in_memory() -> Self {
         let detail = "The store is unavailable. This server keeps the settlement in memory and makes it when the store is \

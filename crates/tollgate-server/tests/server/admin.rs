@@ -22,6 +22,8 @@ async fn every_admin_call_wants_its_token() {
         ("GET", "/admin/audit"),
         ("GET", "/admin/session"),
         ("GET", "/admin/usage"),
+        ("GET", "/admin/leases"),
+        ("DELETE", "/admin/leases/a"),
         ("GET", "/admin/export"),
         ("POST", "/admin/import"),
         ("GET", "/admin/nothing"),

@@ -56,8 +56,12 @@ impl Process {
 
     /// Posts `body` with `token`; returns the whole answer.
     pub(crate) fn post(&self, path: &str, token: &str, body: &str) -> String {
+        self.ask("POST", path, token, body)
+    }
+
+    pub(crate) fn ask(&self, method: &str, path: &str, token: &str, body: &str) -> String {
         let mut stream = self.send(&format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         ));

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    Admin, Client, Fixture, HttpAnswer, READ, document, json_headers, matches_schema,
-};
+use crate::support::{Admin, Client, Fixture, HttpAnswer, document, json_headers, matches_schema};
 
 const LEASES: &str = "/rate-limit/leases";
 const BATCH: &str = "/rate-limit/settle/batch";
@@ -112,84 +110,6 @@ async fn a_reservation_sent_again_with_its_request_id_gets_the_same_lease() {
     assert_eq!(first["lease"]["id"], second["lease"]["id"]);
     assert_eq!(first["lease"]["ttlMs"], 5_000);
     assert_eq!(server.counts().await, json!([0, 1, 0]));
-}
-
-/// R16: what is alive is listed, the oldest first, and is released by hand.
-#[tokio::test]
-async fn live_leases_are_listed_and_released_by_hand() {
-    let admin = Admin::start().await;
-    admin.make("/admin/tenants", json!({"id": "acme"})).await;
-    admin.make("/admin/tenants", json!({"id": "other"})).await;
-    let slots = json!({"id": "slots", "scope": "MODEL", "unit": "concurrency", "limit": 3});
-    let tokens = json!({"id": "tokens", "scope": "TENANT", "unit": "tokens", "limit": 1000, "windowSeconds": 60});
-    for policy in [slots, tokens] {
-        admin.make("/admin/policies", policy).await;
-    }
-    let mut client = admin.fixture.client().await;
-    let mut post = async |path: &str, body: Value| client.post(path, &body.to_string()).await;
-    let list = async |query: &str| admin.get(&format!("/admin/leases{query}")).await.json();
-    assert_eq!(list("").await, json!({"items": [], "complete": true}));
-    let mut ids = Vec::new();
-    for (tenant, tokens) in [("acme", 100), ("other", 200), ("acme", 300)] {
-        let body =
-            json!({"userId": "u", "modelId": "m", "tenantId": tenant, "cost": {"tokens": tokens}});
-        let answer = post(LEASES, body).await;
-        assert_eq!(answer.status, 201, "{}", answer.body);
-        ids.push(answer.json()["lease"]["id"].as_str().unwrap().to_owned());
-    }
-    let extension = json!({"seq": 1, "observed": {"tokens": 40}});
-    post(&format!("{LEASES}/{}/extend", ids[0]), extension).await;
-    let listed = list("").await;
-    assert!(matches_schema("LiveLeases", &listed), "{listed}");
-    let found = |listed: &Value| -> Vec<String> {
-        let items = listed["items"].as_array().unwrap().iter();
-        let mut ids: Vec<_> = items.map(|item| item["id"].as_str().unwrap().to_owned()).collect();
-        // The clock of this server stands still, so all are of one age.
-        ids.sort();
-        ids
-    };
-    let sorted = |numbers: &[usize]| {
-        let mut some: Vec<_> = numbers.iter().map(|number| ids[*number].clone()).collect();
-        some.sort();
-        some
-    };
-    assert_eq!((found(&listed), &listed["complete"]), (sorted(&[0, 1, 2]), &json!(true)));
-    let first = listed["items"].as_array().unwrap().iter().find(|item| item["id"] == *ids[0]);
-    let first = first.unwrap();
-    assert_eq!(
-        some(first, &["tenant", "model", "user", "observed"]),
-        json!(["acme", "m", "u", {"tokens": 40}])
-    );
-    let held = json!([
-        {"policyId": "slots", "unit": "concurrency", "charged": 1},
-        {"policyId": "tokens", "unit": "tokens", "charged": 100}
-    ]);
-    assert_eq!(first["limits"], held);
-    assert!(first["livesForMs"].as_u64().unwrap() <= 30_000);
-    assert_eq!(found(&list("?tenant=acme").await), sorted(&[0, 2]));
-    assert_eq!(found(&list("?policy=slots&limit=2").await).len(), 2);
-    assert_eq!(list("?policy=slots&limit=2").await["complete"], json!(false));
-    assert!(found(&list("?policy=none").await).is_empty());
-    assert_eq!(admin.get("/admin/leases?of=me").await.status, 422);
-
-    let release =
-        async |id: &str| admin.ask("DELETE", &format!("/admin/leases/{id}"), &Value::Null).await;
-    let released = release(&ids[1]).await;
-    assert_eq!((released.status, released.json()), (200, json!({"released": ids[1]})));
-    assert_eq!(found(&list("").await), sorted(&[0, 2]));
-    let used = || json!({"seq": 2, "usage": {"tokens": 5}});
-    let settled = post(&format!("{LEASES}/{}/settle", ids[1]), used()).await;
-    assert_eq!(settled.status, 409, "its holder hears of it");
-    for (id, status) in [("unknown", 404), (&ids[1], 200)] {
-        assert_eq!(release(id).await.status, status);
-    }
-    assert_eq!(post(&format!("{LEASES}/{}/settle", ids[0]), used()).await.status, 200);
-    assert_eq!(release(&ids[0]).await.status, 409);
-    let path = format!("/admin/leases/{}", ids[2]);
-    assert_eq!(admin.send_as(READ, "DELETE", &path, &[], "").await.status, 403);
-    let read = admin.send_as(READ, "GET", "/admin/leases", &[], "").await.json();
-    assert!(matches_schema("LiveLeases", &read), "{read}");
-    assert_eq!(some(&read["items"][0], &["id", "user"]), json!([null, "u"]), "an id is a key");
 }
 
 /// What is reserved without being named is learned from settlements.

@@ -29,6 +29,7 @@ mod grpc;
 mod hosts;
 mod known_subjects;
 mod leases;
+mod live_leases;
 mod metrics;
 mod over_limit;
 mod policies;

@@ -13,6 +13,7 @@ use tollgate_core::{
 use super::MemoryStore;
 use super::leases::{Held, Hold, Lease, LeaseKey, Part};
 use super::once;
+use super::refunds::Refund;
 use super::shard::Guard;
 use super::slots::SlotHolder;
 use super::usage::{LeaseCharge, Usage};
@@ -105,11 +106,23 @@ impl<C: Clock> MemoryStore<C> {
                 Held::Parts(SmallVec::new())
             };
             holds.push(Hold { limit: limit.clone(), digest: digests[index], held });
+            locked.refund_later(&holds[index], secret, expires_at, place(index));
         }
         drop(locked);
         let lease = Lease { named, ..Lease::new(ttl, now, holds, request.note) };
-        let key = self.leases.add(&mut table, secret, lease, now);
+        let (key, evicted) = self.leases.add(&mut table, secret, lease, now);
+        if let Some((holder, lease)) = evicted {
+            self.keep_holds(&lease, holder);
+        }
         Reserved { verdicts, lease: Some(NewLease::new(key.id(), ttl)), degraded: false }
+    }
+
+    /// What a lease holds stays as reserved, because it was forgotten at the cap.
+    fn keep_holds(&self, lease: &Lease, holder: SlotHolder) {
+        for hold in lease.holds.iter().filter(|hold| hold.limit.refunds_expired()) {
+            let key = (lease.head.expires_at, holder, hold.digest.fingerprint);
+            self.shard(hold.digest).lock().keep_hold(&key);
+        }
     }
 
     /// [`Store::update_lease`](crate::Store::update_lease), without async. Takes a lock for the lease and one for each limit.
@@ -131,9 +144,11 @@ impl<C: Clock> MemoryStore<C> {
         if locked.now >= lease.kept_until {
             return None;
         }
+        lease.expire(locked.now);
         let was_open = lease.head.ending == Ending::Open;
         let place = |hold: &Hold| (self.shard_index(hold.digest), hold.digest.fingerprint);
         let before = Before::of(lease, locked.now);
+        let expired_at = lease.head.expires_at;
         let effect = match lease.head.step(update) {
             Step::Nothing => Effect::Repeated,
             Step::Refused => Effect::Refused,
@@ -155,6 +170,9 @@ impl<C: Clock> MemoryStore<C> {
         ) = (effect, update)
         {
             lease.head.seq = *seq;
+        }
+        if effect == Effect::Changed {
+            locked.move_refunds(lease, key.holder(), expired_at, &place);
         }
         let state = locked.state(lease, effect, &before, &place);
         drop(locked);
@@ -249,6 +267,43 @@ impl Locked<'_> {
         let (now, max_keys) = (self.now, self.max_keys_per_shard);
         let index = self.guards.iter().position(|(index, _)| *index == shard).unwrap_or_default();
         self.guards[index].1.table.get_or_insert(fingerprint, now, max_keys)
+    }
+
+    /// Notes what is to be given back when the lease of `hold` expires.
+    fn refund_later(
+        &mut self,
+        hold: &Hold,
+        holder: SlotHolder,
+        expires_at: Timestamp,
+        (shard, fingerprint): Place,
+    ) {
+        let Held::Parts(parts) = &hold.held else { return };
+        if hold.limit.refunds_expired()
+            && !parts.is_empty()
+            && let Some(guard) = super::find(&mut self.guards, shard)
+        {
+            let refund = Refund { limit: hold.limit.clone(), parts: parts.clone() };
+            guard.refund_later((expires_at, holder, fingerprint), refund);
+        }
+    }
+
+    /// The same for all holds of a lease that would have expired at `expired_at` before it was updated.
+    fn move_refunds(
+        &mut self,
+        lease: &Lease,
+        holder: SlotHolder,
+        expired_at: Timestamp,
+        place: &impl Fn(&Hold) -> Place,
+    ) {
+        for hold in lease.holds.iter().filter(|hold| hold.limit.refunds_expired()) {
+            let (shard, fingerprint) = place(hold);
+            if let Some(guard) = super::find(&mut self.guards, shard) {
+                guard.keep_hold(&(expired_at, holder, fingerprint));
+            }
+            if lease.head.is_live(self.now) {
+                self.refund_later(hold, holder, lease.head.expires_at, (shard, fingerprint));
+            }
+        }
     }
 
     /// Brings what a hold is charged to `total`, by reducing it or by charging the rest now.
@@ -355,6 +410,7 @@ impl Locked<'_> {
             return;
         }
         let expired_at = lease.head.expires_at;
+        lease.has_expired = false;
         lease.head.ttl = ttl;
         lease.head.expires_at = self.now.after(ttl.as_duration());
         lease.kept_until = lease.head.kept_until(lease.longest_life);

@@ -98,6 +98,8 @@ pub(super) struct Lease {
     pub(super) kept_until: Timestamp,
     /// The longest life of its limits, except those of concurrency.
     pub(super) longest_life: Duration,
+    /// Whether it has expired since its last extension, and [`Lease::expire`] has seen it.
+    pub(super) has_expired: bool,
     pub(super) holds: SmallVec<[Hold; 1]>,
     pub(super) reserved_at: Timestamp,
     /// What its last extension said was used so far.
@@ -142,11 +144,24 @@ impl Lease {
             head,
             kept_until: head.kept_until(longest_life),
             longest_life,
+            has_expired: false,
             holds,
             reserved_at: now,
             observed: None,
             note: note.into(),
             named: None,
+        }
+    }
+
+    /// If it expired until `now`, it holds no longer what was given back then (R15).
+    pub(super) fn expire(&mut self, now: Timestamp) {
+        let LeaseHead { ending, expires_at, .. } = self.head;
+        if self.has_expired || ending != Ending::Open || now < expires_at {
+            return;
+        }
+        self.has_expired = true;
+        for hold in self.holds.iter_mut().filter(|hold| hold.limit.refunds_expired()) {
+            hold.held = Held::Parts(SmallVec::new());
         }
     }
 
@@ -232,15 +247,16 @@ impl Leases {
         }
     }
 
-    /// Adds a lease to its shard.
+    /// Adds a lease to its shard. The second is the open lease that was forgotten at the cap, with its number.
     pub(super) fn add(
         &self,
         shard: &mut Table,
         secret: u128,
         lease: Lease,
         now: Timestamp,
-    ) -> LeaseKey {
-        LeaseKey { place: shard.add(secret, lease, now, self.max_per_shard), secret }
+    ) -> (LeaseKey, Option<(u128, Lease)>) {
+        let (place, evicted) = shard.add(secret, lease, now, self.max_per_shard);
+        (LeaseKey { place, secret }, evicted)
     }
 
     /// Forgets every lease that need not be known any more.
@@ -300,7 +316,13 @@ impl Table {
         (*secret == key.secret && now < lease.kept_until).then_some(lease)
     }
 
-    fn add(&mut self, secret: u128, lease: Lease, now: Timestamp, max: usize) -> u32 {
+    fn add(
+        &mut self,
+        secret: u128,
+        lease: Lease,
+        now: Timestamp,
+        max: usize,
+    ) -> (u32, Option<(u128, Lease)>) {
         self.forget_ended(now);
         if self.free.is_empty() {
             for _ in 0..SWEEP_STEP.min(self.places.len()) {
@@ -309,15 +331,16 @@ impl Table {
                 self.forget_if_over(self.cursor, now);
             }
         }
+        let mut evicted = None;
         if self.free.is_empty() && self.places.len() >= max {
-            self.evict();
+            evicted = self.evict();
         }
         if let Some(place) = self.free.pop() {
             self.places[place as usize] = Some((secret, lease));
-            return place;
+            return (place, evicted);
         }
         self.places.push(Some((secret, lease)));
-        u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
+        (u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX), evicted)
     }
 
     /// Forgets the first of those that have ended, if they need not be known any more.
@@ -331,7 +354,9 @@ impl Table {
                 Some((_, lease)) if lease.kept_until > now => {
                     self.ended.push_back((lease.kept_until, place));
                 }
-                _ => self.forget(place as usize),
+                _ => {
+                    self.forget(place as usize);
+                }
             }
         }
     }
@@ -346,25 +371,24 @@ impl Table {
         }
     }
 
-    fn forget(&mut self, place: usize) {
-        self.places[place] = None;
+    fn forget(&mut self, place: usize) -> Option<(u128, Lease)> {
         self.free.extend(u32::try_from(place));
+        self.places[place].take()
     }
 
-    /// Forgets the one that has ended first, or else the one of some that expires first.
-    fn evict(&mut self) {
+    /// Forgets the one that has ended first, or else the one of some that expires first, which it returns.
+    fn evict(&mut self) -> Option<(u128, Lease)> {
         self.evicted += 1;
         if let Some((_, place)) = self.ended.pop_front() {
-            return self.forget(place as usize);
+            self.forget(place as usize);
+            return None;
         }
         let sample = (0..EVICTION_SAMPLE.min(self.places.len()))
             .map(|step| (self.cursor + step) % self.places.len());
         let first = sample.min_by_key(|place| {
             self.places[*place].as_ref().map(|(_, lease)| lease.head.expires_at)
         });
-        if let Some(place) = first {
-            self.forget(place);
-        }
+        first.and_then(|place| self.forget(place))
     }
 }
 
@@ -396,7 +420,7 @@ mod tests {
     fn a_lease_is_known_for_a_minute_after_it_expired_and_then_makes_room() {
         let (leases, now) = (Leases::new(64, 64), Timestamp::from_ms(1_000_000));
         let secret = leases.draw();
-        let key = leases.add(&mut leases.shard(secret), secret, lease(100, now), now);
+        let key = leases.add(&mut leases.shard(secret), secret, lease(100, now), now).0;
         let over = now.after(Duration::from_millis(60_100));
         let just_before = Timestamp::from_ns(over.as_ns() - 1);
         assert!(leases.shard(secret).get(key, just_before).is_some());
@@ -412,7 +436,7 @@ mod tests {
         let (leases, now) = (Leases::new(3, 3), Timestamp::from_ms(1_000_000));
         let add = |ttl_ms| {
             let secret = leases.draw();
-            leases.add(&mut leases.shard(secret), secret, lease(ttl_ms, now), now)
+            leases.add(&mut leases.shard(secret), secret, lease(ttl_ms, now), now).0
         };
         let keys = [500, 300, 700, 900].map(add);
         let is_known = keys.map(|key| leases.shard(key.secret).get(key, now).is_some());
@@ -425,7 +449,7 @@ mod tests {
         let (leases, now) = (Leases::new(8, 2), Timestamp::from_ms(1_000_000));
         let add = |_| {
             let secret = leases.draw();
-            leases.add(&mut leases.shard(secret), secret, lease(500, now), now)
+            leases.add(&mut leases.shard(secret), secret, lease(500, now), now).0
         };
         let keys = [0; 4].map(add);
         for key in [keys[2], keys[0], keys[3]] {

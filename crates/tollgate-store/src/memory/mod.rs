@@ -3,7 +3,8 @@
 //! Keys are hashed (`digest`) to one of many shards, each a lock over a `table` of slots. A slot holds the `usage` of a
 //! key; a long log has a separate `ring`. A check locks the shards of all its limits, in order, and so decides them at
 //! one moment (R3). Checks with a request id go through `once` first. Reservations and updates of leases (`lease_calls`) lock
-//! their lease (`leases`) and then the shards of its limits. Nothing here knows policies, checks or decisions.
+//! their lease (`leases`) and then the shards of its limits. What is to be given back when a lease expires is in the shards of its
+//! keys (`refunds`). Nothing here knows policies, checks or decisions.
 
 mod digest;
 mod lease_calls;
@@ -13,6 +14,7 @@ mod once;
 mod once_model;
 #[cfg(test)]
 mod once_tests;
+mod refunds;
 mod ring;
 mod shard;
 mod short_log;
@@ -259,7 +261,7 @@ impl<C: Clock> MemoryStore<C> {
         let digest = self.hasher.digest(limit, subject);
         let mut shard = self.shard(digest).lock();
         if !shard.table.get(digest.fingerprint).is_some_and(|usage| usage.holds_slots()) {
-            shard.table.remove(digest.fingerprint);
+            shard.forget(digest.fingerprint);
         }
     }
 

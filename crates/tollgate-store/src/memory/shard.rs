@@ -1,4 +1,4 @@
-//! One shard: a table and the latest time it has seen, behind a lock on a separate cache line.
+//! One shard: a table, the latest time it has seen and what leases that expire give back there, behind a lock on a separate cache line.
 //!
 //! The lock spins. It is held for some tens of nanoseconds (except when a table grows), and releasing it is a plain
 //! store. A lock that can park its waiters needs a second atomic exchange, which costs a third of a check on a hot key.
@@ -10,6 +10,7 @@ use std::thread::yield_now;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use tollgate_core::Timestamp;
 
+use super::refunds::{Refund, RefundKey, Refunds};
 use super::table::Table;
 
 /// How often a waiter tries before it yields: about the time for which a check holds the lock.
@@ -20,14 +21,62 @@ const SPINS: u32 = 64;
 pub(super) struct State {
     pub(super) table: Table,
     latest: Timestamp,
+    /// `None` for no holds, so that checks of other limits need not look.
+    refunds: Option<Box<Refunds>>,
 }
 
 impl State {
-    /// `now`, or the latest time seen if that is later (R7): time in a shard never steps back.
+    /// `now`, or the latest time seen if that is later (R7): time in a shard never steps back. What leases held that have
+    /// expired until then is given back, where policies say so (R15).
     #[inline]
     pub(super) fn clamp(&mut self, now: Timestamp) -> Timestamp {
         self.latest = self.latest.max(now);
+        if let Some(refunds) = &self.refunds
+            && refunds.is_due(self.latest)
+        {
+            self.refund_due();
+        }
         self.latest
+    }
+
+    #[inline(never)]
+    fn refund_due(&mut self) {
+        let Some(refunds) = &mut self.refunds else { return };
+        refunds.give_back(&mut self.table, self.latest);
+        self.drop_if_empty();
+    }
+
+    /// Notes what a lease holds until it expires.
+    pub(super) fn refund_later(&mut self, key: RefundKey, refund: Refund) {
+        self.refunds.get_or_insert_default().add(key, refund);
+    }
+
+    #[cfg(test)]
+    pub(super) fn refunds(&self) -> Option<&Refunds> {
+        self.refunds.as_deref()
+    }
+
+    /// Forgets it again.
+    pub(super) fn keep_hold(&mut self, key: &RefundKey) {
+        if let Some(refunds) = &mut self.refunds {
+            refunds.remove(key);
+            self.drop_if_empty();
+        }
+    }
+
+    /// Forgets the usage of a key, and what leases would give back there.
+    pub(super) fn forget(&mut self, fingerprint: u64) {
+        self.table.remove(fingerprint);
+        if let Some(refunds) = &mut self.refunds {
+            refunds.remove_key(fingerprint);
+            self.drop_if_empty();
+        }
+    }
+
+    fn drop_if_empty(&mut self) {
+        if self.refunds.as_ref().is_some_and(|refunds| refunds.is_empty()) {
+            self.refunds = None;
+        }
     }
 }
 

@@ -325,8 +325,8 @@ impl<S: Store, C: Clock + 'static> Store for Breaker<S, C> {
 
     async fn reserve(&self, request: &LeaseRequest<'_>) -> Result<Reserved, StoreError> {
         // It says nothing about whether the store works.
-        if !self.store.capabilities().leases {
-            return Err(no_leases());
+        if let Some(refusal) = self.store.capabilities().refusal(request.charges) {
+            return Err(refusal);
         }
         let report = self.begin(&self.domains(request.charges))?;
         self.store.reserve_reported(request, report).await

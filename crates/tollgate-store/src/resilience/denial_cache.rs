@@ -43,7 +43,7 @@ const SHARDS: usize = 64;
 /// be known too; they show the usage that this node saw last, and so does the `count` of the limit that denies.
 ///
 /// **Always asked:** a check with a request id, which may have been admitted before (R12); a check whose cost is recorded
-/// although it is denied (R19); a cost that was not denied yet, because its exact wait is unknown; a peek.
+/// although it is denied (R19); a limit of concurrency, and one to which expired leases give back (R15); a cost that was not denied yet, because its exact wait is unknown; a peek.
 ///
 /// **Invalidated** by resets and settlements on this node, and by what the store announces through [`DenialCache::invalidations`].
 /// Nothing is answered here for a [fault domain](FaultDomain) that is not [connected](Invalidations::connected); the
@@ -261,8 +261,9 @@ impl Known {
         }
         for ((charge, verdict), (digest, forgettings)) in charges.iter().zip(verdicts).zip(asked) {
             let domain = domain_of(charge);
-            // A slot becomes free without an announcement.
-            let is_announced = charge.limit.counting() != Counting::Concurrency;
+            // Nobody announces that a lease expires.
+            let is_announced =
+                charge.limit.counting() != Counting::Concurrency && !charge.limit.refunds_expired();
             if !is_announced || !self.is_connected(domain) {
                 continue;
             }

@@ -4,8 +4,8 @@ use std::task::Poll;
 
 use proptest::prelude::*;
 use tollgate_core::{
-    Amount, Counting, ManualClock, OverLimit, Per, Policy, PolicyId, Quality, Totals, Ttl, Unit,
-    Window,
+    Amount, Counting, ManualClock, OnExpire, OverLimit, Per, Policy, PolicyId, Quality, Totals,
+    Ttl, Unit, Window,
 };
 use tollgate_testkit::harness::block_on;
 
@@ -388,4 +388,23 @@ fn a_cost_that_is_recorded_although_it_is_denied_is_not_answered_here() {
         assert!(!ask(&cache, &limits, "alice", 0)[0].allowed);
     }
     assert!(store.calls() <= 6, "a cost of 0 records nothing, so its denial may be known");
+}
+
+/// R15: nobody announces that a lease expires, so a denial by a limit to which it gives back reaches the store each time.
+#[test]
+fn a_limit_to_which_expired_leases_give_back_is_not_answered_here() {
+    let (clock, store, cache) = cached(1_000);
+    let refunds = Policy { on_expire: OnExpire::Refund, ..limit("p", "USER", 5, 100) };
+    let limits = [compiled(&refunds), compiled(&limit("q", "USER", 9, 100))];
+    let subject = Subject::new("alice", "gpt-4");
+    let charge = |limit| Charge { limit, subject: &subject, cost: Amount::new(4).unwrap() };
+    let charges = [charge(&limits[0])];
+    block_on(cache.reserve(&LeaseRequest::new(&charges, Ttl::DEFAULT))).unwrap();
+    for _ in 0..3 {
+        let before = store.calls();
+        assert!(!ask(&cache, &limits, "alice", 2)[0].allowed);
+        assert_eq!(store.calls(), before + 1);
+    }
+    clock.advance(Ttl::DEFAULT.as_duration());
+    assert!(ask(&cache, &limits, "alice", 2)[0].allowed);
 }

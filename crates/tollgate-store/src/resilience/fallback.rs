@@ -14,7 +14,7 @@ use super::StoreObserver;
 use crate::memory::{MemoryStoreOptions, MemoryStoreStats};
 use crate::{
     Capabilities, Charged, LeaseId, LeaseRequest, LeaseState, LiveLease, LiveLeases, MemoryStore,
-    NewLease, Reserved, Store, StoreError, Verdicts, admits, no_leases,
+    NewLease, Reserved, Store, StoreError, Verdicts, admits,
 };
 
 /// Turns the error of a store into verdicts by the failure mode of each limit, and flags them as degraded.
@@ -227,8 +227,8 @@ impl<S: Store, C: Clock + 'static> Store for Fallback<S, C> {
 
     /// A lease that was reserved without the store is one of this node.
     async fn reserve(&self, request: &LeaseRequest<'_>) -> Result<Reserved, StoreError> {
-        if !self.store.capabilities().leases {
-            return Err(no_leases());
+        if let Some(refusal) = self.store.capabilities().refusal(request.charges) {
+            return Err(refusal);
         }
         match self.store.reserve(request).await {
             Ok(reserved) => Ok(reserved),

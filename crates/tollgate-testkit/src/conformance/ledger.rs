@@ -6,8 +6,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use tollgate_core::reference::{Model, ModelHold, ModelLeaseState};
-use tollgate_core::{Attribute, LeaseUpdate, Policy, Quality, Totals, Ttl, Unit};
-use tollgate_store::{Effect, LeaseState, LeaseStatus, NewLease};
+use tollgate_core::{Attribute, LeaseUpdate, OnExpire, Policy, Quality, Totals, Ttl, Unit};
+use tollgate_store::{Effect, LeaseState, LeaseStatus, NewLease, Store};
 
 use super::leases::{amount, check_of, leasing, settle, slots};
 use super::{START, check_at, counted_by, policy};
@@ -79,12 +79,17 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
 /// R13–R16, P7, P16: every answer, and all usage after every step.
 pub fn leases_agree_with_the_model<H: MovableClock>() {
     let way = proptest::sample::select(Way::ALL.to_vec());
-    let courses = (steps(), way);
-    for_many("leases_agree_with_the_model", H::LEASE_COURSES, &courses, |(steps, way)| {
+    let on_expire = || proptest::sample::select(vec![OnExpire::Keep, OnExpire::Refund]);
+    let courses = (steps(), way, [on_expire(), on_expire()]);
+    for_many("leases_agree_with_the_model", H::LEASE_COURSES, &courses, |(steps, way, of)| {
         let Some(harness) = leasing::<H>() else { return Ok(()) };
+        let of =
+            if harness.store().capabilities().refunds_expired { of } else { <[_; 2]>::default() };
         let tokens = Policy { unit: Unit::Tokens, ..policy("all", &[], 15, WINDOW) };
         let policies = [policy("user", USER, 10, WINDOW), tokens];
-        let mut policies = policies.map(|policy| counted_by(way, policy)).to_vec();
+        let policies = policies.map(|policy| counted_by(way, policy)).into_iter().zip(of);
+        let mut policies: Vec<_> =
+            policies.map(|(policy, on_expire)| Policy { on_expire, ..policy }).collect();
         policies.push(slots("slots", USER, 2));
         agrees(&harness, &policies, &steps)
     });

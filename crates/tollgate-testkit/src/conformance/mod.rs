@@ -10,6 +10,7 @@
 //! | [`leases`] | [`Harness`] | leases while no time passes, if the store keeps them: R13, R14, R16; P17 |
 //! | [`ledger`] | [`MovableClock`] | leases over time, against the reference model: R13–R16; P7, P16 |
 //! | [`lease_changes`] | [`MovableClock`] | policies that change while leases are open: R8, R14 |
+//! | [`expiry`] | [`MovableClock`] | leases that give back what they hold when they expire: R15 |
 //! | [`lease_records`] | [`MovableClock`] | request ids, notes and the list of leases: R12, R16 |
 //! | [`isolation`] | [`Harness`] | injective keys: R8, P10 |
 //! | [`concurrency`] | [`Harness`] | atomicity: R3, P1 |
@@ -26,6 +27,7 @@ pub mod bounds;
 pub mod changes;
 pub mod concurrency;
 pub mod contract;
+pub mod expiry;
 pub mod isolation;
 pub mod lease_changes;
 pub mod lease_records;
@@ -153,6 +155,20 @@ macro_rules! conformance_group {
             an_update_leaves_usage_alone_that_is_counted_otherwise
             an_update_does_not_bring_back_a_window
             an_update_keeps_the_refill_of_a_bucket
+        );
+    };
+    ($harness:ty, expiry) => {
+        $crate::conformance_tests!($harness, expiry:
+            a_store_gives_back_or_refuses
+            an_expired_lease_gives_back_what_it_holds
+            whatever_asks_first_finds_the_room
+            a_late_settlement_is_charged_anew
+            what_has_ended_or_was_extended_does_not_expire
+            what_an_expired_lease_reports_is_charged
+            many_leases_expire_at_once
+            a_changed_policy_loses_and_doubles_nothing
+            a_reset_leaves_nothing_to_give_back
+            threads_give_back_each_hold_once
         );
     };
     ($harness:ty, lease_records) => {

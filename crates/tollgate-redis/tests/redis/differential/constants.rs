@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// The files of the scripts.
-const LUA: [&str; 19] = [
+const LUA: [&str; 21] = [
     include_str!("../../../lua/layout.lua"),
     include_str!("../../../lua/hash.lua"),
     include_str!("../../../lua/long.lua"),
@@ -21,6 +21,8 @@ const LUA: [&str; 19] = [
     include_str!("../../../lua/settle.lua"),
     include_str!("../../../lua/reset.lua"),
     include_str!("../../../lua/slots.lua"),
+    include_str!("../../../lua/refund.lua"),
+    include_str!("../../../lua/refund_first.lua"),
     include_str!("../../../lua/reserve.lua"),
     include_str!("../../../lua/update_lease.lua"),
 ];
@@ -38,7 +40,7 @@ pub(super) const THRESHOLDS: [(&str, u64); 8] = [
 ];
 
 /// Constants that decide nothing: meanings of bytes, and their number.
-const LAYOUT: [&str; 22] = [
+const LAYOUT: [&str; 23] = [
     "UNIT",
     "WEIGHTED",
     "COUNTER",
@@ -53,6 +55,7 @@ const LAYOUT: [&str; 22] = [
     "LEASE_BYTES",
     "PART_BYTES",
     "CHANGE_BYTES",
+    "HOLD_BYTES",
     "NAMED_BYTES",
     "DIGEST_LETTERS",
     "RELEASED",

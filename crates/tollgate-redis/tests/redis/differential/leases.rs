@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use tollgate_core::reference::{Model, ModelLeaseState};
 use tollgate_core::{
-    Amount, Attribute, Charge, Check, Cost, Counting, LeaseUpdate, Limit, ManualClock, Per, Policy,
-    PolicyId, Quality, Subject, Timestamp, Totals, Ttl, Unit, Window,
+    Amount, Attribute, Charge, Check, Cost, Counting, LeaseUpdate, Limit, ManualClock, OnExpire,
+    Per, Policy, PolicyId, Quality, Subject, Timestamp, Totals, Ttl, Unit, Window,
 };
 use tollgate_redis::RedisStore;
 use tollgate_store::{Effect, LeaseId, LeaseRequest, LeaseState, Store};
@@ -29,8 +29,8 @@ const AT_ONCE: usize = 64;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Reserves so many tokens.
-    Reserve(u64),
+    /// Reserves so many tokens, for so many milliseconds.
+    Reserve(u64, u64),
     /// Charges so many tokens.
     Check(u64),
     /// Updates a lease, counted from the newest.
@@ -41,7 +41,7 @@ fn amount(amount: u64) -> Amount {
     Amount::new(amount).unwrap()
 }
 
-fn policies() -> [Policy; 2] {
+fn policies(on_expire: OnExpire) -> [Policy; 2] {
     let per = || Per::new(vec![Attribute::User]).unwrap();
     let new = |id, limit| {
         Policy::new(
@@ -51,7 +51,7 @@ fn policies() -> [Policy; 2] {
             Window::new(WINDOW).unwrap(),
         )
     };
-    let tokens = Policy { unit: Unit::Tokens, ..new("tokens", 2 * FILLED) };
+    let tokens = Policy { unit: Unit::Tokens, on_expire, ..new("tokens", 2 * FILLED) };
     let slots =
         Policy { unit: Unit::Concurrency, counting: Counting::Concurrency, ..new("slots", 3) };
     [tokens, slots]
@@ -70,7 +70,8 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
         1 => Just(LeaseUpdate::Release),
     ];
     let step = prop_oneof![
-        2 => (0..90_u64).prop_map(Step::Reserve),
+        2 => (0..90_u64, prop_oneof![Just(30_000), 100..9_000_u64])
+            .prop_map(|(tokens, ttl_ms)| Step::Reserve(tokens, ttl_ms)),
         1 => (0..90_u64).prop_map(Step::Check),
         3 => (0..4_usize, update).prop_map(|(back, update)| Step::Update(back, update)),
     ];
@@ -88,9 +89,9 @@ struct Run {
 }
 
 impl Run {
-    fn new() -> Self {
+    fn new(on_expire: OnExpire) -> Self {
         let clock = Arc::new(ManualClock::default());
-        let policies = policies();
+        let policies = policies(on_expire);
         let store = apart(&SERVER_STORE).with_test_clock(clock.clone()).with_hint(clock.clone());
         let limits = policies.iter().map(|policy| Arc::new(Limit::of(policy).unwrap())).collect();
         let model = Model::new(policies.to_vec()).in_ticks_of(Some(1_000));
@@ -126,11 +127,12 @@ impl Run {
         for (after_ms, step) in steps {
             self.pause(*after_ms);
             match step {
-                Step::Reserve(tokens) => {
+                Step::Reserve(tokens, ttl_ms) => {
+                    let ttl = Ttl::from_ms(*ttl_ms).unwrap();
                     let charges = self.charges(&subject, *tokens);
-                    let request = LeaseRequest::new(&charges, Ttl::DEFAULT);
+                    let request = LeaseRequest::new(&charges, ttl);
                     let reserved = RUNTIME.block_on(self.store.reserve(&request)).unwrap();
-                    let (_, number) = self.model.reserve(self.now, &check(*tokens), Ttl::DEFAULT);
+                    let (_, number) = self.model.reserve(self.now, &check(*tokens), ttl);
                     prop_assert_eq!(reserved.lease.is_some(), number.is_some(), "{:?}", step);
                     leases.extend(reserved.lease.map(|lease| lease.id).zip(number));
                 }
@@ -191,11 +193,13 @@ fn model_words(state: &ModelLeaseState) -> Words {
     (state.counted, state.is_live, state.seq, state.proceed, holds)
 }
 
-/// Settlements, extensions and releases in a log with a hash.
+/// Settlements, extensions, releases and leases that expire in a log with a hash.
 #[test]
 fn leases_over_long_logs_agree_with_the_model() {
-    for_all("leases_over_long_logs_agree_with_the_model", &steps(), |steps| {
-        Run::new().play(&steps)
+    let on_expire = proptest::sample::select(vec![OnExpire::Keep, OnExpire::Refund]);
+    let courses = (steps(), on_expire);
+    for_all("leases_over_long_logs_agree_with_the_model", &courses, |(steps, on_expire)| {
+        Run::new(on_expire).play(&steps)
     });
 }
 
@@ -204,7 +208,7 @@ pub(super) fn crossed_by_slots() -> Crossed {
     let mut crossed = Crossed::default();
     let clock = Arc::new(ManualClock::default());
     let store = apart(&SERVER_STORE).with_test_clock(clock.clone()).with_hint(clock.clone());
-    let [_, slots] = policies();
+    let [_, slots] = policies(OnExpire::Keep);
     let limit = Arc::new(Limit::of(&slots).unwrap().with_amount(amount(100)));
     let subject = Subject::new("alice", "m");
     let charge = [Charge { limit: &limit, subject: &subject, cost: Amount::ONE }];

@@ -1,242 +1,273 @@
-//! The leases that are alive, for people who look, and their release by hand.
+//! Leases that are alive, and releasing one by hand.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::extract::{Path, State};
+use axum::body::Body;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
-
+use serde_json::{Value, json};
 use tollgate_catalog::directory::Actor;
-use tollgate_core::{LeaseUpdate, PolicyId, Unit};
-use tollgate_service::LeaseNote;
-use tollgate_store::{Effect, LeaseId, LiveHold, LiveLease};
+use tollgate_core::PolicyId;
+use tollgate_service::{
+    LeaseGroup, LeaseNote, ListedHold, ListedLease, ListedLeases, LiveLeaseFilter,
+};
+use tollgate_store::{Effect, LeaseId, LeaseState};
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::answer;
+use super::super::leases::{LeaseBody, PathId, lease_response, needs_leases, release_by_hand};
 use super::super::problem::Problem;
+use super::super::schema::Id;
 use super::target::{NoParameters, Parameters};
 use crate::app::{App, Backend};
 use crate::config::Role;
 
 const DEFAULT_ITEMS: usize = 100;
 const MAX_ITEMS: usize = 1_000;
-/// The most leases that are read to find those of a policy or a tenant.
-const MAX_READ: usize = 100_000;
+const NO_LEASES: &str = "The store keeps no leases";
+const STORE_UNAVAILABLE: &str = "The store is unavailable; try again";
 
-/// Which leases to list, and how many of them.
+/// Which live leases to list: those that match every given parameter.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query, rename_all = "camelCase")]
 #[expect(dead_code, reason = "read for the schema")]
-pub(super) struct LeasesParameters {
-    /// Only leases that hold something of this policy's limit.
-    #[param(min_length = 1, max_length = 256)]
+pub(super) struct LiveLeaseParameters {
+    /// Only leases that hold something of the limit of this policy.
+    #[param(min_length = 1, max_length = 256, example = "default")]
     policy: Option<String>,
     /// Only leases of this tenant.
-    #[param(min_length = 1, max_length = 256)]
-    tenant: Option<String>,
-    /// The most leases to list.
+    tenant: Option<Id>,
+    /// The most leases to list, and the most groups.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u64>,
 }
 
-/// Leases that are alive, the oldest first.
-#[derive(Debug, Serialize, ToSchema)]
+/// Leases that are alive.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = LiveLeases, examples(json!({
-    "items": [{
-        "id": "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a", "tenant": "acme", "model": "gpt-4", "user": "alice",
-        "ageMs": 4_200, "livesForMs": 25_800, "observed": {"output_tokens": 310},
-        "limits": [
-            {"policyId": "output", "unit": "output_tokens", "charged": 800},
-            {"policyId": "slots", "unit": "concurrency", "charged": 1}
-        ]
-    }],
-    "complete": true
-})))]
-pub(super) struct LeasesBody {
+#[schema(as = LiveLeases, examples(json!(live_leases())))]
+pub(super) struct LiveLeasesBody {
+    /// Sums by policy and tenant, those with the most leases first.
+    #[schema(max_items = 1000)]
+    groups: Vec<LeaseGroupBody>,
     /// The leases, the oldest first.
+    #[schema(max_items = 1000)]
     items: Vec<LiveLeaseBody>,
-    /// Whether these are all.
+    /// Whether these are all live leases that match, and all groups. Otherwise there are more than `limit`, or the store has
+    /// not named all of them.
     complete: bool,
 }
 
+/// The live leases of a tenant that hold something of a policy's limit.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = LeaseGroup)]
+struct LeaseGroupBody {
+    policy_id: String,
+    unit: String,
+    /// The tenant; null if the leases have none.
+    #[schema(required = true)]
+    tenant: Option<String>,
+    /// How many leases there are.
+    leases: u64,
+    /// What they hold in all.
+    reserved: u64,
+    /// What their holders have reported as used so far; null if nobody has reported the unit, and for `concurrency`.
+    #[schema(required = true)]
+    used: Option<u64>,
+    /// The age of the oldest, in milliseconds.
+    oldest_ms: u64,
+}
+
 /// A lease that is alive.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = LiveLease)]
 struct LiveLeaseBody {
-    /// Its id; null for a token that may only read, because whoever knows it can settle the lease.
-    #[schema(required = true)]
+    /// Its id; null for a token that may only read, because whoever knows the id can settle the lease.
+    #[schema(required = true, min_length = 1, max_length = 512)]
     id: Option<String>,
-    /// The tenant that it is for.
     #[schema(required = true)]
     tenant: Option<String>,
-    /// The model.
-    #[schema(required = true)]
-    model: Option<String>,
-    /// The user.
     #[schema(required = true)]
     user: Option<String>,
+    #[schema(required = true)]
+    model: Option<String>,
     /// How long ago it was reserved, in milliseconds.
     age_ms: u64,
-    /// How long it still lives, in milliseconds, unless it is extended.
+    /// How long it still lives unless it is extended, in milliseconds.
     lives_for_ms: u64,
-    /// What its last extension said was used so far, by unit.
-    observed: BTreeMap<String, u64>,
     /// What it holds in each limit.
     limits: Vec<LiveHoldBody>,
 }
 
-/// What a lease holds in one limit.
-#[derive(Debug, Serialize, ToSchema)]
+/// What a live lease holds in one limit.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = LiveHold)]
 struct LiveHoldBody {
-    /// The policy that sets the limit.
     policy_id: String,
-    /// Its unit.
     unit: String,
-    /// What the lease is charged; of concurrency, 1.
-    charged: u64,
+    /// What it holds: what was reserved, and what extensions added. Of `concurrency`, 1.
+    reserved: u64,
+    /// What its last extension reported as used so far; null if it did not name the unit, and for `concurrency`.
+    #[schema(required = true)]
+    used: Option<u64>,
 }
 
-/// The lease that was released.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ReleasedLease, examples(json!({"released": "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a"})))]
-pub(super) struct ReleasedBody {
-    /// Its id.
-    released: String,
+fn live_leases() -> Value {
+    let tokens =
+        json!({"policyId": "tokens", "unit": "output_tokens", "reserved": 800, "used": 310});
+    let slot = json!({"policyId": "parallel", "unit": "concurrency", "reserved": 1, "used": null});
+    let group = |policy: &str, unit: &str, reserved: u64, used: Option<u64>| {
+        json!({
+            "policyId": policy, "unit": unit, "tenant": "acme", "leases": 1, "reserved": reserved, "used": used,
+            "oldestMs": 12_400
+        })
+    };
+    json!({
+        "groups": [
+            group("parallel", "concurrency", 1, None),
+            group("tokens", "output_tokens", 800, Some(310))
+        ],
+        "items": [{
+            "id": "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a", "tenant": "acme", "user": "alice", "model": "gpt-4",
+            "ageMs": 12_400, "livesForMs": 47_600, "limits": [slot, tokens]
+        }],
+        "complete": true
+    })
 }
 
-/// The lease that a path names.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "read for the schema")]
-pub(super) struct LeasePath {
-    /// The id of the lease.
-    #[param(min_length = 1, max_length = 512, example = "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a")]
-    id: String,
-}
-
-/// Live leases
+/// List live leases
 ///
-/// The leases that are alive in the store, of all servers, the oldest first. Those that begin or end while the store is read
-/// may be missing or too many.
+/// The leases that are alive, the oldest first: what each holds, and what its holder has reported as used so far. Also their
+/// sums by policy and tenant. The server reads the 10,000 oldest; with Redis, reading takes up to 2 seconds.
 #[utoipa::path(
     get,
     path = "/admin/leases",
-    operation_id = "list_leases",
+    operation_id = "list_live_leases",
     tag = "usage",
-    params(LeasesParameters),
+    params(LiveLeaseParameters),
     responses(
-        (status = 200, description = "The leases", body = LeasesBody),
-        (status = 501, description = "The store keeps no leases"),
-        (status = 503, description = "The store did not answer")
+        (status = 200, description = "The leases", body = LiveLeasesBody),
+        (status = 501, description = NO_LEASES),
+        (status = 503, description = STORE_UNAVAILABLE)
     )
 )]
-pub(super) async fn list<S: Backend>(
+pub(super) async fn live<S: Backend>(
     State(app): State<Arc<App<S>>>,
     Extension(role): Extension<Role>,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
-    let policy = parameters.take("policy", "the id of a policy", |id| PolicyId::new(id).ok());
-    let tenant = parameters.id("tenant");
-    let most = parameters.items(DEFAULT_ITEMS, MAX_ITEMS);
-    parameters.finish("policy, tenant, limit", Some(()))?;
-    super::super::leases::needs_leases(&app)?;
-    let is_wanted = |lease: &LiveLease, note: &LeaseNote| {
-        let holds = policy
-            .as_ref()
-            .is_none_or(|policy| lease.holds.iter().any(|hold| hold.policy_id == *policy));
-        let of_tenant =
-            tenant.as_ref().is_none_or(|tenant| note.tenant.as_deref() == Some(tenant.as_str()));
-        holds && of_tenant
+    let filter = LiveLeaseFilter {
+        policy: parameters.take("policy", "the id of a policy", |id| PolicyId::new(id).ok()),
+        tenant: parameters.id("tenant").map(|id| id.as_str().to_owned()),
     };
-    let is_narrowed = policy.is_some() || tenant.is_some();
-    let read = if is_narrowed { MAX_READ } else { most };
-    let live = app.service.live_leases(read).await.map_err(|error| {
+    let most = parameters.items(DEFAULT_ITEMS, MAX_ITEMS);
+    let filter = parameters.finish("policy, tenant, limit", Some(filter))?;
+    needs_leases(&app)?;
+    let listed = app.service.live_leases(&filter, most).await.map_err(|error| {
         tracing::debug!(error = %crate::telemetry::Chain(&error), "the store listed no leases");
-        Problem::store_unavailable()
+        Problem::leases_unlisted()
     })?;
-    let noted = live.leases.into_iter().map(|lease| {
-        let note = LeaseNote::parse(&lease.note).unwrap_or_default();
-        (lease, note)
-    });
-    let mut found = noted.filter(|(lease, note)| is_wanted(lease, note));
-    let items = found.by_ref().take(most).map(|(lease, note)| body(&lease, note, role)).collect();
-    let complete = found.next().is_none() && live.is_complete;
-    Ok(answer::json(StatusCode::OK, &LeasesBody { items, complete }))
+    Ok(answer::json(StatusCode::OK, &LiveLeasesBody::new(listed, role)))
 }
 
 /// Release a lease by hand
 ///
-/// Gives everything back, as if the lease had not been reserved: for a holder that is known to be gone. Whoever holds it is not
-/// told before the next update, which is answered with 409. The server's log records who did it.
+/// Gives back everything that the lease holds, and frees its slots at once, for example if its holder hangs. The holder can
+/// then neither extend nor settle it, so what it still uses is not charged. A settled lease cannot be released. The server's
+/// log records who did it and whose lease it was.
 #[utoipa::path(
     delete,
     path = "/admin/leases/{id}",
     operation_id = "release_lease_by_hand",
     tag = "usage",
-    params(LeasePath),
+    params(("id" = String, Path, min_length = 1, max_length = 512, description = "The id of the lease")),
     responses(
-        (status = 200, description = "It is released", body = ReleasedBody),
+        (status = 200, description = "The lease after it, or as it is if it was released before", body = LeaseBody),
         (status = 404, description = "There is no such lease, or not any more"),
-        (status = 409, description = "It was settled"),
-        (status = 501, description = "The store keeps no leases"),
-        (status = 503, description = "The store did not answer; try again")
+        (status = 409, description = "The lease was settled"),
+        (status = 501, description = NO_LEASES),
+        (status = 503, description = STORE_UNAVAILABLE)
     )
 )]
 pub(super) async fn release<S: Backend>(
     State(app): State<Arc<App<S>>>,
     Extension(actor): Extension<Actor>,
-    Path(id): Path<String>,
     _: NoParameters,
+    id: PathId,
 ) -> Result<Response, Problem> {
-    let id = LeaseId::parse(&id).ok_or_else(Problem::unknown_lease)?;
-    let state = super::super::leases::update_by_hand(&app, &id, &LeaseUpdate::Release).await?;
+    let (id, state) = release_by_hand(&app, id).await?;
+    if state.effect == Effect::Changed {
+        log_release(&actor, &id, &state);
+    }
+    lease_response(&id, &state).map(|response| response.map(Body::new))
+}
+
+/// Logs the release, because a lease is not in the catalog and so the audit log does not show it. The id is cut short.
+fn log_release(actor: &Actor, id: &LeaseId, state: &LeaseState) {
     let policies: Vec<_> = state.holds.iter().map(|hold| hold.policy_id.as_str()).collect();
     let note = LeaseNote::parse(&state.note).unwrap_or_default();
-    if state.effect == Effect::Changed {
-        // The beginning of the id: whoever knows all of it can settle the lease.
-        tracing::info!(
-            actor = actor.name(),
-            lease = ?id,
-            policies = policies.join(", "),
-            user = note.user,
-            model = note.model,
-            tenant = note.tenant,
-            "a lease was released by hand"
-        );
-    }
-    Ok(answer::json(StatusCode::OK, &ReleasedBody { released: id.to_string() }))
+    tracing::info!(
+        actor = actor.name(),
+        lease = ?id,
+        was = state.was.name(),
+        policies = policies.join(", "),
+        user = note.user,
+        model = note.model,
+        tenant = note.tenant,
+        "a lease was released by hand; its holder can settle it no longer"
+    );
 }
 
-fn body(lease: &LiveLease, note: LeaseNote, role: Role) -> LiveLeaseBody {
-    let amounts = lease.observed.amounts();
-    LiveLeaseBody {
-        id: (role == Role::Write).then(|| lease.id.to_string()),
-        tenant: note.tenant,
-        model: note.model,
-        user: note.user,
-        age_ms: whole_ms(lease.age),
-        lives_for_ms: whole_ms(lease.lives_for),
-        observed: amounts.map(|(unit, amount)| (unit.name().to_owned(), amount.get())).collect(),
-        limits: lease.holds.iter().map(hold_body).collect(),
-    }
-}
-
-fn hold_body(hold: &LiveHold) -> LiveHoldBody {
-    LiveHoldBody {
-        policy_id: hold.policy_id.as_str().to_owned(),
-        unit: Unit::name(&hold.unit).to_owned(),
-        charged: hold.charged,
-    }
-}
-
-fn whole_ms(duration: Duration) -> u64 {
+fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl LiveLeasesBody {
+    fn new(listed: ListedLeases, role: Role) -> Self {
+        let lease = |lease: ListedLease| LiveLeaseBody {
+            id: (role == Role::Write).then(|| lease.id.to_string()),
+            tenant: lease.note.tenant,
+            user: lease.note.user,
+            model: lease.note.model,
+            age_ms: ms(lease.age),
+            lives_for_ms: ms(lease.lives_for),
+            limits: lease.holds.into_iter().map(LiveHoldBody::from).collect(),
+        };
+        Self {
+            groups: listed.groups.into_iter().map(LeaseGroupBody::from).collect(),
+            items: listed.leases.into_iter().map(lease).collect(),
+            complete: listed.is_complete,
+        }
+    }
+}
+
+impl From<LeaseGroup> for LeaseGroupBody {
+    fn from(group: LeaseGroup) -> Self {
+        Self {
+            policy_id: group.policy_id.as_str().to_owned(),
+            unit: group.unit.name().to_owned(),
+            tenant: group.tenant,
+            leases: group.leases,
+            reserved: group.reserved,
+            used: group.used,
+            oldest_ms: ms(group.oldest),
+        }
+    }
+}
+
+impl From<ListedHold> for LiveHoldBody {
+    fn from(hold: ListedHold) -> Self {
+        Self {
+            policy_id: hold.policy_id.as_str().to_owned(),
+            unit: hold.unit.name().to_owned(),
+            reserved: hold.reserved,
+            used: hold.used,
+        }
+    }
 }

@@ -57,7 +57,7 @@ pub(super) fn routes<S: Backend>(app: Arc<App<S>>) -> Router<Arc<App<S>>> {
         .route("/admin/explain", post(explain::explain::<S>))
         .route("/admin/events", get(events::events::<S>))
         .route("/admin/session", get(session::session))
-        .route("/admin/leases", get(leases::list::<S>))
+        .route("/admin/leases", get(leases::live::<S>))
         .route("/admin/leases/{id}", delete(leases::release::<S>))
         .route("/admin/usage", get(usage::usage::<S>))
         .route("/admin/usage/reset", post(explain::reset::<S>))

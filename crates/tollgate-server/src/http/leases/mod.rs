@@ -55,7 +55,7 @@ pub(super) fn addressed(path: &str) -> Option<(LeaseId, Action)> {
 }
 
 /// The lease that a path names. It is an error if the path is not UTF-8.
-type PathId = Result<Path<String>, PathRejection>;
+pub(super) type PathId = Result<Path<String>, PathRejection>;
 
 fn id_of(path: PathId) -> Option<LeaseId> {
     path.ok().and_then(|Path(id)| LeaseId::parse(&id))
@@ -252,13 +252,12 @@ async fn update<S: Store>(
     judged(app, update, updated).map(|state| (id, state))
 }
 
-/// The same for a lease that somebody releases by hand.
-pub(super) async fn update_by_hand<S: Store>(
+/// Releases the lease that a path names, as [`release_lease`] does.
+pub(super) async fn release_by_hand<S: Store>(
     app: &App<S>,
-    id: &LeaseId,
-    release: &LeaseUpdate,
-) -> Result<LeaseState, Problem> {
-    update(app, Some(id.clone()), release).await.map(|(_, state)| state)
+    id: PathId,
+) -> Result<(LeaseId, LeaseState), Problem> {
+    update(app, id_of(id), &LeaseUpdate::Release).await
 }
 
 async fn settle<S: Store>(
@@ -376,11 +375,16 @@ fn settlement(request: &SettlementRequest<'_>) -> Option<Settlement> {
     Some(Settlement { lease, seq, usage: request.usage.clone(), quality })
 }
 
-fn lease_response(id: &LeaseId, state: &LeaseState) -> Result<Response<Full<Bytes>>, Problem> {
+/// The answer about a lease after an update.
+pub(super) fn lease_response(
+    id: &LeaseId,
+    state: &LeaseState,
+) -> Result<Response<Full<Bytes>>, Problem> {
     let body = LeaseBody::new(id.as_str(), state, SystemWallClock.wall_time());
     body.to_json().map(json_response).map_err(|error| cannot_render(&error))
 }
 
+/// Fails if the store keeps no leases.
 pub(super) fn needs_leases<S: Store>(app: &App<S>) -> Result<(), Problem> {
     let has_leases = app.service.store().capabilities().leases;
     if has_leases { Ok(()) } else { Err(Problem::no_leases()) }

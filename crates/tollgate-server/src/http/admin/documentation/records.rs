@@ -8,7 +8,7 @@ use tollgate_catalog::directory::{Kind, PriorityClass};
 use tollgate_catalog::validate::NOT_OF_CONCURRENCY;
 use tollgate_core::subject::{ACCEPTED_IDS, MAX_ID_BYTES};
 use tollgate_core::{
-    Amount, Calendar, Counting, FailureMode, Mode, OverLimit, Per, Policy, Visibility,
+    Amount, Calendar, Counting, FailureMode, Mode, OnExpire, OverLimit, Per, Policy, Visibility,
 };
 
 use super::super::super::schema::{ID_PATTERN, MATCH_PATTERN, UNIT_PATTERN};
@@ -282,6 +282,12 @@ fn effect_fields() -> Fields {
             "description": "What it records of a check that is denied, by it or by another policy: `deny`, the default, \
                 records nothing; `charge` records the cost, because it has happened already. Not for concurrency, nor for \
                 a policy without a limit."
+        },
+        "onExpire": {
+            "type": "string", "enum": ([OnExpire::Keep, OnExpire::Refund].map(OnExpire::name)),
+            "description": "What becomes of what a lease has reserved when it expires: `keep`, the default, leaves it charged \
+                until it leaves the window; `refund` gives it back. Not for concurrency, whose slots are free then, nor for a \
+                policy without a limit."
         },
         "reserve": {
             "type": "object", "additionalProperties": {
