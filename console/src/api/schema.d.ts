@@ -1945,6 +1945,11 @@ export interface components {
              */
             mode?: "enforce" | "shadow";
             /**
+             * @description What becomes of what a lease has reserved when it expires: `keep`, the default, leaves it charged until it leaves the window; `refund` gives it back. Not for concurrency, whose slots are free then, nor for a policy without a limit.
+             * @enum {string}
+             */
+            onExpire?: "keep" | "refund";
+            /**
              * @description The failure mode: how it decides while the store is unavailable. By default the setting of the server.
              * @enum {string}
              */
@@ -2400,6 +2405,11 @@ export interface components {
              */
             mode?: "enforce" | "shadow";
             /**
+             * @description What becomes of what a lease has reserved when it expires: `keep`, the default, leaves it charged until it leaves the window; `refund` gives it back. Not for concurrency, whose slots are free then, nor for a policy without a limit.
+             * @enum {string}
+             */
+            onExpire?: "keep" | "refund";
+            /**
              * @description The failure mode: how it decides while the store is unavailable. By default the setting of the server.
              * @enum {string}
              */
@@ -2602,6 +2612,11 @@ export interface components {
              */
             mode?: "enforce" | "shadow";
             /**
+             * @description What becomes of what a lease has reserved when it expires: `keep`, the default, leaves it charged until it leaves the window; `refund` gives it back. Not for concurrency, whose slots are free then, nor for a policy without a limit.
+             * @enum {string}
+             */
+            onExpire?: "keep" | "refund";
+            /**
              * @description The failure mode: how it decides while the store is unavailable. By default the setting of the server.
              * @enum {string}
              */
@@ -2748,6 +2763,11 @@ export interface components {
              * @enum {string|null}
              */
             mode?: "enforce" | "shadow" | null;
+            /**
+             * @description What becomes of what a lease has reserved when it expires: `keep`, the default, leaves it charged until it leaves the window; `refund` gives it back. Not for concurrency, whose slots are free then, nor for a policy without a limit.
+             * @enum {string|null}
+             */
+            onExpire?: "keep" | "refund" | null;
             /**
              * @description The failure mode: how it decides while the store is unavailable. By default the setting of the server.
              * @enum {string|null}

@@ -51,7 +51,7 @@ pub fn run(plan: &Plan, tollgate: &Path, bare: &Path) -> Result<Section, String>
         progress(round, plan.rounds);
         for (server, address) in [(&bare, bare.address()), (&tollgate, address)] {
             let load = Load::start(address, connections, IN_FLIGHT, u64::from(round));
-            let measure = measure(plan, server, async { load.await });
+            let measure = measure(plan, server, load);
             let (calls, elapsed, cpu) = runtime.block_on(measure)?;
             let calls = to_f64(calls);
             measured.add(CPU_PER_CALL, server.name(), cpu.as_secs_f64() * 1e6 / calls);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tollgate_core::{Decision, LimitStatus};
+use tollgate_core::{Decision, LimitStatus, Window};
 use tollgate_service::Reservation;
 use tollgate_store::{Effect, HoldState, LeaseState};
 
@@ -39,7 +39,7 @@ fn limit_message(status: &LimitStatus) -> v1::Limit {
         count: status.count,
         remaining: status.remaining,
         debt: status.debt(),
-        window_seconds: status.window().map_or(0.0, |window| window.as_seconds()),
+        window_seconds: status.window().map_or(0.0, Window::as_seconds),
         retry_after_ms: status.retry_after_ms,
         reset_after_ms: status.reset_after_ms,
     }

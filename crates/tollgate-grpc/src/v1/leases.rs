@@ -4,7 +4,7 @@ use tollgate_core::lease::ledger::Ending;
 use tollgate_core::{Amount, LeaseUpdate, Quality, Ttl};
 use tollgate_service::{Keeping, MAX_BATCH_SETTLEMENTS, Settlement, Unsettled};
 use tollgate_store::{Effect, LeaseId, LeaseState, Store, StoreError};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::answer::{lease_message, reservation_message};
 use super::request::{CheckRead, totals};
@@ -217,7 +217,7 @@ fn settled_message(request: &SettleRequest, made: Result<Made, Status>) -> Settl
             settled::Result::Accepted(Accepted { lease_id: id.clone(), seq: request.seq })
         }
         Err(status) => settled::Result::Failure(Failure {
-            code: Code::from(status.code()) as i32,
+            code: status.code() as i32,
             message: status.message().to_owned(),
         }),
     };

@@ -112,15 +112,13 @@ pub(super) fn read_batch(request: &CheckBatchRequest) -> Result<Vec<CheckRead<'_
 }
 
 fn address<'a>(value: &'a str, at: &str, problems: &mut Problems) -> Cow<'a, str> {
-    match value.parse::<IpAddr>() {
-        Ok(address) => Cow::Owned(address.to_canonical().to_string()),
-        Err(_) => {
-            if !value.is_empty() {
-                problems.add(&format_args!("{at}ip"), &"is not an IP address", ACCEPTED_IP);
-            }
-            Cow::Borrowed("")
-        }
+    if let Ok(address) = value.parse::<IpAddr>() {
+        return Cow::Owned(address.to_canonical().to_string());
     }
+    if !value.is_empty() {
+        problems.add(&format_args!("{at}ip"), &"is not an IP address", ACCEPTED_IP);
+    }
+    Cow::Borrowed("")
 }
 
 fn check_attributes(attributes: &HashMap<String, String>, at: &str, problems: &mut Problems) {

@@ -148,9 +148,9 @@ impl Program {
     pub(crate) async fn start(mut command: Command, address: SocketAddr, log: &Path) -> Self {
         let file = std::fs::File::create(log).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
-        let name = command.get_program().to_owned();
+        let name = command.get_program().display().to_string();
         let child = command.spawn().unwrap_or_else(|error| {
-            panic!("{name:?} does not start ({error}); `scripts/setup tests` installs it")
+            panic!("{name} does not start ({error}); `scripts/setup tests` installs it")
         });
         let mut program = Self(child);
         for _ in 0..START.as_millis() / LOOK_EVERY.as_millis() {
@@ -158,11 +158,11 @@ impl Program {
                 return program;
             }
             if let Ok(Some(status)) = program.0.try_wait() {
-                panic!("{name:?}: {status}: {}", std::fs::read_to_string(log).unwrap());
+                panic!("{name}: {status}: {}", std::fs::read_to_string(log).unwrap());
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        panic!("{name:?} does not listen: {}", std::fs::read_to_string(log).unwrap());
+        panic!("{name} does not listen: {}", std::fs::read_to_string(log).unwrap());
     }
 }
 

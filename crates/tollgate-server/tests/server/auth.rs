@@ -14,6 +14,8 @@ policies:
   - {id: region, per: [region], limit: 1, windowSeconds: 60}
 ";
 
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 async fn ask(
     client: &mut Client,
     method: &str,
@@ -76,7 +78,7 @@ async fn what_is_missing_or_malformed_is_named() {
     let fixture = Fixture::start_with_policies(POLICIES).await;
     let mut client = fixture.client().await;
     let long = "x".repeat(257);
-    let cases: [(&[(&str, &str)], &[&str], &str); 6] = [
+    let cases: [(Headers<'_>, &[&str], &str); 6] = [
         (&[], &["headers"], "at least one of x-user-id, x-model-id, x-tenant-id, x-api-key"),
         (&[("x-user-id", ""), ("x-tollgate-cost", "1")], &["headers"], "at least one of x-user-id"),
         (&[("x-user-id", &long)], &["x-user-id"], "1 to 256 bytes of UTF-8"),
