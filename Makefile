@@ -42,6 +42,11 @@ gateway-demo: setup ## Start the gateway before a mock model, and print how to c
 	$(CARGO) build --locked --release -p tollgate-server -p tollgate-gateway --features tollgate-gateway/mock-model --bins
 	exec scripts/gateway-demo
 
+.PHONY: envoy-demo
+envoy-demo: setup-tests ## Start Envoy before Tollgate and a model without a model, and print how to call it
+	$(CARGO) build --locked --release -p tollgate-server --bin tollgate
+	TOLLGATE_BIN="$(TARGET)/release/tollgate" exec examples/envoy/run
+
 .PHONY: dist
 dist: setup console ## Build the program to ship, small and stripped: target/dist/tollgate
 	$(CARGO) build --locked --profile dist -p tollgate-server --bin tollgate
@@ -120,7 +125,7 @@ setup-lint: ## The same, and what `make lint` needs: cargo-deny
 	@scripts/setup lint
 
 .PHONY: setup-tests
-setup-tests: ## The same, and what tests and benchmarks need: Redis, Valkey, PostgreSQL, Chromium, schemathesis
+setup-tests: ## The same, and what tests and benchmarks need: Redis, Valkey, PostgreSQL, Chromium, nginx, Envoy, schemathesis
 	@scripts/setup tests
 
 .PHONY: setup-loadtest

@@ -736,6 +736,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/rate-limit/auth": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Decide a check that a proxy makes before it passes a request on
+         * @description The subject and the cost are in request headers, by default in those below; the setting `auth_headers` names others. Takes every
+         *     method, and every path below this one. The answer has no body: its status and its headers say it all.
+         */
+        get: operations["authorize"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/rate-limit/check": {
         parameters: {
             query?: never;
@@ -10415,6 +10436,79 @@ export interface operations {
             };
             /** @description The request names a host that this server does not accept */
             421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    authorize: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The user */
+                "x-user-id"?: string | null;
+                /** @description The model asked for */
+                "x-model-id"?: string | null;
+                /** @description The tenant */
+                "x-tenant-id"?: string | null;
+                /** @description The API key */
+                "x-api-key"?: string | null;
+                /** @description A number of requests, or amounts by unit such as `requests=1,tokens=1200`; 1 request by default */
+                "x-tollgate-cost"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The request may pass */
+            200: {
+                headers: {
+                    /** @description For each of these limits, what is left (`r`) and the seconds (`t`) until its usage is 0, or on a denial until the check would be admitted, such as `"default";r=99;t=3600`; absent if there is none */
+                    RateLimit?: string;
+                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent if there is none (IETF draft ratelimit-headers) */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No header names a subject, or a header is not accepted; the problem names the headers */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request names a host that this server does not accept */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request may not pass */
+            429: {
+                headers: {
+                    /** @description For each of these limits, what is left (`r`) and the seconds (`t`) until its usage is 0, or on a denial until the check would be admitted, such as `"default";r=99;t=3600`; absent if there is none */
+                    RateLimit?: string;
+                    /** @description The enforced limits that took part and their windows in seconds, such as `"default";q=100;w=3600`; absent if there is none (IETF draft ratelimit-headers) */
+                    "RateLimit-Policy"?: string;
+                    /** @description On a denial that ends by waiting: the wait in whole seconds, rounded up */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No decision was possible: the store is unavailable, or unfinished requests use all of the memory reserved for them */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

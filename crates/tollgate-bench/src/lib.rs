@@ -4,6 +4,7 @@
 //! - [`memory`]: how many bytes does a key take?
 //! - [`leases`]: what do a reservation and its settlement cost in memory, compared with a check?
 //! - [`http`]: how much does the server cost, compared with the simplest one?
+//! - [`grpc`]: how much does Envoy's call cost, compared with a bare handler?
 //! - [`gateway`]: how much does the gateway cost, compared with a bare reverse proxy?
 //! - [`policies`]: what do a thousand prefixes and address blocks cost, compared with exact values?
 //! - [`redis`]: how much does an exact limit cost in Redis?
@@ -17,6 +18,7 @@
 pub mod contender;
 mod cores;
 pub mod gateway;
+pub mod grpc;
 pub mod http;
 pub mod key;
 pub mod keyed;

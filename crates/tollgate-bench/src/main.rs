@@ -7,7 +7,7 @@ use tollgate_bench::machine::Machine;
 use tollgate_bench::options::{Benchmark, Options, USAGE};
 use tollgate_bench::report::Report;
 use tollgate_bench::sibling::Sibling;
-use tollgate_bench::{gateway, http, keyed, leases, memory, policies, redis};
+use tollgate_bench::{gateway, grpc, http, keyed, leases, memory, policies, redis};
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -44,6 +44,10 @@ fn run(options: &Options) -> Result<(), String> {
     if options.runs(Benchmark::Http) {
         let (tollgate, bare) = (Sibling::TOLLGATE.built()?, Sibling::BARE_SERVER.built()?);
         report.sections.push(http::run(&http::Plan::full(options.rounds), &tollgate, &bare)?);
+    }
+    if options.runs(Benchmark::Grpc) {
+        let (tollgate, bare) = (Sibling::TOLLGATE.built()?, Sibling::BARE_GRPC.built()?);
+        report.sections.push(grpc::run(&http::Plan::full(options.rounds), &tollgate, &bare)?);
     }
     if options.runs(Benchmark::Redis) {
         report.sections.push(redis::run(&redis::Plan::full(options.rounds))?);

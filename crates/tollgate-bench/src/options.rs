@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// The usage message.
 pub const USAGE: &str =
-    "usage: tollgate-bench keyed|memory|leases|policies|http|redis|http-redis|http-catalog|outage|gateway|all [--rounds N] [--seconds N] [--json FILE]
+    "usage: tollgate-bench keyed|memory|leases|policies|http|grpc|redis|http-redis|http-catalog|outage|gateway|all [--rounds N] [--seconds N] [--json FILE]
   --rounds N    interleaved rounds, 5 or more for figures to be quoted (default 7)
   --seconds N   how long an outage lasts, 60 for figures to be quoted (default 60)
   --json FILE   also write every sample to FILE";
@@ -25,6 +25,8 @@ pub enum Benchmark {
     Policies,
     /// [`crate::http`].
     Http,
+    /// [`crate::grpc`].
+    Grpc,
     /// [`crate::redis`].
     Redis,
     /// [`crate::http::over_redis`].
@@ -38,12 +40,13 @@ pub enum Benchmark {
 }
 
 impl Benchmark {
-    const ALL: [(&'static str, Self); 10] = [
+    const ALL: [(&'static str, Self); 11] = [
         ("keyed", Self::Keyed),
         ("memory", Self::Memory),
         ("leases", Self::Leases),
         ("policies", Self::Policies),
         ("http", Self::Http),
+        ("grpc", Self::Grpc),
         ("redis", Self::Redis),
         ("http-redis", Self::HttpRedis),
         ("http-catalog", Self::HttpCatalog),

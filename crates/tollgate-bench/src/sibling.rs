@@ -24,6 +24,8 @@ impl Sibling {
         feature: Some("tollgate-gateway/mock-model"),
         ..Self::of("tollgate-gateway", "tollgate-mock-model")
     };
+    /// The bare server over gRPC.
+    pub const BARE_GRPC: Self = Self::of("tollgate-bench", "tollgate-bench-bare-grpc");
     /// The server.
     pub const TOLLGATE: Self = Self::of("tollgate-server", "tollgate");
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tollgate_bench::report::Section;
 use tollgate_bench::sibling::Sibling;
-use tollgate_bench::{gateway, http, keyed, leases, memory, policies, redis};
+use tollgate_bench::{gateway, grpc, http, keyed, leases, memory, policies, redis};
 
 fn check_every_goal_was_measured(section: &Section) {
     for goal in &section.goals {
@@ -40,6 +40,13 @@ fn http_runs() {
     let tollgate = Sibling::TOLLGATE.found().or_else(|_| Sibling::TOLLGATE.built()).unwrap();
     let bare = Path::new(env!("CARGO_BIN_EXE_tollgate-bench-bare"));
     check_every_goal_was_measured(&http::run(&http::Plan::smoke(), &tollgate, bare).unwrap());
+}
+
+#[test]
+fn grpc_runs() {
+    let tollgate = Sibling::TOLLGATE.found().or_else(|_| Sibling::TOLLGATE.built()).unwrap();
+    let bare = Path::new(env!("CARGO_BIN_EXE_tollgate-bench-bare-grpc"));
+    check_every_goal_was_measured(&grpc::run(&http::Plan::smoke(), &tollgate, bare).unwrap());
 }
 
 #[test]

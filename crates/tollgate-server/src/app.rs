@@ -10,7 +10,7 @@ use tollgate_store::resilience::Resilient;
 use tollgate_store::{MemoryStore, Store};
 
 use crate::admin_directory::AdminDirectory;
-use crate::config::HttpLimits;
+use crate::config::{AuthHeaders, HttpLimits};
 use crate::guard::Guard;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -93,6 +93,8 @@ pub(crate) struct App<S> {
     pub(crate) health: Arc<Health>,
     /// The bounds of requests.
     pub(crate) limits: HttpLimits,
+    /// The headers that `/rate-limit/auth` reads.
+    pub(crate) auth_headers: AuthHeaders,
     /// The memory held by unfinished requests.
     pub(crate) memory: RequestMemory,
     /// Only measures the duration of calls; decisions use the store's clock (R7).

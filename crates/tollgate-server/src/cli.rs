@@ -81,6 +81,16 @@ struct ServeArgs {
     /// Take a client's address from Forwarded or X-Forwarded-For if these proxies report it [default: none]
     #[arg(long, value_name = "NETWORKS")]
     trusted_proxies: Option<String>,
+    /// Read the subject and the cost of /rate-limit/auth from these headers [default: user=x-user-id, model=x-model-id,
+    /// tenant=x-tenant-id, apiKey=x-api-key, cost=x-tollgate-cost]
+    #[arg(long, value_name = "NAME=HEADER,…")]
+    auth_headers: Option<String>,
+    /// Also serve gRPC at this IP address and port: Envoy's rate limit service and tollgate.v1 [default: none]
+    #[arg(long, value_name = "ADDRESS")]
+    grpc: Option<String>,
+    /// Over gRPC, allow or deny descriptors that no policy covers: allow or deny [default: allow]
+    #[arg(long, value_name = "WHAT")]
+    grpc_unmatched: Option<String>,
     /// Keep usage in this store [default: memory:]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
@@ -181,6 +191,9 @@ impl ServeArgs {
             ("http", self.http),
             ("allowed_hosts", self.allowed_hosts),
             ("trusted_proxies", self.trusted_proxies),
+            ("auth_headers", self.auth_headers),
+            ("grpc", self.grpc),
+            ("grpc_unmatched", self.grpc_unmatched),
             ("store", self.store),
             ("max_keys", self.max_keys),
             ("on_store_error", self.on_store_error),
@@ -368,6 +381,9 @@ async fn run(config: &ServeConfig) -> Outcome {
     tracing::info!(http = url, docs = format!("{url}/docs"), "serving");
     if let Some(gateway) = server.gateway_address() {
         tracing::info!(gateway = format!("http://{gateway}/v1"), "serving the gateway");
+    }
+    if let Some(grpc) = server.grpc_address() {
+        tracing::info!(grpc = %grpc, "serving gRPC");
     }
     let signal = signals.next().await;
     tracing::info!(signal, "draining");

@@ -56,10 +56,7 @@ impl<S: Backend> MountedGateway<S> {
         let address = config.listen;
         let failed = |source: io::Error| StartError::Listen { address, source };
         let listener = Listener::bind(address).await.map_err(failed)?;
-        let observer = LeaseMetrics {
-            metrics: Arc::clone(&app.metrics),
-            journals_to_disk: app.journals_to_disk,
-        };
+        let observer = LeaseMetrics::of(app);
         let gateway = Gateway::new(config, Arc::clone(&app.service), Arc::new(observer));
         let gateway = Arc::new(gateway.map_err(StartError::Gateway)?);
         app.metrics.gateway.show(gateway.monitor().clone());
@@ -108,9 +105,29 @@ impl<S: Backend> RequestHandler for Answers<S> {
 
 /// Counts the leases of the gateway like those of the other calls.
 #[derive(Debug)]
-struct LeaseMetrics {
+pub(crate) struct LeaseMetrics {
     metrics: Arc<Metrics>,
     journals_to_disk: bool,
+}
+
+impl LeaseMetrics {
+    /// The metrics of `app`.
+    pub(crate) fn of<S>(app: &App<S>) -> Self {
+        Self { metrics: Arc::clone(&app.metrics), journals_to_disk: app.journals_to_disk }
+    }
+
+    /// Counts a settlement that the store did not answer.
+    pub(crate) fn count_unsettled(&self, unsettled: &Unsettled) {
+        match unsettled.kept {
+            Keeping::Not => _ = self.metrics.leases.dropped.inc(),
+            Keeping::OnDisk | Keeping::InMemory => _ = self.metrics.leases.kept.inc(),
+        }
+        if self.journals_to_disk && unsettled.kept == Keeping::InMemory {
+            tracing::error!(
+                "a settlement could not be written to the journal; it is kept in memory only: is the disk full?"
+            );
+        }
+    }
 }
 
 impl LeaseObserver for LeaseMetrics {
@@ -124,14 +141,6 @@ impl LeaseObserver for LeaseMetrics {
     }
 
     fn unsettled(&self, unsettled: &Unsettled) {
-        match unsettled.kept {
-            Keeping::Not => _ = self.metrics.leases.dropped.inc(),
-            Keeping::OnDisk | Keeping::InMemory => _ = self.metrics.leases.kept.inc(),
-        }
-        if self.journals_to_disk && unsettled.kept == Keeping::InMemory {
-            tracing::error!(
-                "a settlement could not be written to the journal; it is kept in memory only: is the disk full?"
-            );
-        }
+        self.count_unsettled(unsettled);
     }
 }

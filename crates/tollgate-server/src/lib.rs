@@ -9,6 +9,7 @@ mod catalog;
 mod cli;
 mod config;
 mod gateway;
+mod grpc;
 mod guard;
 mod health;
 mod http;
@@ -25,8 +26,8 @@ mod telemetry;
 
 pub use cli::{Cli, Outcome};
 pub use config::{
-    AdminToken, AllowedHosts, CatalogConfig, ConfigError, HttpLimits, LogFormat, Role, Secret,
-    ServeConfig, StoreConfig, TrustedProxies,
+    AdminToken, AllowedHosts, AuthHeaders, CatalogConfig, ConfigError, HttpLimits, LogFormat, Role,
+    Secret, ServeConfig, StoreConfig, TrustedProxies,
 };
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -20,6 +20,7 @@ use crate::app::{Admin, App, Backend};
 use crate::catalog;
 use crate::config::{Secret, ServeConfig, StoreConfig};
 use crate::gateway::{self, MountedGateway, Serving};
+use crate::grpc::MountedGrpc;
 use crate::guard::Guard;
 use crate::health::Health;
 use crate::http;
@@ -53,6 +54,7 @@ const INTRODUCE_EVERY: Duration = Duration::from_secs(1);
 pub struct Server {
     address: SocketAddr,
     gateway_address: Option<SocketAddr>,
+    grpc_address: Option<SocketAddr>,
     /// The admin token, if one was generated for this run.
     made_token: Option<Secret>,
     stop: oneshot::Sender<()>,
@@ -165,6 +167,8 @@ impl Server {
             None => None,
         };
         let gateway_address = gateway.as_ref().map(MountedGateway::address);
+        let grpc = MountedGrpc::new(config, &app).await?;
+        let grpc_address = grpc.as_ref().map(MountedGrpc::address);
         background_tasks.spawn(keep_leases(gateway.as_ref().map(MountedGateway::keep_leases)));
         let metrics = NetMetrics {
             in_flight: app.metrics.in_flight.clone(),
@@ -182,6 +186,7 @@ impl Server {
         };
         let draining = Arc::clone(&app);
         let (stopping, gateway_stops) = watch::channel(false);
+        let grpc_stops = gateway_stops.clone();
         let stopped = async move {
             // A server that was dropped keeps running: nobody can tell it to stop any more.
             if stopped.await.is_err() {
@@ -195,17 +200,21 @@ impl Server {
         background_tasks.spawn(replay_now_and_then(Arc::clone(&app)));
         background_tasks.spawn(tend_now_and_then(app));
         let (bounds, drain_timeout) = ((config.limits.clone(), heads), config.drain_timeout);
-        let gateway_serving = Serving {
-            limits: config.limits.clone(),
-            heads: bounds.1.clone(),
-            metrics: metrics.clone(),
-            drain_timeout,
+        let (gateway_serving, grpc_serving) = {
+            let serving = || Serving {
+                limits: config.limits.clone(),
+                heads: bounds.1.clone(),
+                metrics: metrics.clone(),
+                drain_timeout,
+            };
+            (serving(), serving())
         };
         let serving = async move {
             let gateway = serve_gateway(gateway, gateway_serving, gateway_stops);
+            let grpc = serve_grpc(grpc, grpc_serving, grpc_stops);
             let main = listener.serve(answers, bounds, metrics, stopped, drain_timeout);
-            let (drained, gateway_drained) = tokio::join!(main, gateway);
-            let drained = drained.and(gateway_drained);
+            let (drained, gateway_drained, grpc_drained) = tokio::join!(main, gateway, grpc);
+            let drained = drained.and(gateway_drained).and(grpc_drained);
             finish(&closing).await;
             // Background work ends after the last answer, not before.
             drop((catalog, background_tasks));
@@ -213,7 +222,14 @@ impl Server {
             _ = tokio::time::timeout(CLOSE_TIMEOUT, closing.admin.directory.close()).await;
             drained
         };
-        Ok(Self { address, gateway_address, made_token, stop, serving: tokio::spawn(serving) })
+        Ok(Self {
+            address,
+            gateway_address,
+            grpc_address,
+            made_token,
+            stop,
+            serving: tokio::spawn(serving),
+        })
     }
 
     /// The address at which it listens.
@@ -224,6 +240,11 @@ impl Server {
     /// The address at which the gateway listens, if there is one.
     pub fn gateway_address(&self) -> Option<SocketAddr> {
         self.gateway_address
+    }
+
+    /// The address at which it listens for gRPC, if it does.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc_address
     }
 
     /// The admin token that was generated because none was set: show it only to whoever started the server.
@@ -252,6 +273,20 @@ async fn serve_gateway<S: Backend>(
         _ = stops.wait_for(|stops| *stops).await;
     };
     gateway.serve(serving, stop).await
+}
+
+/// Serves gRPC, if it is configured, until `stops` is true.
+async fn serve_grpc<S: Backend>(
+    grpc: Option<MountedGrpc<S>>,
+    serving: Serving,
+    mut stops: watch::Receiver<bool>,
+) -> Drained {
+    let Some(grpc) = grpc else { return Drained::Whole };
+    let stop = async move {
+        // An error means that the server does not serve any more.
+        _ = stops.wait_for(|stops| *stops).await;
+    };
+    grpc.serve(serving, stop).await
 }
 
 /// Keeps the leases of the gateway alive, if there is one.
@@ -323,6 +358,7 @@ async fn assemble<S: Backend>(
         metrics,
         health,
         limits: config.limits.clone(),
+        auth_headers: config.auth_headers.clone(),
         memory,
         clock: MonotonicClock::new(),
     };

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use tollgate_catalog::CatalogError;
 use tollgate_gateway::GatewayError;
 use tollgate_gateway::config::ConfigError as GatewayConfigError;
+use tollgate_grpc::ReflectionError;
 use tollgate_redis::Misconfiguration;
 use tollgate_store::StoreError;
 
@@ -64,6 +65,8 @@ pub enum StartError {
     GatewayCatalog,
     /// The gateway cannot be made.
     Gateway(GatewayError),
+    /// The gRPC services cannot be made.
+    Grpc(ReflectionError),
     /// No admin token could be generated.
     AdminToken(io::Error),
 }
@@ -103,6 +106,7 @@ impl fmt::Display for StartError {
                  (--catalog sqlite:FILE or postgres://…)",
             ),
             Self::Gateway(error) => error.fmt(f),
+            Self::Grpc(error) => error.fmt(f),
             Self::ApiKeySecret { path, .. } => {
                 write!(f, "{}: the secret for hashing API keys cannot be read or created", path.display())
             }
@@ -122,6 +126,7 @@ impl std::error::Error for StartError {
             Self::Catalog(error) => error.source(),
             Self::GatewayConfig(error) => error.source(),
             Self::Gateway(error) => error.source(),
+            Self::Grpc(error) => error.source(),
             Self::Policies(_)
             | Self::NoApiKeySecret
             | Self::GatewayCatalog

@@ -9,6 +9,7 @@
 mod caller;
 mod decision_feed;
 mod directory;
+mod give_back;
 mod journal;
 mod learned;
 mod learning;
@@ -16,11 +17,13 @@ mod lease_note;
 mod leases;
 mod live_leases;
 mod rate_limit;
+mod together;
 mod usage;
 
 pub use caller::Caller;
 pub use decision_feed::{By, DecisionFeed, KeyCounts, ObservedDecision};
 pub use directory::{DirectoryLookup, Known, Origins, TierSource, UnknownApiKeys};
+pub use give_back::GivenBack;
 pub use journal::{JournalStats, Keeping, SettlementJournal};
 pub use learned::{Answers, LearnedUsage};
 pub use lease_note::LeaseNote;
@@ -29,4 +32,5 @@ pub use live_leases::{LeaseGroup, ListedHold, ListedLease, ListedLeases, LiveLea
 pub use rate_limit::{
     BatchTooLong, Explanation, MAX_BATCH_CHECKS, RateLimitService, TrafficObserver,
 };
+pub use together::{Part, Together, Uncovered};
 pub use usage::TopKey;

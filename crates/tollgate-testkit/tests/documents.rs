@@ -21,7 +21,7 @@ const CORE: &str = "tollgate-core";
 const NEVER_SHIPPED: [&str; 2] = ["tollgate-testkit", "tollgate-bench"];
 
 /// Third-party crates that only these crates may use, so that their use does not spread.
-const RESTRICTED_DEPENDENCIES: [(&str, &[&str]); 9] = [
+const RESTRICTED_DEPENDENCIES: [(&str, &[&str]); 10] = [
     ("axum", &["tollgate-server", "tollgate-bench"]),
     ("clap", &["tollgate-server", "tollgate-simulate", "tollgate-bench"]),
     ("governor", &["tollgate-bench"]),
@@ -34,6 +34,7 @@ const RESTRICTED_DEPENDENCIES: [(&str, &[&str]); 9] = [
         &["tollgate", "tollgate-gateway", "tollgate-server", "tollgate-simulate", "tollgate-bench"],
     ),
     ("sqlx", &["tollgate-catalog"]),
+    ("tonic", &["tollgate-grpc", "tollgate-bench"]),
 ];
 
 fn root() -> PathBuf {

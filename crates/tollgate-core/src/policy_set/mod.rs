@@ -16,7 +16,7 @@ pub use self::explain::{Consideration, Precedence};
 use self::index::Index;
 pub use self::overrides::override_cycle;
 use self::rule::{Rule, RuleIndex};
-use crate::{Charge, Check, Counting, Limit, Policy, PolicyId, Unit};
+use crate::{Charge, Check, Counting, Limit, Policy, PolicyId, Subject, Unit};
 
 /// What a check charges: one charge for each limit that it meets, in the order of the policies.
 pub type Plan<'a> = SmallVec<[Charge<'a>; 4]>;
@@ -172,6 +172,11 @@ impl PolicySet {
         let mut matching = self.index.matching(&self.rules, &check.subject);
         self.retain_applying(&mut matching);
         matching.rules().filter_map(|rule| charge(&self.rules[rule as usize], check)).collect()
+    }
+
+    /// Whether any enabled policy matches `subject`, and be it one that exempts. O(policies that may match).
+    pub fn covers(&self, subject: &Subject<'_>) -> bool {
+        self.index.matching(&self.rules, subject).rules().next().is_some()
     }
 }
 

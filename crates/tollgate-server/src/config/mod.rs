@@ -2,6 +2,7 @@
 
 mod admin_tokens;
 mod allowed_hosts;
+mod auth_headers;
 mod layers;
 mod secret;
 mod trusted_proxies;
@@ -15,12 +16,13 @@ use std::time::Duration;
 pub(crate) use admin_tokens::{ADMIN, ADMIN_READ};
 pub use admin_tokens::{AdminToken, Role};
 pub use allowed_hosts::AllowedHosts;
+pub use auth_headers::AuthHeaders;
 pub use layers::ConfigError;
 use layers::Layers;
 pub use secret::Secret;
 use tollgate_catalog::document::MAX_DOCUMENT_BYTES;
 use tollgate_redis::RedisUrl;
-use tollgate_service::UnknownApiKeys;
+use tollgate_service::{Uncovered, UnknownApiKeys};
 use tollgate_store::memory::MemoryStoreOptions;
 use tollgate_store::resilience::ResilienceOptions;
 pub use trusted_proxies::TrustedProxies;
@@ -38,6 +40,8 @@ pub struct ServeConfig {
     pub allowed_hosts: Option<AllowedHosts>,
     /// The proxies that report a client's address. `None`: a check has the address that its body gives, or none.
     pub trusted_proxies: Option<TrustedProxies>,
+    /// The headers that `/rate-limit/auth` reads.
+    pub auth_headers: AuthHeaders,
     /// The store.
     pub store: StoreConfig,
     /// Where the store was set, for messages: a flag, a variable or a line of a file.
@@ -46,6 +50,10 @@ pub struct ServeConfig {
     pub start_degraded: bool,
     /// The most keys that the in-memory store holds.
     pub max_keys: usize,
+    /// Where to listen for gRPC; `None` for no gRPC.
+    pub grpc: Option<SocketAddr>,
+    /// What a descriptor gets over gRPC that no policy covers.
+    pub grpc_unmatched: Uncovered,
     /// The handling of failures of a networked store. The in-memory store cannot fail.
     pub resilience: ResilienceOptions,
     /// The source of the policies.
@@ -180,10 +188,13 @@ impl Default for ServeConfig {
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8_000)),
             allowed_hosts: None,
             trusted_proxies: None,
+            auth_headers: AuthHeaders::default(),
             store: StoreConfig::Memory,
             store_set_by: None,
             start_degraded: false,
             max_keys: MemoryStoreOptions::DEFAULT_MAX_KEYS,
+            grpc: None,
+            grpc_unmatched: Uncovered::default(),
             resilience: ResilienceOptions::default(),
             catalog: CatalogConfig::Database(Secret::new(DEFAULT_CATALOG)),
             unknown_api_keys: UnknownApiKeys::default(),
@@ -221,10 +232,13 @@ pub(crate) fn api_key_secret_of(
 }
 
 /// The keys of all settings.
-pub(crate) const KEYS: [&str; 30] = [
+pub(crate) const KEYS: [&str; 33] = [
     "http",
     "allowed_hosts",
     "trusted_proxies",
+    "auth_headers",
+    "grpc",
+    "grpc_unmatched",
     "store",
     "max_keys",
     "on_store_error",
@@ -361,6 +375,13 @@ impl ServeConfig {
             trusted_proxies: layers.take("trusted_proxies", default.trusted_proxies, |text| {
                 trusted_proxies::parse(text).map(Some)
             }),
+            auth_headers: layers.take("auth_headers", default.auth_headers, auth_headers::parse),
+            grpc: layers.take("grpc", default.grpc, |text| values::address(text).map(Some)),
+            grpc_unmatched: layers.take(
+                "grpc_unmatched",
+                default.grpc_unmatched,
+                values::uncovered,
+            ),
             store: store.store,
             store_set_by: layers.place("store").map(|place| place.to_string()),
             start_degraded: layers.take("start_degraded", default.start_degraded, values::boolean),

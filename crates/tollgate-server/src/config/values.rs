@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tollgate_core::FailureMode;
 use tollgate_redis::{RedisUrl, UrlProblem};
-use tollgate_service::UnknownApiKeys;
+use tollgate_service::{Uncovered, UnknownApiKeys};
 
 use super::layers::Refused;
 use super::{CatalogConfig, LogFormat, Secret, StoreConfig, StoreUrl};
@@ -136,6 +136,17 @@ pub(super) fn gateway_file(text: &str) -> Result<PathBuf, Refused> {
         return Err(Refused { problem: "is empty".to_owned(), accepted });
     }
     Ok(text.into())
+}
+
+pub(super) fn uncovered(text: &str) -> Result<Uncovered, Refused> {
+    match text {
+        "allow" => Ok(Uncovered::Allow),
+        "deny" => Ok(Uncovered::Deny),
+        _ => Err(Refused {
+            problem: format!("{text:?} is not accepted"),
+            accepted: "`allow` or `deny`",
+        }),
+    }
 }
 
 pub(super) fn unknown_api_keys(text: &str) -> Result<UnknownApiKeys, Refused> {

@@ -29,6 +29,7 @@ use super::schema;
         super::check::enforce,
         super::check::peek,
         super::check::check_batch,
+        super::auth::authorize,
         super::leases::reserve_lease,
         super::leases::extend_lease,
         super::leases::settle_lease,
@@ -97,7 +98,8 @@ pub(super) fn document() -> serde_json::Result<Value> {
 }
 
 /// Adds to the operation `method` of `path` what the reader of bodies, the guard and the check of the host answer, where
-/// it says nothing of its own about such a status. A refusal without a body of its own has a problem.
+/// it says nothing of its own about such a status. A refusal without a body of its own has a problem, except the denial of
+/// `/rate-limit/auth`, which has none.
 fn complete(operation: &mut Map<String, Value>, method: &str, path: &str) {
     let is_admin = path.starts_with("/admin/");
     if is_admin {
@@ -118,7 +120,8 @@ fn complete(operation: &mut Map<String, Value>, method: &str, path: &str) {
         answers.entry(status).or_insert_with(|| json!({"description": description}));
     }
     for (status, answer) in answers {
-        if status.as_str() >= "400" && answer.get("content").is_none() {
+        let is_denial = path == super::auth::AUTH && status == "429";
+        if status.as_str() >= "400" && answer.get("content").is_none() && !is_denial {
             let schema = json!({"$ref": "#/components/schemas/Problem"});
             answer["content"] = json!({"application/problem+json": {"schema": schema}});
         }

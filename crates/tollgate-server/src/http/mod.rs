@@ -4,6 +4,7 @@
 
 mod admin;
 mod answer;
+mod auth;
 mod body;
 mod check;
 mod client;
@@ -27,7 +28,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Method, Request, Response};
 use axum::response::IntoResponse as _;
-use axum::routing::{delete, get, post};
+use axum::routing::{any, delete, get, post};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tower_service::Service;
@@ -115,6 +116,8 @@ fn router<S: Backend>(app: Arc<App<S>>) -> Router {
         .route(ENFORCE, post(check::enforce))
         .route(PEEK, post(check::peek))
         .route("/rate-limit/check/batch", post(check::check_batch))
+        .route(auth::AUTH, any(auth::authorize))
+        .route(auth::AUTH_BELOW, any(auth::authorize))
         .route(LEASES, post(leases::reserve_lease))
         .route("/rate-limit/leases/{id}", delete(leases::release_lease))
         .route("/rate-limit/leases/{id}/extend", post(leases::extend_lease))

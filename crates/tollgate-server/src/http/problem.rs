@@ -387,6 +387,28 @@ impl Problem {
         Self { errors, ..problem }
     }
 
+    /// 400: the request of a proxy has none of `headers`, which name the subject.
+    pub(crate) fn missing_auth_headers(headers: &str) -> Self {
+        let kind = "urn:tollgate:problem:missing-headers";
+        let title = "No header names a subject";
+        let detail = format!("The request has none of the headers {headers}");
+        let accepted = format!("at least one of {headers}");
+        Self::new(StatusCode::BAD_REQUEST, kind, title, detail).at(
+            "headers",
+            "name no subject",
+            accepted,
+        )
+    }
+
+    /// 400: headers of the request of a proxy are not accepted.
+    pub(crate) fn malformed_auth_headers(errors: Vec<FieldProblem>) -> Self {
+        let kind = "urn:tollgate:problem:malformed-header";
+        let names: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
+        let detail = format!("Headers with a value that is not accepted: {}", names.join(", "));
+        let problem = Self::new(StatusCode::BAD_REQUEST, kind, "A header cannot be read", detail);
+        Self { errors, ..problem }
+    }
+
     /// 500: an internal error.
     pub(crate) fn internal() -> Self {
         let kind = "urn:tollgate:problem:internal";

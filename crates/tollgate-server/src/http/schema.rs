@@ -207,6 +207,30 @@ impl IntoResponses for EnforceAnswers {
     }
 }
 
+/// The answers to a check that a proxy makes.
+pub(crate) struct AuthAnswers;
+
+impl IntoResponses for AuthAnswers {
+    fn responses() -> Answers {
+        let decided = |description: &str| ResponseBuilder::new().description(description);
+        let admission = decided("The request may pass")
+            .header("RateLimit-Policy", header(RATELIMIT_POLICY, Type::String))
+            .header("RateLimit", header(RATELIMIT, Type::String));
+        let denial = decided("The request may not pass")
+            .header("RateLimit-Policy", header(RATELIMIT_POLICY, Type::String))
+            .header("RateLimit", header(RATELIMIT, Type::String))
+            .header("Retry-After", header(RETRY_AFTER, Type::Integer));
+        let refusal =
+            "No header names a subject, or a header is not accepted; the problem names the headers";
+        Answers::from([
+            ("200".to_owned(), admission.build().into()),
+            ("400".to_owned(), Response::new(refusal).into()),
+            ("429".to_owned(), denial.build().into()),
+            undecided(),
+        ])
+    }
+}
+
 /// The answers to a batch of checks.
 pub(crate) struct BatchAnswers;
 

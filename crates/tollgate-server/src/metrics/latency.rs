@@ -20,6 +20,10 @@ pub(crate) enum Call {
     Peek,
     /// `POST /rate-limit/check/batch`
     Batch,
+    /// `/rate-limit/auth`
+    Auth,
+    /// `ShouldRateLimit` of Envoy, over gRPC.
+    ShouldRateLimit,
     /// `POST /rate-limit/leases`
     Reserve,
     /// An extension, a settlement or a release of one lease.
@@ -29,11 +33,13 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Check,
         Self::Enforce,
         Self::Peek,
         Self::Batch,
+        Self::Auth,
+        Self::ShouldRateLimit,
         Self::Reserve,
         Self::UpdateLease,
         Self::SettleBatch,
@@ -45,6 +51,8 @@ impl Call {
             Self::Enforce => "enforce",
             Self::Peek => "peek",
             Self::Batch => "batch",
+            Self::Auth => "auth",
+            Self::ShouldRateLimit => "should_rate_limit",
             Self::Reserve => "reserve",
             Self::UpdateLease => "update_lease",
             Self::SettleBatch => "settle_batch",

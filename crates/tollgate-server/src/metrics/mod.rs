@@ -61,6 +61,8 @@ pub(crate) struct Metrics {
     pub(crate) catalog: CatalogMetrics,
     /// Calls that the store did not answer.
     pub(crate) store_errors: Counter,
+    /// Descriptors over gRPC that no policy covers.
+    pub(crate) unmatched_descriptors: Counter,
     /// Metrics of the store.
     pub(crate) store: StoreMetrics,
     /// The lines of the recording.
@@ -95,6 +97,7 @@ impl Metrics {
             leases: LeaseMetrics::new(),
             gateway: Arc::default(),
             store_errors: Counter::default(),
+            unmatched_descriptors: Counter::default(),
             store: StoreMetrics::new(),
             record: RecordCounters::default(),
             in_flight: Gauge::default(),
@@ -132,6 +135,8 @@ impl Metrics {
         let errors =
             "Calls that the store did not answer, and calls not sent because the breaker was open";
         to.register("store_errors", errors, self.store_errors.clone());
+        let unmatched = "Descriptors over gRPC that no policy covers";
+        to.register("grpc_unmatched_descriptors", unmatched, self.unmatched_descriptors.clone());
         self.store.register(to);
         let written = "Checks written to the recording";
         to.register("record_lines_written", written, self.record.written.clone());

@@ -28,7 +28,7 @@ policies:
 
 /// An in-memory store that hangs when the test says so. Clones are the same store.
 #[derive(Clone, Default)]
-struct Hangable(Arc<Inner>);
+pub(crate) struct Hangable(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -39,7 +39,7 @@ struct Inner {
 
 // SeqCst throughout: the server must see what the test does.
 impl Hangable {
-    fn set_hanging(&self, hangs: bool) {
+    pub(crate) fn set_hanging(&self, hangs: bool) {
         self.0.hangs.store(hangs, Ordering::SeqCst);
     }
 

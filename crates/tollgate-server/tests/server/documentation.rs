@@ -266,6 +266,10 @@ async fn the_document_lists_every_method_of_a_path() {
     let admin = Admin::start().await;
     for path in operations().map(|(path, ..)| path).collect::<BTreeSet<_>>() {
         let answer = admin.ask("TRACE", path, &Value::Null).await;
+        if path == "/rate-limit/auth" {
+            assert_eq!(answer.status, 400, "it takes every method, and wants headers");
+            continue;
+        }
         assert_eq!(answer.status, 405, "{path}");
         let served = answer.header("allow").unwrap().split(',').filter(|method| *method != "HEAD");
         let served: BTreeSet<String> = served.map(|method| method.trim().to_lowercase()).collect();

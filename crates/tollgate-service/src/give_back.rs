@@ -1,0 +1,159 @@
+//! Charges that can be given back by their request id.
+//!
+//! A window that is exact cannot give back "three hits": which ones decides when the room comes. So a charge that may be given back
+//! is kept as a lease, which the request id names (R12), and giving back settles it for less (R14).
+
+use std::sync::Arc;
+
+use tollgate_core::{
+    Amount, Check, Cost, LeaseUpdate, Limit, OverLimit, PolicyId, Quality, Totals, Ttl,
+};
+use tollgate_store::{Effect, LeaseId, LeaseState, Store, StoreError};
+
+use crate::leases::Reservation;
+use crate::rate_limit::RateLimitService;
+use crate::together::{Part, Together, Uncovered};
+
+/// How long a charge can be given back, and how long it holds slots at most. Longer than any answer takes.
+const KEPT: Ttl = Ttl::MAX;
+/// The time to live of a lease that only looks for another. It differs from [`KEPT`].
+const LOOKING: Ttl = Ttl::MIN;
+/// How often giving back tries again if somebody else gives back too.
+const MAX_TRIES: usize = 16;
+
+const _: () = assert!(KEPT.as_ms() != LOOKING.as_ms());
+
+/// What became of an attempt to give back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GivenBack {
+    /// It is given back, as far as it was charged and still counts.
+    Done,
+    /// The request id names no charge: it was denied, it is of another subject, or it was made too long ago.
+    NotFound,
+    /// This limit records costs that have happened (R19), or gives back what leases that expire hold; its charges are not kept.
+    NotKept(PolicyId),
+}
+
+impl<S: Store> RateLimitService<S> {
+    /// The same as [`RateLimitService::check_together`] for one `check` with a request id, whose charge can be
+    /// [given back](RateLimitService::give_back) for an hour. Until then, it also takes a slot of each limit of concurrency.
+    ///
+    /// Under limits that record denied costs (R19) or give back what expired leases hold, and in stores without leases, it is a check
+    /// like any other, and nothing is given back.
+    pub async fn check_kept(
+        &self,
+        check: &Check<'_>,
+        uncovered: Uncovered,
+    ) -> Result<Together, StoreError> {
+        let charges_nothing = check.cost.amounts().all(|(_, amount)| amount == Amount::ZERO);
+        let plain = charges_nothing || !self.store().capabilities().leases;
+        let looked = self.look(check).await;
+        if plain || looked.not_kept.is_some() || !looked.meets_limits {
+            return self.check_together(std::slice::from_ref(check), uncovered).await;
+        }
+        let check = check.clone().at_cost(self.exactly(&check.cost));
+        let Reservation { decision, .. } = self.reserve(&check, KEPT).await?;
+        let allowed = decision.allowed();
+        let part = Part { decision: decision.clone(), is_covered: true };
+        Ok(Together { allowed, decision, parts: [part].into_iter().collect() })
+    }
+
+    /// Gives the cost of `check` back to the charge of the same subject that its request id names
+    /// ([`RateLimitService::check_kept`]), at most what was charged, and frees its slots. Each call gives back.
+    pub async fn give_back(&self, check: &Check<'_>) -> Result<GivenBack, StoreError> {
+        if let Some(policy) = self.look(check).await.not_kept {
+            return Ok(GivenBack::NotKept(policy));
+        }
+        // The cost is no part of what a request id names, so this finds the lease and charges nothing if there is none.
+        let nothing =
+            self.exactly(&Cost::one_request().with(tollgate_core::Unit::Requests, Amount::ZERO));
+        let asked = check.clone().at_cost(nothing);
+        let Some(lease) = self.reserve(&asked, LOOKING).await?.lease else {
+            return Ok(GivenBack::NotFound);
+        };
+        if lease.ttl == LOOKING {
+            self.update_lease(&lease.id, &LeaseUpdate::Release).await?;
+            return Ok(GivenBack::NotFound);
+        }
+        self.settle_for_less(&lease.id, &check.cost).await
+    }
+
+    /// Settles a lease for `less` than it is charged.
+    async fn settle_for_less(&self, id: &LeaseId, less: &Cost) -> Result<GivenBack, StoreError> {
+        // The first update of every lease; sent again, it only asks for the state.
+        let ask = LeaseUpdate::Extend {
+            seq: Amount::ONE,
+            ttl: None,
+            observed: Totals::none(),
+            wanted: Totals::none(),
+        };
+        for _ in 0..MAX_TRIES {
+            let Some(state) = self.update_lease(id, &ask).await? else {
+                return Ok(GivenBack::NotFound);
+            };
+            let Some(seq) = Amount::new(state.seq.get().saturating_add(1)) else { break };
+            let usage = what_remains(&state, less);
+            let settle = LeaseUpdate::Settle { seq, usage, quality: Quality::Exact };
+            match self.update_lease(id, &settle).await? {
+                Some(state) if state.effect == Effect::Repeated => {}
+                Some(state) if state.effect == Effect::Changed => return Ok(GivenBack::Done),
+                _ => return Ok(GivenBack::NotFound),
+            }
+        }
+        Ok(GivenBack::NotFound)
+    }
+
+    /// `cost`, and 0 of every unit of which leases reserve what they do not name.
+    fn exactly(&self, cost: &Cost) -> Cost {
+        let mut cost = cost.clone();
+        for unit in self.policies().current().policies().reserved_units() {
+            if !cost.names(unit) {
+                cost.set(unit.clone(), Amount::ZERO);
+            }
+        }
+        cost
+    }
+
+    /// What the limits of `check` say about giving back.
+    async fn look(&self, check: &Check<'_>) -> Looked {
+        let snapshot = self.policies().current();
+        let known = match self.directory() {
+            Some(directory) => Some(directory.resolve(&snapshot, check).await),
+            None => None,
+        };
+        let known = known.as_ref().map(|known| known.complete(check, &snapshot));
+        let plan = snapshot.policies().plan(known.as_ref().unwrap_or(check));
+        let mut limits = plan.iter().map(|charge| charge.limit);
+        let keeps_nothing = |limit: &&Arc<Limit>| {
+            limit.over_limit() == OverLimit::Charge || limit.refunds_expired()
+        };
+        let not_kept = limits.find(keeps_nothing);
+        Looked {
+            not_kept: not_kept.map(|limit| limit.policy_id().clone()),
+            meets_limits: !plan.is_empty(),
+        }
+    }
+}
+
+struct Looked {
+    /// A limit under which a lease is not the same as a charge.
+    not_kept: Option<PolicyId>,
+    meets_limits: bool,
+}
+
+/// What a lease is charged of each unit in `less`, without that.
+fn what_remains(state: &LeaseState, less: &Cost) -> Totals {
+    let mut remains = Totals::none();
+    for (unit, amount) in less.amounts().filter(|(_, amount)| *amount > Amount::ZERO) {
+        let holds = state.holds.iter().filter(|hold| hold.unit == *unit);
+        if let Some(charged) = holds.map(|hold| hold.charged).max() {
+            let remaining = charged.saturating_sub(amount.get());
+            remains.set(unit.clone(), Amount::new(remaining).unwrap_or(Amount::MAX));
+        }
+    }
+    remains
+}
+
+#[cfg(test)]
+#[path = "give_back_tests.rs"]
+mod tests;

@@ -1,0 +1,114 @@
+use std::time::Duration;
+
+use tollgate_catalog::SnapshotReader;
+use tollgate_core::{ManualClock, Per, Policy, PolicySet, Subject, Unit, Window};
+use tollgate_store::MemoryStore;
+use tollgate_store::memory::MemoryStoreOptions;
+
+use super::*;
+
+type Service = RateLimitService<MemoryStore<ManualClock>>;
+
+fn policy(id: &str, limit: u64) -> Policy {
+    let window = Window::new(Duration::from_mins(1)).unwrap();
+    let per = Per::from_scope("USER").unwrap();
+    Policy::new(PolicyId::new(id).unwrap(), per, Amount::new(limit), window)
+}
+
+fn service(policies: Vec<Policy>) -> (Service, ManualClock) {
+    let clock = ManualClock::default();
+    let store = MemoryStore::with_clock(clock.clone(), &MemoryStoreOptions::default());
+    let set = PolicySet::exactly(policies).unwrap();
+    (RateLimitService::new(store, SnapshotReader::fixed(set)), clock)
+}
+
+fn named(id: &'static str, hits: u64) -> Check<'static> {
+    let cost = Cost::one_request().with(Unit::Requests, Amount::new(hits).unwrap());
+    Check::of(Subject::new("alice", "gpt-4")).at_cost(cost).with_request_id(id)
+}
+
+async fn charge(service: &Service, id: &'static str, hits: u64) -> bool {
+    service.check_kept(&named(id, hits), Uncovered::Allow).await.unwrap().allowed
+}
+
+async fn give_back(service: &Service, id: &'static str, hits: u64) -> GivenBack {
+    service.give_back(&named(id, hits)).await.unwrap()
+}
+
+async fn count(service: &Service) -> u64 {
+    let peek = service.peek(&Check::new("alice", "gpt-4")).await.unwrap();
+    peek.limits()[0].count
+}
+
+#[tokio::test]
+async fn what_is_given_back_is_room_at_once_and_never_more_than_was_charged() {
+    let (service, _) = service(vec![policy("user", 10)]);
+    assert!(charge(&service, "a", 6).await && charge(&service, "b", 4).await);
+    assert!(!charge(&service, "c", 1).await);
+    assert_eq!(give_back(&service, "a", 2).await, GivenBack::Done);
+    assert_eq!(count(&service).await, 8);
+    assert!(charge(&service, "c", 2).await);
+    assert_eq!(give_back(&service, "a", 3).await, GivenBack::Done);
+    assert_eq!(count(&service).await, 7);
+    assert_eq!(give_back(&service, "a", 100).await, GivenBack::Done);
+    assert_eq!(count(&service).await, 6, "what b and c were charged stays");
+}
+
+#[tokio::test]
+async fn an_unknown_request_id_gives_nothing_back() {
+    let (service, _) = service(vec![policy("user", 3)]);
+    assert!(charge(&service, "a", 3).await);
+    assert!(!charge(&service, "denied", 1).await);
+    for id in ["unknown", "denied"] {
+        assert_eq!(give_back(&service, id, 1).await, GivenBack::NotFound, "{id}");
+    }
+    assert_eq!(count(&service).await, 3);
+    assert_eq!(give_back(&service, "a", 1).await, GivenBack::Done);
+    for id in ["unknown", "denied"] {
+        assert_eq!(give_back(&service, id, 1).await, GivenBack::NotFound, "{id}");
+    }
+    assert_eq!(count(&service).await, 2, "looking for a charge leaves none");
+}
+
+/// R12: a charge that is sent again is charged once, also if something of it was given back.
+#[tokio::test]
+async fn a_repeated_charge_counts_once() {
+    let (service, clock) = service(vec![policy("user", 10)]);
+    assert!(charge(&service, "a", 6).await && charge(&service, "a", 6).await);
+    assert_eq!(count(&service).await, 6);
+    assert_eq!(give_back(&service, "a", 6).await, GivenBack::Done);
+    assert!(charge(&service, "a", 6).await);
+    assert_eq!(count(&service).await, 0);
+    clock.advance(Duration::from_hours(2));
+    assert!(charge(&service, "a", 6).await);
+    assert_eq!(count(&service).await, 6);
+}
+
+#[tokio::test]
+async fn giving_back_frees_the_slot() {
+    let per = Per::from_scope("USER").unwrap();
+    let slots = Policy::of_concurrency(PolicyId::new("slots").unwrap(), per, Amount::new(2));
+    let (service, clock) = service(vec![slots]);
+    assert!(charge(&service, "a", 1).await && charge(&service, "b", 1).await);
+    clock.advance(Duration::from_mins(30));
+    assert!(!charge(&service, "c", 1).await, "a long answer keeps its slot");
+    assert_eq!(give_back(&service, "a", 1).await, GivenBack::Done);
+    assert!(charge(&service, "c", 1).await);
+    clock.advance(Duration::from_hours(1));
+    assert!(
+        charge(&service, "d", 1).await && charge(&service, "e", 1).await,
+        "forgotten ones are free"
+    );
+}
+
+#[tokio::test]
+async fn recorded_costs_are_not_given_back() {
+    let spent = Policy { over_limit: OverLimit::Charge, ..policy("spent", 5) };
+    let (service, _) = service(vec![spent]);
+    assert!(charge(&service, "a", 4).await);
+    assert!(!charge(&service, "b", 4).await);
+    assert_eq!(count(&service).await, 8, "R19");
+    let refused = GivenBack::NotKept(PolicyId::new("spent").unwrap());
+    assert_eq!(give_back(&service, "a", 4).await, refused);
+    assert_eq!(count(&service).await, 8);
+}
