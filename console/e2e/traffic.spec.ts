@@ -1,4 +1,5 @@
 /** The page Traffic over a gateway in front of a model server that this test holds in its hands. */
+import AxeBuilder from '@axe-core/playwright';
 import { createServer, type ServerResponse } from 'node:http';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
@@ -98,12 +99,24 @@ base('without a gateway the page says how to start one', async ({ page, openSign
   await expect(page.getByText('tollgate serve --gateway gateway.yaml')).toBeVisible();
 });
 
-test('the page with a gateway fits a phone', async ({ page, openSignedIn }) => {
-  await page.setViewportSize({ width: 360, height: 900 });
+test('with a gateway: axe finds nothing, in light and dark, wide and on a phone', async ({
+  page,
+  openSignedIn,
+}) => {
+  await page.emulateMedia({ colorScheme: 'light', reducedMotion: 'reduce' });
   await openSignedIn('traffic');
   await expect(page.getByText('vllm-a')).toBeVisible();
-  const fits = await page.evaluate(
-    () => document.documentElement.scrollWidth <= document.documentElement.clientWidth,
-  );
-  expect(fits).toBe(true);
+  for (const width of [1_440, 360]) {
+    await page.setViewportSize({ width, height: 900 });
+    for (const colorScheme of ['light', 'dark'] as const) {
+      await page.emulateMedia({ colorScheme });
+      await expect(page.locator('html')).toHaveAttribute('data-theme', colorScheme);
+      const { violations } = await new AxeBuilder({ page }).setLegacyMode().analyze();
+      expect.soft(violations, `${colorScheme}, ${width} px`).toEqual([]);
+    }
+    const fits = await page.evaluate(
+      () => document.documentElement.scrollWidth <= document.documentElement.clientWidth,
+    );
+    expect.soft(fits, `${width} px`).toBe(true);
+  }
 });

@@ -1,11 +1,10 @@
 /** What passes through the gateway now: requests in flight, the queue, the models, the upstreams and the denials. */
-import { useMemo } from 'react';
+import { useMemo, type ReactNode } from 'react';
 
 import { OfflineError } from '../../api/problem';
 import { EmptyState } from '../../ui/EmptyState';
 import { ErrorState } from '../../ui/ErrorState';
 import { Notice } from '../../ui/Notice';
-import { Panel } from '../../ui/Panel';
 import { Skeleton } from '../../ui/Skeleton';
 import { StatusDot } from '../../ui/StatusDot';
 import { Table, type Column } from '../../ui/Table';
@@ -73,16 +72,16 @@ function Gateway({ gateway, samples }: GatewayProps): React.JSX.Element {
         <Figure name="Tokens a second" value={formatRate(rateOfAll(gateway, samples))} />
         <Figure name="Denied since the start" value={formatNumber(sumOf(gateway.denials))} />
       </dl>
-      <Panel title="Models">
+      <Part title="Models">
         <Table label="models" columns={models} rows={gateway.models} rowId={({ model }) => model} />
-      </Panel>
-      <Panel title="Upstreams">
+      </Part>
+      <Part title="Upstreams">
         <Table label="upstreams" columns={UPSTREAM_COLUMNS} rows={gateway.upstreams} rowId={({ id }) => id} />
-      </Panel>
-      <Panel title="Queue">
+      </Part>
+      <Part title="Queue">
         <Table label="queue" columns={QUEUE_COLUMNS} rows={gateway.queues} rowId={(queue) => queue.class} />
-      </Panel>
-      <Panel title="Denials">
+      </Part>
+      <Part title="Denials">
         <Table
           label="denials"
           columns={DENIAL_COLUMNS}
@@ -90,8 +89,18 @@ function Gateway({ gateway, samples }: GatewayProps): React.JSX.Element {
           rowId={({ words }) => words}
           empty={<EmptyState title="No request was denied since the start" />}
         />
-      </Panel>
+      </Part>
     </>
+  );
+}
+
+/** A heading and a table, which is a region of its own, so that this is none. */
+function Part({ title, children }: { title: string; children: ReactNode }): React.JSX.Element {
+  return (
+    <div className={records.stack}>
+      <h2>{title}</h2>
+      {children}
+    </div>
   );
 }
 
