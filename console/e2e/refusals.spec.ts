@@ -69,7 +69,10 @@ test.describe('of a policy that is open', () => {
   }) => {
     await openSignedIn('policies?open=per-user');
     // What is typed is validated a moment later. With the new token that call would sign out before the button does.
-    const validated = page.waitForResponse('**/admin/policies/validate');
+    const validated = page.waitForResponse((response) => {
+      const request = response.request();
+      return request.url().endsWith('/admin/policies/validate') && (request.postData() ?? '').includes('30');
+    });
     await field(page, 'Limit').fill('30');
     await validated;
     await server.kill();

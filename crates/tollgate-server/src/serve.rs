@@ -469,11 +469,15 @@ async fn replay_now_and_then<S: Backend>(app: Arc<App<S>>) {
 
 async fn replay<S: Backend>(app: &App<S>) {
     let leases = &app.metrics.leases;
-    let (mut replayed, mut dropped) = (0_u64, 0_u64);
+    let (mut replayed, mut dropped, mut too_late) = (0_u64, 0_u64, 0_u64);
     let replay = app.service.replay_settlements(|settlement, answer| match answer {
         Ok(state) => {
             leases.updated(&settlement.to_update(), state);
-            replayed += 1;
+            if state.is_some() {
+                replayed += 1;
+            } else {
+                too_late += 1;
+            }
         }
         Err(error) => {
             tracing::debug!(error = %Chain(error), "a settlement was dropped");
@@ -482,9 +486,16 @@ async fn replay<S: Backend>(app: &App<S>) {
     });
     replay.await;
     leases.replayed.inc_by(replayed);
-    leases.dropped.inc_by(dropped);
+    leases.dropped.inc_by(dropped + too_late);
     if replayed > 0 {
         tracing::info!(settlements = replayed, "the store has answered settlements of the journal");
+    }
+    if too_late > 0 {
+        tracing::error!(
+            settlements = too_late,
+            "settlements were dropped because the store does not know their leases any more: they came too late, or the store \
+             has lost its data; what they used beyond their reservations is not charged"
+        );
     }
     if dropped > 0 {
         tracing::error!(

@@ -133,7 +133,8 @@ impl LearnedUsage {
             let sketch = sketches.get(&Topic { answers, quantity: quantity.clone() })?;
             (sketch.count() >= MIN_OBSERVATIONS).then_some(sketch)
         })?;
-        let value = sketch.quantile(quantile).ok()??;
+        // The sketch estimates from below and above; rounded up, so that those answers do stay below.
+        let value = sketch.quantile(quantile).ok()?? / (1.0 - RELATIVE_ERROR);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,

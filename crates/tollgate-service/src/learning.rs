@@ -1,6 +1,6 @@
 //! What a reservation asks for without naming it, and what settlements teach about that.
 
-use tollgate_core::{Amount, Attribute, Check, Cost, LeaseUpdate, PolicySet, Quality, Unit};
+use tollgate_core::{Amount, Attribute, Check, Cost, LeaseUpdate, Mode, PolicySet, Quality, Unit};
 use tollgate_store::{Effect, LeaseState, LeaseStatus, Store};
 
 use crate::learned::Answers;
@@ -26,7 +26,10 @@ impl<S: Store> RateLimitService<S> {
         if needs_input {
             cost.set(Unit::InputTokens, self.learned().input_tokens(&answers, input_bytes));
         }
-        for (unit, rule) in policies.plan(check).iter().flat_map(|charge| charge.limit.reserve()) {
+        // A shadow policy must not make an enforced one deny (R10).
+        let charges = policies.plan(check);
+        let enforced = charges.iter().filter(|charge| charge.limit.mode() == Mode::Enforce);
+        for (unit, rule) in enforced.flat_map(|charge| charge.limit.reserve()) {
             if is_missing(&unit) {
                 let quantile = rule.quantile.as_f64();
                 let amount = rule.amount(self.learned().quantile(&answers, unit, quantile));

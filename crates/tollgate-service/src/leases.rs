@@ -147,9 +147,10 @@ impl<S: Store> RateLimitService<S> {
 
     /// Settles a lease (R14); `None` if there is no such lease, or not any more. If the store does not answer, the
     /// [journal](RateLimitService::with_journal) keeps the settlement.
+    ///
+    /// Those of the same lease that the journal keeps are made first, because they count in their order.
     pub async fn settle(&self, settlement: &Settlement) -> Result<Option<LeaseState>, Unsettled> {
-        let settled = self.update_lease(&settlement.lease, &settlement.to_update()).await;
-        let error = match settled {
+        let error = match self.settle_in_order(settlement).await {
             Ok(state) => return Ok(state),
             Err(error) => error,
         };
@@ -158,6 +159,24 @@ impl<S: Store> RateLimitService<S> {
             _ => Keeping::Not,
         };
         Err(Unsettled { error, kept })
+    }
+
+    async fn settle_in_order(
+        &self,
+        settlement: &Settlement,
+    ) -> Result<Option<LeaseState>, StoreError> {
+        let earlier =
+            self.journal().map(|journal| journal.before(&settlement.lease, settlement.seq));
+        // They stay in the journal until they are sent again, which counts nothing twice.
+        for settlement in earlier.into_iter().flatten() {
+            let made = self.update_lease(&settlement.lease, &settlement.to_update()).await;
+            if let Err(error) = made
+                && self.may_settle_later(&error)
+            {
+                return Err(error);
+            }
+        }
+        self.update_lease(&settlement.lease, &settlement.to_update()).await
     }
 
     /// Whether the same settlement may succeed when the store is available again.
@@ -178,7 +197,11 @@ impl<S: Store> RateLimitService<S> {
         // The first one goes alone, so that a store that still fails is asked once.
         let (mut last, mut most) = (None, 1);
         loop {
-            let waiting = journal.waiting(last, most);
+            let mut waiting = journal.waiting(last, most);
+            // Of each lease one at a time, because they count in their order.
+            let mut named = HashSet::new();
+            let again = waiting.iter().position(|(_, one)| !named.insert(one.lease.clone()));
+            waiting.truncate(again.unwrap_or(waiting.len()));
             let Some((number, _)) = waiting.last() else { return };
             (last, most) = (Some(*number), MAX_REPLAYED_TOGETHER);
             let mut calls = FuturesOrdered::new();
@@ -471,6 +494,45 @@ mod tests {
         assert_eq!(answers, expected, "in order");
         assert_eq!(journal.stats().waiting, 0);
         assert_eq!(counts(&service.peek(&alice(0)).await.unwrap()), [300]);
+    }
+
+    /// P17, R14: settlements of one lease count in their order, whichever of them the store did not answer.
+    #[tokio::test]
+    async fn settlements_of_one_lease_that_name_different_units_all_count() {
+        let policies =
+            vec![policy("in", Unit::InputTokens, 1_000), policy("out", Unit::OutputTokens, 1_000)];
+        let journal = Arc::new(SettlementJournal::in_memory(SettlementJournal::DEFAULT_MAX_BYTES));
+        let set = SnapshotReader::fixed(PolicySet::new(policies).unwrap());
+        let service =
+            RateLimitService::new(Failing::default(), set).with_journal(Arc::clone(&journal));
+        let amount = |amount| Amount::new(amount).unwrap();
+        let cost = Cost::one_request()
+            .with(Unit::InputTokens, amount(100))
+            .with(Unit::OutputTokens, amount(800));
+        let check = Check::new("alice", "gpt-4").at_cost(cost);
+        let mut expected = [0, 0];
+        for answered_second in [false, true] {
+            let reserved = service.reserve(&check, Ttl::DEFAULT).await.unwrap();
+            let lease = reserved.lease.unwrap().id;
+            let of = |seq, unit: Unit, used: u64| Settlement {
+                lease: lease.clone(),
+                seq: amount(seq),
+                usage: Totals::none().with(unit, amount(used)),
+                quality: Quality::Exact,
+            };
+            service.store().set(true);
+            let first = service.settle(&of(1, Unit::OutputTokens, 30)).await;
+            assert_eq!(first.unwrap_err().kept, Keeping::InMemory);
+            service.store().set(!answered_second);
+            let second = service.settle(&of(2, Unit::InputTokens, 9)).await;
+            assert_eq!(second.is_ok(), answered_second);
+            service.store().set(false);
+            service.replay_settlements(|_, answer| assert!(answer.unwrap().is_some())).await;
+            assert_eq!(journal.stats().waiting, 0);
+            expected = [expected[0] + 9, expected[1] + 30];
+            let peeked = service.peek(&Check::new("alice", "gpt-4")).await.unwrap();
+            assert_eq!(counts(&peeked), expected);
+        }
     }
 
     #[derive(Debug)]

@@ -235,7 +235,7 @@ pub trait Store: Send + Sync + 'static {
         FaultDomain::WHOLE
     }
 
-    /// The parts of the store that hold a lease.
+    /// The parts of the store that hold a lease; none if the store gives no such ids, and so answers without asking any part.
     fn fault_domains_of(&self, id: &LeaseId) -> SmallVec<[FaultDomain; 2]> {
         _ = id;
         SmallVec::from_elem(FaultDomain::WHOLE, 1)

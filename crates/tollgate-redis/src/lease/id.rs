@@ -77,9 +77,12 @@ pub(super) fn tags_of(id: &LeaseId, tagged: bool) -> Option<Tags<'_>> {
 impl RedisStore {
     /// The servers with the records of the lease `id`.
     pub(crate) fn domains_of_lease(&self, id: &LeaseId) -> SmallVec<[FaultDomain; 2]> {
-        let tags = tags_of(id, self.keys.tagged).filter(|_| self.topology.is_cluster());
-        let Some(tags) = tags else { return SmallVec::from_elem(FaultDomain::WHOLE, 1) };
         let mut domains = SmallVec::new();
+        let Some(tags) = tags_of(id, self.keys.tagged) else { return domains };
+        if !self.topology.is_cluster() {
+            domains.push(FaultDomain::WHOLE);
+            return domains;
+        }
         for tag in tags {
             let domain = self.topology.domain(slot(tag));
             if !domains.contains(&domain) {

@@ -344,6 +344,7 @@ policies:
   - {id: upper, scope: API_KEY, ignoreCase: true, match: {apiKey: SK}, limit: 0}
   - {id: first, scope: IP, limit: 1, windowSeconds: 60, overrides: [second]}
   - {id: second, scope: IP, limit: 1, windowSeconds: 60}
+  - {id: greedy, scope: SERVICE, unit: tokens, limit: 10, windowSeconds: 60, reserve: {tokens: {atMost: 11}, images: {atMost: 99}}}
 ";
     let yaml = [("content-type", "application/yaml")];
     let judged = admin.send("POST", "/admin/policies/validate", &yaml, file).await.json();
@@ -361,6 +362,7 @@ policies:
         ("token", "unit"),
         ("upper", "ignoreCase"),
         ("second", ""),
+        ("greedy", "reserve.tokens.atMost"),
     ];
     assert_eq!(found, expected, "{judged:#}");
     let import = json!({"policies": [

@@ -2,8 +2,8 @@
 //!
 //! A settlement may be sent to the store again at any time, because it counts once. So the journal need not know what the store
 //! has done: it keeps a settlement until the store has answered it, and after a restart it sends too much rather than too
-//! little. It keeps at most one settlement per lease, the one with the highest sequence number, and it is bounded in
-//! bytes. With a directory, a settlement is in a file, on the disk, before it counts as kept.
+//! little. Of each lease it keeps the settlements in their order, except those that a later one makes needless, and it is bounded
+//! in bytes. With a directory, a settlement is in a file, on the disk, before it counts as kept.
 
 mod file;
 
@@ -12,6 +12,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use smallvec::SmallVec;
+use tollgate_core::{Amount, Quality};
 use tollgate_store::LeaseId;
 
 use self::file::JournalFile;
@@ -53,7 +55,8 @@ pub struct SettlementJournal {
 struct Kept {
     /// By number, in the order in which they came.
     in_order: BTreeMap<u64, Settlement>,
-    numbers: HashMap<LeaseId, u64>,
+    /// The numbers of each lease's, in the order of their sequence numbers.
+    numbers: HashMap<LeaseId, SmallVec<[u64; 1]>>,
     next: u64,
     bytes: usize,
     stats: JournalStats,
@@ -132,6 +135,13 @@ impl SettlementJournal {
         waiting.map(|(number, settlement)| (*number, settlement.clone())).collect()
     }
 
+    /// The settlements of `lease` that wait and come before the sequence number `seq`, in their order.
+    pub(crate) fn before(&self, lease: &LeaseId, seq: Amount) -> Vec<Settlement> {
+        let kept = self.kept();
+        let of_lease = kept.of_lease(lease).map(|(_, settlement)| settlement);
+        of_lease.filter(|settlement| settlement.seq < seq).cloned().collect()
+    }
+
     /// Forgets the settlement with this number, unless it has been replaced by one with a higher sequence number.
     pub(crate) fn answered(&self, number: u64, settlement: &Settlement) {
         let mut kept = self.kept();
@@ -148,33 +158,68 @@ impl SettlementJournal {
 }
 
 impl Kept {
+    fn of_lease(&self, lease: &LeaseId) -> impl Iterator<Item = (u64, &Settlement)> {
+        let numbers = self.numbers.get(lease).into_iter().flatten();
+        numbers.filter_map(|number| Some((*number, self.in_order.get(number)?)))
+    }
+
     fn add(&mut self, settlement: Settlement, max_bytes: usize) -> Addition {
-        let known = self.numbers.get(&settlement.lease).copied();
-        let replaced = known.and_then(|number| self.in_order.get(&number));
-        if replaced.is_some_and(|known| settlement.seq <= known.seq) {
+        if self.of_lease(&settlement.lease).any(|(_, known)| settlement.seq <= known.seq) {
             return Addition::Known;
         }
-        let freed = replaced.map_or(0, memory_of);
+        let is_needless = |(_, known): &(u64, &Settlement)| is_covered(known, &settlement);
+        let needless: SmallVec<[(u64, usize); 1]> = self
+            .of_lease(&settlement.lease)
+            .filter(is_needless)
+            .map(|(number, known)| (number, memory_of(known)))
+            .collect();
+        let freed: usize = needless.iter().map(|(_, bytes)| bytes).sum();
         let bytes = (self.bytes - freed).saturating_add(memory_of(&settlement));
         if bytes > max_bytes {
             return Addition::Full;
         }
         self.bytes = bytes;
-        let number = known.unwrap_or(self.next);
+        let numbers = self.numbers.entry(settlement.lease.clone()).or_default();
+        numbers.retain(|number| !needless.iter().any(|(gone, _)| gone == number));
+        for (gone, _) in &needless {
+            self.in_order.remove(gone);
+        }
+        // It takes the place of those that it makes needless, but stays behind the others of its lease.
+        let place = needless.first().map(|(number, _)| *number).filter(|_| numbers.is_empty());
+        let number = place.unwrap_or(self.next);
         self.next = self.next.max(number + 1);
-        self.numbers.insert(settlement.lease.clone(), number);
+        numbers.push(number);
         self.in_order.insert(number, settlement);
         Addition::Added
     }
 
     fn remove(&mut self, number: u64, settlement: &Settlement) {
         let is_same = |kept: &Settlement| kept.seq == settlement.seq;
-        if self.in_order.get(&number).is_some_and(is_same) {
-            self.in_order.remove(&number);
-            self.numbers.remove(&settlement.lease);
-            self.bytes -= memory_of(settlement);
+        if !self.in_order.get(&number).is_some_and(is_same) {
+            return;
+        }
+        self.in_order.remove(&number);
+        self.bytes -= memory_of(settlement);
+        if let Some(numbers) = self.numbers.get_mut(&settlement.lease) {
+            numbers.retain(|kept| *kept != number);
+            if numbers.is_empty() {
+                self.numbers.remove(&settlement.lease);
+            }
         }
     }
+}
+
+/// Whether `earlier` changes nothing any more once `later` has been made: `later` names each of its units, and takes back what it
+/// charged, or says that at least as much was used.
+fn is_covered(earlier: &Settlement, later: &Settlement) -> bool {
+    earlier.usage.amounts().all(|(unit, earlier_amount)| {
+        let amount = later.usage.of(unit);
+        amount.is_some_and(|amount| match (later.quality, earlier.quality) {
+            (Quality::Exact, _) => true,
+            (Quality::LowerBound, Quality::LowerBound) => amount >= earlier_amount,
+            (Quality::LowerBound, Quality::Exact) => false,
+        })
+    })
 }
 
 /// About how much memory a kept settlement takes, in bytes.
@@ -189,7 +234,7 @@ fn memory_of(settlement: &Settlement) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use tollgate_core::{Amount, Quality, Totals, Unit};
+    use tollgate_core::{Totals, Unit};
 
     use super::*;
 
@@ -226,6 +271,48 @@ mod tests {
         journal.answered(number, &first);
         assert_eq!(waiting(&journal), named(&[("a", 4), ("c", 1)]), "a newer one stays");
         assert_eq!(journal.waiting(Some(number), 9).len(), 1);
+    }
+
+    /// A unit that a settlement does not name stays as the one before left it, and a lower bound gives nothing back.
+    #[tokio::test]
+    async fn a_settlement_that_a_later_one_does_not_cover_is_kept_too() {
+        let of = |seq: u64, unit: Unit, amount: u64, quality: Quality| {
+            let usage = Totals::none().with(unit, Amount::new(amount).unwrap());
+            Settlement { usage, quality, ..settlement("a", seq, 0) }
+        };
+        let [exact, bound] = [Quality::Exact, Quality::LowerBound];
+        let (input, output) = (Unit::InputTokens, Unit::OutputTokens);
+        let cases = [
+            (vec![of(1, output.clone(), 9, exact), of(2, input.clone(), 5, exact)], vec![1, 2]),
+            (vec![of(1, output.clone(), 9, exact), of(2, output.clone(), 5, exact)], vec![2]),
+            (vec![of(1, output.clone(), 9, exact), of(2, output.clone(), 12, bound)], vec![1, 2]),
+            (vec![of(1, output.clone(), 9, bound), of(2, output.clone(), 12, bound)], vec![2]),
+            (vec![of(1, output.clone(), 9, bound), of(2, output.clone(), 5, bound)], vec![1, 2]),
+            (vec![of(2, output.clone(), 9, exact), of(1, input.clone(), 5, exact)], vec![2]),
+            (
+                vec![
+                    of(1, output.clone(), 9, exact),
+                    of(2, input, 5, exact),
+                    of(3, output, 7, exact),
+                ],
+                vec![2, 3],
+            ),
+        ];
+        for (settlements, expected) in cases {
+            let journal = SettlementJournal::in_memory(10_000);
+            for settlement in &settlements {
+                journal.keep(settlement).await;
+            }
+            let sequence: Vec<_> = waiting(&journal).into_iter().map(|(_, seq)| seq).collect();
+            assert_eq!(sequence, expected, "{settlements:?}");
+            let lease = &settlements[0].lease;
+            let last = Amount::new(expected[expected.len() - 1]).unwrap();
+            assert_eq!(journal.before(lease, last).len(), expected.len() - 1);
+            for (number, settlement) in journal.waiting(None, 9) {
+                journal.answered(number, &settlement);
+            }
+            assert_eq!((journal.kept().bytes, journal.kept().numbers.len()), (0, 0));
+        }
     }
 
     #[tokio::test]

@@ -436,6 +436,26 @@ fn updates_count_for_the_parts_of_their_leases() {
     assert_eq!((settle("lisa").is_ok(), store.calls()), (true, 6));
 }
 
+/// R11: the answer to the id of another store needs no call, so it neither waits for a probe nor is one.
+#[test]
+fn an_id_of_another_store_says_nothing_about_this_one() {
+    let (store, clock) = (Parts::default(), ManualClock::default());
+    let options = BreakerOptions::default();
+    let breaker = Breaker::new(store.clone(), clock.clone(), options, Arc::new(()));
+    let release = |id: &str| {
+        let id = LeaseId::parse(id).unwrap();
+        block_on(breaker.update_lease(&id, &LeaseUpdate::Release)).map_err(|e| e.kind())
+    };
+    store.set_failing(&[Parts::LEFT, Parts::RIGHT]);
+    while release("lisa") != Err(StoreErrorKind::NotAsked) {}
+    let state = breaker.state();
+    for _ in 0..10 {
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(release("xenia"), Ok(None));
+        assert_eq!(breaker.state(), state);
+    }
+}
+
 /// That a store keeps no leases is a mistake of the caller and no failure.
 #[test]
 fn a_store_without_leases_does_not_open_it() {

@@ -51,6 +51,7 @@ pub fn warnings(
             found.resembling(index, attribute, Step::Field("per"));
         }
         found.unit(index, policy);
+        found.reserve(index, policy);
     }
     found.duplicates();
     found.always_overridden();

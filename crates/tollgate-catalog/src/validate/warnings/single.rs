@@ -116,6 +116,23 @@ impl Warnings<'_> {
         }
     }
 
+    /// A reservation that may be larger than the limit: it is denied, however long one waits.
+    pub(super) fn reserve(&mut self, index: usize, policy: &Policy) {
+        let Some(limit) = policy.limit else { return };
+        for (unit, rule) in policy.reserve.iter().filter(|(unit, _)| *unit == policy.unit) {
+            if rule.at_most > limit {
+                let message = format!(
+                    "{} is more than the limit of {}, and a lease that reserves more than the limit is always denied",
+                    rule.at_most.get(),
+                    limit.get()
+                );
+                let fields =
+                    [Step::Field("reserve"), Step::Field(unit.name()), Step::Field("atMost")];
+                self.add(index, &fields, message, format!("at most {}", limit.get()));
+            }
+        }
+    }
+
     /// A unit of the operator's own that was probably meant to be another one.
     pub(super) fn unit(&mut self, index: usize, policy: &Policy) {
         let known = [
