@@ -311,7 +311,8 @@ mod tests {
             for (number, settlement) in journal.waiting(None, 9) {
                 journal.answered(number, &settlement);
             }
-            assert_eq!((journal.kept().bytes, journal.kept().numbers.len()), (0, 0));
+            let kept = journal.kept();
+            assert_eq!((kept.bytes, kept.numbers.len()), (0, 0));
         }
     }
 
