@@ -26,7 +26,7 @@ const _: () = assert!(KEPT.as_ms() != LOOKING.as_ms());
 /// What became of an attempt to give back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GivenBack {
-    /// It is given back, as far as it was charged and still counts.
+    /// What was charged for it was given back, apart from what had left its window.
     Done,
     /// The request id names no charge: it was denied, it is of another subject, or it was made too long ago.
     NotFound,

@@ -11,7 +11,7 @@ use crate::dialect::{Dialect, Endpoint, Usage};
 /// The most models with counters of their own; the others are counted together.
 pub(super) const MAX_LABELLED_MODELS: usize = 50;
 
-/// What a request is for, as far as it is counted.
+/// What a request asks for. Requests are counted by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// For a model.
