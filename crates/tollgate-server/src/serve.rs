@@ -27,6 +27,7 @@ use crate::http;
 use crate::metrics::Metrics;
 use crate::net::{Drained, HeadBounds, Listener, NetMetrics, RequestMemory};
 use crate::recorder::Recorder;
+use crate::snapshots::{self, Snapshots};
 use crate::start_error::StartError;
 use crate::store_watch::StoreWatch;
 use crate::telemetry::Chain;
@@ -66,9 +67,7 @@ impl Server {
     /// must be what the configuration says, unless a degraded start is allowed.
     pub async fn start(config: &ServeConfig) -> Result<Self, StartError> {
         let url = match &config.store {
-            StoreConfig::Memory => {
-                return Self::start_with_clock(config, MonotonicClock::new()).await;
-            }
+            StoreConfig::Memory => return Self::start_in_memory(config).await,
             StoreConfig::Redis(url) => url.clone(),
         };
         let mut config = config.clone();
@@ -107,6 +106,15 @@ impl Server {
         Self::surround(&config, instruments, store, background_tasks, listen).await
     }
 
+    async fn start_in_memory(config: &ServeConfig) -> Result<Self, StartError> {
+        let Some(snapshots) = &config.snapshots else {
+            return Self::start_with_clock(config, MonotonicClock::new()).await;
+        };
+        let options = MemoryStoreOptions::default().max_keys(config.max_keys);
+        let (snapshots, store) = Snapshots::open(snapshots, options).await?;
+        Self::run(config, Instruments::new(), store, Some(snapshots), JoinSet::new()).await
+    }
+
     /// Starts a server whose store uses `clock`, so that tests can move through windows.
     pub async fn start_with_clock<C: Clock + 'static>(
         config: &ServeConfig,
@@ -114,7 +122,7 @@ impl Server {
     ) -> Result<Self, StartError> {
         let options = MemoryStoreOptions::default().max_keys(config.max_keys);
         let store = MemoryStore::with_clock(clock, &options);
-        Self::run(config, Instruments::new(), store, JoinSet::new()).await
+        Self::run(config, Instruments::new(), store, None, JoinSet::new()).await
     }
 
     /// Starts a server over `store`, which may fail: it gets a breaker, a cache of denials, the failure modes of
@@ -144,13 +152,14 @@ impl Server {
         background_tasks.spawn(Arc::clone(&observer).watch());
         let store = Resilient::around(store, clock, &config.resilience, observer);
         background_tasks.spawn(listen(store.store(), store.invalidations()));
-        Self::run(config, instruments, store, background_tasks).await
+        Self::run(config, instruments, store, None, background_tasks).await
     }
 
     async fn run<S: Backend>(
         config: &ServeConfig,
         instruments: Instruments,
         store: S,
+        snapshots: Option<Snapshots>,
         mut background_tasks: JoinSet<()>,
     ) -> Result<Self, StartError> {
         let gateway_config = gateway::configured(config)?;
@@ -160,7 +169,7 @@ impl Server {
         let made_token =
             if config.lets_somebody_write() { None } else { Some(catalog::made_token()?) };
         let guard = catalog::guard(config, made_token.as_ref())?;
-        let (app, catalog) = assemble(config, instruments, store, guard).await?;
+        let (app, catalog) = assemble(config, instruments, (store, snapshots), guard).await?;
         let address = listener.address();
         let gateway = match gateway_config {
             Some(gateway) => Some(MountedGateway::new(gateway, &app).await?),
@@ -198,6 +207,7 @@ impl Server {
         let closing = Arc::clone(&app);
         background_tasks.spawn(sweep_now_and_then(Arc::clone(&app)));
         background_tasks.spawn(replay_now_and_then(Arc::clone(&app)));
+        background_tasks.spawn(snapshots::write_now_and_then(Arc::clone(&app)));
         background_tasks.spawn(tend_now_and_then(app));
         let (bounds, drain_timeout) = ((config.limits.clone(), heads), config.drain_timeout);
         let (gateway_serving, grpc_serving) = {
@@ -218,6 +228,9 @@ impl Server {
             finish(&closing).await;
             // Background work ends after the last answer, not before.
             drop((catalog, background_tasks));
+            if let Some(snapshots) = &closing.snapshots {
+                snapshots.write(&closing).await;
+            }
             // A database that does not answer must not delay the end of the server.
             _ = tokio::time::timeout(CLOSE_TIMEOUT, closing.admin.directory.close()).await;
             drained
@@ -312,7 +325,7 @@ impl Instruments {
 async fn assemble<S: Backend>(
     config: &ServeConfig,
     instruments: Instruments,
-    store: S,
+    (store, snapshots): (S, Option<Snapshots>),
     guard: Guard,
 ) -> Result<(Arc<App<S>>, Option<FileCatalog>), StartError> {
     let Instruments { metrics, health } = instruments;
@@ -355,6 +368,7 @@ async fn assemble<S: Backend>(
         service,
         recorder,
         journals_to_disk: config.journal.is_some(),
+        snapshots,
         metrics,
         health,
         limits: config.limits.clone(),

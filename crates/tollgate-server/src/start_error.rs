@@ -52,6 +52,13 @@ pub enum StartError {
         /// The cause.
         source: io::Error,
     },
+    /// The directory of the snapshots cannot be used.
+    Snapshots {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
     /// The file of the recording could not be opened.
     Record {
         /// The file.
@@ -97,6 +104,9 @@ impl fmt::Display for StartError {
             Self::Journal { path, .. } => {
                 write!(f, "--journal: {} cannot be used", path.display())
             }
+            Self::Snapshots { path, .. } => {
+                write!(f, "--store: {} cannot hold snapshots", path.display())
+            }
             Self::Record { path, .. } => {
                 write!(f, "--record: {} cannot be written", path.display())
             }
@@ -121,6 +131,7 @@ impl std::error::Error for StartError {
             Self::Listen { source, .. }
             | Self::ApiKeySecret { source, .. }
             | Self::Journal { source, .. }
+            | Self::Snapshots { source, .. }
             | Self::Record { source, .. }
             | Self::AdminToken(source) => Some(source),
             Self::Catalog(error) => error.source(),

@@ -160,7 +160,7 @@ pub(super) fn unknown_api_keys(text: &str) -> Result<UnknownApiKeys, Refused> {
     }
 }
 
-const ACCEPTED_STORES: &str = "`memory:`, `memory:?max_keys=N`, redis://HOST[:PORT][/DATABASE], redis-sentinel://…, \
+const ACCEPTED_STORES: &str = "`memory:`, `memory:DIR` (with snapshots in a directory), each with `?max_keys=N`, redis://HOST[:PORT][/DATABASE], redis-sentinel://…, \
      redis-cluster://…, redis+unix://…, rediss://… (TLS) and its kind, and each with valkey in place of redis";
 
 pub(super) const MAX_KEYS_RANGE: RangeInclusive<u64> = 1..=1_000_000_000;
@@ -175,7 +175,9 @@ pub(super) fn store(url: &str) -> Result<StoreUrl, Refused> {
     };
     if RedisUrl::has_scheme(scheme) {
         return match url.parse() {
-            Ok(url) => Ok(StoreUrl { store: StoreConfig::Redis(Box::new(url)), max_keys: None }),
+            Ok(url) => {
+                Ok(StoreUrl { store: StoreConfig::Redis(Box::new(url)), ..StoreUrl::MEMORY })
+            }
             Err(problem) => Err(Refused {
                 problem: UrlProblem::problem(&problem).to_owned(),
                 accepted: RedisUrl::ACCEPTED,
@@ -185,14 +187,17 @@ pub(super) fn store(url: &str) -> Result<StoreUrl, Refused> {
     if scheme != "memory" {
         return refused(not_yet("store", scheme));
     }
-    if rest.is_empty() {
-        return Ok(StoreUrl { store: StoreConfig::Memory, max_keys: None });
+    let (dir, option) = rest.split_once('?').map_or((rest, None), |(dir, it)| (dir, Some(it)));
+    if dir.starts_with("//") {
+        return refused("`memory:` takes a path, such as memory:/var/lib/tollgate".to_owned());
     }
-    let Some(max_keys) = rest.strip_prefix("?max_keys=") else {
-        return refused("`memory:` has no such part or option".to_owned());
+    let snapshots = (!dir.is_empty()).then(|| PathBuf::from(dir));
+    let max_keys = match option.map(|option| option.strip_prefix("max_keys=")) {
+        None => None,
+        Some(None) => return refused("`memory:` has no such option".to_owned()),
+        Some(Some(keys)) => Some(integer(keys, MAX_KEYS_RANGE, ACCEPTED_MAX_KEYS)?),
     };
-    let max_keys = integer(max_keys, MAX_KEYS_RANGE, ACCEPTED_MAX_KEYS)?;
-    Ok(StoreUrl { store: StoreConfig::Memory, max_keys: Some(max_keys) })
+    Ok(StoreUrl { store: StoreConfig::Memory, max_keys, snapshots })
 }
 
 /// The catalog of a URL. Errors show only the scheme.

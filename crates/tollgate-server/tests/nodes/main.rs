@@ -16,5 +16,6 @@ mod leases;
 mod once;
 mod outage;
 mod recovery;
+mod restart;
 mod store_errors;
 mod support;
