@@ -94,12 +94,16 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Subscribe to decisions
+         * Subscribe to decisions and changes of leases
          * @description A stream of server-sent events, which lasts until the client or the server closes it. `decision` is a decision of
-         *     this node: the `cost` of the check by unit, and how much of the binding limit it `needed` and how much is
-         *     `remaining`. If there are more than 1,000 a second, only a sample is sent, and `weight` is the number of decisions
-         *     that one represents. `stats` comes once a second: the totals since the start, how long decisions took in the last
-         *     second, and the state of the server's parts. `lagged` says how many decisions a slow subscriber has lost. At most 16
+         *     this node: the `cost` of the check by unit, how much of the binding limit it `needed` and how much is
+         *     `remaining`, and whether it was a `reservation`. `lease` is a lease that this node has extended, settled or released, or that has
+         *     expired: the `event` as `tollgate_lease_events_total` names it, what the lease `was` and its `state` now, and for each limit
+         *     what it was `chargedBefore`, what it is `charged`, and the `debt` of the limit. Only the store in memory announces that a lease
+         *     expired. `leaseId` is null for a token that may only read, because whoever knows the id can settle the lease. If there are more
+         *     than 1,000 decisions or 1,000 changes of leases a second, only a sample is sent, and `weight` is the number of them that one
+         *     represents. `stats` comes once a second: the totals since the start, how long decisions took in the last
+         *     second, and the state of the server's parts. `lagged` says how many of them a slow subscriber has lost. At most 16
          *     subscribers at a time.
          */
         get: operations["listen_to_decisions"];
@@ -4337,15 +4341,15 @@ export interface operations {
     listen_to_decisions: {
         parameters: {
             query?: {
-                /** @description Only allowed checks (true), or only denied ones (false). */
+                /** @description Only allowed checks (true), or only denied ones (false). Without changes of leases, which are neither. */
                 allowed?: boolean;
-                /** @description Only decisions whose binding limit is of this policy. */
+                /** @description Only decisions whose binding limit is of this policy, and leases that hold something of it. */
                 policy?: string;
-                /** @description Only checks of this user. */
+                /** @description Only checks and leases of this user. */
                 user?: string;
-                /** @description Only checks for this model. */
+                /** @description Only checks and leases for this model. */
                 model?: string;
-                /** @description Only checks of this tenant. */
+                /** @description Only checks and leases of this tenant. */
                 tenant?: string;
             };
             header?: never;

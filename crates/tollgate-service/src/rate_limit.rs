@@ -10,7 +10,7 @@ use tollgate_catalog::{Snapshot, SnapshotReader};
 use tollgate_core::{
     Check, Consideration, Decision, Policy, PolicyId, PriorityClass, Reason, Subject, Unit,
 };
-use tollgate_store::{Ordered, Store, StoreError, key_bytes};
+use tollgate_store::{LeaseId, Ordered, Store, StoreError, key_bytes};
 
 use crate::decision_feed::DecisionFeed;
 use crate::directory::{DirectoryLookup, Origins, resolved};
@@ -332,7 +332,7 @@ impl<S: Store> RateLimitService<S> {
             return self.decide_known(snapshot, check, verb).await;
         };
         let decision = Decision::refused(reason);
-        self.decided(check, &decision, verb);
+        self.decided(check, &decision, verb, None);
         Ok(decision)
     }
 
@@ -353,18 +353,24 @@ impl<S: Store> RateLimitService<S> {
             };
             Decision::assemble(&charges, &answer.verdicts).with_degraded(answer.degraded)
         };
-        self.decided(check, &decision, verb);
+        self.decided(check, &decision, verb, None);
         Ok(decision)
     }
 
-    /// Publishes the decision to subscribers. Peeks are skipped because they charge nothing.
+    /// Publishes the decision, and what it reserved, to subscribers. Peeks are skipped because they charge nothing.
     #[inline]
-    pub(crate) fn decided(&self, check: &Check<'_>, decision: &Decision, verb: Verb) {
+    pub(crate) fn decided(
+        &self,
+        check: &Check<'_>,
+        decision: &Decision,
+        verb: Verb,
+        lease: Option<&LeaseId>,
+    ) {
         if verb == Verb::Peek {
             return;
         }
         if let Some(decision_feed) = &self.decision_feed {
-            decision_feed.decided(check, decision, verb);
+            decision_feed.decided(check, decision, verb, lease);
         }
         if let Some(traffic) = &self.traffic {
             traffic.decided(check, decision);

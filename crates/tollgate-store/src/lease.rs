@@ -273,6 +273,32 @@ pub struct LiveHold {
     pub charged: u64,
 }
 
+/// A lease that has expired without being settled or released.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpiredLease {
+    /// Its name.
+    pub id: LeaseId,
+    /// The note of its reservation.
+    pub note: Box<[u8]>,
+    /// How long ago it expired.
+    pub since: Duration,
+    /// What it holds in each limit, in the order of the charges.
+    pub holds: SmallVec<[ExpiredHold; 1]>,
+}
+
+/// What an expired lease holds in one limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpiredHold {
+    /// The policy that sets the limit.
+    pub policy_id: PolicyId,
+    /// Its unit.
+    pub unit: Unit,
+    /// What the lease was charged while it was alive; of concurrency, 1.
+    pub charged_before: u64,
+    /// What it is charged since: the same, or 0 of concurrency and where expired leases give back what they hold.
+    pub charged: u64,
+}
+
 /// What a store can do with leases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,87 +1,17 @@
 //! Metrics of leases.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tollgate_core::{LeaseUpdate, Unit};
-use tollgate_service::Reservation;
-use tollgate_store::{Effect, HoldState, LeaseState, LeaseStatus};
+use tollgate_service::{LeaseEvent, Reservation};
+use tollgate_store::memory::MemoryStoreStats;
+use tollgate_store::{Effect, HoldState, LeaseState};
 
 type Label = [(&'static str, &'static str); 1];
-
-/// What happened to a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LeaseEvent {
-    Reserved,
-    /// The reservation was denied.
-    Denied,
-    Extended,
-    /// The extension did not get what it wanted.
-    Stopped,
-    Settled,
-    /// The lease had expired.
-    SettledLate,
-    /// It was settled before.
-    Corrected,
-    Released,
-    /// The update, or one with a higher sequence number, came before.
-    Repeated,
-    /// The lease has ended.
-    Refused,
-    NotFound,
-}
-
-impl LeaseEvent {
-    const ALL: [Self; 11] = [
-        Self::Reserved,
-        Self::Denied,
-        Self::Extended,
-        Self::Stopped,
-        Self::Settled,
-        Self::SettledLate,
-        Self::Corrected,
-        Self::Released,
-        Self::Repeated,
-        Self::Refused,
-        Self::NotFound,
-    ];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Reserved => "reserved",
-            Self::Denied => "denied",
-            Self::Extended => "extended",
-            Self::Stopped => "stopped",
-            Self::Settled => "settled",
-            Self::SettledLate => "settled_late",
-            Self::Corrected => "corrected",
-            Self::Released => "released",
-            Self::Repeated => "repeated",
-            Self::Refused => "refused",
-            Self::NotFound => "not_found",
-        }
-    }
-
-    /// What `update` did, to judge by the state after it; `None` if there is no such lease.
-    fn of(update: &LeaseUpdate, state: Option<&LeaseState>) -> Self {
-        let Some(state) = state else { return Self::NotFound };
-        match (state.effect, update) {
-            (Effect::Repeated, _) => Self::Repeated,
-            (Effect::Refused, _) => Self::Refused,
-            (Effect::Changed, LeaseUpdate::Extend { .. }) if state.proceed => Self::Extended,
-            (Effect::Changed, LeaseUpdate::Extend { .. }) => Self::Stopped,
-            (Effect::Changed, LeaseUpdate::Release) => Self::Released,
-            (Effect::Changed, LeaseUpdate::Settle { .. }) => match state.was {
-                LeaseStatus::Live => Self::Settled,
-                LeaseStatus::Expired => Self::SettledLate,
-                LeaseStatus::Settled | LeaseStatus::Released => Self::Corrected,
-            },
-        }
-    }
-}
 
 /// The labels of units. Custom ones are counted together, because clients name them.
 const UNITS: [&str; 5] = ["requests", "tokens", "input_tokens", "output_tokens", OTHER_UNITS];
@@ -131,6 +61,9 @@ pub(crate) struct LeaseMetrics {
     debt: ByUnit,
     settled: ByUnit,
     within: ByUnit,
+    unused: ByUnit,
+    exceeded: ByUnit,
+    live: Gauge<u64, AtomicU64>,
     journal_length: Gauge<u64, AtomicU64>,
     /// Settlements that the store did not answer and that this server keeps.
     pub(crate) kept: Counter,
@@ -148,6 +81,7 @@ impl LeaseMetrics {
         let by_event = LeaseEvent::ALL.map(of_event);
         let (reserved, used, debt) = (ByUnit::new(), ByUnit::new(), ByUnit::new());
         let (settled, within) = (ByUnit::new(), ByUnit::new());
+        let (unused, exceeded) = (ByUnit::new(), ByUnit::new());
         Self {
             events,
             by_event,
@@ -156,6 +90,9 @@ impl LeaseMetrics {
             debt,
             settled,
             within,
+            unused,
+            exceeded,
+            live: Gauge::default(),
             journal_length: Gauge::default(),
             kept: Counter::default(),
             replayed: Counter::default(),
@@ -176,6 +113,12 @@ impl LeaseMetrics {
         to.register("lease_settlements", settled, self.settled.family.clone());
         let within = "Those that used at most what they had reserved";
         to.register("lease_settlements_within_reservation", within, self.within.family.clone());
+        let unused = "What settled leases had reserved and did not use, by unit; leases that used more add 0";
+        to.register("lease_unused", unused, self.unused.family.clone());
+        let exceeded = "What settled leases used above their reservations, by unit; leases that used less add 0";
+        to.register("lease_exceeded", exceeded, self.exceeded.family.clone());
+        let live = "Leases alive that this server keeps in memory; with Redis only those that it granted without it";
+        to.register("leases_live", live, self.live.clone());
         let length = "Settlements that the store has not answered, kept until it does";
         to.register("lease_journal_length", length, self.journal_length.clone());
         let kept = "Settlements that the store did not answer and that were kept, counted each time they were sent";
@@ -185,6 +128,15 @@ impl LeaseMetrics {
         let dropped =
             "Settlements that could not be kept or made: what their leases reserved stays charged";
         to.register("lease_settlements_dropped", dropped, self.dropped.clone());
+    }
+
+    /// Takes over what the store in memory knows about its leases.
+    pub(super) fn set_store(&self, store: &MemoryStoreStats) {
+        self.live.set(store.live_leases);
+        for counter in self.counters_of(LeaseEvent::Expired) {
+            // Relaxed: a copy of the store's own count; concurrent scrapes copy the same count or a newer one.
+            counter.inner().fetch_max(store.expired_leases, Ordering::Relaxed);
+        }
     }
 
     /// Sets how many settlements the journal keeps.
@@ -214,16 +166,24 @@ impl LeaseMetrics {
             self.used.add(used);
             self.settled.add(held);
             self.within.add(within);
+            let above = |some: [u64; UNITS.len()], other: [u64; UNITS.len()]| {
+                std::array::from_fn(|unit| some[unit].saturating_sub(other[unit]))
+            };
+            self.unused.add(above(reserved, used));
+            self.exceeded.add(above(used, reserved));
         }
         self.debt.add(most_by_unit(state, new_debt));
     }
 
     fn count(&self, event: LeaseEvent) {
-        for (counter, _) in
-            self.by_event.iter().zip(LeaseEvent::ALL).filter(|(_, known)| *known == event)
-        {
+        for counter in self.counters_of(event) {
             counter.inc();
         }
+    }
+
+    fn counters_of(&self, event: LeaseEvent) -> impl Iterator<Item = &Counter> {
+        let named = self.by_event.iter().zip(LeaseEvent::ALL);
+        named.filter(move |(_, known)| *known == event).map(|(counter, _)| counter)
     }
 }
 
@@ -250,6 +210,7 @@ mod tests {
 
     use tollgate_core::lease::ledger::Ending;
     use tollgate_core::{Amount, PolicyId, Quality, Totals, Ttl};
+    use tollgate_store::LeaseStatus;
 
     use super::*;
 
@@ -321,6 +282,8 @@ mod tests {
         assert_eq!(counts(&metrics.reserved), [1, 40, 0, 0, 5]);
         assert_eq!(counts(&metrics.used), [1, 80, 0, 0, 3]);
         assert_eq!(counts(&metrics.debt), [0, 30, 0, 0, 0]);
+        assert_eq!(counts(&metrics.exceeded), [0, 40, 0, 0, 0]);
+        assert_eq!(counts(&metrics.unused), [0, 0, 0, 0, 2]);
         let corrected = settled(Effect::Changed, LeaseStatus::Settled, holds());
         metrics.updated(&settle, Some(&corrected));
         let repeated = settled(Effect::Repeated, LeaseStatus::Settled, holds());

@@ -615,6 +615,7 @@ async fn leases_are_counted_by_what_happened_and_by_unit() {
         ("stopped", 1),
         ("settled", 1),
         ("settled_late", 1),
+        ("expired", 1),
         ("corrected", 1),
         ("released", 1),
         ("repeated", 1),
@@ -632,7 +633,11 @@ async fn leases_are_counted_by_what_happened_and_by_unit() {
             assert_eq!(value(&series), count, "{name} {unit}");
         }
     }
-    assert_eq!(value("tollgate_store_leases"), 3);
+    for (unit, unused, exceeded) in [("tokens", 30, 25), ("requests", 0, 0), ("(other)", 0, 2)] {
+        let of = |name: &str| value(&format!(r#"tollgate_lease_{name}_total{{unit="{unit}"}}"#));
+        assert_eq!((of("unused"), of("exceeded")), (unused, exceeded), "{unit}");
+    }
+    assert_eq!((value("tollgate_store_leases"), value("tollgate_leases_live")), (3, 0));
     assert_eq!(value(r#"tollgate_decision_duration_seconds_count{call="reserve"}"#), 4);
     assert_eq!(value(r#"tollgate_decision_duration_seconds_count{call="settle_batch"}"#), 1);
     let series = |metrics: &str| metrics.lines().filter(|line| !line.starts_with('#')).count();

@@ -18,8 +18,8 @@ use super::shard::Guard;
 use super::slots::SlotHolder;
 use super::usage::{LeaseCharge, Usage};
 use crate::{
-    Effect, HoldState, LeaseId, LeaseRequest, LeaseState, LeaseStatus, LiveLeases, NewLease,
-    Reserved, Verdicts, admits,
+    Effect, ExpiredLease, HoldState, LeaseId, LeaseRequest, LeaseState, LeaseStatus, LiveLeases,
+    NewLease, Reserved, Verdicts, admits,
 };
 
 /// The locked shards of some keys, at one time.
@@ -60,6 +60,11 @@ impl<C: Clock> MemoryStore<C> {
     /// [`Store::live_leases`](crate::Store::live_leases), without async. O(leases), a part of them locked at a time.
     pub fn live_leases(&self, most: usize) -> LiveLeases {
         self.leases.live(self.clock.now(), most)
+    }
+
+    /// [`Store::expired_leases`](crate::Store::expired_leases).
+    pub fn expired_leases(&self, most: usize) -> Vec<ExpiredLease> {
+        self.leases.note_expired(self.clock.now(), most)
     }
 
     fn reserve_new(&self, request: &LeaseRequest<'_>, named: Option<once::Digest>) -> Reserved {
@@ -182,6 +187,9 @@ impl<C: Clock> MemoryStore<C> {
             _ => {}
         }
         let lease_over = lease.kept_until;
+        if before.status == LeaseStatus::Expired && effect == Effect::Changed {
+            table.count_expiry(key, state.is_live());
+        }
         if was_open && state.ending != Ending::Open {
             self.leases.ended(&mut table, key, lease_over);
         }
