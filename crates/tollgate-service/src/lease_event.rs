@@ -24,7 +24,7 @@ pub enum LeaseEvent {
     Released,
     /// Its time to live passed before it was settled or released.
     Expired,
-    /// The update, or one with a higher sequence number, came before.
+    /// The reservation came before with the same request id; or the update did, or one with a higher sequence number.
     Repeated,
     /// The lease has ended.
     Refused,

@@ -54,6 +54,8 @@ pub(super) fn reservation_message(reservation: &Reservation) -> v1::ReserveRespo
         ttl_ms: lease.ttl.as_ms(),
         expires_in_ms: whole_ms(lease.lives_for),
         reserved: reserved.collect(),
+        state: lease.status.name().into(),
+        repeated: lease.repeated,
     });
     v1::ReserveResponse { decision: Some(decision_message(&reservation.decision)), lease }
 }

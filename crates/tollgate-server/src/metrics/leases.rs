@@ -146,8 +146,11 @@ impl LeaseMetrics {
 
     /// Counts a reservation.
     pub(crate) fn reserved(&self, reservation: &Reservation) {
-        let is_granted = reservation.lease.is_some();
-        self.count(if is_granted { LeaseEvent::Reserved } else { LeaseEvent::Denied });
+        self.count(match &reservation.lease {
+            None => LeaseEvent::Denied,
+            Some(lease) if lease.repeated => LeaseEvent::Repeated,
+            Some(_) => LeaseEvent::Reserved,
+        });
     }
 
     /// Counts what `update` did; `state` is `None` if there is no such lease.

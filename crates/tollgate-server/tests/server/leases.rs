@@ -110,6 +110,23 @@ async fn a_reservation_sent_again_with_its_request_id_gets_the_same_lease() {
     assert_eq!(first["lease"]["id"], second["lease"]["id"]);
     assert_eq!(first["lease"]["ttlMs"], 5_000);
     assert_eq!(server.counts().await, json!([0, 1, 0]));
+    let state = |answer: &Value| some(&answer["lease"], &["state", "repeated"]);
+    assert_eq!(state(&first), json!(["live", false]));
+    assert_eq!(state(&second), json!(["live", true]));
+    server.fixture.clock.advance(Duration::from_secs(5));
+    let third = server.post(LEASES, &body).await.json();
+    assert_eq!(
+        (&third["lease"]["id"], state(&third)),
+        (&first["lease"]["id"], json!(["expired", true]))
+    );
+    server.settle(first["lease"]["id"].as_str().unwrap(), json!({"seq": 1, "usage": {}})).await;
+    let fourth = server.post(LEASES, &body).await.json();
+    assert_eq!(state(&fourth), json!(["settled", true]), "it is no new grant");
+    let metrics = server.fixture.get("/metrics").await.body;
+    for (event, count) in [("reserved", 1), ("repeated", 3)] {
+        let line = format!("tollgate_lease_events_total{{event=\"{event}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
 }
 
 /// What is reserved without being named is learned from settlements.

@@ -44,17 +44,12 @@ impl<C: Clock> MemoryStore<C> {
         }
     }
 
-    /// A lease that an earlier reservation made, with the time that it still lives.
+    /// A lease that an earlier reservation made, as it is now.
     fn known(&self, lease: &NewLease) -> NewLease {
         let now = self.clock.now();
         let key = LeaseKey::of(&lease.id);
         let head = key.and_then(|key| Some(self.leases.shard(key.holder()).get(key, now)?.head));
-        let (ttl, lives_for) = match head {
-            Some(head) if head.is_live(now) => (head.ttl, head.expires_at.since(now)),
-            Some(head) => (head.ttl, Duration::ZERO),
-            None => (lease.ttl, Duration::ZERO),
-        };
-        NewLease { id: lease.id.clone(), ttl, lives_for }
+        lease.clone().reserved_before(head, now)
     }
 
     /// [`Store::live_leases`](crate::Store::live_leases), without async. O(leases), a part of them locked at a time.

@@ -174,6 +174,7 @@ macro_rules! conformance_group {
     ($harness:ty, lease_records) => {
         $crate::conformance_tests!($harness, lease_records:
             the_request_id_of_a_released_lease_is_new
+            a_repeated_reservation_says_what_became_of_its_lease
             a_reset_keeps_the_slots_of_live_leases
             a_lease_returns_its_note
             live_leases_are_listed

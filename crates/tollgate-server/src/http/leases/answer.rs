@@ -44,6 +44,8 @@ impl<'a> GrantedBody<'a> {
     ) -> Self {
         let lease = NewLeaseBody {
             id: lease.id.as_str(),
+            state: lease.status.name(),
+            repeated: lease.repeated,
             ttl_ms: lease.ttl.as_ms(),
             expires_at: rfc3339(now.after(lease.lives_for)),
             reserved: Reserved(asked),
@@ -56,6 +58,8 @@ impl<'a> GrantedBody<'a> {
         let mut json = JsonWriter::with_capacity(bytes);
         self.decision.write_open(&mut json)?;
         json.raw(r#","lease":{"id":"#).text(Some(self.lease.id))?;
+        json.raw(r#","state":"#).text(Some(self.lease.state))?;
+        json.raw(r#","repeated":"#).bool(self.lease.repeated);
         json.raw(r#","ttlMs":"#).number(Some(self.lease.ttl_ms));
         json.raw(r#","expiresAt":"#).text(Some(&self.lease.expires_at))?;
         json.raw(r#","reserved":{"#);
@@ -86,6 +90,13 @@ pub(crate) struct NewLeaseBody<'a> {
     /// Its id, which updates name. Whoever knows it can settle the lease.
     #[schema(value_type = String, min_length = 1, max_length = 512)]
     id: &'a str,
+    /// `live`. If the reservation was sent again with its `requestId`, and the lease has ended meanwhile: `settled`, `released` or
+    /// `expired`. Such a lease holds no slot and allows no new work; for that, reserve with a new id. A lease that ended so long ago
+    /// that it is not known any more is `settled`.
+    #[schema(value_type = String)]
+    state: &'static str,
+    /// Whether the same `requestId` reserved this lease before.
+    repeated: bool,
     /// How long it lives from the reservation, in milliseconds, unless it is extended.
     #[schema(minimum = 100, maximum = 3_600_000)]
     ttl_ms: u64,
@@ -403,8 +414,10 @@ mod tests {
         let reserved = store.reserve(&LeaseRequest::new(&charges, Ttl::DEFAULT));
         let decision = Decision::assemble(&charges, &reserved.verdicts);
         let lease = reserved.lease.unwrap();
-        for decision in [decision, Decision::assemble(&[], &[])] {
-            let body = GrantedBody::new(&decision, &lease, &check.cost, NOW);
+        let again = lease.clone().reserved_before(None, Timestamp::from_ms(0));
+        let decisions = [decision, Decision::assemble(&[], &[])];
+        for (decision, lease) in decisions.iter().zip([lease, again]) {
+            let body = GrantedBody::new(decision, &lease, &check.cost, NOW);
             assert_eq!(body.to_json().unwrap(), serde_json::to_vec(&body).unwrap());
         }
     }

@@ -26,7 +26,7 @@ impl PartialSchema for ReservationBody {
             return Ref::from_schema_name("Check").into();
         };
         let description = "A check, and how long its lease is to live. `requestId` names the lease once: while the lease is \
-             kept, the same reservation with the same id returns it again.";
+             kept, the same reservation with the same id returns it again, with what became of it as `state`.";
         check.description = Some(description.to_owned());
         check.properties.insert("ttlMs".to_owned(), ttl().into());
         check.properties.insert("inputBytes".to_owned(), input_bytes().into());
@@ -202,7 +202,7 @@ impl IntoResponses for ReserveAnswers {
         let granted = |decision: Value| {
             let mut granted = decision;
             granted["lease"] = json!({
-                "id": "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a", "ttlMs": 60_000,
+                "id": "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a", "state": "live", "repeated": false, "ttlMs": 60_000,
                 "reserved": {"requests": 1, "input_tokens": 1_200, "output_tokens": 800},
                 "expiresAt": "2026-11-28T12:01:00.000Z"
             });
