@@ -126,6 +126,9 @@ pub struct ReserveResponse {
     /// Absent if the check was denied.
     #[prost(message, optional, tag = "2")]
     pub lease: ::core::option::Option<NewLease>,
+    /// What was asked for, by unit, with what policies reserve of units that the cost did not name; also if the check was denied.
+    #[prost(map = "string, uint64", tag = "3")]
+    pub asked: ::std::collections::HashMap<::prost::alloc::string::String, u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NewLease {

@@ -93,7 +93,10 @@ async fn a_reservation_is_answered_like_a_check_with_a_lease() {
     let check = json!({"userId": "alice", "cost": {"tokens": 61}});
     let enforced = server.post("/rate-limit/enforce", &check).await;
     assert_eq!((denied.status, enforced.status), (429, 429));
-    assert_eq!(denied.body, enforced.body);
+    let mut body = denied.json();
+    let asked = body.as_object_mut().unwrap().remove("reserved").unwrap();
+    assert_eq!(asked, json!({"requests": 1, "tokens": 61}));
+    assert_eq!(body, enforced.json());
     for field in ["ratelimit", "ratelimit-policy", "retry-after", "content-type"] {
         assert_eq!(denied.header(field), enforced.header(field), "{field}");
     }
@@ -184,6 +187,14 @@ policies:
     let other = json!({"userId": "bob", "modelId": "m", "tenantId": "other"});
     let (_, of_model) = reserved(&mut server, &other).await;
     assert!(about(&of_model["output_tokens"], 270), "the model's, for another tenant: {of_model}");
+    let large = json!({"userId": "bob", "tenantId": "other", "modelId": "m", "cost": {"input_tokens": 2_000_000}});
+    let denied = server.post(LEASES, &large).await;
+    assert_eq!(denied.status, 429, "{}", denied.body);
+    let denied = denied.json();
+    assert_eq!(denied.get("lease"), None);
+    let mut expected = of_model.clone();
+    expected["input_tokens"] = json!(2_000_000);
+    assert_eq!(denied["reserved"], expected, "a denial says what it asked for");
     let named = json!({"userId": "alice", "modelId": "m", "cost": {"output_tokens": 7}});
     let (_, named) = reserved(&mut server, &named).await;
     assert_eq!(named, json!({"requests": 1, "output_tokens": 7}), "what is named counts");

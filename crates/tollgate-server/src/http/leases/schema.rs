@@ -209,13 +209,15 @@ impl IntoResponses for ReserveAnswers {
             granted
         };
         let examples = [("Admitted", granted(admitted())), ("No limit met", granted(unmet()))];
+        let mut refused = denied();
+        refused["reserved"] = json!({"requests": 1, "input_tokens": 1_200, "output_tokens": 800});
         let admission = "The request may pass, and its lease lives";
         let denial = "The request may not pass; nothing is held";
         let undecided = "No decision was possible: the store is unavailable, or unfinished requests use all of the memory \
              reserved for them";
         Answers::from([
             ("201".to_owned(), deciding("GrantedLease", admission, examples)),
-            ("429".to_owned(), deciding("Decision", denial, [("Denied", denied())])),
+            ("429".to_owned(), deciding("DeniedLease", denial, [("Denied", refused)])),
             ("501".to_owned(), Response::new("The store keeps no leases").into()),
             ("503".to_owned(), Response::new(undecided).into()),
         ])
