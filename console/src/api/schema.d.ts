@@ -839,7 +839,7 @@ export interface paths {
          *     `requestId` again if no answer came: it returns the same lease.
          *
          *     If a policy has `reserve` for a unit that `cost` does not name, the lease reserves what answers of the same model and tenant
-         *     usually use; `reserved` in the answer says how much.
+         *     usually use; `reserved` in the answer says how much, also if the check was denied.
          */
         post: operations["reserve_lease"];
         delete?: never;
@@ -1475,6 +1475,13 @@ export interface components {
         Decisions: {
             /** @description A decision for each check, in their order. */
             decisions: components["schemas"]["Decision"][];
+        };
+        /** @description The answer to a reservation that was denied: the decision, and what it asked for. */
+        DeniedLease: components["schemas"]["Decision"] & {
+            /** @description What was asked for, by unit, with what policies reserve of units that `cost` did not name. Nothing of it is held. */
+            reserved: {
+                [key: string]: number;
+            };
         };
         /**
          * @description How a check would be decided, policy by policy.
@@ -2374,6 +2381,8 @@ export interface components {
             expiresAt: string;
             /** @description Its id, which updates name. Whoever knows it can settle the lease. */
             id: string;
+            /** @description Whether the same `requestId` reserved this lease before. */
+            repeated: boolean;
             /**
              * @description What was asked for, by unit, with what policies reserve of units that `cost` did not name. If the reservation was sent
              *     again, what the first one asked for counts.
@@ -2381,6 +2390,12 @@ export interface components {
             reserved: {
                 [key: string]: number;
             };
+            /**
+             * @description `live`. If the reservation was sent again with its `requestId`, and the lease has ended meanwhile: `settled`, `released` or
+             *     `expired`. Such a lease holds no slot and allows no new work; for that, reserve with a new id. A lease that ended so long ago
+             *     that it is not known any more is `settled`.
+             */
+            state: string;
             /**
              * Format: int64
              * @description How long it lives from the reservation, in milliseconds, unless it is extended.
@@ -2977,7 +2992,7 @@ export interface components {
             status: string;
         };
         /**
-         * @description A check, and how long its lease is to live. `requestId` names the lease once: while the lease is kept, the same reservation with the same id returns it again.
+         * @description A check, and how long its lease is to live. `requestId` names the lease once: while the lease is kept, the same reservation with the same id returns it again, with what became of it as `state`.
          * @example {
          *       "cost": {
          *         "input_tokens": 1200,
@@ -4958,7 +4973,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Internal server error */
+            /** @description The record of the lease holds something that Tollgate did not write; nothing was changed */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -10997,7 +11012,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Decision"];
+                    "application/json": components["schemas"]["DeniedLease"];
                 };
             };
             /** @description Internal server error */
@@ -11077,7 +11092,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Internal server error */
+            /** @description The record of the lease, or the usage of one of its limits, holds something that Tollgate did not write, so nothing was changed; or an internal error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -11205,7 +11220,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Internal server error */
+            /** @description The record of the lease, or the usage of one of its limits, holds something that Tollgate did not write, so nothing was changed; or an internal error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -11342,7 +11357,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Internal server error */
+            /** @description The record of the lease, or the usage of one of its limits, holds something that Tollgate did not write, so nothing was changed; or an internal error */
             500: {
                 headers: {
                     [name: string]: unknown;

@@ -397,6 +397,9 @@ fn update_failed<S>(app: &App<S>, error: &StoreError) -> Problem {
         error = error as &dyn std::error::Error,
         "a lease could not be updated: the store failed"
     );
+    if error.kind().concerns_one_check() {
+        return Problem::unreadable_lease();
+    }
     Problem::update_unanswered()
 }
 

@@ -240,12 +240,14 @@ impl IntoResponses for UpdateAnswers {
         let wait = header("How long to wait before another attempt, in seconds", Type::Integer);
         let unanswered =
             ResponseBuilder::new().description(unanswered).header("Retry-After", wait).build();
+        let unreadable = "The record of the lease, or the usage of one of its limits, holds something that Tollgate did not \
+             write, so nothing was changed; or an internal error";
         let conflict = "The lease has ended: it was released, or an extension or a release comes after its settlement";
         Answers::from([
             ("200".to_owned(), updated.build().into()),
             ("404".to_owned(), Response::new("There is no such lease, or not any more").into()),
             ("409".to_owned(), Response::new(conflict).into()),
-            ("500".to_owned(), Response::new("Internal server error").into()),
+            ("500".to_owned(), Response::new(unreadable).into()),
             ("501".to_owned(), Response::new("The store keeps no leases").into()),
             ("503".to_owned(), unanswered.into()),
         ])
