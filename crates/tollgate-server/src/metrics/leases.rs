@@ -6,7 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tollgate_core::{LeaseUpdate, Unit};
+use tollgate_core::{Amount, LeaseUpdate, Unit};
 use tollgate_service::{LeaseEvent, Reservation};
 use tollgate_store::memory::MemoryStoreStats;
 use tollgate_store::{Effect, HoldState, LeaseState};
@@ -63,6 +63,7 @@ pub(crate) struct LeaseMetrics {
     within: ByUnit,
     unused: ByUnit,
     exceeded: ByUnit,
+    unrecorded: ByUnit,
     live: Gauge<u64, AtomicU64>,
     journal_length: Gauge<u64, AtomicU64>,
     /// Settlements that the store did not answer and that this server keeps.
@@ -81,7 +82,7 @@ impl LeaseMetrics {
         let by_event = LeaseEvent::ALL.map(of_event);
         let (reserved, used, debt) = (ByUnit::new(), ByUnit::new(), ByUnit::new());
         let (settled, within) = (ByUnit::new(), ByUnit::new());
-        let (unused, exceeded) = (ByUnit::new(), ByUnit::new());
+        let (unused, exceeded, unrecorded) = (ByUnit::new(), ByUnit::new(), ByUnit::new());
         Self {
             events,
             by_event,
@@ -92,6 +93,7 @@ impl LeaseMetrics {
             within,
             unused,
             exceeded,
+            unrecorded,
             live: Gauge::default(),
             journal_length: Gauge::default(),
             kept: Counter::default(),
@@ -105,7 +107,7 @@ impl LeaseMetrics {
         to.register("lease_events", events, self.events.clone());
         let reserved = "What the settled leases had reserved, extensions included, by unit";
         to.register("lease_reserved", reserved, self.reserved.family.clone());
-        let used = "What the settled leases were charged when they were first settled, by unit";
+        let used = "What the settled leases had used when they were first settled, by unit";
         to.register("lease_used", used, self.used.family.clone());
         let debt = "What settlements and extensions were charged above limits, by unit";
         to.register("lease_debt", debt, self.debt.family.clone());
@@ -117,6 +119,8 @@ impl LeaseMetrics {
         to.register("lease_unused", unused, self.unused.family.clone());
         let exceeded = "What settled leases used above their reservations, by unit; leases that used less add 0";
         to.register("lease_exceeded", exceeded, self.exceeded.family.clone());
+        let unrecorded = "What settled leases used and could not be charged, because the usage of a limit holds no more";
+        to.register("lease_unrecorded", unrecorded, self.unrecorded.family.clone());
         let live = "Leases alive that this server keeps in memory; with Redis only those that it granted without it";
         to.register("leases_live", live, self.live.clone());
         let length = "Settlements that the store has not answered, kept until it does";
@@ -160,7 +164,9 @@ impl LeaseMetrics {
         let Some(state) = state.filter(|state| state.effect == Effect::Changed) else { return };
         if matches!(event, LeaseEvent::Settled | LeaseEvent::SettledLate) {
             let reserved = most_by_unit(state, |hold| hold.charged_before);
-            let used = most_by_unit(state, |hold| hold.charged);
+            let used = most_by_unit(state, |hold| hold.charged.max(reported(update, hold)));
+            let unrecorded = |hold: &HoldState| reported(update, hold).saturating_sub(hold.charged);
+            self.unrecorded.add(most_by_unit(state, unrecorded));
             let held = std::array::from_fn(|unit| u64::from(reserved[unit] > 0));
             let within = std::array::from_fn(|unit| {
                 u64::from(reserved[unit] > 0 && used[unit] <= reserved[unit])
@@ -201,6 +207,14 @@ fn most_by_unit(state: &LeaseState, amount: impl Fn(&HoldState) -> u64) -> [u64;
     most
 }
 
+/// What `update` says that was used of the unit of `hold`; 0 if it says nothing.
+fn reported(update: &LeaseUpdate, hold: &HoldState) -> u64 {
+    match update {
+        LeaseUpdate::Settle { usage, .. } => usage.of(&hold.unit).map_or(0, Amount::get),
+        LeaseUpdate::Extend { .. } | LeaseUpdate::Release => 0,
+    }
+}
+
 /// What the update charged above the limit.
 fn new_debt(hold: &HoldState) -> u64 {
     let charged = hold.charged.saturating_sub(hold.charged_before);
@@ -212,7 +226,7 @@ mod tests {
     use std::time::Duration;
 
     use tollgate_core::lease::ledger::Ending;
-    use tollgate_core::{Amount, PolicyId, Quality, Totals, Ttl};
+    use tollgate_core::{PolicyId, Quality, Totals, Ttl};
     use tollgate_store::LeaseStatus;
 
     use super::*;
@@ -268,7 +282,7 @@ mod tests {
         let metrics = LeaseMetrics::new();
         let settle = LeaseUpdate::Settle {
             seq: Amount::ONE,
-            usage: Totals::none(),
+            usage: Totals::none().with(Unit::Tokens, Amount::new(95).unwrap()),
             quality: Quality::Exact,
         };
         let holds = || {
@@ -283,15 +297,18 @@ mod tests {
         metrics.updated(&settle, Some(&settled(Effect::Changed, LeaseStatus::Live, holds())));
         let counts = |by_unit: &ByUnit| by_unit.counters.each_ref().map(Counter::get);
         assert_eq!(counts(&metrics.reserved), [1, 40, 0, 0, 5]);
-        assert_eq!(counts(&metrics.used), [1, 80, 0, 0, 3]);
+        // The bucket could not hold the last 15 tokens.
+        assert_eq!(counts(&metrics.used), [1, 95, 0, 0, 3]);
+        assert_eq!(counts(&metrics.unrecorded), [0, 15, 0, 0, 0]);
+        assert_eq!(counts(&metrics.within), [1, 0, 0, 0, 1]);
         assert_eq!(counts(&metrics.debt), [0, 30, 0, 0, 0]);
-        assert_eq!(counts(&metrics.exceeded), [0, 40, 0, 0, 0]);
+        assert_eq!(counts(&metrics.exceeded), [0, 55, 0, 0, 0]);
         assert_eq!(counts(&metrics.unused), [0, 0, 0, 0, 2]);
         let corrected = settled(Effect::Changed, LeaseStatus::Settled, holds());
         metrics.updated(&settle, Some(&corrected));
         let repeated = settled(Effect::Repeated, LeaseStatus::Settled, holds());
         metrics.updated(&settle, Some(&repeated));
-        assert_eq!(counts(&metrics.used), [1, 80, 0, 0, 3]);
+        assert_eq!(counts(&metrics.used), [1, 95, 0, 0, 3]);
         assert_eq!(counts(&metrics.debt), [0, 60, 0, 0, 0], "a correction may add to it");
     }
 }

@@ -339,7 +339,7 @@ impl Locked<'_> {
         parts.retain(|part| part.cost > 0);
     }
 
-    /// Charges `cost` now, whether or not there is room if `over_limit` says so.
+    /// Charges `cost` now, whether or not there is room if `over_limit` says so: then as much of it as the usage can hold.
     fn charge(
         &mut self,
         place: Place,
@@ -348,8 +348,16 @@ impl Locked<'_> {
         cost: Amount,
         over_limit: OverLimit,
     ) {
-        let now = self.now;
-        let used_then = match self.usage(place).charge_lease(limit, now, cost, over_limit) {
+        let (now, mut cost) = (self.now, cost);
+        let mut charged = self.usage(place).charge_lease(limit, now, cost, over_limit);
+        if charged == LeaseCharge::NoRoom && over_limit == OverLimit::Charge {
+            let usage = self.look(place, limit, Amount::ZERO).usage;
+            let room = limit.most_recorded().get().saturating_sub(usage);
+            let Some(rest) = Amount::new(room).filter(|room| *room > Amount::ZERO) else { return };
+            cost = cost.min(rest);
+            charged = self.usage(place).charge_lease(limit, now, cost, over_limit);
+        }
+        let used_then = match charged {
             LeaseCharge::Charged(usage) => usage,
             // As if it had been charged before the policy changed: its usage of then is forgotten.
             LeaseCharge::CountedOtherwise => 0,

@@ -137,6 +137,7 @@ macro_rules! conformance_group {
             an_unknown_lease_changes_nothing
             a_request_id_names_a_lease_once
             a_request_id_keeps_its_lease_when_a_policy_changes
+            usage_above_what_can_be_recorded_is_charged_as_far_as_it_can_be
             threads_that_settle_one_lease_settle_it_once
             threads_never_hold_more_slots_than_there_are
         );
