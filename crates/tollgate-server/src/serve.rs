@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tollgate_catalog::FileCatalog;
-use tollgate_core::{Clock, MonotonicClock, SystemWallClock, Unit};
+use tollgate_core::{Clock, MonotonicClock, SystemWallClock, Unit, WallClock};
 use tollgate_redis::{Announcement, Eviction, RedisOptions, RedisStore, StartProblem};
 use tollgate_service::{
     self as service, DirectoryLookup, RateLimitService, SettlementJournal, TrafficObserver,
@@ -334,8 +334,9 @@ async fn assemble<S: Backend>(
     let recorder = match &config.record {
         None => None,
         Some(record) => {
-            let started =
-                Recorder::start(record, Arc::new(SystemWallClock), metrics.record.clone());
+            let clocks: (Arc<dyn WallClock>, Arc<dyn Clock>) =
+                (Arc::new(SystemWallClock), Arc::new(MonotonicClock::new()));
+            let started = Recorder::start(record, clocks, metrics.record.clone());
             let failed = |source| StartError::Record { path: record.file.clone(), source };
             Some(Arc::new(started.map_err(failed)?))
         }

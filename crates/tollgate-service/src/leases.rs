@@ -145,9 +145,7 @@ impl<S: Store> RateLimitService<S> {
         let state = self.store().update_lease(id, update).await?;
         if let Some(state) = &state {
             self.learn(update, state);
-            if let Some(feed) = self.decision_feed() {
-                feed.updated(id, update, state);
-            }
+            self.updated(id, update, state);
         }
         Ok(state)
     }
