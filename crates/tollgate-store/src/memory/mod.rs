@@ -21,6 +21,8 @@ mod ring;
 mod shard;
 mod short_log;
 mod slots;
+#[cfg(feature = "snapshots")]
+mod snapshot;
 mod table;
 mod usage;
 
@@ -30,6 +32,8 @@ use smallvec::SmallVec;
 use tollgate_core::counting::Verdict;
 use tollgate_core::{Charge, Clock, LeaseUpdate, Limit, MonotonicClock, Subject, Timestamp};
 
+#[cfg(feature = "snapshots")]
+pub use self::snapshot::{Found, SnapshotError, SnapshotFile, SnapshotTime};
 use crate::{
     Capabilities, Charged, ExpiredLease, LeaseId, LeaseRequest, LeaseState, LiveLeases, Reserved,
     Store, StoreError, Verdicts, admits,
