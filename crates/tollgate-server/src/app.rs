@@ -48,7 +48,7 @@ impl<C: Clock + 'static> Backend for MemoryStore<C> {
     }
 
     fn keys(&self) -> Option<u64> {
-        Some(self.stats().keys)
+        Some(self.keys())
     }
 
     fn sweep(&self) {

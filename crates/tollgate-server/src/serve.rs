@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tollgate_catalog::FileCatalog;
-use tollgate_core::{Clock, MonotonicClock, SystemWallClock, Unit};
+use tollgate_core::{Clock, MonotonicClock, SystemWallClock, Unit, WallClock};
 use tollgate_redis::{Announcement, Eviction, RedisOptions, RedisStore, StartProblem};
 use tollgate_service::{
     self as service, DirectoryLookup, RateLimitService, SettlementJournal, TrafficObserver,
@@ -34,6 +34,9 @@ use crate::telemetry::Chain;
 
 /// How often the store removes what no longer counts.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// How often leases that have expired are published to those who watch.
+const PUBLISH_EXPIRED_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the store is maintained.
 const TEND_EVERY: Duration = Duration::from_millis(100);
@@ -206,6 +209,7 @@ impl Server {
         };
         let closing = Arc::clone(&app);
         background_tasks.spawn(sweep_now_and_then(Arc::clone(&app)));
+        background_tasks.spawn(publish_expired_now_and_then(Arc::clone(&app)));
         background_tasks.spawn(replay_now_and_then(Arc::clone(&app)));
         background_tasks.spawn(snapshots::write_now_and_then(Arc::clone(&app)));
         background_tasks.spawn(tend_now_and_then(app));
@@ -343,8 +347,9 @@ async fn assemble<S: Backend>(
     let recorder = match &config.record {
         None => None,
         Some(record) => {
-            let started =
-                Recorder::start(record, Arc::new(SystemWallClock), metrics.record.clone());
+            let clocks: (Arc<dyn WallClock>, Arc<dyn Clock>) =
+                (Arc::new(SystemWallClock), Arc::new(MonotonicClock::new()));
+            let started = Recorder::start(record, clocks, metrics.record.clone());
             let failed = |source| StartError::Record { path: record.file.clone(), source };
             Some(Arc::new(started.map_err(failed)?))
         }
@@ -598,6 +603,21 @@ async fn sweep_now_and_then<S: Backend>(app: Arc<App<S>>) {
         let swept = tokio::task::spawn_blocking(move || app.service.store().sweep()).await;
         if let Err(error) = swept {
             tracing::error!(%error, "removing expired keys from the store failed; limits are not affected, but memory is not freed until the next attempt");
+        }
+    }
+}
+
+/// Publishes the leases that have expired; never returns.
+async fn publish_expired_now_and_then<S: Backend>(app: Arc<App<S>>) {
+    let mut ticks = tokio::time::interval(PUBLISH_EXPIRED_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let service = Arc::clone(&app.service);
+        // It reads every lease in memory, so it must not run on a thread that serves.
+        let published = tokio::task::spawn_blocking(move || service.publish_expired_leases()).await;
+        if let Err(error) = published {
+            tracing::error!(%error, "publishing expired leases failed; limits are not affected");
         }
     }
 }

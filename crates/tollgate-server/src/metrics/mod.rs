@@ -195,6 +195,7 @@ impl Metrics {
         // Relaxed: a copy of the store's own count; concurrent scrapes copy the same count or a newer one.
         self.store_evicted.inner().fetch_max(store.evicted, Ordering::Relaxed);
         self.store_leases.set(store.leases);
+        self.leases.set_store(&store);
         let evicted_leases = self.store_leases_evicted.inner();
         evicted_leases.fetch_max(store.evicted_leases, Ordering::Relaxed);
         let mut text = String::new();
