@@ -61,14 +61,19 @@ impl MemcachedServer {
     }
 
     fn try_command(&self, command: &str) -> std::io::Result<Vec<String>> {
+        // The answer to `mn` ends that of the command.
+        self.lines(&format!("{command}\r\nmn"), "MN")
+    }
+
+    /// The lines of an answer that ends with the line `end`.
+    fn lines(&self, command: &str, end: &str) -> std::io::Result<Vec<String>> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(ANSWER))?;
-        // The answer to `mn` ends that of the command.
-        write!(stream, "{command}\r\nmn\r\n")?;
+        write!(stream, "{command}\r\n")?;
         let mut lines = Vec::new();
         for line in BufReader::new(stream).lines() {
             match line?.trim_end() {
-                "MN" => return Ok(lines),
+                line if line == end => return Ok(lines),
                 "END" => {}
                 line => lines.push(line.to_owned()),
             }
@@ -97,16 +102,27 @@ impl MemcachedServer {
             fields.map(str::to_owned).next()
         };
         let of = |line: &String| {
-            let key = field(line, "key=")?;
+            // Every other letter that keys of the store have is written as it is.
+            let key = field(line, "key=")?.replace("%3A", ":");
             let expires: i64 = field(line, "exp=")?.parse().ok()?;
             Some((key, (expires >= 0).then_some(expires - now)))
         };
-        self.command("lru_crawler metadump all").iter().filter_map(of).collect()
+        // It takes the connection over, so nothing can be sent behind it.
+        self.lines("lru_crawler metadump all", "END").unwrap().iter().filter_map(of).collect()
     }
 
     /// Pauses the process: connections stay open, nothing is answered.
     pub fn pause(&self) {
         self.signal("STOP");
+        // Its threads stop one after the other.
+        let is_stopped = |thread: &std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+        };
+        wait_for("memcached to stop", || {
+            let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap();
+            threads.map_while(Result::ok).all(|thread| is_stopped(&thread))
+        });
     }
 
     /// Resumes a paused process.
