@@ -1,6 +1,7 @@
 //! Real memcached servers for tests. Each is a process with its own port, and is killed when it is dropped.
 
-use std::io::{BufRead, BufReader, Write};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -85,6 +86,27 @@ impl MemcachedServer {
     pub fn set(&self, key: &str, value: &str) {
         let stored = self.command(&format!("set {key} 0 60 {}\r\n{value}", value.len()));
         assert_eq!(stored, ["STORED"], "{key}");
+    }
+
+    /// Stores values of up to 512 bytes until none fits any more, of whatever size.
+    pub fn fill(&self) {
+        const AT_ONCE: usize = 500;
+        let mut number = 0_u64;
+        for length in (1..=512).rev().step_by(32) {
+            let value = "x".repeat(length);
+            loop {
+                let mut sets = String::new();
+                for _ in 0..AT_ONCE {
+                    number += 1;
+                    // Writing to a `String` cannot fail.
+                    let _ = write!(sets, "set filler-{number} 0 0 {length}\r\n{value}\r\n");
+                }
+                let answers = self.lines(&format!("{sets}mn"), "MN").unwrap();
+                if answers.iter().any(|answer| answer.starts_with("SERVER_ERROR")) {
+                    break;
+                }
+            }
+        }
     }
 
     /// A number of `stats`.
