@@ -14,7 +14,7 @@ use tollgate_testkit::memcached::MemcachedServer;
 use crate::support::{RUNTIME, charge_of, limit_of, store_at};
 
 /// How often the clients compete for a key, unless [`ROUNDS_VARIABLE`] says otherwise.
-const ROUNDS: usize = 10;
+const ROUNDS: usize = 100;
 /// The variable with the number of rounds.
 const ROUNDS_VARIABLE: &str = "TOLLGATE_MEMCACHED_ROUNDS";
 const NODES: usize = 3;

@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 /// How often the clients compete, unless [`ROUNDS_VARIABLE`] says otherwise.
-const ROUNDS: usize = 20;
+const ROUNDS: usize = 100;
 /// The variable with the number of rounds.
 const ROUNDS_VARIABLE: &str = "TOLLGATE_MEMCACHED_ROUNDS";
 
