@@ -365,6 +365,7 @@ fn exit_code(error: &StartError) -> u8 {
     match error {
         StartError::Store(_)
         | StartError::Misconfigured { .. }
+        | StartError::NeedsLeases { .. }
         | StartError::GatewayConfig(_)
         | StartError::GatewayCatalog => MISUSED,
         _ => FAILED,

@@ -16,6 +16,7 @@ mod http;
 mod import;
 mod metrics;
 mod net;
+mod networked_store;
 mod recorder;
 mod serve;
 mod signals;

@@ -17,6 +17,7 @@ pub mod memory;
 mod ordered;
 #[cfg(feature = "resilience")]
 pub mod resilience;
+mod startup;
 
 use std::future::Future;
 
@@ -34,6 +35,7 @@ pub use lease::{
 };
 pub use memory::MemoryStore;
 pub use ordered::{Ordered, is_ordered};
+pub use startup::{Misconfiguration, StartProblem, Warning};
 
 /// The store's verdicts on the charges of one check, in the same order.
 pub type Verdicts = SmallVec<[Verdict; 4]>;

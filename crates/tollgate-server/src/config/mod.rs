@@ -21,6 +21,7 @@ pub use layers::ConfigError;
 use layers::Layers;
 pub use secret::Secret;
 use tollgate_catalog::document::MAX_DOCUMENT_BYTES;
+use tollgate_memcached::MemcachedUrl;
 use tollgate_redis::RedisUrl;
 use tollgate_service::{Uncovered, UnknownApiKeys};
 use tollgate_store::memory::MemoryStoreOptions;
@@ -94,6 +95,8 @@ pub enum StoreConfig {
     Memory,
     /// In Redis or Valkey.
     Redis(Box<RedisUrl>),
+    /// In memcached.
+    Memcached(Box<MemcachedUrl>),
 }
 
 /// The snapshots of the in-memory store.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tollgate_core::FailureMode;
+use tollgate_memcached::MemcachedUrl;
 use tollgate_redis::{RedisUrl, UrlProblem};
 use tollgate_service::{Uncovered, UnknownApiKeys};
 
@@ -161,7 +162,7 @@ pub(super) fn unknown_api_keys(text: &str) -> Result<UnknownApiKeys, Refused> {
 }
 
 const ACCEPTED_STORES: &str = "`memory:`, `memory:DIR` (with snapshots in a directory), each with `?max_keys=N`, redis://HOST[:PORT][/DATABASE], redis-sentinel://…, \
-     redis-cluster://…, redis+unix://…, rediss://… (TLS) and its kind, and each with valkey in place of redis";
+     redis-cluster://…, redis+unix://…, rediss://… (TLS) and its kind, and each with valkey in place of redis, or memcached://HOST[:PORT]";
 
 pub(super) const MAX_KEYS_RANGE: RangeInclusive<u64> = 1..=1_000_000_000;
 pub(super) const ACCEPTED_MAX_KEYS: &str = "an integer from 1 to 1000000000";
@@ -184,8 +185,19 @@ pub(super) fn store(url: &str) -> Result<StoreUrl, Refused> {
             }),
         };
     }
+    if scheme == MemcachedUrl::SCHEME {
+        return match url.parse() {
+            Ok(url) => {
+                Ok(StoreUrl { store: StoreConfig::Memcached(Box::new(url)), ..StoreUrl::MEMORY })
+            }
+            Err(problem) => Err(Refused {
+                problem: tollgate_memcached::UrlProblem::problem(problem).to_owned(),
+                accepted: MemcachedUrl::ACCEPTED,
+            }),
+        };
+    }
     if scheme != "memory" {
-        return refused(not_yet("store", scheme));
+        return refused(unknown("store"));
     }
     let (dir, option) = rest.split_once('?').map_or((rest, None), |(dir, it)| (dir, Some(it)));
     if dir.starts_with("//") {
@@ -224,17 +236,10 @@ pub(super) fn catalog(url: &str) -> Result<CatalogConfig, Refused> {
         Some(("sqlite" | "postgres" | "postgresql", _)) => {
             Ok(CatalogConfig::Database(Secret::new(url)))
         }
-        Some((scheme, _)) => refused(not_yet("catalog", scheme)),
+        Some(_) => refused(unknown("catalog")),
     }
 }
 
-/// The schemes that a later version will support.
-const LATER: [&str; 1] = ["memcached"];
-
-fn not_yet(what: &str, scheme: &str) -> String {
-    if LATER.contains(&scheme) {
-        format!("this version has no {what} for `{scheme}:`")
-    } else {
-        format!("the scheme of the {what} is unknown")
-    }
+fn unknown(what: &str) -> String {
+    format!("the scheme of the {what} is unknown")
 }

@@ -281,7 +281,7 @@ fn what_cannot_be_served_is_refused_with_its_place() {
         (
             &["--store", "memcached://:canary@h"],
             2,
-            &["--store: this version has no store for `memcached:`"],
+            &["--store: has a user or a password", "accepted: memcached://HOST"],
         ),
         (
             &["--on-store-error", "open"],
