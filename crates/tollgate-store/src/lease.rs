@@ -271,6 +271,8 @@ pub struct LiveHold {
     pub unit: Unit,
     /// What this lease is charged; of concurrency, 1.
     pub charged: u64,
+    /// What its last extension said was used so far, as the limit counts it; `None` if that did not name the unit.
+    pub used: Option<Amount>,
 }
 
 /// What a store can do with leases.
