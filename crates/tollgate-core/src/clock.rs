@@ -121,13 +121,17 @@ const SCALE_BITS: u32 = 32;
 
 impl MonotonicClock {
     /// A clock that shows the system's time now and from here on only goes forward.
-    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn new() -> Self {
+        Self::starting_at(SystemWallClock.wall_time())
+    }
+
+    /// A clock that shows `now` now and from here on only goes forward.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn starting_at(now: Timestamp) -> Self {
         let counter = quanta::Clock::new();
         let start = Instant::now();
         let counter_start = counter.raw();
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let unix_start_ns = saturating_ns(unix);
+        let unix_start_ns = now.as_ns();
         Self {
             scale_ns: counter.delta_as_nanos(0, 1 << SCALE_BITS),
             counter,

@@ -87,6 +87,130 @@ mod one_shard {
     conformance!(OneShard: contract, once, over_limit, leases, ledger, expiry, concurrency, time);
 }
 
+/// A store that is restarted from a snapshot before every call.
+#[cfg(feature = "snapshots")]
+mod restarted {
+    use std::future::ready;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    use tollgate_core::{Charge, LeaseUpdate, Limit, Subject};
+    use tollgate_store::{
+        Capabilities, Charged, LeaseId, LeaseRequest, LeaseState, LiveLeases, Reserved, Store,
+        StoreError,
+    };
+
+    use super::*;
+
+    struct Restarted {
+        clock: ManualClock,
+        store: Mutex<MemoryStore<ManualClock>>,
+    }
+
+    impl Restarted {
+        fn options() -> MemoryStoreOptions {
+            // Few shards, so that a restart is fast.
+            MemoryStoreOptions::default().max_keys(ONE_SHARD).max_leases(1_000)
+        }
+
+        #[expect(clippy::unwrap_used, reason = "memory takes and gives every snapshot")]
+        fn restarted(&self) -> MutexGuard<'_, MemoryStore<ManualClock>> {
+            let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut snapshot = Vec::new();
+            let wall = Timestamp::from_ms(7);
+            store.write_snapshot(&mut snapshot, wall).unwrap();
+            let clock = self.clock.clone();
+            let read = MemoryStore::read_snapshot(&*snapshot, &Self::options(), |_| clock);
+            *store = read.unwrap();
+            store
+        }
+    }
+
+    impl Harness for Restarted {
+        type Store = Self;
+
+        fn new() -> Self {
+            let clock = ManualClock::default();
+            let store = MemoryStore::with_clock(clock.clone(), &Self::options());
+            Self { clock, store: Mutex::new(store) }
+        }
+
+        fn store(&self) -> &Self::Store {
+            self
+        }
+    }
+
+    impl MovableClock for Restarted {
+        const ONE_TIMELINE: bool = true;
+
+        fn set(&self, now: Timestamp) {
+            self.clock.set(now);
+        }
+    }
+
+    impl Store for Restarted {
+        fn charge(
+            &self,
+            charges: &[Charge<'_>],
+            request_id: Option<&str>,
+        ) -> impl Future<Output = Result<Charged, StoreError>> + Send {
+            let store = self.restarted();
+            let verdicts = match request_id {
+                None => store.charge(charges),
+                Some(request_id) => store.charge_once(charges, request_id),
+            };
+            ready(Ok(verdicts.into()))
+        }
+
+        fn keeps_order(&self) -> bool {
+            true
+        }
+
+        fn peek(
+            &self,
+            charges: &[Charge<'_>],
+        ) -> impl Future<Output = Result<Charged, StoreError>> + Send {
+            ready(Ok(self.restarted().peek(charges).into()))
+        }
+
+        fn reset(
+            &self,
+            limit: &Limit,
+            subject: &Subject<'_>,
+        ) -> impl Future<Output = Result<(), StoreError>> + Send {
+            self.restarted().reset(limit, subject);
+            ready(Ok(()))
+        }
+
+        fn capabilities(&self) -> Capabilities {
+            Capabilities::LEASES_HERE
+        }
+
+        fn reserve(
+            &self,
+            request: &LeaseRequest<'_>,
+        ) -> impl Future<Output = Result<Reserved, StoreError>> + Send {
+            ready(Ok(self.restarted().reserve(request)))
+        }
+
+        fn live_leases(
+            &self,
+            most: usize,
+        ) -> impl Future<Output = Result<LiveLeases, StoreError>> + Send {
+            ready(Ok(self.restarted().live_leases(most)))
+        }
+
+        fn update_lease(
+            &self,
+            id: &LeaseId,
+            update: &LeaseUpdate,
+        ) -> impl Future<Output = Result<Option<LeaseState>, StoreError>> + Send {
+            ready(Ok(self.restarted().update_lease(id, update)))
+        }
+    }
+
+    conformance!(Restarted: contract, once, over_limit, leases, ledger, lease_changes, lease_records, expiry, isolation, time, changes);
+}
+
 /// A store with all decorators around it.
 #[cfg(feature = "resilience")]
 mod resilient {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tollgate_core::{SystemWallClock, Timestamp, WallClock};
 use tollgate_testkit::redis::{RedisCluster, RedisServer};
 
 use crate::support::{Client, Node, PATIENT, every_key_expires, until_ready};
@@ -24,15 +25,34 @@ const POLICIES: &str = "policies:
   - {id: tokens, scope: USER, unit: output_tokens, limit: 20000, windowSeconds: 2}
   - {id: requests, scope: GLOBAL, limit: 1000000, windowSeconds: 2}";
 
+/// An instant by both clocks of the machine: Redis counts by the wall clock, which can be set while a test runs.
+#[derive(Clone, Copy)]
+struct Moment {
+    monotonic: Instant,
+    wall: Timestamp,
+}
+
+impl Moment {
+    fn now() -> Self {
+        Self { monotonic: Instant::now(), wall: SystemWallClock.wall_time() }
+    }
+
+    /// Whether less than a window lies between this and `later`, whatever was done to the wall clock.
+    fn is_within_window_of(self, later: Self) -> bool {
+        let by_monotonic = later.monotonic.duration_since(self.monotonic);
+        by_monotonic.max(later.wall.since(self.wall)) < WINDOW
+    }
+}
+
 /// What a client knows of one of its leases.
 #[derive(Clone, Copy)]
 struct Lease {
     /// It was reserved between these.
-    asked: Instant,
-    granted: Instant,
+    asked: Moment,
+    granted: Moment,
     /// It was settled between these.
-    settling: Instant,
-    settled: Instant,
+    settling: Moment,
+    settled: Moment,
     used: u64,
 }
 
@@ -45,10 +65,10 @@ async fn post(client: &mut Client, path: &str, body: &Value) -> (u16, Value) {
 async fn take_leases(mut client: Client, number: u64, asked: u64) -> Vec<Lease> {
     let mut leases = Vec::new();
     for turn in 0..asked {
-        let asked = Instant::now();
+        let asked = Moment::now();
         let body = json!({"userId": "alice", "modelId": "m", "ttlMs": 60_000, "cost": {"output_tokens": RESERVED}});
         let (status, answer) = post(&mut client, "/rate-limit/leases", &body).await;
-        let granted = Instant::now();
+        let granted = Moment::now();
         assert_eq!(answer["degraded"], false, "{answer}");
         if status == 429 {
             // As a client that waits for its turn, but not so long that the others are alone.
@@ -60,12 +80,12 @@ async fn take_leases(mut client: Client, number: u64, asked: u64) -> Vec<Lease> 
         tokio::time::sleep(Duration::from_millis((number + turn) % 4)).await;
         // Less, as much, or more than was reserved.
         let used = (number * 31 + turn * 17) % 150;
-        let settling = Instant::now();
+        let settling = Moment::now();
         let path = format!("/rate-limit/leases/{}/settle", answer["lease"]["id"].as_str().unwrap());
         let body = json!({"seq": 1, "usage": {"output_tokens": used}});
         let (status, answer) = post(&mut client, &path, &body).await;
         assert_eq!(status, 200, "{answer}");
-        leases.push(Lease { asked, granted, settling, settled: Instant::now(), used });
+        leases.push(Lease { asked, granted, settling, settled: Moment::now(), used });
     }
     leases
 }
@@ -74,21 +94,26 @@ async fn take_leases(mut client: Client, number: u64, asked: u64) -> Vec<Lease> 
 fn judge(leases: &[Lease]) {
     let most = leases.iter().map(|one| {
         // Certainly held when the last of them was granted.
-        let at = one.granted;
-        leases.iter().filter(|other| other.granted <= at && at < other.settling).count() as u64
+        let at = one.granted.monotonic;
+        let is_held =
+            |other: &&Lease| other.granted.monotonic <= at && at < other.settling.monotonic;
+        leases.iter().filter(is_held).count() as u64
     });
     assert!(most.clone().all(|held| held <= SLOTS), "{:?} of {SLOTS} slots", most.max());
     for last in leases {
         let at = last.granted;
-        let Some(start) = at.checked_sub(WINDOW) else { continue };
-        let inside = leases.iter().filter(|one| one.asked > start && one.granted <= at);
-        let held = inside
-            .clone()
-            .map(|one| if at < one.settling { RESERVED } else { RESERVED.min(one.used) });
+        let inside = leases.iter().filter(|one| {
+            one.granted.monotonic <= at.monotonic && one.asked.is_within_window_of(at)
+        });
+        let held = inside.clone().map(|one| {
+            if at.monotonic < one.settling.monotonic { RESERVED } else { RESERVED.min(one.used) }
+        });
         // What was used above a reservation was charged when it was settled, whether or not there was room: only what was charged
         // before the last of these leases was decided had to leave room for it.
-        let decided = inside.map(|one| one.asked).max().unwrap_or(at);
-        let debts = leases.iter().filter(|one| one.settling > start && one.settled <= decided);
+        let decided = inside.map(|one| one.asked.monotonic).max().unwrap_or(at.monotonic);
+        let debts = leases
+            .iter()
+            .filter(|one| one.settled.monotonic <= decided && one.settling.is_within_window_of(at));
         let debts = debts.map(|one| one.used.saturating_sub(RESERVED));
         let charged = held.sum::<u64>() + debts.sum::<u64>();
         assert!(charged <= TOKENS, "{charged} of {TOKENS} tokens when a lease was granted");

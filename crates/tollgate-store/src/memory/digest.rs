@@ -33,7 +33,7 @@ const _: () = assert!(WORD_BITS as usize == 8 * WORD_BYTES);
 const WORD_MASK: u64 = (1 << WORD_BITS) - 1;
 
 /// The most words of a key that is hashed directly: one for the lengths, the others for values.
-const MAX_WORDS: usize = 32;
+pub(super) const MAX_WORDS: usize = 32;
 
 /// The longest value of such a key, in bytes: the length of a value is stored in one byte.
 const MAX_VALUE_BYTES: usize = u8::MAX as usize;
@@ -69,6 +69,18 @@ impl KeyHasher {
             factors: std::array::from_fn(|_| wide()),
             long: (random.hash_one("long keys, first"), random.hash_one("long keys, second")),
         }
+    }
+
+    /// What the digests of a key depend on, for a snapshot.
+    #[cfg(feature = "snapshots")]
+    pub(super) fn secrets(&self) -> (u128, &[u128; MAX_WORDS], (u64, u64)) {
+        (self.start, &self.factors, self.long)
+    }
+
+    /// The hasher with the [secrets](KeyHasher::secrets) of another.
+    #[cfg(feature = "snapshots")]
+    pub(super) fn with_secrets(start: u128, factors: &[u128; MAX_WORDS], long: (u64, u64)) -> Self {
+        Self { start, factors: *factors, long }
     }
 
     /// The digest of the key of `subject` under `limit`.

@@ -4,6 +4,9 @@
 //! operation locks the shard of its lease before any shard of keys, so two operations never wait for each other. Nothing here
 //! knows how usage changes: `Holdings` is what the store does with the keys.
 
+#[cfg(feature = "snapshots")]
+mod saved;
+
 use std::collections::{BinaryHeap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +18,8 @@ use smallvec::SmallVec;
 use tollgate_core::lease::ledger::{Ending, LeaseHead};
 use tollgate_core::{Limit, Timestamp, Totals, Ttl};
 
+#[cfg(feature = "snapshots")]
+pub(super) use self::saved::SavedLease;
 use super::digest::Digest;
 use super::once;
 use super::slots::SlotHolder;

@@ -19,6 +19,8 @@ mod ring;
 mod shard;
 mod short_log;
 mod slots;
+#[cfg(feature = "snapshots")]
+mod snapshot;
 mod table;
 mod usage;
 
@@ -28,6 +30,8 @@ use smallvec::SmallVec;
 use tollgate_core::counting::Verdict;
 use tollgate_core::{Charge, Clock, LeaseUpdate, Limit, MonotonicClock, Subject, Timestamp};
 
+#[cfg(feature = "snapshots")]
+pub use self::snapshot::{Found, SnapshotError, SnapshotFile, SnapshotTime};
 use crate::{
     Capabilities, Charged, LeaseId, LeaseRequest, LeaseState, LiveLeases, Reserved, Store,
     StoreError, Verdicts, admits,

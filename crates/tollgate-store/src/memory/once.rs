@@ -17,7 +17,7 @@ use super::sync::{Mutex, MutexGuard};
 use crate::{LeaseId, LeaseRequest, NewLease, Reserved, Verdicts, admits};
 
 /// The most shards: enough that two threads seldom need the same one.
-const MAX_SHARDS: usize = 64;
+pub(super) const MAX_SHARDS: usize = 64;
 /// With fewer records than this, an additional shard is not worth its lock.
 const MIN_RECORDS_PER_SHARD: usize = 64;
 /// How many records are examined for expiry whenever one is added: more than one, so that expired ones are removed.
@@ -29,28 +29,28 @@ pub(super) type Digest = u128;
 /// What was admitted under request ids.
 #[derive(Debug)]
 pub(super) struct Once {
-    secret: (u64, u64),
-    shards: Box<[Mutex<Records>]>,
-    max_records_per_shard: usize,
+    pub(super) secret: (u64, u64),
+    pub(super) shards: Box<[Mutex<Records>]>,
+    pub(super) max_records_per_shard: usize,
 }
 
 /// The records of one shard, found by their digest and removed in the order in which they were made.
 #[derive(Debug, Default)]
-struct Records {
-    by_digest: HashMap<Digest, Record>,
+pub(super) struct Records {
+    pub(super) by_digest: HashMap<Digest, Record>,
     /// The digests in the order of their records, each with the expiry that its record had then. A record that was made anew
     /// also has an old entry; only the one that it says counts.
-    oldest_first: VecDeque<(Digest, Timestamp)>,
+    pub(super) oldest_first: VecDeque<(Digest, Timestamp)>,
 }
 
 /// The answer to an admitted check, or to the reservation of a lease.
 #[derive(Debug)]
-struct Record {
-    expires: Timestamp,
+pub(super) struct Record {
+    pub(super) expires: Timestamp,
     /// The expiry that its entry in the order has: it lives longer if its lease was extended since.
-    queued: Timestamp,
-    verdicts: Box<[Verdict]>,
-    lease: Option<NewLease>,
+    pub(super) queued: Timestamp,
+    pub(super) verdicts: Box<[Verdict]>,
+    pub(super) lease: Option<NewLease>,
 }
 
 impl Once {
@@ -163,7 +163,7 @@ impl Once {
         hasher.finish128().as_u128()
     }
 
-    fn shard(&self, digest: Digest) -> MutexGuard<'_, Records> {
+    pub(super) fn shard(&self, digest: Digest) -> MutexGuard<'_, Records> {
         // Only the low bits are used.
         let low = digest as usize;
         lock(&self.shards[low & (self.shards.len() - 1)])
@@ -184,7 +184,7 @@ fn longest_window(charges: &[Charge<'_>]) -> Duration {
 }
 
 /// A poisoned lock is fine: every change of the records is complete at once.
-fn lock(shard: &Mutex<Records>) -> MutexGuard<'_, Records> {
+pub(super) fn lock(shard: &Mutex<Records>) -> MutexGuard<'_, Records> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -238,7 +238,7 @@ impl Records {
     }
 
     /// Forgets the oldest record if it has expired at `now`; if its lease was extended, it becomes the newest.
-    fn forget_oldest(&mut self, now: Timestamp) {
+    pub(super) fn forget_oldest(&mut self, now: Timestamp) {
         let Some((digest, queued)) = self.oldest_first.pop_front() else { return };
         let Some(record) = self.by_digest.get_mut(&digest) else { return };
         if record.queued != queued {

@@ -80,6 +80,13 @@ impl Refunds {
         self.holds.is_empty()
     }
 
+    /// The holds in the keys whose fingerprints lie from `first` to `last`. O(holds of the shard).
+    #[cfg(feature = "snapshots")]
+    pub(super) fn holds_in(&self, first: u64, last: u64) -> Vec<(SlotHolder, u64)> {
+        let keys = self.holds.keys().map(|(_, holder, fingerprint)| (*holder, *fingerprint));
+        keys.filter(|(_, fingerprint)| (first..=last).contains(fingerprint)).collect()
+    }
+
     fn find_next(&mut self) {
         let first = self.holds.first_key_value();
         self.next = first.map_or(Timestamp::from_ns(u64::MAX), |((at, _, _), _)| *at);

@@ -39,6 +39,12 @@ impl State {
         self.latest
     }
 
+    /// The latest time seen.
+    #[cfg(feature = "snapshots")]
+    pub(super) fn latest(&self) -> Timestamp {
+        self.latest
+    }
+
     #[inline(never)]
     fn refund_due(&mut self) {
         let Some(refunds) = &mut self.refunds else { return };
@@ -51,7 +57,7 @@ impl State {
         self.refunds.get_or_insert_default().add(key, refund);
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "snapshots"))]
     pub(super) fn refunds(&self) -> Option<&Refunds> {
         self.refunds.as_deref()
     }

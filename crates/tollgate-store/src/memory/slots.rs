@@ -37,6 +37,18 @@ impl SlotSet {
     pub(super) fn is_idle(&self, now: Timestamp) -> bool {
         self.idle_at() <= now
     }
+
+    /// Until when each is taken, and by whom.
+    #[cfg(feature = "snapshots")]
+    pub(super) fn holders(&self) -> impl ExactSizeIterator<Item = (Timestamp, SlotHolder)> {
+        self.0.iter().copied()
+    }
+
+    /// Frees every slot of `holder`. O(slots).
+    #[cfg(feature = "snapshots")]
+    pub(super) fn forget(&mut self, holder: SlotHolder) {
+        self.0.retain(|(_, other)| *other != holder);
+    }
 }
 
 impl Slots for SlotSet {

@@ -4,6 +4,9 @@
 //! Whenever a key is added, a few slots are examined and idle keys removed; before the table grows, all idle keys are
 //! removed. So idle keys never make the table larger.
 
+#[cfg(feature = "snapshots")]
+use std::ops::ControlFlow;
+
 use tollgate_core::Timestamp;
 
 use super::usage::Usage;
@@ -99,6 +102,38 @@ impl Table {
                 return None;
             }
         }
+    }
+
+    /// Visits each key whose fingerprint lies from `first` to `last`, until `visit` says so. O(slots of that range).
+    #[cfg(feature = "snapshots")]
+    pub(super) fn visit(
+        &self,
+        first: u64,
+        last: u64,
+        mut visit: impl FnMut(u64, &Usage) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        if self.slots.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let (start, end) = (self.home(first), self.home(last));
+        // No key is before its home slot, and none is after the first empty slot behind it.
+        for step in 0..self.slots.len() {
+            let place = (start + step) % self.slots.len();
+            let Slot { fingerprint, usage } = &self.slots[place];
+            if *fingerprint == 0 && start + step >= end {
+                break;
+            }
+            if *fingerprint != 0 && (first..=last).contains(fingerprint) {
+                visit(*fingerprint, usage)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// How many slots it has.
+    #[cfg(feature = "snapshots")]
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
     }
 
     /// The usage of a key, if it has any.
@@ -293,6 +328,39 @@ mod tests {
                     prop_assert_eq!(table.get(fingerprint).is_some(), model.contains(&fingerprint));
                 }
             }
+        }
+    }
+
+    #[cfg(feature = "snapshots")]
+    proptest! {
+        /// Whatever the parts into which the fingerprints are divided, and wherever the table wraps around.
+        #[test]
+        fn a_visit_of_all_parts_sees_each_key_once(
+            keys in prop::collection::hash_set((0..60_u64, 0..3_u64), 0..120),
+            mut cuts in prop::collection::vec(any::<u64>(), 0..5),
+        ) {
+            let mut table = Table::default();
+            // The highest home slots are the most crowded.
+            let of = |(low, high): &(u64, u64)| u64::MAX - (low << 54 | high | 1 << 40);
+            for key in &keys {
+                *table.get_or_insert(of(key), NEVER, usize::MAX) = busy();
+            }
+            cuts.sort_unstable();
+            cuts.dedup();
+            let mut seen = Vec::new();
+            let mut first = 0;
+            for last in cuts.into_iter().chain([u64::MAX]).filter(|last| *last > 0) {
+                let visited = table.visit(first, last, |fingerprint, _| {
+                    seen.push(fingerprint);
+                    ControlFlow::Continue(())
+                });
+                prop_assert!(visited.is_continue());
+                first = last.wrapping_add(1);
+            }
+            let mut expected: Vec<u64> = keys.iter().map(of).collect();
+            seen.sort_unstable();
+            expected.sort_unstable();
+            prop_assert_eq!(seen, expected);
         }
     }
 

@@ -5,6 +5,8 @@
 //! window when the newest was made, and the newest is at most a window and a second old.
 
 mod leases;
+#[cfg(feature = "snapshots")]
+mod saved;
 
 use tollgate_core::counting::log::{self, LogTime};
 use tollgate_core::counting::slots::{self, Slots};
@@ -12,6 +14,8 @@ use tollgate_core::counting::{Tally, TallyKind, UsageShape, Verdict};
 use tollgate_core::{Amount, Counting, Limit, OverLimit, Timestamp};
 
 pub(super) use self::leases::LeaseCharge;
+#[cfg(feature = "snapshots")]
+pub(super) use self::saved::SavedUsage;
 use super::ring::{self, Ring, UNIT, WEIGHTED};
 use super::short_log::{self, SHORT, ShortLog};
 use super::slots::{SlotHolder, SlotSet};

@@ -1,0 +1,115 @@
+//! The directory of a snapshot: one process uses it, and a snapshot replaces the one before it as a whole.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use tollgate_core::{Clock, Timestamp};
+
+use super::{SnapshotError, SnapshotTime};
+use crate::memory::{MemoryStore, MemoryStoreOptions};
+
+const FILE_NAME: &str = "usage.snapshot";
+/// The snapshot that is being written.
+const NEW_NAME: &str = "usage.snapshot.new";
+/// The snapshot that could not be read.
+const REFUSED_NAME: &str = "usage.snapshot.refused";
+const LOCK_NAME: &str = "lock";
+/// How much is read or written at a time.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// The file that holds the snapshots of a store, in a directory that this process has for itself.
+#[derive(Debug)]
+pub struct SnapshotFile {
+    dir: PathBuf,
+    /// Locked until this is dropped.
+    _lock: File,
+}
+
+/// What was in the file.
+#[derive(Debug)]
+pub enum Found<C> {
+    /// There was none.
+    Nothing,
+    /// A snapshot: this store goes on where it ended.
+    Store(Box<MemoryStore<C>>),
+    /// Something that cannot be read. It was renamed to this path, and replaced what was there.
+    Refused(SnapshotError, PathBuf),
+}
+
+impl SnapshotFile {
+    /// Opens the directory `dir`, which is created if it is missing. Fails if another process uses it.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let lock = File::create(dir.join(LOCK_NAME))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => {
+                io::Error::new(io::ErrorKind::ResourceBusy, "another process uses this directory")
+            }
+            TryLockError::Error(error) => error,
+        })?;
+        Ok(Self { dir: dir.to_owned(), _lock: lock })
+    }
+
+    /// Reads the snapshot ([`MemoryStore::read_snapshot`]). Fails only if a file that cannot be read cannot be renamed either.
+    pub fn load<C: Clock>(
+        &self,
+        options: &MemoryStoreOptions,
+        clock: impl FnOnce(SnapshotTime) -> C,
+    ) -> io::Result<Found<C>> {
+        let path = self.dir.join(FILE_NAME);
+        let read = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => Err(SnapshotError::Io(error)),
+            Ok(file) => read(file, options, clock),
+        };
+        match read {
+            Ok(store) => Ok(Found::Store(Box::new(store))),
+            Err(error) => {
+                let refused = self.dir.join(REFUSED_NAME);
+                fs::rename(&path, &refused)?;
+                Ok(Found::Refused(error, refused))
+            }
+        }
+    }
+
+    /// Writes a snapshot beside the last one, to the disk, and then replaces that ([`MemoryStore::write_snapshot`]). Returns its
+    /// length in bytes. If it fails, the last one stays. Blocks the thread; only the owner may read the file, because it tells
+    /// how keys are hashed.
+    pub fn save<C: Clock>(&self, store: &MemoryStore<C>, wall: Timestamp) -> io::Result<u64> {
+        let new = self.dir.join(NEW_NAME);
+        let written = write(&new, store, wall).and_then(|bytes| {
+            fs::rename(&new, self.dir.join(FILE_NAME))?;
+            // The entry of the directory must be as durable as the bytes.
+            File::open(&self.dir)?.sync_all()?;
+            Ok(bytes)
+        });
+        if written.is_err() {
+            // It may not be there.
+            _ = fs::remove_file(&new);
+        }
+        written
+    }
+}
+
+fn read<C: Clock>(
+    file: impl Read,
+    options: &MemoryStoreOptions,
+    clock: impl FnOnce(SnapshotTime) -> C,
+) -> Result<MemoryStore<C>, SnapshotError> {
+    MemoryStore::read_snapshot(BufReader::with_capacity(BUFFER_BYTES, file), options, clock)
+}
+
+fn write<C: Clock>(path: &Path, store: &MemoryStore<C>, wall: Timestamp) -> io::Result<u64> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
+    let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, &file);
+    let bytes = store.write_snapshot(&mut buffered, wall)?;
+    buffered.flush()?;
+    drop(buffered);
+    file.sync_all()?;
+    Ok(bytes)
+}
