@@ -2062,6 +2062,19 @@ export interface components {
              * @enum {string}
              */
             visibility?: "public" | "private";
+            /**
+             * @description How much a token of a kind counts, from 0 to 1000 with at most 3 decimals. Only beside the unit `tokens`, `input_tokens` or `output_tokens`, and only for its own kinds. A kind that is not named has the weight of the kind that it is a part of, or else 1. The sum is exact, and rounded up once. Not for a policy without a limit.
+             * @example {
+             *       "cached_input_tokens": 0.1
+             *     }
+             */
+            weights?: {
+                cache_creation_input_tokens?: number;
+                cached_input_tokens?: number;
+                input_tokens?: number;
+                output_tokens?: number;
+                reasoning_tokens?: number;
+            };
             /** @description The same as a duration with units, from 1ms to 366d: `90s`, `7d`, `1h30m`, `500ms`. Answers contain `windowSeconds`. */
             window?: string;
             /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. Concurrency has none. */
@@ -2548,6 +2561,19 @@ export interface components {
              * @enum {string}
              */
             visibility?: "public" | "private";
+            /**
+             * @description How much a token of a kind counts, from 0 to 1000 with at most 3 decimals. Only beside the unit `tokens`, `input_tokens` or `output_tokens`, and only for its own kinds. A kind that is not named has the weight of the kind that it is a part of, or else 1. The sum is exact, and rounded up once. Not for a policy without a limit.
+             * @example {
+             *       "cached_input_tokens": 0.1
+             *     }
+             */
+            weights?: {
+                cache_creation_input_tokens?: number;
+                cached_input_tokens?: number;
+                input_tokens?: number;
+                output_tokens?: number;
+                reasoning_tokens?: number;
+            };
             /** @description The same as a duration with units, from 1ms to 366d: `90s`, `7d`, `1h30m`, `500ms`. Answers contain `windowSeconds`. */
             window?: string;
             /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. Concurrency has none. */
@@ -2771,6 +2797,19 @@ export interface components {
                 /** @description What is worth a second look. */
                 problem: string;
             }[];
+            /**
+             * @description How much a token of a kind counts, from 0 to 1000 with at most 3 decimals. Only beside the unit `tokens`, `input_tokens` or `output_tokens`, and only for its own kinds. A kind that is not named has the weight of the kind that it is a part of, or else 1. The sum is exact, and rounded up once. Not for a policy without a limit.
+             * @example {
+             *       "cached_input_tokens": 0.1
+             *     }
+             */
+            weights?: {
+                cache_creation_input_tokens?: number;
+                cached_input_tokens?: number;
+                input_tokens?: number;
+                output_tokens?: number;
+                reasoning_tokens?: number;
+            };
             /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. Concurrency has none. */
             windowSeconds?: number;
         };
@@ -2923,6 +2962,19 @@ export interface components {
                 /** @description What is worth a second look. */
                 problem: string;
             }[];
+            /**
+             * @description How much a token of a kind counts, from 0 to 1000 with at most 3 decimals. Only beside the unit `tokens`, `input_tokens` or `output_tokens`, and only for its own kinds. A kind that is not named has the weight of the kind that it is a part of, or else 1. The sum is exact, and rounded up once. Not for a policy without a limit.
+             * @example {
+             *       "cached_input_tokens": 0.1
+             *     }
+             */
+            weights?: {
+                cache_creation_input_tokens?: number;
+                cached_input_tokens?: number;
+                input_tokens?: number;
+                output_tokens?: number;
+                reasoning_tokens?: number;
+            } | null;
             /** @description The same as a duration with units, from 1ms to 366d: `90s`, `7d`, `1h30m`, `500ms`. Answers contain `windowSeconds`. */
             window?: string | null;
             /** @description The length of the window, with at most 9 decimals and without an exponent. May be left out only if `limit` is null or 0, or `calendar` is given. Concurrency has none. */

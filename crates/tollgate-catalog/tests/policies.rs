@@ -13,7 +13,8 @@ use tollgate_catalog::{
 };
 use tollgate_core::{
     Accepted, Amount, Attribute, Calendar, Check, Condition, Counting, FailureMode, Mode, Pattern,
-    Per, Policy, PolicyId, PolicySet, PriorityClass, Reach, ReserveRule, Share, Unit, Zone,
+    Per, Policy, PolicyId, PolicySet, PriorityClass, Reach, ReserveRule, Share, TokenKind, Unit,
+    Zone,
 };
 
 const FORMATS: [Format; 3] = [Format::Yaml, Format::Json, Format::Toml];
@@ -463,6 +464,77 @@ fn a_wrong_reservation_is_refused_where_it_stands() {
         "policies:\n  - {id: a, scope: USER, limit: null,\n    reserve: {tokens: {atMost: 5}}}\n";
     let says = "cannot be combined with a limit of null";
     check_problem(exempt, Format::Yaml, Some(3), "policies[0].reserve", says);
+}
+
+#[test]
+fn weights_are_read_and_written() {
+    use TokenKind::{CachedInput, Output, Reasoning};
+    let file = |weights: &str| {
+        format!(
+            "policies:\n  - {{id: a, scope: USER, unit: tokens, limit: 5, windowSeconds: 60, weights: {weights}}}\n"
+        )
+    };
+    let cases = [
+        ("{}", vec![]),
+        ("{cached_input_tokens: 0.1}", vec![(CachedInput, 100)]),
+        (
+            "{output_tokens: 4, cached_input_tokens: 0.125, reasoning_tokens: 0}",
+            vec![(CachedInput, 125), (Output, 4_000), (Reasoning, 0)],
+        ),
+    ];
+    for (text, expected) in cases {
+        let policies = yaml(&file(text)).unwrap();
+        let given = policies[0].weights.given().map(|(kind, one)| (kind, one.thousandths()));
+        assert_eq!(given.collect::<Vec<_>>(), expected, "{text}");
+        let records = Records { policies: policies.clone(), ..Records::default() };
+        let written = document::to_yaml(&records.into_document());
+        assert_eq!(yaml(&written).unwrap(), policies, "{written}");
+    }
+}
+
+#[test]
+fn a_wrong_weight_is_refused_where_it_stands() {
+    let file = |unit: &str, limit: &str, weights: &str| {
+        format!(
+            "policies:\n  - {{id: a, scope: USER, unit: {unit}, limit: {limit}, window: 1m,\n    weights: {weights}}}\n"
+        )
+    };
+    let cases = [
+        ("tokens", "5", "", "5 is a number"),
+        ("tokens", "null", "", "is null"),
+        ("tokens", "{cached_input_tokens: -0.1}", ".cached_input_tokens", "-0.1 is negative"),
+        (
+            "tokens",
+            "{cached_input_tokens: 0.0001}",
+            ".cached_input_tokens",
+            "0.0001 has 4 decimals",
+        ),
+        ("tokens", "{output_tokens: 1001}", ".output_tokens", "1001 is above 1000"),
+        ("tokens", "{output_tokens: '4'}", ".output_tokens", "\"4\" is a text"),
+        ("tokens", "{output_tokens: 4, output_tokens: 5}", ".output_tokens", "twice"),
+        (
+            "tokens",
+            "{cached_tokens: 0.1}",
+            ".cached_tokens",
+            "\"cached_tokens\" is no kind of `tokens`",
+        ),
+        ("tokens", "{tokens: 2}", ".tokens", "\"tokens\" is no kind of `tokens`"),
+        (
+            "input_tokens",
+            "{reasoning_tokens: 2}",
+            ".reasoning_tokens",
+            "\"reasoning_tokens\" is no kind of `input_tokens`",
+        ),
+        ("requests", "{cached_input_tokens: 1}", "", "cannot be combined with the unit `requests`"),
+        ("images", "{cached_input_tokens: 1}", "", "cannot be combined with the unit `images`"),
+    ];
+    for (unit, weights, at, says) in cases {
+        let place = format!("policies[0].weights{at}");
+        check_problem(&file(unit, "5", weights), Format::Yaml, Some(3), &place, says);
+    }
+    let exempt = file("tokens", "null", "{cached_input_tokens: 1}");
+    let says = "cannot be combined with a limit of null";
+    check_problem(&exempt, Format::Yaml, Some(3), "policies[0].weights", says);
 }
 
 #[test]
@@ -1124,6 +1196,8 @@ fn files_with_a_secret() -> Vec<String> {
         "onStoreError: ${SECRET}",
         "overLimit: ${SECRET}",
         "onExpire: ${SECRET}",
+        "weights: ${SECRET}",
+        "weights: {tokens: '${SECRET}'}",
         "reserve: ${SECRET}",
         "reserve: {tokens: '${SECRET}'}",
         "reserve: {tokens: {atMost: '${SECRET}'}}",

@@ -23,6 +23,7 @@ pub mod reserve;
 pub mod shares;
 pub mod subject;
 pub mod throttle;
+pub mod weights;
 pub mod window;
 pub mod zone;
 
@@ -44,5 +45,6 @@ pub use reserve::{ReserveRule, ReserveRules};
 pub use shares::{Share, Shares};
 pub use subject::{Attribute, Subject};
 pub use throttle::Throttle;
+pub use weights::{TokenKind, Weight, Weights};
 pub use window::Window;
 pub use zone::Zone;

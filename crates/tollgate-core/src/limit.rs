@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Amount, Attribute, Counting, FailureMode, Ipv6Prefix, Mode, OnExpire, OverLimit, Per, Policy,
-    PolicyId, PriorityClass, ReserveRule, ReserveRules, Share, Subject, Unit, Visibility,
+    Amount, Attribute, Cost, Counting, FailureMode, Ipv6Prefix, Mode, OnExpire, OverLimit, Per,
+    Policy, PolicyId, PriorityClass, ReserveRule, ReserveRules, Share, Subject, Totals, Unit,
+    Visibility, Weights,
 };
 
 /// A compiled policy that limits: everything that a store needs for a decision except the key.
@@ -19,6 +20,7 @@ pub struct Limit {
     ipv6_prefix: Ipv6Prefix,
     scope: Box<str>,
     unit: Unit,
+    weights: Weights,
     counting: Counting,
     mode: Mode,
     if_denied: OverLimit,
@@ -51,6 +53,7 @@ impl Limit {
             ipv6_prefix: policy.ipv6_prefix,
             scope: policy.per.scope().into(),
             unit: policy.unit.clone(),
+            weights: policy.weights,
             counting: policy.counting,
             mode: policy.mode,
             if_denied: policy.over_limit,
@@ -127,6 +130,23 @@ impl Limit {
     /// What it counts.
     pub fn unit(&self) -> &Unit {
         &self.unit
+    }
+
+    /// How much a token of some kind counts.
+    #[inline]
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// What it counts of `cost`.
+    #[inline]
+    pub fn cost_of(&self, cost: &Cost) -> Amount {
+        self.weights.of_cost(&self.unit, cost)
+    }
+
+    /// What it counts of `totals`; `None` if they do not name its unit.
+    pub fn total_of(&self, totals: &Totals) -> Option<Amount> {
+        self.weights.of_totals(&self.unit, totals)
     }
 
     /// How it counts, and over which window.

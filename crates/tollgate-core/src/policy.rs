@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::subject::{ACCEPTED_IDS, Attribute, IdProblem, check_id};
 use crate::{
-    Amount, Condition, Counting, Ipv6Prefix, ReserveRules, Shares, Span, Subject, Unit, Window,
+    Amount, Condition, Counting, Ipv6Prefix, ReserveRules, Shares, Span, Subject, Unit, Weights,
+    Window,
 };
 
 /// The name of a policy: an id (1 to 256 bytes of UTF-8 without control characters).
@@ -277,6 +278,8 @@ pub struct Policy {
     pub ignore_case: bool,
     /// What it counts.
     pub unit: Unit,
+    /// How much a token of some kind counts, if `unit` is of tokens.
+    pub weights: Weights,
     /// The most of `unit` in a window, or for a token bucket its capacity: 0 bans, `None` exempts (R4).
     pub limit: Option<Amount>,
     /// The part of `limit` up to which each priority class is admitted. All classes share one usage.
@@ -320,6 +323,7 @@ impl Policy {
             conditions: Vec::new(),
             ignore_case: false,
             unit: Unit::Requests,
+            weights: Weights::default(),
             limit,
             shares: Shares::default(),
             counting: Counting::Log { window },

@@ -9,6 +9,7 @@
 //! store rounds them, so that answers can be compared to the millisecond.
 
 mod applying;
+mod counted;
 mod leases;
 mod period;
 mod usage;
@@ -19,6 +20,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use self::applying::applying;
+use self::counted::{cost_of, total_of};
 use self::leases::ModelLease;
 pub use self::leases::{ModelHold, ModelLeaseState};
 use self::usage::{counts, usage};
@@ -198,7 +200,7 @@ impl Model {
         limiting
             .map(|(policy, limit)| {
                 let limit = room(policy, check.priority, u128::from(limit.get()));
-                let cost = u128::from(check.cost.of(&policy.unit).get());
+                let cost = cost_of(policy, &check.cost);
                 self.look(policy, limit, cost, key(policy, &check.subject), now_ns)
             })
             .collect()

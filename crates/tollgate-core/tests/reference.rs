@@ -51,7 +51,7 @@ proptest! {
             let met: Vec<_> = plan.iter().map(|charge| charge.limit.policy_id()).collect();
             prop_assert_eq!(met, model.met_by(&check));
             for charge in &plan {
-                prop_assert_eq!(charge.cost, check.cost.of(charge.limit.unit()));
+                prop_assert_eq!(charge.cost, charge.limit.cost_of(&check.cost));
                 // A user's key ends with its tenant. That IPv6 addresses are grouped shows in what is counted.
                 let per = charge.limit.per().attributes();
                 let tenant = check.subject.get(&Attribute::Tenant);

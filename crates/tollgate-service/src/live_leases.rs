@@ -108,9 +108,9 @@ impl LiveLeaseFilter {
 
 impl From<LiveLease> for ListedLease {
     fn from(lease: LiveLease) -> Self {
-        let LiveLease { id, note, age, lives_for, observed, holds } = lease;
-        let listed = |LiveHold { policy_id, unit, charged }| {
-            let used = observed.of(&unit).filter(|_| unit != Unit::Concurrency);
+        let LiveLease { id, note, age, lives_for, holds, .. } = lease;
+        let listed = |LiveHold { policy_id, unit, charged, used }| {
+            let used = used.filter(|_| unit != Unit::Concurrency);
             ListedHold { policy_id, reserved: charged, used: used.map(Amount::get), unit }
         };
         let holds = holds.into_iter().map(listed).collect();

@@ -291,6 +291,8 @@ pub struct LiveHold {
     pub unit: Unit,
     /// What this lease is charged; of concurrency, 1.
     pub charged: u64,
+    /// What its last extension said was used so far, as the limit counts it; `None` if that did not name the unit.
+    pub used: Option<Amount>,
 }
 
 /// A lease that has expired without being settled or released.

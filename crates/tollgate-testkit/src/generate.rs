@@ -11,7 +11,7 @@ use proptest::sample::{select, subsequence};
 use tollgate_core::{
     Accepted, Amount, Attribute, Check, Condition, Cost, Counting, Ipv6Prefix, Mode, OnExpire,
     OverLimit, Pattern, Per, Policy, PolicyId, PriorityClass, Reach, ReserveRule, ReserveRules,
-    Share, Shares, Subject, Timestamp, Unit, Visibility, Window, Zone,
+    Share, Shares, Subject, Timestamp, TokenKind, Unit, Visibility, Weight, Weights, Window, Zone,
 };
 
 use crate::Way;
@@ -78,6 +78,7 @@ struct Shape {
     conditions: Vec<Condition>,
     ignore_case: bool,
     unit: Unit,
+    weights: Weights,
     limit: Option<u8>,
     reach: Reach,
     shares: Shares,
@@ -144,6 +145,11 @@ impl Shape {
             per: self.per,
             conditions: self.conditions,
             ignore_case: self.ignore_case,
+            // Nothing else has kinds, and an exemption counts nothing.
+            weights: match (&self.unit, self.limit) {
+                (Unit::Tokens, Some(_)) => self.weights,
+                _ => Weights::default(),
+            },
             unit: self.unit,
             limit: self.limit.map(|index| bounded(counting, amount(index, large))),
             // A policy without a limit has no shares.
@@ -228,6 +234,35 @@ fn reserve() -> impl Strategy<Value = ReserveRules> {
     prop_oneof![4 => Just(ReserveRules::new()), 1 => some]
 }
 
+/// How much tokens of each kind count; often all the same.
+pub fn weights() -> impl Strategy<Value = Weights> {
+    let weight = select(vec![0, 1, 100, 333, 999, 1_000, 1_250, 4_000]);
+    let kinds = subsequence(TokenKind::ALL.to_vec(), 1..=3);
+    let some = kinds.prop_flat_map(move |kinds| {
+        let given = vec(weight.clone(), kinds.len());
+        given.prop_map(move |given| {
+            let mut weights = Weights::default();
+            for (kind, thousandths) in kinds.iter().zip(given) {
+                weights.set(*kind, Weight::of_thousandths(thousandths).unwrap());
+            }
+            weights
+        })
+    });
+    prop_oneof![2 => Just(Weights::default()), 1 => some]
+}
+
+/// Tokens of some kinds, up to `most`; often of none.
+pub fn tokens_by_kind(most: u64) -> impl Strategy<Value = Vec<(Unit, Amount)>> {
+    let number = prop_oneof![2 => Just(0_usize), 1 => 1..=3_usize];
+    let kinds = number.prop_flat_map(|number| subsequence(TokenKind::ALL.to_vec(), number));
+    kinds.prop_flat_map(move |kinds| {
+        let amounts = vec((0..=most).prop_map(|amount| Amount::new(amount).unwrap()), kinds.len());
+        amounts.prop_map(move |amounts| {
+            kinds.iter().map(|kind| kind.unit()).zip(amounts).collect::<Vec<_>>()
+        })
+    })
+}
+
 fn shape() -> impl Strategy<Value = Shape> {
     let limit = prop_oneof![
         12 => (1..=7_u8).prop_map(Some),
@@ -252,6 +287,7 @@ fn shape() -> impl Strategy<Value = Shape> {
         2 => Just(Unit::Tokens),
         1 => Just(Unit::Concurrency),
     ];
+    let unit = (unit, weights());
     let reach = select(vec![Reach::OwnWindow, Reach::EveryWindow, Reach::EveryLimit]);
     let limit = (limit, shares(), reach);
     let conditions = (conditions(), any::<bool>());
@@ -270,6 +306,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                 enabled,
             )| {
                 let (limit, shares, reach) = limit;
+                let (unit, weights) = unit;
                 let (enabled, overrides) = enabled;
                 let (way, zone) = way;
                 let (mode, over_limit, on_expire, reserve) = mode;
@@ -279,6 +316,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                     conditions,
                     ignore_case,
                     unit,
+                    weights,
                     limit,
                     reach,
                     shares,
@@ -336,6 +374,7 @@ struct Asked {
     attributes: Vec<(Attribute, String)>,
     requests: u8,
     tokens: u8,
+    by_kind: Vec<(Unit, Amount)>,
     priority: PriorityClass,
 }
 
@@ -344,6 +383,8 @@ impl Asked {
         let cost = Cost::default()
             .with(Unit::Requests, amount(self.requests, large))
             .with(Unit::Tokens, amount(self.tokens, large));
+        let cost =
+            self.by_kind.into_iter().fold(cost, |cost, (unit, amount)| cost.with(unit, amount));
         OwnedCheck { attributes: self.attributes, cost, priority: self.priority }
     }
 }
@@ -359,11 +400,13 @@ fn asked() -> impl Strategy<Value = Asked> {
     });
     let requests = prop_oneof![6 => Just(1), 1 => Just(0), 2 => 2..=7_u8];
     let priority = select(PriorityClass::ALL.to_vec());
-    (subject.collect::<Vec<_>>(), requests, 0..=7_u8, priority).prop_map(
-        |(subject, requests, tokens, priority)| Asked {
+    let tokens = (0..=7_u8, tokens_by_kind(7));
+    (subject.collect::<Vec<_>>(), requests, tokens, priority).prop_map(
+        |(subject, requests, (tokens, by_kind), priority)| Asked {
             attributes: subject.into_iter().flatten().collect(),
             requests,
             tokens,
+            by_kind,
             priority,
         },
     )

@@ -13,6 +13,7 @@ import {
   CALENDARS,
   countsByAddress,
   countsLeases,
+  countsTokens,
   hasWindow,
   LISTED,
   policyOfForm,
@@ -349,6 +350,16 @@ function LimitPart({
           </>
         )}
       </div>
+      {isCounted && countsTokens({ unit }) && (
+        <TextInput
+          control={control}
+          name="weights"
+          label="Weights of tokens"
+          placeholder='{"cached_input_tokens": 0.1}'
+          isDisabled={isDisabled}
+          hint="By kind, as JSON: how much a token counts, from 0 to 1000 with up to 3 decimals. A kind that is not named counts like the kind that it is a part of, or 1."
+        />
+      )}
       {isOfOneKind && !isCounted && !isOfLeases && (
         <CheckInput
           control={control}

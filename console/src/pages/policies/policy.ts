@@ -34,6 +34,8 @@ export interface Policy {
   overLimit?: string;
   /** What becomes of what an expired lease has reserved, if it is not kept. */
   onExpire?: string;
+  /** How much a token of a kind counts, if not 1. */
+  weights?: Record<string, number>;
   /** How much a lease reserves that does not say, by unit. */
   reserve?: Record<string, { quantile?: number; atLeast?: number; atMost: number }>;
   /** Whether header fields name it, if not public. */
@@ -63,6 +65,9 @@ export const SCOPES: Readonly<Record<string, readonly string[]>> = {
 
 /** The unit of leases: it has a limit and no window. */
 export const CONCURRENCY = 'concurrency';
+
+/** The units of tokens, which have kinds with weights. */
+export const TOKEN_UNITS: readonly string[] = ['tokens', 'input_tokens', 'output_tokens'];
 
 /** The least important first. */
 export const PRIORITY_CLASSES = ['batch', 'standard', 'premium', 'internal'] as const;

@@ -4,6 +4,7 @@ import {
   conditionsOf,
   CONCURRENCY,
   PRIORITY_CLASSES,
+  TOKEN_UNITS,
   type Condition,
   type Policy,
   type PriorityClass,
@@ -47,6 +48,7 @@ export interface PolicyForm {
   onExpire: string;
   /** JSON; empty for nothing. */
   reserve: string;
+  weights: string;
   visibility: string;
   /** Empty for what the server is set to. */
   onStoreError: string;
@@ -88,6 +90,7 @@ export const NEW_POLICY: PolicyForm = {
   overLimit: 'deny',
   onExpire: 'keep',
   reserve: '',
+  weights: '',
   visibility: 'public',
   onStoreError: '',
   enabled: true,
@@ -140,6 +143,7 @@ export function formOfPolicy(policy: Policy): PolicyForm {
     overLimit: policy.overLimit ?? NEW_POLICY.overLimit,
     onExpire: policy.onExpire ?? NEW_POLICY.onExpire,
     reserve: policy.reserve === undefined ? '' : JSON.stringify(policy.reserve),
+    weights: policy.weights === undefined ? '' : JSON.stringify(policy.weights),
     visibility: policy.visibility ?? NEW_POLICY.visibility,
     onStoreError: policy.onStoreError ?? '',
     enabled: policy.enabled ?? true,
@@ -228,20 +232,38 @@ function overLimitOf(form: PolicyForm): string | undefined {
 
 /** Slots are free when a lease expires, and an exemption holds nothing. */
 function onExpireOf(form: PolicyForm): string | undefined {
-  const holdsNothing = form.limitKind === 'exempt' || form.limitKind === 'exemptAll';
-  if (countsLeases(form) || holdsNothing || form.onExpire === NEW_POLICY.onExpire) return undefined;
+  if (countsLeases(form) || isExemption(form) || form.onExpire === NEW_POLICY.onExpire) return undefined;
   return form.onExpire;
 }
 
-/** An exemption reserves nothing. What is no JSON is sent as it was typed. */
-function reserveOf({ reserve, limitKind }: PolicyForm): unknown {
-  const text = reserve.trim();
-  if (text === '' || limitKind === 'exempt' || limitKind === 'exemptAll') return undefined;
+/** What `text` says as JSON; `undefined` if it is empty. What is no JSON is sent as it was typed. */
+function jsonOrText(text: string): unknown {
+  const trimmed = text.trim();
+  if (trimmed === '') return undefined;
   try {
-    return JSON.parse(text) as unknown;
+    return JSON.parse(trimmed) as unknown;
   } catch {
-    return text;
+    return trimmed;
   }
+}
+
+function isExemption({ limitKind }: PolicyForm): boolean {
+  return limitKind === 'exempt' || limitKind === 'exemptAll';
+}
+
+/** An exemption reserves nothing. */
+function reserveOf(form: PolicyForm): unknown {
+  return isExemption(form) ? undefined : jsonOrText(form.reserve);
+}
+
+/** Whether `form` counts tokens, which have kinds. */
+export function countsTokens({ unit }: Pick<PolicyForm, 'unit'>): boolean {
+  return TOKEN_UNITS.includes(unit.trim());
+}
+
+/** What was typed before another unit was chosen is not sent. */
+function weightsOf(form: PolicyForm): unknown {
+  return isExemption(form) || !countsTokens(form) ? undefined : jsonOrText(form.weights);
 }
 
 function windowAndAlgorithmOf(form: PolicyForm): Record<string, unknown> {
@@ -272,6 +294,7 @@ export function policyOfForm(form: PolicyForm): Record<string, unknown> {
     match: conditions.length === 0 ? undefined : match,
     ignoreCase: form.ignoreCase ? true : undefined,
     unit: unitOf(form),
+    weights: weightsOf(form),
     limit: limitOf(form),
     burst: burstOf(form),
     exempt: form.limitKind === 'exemptAll' ? 'all' : undefined,

@@ -167,6 +167,11 @@ describe('the notes on a policy', () => {
     ['overriding more', 'with fewer than 2 conditions', { match: { tier: 'a', model: 'b' } }],
     ['global', 'Policies for all checks together that count tokens', { scope: 'GLOBAL', unit: 'tokens' }],
     ['shared', 'batch up to 50 % (5) and standard up to 80 % (8)', { shares: { batch: 0.5, standard: 0.8 } }],
+    [
+      'weighted',
+      'Of its tokens, one of cached input tokens counts 0.1 and one of output tokens counts 4.',
+      { unit: 'tokens', weights: { cached_input_tokens: 0.1, output_tokens: 4 } },
+    ],
     ['shared exactly', 'batch up to 7 % (0)', { shares: { batch: 0.07 } }],
   ])('say where it is %s', (_, words, change) => {
     expect(notesOf(change)).toContain(words);
@@ -177,6 +182,7 @@ describe('the notes on a policy', () => {
     ['the store where the server decides', 'store', {}],
     ['how it counts where it bans', 'Exact', { limit: 0 }],
     ['shares where there is no limit', 'priority', { limit: null, shares: { batch: 0.5 } }],
+    ['weights that are not set', 'Of its tokens', { unit: 'tokens', weights: {} }],
     ['shares that are not set', 'priority', { shares: {} }],
     ['shadow where it enforces', 'shadow', { mode: 'enforce' }],
     ['an attribute that must be absent', 'does not apply to', { match: { region: { absent: true } } }],

@@ -170,6 +170,17 @@ function sharesNote(policy: Policy): string | null {
   return parts.length === 0 ? null : `Allowed of the limit by priority class: ${listed(parts)}.`;
 }
 
+/** What the `weights` of `policy` say, if it has any. */
+function weightsNote({ weights = {}, limit }: Policy): string | null {
+  if (limit === null) return null;
+  const parts = Object.entries(weights).flatMap(([kind, weight]) =>
+    typeof weight === 'number' && Number.isFinite(weight)
+      ? [`one of ${unitInWords(kind)} counts ${weight}`]
+      : [],
+  );
+  return parts.length === 0 ? null : `Of its tokens, ${listed(parts)}.`;
+}
+
 function precedenceNote(policy: Policy): string {
   if (policy.exempt !== undefined)
     return 'It lifts every limit, bans included. Only a policy that overrides it by its ID is stronger.';
@@ -234,6 +245,7 @@ export function policyInWords(policy: Policy): PolicyWords {
     precedenceNote(policy),
     overridesNote(policy),
     policy.ignoreCase === true ? 'Its conditions ignore upper and lower case.' : null,
+    weightsNote(policy),
     sharesNote(policy),
     algorithmNote(policy),
     ON_STORE_ERROR[policy.onStoreError ?? ''] ?? null,

@@ -8,13 +8,14 @@ use crate::problem::{DocumentProblem, Problems};
 const MADE_ID_BYTES: usize = 12;
 
 /// Optional fields for which the validators do not accept null. In a patch, null restores their default.
-const NULL_IS_DEFAULT: [&str; 23] = [
+const NULL_IS_DEFAULT: [&str; 24] = [
     "scope",
     "per",
     "ipv6Prefix",
     "match",
     "ignoreCase",
     "unit",
+    "weights",
     "burst",
     "exempt",
     "shares",

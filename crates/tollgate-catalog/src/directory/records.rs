@@ -160,6 +160,12 @@ impl Fields {
         if policy.unit != Unit::Requests {
             self.text("unit", policy.unit.name());
         }
+        if !policy.weights.is_empty() {
+            let weights = policy.weights.given();
+            let weights =
+                weights.map(|(kind, one)| entry(kind.name(), Value::Number(one.to_string())));
+            self.add("weights", Value::Map(weights.collect()));
+        }
         let number = |amount: Amount| Value::Number(amount.to_string());
         match (policy.counting, policy.limit) {
             (Counting::Bucket { refill, .. }, Some(capacity)) if capacity != Amount::ZERO => {

@@ -18,6 +18,7 @@ mod report;
 mod reserve;
 mod shares;
 mod warnings;
+mod weights;
 
 use tollgate_core::{Policy, PolicySet};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tollgate_core::{Amount, Share, Window};
+use tollgate_core::{Amount, Share, Weight, Window};
 
 use super::report::shortened;
 
@@ -16,6 +16,9 @@ pub(super) const ACCEPTED_WINDOWS: &str =
 
 /// What [`share`] accepts.
 pub(super) const ACCEPTED_SHARES: &str = "a number from 0 to 1 with at most 6 decimals";
+
+/// What [`weight`] accepts.
+pub(super) const ACCEPTED_WEIGHTS: &str = "a number from 0 to 1000 with at most 3 decimals";
 
 /// A window is exact to the nanosecond.
 const WINDOW_DECIMALS: usize = 9;
@@ -61,6 +64,15 @@ pub(super) fn share(text: &str) -> Result<Share, String> {
         _ => None,
     };
     in_millionths.ok_or_else(|| format!("{} is above 1", shortened(text)))
+}
+
+/// Parses a weight, or returns its problem.
+pub(super) fn weight(text: &str) -> Result<Weight, String> {
+    let (whole, thousandths) = decimal(text, Weight::MAX_DECIMALS)?;
+    let whole = u32::try_from(whole).ok().and_then(|whole| whole.checked_mul(1_000));
+    let in_thousandths = whole.and_then(|whole| whole.checked_add(thousandths));
+    let weight = in_thousandths.and_then(Weight::of_thousandths);
+    weight.ok_or_else(|| format!("{} is above {}", shortened(text), Weight::MAX))
 }
 
 /// The whole part of the number in `text`, and the rest in units of its last allowed decimal.
@@ -153,6 +165,27 @@ mod tests {
     }
 
     #[test]
+    fn a_weight_has_at_most_three_decimals() {
+        let cases = [
+            ("0.1", Ok(100)),
+            ("0", Ok(0)),
+            ("1.25", Ok(1_250)),
+            ("0.001", Ok(1)),
+            ("1000", Ok(1_000_000)),
+            ("1000.001", Err("1000.001 is above 1000")),
+            ("4294968", Err("4294968 is above 1000")),
+            ("99999999999999999999", Err("99999999999999999999 is above 1000")),
+            ("0.0001", Err("0.0001 has 4 decimals")),
+            ("-1", Err("-1 is negative")),
+            ("1e-1", Err("1e-1 is not in plain decimal digits")),
+        ];
+        for (text, expected) in cases {
+            let expected = expected.map_err(str::to_owned);
+            assert_eq!(weight(text).map(Weight::thousandths), expected, "{text:?}");
+        }
+    }
+
+    #[test]
     fn a_window_is_exact_and_within_its_bounds() {
         let cases = [
             ("3600", Ok(3_600_000_000_000)),
@@ -183,6 +216,7 @@ mod tests {
     #[test]
     fn the_bounds_in_messages_are_those_of_the_core() {
         assert!(ACCEPTED_LIMITS.contains(&Amount::MAX.to_string()));
+        assert!(ACCEPTED_WEIGHTS.contains(&Weight::MAX.to_string()));
         assert!(ACCEPTED_WINDOWS.contains(&Window::MIN.as_secs_f64().to_string()));
         assert!(ACCEPTED_WINDOWS.contains(&Window::MAX.as_secs_f64().to_string()));
     }

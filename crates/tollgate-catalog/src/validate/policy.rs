@@ -11,12 +11,12 @@ use tollgate_core::{
 use super::counting::counting;
 use super::number::{self, ACCEPTED_LIMITS};
 use super::report::{At, Fields, Names, Report, did_you_mean, shown};
-use super::{attributes, conditions, overrides, reserve, shares};
+use super::{attributes, conditions, overrides, reserve, shares, weights};
 use crate::document::{Entry, Node, Value};
 use crate::problem::Position;
 
 /// The fields of a policy, in the order in which messages list them.
-const FIELDS: [&str; 24] = [
+const FIELDS: [&str; 25] = [
     "id",
     "scope",
     "per",
@@ -24,6 +24,7 @@ const FIELDS: [&str; 24] = [
     "match",
     "ignoreCase",
     "unit",
+    "weights",
     "limit",
     "burst",
     "exempt",
@@ -106,6 +107,7 @@ impl PolicyValidator {
         let ignore_case = self.report.flag(at, fields, "ignoreCase", false);
         let unit = self.unit(at, fields);
         let limit = self.limit(at, fields);
+        let weights = weights::weights(&mut self.report, at, fields, unit.as_ref(), limit);
         let shares = match fields.get("shares") {
             Some(entry) => self.shares(at, entry, limit),
             None => Some(Shares::default()),
@@ -138,6 +140,7 @@ impl PolicyValidator {
             conditions: conditions?,
             ignore_case: ignore_case?,
             unit: unit?,
+            weights: weights?,
             limit,
             shares: shares?,
             counting,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::{LeaseUpdate, Quality, Totals, Ttl};
-use crate::{Amount, Timestamp, Unit};
+use crate::{Amount, Limit, Timestamp};
 
 /// The most parts that a lease may hold in one limit. An extension that would need one more gets none; a settlement may add
 /// one more.
@@ -104,9 +104,9 @@ pub struct HoldChange {
     pub wanted: u64,
 }
 
-/// The effect of `update` on a hold of `total` in `unit`. Call it only if [`LeaseHead::step`] lets the update through.
-pub fn change(update: &LeaseUpdate, unit: &Unit, total: u64) -> HoldChange {
-    let named = |totals: &Totals| totals.of(unit).map(Amount::get);
+/// The effect of `update` on a hold of `total` in `limit`. Call it only if [`LeaseHead::step`] lets the update through.
+pub fn change(update: &LeaseUpdate, limit: &Limit, total: u64) -> HoldChange {
+    let named = |totals: &Totals| limit.total_of(totals).map(Amount::get);
     let (total, wanted) = match update {
         LeaseUpdate::Release => (0, 0),
         LeaseUpdate::Settle { usage, quality: Quality::Exact, .. } => {
@@ -140,6 +140,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{Per, Policy, PolicyId, TokenKind, Unit, Weight, Weights};
+
+    fn limit(unit: Unit) -> Limit {
+        weighted(unit, Weights::default())
+    }
+
+    fn weighted(unit: Unit, weights: Weights) -> Limit {
+        let (id, per) = (PolicyId::new("p").unwrap(), Per::from_scope("GLOBAL").unwrap());
+        let policy = Policy::new(id, per, Some(Amount::MAX), crate::policy::DEFAULT_WINDOW);
+        Limit::of(&Policy { unit, weights, ..policy }).unwrap()
+    }
 
     fn amount(amount: u64) -> Amount {
         Amount::new(amount).unwrap()
@@ -199,11 +210,23 @@ mod tests {
             (extend(1), 50),
         ];
         for (update, total) in totals {
-            assert_eq!(change(&update, &Unit::Tokens, 50), HoldChange { total, wanted: 0 });
+            assert_eq!(change(&update, &limit(Unit::Tokens), 50), HoldChange { total, wanted: 0 });
         }
-        let grown = change(&extend(1), &Unit::Tokens, 5);
+        let grown = change(&extend(1), &limit(Unit::Tokens), 5);
         assert_eq!(grown, HoldChange { total: 10, wanted: 20 });
-        assert_eq!(change(&settle(1, 20), &Unit::Requests, 1), HoldChange { total: 1, wanted: 0 });
+        let requests = change(&settle(1, 20), &limit(Unit::Requests), 1);
+        assert_eq!(requests, HoldChange { total: 1, wanted: 0 });
+    }
+
+    #[test]
+    fn a_settlement_is_weighted() {
+        let mut weights = Weights::default();
+        weights.set(TokenKind::CachedInput, Weight::of_thousandths(100).unwrap());
+        let limit = weighted(Unit::Tokens, weights);
+        let usage = tokens(100).with(TokenKind::CachedInput.unit(), amount(55));
+        let settle = LeaseUpdate::Settle { seq: Amount::ONE, usage, quality: Quality::Exact };
+        // 45 + 5.5
+        assert_eq!(change(&settle, &limit, 100), HoldChange { total: 51, wanted: 0 });
     }
 
     proptest! {

@@ -183,7 +183,7 @@ impl PolicySet {
 #[inline]
 fn charge<'a>(rule: &'a Rule, check: &'a Check<'_>) -> Option<Charge<'a>> {
     let limit = &rule.limits.as_ref()?[check.priority.index()];
-    Some(Charge { limit, subject: &check.subject, cost: rule.cost(&check.cost) })
+    Some(Charge { limit, subject: &check.subject, cost: limit.cost_of(&check.cost) })
 }
 
 const _: () = assert!(PolicySet::MAX_POLICIES <= RuleIndex::MAX as usize);

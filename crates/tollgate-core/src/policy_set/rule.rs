@@ -7,8 +7,7 @@ use std::sync::Arc;
 use crate::matching::table::{PatternTable, PatternTableBuilder};
 use crate::matching::{Precision, folded};
 use crate::{
-    Accepted, Amount, Attribute, Cost, Limit, Mode, Pattern, Per, Policy, PolicyId, PriorityClass,
-    Span, Subject, Unit,
+    Accepted, Attribute, Limit, Mode, Pattern, Per, Policy, PolicyId, PriorityClass, Span, Subject,
 };
 
 /// The number of a rule among the rules of a set, which are in the order of the policies.
@@ -20,7 +19,6 @@ pub(super) struct Rule {
     /// The limit of each priority class; all are the same if there are no shares. `None` exempts.
     pub(super) limits: Option<[Arc<Limit>; PriorityClass::ALL.len()]>,
     per: Per,
-    unit: Unit,
     /// The conditions, in the order of their attributes.
     pub(super) tests: Box<[Test]>,
     pub(super) ignore_case: bool,
@@ -59,10 +57,6 @@ impl Rule {
     #[inline]
     pub(super) fn counts_per_attributes_of(&self, subject: &Subject<'_>) -> bool {
         self.per.attributes().iter().all(|attribute| subject.get(attribute).is_some())
-    }
-
-    pub(super) fn cost(&self, cost: &Cost) -> Amount {
-        cost.of(&self.unit)
     }
 }
 
@@ -128,7 +122,6 @@ pub(super) fn compile(policies: &[Policy]) -> Vec<Rule> {
             Rule {
                 limits: Limit::of_classes(policy),
                 per: policy.per.clone(),
-                unit: policy.unit.clone(),
                 tests: tests.collect(),
                 ignore_case: policy.ignore_case,
                 is_exact,

@@ -1,6 +1,8 @@
 //! R13–R16: leases, in the model.
 
-use super::{Admission, Key, LimitView, Model, ModelDecision, allowed, as_i128, as_u64, decision};
+use super::{
+    Admission, Key, LimitView, Model, ModelDecision, allowed, as_i128, as_u64, decision, total_of,
+};
 use crate::lease::ledger::{Ending, KEPT_FOR, MAX_PARTS};
 use crate::{
     Amount, Check, Counting, LeaseUpdate, Limit, Mode, OnExpire, Policy, PolicyId, Quality,
@@ -130,19 +132,19 @@ impl Model {
                 }
                 LeaseUpdate::Settle { seq, usage, quality } => {
                     lease.seq = *seq;
-                    self.end(number, &mut lease, now_ns, Ending::Settled, |unit, held| {
-                        let said = usage.of(unit).map_or(held, |said| said.get().into());
+                    self.end(number, &mut lease, now_ns, Ending::Settled, |policy, held| {
+                        let said = total_of(policy, usage).unwrap_or(held);
                         if *quality == Quality::Exact { said } else { said.max(held) }
                     });
                 }
                 LeaseUpdate::Extend { seq, ttl, observed, wanted } => {
                     lease.seq = *seq;
                     for place in 0..lease.limits.len() {
-                        let unit = lease.limits[place].0.unit.clone();
-                        if unit == Unit::Concurrency {
+                        let policy = &lease.limits[place].0;
+                        if policy.unit == Unit::Concurrency {
                             continue;
                         }
-                        let said = observed.of(&unit).map_or(0, |said| said.get().into());
+                        let said = total_of(policy, observed).unwrap_or(0);
                         let total = lease.held(place).max(said);
                         self.settle_part(&mut lease, number, place, now_ns, total);
                     }
@@ -312,7 +314,7 @@ impl Model {
         let more: Vec<(usize, u128)> = (0..lease.limits.len())
             .filter(|place| lease.limits[*place].0.unit != Unit::Concurrency)
             .filter_map(|place| {
-                let total = wanted.of(&lease.limits[place].0.unit)?.get().into();
+                let total = total_of(&lease.limits[place].0, wanted)?;
                 let more = u128::checked_sub(total, lease.held(place))?;
                 (more > 0).then_some((place, more))
             })
@@ -353,16 +355,16 @@ impl Model {
         lease: &mut ModelLease,
         now_ns: u128,
         ending: Ending,
-        total: impl Fn(&Unit, u128) -> u128,
+        total: impl Fn(&Policy, u128) -> u128,
     ) {
         for place in 0..lease.limits.len() {
-            let unit = lease.limits[place].0.unit.clone();
-            if unit == Unit::Concurrency {
+            let policy = &lease.limits[place].0;
+            if policy.unit == Unit::Concurrency {
                 let slots = self.admissions.entry(lease.limits[place].2.clone()).or_default();
                 slots.retain(|slot| slot.lease != Some(number));
                 continue;
             }
-            let total = total(&unit, lease.held(place));
+            let total = total(policy, lease.held(place));
             self.settle_part(lease, number, place, now_ns, total);
         }
         lease.ending = ending;

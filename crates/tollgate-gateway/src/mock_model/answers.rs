@@ -17,6 +17,10 @@ pub(super) struct Answer {
     /// The tokens of each choice.
     tokens: u64,
     choices: u64,
+    /// Of the prompt.
+    cached: u64,
+    /// Of the answer.
+    reasoning: u64,
     is_capped: bool,
     shows_usage: bool,
     pub(super) is_stream: bool,
@@ -46,6 +50,8 @@ impl Answer {
             input,
             tokens: if endpoint.generates() { behaviour.tokens.min(cap) } else { 0 },
             choices: request["n"].as_u64().unwrap_or(1),
+            cached: behaviour.cached.min(input),
+            reasoning: if endpoint.generates() { behaviour.reasoning } else { 0 },
             is_capped: behaviour.tokens > cap,
             shows_usage: (reports || !is_stream) && behaviour.failure != Some(Failure::NoUsage),
             is_stream,
@@ -74,9 +80,24 @@ impl Answer {
         match self.endpoint {
             Endpoint::Chat | Endpoint::Completions | Endpoint::Embeddings => json!({
                 "prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output,
+                "prompt_tokens_details": {"cached_tokens": self.cached},
+                "completion_tokens_details": {"reasoning_tokens": self.reasoning},
             }),
-            _ => json!({"input_tokens": input, "output_tokens": output}),
+            Endpoint::Messages => self.message_usage(output),
+            _ => json!({
+                "input_tokens": input, "output_tokens": output,
+                "input_tokens_details": {"cached_tokens": self.cached},
+                "output_tokens_details": {"reasoning_tokens": self.reasoning},
+            }),
         }
+    }
+
+    /// Anthropic counts what was cached apart from the other input.
+    fn message_usage(&self, output: u64) -> Value {
+        json!({
+            "input_tokens": self.input - self.cached, "cache_read_input_tokens": self.cached,
+            "output_tokens": output,
+        })
     }
 
     /// The answer as one JSON object.
@@ -154,11 +175,7 @@ impl Answer {
                 event(&created) + &event(&added) + &event(&part)
             }
             Endpoint::Messages => {
-                let usage = if self.shows_usage {
-                    json!({"input_tokens": self.input, "output_tokens": 1})
-                } else {
-                    Value::Null
-                };
+                let usage = if self.shows_usage { self.message_usage(1) } else { Value::Null };
                 let message = json!({
                     "id": "mock-1", "type": "message", "role": "assistant", "content": [],
                     "model": self.model, "stop_reason": null, "stop_sequence": null, "usage": usage,

@@ -39,13 +39,23 @@ pub struct Behaviour {
     pub tokens: u64,
     /// The time between two tokens of a stream.
     pub pace: Duration,
+    /// How many tokens of a prompt it says to have read from a cache.
+    pub cached: u64,
+    /// How many tokens of an answer it says to be reasoning.
+    pub reasoning: u64,
     /// How it fails.
     pub failure: Option<Failure>,
 }
 
+impl Behaviour {
+    /// 20 tokens at once.
+    pub const WELL: Self =
+        Self { tokens: 20, pace: Duration::ZERO, cached: 0, reasoning: 0, failure: None };
+}
+
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { tokens: 20, pace: Duration::ZERO, failure: None }
+        Self::WELL
     }
 }
 
@@ -75,6 +85,8 @@ impl Behaviour {
             match (name, value, value.parse::<u64>()) {
                 ("tokens", _, Ok(tokens)) => self.tokens = tokens,
                 ("pace-ms", _, Ok(ms)) => self.pace = Duration::from_millis(ms),
+                ("cached", _, Ok(cached)) => self.cached = cached,
+                ("reasoning", _, Ok(reasoning)) => self.reasoning = reasoning,
                 ("fail", "close", _) => self.failure = Some(Failure::Close),
                 ("fail", "cut", _) => self.failure = Some(Failure::Cut),
                 ("fail", "no-final", _) => self.failure = Some(Failure::NoFinal),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tollgate_core::{
-    Amount, Attribute, Check, Cost, Decision, LeaseUpdate, Quality, Subject, Totals, Ttl, Unit,
+    Amount, Attribute, Check, Cost, Decision, LeaseUpdate, Quality, Subject, TokenKind, Totals,
+    Ttl, Unit,
 };
 use tollgate_service::{Settlement, Unsettled};
 use tollgate_store::{Store, StoreError};
@@ -53,11 +54,6 @@ pub(super) enum Outcome {
     /// At least so much: the answer is complete, and its usage was not reported.
     AtLeast { usage: Usage, output: u64 },
 }
-
-/// The tokens by kind, under which policies can limit them.
-const CACHED_INPUT: &str = "cached_input_tokens";
-const CACHE_WRITING: &str = "cache_creation_input_tokens";
-const REASONING: &str = "reasoning_tokens";
 
 /// The owner of a lease. Dropping it settles the lease: before the request was sent as if it had not been made, afterwards as one
 /// whose answer broke off before it began.
@@ -210,13 +206,13 @@ fn totals(outcome: Outcome, reserved_input: u64, on_abort: OnAbort) -> (Totals, 
         .with(Unit::InputTokens, amount(input))
         .with(Unit::OutputTokens, amount(output));
     let kinds = [
-        (CACHED_INPUT, usage.cached_input),
-        (CACHE_WRITING, usage.cache_writing),
-        (REASONING, usage.reasoning),
+        (TokenKind::CachedInput, usage.cached_input),
+        (TokenKind::CacheCreationInput, usage.cache_writing),
+        (TokenKind::Reasoning, usage.reasoning),
     ];
-    for (name, tokens) in kinds {
+    for (kind, tokens) in kinds {
         if let Some(tokens) = tokens {
-            totals.set(Unit::Custom(name.into()), amount(tokens));
+            totals.set(kind.unit(), amount(tokens));
         }
     }
     (totals, quality)
@@ -232,6 +228,7 @@ pub(super) fn extension(
     let totals = |output: u64| {
         Totals::none()
             .with(Unit::Tokens, amount(reserved_input.saturating_add(output)))
+            .with(Unit::InputTokens, amount(reserved_input))
             .with(Unit::OutputTokens, amount(output))
     };
     let wanted = wanted.map(totals).unwrap_or_default();
@@ -296,7 +293,8 @@ mod tests {
     fn kinds_of_tokens_are_counted_if_they_are_reported() {
         let usage = Usage { cached_input: Some(3), reasoning: Some(2), ..Usage::default() };
         let (totals, _) = totals(Outcome::Exact { usage, output: 5 }, 10, OnAbort::Reserved);
-        let of = |name: &str| totals.of(&Unit::Custom(name.into())).map(Amount::get);
-        assert_eq!((of(CACHED_INPUT), of(REASONING), of(CACHE_WRITING)), (Some(3), Some(2), None));
+        let of = |kind: TokenKind| totals.of(&kind.unit()).map(Amount::get);
+        let kinds = [TokenKind::CachedInput, TokenKind::Reasoning, TokenKind::CacheCreationInput];
+        assert_eq!(kinds.map(of), [Some(3), Some(2), None]);
     }
 }

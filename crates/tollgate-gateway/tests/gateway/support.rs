@@ -72,7 +72,7 @@ pub(crate) struct Setup<'a> {
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        const ONE: &[Behaviour] = &[Behaviour { tokens: 20, pace: Duration::ZERO, failure: None }];
+        const ONE: &[Behaviour] = &[Behaviour::WELL];
         Self { policies: POLICIES, upstream: "", model: "", rest: "", behaviours: ONE }
     }
 }

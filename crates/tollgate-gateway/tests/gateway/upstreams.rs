@@ -1,12 +1,10 @@
 //! Upstreams that fail or are full.
 
-use std::time::Duration;
-
 use tollgate_gateway::mock_model::{Behaviour, Failure};
 
 use crate::support::{CHAT, STREAM, Setup, until, whole};
 
-const WELL: Behaviour = Behaviour { tokens: 20, pace: Duration::ZERO, failure: None };
+const WELL: Behaviour = Behaviour::WELL;
 
 fn failing(failure: Failure) -> Behaviour {
     Behaviour { failure: Some(failure), ..WELL }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{CHAT, STREAM, Setup};
+use crate::support::{CHAT, POLICIES, STREAM, Setup};
 
 /// Every endpoint with tokens, streaming and not.
 const REQUESTS: [(&str, &str); 9] = [
@@ -36,6 +36,38 @@ async fn the_ledger_is_the_count_of_the_upstream() {
         assert_eq!(fixture.used_now("slots").await, 0);
         assert_eq!(fixture.gateway.unsettled(), 0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_count_their_weights() {
+    let weighted = "weights: {cached_input_tokens: 0.1, output_tokens: 4, reasoning_tokens: 0.333}";
+    let policies = format!(
+        "{POLICIES}  - {{id: priced, per: [tenant], unit: tokens, limit: 1000000, windowSeconds: 30, {weighted}}}\n\
+         \x20 - {{id: cached, per: [tenant], unit: cached_input_tokens, limit: 1000, windowSeconds: 60}}\n"
+    );
+    let fixture = Setup { policies: &policies, ..Setup::default() }.start().await;
+    let behaviour = [("x-mock", "tokens=7, cached=3, reasoning=2")];
+    let (mut priced, mut cached, mut seen) = (0, 0, [0, 0]);
+    for (path, body) in REQUESTS.into_iter().filter(|(_, body)| !body.contains("\"n\"")) {
+        let answer = fixture.post_with(path, body, &behaviour).await;
+        assert_eq!((answer.status, answer.is_whole), (200, true), "{path}: {}", answer.body);
+        let record = fixture.model().record();
+        let now = [record.input_tokens(), record.output_tokens()];
+        let [input, output] = [now[0] - seen[0], now[1] - seen[1]];
+        seen = now;
+        let from_cache = input.min(3);
+        // Anthropic's servers do not say what of the output is reasoning, and embeddings have none.
+        let reasoning = if path == "/v1/messages" || output == 0 { 0 } else { 2 };
+        let thousandths = (input - from_cache) * 1_000
+            + from_cache * 100
+            + (output - reasoning) * 4_000
+            + reasoning * 333;
+        priced += thousandths.div_ceil(1_000);
+        cached += from_cache;
+        assert_eq!(fixture.used_now("priced").await, priced, "{path} {body}");
+        assert_eq!(fixture.used_now("cached").await, cached, "{path} {body}");
+    }
+    assert!(cached > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 use tollgate_core::counting::log::Admission;
 use tollgate_core::lease::ledger::{Ending, LeaseHead};
 use tollgate_core::{
-    Amount, Calendar, Counting, Limit, Mode, OnExpire, Per, Policy, PolicyId, Timestamp, Totals,
-    Ttl, Unit, Window, Zone,
+    Amount, Calendar, Counting, Limit, Mode, OnExpire, Per, Policy, PolicyId, Timestamp, TokenKind,
+    Totals, Ttl, Unit, Weight, Weights, Window, Zone,
 };
 use tollgate_store::{LeaseId, LiveHold, LiveLease};
 
@@ -21,12 +21,14 @@ const TAG: u64 = 393_812;
 pub(super) const HEAD_BYTES: usize = 64;
 /// The bytes of a part.
 const PART_BYTES: usize = 42;
-/// The version of what follows the parts.
+/// The version of what follows the parts: without weights, so that servers of before read it, and with them.
 const FORMAT: u64 = 2;
+const WEIGHTED_FORMAT: u64 = 3;
 
-/// The flags of a limit: it denies nothing; and it gives back what expired leases hold.
+/// The flags of a limit: it denies nothing; it gives back what expired leases hold; it has weights.
 const SHADOW: u64 = 1;
 const REFUNDS: u64 = 2;
+const WEIGHTED: u64 = 4;
 
 /// How a limit counts, in what follows the parts.
 const LOG: u64 = 0;
@@ -176,7 +178,7 @@ impl Record {
         let (changing, length) = Changing::read(bytes)?;
         let rest = bytes.get(length..)?;
         let mut reader = Reader(rest);
-        if reader.number(1)? != FORMAT {
+        if !matches!(reader.number(1)?, FORMAT | WEIGHTED_FORMAT) {
             return None;
         }
         let holds = reader.number(2)?;
@@ -199,7 +201,9 @@ impl Record {
         for record in std::iter::once(self).chain(others) {
             holds.extend(record.holds.iter().enumerate().map(|(index, hold)| {
                 let (policy_id, unit) = (hold.limit.policy_id().clone(), hold.limit.unit().clone());
-                (hold.place, LiveHold { policy_id, unit, charged: record.changing.charged(index) })
+                let charged = record.changing.charged(index);
+                let used = hold.limit.total_of(&open.observed);
+                (hold.place, LiveHold { policy_id, unit, charged, used })
             }));
         }
         holds.sort_by_key(|(place, _)| *place);
@@ -240,22 +244,25 @@ pub(super) struct NewHold<'a> {
 
 /// What follows the parts of a new record. `named` is the end of the key of the request id, empty for none.
 pub(super) fn rest<'a>(
-    holds: impl ExactSizeIterator<Item = NewHold<'a>>,
+    holds: impl ExactSizeIterator<Item = NewHold<'a>> + Clone,
     note: &[u8],
     named: &str,
     id: &LeaseId,
 ) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(192 + note.len());
-    push(&mut bytes, FORMAT, 1);
+    let is_weighted = holds.clone().any(|hold| !hold.limit.weights().is_empty());
+    push(&mut bytes, if is_weighted { WEIGHTED_FORMAT } else { FORMAT }, 1);
     push(&mut bytes, holds.len() as u64, 2);
     for NewHold { place, limit, tag, name } in holds {
         push(&mut bytes, place as u64, 2);
         let shadow = if limit.mode() == Mode::Shadow { SHADOW } else { 0 };
         let refunds = if limit.refunds_expired() { REFUNDS } else { 0 };
-        push(&mut bytes, shadow | refunds, 1);
+        let weighted = if limit.weights().is_empty() { 0 } else { WEIGHTED };
+        push(&mut bytes, shadow | refunds | weighted, 1);
         push_counting(&mut bytes, limit.counting());
         push(&mut bytes, limit.amount().get(), 8);
         push_text(&mut bytes, limit.unit().to_string().as_bytes());
+        push_weights(&mut bytes, limit.weights());
         push_text(&mut bytes, tag.as_bytes());
         push_text(&mut bytes, name);
     }
@@ -301,6 +308,18 @@ fn push_counting(bytes: &mut Vec<u8>, counting: Counting) {
     }
 }
 
+/// Nothing if there are none.
+fn push_weights(bytes: &mut Vec<u8>, weights: &Weights) {
+    if weights.is_empty() {
+        return;
+    }
+    push(bytes, weights.given().count() as u64, 1);
+    for (kind, weight) in weights.given() {
+        push_text(bytes, kind.name().as_bytes());
+        push(bytes, weight.thousandths().into(), 4);
+    }
+}
+
 fn push_text(bytes: &mut Vec<u8>, text: &[u8]) {
     push(bytes, text.len() as u64, 4);
     bytes.extend_from_slice(text);
@@ -340,6 +359,16 @@ impl<'a> Reader<'a> {
         Unit::parse(std::str::from_utf8(self.text()?).ok()?)
     }
 
+    fn weights(&mut self) -> Option<Weights> {
+        let mut weights = Weights::default();
+        for _ in 0..self.number(1)? {
+            let kind = TokenKind::parse(std::str::from_utf8(self.text()?).ok()?)?;
+            let thousandths = u32::try_from(self.number(4)?).ok()?;
+            weights.set(kind, Weight::of_thousandths(thousandths)?);
+        }
+        Some(weights)
+    }
+
     /// `all` is the length of what follows the parts.
     fn open(&mut self, all: usize) -> Option<Open> {
         let named = self.number(1)?;
@@ -363,6 +392,7 @@ impl<'a> Reader<'a> {
         let counting = self.counting()?;
         let amount = Amount::new(self.number(8)?)?;
         let unit = self.unit()?;
+        let weights = if flags & WEIGHTED == 0 { Weights::default() } else { self.weights()? };
         let tag = std::str::from_utf8(self.text()?).ok()?;
         let name = self.text()?.to_vec();
         // A name begins with the id of the policy.
@@ -371,7 +401,7 @@ impl<'a> Reader<'a> {
         let id = PolicyId::new(std::str::from_utf8(parts.take(id)?).ok()?).ok()?;
         let window = counting.window().or_else(|| Window::new(Window::MIN))?;
         let policy = Policy::new(id, Per::from_scope("GLOBAL")?, Some(amount), window);
-        let limit = Limit::of(&Policy { unit, counting, mode, on_expire, ..policy })?;
+        let limit = Limit::of(&Policy { unit, weights, counting, mode, on_expire, ..policy })?;
         let key = keys.of_name(&name, tag, counting == Counting::Concurrency);
         Some(Hold { place, limit: Arc::new(limit), key, name })
     }

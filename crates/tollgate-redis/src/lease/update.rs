@@ -396,7 +396,7 @@ impl Plan {
                 totals.push(charged);
                 continue;
             }
-            let change = ledger::change(update, hold.limit.unit(), charged);
+            let change = ledger::change(update, &hold.limit, charged);
             totals.push(change.total);
             plan.bring_to(&record.changing, index, change.total);
             if let Some(more) = Amount::new(change.wanted).filter(|more| *more != Amount::ZERO) {

@@ -109,7 +109,7 @@ async fn the_gateway_shares_limits_keys_and_metrics_with_the_other_calls() {
 /// P13: a stream that is running when the server is told to end is delivered whole.
 #[tokio::test(flavor = "multi_thread")]
 async fn running_streams_finish_when_the_server_drains() {
-    let slow = Behaviour { tokens: 300, pace: Duration::from_millis(2), failure: None };
+    let slow = Behaviour { tokens: 300, pace: Duration::from_millis(2), ..Behaviour::WELL };
     let gateway = start(slow, PATIENCE).await;
     let answer = gateway.stream().await;
     let Gateway { admin, model, .. } = gateway;
@@ -123,7 +123,8 @@ async fn running_streams_finish_when_the_server_drains() {
 /// P18: after the drain timeout the server stops the remaining streams at the upstream and settles their leases. Then it ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_that_do_not_finish_in_time_are_stopped() {
-    let endless = Behaviour { tokens: 1_000_000, pace: Duration::from_millis(5), failure: None };
+    let endless =
+        Behaviour { tokens: 1_000_000, pace: Duration::from_millis(5), ..Behaviour::WELL };
     let gateway = start(endless, Duration::from_millis(300)).await;
     let mut answer = gateway.stream().await.into_body();
     assert!(answer.frame().await.unwrap().is_ok());
@@ -221,7 +222,7 @@ async fn a_server_without_a_gateway_has_no_part_for_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_traffic_of_the_gateway_is_shown_to_administrators() {
-    let slow = Behaviour { tokens: 100_000, pace: Duration::from_millis(2), failure: None };
+    let slow = Behaviour { tokens: 100_000, pace: Duration::from_millis(2), ..Behaviour::WELL };
     let gateway = start(slow, Duration::ZERO).await;
     let mut streams = Vec::new();
     for _ in 0..3 {

@@ -379,7 +379,7 @@ impl Locked<'_> {
         for (index, hold) in lease.holds.iter_mut().enumerate() {
             let at = place(hold);
             let Held::Parts(parts) = &mut hold.held else { continue };
-            let change = ledger::change(update, hold.limit.unit(), total_of(parts));
+            let change = ledger::change(update, &hold.limit, total_of(parts));
             self.bring_to(at, &hold.limit, parts, change.total);
             let more = (change.total + change.wanted).saturating_sub(total_of(parts));
             if change.wanted > 0
@@ -448,7 +448,7 @@ impl Locked<'_> {
             let at = place(hold);
             match &mut hold.held {
                 Held::Parts(parts) => {
-                    let change = ledger::change(update, hold.limit.unit(), total_of(parts));
+                    let change = ledger::change(update, &hold.limit, total_of(parts));
                     self.bring_to(at, &hold.limit, parts, change.total);
                 }
                 Held::Slot(taken) => {

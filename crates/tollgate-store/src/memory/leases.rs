@@ -194,6 +194,7 @@ impl Lease {
             policy_id: hold.limit.policy_id().clone(),
             unit: hold.limit.unit().clone(),
             charged: hold.charged(true),
+            used: self.observed.as_deref().and_then(|totals| hold.limit.total_of(totals)),
         });
         LiveLease {
             id,

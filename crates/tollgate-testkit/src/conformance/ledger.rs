@@ -12,6 +12,7 @@ use tollgate_store::{Effect, LeaseState, LeaseStatus, NewLease, Store};
 use super::leases::{amount, check_of, leasing, settle, slots};
 use super::{START, check_at, counted_by, policy};
 use crate::compare::in_model_words;
+use crate::generate::{tokens_by_kind, weights};
 use crate::property::for_many;
 use crate::{Limiter, MovableClock, Way};
 
@@ -33,8 +34,11 @@ enum Step {
 
 fn totals() -> impl Strategy<Value = Totals> {
     let total = || proptest::option::of(0..MOST);
-    (total(), total()).prop_map(|(requests, tokens)| {
+    (total(), total(), tokens_by_kind(MOST)).prop_map(|(requests, tokens, by_kind)| {
         let mut totals = Totals::none();
+        for (unit, total) in by_kind {
+            totals.set(unit, total);
+        }
         for (unit, total) in [(Unit::Requests, requests), (Unit::Tokens, tokens)] {
             if let Some(total) = total {
                 totals.set(unit, amount(total));
@@ -80,19 +84,27 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
 pub fn leases_agree_with_the_model<H: MovableClock>() {
     let way = proptest::sample::select(Way::ALL.to_vec());
     let on_expire = || proptest::sample::select(vec![OnExpire::Keep, OnExpire::Refund]);
-    let courses = (steps(), way, [on_expire(), on_expire()]);
-    for_many("leases_agree_with_the_model", H::LEASE_COURSES, &courses, |(steps, way, of)| {
-        let Some(harness) = leasing::<H>() else { return Ok(()) };
-        let of =
-            if harness.store().capabilities().refunds_expired { of } else { <[_; 2]>::default() };
-        let tokens = Policy { unit: Unit::Tokens, ..policy("all", &[], 15, WINDOW) };
-        let policies = [policy("user", USER, 10, WINDOW), tokens];
-        let policies = policies.map(|policy| counted_by(way, policy)).into_iter().zip(of);
-        let mut policies: Vec<_> =
-            policies.map(|(policy, on_expire)| Policy { on_expire, ..policy }).collect();
-        policies.push(slots("slots", USER, 2));
-        agrees(&harness, &policies, &steps)
-    });
+    let courses = (steps(), way, [on_expire(), on_expire()], weights());
+    for_many(
+        "leases_agree_with_the_model",
+        H::LEASE_COURSES,
+        &courses,
+        |(steps, way, of, weights)| {
+            let Some(harness) = leasing::<H>() else { return Ok(()) };
+            let of = if harness.store().capabilities().refunds_expired {
+                of
+            } else {
+                <[_; 2]>::default()
+            };
+            let tokens = Policy { unit: Unit::Tokens, weights, ..policy("all", &[], 15, WINDOW) };
+            let policies = [policy("user", USER, 10, WINDOW), tokens];
+            let policies = policies.map(|policy| counted_by(way, policy)).into_iter().zip(of);
+            let mut policies: Vec<_> =
+                policies.map(|(policy, on_expire)| Policy { on_expire, ..policy }).collect();
+            policies.push(slots("slots", USER, 2));
+            agrees(&harness, &policies, &steps)
+        },
+    );
 }
 
 fn agrees<H: MovableClock>(

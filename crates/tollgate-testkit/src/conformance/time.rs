@@ -152,7 +152,7 @@ pub fn no_window_holds_more_than_its_limit<H: MovableClock>() {
                 let parts = status.limit.key_parts(&check.subject);
                 let values: Vec<_> = parts.map(|(_, value)| value.into_owned()).collect();
                 let key = (status.limit.policy_id().clone(), values);
-                let cost = check.cost.of(status.limit.unit()).get();
+                let cost = status.limit.cost_of(&check.cost).get();
                 admitted.entry(key).or_default().push(Admitted { at_ns: now.as_ns(), cost });
             }
         }

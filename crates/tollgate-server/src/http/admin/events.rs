@@ -147,7 +147,7 @@ impl<'a> DecisionEvent<'a> {
             limit: headline.map(|status| status.limit.amount().get()),
             count: headline.map(|status| status.count),
             remaining: headline.map(|status| status.remaining),
-            needed: headline.map(|status| observed.cost.of(status.limit.unit()).get()),
+            needed: headline.map(|status| status.limit.cost_of(&observed.cost).get()),
             retry_after_ms: decision.retry_after_ms(),
             weight: observed.weight,
             subject: subject.collect(),

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use tollgate_core::lease::ledger::{Ending, LeaseHead};
 use tollgate_core::{
     Amount, Calendar, Counting, Limit, Mode, OnExpire, OverLimit, Per, Policy, PolicyId, Timestamp,
-    Totals, Ttl, Unit, Window, Zone,
+    TokenKind, Totals, Ttl, Unit, Weight, Weights, Window, Zone,
 };
 
 use super::super::digest::Digest;
@@ -69,6 +69,8 @@ struct SavedPart {
 struct SavedLimit {
     policy_id: String,
     unit: String,
+    /// Kinds of tokens, each with its weight in thousandths.
+    weights: Vec<(String, u32)>,
     counting: SavedCounting,
     amount: u64,
     is_shadow: bool,
@@ -106,6 +108,11 @@ impl SavedLimit {
         Self {
             policy_id: limit.policy_id().to_string(),
             unit: limit.unit().to_string(),
+            weights: limit
+                .weights()
+                .given()
+                .map(|(kind, weight)| (kind.name().to_owned(), weight.thousandths()))
+                .collect(),
             counting,
             amount: limit.amount().get(),
             is_shadow: limit.mode() == Mode::Shadow,
@@ -130,6 +137,10 @@ impl SavedLimit {
             },
             SavedCounting::Concurrency => Counting::Concurrency,
         };
+        let mut weights = Weights::default();
+        for (kind, thousandths) in &self.weights {
+            weights.set(TokenKind::parse(kind)?, Weight::of_thousandths(*thousandths)?);
+        }
         let id = PolicyId::new(&self.policy_id).ok()?;
         let any_window = Window::new(Window::MIN)?;
         // Its key is known by its digest.
@@ -137,6 +148,7 @@ impl SavedLimit {
         let policy = Policy::new(id, per, Some(Amount::new(self.amount)?), any_window);
         Limit::of(&Policy {
             unit: Unit::parse(&self.unit)?,
+            weights,
             counting,
             mode: if self.is_shadow { Mode::Shadow } else { Mode::Enforce },
             over_limit: if self.charges_denied { OverLimit::Charge } else { OverLimit::Deny },

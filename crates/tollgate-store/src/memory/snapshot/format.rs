@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 const MAGIC: &[u8; 8] = b"tollgate";
 /// Changes with every change of what a section holds.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The bytes before those of a section: the kind and the length.
 const HEAD_BYTES: usize = 9;
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use tollgate_core::{
-    Amount, Charge, Counting, Limit, ManualClock, Per, Policy, PolicyId, Subject, Timestamp, Ttl,
-    Unit, Window,
+    Amount, Charge, Counting, LeaseUpdate, Limit, ManualClock, Per, Policy, PolicyId, Quality,
+    Subject, Timestamp, TokenKind, Totals, Ttl, Unit, Weight, Weights, Window,
 };
 
 use super::super::{MemoryStore, MemoryStoreOptions};
@@ -110,6 +110,28 @@ fn windows_go_on_by_the_wall_clock() {
     assert!(!charge(&early, &limit, "alice", 1));
     let on_time = read(&bytes, Duration::from_secs(50)).unwrap();
     assert!(charge(&on_time, &limit, "alice", 5));
+}
+
+/// R14: by the weights of its reservation.
+#[test]
+fn a_lease_is_settled_by_its_weights_after_a_restart() {
+    let (store, _) = store(&MemoryStoreOptions::default());
+    let mut weights = Weights::default();
+    weights.set(TokenKind::CachedInput, Weight::of_thousandths(100).unwrap());
+    let window = Window::new(Duration::from_mins(1)).unwrap();
+    let (id, per) = (PolicyId::new("tokens").unwrap(), Per::from_scope("USER").unwrap());
+    let policy = Policy::new(id, per, Amount::new(1_000), window);
+    let limit = Arc::new(Limit::of(&Policy { unit: Unit::Tokens, weights, ..policy }).unwrap());
+    let (subject, cost) = (Subject::new("alice", "m"), Amount::new(100).unwrap());
+    let charges = [Charge { limit: &limit, subject: &subject, cost }];
+    let lease = store.reserve(&LeaseRequest::new(&charges, Ttl::DEFAULT)).lease.unwrap();
+    let restored = read(&snapshot(&store), Duration::ZERO).unwrap();
+    let usage_of = Totals::none()
+        .with(Unit::Tokens, cost)
+        .with(TokenKind::CachedInput.unit(), Amount::new(80).unwrap());
+    let settle = LeaseUpdate::Settle { seq: Amount::ONE, usage: usage_of, quality: Quality::Exact };
+    assert!(restored.update_lease(&lease.id, &settle).is_some());
+    assert_eq!(usage(&restored, &limit, "alice"), 20 + 8);
 }
 
 /// As if the program had not been away.
@@ -228,7 +250,7 @@ fn a_snapshot_of_another_kind_is_refused_with_its_reason() {
     assert!(of(b"").contains("it does not begin with `tollgate`"));
     let mut other = bytes;
     other[8] = 9;
-    assert_eq!(of(&other), "it has version 9; this program reads version 1");
+    assert_eq!(of(&other), "it has version 9; this program reads version 2");
 }
 
 /// A directory that is removed at the end.

@@ -8,7 +8,8 @@ use tollgate_catalog::directory::{Kind, PriorityClass};
 use tollgate_catalog::validate::NOT_OF_CONCURRENCY;
 use tollgate_core::subject::{ACCEPTED_IDS, MAX_ID_BYTES};
 use tollgate_core::{
-    Amount, Calendar, Counting, FailureMode, Mode, OnExpire, OverLimit, Per, Policy, Visibility,
+    Amount, Calendar, Counting, FailureMode, Mode, OnExpire, OverLimit, Per, Policy, TokenKind,
+    Unit, Visibility,
 };
 
 use super::super::super::schema::{ID_PATTERN, MATCH_PATTERN, UNIT_PATTERN};
@@ -161,6 +162,20 @@ fn fields(kind: Kind) -> Fields {
     if let Value::Object(fields) = fields { fields } else { Fields::new() }
 }
 
+/// How much a policy counts of each kind of tokens.
+fn weights() -> Value {
+    let weight = json!({"type": "number", "minimum": 0, "maximum": 1_000});
+    let weight = |kind: TokenKind| (kind.name().to_owned(), weight.clone());
+    let weights: Map<_, _> = TokenKind::ALL.map(weight).into_iter().collect();
+    json!({
+        "type": "object", "properties": weights, "additionalProperties": false,
+        "description": "How much a token of a kind counts, from 0 to 1000 with at most 3 decimals. Only beside the unit `tokens`, \
+            `input_tokens` or `output_tokens`, and only for its own kinds. A kind that is not named has the weight of the kind \
+            that it is a part of, or else 1. The sum is exact, and rounded up once. Not for a policy without a limit.",
+        "examples": [{"cached_input_tokens": 0.1}]
+    })
+}
+
 /// What a policy counts, of whom, and how.
 fn policy_fields(own_id: &Value) -> Fields {
     let id = json!({"$ref": "#/components/schemas/Id"});
@@ -212,6 +227,7 @@ fn policy_fields(own_id: &Value) -> Fields {
                 name of your own. Or `concurrency`: `limit` is the most leases that are alive at a time, and there is no \
                 window."
         },
+        "weights": weights(),
         "limit": {
             "type": ["integer", "null"], "minimum": 0, "maximum": Amount::MAX.get(),
             "description":
@@ -435,6 +451,13 @@ fn body(kind: Kind, form: Form) -> Value {
                     {"properties": {"per": {"contains": {"const": "ip"}}}, "required": ["per"]}
                 ]},
                 "burst": {"properties": {"algorithm": {"const": "token_bucket"}}, "required": ["algorithm"]},
+                "weights": {"anyOf": TokenKind::UNITS.map(|unit| json!({
+                    "required": ["unit"],
+                    "properties": {
+                        "unit": {"const": unit.name()},
+                        "weights": {"propertyNames": {"enum": kinds_of(&unit)}}
+                    }
+                }))},
                 "timeZone": {"required": ["calendar"]},
                 "calendar": {"not": {"anyOf": [
                     {"required": ["windowSeconds"]}, {"required": ["algorithm"]}, {"required": ["burst"]}
@@ -444,6 +467,10 @@ fn body(kind: Kind, form: Form) -> Value {
         _ => {}
     }
     schema
+}
+
+fn kinds_of(unit: &Unit) -> Vec<&'static str> {
+    TokenKind::within(unit).into_iter().map(TokenKind::name).collect()
 }
 
 /// Lets `schema` take null too.
