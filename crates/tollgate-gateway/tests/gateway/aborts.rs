@@ -13,13 +13,15 @@ const TOGETHER: usize = 50;
 const REQUESTS: [(&str, &str); 3] = [
     (CHAT, STREAM),
     ("/v1/responses", r#"{"model":"gpt","stream":true,"input":"x"}"#),
-    ("/v1/messages", r#"{"model":"gpt","stream":true,"max_tokens":4096,"messages":[]}"#),
+    ("/v1/messages", r#"{"model":"gpt","stream":true,"max_tokens":1000000,"messages":[]}"#),
 ];
+
+/// An answer that would take a quarter of an hour.
+const ENDLESS: [(&str, &str); 1] = [("x-mock", "tokens=1000000, pace-ms=1")];
 
 /// Reads at least `bytes` of an answer that does not end by itself, and goes away.
 async fn abort_after(fixture: &Fixture, (path, body): (&str, &str), bytes: usize) {
-    let slow = [("x-mock", "tokens=4000, pace-ms=1")];
-    let mut body = fixture.begin(path, body, &slow).await.into_body();
+    let mut body = fixture.begin(path, body, &ENDLESS).await.into_body();
     let mut read = 0;
     while read < bytes {
         read += body.frame().await.unwrap().unwrap().into_data().unwrap().len();
@@ -28,7 +30,8 @@ async fn abort_after(fixture: &Fixture, (path, body): (&str, &str), bytes: usize
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_go_away_leave_no_lease_and_no_stream() {
-    let setup = Setup { policies: &generous(), model: ", onAbort: observed", ..Setup::default() };
+    let model = ", maxOutputTokens: 1000000, onAbort: observed";
+    let setup = Setup { policies: &generous(), model, ..Setup::default() };
     let fixture = setup.start().await;
     // The same numbers in every run.
     let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
@@ -39,7 +42,9 @@ async fn clients_that_go_away_leave_no_lease_and_no_stream() {
         });
         futures_util::future::join_all(aborts).await;
     }
-    until("the upstream is stopped", || fixture.model().record().active() == 0).await;
+    // None of them can end by itself: the upstream has seen its reader go away.
+    until("the upstream is stopped", || fixture.model().record().aborted() == ABORTS as u64).await;
+    assert_eq!(fixture.model().record().active(), 0);
     let charged = fixture.used("output").await;
     assert_eq!(fixture.used("slots").await, 0);
     assert_eq!(fixture.used("requests").await, ABORTS as u64);

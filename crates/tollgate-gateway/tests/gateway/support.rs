@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, Version};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -216,6 +216,25 @@ impl Fixture {
         }
         let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
         client().request(request).await.unwrap()
+    }
+
+    /// The answers to these `POST`s, sent together over one connection with HTTP/2 (h2c).
+    pub(crate) async fn post_over_http2(
+        &self,
+        requests: &[(&str, &str)],
+    ) -> Vec<(Version, Answer)> {
+        let client = HyperClient::builder(TokioExecutor::new()).http2_only(true).build_http();
+        let answers = requests.iter().map(|(path, body)| {
+            let request = Request::post(format!("http://{}{path}", self.address))
+                .header("authorization", format!("Bearer {}", self.key))
+                .body(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+            let answer = client.request(request.unwrap());
+            async move {
+                let response = answer.await.unwrap();
+                (response.version(), whole(response).await)
+            }
+        });
+        futures_util::future::join_all(answers).await
     }
 
     pub(crate) async fn post_with(

@@ -39,6 +39,20 @@ async fn the_ledger_is_the_count_of_the_upstream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn http2_gets_the_same_answers() {
+    let fixture = Setup::default().start().await;
+    let answers = fixture.post_over_http2(&REQUESTS).await;
+    for ((path, body), (version, answer)) in REQUESTS.into_iter().zip(answers) {
+        assert_eq!(version, http::Version::HTTP_2);
+        assert_eq!((answer.status, answer.is_whole), (200, true), "{path}: {}", answer.body);
+        assert_eq!(answer.body, fixture.post(path, body).await.body, "{path} {body}");
+    }
+    let record = fixture.model().record();
+    assert_eq!(fixture.used("output").await, record.output_tokens());
+    assert_eq!(fixture.used("requests").await, 2 * REQUESTS.len() as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tokens_count_their_weights() {
     let weighted = "weights: {cached_input_tokens: 0.1, output_tokens: 4, reasoning_tokens: 0.333}";
     let policies = format!(
