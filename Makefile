@@ -125,7 +125,7 @@ setup-lint: ## The same, and what `make lint` needs: cargo-deny
 	@scripts/setup lint
 
 .PHONY: setup-tests
-setup-tests: ## The same, and what tests and benchmarks need: Redis, Valkey, PostgreSQL, Chromium, nginx, Envoy, schemathesis
+setup-tests: ## The same, and what tests and benchmarks need: Redis, Valkey, memcached, PostgreSQL, Chromium, nginx, Envoy, schemathesis
 	@scripts/setup tests
 
 .PHONY: setup-loadtest

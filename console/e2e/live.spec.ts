@@ -63,6 +63,26 @@ test('decisions show up as they are made, with what decided', async ({ page, ser
   await expect(page.getByText('4 shown')).toBeVisible();
 });
 
+test('changes of leases show up as they are made', async ({ page, server, openSignedIn }) => {
+  await server.fillAlone({
+    policies: [
+      { id: 'tokens', scope: 'USER', unit: 'tokens', limit: 50, windowSeconds: 3_600 },
+      { id: 'parallel', scope: 'USER', unit: 'concurrency', limit: 2 },
+    ],
+  });
+  await openLive(page, openSignedIn);
+  const changes = page.getByRole('table', { name: 'changes of leases, the newest first', exact: true });
+  const id = await server.reserve({ ...ALICE, cost: { tokens: 40 }, ttlMs: 60_000 });
+  await server.observe(id, { tokens: 10 });
+  await server.settle(id, { tokens: 90 }, 2);
+  await server.reserve({ ...BOB, ttlMs: 200 });
+  await expect(changes.locator('tbody').getByRole('row')).toHaveText([
+    /Expired.*bob, claude.*parallel: slot free/u,
+    /Settled.*alice, gpt-4.*parallel: slot free; tokens: 90 tokens, 40 before.*40 above tokens/u,
+    /Extended.*alice, gpt-4.*parallel: slot taken; tokens: 40 tokens/u,
+  ]);
+});
+
 test('figures tell how the server is', async ({ page, server, openSignedIn }) => {
   await limitUsers(server);
   await openLive(page, openSignedIn);

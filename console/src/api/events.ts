@@ -1,4 +1,4 @@
-/** The stream of decisions at `/admin/events`: what it tells, and one connection to it. */
+/** The stream of decisions and changes of leases at `/admin/events`: what it tells, and one connection to it. */
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
 
 import { apiUrl, send } from './client';
@@ -31,6 +31,27 @@ export interface DecisionEvent {
   cost: Readonly<Record<string, number>>;
 }
 
+/** A lease that was extended, settled or released, or that has expired. */
+export interface LeaseChange {
+  /** Milliseconds since 1970, by the server's clock. */
+  at: number;
+  /** As in the metric `tollgate_lease_events_total`. */
+  event: string;
+  was: string;
+  state: string;
+  /** How many changes this one stands for: above 1,000 a second the server tells a sample. */
+  weight: number;
+  subject: Subject;
+  limits: readonly {
+    policyId: string;
+    unit: string;
+    chargedBefore: number;
+    charged: number;
+    /** By how much the usage of the limit is above it; null where nobody looked. */
+    debt: number | null;
+  }[];
+}
+
 export interface Tally {
   allowed: number;
   denied: number;
@@ -61,10 +82,11 @@ export interface StatsEvent extends Tally {
 
 export type LiveEvent =
   | { readonly kind: 'decision'; readonly decision: DecisionEvent }
+  | { readonly kind: 'lease'; readonly change: LeaseChange }
   | { readonly kind: 'stats'; readonly stats: StatsEvent }
   | { readonly kind: 'lagged'; readonly skipped: number };
 
-/** Which decisions are told. An empty text is any. */
+/** Which decisions and leases are told. An empty text is any. */
 export interface EventFilter {
   readonly allowed: '' | 'true' | 'false';
   readonly policy: string;
@@ -78,6 +100,8 @@ export function eventOf(message: Pick<EventSourceMessage, 'event' | 'data'>): Li
   switch (message.event) {
     case 'decision':
       return { kind: 'decision', decision: JSON.parse(message.data) as DecisionEvent };
+    case 'lease':
+      return { kind: 'lease', change: JSON.parse(message.data) as LeaseChange };
     case 'stats':
       return { kind: 'stats', stats: JSON.parse(message.data) as StatsEvent };
     case 'lagged':

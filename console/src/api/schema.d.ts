@@ -94,12 +94,16 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Subscribe to decisions
+         * Subscribe to decisions and changes of leases
          * @description A stream of server-sent events, which lasts until the client or the server closes it. `decision` is a decision of
-         *     this node: the `cost` of the check by unit, and how much of the binding limit it `needed` and how much is
-         *     `remaining`. If there are more than 1,000 a second, only a sample is sent, and `weight` is the number of decisions
-         *     that one represents. `stats` comes once a second: the totals since the start, how long decisions took in the last
-         *     second, and the state of the server's parts. `lagged` says how many decisions a slow subscriber has lost. At most 16
+         *     this node: the `cost` of the check by unit, how much of the binding limit it `needed` and how much is
+         *     `remaining`, and whether it was a `reservation`. `lease` is a lease that this node has extended, settled or released, or that has
+         *     expired: the `event` as `tollgate_lease_events_total` names it, what the lease `was` and its `state` now, and for each limit
+         *     what it was `chargedBefore`, what it is `charged`, and the `debt` of the limit. Only the store in memory announces that a lease
+         *     expired. `leaseId` is null for a token that may only read, because whoever knows the id can settle the lease. If there are more
+         *     than 1,000 decisions or 1,000 changes of leases a second, only a sample is sent, and `weight` is the number of them that one
+         *     represents. `stats` comes once a second: the totals since the start, how long decisions took in the last
+         *     second, and the state of the server's parts. `lagged` says how many of them a slow subscriber has lost. At most 16
          *     subscribers at a time.
          */
         get: operations["listen_to_decisions"];
@@ -835,7 +839,7 @@ export interface paths {
          *     `requestId` again if no answer came: it returns the same lease.
          *
          *     If a policy has `reserve` for a unit that `cost` does not name, the lease reserves what answers of the same model and tenant
-         *     usually use; `reserved` in the answer says how much.
+         *     usually use; `reserved` in the answer says how much, also if the check was denied.
          */
         post: operations["reserve_lease"];
         delete?: never;
@@ -1471,6 +1475,13 @@ export interface components {
         Decisions: {
             /** @description A decision for each check, in their order. */
             decisions: components["schemas"]["Decision"][];
+        };
+        /** @description The answer to a reservation that was denied: the decision, and what it asked for. */
+        DeniedLease: components["schemas"]["Decision"] & {
+            /** @description What was asked for, by unit, with what policies reserve of units that `cost` did not name. Nothing of it is held. */
+            reserved: {
+                [key: string]: number;
+            };
         };
         /**
          * @description How a check would be decided, policy by policy.
@@ -2383,6 +2394,8 @@ export interface components {
             expiresAt: string;
             /** @description Its id, which updates name. Whoever knows it can settle the lease. */
             id: string;
+            /** @description Whether the same `requestId` reserved this lease before. */
+            repeated: boolean;
             /**
              * @description What was asked for, by unit, with what policies reserve of units that `cost` did not name. If the reservation was sent
              *     again, what the first one asked for counts.
@@ -2390,6 +2403,12 @@ export interface components {
             reserved: {
                 [key: string]: number;
             };
+            /**
+             * @description `live`. If the reservation was sent again with its `requestId`, and the lease has ended meanwhile: `settled`, `released` or
+             *     `expired`. Such a lease holds no slot and allows no new work; for that, reserve with a new id. A lease that ended so long ago
+             *     that it is not known any more is `settled`.
+             */
+            state: string;
             /**
              * Format: int64
              * @description How long it lives from the reservation, in milliseconds, unless it is extended.
@@ -3025,7 +3044,7 @@ export interface components {
             status: string;
         };
         /**
-         * @description A check, and how long its lease is to live. `requestId` names the lease once: while the lease is kept, the same reservation with the same id returns it again.
+         * @description A check, and how long its lease is to live. `requestId` names the lease once: while the lease is kept, the same reservation with the same id returns it again, with what became of it as `state`.
          * @example {
          *       "cost": {
          *         "input_tokens": 1200,
@@ -4389,15 +4408,15 @@ export interface operations {
     listen_to_decisions: {
         parameters: {
             query?: {
-                /** @description Only allowed checks (true), or only denied ones (false). */
+                /** @description Only allowed checks (true), or only denied ones (false). Without changes of leases, which are neither. */
                 allowed?: boolean;
-                /** @description Only decisions whose binding limit is of this policy. */
+                /** @description Only decisions whose binding limit is of this policy, and leases that hold something of it. */
                 policy?: string;
-                /** @description Only checks of this user. */
+                /** @description Only checks and leases of this user. */
                 user?: string;
-                /** @description Only checks for this model. */
+                /** @description Only checks and leases for this model. */
                 model?: string;
-                /** @description Only checks of this tenant. */
+                /** @description Only checks and leases of this tenant. */
                 tenant?: string;
             };
             header?: never;
@@ -5006,7 +5025,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Internal server error */
+            /** @description The record of the lease holds something that Tollgate did not write; nothing was changed */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -11045,7 +11064,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Decision"];
+                    "application/json": components["schemas"]["DeniedLease"];
                 };
             };
             /** @description Internal server error */
@@ -11125,7 +11144,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Internal server error */
+            /** @description The record of the lease, or the usage of one of its limits, holds something that Tollgate did not write, so nothing was changed; or an internal error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -11253,7 +11272,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Internal server error */
+            /** @description The record of the lease, or the usage of one of its limits, holds something that Tollgate did not write, so nothing was changed; or an internal error */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -11390,7 +11409,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Internal server error */
+            /** @description The record of the lease, or the usage of one of its limits, holds something that Tollgate did not write, so nothing was changed; or an internal error */
             500: {
                 headers: {
                     [name: string]: unknown;

@@ -190,13 +190,17 @@ local function decide(at, before)
         end
       end
 
+      -- What a lease used is charged as far as the usage can hold it (R14).
+      if of_lease and most and usage <= most and cost > most - usage then cost = most - usage end
       admits = usage <= limit and needed <= limit - usage
       local records = most and usage <= most and cost <= most - usage
       -- What the log has afterwards without the cost.
       local kept_total = usage
       if of_lease and is_kept then
         head, oldest, has_hash, kept_total = old_head, old_oldest, had_hash, total
-        if cost > MOST_TOTAL - total then admits, records = false, false end
+        if cost > MOST_TOTAL - total then
+          if records then cost = MOST_TOTAL - total else admits = false end
+        end
       end
       if not admits and mode == 0 then allowed = false end
       -- What must leave before the cost fits: for a cost that is recorded in any case, before it fits once more.
@@ -316,6 +320,7 @@ local function decide(at, before)
         end
       end
       used = total
+      if of_lease and most and total <= most and cost > most - total then cost = most - total end
       admits = total <= limit and needed <= limit - total
       if most and total <= most and cost <= most - total then
         recorded = recorded or {}

@@ -1,7 +1,6 @@
 //! Finds out what is wrong with a server that does not behave as the URL says, and separates it from a server that is
 //! only unavailable. Only a wrong configuration is a [`Misconfiguration`].
 
-use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value,
 };
-use tollgate_store::{StoreError, StoreErrorKind};
+use tollgate_store::{Misconfiguration, StartProblem, StoreError, StoreErrorKind};
 
 use crate::hello::{Hello, Mode};
 use crate::link::{Failure, Link};
@@ -25,56 +24,8 @@ const MAX_LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The timeout of one answer. After it the connection is closed, so that the next examination uses a new one.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A problem that only a wrong configuration of this node or of Redis can cause, and its remedy. Contains no password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Misconfiguration {
-    problem: String,
-    remedy: String,
-}
-
-impl fmt::Display for Misconfiguration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.problem, self.remedy)
-    }
-}
-
-impl Error for Misconfiguration {}
-
-/// Why a store cannot be used.
-#[derive(Debug)]
-pub enum StartProblem {
-    /// Waiting does not help.
-    Misconfigured(Misconfiguration),
-    /// It is unavailable, or not ready yet.
-    Unavailable(StoreError),
-}
-
-impl fmt::Display for StartProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Misconfigured(problem) => problem.fmt(f),
-            Self::Unavailable(error) => error.fmt(f),
-        }
-    }
-}
-
-impl Error for StartProblem {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Misconfigured(_) => None,
-            Self::Unavailable(error) => error.source(),
-        }
-    }
-}
-
-impl From<StoreError> for StartProblem {
-    fn from(error: StoreError) -> Self {
-        Self::Unavailable(error)
-    }
-}
-
 pub(crate) fn misconfigured(problem: String, remedy: impl Into<String>) -> StartProblem {
-    StartProblem::Misconfigured(Misconfiguration { problem, remedy: remedy.into() })
+    StartProblem::Misconfigured(Misconfiguration::new(problem, remedy))
 }
 
 pub(crate) fn unavailable(context: String) -> StartProblem {

@@ -47,10 +47,10 @@ mod wire;
 
 pub use announcements::Announcement;
 pub use eviction::Eviction;
-pub use examiner::{Misconfiguration, StartProblem};
 pub use rights::least_rights;
-pub use startup::Warning;
 pub use store::{RedisOptions, RedisStore};
+#[doc(no_inline)]
+pub use tollgate_store::{Misconfiguration, StartProblem, Warning};
 pub use url::{RedisUrl, UrlProblem};
 #[doc(hidden)]
 pub use wire::EntryId;

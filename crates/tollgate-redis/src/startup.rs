@@ -1,18 +1,16 @@
 //! Examines the store at the start: problems that only a wrong configuration can cause, and settings that endanger
 //! exact limits.
 
-use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::time::Instant;
-use tollgate_store::{StoreError, StoreErrorKind};
+use tollgate_store::{StartProblem, StoreError, StoreErrorKind, Warning};
 
 use crate::call::{Answered, Invocation, Progress};
 use crate::errors::with_remedy;
-use crate::examiner::{Examiner, Place, StartProblem, misconfigured, unavailable};
+use crate::examiner::{Examiner, Place, misconfigured, unavailable};
 use crate::hello::Hello;
 use crate::key::slot;
 use crate::link::{Failure, Link};
@@ -38,18 +36,6 @@ const MAX_PROBE_KEYS: u32 = 1_000_000;
 /// machine is too busy for that deadline, Redis must not be reported as unreachable.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A setting of a Redis that endangers exact limits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning(String);
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for Warning {}
-
 impl RedisStore {
     /// Examines one server of the URL and one primary: whether they are of the kind that the URL says, accept this
     /// node's login and grant the rights that it needs. Ends within about two seconds if nobody answers, and leaves
@@ -66,7 +52,7 @@ impl RedisStore {
         let mut warnings = Vec::new();
         if hello.is_too_old() {
             let problem = format!("this is Redis {}; accepted: 7.0 or later", hello.version);
-            warnings.push(Warning(problem));
+            warnings.push(Warning::new(problem));
         }
         for (slot, link) in self.topology.primaries_with_slots().await? {
             self.rights(&link, slot).await?;
@@ -280,7 +266,7 @@ impl RedisStore {
             Err(Failure::NotSent(error)) => return Err(error.into()),
             Err(Failure::Redis(error)) => {
                 let problem = format!("{place} does not say whether it evicts keys: {error}");
-                return Ok(Some(Warning(problem)));
+                return Ok(Some(Warning::new(problem)));
             }
         };
         let policy = field(&text, "maxmemory_policy").unwrap_or("noeviction");
@@ -291,7 +277,7 @@ impl RedisStore {
             Some("0") => "once maxmemory is set and reached",
             _ => "when its maxmemory is reached",
         };
-        Ok(Some(Warning(format!(
+        Ok(Some(Warning::new(format!(
             "{place} has maxmemory-policy {policy}: {when}, it evicts the usage of limits in force; accepted: noeviction"
         ))))
     }

@@ -1,11 +1,12 @@
 //! The shared state of all calls.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_core::{Clock, MonotonicClock};
+use tollgate_core::{Clock, MonotonicClock, SystemWallClock, WallClock};
 use tollgate_service::RateLimitService;
-use tollgate_store::memory::MemoryStoreStats;
+use tollgate_store::memory::{MemoryStoreStats, SnapshotFile};
 use tollgate_store::resilience::Resilient;
 use tollgate_store::{MemoryStore, Store};
 
@@ -16,6 +17,7 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::net::RequestMemory;
 use crate::recorder::Recorder;
+use crate::snapshots::Snapshots;
 
 /// A store that the server runs: besides deciding, it reports what it holds in this process's memory and can clean up.
 pub(crate) trait Backend: Store {
@@ -27,6 +29,12 @@ pub(crate) trait Backend: Store {
 
     /// Removes what no longer counts. May take a while, so do not call it on a thread that serves.
     fn sweep(&self);
+
+    /// Writes a snapshot and returns its length; `None` if another process holds what it counts. Blocks the thread.
+    fn save(&self, file: &SnapshotFile) -> Option<io::Result<u64>> {
+        _ = file;
+        None
+    }
 
     /// Does what no check does, such as probing a store that fails. Call it several times a second.
     fn tend_store(&self) -> impl Future<Output = ()> + Send {
@@ -40,11 +48,15 @@ impl<C: Clock + 'static> Backend for MemoryStore<C> {
     }
 
     fn keys(&self) -> Option<u64> {
-        Some(self.stats().keys)
+        Some(self.keys())
     }
 
     fn sweep(&self) {
         self.sweep();
+    }
+
+    fn save(&self, file: &SnapshotFile) -> Option<io::Result<u64>> {
+        Some(file.save(self, SystemWallClock.wall_time()))
     }
 }
 
@@ -87,6 +99,8 @@ pub(crate) struct App<S> {
     pub(crate) recorder: Option<Arc<Recorder>>,
     /// Whether settlements that the store did not answer are kept on disk.
     pub(crate) journals_to_disk: bool,
+    /// The snapshots of the store, if it writes any.
+    pub(crate) snapshots: Option<Snapshots>,
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
     /// The state that `/readyz` reports.

@@ -14,10 +14,12 @@ use tollgate_catalog::{
     CatalogEvent, CatalogWarning, DatabaseCatalog, DatabaseOptions, FileCatalog, Observer,
     Resolver, Snapshot, SnapshotReader, WatchOptions,
 };
-use tollgate_core::{MonotonicClock, Policy, PolicySet};
+use tollgate_core::{Counting, MonotonicClock, OnExpire, Policy, PolicySet};
 
 use crate::admin_directory::AdminDirectory;
-use crate::config::{ADMIN, ADMIN_READ, AdminToken, CatalogConfig, Role, Secret, ServeConfig};
+use crate::config::{
+    ADMIN, ADMIN_READ, AdminToken, CatalogConfig, Role, Secret, ServeConfig, StoreConfig,
+};
 use crate::guard::Guard;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -48,6 +50,7 @@ pub(crate) async fn open(
         health: Arc::clone(health),
         has_built_in: Arc::clone(&has_built_in),
         file: config.catalog.file().map(Path::to_owned),
+        keeps_leases: !matches!(config.store, StoreConfig::Memcached(_)),
     };
     let begin_with = |snapshot: &Snapshot| {
         has_built_in.store(has_built_in_policy(snapshot), Ordering::Relaxed);
@@ -88,6 +91,15 @@ pub(crate) async fn open(
             })
         }
     }
+}
+
+/// The ids of the policies that only mean something if the store keeps leases.
+pub(crate) fn about_leases(snapshot: &Snapshot) -> Vec<String> {
+    let policies = snapshot.policies().policies().iter();
+    let about_leases = policies.filter(|policy| {
+        policy.counting == Counting::Concurrency || policy.on_expire == OnExpire::Refund
+    });
+    about_leases.map(|policy| policy.id.as_str().to_owned()).collect()
 }
 
 /// The secret for hashing API keys: the configured one, or for SQLite the one in a file beside the database, which is
@@ -195,6 +207,8 @@ struct CatalogObserver {
     has_built_in: Arc<AtomicBool>,
     /// The policy file, if the catalog is one.
     file: Option<PathBuf>,
+    /// Whether the store keeps leases.
+    keeps_leases: bool,
 }
 
 fn has_built_in_policy(snapshot: &Snapshot) -> bool {
@@ -210,6 +224,14 @@ impl Observer for CatalogObserver {
                 self.health.set_catalog_refused(false);
                 let policies = snapshot.policies().policies().len();
                 tracing::info!(version = snapshot.version(), policies, "new policies are in force");
+                let about_leases = about_leases(snapshot);
+                if !self.keeps_leases && !about_leases.is_empty() {
+                    tracing::error!(
+                        policies = about_leases.join(", "),
+                        "this store keeps no leases, which these policies are about: nothing can be reserved, and the server will not \
+                         start with them; remove them, or use a store in Redis"
+                    );
+                }
                 let has_built_in = has_built_in_policy(snapshot);
                 if self.has_built_in.swap(has_built_in, Ordering::Relaxed) && !has_built_in {
                     tracing::warn!(

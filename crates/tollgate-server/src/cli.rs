@@ -91,12 +91,15 @@ struct ServeArgs {
     /// Over gRPC, allow or deny descriptors that no policy covers: allow or deny [default: allow]
     #[arg(long, value_name = "WHAT")]
     grpc_unmatched: Option<String>,
-    /// Keep usage in this store [default: memory:]
+    /// Keep usage in this store: memory:, memory:DIR (which survives a restart) or a URL of Redis [default: memory:]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     /// Hold at most this many keys in memory [default: 10000000]
     #[arg(long, value_name = "N")]
     max_keys: Option<String>,
+    /// With --store memory:DIR, begin the next snapshot this long after the last one [default: 30000]
+    #[arg(long, value_name = "MS")]
+    snapshot_every_ms: Option<String>,
     /// If the store is unavailable: allow, deny, or local (each node enforces its share); overridden by a policy's
     /// onStoreError [default: allow]
     #[arg(long, value_name = "MODE")]
@@ -196,6 +199,7 @@ impl ServeArgs {
             ("grpc_unmatched", self.grpc_unmatched),
             ("store", self.store),
             ("max_keys", self.max_keys),
+            ("snapshot_every_ms", self.snapshot_every_ms),
             ("on_store_error", self.on_store_error),
             ("store_timeout_ms", self.store_timeout_ms),
             ("start_degraded", self.start_degraded),
@@ -361,6 +365,7 @@ fn exit_code(error: &StartError) -> u8 {
     match error {
         StartError::Store(_)
         | StartError::Misconfigured { .. }
+        | StartError::NeedsLeases { .. }
         | StartError::GatewayConfig(_)
         | StartError::GatewayCatalog => MISUSED,
         _ => FAILED,

@@ -16,10 +16,12 @@ mod http;
 mod import;
 mod metrics;
 mod net;
+mod networked_store;
 mod recorder;
 mod serve;
 mod signals;
 mod simulation;
+mod snapshots;
 mod start_error;
 mod store_watch;
 mod telemetry;
@@ -27,7 +29,7 @@ mod telemetry;
 pub use cli::{Cli, Outcome};
 pub use config::{
     AdminToken, AllowedHosts, AuthHeaders, CatalogConfig, ConfigError, HttpLimits, LogFormat, Role,
-    Secret, ServeConfig, StoreConfig, TrustedProxies,
+    Secret, ServeConfig, SnapshotConfig, StoreConfig, TrustedProxies,
 };
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tollgate_catalog::FileCatalog;
-use tollgate_core::{Clock, MonotonicClock, SystemWallClock, Unit};
-use tollgate_redis::{Announcement, Eviction, RedisOptions, RedisStore, StartProblem};
+use tollgate_catalog::{FileCatalog, Snapshot};
+use tollgate_core::{Clock, MonotonicClock, SystemWallClock, Unit, WallClock};
+use tollgate_memcached::{MemcachedOptions, MemcachedStore, MemcachedUrl};
+use tollgate_redis::{Announcement, RedisOptions, RedisStore};
 use tollgate_service::{
     self as service, DirectoryLookup, RateLimitService, SettlementJournal, TrafficObserver,
 };
@@ -22,17 +23,21 @@ use crate::config::{Secret, ServeConfig, StoreConfig};
 use crate::gateway::{self, MountedGateway, Serving};
 use crate::grpc::MountedGrpc;
 use crate::guard::Guard;
-use crate::health::Health;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::net::{Drained, HeadBounds, Listener, NetMetrics, RequestMemory};
+use crate::networked_store::{Instruments, examined, watch_evictions, watch_memcached};
 use crate::recorder::Recorder;
+use crate::snapshots::{self, Snapshots};
 use crate::start_error::StartError;
 use crate::store_watch::StoreWatch;
 use crate::telemetry::Chain;
 
 /// How often the store removes what no longer counts.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// How often leases that have expired are published to those who watch.
+const PUBLISH_EXPIRED_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the store is maintained.
 const TEND_EVERY: Duration = Duration::from_millis(100);
@@ -45,9 +50,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often settlements are sent again that the store did not answer.
 const REPLAY_EVERY: Duration = Duration::from_secs(1);
-
-/// The time between two attempts to reach a store that was unavailable at the start.
-const INTRODUCE_EVERY: Duration = Duration::from_secs(1);
 
 /// A running server. It ends when it is told to, or with the runtime.
 #[derive(Debug)]
@@ -66,9 +68,8 @@ impl Server {
     /// must be what the configuration says, unless a degraded start is allowed.
     pub async fn start(config: &ServeConfig) -> Result<Self, StartError> {
         let url = match &config.store {
-            StoreConfig::Memory => {
-                return Self::start_with_clock(config, MonotonicClock::new()).await;
-            }
+            StoreConfig::Memory => return Self::start_in_memory(config).await,
+            StoreConfig::Memcached(url) => return Self::start_on_memcached(config, url).await,
             StoreConfig::Redis(url) => url.clone(),
         };
         let mut config = config.clone();
@@ -77,24 +78,8 @@ impl Server {
         options.deadline = config.resilience.timeout.take().map_or(options.deadline, store_timeout);
         let store = RedisStore::new(&url, &options).map_err(StartError::Store)?;
         let set_by = config.store_set_by.clone();
-        if !config.start_degraded
-            && let Err(StartProblem::Misconfigured(problem)) = store.check_start().await
-        {
-            return Err(StartError::Misconfigured { set_by, problem });
-        }
-        let instruments = Instruments::new();
-        instruments.health.set_store_awaited();
-        let mut background_tasks = JoinSet::new();
-        background_tasks.spawn(examine_until_well(
-            store.clone(),
-            set_by,
-            Arc::clone(&instruments.health),
-        ));
+        let (instruments, mut background_tasks) = examined(&config, &store, set_by).await?;
         background_tasks.spawn(watch_evictions(store.clone(), &instruments));
-        if let Some(fingerprint) = catalog::api_key_fingerprint(&config)? {
-            let metrics = Arc::clone(&instruments.metrics);
-            background_tasks.spawn(watch_api_key_secret(store.clone(), fingerprint, metrics));
-        }
         let listen = |store: &RedisStore, invalidations: Invalidations| {
             store.clone().listen(move |announcement| match announcement {
                 Announcement::Connected(domain) => invalidations.connected(domain),
@@ -107,6 +92,32 @@ impl Server {
         Self::surround(&config, instruments, store, background_tasks, listen).await
     }
 
+    async fn start_in_memory(config: &ServeConfig) -> Result<Self, StartError> {
+        let Some(snapshots) = &config.snapshots else {
+            return Self::start_with_clock(config, MonotonicClock::new()).await;
+        };
+        let options = MemoryStoreOptions::default().max_keys(config.max_keys);
+        let (snapshots, store) = Snapshots::open(snapshots, options).await?;
+        Self::run(config, Instruments::new(), store, Some(snapshots), JoinSet::new()).await
+    }
+
+    async fn start_on_memcached(
+        config: &ServeConfig,
+        url: &MemcachedUrl,
+    ) -> Result<Self, StartError> {
+        let mut config = config.clone();
+        let mut options = MemcachedOptions::default();
+        // As with Redis.
+        options.deadline = config.resilience.timeout.take().map_or(options.deadline, store_timeout);
+        let store = MemcachedStore::new(url, &options);
+        let set_by = config.store_set_by.clone();
+        let (instruments, mut background_tasks) = examined(&config, &store, set_by).await?;
+        background_tasks.spawn(watch_memcached(store.clone(), &instruments));
+        // The store itself remembers what it denies, and hears what other nodes give back.
+        let listen = |store: &MemcachedStore, _| store.clone().listen();
+        Self::surround(&config, instruments, store, background_tasks, listen).await
+    }
+
     /// Starts a server whose store uses `clock`, so that tests can move through windows.
     pub async fn start_with_clock<C: Clock + 'static>(
         config: &ServeConfig,
@@ -114,7 +125,7 @@ impl Server {
     ) -> Result<Self, StartError> {
         let options = MemoryStoreOptions::default().max_keys(config.max_keys);
         let store = MemoryStore::with_clock(clock, &options);
-        Self::run(config, Instruments::new(), store, JoinSet::new()).await
+        Self::run(config, Instruments::new(), store, None, JoinSet::new()).await
     }
 
     /// Starts a server over `store`, which may fail: it gets a breaker, a cache of denials, the failure modes of
@@ -144,13 +155,14 @@ impl Server {
         background_tasks.spawn(Arc::clone(&observer).watch());
         let store = Resilient::around(store, clock, &config.resilience, observer);
         background_tasks.spawn(listen(store.store(), store.invalidations()));
-        Self::run(config, instruments, store, background_tasks).await
+        Self::run(config, instruments, store, None, background_tasks).await
     }
 
     async fn run<S: Backend>(
         config: &ServeConfig,
         instruments: Instruments,
         store: S,
+        snapshots: Option<Snapshots>,
         mut background_tasks: JoinSet<()>,
     ) -> Result<Self, StartError> {
         let gateway_config = gateway::configured(config)?;
@@ -160,7 +172,7 @@ impl Server {
         let made_token =
             if config.lets_somebody_write() { None } else { Some(catalog::made_token()?) };
         let guard = catalog::guard(config, made_token.as_ref())?;
-        let (app, catalog) = assemble(config, instruments, store, guard).await?;
+        let (app, catalog) = assemble(config, instruments, (store, snapshots), guard).await?;
         let address = listener.address();
         let gateway = match gateway_config {
             Some(gateway) => Some(MountedGateway::new(gateway, &app).await?),
@@ -197,7 +209,9 @@ impl Server {
         };
         let closing = Arc::clone(&app);
         background_tasks.spawn(sweep_now_and_then(Arc::clone(&app)));
+        background_tasks.spawn(publish_expired_now_and_then(Arc::clone(&app)));
         background_tasks.spawn(replay_now_and_then(Arc::clone(&app)));
+        background_tasks.spawn(snapshots::write_now_and_then(Arc::clone(&app)));
         background_tasks.spawn(tend_now_and_then(app));
         let (bounds, drain_timeout) = ((config.limits.clone(), heads), config.drain_timeout);
         let (gateway_serving, grpc_serving) = {
@@ -218,6 +232,9 @@ impl Server {
             finish(&closing).await;
             // Background work ends after the last answer, not before.
             drop((catalog, background_tasks));
+            if let Some(snapshots) = &closing.snapshots {
+                snapshots.write(&closing).await;
+            }
             // A database that does not answer must not delay the end of the server.
             _ = tokio::time::timeout(CLOSE_TIMEOUT, closing.admin.directory.close()).await;
             drained
@@ -296,27 +313,18 @@ async fn keep_leases(keeping: Option<impl Future<Output = ()>>) {
     }
 }
 
-/// The metrics and the health of the server.
-struct Instruments {
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
-}
-
-impl Instruments {
-    fn new() -> Self {
-        Self { metrics: Arc::new(Metrics::new()), health: Arc::new(Health::default()) }
-    }
-}
-
 /// Assembles the parts of `config`, and the watcher of the policy file.
 async fn assemble<S: Backend>(
     config: &ServeConfig,
     instruments: Instruments,
-    store: S,
+    (store, snapshots): (S, Option<Snapshots>),
     guard: Guard,
 ) -> Result<(Arc<App<S>>, Option<FileCatalog>), StartError> {
     let Instruments { metrics, health } = instruments;
     let catalog = catalog::open(config, &metrics, &health).await?;
+    if !store.capabilities().leases {
+        refuse_leases(config, &catalog.policies.snapshot())?;
+    }
     metrics.policies_in_force(&catalog.policies.snapshot());
     let decision_feed =
         Arc::new(service::DecisionFeed::new(MonotonicClock::new(), SystemWallClock));
@@ -330,8 +338,9 @@ async fn assemble<S: Backend>(
     let recorder = match &config.record {
         None => None,
         Some(record) => {
-            let started =
-                Recorder::start(record, Arc::new(SystemWallClock), metrics.record.clone());
+            let clocks: (Arc<dyn WallClock>, Arc<dyn Clock>) =
+                (Arc::new(SystemWallClock), Arc::new(MonotonicClock::new()));
+            let started = Recorder::start(record, clocks, metrics.record.clone());
             let failed = |source| StartError::Record { path: record.file.clone(), source };
             Some(Arc::new(started.map_err(failed)?))
         }
@@ -355,6 +364,7 @@ async fn assemble<S: Backend>(
         service,
         recorder,
         journals_to_disk: config.journal.is_some(),
+        snapshots,
         metrics,
         health,
         limits: config.limits.clone(),
@@ -365,75 +375,14 @@ async fn assemble<S: Backend>(
     Ok((Arc::new(app), catalog.file))
 }
 
-/// Examines Redis until nothing is wrong, and logs settings that endanger exact limits. Logs once that it is
-/// unavailable, and once for each problem.
-async fn examine_until_well(store: RedisStore, set_by: Option<String>, health: Arc<Health>) {
-    let mut said_unavailable = false;
-    let mut said_problem = None;
-    loop {
-        match store.examine().await {
-            Ok(warnings) => {
-                for warning in warnings {
-                    tracing::warn!(%warning, set_by, "the store works, but because of its configuration limits may admit too much; correct it as the warning says");
-                }
-                return health.set_store_reached();
-            }
-            Err(StartProblem::Misconfigured(problem)) => {
-                if said_problem.as_ref() != Some(&problem) {
-                    tracing::error!(
-                        %problem,
-                        set_by,
-                        "the store cannot be used as it is configured; its limits are not enforced, and checks are decided by \
-                         the failure mode, until the problem is corrected"
-                    );
-                    said_problem = Some(problem);
-                }
-            }
-            Err(error) if !said_unavailable => {
-                said_unavailable = true;
-                tracing::warn!(
-                    error = %Chain(&error),
-                    set_by,
-                    "the store is unavailable; its limits are not enforced, and checks are decided by the failure mode until it \
-                     answers"
-                );
-            }
-            Err(_) => {}
-        }
-        tokio::time::sleep(INTRODUCE_EVERY).await;
+/// Fails if a policy is about leases, which the store does not keep.
+fn refuse_leases(config: &ServeConfig, snapshot: &Snapshot) -> Result<(), StartError> {
+    let policies = catalog::about_leases(snapshot);
+    if policies.is_empty() {
+        return Ok(());
     }
+    Err(StartError::NeedsLeases { set_by: config.store_set_by.clone(), policies })
 }
-
-/// Notices nodes on the same store that hash API keys with another secret, so that each counts them under other keys; never
-/// returns. What the store does not answer is asked again.
-async fn watch_api_key_secret(store: RedisStore, fingerprint: String, metrics: Arc<Metrics>) {
-    let mut differs = false;
-    loop {
-        if let Ok(agrees) = store.agrees("api-key-secret", &fingerprint, SECRET_LIFE).await {
-            metrics.catalog.other_secret.set(i64::from(!agrees));
-            if agrees == differs {
-                differs = !agrees;
-                if differs {
-                    tracing::error!(
-                        "another server on the same store has another secret for API keys, so each counts unknown API keys apart \
-                         and admits a limit per API key of its own; set TOLLGATE_API_KEY_SECRET to the same value on every \
-                         server, or use one catalog for all"
-                    );
-                } else {
-                    tracing::info!(
-                        "the servers on this store have the same secret for API keys again"
-                    );
-                }
-            }
-        }
-        tokio::time::sleep(SECRET_EVERY).await;
-    }
-}
-
-/// How often servers compare their secrets for API keys.
-const SECRET_EVERY: Duration = Duration::from_secs(5);
-/// For how long the secret of a server that has ended is remembered.
-const SECRET_LIFE: Duration = Duration::from_secs(30);
 
 /// The journal of `config`, with the settlements of an earlier run.
 fn open_journal(config: &ServeConfig, metrics: &Metrics) -> Result<SettlementJournal, StartError> {
@@ -543,36 +492,6 @@ async fn finish<S: Backend>(app: &App<S>) {
     }
 }
 
-/// Counts, logs and shows evictions by Redis: one line when they begin and one when they have ended.
-fn watch_evictions(
-    store: RedisStore,
-    instruments: &Instruments,
-) -> impl Future<Output = ()> + use<> {
-    let (metrics, health) = (Arc::clone(&instruments.metrics), Arc::clone(&instruments.health));
-    store.watch_evictions(move |eviction| match eviction {
-        Eviction::Evicted { at, keys, is_new } => {
-            metrics.store.redis_evicted.inc_by(keys);
-            metrics.store.redis_evicts.set(1);
-            health.set_store_evicts(true);
-            if is_new {
-                tracing::error!(
-                    redis = at,
-                    keys,
-                    "Redis evicts keys because its memory is full: limits in force lose usage and admit too much; set \
-                     maxmemory-policy noeviction, and give it more memory or keep other data elsewhere"
-                );
-            }
-        }
-        Eviction::Ended { quiet } => {
-            metrics.store.redis_evicts.set(0);
-            health.set_store_evicts(false);
-            let quiet_s = quiet.as_secs();
-            tracing::info!(quiet_s, "Redis has stopped evicting keys; the lost usage is not restored");
-        }
-        other => tracing::warn!(eviction = ?other, "unknown event about evictions in Redis"),
-    })
-}
-
 /// Removes what no longer counts from the store; never returns.
 async fn sweep_now_and_then<S: Backend>(app: Arc<App<S>>) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
@@ -584,6 +503,21 @@ async fn sweep_now_and_then<S: Backend>(app: Arc<App<S>>) {
         let swept = tokio::task::spawn_blocking(move || app.service.store().sweep()).await;
         if let Err(error) = swept {
             tracing::error!(%error, "removing expired keys from the store failed; limits are not affected, but memory is not freed until the next attempt");
+        }
+    }
+}
+
+/// Publishes the leases that have expired; never returns.
+async fn publish_expired_now_and_then<S: Backend>(app: Arc<App<S>>) {
+    let mut ticks = tokio::time::interval(PUBLISH_EXPIRED_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let service = Arc::clone(&app.service);
+        // It reads every lease in memory, so it must not run on a thread that serves.
+        let published = tokio::task::spawn_blocking(move || service.publish_expired_leases()).await;
+        if let Err(error) = published {
+            tracing::error!(%error, "publishing expired leases failed; limits are not affected");
         }
     }
 }

@@ -9,8 +9,7 @@ use tollgate_catalog::CatalogError;
 use tollgate_gateway::GatewayError;
 use tollgate_gateway::config::ConfigError as GatewayConfigError;
 use tollgate_grpc::ReflectionError;
-use tollgate_redis::Misconfiguration;
-use tollgate_store::StoreError;
+use tollgate_store::{Misconfiguration, StoreError};
 
 /// Why the server did not start.
 #[derive(Debug)]
@@ -36,6 +35,13 @@ pub enum StartError {
         /// The problem and its remedy.
         problem: Misconfiguration,
     },
+    /// The store keeps no leases, and these policies are about leases.
+    NeedsLeases {
+        /// Where the store was set.
+        set_by: Option<String>,
+        /// The ids of the policies.
+        policies: Vec<String>,
+    },
     /// There is no secret for hashing API keys.
     NoApiKeySecret,
     /// The secret for hashing API keys could not be read or created.
@@ -47,6 +53,13 @@ pub enum StartError {
     },
     /// The directory of the journal cannot be used.
     Journal {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The directory of the snapshots cannot be used.
+    Snapshots {
         /// The directory.
         path: PathBuf,
         /// The cause.
@@ -91,11 +104,23 @@ impl fmt::Display for StartError {
                 let set_by = set_by.as_deref().unwrap_or("the store");
                 write!(f, "{set_by}: {problem}. To start without the store anyway: --start-degraded")
             }
+            Self::NeedsLeases { set_by, policies } => {
+                let set_by = set_by.as_deref().unwrap_or("the store");
+                let policies = policies.join(", ");
+                write!(
+                    f,
+                    "{set_by}: this store keeps no leases, which `unit: concurrency` and `onExpire: refund` of these policies are \
+                     about: {policies}; accepted: a store in Redis or in memory, or policies without them"
+                )
+            }
             Self::NoApiKeySecret => f.write_str(
                 "TOLLGATE_API_KEY_SECRET is not set; accepted with PostgreSQL: at least 16 bytes, the same on every node",
             ),
             Self::Journal { path, .. } => {
                 write!(f, "--journal: {} cannot be used", path.display())
+            }
+            Self::Snapshots { path, .. } => {
+                write!(f, "--store: {} cannot hold snapshots", path.display())
             }
             Self::Record { path, .. } => {
                 write!(f, "--record: {} cannot be written", path.display())
@@ -121,6 +146,7 @@ impl std::error::Error for StartError {
             Self::Listen { source, .. }
             | Self::ApiKeySecret { source, .. }
             | Self::Journal { source, .. }
+            | Self::Snapshots { source, .. }
             | Self::Record { source, .. }
             | Self::AdminToken(source) => Some(source),
             Self::Catalog(error) => error.source(),
@@ -130,6 +156,7 @@ impl std::error::Error for StartError {
             Self::Policies(_)
             | Self::NoApiKeySecret
             | Self::GatewayCatalog
+            | Self::NeedsLeases { .. }
             | Self::Misconfigured { .. } => None,
             Self::Store(error) => error.source(),
         }

@@ -75,6 +75,9 @@ impl Error for Unsettled {
     }
 }
 
+/// The most expired leases that are published at a time, and so in a second.
+const MAX_PUBLISHED_EXPIRED: usize = 1_000;
+
 /// The most settlements of the journal that are sent before the first of them is answered.
 const MAX_REPLAYED_TOGETHER: usize = 64;
 
@@ -126,7 +129,8 @@ impl<S: Store> RateLimitService<S> {
             let decision = decision.with_degraded(is_degraded);
             Reservation { decision, lease: reserved.lease, asked }
         };
-        self.decided(check, &reservation.decision, Verb::Reserve);
+        let id = reservation.lease.as_ref().map(|lease| &lease.id);
+        self.decided(check, &reservation.decision, Verb::Reserve, id);
         Ok(reservation)
     }
 
@@ -141,8 +145,20 @@ impl<S: Store> RateLimitService<S> {
         let state = self.store().update_lease(id, update).await?;
         if let Some(state) = &state {
             self.learn(update, state);
+            self.updated(id, update, state);
         }
         Ok(state)
+    }
+
+    /// Publishes the leases that the store has found to be expired since the last call. Only a store in this process's memory finds
+    /// any without being asked about them. It reads every lease, so do not call it on a thread that serves.
+    pub fn publish_expired_leases(&self) {
+        let Some(feed) = self.decision_feed() else { return };
+        // Those that expire while nobody listens are news for nobody.
+        let most = if feed.has_subscribers() { MAX_PUBLISHED_EXPIRED } else { 0 };
+        for lease in self.store().expired_leases(most) {
+            feed.expired(lease);
+        }
     }
 
     /// Settles a lease (R14); `None` if there is no such lease, or not any more. If the store does not answer, the
@@ -294,7 +310,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{By, DecisionFeed, SettlementJournal};
+    use crate::{By, DecisionFeed, LeaseEvent, Observed, SettlementJournal};
 
     fn policy(id: &str, unit: Unit, limit: u64) -> Policy {
         let window = Window::new(Duration::from_mins(1)).unwrap();
@@ -551,9 +567,19 @@ mod tests {
         let service = two_slots().with_decision_feed(std::sync::Arc::clone(&feed));
         let mut decisions = feed.subscribe().unwrap();
         let reserved = service.reserve(&alice(10), Ttl::DEFAULT).await.unwrap();
-        let observed = decisions.try_recv().unwrap();
+        let Ok(Observed::Decision(observed)) = decisions.try_recv() else { panic!("no decision") };
         assert_eq!(observed.decision, reserved.decision);
         assert_eq!(observed.attribute("user"), Some("alice"));
+        let id = reserved.lease.unwrap().id;
+        assert_eq!((observed.is_reservation, &observed.lease), (true, &Some(id.clone())));
+        service.settle(&settlement(&id, 1, 30)).await.unwrap();
+        service.settle(&settlement(&id, 1, 30)).await.unwrap();
+        let Ok(Observed::Lease(lease)) = decisions.try_recv() else { panic!("no settlement") };
+        assert_eq!((lease.event, &lease.id), (LeaseEvent::Settled, &id));
+        assert_eq!((lease.note.user.as_deref(), lease.holds[1].charged), (Some("alice"), 30));
+        assert!(decisions.try_recv().is_err(), "what was repeated is no change");
+        service.settle(&settlement(&id, 2, 10)).await.unwrap();
+        _ = decisions.try_recv();
         let policy = PolicyId::new("tokens").unwrap();
         let (_, keys) = service.top_keys(&policy, By::Use, 1).await.unwrap();
         assert_eq!(keys[0].status.as_ref().unwrap().count, 10);

@@ -13,6 +13,7 @@ mod give_back;
 mod journal;
 mod learned;
 mod learning;
+mod lease_event;
 mod lease_note;
 mod leases;
 mod live_leases;
@@ -21,11 +22,14 @@ mod together;
 mod usage;
 
 pub use caller::Caller;
-pub use decision_feed::{By, DecisionFeed, KeyCounts, ObservedDecision};
+pub use decision_feed::{
+    By, DecisionFeed, KeyCounts, Observed, ObservedDecision, ObservedHold, ObservedLease,
+};
 pub use directory::{DirectoryLookup, Known, Origins, TierSource, UnknownApiKeys};
 pub use give_back::GivenBack;
 pub use journal::{JournalStats, Keeping, SettlementJournal};
 pub use learned::{Answers, LearnedUsage};
+pub use lease_event::LeaseEvent;
 pub use lease_note::LeaseNote;
 pub use leases::{MAX_BATCH_SETTLEMENTS, Reservation, Settlement, Unsettled};
 pub use live_leases::{LeaseGroup, ListedHold, ListedLease, ListedLeases, LiveLeaseFilter};

@@ -8,9 +8,10 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use tollgate_catalog::{Snapshot, SnapshotReader};
 use tollgate_core::{
-    Check, Consideration, Decision, Policy, PolicyId, PriorityClass, Reason, Subject, Unit,
+    Check, Consideration, Decision, LeaseUpdate, Policy, PolicyId, PriorityClass, Reason, Subject,
+    Unit,
 };
-use tollgate_store::{Ordered, Store, StoreError, key_bytes};
+use tollgate_store::{LeaseId, LeaseState, Ordered, Store, StoreError, key_bytes};
 
 use crate::decision_feed::DecisionFeed;
 use crate::directory::{DirectoryLookup, Origins, resolved};
@@ -35,10 +36,14 @@ impl fmt::Display for BatchTooLong {
 
 impl std::error::Error for BatchTooLong {}
 
-/// Receives every check with its decision, except peeks. It is called while the caller waits, so it must not block.
+/// Receives every check with its decision, except peeks, and what becomes of leases. It is called while the caller waits, so it must
+/// not block.
 pub trait TrafficObserver: fmt::Debug + Send + Sync + 'static {
-    /// `check` as the limits saw it, completed from the catalog and without an API key in clear text.
-    fn decided(&self, check: &Check<'_>, decision: &Decision);
+    /// `check` as the limits saw it, completed from the catalog and without an API key in clear text; `lease` is what it reserved.
+    fn decided(&self, check: &Check<'_>, decision: &Decision, lease: Option<&LeaseId>);
+
+    /// This node has made `update`, or a repetition of it.
+    fn updated(&self, lease: &LeaseId, update: &LeaseUpdate, state: &LeaseState);
 }
 
 /// Decides checks over the policies in force and the usage in `S`.
@@ -332,7 +337,7 @@ impl<S: Store> RateLimitService<S> {
             return self.decide_known(snapshot, check, verb).await;
         };
         let decision = Decision::refused(reason);
-        self.decided(check, &decision, verb);
+        self.decided(check, &decision, verb, None);
         Ok(decision)
     }
 
@@ -353,21 +358,38 @@ impl<S: Store> RateLimitService<S> {
             };
             Decision::assemble(&charges, &answer.verdicts).with_degraded(answer.degraded)
         };
-        self.decided(check, &decision, verb);
+        self.decided(check, &decision, verb, None);
         Ok(decision)
     }
 
-    /// Publishes the decision to subscribers. Peeks are skipped because they charge nothing.
+    /// Publishes the decision, and what it reserved, to subscribers. Peeks are skipped because they charge nothing.
     #[inline]
-    pub(crate) fn decided(&self, check: &Check<'_>, decision: &Decision, verb: Verb) {
+    pub(crate) fn decided(
+        &self,
+        check: &Check<'_>,
+        decision: &Decision,
+        verb: Verb,
+        lease: Option<&LeaseId>,
+    ) {
         if verb == Verb::Peek {
             return;
         }
         if let Some(decision_feed) = &self.decision_feed {
-            decision_feed.decided(check, decision, verb);
+            decision_feed.decided(check, decision, verb, lease);
         }
         if let Some(traffic) = &self.traffic {
-            traffic.decided(check, decision);
+            traffic.decided(check, decision, lease);
+        }
+    }
+
+    /// Publishes what `update` did to a lease.
+    #[inline]
+    pub(crate) fn updated(&self, lease: &LeaseId, update: &LeaseUpdate, state: &LeaseState) {
+        if let Some(decision_feed) = &self.decision_feed {
+            decision_feed.updated(lease, update, state);
+        }
+        if let Some(traffic) = &self.traffic {
+            traffic.updated(lease, update, state);
         }
     }
 }

@@ -115,7 +115,7 @@ impl<S: Store> RateLimitService<S> {
         for (check, part) in checks.iter().zip(&parts) {
             // What would have passed by itself was not charged.
             if allowed || !part.decision.allowed() {
-                self.decided(check, &part.decision, verb);
+                self.decided(check, &part.decision, verb, None);
             }
         }
         Ok(Together { allowed, decision, parts })

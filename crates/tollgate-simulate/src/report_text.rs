@@ -152,7 +152,7 @@ fn write_leases(f: &mut fmt::Formatter<'_>, leases: &LeasesReport) -> fmt::Resul
             grouped(one.denied),
             grouped(one.reserved_tokens),
             grouped(one.used_tokens),
-            percent(per_mille(one.used_tokens, one.reserved_tokens)),
+            share_of_reserved(one.used_tokens, one.reserved_tokens),
             percent(per_mille(one.within, one.admitted)),
             grouped(one.over_tokens),
             debt,
@@ -201,6 +201,15 @@ fn share(part: u64, whole: u64) -> String {
     format!("{} ({})", grouped(part), percent(per_mille))
 }
 
+/// How much of what was reserved was used. Of nothing it has no share.
+fn share_of_reserved(used: u64, reserved: u64) -> String {
+    match (used, reserved) {
+        (0, 0) => "-".to_owned(),
+        (_, 0) => "none reserved".to_owned(),
+        _ => percent(per_mille(used, reserved)),
+    }
+}
+
 fn percent(per_mille: u64) -> String {
     format!("{}.{} %", per_mille / 10, per_mille % 10)
 }
@@ -221,6 +230,14 @@ fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_reserved_has_no_share() {
+        let cases = [(0, 0, "-"), (550, 0, "none reserved"), (0, 10, "0.0 %"), (55, 10, "550.0 %")];
+        for (used, reserved, text) in cases {
+            assert_eq!(share_of_reserved(used, reserved), text);
+        }
+    }
 
     #[test]
     fn digits_are_grouped_by_threes() {

@@ -117,7 +117,10 @@ fn a_line_far_behind_its_turn_is_refused_with_its_number() {
     let error = error.to_string();
     let place = format!("trace.csv:{}: timestamp: is before the time of line", most + 7);
     assert!(error.contains(&place), "{error}");
-    assert!(error.contains("accepted: lines at most 10000 lines later than their turn"), "{error}");
+    assert!(
+        error.contains("accepted: lines at most 100000 lines later than their turn"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use tollgate_core::lease::ledger::Ending;
-use tollgate_core::{Amount, Charge, PolicyId, Totals, Ttl, Unit};
+use tollgate_core::lease::ledger::{Ending, LeaseHead};
+use tollgate_core::{Amount, Charge, PolicyId, Timestamp, Totals, Ttl, Unit};
 
 use crate::{StoreError, Verdicts, no_leases, no_refunds};
 
@@ -119,12 +119,32 @@ pub struct NewLease {
     pub ttl: Ttl,
     /// How long it still lives: all of that if it was just reserved, and 0 if it has ended or expired.
     pub lives_for: Duration,
+    /// What it is now: live if it was just reserved. A lease that ended so long ago that it is not known any more counts as
+    /// settled, because a release would have made the request id new, and one that expires is known for longer.
+    pub status: LeaseStatus,
+    /// Whether the same request id reserved it before.
+    pub repeated: bool,
 }
 
 impl NewLease {
     /// A lease that was just reserved.
     pub const fn new(id: LeaseId, ttl: Ttl) -> Self {
-        Self { id, ttl, lives_for: ttl.as_duration() }
+        let (lives_for, status) = (ttl.as_duration(), LeaseStatus::Live);
+        Self { id, ttl, lives_for, status, repeated: false }
+    }
+
+    /// The same lease, which the same request id reserved before. `head` is what is known of it at `now`.
+    #[must_use]
+    pub fn reserved_before(self, head: Option<LeaseHead>, now: Timestamp) -> Self {
+        let is_live = head.is_some_and(|head| head.is_live(now));
+        let live = head.filter(|_| is_live);
+        Self {
+            ttl: head.map_or(self.ttl, |head| head.ttl),
+            lives_for: live.map_or(Duration::ZERO, |head| head.expires_at.since(now)),
+            status: LeaseStatus::of(head.map_or(Ending::Settled, |head| head.ending), is_live),
+            repeated: true,
+            ..self
+        }
     }
 }
 
@@ -273,6 +293,32 @@ pub struct LiveHold {
     pub charged: u64,
     /// What its last extension said was used so far, as the limit counts it; `None` if that did not name the unit.
     pub used: Option<Amount>,
+}
+
+/// A lease that has expired without being settled or released.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpiredLease {
+    /// Its name.
+    pub id: LeaseId,
+    /// The note of its reservation.
+    pub note: Box<[u8]>,
+    /// How long ago it expired.
+    pub since: Duration,
+    /// What it holds in each limit, in the order of the charges.
+    pub holds: SmallVec<[ExpiredHold; 1]>,
+}
+
+/// What an expired lease holds in one limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpiredHold {
+    /// The policy that sets the limit.
+    pub policy_id: PolicyId,
+    /// Its unit.
+    pub unit: Unit,
+    /// What the lease was charged while it was alive; of concurrency, 1.
+    pub charged_before: u64,
+    /// What it is charged since: the same, or 0 of concurrency and where expired leases give back what they hold.
+    pub charged: u64,
 }
 
 /// What a store can do with leases.

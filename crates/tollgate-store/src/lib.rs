@@ -17,6 +17,7 @@ pub mod memory;
 mod ordered;
 #[cfg(feature = "resilience")]
 pub mod resilience;
+mod startup;
 
 use std::future::Future;
 
@@ -29,11 +30,12 @@ pub use error::{StoreError, StoreErrorKind};
 pub use fault_domain::FaultDomain;
 pub use key::key_bytes;
 pub use lease::{
-    Capabilities, Effect, HoldState, LeaseId, LeaseRequest, LeaseState, LeaseStatus, LiveHold,
-    LiveLease, LiveLeases, NewLease, Reserved,
+    Capabilities, Effect, ExpiredHold, ExpiredLease, HoldState, LeaseId, LeaseRequest, LeaseState,
+    LeaseStatus, LiveHold, LiveLease, LiveLeases, NewLease, Reserved,
 };
 pub use memory::MemoryStore;
 pub use ordered::{Ordered, is_ordered};
+pub use startup::{Misconfiguration, StartProblem, Warning};
 
 /// The store's verdicts on the charges of one check, in the same order.
 pub type Verdicts = SmallVec<[Verdict; 4]>;
@@ -157,6 +159,13 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<LiveLeases, StoreError>> + Send {
         _ = most;
         std::future::ready(Err(no_leases()))
+    }
+
+    /// The leases that were found to be expired since the last call, each once, at most `most`; the others are forgotten. Only
+    /// leases that the store keeps in this process's memory: nobody else is told when a lease expires. O(leases).
+    fn expired_leases(&self, most: usize) -> Vec<ExpiredLease> {
+        _ = most;
+        Vec::new()
     }
 
     /// The same as [`Store::charge`]; also tells `report` how the call ended. A store whose calls continue after their

@@ -3,6 +3,7 @@
 //! - [`mod@conformance`]: one suite that every store passes, chosen by the capabilities that it declares.
 //! - [`generate`]: random policies, checks and sequences of times, with frequent overlaps.
 //! - [`compare`]: compares decisions of the fast code with those of the [reference model](tollgate_core::reference).
+//! - `memcached` (a feature): real memcached servers.
 //! - `postgres` (a feature): real PostgreSQL servers.
 //! - `redis` (a feature): real Redis servers, and a proxy with faults.
 //!
@@ -27,6 +28,8 @@ pub mod conformance;
 pub mod generate;
 pub mod harness;
 pub mod limiter;
+#[cfg(feature = "memcached")]
+pub mod memcached;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod property;

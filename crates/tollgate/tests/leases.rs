@@ -11,7 +11,9 @@ use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
-use tollgate::leases::{self, Effect, Ending, LeaseId, LeaseState, Reservation, StoreLease};
+use tollgate::leases::{
+    self, Effect, Ending, LeaseId, LeaseState, LeaseStatus, Reservation, StoreLease,
+};
 use tollgate::{
     Amount, Check, Cost, ManualClock, MemoryStoreOptions, Metrics, Per, Policy, PolicyId,
     PolicyLimiter, PolicySet, Totals, Ttl, Unit, Window,
@@ -194,6 +196,7 @@ fn a_request_id_names_one_lease_with_two_guards() {
     let mut first = limiter.reserve(&check, Ttl::DEFAULT).lease.unwrap();
     let second = limiter.reserve(&check, Ttl::DEFAULT).lease.unwrap();
     assert_eq!((first.id(), usage(&limiter)), (second.id(), (400, 1)));
+    assert_eq!(second.status_at_reservation(), LeaseStatus::Live);
     for total in [410, 420, 430] {
         first.observe(Unit::Tokens, amount(total));
         first.extend(None, Totals::none()).unwrap();
@@ -202,6 +205,8 @@ fn a_request_id_names_one_lease_with_two_guards() {
     assert_eq!((state.effect, charged(&state)), (Effect::Changed, (500, 0)));
     drop(first);
     assert_eq!(usage(&limiter), (500, 0), "a lower bound of what is settled changes nothing");
+    let third = limiter.reserve(&check, Ttl::DEFAULT).lease.unwrap();
+    assert_eq!(third.status_at_reservation(), LeaseStatus::Settled);
 }
 
 /// A store in memory that fails or hangs when it is told to, and remembers the updates that it was sent.

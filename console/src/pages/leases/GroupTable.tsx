@@ -6,7 +6,7 @@ import { Table, type Column } from '../../ui/Table';
 import { formatDuration } from '../../ui/time';
 import { UsageBar } from '../../ui/UsageBar';
 import { formatCount } from '../check/words';
-import { holdInWords, type LeaseGroup } from './lease';
+import { hasShare, holdInWords, type LeaseGroup } from './lease';
 import styles from './Leases.module.css';
 
 export interface GroupTableProps {
@@ -59,7 +59,7 @@ export function GroupTable({ groups, sinceMs }: GroupTableProps): React.JSX.Elem
         cell: (group) => (
           <span className={styles.hold}>
             {holdInWords(group)}
-            {group.used !== null && <UsageBar count={group.used} limit={group.reserved} />}
+            {hasShare(group) && <UsageBar count={group.used} limit={group.reserved} />}
           </span>
         ),
       },

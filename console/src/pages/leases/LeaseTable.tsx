@@ -6,7 +6,7 @@ import { Table, type Column } from '../../ui/Table';
 import { formatDuration } from '../../ui/time';
 import { UsageBar } from '../../ui/UsageBar';
 import { Tenant } from './GroupTable';
-import { holderInWords, holdInWords, type LiveLease } from './lease';
+import { hasShare, holderInWords, holdInWords, type LiveLease } from './lease';
 import styles from './Leases.module.css';
 
 export interface LeaseTableProps {
@@ -92,7 +92,7 @@ function Holds({ lease: { limits } }: { lease: LiveLease }): React.JSX.Element {
           <span>
             <span className={styles.muted}>{hold.policyId}</span> {holdInWords(hold)}
           </span>
-          {hold.used !== null && <UsageBar count={hold.used} limit={hold.reserved} />}
+          {hasShare(hold) && <UsageBar count={hold.used} limit={hold.reserved} />}
         </li>
       ))}
     </ul>

@@ -1,6 +1,13 @@
 import { describe, expect, it } from 'vitest';
 
-import { givenBackInWords, holderInWords, holdInWords, type LiveHold, type LiveLease } from './lease';
+import {
+  givenBackInWords,
+  hasShare,
+  holderInWords,
+  holdInWords,
+  type LiveHold,
+  type LiveLease,
+} from './lease';
 
 const SLOT: LiveHold = { policyId: 'parallel', unit: 'concurrency', reserved: 1, used: null };
 
@@ -16,6 +23,18 @@ describe('a live lease in words', () => {
   it('says what was used of what is held', () => {
     expect(holdInWords(tokens(1_200, 25))).toBe('25 of 1,200 output tokens used');
     expect(holdInWords(tokens(1, 0))).toBe('0 of 1 output token used');
+  });
+
+  it('says what was used where nothing was reserved', () => {
+    expect(holdInWords(tokens(0, 550))).toBe('550 output tokens used, none reserved');
+    expect(holdInWords(tokens(0, 1))).toBe('1 output token used, none reserved');
+    expect(holdInWords(tokens(0, 0))).toBe('0 of 0 output tokens used');
+    expect([tokens(0, 550), tokens(0, null), tokens(1, 550), tokens(9, 3)].map(hasShare)).toEqual([
+      false,
+      false,
+      true,
+      true,
+    ]);
   });
 
   it('says where nobody has reported what was used', () => {

@@ -30,9 +30,17 @@ export function holderInWords({ user, model }: Pick<LiveLease, 'user' | 'model'>
   return names.length === 0 ? 'no user and no model' : names.join(', ');
 }
 
-/** `25 of 40 tokens used`, `40 tokens, no usage reported`, `1 slot`. */
+/** Whether a bar can show how much of `reserved` is used: of nothing there is no part. */
+export function hasShare({ reserved, used }: Pick<LiveHold, 'reserved' | 'used'>): boolean {
+  return used !== null && reserved > 0;
+}
+
+/** `25 of 40 tokens used`, `40 tokens, no usage reported`, `25 tokens used, none reserved`, `1 slot`. */
 export function holdInWords({ unit, reserved, used }: Pick<LiveHold, 'unit' | 'reserved' | 'used'>): string {
   if (unit === 'concurrency') return `${formatCount(reserved)} ${reserved === 1 ? 'slot' : 'slots'}`;
+  if (reserved === 0 && used !== null && used > 0) {
+    return `${formatCount(used)} ${unitInWords(unit, used)} used, none reserved`;
+  }
   const amount = `${formatCount(reserved)} ${unitInWords(unit, reserved)}`;
   return used === null ? `${amount}, no usage reported` : `${formatCount(used)} of ${amount} used`;
 }

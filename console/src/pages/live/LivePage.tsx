@@ -11,6 +11,7 @@ import { DecisionStream } from './DecisionStream';
 import type { Figures } from './feed';
 import { filterOfQuery, type FilterField } from './filter';
 import { FilterBar } from './FilterBar';
+import { LeaseChanges } from './LeaseChanges';
 import styles from './Live.module.css';
 import { Tiles } from './Tiles';
 import { TopKeys } from './TopKeys';
@@ -65,6 +66,7 @@ export default function LivePage(): React.JSX.Element {
           onChange={(change) => set(change, { replace: true })}
         />
       </div>
+      <LeaseChanges feed={feed} />
     </div>
   );
 }

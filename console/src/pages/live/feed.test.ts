@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import type { LiveEvent } from '../../api/events';
-import { DRAW_EVERY_MS, LiveFeed } from './feed';
+import { DRAW_EVERY_MS, LiveFeed, MAX_LEASE_CHANGES } from './feed';
 import { NO_FILTER } from './filter';
-import { decisionOf, statsOf } from './fixtures';
+import { decisionOf, leaseChangeOf, statsOf } from './fixtures';
 
 const ALICE: LiveEvent = { kind: 'decision', decision: decisionOf() };
 const BOB: LiveEvent = { kind: 'decision', decision: decisionOf({ subject: { user: 'bob' } }) };
@@ -43,6 +43,28 @@ describe('the feed', () => {
     expect(usersOf(feed)).toEqual(['bob']);
     feed.begin('token', NO_FILTER);
     expect(usersOf(feed)).toEqual([]);
+  });
+
+  it('keeps the last changes of leases that meet the filter', () => {
+    const feed = new LiveFeed();
+    const change = (user: string): LiveEvent => ({
+      kind: 'lease',
+      change: leaseChangeOf({ subject: { user } }),
+    });
+    const shown = (): unknown[] => feed.leases.get().map((one) => one.change.subject.user);
+    feed.begin('token', NO_FILTER);
+    feed.onEvents([change('bob'), ...Array.from({ length: MAX_LEASE_CHANGES }, () => change('alice'))]);
+    feed.onEvents([change('carol')]);
+    vi.advanceTimersByTime(2 * DRAW_EVERY_MS);
+    expect(shown()).toHaveLength(MAX_LEASE_CHANGES);
+    expect(shown().slice(0, 2)).toEqual(['carol', 'alice']);
+    feed.begin('token', { ...NO_FILTER, user: 'carol' });
+    expect(shown()).toEqual(['carol']);
+    feed.begin('token', { ...NO_FILTER, user: 'carol', allowed: 'true' });
+    expect(shown()).toEqual([]);
+    feed.onEvents([change('alice')]);
+    feed.begin('another', NO_FILTER);
+    expect(shown()).toEqual([]);
   });
 
   it('shows nothing to one who signs in that another one was told', () => {

@@ -2,10 +2,10 @@
  * What the page shows of the stream, gathered outside of React: figures once a second, decisions at most a few times a
  * second however many come, so that 1,000 of them a second do not draw the page 1,000 times.
  */
-import type { EventFilter, LiveEvent, StatsEvent } from '../../api/events';
+import type { EventFilter, LeaseChange, LiveEvent, StatsEvent } from '../../api/events';
 import type { Listener, StreamState } from '../../api/listen';
 import { DecisionLog, type Logged } from './decisionLog';
-import { isNarrower, meets, NO_FILTER } from './filter';
+import { isNarrower, meets, meetsLease, NO_FILTER } from './filter';
 import { EMPTY_HISTORY, reconnected, told, type History, type Sample } from './history';
 import { placesOf, topPolicies } from './series';
 
@@ -45,6 +45,15 @@ export interface ShownDecisions {
   readonly total: number;
 }
 
+/** A change of a lease; `seq` counts up and tells rows apart. */
+export interface LoggedLease {
+  readonly seq: number;
+  readonly change: LeaseChange;
+}
+
+/** How many changes of leases are kept: what fits on a page. */
+export const MAX_LEASE_CHANGES = 50;
+
 /** How long the page says that it lags after the server last said so. */
 const LAGGING_MS = 5_000;
 /** Faster than anyone reads; slow enough to leave the page most of its time. */
@@ -57,11 +66,15 @@ export class LiveFeed implements Listener {
   readonly state = new Observed<StreamState>({ kind: 'connecting' });
   readonly figures = new Observed<Figures>(NO_FIGURES);
   readonly decisions = new Observed<ShownDecisions>(NO_DECISIONS);
+  /** The last changes of leases, the newest first. */
+  readonly leases = new Observed<readonly LoggedLease[]>([]);
   /** The least time between two changes of `decisions`. */
   drawEveryMs = DRAW_EVERY_MS;
 
   #history: History = EMPTY_HISTORY;
   #log = new DecisionLog();
+  #leases: readonly LoggedLease[] = [];
+  #leaseSeq = 0;
   #filter: EventFilter = NO_FILTER;
   #owner: string | null = null;
   #laggedAt = 0;
@@ -74,11 +87,13 @@ export class LiveFeed implements Listener {
       this.#owner = owner;
       this.#history = EMPTY_HISTORY;
       this.#log = new DecisionLog();
+      this.#leases = [];
       this.figures.set(NO_FIGURES);
     }
     // What was heard under another filter would be a list with holes.
     const isComplete = isNarrower(this.#filter, filter);
     this.#log.keepOnly((decision) => isComplete && meets(decision, filter));
+    this.#leases = this.#leases.filter(({ change }) => isComplete && meetsLease(change, filter));
     this.#filter = filter;
     this.#draw();
   }
@@ -91,11 +106,18 @@ export class LiveFeed implements Listener {
   readonly onEvents = (events: readonly LiveEvent[]): void => {
     for (const event of events) {
       if (event.kind === 'decision') this.#log.add(event.decision);
+      else if (event.kind === 'lease') this.#addLease(event.change);
       else if (event.kind === 'stats') this.#tell(event.stats);
       else this.#lag(event.skipped);
     }
-    if (this.#log.total !== this.decisions.get().total) this.#schedule();
+    if (this.#log.total !== this.decisions.get().total || this.#leases !== this.leases.get())
+      this.#schedule();
   };
+
+  #addLease(change: LeaseChange): void {
+    this.#leaseSeq += 1;
+    this.#leases = [{ seq: this.#leaseSeq, change }, ...this.#leases].slice(0, MAX_LEASE_CHANGES);
+  }
 
   #tell(stats: StatsEvent): void {
     this.#history = told(this.#history, stats);
@@ -125,5 +147,6 @@ export class LiveFeed implements Listener {
     this.#isScheduled = false;
     this.#drawnAt = performance.now();
     this.decisions.set({ newestFirst: this.#log.newestFirst(), total: this.#log.total });
+    this.leases.set(this.#leases);
   }
 }

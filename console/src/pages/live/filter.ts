@@ -1,5 +1,5 @@
 /** Which decisions are shown: as the address holds it, and as decisions meet it. */
-import type { DecisionEvent, EventFilter } from '../../api/events';
+import type { DecisionEvent, EventFilter, LeaseChange, Subject } from '../../api/events';
 
 export const FILTER_FIELDS = ['allowed', 'policy', 'user', 'model', 'tenant'] as const;
 export type FilterField = (typeof FILTER_FIELDS)[number];
@@ -31,14 +31,26 @@ export function isNarrower(before: EventFilter, next: EventFilter): boolean {
   return FILTER_FIELDS.every((field) => before[field] === '' || before[field] === next[field]);
 }
 
+function isOf(subject: Subject, filter: EventFilter): boolean {
+  return (['user', 'model', 'tenant'] as const).every(
+    (name) => filter[name] === '' || subject[name] === filter[name],
+  );
+}
+
 /** Whether the server would tell `decision` to a listener with `filter`. */
 export function meets(decision: DecisionEvent, filter: EventFilter): boolean {
-  const { subject } = decision;
   return (
     (filter.allowed === '' || decision.allowed === (filter.allowed === 'true')) &&
     (filter.policy === '' || decision.policyId === filter.policy) &&
-    (filter.user === '' || subject.user === filter.user) &&
-    (filter.model === '' || subject.model === filter.model) &&
-    (filter.tenant === '' || subject.tenant === filter.tenant)
+    isOf(decision.subject, filter)
+  );
+}
+
+/** The same for a change of a lease, which is neither allowed nor denied. */
+export function meetsLease(change: LeaseChange, filter: EventFilter): boolean {
+  return (
+    filter.allowed === '' &&
+    (filter.policy === '' || change.limits.some(({ policyId }) => policyId === filter.policy)) &&
+    isOf(change.subject, filter)
   );
 }

@@ -1,5 +1,5 @@
 /** Events for tests. */
-import type { DecisionEvent, StatsEvent } from '../../api/events';
+import type { DecisionEvent, LeaseChange, StatsEvent } from '../../api/events';
 
 export function statsOf(change: Partial<StatsEvent> = {}): StatsEvent {
   return {
@@ -35,6 +35,19 @@ export function decisionOf(change: Partial<DecisionEvent> = {}): DecisionEvent {
     weight: 1,
     subject: { user: 'alice', model: 'gpt-4' },
     cost: { requests: 1 },
+    ...change,
+  };
+}
+
+export function leaseChangeOf(change: Partial<LeaseChange> = {}): LeaseChange {
+  return {
+    at: 1_000_000,
+    event: 'settled',
+    was: 'live',
+    state: 'settled',
+    weight: 1,
+    subject: { user: 'alice', model: 'gpt-4' },
+    limits: [{ policyId: 'tokens', unit: 'tokens', chargedBefore: 40, charged: 25, debt: 0 }],
     ...change,
   };
 }

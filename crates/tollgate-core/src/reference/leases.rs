@@ -230,10 +230,10 @@ impl Model {
     ) {
         let held = lease.held(place);
         if total > held {
-            let cost = total - held;
             let most = most_charged(&lease.limits[place].0);
             let usage = self.view(lease, place, now_ns, 0).usage(now_ns);
-            if usage + cost <= most {
+            let cost = (total - held).min(most.saturating_sub(usage));
+            if cost > 0 {
                 self.charge(lease, number, place, now_ns, cost);
             }
             return;

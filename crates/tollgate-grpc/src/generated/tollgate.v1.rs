@@ -126,6 +126,9 @@ pub struct ReserveResponse {
     /// Absent if the check was denied.
     #[prost(message, optional, tag = "2")]
     pub lease: ::core::option::Option<NewLease>,
+    /// What was asked for, by unit, with what policies reserve of units that the cost did not name; also if the check was denied.
+    #[prost(map = "string, uint64", tag = "3")]
+    pub asked: ::std::collections::HashMap<::prost::alloc::string::String, u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NewLease {
@@ -140,6 +143,13 @@ pub struct NewLease {
     /// What was asked for, by unit.
     #[prost(map = "string, uint64", tag = "4")]
     pub reserved: ::std::collections::HashMap<::prost::alloc::string::String, u64>,
+    /// `live`; if the reservation was sent again, and the lease has ended meanwhile: `settled`, `released` or `expired`. A lease that is
+    /// not known any more is `settled`.
+    #[prost(string, tag = "5")]
+    pub state: ::prost::alloc::string::String,
+    /// Whether the same request id reserved it before.
+    #[prost(bool, tag = "6")]
+    pub repeated: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExtendRequest {

@@ -1,5 +1,6 @@
 //! Writes decisions and leases.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tollgate_core::{Decision, LimitStatus, Window};
@@ -48,14 +49,17 @@ fn limit_message(status: &LimitStatus) -> v1::Limit {
 /// The answer to a reservation.
 pub(super) fn reservation_message(reservation: &Reservation) -> v1::ReserveResponse {
     let asked = reservation.asked.amounts();
-    let reserved = asked.map(|(unit, amount)| (unit.name().to_owned(), amount.get()));
+    let asked = asked.map(|(unit, amount)| (unit.name().to_owned(), amount.get()));
+    let asked: HashMap<_, _> = asked.collect();
     let lease = reservation.lease.as_ref().map(|lease| v1::NewLease {
         id: lease.id.as_str().into(),
         ttl_ms: lease.ttl.as_ms(),
         expires_in_ms: whole_ms(lease.lives_for),
-        reserved: reserved.collect(),
+        reserved: asked.clone(),
+        state: lease.status.name().into(),
+        repeated: lease.repeated,
     });
-    v1::ReserveResponse { decision: Some(decision_message(&reservation.decision)), lease }
+    v1::ReserveResponse { decision: Some(decision_message(&reservation.decision)), lease, asked }
 }
 
 /// A lease after an update.

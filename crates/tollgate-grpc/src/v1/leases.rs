@@ -179,6 +179,12 @@ impl<S: Store> TollgateV1<S> {
             error = error as &dyn std::error::Error,
             "a lease could not be updated: the store failed"
         );
+        if error.kind().concerns_one_check() {
+            return Status::data_loss(
+                "the record of the lease, or the usage of one of its limits, holds something that Tollgate did not write; nothing was \
+                 changed, and sending the update again changes nothing; the log of the server names the key",
+            );
+        }
         Status::unavailable(
             "the store is unavailable; send the same update again, with the same seq: it counts once",
         )

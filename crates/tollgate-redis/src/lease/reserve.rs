@@ -169,7 +169,7 @@ impl RedisStore {
                 }
                 let said = with_slots(said, &group_of.parts, named.ttl, then);
                 if named.id != lease.id {
-                    self.note_life(&mut named, tag, now, progress).await?;
+                    self.note_state(&mut named, tag, now, progress).await?;
                 }
                 Ok(GroupReserved { said, lease: Some(named) })
             }
@@ -180,8 +180,8 @@ impl RedisStore {
 }
 
 impl RedisStore {
-    /// How long a lease that was reserved before lives, by its record in the slot of `tag`.
-    async fn note_life(
+    /// What a lease that was reserved before is now, by its record in the slot of `tag`.
+    async fn note_state(
         &self,
         lease: &mut NewLease,
         tag: &str,
@@ -190,10 +190,7 @@ impl RedisStore {
     ) -> Result<(), StoreError> {
         let record = self.record(&self.place_of(&lease.id, tag), progress).await?;
         let head = record.map(|record| record.changing.head);
-        lease.ttl = head.map_or(lease.ttl, |head| head.ttl);
-        lease.lives_for = head
-            .filter(|head| head.is_live(now))
-            .map_or(Duration::ZERO, |head| head.expires_at.since(now));
+        *lease = lease.clone().reserved_before(head, now);
         Ok(())
     }
 }

@@ -21,6 +21,7 @@ pub use layers::ConfigError;
 use layers::Layers;
 pub use secret::Secret;
 use tollgate_catalog::document::MAX_DOCUMENT_BYTES;
+use tollgate_memcached::MemcachedUrl;
 use tollgate_redis::RedisUrl;
 use tollgate_service::{Uncovered, UnknownApiKeys};
 use tollgate_store::memory::MemoryStoreOptions;
@@ -50,6 +51,8 @@ pub struct ServeConfig {
     pub start_degraded: bool,
     /// The most keys that the in-memory store holds.
     pub max_keys: usize,
+    /// Where the in-memory store writes snapshots, so that it survives a restart; `None` for nowhere.
+    pub snapshots: Option<SnapshotConfig>,
     /// Where to listen for gRPC; `None` for no gRPC.
     pub grpc: Option<SocketAddr>,
     /// What a descriptor gets over gRPC that no policy covers.
@@ -92,6 +95,22 @@ pub enum StoreConfig {
     Memory,
     /// In Redis or Valkey.
     Redis(Box<RedisUrl>),
+    /// In memcached.
+    Memcached(Box<MemcachedUrl>),
+}
+
+/// The snapshots of the in-memory store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotConfig {
+    /// The directory, which one server uses.
+    pub dir: PathBuf,
+    /// How long after a snapshot the next one begins.
+    pub every: Duration,
+}
+
+impl SnapshotConfig {
+    /// Unless another time is given.
+    pub const DEFAULT_EVERY: Duration = Duration::from_secs(30);
 }
 
 /// The store of a URL.
@@ -99,6 +118,12 @@ pub enum StoreConfig {
 pub(crate) struct StoreUrl {
     store: StoreConfig,
     max_keys: Option<u64>,
+    /// The directory of the snapshots.
+    snapshots: Option<PathBuf>,
+}
+
+impl StoreUrl {
+    const MEMORY: Self = Self { store: StoreConfig::Memory, max_keys: None, snapshots: None };
 }
 
 /// The catalog if nothing is configured: a file in the working directory.
@@ -193,6 +218,7 @@ impl Default for ServeConfig {
             store_set_by: None,
             start_degraded: false,
             max_keys: MemoryStoreOptions::DEFAULT_MAX_KEYS,
+            snapshots: None,
             grpc: None,
             grpc_unmatched: Uncovered::default(),
             resilience: ResilienceOptions::default(),
@@ -232,7 +258,7 @@ pub(crate) fn api_key_secret_of(
 }
 
 /// The keys of all settings.
-pub(crate) const KEYS: [&str; 33] = [
+pub(crate) const KEYS: [&str; 34] = [
     "http",
     "allowed_hosts",
     "trusted_proxies",
@@ -241,6 +267,7 @@ pub(crate) const KEYS: [&str; 33] = [
     "grpc_unmatched",
     "store",
     "max_keys",
+    "snapshot_every_ms",
     "on_store_error",
     "store_timeout_ms",
     "start_degraded",
@@ -355,8 +382,8 @@ impl ServeConfig {
 
     fn take(layers: &mut Layers) -> Self {
         let default = Self::default();
-        let in_memory = StoreUrl { store: StoreConfig::Memory, max_keys: None };
-        let store = layers.take("store", in_memory, values::store);
+        let mut store = layers.take("store", StoreUrl::MEMORY, values::store);
+        let snapshots = snapshots(layers, store.snapshots.take());
         let max_keys = layers.take("max_keys", None, |text| {
             values::integer(text, values::MAX_KEYS_RANGE, values::ACCEPTED_MAX_KEYS).map(Some)
         });
@@ -386,6 +413,7 @@ impl ServeConfig {
             store_set_by: layers.place("store").map(|place| place.to_string()),
             start_degraded: layers.take("start_degraded", default.start_degraded, values::boolean),
             max_keys: max_keys.unwrap_or(default.max_keys),
+            snapshots,
             resilience: resilience(layers, default.resilience),
             catalog: layers.take("catalog", default.catalog, values::catalog),
             unknown_api_keys: layers.take(
@@ -409,6 +437,21 @@ impl ServeConfig {
             record: record(layers),
         }
     }
+}
+
+/// The snapshots in `dir`; how often they are written means nothing without one.
+fn snapshots(layers: &mut Layers, dir: Option<PathBuf>) -> Option<SnapshotConfig> {
+    const KEY: &str = "snapshot_every_ms";
+    let every = layers.take(KEY, None, |text| {
+        let accepted = "an integer from 1000 to 86400000, in milliseconds";
+        values::milliseconds(text, 1_000..=86_400_000, accepted).map(Some)
+    });
+    if let (None, Some(_), Some(place)) = (&dir, every, layers.place(KEY)) {
+        let problem = "is given without a store that writes snapshots";
+        layers.refuse(&place, problem, "together with --store memory:DIR");
+    }
+    let every = every.unwrap_or(SnapshotConfig::DEFAULT_EVERY);
+    dir.map(|dir| SnapshotConfig { dir, every })
 }
 
 /// The recording; its other settings mean nothing without a file.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tollgate_core::FailureMode;
+use tollgate_memcached::MemcachedUrl;
 use tollgate_redis::{RedisUrl, UrlProblem};
 use tollgate_service::{Uncovered, UnknownApiKeys};
 
@@ -160,8 +161,8 @@ pub(super) fn unknown_api_keys(text: &str) -> Result<UnknownApiKeys, Refused> {
     }
 }
 
-const ACCEPTED_STORES: &str = "`memory:`, `memory:?max_keys=N`, redis://HOST[:PORT][/DATABASE], redis-sentinel://…, \
-     redis-cluster://…, redis+unix://…, rediss://… (TLS) and its kind, and each with valkey in place of redis";
+const ACCEPTED_STORES: &str = "`memory:`, `memory:DIR` (with snapshots in a directory), each with `?max_keys=N`, redis://HOST[:PORT][/DATABASE], redis-sentinel://…, \
+     redis-cluster://…, redis+unix://…, rediss://… (TLS) and its kind, and each with valkey in place of redis, or memcached://HOST[:PORT]";
 
 pub(super) const MAX_KEYS_RANGE: RangeInclusive<u64> = 1..=1_000_000_000;
 pub(super) const ACCEPTED_MAX_KEYS: &str = "an integer from 1 to 1000000000";
@@ -175,24 +176,40 @@ pub(super) fn store(url: &str) -> Result<StoreUrl, Refused> {
     };
     if RedisUrl::has_scheme(scheme) {
         return match url.parse() {
-            Ok(url) => Ok(StoreUrl { store: StoreConfig::Redis(Box::new(url)), max_keys: None }),
+            Ok(url) => {
+                Ok(StoreUrl { store: StoreConfig::Redis(Box::new(url)), ..StoreUrl::MEMORY })
+            }
             Err(problem) => Err(Refused {
                 problem: UrlProblem::problem(&problem).to_owned(),
                 accepted: RedisUrl::ACCEPTED,
             }),
         };
     }
+    if scheme == MemcachedUrl::SCHEME {
+        return match url.parse() {
+            Ok(url) => {
+                Ok(StoreUrl { store: StoreConfig::Memcached(Box::new(url)), ..StoreUrl::MEMORY })
+            }
+            Err(problem) => Err(Refused {
+                problem: tollgate_memcached::UrlProblem::problem(problem).to_owned(),
+                accepted: MemcachedUrl::ACCEPTED,
+            }),
+        };
+    }
     if scheme != "memory" {
-        return refused(not_yet("store", scheme));
+        return refused(unknown("store"));
     }
-    if rest.is_empty() {
-        return Ok(StoreUrl { store: StoreConfig::Memory, max_keys: None });
+    let (dir, option) = rest.split_once('?').map_or((rest, None), |(dir, it)| (dir, Some(it)));
+    if dir.starts_with("//") {
+        return refused("`memory:` takes a path, such as memory:/var/lib/tollgate".to_owned());
     }
-    let Some(max_keys) = rest.strip_prefix("?max_keys=") else {
-        return refused("`memory:` has no such part or option".to_owned());
+    let snapshots = (!dir.is_empty()).then(|| PathBuf::from(dir));
+    let max_keys = match option.map(|option| option.strip_prefix("max_keys=")) {
+        None => None,
+        Some(None) => return refused("`memory:` has no such option".to_owned()),
+        Some(Some(keys)) => Some(integer(keys, MAX_KEYS_RANGE, ACCEPTED_MAX_KEYS)?),
     };
-    let max_keys = integer(max_keys, MAX_KEYS_RANGE, ACCEPTED_MAX_KEYS)?;
-    Ok(StoreUrl { store: StoreConfig::Memory, max_keys: Some(max_keys) })
+    Ok(StoreUrl { store: StoreConfig::Memory, max_keys, snapshots })
 }
 
 /// The catalog of a URL. Errors show only the scheme.
@@ -219,17 +236,10 @@ pub(super) fn catalog(url: &str) -> Result<CatalogConfig, Refused> {
         Some(("sqlite" | "postgres" | "postgresql", _)) => {
             Ok(CatalogConfig::Database(Secret::new(url)))
         }
-        Some((scheme, _)) => refused(not_yet("catalog", scheme)),
+        Some(_) => refused(unknown("catalog")),
     }
 }
 
-/// The schemes that a later version will support.
-const LATER: [&str; 1] = ["memcached"];
-
-fn not_yet(what: &str, scheme: &str) -> String {
-    if LATER.contains(&scheme) {
-        format!("this version has no {what} for `{scheme}:`")
-    } else {
-        format!("the scheme of the {what} is unknown")
-    }
+fn unknown(what: &str) -> String {
+    format!("the scheme of the {what} is unknown")
 }

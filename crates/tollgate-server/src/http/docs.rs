@@ -55,6 +55,7 @@ use super::schema;
         super::answer::DecisionBody,
         super::answer::LimitBody,
         super::answer::DecisionsBody,
+        super::leases::DeniedBody,
         super::leases::GrantedBody,
         super::leases::NewLeaseBody,
         super::leases::LeaseBody,

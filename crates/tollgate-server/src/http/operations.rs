@@ -72,8 +72,7 @@ pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Respon
             "the store, or a part of it, is unavailable; checks are decided by the failure mode";
         Part { status: "degraded", cause: Some(kind.name()), detail: Some(detail) }
     } else if store_evicts {
-        let detail =
-            "Redis evicts keys because its memory is full: limits lose usage and admit too much";
+        let detail = "the store evicts keys because its memory is full: limits lose usage and admit too much";
         Part { status: "degraded", cause: Some("evictsKeys"), detail: Some(detail) }
     } else {
         Part::OK

@@ -473,6 +473,14 @@ impl Problem {
         Self { retry_after_s: Some(1), ..problem }
     }
 
+    /// 500: a key that an update of a lease needs holds something that Tollgate did not write.
+    pub(crate) fn unreadable_lease() -> Self {
+        let kind = "urn:tollgate:problem:unreadable-lease";
+        let detail = "The record of the lease, or the usage of one of its limits, holds something that Tollgate did not write. \
+             Nothing was changed, and sending the update again changes nothing; the log of the server names the key";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, kind, "The lease cannot be read", detail)
+    }
+
     /// 503: the store did not list its leases.
     pub(crate) fn leases_unlisted() -> Self {
         let kind = "urn:tollgate:problem:leases-unlisted";

@@ -1,87 +1,17 @@
 //! Metrics of leases.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tollgate_core::{LeaseUpdate, Unit};
-use tollgate_service::Reservation;
-use tollgate_store::{Effect, HoldState, LeaseState, LeaseStatus};
+use tollgate_core::{Amount, LeaseUpdate, Unit};
+use tollgate_service::{LeaseEvent, Reservation};
+use tollgate_store::memory::MemoryStoreStats;
+use tollgate_store::{Effect, HoldState, LeaseState};
 
 type Label = [(&'static str, &'static str); 1];
-
-/// What happened to a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LeaseEvent {
-    Reserved,
-    /// The reservation was denied.
-    Denied,
-    Extended,
-    /// The extension did not get what it wanted.
-    Stopped,
-    Settled,
-    /// The lease had expired.
-    SettledLate,
-    /// It was settled before.
-    Corrected,
-    Released,
-    /// The update, or one with a higher sequence number, came before.
-    Repeated,
-    /// The lease has ended.
-    Refused,
-    NotFound,
-}
-
-impl LeaseEvent {
-    const ALL: [Self; 11] = [
-        Self::Reserved,
-        Self::Denied,
-        Self::Extended,
-        Self::Stopped,
-        Self::Settled,
-        Self::SettledLate,
-        Self::Corrected,
-        Self::Released,
-        Self::Repeated,
-        Self::Refused,
-        Self::NotFound,
-    ];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Reserved => "reserved",
-            Self::Denied => "denied",
-            Self::Extended => "extended",
-            Self::Stopped => "stopped",
-            Self::Settled => "settled",
-            Self::SettledLate => "settled_late",
-            Self::Corrected => "corrected",
-            Self::Released => "released",
-            Self::Repeated => "repeated",
-            Self::Refused => "refused",
-            Self::NotFound => "not_found",
-        }
-    }
-
-    /// What `update` did, to judge by the state after it; `None` if there is no such lease.
-    fn of(update: &LeaseUpdate, state: Option<&LeaseState>) -> Self {
-        let Some(state) = state else { return Self::NotFound };
-        match (state.effect, update) {
-            (Effect::Repeated, _) => Self::Repeated,
-            (Effect::Refused, _) => Self::Refused,
-            (Effect::Changed, LeaseUpdate::Extend { .. }) if state.proceed => Self::Extended,
-            (Effect::Changed, LeaseUpdate::Extend { .. }) => Self::Stopped,
-            (Effect::Changed, LeaseUpdate::Release) => Self::Released,
-            (Effect::Changed, LeaseUpdate::Settle { .. }) => match state.was {
-                LeaseStatus::Live => Self::Settled,
-                LeaseStatus::Expired => Self::SettledLate,
-                LeaseStatus::Settled | LeaseStatus::Released => Self::Corrected,
-            },
-        }
-    }
-}
 
 /// The labels of units. Custom ones are counted together, because clients name them.
 const UNITS: [&str; 5] = ["requests", "tokens", "input_tokens", "output_tokens", OTHER_UNITS];
@@ -131,6 +61,10 @@ pub(crate) struct LeaseMetrics {
     debt: ByUnit,
     settled: ByUnit,
     within: ByUnit,
+    unused: ByUnit,
+    exceeded: ByUnit,
+    unrecorded: ByUnit,
+    live: Gauge<u64, AtomicU64>,
     journal_length: Gauge<u64, AtomicU64>,
     /// Settlements that the store did not answer and that this server keeps.
     pub(crate) kept: Counter,
@@ -148,6 +82,7 @@ impl LeaseMetrics {
         let by_event = LeaseEvent::ALL.map(of_event);
         let (reserved, used, debt) = (ByUnit::new(), ByUnit::new(), ByUnit::new());
         let (settled, within) = (ByUnit::new(), ByUnit::new());
+        let (unused, exceeded, unrecorded) = (ByUnit::new(), ByUnit::new(), ByUnit::new());
         Self {
             events,
             by_event,
@@ -156,6 +91,10 @@ impl LeaseMetrics {
             debt,
             settled,
             within,
+            unused,
+            exceeded,
+            unrecorded,
+            live: Gauge::default(),
             journal_length: Gauge::default(),
             kept: Counter::default(),
             replayed: Counter::default(),
@@ -168,7 +107,7 @@ impl LeaseMetrics {
         to.register("lease_events", events, self.events.clone());
         let reserved = "What the settled leases had reserved, extensions included, by unit";
         to.register("lease_reserved", reserved, self.reserved.family.clone());
-        let used = "What the settled leases were charged when they were first settled, by unit";
+        let used = "What the settled leases had used when they were first settled, by unit";
         to.register("lease_used", used, self.used.family.clone());
         let debt = "What settlements and extensions were charged above limits, by unit";
         to.register("lease_debt", debt, self.debt.family.clone());
@@ -176,6 +115,14 @@ impl LeaseMetrics {
         to.register("lease_settlements", settled, self.settled.family.clone());
         let within = "Those that used at most what they had reserved";
         to.register("lease_settlements_within_reservation", within, self.within.family.clone());
+        let unused = "What settled leases had reserved and did not use, by unit; leases that used more add 0";
+        to.register("lease_unused", unused, self.unused.family.clone());
+        let exceeded = "What settled leases used above their reservations, by unit; leases that used less add 0";
+        to.register("lease_exceeded", exceeded, self.exceeded.family.clone());
+        let unrecorded = "What settled leases used and could not be charged, because the usage of a limit holds no more";
+        to.register("lease_unrecorded", unrecorded, self.unrecorded.family.clone());
+        let live = "Leases alive that this server keeps in memory; with Redis only those that it granted without it";
+        to.register("leases_live", live, self.live.clone());
         let length = "Settlements that the store has not answered, kept until it does";
         to.register("lease_journal_length", length, self.journal_length.clone());
         let kept = "Settlements that the store did not answer and that were kept, counted each time they were sent";
@@ -187,6 +134,15 @@ impl LeaseMetrics {
         to.register("lease_settlements_dropped", dropped, self.dropped.clone());
     }
 
+    /// Takes over what the store in memory knows about its leases.
+    pub(super) fn set_store(&self, store: &MemoryStoreStats) {
+        self.live.set(store.live_leases);
+        for counter in self.counters_of(LeaseEvent::Expired) {
+            // Relaxed: a copy of the store's own count; concurrent scrapes copy the same count or a newer one.
+            counter.inner().fetch_max(store.expired_leases, Ordering::Relaxed);
+        }
+    }
+
     /// Sets how many settlements the journal keeps.
     pub(crate) fn set_journal_length(&self, length: u64) {
         self.journal_length.set(length);
@@ -194,8 +150,11 @@ impl LeaseMetrics {
 
     /// Counts a reservation.
     pub(crate) fn reserved(&self, reservation: &Reservation) {
-        let is_granted = reservation.lease.is_some();
-        self.count(if is_granted { LeaseEvent::Reserved } else { LeaseEvent::Denied });
+        self.count(match &reservation.lease {
+            None => LeaseEvent::Denied,
+            Some(lease) if lease.repeated => LeaseEvent::Repeated,
+            Some(_) => LeaseEvent::Reserved,
+        });
     }
 
     /// Counts what `update` did; `state` is `None` if there is no such lease.
@@ -205,7 +164,9 @@ impl LeaseMetrics {
         let Some(state) = state.filter(|state| state.effect == Effect::Changed) else { return };
         if matches!(event, LeaseEvent::Settled | LeaseEvent::SettledLate) {
             let reserved = most_by_unit(state, |hold| hold.charged_before);
-            let used = most_by_unit(state, |hold| hold.charged);
+            let used = most_by_unit(state, |hold| hold.charged.max(reported(update, hold)));
+            let unrecorded = |hold: &HoldState| reported(update, hold).saturating_sub(hold.charged);
+            self.unrecorded.add(most_by_unit(state, unrecorded));
             let held = std::array::from_fn(|unit| u64::from(reserved[unit] > 0));
             let within = std::array::from_fn(|unit| {
                 u64::from(reserved[unit] > 0 && used[unit] <= reserved[unit])
@@ -214,16 +175,24 @@ impl LeaseMetrics {
             self.used.add(used);
             self.settled.add(held);
             self.within.add(within);
+            let above = |some: [u64; UNITS.len()], other: [u64; UNITS.len()]| {
+                std::array::from_fn(|unit| some[unit].saturating_sub(other[unit]))
+            };
+            self.unused.add(above(reserved, used));
+            self.exceeded.add(above(used, reserved));
         }
         self.debt.add(most_by_unit(state, new_debt));
     }
 
     fn count(&self, event: LeaseEvent) {
-        for (counter, _) in
-            self.by_event.iter().zip(LeaseEvent::ALL).filter(|(_, known)| *known == event)
-        {
+        for counter in self.counters_of(event) {
             counter.inc();
         }
+    }
+
+    fn counters_of(&self, event: LeaseEvent) -> impl Iterator<Item = &Counter> {
+        let named = self.by_event.iter().zip(LeaseEvent::ALL);
+        named.filter(move |(_, known)| *known == event).map(|(counter, _)| counter)
     }
 }
 
@@ -238,6 +207,14 @@ fn most_by_unit(state: &LeaseState, amount: impl Fn(&HoldState) -> u64) -> [u64;
     most
 }
 
+/// What `update` says that was used of the unit of `hold`; 0 if it says nothing.
+fn reported(update: &LeaseUpdate, hold: &HoldState) -> u64 {
+    match update {
+        LeaseUpdate::Settle { usage, .. } => usage.of(&hold.unit).map_or(0, Amount::get),
+        LeaseUpdate::Extend { .. } | LeaseUpdate::Release => 0,
+    }
+}
+
 /// What the update charged above the limit.
 fn new_debt(hold: &HoldState) -> u64 {
     let charged = hold.charged.saturating_sub(hold.charged_before);
@@ -249,7 +226,8 @@ mod tests {
     use std::time::Duration;
 
     use tollgate_core::lease::ledger::Ending;
-    use tollgate_core::{Amount, PolicyId, Quality, Totals, Ttl};
+    use tollgate_core::{PolicyId, Quality, Totals, Ttl};
+    use tollgate_store::LeaseStatus;
 
     use super::*;
 
@@ -304,7 +282,7 @@ mod tests {
         let metrics = LeaseMetrics::new();
         let settle = LeaseUpdate::Settle {
             seq: Amount::ONE,
-            usage: Totals::none(),
+            usage: Totals::none().with(Unit::Tokens, Amount::new(95).unwrap()),
             quality: Quality::Exact,
         };
         let holds = || {
@@ -319,13 +297,18 @@ mod tests {
         metrics.updated(&settle, Some(&settled(Effect::Changed, LeaseStatus::Live, holds())));
         let counts = |by_unit: &ByUnit| by_unit.counters.each_ref().map(Counter::get);
         assert_eq!(counts(&metrics.reserved), [1, 40, 0, 0, 5]);
-        assert_eq!(counts(&metrics.used), [1, 80, 0, 0, 3]);
+        // The bucket could not hold the last 15 tokens.
+        assert_eq!(counts(&metrics.used), [1, 95, 0, 0, 3]);
+        assert_eq!(counts(&metrics.unrecorded), [0, 15, 0, 0, 0]);
+        assert_eq!(counts(&metrics.within), [1, 0, 0, 0, 1]);
         assert_eq!(counts(&metrics.debt), [0, 30, 0, 0, 0]);
+        assert_eq!(counts(&metrics.exceeded), [0, 55, 0, 0, 0]);
+        assert_eq!(counts(&metrics.unused), [0, 0, 0, 0, 2]);
         let corrected = settled(Effect::Changed, LeaseStatus::Settled, holds());
         metrics.updated(&settle, Some(&corrected));
         let repeated = settled(Effect::Repeated, LeaseStatus::Settled, holds());
         metrics.updated(&settle, Some(&repeated));
-        assert_eq!(counts(&metrics.used), [1, 80, 0, 0, 3]);
+        assert_eq!(counts(&metrics.used), [1, 95, 0, 0, 3]);
         assert_eq!(counts(&metrics.debt), [0, 60, 0, 0, 0], "a correction may add to it");
     }
 }

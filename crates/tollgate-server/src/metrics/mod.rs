@@ -12,6 +12,7 @@ mod gateway;
 mod latency;
 mod leases;
 mod policy_counters;
+mod snapshots;
 mod store;
 mod totals;
 
@@ -33,6 +34,7 @@ pub(crate) use latency::Call;
 use latency::Latencies;
 pub(crate) use leases::LeaseMetrics;
 use policy_counters::PolicyCounters;
+use snapshots::SnapshotMetrics;
 use store::StoreMetrics;
 pub(crate) use totals::Totals;
 
@@ -65,6 +67,8 @@ pub(crate) struct Metrics {
     pub(crate) unmatched_descriptors: Counter,
     /// Metrics of the store.
     pub(crate) store: StoreMetrics,
+    /// Metrics of snapshots.
+    pub(crate) snapshots: SnapshotMetrics,
     /// The lines of the recording.
     pub(crate) record: RecordCounters,
     /// Requests being answered.
@@ -99,6 +103,7 @@ impl Metrics {
             store_errors: Counter::default(),
             unmatched_descriptors: Counter::default(),
             store: StoreMetrics::new(),
+            snapshots: SnapshotMetrics::default(),
             record: RecordCounters::default(),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
@@ -131,6 +136,7 @@ impl Metrics {
         to.register("store_leases", leases, self.store_leases.clone());
         let forgotten = "Leases forgotten at the cap of the in-memory store: their charges stay, and a settlement of one is 404";
         to.register("store_leases_evicted", forgotten, self.store_leases_evicted.clone());
+        self.snapshots.register(to);
         self.leases.register(to);
         let errors =
             "Calls that the store did not answer, and calls not sent because the breaker was open";
@@ -189,6 +195,7 @@ impl Metrics {
         // Relaxed: a copy of the store's own count; concurrent scrapes copy the same count or a newer one.
         self.store_evicted.inner().fetch_max(store.evicted, Ordering::Relaxed);
         self.store_leases.set(store.leases);
+        self.leases.set_store(&store);
         let evicted_leases = self.store_leases_evicted.inner();
         evicted_leases.fetch_max(store.evicted_leases, Ordering::Relaxed);
         let mut text = String::new();

@@ -27,10 +27,10 @@ pub(crate) struct StoreMetrics {
     pub(crate) enforcing: Gauge,
     /// Checks that were denied by a known denial, without asking the store.
     pub(crate) denied_locally: Counter,
-    /// Keys that Redis has evicted since this node started.
-    pub(crate) redis_evicted: Counter,
+    /// Keys that the store has evicted since this node started.
+    pub(crate) evicted_keys: Counter,
     /// Whether it has evicted keys recently.
-    pub(crate) redis_evicts: Gauge,
+    pub(crate) evicts: Gauge,
 }
 
 impl StoreMetrics {
@@ -62,8 +62,8 @@ impl StoreMetrics {
             failing_parts: Gauge::default(),
             enforcing: Gauge::default(),
             denied_locally: Counter::default(),
-            redis_evicted: Counter::default(),
-            redis_evicts: Gauge::default(),
+            evicted_keys: Counter::default(),
+            evicts: Gauge::default(),
         };
         metrics.breaker_is(BreakerState::Closed);
         metrics
@@ -87,10 +87,11 @@ impl StoreMetrics {
         let locally = "Checks denied from a known denial, without asking the store";
         to.register("local_denials", locally, self.denied_locally.clone());
         let evicted =
-            "Keys that Redis evicted because its memory was full, checked every few seconds";
-        to.register("redis_evicted_keys", evicted, self.redis_evicted.clone());
-        let evicts = "1 while Redis evicts keys and for a minute after: limits lose their usage";
-        to.register("redis_evicts", evicts, self.redis_evicts.clone());
+            "Keys that the store evicted because its memory was full, checked every few seconds";
+        to.register("store_evicted_keys", evicted, self.evicted_keys.clone());
+        let evicts =
+            "1 while the store evicts keys and for a minute after: limits lose their usage";
+        to.register("store_evicts", evicts, self.evicts.clone());
     }
 
     /// Counts a check for which `mode` decided at least one limit.

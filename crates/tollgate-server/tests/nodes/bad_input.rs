@@ -48,7 +48,9 @@ fn a_url_that_is_none_is_refused_with_its_place() {
         ("redis://user:canary-password@h?ca=canary-password", "`ca` without TLS"),
         ("redis+unix://user:canary-password@h/x", "Unix socket has no host"),
         ("redis:user:canary-password@h", "it has no `://`"),
-        ("memcached://user:canary-password@h", "no store"),
+        ("memcached://user:canary-password@h", "a user or a password"),
+        ("memcached://h:canary-password", "no valid port"),
+        ("memcache://canary-password", "the scheme of the store is unknown"),
     ] {
         for place in PLACES {
             let directory = TempDir::new().unwrap();

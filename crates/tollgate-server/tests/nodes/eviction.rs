@@ -32,7 +32,7 @@ async fn is_told(url: &str, server: &RedisServer, tag: &str) {
     until("it is ready", async || client.get("/readyz").await.1.contains(r#""status":"ready""#))
         .await;
     // Earlier evictions are not reported: the node has checked at least once since it was ready.
-    assert_eq!(node.counted("tollgate_redis_evicts").await, 0);
+    assert_eq!(node.counted("tollgate_store_evicts").await, 0);
     until("it tells of evictions", async || {
         fill(server, tag);
         client.get("/readyz").await.1.contains("evicts keys")
@@ -40,14 +40,14 @@ async fn is_told(url: &str, server: &RedisServer, tag: &str) {
     .await;
     let (_, ready) = client.get("/readyz").await;
     assert!(ready.contains(r#""status":"degraded""#), "{ready}");
-    assert_eq!(node.counted("tollgate_redis_evicts").await, 1);
-    assert!(node.counted("tollgate_redis_evicted_keys_total").await > 0);
+    assert_eq!(node.counted("tollgate_store_evicts").await, 1);
+    assert!(node.counted("tollgate_store_evicted_keys_total").await > 0);
     // The counter is reset; the node keeps reading it, and the alarm stays.
     server.command(&["CONFIG", "RESETSTAT"]);
-    let before = node.counted("tollgate_redis_evicted_keys_total").await;
+    let before = node.counted("tollgate_store_evicted_keys_total").await;
     until("it counts on", async || {
         fill(server, tag);
-        node.counted("tollgate_redis_evicted_keys_total").await > before
+        node.counted("tollgate_store_evicted_keys_total").await > before
     })
     .await;
     let log = node.end();

@@ -15,13 +15,13 @@ const ROUNDS: usize = 1_000;
 /// The checks of each client in a round: 192 in total.
 const CHECKS: u32 = 3;
 
-/// 64 clients of three processes send checks for one key at once, a thousand times; each time exactly 100 pass.
-async fn exactly_the_limit_passes(url: &str) {
+/// 64 clients of three processes send checks for one key at once, many times; each time exactly 100 pass.
+pub(crate) async fn exactly_the_limit_passes(url: &str, rounds: usize) {
     let nodes: Vec<_> = (0..3).map(|_| Node::start(url, &PATIENT)).collect();
     for node in &nodes {
         until_ready(node).await;
     }
-    let admitted: Arc<Vec<AtomicU32>> = Arc::new((0..ROUNDS).map(|_| AtomicU32::new(0)).collect());
+    let admitted: Arc<Vec<AtomicU32>> = Arc::new((0..rounds).map(|_| AtomicU32::new(0)).collect());
     let barrier = Arc::new(Barrier::new(CLIENTS));
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
@@ -50,14 +50,14 @@ async fn exactly_the_limit_passes(url: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_processes_over_one_redis_admit_exactly_the_limit() {
     let server = RedisServer::start();
-    exactly_the_limit_passes(&server.url()).await;
+    exactly_the_limit_passes(&server.url(), ROUNDS).await;
     every_key_expires(&server);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_processes_over_a_cluster_admit_exactly_the_limit() {
     let cluster = RedisCluster::start().patient();
-    exactly_the_limit_passes(&cluster.url()).await;
+    exactly_the_limit_passes(&cluster.url(), ROUNDS).await;
     // Each primary has decided some of the rounds.
     for primary in &cluster.nodes()[..3] {
         every_key_expires(primary);

@@ -154,3 +154,46 @@ async fn leases_of_three_processes_over_a_cluster_keep_their_limits() {
     let cluster = RedisCluster::start().patient();
     limits_hold(&cluster.url()).await;
 }
+
+/// What a key holds, shortened.
+const DIGEST: &str = "return redis.sha1hex(redis.call('DUMP', KEYS[1]))";
+
+/// What a lease of a damaged record used is charged nowhere, the record is left as it is, and the caller learns that sending the
+/// update again does not help.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_tollgate_did_not_write_answers_its_own_problem_and_changes_nothing() {
+    let server = RedisServer::start();
+    let node = Node::start_with_policies(&server.url(), &PATIENT, POLICIES);
+    until_ready(&node).await;
+    let mut client = node.client().await;
+    let body = json!({"userId": "alice", "modelId": "m", "cost": {"output_tokens": RESERVED}, "ttlMs": 60_000});
+    let (status, reserved) = post(&mut client, "/rate-limit/leases", &body).await;
+    assert_eq!((status, &reserved["degraded"]), (201, &json!(false)), "{reserved}");
+    let path = format!("/rate-limit/leases/{}", reserved["lease"]["id"].as_str().unwrap());
+    let [key] = &*server.command(&["KEYS", "tg:l*"]) else { panic!("not one lease") };
+    let contents = |server: &RedisServer| {
+        let mut keys = server.command(&["KEYS", "tg:*"]);
+        keys.sort();
+        keys.into_iter().map(|key| server.command(&["EVAL", DIGEST, "1", &key])).collect::<Vec<_>>()
+    };
+    for garbage in ["", "somebody else's", &"\u{1}".repeat(300)] {
+        server.command(&["SET", key, garbage, "PX", "60000"]);
+        let before = contents(&server);
+        let settle = json!({"seq": 1, "usage": {"output_tokens": 5}});
+        let extend = json!({"seq": 1, "observed": {"output_tokens": 500}});
+        for (call, body) in [("settle", &settle), ("extend", &extend)] {
+            let (status, answer) = post(&mut client, &format!("{path}/{call}"), body).await;
+            let problem = json!("urn:tollgate:problem:unreadable-lease");
+            assert_eq!((status, &answer["type"]), (500, &problem), "{call}: {answer}");
+        }
+        let batch =
+            json!({"settlements": [{"leaseId": reserved["lease"]["id"], "seq": 1, "usage": {}}]});
+        let (status, answer) = post(&mut client, "/rate-limit/settle/batch", &batch).await;
+        assert_eq!((status, &answer["settlements"][0]["status"]), (200, &json!(500)), "{answer}");
+        assert_eq!(contents(&server), before, "{garbage:?}");
+    }
+    assert_eq!(node.counted("tollgate_lease_journal_length").await, 0, "it would never be made");
+    assert_eq!(node.counted("tollgate_lease_settlements_dropped_total").await, 6);
+    assert_eq!(node.counted(r#"tollgate_store_breaker{state="closed"}"#).await, 1);
+    assert!(node.end().contains(key.as_str()), "the log names the key");
+}

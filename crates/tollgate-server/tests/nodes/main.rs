@@ -1,4 +1,4 @@
-//! Several `tollgate serve` processes over real Redis servers: exact together, and harmless when Redis fails.
+//! Several `tollgate serve` processes over real Redis and memcached servers: exact together, and harmless when Redis fails.
 //!
 //! Deadlines are promises here (P3, P14), so they are asserted, each with the tolerance [`support::SLACK`] for a busy
 //! machine. `tollgate-bench outage` measures the exact times.
@@ -13,8 +13,10 @@ mod exact;
 mod failover;
 mod failure_modes;
 mod leases;
+mod memcached;
 mod once;
 mod outage;
 mod recovery;
+mod restart;
 mod store_errors;
 mod support;

@@ -14,7 +14,7 @@ const MOST: Duration = Duration::from_millis(150);
 /// and that of 999 in 1,000.
 const PER_MILLE_999: Duration = Duration::from_millis(100);
 
-fn is_degraded_and_in_time(load: &Load, name: &str) {
+pub(crate) fn is_degraded_and_in_time(load: &Load, name: &str) {
     assert!(load.decisions.iter().all(|d| d.allowed && d.degraded), "{name}: flagged");
     let (most, p999) = (load.per_mille(1_000), load.per_mille(999));
     assert!(most <= MOST + SLACK, "{name}: at most {most:?}");

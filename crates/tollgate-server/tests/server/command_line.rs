@@ -269,7 +269,7 @@ fn what_cannot_be_served_is_refused_with_its_place() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     std::fs::write(directory.path().join("bad.yaml"), "policies: [{id: p}]").unwrap();
-    let cases: [(&[&str], i32, &[&str]); 17] = [
+    let cases: [(&[&str], i32, &[&str]); 22] = [
         (
             &["--http", "here"],
             2,
@@ -281,7 +281,7 @@ fn what_cannot_be_served_is_refused_with_its_place() {
         (
             &["--store", "memcached://:canary@h"],
             2,
-            &["--store: this version has no store for `memcached:`"],
+            &["--store: has a user or a password", "accepted: memcached://HOST"],
         ),
         (
             &["--on-store-error", "open"],
@@ -296,6 +296,15 @@ fn what_cannot_be_served_is_refused_with_its_place() {
             2,
             &["--max-keys: the URL of the store"],
         ),
+        (&["--store", "memory:dir?keys=5"], 2, &["--store: `memory:` has no such option"]),
+        (&["--store", "memory://dir"], 2, &["takes a path, such as memory:/var/lib/tollgate"]),
+        (&["--snapshot-every-ms", "1000"], 2, &["without a store", "--store memory:DIR"]),
+        (
+            &["--snapshot-every-ms", "9"],
+            2,
+            &["--snapshot-every-ms: \"9\"", "from 1000 to 86400000"],
+        ),
+        (&["--store", "memory:/dev/null"], 1, &["--store: /dev/null cannot hold snapshots"]),
         (&["--catalog", "postgres://127.0.0.1:1/x"], 1, &["TOLLGATE_API_KEY_SECRET is not set"]),
         (&["--catalog", "file:bad.yaml"], 1, &["bad.yaml:1:"]),
         (&["--catalog", "file:none.yaml"], 1, &["none.yaml"]),

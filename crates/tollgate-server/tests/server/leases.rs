@@ -93,7 +93,10 @@ async fn a_reservation_is_answered_like_a_check_with_a_lease() {
     let check = json!({"userId": "alice", "cost": {"tokens": 61}});
     let enforced = server.post("/rate-limit/enforce", &check).await;
     assert_eq!((denied.status, enforced.status), (429, 429));
-    assert_eq!(denied.body, enforced.body);
+    let mut body = denied.json();
+    let asked = body.as_object_mut().unwrap().remove("reserved").unwrap();
+    assert_eq!(asked, json!({"requests": 1, "tokens": 61}));
+    assert_eq!(body, enforced.json());
     for field in ["ratelimit", "ratelimit-policy", "retry-after", "content-type"] {
         assert_eq!(denied.header(field), enforced.header(field), "{field}");
     }
@@ -110,6 +113,23 @@ async fn a_reservation_sent_again_with_its_request_id_gets_the_same_lease() {
     assert_eq!(first["lease"]["id"], second["lease"]["id"]);
     assert_eq!(first["lease"]["ttlMs"], 5_000);
     assert_eq!(server.counts().await, json!([0, 1, 0]));
+    let state = |answer: &Value| some(&answer["lease"], &["state", "repeated"]);
+    assert_eq!(state(&first), json!(["live", false]));
+    assert_eq!(state(&second), json!(["live", true]));
+    server.fixture.clock.advance(Duration::from_secs(5));
+    let third = server.post(LEASES, &body).await.json();
+    assert_eq!(
+        (&third["lease"]["id"], state(&third)),
+        (&first["lease"]["id"], json!(["expired", true]))
+    );
+    server.settle(first["lease"]["id"].as_str().unwrap(), json!({"seq": 1, "usage": {}})).await;
+    let fourth = server.post(LEASES, &body).await.json();
+    assert_eq!(state(&fourth), json!(["settled", true]), "it is no new grant");
+    let metrics = server.fixture.get("/metrics").await.body;
+    for (event, count) in [("reserved", 1), ("repeated", 3)] {
+        let line = format!("tollgate_lease_events_total{{event=\"{event}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
 }
 
 /// What is reserved without being named is learned from settlements.
@@ -167,6 +187,14 @@ policies:
     let other = json!({"userId": "bob", "modelId": "m", "tenantId": "other"});
     let (_, of_model) = reserved(&mut server, &other).await;
     assert!(about(&of_model["output_tokens"], 270), "the model's, for another tenant: {of_model}");
+    let large = json!({"userId": "bob", "tenantId": "other", "modelId": "m", "cost": {"input_tokens": 2_000_000}});
+    let denied = server.post(LEASES, &large).await;
+    assert_eq!(denied.status, 429, "{}", denied.body);
+    let denied = denied.json();
+    assert_eq!(denied.get("lease"), None);
+    let mut expected = of_model.clone();
+    expected["input_tokens"] = json!(2_000_000);
+    assert_eq!(denied["reserved"], expected, "a denial says what it asked for");
     let named = json!({"userId": "alice", "modelId": "m", "cost": {"output_tokens": 7}});
     let (_, named) = reserved(&mut server, &named).await;
     assert_eq!(named, json!({"requests": 1, "output_tokens": 7}), "what is named counts");
@@ -615,6 +643,7 @@ async fn leases_are_counted_by_what_happened_and_by_unit() {
         ("stopped", 1),
         ("settled", 1),
         ("settled_late", 1),
+        ("expired", 1),
         ("corrected", 1),
         ("released", 1),
         ("repeated", 1),
@@ -632,7 +661,11 @@ async fn leases_are_counted_by_what_happened_and_by_unit() {
             assert_eq!(value(&series), count, "{name} {unit}");
         }
     }
-    assert_eq!(value("tollgate_store_leases"), 3);
+    for (unit, unused, exceeded) in [("tokens", 30, 25), ("requests", 0, 0), ("(other)", 0, 2)] {
+        let of = |name: &str| value(&format!(r#"tollgate_lease_{name}_total{{unit="{unit}"}}"#));
+        assert_eq!((of("unused"), of("exceeded")), (unused, exceeded), "{unit}");
+    }
+    assert_eq!((value("tollgate_store_leases"), value("tollgate_leases_live")), (3, 0));
     assert_eq!(value(r#"tollgate_decision_duration_seconds_count{call="reserve"}"#), 4);
     assert_eq!(value(r#"tollgate_decision_duration_seconds_count{call="settle_batch"}"#), 1);
     let series = |metrics: &str| metrics.lines().filter(|line| !line.starts_with('#')).count();

@@ -221,6 +221,52 @@ async fn what_a_server_records_can_be_simulated() {
     );
 }
 
+/// What leases used is in the recording, so that reservations can be compared with it.
+#[tokio::test]
+async fn what_leases_used_is_recorded_for_simulations_of_leases() {
+    let folder = TempDir::new().unwrap();
+    let recorded = folder.path().join("recorded.csv");
+    let policies =
+        "policies: [{id: out, scope: USER, unit: output_tokens, limit: 1000, windowSeconds: 60}]";
+    let fixture =
+        Fixture::start_with_policies_and(policies, |config| record(config, &recorded, false)).await;
+    let mut client = fixture.client().await;
+    for used in [30, 70, 100] {
+        let body = json!({"userId": "ann", "modelId": "m", "cost": {"output_tokens": 90}});
+        let reserved = client.post("/rate-limit/leases", &body.to_string()).await.json();
+        let path = format!("/rate-limit/leases/{}", reserved["lease"]["id"].as_str().unwrap());
+        let settle = json!({"seq": 1, "usage": {"output_tokens": used}}).to_string();
+        assert_eq!(client.post(&format!("{path}/settle"), &settle).await.status, 200);
+    }
+    // Nobody settles this one, and this check is none.
+    client.post("/rate-limit/leases", r#"{"userId":"bob","modelId":"m"}"#).await;
+    client.post("/rate-limit/check", r#"{"userId":"bob","modelId":"m"}"#).await;
+    assert!(fixture.server.drain().await);
+    let (file, report) = (folder.path().join("policies.yaml"), folder.path().join("report.json"));
+    std::fs::write(&file, policies).unwrap();
+    let [trace, file, out] = [&recorded, &file, &report].map(|path| path.display().to_string());
+    let arguments = [
+        "simulate",
+        "--trace",
+        &trace,
+        "--policies",
+        &file,
+        "--leases",
+        "--reserve",
+        "80",
+        "--report",
+        &out,
+    ];
+    let output = tollgate(&folder).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    let leases = &report["leases"];
+    assert_eq!((&leases["lines"], &leases["outputTokens"]), (&json!(3), &json!(200)), "{leases}");
+    let cap =
+        leases["reservations"].as_array().unwrap().iter().find(|one| one["reservation"] == "cap");
+    assert_eq!(cap.unwrap()["reservedTokens"], 270, "{leases}");
+}
+
 #[tokio::test]
 async fn a_recording_with_hashed_ids_names_nobody() {
     let folder = TempDir::new().unwrap();
@@ -246,7 +292,7 @@ async fn a_recording_with_hashed_ids_names_nobody() {
 fn settings_of_the_recording_are_checked() {
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("notes.txt"), "notes").unwrap();
-    let clear = "timestamp,userId,modelId,tenantId,apiKeyId,service,ip,tier,modelTier,priority,requestId,attributes,costs,userTenantId\n\
+    let clear = "timestamp,userId,modelId,tenantId,apiKeyId,service,ip,tier,modelTier,priority,requestId,attributes,costs,userTenantId,maxOutputTokens,outputTokens,durationMs\n\
                  1.5,ann,m,,,,,,,standard,,,,\n";
     std::fs::write(folder.path().join("clear.csv"), clear).unwrap();
     let cases: [(&[&str], i32, &str); 6] = [

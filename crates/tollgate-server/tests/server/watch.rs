@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tollgate_server::Secret;
 use tollgate_service::UnknownApiKeys;
 
-use crate::support::{Fixture, HttpAnswer};
+use crate::support::{Fixture, HttpAnswer, READ};
 
 const TOKEN: &str = "the-token-that-writes";
 const POLICIES: &str = "
@@ -114,9 +114,13 @@ struct Subscriber(Lines<BufReader<TcpStream>>);
 
 impl Subscriber {
     async fn connect(fixture: &Fixture, query: &str) -> Self {
+        Self::connect_as(fixture, query, TOKEN).await
+    }
+
+    async fn connect_as(fixture: &Fixture, query: &str, token: &str) -> Self {
         let mut stream = TcpStream::connect(fixture.address()).await.unwrap();
         let request = format!(
-            "GET /admin/events{query} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
+            "GET /admin/events{query} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut lines = BufReader::new(stream).lines();
@@ -183,6 +187,81 @@ async fn each_subscriber_gets_the_decisions_that_it_asked_for() {
     assert_eq!((&stats["denied"], &stats["keys"]), (&json!(1), &json!(2)));
     assert_eq!(stats["policies"]["per-user"], json!({"allowed": 4, "denied": 1}));
     assert_eq!((&stats["store"], &stats["catalog"]), (&json!("ok"), &json!("ok")));
+}
+
+const LEASES: &str = "/rate-limit/leases";
+
+/// The next change of a lease, without its time.
+async fn next_lease(subscriber: &mut Subscriber) -> Value {
+    let mut event = subscriber.next("lease").await.unwrap();
+    assert!(event.as_object_mut().unwrap().remove("at").unwrap().as_u64().unwrap() > 0);
+    event
+}
+
+/// Whoever knows the id of a lease can settle it, so only a token that may write is told.
+#[tokio::test]
+async fn changes_of_leases_are_told_with_their_ids_to_those_who_may_settle_them() {
+    let yaml = "
+policies:
+  - {id: tokens, scope: USER, unit: tokens, limit: 50, windowSeconds: 60}
+  - {id: slots, scope: USER, unit: concurrency, limit: 5}
+";
+    let fixture = Fixture::start_with_policies_and(yaml, |config| {
+        config.admin_token = Some(Secret::new(TOKEN));
+        config.admin_read_token = Some(Secret::new(READ));
+    })
+    .await;
+    let mut writer = Subscriber::connect(&fixture, "").await;
+    let mut reader = Subscriber::connect_as(&fixture, "?user=alice&model=m", READ).await;
+    let mut denials = Subscriber::connect(&fixture, "?allowed=false").await;
+    let mut ids = Vec::new();
+    for user in ["bob", "alice", "alice", "alice"] {
+        let body = json!({"userId": user, "modelId": "m", "cost": {"tokens": 10}, "ttlMs": 20_000});
+        let reserved = fixture.post(LEASES, &body.to_string()).await.json();
+        let id = reserved["lease"]["id"].as_str().unwrap().to_owned();
+        let decision = writer.next("decision").await.unwrap();
+        assert_eq!((&decision["reservation"], &decision["leaseId"]), (&json!(true), &json!(id)));
+        ids.push(id);
+    }
+    let decision = reader.next("decision").await.unwrap();
+    assert_eq!((&decision["reservation"], &decision["leaseId"]), (&json!(true), &Value::Null));
+    let extend = json!({"seq": 1, "wanted": {"tokens": 12}}).to_string();
+    fixture.post(&format!("{LEASES}/{}/extend", ids[1]), &extend).await;
+    let settle = json!({"seq": 2, "usage": {"tokens": 70}}).to_string();
+    for _ in 0..2 {
+        fixture.post(&format!("{LEASES}/{}/settle", ids[1]), &settle).await;
+    }
+    let mut client = fixture.client().await;
+    let released = client.send("DELETE", &format!("{LEASES}/{}", ids[2]), &[], "").await;
+    assert_eq!(released.status, 200);
+    fixture.clock.advance(Duration::from_secs(20));
+    let change = |event: &str, (was, state): (&str, &str), tokens: Value, slot: Value| {
+        let held = |policy: &str, unit: &str, numbers: Value| json!({"policyId": policy, "unit": unit, "chargedBefore": numbers[0], "charged": numbers[1], "debt": numbers[2]});
+        json!({
+            "event": event, "was": was, "state": state, "weight": 1,
+            "subject": {"user": "alice", "model": "m"},
+            "limits": [held("tokens", "tokens", tokens), held("slots", "concurrency", slot)]
+        })
+    };
+    let expected = [
+        (1, change("extended", ("live", "live"), json!([10, 12, 0]), json!([1, 1, 0]))),
+        (1, change("settled", ("live", "settled"), json!([12, 70, 40]), json!([1, 0, 0]))),
+        (2, change("released", ("live", "released"), json!([10, 0, 30]), json!([1, 0, 0]))),
+        (3, change("expired", ("live", "expired"), json!([10, 10, null]), json!([1, 0, null]))),
+    ];
+    for (lease, mut expected) in expected {
+        expected["leaseId"] = Value::Null;
+        assert_eq!(next_lease(&mut reader).await, expected);
+        expected["leaseId"] = json!(ids[lease]);
+        let mut told = next_lease(&mut writer).await;
+        if told["subject"]["user"] == "bob" {
+            assert_eq!((&told["event"], &told["leaseId"]), (&json!("expired"), &json!(ids[0])));
+            told = next_lease(&mut writer).await;
+        }
+        assert_eq!(told, expected);
+    }
+    fixture.post("/rate-limit/check", r#"{"userId":"alice","cost":{"tokens":99}}"#).await;
+    assert_eq!(denials.next("decision").await.unwrap()["leaseId"], Value::Null);
 }
 
 /// A stream of events does not count as an idle connection, even if there are few events.

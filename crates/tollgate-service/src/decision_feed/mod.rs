@@ -1,9 +1,11 @@
-//! Publishes a sample of the decisions to subscribers, and counts the keys with the most usage and denials.
+//! Publishes a sample of the decisions, and of the changes of leases, to subscribers, and counts the keys with the most usage and
+//! denials.
 //!
-//! The cost is bounded whatever the traffic: about [`Sampler::PER_SECOND`] decisions a second are sampled, a slow
-//! subscriber loses decisions, and top keys are chosen from a bounded number of keys. It covers only this process;
+//! The cost is bounded whatever the traffic: about [`Sampler::PER_SECOND`] decisions a second and as many changes of leases are
+//! sampled, a slow subscriber loses some, and top keys are chosen from a bounded number of keys. It covers only this process;
 //! other nodes have their own.
 
+mod leases;
 mod sampler;
 mod top_keys;
 
@@ -12,15 +14,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::broadcast;
 use tollgate_core::{Check, Clock, Cost, Decision, PolicyId, Timestamp, WallClock};
+use tollgate_store::LeaseId;
 
 use self::sampler::Sampler;
 use self::top_keys::TopKeys;
 
+pub use self::leases::{ObservedHold, ObservedLease};
 pub use self::top_keys::{By, KeyCounts};
 use crate::rate_limit::Verb;
 
-/// How many decisions a subscriber may be behind before it loses the oldest.
+/// How many decisions and changes of leases a subscriber may be behind before it loses the oldest.
 const MAX_BEHIND: usize = 1_024;
+
+/// What subscribers get.
+#[derive(Clone, Debug)]
+pub enum Observed {
+    /// A decision.
+    Decision(Arc<ObservedDecision>),
+    /// A lease that was changed or has expired.
+    Lease(Arc<ObservedLease>),
+}
 
 /// A decision, as subscribers get it.
 #[derive(Clone, Debug)]
@@ -35,6 +48,10 @@ pub struct ObservedDecision {
     pub cost: Cost,
     /// The decision.
     pub decision: Decision,
+    /// Whether it was asked for by a reservation.
+    pub is_reservation: bool,
+    /// The lease of a reservation that was admitted. Whoever knows its id can settle it.
+    pub lease: Option<LeaseId>,
 }
 
 impl ObservedDecision {
@@ -49,8 +66,9 @@ pub struct DecisionFeed {
     clock: Box<dyn Clock>,
     wall_clock: Box<dyn WallClock>,
     sampler: Sampler,
+    lease_sampler: Sampler,
     top_keys: Mutex<TopKeys>,
-    subscribers: broadcast::Sender<Arc<ObservedDecision>>,
+    subscribers: broadcast::Sender<Observed>,
 }
 
 impl fmt::Debug for DecisionFeed {
@@ -71,37 +89,44 @@ impl DecisionFeed {
             clock: Box::new(clock),
             wall_clock: Box::new(wall_clock),
             sampler: Sampler::default(),
+            lease_sampler: Sampler::default(),
             top_keys: Mutex::new(TopKeys::new(now)),
             subscribers: broadcast::Sender::new(MAX_BEHIND),
         }
     }
 
-    /// Subscribes to the sampled decisions from now on; `None` if there are [`DecisionFeed::MAX_SUBSCRIBERS`] subscribers
+    /// Subscribes to what is sampled from now on; `None` if there are [`DecisionFeed::MAX_SUBSCRIBERS`] subscribers
     /// already.
-    pub fn subscribe(&self) -> Option<broadcast::Receiver<Arc<ObservedDecision>>> {
+    pub fn subscribe(&self) -> Option<broadcast::Receiver<Observed>> {
         let receiver = self.subscribers.subscribe();
         // Counted after subscribing: if two subscribe at once for the last place, both may fail, but they never exceed
         // the maximum.
         (self.subscribers.receiver_count() <= Self::MAX_SUBSCRIBERS).then_some(receiver)
     }
 
-    /// Records a decision.
+    /// Records a decision; `lease` is what it reserved.
     #[inline]
-    pub(crate) fn decided(&self, check: &Check<'_>, decision: &Decision, verb: Verb) {
+    pub(crate) fn decided(
+        &self,
+        check: &Check<'_>,
+        decision: &Decision,
+        verb: Verb,
+        lease: Option<&LeaseId>,
+    ) {
         let now = self.clock.now();
         if let Some(weight) = self.sampler.take(now) {
-            self.observe(now, weight, check, decision, verb);
+            self.observe((now, weight), check, decision, verb, lease);
         }
     }
 
     #[cold]
     fn observe(
         &self,
-        now: Timestamp,
-        weight: u64,
+        (now, weight): (Timestamp, u64),
         check: &Check<'_>,
         decision: &Decision,
         verb: Verb,
+        lease: Option<&LeaseId>,
     ) {
         self.top_keys().record(now, &check.subject, decision, (weight, verb));
         if self.subscribers.receiver_count() > 0 {
@@ -113,9 +138,11 @@ impl DecisionFeed {
                 subject: subject.map(|(name, value)| (name.into(), value.into())).collect(),
                 cost: check.cost.clone(),
                 decision: decision.clone(),
+                is_reservation: verb == Verb::Reserve,
+                lease: lease.cloned(),
             };
             // An error means that the last subscriber has just gone.
-            _ = self.subscribers.send(Arc::new(observed));
+            _ = self.subscribers.send(Observed::Decision(Arc::new(observed)));
         }
     }
 

@@ -73,7 +73,7 @@ impl Default for Population {
 }
 
 /// How many lines are read ahead, to put lines in the order of their times.
-pub const MAX_READ_AHEAD: usize = 10_000;
+pub const MAX_READ_AHEAD: usize = 100_000;
 
 /// A check that waits for its turn: first by time, then by line.
 struct Waiting(Box<TraceCheck>);

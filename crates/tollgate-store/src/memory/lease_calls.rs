@@ -18,8 +18,8 @@ use super::shard::Guard;
 use super::slots::SlotHolder;
 use super::usage::{LeaseCharge, Usage};
 use crate::{
-    Effect, HoldState, LeaseId, LeaseRequest, LeaseState, LeaseStatus, LiveLeases, NewLease,
-    Reserved, Verdicts, admits,
+    Effect, ExpiredLease, HoldState, LeaseId, LeaseRequest, LeaseState, LeaseStatus, LiveLeases,
+    NewLease, Reserved, Verdicts, admits,
 };
 
 /// The locked shards of some keys, at one time.
@@ -44,22 +44,22 @@ impl<C: Clock> MemoryStore<C> {
         }
     }
 
-    /// A lease that an earlier reservation made, with the time that it still lives.
+    /// A lease that an earlier reservation made, as it is now.
     fn known(&self, lease: &NewLease) -> NewLease {
         let now = self.clock.now();
         let key = LeaseKey::of(&lease.id);
         let head = key.and_then(|key| Some(self.leases.shard(key.holder()).get(key, now)?.head));
-        let (ttl, lives_for) = match head {
-            Some(head) if head.is_live(now) => (head.ttl, head.expires_at.since(now)),
-            Some(head) => (head.ttl, Duration::ZERO),
-            None => (lease.ttl, Duration::ZERO),
-        };
-        NewLease { id: lease.id.clone(), ttl, lives_for }
+        lease.clone().reserved_before(head, now)
     }
 
     /// [`Store::live_leases`](crate::Store::live_leases), without async. O(leases), a part of them locked at a time.
     pub fn live_leases(&self, most: usize) -> LiveLeases {
         self.leases.live(self.clock.now(), most)
+    }
+
+    /// [`Store::expired_leases`](crate::Store::expired_leases).
+    pub fn expired_leases(&self, most: usize) -> Vec<ExpiredLease> {
+        self.leases.note_expired(self.clock.now(), most)
     }
 
     fn reserve_new(&self, request: &LeaseRequest<'_>, named: Option<once::Digest>) -> Reserved {
@@ -182,6 +182,9 @@ impl<C: Clock> MemoryStore<C> {
             _ => {}
         }
         let lease_over = lease.kept_until;
+        if before.status == LeaseStatus::Expired && effect == Effect::Changed {
+            table.count_expiry(key, state.is_live());
+        }
         if was_open && state.ending != Ending::Open {
             self.leases.ended(&mut table, key, lease_over);
         }
@@ -336,7 +339,7 @@ impl Locked<'_> {
         parts.retain(|part| part.cost > 0);
     }
 
-    /// Charges `cost` now, whether or not there is room if `over_limit` says so.
+    /// Charges `cost` now, whether or not there is room if `over_limit` says so: then as much of it as the usage can hold.
     fn charge(
         &mut self,
         place: Place,
@@ -345,8 +348,16 @@ impl Locked<'_> {
         cost: Amount,
         over_limit: OverLimit,
     ) {
-        let now = self.now;
-        let used_then = match self.usage(place).charge_lease(limit, now, cost, over_limit) {
+        let (now, mut cost) = (self.now, cost);
+        let mut charged = self.usage(place).charge_lease(limit, now, cost, over_limit);
+        if charged == LeaseCharge::NoRoom && over_limit == OverLimit::Charge {
+            let usage = self.look(place, limit, Amount::ZERO).usage;
+            let room = limit.most_recorded().get().saturating_sub(usage);
+            let Some(rest) = Amount::new(room).filter(|room| *room > Amount::ZERO) else { return };
+            cost = cost.min(rest);
+            charged = self.usage(place).charge_lease(limit, now, cost, over_limit);
+        }
+        let used_then = match charged {
             LeaseCharge::Charged(usage) => usage,
             // As if it had been charged before the policy changed: its usage of then is forgotten.
             LeaseCharge::CountedOtherwise => 0,

@@ -24,7 +24,7 @@ use super::digest::Digest;
 use super::once;
 use super::slots::SlotHolder;
 use super::sync::{Mutex, MutexGuard};
-use crate::{LeaseId, LiveHold, LiveLease, LiveLeases};
+use crate::{ExpiredHold, ExpiredLease, LeaseId, LiveHold, LiveLease, LiveLeases};
 
 /// The most shards: enough that two threads seldom need the same one.
 const MAX_SHARDS: usize = 64;
@@ -105,6 +105,8 @@ pub(super) struct Lease {
     pub(super) longest_life: Duration,
     /// Whether it has expired since its last extension, and [`Lease::expire`] has seen it.
     pub(super) has_expired: bool,
+    /// The same, and [`Leases::note_expired`] or an update that changed it has counted it.
+    pub(super) is_expiry_counted: bool,
     pub(super) holds: SmallVec<[Hold; 1]>,
     pub(super) reserved_at: Timestamp,
     /// What its last extension said was used so far.
@@ -150,6 +152,7 @@ impl Lease {
             kept_until: head.kept_until(longest_life),
             longest_life,
             has_expired: false,
+            is_expiry_counted: false,
             holds,
             reserved_at: now,
             observed: None,
@@ -168,6 +171,22 @@ impl Lease {
         for hold in self.holds.iter_mut().filter(|hold| hold.limit.refunds_expired()) {
             hold.held = Held::Parts(SmallVec::new());
         }
+    }
+
+    /// Whether it is expired at `now`.
+    fn is_expired(&self, now: Timestamp) -> bool {
+        self.head.ending == Ending::Open && !self.head.is_live(now)
+    }
+
+    fn expired(&self, id: LeaseId, now: Timestamp) -> ExpiredLease {
+        let holds = self.holds.iter().map(|hold| ExpiredHold {
+            policy_id: hold.limit.policy_id().clone(),
+            unit: hold.limit.unit().clone(),
+            charged_before: hold.charged(true),
+            charged: if hold.limit.refunds_expired() { 0 } else { hold.charged(false) },
+        });
+        let since = now.since(self.head.expires_at);
+        ExpiredLease { id, note: self.note.clone(), since, holds: holds.collect() }
     }
 
     fn live(&self, id: LeaseId, now: Timestamp) -> LiveLease {
@@ -210,6 +229,17 @@ pub(super) struct Table {
     /// Where the next sweep continues.
     cursor: usize,
     evicted: u64,
+    /// The expirations that were counted.
+    expired: u64,
+}
+
+/// What the store in memory knows of its leases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LeaseStats {
+    pub(super) kept: u64,
+    pub(super) live: u64,
+    pub(super) evicted: u64,
+    pub(super) expired: u64,
 }
 
 impl Leases {
@@ -301,12 +331,41 @@ impl Leases {
         LiveLeases { leases: leases.collect(), is_complete }
     }
 
-    /// How many are kept, and how many were forgotten at the cap.
-    pub(super) fn stats(&self) -> (u64, u64) {
-        self.shards.iter().map(lock).fold((0, 0), |(kept, evicted), shard| {
-            let here = shard.places.len() - shard.free.len();
-            (kept + here as u64, evicted + shard.evicted)
-        })
+    /// Counts the leases that have expired until `now`, each once, and returns at most `most` of them. O(leases), one shard locked
+    /// at a time.
+    pub(super) fn note_expired(&self, now: Timestamp, most: usize) -> Vec<ExpiredLease> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let table = &mut *lock(shard);
+            for (place, kept) in (0..).zip(&mut table.places) {
+                let Some((secret, lease)) = kept else { continue };
+                if lease.is_expiry_counted || !lease.is_expired(now) {
+                    continue;
+                }
+                lease.is_expiry_counted = true;
+                table.expired += 1;
+                if found.len() < most {
+                    found.push(lease.expired(LeaseKey { place, secret: *secret }.id(), now));
+                }
+            }
+        }
+        found
+    }
+
+    /// What they are at `now`. O(leases), one shard locked at a time.
+    pub(super) fn stats(&self, now: Timestamp) -> LeaseStats {
+        let mut stats = LeaseStats::default();
+        for shard in &self.shards {
+            let table = lock(shard);
+            stats.evicted += table.evicted;
+            stats.expired += table.expired;
+            for (_, lease) in table.places.iter().flatten() {
+                stats.kept += 1;
+                stats.live += u64::from(lease.head.is_live(now));
+                stats.expired += u64::from(!lease.is_expiry_counted && lease.is_expired(now));
+            }
+        }
+        stats
     }
 }
 
@@ -316,6 +375,16 @@ fn lock(shard: &Mutex<Table>) -> MutexGuard<'_, Table> {
 }
 
 impl Table {
+    /// Counts an expiry of the lease at this place that an update has found, unless it is counted. `has_come_back` says whether the
+    /// update lets the lease live on, so that it may expire again.
+    pub(super) fn count_expiry(&mut self, key: LeaseKey, has_come_back: bool) {
+        let kept = self.places.get_mut(key.place as usize).and_then(Option::as_mut);
+        if let Some((_, lease)) = kept {
+            self.expired += u64::from(!lease.is_expiry_counted);
+            lease.is_expiry_counted = !has_come_back;
+        }
+    }
+
     /// The lease of that name, if it is still known at `now`.
     pub(super) fn get(&mut self, key: LeaseKey, now: Timestamp) -> Option<&mut Lease> {
         let (secret, lease) = self.places.get_mut(key.place as usize)?.as_mut()?;
@@ -339,7 +408,7 @@ impl Table {
         }
         let mut evicted = None;
         if self.free.is_empty() && self.places.len() >= max {
-            evicted = self.evict();
+            evicted = self.evict(now);
         }
         if let Some(place) = self.free.pop() {
             self.places[place as usize] = Some((secret, lease));
@@ -373,7 +442,8 @@ impl Table {
             lease.head.ending == Ending::Open && lease.kept_until <= now
         };
         if self.places[place].as_ref().is_some_and(over) {
-            self.forget(place);
+            let lease = self.forget(place);
+            self.expired += u64::from(lease.is_some_and(|(_, lease)| !lease.is_expiry_counted));
         }
     }
 
@@ -383,7 +453,7 @@ impl Table {
     }
 
     /// Forgets the one that has ended first, or else the one of some that expires first, which it returns.
-    fn evict(&mut self) -> Option<(u128, Lease)> {
+    fn evict(&mut self, now: Timestamp) -> Option<(u128, Lease)> {
         self.evicted += 1;
         if let Some((_, place)) = self.ended.pop_front() {
             self.forget(place as usize);
@@ -394,7 +464,11 @@ impl Table {
         let first = sample.min_by_key(|place| {
             self.places[*place].as_ref().map(|(_, lease)| lease.head.expires_at)
         });
-        first.and_then(|place| self.forget(place))
+        let evicted = first.and_then(|place| self.forget(place));
+        let is_uncounted =
+            |(_, lease): &(u128, Lease)| !lease.is_expiry_counted && lease.is_expired(now);
+        self.expired += u64::from(evicted.as_ref().is_some_and(is_uncounted));
+        evicted
     }
 }
 
@@ -434,7 +508,8 @@ mod tests {
         let other = LeaseKey { secret: key.secret ^ 2, ..key };
         assert!(leases.shard(secret).get(other, now).is_none(), "a number that was not drawn");
         leases.sweep(over);
-        assert_eq!(leases.stats(), (0, 0));
+        let stats = LeaseStats { expired: 1, ..LeaseStats::default() };
+        assert_eq!(leases.stats(over), stats);
     }
 
     #[test]
@@ -447,7 +522,8 @@ mod tests {
         let keys = [500, 300, 700, 900].map(add);
         let is_known = keys.map(|key| leases.shard(key.secret).get(key, now).is_some());
         assert_eq!(is_known, [true, false, true, true]);
-        assert_eq!(leases.stats(), (3, 1));
+        let stats = leases.stats(now);
+        assert_eq!((stats.kept, stats.live, stats.evicted, stats.expired), (3, 3, 1, 0));
     }
 
     #[test]
@@ -463,7 +539,8 @@ mod tests {
         }
         let is_known = keys.map(|key| leases.shard(key.secret).get(key, now).is_some());
         assert_eq!(is_known, [true, true, false, true]);
-        assert_eq!(leases.stats(), (3, 0));
+        let stats = leases.stats(now);
+        assert_eq!((stats.kept, stats.evicted), (3, 0));
         assert_eq!(add(0).place, keys[2].place, "its place is used again");
     }
 

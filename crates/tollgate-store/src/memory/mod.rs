@@ -8,6 +8,8 @@
 
 mod digest;
 mod lease_calls;
+#[cfg(test)]
+mod lease_stats_tests;
 mod leases;
 mod once;
 #[cfg(test)]
@@ -33,8 +35,8 @@ use tollgate_core::{Charge, Clock, LeaseUpdate, Limit, MonotonicClock, Subject, 
 #[cfg(feature = "snapshots")]
 pub use self::snapshot::{Found, SnapshotError, SnapshotFile, SnapshotTime};
 use crate::{
-    Capabilities, Charged, LeaseId, LeaseRequest, LeaseState, LiveLeases, Reserved, Store,
-    StoreError, Verdicts, admits,
+    Capabilities, Charged, ExpiredLease, LeaseId, LeaseRequest, LeaseState, LiveLeases, Reserved,
+    Store, StoreError, Verdicts, admits,
 };
 use digest::{Digest, KeyHasher, SHARD_BITS};
 use leases::Leases;
@@ -140,6 +142,10 @@ pub struct MemoryStoreStats {
     pub leases: u64,
     /// The leases that were forgotten at the cap.
     pub evicted_leases: u64,
+    /// The leases that are alive now.
+    pub live_leases: u64,
+    /// How often a lease expired so far, whether or not an update came later.
+    pub expired_leases: u64,
 }
 
 /// The most shards: enough that two threads seldom need the same one, and that one shard of a full store grows in less
@@ -284,10 +290,16 @@ impl<C: Clock> MemoryStore<C> {
         self.leases.sweep(now);
     }
 
-    /// The number of keys, and the evictions so far. Locks each shard for a moment.
+    /// The number of keys and leases, and the evictions and expirations so far. O(leases); locks each shard for a moment.
     pub fn stats(&self) -> MemoryStoreStats {
-        let (leases, evicted_leases) = self.leases.stats();
-        let none = MemoryStoreStats { leases, evicted_leases, ..MemoryStoreStats::default() };
+        let leases = self.leases.stats(self.clock.now());
+        let none = MemoryStoreStats {
+            leases: leases.kept,
+            evicted_leases: leases.evicted,
+            live_leases: leases.live,
+            expired_leases: leases.expired,
+            ..MemoryStoreStats::default()
+        };
         self.shards.iter().fold(none, |stats, shard| {
             let shard = shard.lock();
             MemoryStoreStats {
@@ -296,6 +308,11 @@ impl<C: Clock> MemoryStore<C> {
                 ..stats
             }
         })
+    }
+
+    /// The number of keys. Locks each shard for a moment.
+    pub fn keys(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.lock().table.len() as u64).sum()
     }
 
     #[inline]
@@ -489,6 +506,10 @@ impl<C: Clock + 'static> Store for MemoryStore<C> {
         most: usize,
     ) -> impl Future<Output = Result<LiveLeases, StoreError>> + Send {
         ready(Ok(self.live_leases(most)))
+    }
+
+    fn expired_leases(&self, most: usize) -> Vec<ExpiredLease> {
+        self.expired_leases(most)
     }
 
     fn update_lease(

@@ -19,8 +19,9 @@ use self::machine::{Machine, Outcome, Phase};
 use super::StoreObserver;
 use crate::call_report::BeganIn;
 use crate::{
-    CallEnd, CallObserver, CallReport, Capabilities, ChargeLeft, Charged, FaultDomain, LeaseId,
-    LeaseRequest, LeaseState, LiveLeases, Reserved, Store, StoreError, StoreErrorKind, no_leases,
+    CallEnd, CallObserver, CallReport, Capabilities, ChargeLeft, Charged, ExpiredLease,
+    FaultDomain, LeaseId, LeaseRequest, LeaseState, LiveLeases, Reserved, Store, StoreError,
+    StoreErrorKind, no_leases,
 };
 
 /// The most domains whose failures are recorded separately: as many as a Cluster may have. Further ones share one
@@ -334,6 +335,10 @@ impl<S: Store, C: Clock + 'static> Store for Breaker<S, C> {
 
     async fn live_leases(&self, most: usize) -> Result<LiveLeases, StoreError> {
         self.store.live_leases(most).await
+    }
+
+    fn expired_leases(&self, most: usize) -> Vec<ExpiredLease> {
+        self.store.expired_leases(most)
     }
 
     async fn update_lease(

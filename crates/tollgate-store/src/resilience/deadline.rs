@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 use tollgate_core::{Charge, LeaseUpdate, Limit, Subject};
 
 use crate::{
-    CallReport, Capabilities, Charged, FaultDomain, LeaseId, LeaseRequest, LeaseState, LiveLeases,
-    Reserved, Store, StoreError, StoreErrorKind,
+    CallReport, Capabilities, Charged, ExpiredLease, FaultDomain, LeaseId, LeaseRequest,
+    LeaseState, LiveLeases, Reserved, Store, StoreError, StoreErrorKind,
 };
 
 /// The part of the deadline for the store.
@@ -83,6 +83,10 @@ impl<S: Store> Store for Deadline<S> {
 
     async fn live_leases(&self, most: usize) -> Result<LiveLeases, StoreError> {
         self.in_time(self.store.live_leases(most)).await
+    }
+
+    fn expired_leases(&self, most: usize) -> Vec<ExpiredLease> {
+        self.store.expired_leases(most)
     }
 
     async fn update_lease(

@@ -22,8 +22,8 @@ use super::StoreObserver;
 use super::known_limit::KnownLimit;
 use crate::key::each_part;
 use crate::{
-    Capabilities, Charged, FaultDomain, LeaseId, LeaseRequest, LeaseState, LiveLeases, Reserved,
-    Store, StoreError, Verdicts, admits,
+    Capabilities, Charged, ExpiredLease, FaultDomain, LeaseId, LeaseRequest, LeaseState,
+    LiveLeases, Reserved, Store, StoreError, Verdicts, admits,
 };
 
 /// How long a denial without an end (such as a ban) is answered here. The denial itself needs no store, but its count
@@ -402,6 +402,10 @@ impl<S: Store, C: Clock + 'static> Store for DenialCache<S, C> {
 
     async fn live_leases(&self, most: usize) -> Result<LiveLeases, StoreError> {
         self.store.live_leases(most).await
+    }
+
+    fn expired_leases(&self, most: usize) -> Vec<ExpiredLease> {
+        self.store.expired_leases(most)
     }
 
     async fn update_lease(

@@ -13,8 +13,8 @@ use tollgate_core::{
 use super::StoreObserver;
 use crate::memory::{MemoryStoreOptions, MemoryStoreStats};
 use crate::{
-    Capabilities, Charged, LeaseId, LeaseRequest, LeaseState, LiveLease, LiveLeases, MemoryStore,
-    NewLease, Reserved, Store, StoreError, Verdicts, admits,
+    Capabilities, Charged, ExpiredLease, LeaseId, LeaseRequest, LeaseState, LiveLease, LiveLeases,
+    MemoryStore, NewLease, Reserved, Store, StoreError, Verdicts, admits,
 };
 
 /// Turns the error of a store into verdicts by the failure mode of each limit, and flags them as degraded.
@@ -249,6 +249,17 @@ impl<S: Store, C: Clock + 'static> Store for Fallback<S, C> {
         live.is_complete &= live.leases.len() <= most;
         live.leases.truncate(most);
         Ok(live)
+    }
+
+    /// Those of the store, and those that this node keeps.
+    fn expired_leases(&self, most: usize) -> Vec<ExpiredLease> {
+        let mut expired = self.store.expired_leases(most);
+        let here = self.local.expired_leases(most.saturating_sub(expired.len()));
+        expired.extend(
+            here.into_iter()
+                .filter_map(|lease| Some(ExpiredLease { id: local_id(&lease.id)?, ..lease })),
+        );
+        expired
     }
 
     async fn update_lease(

@@ -9,8 +9,8 @@ use smallvec::SmallVec;
 use tollgate_core::{Amount, Attribute, Charge, LeaseUpdate, Limit, Policy, Subject};
 
 use crate::{
-    CallReport, Capabilities, Charged, FaultDomain, LeaseId, LeaseRequest, LeaseState, LiveLeases,
-    MemoryStore, Reserved, Store, StoreError, StoreErrorKind, key_bytes,
+    CallReport, Capabilities, Charged, ExpiredLease, FaultDomain, LeaseId, LeaseRequest,
+    LeaseState, LiveLeases, MemoryStore, Reserved, Store, StoreError, StoreErrorKind, key_bytes,
 };
 
 /// A store that never answers.
@@ -135,6 +135,10 @@ impl<S: Store> Store for Scripted<S> {
     async fn live_leases(&self, most: usize) -> Result<LiveLeases, StoreError> {
         self.behave().await?;
         self.0.store.live_leases(most).await
+    }
+
+    fn expired_leases(&self, most: usize) -> Vec<ExpiredLease> {
+        self.0.store.expired_leases(most)
     }
 
     async fn update_lease(

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use tollgate_core::{Attribute, Check, LeaseUpdate, Totals, Ttl, Unit};
-use tollgate_store::{LeaseId, LeaseRequest, Store};
+use tollgate_store::{LeaseId, LeaseRequest, LeaseStatus, Store};
 
 use super::leases::{amount, extend, leasing, settle, slots};
 use super::{MONTH, START, check_at, policy};
@@ -39,6 +39,39 @@ pub fn the_request_id_of_a_released_lease_is_new<H: MovableClock>() {
     limiter.update(&first, &LeaseUpdate::Release).unwrap();
     assert_eq!(reserve(&limiter, &check), second);
     assert_eq!(limiter.counts(&check), [3, 1]);
+}
+
+/// R12: whoever sends a reservation again learns what became of the lease.
+pub fn a_repeated_reservation_says_what_became_of_its_lease<H: MovableClock>() {
+    let Some(harness) = leasing::<H>() else { return };
+    let limiter =
+        Limiter::new(&harness, vec![policy("user", USER, 10, MONTH), slots("slots", USER, 9)]);
+    let ttl = Ttl::from_ms(20_000).unwrap();
+    let reserve = |id: &str| {
+        let check = check_at("alice", 1).with_request_id(id);
+        let lease = limiter.reserve(&check, ttl).1.unwrap();
+        (lease.id, (lease.status, lease.repeated, lease.lives_for.as_millis()))
+    };
+    let fresh = (LeaseStatus::Live, false, 20_000);
+    harness.set(START);
+    let (settled, first) = reserve("settled");
+    assert_eq!((first, reserve("expires").1), (fresh, fresh));
+    limiter.update(&settled, &settle(1, requests(1))).unwrap();
+    harness.set(START.after(Duration::from_secs(5)));
+    assert_eq!(reserve("settled"), (settled.clone(), (LeaseStatus::Settled, true, 0)));
+    let (expires, again) = reserve("expires");
+    assert_eq!((again.0, again.1), (LeaseStatus::Live, true));
+    // Clocks of microseconds may round.
+    assert!((14_999..=15_001).contains(&again.2), "{again:?}");
+    harness.set(START.after(Duration::from_secs(21)));
+    assert_eq!(reserve("expires"), (expires.clone(), (LeaseStatus::Expired, true, 0)));
+    limiter.update(&expires, &extend(1, Totals::none(), Totals::none())).unwrap();
+    assert_eq!(reserve("expires").1.0, LeaseStatus::Live, "it lives again");
+    limiter.update(&expires, &LeaseUpdate::Release).unwrap();
+    assert_eq!(reserve("expires").1, fresh, "a release makes the id new");
+    // It ended so long ago that the store need not know it any more.
+    harness.set(START.after(Duration::from_mins(3)));
+    assert_eq!(reserve("settled"), (settled, (LeaseStatus::Settled, true, 0)));
 }
 
 /// R16: a lease that is alive is counted, whatever is reset.

@@ -5,7 +5,8 @@ use std::thread;
 
 use tollgate_core::lease::ledger::Ending;
 use tollgate_core::{
-    Amount, Attribute, Check, Cost, Counting, LeaseUpdate, Mode, Policy, Quality, Totals, Ttl, Unit,
+    Amount, Attribute, Check, Cost, Counting, LeaseUpdate, Limit, Mode, Policy, Quality, Totals,
+    Ttl, Unit,
 };
 use tollgate_store::{
     Capabilities, Effect, HoldState, LeaseId, LeaseRequest, LeaseState, LeaseStatus, Store,
@@ -374,6 +375,31 @@ pub fn a_request_id_keeps_its_lease_when_a_policy_changes<H: Harness>() {
             }
         }
         assert_eq!(limiter(way, 100, 2).counts(&check), [8, 1], "{way:?}");
+    }
+}
+
+/// R14: what was used is charged as far as the usage of a limit can hold it, and what a later settlement takes back comes back.
+pub fn usage_above_what_can_be_recorded_is_charged_as_far_as_it_can_be<H: Harness>() {
+    for way in Way::ALL {
+        let Some(harness) = leasing::<H>() else { return };
+        let policies = [("user", USER, 10), ("all", &[][..], 20)]
+            .map(|(id, per, limit)| counted_by(way, policy(id, per, limit, MONTH)));
+        let most =
+            policies.each_ref().map(|policy| Limit::of(policy).unwrap().most_recorded().get());
+        let limiter = Limiter::new(&harness, policies.to_vec());
+        let reserve = |user| limiter.reserve(&check_at(user, 3), Ttl::MAX).1.unwrap().id;
+        let (first, second) = (reserve("alice"), reserve("bob"));
+        let state = limiter.update(&first, &settle(1, requests(Amount::MAX.get()))).unwrap();
+        // Of the limit that both meet, the second lease holds 3.
+        assert_eq!(charged(&state), [most[0], most[1] - 3], "{way:?}");
+        let usage: Vec<_> = state.holds.iter().map(|hold| hold.usage).collect();
+        assert_eq!(usage, most, "{way:?}");
+        assert_eq!(state.holds[0].debt(), most[0] - 10, "{way:?}");
+        let state = limiter.update(&second, &settle(1, requests(Amount::MAX.get()))).unwrap();
+        assert_eq!(charged(&state), [most[0], 3], "{way:?}: there is no room for more");
+        let state = limiter.update(&first, &settle(2, requests(4))).unwrap();
+        assert_eq!(charged(&state), [4, 4], "{way:?}");
+        assert_eq!(limiter.counts(&check_at("alice", 1)), [4, 7], "{way:?}");
     }
 }
 

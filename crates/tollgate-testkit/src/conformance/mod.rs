@@ -137,6 +137,7 @@ macro_rules! conformance_group {
             an_unknown_lease_changes_nothing
             a_request_id_names_a_lease_once
             a_request_id_keeps_its_lease_when_a_policy_changes
+            usage_above_what_can_be_recorded_is_charged_as_far_as_it_can_be
             threads_that_settle_one_lease_settle_it_once
             threads_never_hold_more_slots_than_there_are
         );
@@ -174,6 +175,7 @@ macro_rules! conformance_group {
     ($harness:ty, lease_records) => {
         $crate::conformance_tests!($harness, lease_records:
             the_request_id_of_a_released_lease_is_new
+            a_repeated_reservation_says_what_became_of_its_lease
             a_reset_keeps_the_slots_of_live_leases
             a_lease_returns_its_note
             live_leases_are_listed

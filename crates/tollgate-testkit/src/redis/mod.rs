@@ -11,4 +11,6 @@ pub use cluster::RedisCluster;
 pub use proxy::{Fault, Proxy};
 pub use sentinel::RedisSentinels;
 pub use server::RedisServer;
+#[cfg(feature = "memcached")]
+pub(crate) use server::{KEEPER, free_port, wait_for};
 pub use tls::RedisMutualTls;

@@ -22,7 +22,7 @@ const PROGRAM_VARIABLE: &str = "TOLLGATE_TEST_REDIS_SERVER";
 
 /// Runs a server until its standard input ends, which happens however this process ends: a server in a `static` is
 /// never dropped.
-const KEEPER: &str = r#"folder=$1; shift; "$@" >/dev/null & echo $!; cat >/dev/null; kill -9 $! 2>/dev/null; rm -rf "$folder""#;
+pub(crate) const KEEPER: &str = r#"folder=$1; shift; "$@" >/dev/null & echo $!; cat >/dev/null; kill -9 $! 2>/dev/null; rm -rf "$folder""#;
 
 /// A real Redis server that keeps nothing on disk.
 #[derive(Debug)]
@@ -220,7 +220,7 @@ fn read_answer(stream: &mut impl BufRead, lines: &mut Vec<String>) -> Result<(),
 }
 
 /// A free port on 127.0.0.1 whose Cluster bus port (10,000 above) is valid.
-pub(super) fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     loop {
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let bus = port.checked_add(10_000);
@@ -231,7 +231,7 @@ pub(super) fn free_port() -> u16 {
 }
 
 /// Checks every few milliseconds whether `is_so` holds; fails the test if it takes too long.
-pub(super) fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn wait_for(what: &str, is_so: impl Fn() -> bool) {
     let looks = START.as_millis() / LOOK_EVERY.as_millis();
     for _ in 0..looks {
         if is_so() {

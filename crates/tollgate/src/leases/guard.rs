@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use tollgate_core::{Amount, LeaseUpdate, Quality, Totals, Ttl, Unit};
-use tollgate_store::{LeaseId, LeaseState, NewLease};
+use tollgate_store::{LeaseId, LeaseState, LeaseStatus, NewLease};
 
 use super::Progress;
 
@@ -31,19 +31,26 @@ pub struct Lease<L: Keeper> {
     limiter: L,
     id: LeaseId,
     ttl: Ttl,
+    status: LeaseStatus,
     progress: Progress,
     is_open: bool,
 }
 
 impl<L: Keeper> Lease<L> {
     pub(crate) fn new(limiter: L, lease: NewLease) -> Self {
-        let NewLease { id, ttl, .. } = lease;
-        Self { limiter, id, ttl, progress: Progress::new(), is_open: true }
+        let NewLease { id, ttl, status, .. } = lease;
+        Self { limiter, id, ttl, status, progress: Progress::new(), is_open: true }
     }
 
     /// Its name, valid in this limiter: whoever knows it can settle the lease.
     pub fn id(&self) -> &LeaseId {
         &self.id
+    }
+
+    /// What it was when this guard was made: live, unless the same request id reserved it before and it has ended since. A lease
+    /// that has ended allows no new work.
+    pub fn status_at_reservation(&self) -> LeaseStatus {
+        self.status
     }
 
     /// How long it lives from its reservation or its last extension.

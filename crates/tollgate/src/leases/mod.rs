@@ -26,7 +26,7 @@ pub use guard::{Keeper, Lease};
 #[cfg(feature = "async-leases")]
 pub use store_lease::{StoreLease, reserve};
 pub use tollgate_core::lease::ledger::Ending;
-pub use tollgate_store::{Effect, HoldState, LeaseId, LeaseState};
+pub use tollgate_store::{Effect, HoldState, LeaseId, LeaseState, LeaseStatus};
 
 /// The answer to a reservation: the decision, and the lease if the check was admitted.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tollgate_core::{Amount, Check, Decision, LeaseUpdate, PolicySet, Quality, Totals, Ttl, Unit};
-use tollgate_store::{LeaseId, LeaseRequest, LeaseState, NewLease, Store, StoreError};
+use tollgate_store::{LeaseId, LeaseRequest, LeaseState, LeaseStatus, NewLease, Store, StoreError};
 
 use super::{Progress, Reservation};
 
@@ -68,6 +68,7 @@ pub struct StoreLease<S: Store> {
     store: Arc<S>,
     id: LeaseId,
     ttl: Ttl,
+    status: LeaseStatus,
     progress: Progress,
     /// What is sent when the guard is dropped, if it is not a lower bound: the end that the store has not confirmed.
     unconfirmed: Option<LeaseUpdate>,
@@ -77,11 +78,12 @@ pub struct StoreLease<S: Store> {
 
 impl<S: Store> StoreLease<S> {
     fn new(store: Arc<S>, lease: NewLease) -> Self {
-        let NewLease { id, ttl, .. } = lease;
+        let NewLease { id, ttl, status, .. } = lease;
         Self {
             store,
             id,
             ttl,
+            status,
             progress: Progress::new(),
             unconfirmed: None,
             is_open: true,
@@ -92,6 +94,12 @@ impl<S: Store> StoreLease<S> {
     /// Its name, valid wherever the store is used: whoever knows it can settle the lease.
     pub fn id(&self) -> &LeaseId {
         &self.id
+    }
+
+    /// What it was when this guard was made: live, unless the same request id reserved it before and it has ended since. A lease
+    /// that has ended allows no new work.
+    pub fn status_at_reservation(&self) -> LeaseStatus {
+        self.status
     }
 
     /// How long it lives from its reservation or its last extension.

@@ -1,11 +1,11 @@
-//! Decisions as they happen, as server-sent events.
+//! Decisions and changes of leases as they happen, as server-sent events.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderValue, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
@@ -17,35 +17,37 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tollgate_core::{Reason, SystemWallClock, WallClock as _};
-use tollgate_service::{DecisionFeed, ObservedDecision};
+use tollgate_service::{DecisionFeed, Observed, ObservedDecision, ObservedHold, ObservedLease};
+use tollgate_store::LeaseId;
 use utoipa::IntoParams;
 
 use super::super::problem::Problem;
 use super::target::Parameters;
 use crate::app::{App, Backend};
+use crate::config::Role;
 use crate::metrics::Totals;
 
 const STATS_EVERY: Duration = Duration::from_secs(1);
 const NS_PER_MS: u64 = 1_000_000;
 const NS_PER_MICROSECOND: u64 = 1_000;
 
-/// Which decisions to send: those that match every given parameter.
+/// Which decisions and leases to send: those that match every given parameter.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query, rename_all = "camelCase")]
 #[expect(dead_code, reason = "read for the schema")]
 pub(super) struct EventParameters {
-    /// Only allowed checks (true), or only denied ones (false).
+    /// Only allowed checks (true), or only denied ones (false). Without changes of leases, which are neither.
     allowed: Option<bool>,
-    /// Only decisions whose binding limit is of this policy.
+    /// Only decisions whose binding limit is of this policy, and leases that hold something of it.
     #[param(min_length = 1, max_length = 256)]
     policy: Option<String>,
-    /// Only checks of this user.
+    /// Only checks and leases of this user.
     #[param(min_length = 1, max_length = 256)]
     user: Option<String>,
-    /// Only checks for this model.
+    /// Only checks and leases for this model.
     #[param(min_length = 1, max_length = 256)]
     model: Option<String>,
-    /// Only checks of this tenant.
+    /// Only checks and leases of this tenant.
     #[param(min_length = 1, max_length = 256)]
     tenant: Option<String>,
 }
@@ -78,6 +80,29 @@ impl Wanted {
     }
 }
 
+impl Wanted {
+    fn has_lease(&self, observed: &ObservedLease) -> bool {
+        let note = &observed.note;
+        let attribute = |name: &str| match name {
+            "user" => note.user.as_deref(),
+            "model" => note.model.as_deref(),
+            _ => note.tenant.as_deref(),
+        };
+        let holds_of =
+            |wanted: &str| observed.holds.iter().any(|hold| hold.policy_id.as_str() == wanted);
+        self.allowed.is_none()
+            && self.policy.as_deref().is_none_or(holds_of)
+            && self.attributes.iter().all(|(name, wanted)| {
+                wanted.as_deref().is_none_or(|wanted| Some(wanted) == attribute(name))
+            })
+    }
+}
+
+/// The id of a lease for `role`: whoever knows it can settle the lease.
+fn shown(id: &LeaseId, role: Role) -> Option<&str> {
+    (role == Role::Write).then(|| id.as_str())
+}
+
 /// A decision, as an event.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -99,10 +124,14 @@ struct DecisionEvent<'a> {
     subject: BTreeMap<&'a str, &'a str>,
     /// The whole cost of the check, by unit.
     cost: BTreeMap<&'a str, u64>,
+    /// Whether it was asked for by a reservation.
+    reservation: bool,
+    /// The lease that was reserved, for those who may know it.
+    lease_id: Option<&'a str>,
 }
 
 impl<'a> DecisionEvent<'a> {
-    fn new(observed: &'a ObservedDecision) -> Self {
+    fn new(observed: &'a ObservedDecision, role: Role) -> Self {
         let decision = &observed.decision;
         let headline = decision.headline();
         let subject = observed.subject.iter().map(|(name, value)| (&**name, &**value));
@@ -123,6 +152,65 @@ impl<'a> DecisionEvent<'a> {
             weight: observed.weight,
             subject: subject.collect(),
             cost: cost.collect(),
+            reservation: observed.is_reservation,
+            lease_id: observed.lease.as_ref().and_then(|id| shown(id, role)),
+        }
+    }
+}
+
+/// A lease that was changed or has expired, as an event.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LeaseChangeEvent<'a> {
+    at: u64,
+    /// What happened, as metrics name it.
+    event: &'static str,
+    lease_id: Option<&'a str>,
+    was: &'static str,
+    state: &'static str,
+    weight: u64,
+    subject: BTreeMap<&'static str, &'a str>,
+    limits: Vec<HoldChange<'a>>,
+}
+
+/// What a lease holds in one limit, before and after a change.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HoldChange<'a> {
+    policy_id: &'a str,
+    unit: &'a str,
+    charged_before: u64,
+    charged: u64,
+    /// By how much the usage of the limit is above it; null if nobody looked.
+    debt: Option<u64>,
+}
+
+impl<'a> LeaseChangeEvent<'a> {
+    fn new(observed: &'a ObservedLease, role: Role) -> Self {
+        let note = &observed.note;
+        let subject = [("tenant", &note.tenant), ("user", &note.user), ("model", &note.model)];
+        let subject = subject.into_iter().filter_map(|(name, id)| Some((name, id.as_deref()?)));
+        Self {
+            at: observed.at.as_ns() / NS_PER_MS,
+            event: observed.event.name(),
+            lease_id: shown(&observed.id, role),
+            was: observed.was.name(),
+            state: observed.status.name(),
+            weight: observed.weight,
+            subject: subject.collect(),
+            limits: observed.holds.iter().map(HoldChange::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a ObservedHold> for HoldChange<'a> {
+    fn from(hold: &'a ObservedHold) -> Self {
+        Self {
+            policy_id: hold.policy_id.as_str(),
+            unit: hold.unit.name(),
+            charged_before: hold.charged_before,
+            charged: hold.charged,
+            debt: hold.debt,
         }
     }
 }
@@ -164,13 +252,17 @@ struct Lagged {
     skipped: u64,
 }
 
-/// Subscribe to decisions
+/// Subscribe to decisions and changes of leases
 ///
 /// A stream of server-sent events, which lasts until the client or the server closes it. `decision` is a decision of
-/// this node: the `cost` of the check by unit, and how much of the binding limit it `needed` and how much is
-/// `remaining`. If there are more than 1,000 a second, only a sample is sent, and `weight` is the number of decisions
-/// that one represents. `stats` comes once a second: the totals since the start, how long decisions took in the last
-/// second, and the state of the server's parts. `lagged` says how many decisions a slow subscriber has lost. At most 16
+/// this node: the `cost` of the check by unit, how much of the binding limit it `needed` and how much is
+/// `remaining`, and whether it was a `reservation`. `lease` is a lease that this node has extended, settled or released, or that has
+/// expired: the `event` as `tollgate_lease_events_total` names it, what the lease `was` and its `state` now, and for each limit
+/// what it was `chargedBefore`, what it is `charged`, and the `debt` of the limit. Only the store in memory announces that a lease
+/// expired. `leaseId` is null for a token that may only read, because whoever knows the id can settle the lease. If there are more
+/// than 1,000 decisions or 1,000 changes of leases a second, only a sample is sent, and `weight` is the number of them that one
+/// represents. `stats` comes once a second: the totals since the start, how long decisions took in the last
+/// second, and the state of the server's parts. `lagged` says how many of them a slow subscriber has lost. At most 16
 /// subscribers at a time.
 #[utoipa::path(
     get,
@@ -185,22 +277,23 @@ struct Lagged {
 )]
 pub(super) async fn events<S: Backend>(
     State(app): State<Arc<App<S>>>,
+    Extension(role): Extension<Role>,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
     let wanted = Wanted::take(&mut parameters);
     let wanted = parameters.finish("allowed, policy, user, model, tenant", Some(wanted))?;
-    let decisions = app.service.decision_feed().and_then(|feed| feed.subscribe());
-    let decisions =
-        decisions.ok_or_else(|| Problem::too_many_subscribers(DecisionFeed::MAX_SUBSCRIBERS))?;
+    let feed = app.service.decision_feed().and_then(|feed| feed.subscribe());
+    let feed = feed.ok_or_else(|| Problem::too_many_subscribers(DecisionFeed::MAX_SUBSCRIBERS))?;
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    Ok((no_store, Sse::new(Subscriber::new(app, wanted, decisions).stream())).into_response())
+    Ok((no_store, Sse::new(Subscriber::new(app, (wanted, role), feed).stream())).into_response())
 }
 
 /// A subscriber.
 struct Subscriber<S> {
     app: Arc<App<S>>,
     wanted: Wanted,
-    decisions: Receiver<Arc<ObservedDecision>>,
+    role: Role,
+    feed: Receiver<Observed>,
     draining: watch::Receiver<bool>,
     ticks: Interval,
     /// What was counted at the last tick.
@@ -208,11 +301,11 @@ struct Subscriber<S> {
 }
 
 impl<S: Backend> Subscriber<S> {
-    fn new(app: Arc<App<S>>, wanted: Wanted, decisions: Receiver<Arc<ObservedDecision>>) -> Self {
+    fn new(app: Arc<App<S>>, (wanted, role): (Wanted, Role), feed: Receiver<Observed>) -> Self {
         let mut ticks = interval(STATS_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (draining, before) = (app.health.subscribe_draining(), app.metrics.totals());
-        Self { app, wanted, decisions, draining, ticks, before }
+        Self { app, wanted, role, feed, draining, ticks, before }
     }
 
     fn stream(self) -> impl Stream<Item = Result<Event, Infallible>> + Send + 'static {
@@ -226,16 +319,19 @@ impl<S: Backend> Subscriber<S> {
     async fn next(&mut self) -> Option<Event> {
         loop {
             // In this order, so that many decisions delay neither the shutdown nor the statistics.
-            let decision = tokio::select! {
+            let observed = tokio::select! {
                 biased;
                 _ = self.draining.wait_for(|draining| *draining) => return None,
                 _ = self.ticks.tick() => None,
-                decision = self.decisions.recv() => Some(decision),
+                observed = self.feed.recv() => Some(observed),
             };
-            match decision {
+            match observed {
                 None => return event("stats", &self.stats()),
-                Some(Ok(observed)) if self.wanted.has(&observed) => {
-                    return event("decision", &DecisionEvent::new(&observed));
+                Some(Ok(Observed::Decision(observed))) if self.wanted.has(&observed) => {
+                    return event("decision", &DecisionEvent::new(&observed, self.role));
+                }
+                Some(Ok(Observed::Lease(observed))) if self.wanted.has_lease(&observed) => {
+                    return event("lease", &LeaseChangeEvent::new(&observed, self.role));
                 }
                 Some(Ok(_)) => {}
                 Some(Err(RecvError::Lagged(skipped))) => {

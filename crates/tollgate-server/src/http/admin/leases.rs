@@ -191,6 +191,7 @@ pub(super) async fn live<S: Backend>(
         (status = 200, description = "The lease after it, or as it is if it was released before", body = LeaseBody),
         (status = 404, description = "There is no such lease, or not any more"),
         (status = 409, description = "The lease was settled"),
+        (status = 500, description = "The record of the lease holds something that Tollgate did not write; nothing was changed"),
         (status = 501, description = NO_LEASES),
         (status = 503, description = STORE_UNAVAILABLE)
     )

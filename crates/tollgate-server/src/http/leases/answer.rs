@@ -44,6 +44,8 @@ impl<'a> GrantedBody<'a> {
     ) -> Self {
         let lease = NewLeaseBody {
             id: lease.id.as_str(),
+            state: lease.status.name(),
+            repeated: lease.repeated,
             ttl_ms: lease.ttl.as_ms(),
             expires_at: rfc3339(now.after(lease.lives_for)),
             reserved: Reserved(asked),
@@ -56,14 +58,41 @@ impl<'a> GrantedBody<'a> {
         let mut json = JsonWriter::with_capacity(bytes);
         self.decision.write_open(&mut json)?;
         json.raw(r#","lease":{"id":"#).text(Some(self.lease.id))?;
+        json.raw(r#","state":"#).text(Some(self.lease.state))?;
+        json.raw(r#","repeated":"#).bool(self.lease.repeated);
         json.raw(r#","ttlMs":"#).number(Some(self.lease.ttl_ms));
         json.raw(r#","expiresAt":"#).text(Some(&self.lease.expires_at))?;
-        json.raw(r#","reserved":{"#);
-        for (place, (unit, amount)) in self.lease.reserved.0.amounts().enumerate() {
-            json.raw(if place == 0 { "" } else { "," }).text(Some(unit.name()))?;
-            json.raw(":").number(Some(amount.get()));
-        }
-        json.raw("}}}");
+        json.raw(r#","reserved":"#);
+        self.lease.reserved.write(&mut json)?;
+        json.raw("}}");
+        Ok(json.into_bytes())
+    }
+}
+
+/// The answer to a reservation that was denied: the decision, and what it asked for.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = DeniedLease)]
+pub(crate) struct DeniedBody<'a> {
+    #[serde(flatten)]
+    decision: DecisionBody<'a>,
+    /// What was asked for, by unit, with what policies reserve of units that `cost` did not name. Nothing of it is held.
+    #[schema(value_type = BTreeMap<String, u64>)]
+    reserved: Reserved<'a>,
+}
+
+impl<'a> DeniedBody<'a> {
+    pub(super) fn new(decision: &'a Decision, asked: &'a Cost) -> Self {
+        Self { decision: DecisionBody::new(decision), reserved: Reserved(asked) }
+    }
+
+    pub(super) fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        let bytes = DECISION_BYTES + LIMIT_BYTES * self.decision.limit_count();
+        let mut json = JsonWriter::with_capacity(bytes);
+        self.decision.write_open(&mut json)?;
+        json.raw(r#","reserved":"#);
+        self.reserved.write(&mut json)?;
+        json.raw("}");
         Ok(json.into_bytes())
     }
 }
@@ -71,6 +100,18 @@ impl<'a> GrantedBody<'a> {
 /// What was asked for, by unit.
 #[derive(Debug)]
 struct Reserved<'a>(&'a Cost);
+
+impl Reserved<'_> {
+    fn write(&self, json: &mut JsonWriter) -> serde_json::Result<()> {
+        json.raw("{");
+        for (place, (unit, amount)) in self.0.amounts().enumerate() {
+            json.raw(if place == 0 { "" } else { "," }).text(Some(unit.name()))?;
+            json.raw(":").number(Some(amount.get()));
+        }
+        json.raw("}");
+        Ok(())
+    }
+}
 
 impl Serialize for Reserved<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -86,6 +127,13 @@ pub(crate) struct NewLeaseBody<'a> {
     /// Its id, which updates name. Whoever knows it can settle the lease.
     #[schema(value_type = String, min_length = 1, max_length = 512)]
     id: &'a str,
+    /// `live`. If the reservation was sent again with its `requestId`, and the lease has ended meanwhile: `settled`, `released` or
+    /// `expired`. Such a lease holds no slot and allows no new work; for that, reserve with a new id. A lease that ended so long ago
+    /// that it is not known any more is `settled`.
+    #[schema(value_type = String)]
+    state: &'static str,
+    /// Whether the same `requestId` reserved this lease before.
+    repeated: bool,
     /// How long it lives from the reservation, in milliseconds, unless it is extended.
     #[schema(minimum = 100, maximum = 3_600_000)]
     ttl_ms: u64,
@@ -403,8 +451,20 @@ mod tests {
         let reserved = store.reserve(&LeaseRequest::new(&charges, Ttl::DEFAULT));
         let decision = Decision::assemble(&charges, &reserved.verdicts);
         let lease = reserved.lease.unwrap();
-        for decision in [decision, Decision::assemble(&[], &[])] {
-            let body = GrantedBody::new(&decision, &lease, &check.cost, NOW);
+        let again = lease.clone().reserved_before(None, Timestamp::from_ms(0));
+        let decisions = [decision, Decision::assemble(&[], &[])];
+        for (decision, lease) in decisions.iter().zip([lease, again]) {
+            let body = GrantedBody::new(decision, &lease, &check.cost, NOW);
+            assert_eq!(body.to_json().unwrap(), serde_json::to_vec(&body).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_denied_lease_is_written_as_serde_writes_it() {
+        let decision = Decision::assemble(&[], &[]);
+        let asked = Cost::one_request().with(Unit::Custom("gpu \"ms\"".into()), Amount::MAX);
+        for asked in [asked, Cost::one_request()] {
+            let body = DeniedBody::new(&decision, &asked);
             assert_eq!(body.to_json().unwrap(), serde_json::to_vec(&body).unwrap());
         }
     }

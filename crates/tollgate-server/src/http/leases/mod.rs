@@ -19,12 +19,12 @@ use tollgate_service::{Keeping, Settlement, Unsettled};
 use tollgate_store::{Effect, LeaseId, LeaseState, Store, StoreError};
 
 pub(super) use self::answer::{
-    AcceptedBody, GrantedBody, HoldBody, LeaseBody, NewLeaseBody, SettledBody, SettlementsBody,
+    AcceptedBody, DeniedBody, GrantedBody, HoldBody, LeaseBody, NewLeaseBody, SettledBody,
+    SettlementsBody,
 };
 pub(super) use self::schema::{
     ExtensionBody, ReservationBody, SettlementBatchBody, SettlementBody,
 };
-use super::answer::decision_json;
 use super::body::read_json;
 use super::check::{cannot_render, json_response, store_failed};
 use super::client::Client;
@@ -68,7 +68,7 @@ fn id_of(path: PathId) -> Option<LeaseId> {
 /// `requestId` again if no answer came: it returns the same lease.
 ///
 /// If a policy has `reserve` for a unit that `cost` does not name, the lease reserves what answers of the same model and tenant
-/// usually use; `reserved` in the answer says how much.
+/// usually use; `reserved` in the answer says how much, also if the check was denied.
 #[utoipa::path(
     post,
     path = "/rate-limit/leases",
@@ -203,13 +203,13 @@ async fn reserve<S: Store, B: HttpBody<Data = Bytes>>(
     let decision = &reserved.decision;
     app.metrics.decided(decision);
     app.metrics.leases.reserved(&reserved);
-    let (status, json) = match &reserved.lease {
-        Some(lease) => {
-            let now = SystemWallClock.wall_time();
-            let body = GrantedBody::new(decision, lease, &reserved.asked, now);
-            (StatusCode::CREATED, body.to_json())
-        }
-        None => (StatusCode::TOO_MANY_REQUESTS, decision_json(decision)),
+    let (status, json) = if let Some(lease) = &reserved.lease {
+        let now = SystemWallClock.wall_time();
+        let body = GrantedBody::new(decision, lease, &reserved.asked, now);
+        (StatusCode::CREATED, body.to_json())
+    } else {
+        let body = DeniedBody::new(decision, &reserved.asked);
+        (StatusCode::TOO_MANY_REQUESTS, body.to_json())
     };
     let mut response = json_response(json.map_err(|error| cannot_render(&error))?);
     *response.status_mut() = status;
@@ -397,6 +397,9 @@ fn update_failed<S>(app: &App<S>, error: &StoreError) -> Problem {
         error = error as &dyn std::error::Error,
         "a lease could not be updated: the store failed"
     );
+    if error.kind().concerns_one_check() {
+        return Problem::unreadable_lease();
+    }
     Problem::update_unanswered()
 }
 

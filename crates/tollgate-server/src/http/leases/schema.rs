@@ -26,7 +26,7 @@ impl PartialSchema for ReservationBody {
             return Ref::from_schema_name("Check").into();
         };
         let description = "A check, and how long its lease is to live. `requestId` names the lease once: while the lease is \
-             kept, the same reservation with the same id returns it again.";
+             kept, the same reservation with the same id returns it again, with what became of it as `state`.";
         check.description = Some(description.to_owned());
         check.properties.insert("ttlMs".to_owned(), ttl().into());
         check.properties.insert("inputBytes".to_owned(), input_bytes().into());
@@ -202,20 +202,22 @@ impl IntoResponses for ReserveAnswers {
         let granted = |decision: Value| {
             let mut granted = decision;
             granted["lease"] = json!({
-                "id": "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a", "ttlMs": 60_000,
+                "id": "m0000000a4f0c5d2e8b7a19364d5e0f7c2b1a", "state": "live", "repeated": false, "ttlMs": 60_000,
                 "reserved": {"requests": 1, "input_tokens": 1_200, "output_tokens": 800},
                 "expiresAt": "2026-11-28T12:01:00.000Z"
             });
             granted
         };
         let examples = [("Admitted", granted(admitted())), ("No limit met", granted(unmet()))];
+        let mut refused = denied();
+        refused["reserved"] = json!({"requests": 1, "input_tokens": 1_200, "output_tokens": 800});
         let admission = "The request may pass, and its lease lives";
         let denial = "The request may not pass; nothing is held";
         let undecided = "No decision was possible: the store is unavailable, or unfinished requests use all of the memory \
              reserved for them";
         Answers::from([
             ("201".to_owned(), deciding("GrantedLease", admission, examples)),
-            ("429".to_owned(), deciding("Decision", denial, [("Denied", denied())])),
+            ("429".to_owned(), deciding("DeniedLease", denial, [("Denied", refused)])),
             ("501".to_owned(), Response::new("The store keeps no leases").into()),
             ("503".to_owned(), Response::new(undecided).into()),
         ])
@@ -238,12 +240,14 @@ impl IntoResponses for UpdateAnswers {
         let wait = header("How long to wait before another attempt, in seconds", Type::Integer);
         let unanswered =
             ResponseBuilder::new().description(unanswered).header("Retry-After", wait).build();
+        let unreadable = "The record of the lease, or the usage of one of its limits, holds something that Tollgate did not \
+             write, so nothing was changed; or an internal error";
         let conflict = "The lease has ended: it was released, or an extension or a release comes after its settlement";
         Answers::from([
             ("200".to_owned(), updated.build().into()),
             ("404".to_owned(), Response::new("There is no such lease, or not any more").into()),
             ("409".to_owned(), Response::new(conflict).into()),
-            ("500".to_owned(), Response::new("Internal server error").into()),
+            ("500".to_owned(), Response::new(unreadable).into()),
             ("501".to_owned(), Response::new("The store keeps no leases").into()),
             ("503".to_owned(), unanswered.into()),
         ])

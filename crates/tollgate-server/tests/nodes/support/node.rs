@@ -62,8 +62,13 @@ impl Node {
         self.process.log().lines().filter(|line| line.contains(text)).count()
     }
 
-    /// Ends the process and returns its whole log.
+    /// Kills the process and returns its whole log.
     pub(crate) fn end(self) -> String {
         self.process.end("-KILL").1
+    }
+
+    /// Asks the process to end; returns its exit code and its whole log.
+    pub(crate) fn stop(self) -> (Option<i32>, String) {
+        self.process.end("-TERM")
     }
 }

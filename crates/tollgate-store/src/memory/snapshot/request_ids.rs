@@ -89,7 +89,8 @@ impl SavedRecord {
         let lease = match self.lease {
             None => None,
             Some(SavedNewLease { id, ttl_ms, lives_for }) => {
-                Some(NewLease { id: LeaseId::parse(&id)?, ttl: Ttl::from_ms(ttl_ms)?, lives_for })
+                let (id, ttl) = (LeaseId::parse(&id)?, Ttl::from_ms(ttl_ms)?);
+                Some(NewLease { lives_for, ..NewLease::new(id, ttl) })
             }
         };
         let record = Record {

@@ -82,6 +82,21 @@ fn full_store() -> ManualStore {
 }
 
 #[test]
+fn an_expiry_is_told_once() {
+    let (store, clock) = store(&MemoryStoreOptions::default());
+    for ttl_ms in [5_000, 20_000] {
+        let ttl = Ttl::from_ms(ttl_ms).unwrap();
+        assert!(store.reserve(&LeaseRequest::new(&[], ttl)).lease.is_some());
+    }
+    clock.advance(Duration::from_secs(6));
+    assert_eq!(store.expired_leases(9).len(), 1);
+    let store = read(&snapshot(&store), Duration::from_secs(20)).unwrap();
+    let told: Vec<_> = store.expired_leases(9).iter().map(|lease| lease.since.as_secs()).collect();
+    assert_eq!(told, [6], "only the one that expired meanwhile");
+    assert_eq!((store.stats().live_leases, store.stats().expired_leases), (0, 1));
+}
+
+#[test]
 fn windows_go_on_by_the_wall_clock() {
     let (store, clock) = store(&MemoryStoreOptions::default());
     let limit = limit("p", 5);

@@ -2,7 +2,11 @@
 //!
 //! A check is formatted while its caller waits, and put into a bounded queue; a thread writes the file. If the queue or
 //! the file is full, the line is dropped and counted: recording never delays a check. An API key is written as the id
-//! under which it counts.
+//! under which it counts. The line of a lease is `held` until the lease is settled, so that it says how much output the answer had.
+
+mod held;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -19,15 +23,19 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use tollgate_catalog::api_key::KeyHasher;
-use tollgate_core::{Check, Decision, Reason, Unit, WallClock};
+use tollgate_core::{
+    Amount, Check, Clock, Decision, LeaseUpdate, Reason, Timestamp, Unit, WallClock,
+};
 use tollgate_service::TrafficObserver;
+use tollgate_store::{Effect, LeaseId, LeaseState, LeaseStatus};
 
+use self::held::{Answer, HeldLines};
 use crate::telemetry::Chain;
 
 /// The columns, of which every line has all.
-const HEADER: &str = "timestamp,userId,modelId,tenantId,apiKeyId,service,ip,tier,modelTier,priority,requestId,attributes,costs,userTenantId\n";
+const HEADER: &str = "timestamp,userId,modelId,tenantId,apiKeyId,service,ip,tier,modelTier,priority,requestId,attributes,costs,userTenantId,maxOutputTokens,outputTokens,durationMs\n";
 /// The same with hashed ids. The last column is empty: it says that all ids of the file are hashed.
-const HASHED_HEADER: &str = "timestamp,userId,modelId,tenantId,apiKeyId,service,ip,tier,modelTier,priority,requestId,attributes,costs,userTenantId,hashedIds\n";
+const HASHED_HEADER: &str = "timestamp,userId,modelId,tenantId,apiKeyId,service,ip,tier,modelTier,priority,requestId,attributes,costs,userTenantId,maxOutputTokens,outputTokens,durationMs,hashedIds\n";
 
 /// The attributes with a column of their own, in the order of the columns from `userId` on.
 const COLUMNS: [&str; 8] =
@@ -70,6 +78,8 @@ pub(crate) struct Recorder {
     sample: Sample,
     hasher: Option<KeyHasher>,
     clock: Arc<dyn WallClock>,
+    /// Measures how long answers take.
+    stopwatch: Arc<dyn Clock>,
     /// Set when the file takes no more lines.
     is_closed: Arc<AtomicBool>,
     counters: RecordCounters,
@@ -77,6 +87,19 @@ pub(crate) struct Recorder {
 
 enum Message {
     Line(String),
+    /// A line without its end, which is known when the lease ends.
+    Held {
+        lease: LeaseId,
+        start: String,
+        reserved_at: Timestamp,
+    },
+    /// A lease has ended: it was settled, or released because there is no answer.
+    Ended {
+        lease: LeaseId,
+        has_answer: bool,
+        output: Option<Amount>,
+        at: Timestamp,
+    },
     /// Write everything that came before, then answer.
     Flush(SyncSender<()>),
 }
@@ -98,7 +121,7 @@ impl Recorder {
     /// Opens the file of `config` and starts to record.
     pub(crate) fn start(
         config: &RecordConfig,
-        clock: Arc<dyn WallClock>,
+        (clock, stopwatch): (Arc<dyn WallClock>, Arc<dyn Clock>),
         counters: RecordCounters,
     ) -> io::Result<Self> {
         let (file, bytes) = open(&config.file, config.hash_ids)?;
@@ -114,6 +137,9 @@ impl Recorder {
         let writer = Writer {
             file: BufWriter::new(file),
             path: config.file.clone(),
+            held: HeldLines::default(),
+            stopwatch: Arc::clone(&stopwatch),
+            end: if config.hash_ids { ",\n" } else { "\n" },
             room: config.max_bytes.saturating_sub(bytes),
             is_closed: Arc::clone(&is_closed),
             counters: counters.clone(),
@@ -124,10 +150,11 @@ impl Recorder {
         let part = u128::from(u64::MAX) * u128::from(config.sample_millionths) / 1_000_000;
         let at_most = u64::try_from(part).unwrap_or(u64::MAX);
         let sample = Sample { keys: RandomState::new(), at_most };
-        Ok(Self { queue, sample, hasher, clock, is_closed, counters })
+        Ok(Self { queue, sample, hasher, clock, stopwatch, is_closed, counters })
     }
 
-    /// Waits, for a bounded time, until what was recorded is in the file. Blocks.
+    /// Waits, for a bounded time, until what was recorded is in the file; of leases that are not settled, without their answers.
+    /// Blocks.
     pub(crate) fn flush(&self, timeout: Duration) {
         let (done, is_done) = mpsc::sync_channel(1);
         // Without room in the queue, the file is being written anyway.
@@ -136,7 +163,8 @@ impl Recorder {
         }
     }
 
-    fn line(&self, check: &Check<'_>) -> String {
+    /// The line of `check` up to what its answer had. `is_leased` says whether it reserves.
+    fn start_of_line(&self, check: &Check<'_>, is_leased: bool) -> String {
         let now = self.clock.wall_time().as_ns();
         let mut line = String::with_capacity(160);
         // Writing to a `String` cannot fail.
@@ -185,30 +213,53 @@ impl Recorder {
             (Some(tenant), Some(hasher)) => line.push_str(&hashed(hasher, "tenant", tenant)),
             (Some(tenant), None) => push_cell(&mut line, tenant),
         }
-        if self.hasher.is_some() {
-            line.push(',');
+        line.push(',');
+        if is_leased && check.cost.names(&Unit::OutputTokens) {
+            _ = write!(line, "{}", check.cost.of(&Unit::OutputTokens).get());
         }
-        line.push('\n');
         line
+    }
+
+    /// Sends without waiting. That the file takes no more is only a hint here, because the thread closes it.
+    fn send(&self, message: Message) {
+        if self.is_closed.load(Ordering::Relaxed) || self.queue.try_send(message).is_err() {
+            self.counters.dropped.inc();
+        }
     }
 }
 
 impl TrafficObserver for Recorder {
-    fn decided(&self, check: &Check<'_>, decision: &Decision) {
+    fn decided(&self, check: &Check<'_>, decision: &Decision, lease: Option<&LeaseId>) {
         // A check that is denied because of its key meets no limit, whatever the policies are.
         let is_refused =
             decision.reason().is_some_and(|reason| Reason::OF_API_KEYS.contains(&reason));
         if is_refused || !self.sample.picks(check) {
             return;
         }
-        // Only a hint: the thread closes the file.
-        if self.is_closed.load(Ordering::Relaxed) {
+        let start = self.start_of_line(check, lease.is_some());
+        if start.len() > MAX_LINE_BYTES {
             self.counters.dropped.inc();
             return;
         }
-        let line = self.line(check);
-        if line.len() > MAX_LINE_BYTES || self.queue.try_send(Message::Line(line)).is_err() {
-            self.counters.dropped.inc();
+        self.send(match lease {
+            None => Message::Line(start),
+            Some(lease) => {
+                Message::Held { lease: lease.clone(), start, reserved_at: self.stopwatch.now() }
+            }
+        });
+    }
+
+    fn updated(&self, lease: &LeaseId, update: &LeaseUpdate, state: &LeaseState) {
+        let is_first = matches!(state.was, LeaseStatus::Live | LeaseStatus::Expired);
+        let (has_answer, output) = match update {
+            LeaseUpdate::Settle { usage, .. } => (true, usage.of(&Unit::OutputTokens)),
+            LeaseUpdate::Release => (false, None),
+            LeaseUpdate::Extend { .. } => return,
+        };
+        if state.effect == Effect::Changed && is_first && !self.is_closed.load(Ordering::Relaxed) {
+            let (lease, at) = (lease.clone(), self.stopwatch.now());
+            // If the queue is full, the line is written later, without what its answer had.
+            _ = self.queue.try_send(Message::Ended { lease, has_answer, output, at });
         }
     }
 }
@@ -229,6 +280,10 @@ impl Sample {
 struct Writer {
     file: BufWriter<File>,
     path: PathBuf,
+    held: HeldLines,
+    stopwatch: Arc<dyn Clock>,
+    /// What ends each line.
+    end: &'static str,
     /// The bytes that may still be written.
     room: u64,
     is_closed: Arc<AtomicBool>,
@@ -239,15 +294,53 @@ impl Writer {
     fn run(mut self, lines: &Receiver<Message>) {
         loop {
             match lines.recv_timeout(FLUSH_EVERY) {
-                Ok(Message::Line(line)) => self.write(&line),
+                Ok(Message::Line(start)) => {
+                    self.held.pass();
+                    self.complete(start, Answer::default());
+                }
+                Ok(Message::Held { lease, start, reserved_at }) => {
+                    if let Some(start) = self.held.hold(lease, start, reserved_at) {
+                        self.complete(start, Answer::default());
+                    }
+                }
+                Ok(Message::Ended { lease, has_answer, output, at }) => {
+                    if let Some((start, answer)) = self.held.end(&lease, has_answer, output, at) {
+                        self.complete(start, answer);
+                    }
+                }
                 Ok(Message::Flush(done)) => {
-                    self.flush();
+                    self.flush_all();
                     _ = done.try_send(());
                 }
                 Err(RecvTimeoutError::Timeout) => self.flush(),
-                Err(RecvTimeoutError::Disconnected) => return self.flush(),
+                Err(RecvTimeoutError::Disconnected) => return self.flush_all(),
+            }
+            while let Some(start) = self.held.next_overdue(self.stopwatch.now()) {
+                self.complete(start, Answer::default());
             }
         }
+    }
+
+    fn flush_all(&mut self) {
+        while let Some(start) = self.held.next() {
+            self.complete(start, Answer::default());
+        }
+        self.flush();
+    }
+
+    /// Writes a line with what its answer had.
+    fn complete(&mut self, mut line: String, answer: Answer) {
+        // Writing to a `String` cannot fail.
+        line.push(',');
+        if let Some(output) = answer.output {
+            _ = write!(line, "{}", output.get());
+        }
+        line.push(',');
+        if let Some(lasted) = answer.lasted {
+            _ = write!(line, "{}", lasted.as_millis());
+        }
+        line.push_str(self.end);
+        self.write(&line);
     }
 
     fn write(&mut self, line: &str) {
@@ -356,168 +449,5 @@ fn push_object<'n, T>(
         .collect();
     if !entries.is_empty() {
         push_cell(line, &format!("{{{}}}", entries.join(",")));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tollgate_core::{Amount, ManualClock, PriorityClass, Timestamp};
-
-    use super::*;
-
-    fn config(file: PathBuf) -> RecordConfig {
-        RecordConfig { file, sample_millionths: 1_000_000, max_bytes: 1 << 20, hash_ids: false }
-    }
-
-    fn start(config: &RecordConfig) -> (Recorder, RecordCounters) {
-        let clock = ManualClock::default();
-        clock.set(Timestamp::from_ms(1_500));
-        let counters = RecordCounters::default();
-        (Recorder::start(config, Arc::new(clock), counters.clone()).unwrap(), counters)
-    }
-
-    fn allowed() -> Decision {
-        Decision::assemble(&[], &[])
-    }
-
-    fn read(recorder: &Recorder, path: &Path) -> String {
-        recorder.flush(Duration::from_mins(1));
-        std::fs::read_to_string(path).unwrap()
-    }
-
-    #[test]
-    fn a_line_holds_every_part_of_a_check() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("r.csv");
-        let (recorder, counters) = start(&config(path.clone()));
-        let mut check =
-            Check::new("ann, \"a\"", "m").with_request_id("r1").with_priority(PriorityClass::Batch);
-        check.subject.set_named("apiKey", "key-id");
-        check.subject.set_named("ip", "192.0.2.1");
-        check.subject.set_named("region", "e\"u");
-        check.cost.set(Unit::Tokens, Amount::new(7).unwrap());
-        recorder.decided(&check, &allowed());
-        let mut bob = Check::new("bob", "m");
-        bob.subject.set_user_tenant("acme");
-        recorder.decided(&bob, &allowed());
-        recorder.decided(&Check::new("no", "m"), &Decision::refused(Reason::ApiKeyRevoked));
-        let expected = format!(
-            "{HEADER}1.500000000,\"ann, \"\"a\"\"\",m,,key-id,,192.0.2.1,,,batch,r1,\
-             \"{{\"\"region\"\":\"\"e\\\"\"u\"\"}}\",\"{{\"\"tokens\"\":7}}\",\n\
-             1.500000000,bob,m,,,,,,,standard,,,,acme\n"
-        );
-        assert_eq!(read(&recorder, &path), expected);
-        assert_eq!((counters.written.get(), counters.dropped.get()), (2, 0));
-        // A restart goes on.
-        drop(recorder);
-        let (recorder, _) = start(&config(path.clone()));
-        recorder.decided(&Check::new("eve", "m"), &allowed());
-        assert_eq!(read(&recorder, &path).lines().count(), 4);
-    }
-
-    #[test]
-    fn a_full_file_takes_no_more_and_what_is_dropped_is_counted() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("r.csv");
-        let max_bytes = HEADER.len() as u64 + 100;
-        let (recorder, counters) = start(&RecordConfig { max_bytes, ..config(path.clone()) });
-        for _ in 0..10 {
-            recorder.decided(&Check::new("ann", "m"), &allowed());
-        }
-        let text = read(&recorder, &path);
-        assert!(text.len() as u64 <= max_bytes && text.ends_with('\n'), "{text}");
-        recorder.decided(&Check::new("ann", "m"), &allowed());
-        assert_eq!(counters.written.get() + counters.dropped.get(), 11);
-        assert_eq!(counters.written.get(), text.lines().count() as u64 - 1);
-        let long = "x".repeat(200);
-        let mut check = Check::new("ann", "m");
-        let names: Vec<_> = (0..40).map(|number| format!("a{number}")).collect();
-        for name in &names {
-            check.subject.set_named(name, &long);
-        }
-        let (recorder, counters) = start(&config(folder.path().join("long.csv")));
-        recorder.decided(&check, &allowed());
-        assert_eq!(counters.dropped.get(), 1);
-    }
-
-    #[test]
-    fn hashed_ids_are_the_same_for_the_same_id_and_hide_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("r.csv");
-        let (recorder, _) = start(&RecordConfig { hash_ids: true, ..config(path.clone()) });
-        for user in ["canary-1", "canary-1", "canary-2"] {
-            let mut check = Check::new(user, "m").with_request_id("canary-r");
-            check.subject.set_named("ip", "192.0.2.99");
-            check.subject.set_named("tenant", "canary-t");
-            recorder.decided(&check, &allowed());
-        }
-        let text = read(&recorder, &path);
-        assert!(!text.contains("canary") && !text.contains("192.0.2.99"), "{text}");
-        let users: Vec<_> =
-            text.lines().skip(1).map(|line| line.split(',').nth(1).unwrap()).collect();
-        assert!(users[0] == users[1] && users[1] != users[2], "{users:?}");
-        let ip: IpAddr = text.lines().nth(1).unwrap().split(',').nth(6).unwrap().parse().unwrap();
-        assert!(ip.is_ipv6());
-    }
-
-    /// Hashed ids are worth nothing beside the clear ones, and clear ones would betray a file that says it has none.
-    #[test]
-    fn a_recording_has_hashed_ids_or_clear_ones() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("r.csv");
-        for (hash_ids, says) in [(true, "it has ids in clear text"), (false, "its ids are hashed")]
-        {
-            let other = RecordConfig { hash_ids: !hash_ids, ..config(path.clone()) };
-            let wanted = RecordConfig { hash_ids, ..other.clone() };
-            // A file without checks becomes a recording of either kind.
-            std::fs::write(&path, "").unwrap();
-            drop(start(&wanted));
-            let (recorder, _) = start(&other);
-            recorder.decided(&Check::new("ann", "m"), &allowed());
-            let text = read(&recorder, &path);
-            drop(recorder);
-            let refused = Recorder::start(
-                &wanted,
-                Arc::new(ManualClock::default()),
-                RecordCounters::default(),
-            );
-            assert!(refused.unwrap_err().to_string().contains(says), "{text}");
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
-            let (recorder, _) = start(&other);
-            recorder.decided(&Check::new("bob", "m"), &allowed());
-            let longer = read(&recorder, &path);
-            assert!(longer.starts_with(&text) && longer.lines().count() == 3, "{longer}");
-        }
-    }
-
-    #[test]
-    fn a_sample_holds_all_checks_of_some_users() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("r.csv");
-        let sample_millionths = 500_000;
-        let (recorder, _) = start(&RecordConfig { sample_millionths, ..config(path.clone()) });
-        for user in (0..200).chain(0..200) {
-            recorder.decided(&Check::new(&format!("u{user}"), "m"), &allowed());
-        }
-        let text = read(&recorder, &path);
-        let mut counts = std::collections::HashMap::new();
-        for line in text.lines().skip(1) {
-            *counts.entry(line.split(',').nth(1).unwrap()).or_insert(0) += 1;
-        }
-        assert!(counts.values().all(|count| *count == 2), "{counts:?}");
-        assert!((20..180).contains(&counts.len()), "{}", counts.len());
-    }
-
-    #[test]
-    fn another_file_is_not_overwritten() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notes.txt");
-        std::fs::write(&path, "notes").unwrap();
-        let error = Recorder::start(
-            &config(path),
-            Arc::new(ManualClock::default()),
-            RecordCounters::default(),
-        );
-        assert!(error.unwrap_err().to_string().contains("is no recording"));
     }
 }

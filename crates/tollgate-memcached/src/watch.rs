@@ -1,0 +1,151 @@
+//! Notices what endangers exact limits while the store works: evictions, and a clock of this node that differs from memcached's.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tollgate_core::Timestamp;
+
+use crate::startup::stat;
+use crate::store::MemcachedStore;
+
+/// The time between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long memcached may take to answer.
+const ANSWER: Duration = Duration::from_secs(1);
+/// How long no value may be evicted before the alarm ends.
+const QUIET: Duration = Duration::from_mins(1);
+/// An eviction is reported within this time.
+const ALARM: Duration = Duration::from_secs(5);
+/// How far the clocks may be apart: memcached tells whole seconds, and the second may have been over.
+const MAX_SKEW: Duration = Duration::from_secs(3);
+
+const _: () = assert!(LOOK_EVERY.as_millis() + ANSWER.as_millis() < ALARM.as_millis());
+
+/// What was noticed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Values were evicted since the last look.
+    Evicted {
+        /// The server.
+        at: String,
+        /// How many.
+        values: u64,
+        /// Whether none had been evicted for a while before.
+        is_new: bool,
+    },
+    /// No value was evicted for this time.
+    EvictionEnded {
+        /// How long.
+        quiet: Duration,
+    },
+    /// This node's clock differs from memcached's.
+    ClockDiffers {
+        /// The server.
+        at: String,
+        /// By how much.
+        by: Duration,
+        /// Whether this node's clock is ahead.
+        is_ahead: bool,
+    },
+    /// This node's clock agrees with memcached's again.
+    ClockAgrees,
+}
+
+/// What was seen last.
+#[derive(Debug, Default)]
+struct Seen {
+    evictions: Option<u64>,
+    evicted_at: Option<Instant>,
+    clock_differs: bool,
+}
+
+impl Seen {
+    /// Compares the counter of evictions with the last look. One that fell began anew with memcached, so its whole value is
+    /// new.
+    fn evictions(&mut self, place: &str, count: u64, now: Instant) -> Option<Event> {
+        let before = self.evictions.replace(count)?;
+        let values = count.checked_sub(before).unwrap_or(count);
+        if values > 0 {
+            let is_new = self.evicted_at.replace(now).is_none();
+            return Some(Event::Evicted { at: place.to_owned(), values, is_new });
+        }
+        let is_quiet = |at: &Instant| now.saturating_duration_since(*at) >= QUIET;
+        self.evicted_at.take_if(|at| is_quiet(at)).map(|_| Event::EvictionEnded { quiet: QUIET })
+    }
+
+    /// Compares this node's clock, which shows `now`, with the time that memcached told.
+    fn clock(&mut self, place: &str, now: Timestamp, told_s: u64) -> Option<Event> {
+        let told = Timestamp::from_ms(told_s.saturating_mul(1_000));
+        let is_ahead = now > told;
+        let by = now.since(told).max(told.since(now));
+        let differs = by > MAX_SKEW;
+        if std::mem::replace(&mut self.clock_differs, differs) == differs {
+            return None;
+        }
+        Some(if differs {
+            Event::ClockDiffers { at: place.to_owned(), by, is_ahead }
+        } else {
+            Event::ClockAgrees
+        })
+    }
+}
+
+impl MemcachedStore {
+    /// Asks memcached every two seconds how many values it has evicted and what time it is. Calls `tell` within five seconds
+    /// of an eviction, when clocks begin to differ, and when an alarm ends. Never returns.
+    pub async fn watch(self, tell: impl Fn(Event) + Send + Sync + 'static) {
+        let mut seen = Seen::default();
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let place = self.shared.link.place.clone();
+        loop {
+            ticks.tick().await;
+            // If this fails, checks fail too and report the error.
+            let Ok(stats) = self.shared.stats("", Instant::now() + ANSWER).await else { continue };
+            let number = |name| stat(&stats, name).and_then(|value| value.parse().ok());
+            let evictions =
+                number("evictions").and_then(|count| seen.evictions(&place, count, Instant::now()));
+            let clock =
+                number("time").and_then(|told_s| seen.clock(&place, self.shared.now(), told_s));
+            evictions.into_iter().chain(clock).for_each(&tell);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_evicted_from_now_on_is_told() {
+        let (mut seen, start) = (Seen::default(), Instant::now());
+        let mut look =
+            |count, second| seen.evictions("a", count, start + Duration::from_secs(second));
+        let evicted = |values, is_new| Some(Event::Evicted { at: "a".to_owned(), values, is_new });
+        assert_eq!(look(900, 0), None, "before this node started");
+        assert_eq!(look(900, 2), None);
+        assert_eq!(look(903, 4), evicted(3, true));
+        assert_eq!(look(904, 6), evicted(1, false));
+        assert_eq!(look(7, 8), evicted(7, false), "after a restart");
+        assert_eq!(look(7, 67), None);
+        assert_eq!(look(7, 68), Some(Event::EvictionEnded { quiet: QUIET }));
+        assert_eq!(look(7, 70), None);
+        assert_eq!(look(8, 72), evicted(1, true));
+    }
+
+    #[test]
+    fn a_clock_that_differs_is_told_once() {
+        let mut seen = Seen::default();
+        let mut look = |now_ms| seen.clock("a", Timestamp::from_ms(now_ms), 1_000);
+        let differs = |by_ms, is_ahead| {
+            let by = Duration::from_millis(by_ms);
+            Some(Event::ClockDiffers { at: "a".to_owned(), by, is_ahead })
+        };
+        assert_eq!(look(1_001_900), None);
+        assert_eq!(look(1_003_001), differs(3_001, true));
+        assert_eq!(look(1_009_000), None);
+        assert_eq!(look(1_001_000), Some(Event::ClockAgrees));
+        assert_eq!(look(900_000), differs(100_000, false));
+    }
+}

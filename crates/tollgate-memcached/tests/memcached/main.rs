@@ -1,0 +1,10 @@
+//! The store over real servers: the conformance suite, faults, many nodes.
+
+#![cfg(test)]
+
+mod conformance;
+mod denials;
+mod faults;
+mod nodes;
+mod startup;
+mod support;
