@@ -8,6 +8,8 @@
 //! - [`gateway`]: how much does the gateway cost, compared with a bare reverse proxy?
 //! - [`policies`]: what do a thousand prefixes and address blocks cost, compared with exact values?
 //! - [`redis`]: how much does an exact limit cost in Redis?
+//! - [`snapshots`]: how long does a snapshot take, and how long do checks wait meanwhile?
+//! - [`memcached`]: how many checks a second does a store on memcached decide?
 //! - [`report`]: what was measured, where, and whether it reaches the project's goals.
 //!
 //! In measurements of time, all contenders of a question run on the same keys in interleaved rounds, so that
@@ -24,6 +26,7 @@ pub mod key;
 pub mod keyed;
 pub mod leases;
 pub mod machine;
+pub mod memcached;
 pub mod memory;
 pub mod naive_log;
 pub mod options;
@@ -31,4 +34,5 @@ pub mod policies;
 pub mod redis;
 pub mod report;
 pub mod sibling;
+pub mod snapshots;
 pub mod stopwatch;

@@ -7,7 +7,9 @@ use tollgate_bench::machine::Machine;
 use tollgate_bench::options::{Benchmark, Options, USAGE};
 use tollgate_bench::report::Report;
 use tollgate_bench::sibling::Sibling;
-use tollgate_bench::{gateway, grpc, http, keyed, leases, memory, policies, redis};
+use tollgate_bench::{
+    gateway, grpc, http, keyed, leases, memcached, memory, policies, redis, snapshots,
+};
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -38,6 +40,9 @@ fn run(options: &Options) -> Result<(), String> {
     if options.runs(Benchmark::Leases) {
         report.sections.push(leases::run(&leases::Plan::full(options.rounds))?);
     }
+    if options.runs(Benchmark::Snapshots) {
+        report.sections.push(snapshots::run(&snapshots::Plan::full(options.rounds))?);
+    }
     if options.runs(Benchmark::Policies) {
         report.sections.push(policies::run(&policies::Plan::full(options.rounds))?);
     }
@@ -51,6 +56,9 @@ fn run(options: &Options) -> Result<(), String> {
     }
     if options.runs(Benchmark::Redis) {
         report.sections.push(redis::run(&redis::Plan::full(options.rounds))?);
+    }
+    if options.runs(Benchmark::Memcached) {
+        report.sections.push(memcached::run(&memcached::Plan::full(options.rounds))?);
     }
     if options.runs(Benchmark::HttpRedis) {
         let (tollgate, bare) = (Sibling::TOLLGATE.built()?, Sibling::BARE_SERVER.built()?);

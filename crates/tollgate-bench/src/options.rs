@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// The usage message.
 pub const USAGE: &str =
-    "usage: tollgate-bench keyed|memory|leases|policies|http|grpc|redis|http-redis|http-catalog|outage|gateway|all [--rounds N] [--seconds N] [--json FILE]
+    "usage: tollgate-bench keyed|memory|leases|snapshots|policies|http|grpc|redis|memcached|http-redis|http-catalog|outage|gateway|all [--rounds N] [--seconds N] [--json FILE]
   --rounds N    interleaved rounds, 5 or more for figures to be quoted (default 7)
   --seconds N   how long an outage lasts, 60 for figures to be quoted (default 60)
   --json FILE   also write every sample to FILE";
@@ -21,6 +21,8 @@ pub enum Benchmark {
     Memory,
     /// [`crate::leases`].
     Leases,
+    /// [`crate::snapshots`].
+    Snapshots,
     /// [`crate::policies`].
     Policies,
     /// [`crate::http`].
@@ -29,6 +31,8 @@ pub enum Benchmark {
     Grpc,
     /// [`crate::redis`].
     Redis,
+    /// [`crate::memcached`].
+    Memcached,
     /// [`crate::http::over_redis`].
     HttpRedis,
     /// [`crate::http::over_catalog`].
@@ -40,14 +44,16 @@ pub enum Benchmark {
 }
 
 impl Benchmark {
-    const ALL: [(&'static str, Self); 11] = [
+    const ALL: [(&'static str, Self); 13] = [
         ("keyed", Self::Keyed),
         ("memory", Self::Memory),
         ("leases", Self::Leases),
+        ("snapshots", Self::Snapshots),
         ("policies", Self::Policies),
         ("http", Self::Http),
         ("grpc", Self::Grpc),
         ("redis", Self::Redis),
+        ("memcached", Self::Memcached),
         ("http-redis", Self::HttpRedis),
         ("http-catalog", Self::HttpCatalog),
         ("outage", Self::Outage),

@@ -103,6 +103,8 @@ pub struct Goal {
 pub enum Bound {
     /// At most this value.
     AtMost(f64),
+    /// At least this value.
+    AtLeast(f64),
     /// At most this share of another contender's median.
     AtMostRatio {
         /// The share.
@@ -132,6 +134,7 @@ impl Bound {
     fn judge(self, median: f64, other: impl Fn(&str) -> f64) -> (f64, bool) {
         match self {
             Self::AtMost(value) => (median, median <= value),
+            Self::AtLeast(value) => (median, median >= value),
             Self::AtMostRatio { ratio, of } => {
                 let share = median / other(of);
                 (share, share <= ratio)
@@ -152,6 +155,7 @@ impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AtMost(value) => write!(f, "≤ {value}"),
+            Self::AtLeast(value) => write!(f, "≥ {value}"),
             Self::AtMostRatio { ratio, of } => write!(f, "≤ {ratio} × {of}"),
             Self::AtLeastRatio { ratio, of } => write!(f, "≥ {ratio} × {of}"),
             Self::AtMostAbove { value, of } => write!(f, "≤ {of} + {value}"),

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use tollgate_bench::report::Section;
 use tollgate_bench::sibling::Sibling;
-use tollgate_bench::{gateway, grpc, http, keyed, leases, memory, policies, redis};
+use tollgate_bench::{
+    gateway, grpc, http, keyed, leases, memcached, memory, policies, redis, snapshots,
+};
 
 fn check_every_goal_was_measured(section: &Section) {
     for goal in &section.goals {
@@ -27,6 +29,16 @@ fn memory_runs() {
 #[test]
 fn leases_runs() {
     check_every_goal_was_measured(&leases::run(&leases::Plan::smoke()).unwrap());
+}
+
+#[test]
+fn snapshots_runs() {
+    check_every_goal_was_measured(&snapshots::run(&snapshots::Plan::smoke()).unwrap());
+}
+
+#[test]
+fn memcached_runs() {
+    check_every_goal_was_measured(&memcached::run(&memcached::Plan::smoke()).unwrap());
 }
 
 #[test]
