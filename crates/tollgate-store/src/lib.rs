@@ -17,6 +17,7 @@ pub mod memory;
 mod ordered;
 #[cfg(feature = "resilience")]
 pub mod resilience;
+mod shared;
 mod startup;
 
 use std::future::Future;

@@ -27,6 +27,7 @@
 //! | a limit per user and model and one per model, by the model's tier | [`MultiTierRateLimiter`] |
 //! | any set of policies, swapped while it runs | `PolicyLimiter`, feature `policies` |
 //! | to reserve before the work and settle what it used | `PolicyLimiter::reserve`, or `leases::reserve` over any store, feature `async-leases` |
+//! | limits shared with servers and other processes, in Redis, Valkey or memcached | `shared::SharedLimiter`, features `redis` and `memcached`; with the policies of servers: feature `catalog` |
 //! | axum, hyper and any other tower service | `tower::RateLimitLayer`, feature `tower` |
 //!
 //! - **Exact.** No interval of the window's length ever holds more than the limit, under any concurrency (R1).
@@ -51,10 +52,10 @@
 //! # Ok::<(), tollgate::BuildError>(())
 //! ```
 //!
-//! Usage is kept in this process. To share limits between processes, run the server of the same project. The rules R1…
-//! are defined in the project's `docs/DESIGN.md`.
+//! Usage is kept in this process, except with the features `redis` and `memcached`. The rules R1… are defined in the project's
+//! `docs/DESIGN.md`.
 //!
-//! This crate must not know a server, a file format or a driver.
+//! This crate must not know a server, a file format or a driver: with its features it uses the crates that do.
 
 #[cfg(any(feature = "policies", feature = "async-leases"))]
 pub mod leases;
@@ -65,6 +66,8 @@ mod policy_limiter;
 mod quota;
 mod rate_limiter;
 mod resets;
+#[cfg(any(feature = "memcached", feature = "redis"))]
+pub mod shared;
 mod thread_slot;
 #[cfg(feature = "tower")]
 pub mod tower;
@@ -87,7 +90,13 @@ pub use quota::{BuildError, Quota};
 pub use rate_limiter::{RateLimiter, RateLimiterBuilder};
 
 /// The examples of the project's documents compile and run.
-#[cfg(all(doctest, feature = "policies", feature = "tower"))]
+#[cfg(all(
+    doctest,
+    feature = "catalog",
+    feature = "policies",
+    feature = "redis",
+    feature = "tower"
+))]
 mod documents {
     #[doc = include_str!("../../../README.md")]
     struct Readme;

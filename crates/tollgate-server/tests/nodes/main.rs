@@ -13,6 +13,7 @@ mod exact;
 mod failover;
 mod failure_modes;
 mod leases;
+mod library;
 mod memcached;
 mod once;
 mod outage;

@@ -77,7 +77,7 @@ pub struct StoreLease<S: Store> {
 }
 
 impl<S: Store> StoreLease<S> {
-    fn new(store: Arc<S>, lease: NewLease) -> Self {
+    pub(crate) fn new(store: Arc<S>, lease: NewLease) -> Self {
         let NewLease { id, ttl, status, .. } = lease;
         Self {
             store,
