@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 use tollgate_core::lease::ledger::{Ending, LeaseHead};
-use tollgate_core::{Amount, Charge, PolicyId, Timestamp, Totals, Ttl, Unit};
+use tollgate_core::{Amount, Charge, PolicyId, Timestamp, Totals, Ttl, Unit, Weights};
 
 use crate::{StoreError, Verdicts, no_leases, no_refunds};
 
@@ -236,6 +236,8 @@ pub struct HoldState {
     pub policy_id: PolicyId,
     /// Its unit.
     pub unit: Unit,
+    /// How much it counts of each kind of tokens.
+    pub weights: Weights,
     /// The limit at the time of the reservation.
     pub limit: Amount,
     /// What is used of it now, by everybody.

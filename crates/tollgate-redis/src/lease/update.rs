@@ -539,6 +539,7 @@ fn state(slots: &[Updated]) -> LeaseState {
             let state = HoldState {
                 policy_id: hold.limit.policy_id().clone(),
                 unit: hold.limit.unit().clone(),
+                weights: *hold.limit.weights(),
                 limit: hold.limit.amount(),
                 usage: verdict.usage,
                 charged: while_live(charged, is_live),

@@ -207,10 +207,12 @@ fn most_by_unit(state: &LeaseState, amount: impl Fn(&HoldState) -> u64) -> [u64;
     most
 }
 
-/// What `update` says that was used of the unit of `hold`; 0 if it says nothing.
+/// What `update` says that was used of the unit of `hold`, as its limit counts it; 0 if it says nothing.
 fn reported(update: &LeaseUpdate, hold: &HoldState) -> u64 {
     match update {
-        LeaseUpdate::Settle { usage, .. } => usage.of(&hold.unit).map_or(0, Amount::get),
+        LeaseUpdate::Settle { usage, .. } => {
+            hold.weights.of_totals(&hold.unit, usage).map_or(0, Amount::get)
+        }
         LeaseUpdate::Extend { .. } | LeaseUpdate::Release => 0,
     }
 }
@@ -226,7 +228,7 @@ mod tests {
     use std::time::Duration;
 
     use tollgate_core::lease::ledger::Ending;
-    use tollgate_core::{PolicyId, Quality, Totals, Ttl};
+    use tollgate_core::{PolicyId, Quality, Totals, Ttl, Weights};
     use tollgate_store::LeaseStatus;
 
     use super::*;
@@ -235,6 +237,7 @@ mod tests {
         HoldState {
             policy_id: PolicyId::new("p").unwrap(),
             unit,
+            weights: Weights::default(),
             limit: Amount::new(100).unwrap(),
             usage,
             charged,

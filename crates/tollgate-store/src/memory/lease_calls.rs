@@ -477,6 +477,7 @@ impl Locked<'_> {
         let hold_state = |(hold, charged_before): (&Hold, &u64)| HoldState {
             policy_id: hold.limit.policy_id().clone(),
             unit: hold.limit.unit().clone(),
+            weights: *hold.limit.weights(),
             limit: hold.limit.amount(),
             usage: self.look(place(hold), &hold.limit, Amount::ZERO).usage,
             charged: hold.charged(is_live),

@@ -402,6 +402,7 @@ mod tests {
         let hold = |id: &str, unit, charged| HoldState {
             policy_id: PolicyId::new(id).unwrap(),
             unit,
+            weights: tollgate_core::Weights::default(),
             limit: Amount::new(100).unwrap(),
             usage: charged + 90,
             charged,
