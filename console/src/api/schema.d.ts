@@ -2397,12 +2397,12 @@ export interface components {
             /** @description Whether the same `requestId` reserved this lease before. */
             repeated: boolean;
             /**
-             * @description What was asked for, by unit, with what policies reserve of units that `cost` did not name. If the reservation was sent
-             *     again, what the first one asked for counts.
+             * @description What was asked for, by unit, with what policies reserve of units that `cost` did not name. Missing if the reservation was sent
+             *     again with its `requestId`: the lease holds what the first one asked for.
              */
-            reserved: {
+            reserved?: {
                 [key: string]: number;
-            };
+            } | null;
             /**
              * @description `live`. If the reservation was sent again with its `requestId`, and the lease has ended meanwhile: `settled`, `released` or
              *     `expired`. Such a lease holds no slot and allows no new work; for that, reserve with a new id. A lease that ended so long ago

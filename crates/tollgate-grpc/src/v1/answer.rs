@@ -55,7 +55,8 @@ pub(super) fn reservation_message(reservation: &Reservation) -> v1::ReserveRespo
         id: lease.id.as_str().into(),
         ttl_ms: lease.ttl.as_ms(),
         expires_in_ms: whole_ms(lease.lives_for),
-        reserved: asked.clone(),
+        // A lease that was reserved before holds what was asked for then.
+        reserved: if lease.repeated { HashMap::new() } else { asked.clone() },
         state: lease.status.name().into(),
         repeated: lease.repeated,
     });

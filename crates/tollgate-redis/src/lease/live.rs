@@ -95,7 +95,9 @@ impl RedisStore {
             read += keys.len();
             for keys in keys.chunks(READ_AT_ONCE) {
                 for (key, bytes) in keys.iter().zip(self.values(link, keys).await?) {
-                    self.add_lease(key, &bytes.unwrap_or_default(), now, oldest);
+                    if let Some(bytes) = bytes {
+                        self.add_lease(key, &bytes, now, oldest);
+                    }
                 }
             }
             cursor = next;
@@ -109,10 +111,13 @@ impl RedisStore {
         }
     }
 
-    /// Adds the lease in the record `bytes`, if it is alive and this is the first of its records. What cannot be read is no lease
-    /// that could be shown.
+    /// Adds the lease in the record `bytes`, if it is alive and this is the first of its records. What cannot be read may be a lease
+    /// that is missing.
     fn add_lease(&self, key: &str, bytes: &[u8], now: Timestamp, oldest: &mut Oldest) {
-        let Some(record) = Record::read(bytes, &self.keys) else { return };
+        let Some(record) = Record::read(bytes, &self.keys) else {
+            oldest.is_complete = false;
+            return;
+        };
         let Some(id) = record.open.as_ref().map(|open| open.id.clone()) else { return };
         let is_first = tags_of(&id, self.keys.tagged)
             .is_some_and(|tags| tags.first().is_some_and(|tag| *tag == tag_of(key)));
@@ -167,7 +172,8 @@ impl RedisStore {
         }
     }
 
-    /// The values of `keys`, each read by a command of its own, because they may lie in several slots.
+    /// The values of `keys`, each read by a command of its own, because they may lie in several slots. A value of another type is
+    /// empty.
     async fn values(
         &self,
         link: &Arc<Link>,
@@ -176,7 +182,10 @@ impl RedisStore {
         try_join_all(keys.iter().map(|key| async move {
             let mut get = redis::cmd("GET");
             get.arg(key);
-            self.answer_of(link, &get).await
+            match self.answer_of(link, &get).await {
+                Err(error) if error.kind() == StoreErrorKind::ForeignKey => Ok(Some(Vec::new())),
+                answer => answer,
+            }
         }))
         .await
     }

@@ -363,6 +363,21 @@ fn live_leases_are_listed_over_all_primaries() {
         }
         let some = store.live_leases(7).await.unwrap();
         assert_eq!((some.leases.len(), some.is_complete), (7, false));
+        // What cannot be read hides no other lease, and the list says that one may be missing.
+        let primary = &cluster.nodes()[0];
+        let free = (0..).map(|number| format!("tg:l-{number}"));
+        let stored = |key: &String| {
+            primary.command(&["CLUSTER", "KEYSLOT", key])[0].parse::<u32>().unwrap() < 5_000
+        };
+        let key = free.into_iter().find(stored).unwrap();
+        primary.command(&["HSET", &key, "field", "value"]);
+        let live = store.live_leases(100).await.unwrap();
+        assert_eq!((live.leases.len(), live.is_complete), (20, false));
+        primary.command(&["SET", &key, "garbage"]);
+        let live = store.live_leases(100).await.unwrap();
+        assert_eq!((live.leases.len(), live.is_complete), (20, false));
+        primary.command(&["DEL", &key]);
+        assert!(store.live_leases(100).await.unwrap().is_complete);
     });
 }
 

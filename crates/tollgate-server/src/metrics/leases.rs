@@ -43,12 +43,6 @@ impl ByUnit {
         let counters = UNITS.map(of_unit);
         Self { family, counters }
     }
-
-    fn add(&self, amounts: [u64; UNITS.len()]) {
-        for (counter, amount) in self.counters.iter().zip(amounts) {
-            counter.inc_by(amount);
-        }
-    }
 }
 
 /// Metrics of leases. All series are created at the start, so counting takes no lock.
@@ -129,8 +123,7 @@ impl LeaseMetrics {
         to.register("lease_settlements_kept", kept, self.kept.clone());
         let replayed = "Kept settlements that the store answered later";
         to.register("lease_settlements_replayed", replayed, self.replayed.clone());
-        let dropped =
-            "Settlements that could not be kept or made: what their leases reserved stays charged";
+        let dropped = "Settlements that could not be kept or made, each time that one is sent: what their leases reserved stays charged";
         to.register("lease_settlements_dropped", dropped, self.dropped.clone());
     }
 
@@ -162,26 +155,22 @@ impl LeaseMetrics {
         let event = LeaseEvent::of(update, state);
         self.count(event);
         let Some(state) = state.filter(|state| state.effect == Effect::Changed) else { return };
-        if matches!(event, LeaseEvent::Settled | LeaseEvent::SettledLate) {
-            let reserved = most_by_unit(state, |hold| hold.charged_before);
-            let used = most_by_unit(state, |hold| hold.charged.max(reported(update, hold)));
+        for (place, holds) in by_unit(state) {
+            self.debt.counters[place].inc_by(most(&holds, new_debt));
+            if !matches!(event, LeaseEvent::Settled | LeaseEvent::SettledLate) {
+                continue;
+            }
+            let reserved = most(&holds, |hold| hold.charged_before);
+            let used = most(&holds, |hold| hold.charged.max(reported(update, hold)));
             let unrecorded = |hold: &HoldState| reported(update, hold).saturating_sub(hold.charged);
-            self.unrecorded.add(most_by_unit(state, unrecorded));
-            let held = std::array::from_fn(|unit| u64::from(reserved[unit] > 0));
-            let within = std::array::from_fn(|unit| {
-                u64::from(reserved[unit] > 0 && used[unit] <= reserved[unit])
-            });
-            self.reserved.add(reserved);
-            self.used.add(used);
-            self.settled.add(held);
-            self.within.add(within);
-            let above = |some: [u64; UNITS.len()], other: [u64; UNITS.len()]| {
-                std::array::from_fn(|unit| some[unit].saturating_sub(other[unit]))
-            };
-            self.unused.add(above(reserved, used));
-            self.exceeded.add(above(used, reserved));
+            self.unrecorded.counters[place].inc_by(most(&holds, unrecorded));
+            self.reserved.counters[place].inc_by(reserved);
+            self.used.counters[place].inc_by(used);
+            self.settled.counters[place].inc_by(u64::from(reserved > 0));
+            self.within.counters[place].inc_by(u64::from(reserved > 0 && used <= reserved));
+            self.unused.counters[place].inc_by(reserved.saturating_sub(used));
+            self.exceeded.counters[place].inc_by(used.saturating_sub(reserved));
         }
-        self.debt.add(most_by_unit(state, new_debt));
     }
 
     fn count(&self, event: LeaseEvent) {
@@ -196,15 +185,22 @@ impl LeaseMetrics {
     }
 }
 
-/// For each unit the greatest `amount` of any hold: several limits count the same usage.
-fn most_by_unit(state: &LeaseState, amount: impl Fn(&HoldState) -> u64) -> [u64; UNITS.len()] {
-    let mut most = [0; UNITS.len()];
+/// The holds of each unit, with its place in [`UNITS`]. Custom units that share a label are apart here.
+fn by_unit(state: &LeaseState) -> Vec<(usize, Vec<&HoldState>)> {
+    let mut units: Vec<(usize, Vec<&HoldState>)> = Vec::new();
     for hold in &state.holds {
-        if let Some(place) = place_of(&hold.unit) {
-            most[place] = amount(hold).max(most[place]);
+        let Some(place) = place_of(&hold.unit) else { continue };
+        match units.iter_mut().find(|(_, holds)| holds[0].unit == hold.unit) {
+            Some((_, holds)) => holds.push(hold),
+            None => units.push((place, vec![hold])),
         }
     }
-    most
+    units
+}
+
+/// The greatest `amount` of the holds of one unit: several limits count the same usage.
+fn most(holds: &[&HoldState], amount: impl Fn(&HoldState) -> u64) -> u64 {
+    holds.iter().map(|hold| amount(hold)).max().unwrap_or_default()
 }
 
 /// What `update` says that was used of the unit of `hold`, as its limit counts it; 0 if it says nothing.
@@ -228,7 +224,7 @@ mod tests {
     use std::time::Duration;
 
     use tollgate_core::lease::ledger::Ending;
-    use tollgate_core::{PolicyId, Quality, Totals, Ttl, Weights};
+    use tollgate_core::{PolicyId, Quality, TokenKind, Totals, Ttl, Weight, Weights};
     use tollgate_store::LeaseStatus;
 
     use super::*;
@@ -281,6 +277,24 @@ mod tests {
     }
 
     #[test]
+    fn usage_is_counted_as_the_limit_weighs_it() {
+        let metrics = LeaseMetrics::new();
+        let amount = |amount| Amount::new(amount).unwrap();
+        let cached = Unit::Custom("cached_input_tokens".into());
+        let usage =
+            Totals::none().with(Unit::InputTokens, amount(1_000)).with(cached, amount(1_000));
+        let settle = LeaseUpdate::Settle { seq: Amount::ONE, usage, quality: Quality::Exact };
+        let mut weights = Weights::default();
+        weights.set(TokenKind::CachedInput, Weight::of_thousandths(100).unwrap());
+        let held = HoldState { weights, ..hold(Unit::InputTokens, 100, 1_000, 100) };
+        let state = settled(Effect::Changed, LeaseStatus::Live, vec![held]);
+        metrics.updated(&settle, Some(&state));
+        let input = |by_unit: &ByUnit| by_unit.counters[2].get();
+        assert_eq!((input(&metrics.reserved), input(&metrics.used)), (1_000, 100));
+        assert_eq!((input(&metrics.unused), input(&metrics.unrecorded)), (900, 0));
+    }
+
+    #[test]
     fn usage_is_counted_once_for_all_limits_of_a_unit_and_a_correction_not_again() {
         let metrics = LeaseMetrics::new();
         let settle = LeaseUpdate::Settle {
@@ -294,24 +308,25 @@ mod tests {
                 hold(Unit::Tokens, 90, 40, 80),
                 hold(Unit::Requests, 1, 1, 1),
                 hold(Unit::Custom("images".into()), 300, 5, 3),
+                hold(Unit::Custom("micro_usd".into()), 90, 10, 60),
                 hold(Unit::Concurrency, 0, 1, 0),
             ]
         };
         metrics.updated(&settle, Some(&settled(Effect::Changed, LeaseStatus::Live, holds())));
         let counts = |by_unit: &ByUnit| by_unit.counters.each_ref().map(Counter::get);
-        assert_eq!(counts(&metrics.reserved), [1, 40, 0, 0, 5]);
+        assert_eq!(counts(&metrics.reserved), [1, 40, 0, 0, 15]);
         // The bucket could not hold the last 15 tokens.
-        assert_eq!(counts(&metrics.used), [1, 95, 0, 0, 3]);
+        assert_eq!(counts(&metrics.used), [1, 95, 0, 0, 63]);
         assert_eq!(counts(&metrics.unrecorded), [0, 15, 0, 0, 0]);
         assert_eq!(counts(&metrics.within), [1, 0, 0, 0, 1]);
         assert_eq!(counts(&metrics.debt), [0, 30, 0, 0, 0]);
-        assert_eq!(counts(&metrics.exceeded), [0, 55, 0, 0, 0]);
+        assert_eq!(counts(&metrics.exceeded), [0, 55, 0, 0, 50]);
         assert_eq!(counts(&metrics.unused), [0, 0, 0, 0, 2]);
         let corrected = settled(Effect::Changed, LeaseStatus::Settled, holds());
         metrics.updated(&settle, Some(&corrected));
         let repeated = settled(Effect::Repeated, LeaseStatus::Settled, holds());
         metrics.updated(&settle, Some(&repeated));
-        assert_eq!(counts(&metrics.used), [1, 95, 0, 0, 3]);
+        assert_eq!(counts(&metrics.used), [1, 95, 0, 0, 63]);
         assert_eq!(counts(&metrics.debt), [0, 60, 0, 0, 0], "a correction may add to it");
     }
 }

@@ -48,7 +48,7 @@ impl<'a> GrantedBody<'a> {
             repeated: lease.repeated,
             ttl_ms: lease.ttl.as_ms(),
             expires_at: rfc3339(now.after(lease.lives_for)),
-            reserved: Reserved(asked),
+            reserved: (!lease.repeated).then_some(Reserved(asked)),
         };
         Self { decision: DecisionBody::new(decision), lease }
     }
@@ -62,8 +62,10 @@ impl<'a> GrantedBody<'a> {
         json.raw(r#","repeated":"#).bool(self.lease.repeated);
         json.raw(r#","ttlMs":"#).number(Some(self.lease.ttl_ms));
         json.raw(r#","expiresAt":"#).text(Some(&self.lease.expires_at))?;
-        json.raw(r#","reserved":"#);
-        self.lease.reserved.write(&mut json)?;
+        if let Some(reserved) = &self.lease.reserved {
+            json.raw(r#","reserved":"#);
+            reserved.write(&mut json)?;
+        }
         json.raw("}}");
         Ok(json.into_bytes())
     }
@@ -141,10 +143,11 @@ pub(crate) struct NewLeaseBody<'a> {
     /// `requestId`, and the lease has ended meanwhile, this is now.
     #[schema(format = DateTime)]
     expires_at: String,
-    /// What was asked for, by unit, with what policies reserve of units that `cost` did not name. If the reservation was sent
-    /// again, what the first one asked for counts.
-    #[schema(value_type = BTreeMap<String, u64>)]
-    reserved: Reserved<'a>,
+    /// What was asked for, by unit, with what policies reserve of units that `cost` did not name. Missing if the reservation was sent
+    /// again with its `requestId`: the lease holds what the first one asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, u64>>)]
+    reserved: Option<Reserved<'a>>,
 }
 
 /// A lease after an update, and what is used of its limits.
