@@ -239,7 +239,11 @@ impl Batch<'_> {
                 return;
             }
             let attempt = match self.value(known.take()).await {
-                Ok(value) => self.attempt(&value, conflicts > 0, forgettings).await,
+                Ok(value) => {
+                    // The read may have taken long.
+                    self.drop_late();
+                    self.attempt(&value, conflicts > 0, forgettings).await
+                }
                 Err(error) => Err(error),
             };
             match attempt {

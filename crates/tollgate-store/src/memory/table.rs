@@ -136,6 +136,14 @@ impl Table {
         self.slots.len()
     }
 
+    /// Gives an empty table `slots` slots, or as many as `max_keys` need.
+    #[cfg(feature = "snapshots")]
+    pub(super) fn begin_with(&mut self, slots: usize, max_keys: usize) {
+        if self.slots.is_empty() && slots > 0 {
+            self.rehash(slots.min(capacity_for(max_keys)).max(FIRST_CAPACITY));
+        }
+    }
+
     /// The usage of a key, if it has any.
     #[inline]
     pub(super) fn get(&mut self, fingerprint: u64) -> Option<&mut Usage> {

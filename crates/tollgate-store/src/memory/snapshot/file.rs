@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use tollgate_core::{Clock, Timestamp};
 
@@ -22,6 +23,8 @@ const BUFFER_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub struct SnapshotFile {
     dir: PathBuf,
+    /// Held while a snapshot is written, so that two threads do not write into one file.
+    writing: Mutex<()>,
     /// Locked until this is dropped.
     _lock: File,
 }
@@ -48,7 +51,7 @@ impl SnapshotFile {
             }
             TryLockError::Error(error) => error,
         })?;
-        Ok(Self { dir: dir.to_owned(), _lock: lock })
+        Ok(Self { dir: dir.to_owned(), writing: Mutex::default(), _lock: lock })
     }
 
     /// Reads the snapshot ([`MemoryStore::read_snapshot`]). Fails only if a file that cannot be read cannot be renamed either.
@@ -74,9 +77,11 @@ impl SnapshotFile {
     }
 
     /// Writes a snapshot beside the last one, to the disk, and then replaces that ([`MemoryStore::write_snapshot`]). Returns its
-    /// length in bytes. If it fails, the last one stays. Blocks the thread; only the owner may read the file, because it tells
+    /// length in bytes. If it fails, the last one stays. Blocks the thread, also while another one writes; only the owner may read the file, because it tells
     /// how keys are hashed.
     pub fn save<C: Clock>(&self, store: &MemoryStore<C>, wall: Timestamp) -> io::Result<u64> {
+        // A poisoned lock is fine: a file that was not finished is written anew.
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let new = self.dir.join(NEW_NAME);
         let written = write(&new, store, wall).and_then(|bytes| {
             fs::rename(&new, self.dir.join(FILE_NAME))?;

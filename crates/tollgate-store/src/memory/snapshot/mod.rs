@@ -80,6 +80,8 @@ struct Header {
 #[derive(Debug, Serialize, Deserialize)]
 struct Piece {
     shard: usize,
+    /// How many slots the table of the shard has.
+    slots: usize,
     latest_ns: u64,
     keys: Vec<(u64, SavedUsage)>,
     /// The leases that give back what they hold in these keys when they expire, with the fingerprints of the keys.
@@ -169,8 +171,9 @@ impl<C: Clock> MemoryStore<C> {
         }
         let refunding = guard.refunds().map(|refunds| refunds.holds_in(first, last));
         let (latest_ns, refunding) = (guard.latest().as_ns(), refunding.unwrap_or_default());
+        let slots = guard.table.slots();
         drop(guard);
-        Some(Piece { shard, latest_ns, keys, refunding })
+        Some(Piece { shard, slots, latest_ns, keys, refunding })
     }
 
     /// Reads a snapshot. `clock` gets the time at which it was begun and makes the clock of the store, which must go on from
@@ -250,6 +253,8 @@ impl<C: Clock> MemoryStore<C> {
     fn restore_keys(&self, saved: Piece, refunding: &mut HashSet<RefundingHold>) -> Option<()> {
         let mut shard = self.shards.get(saved.shard)?.lock();
         let now = shard.clamp(Timestamp::from_ns(saved.latest_ns));
+        // Keys come in the order of their slots: in a small table they would all have the same few.
+        shard.table.begin_with(saved.slots, self.max_keys_per_shard);
         for (fingerprint, usage) in saved.keys {
             let usage = Usage::restored(usage)?;
             // 0 marks an empty slot.

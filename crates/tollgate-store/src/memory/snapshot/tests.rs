@@ -299,6 +299,25 @@ fn a_file_is_replaced_as_a_whole() {
     assert!(matches!(load(&file), Found::Store(_)), "the last one stays");
 }
 
+/// As when a server ends while it writes one.
+#[test]
+fn snapshots_of_two_threads_do_not_mix() {
+    let dir = Dir::new("threads");
+    let file = SnapshotFile::open(&dir.0).unwrap();
+    let (store, _) = store(&MemoryStoreOptions::default());
+    let limit = limit("p", 5);
+    for user in 0..5_000 {
+        assert!(charge(&store, &limit, &user.to_string(), 1));
+    }
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..5).for_each(|_| assert!(file.save(&store, WALL).is_ok())));
+        }
+    });
+    let Found::Store(read) = load(&file) else { panic!("no store") };
+    assert_eq!(read.stats().keys, 5_000);
+}
+
 #[test]
 fn a_file_that_is_refused_is_kept() {
     let dir = Dir::new("refused");
