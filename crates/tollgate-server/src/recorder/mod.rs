@@ -24,7 +24,7 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use tollgate_catalog::api_key::KeyHasher;
 use tollgate_core::{
-    Amount, Check, Clock, Decision, LeaseUpdate, Reason, Timestamp, Unit, WallClock,
+    Amount, Check, Clock, Decision, LeaseUpdate, Quality, Reason, Timestamp, Unit, WallClock,
 };
 use tollgate_service::TrafficObserver;
 use tollgate_store::{Effect, LeaseId, LeaseState, LeaseStatus};
@@ -252,7 +252,11 @@ impl TrafficObserver for Recorder {
     fn updated(&self, lease: &LeaseId, update: &LeaseUpdate, state: &LeaseState) {
         let is_first = matches!(state.was, LeaseStatus::Live | LeaseStatus::Expired);
         let (has_answer, output) = match update {
-            LeaseUpdate::Settle { usage, .. } => (true, usage.of(&Unit::OutputTokens)),
+            // A lower bound is not what the answer would have had.
+            LeaseUpdate::Settle { usage, quality, .. } => {
+                let is_exact = *quality == Quality::Exact;
+                (true, usage.of(&Unit::OutputTokens).filter(|_| is_exact))
+            }
             LeaseUpdate::Release => (false, None),
             LeaseUpdate::Extend { .. } => return,
         };

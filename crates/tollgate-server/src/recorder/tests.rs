@@ -69,7 +69,7 @@ fn a_lease_is_recorded_with_what_its_answer_had() {
         let wanted = RecordConfig { hash_ids, ..config(path.clone()) };
         let recorder = Recorder::start(&wanted, clocks, RecordCounters::default()).unwrap();
         let amount = |amount| Amount::new(amount).unwrap();
-        let leases = [1, 2, 3, 4].map(|number| LeaseId::parse(&format!("l{number}")).unwrap());
+        let leases = [1, 2, 3, 4, 5].map(|number| LeaseId::parse(&format!("l{number}")).unwrap());
         for lease in &leases {
             let mut check = Check::of(tollgate_core::Subject::empty());
             check.subject.set_named("model", lease.as_str());
@@ -81,7 +81,7 @@ fn a_lease_is_recorded_with_what_its_answer_had() {
             |usage| LeaseUpdate::Settle { seq: Amount::ONE, usage, quality: Quality::Exact };
         let named = settle(Totals::none().with(Unit::OutputTokens, amount(655)));
         let state = |effect, was| LeaseState { effect, was, ..ended() };
-        let [settled, unnamed, released, _] = &leases;
+        let [settled, unnamed, released, _, broken_off] = &leases;
         recorder.updated(settled, &named, &state(Effect::Repeated, LeaseStatus::Settled));
         recorder.updated(settled, &named, &state(Effect::Changed, LeaseStatus::Live));
         recorder.updated(settled, &named, &state(Effect::Changed, LeaseStatus::Settled));
@@ -95,6 +95,10 @@ fn a_lease_is_recorded_with_what_its_answer_had() {
             &LeaseUpdate::Release,
             &state(Effect::Changed, LeaseStatus::Live),
         );
+        let usage = Totals::none().with(Unit::OutputTokens, amount(7));
+        let at_least =
+            LeaseUpdate::Settle { seq: Amount::ONE, usage, quality: Quality::LowerBound };
+        recorder.updated(broken_off, &at_least, &state(Effect::Changed, LeaseStatus::Live));
         let text = read(&recorder, &path);
         let ends: Vec<_> = text
             .lines()
@@ -105,8 +109,14 @@ fn a_lease_is_recorded_with_what_its_answer_had() {
             })
             .collect();
         let end = if hash_ids { "," } else { "" };
-        let expected =
-            [("l1", "800,655,8250"), ("l2", "800,,8250"), ("l3", "800,,"), ("l4", "800,,")];
+        let expected = [
+            ("l1", "800,655,8250"),
+            ("l2", "800,,8250"),
+            ("l3", "800,,"),
+            // The last one waits for the end of the recording.
+            ("l5", "800,,8250"),
+            ("l4", "800,,"),
+        ];
         assert_eq!(
             ends,
             expected.map(|(model, answer)| (model.to_owned(), format!("{answer}{end}")))
