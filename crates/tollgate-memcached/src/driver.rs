@@ -282,7 +282,7 @@ impl Batch<'_> {
         shard.get_mut(&self.key).map(std::mem::take).unwrap_or_default()
     }
 
-    /// Answers what may not be stored any more.
+    /// Drops the operations whose deadline is over, each with an error.
     fn drop_late(&mut self) {
         let now = Instant::now();
         for one in self.queued.extract_if(.., |one| one.deadline <= now) {

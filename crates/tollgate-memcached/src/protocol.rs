@@ -18,7 +18,7 @@ pub(crate) type Cas = u64;
 pub(crate) enum Command<'a> {
     /// Reads a value and its CAS number.
     Get { key: &'a str },
-    /// Stores a value until `expires_at_s`, in seconds since the Unix epoch by memcached's clock, or for ever if it is 0.
+    /// Stores a value until `expires_at_s`, in seconds since the Unix epoch by memcached's clock. With 0 it never expires.
     Set { key: &'a str, value: &'a [u8], expires_at_s: u64, condition: Condition },
     /// Deletes a value that still has this CAS number.
     Delete { key: &'a str, cas: Cas },

@@ -116,13 +116,13 @@ impl MemcachedServer {
         stats.iter().find_map(named).unwrap()
     }
 
-    /// For how many seconds the value under `key` still lives, -1 if for ever; `None` if there is no value.
+    /// The seconds until the value under `key` expires: -1 if it never does, `None` if there is no value.
     pub fn life_s(&self, key: &str) -> Option<i64> {
         let found = self.command(&format!("mg {key} t"));
         found.first()?.strip_prefix("HD t")?.parse().ok()
     }
 
-    /// The keys that are not in use at this moment, with the seconds that each still lives; `None` if it lives for ever.
+    /// The keys that have a value, each with the seconds until it expires; `None` if it never does.
     pub fn keys(&self) -> Vec<(String, Option<i64>)> {
         let now = i64::try_from(self.stat("time")).unwrap();
         let field = |line: &str, name: &str| {

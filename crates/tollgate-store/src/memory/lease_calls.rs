@@ -44,7 +44,7 @@ impl<C: Clock> MemoryStore<C> {
         }
     }
 
-    /// A lease that an earlier reservation made, as it is now.
+    /// The current state of a lease that was reserved before.
     fn known(&self, lease: &NewLease) -> NewLease {
         let now = self.clock.now();
         let key = LeaseKey::of(&lease.id);
