@@ -20,7 +20,7 @@ run: setup console ## Set up what is missing, build, and serve on 127.0.0.1:8000
 	exec $(CARGO) run --locked --release -p tollgate-server -- serve --http $(HTTP) $(ARGS)
 
 .PHONY: test
-test: setup-tests console-check lint doc ## Set up what is missing, then check formatting, lints and documentation and run every test
+test: setup-tests console-check lint doc python-check ## Set up what is missing, then check formatting, lints and documentation and run every test
 	@# The program is built with the tests, with the same features, so that its dependencies are not built twice.
 	$(CARGO) test $(ALL) --no-run
 	$(CARGO) test $(ALL) --doc
@@ -54,6 +54,14 @@ dist: setup console ## Build the program to ship, small and stripped: target/dis
 .PHONY: bench
 bench: setup-tests ## Run every benchmark (BENCH=NAME for one)
 	$(CARGO) run --locked --release -p tollgate-bench -- $(or $(BENCH),all)
+
+.PHONY: python
+python: setup ## Build the Python package as a wheel, and install it in a clean environment: target/wheels
+	@scripts/python wheel
+
+.PHONY: python-check
+python-check: setup ## Build the Python package for tests; run its tests, and check its types, lint and format
+	@scripts/python check
 
 .PHONY: console
 console: ## Build the console, if Node.js is installed and the console is not up to date

@@ -1,0 +1,46 @@
+"""An exact rate limiter for AI services, in Rust.
+
+    >>> from tollgate import RateLimiter
+    >>> limiter = RateLimiter(max_requests=2, window_seconds=60)
+    >>> limiter.allow("alice", "gpt-4"), limiter.allow("alice", "gpt-4")
+    (True, True)
+    >>> limiter.check("alice", "gpt-4").reason
+    'limit_exceeded'
+
+Limiters in memory are exact under any number of threads: no interval as long as the window ever
+holds more than the limit, and a denial changes nothing. They never wait, so they may be called from
+async code; the `Async…` classes are the same limiters with `await`.
+"""
+
+from ._aio import AsyncMultiTierRateLimiter, AsyncPolicyLimiter, AsyncRateLimiter
+from ._config import RateLimitConfig, Tier
+from ._tollgate import (
+    Decision,
+    LimitStatus,
+    ManualClock,
+    MultiTierRateLimiter,
+    PolicyLimiter,
+    RateLimiter,
+    StoreError,
+)
+from ._types import CheckArguments, Metrics, Quota, RateLimiterOptions, TierReason
+
+__all__ = [
+    "AsyncMultiTierRateLimiter",
+    "AsyncPolicyLimiter",
+    "AsyncRateLimiter",
+    "CheckArguments",
+    "Decision",
+    "LimitStatus",
+    "ManualClock",
+    "Metrics",
+    "MultiTierRateLimiter",
+    "PolicyLimiter",
+    "Quota",
+    "RateLimitConfig",
+    "RateLimiter",
+    "RateLimiterOptions",
+    "StoreError",
+    "Tier",
+    "TierReason",
+]
