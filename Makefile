@@ -20,12 +20,13 @@ run: setup console ## Set up what is missing, build, and serve on 127.0.0.1:8000
 	exec $(CARGO) run --locked --release -p tollgate-server -- serve --http $(HTTP) $(ARGS)
 
 .PHONY: test
-test: setup-tests console-check lint doc python-check ## Set up what is missing, then check formatting, lints and documentation and run every test
+test: setup-tests console-check lint doc ## Set up what is missing, then check formatting, lints and documentation and run every test
 	@# The program is built with the tests, with the same features, so that its dependencies are not built twice.
 	$(CARGO) test $(ALL) --no-run
 	$(CARGO) test $(ALL) --doc
 	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/schemathesis
 	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/e2e
+	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/python check
 	python3 -B -m unittest discover --quiet --start-directory loadtest
 	@# nextest runs the tests of all binaries in parallel; without it `cargo test` runs the same tests.
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
@@ -60,7 +61,7 @@ python: setup ## Build the Python package as a wheel, and install it in a clean 
 	@scripts/python wheel
 
 .PHONY: python-check
-python-check: setup ## Build the Python package for tests; run its tests, and check its types, lint and format
+python-check: setup-tests ## Build the Python package for tests; run its tests, and check its types, lint and format
 	@scripts/python check
 
 .PHONY: console

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use pyo3::PyErr;
 use pyo3::exceptions::{PyException, PyFileNotFoundError, PyOSError, PyValueError};
+use tollgate::shared::ConnectError;
 use tollgate_catalog::CatalogError;
 
 pyo3::create_exception!(
@@ -27,6 +28,14 @@ pub(crate) fn with_causes(error: &dyn Error) -> String {
 
 pub(crate) fn store_error(error: &tollgate_store::StoreError) -> PyErr {
     StoreError::new_err(with_causes(error))
+}
+
+pub(crate) fn connect_error(error: &ConnectError) -> PyErr {
+    match error {
+        ConnectError::Catalog(error) => catalog_error(error),
+        ConnectError::Url { .. } => PyValueError::new_err(with_causes(error)),
+        _ => StoreError::new_err(with_causes(error)),
+    }
 }
 
 pub(crate) fn catalog_error(error: &CatalogError) -> PyErr {

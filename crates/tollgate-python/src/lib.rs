@@ -9,11 +9,13 @@
 mod arguments;
 mod check;
 mod clock;
+mod counts;
 mod decision;
 mod errors;
 mod multi_tier;
 mod policy_limiter;
 mod rate_limiter;
+mod shared;
 
 use pyo3::prelude::*;
 
@@ -32,4 +34,6 @@ mod _tollgate {
     use super::policy_limiter::PolicyLimiter;
     #[pymodule_export]
     use super::rate_limiter::RateLimiter;
+    #[pymodule_export]
+    use super::shared::SharedLimiter;
 }

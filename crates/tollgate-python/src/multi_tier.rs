@@ -10,8 +10,8 @@ use tollgate::{Quota, TierReason};
 
 use crate::arguments::{invalid, max_keys, quota_of, single_cost, text};
 use crate::clock::{LimiterClock, StoreClock};
+use crate::counts::metrics_dict;
 use crate::decision::Decision;
-use crate::rate_limiter::metrics_dict;
 
 /// A limit for each user on a model, and one for all users of the model together. Both depend on the model's tier.
 #[pyclass(frozen, subclass, weakref, module = "tollgate")]
@@ -137,12 +137,12 @@ impl MultiTierRateLimiter {
 
     /// How many checks were allowed and denied, and how many keys are held.
     fn get_metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        metrics_dict(py, self.limiter.metrics(), &self.limiter.stats())
+        metrics_dict(py, self.limiter.metrics(), Some(&self.limiter.stats()))
     }
 
     /// Counts checks from 0 again, and returns the metrics until now.
     fn reset_metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        metrics_dict(py, self.limiter.reset_metrics(), &self.limiter.stats())
+        metrics_dict(py, self.limiter.reset_metrics(), Some(&self.limiter.stats()))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tollgate::{MemoryStoreOptions, Metrics, MonotonicClock};
+use tollgate::{MemoryStoreOptions, MonotonicClock};
 use tollgate_catalog::api_key::KeyHasher;
 use tollgate_catalog::{Resolver, SnapshotReader, policy_file};
 use tollgate_service::{DirectoryLookup, RateLimitService, UnknownApiKeys};
@@ -18,9 +17,9 @@ use tollgate_store::{MemoryStore, StoreError};
 use crate::arguments::max_keys;
 use crate::check::OwnedCheck;
 use crate::clock::{LimiterClock, StoreClock};
+use crate::counts::{Counts, metrics_dict};
 use crate::decision::Decision;
 use crate::errors::{catalog_error, store_error};
-use crate::rate_limiter::metrics_dict;
 
 /// The same as in a server: a file knows no API keys, so the hash only shortens the ids under which limits count.
 const FILE_KEY: &[u8] = b"the API keys of a policy file";
@@ -39,33 +38,6 @@ pub(crate) struct PolicyLimiter {
     path: PathBuf,
     clock: LimiterClock,
     counts: Counts,
-}
-
-/// Relaxed everywhere: each count is independent of everything else.
-#[derive(Debug, Default)]
-struct Counts {
-    allowed: AtomicU64,
-    denied: AtomicU64,
-}
-
-impl Counts {
-    fn count(&self, allowed: bool) {
-        let count = if allowed { &self.allowed } else { &self.denied };
-        count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn metrics(&self) -> Metrics {
-        let (allowed, denied) = (&self.allowed, &self.denied);
-        Metrics { allowed: allowed.load(Ordering::Relaxed), denied: denied.load(Ordering::Relaxed) }
-    }
-
-    fn reset(&self) -> Metrics {
-        let (allowed, denied) = (&self.allowed, &self.denied);
-        Metrics {
-            allowed: allowed.swap(0, Ordering::Relaxed),
-            denied: denied.swap(0, Ordering::Relaxed),
-        }
-    }
 }
 
 /// The service over `store` with the policies, tiers, models and users of the file at `path`.
@@ -97,7 +69,7 @@ impl PolicyLimiter {
 
 #[pymethods]
 impl PolicyLimiter {
-    /// The limiter with the policies of the file at `path`: YAML, JSON or TOML, as `tollgate serve --policies` takes it.
+    /// The limiter with the policies of the file at `path`: YAML, JSON or TOML, as `tollgate serve --catalog file:PATH` takes it.
     #[staticmethod]
     #[pyo3(signature = (path, *, max_keys=None, clock=None), text_signature = "(path, *, max_keys=10000000, clock=None)")]
     fn from_file(
@@ -178,12 +150,12 @@ impl PolicyLimiter {
 
     /// How many checks were allowed and denied, and how many keys are held.
     fn get_metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        metrics_dict(py, self.counts.metrics(), &self.store.stats())
+        metrics_dict(py, self.counts.metrics(), Some(&self.store.stats()))
     }
 
     /// Counts checks from 0 again, and returns the metrics until now.
     fn reset_metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        metrics_dict(py, self.counts.reset(), &self.store.stats())
+        metrics_dict(py, self.counts.reset(), Some(&self.store.stats()))
     }
 
     fn __repr__(&self) -> String {

@@ -3,10 +3,11 @@
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
-use tollgate::{Amount, Counting, MemoryStoreStats, Metrics, Unit, Window};
+use tollgate::{Amount, Counting, Unit, Window};
 
 use crate::arguments::{invalid, max_keys, quota, single_cost};
 use crate::clock::{LimiterClock, StoreClock};
+use crate::counts::metrics_dict;
 use crate::decision::Decision;
 
 /// Limits the requests of each user and model in any window, exactly. In memory, for one process.
@@ -33,22 +34,6 @@ fn counting(algorithm: &str, limit: u64) -> PyResult<impl FnOnce(Window) -> Coun
         1 => Counting::Counter { window },
         _ => Counting::Bucket { window, refill },
     })
-}
-
-/// What is counted, as a dict.
-pub(crate) fn metrics_dict<'py>(
-    py: Python<'py>,
-    metrics: Metrics,
-    stats: &MemoryStoreStats,
-) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    dict.set_item("allowed", metrics.allowed)?;
-    dict.set_item("denied", metrics.denied)?;
-    dict.set_item("total", metrics.total())?;
-    dict.set_item("deny_rate", metrics.deny_rate())?;
-    dict.set_item("keys", stats.keys)?;
-    dict.set_item("evicted", stats.evicted)?;
-    Ok(dict)
 }
 
 #[pymethods]
@@ -155,12 +140,12 @@ impl RateLimiter {
 
     /// How many checks were allowed and denied, and how many keys are held.
     fn get_metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        metrics_dict(py, self.limiter.metrics(), &self.limiter.stats())
+        metrics_dict(py, self.limiter.metrics(), Some(&self.limiter.stats()))
     }
 
     /// Counts checks from 0 again, and returns the metrics until now.
     fn reset_metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        metrics_dict(py, self.limiter.reset_metrics(), &self.limiter.stats())
+        metrics_dict(py, self.limiter.reset_metrics(), Some(&self.limiter.stats()))
     }
 
     /// Frees the memory of idle keys, which new keys otherwise do bit by bit.

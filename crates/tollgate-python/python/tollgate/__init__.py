@@ -14,6 +14,7 @@ async code; the `Async…` classes are the same limiters with `await`.
 
 from ._aio import AsyncMultiTierRateLimiter, AsyncPolicyLimiter, AsyncRateLimiter
 from ._config import RateLimitConfig, Tier
+from ._redis import AsyncRedisRateLimiter, RedisRateLimiter
 from ._tollgate import (
     Decision,
     LimitStatus,
@@ -23,12 +24,13 @@ from ._tollgate import (
     RateLimiter,
     StoreError,
 )
-from ._types import CheckArguments, Metrics, Quota, RateLimiterOptions, TierReason
+from ._types import CheckArguments, Metrics, Quota, RateLimiterOptions, SharedMetrics, TierReason
 
 __all__ = [
     "AsyncMultiTierRateLimiter",
     "AsyncPolicyLimiter",
     "AsyncRateLimiter",
+    "AsyncRedisRateLimiter",
     "CheckArguments",
     "Decision",
     "LimitStatus",
@@ -40,6 +42,8 @@ __all__ = [
     "RateLimitConfig",
     "RateLimiter",
     "RateLimiterOptions",
+    "RedisRateLimiter",
+    "SharedMetrics",
     "StoreError",
     "Tier",
     "TierReason",

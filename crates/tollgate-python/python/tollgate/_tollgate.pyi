@@ -1,3 +1,4 @@
+from asyncio import Future
 from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any, final
@@ -5,7 +6,7 @@ from typing import Any, final
 from typing_extensions import Self, Unpack, disjoint_base
 
 from ._config import RateLimitConfig, Tier
-from ._types import CheckArguments, Metrics, Quota, RateLimiterOptions, TierReason
+from ._types import CheckArguments, Metrics, Quota, RateLimiterOptions, SharedMetrics, TierReason
 
 __all__ = [
     "Decision",
@@ -14,6 +15,7 @@ __all__ = [
     "MultiTierRateLimiter",
     "PolicyLimiter",
     "RateLimiter",
+    "SharedLimiter",
     "StoreError",
 ]
 
@@ -175,3 +177,42 @@ class PolicyLimiter:
     ) -> list[str]: ...
     def get_metrics(self) -> Metrics: ...
     def reset_metrics(self) -> Metrics: ...
+
+@final
+class SharedLimiter:
+    def __new__(
+        cls,
+        url: str,
+        max_requests: int,
+        window_seconds: float,
+        algorithm: str,
+        name: str,
+        policies: str | PathLike[str] | None,
+        catalog: str | None,
+        api_key_secret: bytes | None,
+        on_store_error: str,
+        timeout: float | None,
+    ) -> Self: ...
+    def connect(self) -> None: ...
+    def connect_async(self) -> Future[None]: ...
+    def check(
+        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+    ) -> Decision: ...
+    def peek(
+        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+    ) -> Decision: ...
+    def reset(
+        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+    ) -> list[str]: ...
+    def check_async(
+        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+    ) -> Future[Decision]: ...
+    def peek_async(
+        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+    ) -> Future[Decision]: ...
+    def reset_async(
+        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+    ) -> Future[list[str]]: ...
+    def get_metrics(self) -> SharedMetrics: ...
+    def reset_metrics(self) -> SharedMetrics: ...
+    def breaker_state(self) -> str | None: ...

@@ -17,8 +17,8 @@ TierReason: TypeAlias = Literal["within_limits", "user_model_limit", "model_limi
 """Why a `MultiTierRateLimiter` allowed or denied."""
 
 
-class Metrics(TypedDict):
-    """What a limiter in memory has counted."""
+class SharedMetrics(TypedDict):
+    """What a limiter has counted in this process."""
 
     allowed: int
     """Checks that were allowed since the limiter was made or its metrics were reset."""
@@ -28,6 +28,11 @@ class Metrics(TypedDict):
     """All checks."""
     deny_rate: float
     """The share of checks that were denied, from 0.0 to 1.0."""
+
+
+class Metrics(SharedMetrics):
+    """What a limiter in memory has counted, and what it holds."""
+
     keys: int
     """The keys held now: users with a model."""
     evicted: int
