@@ -1,25 +1,26 @@
 //! The policies of a file, decided in memory by the code of the server.
 
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use tollgate::leases::StoreLease;
 use tollgate::{MemoryStoreOptions, MonotonicClock};
 use tollgate_catalog::api_key::KeyHasher;
 use tollgate_catalog::{Resolver, SnapshotReader, policy_file};
 use tollgate_service::{DirectoryLookup, RateLimitService, UnknownApiKeys};
-use tollgate_store::{MemoryStore, StoreError};
+use tollgate_store::MemoryStore;
 
 use crate::arguments::max_keys;
+use crate::at_once::at_once;
 use crate::check::OwnedCheck;
 use crate::clock::{LimiterClock, StoreClock};
 use crate::counts::{Counts, metrics_dict};
 use crate::decision::Decision;
-use crate::errors::{catalog_error, store_error};
+use crate::errors::catalog_error;
+use crate::lease::{Guard, Lease, denied, ttl};
 
 /// The same as in a server: a file knows no API keys, so the hash only shortens the ids under which limits count.
 const FILE_KEY: &[u8] = b"the API keys of a policy file";
@@ -36,7 +37,7 @@ pub(crate) struct PolicyLimiter {
     /// held, so that a fork does not find it locked.
     service: Mutex<Arc<Service>>,
     path: PathBuf,
-    clock: LimiterClock,
+    clock: Arc<LimiterClock>,
     counts: Counts,
 }
 
@@ -49,16 +50,6 @@ fn service_of(path: &Path, store: &Store) -> PyResult<Arc<Service>> {
     let service = RateLimitService::new(Arc::clone(store), SnapshotReader::from(snapshot));
     let lookup = DirectoryLookup::new(resolver, UnknownApiKeys::default());
     Ok(Arc::new(service.with_directory(lookup)))
-}
-
-/// The answer of a call that has nothing to wait for: the store is in memory, and the file has been read.
-fn at_once<T>(call: impl Future<Output = Result<T, StoreError>>) -> PyResult<T> {
-    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(answer) => answer.map_err(|error| store_error(&error)),
-        Poll::Pending => Err(pyo3::exceptions::PyRuntimeError::new_err(
-            "a limiter in memory waited for something; this is a bug in Tollgate, please report it",
-        )),
-    }
 }
 
 impl PolicyLimiter {
@@ -81,7 +72,7 @@ impl PolicyLimiter {
         let (clock, of_store) = LimiterClock::new(clock)?;
         let store = Arc::new(MemoryStore::with_clock(of_store, &options));
         let service = Mutex::new(service_of(&path, &store)?);
-        Ok(Self { store, service, path, clock, counts: Counts::default() })
+        Ok(Self { store, service, path, clock: Arc::new(clock), counts: Counts::default() })
     }
 
     /// Reads the file again. Usage stays; if the file is invalid, the policies stay too, and the error is raised.
@@ -131,6 +122,27 @@ impl PolicyLimiter {
         let check = OwnedCheck::parse("peek", user, model, others)?;
         self.clock.tick(py)?;
         at_once(self.service().peek(&check.check())).map(Decision)
+    }
+
+    /// Decides a check like `check`; if it is admitted, returns a lease that holds what it reserved for `ttl` seconds. Raises
+    /// `RateLimitExceeded` if it is denied.
+    #[pyo3(signature = (user=None, model=None, *, ttl=None, **others))]
+    fn reserve(
+        &self,
+        py: Python<'_>,
+        user: Option<&Bound<'_, PyAny>>,
+        model: Option<&Bound<'_, PyAny>>,
+        ttl: Option<&Bound<'_, PyAny>>,
+        others: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Lease> {
+        let check = OwnedCheck::parse("reserve", user, model, others)?;
+        let ttl = self::ttl(ttl)?;
+        self.clock.tick(py)?;
+        let reserved = at_once(self.service().reserve(&check.check(), ttl))?;
+        self.counts.count(reserved.decision.allowed());
+        let Some(lease) = reserved.lease else { return Err(denied(py, reserved.decision)) };
+        let guard = Guard::Memory(StoreLease::new(Arc::clone(&self.store), lease));
+        Ok(Lease::new(guard, reserved.decision, Some(Arc::clone(&self.clock))))
     }
 
     /// Clears the usage of every limit that the check meets, and returns the ids of their policies.

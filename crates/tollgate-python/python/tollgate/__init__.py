@@ -14,9 +14,12 @@ async code; the `Async…` classes are the same limiters with `await`.
 
 from ._aio import AsyncMultiTierRateLimiter, AsyncPolicyLimiter, AsyncRateLimiter
 from ._config import RateLimitConfig, Tier
+from ._errors import RateLimitExceeded
+from ._leases import AsyncLease, AsyncReservation
 from ._redis import AsyncRedisRateLimiter, RedisRateLimiter
 from ._tollgate import (
     Decision,
+    Lease,
     LimitStatus,
     ManualClock,
     MultiTierRateLimiter,
@@ -24,15 +27,29 @@ from ._tollgate import (
     RateLimiter,
     StoreError,
 )
-from ._types import CheckArguments, Metrics, Quota, RateLimiterOptions, SharedMetrics, TierReason
+from ._types import (
+    CheckArguments,
+    LeaseLimit,
+    LeaseState,
+    Metrics,
+    Quota,
+    RateLimiterOptions,
+    SharedMetrics,
+    TierReason,
+)
 
 __all__ = [
+    "AsyncLease",
     "AsyncMultiTierRateLimiter",
     "AsyncPolicyLimiter",
     "AsyncRateLimiter",
     "AsyncRedisRateLimiter",
+    "AsyncReservation",
     "CheckArguments",
     "Decision",
+    "Lease",
+    "LeaseLimit",
+    "LeaseState",
     "LimitStatus",
     "ManualClock",
     "Metrics",
@@ -40,6 +57,7 @@ __all__ = [
     "PolicyLimiter",
     "Quota",
     "RateLimitConfig",
+    "RateLimitExceeded",
     "RateLimiter",
     "RateLimiterOptions",
     "RedisRateLimiter",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._leases import AsyncReservation
 from ._tollgate import MultiTierRateLimiter, PolicyLimiter, RateLimiter
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ._tollgate import Decision
+    from ._tollgate import Decision, Lease
     from ._types import CheckArguments, Metrics, TierReason
 
 
@@ -109,6 +110,21 @@ class AsyncPolicyLimiter:
     ) -> Decision:
         """See `PolicyLimiter.peek`."""
         return self.limiter.peek(user, model, **others)
+
+    def reserve(
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        *,
+        ttl: float | None = None,
+        **others: Unpack[CheckArguments],
+    ) -> AsyncReservation:
+        """See `PolicyLimiter.reserve`: `async with limiter.reserve(…) as lease`."""
+
+        async def reserve() -> Lease:
+            return self.limiter.reserve(user, model, ttl=ttl, **others)
+
+        return AsyncReservation(reserve)
 
     async def reset(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]

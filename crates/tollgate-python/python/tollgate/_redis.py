@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from ._leases import AsyncReservation
 from ._tollgate import SharedLimiter
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from ._tollgate import Decision
+    from ._tollgate import Decision, Lease
     from ._types import CheckArguments, SharedMetrics
 
 _HOW = "accepted: a URL, which can say everything, such as rediss://USER:PASSWORD@HOST:6379/0"
@@ -168,6 +169,20 @@ class RedisRateLimiter(_Shared):
         """Return the decision that `check` would make now; charge nothing."""
         return self._limiter.peek(user, model, **others)
 
+    def reserve(
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        *,
+        ttl: float | None = None,
+        **others: Unpack[CheckArguments],
+    ) -> Lease:
+        """Decide the check like `check`; a lease holds what it reserved for `ttl` seconds (30).
+
+        Raises `RateLimitExceeded` if it is denied.
+        """
+        return self._limiter.reserve(user, model, ttl=ttl, **others)
+
     def reset(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
     ) -> list[str]:
@@ -206,6 +221,21 @@ class AsyncRedisRateLimiter(_Shared):
     ) -> Decision:
         """See `RedisRateLimiter.peek`."""
         return await self._limiter.peek_async(user, model, **others)
+
+    def reserve(
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        *,
+        ttl: float | None = None,
+        **others: Unpack[CheckArguments],
+    ) -> AsyncReservation:
+        """See `RedisRateLimiter.reserve`: `async with limiter.reserve(…) as lease`."""
+
+        async def reserve() -> Lease:
+            return await self._limiter.reserve_async(user, model, ttl=ttl, **others)
+
+        return AsyncReservation(reserve)
 
     async def reset(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]

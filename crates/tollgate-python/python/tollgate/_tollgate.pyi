@@ -1,15 +1,25 @@
 from asyncio import Future
 from collections.abc import Callable, Mapping
 from os import PathLike
-from typing import Any, final
+from types import TracebackType
+from typing import Any, Literal, final
 
 from typing_extensions import Self, Unpack, disjoint_base
 
 from ._config import RateLimitConfig, Tier
-from ._types import CheckArguments, Metrics, Quota, RateLimiterOptions, SharedMetrics, TierReason
+from ._types import (
+    CheckArguments,
+    LeaseState,
+    Metrics,
+    Quota,
+    RateLimiterOptions,
+    SharedMetrics,
+    TierReason,
+)
 
 __all__ = [
     "Decision",
+    "Lease",
     "LimitStatus",
     "ManualClock",
     "MultiTierRateLimiter",
@@ -108,6 +118,34 @@ class Decision:
     def __ne__(self, other: object, /) -> bool: ...
     __hash__: None  # type: ignore[assignment]
 
+@final
+class Lease:
+    @property
+    def id(self) -> str: ...
+    @property
+    def decision(self) -> Decision: ...
+    @property
+    def state_at_reservation(self) -> str: ...
+    def observe(self, totals: dict[str, int]) -> None: ...
+    def extend(
+        self, ttl: float | None = None, wanted: dict[str, int] | None = None
+    ) -> LeaseState | None: ...
+    def settle(self, usage: dict[str, int]) -> LeaseState | None: ...
+    def release(self) -> LeaseState | None: ...
+    def extend_async(
+        self, ttl: float | None = None, wanted: dict[str, int] | None = None
+    ) -> Future[LeaseState | None]: ...
+    def settle_async(self, usage: dict[str, int]) -> Future[LeaseState | None]: ...
+    def release_async(self) -> Future[LeaseState | None]: ...
+    def leave_async(self, has_raised: bool) -> Future[LeaseState | None]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Literal[False]: ...
+
 @disjoint_base
 class RateLimiter:
     def __new__(
@@ -172,6 +210,14 @@ class PolicyLimiter:
     def peek(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
     ) -> Decision: ...
+    def reserve(
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        *,
+        ttl: float | None = None,
+        **others: Unpack[CheckArguments],
+    ) -> Lease: ...
     def reset(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
     ) -> list[str]: ...
@@ -213,6 +259,22 @@ class SharedLimiter:
     def reset_async(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
     ) -> Future[list[str]]: ...
+    def reserve(
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        *,
+        ttl: float | None = None,
+        **others: Unpack[CheckArguments],
+    ) -> Lease: ...
+    def reserve_async(
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        *,
+        ttl: float | None = None,
+        **others: Unpack[CheckArguments],
+    ) -> Future[Lease]: ...
     def get_metrics(self) -> SharedMetrics: ...
     def reset_metrics(self) -> SharedMetrics: ...
     def breaker_state(self) -> str | None: ...

@@ -54,6 +54,31 @@ class RateLimiterOptions(TypedDict, total=False):
     """Where the time comes from: by default, the machine's clock."""
 
 
+class LeaseLimit(TypedDict):
+    """What a lease holds in one limit, with the names of a server's answer."""
+
+    policyId: str
+    unit: str
+    limit: int
+    count: int
+    """What is used of the limit now, by everybody."""
+    charged: int
+    """What this lease is charged."""
+    debt: int
+    """By how much the usage is above the limit."""
+
+
+class LeaseState(TypedDict):
+    """A lease after an update, with the names of a server's answer."""
+
+    state: str
+    """`live`, `expired`, `settled` or `released`."""
+    proceed: bool
+    """Whether the caller may go on: false if what an extension wanted was not admitted."""
+    ttlMs: int
+    limits: list[LeaseLimit]
+
+
 class CheckArguments(TypedDict, total=False):
     """What a check by policies can name besides `user` and `model`, as in a request to a server."""
 

@@ -184,10 +184,20 @@ fn remove_ended(py: Python<'_>) -> PyResult<Vec<Bridge>> {
     Ok(ended)
 }
 
+/// A future of the running loop that has its result already.
+pub(crate) fn future_with<'py>(
+    py: Python<'py>,
+    result: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let future = running_loop(py)?.call_method0(pyo3::intern!(py, "create_future"))?;
+    future.call_method1(pyo3::intern!(py, "set_result"), (result,))?;
+    Ok(future)
+}
+
 /// A future of the running loop for what `work` returns. The work goes on if the future is cancelled.
 ///
 /// `work` must own no Python object: its thread does not take Python's lock.
-pub(super) fn future_of<T: Send + 'static>(
+pub(crate) fn future_of<T: Send + 'static>(
     py: Python<'_>,
     work: impl Future<Output = T> + Send + 'static,
     convert: impl FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,

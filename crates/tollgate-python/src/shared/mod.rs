@@ -1,8 +1,8 @@
 //! Limits shared with servers and other processes, in Redis or Valkey.
 
 mod connection;
-mod event_loop;
-mod runtime;
+pub(crate) mod event_loop;
+pub(crate) mod runtime;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tollgate::shared::{BreakerState, RedisUrl, ResilienceOptions};
-use tollgate::{Counting, Policy, PolicyId, Quota, Window};
+use tollgate::leases::{Reservation, StoreLease};
+use tollgate::shared::{BreakerState, RedisStore, RedisUrl, ResilienceOptions, Surrounded};
+use tollgate::{Counting, Policy, PolicyId, Quota, Ttl, Window};
 use tollgate_core::FailureMode;
 use tollgate_core::subject::ACCEPTED_IDS;
 
@@ -19,6 +20,7 @@ use crate::arguments::{invalid, quota, seconds};
 use crate::check::OwnedCheck;
 use crate::counts::{Counts, metrics_dict};
 use crate::decision::Decision;
+use crate::lease::{Guard, Lease, denied, ttl};
 use connection::{Connection, Connections, Failure, Settings, Source};
 use event_loop::future_of;
 use runtime::runtime;
@@ -203,6 +205,38 @@ impl SharedLimiter {
         })
     }
 
+    #[pyo3(signature = (user=None, model=None, *, ttl=None, **others))]
+    fn reserve(
+        &self,
+        py: Python<'_>,
+        user: Option<&Bound<'_, PyAny>>,
+        model: Option<&Bound<'_, PyAny>>,
+        ttl: Option<&Bound<'_, PyAny>>,
+        others: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Lease> {
+        let check = OwnedCheck::parse("reserve", user, model, others)?;
+        let ttl = self::ttl(ttl)?;
+        let reserved =
+            self.wait(py, async |connection| reserve(connection, &check, ttl, &self.counts).await)?;
+        lease(py, reserved)
+    }
+
+    #[pyo3(signature = (user=None, model=None, *, ttl=None, **others))]
+    fn reserve_async<'py>(
+        &self,
+        py: Python<'py>,
+        user: Option<&Bound<'_, PyAny>>,
+        model: Option<&Bound<'_, PyAny>>,
+        ttl: Option<&Bound<'_, PyAny>>,
+        others: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let check = OwnedCheck::parse("reserve", user, model, others)?;
+        let (ttl, connection) = (self::ttl(ttl)?, self.connections.current());
+        let counts = Arc::clone(&self.counts);
+        let work = async move { reserve(&connection, &check, ttl, &counts).await };
+        future_of(py, work, |py, reserved| Ok(Py::new(py, lease(py, reserved?)?)?.into_any()))
+    }
+
     fn get_metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         metrics_dict(py, self.counts.metrics(), None)
     }
@@ -254,6 +288,27 @@ async fn decide(
     let decision = limiter.check(&check).await?;
     counts.count(decision.allowed());
     Ok(decision)
+}
+
+type Reserved = Reservation<StoreLease<Surrounded<RedisStore>>>;
+
+async fn reserve(
+    connection: &Connection,
+    check: &OwnedCheck,
+    ttl: Ttl,
+    counts: &Counts,
+) -> Result<Reserved, Failure> {
+    let reserved = connection.limiter().await?.reserve(&check.check(), ttl).await?;
+    counts.count(reserved.decision.allowed());
+    Ok(reserved)
+}
+
+/// The lease of a reservation, or the exception of its denial.
+fn lease(py: Python<'_>, reserved: Reserved) -> PyResult<Lease> {
+    match reserved.lease {
+        Some(lease) => Ok(Lease::new(Guard::Shared(lease), reserved.decision, None)),
+        None => Err(denied(py, reserved.decision)),
+    }
 }
 
 async fn reset(connection: &Connection, check: &OwnedCheck) -> Result<Vec<String>, Failure> {

@@ -44,7 +44,7 @@ impl<T> OfProcess<T> {
 }
 
 /// The runtime of this process.
-pub(super) fn runtime() -> PyResult<&'static Runtime> {
+pub(crate) fn runtime() -> PyResult<&'static Runtime> {
     let mut runtime = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
     let made = runtime.get_or_make(|| {
         let built = Builder::new_multi_thread()
