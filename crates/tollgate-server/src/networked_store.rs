@@ -207,8 +207,8 @@ pub(crate) fn watch_memcached(
                 tracing::error!(
                     memcached = at,
                     values,
-                    "memcached evicts values because its memory is full: limits in force lose usage and admit too much; start \
-                     it with -M, and give it more memory or keep other data elsewhere"
+                    "memcached evicts or deletes values because its memory is full: limits in force lose usage and admit too \
+                     much; start it with -M, and give it more memory or keep other data elsewhere"
                 );
             }
         }
