@@ -11,12 +11,13 @@ use tollgate_catalog::{CatalogWarning, DocumentProblem};
 use tollgate_core::Policy;
 use tollgate_import::Source;
 use tollgate_simulate::SimulateArgs;
+use tollgate_verify::VerifyArgs;
 
 use crate::config::ServeConfig;
 use crate::import::Imported;
 use crate::simulation::{self, SimulationError};
 use crate::start_error::StartError;
-use crate::{serve, signals, telemetry};
+use crate::{serve, signals, telemetry, verification};
 
 /// The exit code if a command ran but failed.
 const FAILED: u8 = 1;
@@ -40,6 +41,7 @@ enum Command {
     #[command(subcommand)]
     Policies(PoliciesCommand),
     Simulate(Box<SimulateArgs>),
+    Verify(VerifyArgs),
     /// Print the OpenAPI document of the HTTP interface
     Openapi,
 }
@@ -281,6 +283,7 @@ impl Cli {
                 Outcome { output, error, code: code.into() }
             }
             Command::Simulate(args) => simulate(*args),
+            Command::Verify(args) => verify(&args),
             Command::Openapi => openapi(),
         }
     }
@@ -291,6 +294,16 @@ fn simulate(args: SimulateArgs) -> Outcome {
         Ok(report) => Outcome::done(report.to_string()),
         Err(SimulationError::Simulate(error)) => Outcome::failed(error.exit_code(), &error),
         Err(SimulationError::Catalog(error)) => Outcome::failed(MISUSED, &*error),
+    }
+}
+
+fn verify(args: &VerifyArgs) -> Outcome {
+    match verification::run(args) {
+        Ok(report) => {
+            let output = if args.json { report.to_json() + "\n" } else { report.to_string() };
+            Outcome { output, error: String::new(), code: report.exit_code().into() }
+        }
+        Err(error) => Outcome::failed(error.exit_code(), &error),
     }
 }
 

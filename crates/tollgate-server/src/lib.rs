@@ -25,6 +25,7 @@ mod snapshots;
 mod start_error;
 mod store_watch;
 mod telemetry;
+mod verification;
 
 pub use cli::{Cli, Outcome};
 pub use config::{
