@@ -15,6 +15,7 @@ pub(crate) use self::counters::{Counters, Purpose, RowIndex};
 pub use self::histogram::Distribution;
 pub use self::outcome::RequestOutcome;
 use crate::admission::Admission;
+pub use crate::admission::TicketCounts;
 use crate::config::{Dialect, GatewayConfig};
 use crate::dialect::Usage;
 use crate::upstream::{UpstreamFailure, Upstreams};
@@ -301,6 +302,11 @@ impl GatewayMonitor {
             length: lengths[class.index()],
             waits: self.inner.counters.queue_wait(class).read(),
         })
+    }
+
+    /// What has happened to admission tickets.
+    pub fn tickets(&self) -> TicketCounts {
+        self.inner.admission.ticket_counts()
     }
 
     /// The requests that are being answered.

@@ -12,6 +12,7 @@ mod denials;
 mod limits;
 mod operators;
 mod support;
+mod tickets;
 mod upstreams;
 mod usage;
 mod waiting;
