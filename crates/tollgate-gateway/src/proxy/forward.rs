@@ -148,7 +148,9 @@ fn denial(failure: UpstreamFailure) -> Denial {
             Denial::UpstreamLimited { retry_after_ms: whole_ms(wait) }
         }
         UpstreamFailure::Timeout => Denial::UpstreamTimeout,
-        UpstreamFailure::Unreachable | UpstreamFailure::Status(_) => Denial::NoUpstream,
+        UpstreamFailure::Unreachable | UpstreamFailure::Tls | UpstreamFailure::Status(_) => {
+            Denial::NoUpstream
+        }
     }
 }
 

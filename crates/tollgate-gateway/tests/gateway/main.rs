@@ -13,6 +13,7 @@ mod limits;
 mod operators;
 mod support;
 mod tickets;
+mod tls;
 mod upstreams;
 mod usage;
 mod waiting;
