@@ -25,6 +25,7 @@ test: setup-tests console-check lint doc ## Set up what is missing, then check f
 	$(CARGO) test $(ALL) --no-run
 	$(CARGO) test $(ALL) --doc
 	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/schemathesis
+	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/clients
 	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/e2e
 	python3 -B -m unittest discover --quiet --start-directory loadtest
 	@# nextest runs the tests of all binaries in parallel; without it `cargo test` runs the same tests.
