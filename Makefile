@@ -43,6 +43,12 @@ gateway-demo: setup ## Start the gateway before a mock model, and print how to c
 	$(CARGO) build --locked --release -p tollgate-server -p tollgate-gateway --features tollgate-gateway/mock-model --bins
 	exec scripts/gateway-demo
 
+.PHONY: test-model
+test-model: ## Run the end-to-end suite against a real model: the clients, the gateway, and llama.cpp with SmolLM2 135M
+	scripts/setup model
+	$(CARGO) build --locked --release -p tollgate-server --bin tollgate
+	TOLLGATE_BIN="$(TARGET)/release/tollgate" scripts/test-model
+
 .PHONY: envoy-demo
 envoy-demo: setup-tests ## Start Envoy before Tollgate and a model without a model, and print how to call it
 	$(CARGO) build --locked --release -p tollgate-server --bin tollgate
