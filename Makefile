@@ -25,6 +25,7 @@ test: setup-tests console-check lint doc ## Set up what is missing, then check f
 	$(CARGO) test $(ALL) --no-run
 	$(CARGO) test $(ALL) --doc
 	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/schemathesis
+	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/clients
 	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/e2e
 	python3 -B -m unittest discover --quiet --start-directory loadtest
 	@# nextest runs the tests of all binaries in parallel; without it `cargo test` runs the same tests.
@@ -41,6 +42,12 @@ test: setup-tests console-check lint doc ## Set up what is missing, then check f
 gateway-demo: setup ## Start the gateway before a mock model, and print how to call it
 	$(CARGO) build --locked --release -p tollgate-server -p tollgate-gateway --features tollgate-gateway/mock-model --bins
 	exec scripts/gateway-demo
+
+.PHONY: test-model
+test-model: ## Run the end-to-end suite against a real model: the clients, the gateway, and llama.cpp with SmolLM2 135M
+	scripts/setup model
+	$(CARGO) build --locked --release -p tollgate-server --bin tollgate
+	TOLLGATE_BIN="$(TARGET)/release/tollgate" scripts/test-model
 
 .PHONY: envoy-demo
 envoy-demo: setup-tests ## Start Envoy before Tollgate and a model without a model, and print how to call it
