@@ -14,6 +14,7 @@ use tollgate_simulate::SimulateArgs;
 
 use crate::config::ServeConfig;
 use crate::import::Imported;
+use crate::probe::{self, HealthArgs, ProbeError};
 use crate::simulation::{self, SimulationError};
 use crate::start_error::StartError;
 use crate::{serve, signals, telemetry};
@@ -36,6 +37,9 @@ pub struct Cli {
 enum Command {
     /// Serve the HTTP interface
     Serve(Box<ServeArgs>),
+    /// Ask a running server whether it is alive, or with --ready whether to send requests to it
+    #[command(after_help = probe::AFTER_HELP)]
+    Health(HealthArgs),
     /// Work with policies
     #[command(subcommand)]
     Policies(PoliciesCommand),
@@ -275,6 +279,7 @@ impl Cli {
     pub fn run(self) -> Outcome {
         match self.command {
             Command::Serve(args) => serve_until_signal(*args),
+            Command::Health(args) => health(args),
             Command::Policies(PoliciesCommand::Validate { file }) => validate(&file),
             Command::Policies(PoliciesCommand::Import { from, file }) => {
                 let Imported { output, error, code } = crate::import::run(from, &file);
@@ -291,6 +296,14 @@ fn simulate(args: SimulateArgs) -> Outcome {
         Ok(report) => Outcome::done(report.to_string()),
         Err(SimulationError::Simulate(error)) => Outcome::failed(error.exit_code(), &error),
         Err(SimulationError::Catalog(error)) => Outcome::failed(MISUSED, &*error),
+    }
+}
+
+fn health(args: HealthArgs) -> Outcome {
+    match probe::run(args) {
+        Ok(answer) => Outcome::done(answer + "\n"),
+        Err(error @ ProbeError::Config(_)) => Outcome::failed(MISUSED, &error),
+        Err(error) => Outcome::failed(FAILED, &error),
     }
 }
 
