@@ -15,7 +15,7 @@ def read(path):
     return (ROOT / path).read_text(encoding="utf-8")
 
 
-def run(*command, env=None, timeout=120):
+def run(*command, env=None, timeout=300):
     """The exit code and the output of a command in the root of the repository. Programs of the environment come first."""
     environment = {**os.environ, "PATH": f"{TOOLS}:{os.environ['PATH']}", "NO_COLOR": "1", **(env or {})}
     done = subprocess.run(

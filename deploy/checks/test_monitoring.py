@@ -21,7 +21,7 @@ EMPTY_WHEN_WELL = {"Failures of the store"}
 # Alerts that a busy machine can raise.
 RAISED_WHEN_BUSY = {"TollgateDown", "TollgateSlow"}
 # Scrapes are a second apart, so that is soon; only a machine that hangs takes so long.
-DATA_WITHIN_S = 120.0
+DATA_WITHIN_S = 300.0
 
 
 def rules():

@@ -81,13 +81,13 @@ class Program(unittest.TestCase):
             env = environment(variables)
             del env["TOLLGATE_ADMIN_TOKEN"]
             command = [program(), "serve"]
-            done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
         self.assertEqual(done.returncode, 2)
         self.assertIn("TOLLGATE_ADMIN_TOKEN is not set", done.stderr)
 
     def test_it_has_the_command_of_the_probes(self):
         for text in (read("deploy/Dockerfile"), (CHART / "templates" / "_helpers.tpl").read_text(encoding="utf-8")):
             self.assertIn("health", text)
-        done = subprocess.run([program(), "health", "--help"], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([program(), "health", "--help"], capture_output=True, text=True, timeout=300, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("--ready", done.stdout)
