@@ -15,6 +15,7 @@ use tollgate_verify::VerifyArgs;
 
 use crate::config::ServeConfig;
 use crate::import::Imported;
+use crate::probe::{self, HealthArgs, ProbeError};
 use crate::simulation::{self, SimulationError};
 use crate::start_error::StartError;
 use crate::{serve, signals, telemetry, verification};
@@ -37,6 +38,9 @@ pub struct Cli {
 enum Command {
     /// Serve the HTTP interface
     Serve(Box<ServeArgs>),
+    /// Ask a running server whether it is alive, or with --ready whether to send requests to it
+    #[command(after_help = probe::AFTER_HELP)]
+    Health(HealthArgs),
     /// Work with policies
     #[command(subcommand)]
     Policies(PoliciesCommand),
@@ -277,6 +281,7 @@ impl Cli {
     pub fn run(self) -> Outcome {
         match self.command {
             Command::Serve(args) => serve_until_signal(*args),
+            Command::Health(args) => health(args),
             Command::Policies(PoliciesCommand::Validate { file }) => validate(&file),
             Command::Policies(PoliciesCommand::Import { from, file }) => {
                 let Imported { output, error, code } = crate::import::run(from, &file);
@@ -304,6 +309,14 @@ fn verify(args: &VerifyArgs) -> Outcome {
             Outcome { output, error: String::new(), code: report.exit_code().into() }
         }
         Err(error) => Outcome::failed(error.exit_code(), &error),
+    }
+}
+
+fn health(args: HealthArgs) -> Outcome {
+    match probe::run(args) {
+        Ok(answer) => Outcome::done(answer + "\n"),
+        Err(error @ ProbeError::Config(_)) => Outcome::failed(MISUSED, &error),
+        Err(error) => Outcome::failed(FAILED, &error),
     }
 }
 

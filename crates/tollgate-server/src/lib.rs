@@ -17,6 +17,7 @@ mod import;
 mod metrics;
 mod net;
 mod networked_store;
+mod probe;
 mod recorder;
 mod serve;
 mod signals;
