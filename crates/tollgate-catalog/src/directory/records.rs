@@ -185,6 +185,10 @@ impl Fields {
                 shares.map(|(class, share)| entry(class.name(), Value::Number(share.to_string())));
             self.add("shares", Value::Map(shares.collect()));
         }
+        if let Some(split) = policy.split {
+            let share = entry("share", Value::Number(split.share().to_string()));
+            self.add("split", Value::Map(vec![share]));
+        }
         match (policy.own_window(), policy.counting.calendar()) {
             (None | Some(Span::Concurrency), _) => {}
             (Some(Span::Window(window)), _) => {

@@ -5,7 +5,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tollgate_core::FailureMode;
-use tollgate_store::resilience::BreakerState;
+use tollgate_store::resilience::{BreakerState, PartEvent};
 use tollgate_store::{ChargeLeft, StoreErrorKind};
 
 type Label = [(&'static str, &'static str); 1];
@@ -21,6 +21,10 @@ pub(crate) struct StoreMetrics {
     failures_by_kind: [Counter; StoreErrorKind::ALL.len()],
     left: Family<Label, Counter>,
     left_by_reason: [Counter; ChargeLeft::ALL.len()],
+    part_units: Family<Label, Counter>,
+    units_by_event: [Counter; PartEvent::ALL.len()],
+    /// Checks that were admitted from parts of split limits, without asking the store.
+    pub(crate) admitted_locally: Counter,
     /// The parts of the store that fail.
     pub(crate) failing_parts: Gauge,
     /// Whether every limit is enforced by the store.
@@ -50,6 +54,11 @@ impl StoreMetrics {
             |why: ChargeLeft| Counter::clone(&left.get_or_create(&[("reason", why.name())]));
         let (failures_by_kind, left_by_reason) =
             (StoreErrorKind::ALL.map(of_kind), ChargeLeft::ALL.map(for_reason));
+        let part_units = Family::default();
+        let units_of = |event: PartEvent| {
+            Counter::clone(&part_units.get_or_create(&[("event", event.name())]))
+        };
+        let units_by_event = PartEvent::ALL.map(units_of);
         let metrics = Self {
             degraded,
             degraded_by_mode,
@@ -59,6 +68,9 @@ impl StoreMetrics {
             failures_by_kind,
             left,
             left_by_reason,
+            part_units,
+            units_by_event,
+            admitted_locally: Counter::default(),
             failing_parts: Gauge::default(),
             enforcing: Gauge::default(),
             denied_locally: Counter::default(),
@@ -86,6 +98,11 @@ impl StoreMetrics {
         to.register("store_charges_left", left, self.left.clone());
         let locally = "Checks denied from a known denial, without asking the store";
         to.register("local_denials", locally, self.denied_locally.clone());
+        let admitted = "Checks admitted from parts of split limits that this node holds, without asking the store";
+        to.register("local_admissions", admitted, self.admitted_locally.clone());
+        let units = "Units of split limits that this node has taken ahead of time, and what became of them; taken less all \
+             others is what it holds";
+        to.register("split_units", units, self.part_units.clone());
         let evicted =
             "Keys that the store evicted because its memory was full, checked every few seconds";
         to.register("store_evicted_keys", evicted, self.evicted_keys.clone());
@@ -116,6 +133,14 @@ impl StoreMetrics {
         let mut reasons = self.left_by_reason.iter().zip(ChargeLeft::ALL);
         if let Some((counter, _)) = reasons.find(|(_, known)| *known == why) {
             counter.inc();
+        }
+    }
+
+    /// Counts what became of units of split limits.
+    pub(crate) fn parts_changed(&self, event: PartEvent, units: u64) {
+        let mut events = self.units_by_event.iter().zip(PartEvent::ALL);
+        if let Some((counter, _)) = events.find(|(_, known)| *known == event) {
+            counter.inc_by(units);
         }
     }
 

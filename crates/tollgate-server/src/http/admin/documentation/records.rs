@@ -251,6 +251,18 @@ fn policy_fields(own_id: &Value) -> Fields {
                 at most 6 decimals. All classes share one usage. A class that is not named has the part of the next more \
                 important class that is, or the whole limit. A class cannot have a larger part than a more important one."
         },
+        "split": {
+            "type": "object", "additionalProperties": false, "required": ["share"], "properties": {
+                "share": {
+                    "type": "number", "exclusiveMinimum": 0, "maximum": 0.5,
+                    "description": "The greatest part, as a share of what is left of the limit, with at most 6 decimals."
+                }
+            },
+            "description": "Servers take parts of the limit from Redis ahead of time and decide from them. Never above the limit, \
+                but a check may be denied while other servers hold what they have not spent; `count` is an estimate. Only for \
+                `sliding_window_log` over 1 second to 365 days, a limit with a share of at least 4, and `overLimit: deny`. \
+                In memory and over memcached it has no effect."
+        },
         "windowSeconds": {
             "type": "number", "minimum": 0.001, "maximum": 31_622_400,
             "description": "The length of the window, with at most 9 decimals and without an exponent. May be left out \
@@ -458,6 +470,14 @@ fn body(kind: Kind, form: Form) -> Value {
                         "weights": {"propertyNames": {"enum": kinds_of(&unit)}}
                     }
                 }))},
+                "split": {
+                    "properties": {
+                        "algorithm": {"const": "sliding_window_log"}, "overLimit": {"const": "deny"}, "calendar": false,
+                        "windowSeconds": {"minimum": 1, "maximum": 31_536_000},
+                        "limit": {"type": "integer", "minimum": 8}
+                    },
+                    "required": ["limit"]
+                },
                 "timeZone": {"required": ["calendar"]},
                 "calendar": {"not": {"anyOf": [
                     {"required": ["windowSeconds"]}, {"required": ["algorithm"]}, {"required": ["burst"]}
