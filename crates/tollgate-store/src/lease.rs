@@ -326,6 +326,7 @@ pub struct ExpiredHold {
 /// What a store can do with leases and parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "a store may have any of them")]
 pub struct Capabilities {
     /// Whether it keeps leases.
     pub leases: bool,

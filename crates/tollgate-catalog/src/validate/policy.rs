@@ -150,7 +150,7 @@ impl PolicyValidator {
             weights: weights?,
             limit,
             shares: shares?,
-            split: split?,
+            split: split.ok()?,
             counting,
             reach,
             overrides: overrides?,

@@ -17,21 +17,24 @@ pub(super) struct Beside {
     pub(super) over_limit: Option<OverLimit>,
 }
 
-/// The split in the field `split`; `None` if anything is wrong with it, or if the policy beside it cannot be split.
+/// Something is wrong, and was reported.
+pub(super) struct Refused;
+
+/// The split in the field `split`, if there is one. It is refused if anything is wrong with it, or if the policy cannot be split.
 pub(super) fn split(
     report: &mut Report,
     at: &At<'_>,
     fields: Fields<'_>,
     beside: &Beside,
-) -> Option<Option<Split>> {
-    let Some(entry) = fields.get("split") else { return Some(None) };
+) -> Result<Option<Split>, Refused> {
+    let Some(entry) = fields.get("split") else { return Ok(None) };
     let split = map(report, &at.field(entry), entry);
     let problem = beside.problem(split);
     if let Some((message, accepted)) = problem {
         report.problem(&at.key(entry), message, accepted);
-        return None;
+        return Err(Refused);
     }
-    split.map(Some)
+    split.map(Some).ok_or(Refused)
 }
 
 fn map(report: &mut Report, at: &At<'_>, entry: &Entry) -> Option<Split> {

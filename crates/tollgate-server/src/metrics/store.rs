@@ -21,8 +21,7 @@ pub(crate) struct StoreMetrics {
     failures_by_kind: [Counter; StoreErrorKind::ALL.len()],
     left: Family<Label, Counter>,
     left_by_reason: [Counter; ChargeLeft::ALL.len()],
-    part_units: Family<Label, Counter>,
-    units_by_event: [Counter; PartEvent::ALL.len()],
+    units_held: Gauge,
     /// Checks that were admitted from parts of split limits, without asking the store.
     pub(crate) admitted_locally: Counter,
     /// The parts of the store that fail.
@@ -54,11 +53,6 @@ impl StoreMetrics {
             |why: ChargeLeft| Counter::clone(&left.get_or_create(&[("reason", why.name())]));
         let (failures_by_kind, left_by_reason) =
             (StoreErrorKind::ALL.map(of_kind), ChargeLeft::ALL.map(for_reason));
-        let part_units = Family::default();
-        let units_of = |event: PartEvent| {
-            Counter::clone(&part_units.get_or_create(&[("event", event.name())]))
-        };
-        let units_by_event = PartEvent::ALL.map(units_of);
         let metrics = Self {
             degraded,
             degraded_by_mode,
@@ -68,8 +62,7 @@ impl StoreMetrics {
             failures_by_kind,
             left,
             left_by_reason,
-            part_units,
-            units_by_event,
+            units_held: Gauge::default(),
             admitted_locally: Counter::default(),
             failing_parts: Gauge::default(),
             enforcing: Gauge::default(),
@@ -100,9 +93,8 @@ impl StoreMetrics {
         to.register("local_denials", locally, self.denied_locally.clone());
         let admitted = "Checks admitted from parts of split limits that this node holds, without asking the store";
         to.register("local_admissions", admitted, self.admitted_locally.clone());
-        let units = "Units of split limits that this node has taken ahead of time, and what became of them; taken less all \
-             others is what it holds";
-        to.register("split_units", units, self.part_units.clone());
+        let units = "Units of split limits that this node has taken ahead of time and not spent or given back yet";
+        to.register("split_units_held", units, self.units_held.clone());
         let evicted =
             "Keys that the store evicted because its memory was full, checked every few seconds";
         to.register("store_evicted_keys", evicted, self.evicted_keys.clone());
@@ -136,12 +128,16 @@ impl StoreMetrics {
         }
     }
 
-    /// Counts what became of units of split limits.
+    /// Counts the units of split limits that this node holds.
     pub(crate) fn parts_changed(&self, event: PartEvent, units: u64) {
-        let mut events = self.units_by_event.iter().zip(PartEvent::ALL);
-        if let Some((counter, _)) = events.find(|(_, known)| *known == event) {
-            counter.inc_by(units);
-        }
+        // An amount is below 2^53.
+        let units = i64::try_from(units).unwrap_or(i64::MAX);
+        match event {
+            PartEvent::Taken | PartEvent::PutBack => self.units_held.inc_by(units),
+            PartEvent::Spent | PartEvent::GivenBack | PartEvent::Left => {
+                self.units_held.dec_by(units)
+            }
+        };
     }
 
     /// The degraded decisions of all modes; a decision with several modes is counted for each.

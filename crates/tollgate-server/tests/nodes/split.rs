@@ -58,6 +58,7 @@ async fn a_killed_node_takes_no_more_than_its_share_with_it() {
     // An orderly end gives back what these two hold.
     for node in [second, third] {
         assert!(node.counted("tollgate_local_admissions_total").await > 0, "no part was taken");
+        assert!(node.counted("tollgate_split_units_held").await <= LIMIT / 20);
         assert_eq!(node.stop().0, Some(0));
     }
     let last = node(&server, &PATIENT);

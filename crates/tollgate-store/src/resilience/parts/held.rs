@@ -54,17 +54,17 @@ impl HeldParts {
         self.shards[low % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `change` on the state of `limit`; `None` if there is none.
+    /// Runs `run` on the state of `limit`; `None` if there is none.
     pub(super) fn with<T>(
         &self,
         limit: &Arc<Limit>,
         subject: &Subject<'_>,
-        change: impl FnOnce(&mut State) -> T,
+        run: impl FnOnce(&mut State) -> T,
     ) -> Option<T> {
         let digest = self.digest(limit, subject);
         let mut shard = self.shard(digest);
         let state = shard.get_mut(&digest)?.iter_mut().find(|state| state.is_of(limit))?;
-        Some(change(state))
+        Some(run(state))
     }
 
     /// The same, and first makes the state if there is room for one.
@@ -72,7 +72,7 @@ impl HeldParts {
         &self,
         charge: &Charge<'_>,
         counted: &Arc<Limit>,
-        change: impl FnOnce(&mut State) -> T,
+        run: impl FnOnce(&mut State) -> T,
     ) -> Option<T> {
         let digest = self.digest(charge.limit, charge.subject);
         let mut shard = self.shard(digest);
@@ -81,13 +81,13 @@ impl HeldParts {
         }
         let states = shard.entry(digest).or_default();
         if let Some(known) = states.iter_mut().find(|state| state.is_of(charge.limit)) {
-            return Some(change(known));
+            return Some(run(known));
         }
         if states.len() >= MAX_LIMITS_OF_KEY {
             return None;
         }
         states.push(Box::new(State::new(charge, Arc::clone(counted))?));
-        states.last_mut().map(|state| change(state))
+        states.last_mut().map(|state| run(state))
     }
 
     /// Drops what is held of the key, under whatever limit.

@@ -34,25 +34,12 @@ pub enum PartEvent {
     Taken,
     /// Checks were admitted from them.
     Spent,
+    /// They were spent for a check that another limit denied, and are held again.
+    PutBack,
     /// They were given back unspent.
     GivenBack,
     /// They were neither spent nor given back, because the store did not answer: they leave with the window.
     Left,
-}
-
-impl PartEvent {
-    /// Every event.
-    pub const ALL: [Self; 4] = [Self::Taken, Self::Spent, Self::GivenBack, Self::Left];
-
-    /// The name, as in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Taken => "taken",
-            Self::Spent => "spent",
-            Self::GivenBack => "given_back",
-            Self::Left => "left",
-        }
-    }
 }
 
 /// Decides checks of split limits from parts that it takes from the store ahead of time; asks the store for everything else.
@@ -160,11 +147,11 @@ impl<S: Store, C: Clock + 'static> Shared<S, C> {
     fn spend(self: &Arc<Self>, charge: &Charge<'_>) -> Option<Spent> {
         charge.limit.split()?;
         let now = self.clock.now();
-        let spend = |state: &mut state::State| {
+        let from_hand = |state: &mut state::State| {
             let spent = state.spend(charge.cost, now)?;
             Some((spent, state.order()))
         };
-        let (spent, order) = self.held.with(charge.limit, charge.subject, spend)??;
+        let (spent, order) = self.held.with(charge.limit, charge.subject, from_hand)??;
         self.observer.parts_changed(PartEvent::Spent, spent.cost);
         if let Some(order) = order {
             self.take(charge.limit, order);
@@ -176,7 +163,9 @@ impl<S: Store, C: Clock + 'static> Shared<S, C> {
     fn put_back(&self, charges: &[Charge<'_>], spent: &[Option<Spent>]) {
         for (charge, spent) in charges.iter().zip(spent) {
             if let Some(spent) = spent {
-                self.held.with(charge.limit, charge.subject, |state| state.put_back(spent));
+                let put_back = |state: &mut state::State| state.put_back(spent);
+                let units = self.held.with(charge.limit, charge.subject, put_back);
+                self.observer.parts_changed(PartEvent::PutBack, units.unwrap_or_default());
             }
         }
     }

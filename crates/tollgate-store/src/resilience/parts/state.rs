@@ -12,7 +12,7 @@ use crate::{Part, Taken};
 
 /// The part of its life that a part lives less here, because the clocks of two machines may run at different speeds: 1/1024 is
 /// twice the most that NTP corrects (500 parts in a million).
-const DRIFT_DIVISOR: u32 = 1_024;
+const DRIFT_DIVISOR: u64 = 1_024;
 /// The most parts in hand of which some are spent: the oldest ones are forgotten, because a check that is denied elsewhere
 /// seldom gives back what it spent from them.
 const MAX_SPENT_PARTS: usize = 4;
@@ -231,14 +231,18 @@ impl State {
         self.latest_cost = cost.max(1);
     }
 
-    /// Takes an admission back: its check was denied elsewhere. What came from a part that is forgotten stays charged.
-    pub(super) fn put_back(&mut self, spent: &Spent) {
+    /// Takes an admission back: its check was denied elsewhere. Returns the units that are held again; what came from a part
+    /// that is forgotten stays charged.
+    pub(super) fn put_back(&mut self, spent: &Spent) -> u64 {
+        let mut held_again = 0;
         for (number, units) in &spent.sources {
             if let Some(held) = self.held.iter_mut().find(|held| held.number == *number) {
                 held.left += units;
+                held_again += units;
             }
         }
         self.demand.units = self.demand.units.saturating_sub(spent.cost);
+        held_again
     }
 
     /// Learns from the store's answer to a check that it was asked about, received at `now`.
@@ -293,8 +297,8 @@ impl State {
             return Some(Unspent { units: part.size, part });
         }
         // Measured from before the part was asked for, so that it ends here before its life ends in the store.
-        let life = Duration::from_nanos(self.life_ns);
-        let ends = sent.after(life - life / DRIFT_DIVISOR);
+        let life_ns = self.life_ns - self.life_ns / DRIFT_DIVISOR;
+        let ends = sent.after(Duration::from_nanos(life_ns));
         let number = self.next_number;
         self.next_number += 1;
         self.held.push_back(Held { number, left: part.size.get(), part, ends });
