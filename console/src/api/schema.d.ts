@@ -2053,6 +2053,11 @@ export interface components {
                 premium?: number;
                 standard?: number;
             };
+            /** @description Servers take parts of the limit from Redis ahead of time and decide from them. Never above the limit, but a check may be denied while other servers hold what they have not spent; `count` is an estimate. Only for `sliding_window_log` over 1 second to 365 days, a limit with a share of at least 4, and `overLimit: deny`. In memory and over memcached it has no effect. */
+            split?: {
+                /** @description The greatest part, as a share of what is left of the limit, with at most 6 decimals. */
+                share: number;
+            };
             /** @description The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`. */
             timeZone?: string;
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own. Or `concurrency`: `limit` is the most leases that are alive at a time, and there is no window. */
@@ -2552,6 +2557,11 @@ export interface components {
                 premium?: number;
                 standard?: number;
             };
+            /** @description Servers take parts of the limit from Redis ahead of time and decide from them. Never above the limit, but a check may be denied while other servers hold what they have not spent; `count` is an estimate. Only for `sliding_window_log` over 1 second to 365 days, a limit with a share of at least 4, and `overLimit: deny`. In memory and over memcached it has no effect. */
+            split?: {
+                /** @description The greatest part, as a share of what is left of the limit, with at most 6 decimals. */
+                share: number;
+            };
             /** @description The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`. */
             timeZone?: string;
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own. Or `concurrency`: `limit` is the most leases that are alive at a time, and there is no window. */
@@ -2779,6 +2789,11 @@ export interface components {
              * @enum {string}
              */
             source?: "built-in";
+            /** @description Servers take parts of the limit from Redis ahead of time and decide from them. Never above the limit, but a check may be denied while other servers hold what they have not spent; `count` is an estimate. Only for `sliding_window_log` over 1 second to 365 days, a limit with a share of at least 4, and `overLimit: deny`. In memory and over memcached it has no effect. */
+            split?: {
+                /** @description The greatest part, as a share of what is left of the limit, with at most 6 decimals. */
+                share: number;
+            };
             /** @description The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`. */
             timeZone?: string;
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own. Or `concurrency`: `limit` is the most leases that are alive at a time, and there is no window. */
@@ -2944,6 +2959,11 @@ export interface components {
              * @enum {string}
              */
             source?: "built-in";
+            /** @description Servers take parts of the limit from Redis ahead of time and decide from them. Never above the limit, but a check may be denied while other servers hold what they have not spent; `count` is an estimate. Only for `sliding_window_log` over 1 second to 365 days, a limit with a share of at least 4, and `overLimit: deny`. In memory and over memcached it has no effect. */
+            split?: {
+                /** @description The greatest part, as a share of what is left of the limit, with at most 6 decimals. */
+                share: number;
+            } | null;
             /** @description The IANA name of the time zone of `calendar`, such as `Europe/Berlin`; by default `UTC`. */
             timeZone?: string | null;
             /** @description What is counted: `requests` (the default), `tokens`, `input_tokens`, `output_tokens`, or a name of your own. Or `concurrency`: `limit` is the most leases that are alive at a time, and there is no window. */

@@ -10,6 +10,7 @@
 //! - [`redis`]: how much does an exact limit cost in Redis?
 //! - [`snapshots`]: how long does a snapshot take, and how long do checks wait meanwhile?
 //! - [`memcached`]: how many checks a second does a store on memcached decide?
+//! - [`split`]: how many admissions a second do 20 nodes make that take parts of one limit ahead of time?
 //! - [`report`]: what was measured, where, and whether it reaches the project's goals.
 //!
 //! In measurements of time, all contenders of a question run on the same keys in interleaved rounds, so that
@@ -35,4 +36,5 @@ pub mod redis;
 pub mod report;
 pub mod sibling;
 pub mod snapshots;
+pub mod split;
 pub mod stopwatch;

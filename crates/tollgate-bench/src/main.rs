@@ -8,7 +8,7 @@ use tollgate_bench::options::{Benchmark, Options, USAGE};
 use tollgate_bench::report::Report;
 use tollgate_bench::sibling::Sibling;
 use tollgate_bench::{
-    gateway, grpc, http, keyed, leases, memcached, memory, policies, redis, snapshots,
+    gateway, grpc, http, keyed, leases, memcached, memory, policies, redis, snapshots, split,
 };
 
 fn main() -> ExitCode {
@@ -59,6 +59,9 @@ fn run(options: &Options) -> Result<(), String> {
     }
     if options.runs(Benchmark::Memcached) {
         report.sections.push(memcached::run(&memcached::Plan::full(options.rounds))?);
+    }
+    if options.runs(Benchmark::Split) {
+        report.sections.push(split::run(&split::Plan::full(options.rounds))?);
     }
     if options.runs(Benchmark::HttpRedis) {
         let (tollgate, bare) = (Sibling::TOLLGATE.built()?, Sibling::BARE_SERVER.built()?);

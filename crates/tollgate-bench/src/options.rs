@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// The usage message.
 pub const USAGE: &str =
-    "usage: tollgate-bench keyed|memory|leases|snapshots|policies|http|grpc|redis|memcached|http-redis|http-catalog|outage|gateway|all [--rounds N] [--seconds N] [--json FILE]
+    "usage: tollgate-bench keyed|memory|leases|snapshots|policies|http|grpc|redis|memcached|split|http-redis|http-catalog|outage|gateway|all [--rounds N] [--seconds N] [--json FILE]
   --rounds N    interleaved rounds, 5 or more for figures to be quoted (default 7)
   --seconds N   how long an outage lasts, 60 for figures to be quoted (default 60)
   --json FILE   also write every sample to FILE";
@@ -33,6 +33,8 @@ pub enum Benchmark {
     Redis,
     /// [`crate::memcached`].
     Memcached,
+    /// [`crate::split`].
+    Split,
     /// [`crate::http::over_redis`].
     HttpRedis,
     /// [`crate::http::over_catalog`].
@@ -44,7 +46,7 @@ pub enum Benchmark {
 }
 
 impl Benchmark {
-    const ALL: [(&'static str, Self); 13] = [
+    const ALL: [(&'static str, Self); 14] = [
         ("keyed", Self::Keyed),
         ("memory", Self::Memory),
         ("leases", Self::Leases),
@@ -54,6 +56,7 @@ impl Benchmark {
         ("grpc", Self::Grpc),
         ("redis", Self::Redis),
         ("memcached", Self::Memcached),
+        ("split", Self::Split),
         ("http-redis", Self::HttpRedis),
         ("http-catalog", Self::HttpCatalog),
         ("outage", Self::Outage),

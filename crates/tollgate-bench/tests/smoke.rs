@@ -5,7 +5,7 @@ use std::path::Path;
 use tollgate_bench::report::Section;
 use tollgate_bench::sibling::Sibling;
 use tollgate_bench::{
-    gateway, grpc, http, keyed, leases, memcached, memory, policies, redis, snapshots,
+    gateway, grpc, http, keyed, leases, memcached, memory, policies, redis, snapshots, split,
 };
 
 fn check_every_goal_was_measured(section: &Section) {
@@ -34,6 +34,11 @@ fn leases_runs() {
 #[test]
 fn snapshots_runs() {
     check_every_goal_was_measured(&snapshots::run(&snapshots::Plan::smoke()).unwrap());
+}
+
+#[test]
+fn split_runs() {
+    check_every_goal_was_measured(&split::run(&split::Plan::smoke()).unwrap());
 }
 
 #[test]

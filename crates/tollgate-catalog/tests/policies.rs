@@ -737,6 +737,58 @@ fn a_wrong_ipv6_prefix_is_refused_where_it_stands() {
 }
 
 #[test]
+fn a_wrong_split_is_refused_where_it_stands() {
+    let limit = ("limit", "1000");
+    for (value, path, says) in [
+        ("{\"share\": 0}", ".share", "0 is nothing"),
+        ("{\"share\": 0.6}", ".share", "0.6 is above 0.5"),
+        ("{\"share\": 2}", ".share", "2 is above 1"),
+        ("{\"share\": -0.1}", ".share", "-0.1 is negative"),
+        ("{\"share\": \"5%\"}", ".share", "\"5%\" is a text"),
+        ("{}", ".share", "is missing"),
+        ("{\"share\": 0.1, \"life\": 1}", ".life", "is not a field"),
+        ("0.05", "", "0.05 is a number"),
+        ("{\"share\": 0.001}", "", "would give parts of fewer than 4 of a limit of 1000"),
+    ] {
+        for format in FORMATS {
+            let text = one_policy(&[ID, SCOPE, limit, WINDOW, ("split", value)], format);
+            check_problem(&text, format, None, &format!("policies[0].split{path}"), says);
+        }
+    }
+}
+
+#[test]
+fn a_policy_that_cannot_be_split_says_why() {
+    let split = ("split", "{\"share\": 0.05}");
+    let limit = ("limit", "1000");
+    let cases: [(&[(&str, &str)], &str); 7] = [
+        (&[limit, WINDOW, ("algorithm", "\"token_bucket\"")], "beside `token_bucket`"),
+        (
+            &[limit, WINDOW, ("algorithm", "\"sliding_window_counter\"")],
+            "beside `sliding_window_counter`",
+        ),
+        (&[limit, ("calendar", "\"day\"")], "beside `calendar`"),
+        (&[limit, ("unit", "\"concurrency\"")], "is given beside `unit: concurrency`"),
+        (&[("limit", "0"), WINDOW], "of which nothing can be taken"),
+        (&[limit, WINDOW, ("overLimit", "\"charge\"")], "beside `overLimit: charge`"),
+        (&[limit, ("windowSeconds", "0.5")], "beside a window of 0.5 s"),
+    ];
+    for (fields, says) in cases {
+        for format in FORMATS {
+            let fields: Vec<_> =
+                [ID, SCOPE].iter().chain(fields).chain([&split]).copied().collect();
+            check_problem(&one_policy(&fields, format), format, None, "policies[0].split", says);
+        }
+    }
+    for format in FORMATS {
+        let text = one_policy(&[ID, SCOPE, limit, WINDOW, split], format);
+        let policies = policy_file::parse("p", &text, format).unwrap();
+        let share = policies[0].split.unwrap().share();
+        assert_eq!(share.to_string(), "0.05");
+    }
+}
+
+#[test]
 fn scope_together_with_per_is_refused_at_the_later() {
     for format in FORMATS {
         let text = one_policy(&[ID, SCOPE, ("per", "[\"user\"]"), LIMIT, WINDOW], format);

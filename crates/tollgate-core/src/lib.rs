@@ -21,6 +21,7 @@ pub mod priority;
 pub mod reference;
 pub mod reserve;
 pub mod shares;
+pub mod split;
 pub mod subject;
 pub mod throttle;
 pub mod weights;
@@ -43,6 +44,7 @@ pub use policy_set::{Consideration, Plan, PolicySet, PolicySetError, Precedence}
 pub use priority::PriorityClass;
 pub use reserve::{ReserveRule, ReserveRules};
 pub use shares::{Share, Shares};
+pub use split::Split;
 pub use subject::{Attribute, Subject};
 pub use throttle::Throttle;
 pub use weights::{TokenKind, Weight, Weights};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::{
     Amount, Attribute, Cost, Counting, FailureMode, Ipv6Prefix, Mode, OnExpire, OverLimit, Per,
-    Policy, PolicyId, PriorityClass, ReserveRule, ReserveRules, Share, Subject, Totals, Unit,
-    Visibility, Weights,
+    Policy, PolicyId, PriorityClass, ReserveRule, ReserveRules, Share, Split, Subject, Totals,
+    Unit, Visibility, Weights,
 };
 
 /// A compiled policy that limits: everything that a store needs for a decision except the key.
@@ -22,6 +22,7 @@ pub struct Limit {
     unit: Unit,
     weights: Weights,
     counting: Counting,
+    split: Option<Split>,
     mode: Mode,
     if_denied: OverLimit,
     on_expire: OnExpire,
@@ -55,6 +56,7 @@ impl Limit {
             unit: policy.unit.clone(),
             weights: policy.weights,
             counting: policy.counting,
+            split: policy.split,
             mode: policy.mode,
             if_denied: policy.over_limit,
             on_expire: policy.on_expire,
@@ -153,6 +155,20 @@ impl Limit {
     #[inline]
     pub fn counting(&self) -> Counting {
         self.counting
+    }
+
+    /// How nodes take parts of it ahead of time, in stores that can (R22).
+    #[inline]
+    pub fn split(&self) -> Option<Split> {
+        self.split
+    }
+
+    /// The limit as a store counts it whose nodes take parts ahead of time: every admission counts for
+    /// [a life longer](Split::counted). `None` if it is not split.
+    pub fn counted_longer(&self) -> Option<Self> {
+        let (Some(_), Counting::Log { window }) = (self.split, self.counting) else { return None };
+        let counting = Counting::Log { window: Split::counted(window)? };
+        Some(Self { split: None, counting, ..self.clone() })
     }
 
     /// Whether it denies.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::subject::{ACCEPTED_IDS, Attribute, IdProblem, check_id};
 use crate::{
-    Amount, Condition, Counting, Ipv6Prefix, ReserveRules, Shares, Span, Subject, Unit, Weights,
-    Window,
+    Amount, Condition, Counting, Ipv6Prefix, ReserveRules, Shares, Span, Split, Subject, Unit,
+    Weights, Window,
 };
 
 /// The name of a policy: an id (1 to 256 bytes of UTF-8 without control characters).
@@ -284,6 +284,9 @@ pub struct Policy {
     pub limit: Option<Amount>,
     /// The part of `limit` up to which each priority class is admitted. All classes share one usage.
     pub shares: Shares,
+    /// Whether nodes take parts of it ahead of time, in stores that can (R22). Only beside a log over a window that
+    /// [`Split::counted`] accepts.
+    pub split: Option<Split>,
     /// How it counts, and over which window.
     pub counting: Counting,
     /// Of a policy that exempts or bans: how far that reaches.
@@ -326,6 +329,7 @@ impl Policy {
             weights: Weights::default(),
             limit,
             shares: Shares::default(),
+            split: None,
             counting: Counting::Log { window },
             reach: Reach::default_of(limit),
             overrides: Vec::new(),

@@ -32,6 +32,7 @@ mod key;
 mod lease;
 mod link;
 mod login;
+mod parts;
 mod rights;
 mod script;
 mod sentinel;

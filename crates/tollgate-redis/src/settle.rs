@@ -23,7 +23,7 @@ impl RedisStore {
         self.change_cost(&key, id, (charge.cost, new_cost), name).await
     }
 
-    async fn change_cost(
+    pub(crate) async fn change_cost(
         &self,
         key: &str,
         id: EntryId,

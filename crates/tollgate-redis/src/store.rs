@@ -11,7 +11,7 @@ use tollgate_core::{
 use tollgate_store::background::{Background, Outliving};
 use tollgate_store::{
     CallReport, Capabilities, Charged, FaultDomain, LeaseId, LeaseRequest, LeaseState, LiveLeases,
-    Reserved, Store, StoreError, StoreErrorKind, key_bytes,
+    Part, Reserved, Store, StoreError, StoreErrorKind, Taken, key_bytes,
 };
 
 use crate::call::Progress;
@@ -19,6 +19,7 @@ use crate::combiner::Combiner;
 use crate::examiner::Examiner;
 use crate::key::{Keys, slot};
 use crate::login::Login;
+use crate::parts::PartPlace;
 use crate::script::RESET;
 use crate::topology::Topology;
 use crate::url::{Deployment, RedisUrl};
@@ -264,6 +265,36 @@ impl Store for RedisStore {
         let (store, id, update) = (self.clone(), id.clone(), update.clone());
         let call = async move { store.update_known_lease(&id, &update).await };
         self.reported(report, call).await
+    }
+
+    async fn take(&self, charge: &Charge<'_>) -> Result<Taken, StoreError> {
+        self.take_reported(charge, CallReport::unread()).await
+    }
+
+    async fn take_reported(
+        &self,
+        charge: &Charge<'_>,
+        report: CallReport,
+    ) -> Result<Taken, StoreError> {
+        let (store, plan) = (self.clone(), self.plan(std::slice::from_ref(charge), None));
+        let (place, observer) = (PartPlace::of(self, charge), report.observer());
+        let call = async move { store.charge_plan(plan, observer).await };
+        let decided = self.reported(report, call).await?;
+        place.taken(charge.cost, &decided)
+    }
+
+    async fn give_back(&self, part: &Part, unused: Amount) -> Result<(), StoreError> {
+        self.give_back_reported(part, unused, CallReport::unread()).await
+    }
+
+    async fn give_back_reported(
+        &self,
+        part: &Part,
+        unused: Amount,
+        report: CallReport,
+    ) -> Result<(), StoreError> {
+        let (store, part) = (self.clone(), part.clone());
+        self.reported(report, async move { store.reduce_part(&part, unused).await }).await
     }
 
     async fn live_leases(&self, most: usize) -> Result<LiveLeases, StoreError> {

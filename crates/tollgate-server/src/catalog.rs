@@ -51,10 +51,12 @@ pub(crate) async fn open(
         has_built_in: Arc::clone(&has_built_in),
         file: config.catalog.file().map(Path::to_owned),
         keeps_leases: !matches!(config.store, StoreConfig::Memcached(_)),
+        gives_parts: gives_parts(config),
     };
     let begin_with = |snapshot: &Snapshot| {
         has_built_in.store(has_built_in_policy(snapshot), Ordering::Relaxed);
         log_warnings(snapshot, config.catalog.file());
+        warn_of_splits(snapshot, gives_parts(config));
     };
     match &config.catalog {
         CatalogConfig::BuiltIn => {
@@ -100,6 +102,23 @@ pub(crate) fn about_leases(snapshot: &Snapshot) -> Vec<String> {
         policy.counting == Counting::Concurrency || policy.on_expire == OnExpire::Refund
     });
     about_leases.map(|policy| policy.id.as_str().to_owned()).collect()
+}
+
+/// Whether the store of `config` gives parts of limits ahead of time (R22).
+fn gives_parts(config: &ServeConfig) -> bool {
+    matches!(config.store, StoreConfig::Redis(_))
+}
+
+/// Logs the policies that are split over a store that gives no parts: they are enforced as if they were not split.
+fn warn_of_splits(snapshot: &Snapshot, gives_parts: bool) {
+    let split = snapshot.policies().policies().iter().filter(|policy| policy.split.is_some());
+    let ids: Vec<_> = split.map(|policy| policy.id.as_str()).collect();
+    if !gives_parts && !ids.is_empty() {
+        tracing::warn!(
+            policies = ids.join(", "),
+            "`split` has no effect over this store: every check of these policies asks it; only Redis gives parts of limits"
+        );
+    }
 }
 
 /// The secret for hashing API keys: the configured one, or for SQLite the one in a file beside the database, which is
@@ -209,6 +228,8 @@ struct CatalogObserver {
     file: Option<PathBuf>,
     /// Whether the store keeps leases.
     keeps_leases: bool,
+    /// Whether the store gives parts of limits ahead of time.
+    gives_parts: bool,
 }
 
 fn has_built_in_policy(snapshot: &Snapshot) -> bool {
@@ -240,6 +261,7 @@ impl Observer for CatalogObserver {
                     );
                 }
                 log_warnings(snapshot, self.file.as_deref());
+                warn_of_splits(snapshot, self.gives_parts);
             }
             CatalogEvent::Refused(error) => {
                 self.metrics.reloads_refused.inc();

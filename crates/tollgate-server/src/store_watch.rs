@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tollgate_core::{Clock, FailureMode, MonotonicClock, Throttle, Timestamp};
-use tollgate_store::resilience::{BreakerState, StoreObserver};
+use tollgate_store::resilience::{BreakerState, PartEvent, StoreObserver};
 use tollgate_store::{ChargeLeft, FaultDomain, StartProblem, StoreError, StoreErrorKind};
 
 use crate::health::Health;
@@ -318,6 +318,14 @@ impl StoreObserver for StoreWatch {
 
     fn denied_locally(&self) {
         self.metrics.store.denied_locally.inc();
+    }
+
+    fn admitted_locally(&self) {
+        self.metrics.store.admitted_locally.inc();
+    }
+
+    fn parts_changed(&self, event: PartEvent, units: u64) {
+        self.metrics.store.parts_changed(event, units);
     }
 
     fn charge_left(&self, why: ChargeLeft) {

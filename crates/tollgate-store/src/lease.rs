@@ -323,9 +323,10 @@ pub struct ExpiredHold {
     pub charged: u64,
 }
 
-/// What a store can do with leases.
+/// What a store can do with leases and parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "a store may have any of them")]
 pub struct Capabilities {
     /// Whether it keeps leases.
     pub leases: bool,
@@ -337,16 +338,20 @@ pub struct Capabilities {
     ///
     /// [`Limit::refunds_expired`]: tollgate_core::Limit::refunds_expired
     pub refunds_expired: bool,
+    /// Whether nodes can take parts of limits ahead of time (R22).
+    pub parts: bool,
 }
 
 impl Capabilities {
     /// None of them.
-    pub const NONE: Self = Self { leases: false, leases_everywhere: false, refunds_expired: false };
+    pub const NONE: Self =
+        Self { leases: false, leases_everywhere: false, refunds_expired: false, parts: false };
     /// Leases for this process.
     pub const LEASES_HERE: Self =
-        Self { leases: true, leases_everywhere: false, refunds_expired: true };
+        Self { leases: true, leases_everywhere: false, refunds_expired: true, parts: false };
     /// All of them.
-    pub const ALL: Self = Self { leases: true, leases_everywhere: true, refunds_expired: true };
+    pub const ALL: Self =
+        Self { leases: true, leases_everywhere: true, refunds_expired: true, parts: true };
 
     /// Why a store with these capabilities cannot reserve `charges`; `None` if it can.
     pub fn refusal(self, charges: &[Charge<'_>]) -> Option<StoreError> {
@@ -355,6 +360,12 @@ impl Capabilities {
         }
         let needs_refunds = charges.iter().any(|charge| charge.limit.refunds_expired());
         (needs_refunds && !self.refunds_expired).then(no_refunds)
+    }
+
+    /// The same, but nobody can take parts of its limits.
+    #[must_use]
+    pub const fn without_parts(self) -> Self {
+        Self { parts: false, ..self }
     }
 
     /// The same, but it refuses to reserve where leases that expire should give back what they hold.

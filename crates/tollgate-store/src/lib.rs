@@ -15,6 +15,7 @@ mod key;
 mod lease;
 pub mod memory;
 mod ordered;
+mod part;
 #[cfg(feature = "resilience")]
 pub mod resilience;
 mod shared;
@@ -24,7 +25,7 @@ use std::future::Future;
 
 use smallvec::SmallVec;
 use tollgate_core::counting::Verdict;
-use tollgate_core::{Charge, LeaseUpdate, Limit, Mode, Subject};
+use tollgate_core::{Amount, Charge, LeaseUpdate, Limit, Mode, Subject};
 
 pub use call_report::{CallEnd, CallObserver, CallReport, ChargeLeft};
 pub use error::{StoreError, StoreErrorKind};
@@ -36,6 +37,7 @@ pub use lease::{
 };
 pub use memory::MemoryStore;
 pub use ordered::{Ordered, is_ordered};
+pub use part::{Part, Taken};
 pub use startup::{Misconfiguration, StartProblem, Warning};
 
 /// The store's verdicts on the charges of one check, in the same order.
@@ -96,6 +98,8 @@ fn no_refunds() -> StoreError {
 ///   moment ([`Limit::refunds_expired`]), and its other holds stay. It is kept at least for a minute
 ///   after it has ended or expired, and as long as anything of it counts in a window, so that a late settlement finds it. Usage
 ///   that an update gives back is announced as by a reset.
+/// - **Parts** (R22), in a store that [gives them](Capabilities::parts). Taking a part is the charge of one limit, without a
+///   request id. Giving back reduces that charge at its time, once, however often it is repeated, and is announced as by a reset.
 /// - **Time** is the store's own (R7), read once per call, and never steps back.
 /// - **Keys.** Usage belongs to the limit's policy id and [`Charge::key_values`], and to nothing else (R8).
 /// - **Bounds.** State that no longer counts is removed automatically (R9).
@@ -123,7 +127,7 @@ pub trait Store: Send + Sync + 'static {
         subject: &Subject<'_>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// What the store can do with leases. It is the same in every call.
+    /// What the store can do with leases and parts. It is the same in every call.
     fn capabilities(&self) -> Capabilities {
         Capabilities::NONE
     }
@@ -167,6 +171,25 @@ pub trait Store: Send + Sync + 'static {
     fn expired_leases(&self, most: usize) -> Vec<ExpiredLease> {
         _ = most;
         Vec::new()
+    }
+
+    /// Charges `charge`, whose limit counts in a log, ahead of the checks that will spend it (R22).
+    ///
+    /// A store that gives no parts returns an error of the kind [`StoreErrorKind::Unsupported`].
+    fn take(&self, charge: &Charge<'_>) -> impl Future<Output = Result<Taken, StoreError>> + Send {
+        _ = charge;
+        std::future::ready(Err(part::no_parts()))
+    }
+
+    /// Gives `unused` of `part` back; the rest stays charged at its time. It can be repeated after an error, with the same amount.
+    /// It is no error if the charge has left the window or was reset.
+    fn give_back(
+        &self,
+        part: &Part,
+        unused: Amount,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        _ = (part, unused);
+        std::future::ready(Err(part::no_parts()))
     }
 
     /// The same as [`Store::charge`]; also tells `report` how the call ended. A store whose calls continue after their
@@ -233,6 +256,33 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<LeaseState>, StoreError>> + Send {
         async move {
             let answer = self.update_lease(id, update).await;
+            report.ended(&answer);
+            answer
+        }
+    }
+
+    /// The same as [`Store::take`]; also tells `report` how the call ended.
+    fn take_reported(
+        &self,
+        charge: &Charge<'_>,
+        report: CallReport,
+    ) -> impl Future<Output = Result<Taken, StoreError>> + Send {
+        async move {
+            let answer = self.take(charge).await;
+            report.ended(&answer);
+            answer
+        }
+    }
+
+    /// The same as [`Store::give_back`]; also tells `report` how the call ended.
+    fn give_back_reported(
+        &self,
+        part: &Part,
+        unused: Amount,
+        report: CallReport,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async move {
+            let answer = self.give_back(part, unused).await;
             report.ended(&answer);
             answer
         }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use tollgate_core::{Charge, LeaseUpdate, Limit, Subject};
+use tollgate_core::{Amount, Charge, LeaseUpdate, Limit, Subject};
 
 use crate::{
     CallReport, Capabilities, Charged, ExpiredLease, FaultDomain, LeaseId, LeaseRequest,
-    LeaseState, LiveLeases, Reserved, Store, StoreError,
+    LeaseState, LiveLeases, Part, Reserved, Store, StoreError, Taken,
 };
 
 impl<S: Store> Store for Arc<S> {
@@ -62,6 +62,35 @@ impl<S: Store> Store for Arc<S> {
 
     fn expired_leases(&self, most: usize) -> Vec<ExpiredLease> {
         (**self).expired_leases(most)
+    }
+
+    fn take(&self, charge: &Charge<'_>) -> impl Future<Output = Result<Taken, StoreError>> + Send {
+        (**self).take(charge)
+    }
+
+    fn give_back(
+        &self,
+        part: &Part,
+        unused: Amount,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        (**self).give_back(part, unused)
+    }
+
+    fn take_reported(
+        &self,
+        charge: &Charge<'_>,
+        report: CallReport,
+    ) -> impl Future<Output = Result<Taken, StoreError>> + Send {
+        (**self).take_reported(charge, report)
+    }
+
+    fn give_back_reported(
+        &self,
+        part: &Part,
+        unused: Amount,
+        report: CallReport,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        (**self).give_back_reported(part, unused, report)
     }
 
     fn charge_reported(

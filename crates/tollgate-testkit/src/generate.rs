@@ -11,7 +11,8 @@ use proptest::sample::{select, subsequence};
 use tollgate_core::{
     Accepted, Amount, Attribute, Check, Condition, Cost, Counting, Ipv6Prefix, Mode, OnExpire,
     OverLimit, Pattern, Per, Policy, PolicyId, PriorityClass, Reach, ReserveRule, ReserveRules,
-    Share, Shares, Subject, Timestamp, TokenKind, Unit, Visibility, Weight, Weights, Window, Zone,
+    Share, Shares, Split, Subject, Timestamp, TokenKind, Unit, Visibility, Weight, Weights, Window,
+    Zone,
 };
 
 use crate::Way;
@@ -82,6 +83,7 @@ struct Shape {
     limit: Option<u8>,
     reach: Reach,
     shares: Shares,
+    split: Option<Split>,
     stretch: Stretch,
     way: Way,
     zone: &'static str,
@@ -154,6 +156,10 @@ impl Shape {
             limit: self.limit.map(|index| bounded(counting, amount(index, large))),
             // A policy without a limit has no shares.
             shares: self.limit.map_or_else(Shares::default, |_| self.shares),
+            split: self.split.filter(|split| {
+                let limit = self.limit.map(|index| bounded(counting, amount(index, large)));
+                can_be_split(*split, counting, limit) && self.over_limit == OverLimit::Deny
+            }),
             counting,
             reach: match self.limit {
                 Some(1..) => Reach::OwnWindow,
@@ -180,6 +186,12 @@ impl Shape {
             enabled: self.enabled,
         }
     }
+}
+
+/// Whether nodes can take parts of such a limit.
+fn can_be_split(split: Split, counting: Counting, limit: Option<Amount>) -> bool {
+    let Counting::Log { window } = counting else { return false };
+    Split::counted(window).is_some() && limit.is_some_and(|limit| split.divides(limit))
 }
 
 fn condition(attribute: Attribute) -> impl Strategy<Value = Condition> {
@@ -289,7 +301,13 @@ fn shape() -> impl Strategy<Value = Shape> {
     ];
     let unit = (unit, weights());
     let reach = select(vec![Reach::OwnWindow, Reach::EveryWindow, Reach::EveryLimit]);
-    let limit = (limit, shares(), reach);
+    let split = prop_oneof![
+        3 => Just(None),
+        1 => (1..=50_u32).prop_map(|hundredths| {
+            Split::new(Share::of_millionths(hundredths * 10_000).unwrap())
+        }),
+    ];
+    let limit = (limit, shares(), split, reach);
     let conditions = (conditions(), any::<bool>());
     let overrides = prop_oneof![4 => Just(0_u8), 1 => any::<u8>()];
     let per = (select(pers()), select(vec![64_u8, 64, 48, 128]));
@@ -305,7 +323,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                 (mode, visibility),
                 enabled,
             )| {
-                let (limit, shares, reach) = limit;
+                let (limit, shares, split, reach) = limit;
                 let (unit, weights) = unit;
                 let (enabled, overrides) = enabled;
                 let (way, zone) = way;
@@ -320,6 +338,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                     limit,
                     reach,
                     shares,
+                    split,
                     stretch,
                     way,
                     zone,

@@ -11,6 +11,7 @@ import { BUILT_IN_ATTRIBUTES, CONCURRENCY, PRIORITY_CLASSES, SCOPES, type Policy
 import {
   CALENDAR,
   CALENDARS,
+  canBeSplit,
   countsByAddress,
   countsLeases,
   countsTokens,
@@ -358,6 +359,17 @@ function LimitPart({
           placeholder='{"cached_input_tokens": 0.1}'
           isDisabled={isDisabled}
           hint="By kind, as JSON: how much a token counts, from 0 to 1000 with up to 3 decimals. A kind that is not named counts like the kind that it is a part of, or 1."
+        />
+      )}
+      {canBeSplit({ unit, limitKind, algorithm }) && (
+        <TextInput
+          control={control}
+          name="split"
+          label="Parts taken ahead, %"
+          inputMode="decimal"
+          placeholder="none"
+          isDisabled={isDisabled}
+          hint="For a limit that many servers use at once: each takes at most this part of what is left from Redis and decides without asking. Never above the limit; up to 50."
         />
       )}
       {isOfOneKind && !isCounted && !isOfLeases && (

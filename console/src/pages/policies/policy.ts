@@ -21,6 +21,8 @@ export interface Policy {
   burst?: number;
   /** `all` exempts from every limit. */
   exempt?: string;
+  /** How nodes take parts of it ahead of time: at most this share of what is left. */
+  split?: { share: number };
   windowSeconds?: number;
   /** In place of a window: the period that it holds for, from its start on. */
   calendar?: string;

@@ -60,6 +60,7 @@ describe('a policy', () => {
       windowSeconds: 60,
       weights: { cached_input_tokens: 0.1 },
     },
+    { id: 'hot', scope: 'GLOBAL', limit: 90000, windowSeconds: 60, split: { share: 0.07 } },
     { id: 'daily', scope: 'USER', limit: 60, calendar: 'day', timeZone: 'Europe/Berlin' },
     { id: 'monthly', scope: 'USER', limit: 60, calendar: 'month' },
     { id: 'ban of days', scope: 'USER', limit: 0, calendar: 'day' },

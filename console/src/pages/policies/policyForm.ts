@@ -42,6 +42,8 @@ export interface PolicyForm {
   /** Of an exemption or a ban: whether it is for limits of every window. */
   everyWindow: boolean;
   algorithm: string;
+  /** In percent of what is left; empty for no parts. */
+  split: string;
   overrides: string[];
   mode: string;
   overLimit: string;
@@ -85,6 +87,7 @@ export const NEW_POLICY: PolicyForm = {
   timeZone: '',
   everyWindow: true,
   algorithm: 'sliding_window_log',
+  split: '',
   overrides: [],
   mode: 'enforce',
   overLimit: 'deny',
@@ -138,6 +141,7 @@ export function formOfPolicy(policy: Policy): PolicyForm {
       (policy.windowSeconds === undefined && policy.calendar === undefined) ||
       !(limit === null || limit === 0),
     algorithm: policy.calendar === undefined ? (policy.algorithm ?? NEW_POLICY.algorithm) : CALENDAR,
+    split: percentOf(policy.split?.share),
     overrides: policy.overrides ?? [],
     mode: policy.mode ?? NEW_POLICY.mode,
     overLimit: policy.overLimit ?? NEW_POLICY.overLimit,
@@ -220,6 +224,22 @@ function sharesOf(form: PolicyForm): Record<string, number | string> | undefined
   );
 }
 
+/** Whether nodes can take parts of what `form` limits. */
+export function canBeSplit(form: Pick<PolicyForm, 'unit' | 'limitKind' | 'algorithm'>): boolean {
+  return form.limitKind === 'amount' && form.algorithm === NEW_POLICY.algorithm && !countsLeases(form);
+}
+
+/** What was typed before another way of counting was chosen is not sent. */
+function splitOf(form: PolicyForm): { share: number | string } | undefined {
+  if (!canBeSplit(form) || form.split.trim() === '') return undefined;
+  return { share: numberOrText(form.split, shareOfPercent) };
+}
+
+/** 0.07 / 100 is exact to six decimals, as many as a share has. */
+function shareOfPercent(percent: number): number {
+  return Number((percent / 100).toPrecision(12));
+}
+
 function unitOf(form: PolicyForm): string | undefined {
   if (countsLeases(form)) return CONCURRENCY;
   return form.unit === NEW_POLICY.unit ? undefined : form.unit;
@@ -299,6 +319,7 @@ export function policyOfForm(form: PolicyForm): Record<string, unknown> {
     burst: burstOf(form),
     exempt: form.limitKind === 'exemptAll' ? 'all' : undefined,
     ...windowAndAlgorithmOf(form),
+    split: splitOf(form),
     overrides: form.overrides.length === 0 ? undefined : form.overrides,
     mode: form.mode === NEW_POLICY.mode ? undefined : form.mode,
     overLimit: overLimitOf(form),

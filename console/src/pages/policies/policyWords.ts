@@ -181,6 +181,13 @@ function weightsNote({ weights = {}, limit }: Policy): string | null {
   return parts.length === 0 ? null : `Of its tokens, ${listed(parts)}.`;
 }
 
+/** How servers split the limit of `policy`, if they do. */
+function splitNote({ split }: Policy): string | null {
+  if (typeof split?.share !== 'number' || !Number.isFinite(split.share)) return null;
+  const percent = Number((split.share * 100).toPrecision(12));
+  return `With Redis, each server takes up to ${percent} % of what is left ahead of time: a check may be denied while other servers hold a part.`;
+}
+
 function precedenceNote(policy: Policy): string {
   if (policy.exempt !== undefined)
     return 'It lifts every limit, bans included. Only a policy that overrides it by its ID is stronger.';
@@ -248,6 +255,7 @@ export function policyInWords(policy: Policy): PolicyWords {
     weightsNote(policy),
     sharesNote(policy),
     algorithmNote(policy),
+    splitNote(policy),
     ON_STORE_ERROR[policy.onStoreError ?? ''] ?? null,
   ];
   return { headline: headline(policy), notes: notes.filter((note) => note !== null) };

@@ -8,7 +8,7 @@ use crate::problem::{DocumentProblem, Problems};
 const MADE_ID_BYTES: usize = 12;
 
 /// Optional fields for which the validators do not accept null. In a patch, null restores their default.
-const NULL_IS_DEFAULT: [&str; 24] = [
+const NULL_IS_DEFAULT: [&str; 25] = [
     "scope",
     "per",
     "ipv6Prefix",
@@ -19,6 +19,7 @@ const NULL_IS_DEFAULT: [&str; 24] = [
     "burst",
     "exempt",
     "shares",
+    "split",
     "windowSeconds",
     "calendar",
     "timeZone",

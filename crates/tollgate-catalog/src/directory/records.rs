@@ -2,7 +2,7 @@
 
 use tollgate_core::{
     Accepted, Amount, Attribute, Condition, Counting, Ipv6Prefix, Mode, OnExpire, OverLimit,
-    Pattern, Policy, PolicyId, Span, Timestamp, Unit, Visibility, Window, Zone,
+    Pattern, Policy, PolicyId, Share, Span, Timestamp, Unit, Visibility, Window, Zone,
 };
 
 use super::{ApiKey, Id, Kind, Model, ModelTier, Record, Tenant, Tier, User};
@@ -138,6 +138,18 @@ impl Fields {
         self.moment("lastUsedAt", api_key.last_used_at);
     }
 
+    fn parts_of_limit(&mut self, policy: &Policy) {
+        let number = |share: Share| Value::Number(share.to_string());
+        if !policy.shares.is_empty() {
+            let shares = policy.shares.given();
+            let shares = shares.map(|(class, share)| entry(class.name(), number(share)));
+            self.add("shares", Value::Map(shares.collect()));
+        }
+        if let Some(split) = policy.split {
+            self.add("split", Value::Map(vec![entry("share", number(split.share()))]));
+        }
+    }
+
     fn policy(&mut self, policy: &Policy) {
         self.text("id", policy.id.as_str());
         let scope = policy.per.scope();
@@ -179,12 +191,7 @@ impl Fields {
         if policy.exempts_all() {
             self.text("exempt", EXEMPT_FROM_ALL);
         }
-        if !policy.shares.is_empty() {
-            let shares = policy.shares.given();
-            let shares =
-                shares.map(|(class, share)| entry(class.name(), Value::Number(share.to_string())));
-            self.add("shares", Value::Map(shares.collect()));
-        }
+        self.parts_of_limit(policy);
         match (policy.own_window(), policy.counting.calendar()) {
             (None | Some(Span::Concurrency), _) => {}
             (Some(Span::Window(window)), _) => {

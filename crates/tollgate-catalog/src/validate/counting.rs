@@ -14,13 +14,14 @@ use crate::document::{Entry, Value};
 const ACCEPTED_BURSTS: &str = "an integer from 1 to 9007199254740991";
 
 /// The fields that a policy with `unit: concurrency` does not have.
-pub const NOT_OF_CONCURRENCY: [&str; 8] = [
+pub const NOT_OF_CONCURRENCY: [&str; 9] = [
     "windowSeconds",
     "window",
     "calendar",
     "timeZone",
     "algorithm",
     "burst",
+    "split",
     "overLimit",
     "onExpire",
 ];

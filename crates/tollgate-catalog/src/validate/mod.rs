@@ -17,6 +17,7 @@ mod references;
 mod report;
 mod reserve;
 mod shares;
+mod split;
 mod warnings;
 mod weights;
 

@@ -13,7 +13,7 @@ pub(crate) enum Place {
     Policies,
     /// A policy.
     Policy,
-    /// The shares of a policy.
+    /// The shares of a policy, or how it is split.
     Shares,
     /// The conditions of a policy.
     Conditions,
@@ -35,7 +35,7 @@ impl Place {
             (Self::Policy, "limit" | "burst" | "windowSeconds" | "ipv6Prefix")
             | (Self::Shares, _) => Self::Number,
             (Self::Policy, "enabled" | "ignoreCase") | (Self::Condition, _) => Self::Flag,
-            (Self::Policy, "shares") => Self::Shares,
+            (Self::Policy, "shares" | "split") => Self::Shares,
             (Self::Policy, "match") => Self::Conditions,
             (Self::Conditions, _) => Self::Condition,
             _ => Self::Other,

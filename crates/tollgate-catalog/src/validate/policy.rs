@@ -11,12 +11,12 @@ use tollgate_core::{
 use super::counting::counting;
 use super::number::{self, ACCEPTED_LIMITS};
 use super::report::{At, Fields, Names, Report, did_you_mean, shown};
-use super::{attributes, conditions, overrides, reserve, shares, weights};
+use super::{attributes, conditions, overrides, reserve, shares, split, weights};
 use crate::document::{Entry, Node, Value};
 use crate::problem::Position;
 
 /// The fields of a policy, in the order in which messages list them.
-const FIELDS: [&str; 25] = [
+const FIELDS: [&str; 26] = [
     "id",
     "scope",
     "per",
@@ -29,6 +29,7 @@ const FIELDS: [&str; 25] = [
     "burst",
     "exempt",
     "shares",
+    "split",
     "windowSeconds",
     "calendar",
     "timeZone",
@@ -131,6 +132,12 @@ impl PolicyValidator {
             self.report.named(at, fields, "visibility", &VISIBILITIES, Visibility::default());
         let on_store_error = self.report.named(at, fields, "onStoreError", &FAILURE_MODES, None);
         let enabled = self.report.flag(at, fields, "enabled", true);
+        let beside = split::Beside {
+            counting: counted.map(|(counting, _)| counting),
+            limit: counted.and_then(|(_, limit)| limit),
+            over_limit,
+        };
+        let split = split::split(&mut self.report, at, fields, &beside);
         let (counting, limit) = counted?;
         Some(Policy {
             // A wrong exemption was reported; it must not become another policy.
@@ -143,6 +150,7 @@ impl PolicyValidator {
             weights: weights?,
             limit,
             shares: shares?,
+            split: split.ok()?,
             counting,
             reach,
             overrides: overrides?,

@@ -11,6 +11,7 @@ mod faults;
 mod hanging_up;
 mod leases;
 mod locality;
+mod parts;
 mod refunds;
 mod reported_cases;
 mod rights;

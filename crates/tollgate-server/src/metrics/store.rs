@@ -5,7 +5,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tollgate_core::FailureMode;
-use tollgate_store::resilience::BreakerState;
+use tollgate_store::resilience::{BreakerState, PartEvent};
 use tollgate_store::{ChargeLeft, StoreErrorKind};
 
 type Label = [(&'static str, &'static str); 1];
@@ -21,6 +21,9 @@ pub(crate) struct StoreMetrics {
     failures_by_kind: [Counter; StoreErrorKind::ALL.len()],
     left: Family<Label, Counter>,
     left_by_reason: [Counter; ChargeLeft::ALL.len()],
+    units_held: Gauge,
+    /// Checks that were admitted from parts of split limits, without asking the store.
+    pub(crate) admitted_locally: Counter,
     /// The parts of the store that fail.
     pub(crate) failing_parts: Gauge,
     /// Whether every limit is enforced by the store.
@@ -59,6 +62,8 @@ impl StoreMetrics {
             failures_by_kind,
             left,
             left_by_reason,
+            units_held: Gauge::default(),
+            admitted_locally: Counter::default(),
             failing_parts: Gauge::default(),
             enforcing: Gauge::default(),
             denied_locally: Counter::default(),
@@ -86,6 +91,10 @@ impl StoreMetrics {
         to.register("store_charges_left", left, self.left.clone());
         let locally = "Checks denied from a known denial, without asking the store";
         to.register("local_denials", locally, self.denied_locally.clone());
+        let admitted = "Checks admitted from parts of split limits that this node holds, without asking the store";
+        to.register("local_admissions", admitted, self.admitted_locally.clone());
+        let units = "Units of split limits that this node has taken ahead of time and not spent or given back yet";
+        to.register("split_units_held", units, self.units_held.clone());
         let evicted =
             "Keys that the store evicted because its memory was full, checked every few seconds";
         to.register("store_evicted_keys", evicted, self.evicted_keys.clone());
@@ -117,6 +126,18 @@ impl StoreMetrics {
         if let Some((counter, _)) = reasons.find(|(_, known)| *known == why) {
             counter.inc();
         }
+    }
+
+    /// Counts the units of split limits that this node holds.
+    pub(crate) fn parts_changed(&self, event: PartEvent, units: u64) {
+        // An amount is below 2^53.
+        let units = i64::try_from(units).unwrap_or(i64::MAX);
+        match event {
+            PartEvent::Taken | PartEvent::PutBack => self.units_held.inc_by(units),
+            PartEvent::Spent | PartEvent::GivenBack | PartEvent::Left => {
+                self.units_held.dec_by(units)
+            }
+        };
     }
 
     /// The degraded decisions of all modes; a decision with several modes is counted for each.

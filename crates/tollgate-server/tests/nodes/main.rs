@@ -19,5 +19,6 @@ mod once;
 mod outage;
 mod recovery;
 mod restart;
+mod split;
 mod store_errors;
 mod support;

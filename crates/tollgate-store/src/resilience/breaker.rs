@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use tollgate_core::{Charge, Clock, LeaseUpdate, Limit, MonotonicClock, Subject, Timestamp};
+use tollgate_core::{
+    Amount, Charge, Clock, LeaseUpdate, Limit, MonotonicClock, Subject, Timestamp,
+};
 
 pub use self::machine::{BreakerOptions, BreakerState};
 use self::machine::{Machine, Outcome, Phase};
@@ -20,8 +22,8 @@ use super::StoreObserver;
 use crate::call_report::BeganIn;
 use crate::{
     CallEnd, CallObserver, CallReport, Capabilities, ChargeLeft, Charged, ExpiredLease,
-    FaultDomain, LeaseId, LeaseRequest, LeaseState, LiveLeases, Reserved, Store, StoreError,
-    StoreErrorKind, no_leases,
+    FaultDomain, LeaseId, LeaseRequest, LeaseState, LiveLeases, Part, Reserved, Store, StoreError,
+    StoreErrorKind, Taken, no_leases,
 };
 
 /// The most domains whose failures are recorded separately: as many as a Cluster may have. Further ones share one
@@ -356,6 +358,16 @@ impl<S: Store, C: Clock + 'static> Store for Breaker<S, C> {
         }
         let report = self.begin_aside(&domains)?;
         self.store.update_lease_reported(id, update, report).await
+    }
+
+    async fn take(&self, charge: &Charge<'_>) -> Result<Taken, StoreError> {
+        let report = self.begin(&self.domains(std::slice::from_ref(charge)))?;
+        self.store.take_reported(charge, report).await
+    }
+
+    async fn give_back(&self, part: &Part, unused: Amount) -> Result<(), StoreError> {
+        let report = self.begin_aside(&[part.domain])?;
+        self.store.give_back_reported(part, unused, report).await
     }
 
     fn fault_domain(&self, limit: &Limit, subject: &Subject<'_>) -> FaultDomain {

@@ -4,11 +4,11 @@ use std::future::Future;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use tollgate_core::{Charge, LeaseUpdate, Limit, Subject};
+use tollgate_core::{Amount, Charge, LeaseUpdate, Limit, Subject};
 
 use crate::{
     CallReport, Capabilities, Charged, ExpiredLease, FaultDomain, LeaseId, LeaseRequest,
-    LeaseState, LiveLeases, Reserved, Store, StoreError, StoreErrorKind,
+    LeaseState, LiveLeases, Part, Reserved, Store, StoreError, StoreErrorKind, Taken,
 };
 
 /// The part of the deadline for the store.
@@ -98,6 +98,16 @@ impl<S: Store> Store for Deadline<S> {
         self.in_time(call).await.map_err(StoreError::after_send)?
     }
 
+    async fn take(&self, charge: &Charge<'_>) -> Result<Taken, StoreError> {
+        let call = async { Ok(self.store.take(charge).await) };
+        self.in_time(call).await.map_err(StoreError::after_send)?
+    }
+
+    async fn give_back(&self, part: &Part, unused: Amount) -> Result<(), StoreError> {
+        let call = async { Ok(self.store.give_back(part, unused).await) };
+        self.in_time(call).await.map_err(StoreError::after_send)?
+    }
+
     fn keeps_order(&self) -> bool {
         self.store.keeps_order()
     }
@@ -172,6 +182,33 @@ impl<S: Store> Store for Deadline<S> {
             return self.store.update_lease_reported(id, update, report).await;
         }
         let answer = self.update_lease(id, update).await;
+        report.ended(&answer);
+        answer
+    }
+
+    async fn take_reported(
+        &self,
+        charge: &Charge<'_>,
+        report: CallReport,
+    ) -> Result<Taken, StoreError> {
+        if self.store_timeout.is_none() {
+            return self.store.take_reported(charge, report).await;
+        }
+        let answer = self.take(charge).await;
+        report.ended(&answer);
+        answer
+    }
+
+    async fn give_back_reported(
+        &self,
+        part: &Part,
+        unused: Amount,
+        report: CallReport,
+    ) -> Result<(), StoreError> {
+        if self.store_timeout.is_none() {
+            return self.store.give_back_reported(part, unused, report).await;
+        }
+        let answer = self.give_back(part, unused).await;
         report.ended(&answer);
         answer
     }

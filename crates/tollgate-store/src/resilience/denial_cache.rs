@@ -15,7 +15,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
 use tollgate_core::counting::{Verdict, Wait};
 use tollgate_core::{
-    Charge, Clock, Counting, LeaseUpdate, Limit, Mode, MonotonicClock, Subject, Timestamp,
+    Amount, Charge, Clock, Counting, LeaseUpdate, Limit, Mode, MonotonicClock, Subject, Timestamp,
 };
 
 use super::StoreObserver;
@@ -23,7 +23,7 @@ use super::known_limit::KnownLimit;
 use crate::key::each_part;
 use crate::{
     Capabilities, Charged, ExpiredLease, FaultDomain, LeaseId, LeaseRequest, LeaseState,
-    LiveLeases, Reserved, Store, StoreError, Verdicts, admits,
+    LiveLeases, Part, Reserved, Store, StoreError, Taken, Verdicts, admits,
 };
 
 /// How long a denial without an end (such as a ban) is answered here. The denial itself needs no store, but its count
@@ -423,6 +423,15 @@ impl<S: Store, C: Clock + 'static> Store for DenialCache<S, C> {
             }
         }
         Ok(state)
+    }
+
+    async fn take(&self, charge: &Charge<'_>) -> Result<Taken, StoreError> {
+        self.store.take(charge).await
+    }
+
+    /// The store announces it, to this node as well.
+    async fn give_back(&self, part: &Part, unused: Amount) -> Result<(), StoreError> {
+        self.store.give_back(part, unused).await
     }
 
     async fn finish(&self) {

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! Fallback          turns an error into verdicts, by the failure mode of each limit
-//! └ DenialCache     answers denials that are already known
-//!   └ Breaker       sends no calls to a store that fails, and probes it
-//!     └ Deadline    one deadline for everything that a call does
-//!       └ a store
+//! └ PartKeeper      takes parts of split limits ahead of time, and decides from them
+//!   └ DenialCache   answers denials that are already known
+//!     └ Breaker     sends no calls to a store that fails, and probes it
+//!       └ Deadline  one deadline for everything that a call does
+//!         └ a store
 //! ```
 //!
 //! [`Resilient::around`] puts all of them around a store, in this order. A decorator must not know which store it
@@ -18,6 +19,7 @@ mod deadline;
 mod denial_cache;
 mod fallback;
 mod known_limit;
+mod parts;
 #[cfg(test)]
 mod scripted;
 
@@ -33,9 +35,11 @@ pub use breaker::{Breaker, BreakerOptions, BreakerState};
 pub use deadline::{Deadline, store_timeout};
 pub use denial_cache::{DenialCache, Invalidations};
 pub use fallback::Fallback;
+pub use parts::{PartEvent, PartKeeper};
 
 /// A store with all decorators.
-pub type Resilient<S, C = MonotonicClock> = Fallback<DenialCache<Breaker<Deadline<S>, C>, C>, C>;
+pub type Resilient<S, C = MonotonicClock> =
+    Fallback<PartKeeper<DenialCache<Breaker<Deadline<S>, C>, C>, C>, C>;
 
 /// The settings of the decorators.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,29 +83,32 @@ impl<S: Store, C: Clock + Clone + 'static> Resilient<S, C> {
             Breaker::new(timed, clock.clone(), options.breaker.clone(), Arc::clone(&observer));
         let max_keys = options.max_denied_keys;
         let denials = DenialCache::new(breaker, clock.clone(), max_keys, Arc::clone(&observer));
-        Self::new(denials, clock, options.on_store_error, options.nodes, observer)
+        let parts = PartKeeper::new(denials, clock.clone(), Arc::clone(&observer));
+        Self::new(parts, clock, options.on_store_error, options.nodes, observer)
     }
 }
 
 impl<S: Store, C: Clock + 'static> Resilient<S, C> {
     /// The inner store uses this to announce that known denials may be wrong.
     pub fn invalidations(&self) -> Invalidations {
-        self.inner().invalidations()
+        self.inner().inner().invalidations()
     }
 
-    /// Maintains the breaker ([`Breaker::tend`]). Call it several times a second.
+    /// Gives ended parts back ([`PartKeeper::tend`]) and maintains the breaker ([`Breaker::tend`]). Call it several times a
+    /// second.
     pub async fn tend(&self) {
-        self.inner().inner().tend().await;
+        self.inner().tend();
+        self.inner().inner().inner().tend().await;
     }
 
     /// The state of the breaker.
     pub fn breaker_state(&self) -> BreakerState {
-        self.inner().inner().state()
+        self.inner().inner().inner().state()
     }
 
     /// The inner store.
     pub fn store(&self) -> &S {
-        self.inner().inner().inner().inner()
+        self.inner().inner().inner().inner().inner()
     }
 }
 
@@ -137,6 +144,14 @@ pub trait StoreObserver: fmt::Debug + Send + Sync + 'static {
 
     /// A check was denied by a known denial; the store was not asked.
     fn denied_locally(&self) {}
+
+    /// A check was admitted from parts in hand; the store was not asked.
+    fn admitted_locally(&self) {}
+
+    /// `units` of split limits were taken ahead of time, spent, given back, or left.
+    fn parts_changed(&self, event: PartEvent, units: u64) {
+        _ = (event, units);
+    }
 
     /// A charge stays in the store although its check was not admitted; it leaves with its window.
     fn charge_left(&self, why: ChargeLeft) {

@@ -162,6 +162,35 @@ fn fields(kind: Kind) -> Fields {
     if let Value::Object(fields) = fields { fields } else { Fields::new() }
 }
 
+/// The field `shares` of a policy.
+fn shares() -> Value {
+    let share = json!({"type": "number", "minimum": 0, "maximum": 1});
+    let share = |class: PriorityClass| (class.name().to_owned(), share.clone());
+    let shares: Map<_, _> = PriorityClass::ALL.map(share).into_iter().collect();
+    json!({
+        "type": "object", "properties": shares, "additionalProperties": false,
+        "description": "For each priority class, the part of `limit` up to which its checks are admitted: from 0 to 1, with \
+            at most 6 decimals. All classes share one usage. A class that is not named has the part of the next more \
+            important class that is, or the whole limit. A class cannot have a larger part than a more important one."
+    })
+}
+
+/// The field `split` of a policy.
+fn split() -> Value {
+    json!({
+        "type": "object", "additionalProperties": false, "required": ["share"], "properties": {
+            "share": {
+                "type": "number", "exclusiveMinimum": 0, "maximum": 0.5,
+                "description": "The greatest part, as a share of what is left of the limit, with at most 6 decimals."
+            }
+        },
+        "description": "Servers take parts of the limit from Redis ahead of time and decide from them. Never above the limit, \
+            but a check may be denied while other servers hold what they have not spent; `count` is an estimate. Only for \
+            `sliding_window_log` over 1 second to 365 days, a limit with a share of at least 4, and `overLimit: deny`. \
+            In memory and over memcached it has no effect."
+    })
+}
+
 /// How much a policy counts of each kind of tokens.
 fn weights() -> Value {
     let weight = json!({"type": "number", "minimum": 0, "maximum": 1_000});
@@ -179,9 +208,6 @@ fn weights() -> Value {
 /// What a policy counts, of whom, and how.
 fn policy_fields(own_id: &Value) -> Fields {
     let id = json!({"$ref": "#/components/schemas/Id"});
-    let share = json!({"type": "number", "minimum": 0, "maximum": 1});
-    let share = |class: PriorityClass| (class.name().to_owned(), share.clone());
-    let shares: Map<_, _> = PriorityClass::ALL.map(share).into_iter().collect();
     let pattern = json!({
         "type": "string", "minLength": 1, "pattern": MATCH_PATTERN,
         "description": "A value, or a prefix that ends in `*`."
@@ -245,12 +271,8 @@ fn policy_fields(own_id: &Value) -> Fields {
             "description": "`all` exempts from every limit, whatever that counts; `limit` is then null or left out, and \
                 `scope` and `per` may be left out too."
         },
-        "shares": {
-            "type": "object", "properties": shares, "additionalProperties": false,
-            "description": "For each priority class, the part of `limit` up to which its checks are admitted: from 0 to 1, with \
-                at most 6 decimals. All classes share one usage. A class that is not named has the part of the next more \
-                important class that is, or the whole limit. A class cannot have a larger part than a more important one."
-        },
+        "shares": shares(),
+        "split": split(),
         "windowSeconds": {
             "type": "number", "minimum": 0.001, "maximum": 31_622_400,
             "description": "The length of the window, with at most 9 decimals and without an exponent. May be left out \
@@ -458,6 +480,14 @@ fn body(kind: Kind, form: Form) -> Value {
                         "weights": {"propertyNames": {"enum": kinds_of(&unit)}}
                     }
                 }))},
+                "split": {
+                    "properties": {
+                        "algorithm": {"const": "sliding_window_log"}, "overLimit": {"const": "deny"}, "calendar": false,
+                        "windowSeconds": {"minimum": 1, "maximum": 31_536_000},
+                        "limit": {"type": "integer", "minimum": 8}
+                    },
+                    "required": ["limit"]
+                },
                 "timeZone": {"required": ["calendar"]},
                 "calendar": {"not": {"anyOf": [
                     {"required": ["windowSeconds"]}, {"required": ["algorithm"]}, {"required": ["burst"]}
