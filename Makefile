@@ -72,6 +72,10 @@ bench: setup-tests ## Run every benchmark (BENCH=NAME for one)
 python: setup ## Build the Python package as a wheel, and install it in a clean environment: target/wheels
 	@scripts/python wheel
 
+.PHONY: bench-python
+bench-python: setup-tests ## Measure the Python package beside the package limits
+	@scripts/python bench
+
 .PHONY: python-check
 python-check: setup-tests ## Build the Python package for tests; run its tests, and check its types, lint and format
 	@scripts/python check

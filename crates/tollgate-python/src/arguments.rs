@@ -119,6 +119,14 @@ pub(crate) fn max_keys(value: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
     }
 }
 
+/// A dict.
+pub(crate) fn dict<'a, 'py>(
+    name: &str,
+    value: &'a Bound<'py, PyAny>,
+) -> PyResult<&'a Bound<'py, PyDict>> {
+    value.cast::<PyDict>().map_err(|_| wrong_type(name, value, "a dict"))
+}
+
 /// A unit that a cost may name.
 fn cost_unit(name: &str, text: &str) -> PyResult<Unit> {
     let unit = Unit::parse(text).filter(Unit::has_cost);
@@ -126,7 +134,8 @@ fn cost_unit(name: &str, text: &str) -> PyResult<Unit> {
 }
 
 /// Amounts by unit.
-pub(crate) fn amounts(name: &str, value: &Bound<'_, PyDict>) -> PyResult<Vec<(Unit, Amount)>> {
+pub(crate) fn amounts(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<(Unit, Amount)>> {
+    let value = dict(name, value)?;
     if value.len() > MAX_COST_UNITS {
         let accepted = format!("at most {MAX_COST_UNITS} units");
         return Err(invalid(name, &format!("has {} units", value.len()), &accepted));
@@ -144,8 +153,8 @@ pub(crate) fn amounts(name: &str, value: &Bound<'_, PyDict>) -> PyResult<Vec<(Un
 pub(crate) fn cost(value: Option<&Bound<'_, PyAny>>) -> PyResult<Cost> {
     let mut cost = Cost::one_request();
     let Some(value) = value else { return Ok(cost) };
-    if let Ok(by_unit) = value.cast::<PyDict>() {
-        for (unit, amount) in amounts("cost", by_unit)? {
+    if value.is_instance_of::<PyDict>() {
+        for (unit, amount) in amounts("cost", value)? {
             cost.set(unit, amount);
         }
     } else if value.is_instance_of::<PyInt>() {

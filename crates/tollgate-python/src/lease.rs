@@ -223,7 +223,7 @@ impl Lease {
     }
 
     /// Remembers that so much of each unit was used in all so far, for the next extension or the end.
-    fn observe(&self, totals: &Bound<'_, PyDict>) -> PyResult<()> {
+    fn observe(&self, totals: &Bound<'_, PyAny>) -> PyResult<()> {
         let new = amounts("totals", totals)?;
         let mut observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
         for (unit, total) in new {
@@ -241,7 +241,7 @@ impl Lease {
         &self,
         py: Python<'py>,
         ttl: Option<&Bound<'_, PyAny>>,
-        wanted: Option<&Bound<'_, PyDict>>,
+        wanted: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyDict>>> {
         self.run(py, extension(ttl, wanted)?)
     }
@@ -250,7 +250,7 @@ impl Lease {
     fn settle<'py>(
         &self,
         py: Python<'py>,
-        usage: &Bound<'_, PyDict>,
+        usage: &Bound<'_, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyDict>>> {
         self.run(py, Operation::Settle(totals(&amounts("usage", usage)?)))
     }
@@ -265,7 +265,7 @@ impl Lease {
         &self,
         py: Python<'py>,
         ttl: Option<&Bound<'_, PyAny>>,
-        wanted: Option<&Bound<'_, PyDict>>,
+        wanted: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.run_async(py, extension(ttl, wanted)?)
     }
@@ -273,7 +273,7 @@ impl Lease {
     fn settle_async<'py>(
         &self,
         py: Python<'py>,
-        usage: &Bound<'_, PyDict>,
+        usage: &Bound<'_, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.run_async(py, Operation::Settle(totals(&amounts("usage", usage)?)))
     }
@@ -316,7 +316,7 @@ impl Lease {
 
 fn extension(
     ttl: Option<&Bound<'_, PyAny>>,
-    wanted: Option<&Bound<'_, PyDict>>,
+    wanted: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Operation> {
     let wanted = wanted.map(|wanted| amounts("wanted", wanted)).transpose()?.unwrap_or_default();
     Ok(Operation::Extend { ttl: optional_ttl(ttl)?, wanted: totals(&wanted) })

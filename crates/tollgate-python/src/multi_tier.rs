@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping, PyString};
+use pyo3::types::{PyDict, PyList, PyMapping, PyString};
 use tollgate::{Quota, TierReason};
 
 use crate::arguments::{invalid, max_keys, quota_of, single_cost, text};
@@ -30,6 +30,12 @@ fn reason_name(reason: TierReason) -> &'static str {
     }
 }
 
+/// The tiers by their names.
+fn mapping_items<'py>(tiers: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    let accepted = "tiers is not a mapping; accepted: a dict of tollgate.Tier by name";
+    tiers.cast::<PyMapping>().map_err(|_| PyTypeError::new_err(accepted))?.items()
+}
+
 /// The names of the models of a tier.
 fn models(place: &str, tier: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     let models = tier.getattr("models")?;
@@ -51,7 +57,7 @@ impl MultiTierRateLimiter {
     fn new(
         per_user_model: Option<&Bound<'_, PyAny>>,
         per_model: Option<&Bound<'_, PyAny>>,
-        tiers: Option<&Bound<'_, PyMapping>>,
+        tiers: Option<&Bound<'_, PyAny>>,
         max_keys: Option<&Bound<'_, PyAny>>,
         clock: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
@@ -63,7 +69,7 @@ impl MultiTierRateLimiter {
         let mut builder = tollgate::MultiTierRateLimiter::builder(per_user_model, per_model)
             .max_keys(self::max_keys(max_keys)?);
         let mut tier_of = HashMap::new();
-        let tiers = tiers.map(PyMappingMethods::items).transpose()?;
+        let tiers = tiers.map(mapping_items).transpose()?;
         for item in tiers.iter().flatten() {
             let (name, tier) = item.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
             let name = text("a name in tiers", &name)?;

@@ -12,10 +12,12 @@ import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
+import uvloop
 from servers import Redis, tollgate_server
 from tollgate import AsyncRedisRateLimiter, RedisRateLimiter, StoreError
 from tollgate._redis import url_of
@@ -152,6 +154,14 @@ def test_no_result_is_lost(redis_server: Redis, user: str) -> None:
         return sum(await asyncio.gather(*(ask_often() for _ in range(16))))
 
     assert asyncio.run(ask()) == 16 * 300
+
+
+def test_loops_of_uvloop_work_too(redis_server: Redis, user: str) -> None:
+    async def ask() -> int:
+        shared = AsyncRedisRateLimiter(redis_server.url, 100, 3600, timeout=PATIENT)
+        return sum(await asyncio.gather(*(shared.allow(user, "gpt-4") for _ in range(300))))
+
+    assert uvloop.run(ask()) == 100
 
 
 def test_a_limiter_serves_one_loop_after_the_other(redis_server: Redis, user: str) -> None:
@@ -298,6 +308,17 @@ def test_an_async_call_needs_a_loop(redis_server: Redis) -> None:
 def test_the_url_of_a_client(client: object, url: str) -> None:
     assert url_of(client) == url
     RedisRateLimiter(client)
+
+
+@pytest.mark.parametrize(("tls", "scheme"), [(True, "rediss"), (False, "redis"), (None, "redis")])
+def test_the_url_of_a_cluster(tls: bool | None, scheme: str) -> None:
+    """The client of a Cluster connects when it is made, so this is only what is read of it."""
+    nodes = {name: SimpleNamespace(host=name, port=7000) for name in ("a", "b")}
+    settings = {"password": "x"} | ({} if tls is None else {"ssl": tls})
+    manager = SimpleNamespace(startup_nodes=nodes, connection_kwargs=settings)
+    url = url_of(SimpleNamespace(nodes_manager=manager))
+    assert url == f"{scheme}-cluster://:x@a:7000,b:7000"
+    RedisRateLimiter(url)
 
 
 def test_a_client_with_what_no_url_says_is_refused() -> None:

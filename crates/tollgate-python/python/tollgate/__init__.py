@@ -14,6 +14,7 @@ async code; the `Async…` classes are the same limiters with `await`.
 
 from ._aio import AsyncMultiTierRateLimiter, AsyncPolicyLimiter, AsyncRateLimiter
 from ._config import RateLimitConfig, Tier
+from ._decorator import rate_limited
 from ._errors import RateLimitExceeded
 from ._leases import AsyncLease, AsyncReservation
 from ._redis import AsyncRedisRateLimiter, RedisRateLimiter
@@ -65,4 +66,5 @@ __all__ = [
     "StoreError",
     "Tier",
     "TierReason",
+    "rate_limited",
 ]

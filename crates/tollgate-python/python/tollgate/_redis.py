@@ -32,9 +32,8 @@ def url_of(client: object) -> str:
     nodes = getattr(client, "nodes_manager", None)
     if nodes is not None:
         hosts = [(node.host, node.port) for node in nodes.startup_nodes.values()]
-        return _url(
-            "-cluster", hosts, "", nodes.connection_kwargs, is_tls="ssl" in nodes.connection_kwargs
-        )
+        settings = nodes.connection_kwargs
+        return _url("-cluster", hosts, "", settings, is_tls=bool(settings.get("ssl")))
     pool = getattr(client, "connection_pool", None)
     settings = getattr(pool, "connection_kwargs", None)
     if pool is None or settings is None:

@@ -1,0 +1,118 @@
+"""What the frameworks have in common: what is asked about a request, and the answer 429."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from ._tollgate import Decision
+
+# The problem type that draft-ietf-httpapi-ratelimit-headers registers.
+_TYPE = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class Limiter(Protocol):
+    """A limiter of this package that does not need `await`."""
+
+    @property
+    def check(self) -> Callable[..., Decision]:
+        """Decide and charge."""
+
+
+class AsyncLimiter(Protocol):
+    """A limiter of this package that needs `await`."""
+
+    @property
+    def check(self) -> Callable[..., Awaitable[Decision]]:
+        """Decide and charge."""
+
+
+R = TypeVar("R")
+
+
+class Question(Generic[R]):
+    """What a limiter is asked about a request: who it is from, and what it costs."""
+
+    def __init__(
+        self,
+        key: Callable[[R], Mapping[str, Any] | None],
+        cost: Callable[[R], int | dict[str, int]] | None = None,
+    ) -> None:
+        """Take the functions of the application."""
+        self._key = key
+        self._cost = cost
+
+    def arguments(self, request: R) -> dict[str, Any] | None:
+        """Return the arguments of `check`, or None if the request is not limited."""
+        key = self._key(request)
+        if key is None:
+            return None
+        if not isinstance(key, Mapping):
+            kind = type(key).__name__
+            message = f"key returned the type {kind}; accepted: the arguments of check, or None"
+            raise TypeError(message)
+        arguments = dict(key)
+        if self._cost is not None:
+            arguments["cost"] = self._cost(request)
+        return arguments
+
+
+def decide(limiter: Limiter, arguments: Mapping[str, Any]) -> Decision:
+    """Ask a limiter that does not need `await`."""
+    decision: object = limiter.check(**arguments)
+    if inspect.iscoroutine(decision):
+        decision.close()
+        message = f"{type(limiter).__name__} needs await; accepted: a limiter that does not"
+        raise TypeError(message)
+    return decision  # type: ignore[return-value]
+
+
+async def decide_async(limiter: Limiter | AsyncLimiter, arguments: Mapping[str, Any]) -> Decision:
+    """Ask a limiter of either kind."""
+    decision = limiter.check(**arguments)
+    return await decision if inspect.isawaitable(decision) else decision
+
+
+def refuse_blocking(limiter: object) -> None:
+    """Raise if `limiter` would block an event loop."""
+    from ._redis import RedisRateLimiter  # noqa: PLC0415 - it imports nothing of the frameworks
+
+    if isinstance(limiter, RedisRateLimiter):
+        message = "RedisRateLimiter would block the event loop; accepted: AsyncRedisRateLimiter"
+        raise TypeError(message)
+
+
+def problem(decision: Decision) -> dict[str, Any]:
+    """Return the problem document (RFC 9457) of a denial: it names policies, never a user."""
+    wait_ms = decision.retry_after_ms
+    if wait_ms is not None:
+        detail = f"The limit is used up. Retry after {wait_ms} ms."
+    elif decision.reason == "banned":
+        detail = "No request of this kind is admitted."
+    else:
+        detail = "The request costs more than the limit itself: waiting does not help."
+    return {
+        "type": _TYPE,
+        "title": "Request cannot be satisfied as assigned quota has been exceeded",
+        "status": 429,
+        "detail": detail,
+        "reason": decision.reason,
+        "retryAfterMs": wait_ms,
+        "violated-policies": [
+            limit.policy_id
+            for limit in decision.limits
+            if not limit.allowed and limit.mode == "enforce"
+        ],
+    }
+
+
+def denial(decision: Decision) -> tuple[dict[str, str], bytes]:
+    """Return the header fields and the body of the answer 429."""
+    body = json.dumps(problem(decision)).encode()
+    fields = {"content-type": CONTENT_TYPE, "content-length": str(len(body))}
+    return {**fields, **decision.headers()}, body
