@@ -20,12 +20,14 @@ run: setup console ## Set up what is missing, build, and serve on 127.0.0.1:8000
 	exec $(CARGO) run --locked --release -p tollgate-server -- serve --http $(HTTP) $(ARGS)
 
 .PHONY: test
-test: setup-tests console-check lint doc ## Set up what is missing, then check formatting, lints and documentation and run every test
+test: setup-tests setup-deploy console-check lint doc ## Set up what is missing, then check formatting, lints and documentation and run every test
 	@# The program is built with the tests, with the same features, so that its dependencies are not built twice.
 	$(CARGO) test $(ALL) --no-run
 	$(CARGO) test $(ALL) --doc
 	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/schemathesis
+	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/clients
 	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/e2e
+	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/deploy check
 	python3 -B -m unittest discover --quiet --start-directory loadtest
 	@# nextest runs the tests of all binaries in parallel; without it `cargo test` runs the same tests.
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
@@ -42,6 +44,12 @@ gateway-demo: setup ## Start the gateway before a mock model, and print how to c
 	$(CARGO) build --locked --release -p tollgate-server -p tollgate-gateway --features tollgate-gateway/mock-model --bins
 	exec scripts/gateway-demo
 
+.PHONY: test-model
+test-model: ## Run the end-to-end suite against a real model: the clients, the gateway, and llama.cpp with SmolLM2 135M
+	scripts/setup model
+	$(CARGO) build --locked --release -p tollgate-server --bin tollgate
+	TOLLGATE_BIN="$(TARGET)/release/tollgate" scripts/test-model
+
 .PHONY: envoy-demo
 envoy-demo: setup-tests ## Start Envoy before Tollgate and a model without a model, and print how to call it
 	$(CARGO) build --locked --release -p tollgate-server --bin tollgate
@@ -50,6 +58,10 @@ envoy-demo: setup-tests ## Start Envoy before Tollgate and a model without a mod
 .PHONY: dist
 dist: setup console ## Build the program to ship, small and stripped: target/dist/tollgate
 	$(CARGO) build --locked --profile dist -p tollgate-server --bin tollgate
+
+.PHONY: deploy-check
+deploy-check: setup-deploy ## Check deploy/ and the workflows: lint, render, and try the alerts and the dashboard with a Prometheus
+	scripts/deploy check
 
 .PHONY: bench
 bench: setup-tests ## Run every benchmark (BENCH=NAME for one)
@@ -127,6 +139,10 @@ setup-lint: ## The same, and what `make lint` needs: cargo-deny
 .PHONY: setup-tests
 setup-tests: ## The same, and what tests and benchmarks need: Redis, Valkey, memcached, PostgreSQL, Chromium, nginx, Envoy, schemathesis
 	@scripts/setup tests
+
+.PHONY: setup-deploy
+setup-deploy: ## Install what checks deploy/: Prometheus, systemd-analyze, hadolint, Helm, docker compose, actionlint
+	@scripts/setup deploy
 
 .PHONY: setup-loadtest
 setup-loadtest: ## The same, and what the load test needs: Locust

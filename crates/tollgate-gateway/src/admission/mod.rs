@@ -3,7 +3,9 @@
 //! [`scheduler`] decides; [`Admission`] delivers what it decides to the requests that wait. A request that is dropped while it
 //! waits gives up its place, and a [`Permit`] that is dropped gives its room to the next.
 
+mod queue;
 pub mod scheduler;
+pub mod tickets;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,8 +14,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tollgate_core::{Clock, MonotonicClock, PriorityClass};
 
+use self::queue::{Arrival, Queue};
+pub use self::queue::{Busy, Claim};
+use self::scheduler::Number;
 pub use self::scheduler::{Capacity, Entrant, UpstreamSet};
-use self::scheduler::{Scheduler, Ticket};
+use self::tickets::Spot;
+pub use self::tickets::{Holder, TicketCounts, TicketId};
 use crate::config::QueueConfig;
 
 /// The queue in front of all upstreams.
@@ -21,14 +27,14 @@ use crate::config::QueueConfig;
 pub struct Admission {
     // Held for some microseconds at most, and never while something is awaited.
     state: Mutex<State>,
-    bounds: QueueConfig,
+    max_wait: Duration,
     clock: MonotonicClock,
 }
 
 #[derive(Debug)]
 struct State {
-    scheduler: Scheduler,
-    waiting: HashMap<Ticket, Grant>,
+    queue: Queue,
+    waiting: HashMap<Number, Grant>,
 }
 
 /// How a request that waits gets its permit.
@@ -38,81 +44,78 @@ struct Grant {
     tokens: u64,
 }
 
-/// The queue has no place for a request, or its wait was too long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Busy {
-    /// When there may be one.
-    pub retry_after: Duration,
-}
-
-/// The shortest time after which a request is told to come back.
-const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
-/// The longest.
-const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
-
 impl Admission {
     /// A queue in front of upstreams with these capacities.
     pub fn new(capacities: impl IntoIterator<Item = Capacity>, bounds: QueueConfig) -> Self {
-        let scheduler = Scheduler::new(capacities);
+        let max_wait = bounds.max_wait;
+        let queue = Queue::new(capacities, bounds);
         Self {
-            state: Mutex::new(State { scheduler, waiting: HashMap::new() }),
-            bounds,
+            state: Mutex::new(State { queue, waiting: HashMap::new() }),
+            max_wait,
             clock: MonotonicClock::new(),
         }
     }
 
     /// Waits for the turn of `entrant` and returns its place at one of its upstreams.
     ///
-    /// Fails at once if the queue is full or if the expected wait is above `maxWaitMs`. Fails later if the real wait reaches
-    /// `maxWaitMs`.
-    pub async fn enter(self: &Arc<Self>, entrant: Entrant) -> Result<Permit, Busy> {
-        let mut place = match self.arrive(entrant)? {
+    /// Fails at once if the queue is full or if the expected wait is above `maxWaitMs`, unless `claim` has a ticket that is due. Fails
+    /// later if the real wait reaches `maxWaitMs`.
+    pub async fn enter(
+        self: &Arc<Self>,
+        entrant: Entrant,
+        claim: Claim<'_>,
+    ) -> Result<Permit, Busy> {
+        let mut place = match self.arrive(entrant, claim)? {
             Arrived::Admitted(permit) => return Ok(permit),
             Arrived::Waits(place) => place,
         };
-        match tokio::time::timeout(self.bounds.max_wait, &mut place.granted).await {
+        match tokio::time::timeout(self.max_wait, &mut place.granted).await {
             Ok(Ok(permit)) => Ok(permit),
-            // The sender is only dropped with the queue.
-            Ok(Err(_)) | Err(_) => Err(Busy { retry_after: MIN_RETRY_AFTER }),
+            Ok(Err(_)) | Err(_) => match place.waited_too_long(claim.holder) {
+                Some(busy) => Err(busy),
+                None => (&mut place.granted).await.map_err(|_| Busy::UNKNOWN),
+            },
         }
     }
 
     /// How many requests wait.
     pub fn waiting(&self) -> usize {
-        self.state().scheduler.waiting()
+        self.state().queue.scheduler.waiting()
     }
 
     /// How many requests of each class wait, by its index.
     pub fn waiting_by_class(&self) -> [usize; PriorityClass::ALL.len()] {
-        self.state().scheduler.waiting_by_class()
+        self.state().queue.scheduler.waiting_by_class()
     }
 
     /// The requests and tokens in flight at an upstream.
     pub fn in_flight(&self, upstream: usize) -> (u32, u64) {
-        self.state().scheduler.in_flight(upstream)
+        self.state().queue.scheduler.in_flight(upstream)
     }
 
-    fn arrive(self: &Arc<Self>, entrant: Entrant) -> Result<Arrived, Busy> {
-        let (class, upstreams, tokens) = (entrant.class, entrant.upstreams, entrant.tokens);
+    /// What has happened to tickets.
+    pub fn ticket_counts(&self) -> TicketCounts {
+        self.state().queue.ticket_counts(self.clock.now())
+    }
+
+    /// Takes back a ticket that its client cannot see.
+    pub fn withdraw(&self, ticket: TicketId) {
+        self.state().queue.withdraw(ticket);
+    }
+
+    fn arrive(self: &Arc<Self>, entrant: Entrant, claim: Claim<'_>) -> Result<Arrived, Busy> {
+        let (spot, tokens) = (queue::spot(&entrant), entrant.tokens);
         let mut state = self.state();
-        let ticket = state.scheduler.arrive(entrant);
-        // Nobody else could be admitted before it arrived, and nobody else can now.
-        if let Some((_, upstream)) = state.scheduler.admit_next() {
-            return Ok(Arrived::Admitted(self.permit(upstream, tokens)));
-        }
-        let is_full = state.scheduler.waiting() > self.bounds.max_length;
-        let expected = state.scheduler.expected_wait_ns(ticket, class, upstreams);
-        let expected = expected.map(Duration::from_nanos);
-        let is_too_long = expected.is_some_and(|wait| wait > self.bounds.max_wait);
-        if is_full || is_too_long || self.bounds.max_wait.is_zero() {
-            state.scheduler.leave(ticket);
-            let retry_after = expected.unwrap_or(MIN_RETRY_AFTER);
-            let retry_after = retry_after.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER);
-            return Err(Busy { retry_after });
-        }
+        let number = match state.queue.arrive(entrant, claim, self.clock.now()) {
+            Arrival::Admitted(upstream) => {
+                return Ok(Arrived::Admitted(self.permit(upstream, tokens)));
+            }
+            Arrival::Waits(number) => number,
+            Arrival::Denied(busy) => return Err(busy),
+        };
         let (sender, granted) = oneshot::channel();
-        state.waiting.insert(ticket, Grant { sender, tokens });
-        Ok(Arrived::Waits(Place { admission: Arc::clone(self), ticket, granted }))
+        state.waiting.insert(number, Grant { sender, tokens });
+        Ok(Arrived::Waits(Place { admission: Arc::clone(self), number, spot, granted }))
     }
 
     fn permit(self: &Arc<Self>, upstream: usize, tokens: u64) -> Permit {
@@ -120,19 +123,21 @@ impl Admission {
     }
 
     /// Changes the queue, and admits whoever can be admitted then.
-    fn change(self: &Arc<Self>, change: impl FnOnce(&mut State)) {
+    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
         let mut granted = Vec::new();
+        let changed;
         {
             let mut state = self.state();
-            change(&mut state);
-            while let Some((ticket, upstream)) = state.scheduler.admit_next() {
-                granted.extend(state.waiting.remove(&ticket).map(|grant| (grant, upstream)));
+            changed = change(&mut state);
+            while let Some((number, upstream)) = state.queue.scheduler.admit_next() {
+                granted.extend(state.waiting.remove(&number).map(|grant| (grant, upstream)));
             }
         }
         // Outside of the lock: a permit that nobody takes is dropped here, and takes the lock.
         for (Grant { sender, tokens }, upstream) in granted {
             _ = sender.send(self.permit(upstream, tokens));
         }
+        changed
     }
 
     /// A poisoned lock is fine: the scheduler does not panic between two changes that belong together.
@@ -150,16 +155,28 @@ enum Arrived {
 #[derive(Debug)]
 struct Place {
     admission: Arc<Admission>,
-    ticket: Ticket,
+    number: Number,
+    spot: Spot,
     granted: oneshot::Receiver<Permit>,
+}
+
+impl Place {
+    /// Leaves the queue, with a ticket; `None` if the permit was granted meanwhile.
+    fn waited_too_long(&self, holder: Holder<'_>) -> Option<Busy> {
+        let (number, now) = (self.number, self.admission.clock.now());
+        self.admission.change(|state| {
+            state.waiting.remove(&number)?;
+            Some(state.queue.waited_too_long(number, self.spot.clone(), holder, now))
+        })
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let ticket = self.ticket;
+        let number = self.number;
         self.admission.change(|state| {
-            if state.waiting.remove(&ticket).is_some() {
-                state.scheduler.leave(ticket);
+            if state.waiting.remove(&number).is_some() {
+                state.queue.scheduler.leave(number);
             }
         });
         // A permit that was granted meanwhile is dropped with the receiver.
@@ -185,7 +202,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let (upstream, tokens) = (self.upstream, self.tokens);
         let now = self.admission.clock.now();
-        self.admission.change(|state| state.scheduler.release(upstream, tokens, now));
+        self.admission.change(|state| state.queue.scheduler.release(upstream, tokens, now));
     }
 }
 
@@ -199,6 +216,21 @@ mod tests {
         Arc::new(Admission::new([capacity], bounds))
     }
 
+    const CLAIM: Claim<'_> = Claim { holder: Holder { api_key: "k", target: "m" }, ticket: None };
+
+    impl Admission {
+        async fn admit(self: &Arc<Self>, tenant: &str) -> Result<Permit, Busy> {
+            self.enter(entrant(tenant), CLAIM).await
+        }
+
+        fn queue_up(self: &Arc<Self>, tenant: &str) -> Place {
+            match self.arrive(entrant(tenant), CLAIM) {
+                Ok(Arrived::Waits(place)) => place,
+                _ => panic!("it waits"),
+            }
+        }
+    }
+
     fn entrant(tenant: &str) -> Entrant {
         let upstreams = UpstreamSet::of([0]);
         Entrant { class: PriorityClass::Standard, tenant: tenant.into(), upstreams, tokens: 1 }
@@ -209,10 +241,10 @@ mod tests {
     #[tokio::test]
     async fn a_permit_goes_to_whoever_waits() {
         let admission = admission(10, LONG);
-        let first = admission.enter(entrant("a")).await.unwrap();
+        let first = admission.admit("a").await.unwrap();
         let waits = tokio::spawn({
             let admission = Arc::clone(&admission);
-            async move { admission.enter(entrant("b")).await.unwrap().upstream() }
+            async move { admission.admit("b").await.unwrap().upstream() }
         });
         while admission.waiting() == 0 {
             tokio::task::yield_now().await;
@@ -225,12 +257,12 @@ mod tests {
     #[tokio::test]
     async fn whoever_leaves_gives_up_the_place() {
         let admission = admission(10, LONG);
-        let first = admission.enter(entrant("a")).await.unwrap();
-        let Ok(Arrived::Waits(place)) = admission.arrive(entrant("b")) else { panic!("it waits") };
+        let first = admission.admit("a").await.unwrap();
+        let place = admission.queue_up("b");
         drop(place);
         assert_eq!(admission.waiting(), 0);
         // One that was admitted and has left gives the permit back.
-        let Ok(Arrived::Waits(place)) = admission.arrive(entrant("b")) else { panic!("it waits") };
+        let place = admission.queue_up("b");
         drop(first);
         assert_eq!(admission.in_flight(0), (1, 1));
         drop(place);
@@ -240,19 +272,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_queue_is_bounded_in_length_and_time() {
         let admission = admission(1, Duration::from_secs(2));
-        let _first = admission.enter(entrant("a")).await.unwrap();
-        let Ok(Arrived::Waits(place)) = admission.arrive(entrant("b")) else { panic!("it waits") };
-        let busy = admission.enter(entrant("c")).await.unwrap_err();
-        assert_eq!(busy.retry_after, MIN_RETRY_AFTER);
+        let _first = admission.admit("a").await.unwrap();
+        let place = admission.queue_up("b");
+        let busy = admission.admit("c").await.unwrap_err();
+        assert_eq!(busy.retry_after, Duration::from_secs(1));
         drop(place);
-        assert!(admission.enter(entrant("b")).await.is_err(), "after two seconds");
+        let late = admission.admit("b").await.unwrap_err();
+        assert!(late.ticket.is_some_and(|ticket| Some(ticket) != busy.ticket), "after two seconds");
         assert_eq!(admission.waiting(), 0);
     }
 
     #[tokio::test]
     async fn without_a_wait_nobody_is_queued() {
         let admission = admission(10, Duration::ZERO);
-        let _first = admission.enter(entrant("a")).await.unwrap();
-        assert!(admission.enter(entrant("b")).await.is_err());
+        let _first = admission.admit("a").await.unwrap();
+        assert!(admission.admit("b").await.is_err());
     }
 }

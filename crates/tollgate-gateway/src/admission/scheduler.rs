@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tollgate_core::{PriorityClass, Timestamp};
 
@@ -86,13 +87,22 @@ pub struct Entrant {
     pub tokens: u64,
 }
 
-/// The name of a waiting request. They are in the order of arrival.
+/// The number of a request, in the order of arrival. A request keeps it when it comes back with a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(u64);
+pub struct Number(u64);
+
+/// How many requests of one tenant and class come to some upstreams, and how many of them were there before another request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Line<'a> {
+    pub(super) class: PriorityClass,
+    pub(super) tenant: &'a Arc<str>,
+    pub(super) length: u64,
+    pub(super) before: u64,
+}
 
 #[derive(Debug)]
 struct Waiting {
-    ticket: Ticket,
+    number: Number,
     upstreams: UpstreamSet,
     tokens: u64,
 }
@@ -156,7 +166,7 @@ pub struct Scheduler {
     /// Of each class, by its index; the tenant whose turn it is comes first.
     classes: [VecDeque<TenantQueue>; PriorityClass::ALL.len()],
     waiting: usize,
-    last_ticket: u64,
+    last_number: u64,
 }
 
 impl Scheduler {
@@ -173,7 +183,7 @@ impl Scheduler {
             loads: capacities.into_iter().map(load).collect(),
             classes: Default::default(),
             waiting: 0,
-            last_ticket: 0,
+            last_number: 0,
         }
     }
 
@@ -193,26 +203,35 @@ impl Scheduler {
     }
 
     /// Puts `entrant` in the queue. Call [`Scheduler::admit_next`] then. O(tenants that wait).
-    pub fn arrive(&mut self, entrant: Entrant) -> Ticket {
-        self.last_ticket += 1;
-        let ticket = Ticket(self.last_ticket);
+    pub fn arrive(&mut self, entrant: Entrant) -> Number {
+        self.last_number += 1;
+        let number = Number(self.last_number);
+        self.arrive_again(entrant, number);
+        number
+    }
+
+    /// Puts a request back in the queue that has left it, before those of its tenant that arrived later. Call
+    /// [`Scheduler::admit_next`] then. O(tenants that wait + requests of its tenant that wait).
+    pub fn arrive_again(&mut self, entrant: Entrant, number: Number) {
         let Entrant { class, tenant, upstreams, tokens } = entrant;
-        let waiting = Waiting { ticket, upstreams, tokens };
+        let waiting = Waiting { number, upstreams, tokens };
         let queues = &mut self.classes[class.index()];
         match queues.iter_mut().find(|queue| queue.tenant == tenant) {
-            Some(queue) => queue.waiting.push_back(waiting),
+            Some(queue) => {
+                let place = queue.waiting.partition_point(|other| other.number < number);
+                queue.waiting.insert(place, waiting);
+            }
             None => queues.push_back(TenantQueue { tenant, waiting: VecDeque::from([waiting]) }),
         }
         self.waiting += 1;
-        ticket
     }
 
     /// Takes a request out of the queue; false if it does not wait. Call [`Scheduler::admit_next`] then: it may have kept others
     /// waiting. O(requests that wait).
-    pub fn leave(&mut self, ticket: Ticket) -> bool {
+    pub fn leave(&mut self, number: Number) -> bool {
         for queues in &mut self.classes {
             for (place, queue) in queues.iter_mut().enumerate() {
-                let found = queue.waiting.iter().position(|waiting| waiting.ticket == ticket);
+                let found = queue.waiting.iter().position(|waiting| waiting.number == number);
                 let Some(found) = found else { continue };
                 queue.waiting.remove(found);
                 if queue.waiting.is_empty() {
@@ -227,7 +246,7 @@ impl Scheduler {
 
     /// The next request that goes to an upstream, which is loaded with it; `None` if none can. Call it until then after each
     /// other change. O(requests that wait), and O(1) while every upstream is full.
-    pub fn admit_next(&mut self) -> Option<(Ticket, usize)> {
+    pub fn admit_next(&mut self) -> Option<(Number, usize)> {
         let mut free =
             UpstreamSet::of((0..self.loads.len()).filter(|index| self.loads[*index].has_room(0)));
         for class in (0..self.classes.len()).rev() {
@@ -243,8 +262,8 @@ impl Scheduler {
                     },
                 );
                 if let Some((index, upstream)) = found {
-                    let ticket = self.admit(class, place, index, upstream)?;
-                    return Some((ticket, upstream));
+                    let number = self.admit(class, place, index, upstream)?;
+                    return Some((number, upstream));
                 }
             }
         }
@@ -269,7 +288,7 @@ impl Scheduler {
         place: usize,
         index: usize,
         upstream: usize,
-    ) -> Option<Ticket> {
+    ) -> Option<Number> {
         let queues = &mut self.classes[class];
         let mut queue = queues.remove(place)?;
         let waiting = queue.waiting.remove(index)?;
@@ -280,7 +299,7 @@ impl Scheduler {
         let load = &mut self.loads[upstream];
         load.in_flight += 1;
         load.tokens += waiting.tokens;
-        Some(waiting.ticket)
+        Some(waiting.number)
     }
 
     /// A request of `tokens` at `upstream` has ended. Call [`Scheduler::admit_next`] then.
@@ -292,25 +311,31 @@ impl Scheduler {
         load.released(now, somebody_waits);
     }
 
-    /// How long the request `ticket` of `class` will wait for one of `upstreams`, by how often these had room while somebody
-    /// waited, in nanoseconds; `None` if that is not known yet. O(requests that wait).
-    pub fn expected_wait_ns(
+    /// How many requests of each tenant and class wait for one of `upstreams`. O(requests that wait).
+    pub(super) fn lines(
         &self,
-        ticket: Ticket,
-        class: PriorityClass,
+        number: Number,
         upstreams: UpstreamSet,
-    ) -> Option<u64> {
+    ) -> impl Iterator<Item = Line<'_>> {
+        PriorityClass::ALL.into_iter().flat_map(move |class| {
+            self.classes[class.index()].iter().map(move |queue| {
+                let same = || queue.waiting.iter().filter(|it| it.upstreams.meets(upstreams));
+                let before = same().filter(|other| other.number < number).count() as u64;
+                Line { class, tenant: &queue.tenant, length: same().count() as u64, before }
+            })
+        })
+    }
+
+    /// How long it takes until so many `places` at one of `upstreams` have become free, by how often these had room while somebody
+    /// waited; `None` if that is not known yet.
+    pub fn time_of_places(&self, places: u64, upstreams: UpstreamSet) -> Option<Duration> {
         let intervals = upstreams.iter().filter_map(|index| self.loads.get(index)?.interval_ns);
         // Places become free at all of them at a time.
         let per_second: u64 = intervals.map(|ns| 1_000_000_000_000 / ns.max(1_000)).sum();
         if per_second == 0 {
             return None;
         }
-        let ahead = self.classes[class.index()..].iter().flatten().flat_map(|queue| &queue.waiting);
-        let ahead =
-            ahead.filter(|other| other.ticket != ticket && other.upstreams.meets(upstreams));
-        let places = ahead.count() as u64 + 1;
-        Some(places.saturating_mul(1_000_000_000_000) / per_second)
+        Some(Duration::from_nanos(places.saturating_mul(1_000_000_000_000) / per_second))
     }
 }
 

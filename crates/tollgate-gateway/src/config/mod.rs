@@ -3,6 +3,7 @@
 //! The file names environment variables for the keys of upstreams, never the keys. All its problems are reported at once,
 //! each with its position, its path and what is accepted.
 
+mod authorities;
 mod load;
 mod reader;
 mod validate;
@@ -12,6 +13,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::Uri;
+use rustls::pki_types::CertificateDer;
 
 pub use self::load::ConfigError;
 
@@ -51,6 +53,8 @@ pub struct UpstreamConfig {
     pub id: String,
     /// Its address, with the path that stands for `/v1`, without a slash at the end.
     pub base_url: Uri,
+    /// The authorities that its certificate may be of; `None` for those of this system.
+    pub authorities: Option<Vec<CertificateDer<'static>>>,
     /// What it speaks.
     pub dialect: Dialect,
     /// Its key.

@@ -12,6 +12,7 @@ use tollgate_core::subject::{ACCEPTED_IDS, check_id};
 
 use crate::dialect::Endpoint;
 
+use super::authorities;
 use super::reader::{Field, Fields, Reader, root};
 use super::{
     CapField, Dialect, GatewayConfig, MAX_MODELS, MAX_UPSTREAMS, ModelConfig, OnAbort, OnLimit,
@@ -141,6 +142,7 @@ fn upstream(
     let known = [
         "id",
         "baseUrl",
+        "caFile",
         "dialect",
         "apiKeyEnv",
         "maxConcurrency",
@@ -154,6 +156,7 @@ fn upstream(
     let id = id(reader, &fields);
     let url = reader.required(&fields, "baseUrl", ACCEPTED_URL);
     let base_url = url.and_then(|field| base_url(reader, &field));
+    let authorities = authorities::read(reader, &fields, base_url.as_ref());
     let dialect = reader.required(&fields, "dialect", "`openai` or `anthropic`");
     let dialect = dialect.and_then(|field| reader.name_in(&field, &DIALECTS));
     let key = fields.get("apiKeyEnv").map(|field| key(reader, &field, environment));
@@ -163,6 +166,7 @@ fn upstream(
     let read = UpstreamConfig {
         id: id.clone().unwrap_or_default(),
         base_url: base_url.clone().unwrap_or_default(),
+        authorities,
         dialect: dialect.unwrap_or(Dialect::OpenAi),
         key: key.clone().flatten(),
         max_concurrency: u32::try_from(concurrency).unwrap_or(u32::MAX),

@@ -13,6 +13,7 @@ use tollgate_core::{Decision, Reason, Unit, Visibility};
 
 pub use self::limit_headers::apply_limits;
 
+use crate::admission::TicketId;
 use crate::config::Dialect;
 
 /// The longest wait that clients obey, in milliseconds.
@@ -20,6 +21,8 @@ pub const MAX_OBEYED_WAIT_MS: u64 = 60_000;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// The admission ticket of a request that found no place in the queue: in the denial, and in the request that comes back.
+pub const TICKET: HeaderName = HeaderName::from_static("x-tollgate-ticket");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Why a request gets an error instead of an answer of a model.
@@ -58,6 +61,8 @@ pub enum Denial {
     Busy {
         /// When it may be tried again.
         retry_after_ms: u64,
+        /// With what it comes first then.
+        ticket: Option<TicketId>,
     },
     /// Every upstream of the model is limited by its provider.
     UpstreamLimited {
@@ -104,6 +109,11 @@ impl Denial {
         headers.insert(CONTENT_TYPE, JSON);
         if let Self::Limited(decision) = self {
             apply_limits(dialect, decision, headers);
+        }
+        if let Self::Busy { ticket: Some(ticket), .. } = self
+            && let Ok(value) = HeaderValue::try_from(ticket.to_string())
+        {
+            headers.insert(TICKET, value);
         }
         apply_retry(headers, self.retry());
         response
@@ -202,7 +212,7 @@ impl Denial {
                 Some(wait_ms) => Retry::After(wait_ms),
                 None => Retry::Never,
             }),
-            Self::Busy { retry_after_ms } | Self::UpstreamLimited { retry_after_ms } => {
+            Self::Busy { retry_after_ms, .. } | Self::UpstreamLimited { retry_after_ms } => {
                 Some(Retry::After(*retry_after_ms))
             }
             Self::CatalogUnavailable

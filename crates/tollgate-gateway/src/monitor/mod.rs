@@ -15,6 +15,7 @@ pub(crate) use self::counters::{Counters, Purpose, RowIndex};
 pub use self::histogram::Distribution;
 pub use self::outcome::RequestOutcome;
 use crate::admission::Admission;
+pub use crate::admission::TicketCounts;
 use crate::config::{Dialect, GatewayConfig};
 use crate::dialect::Usage;
 use crate::upstream::{UpstreamFailure, Upstreams};
@@ -73,6 +74,8 @@ pub enum UpstreamResult {
     Answered,
     /// It could not be reached, or closed the connection.
     Unreachable,
+    /// TLS with it failed, most often because its certificate is not trusted.
+    Tls,
     /// Its answer did not begin in time.
     Timeout,
     /// It says that it is overloaded or broken, or does not accept its key.
@@ -83,14 +86,15 @@ pub enum UpstreamResult {
 
 impl UpstreamResult {
     /// Every result.
-    pub const ALL: [Self; 5] =
-        [Self::Answered, Self::Unreachable, Self::Timeout, Self::Refused, Self::Limited];
+    pub const ALL: [Self; 6] =
+        [Self::Answered, Self::Unreachable, Self::Tls, Self::Timeout, Self::Refused, Self::Limited];
 
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Answered => "answered",
             Self::Unreachable => "unreachable",
+            Self::Tls => "tls",
             Self::Timeout => "timeout",
             Self::Refused => "refused",
             Self::Limited => "limited",
@@ -100,6 +104,7 @@ impl UpstreamResult {
     pub(crate) const fn of(failure: UpstreamFailure) -> Self {
         match failure {
             UpstreamFailure::Unreachable => Self::Unreachable,
+            UpstreamFailure::Tls => Self::Tls,
             UpstreamFailure::Timeout => Self::Timeout,
             UpstreamFailure::Status(_) => Self::Refused,
             UpstreamFailure::Limited { .. } => Self::Limited,
@@ -301,6 +306,11 @@ impl GatewayMonitor {
             length: lengths[class.index()],
             waits: self.inner.counters.queue_wait(class).read(),
         })
+    }
+
+    /// What has happened to admission tickets.
+    pub fn tickets(&self) -> TicketCounts {
+        self.inner.admission.ticket_counts()
     }
 
     /// The requests that are being answered.

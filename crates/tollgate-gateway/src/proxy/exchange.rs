@@ -15,6 +15,7 @@ use tollgate_store::Store;
 
 use super::Gateway;
 use super::body::{GatewayBody, Meter, MeteredBody, OnMetered, Parts};
+use super::caller_key::key_in;
 use super::forward::{Forwarded, Job};
 use super::lease::{LeaseGuard, Outcome, Wanted, reserve};
 use super::models::Model;
@@ -22,8 +23,9 @@ use super::record::RequestRecord;
 use super::request_body::HeldBody;
 use super::stream_bounds::StreamBounds;
 use super::waiting::EarlyBeginning;
+use crate::admission::{Claim, Holder, TicketId};
 use crate::config::{Dialect, ModelConfig, OnAbort, OnLimit};
-use crate::dialect::denial::{Denial, apply_limits};
+use crate::dialect::denial::{Denial, TICKET, apply_limits};
 use crate::dialect::{
     BodyMeter, Endpoint, Framer, Metered, ModelRequest, RequestProblem, Rewrite, StreamMeter,
     TextSize, Usage,
@@ -107,6 +109,11 @@ pub(super) struct ReservedRequest<S: Store> {
     lease: LeaseGuard<S>,
 }
 
+/// The ticket that `fields` have. A text that is none is ignored, as a ticket that is not known.
+fn ticket_in(fields: &HeaderMap) -> Option<TicketId> {
+    fields.get(TICKET)?.to_str().ok()?.parse().ok()
+}
+
 impl<S: Store> ReservedRequest<S> {
     /// Writes what was decided about it into the fields of its answer.
     pub(super) fn apply(&self, headers: &mut HeaderMap) {
@@ -174,7 +181,11 @@ impl<S: Store> Gateway<S> {
         early: Option<EarlyBeginning>,
     ) -> Result<Response<GatewayBody<S>>, Denial> {
         let ReservedRequest { request, body, model, plan, caller, decision, lease } = reserved;
+        // The key was valid when the lease was reserved.
+        let api_key = key_in(&head.headers).unwrap_or_default();
+        let holder = Holder { api_key, target: &model.config.id };
         let job = Job {
+            claim: Claim { holder, ticket: ticket_in(&head.headers) },
             upstreams: &model.config.upstreams,
             dialect: Some(request.endpoint().dialect()),
             class: caller.priority,
@@ -217,7 +228,9 @@ impl<S: Store> Gateway<S> {
             on_abort: OnAbort::Reserved,
         };
         let (decision, lease) = self.reserved(wanted).await?;
+        let holder = Holder { api_key: arrived.key, target: arrived.head.uri.path() };
         let job = Job {
+            claim: Claim { holder, ticket: ticket_in(&arrived.head.headers) },
             upstreams,
             dialect: None,
             class: arrived.caller.priority,

@@ -15,7 +15,7 @@ use super::Gateway;
 use super::lease::LeaseGuard;
 use super::record::RequestRecord;
 use super::waiting::EarlyBeginning;
-use crate::admission::{Busy, Entrant, Permit, UpstreamSet};
+use crate::admission::{Busy, Claim, Entrant, Permit, UpstreamSet};
 use crate::config::Dialect;
 use crate::dialect::denial::Denial;
 use crate::monitor::UpstreamResult;
@@ -31,6 +31,8 @@ pub(super) struct Job<'a, F> {
     pub(super) dialect: Option<Dialect>,
     pub(super) class: PriorityClass,
     pub(super) tenant: Arc<str>,
+    /// Who makes it, and with which ticket.
+    pub(super) claim: Claim<'a>,
     /// What it has reserved.
     pub(super) tokens: u64,
     pub(super) head: &'a Parts,
@@ -118,12 +120,24 @@ impl<S: Store> Gateway<S> {
             upstreams,
             tokens: job.tokens,
         };
-        let entered_at = record.now();
-        let entered = EarlyBeginning::while_waiting(early, self.admission.enter(entrant), record);
-        let entered = entered.await;
+        // At another upstream it is late already.
+        let ticket = job.claim.ticket.filter(|_| tried.is_empty());
+        let waiting = self.admission.enter(entrant, Claim { ticket, ..job.claim });
+        let (entered_at, could_begin) = (record.now(), early.is_some());
+        let entered = EarlyBeginning::while_waiting(early, waiting, record).await;
+        if could_begin
+            && early.is_none()
+            && let Err(Busy { ticket: Some(unseen), .. }) = entered
+        {
+            // The fields of its answer are sent already.
+            self.admission.withdraw(unseen);
+        }
         record.has_queued(job.class, record.now().since(entered_at));
         self.upstreams.chosen(available, entered.as_ref().ok().map(Permit::upstream));
-        let busy = |Busy { retry_after }| Denial::Busy { retry_after_ms: whole_ms(retry_after) };
+        let busy = |Busy { retry_after, ticket }| Denial::Busy {
+            retry_after_ms: whole_ms(retry_after),
+            ticket,
+        };
         entered.map(Some).map_err(busy)
     }
 }
@@ -134,7 +148,9 @@ fn denial(failure: UpstreamFailure) -> Denial {
             Denial::UpstreamLimited { retry_after_ms: whole_ms(wait) }
         }
         UpstreamFailure::Timeout => Denial::UpstreamTimeout,
-        UpstreamFailure::Unreachable | UpstreamFailure::Status(_) => Denial::NoUpstream,
+        UpstreamFailure::Unreachable | UpstreamFailure::Tls | UpstreamFailure::Status(_) => {
+            Denial::NoUpstream
+        }
     }
 }
 

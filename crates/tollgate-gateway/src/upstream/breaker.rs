@@ -106,6 +106,12 @@ impl Breaker {
         opens
     }
 
+    /// The same, where more requests would fail in the same way.
+    pub(super) fn failed_for_good(&mut self, now: Timestamp) -> bool {
+        self.failures = self.failures.max(CONSECUTIVE_FAILURES - 1);
+        self.failed(now)
+    }
+
     /// Its provider wants no requests for `wait`.
     pub(super) fn cool(&mut self, now: Timestamp, wait: Duration) {
         let until = now.after(wait.min(MAX_COOLING));
@@ -139,6 +145,13 @@ mod tests {
         }
         assert_eq!(breaker.gate(at(0)), Gate::Open);
         assert_eq!(opened().gate(at(999)), Gate::Shut);
+    }
+
+    #[test]
+    fn it_opens_at_once_if_more_requests_would_fail_too() {
+        let mut breaker = Breaker::default();
+        assert!(breaker.failed_for_good(at(0)) && !breaker.failed_for_good(at(1)));
+        assert_eq!((breaker.gate(at(999)), breaker.gate(at(1_000))), (Gate::Shut, Gate::Probe));
     }
 
     #[test]

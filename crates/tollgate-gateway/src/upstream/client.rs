@@ -1,5 +1,6 @@
 //! The HTTP client for upstreams: pooled connections, HTTP/1.1, and HTTP/2 where TLS negotiates it.
 
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
 /// The client. It follows no redirects.
@@ -25,13 +27,31 @@ const MAX_IDLE: usize = 512;
 /// How often an HTTP/2 connection is checked.
 const HTTP2_PING_EVERY: Duration = Duration::from_secs(20);
 
-/// A client that trusts the authorities of this system, if it `needs_tls`.
-pub(super) fn client(needs_tls: bool) -> io::Result<UpstreamClient> {
+/// Whom a client trusts.
+pub(super) enum Trust<'a> {
+    /// Nobody: it does not use TLS.
+    Nobody,
+    /// The authorities of this system.
+    System,
+    /// These authorities only.
+    Only(&'a [CertificateDer<'static>]),
+}
+
+/// A client that trusts as `trust` says.
+pub(super) fn client(trust: &Trust<'_>) -> io::Result<UpstreamClient> {
+    let authorities = match trust {
+        Trust::Nobody => RootCertStore::empty(),
+        Trust::System => authorities()?,
+        Trust::Only(these) => {
+            let mut store = RootCertStore::empty();
+            store.add_parsable_certificates(these.iter().cloned());
+            store
+        }
+    };
     let mut http = HttpConnector::new();
     http.set_nodelay(true);
     http.set_connect_timeout(Some(CONNECT_TIMEOUT));
     http.enforce_http(false);
-    let authorities = if needs_tls { authorities()? } else { RootCertStore::empty() };
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(tls(authorities)?)
         .https_or_http()
@@ -62,8 +82,19 @@ fn authorities() -> io::Result<RootCertStore> {
     store.add_parsable_certificates(found.certs);
     if store.is_empty() {
         return Err(io::Error::other(
-            "this system has no list of trusted authorities for TLS; install its package ca-certificates",
+            "this system has no list of trusted authorities for TLS; install its package ca-certificates, or set caFile of the upstreams",
         ));
     }
     Ok(store)
+}
+
+/// The failure of TLS that caused `error`, if one did.
+pub(super) fn tls_failure<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(failure) = error.downcast_ref() {
+        return Some(failure);
+    }
+    // The source of an `io::Error` is the source of what is in it.
+    let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    let inside = inside.and_then(|inside| tls_failure(inside));
+    inside.or_else(|| tls_failure(error.source()?))
 }

@@ -7,6 +7,7 @@ mod client;
 mod fields;
 mod quota;
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,7 +21,7 @@ use hyper::body::Incoming;
 use tollgate_core::{Clock, MonotonicClock, SystemWallClock, WallClock as _};
 
 use self::breaker::{Breaker, Gate};
-use self::client::UpstreamClient;
+use self::client::{Trust, UpstreamClient};
 use self::quota::Quota;
 use crate::admission::UpstreamSet;
 use crate::config::{Dialect, UpstreamConfig};
@@ -29,13 +30,14 @@ use crate::monitor::UpstreamState;
 /// The upstreams of a gateway.
 pub struct Upstreams {
     all: Vec<Upstream>,
-    client: UpstreamClient,
     clock: MonotonicClock,
 }
 
 #[derive(Debug)]
 struct Upstream {
     config: UpstreamConfig,
+    /// Shared by all upstreams that trust the same authorities.
+    client: UpstreamClient,
     // Held for some nanoseconds, some times per request.
     breaker: Mutex<Breaker>,
     // Likewise.
@@ -74,6 +76,8 @@ pub struct Available {
 pub enum UpstreamFailure {
     /// It could not be reached, or closed the connection before its answer began.
     Unreachable,
+    /// TLS with it failed, most often because its certificate is not trusted.
+    Tls,
     /// Its answer did not begin in time.
     Timeout,
     /// It says that it is overloaded or broken, redirects, or does not accept its key.
@@ -106,17 +110,28 @@ const UNKNOWN_WAIT: Duration = Duration::from_secs(1);
 impl Upstreams {
     /// The upstreams of `configs`. Connects to none.
     pub fn new(configs: &[UpstreamConfig]) -> io::Result<Self> {
-        let is_tls = |config: &UpstreamConfig| config.base_url.scheme_str() == Some("https");
-        let upstream = |config: &UpstreamConfig| Upstream {
-            config: config.clone(),
-            breaker: Mutex::default(),
-            quota: Mutex::default(),
-        };
-        Ok(Self {
-            all: configs.iter().map(upstream).collect(),
-            client: client::client(configs.iter().any(is_tls))?,
-            clock: MonotonicClock::new(),
-        })
+        let uses_tls = |config: &UpstreamConfig| config.base_url.scheme_str() == Some("https");
+        let trusts_system =
+            |config: &UpstreamConfig| uses_tls(config) && config.authorities.is_none();
+        let trust = if configs.iter().any(trusts_system) { Trust::System } else { Trust::Nobody };
+        let shared = client::client(&trust)?;
+        let mut all: Vec<Upstream> = Vec::with_capacity(configs.len());
+        for config in configs {
+            let same = all.iter().find(|other| other.config.authorities == config.authorities);
+            let client = match (&config.authorities, same) {
+                (None, _) => shared.clone(),
+                (Some(_), Some(other)) => other.client.clone(),
+                (Some(authorities), None) => client::client(&Trust::Only(authorities))?,
+            };
+            let config = config.clone();
+            all.push(Upstream {
+                config,
+                client,
+                breaker: Mutex::default(),
+                quota: Mutex::default(),
+            });
+        }
+        Ok(Self { all, clock: MonotonicClock::new() })
     }
 
     /// The configuration of the upstream at `index`, which must exist.
@@ -202,7 +217,9 @@ impl Upstreams {
             return Err(UpstreamFailure::Unreachable);
         };
         self.all[index].quota().take(outgoing.tokens);
-        let sent = tokio::time::timeout(config.head_timeout, self.client.request(request)).await;
+        let sent =
+            tokio::time::timeout(config.head_timeout, self.all[index].client.request(request))
+                .await;
         if let Ok(Ok(response)) = &sent {
             let wall_time = SystemWallClock.wall_time();
             self.all[index].quota().hear(response.headers(), self.clock.now(), wall_time);
@@ -220,10 +237,7 @@ impl Upstreams {
                 }
                 Some(failure) => failure,
             },
-            Ok(Err(error)) => {
-                tracing::debug!(upstream = config.id, %error, "an upstream gave no answer");
-                UpstreamFailure::Unreachable
-            }
+            Ok(Err(error)) => no_answer(config, &error),
             Err(_) => UpstreamFailure::Timeout,
         };
         self.failed(index, failure);
@@ -256,7 +270,12 @@ impl Upstreams {
                 "the upstream does not accept its key; clients get 503. Correct the variable that apiKeyEnv names"
             );
         }
-        if upstream.breaker().failed(now) {
+        let opens = match failure {
+            // The next request would fail in the same way.
+            UpstreamFailure::Tls => upstream.breaker().failed_for_good(now),
+            _ => upstream.breaker().failed(now),
+        };
+        if opens {
             tracing::error!(
                 upstream = id,
                 ?failure,
@@ -282,6 +301,21 @@ fn url(base: &Uri, path: &str) -> Option<Uri> {
     let mut parts = base.clone().into_parts();
     parts.path_and_query = Some(format!("{base_path}{below}").parse().ok()?);
     Uri::from_parts(parts).ok()
+}
+
+/// Why there is no answer.
+fn no_answer(config: &UpstreamConfig, error: &(dyn Error + 'static)) -> UpstreamFailure {
+    if let Some(reason) = client::tls_failure(error) {
+        tracing::error!(
+            upstream = config.id,
+            %reason,
+            "TLS with the upstream failed; clients get 503. If its authority is unknown, set caFile of the upstream to the certificate of \
+             the authority; if the name is wrong, baseUrl must have a name of the certificate"
+        );
+        return UpstreamFailure::Tls;
+    }
+    tracing::debug!(upstream = config.id, %error, "an upstream gave no answer");
+    UpstreamFailure::Unreachable
 }
 
 /// Why an answer is none that a client can have.

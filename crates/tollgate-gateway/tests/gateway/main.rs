@@ -12,6 +12,8 @@ mod denials;
 mod limits;
 mod operators;
 mod support;
+mod tickets;
+mod tls;
 mod upstreams;
 mod usage;
 mod waiting;

@@ -66,6 +66,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) model: &'a str,
     /// Other lines of the configuration.
     pub(crate) rest: &'a str,
+    /// The address of every upstream, in place of that of its mock model.
+    pub(crate) base_url: Option<&'a str>,
     /// A mock model for each upstream that speaks OpenAI's dialect; the first also serves the one that speaks Anthropic's.
     pub(crate) behaviours: &'a [Behaviour],
 }
@@ -73,24 +75,35 @@ pub(crate) struct Setup<'a> {
 impl Default for Setup<'_> {
     fn default() -> Self {
         const ONE: &[Behaviour] = &[Behaviour::WELL];
-        Self { policies: POLICIES, upstream: "", model: "", rest: "", behaviours: ONE }
+        Self {
+            policies: POLICIES,
+            upstream: "",
+            model: "",
+            rest: "",
+            base_url: None,
+            behaviours: ONE,
+        }
     }
 }
 
 impl Setup<'_> {
     fn gateway_yaml(&self, models: &[MockModel]) -> String {
+        let base_url = |model: &MockModel| match self.base_url {
+            Some(url) => url.to_owned(),
+            None => format!("http://{}/v1", model.address()),
+        };
         let upstream = |(index, model): (usize, &MockModel)| {
-            let (address, fields) = (model.address(), self.upstream);
+            let (url, fields) = (base_url(model), self.upstream);
             format!(
-                "  - {{id: up-{index}, baseUrl: 'http://{address}/v1', dialect: openai, apiKeyEnv: KEY {fields}}}\n"
+                "  - {{id: up-{index}, baseUrl: '{url}', dialect: openai, apiKeyEnv: KEY {fields}}}\n"
             )
         };
         let upstreams: String = models.iter().enumerate().map(upstream).collect();
         let ids: Vec<_> = (0..models.len()).map(|index| format!("up-{index}")).collect();
-        let (ids, address, fields) = (ids.join(", "), models[0].address(), self.upstream);
+        let (ids, url, fields) = (ids.join(", "), base_url(&models[0]), self.upstream);
         let (model, rest) = (self.model, self.rest);
         format!(
-            "listen: 127.0.0.1:0\nupstreams:\n{upstreams}  - {{id: messages, baseUrl: 'http://{address}/v1', dialect: anthropic, \
+            "listen: 127.0.0.1:0\nupstreams:\n{upstreams}  - {{id: messages, baseUrl: '{url}', dialect: anthropic, \
              apiKeyEnv: KEY {fields}}}\nmodels:\n  - {{id: gpt, upstreams: [{ids}, messages], upstreamModel: mock {model}}}\n{rest}"
         )
     }

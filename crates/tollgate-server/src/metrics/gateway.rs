@@ -16,8 +16,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 use tollgate_gateway::GatewayMonitor;
 use tollgate_gateway::monitor::{
-    Distribution, ModelTraffic, RequestOutcome, TokenKind, UpstreamResult, UpstreamState,
-    UpstreamView,
+    Distribution, ModelTraffic, RequestOutcome, TicketCounts, TokenKind, UpstreamResult,
+    UpstreamState, UpstreamView,
 };
 
 /// The metrics of the gateway; none before there is one.
@@ -208,6 +208,24 @@ fn queue(to: &mut Encoder<'_>, monitor: &GatewayMonitor) -> fmt::Result {
     for queue in &queues {
         let labels = [("class", queue.class.name())];
         add_distribution(&mut metric, &labels, &queue.waits, NANOSECONDS)?;
+    }
+    tickets(to, monitor.tickets())
+}
+
+fn tickets(to: &mut Encoder<'_>, counts: TicketCounts) -> fmt::Result {
+    let help = "Admission tickets: issued to requests that found no place in the queue, used, shown too early, expired, or ignored because \
+                they were not valid";
+    let mut metric = to.metric("tollgate_gateway_tickets", help, MetricType::Counter)?;
+    let TicketCounts { issued, used, early, expired, ignored } = counts;
+    let events = [
+        ("issued", issued),
+        ("used", used),
+        ("early", early),
+        ("expired", expired),
+        ("ignored", ignored),
+    ];
+    for (event, count) in events {
+        add(&mut metric, &[("event", event)], &ConstCounter::new(count))?;
     }
     Ok(())
 }

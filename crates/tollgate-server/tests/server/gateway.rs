@@ -175,6 +175,7 @@ async fn the_metrics_of_the_gateway_name_what_is_configured_and_nobody() {
         &format!("gen_ai_client_operation_time_per_output_chunk_seconds_count{{{operation}}} 21"),
         r#"tollgate_gateway_queue_length{class="standard"} 0"#,
         r#"tollgate_gateway_queue_wait_seconds_count{class="standard"} 1"#,
+        r#"tollgate_gateway_tickets_total{event="issued"} 0"#,
         r#"tollgate_gateway_upstream_state{state="available",upstream="a"} 1"#,
         r#"tollgate_gateway_upstream_requests_in_flight{upstream="a"} 0"#,
         r#"tollgate_gateway_upstream_requests_total{result="answered",upstream="a"} 1"#,

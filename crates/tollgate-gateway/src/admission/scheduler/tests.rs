@@ -10,26 +10,26 @@ struct Model {
     capacities: Vec<Capacity>,
     /// The upstream and the tokens of each request in flight.
     running: Vec<(usize, u64)>,
-    waiting: Vec<(Ticket, Entrant)>,
+    waiting: Vec<(Number, Entrant)>,
     /// When each tenant of a class got its place in the turns; later is further back.
     turns: Vec<((PriorityClass, Arc<str>), u64)>,
     clock: u64,
 }
 
 impl Model {
-    fn arrive(&mut self, ticket: Ticket, entrant: Entrant) {
+    fn arrive(&mut self, number: Number, entrant: Entrant) {
         let key = (entrant.class, Arc::clone(&entrant.tenant));
         if !self.turns.iter().any(|(known, _)| *known == key) {
             self.clock += 1;
             self.turns.push((key, self.clock));
         }
-        self.waiting.push((ticket, entrant));
+        self.waiting.push((number, entrant));
     }
 
-    fn remove(&mut self, ticket: Ticket) -> Entrant {
-        let place = self.waiting.iter().position(|(waiting, _)| *waiting == ticket).unwrap();
+    fn remove(&mut self, number: Number) -> Entrant {
+        let place = self.waiting.iter().position(|(waiting, _)| *waiting == number).unwrap();
         let (_, entrant) = self.waiting.remove(place);
-        let still = |(_, other): &(Ticket, Entrant)| {
+        let still = |(_, other): &(Number, Entrant)| {
             (other.class, &other.tenant) == (entrant.class, &entrant.tenant)
         };
         if !self.waiting.iter().any(still) {
@@ -43,18 +43,18 @@ impl Model {
         (here().count() as u64, here().map(|(_, tokens)| tokens).sum())
     }
 
-    fn next(&mut self) -> Option<(Ticket, usize)> {
+    fn next(&mut self) -> Option<(Number, usize)> {
         let turn = |entrant: &Entrant| {
             let key = (entrant.class, Arc::clone(&entrant.tenant));
             self.turns.iter().find(|(known, _)| *known == key).unwrap().1
         };
         let mut order: Vec<_> = self.waiting.clone();
-        order.sort_by_key(|(ticket, entrant)| {
-            (std::cmp::Reverse(entrant.class.index()), turn(entrant), *ticket)
+        order.sort_by_key(|(number, entrant)| {
+            (std::cmp::Reverse(entrant.class.index()), turn(entrant), *number)
         });
         let mut kept: Vec<usize> = Vec::new();
         let mut found = None;
-        for (ticket, entrant) in order {
+        for (number, entrant) in order {
             let has_room = |upstream: &usize| {
                 let (count, tokens) = self.load(*upstream);
                 let capacity = self.capacities[*upstream];
@@ -73,20 +73,20 @@ impl Model {
                 )
             };
             if let Some(best) = choices.filter(has_room).min_by_key(|upstream| part(*upstream)) {
-                found = Some((ticket, best));
+                found = Some((number, best));
                 break;
             }
             kept.extend(entrant.upstreams.iter());
         }
-        let (ticket, upstream) = found?;
-        let entrant = self.remove(ticket);
+        let (number, upstream) = found?;
+        let entrant = self.remove(number);
         let key = (entrant.class, Arc::clone(&entrant.tenant));
         self.clock += 1;
         if let Some((_, turn)) = self.turns.iter_mut().find(|(known, _)| *known == key) {
             *turn = self.clock;
         }
         self.running.push((upstream, entrant.tokens));
-        Some((ticket, upstream))
+        Some((number, upstream))
     }
 }
 
@@ -94,6 +94,8 @@ impl Model {
 enum Step {
     Arrive(Entrant),
     Leave(usize),
+    /// One that has left comes back with its number.
+    ComeBack(usize),
     Release(usize),
 }
 
@@ -105,7 +107,8 @@ fn step() -> impl Strategy<Value = Step> {
     });
     prop_oneof![
         4 => arrive,
-        1 => any::<usize>().prop_map(Step::Leave),
+        2 => any::<usize>().prop_map(Step::Leave),
+        1 => any::<usize>().prop_map(Step::ComeBack),
         3 => any::<usize>().prop_map(Step::Release),
     ]
 }
@@ -123,16 +126,22 @@ proptest! {
     ) {
         let mut scheduler = Scheduler::new(capacities.clone());
         let mut model = Model { capacities, ..Model::default() };
+        let mut left = Vec::new();
         for step in steps {
             match step {
                 Step::Arrive(entrant) => {
-                    let ticket = scheduler.arrive(entrant.clone());
-                    model.arrive(ticket, entrant);
+                    let number = scheduler.arrive(entrant.clone());
+                    model.arrive(number, entrant);
                 }
                 Step::Leave(which) if !model.waiting.is_empty() => {
-                    let ticket = model.waiting[which % model.waiting.len()].0;
-                    model.remove(ticket);
-                    prop_assert!(scheduler.leave(ticket) && !scheduler.leave(ticket));
+                    let number = model.waiting[which % model.waiting.len()].0;
+                    left.push((number, model.remove(number)));
+                    prop_assert!(scheduler.leave(number) && !scheduler.leave(number));
+                }
+                Step::ComeBack(which) if !left.is_empty() => {
+                    let (number, entrant) = left.swap_remove(which % left.len());
+                    scheduler.arrive_again(entrant.clone(), number);
+                    model.arrive(number, entrant);
                 }
                 Step::Release(which) if !model.running.is_empty() => {
                     let which = which % model.running.len();
@@ -159,8 +168,8 @@ proptest! {
         // Whoever waits is served in the end.
         while let Some((upstream, tokens)) = model.running.pop() {
             scheduler.release(upstream, tokens, NOW);
-            while let Some((ticket, at)) = scheduler.admit_next() {
-                let entrant = model.remove(ticket);
+            while let Some((number, at)) = scheduler.admit_next() {
+                let entrant = model.remove(number);
                 model.running.push((at, entrant.tokens));
             }
         }
@@ -188,13 +197,13 @@ fn classes_come_first_then_turns_then_arrival() {
         (Premium, "c"),
         (Standard, "a"),
     ];
-    let tickets: Vec<_> = arrivals
+    let numbers: Vec<_> = arrivals
         .into_iter()
         .map(|(class, tenant)| scheduler.arrive(entrant(class, tenant, 1)))
         .collect();
     let mut served = Vec::new();
-    while let Some((ticket, upstream)) = scheduler.admit_next() {
-        served.push(tickets.iter().position(|known| *known == ticket).unwrap());
+    while let Some((number, upstream)) = scheduler.admit_next() {
+        served.push(numbers.iter().position(|known| *known == number).unwrap());
         scheduler.release(upstream, 1, NOW);
     }
     assert_eq!(served, [4, 1, 3, 2, 5, 0]);
@@ -203,25 +212,23 @@ fn classes_come_first_then_turns_then_arrival() {
 #[test]
 fn the_wait_is_expected_from_how_often_places_become_free() {
     let mut scheduler = one_slot();
-    let of = |scheduler: &mut Scheduler| scheduler.arrive(entrant(PriorityClass::Standard, "a", 1));
-    of(&mut scheduler);
-    assert!(scheduler.admit_next().is_some());
-    let expected = |scheduler: &Scheduler, ticket| {
-        let upstreams = UpstreamSet::of([0]);
-        scheduler.expected_wait_ns(ticket, PriorityClass::Standard, upstreams)
+    let arrive = |scheduler: &mut Scheduler| {
+        scheduler.arrive(entrant(PriorityClass::Standard, "a", 1));
     };
-    let mut last = of(&mut scheduler);
-    assert_eq!(expected(&scheduler, last), None);
+    let upstreams = UpstreamSet::of([0]);
+    arrive(&mut scheduler);
+    assert!(scheduler.admit_next().is_some());
+    arrive(&mut scheduler);
+    assert_eq!(scheduler.time_of_places(1, upstreams), None);
     for release in 1..=40 {
-        last = of(&mut scheduler);
+        arrive(&mut scheduler);
         scheduler.release(0, 1, Timestamp::from_ms(100 * release));
         assert!(scheduler.admit_next().is_some());
     }
-    let wait_ms = expected(&scheduler, last).unwrap() / 1_000_000;
-    assert!((90..=110).contains(&wait_ms), "{wait_ms}");
-    let behind = of(&mut scheduler);
-    let wait_ms = expected(&scheduler, behind).unwrap() / 1_000_000;
-    assert!((180..=220).contains(&wait_ms), "{wait_ms}");
+    let expected_ms = |places| scheduler.time_of_places(places, upstreams).unwrap().as_millis();
+    assert!((90..=110).contains(&expected_ms(1)), "{}", expected_ms(1));
+    assert!((180..=220).contains(&expected_ms(2)), "{}", expected_ms(2));
+    assert_eq!(scheduler.time_of_places(1, UpstreamSet::of([1])), None);
 }
 
 /// Serves for `seconds` of virtual time, one request for `MS_EACH` in each of ten slots. Each tenant sends what `arrivals` says
@@ -250,8 +257,8 @@ fn serve(
                 arrived.insert(scheduler.arrive(entrant), (tenant, now));
             }
         }
-        while let Some((ticket, _)) = scheduler.admit_next() {
-            let (tenant, since) = arrived.remove(&ticket).unwrap();
+        while let Some((number, _)) = scheduler.admit_next() {
+            let (tenant, since) = arrived.remove(&number).unwrap();
             served[tenant] += 1;
             if tenant == 0 {
                 longest = longest.max(now - since);
