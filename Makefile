@@ -27,6 +27,7 @@ test: setup-tests setup-deploy console-check lint doc ## Set up what is missing,
 	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/schemathesis
 	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/clients
 	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/e2e
+	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/python check
 	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/deploy check
 	python3 -B -m unittest discover --quiet --start-directory loadtest
 	@# nextest runs the tests of all binaries in parallel; without it `cargo test` runs the same tests.
@@ -66,6 +67,14 @@ deploy-check: setup-deploy ## Check deploy/ and the workflows: lint, render, and
 .PHONY: bench
 bench: setup-tests ## Run every benchmark (BENCH=NAME for one)
 	$(CARGO) run --locked --release -p tollgate-bench -- $(or $(BENCH),all)
+
+.PHONY: python
+python: setup ## Build the Python package as a wheel, and install it in a clean environment: target/wheels
+	@scripts/python wheel
+
+.PHONY: python-check
+python-check: setup-tests ## Build the Python package for tests; run its tests, and check its types, lint and format
+	@scripts/python check
 
 .PHONY: console
 console: ## Build the console, if Node.js is installed and the console is not up to date
