@@ -20,13 +20,15 @@ run: setup console ## Set up what is missing, build, and serve on 127.0.0.1:8000
 	exec $(CARGO) run --locked --release -p tollgate-server -- serve --http $(HTTP) $(ARGS)
 
 .PHONY: test
-test: setup-tests console-check lint doc ## Set up what is missing, then check formatting, lints and documentation and run every test
+test: setup-tests setup-deploy console-check lint doc ## Set up what is missing, then check formatting, lints and documentation and run every test
 	@# The program is built with the tests, with the same features, so that its dependencies are not built twice.
 	$(CARGO) test $(ALL) --no-run
 	$(CARGO) test $(ALL) --doc
 	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/schemathesis
 	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/clients
 	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/e2e
+	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/python check
+	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/deploy check
 	python3 -B -m unittest discover --quiet --start-directory loadtest
 	@# nextest runs the tests of all binaries in parallel; without it `cargo test` runs the same tests.
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
@@ -58,9 +60,21 @@ envoy-demo: setup-tests ## Start Envoy before Tollgate and a model without a mod
 dist: setup console ## Build the program to ship, small and stripped: target/dist/tollgate
 	$(CARGO) build --locked --profile dist -p tollgate-server --bin tollgate
 
+.PHONY: deploy-check
+deploy-check: setup-deploy ## Check deploy/ and the workflows: lint, render, and try the alerts and the dashboard with a Prometheus
+	scripts/deploy check
+
 .PHONY: bench
 bench: setup-tests ## Run every benchmark (BENCH=NAME for one)
 	$(CARGO) run --locked --release -p tollgate-bench -- $(or $(BENCH),all)
+
+.PHONY: python
+python: setup ## Build the Python package as a wheel, and install it in a clean environment: target/wheels
+	@scripts/python wheel
+
+.PHONY: python-check
+python-check: setup-tests ## Build the Python package for tests; run its tests, and check its types, lint and format
+	@scripts/python check
 
 .PHONY: console
 console: ## Build the console, if Node.js is installed and the console is not up to date
@@ -134,6 +148,10 @@ setup-lint: ## The same, and what `make lint` needs: cargo-deny
 .PHONY: setup-tests
 setup-tests: ## The same, and what tests and benchmarks need: Redis, Valkey, memcached, PostgreSQL, Chromium, nginx, Envoy, schemathesis
 	@scripts/setup tests
+
+.PHONY: setup-deploy
+setup-deploy: ## Install what checks deploy/: Prometheus, systemd-analyze, hadolint, Helm, docker compose, actionlint
+	@scripts/setup deploy
 
 .PHONY: setup-loadtest
 setup-loadtest: ## The same, and what the load test needs: Locust

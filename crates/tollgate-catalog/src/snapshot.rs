@@ -148,6 +148,13 @@ impl SnapshotReader {
     }
 }
 
+/// A reader whose snapshot never changes.
+impl From<Arc<Snapshot>> for SnapshotReader {
+    fn from(snapshot: Arc<Snapshot>) -> Self {
+        Self(Arc::new(ArcSwap::new(snapshot)))
+    }
+}
+
 /// Publishes snapshots; there is one for each catalog.
 #[derive(Debug)]
 pub(crate) struct Publisher {

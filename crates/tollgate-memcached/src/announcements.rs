@@ -23,6 +23,8 @@ const MAGIC: &[u8; 4] = b"TGA\x01";
 const MAX_KEYS: usize = 512;
 /// The most keys that wait to be announced. If there are more, every node forgets everything.
 const MAX_WAITING: usize = 4_096;
+/// The highest count of a value, so that it can rise: counts begin at nanoseconds since the Unix epoch.
+const MAX_COUNT: u64 = 1 << 63;
 /// How often a node reads the value: what is given back on one node is known to all about so much later.
 const READ_EVERY: Duration = Duration::from_millis(500);
 /// How long an answer may take here: no check waits for it.
@@ -61,7 +63,8 @@ impl Announced {
         let (count, keys) = bytes.strip_prefix(MAGIC)?.split_first_chunk::<8>()?;
         let (keys, rest) = keys.as_chunks::<KEY_ID_BYTES>();
         let last = keys.iter().map(|key| KeyId(*key)).collect();
-        rest.is_empty().then_some(Self { count: u64::from_le_bytes(*count), last })
+        let count = u64::from_le_bytes(*count);
+        (rest.is_empty() && count <= MAX_COUNT).then_some(Self { count, last })
     }
 
     fn add(&mut self, keys: &[KeyId], has_too_many: bool) {
@@ -240,7 +243,8 @@ mod tests {
 
     #[test]
     fn another_value_is_not_one() {
-        for bytes in [&b""[..], b"TGA\x01", b"TGA\x0212345678", b"TGA\x01123456789"] {
+        let too_high = [MAGIC.as_slice(), &[255; 8]].concat();
+        for bytes in [&b""[..], b"TGA\x01", b"TGA\x0212345678", b"TGA\x01123456789", &too_high] {
             assert_eq!(Announced::decode(bytes), None);
         }
     }

@@ -19,8 +19,17 @@ use tollgate_core::counting::{Tally, TallyKind, Verdict, Wait};
 use tollgate_core::{Amount, Timestamp};
 
 use crate::key::REQUEST_DIGEST_BYTES;
-use crate::log::{AdmissionLog, Entry, MAX_ENTRIES};
+use crate::log::{AdmissionLog, Entry, MAX_ENTRIES, TICK_NS};
 use crate::state::{KeyState, MAX_REQUEST_IDS, OnceRecord, Usage};
+
+/// The latest time of a key, in the year 2116,
+const MAX_LATEST_NS: u64 = 1 << 62;
+/// and the latest moment that is computed from it, in the year 2262: neither overflows anywhere.
+const MAX_NS: u64 = 1 << 63;
+/// The highest number of an admission; those of microseconds stay below it for as long.
+const MAX_NUMBER: u64 = 1 << 62;
+/// The latest time of an admission, in ticks.
+const MAX_STAMP: u64 = MAX_NS / TICK_NS;
 
 /// The beginning of every value: the last byte is the version of the format.
 const MAGIC: &[u8; 4] = b"TGM\x01";
@@ -120,7 +129,7 @@ fn put_verdict(out: &mut Vec<u8>, verdict: &Verdict, more: u64) {
 /// The state of `bytes`; `None` if they are not exactly one.
 pub(crate) fn decode(bytes: &[u8]) -> Option<KeyState> {
     let mut reader = Reader(bytes.strip_prefix(MAGIC)?);
-    let latest = Timestamp::from_ns(reader.number()?);
+    let latest = Timestamp::from_ns(reader.at_most(MAX_LATEST_NS)?);
     let idle_at = Timestamp::from_ns(reader.number()?);
     let usage = match reader.number()? {
         NONE => Usage::None,
@@ -128,12 +137,24 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<KeyState> {
         other => {
             let (_, kind) = TALLIES.into_iter().find(|(number, _)| *number == other)?;
             let numbers = [reader.number()?, reader.number()?];
-            Usage::Tally(Tally { kind, numbers, idle_at_ns: reader.number()? })
+            let tally = Tally { kind, numbers, idle_at_ns: reader.number()? };
+            is_possible(&tally).then_some(Usage::Tally(tally))?
         }
     };
     let count = reader.count(MAX_REQUEST_IDS)?;
     let once = (0..count).map(|_| reader.once()).collect::<Option<_>>()?;
     reader.0.is_empty().then_some(KeyState { latest, idle_at, usage, once })
+}
+
+/// Whether Tollgate can have written `tally`. A bucket that takes for ever to fill is idle at the end of all time.
+fn is_possible(tally: &Tally) -> bool {
+    let [first, second] = tally.numbers;
+    let is_amount = |number: u64| number <= Amount::MAX.get();
+    match tally.kind {
+        TallyKind::Counter => is_amount(first) && is_amount(second) && tally.idle_at_ns <= MAX_NS,
+        TallyKind::Calendar => is_amount(first) && second <= MAX_NS && tally.idle_at_ns <= MAX_NS,
+        TallyKind::Bucket => is_amount(second),
+    }
 }
 
 /// What has not been read yet.
@@ -163,22 +184,22 @@ impl Reader<'_> {
         usize::try_from(self.number()?).ok().filter(|count| *count <= most)
     }
 
-    fn amount(&mut self) -> Option<u64> {
-        self.number().filter(|number| *number <= Amount::MAX.get())
+    fn at_most(&mut self, most: u64) -> Option<u64> {
+        self.number().filter(|number| *number <= most)
     }
 
     fn log(&mut self) -> Option<AdmissionLog> {
-        let next = self.number()?;
+        let next = self.at_most(MAX_NUMBER)?;
         let count = self.count(MAX_ENTRIES)?;
         let mut entries = Vec::with_capacity(count.min(self.0.len()));
         let (mut stamp, mut number, mut usage) = (0_u64, 0_u64, 0_u64);
         for _ in 0..count {
             let word = self.number()?;
-            stamp = stamp.checked_add(word >> 2)?;
+            stamp = stamp.checked_add(word >> 2).filter(|stamp| *stamp <= MAX_STAMP)?;
             if word & SKIPS_NUMBERS != 0 {
                 number = number.checked_add(self.number()?)?;
             }
-            let cost = if word & HAS_COST == 0 { 1 } else { self.amount()? };
+            let cost = if word & HAS_COST == 0 { 1 } else { self.at_most(Amount::MAX.get())? };
             usage += cost;
             if cost == 0 || number >= next || usage > Amount::MAX.get() {
                 return None;
@@ -223,8 +244,11 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
     use proptest::sample::select;
+    use std::time::Duration;
+    use tollgate_core::{Calendar, Counting, Limit, Per, Policy, PolicyId, Window, Zone};
 
     use super::*;
+    use crate::state::Asked;
 
     fn logs() -> impl Strategy<Value = AdmissionLog> {
         let entries = vec((0..(1_u64 << 40), 1..5_u64, 1..1_000_u64), 0..50);
@@ -243,7 +267,7 @@ mod tests {
 
     fn usages() -> impl Strategy<Value = Usage> {
         let kinds = select(TALLIES.map(|(_, kind)| kind).to_vec());
-        let tally = (kinds, any::<[u64; 2]>(), any::<u64>());
+        let tally = (kinds, [0..=Amount::MAX.get(), 0..=Amount::MAX.get()], 0..=MAX_NS);
         let tally =
             tally.prop_map(|(kind, numbers, idle_at_ns)| Tally { kind, numbers, idle_at_ns });
         prop_oneof![Just(Usage::None), logs().prop_map(Usage::Log), tally.prop_map(Usage::Tally)]
@@ -268,8 +292,8 @@ mod tests {
             verdict,
             recorded,
         });
-        (any::<[u64; 2]>(), usages(), vec(once, 0..5)).prop_map(
-            |([latest, idle_at], usage, once)| {
+        (0..=MAX_LATEST_NS, any::<u64>(), usages(), vec(once, 0..5)).prop_map(
+            |(latest, idle_at, usage, once)| {
                 let [latest, idle_at] = [latest, idle_at].map(Timestamp::from_ns);
                 KeyState { latest, idle_at, usage, once }
             },
@@ -300,6 +324,60 @@ mod tests {
                 prop_assert_eq!(decode(&encode(&state)), Some(state));
             }
             prop_assert_eq!(decode(&bytes), None);
+        }
+    }
+
+    fn any_usages() -> impl Strategy<Value = Usage> {
+        let edges =
+            || prop_oneof![any::<u64>(), select(vec![0, 1, MAX_NS, u64::MAX - 1, u64::MAX])];
+        let kinds = select(TALLIES.map(|(_, kind)| kind).to_vec());
+        let tally = (kinds, [edges(), edges()], edges());
+        let tally =
+            tally.prop_map(|(kind, numbers, idle_at_ns)| Tally { kind, numbers, idle_at_ns });
+        let log = (edges(), edges(), edges(), edges()).prop_map(|(number, stamp, cost, next)| {
+            let number = number.min(u64::MAX - 1);
+            let entries = vec![Entry { number, stamp: stamp >> 2, cost }];
+            AdmissionLog { entries, next }
+        });
+        prop_oneof![tally.prop_map(Usage::Tally), log.prop_map(Usage::Log)]
+    }
+
+    fn limits() -> Vec<Limit> {
+        let window = Window::new(Duration::from_mins(1)).unwrap();
+        let bucket = Counting::Bucket { window, refill: Amount::new(10).unwrap() };
+        let calendar = Counting::Calendar { calendar: Calendar::Day, zone: Zone::utc() };
+        let ways = [Counting::Log { window }, Counting::Counter { window }, bucket, calendar];
+        let limits = ways.map(|counting| {
+            let id = PolicyId::new("p").unwrap();
+            let policy = Policy::new(id, Per::from_scope("USER").unwrap(), Amount::new(10), window);
+            Limit::of(&Policy { counting, ..policy }).unwrap()
+        });
+        limits.to_vec()
+    }
+
+    proptest! {
+        /// Whatever is decoded can be worked with, and gives a value that can be decoded again.
+        #[test]
+        fn no_value_breaks_the_arithmetic(
+            latest in prop_oneof![any::<u64>(), Just(MAX_LATEST_NS), Just(1_800_000_000_000_000_000)],
+            usage in any_usages(),
+            costs in vec(0..20_u64, 1..5),
+        ) {
+            let latest = Timestamp::from_ns(latest);
+            let state = KeyState { latest, idle_at: latest, usage, once: Vec::new() };
+            let Some(state) = decode(&encode(&state)) else { return Ok(()) };
+            let now = Timestamp::from_ms(1_800_000_000_000);
+            for limit in limits() {
+                let mut state = state.clone();
+                for cost in &costs {
+                    let cost = Amount::new(*cost).unwrap();
+                    let asked = Asked { limit: &limit, cost, is_recorded_if_denied: false, is_denied: false, request: None };
+                    let (answer, _) = state.charge(&asked, now);
+                    state.evaluate(&limit, now, cost);
+                    prop_assert!(decode(&encode(&state)).is_some(), "{state:?}");
+                    state.refund(&limit, answer.receipt.as_ref(), None, now);
+                }
+            }
         }
     }
 
@@ -343,7 +421,7 @@ mod tests {
             recorded: Some(verdict),
         };
         let state = KeyState {
-            latest: Timestamp::from_ns(u64::MAX),
+            latest: Timestamp::from_ns(MAX_LATEST_NS),
             idle_at: Timestamp::from_ns(u64::MAX),
             usage: Usage::Log(AdmissionLog { next: 1 << 52, entries }),
             once: vec![record; MAX_REQUEST_IDS],

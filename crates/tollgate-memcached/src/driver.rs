@@ -152,6 +152,21 @@ impl Drivers {
     }
 }
 
+/// If the work on a key panics, the key must not stay as one that somebody works on: whoever waits gets an error, and the
+/// next operation begins anew.
+struct QueueOfAPanic<'a> {
+    drivers: &'a Drivers,
+    key: KeyId,
+}
+
+impl Drop for QueueOfAPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.drivers.shard(&self.key).remove(&self.key);
+        }
+    }
+}
+
 impl Shared {
     /// Carries out `operation` on `key`, after those that wait already, and waits for the answer. Nothing is stored after
     /// `deadline`, but the answer may come later.
@@ -181,6 +196,7 @@ impl Shared {
             let running = Background::begin(&self.background);
             let shared = Arc::clone(self);
             tokio::spawn(async move {
+                let _queue = QueueOfAPanic { drivers: &shared.drivers, key };
                 while let Some(batch) = shared.drivers.next(&key) {
                     Batch { shared: &shared, key, name: shared.keys.of(&key), queued: batch }
                         .run()
@@ -380,7 +396,13 @@ impl Batch<'_> {
             }
         };
         let reply = link.ask(&value.connection, &command, until).await;
-        match reply.map_err(Failure::of_change)? {
+        let reply = reply.map_err(Failure::of_change).inspect_err(|error| {
+            // memcached deletes the old value if it has no room for the new one.
+            if error.kind() == StoreErrorKind::OutOfMemory && value.cas.is_some() {
+                self.shared.lost_values.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        match reply? {
             Reply::Done(_) if state.is_empty() => Ok(Some(None)),
             Reply::Done(Some(cas)) => Ok(Some(Some(cas))),
             Reply::Changed | Reply::Missing => Ok(None),

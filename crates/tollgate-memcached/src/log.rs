@@ -6,7 +6,7 @@ use tollgate_core::counting::log::{self, Log, LogTime};
 use tollgate_core::{Amount, Timestamp, Window};
 
 /// The tick of every log, whatever its window, in nanoseconds.
-const TICK_NS: u64 = 1_000;
+pub(crate) const TICK_NS: u64 = 1_000;
 /// The most admissions of a log, so that its value is smaller than the largest that memcached takes by default. A log that
 /// has so many is full until the oldest leaves.
 pub(crate) const MAX_ENTRIES: usize = 60_000;

@@ -1,6 +1,7 @@
 //! The store: its connection, its keys, and the contract of [`Store`].
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) drivers: Drivers,
     pub(crate) known: KnownKeys,
     pub(crate) announcer: Announcer,
+    /// Values that memcached deleted because it had no room for a change of them, since that was reported last.
+    pub(crate) lost_values: AtomicU64,
     pub(crate) background: Arc<Background>,
 }
 
@@ -111,6 +114,7 @@ impl MemcachedStore {
             drivers: Drivers::default(),
             known: KnownKeys::default(),
             announcer: Announcer::default(),
+            lost_values: AtomicU64::new(0),
             background: Arc::default(),
         };
         Self { shared: Arc::new(shared) }

@@ -1,5 +1,6 @@
 //! Notices what endangers exact limits while the store works: evictions, and a clock of this node that differs from memcached's.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -25,7 +26,7 @@ const _: () = assert!(LOOK_EVERY.as_millis() + ANSWER.as_millis() < ALARM.as_mil
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Values were evicted since the last look.
+    /// Values were lost since the last look, because memory is full: evicted, or deleted when this node changed them.
     Evicted {
         /// The server.
         at: String,
@@ -61,11 +62,11 @@ struct Seen {
 }
 
 impl Seen {
-    /// Compares the counter of evictions with the last look. One that fell began anew with memcached, so its whole value is
-    /// new.
-    fn evictions(&mut self, place: &str, count: u64, now: Instant) -> Option<Event> {
-        let before = self.evictions.replace(count)?;
-        let values = count.checked_sub(before).unwrap_or(count);
+    /// Compares the counter of evictions with the last look, and adds the values that this node `lost` since then. A counter
+    /// that fell began anew with memcached, so its whole value is new.
+    fn evictions(&mut self, place: &str, count: u64, lost: u64, now: Instant) -> Option<Event> {
+        let before = self.evictions.replace(count).unwrap_or(count);
+        let values = count.checked_sub(before).unwrap_or(count).saturating_add(lost);
         if values > 0 {
             let is_new = self.evicted_at.replace(now).is_none();
             return Some(Event::Evicted { at: place.to_owned(), values, is_new });
@@ -104,8 +105,11 @@ impl MemcachedStore {
             // If this fails, checks fail too and report the error.
             let Ok(stats) = self.shared.stats("", Instant::now() + ANSWER).await else { continue };
             let number = |name| stat(&stats, name).and_then(|value| value.parse().ok());
-            let evictions =
-                number("evictions").and_then(|count| seen.evictions(&place, count, Instant::now()));
+            let evictions = number("evictions").and_then(|count| {
+                // Relaxed: the number is independent.
+                let lost = self.shared.lost_values.swap(0, Ordering::Relaxed);
+                seen.evictions(&place, count, lost, Instant::now())
+            });
             let clock =
                 number("time").and_then(|told_s| seen.clock(&place, self.shared.now(), told_s));
             evictions.into_iter().chain(clock).for_each(&tell);
@@ -121,7 +125,7 @@ mod tests {
     fn only_what_is_evicted_from_now_on_is_told() {
         let (mut seen, start) = (Seen::default(), Instant::now());
         let mut look =
-            |count, second| seen.evictions("a", count, start + Duration::from_secs(second));
+            |count, second| seen.evictions("a", count, 0, start + Duration::from_secs(second));
         let evicted = |values, is_new| Some(Event::Evicted { at: "a".to_owned(), values, is_new });
         assert_eq!(look(900, 0), None, "before this node started");
         assert_eq!(look(900, 2), None);
@@ -132,6 +136,8 @@ mod tests {
         assert_eq!(look(7, 68), Some(Event::EvictionEnded { quiet: QUIET }));
         assert_eq!(look(7, 70), None);
         assert_eq!(look(8, 72), evicted(1, true));
+        let lost = Seen::default().evictions("a", 9, 2, start);
+        assert_eq!(lost, evicted(2, true), "deleted by changes of this node");
     }
 
     #[test]

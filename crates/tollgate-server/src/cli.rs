@@ -11,12 +11,14 @@ use tollgate_catalog::{CatalogWarning, DocumentProblem};
 use tollgate_core::Policy;
 use tollgate_import::Source;
 use tollgate_simulate::SimulateArgs;
+use tollgate_verify::VerifyArgs;
 
 use crate::config::ServeConfig;
 use crate::import::Imported;
+use crate::probe::{self, HealthArgs, ProbeError};
 use crate::simulation::{self, SimulationError};
 use crate::start_error::StartError;
-use crate::{serve, signals, telemetry};
+use crate::{serve, signals, telemetry, verification};
 
 /// The exit code if a command ran but failed.
 const FAILED: u8 = 1;
@@ -36,10 +38,14 @@ pub struct Cli {
 enum Command {
     /// Serve the HTTP interface
     Serve(Box<ServeArgs>),
+    /// Ask a running server whether it is alive, or with --ready whether to send requests to it
+    #[command(after_help = probe::AFTER_HELP)]
+    Health(HealthArgs),
     /// Work with policies
     #[command(subcommand)]
     Policies(PoliciesCommand),
     Simulate(Box<SimulateArgs>),
+    Verify(VerifyArgs),
     /// Print the OpenAPI document of the HTTP interface
     Openapi,
 }
@@ -275,12 +281,14 @@ impl Cli {
     pub fn run(self) -> Outcome {
         match self.command {
             Command::Serve(args) => serve_until_signal(*args),
+            Command::Health(args) => health(args),
             Command::Policies(PoliciesCommand::Validate { file }) => validate(&file),
             Command::Policies(PoliciesCommand::Import { from, file }) => {
                 let Imported { output, error, code } = crate::import::run(from, &file);
                 Outcome { output, error, code: code.into() }
             }
             Command::Simulate(args) => simulate(*args),
+            Command::Verify(args) => verify(&args),
             Command::Openapi => openapi(),
         }
     }
@@ -291,6 +299,24 @@ fn simulate(args: SimulateArgs) -> Outcome {
         Ok(report) => Outcome::done(report.to_string()),
         Err(SimulationError::Simulate(error)) => Outcome::failed(error.exit_code(), &error),
         Err(SimulationError::Catalog(error)) => Outcome::failed(MISUSED, &*error),
+    }
+}
+
+fn verify(args: &VerifyArgs) -> Outcome {
+    match verification::run(args) {
+        Ok(report) => {
+            let output = if args.json { report.to_json() + "\n" } else { report.to_string() };
+            Outcome { output, error: String::new(), code: report.exit_code().into() }
+        }
+        Err(error) => Outcome::failed(error.exit_code(), &error),
+    }
+}
+
+fn health(args: HealthArgs) -> Outcome {
+    match probe::run(args) {
+        Ok(answer) => Outcome::done(answer + "\n"),
+        Err(error @ ProbeError::Config(_)) => Outcome::failed(MISUSED, &error),
+        Err(error) => Outcome::failed(FAILED, &error),
     }
 }
 

@@ -17,6 +17,7 @@ mod import;
 mod metrics;
 mod net;
 mod networked_store;
+mod probe;
 mod recorder;
 mod serve;
 mod signals;
@@ -25,6 +26,7 @@ mod snapshots;
 mod start_error;
 mod store_watch;
 mod telemetry;
+mod verification;
 
 pub use cli::{Cli, Outcome};
 pub use config::{

@@ -14,20 +14,23 @@ use crate::config::ServeConfig;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::start_error::StartError;
-use crate::telemetry::Chain;
+use crate::store_watch::StoreWatch;
 
 /// The time between two attempts to reach a store that was unavailable at the start.
 const INTRODUCE_EVERY: Duration = Duration::from_secs(1);
 
-/// The metrics and the health of the server.
+/// The metrics and the health of the server, and what watches its store.
 pub(crate) struct Instruments {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Arc<Health>,
+    pub(crate) store: Arc<StoreWatch>,
 }
 
 impl Instruments {
     pub(crate) fn new() -> Self {
-        Self { metrics: Arc::new(Metrics::new()), health: Arc::new(Health::default()) }
+        let (metrics, health) = (Arc::new(Metrics::new()), Arc::new(Health::default()));
+        let store = Arc::new(StoreWatch::new(Arc::clone(&metrics), Arc::clone(&health)));
+        Self { metrics, health, store }
     }
 }
 
@@ -87,8 +90,8 @@ pub(crate) async fn examined(
     let instruments = Instruments::new();
     instruments.health.set_store_awaited();
     let mut background_tasks = JoinSet::new();
-    let health = Arc::clone(&instruments.health);
-    background_tasks.spawn(examine_until_well(store.clone(), set_by, health));
+    let watch = Arc::clone(&instruments.store);
+    background_tasks.spawn(examine_until_well(store.clone(), set_by, watch));
     if let Some(fingerprint) = catalog::api_key_fingerprint(config)? {
         let metrics = Arc::clone(&instruments.metrics);
         background_tasks.spawn(watch_api_key_secret(store.clone(), fingerprint, metrics));
@@ -96,18 +99,18 @@ pub(crate) async fn examined(
     Ok((instruments, background_tasks))
 }
 
-/// Examines the store until nothing is wrong, and logs settings that endanger exact limits. Logs once that it is
-/// unavailable, and once for each problem.
-async fn examine_until_well(store: impl Examined, set_by: Option<String>, health: Arc<Health>) {
-    let mut said_unavailable = false;
+/// Examines the store until nothing is wrong, and logs settings that endanger exact limits. Logs
+/// each outage once, and each problem once.
+async fn examine_until_well(store: impl Examined, set_by: Option<String>, watch: Arc<StoreWatch>) {
     let mut said_problem = None;
     loop {
+        let ended_before = watch.ended_outages();
         match store.examine().await {
             Ok(warnings) => {
                 for warning in warnings {
                     tracing::warn!(%warning, set_by, "the store works, but because of its configuration limits may admit too much; correct it as the warning says");
                 }
-                return health.set_store_reached();
+                return watch.reached();
             }
             Err(StartProblem::Misconfigured(problem)) => {
                 if said_problem.as_ref() != Some(&problem) {
@@ -120,16 +123,9 @@ async fn examine_until_well(store: impl Examined, set_by: Option<String>, health
                     said_problem = Some(problem);
                 }
             }
-            Err(error) if !said_unavailable => {
-                said_unavailable = true;
-                tracing::warn!(
-                    error = %Chain(&error),
-                    set_by,
-                    "the store is unavailable; its limits are not enforced, and checks are decided by the failure mode until it \
-                     answers"
-                );
+            Err(error) => {
+                watch.unavailable_at_start(&error, set_by.as_deref(), ended_before);
             }
-            Err(_) => {}
         }
         tokio::time::sleep(INTRODUCE_EVERY).await;
     }
@@ -211,8 +207,8 @@ pub(crate) fn watch_memcached(
                 tracing::error!(
                     memcached = at,
                     values,
-                    "memcached evicts values because its memory is full: limits in force lose usage and admit too much; start \
-                     it with -M, and give it more memory or keep other data elsewhere"
+                    "memcached evicts or deletes values because its memory is full: limits in force lose usage and admit too \
+                     much; start it with -M, and give it more memory or keep other data elsewhere"
                 );
             }
         }

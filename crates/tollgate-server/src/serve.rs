@@ -30,7 +30,6 @@ use crate::networked_store::{Instruments, examined, watch_evictions, watch_memca
 use crate::recorder::Recorder;
 use crate::snapshots::{self, Snapshots};
 use crate::start_error::StartError;
-use crate::store_watch::StoreWatch;
 use crate::telemetry::Chain;
 
 /// How often the store removes what no longer counts.
@@ -147,10 +146,7 @@ impl Server {
         mut background_tasks: JoinSet<()>,
         listen: impl FnOnce(&S, Invalidations) -> L,
     ) -> Result<Self, StartError> {
-        let observer = Arc::new(StoreWatch::new(
-            Arc::clone(&instruments.metrics),
-            Arc::clone(&instruments.health),
-        ));
+        let observer = Arc::clone(&instruments.store);
         let clock = Arc::new(MonotonicClock::new());
         background_tasks.spawn(Arc::clone(&observer).watch());
         let store = Resilient::around(store, clock, &config.resilience, observer);
@@ -320,7 +316,7 @@ async fn assemble<S: Backend>(
     (store, snapshots): (S, Option<Snapshots>),
     guard: Guard,
 ) -> Result<(Arc<App<S>>, Option<FileCatalog>), StartError> {
-    let Instruments { metrics, health } = instruments;
+    let Instruments { metrics, health, .. } = instruments;
     let catalog = catalog::open(config, &metrics, &health).await?;
     if !store.capabilities().leases {
         refuse_leases(config, &catalog.policies.snapshot())?;

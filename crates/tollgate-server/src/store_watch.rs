@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tollgate_core::{Clock, FailureMode, MonotonicClock, Throttle, Timestamp};
 use tollgate_store::resilience::{BreakerState, StoreObserver};
-use tollgate_store::{ChargeLeft, FaultDomain, StoreError, StoreErrorKind};
+use tollgate_store::{ChargeLeft, FaultDomain, StartProblem, StoreError, StoreErrorKind};
 
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -33,8 +33,8 @@ pub(crate) struct StoreWatch {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     clock: MonotonicClock,
-    /// The parts of the store whose breakers are not closed.
-    failing: Mutex<BTreeMap<FaultDomain, Failing>>,
+    outage: Mutex<Outage>,
+    /// Whether the breaker of any part is not closed.
     any_failing: AtomicBool,
     /// Checks that were decided without the store although no breaker was open.
     scattered: Mutex<Option<Scattered>>,
@@ -42,6 +42,18 @@ pub(crate) struct StoreWatch {
     key_lines: Throttle,
     left_lines: Throttle,
     cause_lines: Throttle,
+}
+
+/// What fails now.
+#[derive(Debug, Default)]
+struct Outage {
+    /// The parts of the store whose breakers are not closed.
+    failing: BTreeMap<FaultDomain, Failing>,
+    /// Whether the examination at the start found the store unavailable and logged it, and nothing has logged yet that
+    /// the store is available again.
+    was_told_at_start: bool,
+    /// How many outages have ended.
+    ended: u64,
 }
 
 /// A part of the store that fails.
@@ -78,13 +90,54 @@ impl StoreWatch {
             metrics,
             health,
             clock: MonotonicClock::new(),
-            failing: Mutex::default(),
+            outage: Mutex::default(),
             any_failing: AtomicBool::new(false),
             scattered: Mutex::default(),
             key_lines: Throttle::new(),
             left_lines: Throttle::new(),
             cause_lines: Throttle::new(),
         }
+    }
+
+    /// How many outages have ended, for [`StoreWatch::unavailable_at_start`].
+    pub(crate) fn ended_outages(&self) -> u64 {
+        self.outage().ended
+    }
+
+    /// The examination at the start, begun after `ended_before` outages, found the store unavailable. Logs it, unless a
+    /// breaker has logged the same outage.
+    pub(crate) fn unavailable_at_start(
+        &self,
+        error: &StartProblem,
+        set_by: Option<&str>,
+        ended_before: u64,
+    ) {
+        let mut outage = self.outage();
+        let is_known = outage.was_told_at_start || !outage.failing.is_empty();
+        if is_known || outage.ended != ended_before {
+            return;
+        }
+        outage.was_told_at_start = true;
+        tracing::warn!(
+            error = %Chain(error),
+            set_by,
+            "the store is unavailable; its limits are not enforced, and checks are decided by the failure mode until it \
+             answers"
+        );
+    }
+
+    /// The examination at the start has ended well. Logs the end of an outage that only the examination has seen.
+    pub(crate) fn reached(&self) {
+        let mut outage = self.outage();
+        if outage.failing.is_empty() && std::mem::take(&mut outage.was_told_at_start) {
+            log_available();
+        }
+        self.health.set_store_reached();
+    }
+
+    /// A poisoned lock is fine: every change is complete at once.
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A poisoned lock is fine: every change is complete at once.
@@ -182,6 +235,10 @@ impl StoreWatch {
     }
 }
 
+fn log_available() {
+    tracing::info!("the store is available again; all limits are enforced");
+}
+
 impl StoreObserver for StoreWatch {
     fn breaker_changed(
         &self,
@@ -190,8 +247,8 @@ impl StoreObserver for StoreWatch {
         to: BreakerState,
         cause: Option<&StoreError>,
     ) {
-        // A poisoned lock is fine: every change is complete at once.
-        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outage = self.outage();
+        let Outage { failing, was_told_at_start, ended } = &mut *outage;
         let logged = failing.get(&domain).and_then(|part| part.logged);
         let now_known =
             cause.map(StoreError::kind).filter(|kind| *kind != StoreErrorKind::NotAsked);
@@ -206,13 +263,16 @@ impl StoreObserver for StoreWatch {
             BreakerState::Closed => failing.remove(&domain),
             _ => failing.insert(domain, Failing { state: to, kind, logged }),
         };
-        self.show(&failing);
+        self.show(failing);
         let failing_parts = failing.len();
         let error = cause.map(|cause| tracing::field::display(Chain(cause)));
         let kind = cause.map(|cause| cause.kind().name());
         let what_to_do = cause.and_then(StoreError::remedy);
         let what = if domain == FaultDomain::WHOLE { "the store" } else { "a part of the store" };
         match (from, to) {
+            (BreakerState::Closed, _) if *was_told_at_start && domain == FaultDomain::WHOLE => {
+                tracing::debug!(error, kind, "the store is still unavailable");
+            }
             (BreakerState::Closed, _) => tracing::warn!(
                 error,
                 kind,
@@ -226,7 +286,9 @@ impl StoreObserver for StoreWatch {
                 "a part of the store is available again; its limits are enforced again"
             ),
             (_, BreakerState::Closed) => {
-                tracing::info!("the store is available again; all limits are enforced");
+                *was_told_at_start = false;
+                *ended += 1;
+                log_available();
             }
             _ if is_another_cause => tracing::warn!(
                 error,

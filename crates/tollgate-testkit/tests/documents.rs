@@ -21,17 +21,25 @@ const CORE: &str = "tollgate-core";
 const NEVER_SHIPPED: [&str; 2] = ["tollgate-testkit", "tollgate-bench"];
 
 /// Third-party crates that only these crates may use, so that their use does not spread.
-const RESTRICTED_DEPENDENCIES: [(&str, &[&str]); 10] = [
+const RESTRICTED_DEPENDENCIES: [(&str, &[&str]); 11] = [
     ("axum", &["tollgate-server", "tollgate-bench"]),
-    ("clap", &["tollgate-server", "tollgate-simulate", "tollgate-bench"]),
+    ("clap", &["tollgate-server", "tollgate-simulate", "tollgate-verify", "tollgate-bench"]),
     ("governor", &["tollgate-bench"]),
     ("hyper", &["tollgate-gateway", "tollgate-server", "tollgate-bench"]),
     ("quick_cache", &["tollgate-catalog"]),
     ("notify", &["tollgate-catalog"]),
+    ("pyo3", &["tollgate-python"]),
     ("redis", &["tollgate-redis", "tollgate-bench"]),
     (
         "serde_json",
-        &["tollgate", "tollgate-gateway", "tollgate-server", "tollgate-simulate", "tollgate-bench"],
+        &[
+            "tollgate",
+            "tollgate-gateway",
+            "tollgate-server",
+            "tollgate-simulate",
+            "tollgate-verify",
+            "tollgate-bench",
+        ],
     ),
     ("sqlx", &["tollgate-catalog"]),
     ("tonic", &["tollgate-grpc", "tollgate-bench"]),

@@ -335,6 +335,17 @@ async fn a_lease_in_a_store_that_is_dropped_settles_as_a_lower_bound() {
 
 /// P17: a settlement without an answer is sent again with its number, and counts once.
 #[tokio::test]
+async fn an_abandoned_lease_settles_as_a_lower_bound_before_its_caller_goes_on() {
+    let store = Unsteady::new([]);
+    let mut lease = reserve(&store, 400).await;
+    lease.observe(Unit::Tokens, amount(100));
+    let state = lease.abandon().await.unwrap().unwrap();
+    assert_eq!((charged(&state), store.usage()), ((400, 0), (400, 0)));
+    drop(lease);
+    assert_eq!(store.sent().len(), 1, "nothing is sent again");
+}
+
+#[tokio::test]
 async fn a_settlement_that_failed_is_sent_again_by_hand_or_when_the_guard_is_dropped() {
     for fate in [Fate::Fails, Fate::Lost] {
         let store = Unsteady::new([fate]);

@@ -257,6 +257,39 @@ pub(crate) fn api_key_secret_of(
     layers.finish(secret)
 }
 
+/// The text and the path of the file with settings: the one at `file`, else at `TOLLGATE_CONFIG`, else `tollgate.toml` in
+/// the working directory if it exists.
+fn settings_file(
+    file: Option<&Path>,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<(String, PathBuf)>, ConfigError> {
+    let named = file.map(|path| (path.to_owned(), "--config"));
+    let named = named.or_else(|| {
+        environment(CONFIG_VARIABLE).map(|path| (PathBuf::from(path), CONFIG_VARIABLE))
+    });
+    match named {
+        Some((path, place)) => Ok(Some((read(&path, place)?, path))),
+        None if Path::new(DEFAULT_FILE).exists() => {
+            let path = PathBuf::from(DEFAULT_FILE);
+            Ok(Some((read(&path, "the working directory")?, path)))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Where the server listens with these settings. The other settings of `environment` and of the file are not checked.
+pub(crate) fn http_of(
+    flag: Option<String>,
+    environment: impl Fn(&str) -> Option<OsString>,
+    file: Option<&Path>,
+) -> Result<SocketAddr, ConfigError> {
+    let file = settings_file(file, &environment)?;
+    let file = file.as_ref().map(|(text, path)| (&**path, &**text));
+    let mut layers = Layers::new(&KEYS, [("http", flag)], environment, file);
+    let http = layers.take("http", ServeConfig::default().http, values::address);
+    layers.finish(http)
+}
+
 /// The keys of all settings.
 pub(crate) const KEYS: [&str; 34] = [
     "http",
@@ -317,18 +350,7 @@ impl ServeConfig {
         environment: impl Fn(&str) -> Option<OsString>,
         file: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        let named = file.map(|path| (path.to_owned(), "--config"));
-        let named = named.or_else(|| {
-            environment(CONFIG_VARIABLE).map(|path| (PathBuf::from(path), CONFIG_VARIABLE))
-        });
-        let file = match named {
-            Some((path, place)) => Some((read(&path, place)?, path)),
-            None if Path::new(DEFAULT_FILE).exists() => {
-                let path = PathBuf::from(DEFAULT_FILE);
-                Some((read(&path, "the working directory")?, path))
-            }
-            None => None,
-        };
+        let file = settings_file(file, &environment)?;
         let file = file.as_ref().map(|(text, path)| (&**path, &**text));
         let [admin_token, admin_read_token, api_key_secret] =
             [ADMIN_TOKEN_VARIABLE, ADMIN_READ_TOKEN_VARIABLE, API_KEY_SECRET_VARIABLE]

@@ -134,6 +134,28 @@ async fn a_full_memcached_is_an_outage() {
     assert_eq!(server.stat("evictions"), 0);
 }
 
+/// A value that a full memcached deletes because it has no room for a change of it is reported like one that it evicts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_memcached_says_what_it_loses() {
+    let server = MemcachedServer::start_with(&["-M", "-m", "2"]);
+    let node = Node::start(&server.url(), &PATIENT);
+    until_ready(&node).await;
+    let mut client = node.client().await;
+    for user in 0..50 {
+        client.check(format!("user-{user}"), "m").await;
+    }
+    server.fill();
+    let mut asked = 0;
+    until("it tells of lost values", async || {
+        asked += 1;
+        client.check(format!("user-{}", asked % 50), "m").await;
+        client.get("/readyz").await.1.contains("evicts keys")
+    })
+    .await;
+    assert_eq!(server.stat("evictions"), 0);
+    assert!(node.counted("tollgate_store_evicted_keys_total").await > 0);
+}
+
 /// What is evicted is reported, and that it may happen is a warning at the start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_evicting_memcached_is_an_alarm() {
@@ -152,7 +174,7 @@ async fn an_evicting_memcached_is_an_alarm() {
     assert_eq!(node.counted("tollgate_store_evicts").await, 1);
     assert!(node.counted("tollgate_store_evicted_keys_total").await > 0);
     let log = node.end();
-    for line in ["start it with -M, give it memory", "memcached evicts values because"] {
+    for line in ["start it with -M, give it memory", "memcached evicts or deletes values because"] {
         assert_eq!(log.lines().filter(|said| said.contains(line)).count(), 1, "{line}: {log}");
     }
 }

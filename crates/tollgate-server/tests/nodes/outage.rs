@@ -6,7 +6,8 @@ use std::time::Duration;
 use tollgate_testkit::redis::{Fault, Proxy, RedisServer};
 
 use crate::support::{
-    Load, Node, SLACK, connects_seldom, enforces_in_time, every_key_expires, load, until_enforcing,
+    Load, Node, SLACK, connects_seldom, enforces_in_time, every_key_expires, load, until,
+    until_enforcing, until_ready,
 };
 
 /// The longest that a check may take while its store does not answer,
@@ -34,7 +35,35 @@ async fn a_stopped_redis_is_harmless() {
     is_degraded_and_in_time(&load, "stopped");
     connects_seldom(&proxy, "stopped");
     every_key_expires(&server);
-    let log = node.end();
+    logs_one_outage(&node.end());
+}
+
+/// P20: the examination at the start and the breaker meet the same outage, and log it once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_at_the_start_is_logged_once() {
+    for is_checked in [false, true] {
+        let server = RedisServer::start();
+        let proxy = Proxy::start(server.port());
+        proxy.set(Fault::BlackHole);
+        let node = Node::start(&proxy.url(), &[]);
+        let mut client = node.client().await;
+        until("the outage is logged", async || {
+            if is_checked {
+                client.check("alice", "m").await;
+            }
+            node.logged("the store is unavailable") > 0
+        })
+        .await;
+        proxy.set(Fault::None);
+        if is_checked {
+            until_enforcing(&node).await;
+        }
+        until_ready(&node).await;
+        logs_one_outage(&node.end());
+    }
+}
+
+fn logs_one_outage(log: &str) {
     for transition in ["the store is unavailable", "the store is available again"] {
         let lines = log.lines().filter(|line| line.contains(transition)).count();
         assert_eq!(lines, 1, "once for the transition: {log}");

@@ -417,3 +417,54 @@ fn a_flag_overrides_the_environment_and_that_the_file() {
     assert!(error.contains("TOLLGATE_LOG_LEVEL: \"of-the-environment\""), "{error}");
     assert!(error.contains("tollgate.toml:3: max_keys: \"0\""), "{error}");
 }
+
+#[test]
+fn health_is_asked_of_a_running_server() {
+    let dir = TempDir::new().unwrap();
+    let server = Process::start(tollgate(&dir).stdout(Stdio::null()));
+    let ask = |args: &[&str]| {
+        let mut command = tollgate(&dir);
+        command.env("TOLLGATE_HTTP", server.address()).arg("health").args(args);
+        text(&command.output().unwrap())
+    };
+    // A busy machine may take longer than the default.
+    let patient = ["--timeout-ms", "60000"];
+    assert_eq!(ask(&patient), (Some(0), "ok\n".to_owned(), String::new()));
+    let ready = [&patient[..], &["--ready"]].concat();
+    assert_eq!(ask(&ready), (Some(0), "ready\n".to_owned(), String::new()));
+    // A flag overrides the variable, as for `serve`.
+    let (code, _, error) = ask(&["--http", "localhost:x"]);
+    assert_eq!(code, Some(2));
+    assert!(error.starts_with("error: --http: "), "{error}");
+    assert_eq!(ask(&["--timeout-ms", "1"]).0, Some(2));
+}
+
+#[test]
+fn health_says_what_a_server_answered_or_that_it_did_not() {
+    let dir = TempDir::new().unwrap();
+    let ask = |http: &str, timeout_ms: &str| {
+        let args = ["health", "--ready", "--http", http, "--timeout-ms", timeout_ms];
+        text(&tollgate(&dir).args(args).output().unwrap())
+    };
+
+    // The system accepts the connection, and nobody answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let message =
+        format!("error: http://{address}/readyz did not answer: no answer within 50 ms\n");
+    assert_eq!(ask(&address, "50"), (Some(1), String::new(), message));
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 1_024];
+        let length = stream.read(&mut request).unwrap();
+        assert!(request[..length].starts_with(b"GET /readyz HTTP/1.1\r\n"));
+        let answer = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 21\r\n\r\n{\"status\":\"draining\"}";
+        stream.write_all(answer.as_bytes()).unwrap();
+    });
+    let message = format!("error: http://{address}/readyz answered 503: draining\n");
+    assert_eq!(ask(&address, "60000"), (Some(1), String::new(), message));
+    server.join().unwrap();
+}

@@ -39,4 +39,5 @@ mod simulation;
 mod subjects;
 mod support;
 mod unfinished;
+mod verify;
 mod watch;

@@ -77,7 +77,8 @@ pub struct StoreLease<S: Store> {
 }
 
 impl<S: Store> StoreLease<S> {
-    pub(crate) fn new(store: Arc<S>, lease: NewLease) -> Self {
+    /// The guard of `lease`, which `store` has just reserved, for callers that reserve by other means than [`reserve`].
+    pub fn new(store: Arc<S>, lease: NewLease) -> Self {
         let NewLease { id, ttl, status, .. } = lease;
         Self {
             store,
@@ -152,6 +153,17 @@ impl<S: Store> StoreLease<S> {
     /// As for [`StoreLease::settle`].
     pub async fn release(&mut self) -> Result<Option<LeaseState>, StoreError> {
         self.end(LeaseUpdate::Release).await
+    }
+
+    /// Settles it as a lower bound with what was [observed](StoreLease::observe), as dropping it does, and waits for the answer. `None`
+    /// if the store does not know the lease any more.
+    ///
+    /// # Errors
+    ///
+    /// As for [`StoreLease::settle`].
+    pub async fn abandon(&mut self) -> Result<Option<LeaseState>, StoreError> {
+        let update = self.progress.lower_bound();
+        self.end(update).await
     }
 
     async fn end(&mut self, update: LeaseUpdate) -> Result<Option<LeaseState>, StoreError> {

@@ -1,0 +1,141 @@
+"""The limiters in memory for async code. They never wait, so they never leave the event loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._leases import AsyncReservation
+from ._tollgate import MultiTierRateLimiter, PolicyLimiter, RateLimiter
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._tollgate import Decision, Lease
+    from ._types import CheckArguments, Metrics, TierReason
+
+
+class AsyncRateLimiter:
+    """A `RateLimiter` with `await`. It shares the usage of the limiter that it is given."""
+
+    def __init__(self, limiter: RateLimiter | None = None) -> None:
+        """Wrap `limiter`, or a new one with the default limit of 100 requests an hour."""
+        self.limiter = RateLimiter() if limiter is None else limiter
+
+    async def allow(self, user: str, model: str, cost: int = 1) -> bool:
+        """See `RateLimiter.allow`."""
+        return self.limiter.allow(user, model, cost)
+
+    async def check(self, user: str, model: str, cost: int = 1) -> Decision:
+        """See `RateLimiter.check`."""
+        return self.limiter.check(user, model, cost)
+
+    async def peek(self, user: str, model: str, cost: int = 1) -> Decision:
+        """See `RateLimiter.peek`."""
+        return self.limiter.peek(user, model, cost)
+
+    async def get_request_count(self, user: str, model: str) -> int:
+        """See `RateLimiter.get_request_count`."""
+        return self.limiter.get_request_count(user, model)
+
+    async def reset_user(self, user: str) -> None:
+        """See `RateLimiter.reset_user`."""
+        self.limiter.reset_user(user)
+
+    def get_metrics(self) -> Metrics:
+        """See `RateLimiter.get_metrics`."""
+        return self.limiter.get_metrics()
+
+    def reset_metrics(self) -> Metrics:
+        """See `RateLimiter.reset_metrics`."""
+        return self.limiter.reset_metrics()
+
+
+class AsyncMultiTierRateLimiter:
+    """A `MultiTierRateLimiter` with `await`, which shares the usage of the limiter it is given."""
+
+    def __init__(self, limiter: MultiTierRateLimiter | None = None) -> None:
+        """Wrap `limiter`, or a new one with the default limits."""
+        self.limiter = MultiTierRateLimiter() if limiter is None else limiter
+
+    async def allow(self, user: str, model: str) -> tuple[bool, TierReason]:
+        """See `MultiTierRateLimiter.allow`."""
+        return self.limiter.allow(user, model)
+
+    async def check(self, user: str, model: str, cost: int = 1) -> Decision:
+        """See `MultiTierRateLimiter.check`."""
+        return self.limiter.check(user, model, cost)
+
+    async def get_request_count(self, user: str, model: str) -> int:
+        """See `MultiTierRateLimiter.get_request_count`."""
+        return self.limiter.get_request_count(user, model)
+
+    async def get_model_request_count(self, model: str) -> int:
+        """See `MultiTierRateLimiter.get_model_request_count`."""
+        return self.limiter.get_model_request_count(model)
+
+    async def reset_user(self, user: str) -> None:
+        """See `MultiTierRateLimiter.reset_user`."""
+        self.limiter.reset_user(user)
+
+    def get_metrics(self) -> Metrics:
+        """See `MultiTierRateLimiter.get_metrics`."""
+        return self.limiter.get_metrics()
+
+    def reset_metrics(self) -> Metrics:
+        """See `MultiTierRateLimiter.reset_metrics`."""
+        return self.limiter.reset_metrics()
+
+
+class AsyncPolicyLimiter:
+    """A `PolicyLimiter` with `await`. It shares the usage of the limiter that it is given."""
+
+    def __init__(self, limiter: PolicyLimiter) -> None:
+        """Wrap `limiter`."""
+        self.limiter = limiter
+
+    async def allow(
+        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+    ) -> bool:
+        """See `PolicyLimiter.allow`."""
+        return self.limiter.allow(user, model, **others)
+
+    async def check(
+        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+    ) -> Decision:
+        """See `PolicyLimiter.check`."""
+        return self.limiter.check(user, model, **others)
+
+    async def peek(
+        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+    ) -> Decision:
+        """See `PolicyLimiter.peek`."""
+        return self.limiter.peek(user, model, **others)
+
+    def reserve(
+        self,
+        user: str | None = None,
+        model: str | None = None,
+        *,
+        ttl: float | None = None,
+        **others: Unpack[CheckArguments],
+    ) -> AsyncReservation:
+        """See `PolicyLimiter.reserve`: `async with limiter.reserve(…) as lease`."""
+
+        async def reserve() -> Lease:
+            return self.limiter.reserve(user, model, ttl=ttl, **others)
+
+        return AsyncReservation(reserve)
+
+    async def reset(
+        self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]
+    ) -> list[str]:
+        """See `PolicyLimiter.reset`."""
+        return self.limiter.reset(user, model, **others)
+
+    def get_metrics(self) -> Metrics:
+        """See `PolicyLimiter.get_metrics`."""
+        return self.limiter.get_metrics()
+
+    def reset_metrics(self) -> Metrics:
+        """See `PolicyLimiter.reset_metrics`."""
+        return self.limiter.reset_metrics()

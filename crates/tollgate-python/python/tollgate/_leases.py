@@ -1,0 +1,99 @@
+"""Leases in async code."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from ._tollgate import Decision, Lease
+    from ._types import LeaseState
+
+
+class AsyncLease:
+    """A `Lease` whose calls are awaited."""
+
+    def __init__(self, lease: Lease) -> None:
+        """Wrap `lease`."""
+        self._lease = lease
+
+    @property
+    def id(self) -> str:
+        """Its id, valid wherever the store is used: whoever knows it can settle the lease."""
+        return self._lease.id
+
+    @property
+    def decision(self) -> Decision:
+        """The decision of its reservation."""
+        return self._lease.decision
+
+    @property
+    def state_at_reservation(self) -> str:
+        """`live`, unless the same `request_id` reserved it before and it has ended since."""
+        return self._lease.state_at_reservation
+
+    def observe(self, totals: dict[str, int]) -> None:
+        """See `Lease.observe`."""
+        self._lease.observe(totals)
+
+    async def extend(
+        self, ttl: float | None = None, wanted: dict[str, int] | None = None
+    ) -> LeaseState | None:
+        """See `Lease.extend`."""
+        return await self._lease.extend_async(ttl, wanted)
+
+    async def settle(self, usage: dict[str, int]) -> LeaseState | None:
+        """See `Lease.settle`."""
+        return await self._lease.settle_async(usage)
+
+    async def release(self) -> LeaseState | None:
+        """See `Lease.release`."""
+        return await self._lease.release_async()
+
+    async def __aenter__(self) -> Self:
+        """Return the lease."""
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Settle the lease, as a lower bound after an exception."""
+        await self._lease.leave_async(exc_type is not None)
+
+
+class AsyncReservation(Awaitable[AsyncLease]):
+    """What `reserve` of an async limiter returns: `await` it for the lease, or enter it."""
+
+    def __init__(self, reserve: Callable[[], Awaitable[Lease]]) -> None:
+        """Wrap the call that reserves."""
+        self._reserve = reserve
+        self._lease: AsyncLease | None = None
+
+    async def _lease_of(self) -> AsyncLease:
+        return AsyncLease(await self._reserve())
+
+    def __await__(self) -> Generator[object, None, AsyncLease]:
+        """Reserve."""
+        return self._lease_of().__await__()
+
+    async def __aenter__(self) -> AsyncLease:
+        """Reserve."""
+        self._lease = await self
+        return self._lease
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Settle the lease, as a lower bound after an exception."""
+        if self._lease is not None:
+            await self._lease.__aexit__(exc_type, exc_value, traceback)

@@ -1,0 +1,171 @@
+//! What callers pass, converted with errors that name the argument, the problem and what is accepted.
+
+use std::time::Duration;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
+use tollgate::{Amount, Cost, Quota, Unit};
+use tollgate_core::subject::{ACCEPTED_IDS, check_id};
+
+/// The most units in a cost, as in a request to a server.
+const MAX_COST_UNITS: usize = 16;
+/// The most keys of a store in memory, if the caller does not say.
+const DEFAULT_MAX_KEYS: usize = 10_000_000;
+/// The longest window, in seconds.
+const MAX_WINDOW_SECONDS: u64 = 366 * 86_400;
+
+/// A `ValueError` about `name`.
+pub(crate) fn invalid(name: &str, problem: &str, accepted: &str) -> PyErr {
+    PyValueError::new_err(format!("{name} {problem}; accepted: {accepted}"))
+}
+
+/// A `TypeError` about `name`, which has `value`.
+fn wrong_type(name: &str, value: &Bound<'_, PyAny>, accepted: &str) -> PyErr {
+    let kind = value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!("{name} is of the type {kind}; accepted: {accepted}"))
+}
+
+/// An integer from 0 to `most`.
+pub(crate) fn integer(name: &str, value: &Bound<'_, PyAny>, most: u64) -> PyResult<u64> {
+    let accepted = || format!("an integer from 0 to {most}");
+    if value.is_instance_of::<PyBool>() || !value.is_instance_of::<PyInt>() {
+        return Err(wrong_type(name, value, &accepted()));
+    }
+    match value.extract::<u64>() {
+        Ok(number) if number <= most => Ok(number),
+        _ => Err(invalid(name, &format!("is {}", shown(value)), &accepted())),
+    }
+}
+
+/// `value` in an error. An integer can have millions of digits, which Python refuses to write.
+fn shown(value: &Bound<'_, PyAny>) -> String {
+    const MOST: usize = 40;
+    let text = value.str().map_or_else(|_| "too large".to_owned(), |text| text.to_string());
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// An amount of a unit.
+pub(crate) fn amount(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Amount> {
+    let number = integer(name, value, Amount::MAX.get())?;
+    Ok(Amount::new(number).unwrap_or(Amount::MAX))
+}
+
+/// The cost of a check in the unit of its only limit; 1 if it is not given.
+pub(crate) fn single_cost(value: Option<&Bound<'_, PyAny>>) -> PyResult<u32> {
+    let Some(value) = value else { return Ok(1) };
+    let number = integer("cost", value, u32::MAX.into())?;
+    Ok(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+/// A length of time in seconds, an integer or a float, from 0 on.
+pub(crate) fn seconds(name: &str, value: &Bound<'_, PyAny>, accepted: &str) -> PyResult<Duration> {
+    let is_number = value.is_instance_of::<PyFloat>() || value.is_instance_of::<PyInt>();
+    if value.is_instance_of::<PyBool>() || !is_number {
+        return Err(wrong_type(name, value, accepted));
+    }
+    let out_of_range = || invalid(name, &format!("is {}", shown(value)), accepted);
+    if value.is_instance_of::<PyInt>() {
+        return value.extract().map(Duration::from_secs).map_err(|_| out_of_range());
+    }
+    let number = value.extract::<f64>().map_err(|_| out_of_range())?;
+    Duration::try_from_secs_f64(number).map_err(|_| out_of_range())
+}
+
+/// A window in seconds.
+fn window(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let accepted = format!("a number of seconds from 0.001 to {MAX_WINDOW_SECONDS} (366 days)");
+    let window = seconds(name, value, &accepted)?;
+    if tollgate::Window::new(window).is_none() {
+        return Err(invalid(name, &format!("is {}", shown(value)), &accepted));
+    }
+    Ok(window)
+}
+
+/// A limit and its window, from two arguments.
+pub(crate) fn quota(
+    max_requests: (&str, &Bound<'_, PyAny>),
+    window_seconds: (&str, &Bound<'_, PyAny>),
+) -> PyResult<Quota> {
+    let limit = integer(max_requests.0, max_requests.1, Amount::MAX.get())?;
+    Ok(Quota::new(limit, window(window_seconds.0, window_seconds.1)?))
+}
+
+/// A quota as a pair or as a `RateLimitConfig`.
+pub(crate) fn quota_of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Quota> {
+    let names = (format!("{name}.max_requests"), format!("{name}.window_seconds"));
+    if let Ok((limit, window)) = value.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() {
+        return quota((&names.0, &limit), (&names.1, &window));
+    }
+    match (value.getattr("max_requests"), value.getattr("window_seconds")) {
+        (Ok(limit), Ok(window)) => quota((&names.0, &limit), (&names.1, &window)),
+        _ => Err(wrong_type(
+            name,
+            value,
+            "a RateLimitConfig or a pair (max_requests, window_seconds)",
+        )),
+    }
+}
+
+/// The most keys of a store in memory; 10 million if it is not given.
+pub(crate) fn max_keys(value: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
+    let Some(value) = value else { return Ok(DEFAULT_MAX_KEYS) };
+    match integer("max_keys", value, u32::MAX.into())? {
+        0 => Err(invalid("max_keys", "is 0", &format!("an integer from 1 to {}", u32::MAX))),
+        number => Ok(usize::try_from(number).unwrap_or(usize::MAX)),
+    }
+}
+
+/// A unit that a cost may name.
+fn cost_unit(name: &str, text: &str) -> PyResult<Unit> {
+    let unit = Unit::parse(text).filter(Unit::has_cost);
+    unit.ok_or_else(|| invalid(name, "names no unit", Unit::ACCEPTED_IN_COSTS))
+}
+
+/// Amounts by unit.
+pub(crate) fn amounts(name: &str, value: &Bound<'_, PyDict>) -> PyResult<Vec<(Unit, Amount)>> {
+    if value.len() > MAX_COST_UNITS {
+        let accepted = format!("at most {MAX_COST_UNITS} units");
+        return Err(invalid(name, &format!("has {} units", value.len()), &accepted));
+    }
+    let mut amounts = Vec::with_capacity(value.len());
+    for (unit, total) in value.iter() {
+        let text = unit.cast::<PyString>().map_err(|_| wrong_type(name, &unit, "units as str"))?;
+        let (text, place) = (text.to_str()?, format!("{name}[{}]", shown(text.as_any())));
+        amounts.push((cost_unit(&place, text)?, amount(&place, &total)?));
+    }
+    Ok(amounts)
+}
+
+/// A cost: requests as an integer, or amounts by unit. One request if it is not given.
+pub(crate) fn cost(value: Option<&Bound<'_, PyAny>>) -> PyResult<Cost> {
+    let mut cost = Cost::one_request();
+    let Some(value) = value else { return Ok(cost) };
+    if let Ok(by_unit) = value.cast::<PyDict>() {
+        for (unit, amount) in amounts("cost", by_unit)? {
+            cost.set(unit, amount);
+        }
+    } else if value.is_instance_of::<PyInt>() {
+        cost.set(Unit::Requests, amount("cost", value)?);
+    } else {
+        return Err(wrong_type("cost", value, "an integer, or a dict of integers by unit"));
+    }
+    Ok(cost)
+}
+
+/// The text of `value`.
+pub(crate) fn text<'a>(name: &str, value: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    value.cast::<PyString>().map_err(|_| wrong_type(name, value, "str"))?.to_str()
+}
+
+/// An id, as servers accept it.
+pub(crate) fn id(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    let text = text(name, value)?;
+    match check_id(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(problem) => Err(invalid(name, &problem.to_string(), ACCEPTED_IDS)),
+    }
+}

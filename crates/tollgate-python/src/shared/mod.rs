@@ -1,0 +1,323 @@
+//! Limits shared with servers and other processes, in Redis or Valkey.
+
+mod connection;
+pub(crate) mod event_loop;
+pub(crate) mod runtime;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tollgate::leases::{Reservation, StoreLease};
+use tollgate::shared::{BreakerState, RedisStore, RedisUrl, ResilienceOptions, Surrounded};
+use tollgate::{Counting, Policy, PolicyId, Quota, Ttl, Window};
+use tollgate_core::FailureMode;
+use tollgate_core::subject::ACCEPTED_IDS;
+
+use crate::arguments::{invalid, quota, seconds};
+use crate::check::OwnedCheck;
+use crate::counts::{Counts, metrics_dict};
+use crate::decision::Decision;
+use crate::lease::{Guard, Lease, denied, ttl};
+use connection::{Connection, Connections, Failure, Settings, Source};
+use event_loop::future_of;
+use runtime::runtime;
+
+/// Decides checks in Redis or Valkey: what `RedisRateLimiter` and `AsyncRedisRateLimiter` have in common.
+#[pyclass(frozen, weakref, module = "tollgate._tollgate")]
+pub(crate) struct SharedLimiter {
+    connections: Connections,
+    counts: Arc<Counts>,
+}
+
+/// A policy per user and model. One with the same id in a server counts together with it.
+fn policy(quota: Quota, algorithm: &str, name: &str) -> PyResult<Policy> {
+    let window = Window::new(quota.window)
+        .ok_or_else(|| invalid("window_seconds", "is out of range", "0.001 to 31622400"))?;
+    let mut policy = Policy {
+        id: PolicyId::new(name)
+            .map_err(|problem| invalid("name", &problem.to_string(), ACCEPTED_IDS))?,
+        limit: tollgate::Amount::new(quota.limit),
+        ..Policy::default_policy()
+    };
+    policy.counting = match algorithm {
+        "sliding_window_log" => Counting::Log { window },
+        "sliding_window_counter" => Counting::Counter { window },
+        "token_bucket" => {
+            let refill = tollgate::Amount::new(quota.limit).unwrap_or(tollgate::Amount::MAX);
+            Counting::Bucket { window, refill }
+        }
+        _ => return Err(invalid("algorithm", &format!("is {algorithm:?}"), Counting::ACCEPTED)),
+    };
+    Ok(policy)
+}
+
+/// What decides without the store.
+fn resilience(
+    on_store_error: &str,
+    timeout: Option<&Bound<'_, PyAny>>,
+) -> PyResult<ResilienceOptions> {
+    let mut options = ResilienceOptions::default();
+    options.on_store_error = FailureMode::parse(on_store_error).ok_or_else(|| {
+        invalid("on_store_error", &format!("is {on_store_error:?}"), FailureMode::ACCEPTED)
+    })?;
+    if let Some(timeout) = timeout {
+        let accepted = "a number of seconds from 0.01 to 60";
+        let timeout = seconds("timeout", timeout, accepted)?;
+        if !(Duration::from_millis(10)..=Duration::from_mins(1)).contains(&timeout) {
+            return Err(invalid("timeout", &format!("is {} s", timeout.as_secs_f64()), accepted));
+        }
+        options.timeout = Some(timeout);
+    }
+    Ok(options)
+}
+
+#[pymethods]
+impl SharedLimiter {
+    #[new]
+    #[pyo3(signature = (url, max_requests, window_seconds, algorithm, name, policies, catalog, api_key_secret, on_store_error,
+        timeout))]
+    #[expect(clippy::too_many_arguments, reason = "only the classes in Python call it")]
+    fn new(
+        url: &str,
+        max_requests: &Bound<'_, PyAny>,
+        window_seconds: &Bound<'_, PyAny>,
+        algorithm: &str,
+        name: &str,
+        policies: Option<PathBuf>,
+        catalog: Option<String>,
+        api_key_secret: Option<Vec<u8>>,
+        on_store_error: &str,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        url.parse::<RedisUrl>().map_err(|problem| {
+            invalid("the URL of Redis", problem.problem(), RedisUrl::ACCEPTED)
+        })?;
+        let source = match (policies, catalog, api_key_secret) {
+            (None, None, None) => {
+                let quota =
+                    quota(("max_requests", max_requests), ("window_seconds", window_seconds))?;
+                Source::Fixed(Box::new(policy(quota, algorithm, name)?))
+            }
+            (Some(path), None, None) => Source::File(path),
+            (None, Some(url), Some(api_key_secret)) => Source::Database { url, api_key_secret },
+            _ => {
+                let accepted = "policies, or both catalog and api_key_secret, or none of them";
+                return Err(invalid("the source of the policies", "is ambiguous", accepted));
+            }
+        };
+        let options = resilience(on_store_error, timeout)?;
+        let connections = Connections::new(Settings { url: url.to_owned(), source, options });
+        Ok(Self { connections, counts: Arc::default() })
+    }
+
+    /// Connects, and reads the policies, unless that is done.
+    fn connect(&self, py: Python<'_>) -> PyResult<()> {
+        self.wait(py, async |connection| connection.limiter().await.map(drop))
+    }
+
+    /// The same for an event loop.
+    fn connect_async<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let connection = self.connections.current();
+        let work = async move { connection.limiter().await.map(drop) };
+        future_of(py, work, |py, done| Ok(done.map(|()| py.None())?))
+    }
+
+    #[pyo3(signature = (user=None, model=None, **others))]
+    fn check(
+        &self,
+        py: Python<'_>,
+        user: Option<&Bound<'_, PyAny>>,
+        model: Option<&Bound<'_, PyAny>>,
+        others: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Decision> {
+        let check = OwnedCheck::parse("check", user, model, others)?;
+        self.wait(py, async |connection| decide(connection, &check, Some(&self.counts)).await)
+            .map(Decision)
+    }
+
+    #[pyo3(signature = (user=None, model=None, **others))]
+    fn peek(
+        &self,
+        py: Python<'_>,
+        user: Option<&Bound<'_, PyAny>>,
+        model: Option<&Bound<'_, PyAny>>,
+        others: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Decision> {
+        let check = OwnedCheck::parse("peek", user, model, others)?;
+        self.wait(py, async |connection| decide(connection, &check, None).await).map(Decision)
+    }
+
+    #[pyo3(signature = (user=None, model=None, **others))]
+    fn reset(
+        &self,
+        py: Python<'_>,
+        user: Option<&Bound<'_, PyAny>>,
+        model: Option<&Bound<'_, PyAny>>,
+        others: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Vec<String>> {
+        let check = OwnedCheck::parse("reset", user, model, others)?;
+        self.wait(py, async |connection| reset(connection, &check).await)
+    }
+
+    #[pyo3(signature = (user=None, model=None, **others))]
+    fn check_async<'py>(
+        &self,
+        py: Python<'py>,
+        user: Option<&Bound<'_, PyAny>>,
+        model: Option<&Bound<'_, PyAny>>,
+        others: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let check = OwnedCheck::parse("check", user, model, others)?;
+        let connection = self.connections.current();
+        let counts = Arc::clone(&self.counts);
+        let work = async move { decide(&connection, &check, Some(&counts)).await };
+        future_of(py, work, decision)
+    }
+
+    #[pyo3(signature = (user=None, model=None, **others))]
+    fn peek_async<'py>(
+        &self,
+        py: Python<'py>,
+        user: Option<&Bound<'_, PyAny>>,
+        model: Option<&Bound<'_, PyAny>>,
+        others: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let check = OwnedCheck::parse("peek", user, model, others)?;
+        let connection = self.connections.current();
+        future_of(py, async move { decide(&connection, &check, None).await }, decision)
+    }
+
+    #[pyo3(signature = (user=None, model=None, **others))]
+    fn reset_async<'py>(
+        &self,
+        py: Python<'py>,
+        user: Option<&Bound<'_, PyAny>>,
+        model: Option<&Bound<'_, PyAny>>,
+        others: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let check = OwnedCheck::parse("reset", user, model, others)?;
+        let connection = self.connections.current();
+        future_of(py, async move { reset(&connection, &check).await }, |py, reset| {
+            Ok(reset?.into_pyobject(py)?.unbind())
+        })
+    }
+
+    #[pyo3(signature = (user=None, model=None, *, ttl=None, **others))]
+    fn reserve(
+        &self,
+        py: Python<'_>,
+        user: Option<&Bound<'_, PyAny>>,
+        model: Option<&Bound<'_, PyAny>>,
+        ttl: Option<&Bound<'_, PyAny>>,
+        others: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Lease> {
+        let check = OwnedCheck::parse("reserve", user, model, others)?;
+        let ttl = self::ttl(ttl)?;
+        let reserved =
+            self.wait(py, async |connection| reserve(connection, &check, ttl, &self.counts).await)?;
+        lease(py, reserved)
+    }
+
+    #[pyo3(signature = (user=None, model=None, *, ttl=None, **others))]
+    fn reserve_async<'py>(
+        &self,
+        py: Python<'py>,
+        user: Option<&Bound<'_, PyAny>>,
+        model: Option<&Bound<'_, PyAny>>,
+        ttl: Option<&Bound<'_, PyAny>>,
+        others: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let check = OwnedCheck::parse("reserve", user, model, others)?;
+        let (ttl, connection) = (self::ttl(ttl)?, self.connections.current());
+        let counts = Arc::clone(&self.counts);
+        let work = async move { reserve(&connection, &check, ttl, &counts).await };
+        future_of(py, work, |py, reserved| Ok(Py::new(py, lease(py, reserved?)?)?.into_any()))
+    }
+
+    fn get_metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        metrics_dict(py, self.counts.metrics(), None)
+    }
+
+    fn reset_metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        metrics_dict(py, self.counts.reset(), None)
+    }
+
+    /// Whether the store decides: `closed`, or `open` and `half_open` while it fails. None before the first call.
+    fn breaker_state(&self) -> Option<&'static str> {
+        self.connections.current().begun().map(|limiter| match limiter.breaker_state() {
+            BreakerState::Closed => "closed",
+            BreakerState::Open => "open",
+            BreakerState::HalfOpen => "half_open",
+        })
+    }
+
+    fn __repr__(&self) -> String {
+        let source = match &self.connections.settings().source {
+            Source::Fixed(_) => "a limit",
+            Source::File(_) => "the policies of a file",
+            Source::Database { .. } => "the policies of a database",
+        };
+        format!("<SharedLimiter with {source}>")
+    }
+}
+
+impl SharedLimiter {
+    /// Waits for `call` without Python's lock.
+    fn wait<T: Send>(
+        &self,
+        py: Python<'_>,
+        call: impl AsyncFnOnce(&Connection) -> Result<T, Failure> + Send,
+    ) -> PyResult<T> {
+        let (connection, runtime) = (self.connections.current(), runtime()?);
+        Ok(py.detach(|| runtime.block_on(call(&connection)))?)
+    }
+}
+
+/// Charges `check`, or only peeks at it if it is not to be counted.
+async fn decide(
+    connection: &Connection,
+    check: &OwnedCheck,
+    counts: Option<&Counts>,
+) -> Result<tollgate::Decision, Failure> {
+    let limiter = connection.limiter().await?;
+    let check = check.check();
+    let Some(counts) = counts else { return Ok(limiter.peek(&check).await?) };
+    let decision = limiter.check(&check).await?;
+    counts.count(decision.allowed());
+    Ok(decision)
+}
+
+type Reserved = Reservation<StoreLease<Surrounded<RedisStore>>>;
+
+async fn reserve(
+    connection: &Connection,
+    check: &OwnedCheck,
+    ttl: Ttl,
+    counts: &Counts,
+) -> Result<Reserved, Failure> {
+    let reserved = connection.limiter().await?.reserve(&check.check(), ttl).await?;
+    counts.count(reserved.decision.allowed());
+    Ok(reserved)
+}
+
+/// The lease of a reservation, or the exception of its denial.
+fn lease(py: Python<'_>, reserved: Reserved) -> PyResult<Lease> {
+    match reserved.lease {
+        Some(lease) => Ok(Lease::new(Guard::Shared(lease), reserved.decision, None)),
+        None => Err(denied(py, reserved.decision)),
+    }
+}
+
+async fn reset(connection: &Connection, check: &OwnedCheck) -> Result<Vec<String>, Failure> {
+    let limiter = connection.limiter().await?;
+    let reset = limiter.reset(&check.check()).await?;
+    Ok(reset.iter().map(|id| id.as_str().to_owned()).collect())
+}
+
+/// The result of a future of a decision.
+fn decision(py: Python<'_>, decision: Result<tollgate::Decision, Failure>) -> PyResult<Py<PyAny>> {
+    Ok(Py::new(py, Decision(decision?))?.into_any())
+}

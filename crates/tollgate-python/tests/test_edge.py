@@ -1,0 +1,232 @@
+"""Bad input, odd input, and what Python does to objects."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import gc
+import pickle
+import resource
+import weakref
+from typing import Any
+
+import pytest
+from tollgate import Decision, ManualClock, MultiTierRateLimiter, RateLimiter
+
+
+@pytest.mark.parametrize("limit", [1.0, 2.5, "1", True, [1], (), float("nan"), b"1"])
+def test_a_limit_is_an_integer(limit: Any) -> None:
+    with pytest.raises(TypeError, match=r"max_requests is of the type .*; accepted: an integer"):
+        RateLimiter(limit, 60)
+
+
+@pytest.mark.parametrize("limit", [-1, 2**53, 2**64, -(2**64)])
+def test_a_limit_is_in_range(limit: int) -> None:
+    with pytest.raises(
+        ValueError, match=r"max_requests is .*; accepted: an integer from 0 to 9007"
+    ):
+        RateLimiter(limit, 60)
+
+
+@pytest.mark.parametrize("window", ["60", True, [60], (), b"1"])
+def test_a_window_is_a_number(window: Any) -> None:
+    with pytest.raises(TypeError, match=r"window_seconds is of the type"):
+        RateLimiter(1, window)
+
+
+@pytest.mark.parametrize(
+    "window",
+    [0, -1, 0.0001, 31_622_401, float("inf"), float("-inf"), float("nan"), 1e300],
+)
+def test_a_window_is_in_range(window: float) -> None:
+    with pytest.raises(ValueError, match=r"window_seconds is .*; accepted: a number of seconds"):
+        RateLimiter(1, window)
+
+
+def test_an_integer_with_thousands_of_digits_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"max_requests is too large; accepted"):
+        RateLimiter(10**5000, 60)
+    with pytest.raises(ValueError, match=r"window_seconds is too large; accepted"):
+        RateLimiter(1, 10**5000)
+    with pytest.raises(ValueError, match=r"cost is too large; accepted"):
+        RateLimiter().allow("alice", "gpt-4", 10**5000)
+
+
+def test_none_means_the_default_limit() -> None:
+    assert RateLimiter().check("alice", "gpt-4").limit == 100
+
+
+@pytest.mark.parametrize("wrong", [1, None, b"alice", 1.5, ["alice"], object()])
+def test_users_and_models_are_text(wrong: Any) -> None:
+    limiter = RateLimiter(1, 60)
+    for arguments in ((wrong, "gpt-4"), ("alice", wrong)):
+        for call in (limiter.allow, limiter.check, limiter.peek, limiter.get_request_count):
+            with pytest.raises(TypeError):
+                call(*arguments)
+    with pytest.raises(TypeError):
+        limiter.reset_user(wrong)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "\n", "\0", "é", "用户", "👩‍🚀", "a" * 100_000, "'; DROP TABLE users", "{x}:|"],
+)
+def test_any_text_is_a_user_and_a_model(text: str) -> None:
+    limiter = RateLimiter(1, 60)
+    assert limiter.allow(text, "gpt-4")
+    assert not limiter.allow(text, "gpt-4")
+    assert limiter.allow("alice", text)
+    assert not limiter.allow("alice", text)
+
+
+def test_a_lone_surrogate_is_not_text() -> None:
+    limiter = RateLimiter(1, 60)
+    with pytest.raises(UnicodeEncodeError):
+        limiter.allow("\ud800", "gpt-4")
+
+
+@pytest.mark.parametrize("cost", [1.0, "1", True, [], float("nan")])
+def test_a_cost_is_an_integer(cost: Any) -> None:
+    limiter = RateLimiter(10, 60)
+    for call in (limiter.allow, limiter.check, limiter.peek):
+        with pytest.raises(TypeError, match=r"cost is of the type"):
+            call("alice", "gpt-4", cost)
+
+
+@pytest.mark.parametrize("cost", [-1, 2**32, 2**64])
+def test_a_cost_is_in_range(cost: int) -> None:
+    limiter = RateLimiter(10, 60)
+    for call in (limiter.allow, limiter.check, limiter.peek):
+        with pytest.raises(
+            ValueError, match=r"cost is .*; accepted: an integer from 0 to 42949672"
+        ):
+            call("alice", "gpt-4", cost)
+    assert limiter.get_request_count("alice", "gpt-4") == 0
+
+
+def test_a_cost_of_0_asks_whether_there_is_room() -> None:
+    limiter = RateLimiter(1, 60)
+    assert limiter.allow("alice", "gpt-4", 0)
+    assert limiter.get_request_count("alice", "gpt-4") == 0
+    assert limiter.allow("alice", "gpt-4", 1)
+    assert not limiter.allow("alice", "gpt-4", 0)
+
+
+def test_the_greatest_limit_and_cost_work() -> None:
+    limiter = RateLimiter(2**53 - 1, 60)
+    assert limiter.allow("alice", "gpt-4", 2**32 - 1)
+    assert limiter.get_request_count("alice", "gpt-4") == 2**32 - 1
+
+
+@pytest.mark.parametrize("algorithm", ["", "fixed", "SLIDING_WINDOW_LOG"])
+def test_an_unknown_algorithm_is_refused(algorithm: str) -> None:
+    with pytest.raises(ValueError, match=r"algorithm is .*; accepted: `sliding_window_log`"):
+        RateLimiter(1, 60, algorithm=algorithm)
+
+
+@pytest.mark.parametrize("unit", ["", "Tokens", "concurrency", "a b"])
+def test_an_unknown_unit_is_refused(unit: str) -> None:
+    with pytest.raises(ValueError, match=r"unit is .*; accepted: `requests`"):
+        RateLimiter(1, 60, unit=unit)
+
+
+@pytest.mark.parametrize("name", ["", "a" * 257, "a\nb"])
+def test_a_name_is_an_id(name: str) -> None:
+    with pytest.raises(ValueError, match=r"the name .*; accepted: 1 to 256 bytes"):
+        RateLimiter(1, 60, name=name)
+
+
+@pytest.mark.parametrize(
+    ("max_keys", "error"), [(0, ValueError), (-1, ValueError), ("9", TypeError)]
+)
+def test_the_most_keys_are_checked(max_keys: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"max_keys is"):
+        RateLimiter(1, 60, max_keys=max_keys)
+
+
+@pytest.mark.parametrize("clock", [1.0, "time", object()])
+def test_a_clock_is_a_clock(clock: Any) -> None:
+    with pytest.raises(TypeError, match=r"clock is not a clock; accepted: a ManualClock"):
+        RateLimiter(1, 60, clock=clock)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 2**64, 1e30])
+def test_a_manual_clock_takes_times(seconds: float, clock: ManualClock) -> None:
+    for call in (clock.advance, clock.set, ManualClock):
+        with pytest.raises(ValueError, match=r"accepted: a number of seconds"):
+            call(seconds)
+
+
+def test_unknown_arguments_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"max_request"):
+        RateLimiter(max_request=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"modell"):
+        RateLimiter().allow("alice", modell="gpt-4")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("made", [RateLimiter, MultiTierRateLimiter, ManualClock])
+def test_limiters_cannot_be_pickled_or_copied(made: type[Any]) -> None:
+    with pytest.raises(TypeError, match=r"cannot pickle"):
+        pickle.dumps(made())
+    with pytest.raises(TypeError, match=r"cannot pickle"):
+        copy.copy(made())
+
+
+def test_decisions_cannot_be_made_changed_or_hashed() -> None:
+    decision = RateLimiter().check("alice", "gpt-4")
+    with pytest.raises(TypeError):
+        Decision()
+    with pytest.raises(AttributeError):
+        decision.allowed = True  # type: ignore[misc]
+    with pytest.raises(TypeError, match=r"unhashable"):
+        hash(decision)
+
+
+def test_limiters_can_be_referenced_weakly() -> None:
+    limiter = RateLimiter()
+    reference = weakref.ref(limiter)
+    assert reference() is limiter
+    del limiter
+    assert reference() is None
+
+
+def test_a_cycle_through_a_clock_is_collected() -> None:
+    class Holder:
+        limiter: RateLimiter
+
+        def now(self) -> float:
+            return 1.0
+
+    holder = Holder()
+    holder.limiter = RateLimiter(1, 60, clock=holder.now)
+    reference = weakref.ref(holder)
+    del holder
+    gc.collect()
+    assert reference() is None
+
+
+def test_the_most_keys_hold_whatever_users_come() -> None:
+    limiter = RateLimiter(5, 3600, max_keys=100)
+    for number in range(2_000):
+        limiter.allow(f"user {number}", "gpt-4")
+    metrics = limiter.get_metrics()
+    assert metrics["keys"] <= 100
+    assert metrics["evicted"] >= 1_900
+
+
+def test_a_million_calls_leak_nothing() -> None:
+    limiter = RateLimiter(10, 3600)
+    wrong: Any = -1
+
+    def calls(count: int) -> None:
+        for _ in range(count):
+            limiter.allow("alice", "gpt-4")
+            limiter.check("alice", "gpt-4").to_dict()
+            with contextlib.suppress(ValueError):
+                limiter.allow("alice", "gpt-4", wrong)
+
+    calls(20_000)
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    calls(333_000)
+    grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib
+    assert grown_kib < 8_192

@@ -1,0 +1,95 @@
+//! Why there is no report.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::{fmt, io};
+
+use crate::target::CheckError;
+
+/// Why a run ended without a report.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// An address is not one of a server.
+    Address {
+        /// The problem, without the address, which may contain a password.
+        problem: String,
+    },
+    /// A server did not answer, or not as a Tollgate does.
+    Check(CheckError),
+    /// The policies of the deployment leave no limit that can be tested.
+    Policies {
+        /// The server.
+        node: String,
+        /// What applies, and what to do.
+        problem: String,
+    },
+    /// A call to `/admin` failed.
+    Admin {
+        /// The server.
+        node: String,
+        /// What was to be done.
+        action: &'static str,
+        /// The problem.
+        problem: String,
+    },
+    /// The run was interrupted.
+    Interrupted,
+    /// The report could not be written.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// This system lacks something: random numbers, a list of authorities for TLS.
+    System(io::Error),
+}
+
+impl VerifyError {
+    /// The exit code of the process: 130 after an interruption, 1 if the report could not be written, otherwise 2.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Interrupted => 130,
+            Self::File { .. } | Self::System(_) => 1,
+            _ => 2,
+        }
+    }
+}
+
+impl fmt::Display for VerifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address { problem } => {
+                write!(
+                    f,
+                    "--server: {problem}; accepted: http://HOST[:PORT] or https://HOST[:PORT]"
+                )
+            }
+            Self::Check(CheckError { node, problem }) | Self::Policies { node, problem } => {
+                write!(f, "{node}: {problem}")
+            }
+            Self::Admin { node, action, problem } => {
+                write!(f, "{node}: cannot {action}: {problem}")
+            }
+            Self::Interrupted => f.write_str("interrupted; no promise was judged"),
+            Self::File { path, .. } => write!(f, "cannot write {}", path.display()),
+            Self::System(_) => f.write_str("cannot begin"),
+        }
+    }
+}
+
+impl Error for VerifyError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::File { source, .. } | Self::System(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<CheckError> for VerifyError {
+    fn from(error: CheckError) -> Self {
+        Self::Check(error)
+    }
+}

@@ -1,0 +1,34 @@
+"""Renders the chart as `helm template` does, with the library of Helm."""
+
+import helm_python
+import yaml
+
+from project import DEPLOY
+
+CHART = DEPLOY / "helm" / "tollgate"
+VALUES = sorted((DEPLOY / "helm" / "values").glob("*.yaml"))
+
+
+def values_of(path):
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def render(values):
+    """The text of every manifest that `values` give, in the order of the templates."""
+    with helm_python.Chart.load(CHART) as chart:
+        # `render` alone does not read values.schema.json, which `helm template` and `helm install` do.
+        chart.validate_schema(values)
+        templates = chart.render(values, name="tollgate", namespace="default", is_install=True)
+    manifests = [text for path, text in sorted(templates.items()) if path.endswith(".yaml")]
+    documents = [text.strip("\n") for text in "\n---\n".join(manifests).split("\n---\n")]
+    return [text for text in documents if yaml.safe_load(text) is not None]
+
+
+def objects(values):
+    return [yaml.safe_load(text) for text in render(values)]
+
+
+def only(found, kind):
+    """The one object of a kind."""
+    (one,) = [one for one in found if one["kind"] == kind]
+    return one

@@ -1,0 +1,184 @@
+"""The chart renders for every documented set of values, and refuses values that would not work."""
+
+import json
+import unittest
+
+import helm_python
+import kubernetes_validate
+import yaml
+from chart import CHART, VALUES, objects, only, values_of
+from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
+from manifests import FOLDER, manifests
+from project import environment_names, known_variables, read, setting_keys, version
+
+# The oldest that the chart accepts, and the newest whose schemas there are.
+KUBERNETES = ("1.30", "1.37")
+# What the chart sets itself.
+SET_BY_THE_CHART = {"config", "http", "store", "catalog", "grpc", "gateway", "journal"}
+
+
+def documented():
+    return [("the defaults", {})] + [(path.name, values_of(path)) for path in VALUES]
+
+
+def merged(base, changes):
+    """`base` with `changes`, member by member, as Helm merges values."""
+    if not isinstance(base, dict) or not isinstance(changes, dict):
+        return changes
+    return {**base, **{key: merged(base.get(key), value) for key, value in changes.items()}}
+
+
+def set_of(name):
+    return next(values_of(path) for path in VALUES if path.name == name)
+
+
+def container(found):
+    pod = only(found, "Deployment")["spec"]["template"]["spec"]
+    (one,) = [one for one in pod.get("initContainers", []) + pod["containers"] if one["name"] == "tollgate"]
+    return one
+
+
+class Rendering(unittest.TestCase):
+    def test_helm_lint_finds_nothing(self):
+        for name, values in documented():
+            report = helm_python.lint(str(CHART), values, strict=True, kube_version="v1.33.0")
+            serious = [message for message in report["messages"] if message["severity"] > 1]
+            self.assertEqual((serious, report["errors"]), ([], []), name)
+
+    def test_every_object_matches_the_schemas_of_kubernetes(self):
+        for name, values in documented():
+            for one in objects(values):
+                with self.subTest(values=name, kind=one["kind"]):
+                    if one["apiVersion"] == "monitoring.coreos.com/v1":
+                        model = getattr(prometheus_operator, one["kind"]).model_validate(one)
+                        # The model ignores fields that it does not know.
+                        self.assertEqual(model.model_dump(by_alias=True, exclude_unset=True, mode="json"), one)
+                        continue
+                    for release in KUBERNETES:
+                        kubernetes_validate.validate(one, release, strict=True)
+
+    def test_the_plain_manifests_are_those_of_the_chart(self):
+        written = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.yaml")}
+        self.assertEqual(written, manifests(), "run `scripts/deploy manifests`")
+
+    def test_its_version_is_that_of_the_program(self):
+        chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+        self.assertEqual((chart["version"], chart["appVersion"]), (version(), version()))
+
+    def test_it_sets_only_variables_that_exist(self):
+        for name, values in documented():
+            variables = {one["name"] for one in container(objects(values))["env"]}
+            self.assertLessEqual(variables, known_variables(), name)
+        texts = [(CHART / "values.yaml").read_text(), *(path.read_text() for path in VALUES)]
+        self.assertLessEqual(environment_names("\n".join(texts)), known_variables())
+
+    def test_its_schema_has_every_setting(self):
+        schema = json.loads((CHART / "values.schema.json").read_text())
+        settings = set(schema["properties"]["settings"]["properties"])
+        self.assertEqual(settings, setting_keys() - SET_BY_THE_CHART)
+
+    def test_numbers_in_settings_stay_whole(self):
+        found = objects({"settings": {"max_body_memory_bytes": 1_099_511_627_776, "start_degraded": True, "record_sample": "0.5"}})
+        text = only(found, "ConfigMap")["data"]["tollgate.toml"]
+        self.assertIn("max_body_memory_bytes = 1099511627776\n", text)
+        self.assertIn("start_degraded = true\n", text)
+        self.assertIn('record_sample = "0.5"', text)
+
+
+class Pods(unittest.TestCase):
+    def test_no_container_has_rights(self):
+        for name, values in documented():
+            context = container(objects(values))["securityContext"]
+            with self.subTest(name):
+                self.assertTrue(context["runAsNonRoot"] and context["readOnlyRootFilesystem"])
+                self.assertFalse(context["allowPrivilegeEscalation"])
+                self.assertEqual(context["capabilities"], {"drop": ["ALL"]})
+                self.assertEqual(f"{context['runAsUser']}:{context['runAsGroup']}", "65532:65532")
+                self.assertIn("USER 65532:65532\n", read("deploy/Dockerfile"))
+
+    def test_the_kubelet_probes_only_what_it_reaches(self):
+        for name, values in documented():
+            one = container(objects(values))
+            address = next(variable["value"] for variable in one["env"] if variable["name"] == "TOLLGATE_HTTP")
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                with self.subTest(values=name, probe=probe):
+                    # A server on loopback is asked from inside its container.
+                    self.assertEqual("exec" in one[probe], address.startswith("127."))
+                    self.assertEqual("httpGet" in one[probe], not address.startswith("127."))
+
+    def test_a_sidecar_starts_before_its_pod_and_runs_beside_it(self):
+        pod = only(objects(set_of("sidecar.yaml")), "Deployment")["spec"]["template"]["spec"]
+        self.assertEqual([one["name"] for one in pod["containers"]], ["proxy"])
+        (sidecar,) = pod["initContainers"]
+        self.assertEqual((sidecar["name"], sidecar["restartPolicy"]), ("tollgate", "Always"))
+        self.assertEqual(sidecar["startupProbe"]["exec"]["command"], ["/usr/local/bin/tollgate", "health"])
+
+    def test_a_budget_and_a_service_select_the_pods(self):
+        found = objects(set_of("redis.yaml"))
+        labels = only(found, "Deployment")["spec"]["template"]["metadata"]["labels"].items()
+        for kind, selector in (
+            ("Service", only(found, "Service")["spec"]["selector"]),
+            ("PodDisruptionBudget", only(found, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"]),
+            ("NetworkPolicy", only(found, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"]),
+        ):
+            self.assertLessEqual(selector.items(), labels, kind)
+
+    def test_there_is_time_to_drain(self):
+        for name, values in documented():
+            found = objects(values)
+            pod = only(found, "Deployment")["spec"]["template"]["spec"]
+            pause = container(found).get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+            drain = values.get("settings", {}).get("drain_timeout_ms", 8_000) / 1_000
+            self.assertGreater(pod["terminationGracePeriodSeconds"], pause + drain, name)
+
+
+class BadValues(unittest.TestCase):
+    def refused(self, base, changes, *words):
+        values = merged(base, changes)
+        with self.subTest(changes):
+            with self.assertRaises(helm_python.HelmError) as raised:
+                objects(values)
+            for word in words:
+                self.assertIn(word, str(raised.exception))
+
+    def test_the_schema_refuses_what_cannot_be_meant(self):
+        for changes, word in (
+            ({"mode": "daemon"}, "mode"),
+            ({"replicas": 3}, "replicas"),
+            ({"replicaCount": "three"}, "replicaCount"),
+            ({"settings": {"max_keyz": 5}}, "max_keyz"),
+            ({"settings": {"max_keys": 0}}, "max_keys"),
+            ({"settings": {"http": "0.0.0.0:80"}}, "http"),
+            ({"settings": {"on_store_error": "maybe"}}, "on_store_error"),
+            ({"store": {"url": "mysql://db"}}, "store"),
+            ({"store": {"url": "redis://:secret@redis:6379/0"}}, "store"),
+            ({"catalog": {"url": "postgres://tollgate:secret@db/tollgate"}}, "catalog"),
+            ({"catalog": {"url": "mongodb://db"}}, "catalog"),
+            ({"image": {"digest": "latest"}}, "digest"),
+            ({"service": {"type": "Ingress"}}, "type"),
+            ({"networkPolicy": {"from": []}}, "from"),
+            ({"gateway": {"enabled": True, "config": {"models": [{"id": "a"}]}}}, "upstreams"),
+            ({"gateway": {"config": {"listen": "0.0.0.0:1"}}}, "listen"),
+            ({"sidecar": {"containers": [{"name": "proxy"}]}}, "image"),
+            ({"terminationGracePeriodSeconds": 1}, "terminationGracePeriodSeconds"),
+        ):
+            self.refused({}, changes, word)
+
+    def test_the_schema_accepts_every_kind_of_store(self):
+        for url in ("memory:", "memory:/var/lib/tollgate/usage", "redis://redis:6379/0", "rediss-sentinel://a:1,b:2/main/0",
+                    "valkey-cluster://a:6379", "redis+unix:///run/redis.sock?db=3", "memcached://cache:11211"):
+            with self.subTest(url):
+                objects({"store": {"url": url}})
+
+    def test_what_would_not_work_together_is_refused_with_a_reason(self):
+        single, redis, gateway, sidecar = (set_of(f"{name}.yaml") for name in ("single", "redis", "gateway", "sidecar"))
+        self.refused({}, {"replicaCount": 2}, "store.url", "count apart")
+        self.refused({}, {"autoscaling": {"enabled": True}}, "store.url", "count apart")
+        self.refused(single, {"store": {"url": "redis://redis"}, "replicaCount": 2}, "catalog.url", "SQLite")
+        self.refused(redis, {"persistence": {"enabled": True}}, "persistence.enabled")
+        self.refused(sidecar, {"persistence": {"enabled": True}}, "persistence.enabled")
+        self.refused(gateway, {"catalog": {"fromSecret": False}}, "gateway.enabled", "database")
+        self.refused(gateway, {"mode": "sidecar", "sidecar": sidecar["sidecar"]}, "gateway.enabled")
+        self.refused({}, {"secretName": ""}, "secretName", "TOLLGATE_ADMIN_TOKEN")
+        self.refused(sidecar, {"secretName": ""}, "secretName")
+        self.refused({}, {"mode": "sidecar"}, "sidecar.containers")
