@@ -4,8 +4,10 @@
 //! [`BYTES_PER_TOKEN`] bytes, and at least one for each frame with text. Most servers send a frame for each token. The JSON of a frame is parsed only if it may
 //! hold usage, a finish reason or a final event.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
-use memchr::memmem;
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -122,8 +124,8 @@ impl StreamMeter {
             return FrameFate::Passes;
         }
         self.count(text_bytes(data));
-        let has_usage = has_value(data, b"\"usage\"");
-        if !has_usage && !has_value(data, b"\"finish_reason\"") && !has_value(data, b"\"error\"") {
+        let has_usage = has_value(data, &USAGE);
+        if !has_usage && !has_value(data, &FINISH_REASON) && !has_value(data, &ERROR) {
             return FrameFate::Passes;
         }
         let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
@@ -313,10 +315,17 @@ struct Block {
     index: u64,
 }
 
+// Searches are prepared once, because that takes as long as a search through a frame.
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
+static FINISH_REASON: LazyLock<Finder<'static>> =
+    LazyLock::new(|| Finder::new("\"finish_reason\""));
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
+static END_OF_NAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\":"));
+
 /// Whether `data` has the quoted `name` followed by a value that is not null.
-fn has_value(data: &[u8], name: &[u8]) -> bool {
-    memmem::find_iter(data, name).any(|found| {
-        let after = data[found + name.len()..].trim_ascii_start();
+fn has_value(data: &[u8], name: &Finder<'_>) -> bool {
+    name.find_iter(data).any(|found| {
+        let after = data[found + name.needle().len()..].trim_ascii_start();
         let value = after.strip_prefix(b":").map(<[u8]>::trim_ascii_start);
         value.is_some_and(|value| !value.starts_with(b"null"))
     })
@@ -338,7 +347,8 @@ const TEXT_MEMBERS: [&[u8]; 9] = [
 /// The bytes of the answer's text in a frame, as they are escaped.
 fn text_bytes(data: &[u8]) -> u64 {
     let (mut bytes, mut at) = (0, 0);
-    while let Some(found) = memmem::find(&data[at..], b"\":") {
+    let end_of_name = &*END_OF_NAME;
+    while let Some(found) = end_of_name.find(&data[at..]) {
         let colon = at + found + 1;
         at = colon + 1;
         let name = &data[..colon - 1];

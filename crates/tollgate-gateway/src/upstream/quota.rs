@@ -10,6 +10,9 @@ use tollgate_core::Timestamp;
 
 use super::breaker::MAX_COOLING;
 
+/// The beginnings of the names of all fields.
+const PREFIXES: [&str; 2] = ["x-ratelimit-", "anthropic-ratelimit-"];
+
 /// What is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resource {
@@ -56,6 +59,10 @@ impl Quota {
     /// Takes over what the fields of an answer say at `now`, which is `wall_time` in civil time. A time that is further away than
     /// a minute counts as a minute: then one request asks again.
     pub(super) fn hear(&mut self, fields: &HeaderMap, now: Timestamp, wall_time: Timestamp) {
+        // Most model servers have no quotas, and their answers are not searched for each name.
+        if !fields.keys().any(|name| PREFIXES.iter().any(|it| name.as_str().starts_with(it))) {
+            return;
+        }
         for (left, resource) in self.0.iter_mut().zip(Resource::ALL) {
             let name = resource.name();
             let openai = said(fields, &format!("x-ratelimit-remaining-{name}"))

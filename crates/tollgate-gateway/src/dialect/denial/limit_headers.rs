@@ -8,39 +8,85 @@ use tollgate_core::{Decision, LimitStatus, Mode, SystemWallClock, Unit, Visibili
 
 use crate::config::Dialect;
 
-/// The name of each unit in the fields of a dialect.
-const OPENAI_UNITS: [(Unit, &str); 2] = [(Unit::Requests, "requests"), (Unit::Tokens, "tokens")];
-const ANTHROPIC_UNITS: [(Unit, &str); 4] = [
-    (Unit::Requests, "requests"),
-    (Unit::Tokens, "tokens"),
-    (Unit::InputTokens, "input-tokens"),
-    (Unit::OutputTokens, "output-tokens"),
+/// The fields that show the limits of a unit.
+struct Names {
+    unit: Unit,
+    limit: HeaderName,
+    remaining: HeaderName,
+    reset: HeaderName,
+}
+
+impl Names {
+    const fn new(
+        unit: Unit,
+        limit: &'static str,
+        remaining: &'static str,
+        reset: &'static str,
+    ) -> Self {
+        Self {
+            unit,
+            limit: HeaderName::from_static(limit),
+            remaining: HeaderName::from_static(remaining),
+            reset: HeaderName::from_static(reset),
+        }
+    }
+}
+
+static OPENAI_NAMES: [Names; 2] = [
+    Names::new(
+        Unit::Requests,
+        "x-ratelimit-limit-requests",
+        "x-ratelimit-remaining-requests",
+        "x-ratelimit-reset-requests",
+    ),
+    Names::new(
+        Unit::Tokens,
+        "x-ratelimit-limit-tokens",
+        "x-ratelimit-remaining-tokens",
+        "x-ratelimit-reset-tokens",
+    ),
+];
+static ANTHROPIC_NAMES: [Names; 4] = [
+    Names::new(
+        Unit::Requests,
+        "anthropic-ratelimit-requests-limit",
+        "anthropic-ratelimit-requests-remaining",
+        "anthropic-ratelimit-requests-reset",
+    ),
+    Names::new(
+        Unit::Tokens,
+        "anthropic-ratelimit-tokens-limit",
+        "anthropic-ratelimit-tokens-remaining",
+        "anthropic-ratelimit-tokens-reset",
+    ),
+    Names::new(
+        Unit::InputTokens,
+        "anthropic-ratelimit-input-tokens-limit",
+        "anthropic-ratelimit-input-tokens-remaining",
+        "anthropic-ratelimit-input-tokens-reset",
+    ),
+    Names::new(
+        Unit::OutputTokens,
+        "anthropic-ratelimit-output-tokens-limit",
+        "anthropic-ratelimit-output-tokens-remaining",
+        "anthropic-ratelimit-output-tokens-reset",
+    ),
 ];
 
 /// Writes the limits of `decision` that callers may see into `headers`, in `dialect` and as `RateLimit`. For each unit, it is
 /// the limit with the least left.
 pub fn apply_limits(dialect: Dialect, decision: &Decision, headers: &mut HeaderMap) {
     tollgate_http::apply(decision, headers);
-    let units: &[(Unit, &str)] = match dialect {
-        Dialect::OpenAi => &OPENAI_UNITS,
-        Dialect::Anthropic => &ANTHROPIC_UNITS,
+    let (names, written): (&[Names], fn(u64) -> String) = match dialect {
+        Dialect::OpenAi => (&OPENAI_NAMES, duration),
+        Dialect::Anthropic => (&ANTHROPIC_NAMES, instant),
     };
-    for (unit, name) in units {
+    for Names { unit, limit, remaining, reset } in names {
         let Some(status) = tightest(decision, unit) else { continue };
-        let reset_ms = status.reset_after_ms;
-        let (limit, remaining) = (status.limit.amount().get(), status.remaining);
-        match dialect {
-            Dialect::OpenAi => {
-                insert(headers, &format!("x-ratelimit-limit-{name}"), &limit.to_string());
-                insert(headers, &format!("x-ratelimit-remaining-{name}"), &remaining.to_string());
-                insert(headers, &format!("x-ratelimit-reset-{name}"), &duration(reset_ms));
-            }
-            Dialect::Anthropic => {
-                let field = |part| format!("anthropic-ratelimit-{name}-{part}");
-                insert(headers, &field("limit"), &limit.to_string());
-                insert(headers, &field("remaining"), &remaining.to_string());
-                insert(headers, &field("reset"), &instant(reset_ms));
-            }
+        headers.insert(limit, HeaderValue::from(status.limit.amount().get()));
+        headers.insert(remaining, HeaderValue::from(status.remaining));
+        if let Ok(value) = HeaderValue::try_from(written(status.reset_after_ms)) {
+            headers.insert(reset, value);
         }
     }
 }
@@ -53,12 +99,6 @@ fn tightest<'a>(decision: &'a Decision, unit: &Unit) -> Option<&'a LimitStatus> 
             && status.limit.visibility() == Visibility::Public
     };
     decision.limits().iter().filter(is_shown).min_by_key(|status| status.remaining)
-}
-
-fn insert(headers: &mut HeaderMap, name: &str, value: &str) {
-    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-        headers.insert(name, value);
-    }
 }
 
 /// A duration as OpenAI writes it, such as `1h2m3.5s` or `120ms`.
