@@ -1,0 +1,236 @@
+"""The clients of a server, against a real one."""
+
+from __future__ import annotations
+
+import asyncio
+import runpy
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from servers import tollgate_server
+from tollgate.client import (
+    AsyncClient,
+    Client,
+    RequestRefused,
+    ReservationDenied,
+    ServerUnavailable,
+)
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "python" / "sidecar.py"
+TOKEN = "the-token-of-the-tests"
+POLICIES = """
+policies:
+  - {id: requests, scope: USER_MODEL, limit: 3, windowSeconds: 3600}
+  - {id: tokens, scope: USER, unit: tokens, limit: 1000, windowSeconds: 3600}
+  - {id: output, scope: USER, unit: output_tokens, limit: 1000, windowSeconds: 3600}
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "policies.yaml").write_text(POLICIES)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TOLLGATE_ADMIN_TOKEN", TOKEN)
+        with tollgate_server(folder, "--catalog", "file:policies.yaml") as address:
+            yield address
+
+
+@pytest.fixture
+def client(server: str) -> Iterator[Client]:
+    with Client(server, timeout=60, admin_token=TOKEN) as client:
+        yield client
+
+
+@pytest.fixture
+def nobody() -> str:
+    """Return an address at which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_checks_are_decided_by_the_server(client: Client, user: str) -> None:
+    first = client.check(user, "gpt-4", cost={"requests": 2, "tokens": 10})
+    assert first
+    assert (first.policy_id, first.limit, first.count, first.remaining) == ("requests", 3, 2, 1)
+    assert [limit["policyId"] for limit in first.limits] == ["requests", "tokens", "output"]
+    assert client.peek(user, "gpt-4").count == 2
+    assert client.check(user, "gpt-4")
+    denied = client.check(user, "gpt-4")
+    assert not denied
+    assert (denied.reason, denied.degraded) == ("limit_exceeded", False)
+    assert denied.retry_after_ms is not None
+    assert 0 < denied.retry_after_ms <= 3_600_000
+
+
+def test_a_check_with_the_same_request_id_is_charged_once(client: Client, user: str) -> None:
+    counts = [client.check(user, "gpt-4", request_id="r1").count for _ in range(3)]
+    assert counts == [1, 1, 1]
+
+
+def test_a_batch_is_decided_in_its_order(client: Client, user: str) -> None:
+    checks = client.check_batch([{"user": user, "model": "gpt-4", "cost": 2}] * 2)
+    assert [(one.allowed, one.count) for one in checks] == [(True, 2), (False, 2)]
+
+
+def test_a_lease_is_settled_with_what_was_observed(client: Client, user: str) -> None:
+    with client.reserve(user, "gpt-4", ttl=60, cost={"requests": 1, "tokens": 900}) as lease:
+        assert lease.state_at_reservation == "live"
+        assert lease.reserved == {"requests": 1, "tokens": 900}
+        lease.observe({"requests": 1, "tokens": 100})
+        assert lease.extend(ttl=60)["proceed"]
+    assert client.peek(user, cost={"tokens": 0}).count == 100
+
+
+def test_a_lease_of_a_block_that_failed_gives_nothing_back(client: Client, user: str) -> None:
+    with pytest.raises(RuntimeError), client.reserve(user, "m", cost={"tokens": 900}) as lease:
+        lease.observe({"tokens": 100})
+        raise RuntimeError
+    assert client.peek(user, cost={"tokens": 0}).count == 900
+
+
+def test_what_ended_a_lease_is_not_done_twice(client: Client, user: str) -> None:
+    with client.reserve(user, "m", cost={"tokens": 900}) as lease:
+        assert lease.settle({"tokens": 5})["state"] == "settled"
+    with client.reserve(user, "m", cost={"tokens": 900}) as lease:
+        assert lease.release()["state"] == "released"
+    assert client.peek(user, cost={"tokens": 0}).count == 5
+
+
+def test_a_denied_reservation_raises(client: Client, user: str) -> None:
+    with pytest.raises(
+        ReservationDenied, match="cost_exceeds_limit by the policy tokens"
+    ) as denied:
+        client.reserve(user, "gpt-4", cost={"tokens": 1001})
+    assert denied.value.decision.retry_after_ms is None
+
+
+def test_an_administrator_reads_and_resets(client: Client, user: str) -> None:
+    assert [one["id"] for one in client.admin("GET", "policies", limit=1)["items"]] == ["output"]
+    client.check(user, "gpt-4", cost=3)
+    client.admin("POST", "usage/reset", {"userId": user, "modelId": "gpt-4"})
+    assert client.peek(user, "gpt-4", cost=0).count == 0
+
+
+def test_calls_to_admin_need_a_token(server: str) -> None:
+    with Client(server) as client, pytest.raises(ValueError, match="give the client admin_token"):
+        client.admin("GET", "policies")
+    wrong = Client(server, timeout=60, admin_token="a-token-of-nobody")
+    with wrong, pytest.raises(RequestRefused, match="admin token") as refused:
+        wrong.admin("GET", "policies")
+    assert refused.value.status == 401
+
+
+@pytest.mark.parametrize("on_failure", ["raise", "allow", "deny"])
+def test_a_request_that_is_refused_always_raises(server: str, on_failure: str) -> None:
+    client = Client(server, timeout=60, on_failure=on_failure)  # type: ignore[arg-type]
+    with client, pytest.raises(RequestRefused, match="cost") as refused:
+        client.check("alice", "gpt-4", cost=-1)
+    assert (refused.value.status, bool(refused.value.problem["errors"])) == (422, True)
+
+
+def test_without_the_server_on_failure_decides(nobody: str) -> None:
+    with Client(nobody, on_failure="allow") as client:
+        decision = client.check("alice", "gpt-4")
+        assert (decision.allowed, decision.degraded, decision.reason) == (True, True, None)
+        assert all(client.check_batch([{"user": "alice"}, {"user": "bob"}]))
+        with pytest.raises(ServerUnavailable, match="did not answer"):
+            client.reserve("alice", "gpt-4")
+    with Client(nobody, on_failure="deny") as client:
+        decision = client.check("alice", "gpt-4")
+        assert (decision.allowed, decision.reason) == (False, "server_unavailable")
+    with Client(nobody) as client, pytest.raises(ServerUnavailable, match="did not answer"):
+        client.check("alice", "gpt-4")
+
+
+class Other(BaseHTTPRequestHandler):
+    """A server that is no Tollgate: it answers with the status in the path of its address."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(int(self.path.split("/")[1]))
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def other() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(200, "not that of a Tollgate"), (302, "answered 302"), (503, "answered 503")],
+)
+def test_another_answer_is_no_decision(other: str, status: int, said: str) -> None:
+    address = f"{other}/{status}"
+    with Client(address, timeout=60) as client, pytest.raises(ServerUnavailable, match=said):
+        client.check("alice", "gpt-4")
+    with Client(address, timeout=60, on_failure="allow") as client:
+        assert client.check("alice", "gpt-4").degraded
+
+
+def test_bad_arguments_are_named() -> None:
+    with pytest.raises(ValueError, match="accepted: http://HOST"):
+        Client("127.0.0.1:8000")
+    with pytest.raises(ValueError, match="accepted: 'raise', 'allow' or 'deny'"):
+        Client("http://127.0.0.1:8000", on_failure="open")  # type: ignore[arg-type]
+    client = Client("http://127.0.0.1:8000")
+    with client, pytest.raises(TypeError, match=r"\['users'\] are no arguments"):
+        client.check("alice", users=3)  # type: ignore[call-arg]
+
+
+def test_the_example_settles_what_it_used(
+    client: Client, server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runpy.run_path(str(EXAMPLE))["main"](server)
+    assert capsys.readouterr().out == "three two one\nfive four\n"
+    assert client.peek("alice", cost={"output_tokens": 0}).count == 5
+
+
+def test_a_client_of_httpx_can_be_given(server: str, user: str) -> None:
+    with Client(http=httpx.Client(base_url=server, timeout=60)) as client:
+        assert client.check(user, "gpt-4")
+
+
+def test_the_async_client_does_the_same(server: str, nobody: str, user: str) -> None:
+    async def work() -> None:
+        async with AsyncClient(server, timeout=60, admin_token=TOKEN) as client:
+            decisions = await asyncio.gather(*(client.check(user, "gpt-4") for _ in range(20)))
+            assert sum(map(bool, decisions)) == 3
+            assert [one.allowed for one in await client.check_batch([{"user": user}])] == [True]
+            assert (await client.peek(user, "gpt-4")).count == 3
+            await client.admin("POST", "usage/reset", {"userId": user, "modelId": "gpt-4"})
+            async with await client.reserve(user, "gpt-4", cost={"tokens": 900}) as lease:
+                lease.observe({"tokens": 10})
+                assert (await lease.extend(wanted={"tokens": 990}))["proceed"]
+            assert (await client.peek(user, cost={"tokens": 0})).count == 10
+            async with await client.reserve(user, "gpt-4", cost={"tokens": 900}) as lease:
+                await lease.release()
+            lease = await client.reserve(user, "gpt-4", cost={"tokens": 900})
+            assert (await lease.settle({"tokens": 1}))["state"] == "settled"
+            with pytest.raises(ReservationDenied):
+                await client.reserve(user, "gpt-4", cost={"tokens": 990})
+        async with AsyncClient(nobody, on_failure="allow") as client:
+            assert (await client.check(user, "gpt-4")).degraded
+            assert [one.degraded for one in await client.check_batch([{"user": user}])] == [True]
+        async with AsyncClient(nobody) as client:
+            with pytest.raises(ServerUnavailable):
+                await client.check(user, "gpt-4")
+
+    asyncio.run(work())
