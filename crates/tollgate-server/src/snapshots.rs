@@ -79,7 +79,7 @@ impl Snapshots {
             Ok(Some(Ok(bytes))) => tracing::debug!(bytes, "wrote a snapshot of usage"),
             Ok(Some(Err(error))) => tracing::error!(
                 %error,
-                "a snapshot of usage could not be written; the one before it stays: is the disk full?"
+                "a snapshot of usage could not be written; the one before it stays"
             ),
             Err(error) => tracing::error!(%error, "writing a snapshot of usage failed"),
         }

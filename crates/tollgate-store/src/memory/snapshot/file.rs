@@ -44,7 +44,8 @@ impl SnapshotFile {
     /// Opens the directory `dir`, which is created if it is missing. Fails if another process uses it.
     pub fn open(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
-        let lock = File::create(dir.join(LOCK_NAME))?;
+        let lock = dir.join(LOCK_NAME);
+        let lock = File::create(&lock).map_err(|error| about(&lock, &error))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => {
                 io::Error::new(io::ErrorKind::ResourceBusy, "another process uses this directory")
@@ -54,20 +55,28 @@ impl SnapshotFile {
         Ok(Self { dir: dir.to_owned(), writing: Mutex::default(), _lock: lock })
     }
 
-    /// Reads the snapshot ([`MemoryStore::read_snapshot`]). Fails only if a file that cannot be read cannot be renamed either.
+    /// Reads the snapshot ([`MemoryStore::read_snapshot`]). Fails if the file cannot be opened or its disk fails, because it may be
+    /// readable later, and if a file that is no snapshot cannot be renamed.
     pub fn load<C: Clock>(
         &self,
         options: &MemoryStoreOptions,
         clock: impl FnOnce(SnapshotTime) -> C,
     ) -> io::Result<Found<C>> {
         let path = self.dir.join(FILE_NAME);
-        let read = match File::open(&path) {
+        // Before it is opened: opening a pipe would wait for a writer.
+        match fs::metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-            Err(error) => Err(SnapshotError::Io(error)),
-            Ok(file) => read(file, options, clock),
-        };
-        match read {
+            Ok(found) if !found.is_file() => {
+                return Err(about(&path, &io::Error::other("it is not a file")));
+            }
+            found => _ = found.map_err(|error| about(&path, &error))?,
+        }
+        let file = File::open(&path).map_err(|error| about(&path, &error))?;
+        match read(file, options, clock) {
             Ok(store) => Ok(Found::Store(Box::new(store))),
+            Err(SnapshotError::Io(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                Err(about(&path, &error))
+            }
             Err(error) => {
                 let refused = self.dir.join(REFUSED_NAME);
                 fs::rename(&path, &refused)?;
@@ -83,7 +92,10 @@ impl SnapshotFile {
         // A poisoned lock is fine: a file that was not finished is written anew.
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let new = self.dir.join(NEW_NAME);
-        let written = write(&new, store, wall).and_then(|bytes| {
+        // One that an earlier process left, whatever it is: the new one is a file of its own.
+        _ = fs::remove_file(&new);
+        let written = write(&new, store, wall).map_err(|error| about(&new, &error));
+        let written = written.and_then(|bytes| {
             fs::rename(&new, self.dir.join(FILE_NAME))?;
             // The entry of the directory must be as durable as the bytes.
             File::open(&self.dir)?.sync_all()?;
@@ -97,6 +109,11 @@ impl SnapshotFile {
     }
 }
 
+/// An error that names the file it is about.
+fn about(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 fn read<C: Clock>(
     file: impl Read,
     options: &MemoryStoreOptions,
@@ -107,7 +124,7 @@ fn read<C: Clock>(
 
 fn write<C: Clock>(path: &Path, store: &MemoryStore<C>, wall: Timestamp) -> io::Result<u64> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(path)?;

@@ -334,6 +334,33 @@ fn a_file_that_is_refused_is_kept() {
     assert!(matches!(load(&file), Found::Nothing), "the next start finds none");
 }
 
+/// It may be a good snapshot that can be read later.
+#[test]
+fn what_cannot_be_opened_is_an_error_and_stays() {
+    let dir = Dir::new("unopened");
+    let file = SnapshotFile::open(&dir.0).unwrap();
+    let path = dir.0.join("usage.snapshot");
+    fs::create_dir(&path).unwrap();
+    let options = MemoryStoreOptions::default();
+    let error = file.load(&options, |_| ManualClock::default()).unwrap_err().to_string();
+    assert!(error.contains("usage.snapshot: it is not a file"), "{error}");
+    assert!(path.is_dir());
+}
+
+/// A link that somebody left where the new snapshot is written is replaced, and what it leads to stays as it is.
+#[cfg(unix)]
+#[test]
+fn a_link_in_the_place_of_the_new_file_is_not_followed() {
+    let dir = Dir::new("link");
+    let file = SnapshotFile::open(&dir.0).unwrap();
+    let other = dir.0.join("other");
+    fs::write(&other, "of somebody else").unwrap();
+    std::os::unix::fs::symlink(&other, dir.0.join("usage.snapshot.new")).unwrap();
+    file.save(&full_store(), WALL).unwrap();
+    assert_eq!(fs::read(&other).unwrap(), b"of somebody else");
+    assert!(matches!(load(&file), Found::Store(_)));
+}
+
 #[test]
 fn two_processes_do_not_share_a_directory() {
     let dir = Dir::new("shared");
