@@ -31,6 +31,7 @@ mod known_subjects;
 mod leases;
 mod live_leases;
 mod metrics;
+mod needs_leases;
 mod over_limit;
 mod policies;
 mod policy_files;

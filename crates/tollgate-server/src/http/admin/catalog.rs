@@ -15,11 +15,11 @@ use tollgate_catalog::{CatalogWarning, DocumentProblem, Snapshot};
 
 use super::super::answer;
 use super::super::problem::Problem;
-use super::addressable;
 use super::bodies::{self, etag, failed, raw};
 use super::collection::Collection;
 use super::if_match::IfMatch;
 use super::target::{At, NoParameters, Of, Parameters};
+use super::{addressable, needs_leases};
 use crate::app::{App, Backend};
 
 /// A page of a list.
@@ -133,6 +133,7 @@ pub(super) async fn create<S: Backend>(
     }
     let body = bodies::read(request, bodies::RECORD, app.bodies(app.limits.max_body_bytes)).await?;
     addressable::record(kind, &body)?;
+    needs_leases::record(has_leases(&app), kind, &body)?;
     let made = app.admin.directory.create(&actor, kind, &body).await.map_err(|e| failed(&e))?;
     // The key is shown now and never again.
     let key = made.secret.as_ref().map(ApiKeySecret::reveal);
@@ -147,6 +148,7 @@ pub(super) async fn replace<S: Backend>(
 ) -> Result<Response, Problem> {
     let condition = IfMatch::of(request.headers())?;
     let body = bodies::read(request, bodies::RECORD, app.bodies(app.limits.max_body_bytes)).await?;
+    needs_leases::record(has_leases(&app), kind, &body)?;
     let directory = &app.admin.directory;
     let version = condition.expected(directory, kind, &id).await?;
     let changed = directory.replace(&actor, kind, &id, version, &body).await;
@@ -161,10 +163,15 @@ pub(super) async fn patch<S: Backend>(
 ) -> Result<Response, Problem> {
     let condition = IfMatch::of(request.headers())?;
     let body = bodies::read(request, bodies::PATCH, app.bodies(app.limits.max_body_bytes)).await?;
+    needs_leases::record(has_leases(&app), kind, &body)?;
     let directory = &app.admin.directory;
     let version = condition.expected(directory, kind, &id).await?;
     let changed = directory.patch(&actor, kind, &id, version, &body).await;
     stored(&app, StatusCode::OK, &changed.map_err(|e| failed(&e))?, None)
+}
+
+fn has_leases<S: Backend>(app: &App<S>) -> bool {
+    app.service.store().capabilities().leases
 }
 
 pub(super) async fn delete<S: Backend>(

@@ -18,7 +18,7 @@ use super::super::answer;
 use super::super::problem::Problem;
 use super::bodies::{self, failed};
 use super::target::NoParameters;
-use super::{CATALOG_TAG, CATALOG_UNAVAILABLE, addressable};
+use super::{CATALOG_TAG, CATALOG_UNAVAILABLE, addressable, needs_leases};
 use crate::app::{App, Backend};
 
 /// The policy file; [`super::documentation`] has its schema.
@@ -151,6 +151,12 @@ pub(super) async fn validate<S: Backend>(
         bodies::read(request, bodies::FILE, app.bodies(app.limits.max_batch_body_bytes)).await?;
     let is_document = matches!(&body.value, Value::Map(entries) if entries.iter().any(|entry| entry.key == "policies"))
         || matches!(body.value, Value::List(_));
+    let has_leases = app.service.store().capabilities().leases;
+    if is_document {
+        needs_leases::document(has_leases, &body)?;
+    } else {
+        needs_leases::record(has_leases, Kind::Policy, &body)?;
+    }
     let judged = if is_document {
         judge::records("", Some(&body), judge::Scope::Document).map(|records| {
             (records.policies.len(), tollgate_catalog::policy_file::warnings(&records, Some(&body)))
@@ -234,6 +240,7 @@ pub(super) async fn import<S: Backend>(
 ) -> Result<Response, Problem> {
     let body = bodies::read(request, bodies::FILE, app.bodies(MAX_DOCUMENT_BYTES)).await?;
     addressable::document(&body)?;
+    needs_leases::document(app.service.store().capabilities().leases, &body)?;
     let imported = app.admin.directory.import(&actor, &body).await;
     let imported = imported.map_err(|error| match &error {
         // Nothing else is at this path.

@@ -14,6 +14,7 @@ pub(super) mod explain;
 pub(super) mod files;
 mod if_match;
 pub(super) mod leases;
+mod needs_leases;
 pub(super) mod session;
 mod target;
 pub(super) mod traffic;

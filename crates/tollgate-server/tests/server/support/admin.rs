@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 use tempfile::TempDir;
 use tollgate_server::{CatalogConfig, Secret, ServeConfig};
+use tollgate_store::Store;
 
 use super::{Fixture, HttpAnswer};
 
@@ -35,14 +36,19 @@ impl Admin {
     /// The same with the built-in policy, as a new catalog has it.
     pub(crate) async fn start_new(configure: impl FnOnce(&mut ServeConfig)) -> Self {
         let database = TempDir::new().unwrap();
-        let url = format!("sqlite:{}", database.path().join("catalog.db").display());
         let fixture = Fixture::start_with(|config| {
-            config.catalog = CatalogConfig::Database(Secret::new(url));
-            config.admin_token = Some(Secret::new(WRITE));
-            config.admin_read_token = Some(Secret::new(READ));
+            over(config, &database);
             configure(config);
         })
         .await;
+        Self { fixture, database }
+    }
+
+    /// The same over `store`.
+    pub(crate) async fn start_over(store: impl Store) -> Self {
+        let database = TempDir::new().unwrap();
+        let configure = |config: &mut ServeConfig| over(config, &database);
+        let fixture = Fixture::start_with_store("policies: []", store, configure).await;
         Self { fixture, database }
     }
 
@@ -110,6 +116,14 @@ impl Admin {
     pub(crate) async fn check(&self, body: Value) -> Value {
         self.fixture.post("/rate-limit/check", &body.to_string()).await.json()
     }
+}
+
+/// Lets `config` use a catalog in `database`.
+fn over(config: &mut ServeConfig, database: &TempDir) {
+    let url = format!("sqlite:{}", database.path().join("catalog.db").display());
+    config.catalog = CatalogConfig::Database(Secret::new(url));
+    config.admin_token = Some(Secret::new(WRITE));
+    config.admin_read_token = Some(Secret::new(READ));
 }
 
 /// The fields of the problem in `answer`.
