@@ -46,17 +46,12 @@ fn cut_replication(primary: &RedisServer) {
     primary.command(&["CLIENT", "KILL", "TYPE", "replica"]);
 }
 
-/// Waits until `primary` has sent all its writes to a replica.
-fn replicated(primary: &RedisServer) {
-    assert_eq!(primary.command(&["WAIT", "1", "10000"]), ["1"]);
-}
-
 /// P4: charges that were not replicated are lost with the primary, and nothing else is: the excess is exactly those.
 /// Calls that failed during the failover do not count as admitted, and none of them was charged.
 async fn excess_after_losing(primary: &RedisServer, store: &RedisStore) {
     let limit = per_hour(LIMIT);
     admit(store, &limit, REPLICATED).await;
-    replicated(primary);
+    primary.wait_until_replicated();
     cut_replication(primary);
     admit(store, &limit, LOST).await;
     primary.kill();

@@ -190,7 +190,7 @@ fn a_lease_is_settled_after_a_primary_of_a_cluster_is_lost() {
         let id = lease(&store, &[&user, &all], 10, Ttl::MAX).await;
         assert_eq!((usage(&store, &user).await, usage(&store, &all).await), (10, 1));
         let primary = owner(&cluster, &store.key(&user, &subject));
-        assert_eq!(primary.command(&["WAIT", "1", "10000"]), ["1"]);
+        primary.wait_until_replicated();
         primary.kill();
         let (began, other) = (Instant::now(), store_at(&cluster.url()));
         let state = loop {

@@ -54,6 +54,7 @@ async fn the_excess_after_a_failover_is_at_most_what_was_not_replicated() {
     };
     charge(REPLICATED).await;
     let (primary, replica) = (&cluster.nodes()[0], replica_of(&cluster));
+    primary.wait_until_replicated();
     cut_replication(primary, replica).await;
     charge(LOST).await;
     let keys_lost = primary.command(&["DBSIZE"])[0].parse::<usize>().unwrap();

@@ -177,6 +177,18 @@ impl RedisServer {
             .find(|(name, _)| *name == field)
             .map(|(_, value)| value.trim().to_owned())
     }
+
+    /// Waits until its only replica has confirmed every write so far, of whichever connection. (WAIT is about the writes of
+    /// the connection that sends it.)
+    pub fn wait_until_replicated(&self) {
+        let number = |text: Option<&str>| text.and_then(|text| text.parse::<u64>().ok());
+        let written = number(self.info("master_repl_offset").as_deref());
+        wait_for("the replica to have every write", || {
+            let replica = self.info("slave0").unwrap_or_default();
+            let confirmed = replica.split(',').find_map(|field| field.strip_prefix("offset="));
+            number(confirmed).is_some_and(|confirmed| Some(confirmed) >= written)
+        });
+    }
 }
 
 impl Drop for RedisServer {
