@@ -52,6 +52,8 @@ struct Outage {
     /// Whether the examination at the start found the store unavailable and logged it, and nothing has logged yet that
     /// the store is available again.
     was_told_at_start: bool,
+    /// Whether it was logged why the examination has not ended yet.
+    was_examination_told: bool,
     /// How many outages have ended.
     ended: u64,
 }
@@ -104,8 +106,8 @@ impl StoreWatch {
         self.outage().ended
     }
 
-    /// The examination at the start, begun after `ended_before` outages, found the store unavailable. Logs it, unless a
-    /// breaker has logged the same outage.
+    /// The examination at the start, begun after `ended_before` outages, found the store unavailable. Logs the outage, unless a
+    /// breaker has logged it; then it logs once that the examination goes on, because only this line says where the store was set.
     pub(crate) fn unavailable_at_start(
         &self,
         error: &StartProblem,
@@ -113,17 +115,25 @@ impl StoreWatch {
         ended_before: u64,
     ) {
         let mut outage = self.outage();
-        let is_known = outage.was_told_at_start || !outage.failing.is_empty();
-        if is_known || outage.ended != ended_before {
+        if outage.ended != ended_before {
             return;
         }
-        outage.was_told_at_start = true;
-        tracing::warn!(
-            error = %Chain(error),
-            set_by,
-            "the store is unavailable; its limits are not enforced, and checks are decided by the failure mode until it \
-             answers"
-        );
+        let was_told = std::mem::replace(&mut outage.was_examination_told, true);
+        if !outage.was_told_at_start && outage.failing.is_empty() {
+            outage.was_told_at_start = true;
+            tracing::warn!(
+                error = %Chain(error),
+                set_by,
+                "the store is unavailable; its limits are not enforced, and checks are decided by the failure mode until it \
+                 answers"
+            );
+        } else if !was_told {
+            tracing::warn!(
+                error = %Chain(error),
+                set_by,
+                "the store did not answer the examination at the start, which is repeated until it does"
+            );
+        }
     }
 
     /// The examination at the start has ended well. Logs the end of an outage that only the examination has seen.
@@ -248,7 +258,7 @@ impl StoreObserver for StoreWatch {
         cause: Option<&StoreError>,
     ) {
         let mut outage = self.outage();
-        let Outage { failing, was_told_at_start, ended } = &mut *outage;
+        let Outage { failing, was_told_at_start, ended, .. } = &mut *outage;
         let logged = failing.get(&domain).and_then(|part| part.logged);
         let now_known =
             cause.map(StoreError::kind).filter(|kind| *kind != StoreErrorKind::NotAsked);
