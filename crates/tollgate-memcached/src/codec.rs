@@ -146,7 +146,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<KeyState> {
     reader.0.is_empty().then_some(KeyState { latest, idle_at, usage, once })
 }
 
-/// Whether Tollgate can have written `tally`. A bucket that takes for ever to fill is idle at the end of all time.
+/// Whether Tollgate can have written `tally`. The time at which a bucket is full may be as late as [`u64::MAX`].
 fn is_possible(tally: &Tally) -> bool {
     let [first, second] = tally.numbers;
     let is_amount = |number: u64| number <= Amount::MAX.get();

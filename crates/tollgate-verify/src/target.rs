@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The answer to a check, as far as it is judged.
+/// The parts of an answer to a check that are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Whether the check was admitted.

@@ -9,7 +9,7 @@ use crate::document::{Entry, Value};
 
 const ACCEPTED: &str = "a map with `share`, such as `{share: 0.05}`";
 
-/// What else the policy says, as far as it is valid.
+/// The other fields of the policy that are valid.
 pub(super) struct Beside {
     pub(super) counting: Option<Counting>,
     /// `None` if it exempts.

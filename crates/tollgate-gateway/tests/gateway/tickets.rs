@@ -36,7 +36,7 @@ async fn a_full_queue_gives_a_ticket_that_comes_first() {
         let early = fixture.post_with(CHAT, STREAM, &[(TICKET, &ticket)]).await;
         assert!(wait_ms(&early) <= due_ms);
         assert_eq!(early.field(TICKET), ticket);
-        // The ticket of another key, or what is no ticket, is worth nothing.
+        // A ticket of another key is ignored, and so is a value that is not a ticket.
         let other = format!("Bearer {}", fixture.other_key().await);
         let others = [("authorization", other.as_str()), (TICKET, &ticket)];
         let ignored = fixture.post_with(CHAT, STREAM, &others).await;

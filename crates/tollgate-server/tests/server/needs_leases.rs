@@ -1,4 +1,4 @@
-//! Over a store without leases, no admin call lets in a policy that needs them.
+//! If the store keeps no leases, every admin call refuses a policy that needs them.
 
 use serde_json::{Value, json};
 use tollgate_core::{Charge, Limit, Subject};
@@ -67,7 +67,7 @@ async fn no_call_lets_in_a_policy_that_needs_leases() {
     assert_eq!(left.status, 404);
 }
 
-/// Over a store that keeps leases they are let in.
+/// If the store keeps leases, such policies are accepted.
 #[tokio::test]
 async fn a_store_with_leases_takes_them() {
     let admin = Admin::start().await;

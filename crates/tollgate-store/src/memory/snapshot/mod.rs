@@ -3,8 +3,8 @@
 //! Windows go on by wall time. The store that a snapshot is read into has the clock of the store that wrote it, moved on by as much
 //! as the wall clock: what was admitted leaves its window when it would have left it, wherever the wall clock was set meanwhile.
 //!
-//! A snapshot does not show one moment. Each key, lease and request id is as it was at some moment while the snapshot was written, so
-//! that no check waits for more than a few keys. What was admitted after that is not in it: a limit may admit as much
+//! The store works on while a snapshot is written, and a check waits for a few keys at most. So the parts of a snapshot are of different
+//! moments: each key, lease and request id was copied at its own. What was admitted after that is not in it: a limit may admit as much
 //! again after a crash, but not after an orderly end, when nothing is admitted any more.
 
 mod file;

@@ -347,7 +347,7 @@ fn what_cannot_be_opened_is_an_error_and_stays() {
     assert!(path.is_dir());
 }
 
-/// A link that somebody left where the new snapshot is written is replaced, and what it leads to stays as it is.
+/// A symbolic link in the place of the new snapshot is replaced. The file that it points to is not written.
 #[cfg(unix)]
 #[test]
 fn a_link_in_the_place_of_the_new_file_is_not_followed() {

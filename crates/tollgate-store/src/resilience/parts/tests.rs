@@ -235,7 +235,7 @@ async fn a_hot_limit_needs_few_calls() {
     assert!(model.calls() < 200, "{} calls", model.calls());
 }
 
-/// Nothing stays with the nodes: what is not spent is given back when the part ends.
+/// When a part ends, its node gives back what it has not spent.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_spent_comes_back() {
     let (node, model, seen) = simple_node();
