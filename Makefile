@@ -37,7 +37,7 @@ test: setup-tests setup-deploy console-check lint doc ## Set up what is missing,
 		$(CARGO) test $(ALL) --no-fail-fast --lib --bins --tests --examples; \
 	fi
 	@# The store's tests on Valkey as well. They run in one process, so that they share their servers.
-	TOLLGATE_TEST_REDIS_SERVER="$(abspath $(TARGET))/valkey/bin/valkey-server" \
+	TOLLGATE_TEST_REDIS_SERVER="$(abspath $(TARGET))/valkey/bin/valkey-server" timeout --kill-after=10 1200 \
 		$(CARGO) test $(ALL) --test redis
 
 .PHONY: gateway-demo

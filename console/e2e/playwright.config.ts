@@ -12,7 +12,7 @@ export default defineConfig({
   reporter: [['line']],
   timeout: 30_000,
   // Above what all of them take on two cores that have much else to do: a run that hangs is a failure.
-  globalTimeout: 480_000,
+  globalTimeout: 840_000,
   expect: { timeout: 8_000 },
   use: {
     viewport: { width: 1440, height: 900 },
