@@ -26,6 +26,8 @@ pub enum SimulateError {
     Trace(TraceError),
     /// The policy file contains no valid policies.
     Policies(CatalogError),
+    /// The file contains no valid cases.
+    Cases(CatalogError),
     /// The catalog did not answer.
     CatalogUnavailable,
     /// The built-in policies cannot be compiled.
@@ -50,6 +52,7 @@ impl SimulateError {
             Self::Flag { .. }
             | Self::Trace(_)
             | Self::Policies(_)
+            | Self::Cases(_)
             | Self::File { action: "read", .. } => 2,
             Self::Difference(_)
             | Self::PolicySet(_)
@@ -74,7 +77,7 @@ impl fmt::Display for SimulateError {
                 write!(f, "{flag}: {problem}; accepted: {accepted}")
             }
             Self::Trace(error) => error.fmt(f),
-            Self::Policies(error) => error.fmt(f),
+            Self::Policies(error) | Self::Cases(error) => error.fmt(f),
             Self::PolicySet(error) => error.fmt(f),
             Self::CatalogUnavailable => f.write_str(
                 "the catalog's database did not answer, so the checks cannot be decided as a server would",
@@ -89,7 +92,7 @@ impl Error for SimulateError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::File { source, .. } => Some(source),
-            Self::Policies(error) => error.source(),
+            Self::Policies(error) | Self::Cases(error) => error.source(),
             Self::Flag { .. }
             | Self::Trace(_)
             | Self::PolicySet(_)

@@ -24,8 +24,9 @@ pub use crate::error::{LineProblem, TraceError};
 use azure::AzureTrace;
 pub use check::TraceCheck;
 use check_csv::CheckColumns;
+pub(crate) use check_csv::{ACCEPTED_IPS, address, custom};
 use records::RecordReader;
-pub(crate) use time::rfc_3339;
+pub(crate) use time::{parse as parse_time, rfc_3339};
 
 /// The most users to which an azure-llm-2023 trace may be assigned.
 pub const MAX_USERS: u32 = 1_000_000;
