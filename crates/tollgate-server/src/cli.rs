@@ -10,7 +10,7 @@ use tollgate_catalog::policy_file::Examined;
 use tollgate_catalog::{CatalogWarning, DocumentProblem};
 use tollgate_core::Policy;
 use tollgate_import::Source;
-use tollgate_simulate::{SimulateArgs, SimulateError, TestArgs, TestReport};
+use tollgate_simulate::{DiffArgs, SimulateArgs, SimulateError, TestArgs, TestReport};
 use tollgate_verify::VerifyArgs;
 
 use crate::config::ServeConfig;
@@ -59,6 +59,8 @@ enum PoliciesCommand {
     },
     #[command(after_help = TestArgs::AFTER_HELP)]
     Test(TestArgs),
+    #[command(after_help = DiffArgs::AFTER_HELP)]
+    Diff(DiffArgs),
     /// Convert the limits of another program into policies, which are printed as YAML
     #[command(after_help = crate::import::AFTER_HELP)]
     Import {
@@ -293,6 +295,7 @@ impl Cli {
             Command::Policies(PoliciesCommand::Test(args)) => {
                 test(&tollgate_simulate::test(&args), args.json)
             }
+            Command::Policies(PoliciesCommand::Diff(args)) => diff(&args),
             Command::Policies(PoliciesCommand::Import { from, file }) => {
                 let Imported { output, error, code } = crate::import::run(from, &file);
                 Outcome { output, error, code: code.into() }
@@ -317,6 +320,17 @@ fn test(report: &TestReport, json: bool) -> Outcome {
     let error = report.errors.iter().map(|error: &SimulateError| error_text(error)).collect();
     let output = if json { report.to_json() + "\n" } else { report.to_string() };
     Outcome { output, error, code: report.exit_code().into() }
+}
+
+fn diff(args: &DiffArgs) -> Outcome {
+    match tollgate_simulate::diff(args) {
+        Ok(report) => {
+            let output = if args.json { report.to_json() + "\n" } else { report.to_string() };
+            Outcome { output, error: String::new(), code: report.exit_code().into() }
+        }
+        // 1 says that a decision differs.
+        Err(error) => Outcome::failed(MISUSED, &error),
+    }
 }
 
 fn verify(args: &VerifyArgs) -> Outcome {

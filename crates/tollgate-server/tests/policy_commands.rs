@@ -52,3 +52,28 @@ fn failing_cases_and_bad_files_have_codes_of_their_own() {
     assert!(error.starts_with(&place), "{error}");
     assert_eq!(policies(&["test"]).0, Some(2));
 }
+
+/// Real traffic: 0 without a difference, 1 with one, 2 for a bad trace.
+#[test]
+fn a_diff_on_real_traffic_says_who_loses() {
+    let trace = in_project("data/azure-llm-inference-2023/AzureLLMInferenceTrace_code.csv");
+    let old = in_project("examples/azure.yaml");
+    let dir = tempfile::tempdir().unwrap();
+    let new = dir.path().join("new.yaml");
+    std::fs::write(&new, "policies: [{id: few, scope: USER, limit: 5, window: 1m}]").unwrap();
+    let diff = |new: &Path, trace: &Path| {
+        let flags = ["diff".as_ref(), old.as_os_str(), new.as_os_str(), "--trace".as_ref()];
+        policies(&[flags.as_slice(), &[trace.as_os_str()]].concat())
+    };
+    let (code, output, error) = diff(&old, &trace);
+    assert_eq!((code, error.as_str()), (Some(0), ""));
+    assert!(output.contains("\ndecisions  0 checks lost, 0 gained\n"), "{output}");
+    let (code, output, _) = diff(&new, &trace);
+    assert_eq!(code, Some(1));
+    assert!(output.contains("\nchecks     8,819: allowed 7,025 (79.7 %) by old, "), "{output}");
+    assert!(output.contains("\nfew ") && output.contains("\nuser: 100 in all, "), "{output}");
+    std::fs::write(dir.path().join("bad.csv"), "timestamp,userId\nsoon,a\n").unwrap();
+    let (code, output, error) = diff(&new, &dir.path().join("bad.csv"));
+    assert_eq!((code, output.as_str()), (Some(2), ""));
+    assert!(error.contains("bad.csv:2: timestamp: is \"soon\"; accepted: "), "{error}");
+}

@@ -32,6 +32,8 @@ pub enum SimulateError {
     CatalogUnavailable,
     /// The built-in policies cannot be compiled.
     PolicySet(PolicySetError),
+    /// The caller ended it.
+    Stopped,
     /// The reference model made a different decision.
     Difference(Box<Difference>),
     /// A file could not be read or written.
@@ -57,6 +59,7 @@ impl SimulateError {
             Self::Difference(_)
             | Self::PolicySet(_)
             | Self::CatalogUnavailable
+            | Self::Stopped
             | Self::File { .. } => 1,
         }
     }
@@ -82,6 +85,7 @@ impl fmt::Display for SimulateError {
             Self::CatalogUnavailable => f.write_str(
                 "the catalog's database did not answer, so the checks cannot be decided as a server would",
             ),
+            Self::Stopped => f.write_str("it was stopped"),
             Self::Difference(difference) => difference.fmt(f),
             Self::File { action, path, .. } => write!(f, "cannot {action} {}", path.display()),
         }
@@ -97,6 +101,7 @@ impl Error for SimulateError {
             | Self::Trace(_)
             | Self::PolicySet(_)
             | Self::CatalogUnavailable
+            | Self::Stopped
             | Self::Difference(_) => None,
         }
     }

@@ -7,11 +7,14 @@
 //!
 //! `tollgate policies test` decides checks of a test file in the same way, and compares the decisions with those that the file expects.
 //!
+//! `tollgate policies diff` replays a trace through two sets of policies and compares their decisions.
+//!
 //! Invariant: the output files are written completely or not at all. This crate must not know the server, which
 //! includes [`SimulateArgs`] as a subcommand.
 
 mod args;
 mod cases;
+mod compare;
 mod decisions;
 mod error;
 mod leases;
@@ -31,6 +34,10 @@ pub use args::SimulateArgs;
 pub use cases::{
     CaseReport, DifferenceReport, EXPECTED_FIELDS, EXPECTED_LIMIT_FIELDS, TestArgs, TestFileReport,
     TestReport, test,
+};
+pub use compare::{
+    ChangeReport, CompareOptions, ComparisonReport, DiffArgs, Pair, PolicyDiffReport, PolicyStatus,
+    SideReport, StepReport, SubjectKindReport, SubjectReport, TimelineReport, compare, diff,
 };
 pub use error::SimulateError;
 pub use replay::Replay;

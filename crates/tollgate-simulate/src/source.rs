@@ -120,7 +120,12 @@ impl Source {
 
 /// How `args` handle API keys that the catalog does not know.
 pub fn unknown_api_keys(args: &SimulateArgs) -> UnknownApiKeys {
-    match args.unknown_api_keys.as_deref() {
+    unknown_api_keys_of(args.unknown_api_keys.as_deref())
+}
+
+/// The same for the value of the flag.
+pub(crate) fn unknown_api_keys_of(flag: Option<&str>) -> UnknownApiKeys {
+    match flag {
         Some("deny") => UnknownApiKeys::Deny,
         _ => UnknownApiKeys::Count,
     }

@@ -73,6 +73,14 @@ impl Default for Population {
     }
 }
 
+impl Population {
+    /// The population of the flags, or the usual one.
+    pub(crate) fn of(users: Option<u32>, seed: Option<u64>) -> Self {
+        let usual = Self::default();
+        Self { users: users.unwrap_or(usual.users), seed: seed.unwrap_or(usual.seed) }
+    }
+}
+
 /// How many lines are read ahead, to put lines in the order of their times.
 pub const MAX_READ_AHEAD: usize = 100_000;
 
