@@ -76,6 +76,10 @@ python: setup ## Build the Python package as a wheel, and install it in a clean 
 bench-python: setup-tests ## Measure the Python package beside the package limits
 	@scripts/python bench
 
+.PHONY: test-peers
+test-peers: setup ## Run the test suites of the Python packages limits and Flask-Limiter with the storage of the Python package
+	@scripts/python peers
+
 .PHONY: python-check
 python-check: setup-tests ## Build the Python package for tests; run its tests, and check its types, lint and format
 	@scripts/python check
