@@ -80,6 +80,10 @@ bench-python: setup-tests ## Measure the Python package beside the package limit
 test-peers: setup ## Run the test suites of the Python packages limits and Flask-Limiter with the storage of the Python package
 	@scripts/python peers
 
+.PHONY: test-litellm
+test-litellm: setup-tests ## Run the Python package's hook in a real proxy of LiteLLM, before the mock model
+	@scripts/python litellm
+
 .PHONY: python-check
 python-check: setup-tests ## Build the Python package for tests; run its tests, and check its types, lint and format
 	@scripts/python check
