@@ -94,6 +94,32 @@ def test_an_answer_settles_its_call(limiter: PolicyLimiter) -> None:
     asyncio.run(work())
 
 
+def test_a_limit_on_all_tokens_counts_input_and_output(tmp_path: Path) -> None:
+    path = tmp_path / "policies.yaml"
+    path.write_text(
+        "policies: [{id: t, per: [user], unit: tokens, limit: 1000, windowSeconds: 60}]"
+    )
+    limiter = PolicyLimiter.from_file(path)
+
+    def tokens() -> int:
+        return limiter.peek("alice", cost=0).limits[0].count
+
+    async def work() -> None:
+        hook = make(limiter)
+        data = call(prompt="1234")
+        await begin(hook, data)
+        assert tokens() == 403
+        await hook.async_post_call_success_hook(data, USER, answer(30))
+        assert tokens() == 37
+        data = call(prompt="1234")
+        await begin(hook, data)
+        chunks = hook.async_post_call_streaming_iterator_hook(USER, stream(*ANTHROPIC), data)
+        assert [one async for one in chunks] == ANTHROPIC
+        assert tokens() == 37 + 40
+
+    asyncio.run(work())
+
+
 def test_an_answer_without_usage_pays_what_it_reserved(limiter: PolicyLimiter) -> None:
     async def work() -> None:
         hook = make(limiter, cost=lambda _: {"output_tokens": 50})

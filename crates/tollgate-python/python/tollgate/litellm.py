@@ -67,12 +67,12 @@ def estimate(data: Mapping[str, Any], default_output_tokens: int = 1024) -> dict
     length = len(json.dumps(texts, ensure_ascii=False, default=str).encode(errors="replace"))
     caps = [_amount(data.get(name)) for name in _OUTPUT_CAPS]
     cap = next((cap for cap in caps if cap is not None), default_output_tokens)
-    output = cap * max(_amount(data.get("n")) or 1, 1)
-    return {
-        "requests": 1,
-        "input_tokens": length // _BYTES_PER_TOKEN + 1,
-        "output_tokens": min(output, _MAX_TOKENS),
-    }
+    output = min(cap * (_amount(data.get("n")) or 1), _MAX_TOKENS)
+    return {"requests": 1, **_tokens(length // _BYTES_PER_TOKEN + 1, output)}
+
+
+def _tokens(into: int, out: int) -> dict[str, int]:
+    return {"input_tokens": into, "output_tokens": out, "tokens": into + out}
 
 
 def _amount(value: object) -> int | None:
@@ -157,7 +157,9 @@ class RateLimitHook(CustomLogger):  # type: ignore[misc] # LiteLLM need not be i
             return
         lease = self._take(data)
         if lease is not None:
-            await _settle(lease, _usage(response) or {})
+            meter = _Meter()
+            meter.read(response)
+            await _settle(lease, meter.usage)
 
     async def async_post_call_streaming_iterator_hook(
         self,
@@ -179,7 +181,8 @@ class RateLimitHook(CustomLogger):  # type: ignore[misc] # LiteLLM need not be i
                 if is_whole or meter.is_final:
                     await _settle(lease, meter.usage)
                 else:
-                    lease.observe({"output_tokens": meter.least_output()})
+                    least = meter.least_output()
+                    lease.observe({"output_tokens": least, "tokens": least})
                     await _settle_lower_bound(lease)
 
     async def async_post_call_failure_hook(
@@ -252,16 +255,18 @@ class _Meter:
 
     def _read_event(self, event: Any) -> None:
         # The first event of Anthropic's streams.
-        first = _usage(_member(event, "message")) or {}
+        first = _usage(_member(event, "message"))
+        usage = _usage(event)
         self.usage.update({unit: first[unit] for unit in first if unit == "input_tokens"})
-        usage = _usage(event) or {}
         self.usage.update(usage)
+        if {"input_tokens", "output_tokens"} <= self.usage.keys():
+            self.usage = _tokens(self.usage["input_tokens"], self.usage["output_tokens"])
         has_text = _has_text(event)
         self._texts += has_text
         self.is_final = usage.get("output_tokens", 0) > 0 and not has_text
 
 
-def _usage(answer: Any) -> dict[str, int] | None:
+def _usage(answer: Any) -> dict[str, int]:
     """Return the tokens that an answer, a chunk or an event of the Responses API reports."""
     reported = _member(answer, "usage") or _member(_member(answer, "response"), "usage")
     names = {
@@ -274,7 +279,7 @@ def _usage(answer: Any) -> dict[str, int] | None:
         amount = next((amount for amount in amounts if amount is not None), None)
         if amount is not None:
             usage[unit] = amount
-    return usage or None
+    return usage
 
 
 def _has_text(chunk: Any) -> bool:
