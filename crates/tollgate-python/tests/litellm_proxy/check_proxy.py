@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from servers import Redis
+from servers import Redis, mock_model, running
 from tollgate import RedisRateLimiter
 
 # Far above the time that the proxy takes to start on a busy machine.
@@ -41,33 +39,6 @@ def key(user, data):
 
 hook = RateLimitHook(AsyncRedisRateLimiter(URL, policies="policies.yaml", timeout=30), key)
 """
-
-
-@contextlib.contextmanager
-def running(command: list[str], log: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program with its output in `log`, and end it."""
-    with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, **options)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@contextlib.contextmanager
-def mock_model(folder: Path, pace_ms: int) -> Iterator[str]:
-    """Run a mock model, and yield its address."""
-    program = Path(os.environ["TOLLGATE_BIN"]).parent / "tollgate-mock-model"
-    log = folder / f"model-{pace_ms}.log"
-    command = [str(program), "--listen", "127.0.0.1:0", "--tokens", str(TOKENS)]
-    with running([*command, "--pace-ms", str(pace_ms)], log) as process:
-        deadline = time.monotonic() + START_SECONDS
-        while not (found := re.search(r"http://\S+", log.read_text())):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.01)
-        yield found.group()
 
 
 def configuration(models: dict[str, str]) -> str:
@@ -105,7 +76,10 @@ def proxy(folder: Path, redis_server: Redis) -> Iterator[httpx.Client]:
     # It must not ask the Internet for its prices.
     environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_PROXY": "*"}
     log = folder / "proxy.log"
-    with mock_model(folder, 0) as fast, mock_model(folder, 200) as slow:
+    with (
+        mock_model(folder, tokens=TOKENS, pace_ms=0) as fast,
+        mock_model(folder, tokens=TOKENS, pace_ms=200) as slow,
+    ):
         # Nothing listens at the port 9 (discard) of this machine.
         models = {"fast": fast, "slow": slow, "down": "http://127.0.0.1:9"}
         (folder / "config.yaml").write_text(configuration(models))
