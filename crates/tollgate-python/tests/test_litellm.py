@@ -279,6 +279,32 @@ def test_calls_that_choose_the_same_id_settle_apart(limiter: PolicyLimiter) -> N
     asyncio.run(work())
 
 
+@pytest.mark.parametrize("error", [ValueError(), None])
+def test_a_stream_does_not_end_the_call_that_has_its_id(
+    limiter: PolicyLimiter, error: Exception | None
+) -> None:
+    async def work() -> None:
+        hook = make(limiter, cost=lambda _: {"output_tokens": 100})
+        first, second = call(), call()
+        await begin(hook, first)
+        source = stream(chunk("a"), chunk(None, USAGE), error=error)
+        passed = hook.async_post_call_streaming_iterator_hook(USER, source, first)
+        await anext(passed)
+        await begin(hook, second)
+        assert first["litellm_call_id"] != second["litellm_call_id"]
+        try:
+            async for _ in passed:
+                pass
+        except ValueError as failure:
+            await hook.async_post_call_failure_hook(first, failure, USER)
+        assert used(limiter) == (2, 7, 130, 1)
+        await hook.async_post_call_success_hook(second, USER, answer(300))
+        assert used(limiter) == (2, 14, 330, 0)
+        assert list(hook._leases) == (["1"] if error else [])
+
+    asyncio.run(work())
+
+
 def test_a_call_that_never_ends_is_forgotten_and_stays_charged(limiter: PolicyLimiter) -> None:
     async def work() -> None:
         hook = make(limiter, ttl=0.1, cost=lambda _: {"output_tokens": 100})

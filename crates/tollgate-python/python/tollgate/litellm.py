@@ -119,8 +119,9 @@ class RateLimitHook(CustomLogger):  # type: ignore[misc] # LiteLLM need not be i
         self._key = key
         self._cost = cost
         self._ttl = ttl
-        # By the id of the call, the oldest first, with the time at which they expire.
-        self._leases: dict[str, tuple[float, AsyncLease]] = {}
+        # By the id of the call, the oldest first, with the time at which they expire. None for a
+        # stream that has its lease: LiteLLM also reports its failure, under the same id.
+        self._leases: dict[str, tuple[float, AsyncLease | None]] = {}
 
     async def async_pre_call_hook(
         self,
@@ -168,7 +169,7 @@ class RateLimitHook(CustomLogger):  # type: ignore[misc] # LiteLLM need not be i
         request_data: Mapping[str, Any],
     ) -> AsyncIterator[Any]:
         """Pass a stream on, and settle its call when it ends, however it does."""
-        lease = self._take(request_data)
+        lease = self._take(request_data, is_stream=True)
         meter = _Meter()
         is_whole = False
         try:
@@ -176,6 +177,7 @@ class RateLimitHook(CustomLogger):  # type: ignore[misc] # LiteLLM need not be i
                 meter.read(chunk)
                 yield chunk
             is_whole = True
+            self._leases.pop(_call_id(request_data), None)
         finally:
             if lease is not None:
                 if is_whole or meter.is_final:
@@ -203,8 +205,9 @@ class RateLimitHook(CustomLogger):  # type: ignore[misc] # LiteLLM need not be i
 
     def _keep(self, data: dict[str, Any], lease: AsyncLease) -> None:
         now = time.monotonic()
-        while self._leases and (oldest := next(iter(self._leases))):
-            if self._leases[oldest][0] > now:
+        while self._leases:
+            oldest, (expires, _) = next(iter(self._leases.items()))
+            if expires > now:
                 break
             # Nobody has ended it: it stays charged as reserved.
             del self._leases[oldest]
@@ -214,9 +217,18 @@ class RateLimitHook(CustomLogger):  # type: ignore[misc] # LiteLLM need not be i
             call = data["litellm_call_id"] = str(uuid.uuid4())
         self._leases[call] = (now + self._ttl, lease)
 
-    def _take(self, data: Mapping[str, Any]) -> AsyncLease | None:
-        kept = self._leases.pop(str(data.get("litellm_call_id")), None)
-        return None if kept is None else kept[1]
+    def _take(self, data: Mapping[str, Any], *, is_stream: bool = False) -> AsyncLease | None:
+        call = _call_id(data)
+        expires, lease = self._leases.get(call, (0.0, None))
+        if lease is not None and is_stream:
+            self._leases[call] = (expires, None)
+        elif lease is not None:
+            del self._leases[call]
+        return lease
+
+
+def _call_id(data: Mapping[str, Any]) -> str:
+    return str(data.get("litellm_call_id"))
 
 
 class _Meter:
