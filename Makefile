@@ -73,7 +73,7 @@ python: setup ## Build the Python package as a wheel, and install it in a clean 
 	@scripts/python wheel
 
 .PHONY: bench-python
-bench-python: setup-tests ## Measure the Python package beside the package limits
+bench-python: setup-tests ## Measure the Python package beside the package limits, and in a FastAPI application
 	@scripts/python bench
 
 .PHONY: test-peers
