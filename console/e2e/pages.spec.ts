@@ -195,6 +195,28 @@ const VIEWS: readonly View[] = [
     show: (page) => expect(page.getByText('This server has no gateway')).toBeVisible(),
   },
   {
+    name: 'What if',
+    path: 'what-if',
+    show: (page) => expect(page.getByRole('button', { name: 'Insert the policies in force' })).toBeVisible(),
+  },
+  {
+    name: 'What if with a comparison',
+    path: 'what-if',
+    show: async (page) => {
+      await page.getByLabel('Traffic').selectOption('file');
+      const rows = ['timestamp,userId,modelId', '0,ann,m', '1,ann,m'];
+      const buffer = Buffer.from(`${rows.join('\n')}\n`);
+      await page
+        .getByLabel('Trace, in CSV')
+        .setInputFiles({ name: 'trace.csv', mimeType: 'text/csv', buffer });
+      await page
+        .getByLabel('Policies in place')
+        .fill('policies: [{id: one, scope: USER, limit: 1, window: 1m}]');
+      await page.getByRole('button', { name: 'Compare' }).click();
+      await expect(page.getByText('denied by one with the other policies')).toBeVisible();
+    },
+  },
+  {
     name: 'Policies',
     path: 'policies',
     show: (page) => expect(page.getByText('built-in', { exact: true })).toBeVisible(),

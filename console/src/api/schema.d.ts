@@ -700,6 +700,30 @@ export interface paths {
         patch: operations["patch_user"];
         trace?: never;
     };
+    "/admin/what-if": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Compare policies with those in force on traffic
+         * @description Replays traffic in virtual time through the policies in force and through others, and says who would lose or gain, and how
+         *     much. Changes nothing, and no usage of this server counts: each replay begins with empty limits. The traffic is what this
+         *     server records with `--record`, or a trace in the body, of which at most 1,000,000 checks are compared. The records of
+         *     the catalog complete the checks for both. One comparison runs at a time, for at most 30 seconds; `tollgate policies diff`
+         *     has no such bounds.
+         */
+        post: operations["compare_policies"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/healthz": {
         parameters: {
             query?: never;
@@ -1343,6 +1367,353 @@ export interface components {
         CheckBatch: {
             /** @description The checks, in the order in which they are decided. */
             checks: components["schemas"]["Check"][];
+        };
+        /** @description A check that only one set of policies allows. */
+        ComparedDecision: {
+            /** @description Its time. */
+            at: string;
+            /**
+             * Format: int64
+             * @description Its line in the trace, from 1.
+             */
+            line: number;
+            /** @description What the other policies decide. */
+            new: components["schemas"]["ComparedVerdict"];
+            /** @description What the policies in force decide. */
+            old: components["schemas"]["ComparedVerdict"];
+            /** @description Who sent it, by the names of attributes. */
+            subject: {
+                [key: string]: string;
+            };
+        };
+        /** @description What the policies in force, `old`, and the others, `new`, are called. */
+        ComparedNames: {
+            new: string | null;
+            old: string | null;
+        };
+        /** @description A number for the policies in force, `old`, and one for the others, `new`. */
+        ComparedNumber: {
+            /** Format: int64 */
+            new: number;
+            /** Format: int64 */
+            old: number;
+        };
+        /** @description What a policy did in both sets. */
+        ComparedPolicy: {
+            /** @description The checks to which it applied. */
+            checks: components["schemas"]["ComparedNumber"];
+            /**
+             * Format: int64
+             * @description The gained checks that it denied.
+             */
+            gained: number;
+            /**
+             * Format: int64
+             * @description The lost checks that it denies.
+             */
+            lost: number;
+            policyId: string;
+            /** @description Those that it denied, or in shadow mode would have denied. */
+            refused: components["schemas"]["ComparedNumber"];
+            /** @description `same`, `changed`, `added` or `removed`. */
+            status: string;
+        };
+        /** @description The checks of a step. */
+        ComparedStep: {
+            allowed: components["schemas"]["ComparedNumber"];
+            /** Format: int64 */
+            checks: number;
+        };
+        /** @description What a subject is allowed. */
+        ComparedSubject: {
+            allowed: components["schemas"]["ComparedNumber"];
+            /** Format: int64 */
+            checks: number;
+            /** @description When its first check was lost or gained; null if none was. */
+            firstChangeAt: string | null;
+            /** Format: int64 */
+            gained: number;
+            /** Format: int64 */
+            lost: number;
+            /** @description Who it is, by the names of attributes. */
+            subject: {
+                [key: string]: string;
+            };
+            tokens: components["schemas"]["ComparedNumber"];
+        };
+        /** @description The subjects of a kind. */
+        ComparedSubjects: {
+            /**
+             * Format: int64
+             * @description The checks of subjects that are not counted one by one.
+             */
+            checksBeyond: number;
+            /**
+             * Format: int64
+             * @description How many are counted one by one.
+             */
+            count: number;
+            /** @description The 20 that gain the most. */
+            gainers: components["schemas"]["ComparedSubject"][];
+            /**
+             * Format: int64
+             * @description How many are allowed more.
+             */
+            gaining: number;
+            /** @description `user`, `apiKey`, `tenant` or `model`. */
+            kind: string;
+            /** @description The 20 that lose the most. */
+            losers: components["schemas"]["ComparedSubject"][];
+            /**
+             * Format: int64
+             * @description How many are allowed less.
+             */
+            losing: number;
+        };
+        /** @description What is allowed over time. */
+        ComparedTimeline: {
+            /** @description When the first step begins. */
+            startAt: string;
+            /**
+             * Format: double
+             * @description The length of a step.
+             */
+            stepSeconds: number;
+            steps: components["schemas"]["ComparedStep"][];
+        };
+        /** @description How long a comparison took. */
+        ComparedTiming: {
+            /**
+             * Format: int64
+             * @description The rate of checks in that time.
+             */
+            checksPerSecond: number;
+            /**
+             * Format: double
+             * @description From the first check to the last decision, in real time.
+             */
+            wallSeconds: number;
+        };
+        /** @description The traffic of a comparison. */
+        ComparedTrace: {
+            /**
+             * Format: double
+             * @description From the earliest to the latest check.
+             */
+            durationSeconds: number;
+            /** @description The time of the earliest check; null without one. */
+            earliestAt: string | null;
+            /** @description What it is. */
+            file: string;
+            /** @description Its format. */
+            format: string;
+            /** @description Whether the format was taken from the header. */
+            formatGuessed: boolean;
+            /** @description The time of the latest check. */
+            latestAt: string | null;
+            /**
+             * Format: int64
+             * @description The checks with a time before that of an earlier line; they were decided in the order of their times.
+             */
+            linesReordered: number;
+            /**
+             * Format: int64
+             * @description The seed for that; null if it names users itself.
+             */
+            seed: number | null;
+            /**
+             * Format: int32
+             * @description The number of users to which its requests were assigned; null if it names users itself.
+             */
+            users: number | null;
+            /**
+             * Format: double
+             * @description The time that passed on the virtual clock: the same.
+             */
+            virtualSeconds: number;
+        };
+        /** @description What one set of policies decides. */
+        ComparedVerdict: {
+            allowed: boolean;
+            /** @description The policy that denies; null if none does. */
+            policyId: string | null;
+            /** @description Why it is denied; null if it is not. */
+            reason: string | null;
+        };
+        /**
+         * @description What two sets of policies decide differently: those in force, `old`, and others, `new`.
+         * @example {
+         *       "allowed": {
+         *         "new": 1,
+         *         "old": 2
+         *       },
+         *       "checks": 2,
+         *       "firstChange": {
+         *         "at": "1970-01-01T00:00:01Z",
+         *         "line": 3,
+         *         "new": {
+         *           "allowed": false,
+         *           "policyId": "per-minute",
+         *           "reason": "limit_exceeded"
+         *         },
+         *         "old": {
+         *           "allowed": true,
+         *           "policyId": null,
+         *           "reason": null
+         *         },
+         *         "subject": {
+         *           "model": "gpt-4",
+         *           "user": "ann"
+         *         }
+         *       },
+         *       "gained": 0,
+         *       "isCut": false,
+         *       "keysEvicted": {
+         *         "new": 0,
+         *         "old": 0
+         *       },
+         *       "lost": 1,
+         *       "policies": [
+         *         {
+         *           "checks": {
+         *             "new": 0,
+         *             "old": 2
+         *           },
+         *           "gained": 0,
+         *           "lost": 0,
+         *           "policyId": "default",
+         *           "refused": {
+         *             "new": 0,
+         *             "old": 0
+         *           },
+         *           "status": "removed"
+         *         },
+         *         {
+         *           "checks": {
+         *             "new": 2,
+         *             "old": 0
+         *           },
+         *           "gained": 0,
+         *           "lost": 1,
+         *           "policyId": "per-minute",
+         *           "refused": {
+         *             "new": 1,
+         *             "old": 0
+         *           },
+         *           "status": "added"
+         *         }
+         *       ],
+         *       "policyFiles": {
+         *         "new": "candidate",
+         *         "old": "in force"
+         *       },
+         *       "subjects": [
+         *         {
+         *           "checksBeyond": 0,
+         *           "count": 1,
+         *           "gainers": [],
+         *           "gaining": 0,
+         *           "kind": "user",
+         *           "losers": [
+         *             {
+         *               "allowed": {
+         *                 "new": 1,
+         *                 "old": 2
+         *               },
+         *               "checks": 2,
+         *               "firstChangeAt": "1970-01-01T00:00:01Z",
+         *               "gained": 0,
+         *               "lost": 1,
+         *               "subject": {
+         *                 "user": "ann"
+         *               },
+         *               "tokens": {
+         *                 "new": 0,
+         *                 "old": 0
+         *               }
+         *             }
+         *           ],
+         *           "losing": 1
+         *         }
+         *       ],
+         *       "timeline": {
+         *         "startAt": "1970-01-01T00:00:00Z",
+         *         "stepSeconds": 1,
+         *         "steps": [
+         *           {
+         *             "allowed": {
+         *               "new": 1,
+         *               "old": 1
+         *             },
+         *             "checks": 1
+         *           },
+         *           {
+         *             "allowed": {
+         *               "new": 0,
+         *               "old": 1
+         *             },
+         *             "checks": 1
+         *           }
+         *         ]
+         *       },
+         *       "timing": {
+         *         "checksPerSecond": 2000,
+         *         "wallSeconds": 0.001
+         *       },
+         *       "tokens": {
+         *         "new": 0,
+         *         "old": 0
+         *       },
+         *       "trace": {
+         *         "durationSeconds": 1,
+         *         "earliestAt": "1970-01-01T00:00:00Z",
+         *         "file": "the uploaded trace",
+         *         "format": "csv",
+         *         "formatGuessed": true,
+         *         "latestAt": "1970-01-01T00:00:01Z",
+         *         "linesReordered": 0,
+         *         "seed": null,
+         *         "users": null,
+         *         "virtualSeconds": 1
+         *       }
+         *     }
+         */
+        Comparison: {
+            /** @description Those that are allowed. */
+            allowed: components["schemas"]["ComparedNumber"];
+            /**
+             * Format: int64
+             * @description The number of checks.
+             */
+            checks: number;
+            firstChange: components["schemas"]["ComparedDecision"] | null;
+            /**
+             * Format: int64
+             * @description The checks that only the other policies allow.
+             */
+            gained: number;
+            /** @description Whether the end of the traffic was left out because it has too many checks. */
+            isCut: boolean;
+            /** @description The keys whose usage was forgotten because there were too many. */
+            keysEvicted: components["schemas"]["ComparedNumber"];
+            /**
+             * Format: int64
+             * @description The checks that only the policies in force allow.
+             */
+            lost: number;
+            /** @description The policies of both sets. */
+            policies: components["schemas"]["ComparedPolicy"][];
+            /** @description What the policies are called. */
+            policyFiles: components["schemas"]["ComparedNames"];
+            /** @description Users, API keys, tenants and models. */
+            subjects: components["schemas"]["ComparedSubjects"][];
+            timeline: components["schemas"]["ComparedTimeline"] | null;
+            /** @description How long it took. */
+            timing: components["schemas"]["ComparedTiming"];
+            /** @description The tokens of these: `tokens`, or what `input_tokens` and `output_tokens` come to. */
+            tokens: components["schemas"]["ComparedNumber"];
+            /** @description The traffic. */
+            trace: components["schemas"]["ComparedTrace"];
         };
         /** @description One policy, and why it applies or not. The numbers are null unless it takes part in the decision. */
         ConsideredPolicy: {
@@ -3507,6 +3878,33 @@ export interface components {
             tenantId?: string;
             /** @description Its own tier, which overrides that of its tenant. */
             tier?: string | null;
+        };
+        /**
+         * @description What to compare.
+         * @example {
+         *       "policies": "policies: [{id: per-minute, scope: USER, limit: 3, window: 1m}]",
+         *       "trace": "timestamp,userId,modelId\n0,ann,gpt-4\n1,ann,gpt-4\n"
+         *     }
+         */
+        WhatIf: {
+            /** @description The format of `policies`: `yaml`, `json` or `toml` [default: yaml]. */
+            format?: string;
+            /** @description The text of a policy file with policies and no other records. They take the place of all policies in force. */
+            policies: string;
+            /**
+             * Format: int64
+             * @description The seed for drawing them [default: 1].
+             */
+            seed?: number | null;
+            /** @description The text of a trace; without it, the traffic that this server records. */
+            trace?: string | null;
+            /** @description The format of `trace`: `csv` or `azure-llm-2023`; by default its header determines it. */
+            traceFormat?: string;
+            /**
+             * Format: int32
+             * @description The number of users to draw for an azure-llm-2023 trace [default: 100].
+             */
+            users?: number | null;
         };
     };
     responses: never;
@@ -10467,6 +10865,124 @@ export interface operations {
                 };
             };
             /** @description The catalog's database is unavailable or busy; try again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    compare_policies: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WhatIf"];
+            };
+        };
+        responses: {
+            /** @description What differs */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Comparison"];
+                };
+            };
+            /** @description The body does not match its declared type or is incomplete; the problem says where */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is missing or wrong */
+            401: {
+                headers: {
+                    /** @description How to authorize: `Bearer` */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has more bytes than are accepted: by default 64 KiB, for a batch or for policies to judge 4 MiB, and always 16 MiB for an import */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The `Content-Type` is not accepted here, or the body has a `Content-Encoding` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request names a host that this server does not accept */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fields or parameters of the query are not accepted; the problem names them all */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many wrong tokens came from this address */
+            429: {
+                headers: {
+                    /** @description How long to wait before another attempt, in seconds */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal server error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Another comparison is running, or the catalog did not answer; try again */
             503: {
                 headers: {
                     [name: string]: unknown;

@@ -19,6 +19,7 @@ export const pages: readonly PageEntry[] = [
   { path: 'leases', label: 'Leases', needsToken: true, load: () => import('../pages/leases/LeasesPage') },
   { path: 'traffic', label: 'Traffic', needsToken: true, load: () => import('../pages/traffic/TrafficPage') },
   { path: 'policies', label: 'Policies', needsToken: true, load: () => import('../pages/policies/PoliciesPage') },
+  { path: 'what-if', label: 'What if', needsToken: true, load: () => import('../pages/whatIf/WhatIfPage') },
   { path: 'directory/*', label: 'Directory', needsToken: true, load: () => import('../pages/directory/DirectoryPage') },
   { path: 'audit', label: 'Audit', needsToken: true, load: () => import('../pages/audit/AuditPage') },
 ];

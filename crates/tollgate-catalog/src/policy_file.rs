@@ -288,7 +288,7 @@ fn policy_set(path: &Path, policies: Vec<Policy>) -> Result<PolicySet, CatalogEr
 
 /// Replaces the API keys in the conditions of `policy` by the hashes under which checks have them. What is a hash already
 /// stays.
-fn hash_api_keys(policy: &mut Policy, hasher: &KeyHasher) {
+pub(crate) fn hash_api_keys(policy: &mut Policy, hasher: &KeyHasher) {
     let of_keys = |one: &&mut Condition| one.attribute == Attribute::ApiKey;
     for condition in policy.conditions.iter_mut().filter(of_keys) {
         let Accepted::AnyOf(patterns) = &mut condition.accepted else { continue };

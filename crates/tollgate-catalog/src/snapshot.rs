@@ -37,6 +37,17 @@ impl Snapshot {
         &self.policies
     }
 
+    /// The same records with `policies` in place of its own, for a comparison.
+    #[must_use]
+    pub fn with_policies(&self, policies: PolicySet) -> Self {
+        Self {
+            version: self.version,
+            policies: Arc::new(policies),
+            listed: Arc::clone(&self.listed),
+            warnings: Arc::from([]),
+        }
+    }
+
     /// The records that are held in memory besides the policies.
     pub fn listed(&self) -> &Listed {
         &self.listed

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tollgate_core::{Clock, MonotonicClock, SystemWallClock, WallClock};
 use tollgate_service::RateLimitService;
 use tollgate_store::memory::{MemoryStoreStats, SnapshotFile};
@@ -97,6 +98,8 @@ pub(crate) struct App<S> {
     pub(crate) service: Arc<RateLimitService<S>>,
     /// Records the checks, if it is asked to.
     pub(crate) recorder: Option<Arc<Recorder>>,
+    /// Lets one comparison of policies run at a time.
+    pub(crate) what_ifs: Arc<Semaphore>,
     /// Whether settlements that the store did not answer are kept on disk.
     pub(crate) journals_to_disk: bool,
     /// The snapshots of the store, if it writes any.

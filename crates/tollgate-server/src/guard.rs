@@ -26,7 +26,7 @@ const MAX_GUESSERS: usize = 100_000;
 const MAX_TOKEN_BYTES: usize = 4 << 10;
 
 /// The `POST` calls that change nothing.
-const READ_ONLY_POSTS: [&str; 2] = ["/admin/explain", "/admin/policies/validate"];
+const READ_ONLY_POSTS: [&str; 3] = ["/admin/explain", "/admin/policies/validate", "/admin/what-if"];
 
 impl Role {
     /// The role that a call of `method` at `path` needs.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tollgate_catalog::{FileCatalog, Snapshot};
 use tollgate_core::{Clock, MonotonicClock, SystemWallClock, Unit, WallClock};
@@ -359,6 +359,7 @@ async fn assemble<S: Backend>(
         admin: Admin { guard, directory: catalog.directory },
         service,
         recorder,
+        what_ifs: Arc::new(Semaphore::new(1)),
         journals_to_disk: config.journal.is_some(),
         snapshots,
         metrics,

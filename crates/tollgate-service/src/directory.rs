@@ -92,6 +92,11 @@ impl DirectoryLookup {
         Self { resolver, unknown_api_keys }
     }
 
+    /// What looks subjects up.
+    pub fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
     /// What is known about `check`. Waits only for records of a database that are not cached.
     pub async fn resolve(&self, snapshot: &Snapshot, check: &Check<'_>) -> Known {
         let subject = &check.subject;

@@ -165,7 +165,7 @@ impl<S: Store> RateLimitService<S> {
     }
 
     /// What completes the subjects, if anything does.
-    pub(crate) fn directory(&self) -> Option<&DirectoryLookup> {
+    pub fn directory(&self) -> Option<&DirectoryLookup> {
         self.directory.as_ref()
     }
 

@@ -48,7 +48,17 @@ impl Source {
         wait: Wait,
     ) -> Self {
         let lookup = DirectoryLookup::new(resolver, unknown_api_keys);
-        Self { snapshot, catalog: Some((lookup, wait)), name: Some(name) }
+        Self::serving(name, snapshot, Some(lookup), wait)
+    }
+
+    /// The policies of `snapshot` and the lookup of a server, if it has one; `wait` drives its lookups.
+    pub fn serving(
+        name: String,
+        snapshot: Arc<Snapshot>,
+        lookup: Option<DirectoryLookup>,
+        wait: Wait,
+    ) -> Self {
+        Self { snapshot, catalog: lookup.map(|lookup| (lookup, wait)), name: Some(name) }
     }
 
     /// The policy file that `args` name, or the built-in policy.

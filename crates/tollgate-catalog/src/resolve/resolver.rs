@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use tollgate_core::{Clock, Timestamp};
+use tollgate_core::{Clock, Policy, Timestamp};
 
 use super::{Asked, Resolution, ResolvedKey, Standing};
 use crate::api_key::KeyHasher;
 #[cfg(feature = "database")]
 use crate::database::{Entry, SubjectCache};
 use crate::directory::Id;
+use crate::policy_file;
 use crate::snapshot::Snapshot;
 
 /// What the resolution needs to know about an API key.
@@ -59,6 +60,15 @@ enum Subjects {
 }
 
 impl Resolver {
+    /// Makes conditions on API keys those of checks that this resolver completes: in a file, they name keys by their hashes.
+    pub fn prepare(&self, policies: &mut [Policy]) {
+        if matches!(self.subjects, Subjects::Listed) {
+            for policy in policies {
+                policy_file::hash_api_keys(policy, &self.hasher);
+            }
+        }
+    }
+
     /// A resolver for a catalog whose snapshots are complete, such as a file. It knows no API keys; `hasher` makes the
     /// ids under which they count.
     pub fn of_snapshot(hasher: KeyHasher, clock: Arc<dyn Clock>) -> Self {

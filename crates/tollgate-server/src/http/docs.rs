@@ -47,6 +47,7 @@ use super::schema;
         super::admin::events::events,
         super::admin::session::session,
         super::admin::traffic::traffic,
+        super::admin::what_if::what_if,
         super::operations::healthz,
         super::operations::readyz,
         super::operations::metrics

@@ -281,6 +281,14 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, "There are too many subscribers", detail)
     }
 
+    /// 503: another comparison of policies is running.
+    pub(crate) fn busy_comparing() -> Self {
+        let kind = "urn:tollgate:problem:busy-comparing";
+        let detail = "Another comparison of policies is running; try again when it has ended";
+        let title = "Another comparison is running";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, title, detail.to_owned())
+    }
+
     /// The status of the answer.
     pub(crate) fn status(&self) -> StatusCode {
         self.status

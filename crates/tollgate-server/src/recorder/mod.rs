@@ -83,6 +83,7 @@ pub(crate) struct Recorder {
     /// Set when the file takes no more lines.
     is_closed: Arc<AtomicBool>,
     counters: RecordCounters,
+    file: PathBuf,
 }
 
 enum Message {
@@ -150,7 +151,21 @@ impl Recorder {
         let part = u128::from(u64::MAX) * u128::from(config.sample_millionths) / 1_000_000;
         let at_most = u64::try_from(part).unwrap_or(u64::MAX);
         let sample = Sample { keys: RandomState::new(), at_most };
-        Ok(Self { queue, sample, hasher, clock, stopwatch, is_closed, counters })
+        Ok(Self {
+            queue,
+            sample,
+            hasher,
+            clock,
+            stopwatch,
+            is_closed,
+            counters,
+            file: config.file.clone(),
+        })
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Waits, for a bounded time, until what was recorded is in the file; of leases that are not settled, without their answers.

@@ -42,3 +42,4 @@ mod support;
 mod unfinished;
 mod verify;
 mod watch;
+mod what_if;

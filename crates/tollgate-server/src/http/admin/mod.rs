@@ -19,6 +19,8 @@ pub(super) mod session;
 mod target;
 pub(super) mod traffic;
 pub(super) mod usage;
+pub(super) mod what_if;
+mod what_if_schema;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -64,6 +66,7 @@ pub(super) fn routes<S: Backend>(app: Arc<App<S>>) -> Router<Arc<App<S>>> {
         .route("/admin/traffic", get(traffic::traffic::<S>))
         .route("/admin/usage", get(usage::usage::<S>))
         .route("/admin/usage/reset", post(explain::reset::<S>))
+        .route("/admin/what-if", post(what_if::what_if::<S>))
         .route("/admin/{records}", get(catalog::list::<S>).post(catalog::create::<S>))
         .route("/admin/{records}/{id}", one_record)
         .layer(guarded)

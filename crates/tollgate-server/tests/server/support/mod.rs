@@ -15,7 +15,7 @@ use tollgate_store::resilience::Invalidations;
 
 pub(crate) use admin::{Admin, READ, WRITE, faulty_fields};
 pub(crate) use client::{Client, HttpAnswer, json_headers};
-pub(crate) use schema::{document, matches_schema, validator};
+pub(crate) use schema::{check_schema, document, matches_schema, validator};
 
 /// A server for one test. The clock of its store stands still until the test moves it.
 pub(crate) struct Fixture {

@@ -1,0 +1,36 @@
+import { describe, expect, it } from 'vitest';
+
+import { changeWords, policiesOf, subjectWords, verdictWords } from './whatIf';
+
+describe('the policies of an export', () => {
+  it('are its list, wherever that is', () => {
+    const file = 'tiers:\n  - id: pro\npolicies:\n  - id: a\n    limit: 1\nusers:\n  - id: ann\n';
+    expect(policiesOf(file)).toBe('policies:\n  - id: a\n    limit: 1\n');
+    expect(policiesOf('policies:\n- id: a\n')).toBe('policies:\n- id: a\n');
+    expect(policiesOf('policies: []\ntiers: []\n')).toBe('policies: []\n');
+    expect(policiesOf('tiers: []\n')).toBe('');
+  });
+});
+
+it('names who it is about', () => {
+  expect(subjectWords({ subject: { user: 'ann', tenant: 'acme' } })).toBe('ann of acme');
+  expect(subjectWords({ subject: { user: 'ann' } })).toBe('ann');
+  expect(subjectWords({ subject: { model: 'gpt-4' } })).toBe('gpt-4');
+});
+
+it('says changes with their sign', () => {
+  const pairs = [
+    { old: 5, new: 3 },
+    { old: 3, new: 1_003 },
+    { old: 3, new: 3 },
+  ];
+  expect(pairs.map(changeWords)).toEqual(['-2', '+1,000', '0']);
+});
+
+it('says what decided', () => {
+  expect(verdictWords({ allowed: true, policyId: null, reason: null })).toBe('allowed');
+  expect(verdictWords({ allowed: false, policyId: 'p', reason: 'banned' })).toBe('denied by p');
+  expect(verdictWords({ allowed: false, policyId: null, reason: 'api_key_unknown' })).toBe(
+    'denied by api_key_unknown',
+  );
+});

@@ -1,0 +1,68 @@
+/** What other policies would have decided: the question to the server, its answer, and what is said of it. */
+import { adminCall, adminResponse } from '../../api/admin';
+import type { components } from '../../api/schema';
+
+export type Comparison = components['schemas']['Comparison'];
+export type ComparedSubjects = Comparison['subjects'][number];
+export type ComparedSubject = ComparedSubjects['losers'][number];
+export type ComparedPolicy = Comparison['policies'][number];
+type Verdict = components['schemas']['ComparedVerdict'];
+
+export interface Question {
+  /** The text of a policy file in YAML or JSON, which YAML contains. */
+  policies: string;
+  /** The text of a trace; null for the recorded traffic. */
+  trace: string | null;
+}
+
+export function compare({ policies, trace }: Question): Promise<Comparison> {
+  const body = trace === null ? { policies } : { policies, trace };
+  return adminCall<Comparison>('/admin/what-if', { method: 'POST', body });
+}
+
+/** The policies in force as a policy file. */
+export async function readPolicies(signal?: AbortSignal): Promise<string> {
+  const call = signal === undefined ? {} : { signal };
+  const response = await adminResponse('/admin/export', call);
+  return policiesOf(await response.text());
+}
+
+/** The list of policies in `file`, an export in YAML; its other lists begin at the start of a line too. */
+export function policiesOf(file: string): string {
+  const lines = file.split('\n');
+  const start = lines.findIndex((line) => line.startsWith('policies:'));
+  if (start < 0) return '';
+  const after = lines.slice(start + 1);
+  const length = after.findIndex((line) => /^[A-Za-z]/u.test(line));
+  const kept = length < 0 ? after : after.slice(0, length);
+  return [lines[start], ...kept].join('\n').trimEnd() + '\n';
+}
+
+const KINDS: Readonly<Record<string, string | undefined>> = {
+  user: 'Users',
+  apiKey: 'API keys',
+  tenant: 'Tenants',
+  model: 'Models',
+};
+
+export function kindWords(kind: string): string {
+  return KINDS[kind] ?? kind;
+}
+
+/** A user with its tenant, or another subject by its name. */
+export function subjectWords({ subject }: Pick<ComparedSubject, 'subject'>): string {
+  const { user, tenant } = subject;
+  if (user !== undefined) return tenant === undefined ? user : `${user} of ${tenant}`;
+  return Object.values(subject).join(' ');
+}
+
+/** How much more `pair` has by the new policies, with its sign. */
+export function changeWords(pair: { old: number; new: number }): string {
+  const change = pair.new - pair.old;
+  return change > 0 ? `+${change.toLocaleString('en')}` : change.toLocaleString('en');
+}
+
+export function verdictWords(verdict: Verdict): string {
+  if (verdict.allowed) return 'allowed';
+  return `denied by ${verdict.policyId ?? verdict.reason ?? 'no policy'}`;
+}
