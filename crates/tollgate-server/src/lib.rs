@@ -26,6 +26,7 @@ mod snapshots;
 mod start_error;
 mod store_watch;
 mod telemetry;
+mod traced;
 mod verification;
 
 pub use cli::{Cli, Outcome};
@@ -40,3 +41,4 @@ pub use http::openapi_json;
 pub use recorder::RecordConfig;
 pub use serve::Server;
 pub use start_error::StartError;
+pub use tollgate_otlp::{OtlpConfig, Sampling};
