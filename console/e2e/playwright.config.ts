@@ -10,10 +10,10 @@ export default defineConfig({
   retries: 0,
   forbidOnly: true,
   reporter: [['line']],
-  timeout: 30_000,
+  timeout: 60_000,
   // Above what all of them take on two cores that have much else to do: a run that hangs is a failure.
   globalTimeout: 840_000,
-  expect: { timeout: 8_000 },
+  expect: { timeout: 20_000 },
   use: {
     viewport: { width: 1440, height: 900 },
     locale: 'en-US',

@@ -155,6 +155,25 @@ test('a policy of leases has no window, in the form, in words and in the playgro
   await expect(page.getByRole('region', { name: 'Limits', exact: true })).toContainText('0 of 5 leases');
 });
 
+test('a hot limit is split: the part is typed in percent, and is refused where it cannot be', async ({
+  page,
+  server,
+  openSignedIn,
+}) => {
+  await openSignedIn('policies');
+  await press(page, 'New policy');
+  await field(page, 'ID').fill('hot');
+  await field(page, 'Limit').fill('90000');
+  await field(page, 'Parts taken ahead, %').fill('70');
+  await press(page, 'Create policy');
+  await expect(field(page, 'Parts taken ahead, %')).toHaveAttribute('aria-invalid', 'true');
+  await field(page, 'Parts taken ahead, %').fill('7');
+  await expect(words(page)).toContainText('each server takes up to 7 % of what is left ahead of time');
+  await press(page, 'Create policy');
+  await expect(dialog(page)).toBeHidden();
+  expect((await kept(server))[0]).toMatchObject({ id: 'hot', split: { share: 0.07 } });
+});
+
 test('what is wrong is told while one types, in plain words', async ({ page, server, openSignedIn }) => {
   await openSignedIn('policies?new=1');
   const cases: [label: string, typed: string, says: string, mended: string][] = [

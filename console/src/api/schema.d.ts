@@ -2652,7 +2652,7 @@ export interface components {
         Part: {
             /**
              * @description Why it is degraded; absent if the status is `ok`. The catalog: `unavailable` or `changeRefused`. The store:
-             *     `evictsKeys`, or how it fails, in the words of the label `kind` of the metric `tollgate_store_failures_total`. The
+             *     `evictsKeys`, `snapshotsFail`, or how it fails, in the words of the label `kind` of the metric `tollgate_store_failures_total`. The
              *     gateway: `modelsWithoutUpstream`.
              * @example unavailable
              */

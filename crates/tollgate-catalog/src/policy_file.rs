@@ -265,6 +265,16 @@ pub(crate) fn compile(
     Ok(Loaded { policies, listed: records.into(), warnings })
 }
 
+/// Refuses `document`, the content of the file at `path`, if a policy in it only means something with leases.
+pub(crate) fn refuse_leases(path: &Path, document: &Document) -> Result<(), CatalogError> {
+    let mut problems =
+        document.root.as_ref().map(validate::document_needs_leases).unwrap_or_default();
+    for problem in &mut problems {
+        document.substitutions.hide(problem);
+    }
+    if problems.is_empty() { Ok(()) } else { Err(invalid(path, problems)) }
+}
+
 /// The compiled `policies` of the file at `path`.
 fn policy_set(path: &Path, policies: Vec<Policy>) -> Result<PolicySet, CatalogError> {
     PolicySet::new(policies)

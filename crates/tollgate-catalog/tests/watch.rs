@@ -26,6 +26,7 @@ const NOTIFIED: WatchOptions = WatchOptions {
     poll_every: Duration::from_hours(1),
     settle: Duration::from_millis(20),
     notifications: true,
+    leases: true,
 };
 
 /// Polling only, as if notifications were lost.
@@ -33,6 +34,7 @@ const POLLED: WatchOptions = WatchOptions {
     poll_every: Duration::from_millis(20),
     settle: Duration::from_millis(20),
     notifications: false,
+    leases: true,
 };
 
 /// The events that an observer received.
@@ -148,6 +150,21 @@ fn a_replaced_file_is_published() {
             replace(&path, policy(id));
             watched.expect_published(version, &[id]);
         }
+    });
+}
+
+/// Over a store without leases, a change to policies that are about them is refused, and the old ones stay.
+#[test]
+fn policies_that_need_leases_are_refused_if_the_store_keeps_none() {
+    let slots = "policies:\n  - {id: b, scope: USER, unit: concurrency, limit: 5}\n";
+    for_both(|options| {
+        let (_directory, path) = file_with(&policy("a"));
+        let watched = Watched::open(&path, WatchOptions { leases: false, ..options }).unwrap();
+        replace(&path, slots);
+        watched.expect_refused("policies.yaml:2:32: policies[0].unit: is concurrency");
+        assert_eq!(watched.ids(), ["a"]);
+        replace(&path, policy("a"));
+        assert_eq!(watched.next(), Told::Restored);
     });
 }
 

@@ -58,6 +58,9 @@ impl FromStr for MemcachedUrl {
     fn from_str(url: &str) -> Result<Self, UrlProblem> {
         let rest = url.strip_prefix(Self::SCHEME).and_then(|rest| rest.strip_prefix("://"));
         let rest = rest.ok_or(UrlProblem("does not begin with memcached://"))?;
+        if rest.contains('#') {
+            return Err(UrlProblem("has a fragment (`#`), which means nothing to memcached"));
+        }
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let place = place.strip_suffix('/').unwrap_or(place);
         if place.contains('@') {
@@ -67,6 +70,9 @@ impl FromStr for MemcachedUrl {
         }
         if place.contains(',') {
             return Err(UrlProblem("names several servers, but a store on memcached has one"));
+        }
+        if place.contains('/') {
+            return Err(UrlProblem("has a path, but memcached has no databases"));
         }
         let (host, port) = split(place)?;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte);
@@ -83,6 +89,9 @@ fn split(place: &str) -> Result<(&str, u16), UrlProblem> {
         Some((host, rest)) => {
             (host, Some(rest.strip_prefix(':').ok_or(UrlProblem("has no valid port"))?))
         }
+        None if place.starts_with('[') => {
+            return Err(UrlProblem("has an address whose `[` is not closed by `]`"));
+        }
         None => match place.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (place, None),
@@ -90,11 +99,15 @@ fn split(place: &str) -> Result<(&str, u16), UrlProblem> {
     };
     let port = match port {
         None => PORT,
-        Some(port) => {
-            port.parse().ok().filter(|port| *port != 0).ok_or(UrlProblem("has no valid port"))?
-        }
+        Some(port) => number(port).ok_or(UrlProblem("has no valid port"))?,
     };
     Ok((host, port))
+}
+
+/// A port in digits, which `u16::from_str` alone does not require: it accepts a sign.
+fn number(port: &str) -> Option<u16> {
+    let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+    port.parse().ok().filter(|port| is_number && *port != 0)
 }
 
 fn prefix(query: &str) -> Result<String, UrlProblem> {
@@ -138,7 +151,10 @@ mod tests {
             "memcached://canary:x",
             "memcached://canary:0",
             "memcached://canary:70000",
+            "memcached://canary:+1",
             "memcached://[::1]canary",
+            "memcached://[::1canary",
+            "memcached://canary#x",
             "memcached://canary,b",
             "memcached://can ary",
             "memcached://canary/1",
@@ -149,6 +165,21 @@ mod tests {
         ] {
             let problem = MemcachedUrl::from_str(url).unwrap_err();
             assert!(!problem.to_string().contains("canary"), "{url}: {problem}");
+        }
+    }
+    #[test]
+    fn a_problem_names_the_part_of_the_url() {
+        for (url, part) in [
+            ("memcached://h/1", "path"),
+            ("memcached://h#x", "fragment"),
+            ("memcached://h/#x", "fragment"),
+            ("memcached://[::1", "`]`"),
+            ("memcached://[::1:11211", "`]`"),
+            ("memcached://h:+11211", "port"),
+            ("memcached://h?prefx=a", "`prefix`"),
+        ] {
+            let problem = MemcachedUrl::from_str(url).unwrap_err();
+            assert!(problem.problem().contains(part), "{url}: {problem}");
         }
     }
 }

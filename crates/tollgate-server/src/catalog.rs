@@ -50,7 +50,7 @@ pub(crate) async fn open(
         health: Arc::clone(health),
         has_built_in: Arc::clone(&has_built_in),
         file: config.catalog.file().map(Path::to_owned),
-        keeps_leases: !matches!(config.store, StoreConfig::Memcached(_)),
+        keeps_leases: keeps_leases(config),
         gives_parts: gives_parts(config),
     };
     let begin_with = |snapshot: &Snapshot| {
@@ -69,7 +69,9 @@ pub(crate) async fn open(
             // A file knows no API keys, so the hash only shortens the ids under which limits count.
             let secret = config.api_key_secret.as_ref().map_or(FILE_KEY, Secret::reveal);
             let hasher = KeyHasher::new(secret.as_bytes());
-            let (options, keys) = (WatchOptions::default(), Some(hasher.clone()));
+            let leases = keeps_leases(config);
+            let options = WatchOptions { leases, ..WatchOptions::default() };
+            let keys = Some(hasher.clone());
             let file = FileCatalog::open_with_keys(path, options, keys, observer)
                 .map_err(StartError::Catalog)?;
             let policies = file.reader();
@@ -102,6 +104,11 @@ pub(crate) fn about_leases(snapshot: &Snapshot) -> Vec<String> {
         policy.counting == Counting::Concurrency || policy.on_expire == OnExpire::Refund
     });
     about_leases.map(|policy| policy.id.as_str().to_owned()).collect()
+}
+
+/// Whether the store of `config` keeps leases.
+fn keeps_leases(config: &ServeConfig) -> bool {
+    !matches!(config.store, StoreConfig::Memcached(_))
 }
 
 /// Whether the store of `config` gives parts of limits ahead of time (R22).

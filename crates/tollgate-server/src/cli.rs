@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use tollgate_catalog::policy_file::Examined;
 use tollgate_catalog::{CatalogWarning, DocumentProblem};
 use tollgate_core::Policy;
+use tollgate_gateway::GatewayError;
 use tollgate_import::Source;
 use tollgate_simulate::SimulateArgs;
 use tollgate_verify::VerifyArgs;
@@ -97,7 +98,8 @@ struct ServeArgs {
     /// Over gRPC, allow or deny descriptors that no policy covers: allow or deny [default: allow]
     #[arg(long, value_name = "WHAT")]
     grpc_unmatched: Option<String>,
-    /// Keep usage in this store: memory:, memory:DIR (which survives a restart) or a URL of Redis [default: memory:]
+    /// Keep usage in this store: memory:, memory:DIR (which survives a restart), or a URL of Redis, Valkey or memcached
+    /// [default: memory:]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     /// Hold at most this many keys in memory [default: 10000000]
@@ -401,6 +403,7 @@ fn exit_code(error: &StartError) -> u8 {
         | StartError::Misconfigured { .. }
         | StartError::NeedsLeases { .. }
         | StartError::GatewayConfig(_)
+        | StartError::Gateway(GatewayError::NoLeases)
         | StartError::GatewayCatalog => MISUSED,
         _ => FAILED,
     }

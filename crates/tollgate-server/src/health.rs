@@ -14,6 +14,7 @@ pub(crate) struct Health {
     store_failure: watch::Sender<Option<StoreErrorKind>>,
     store_awaited: AtomicBool,
     store_evicts: AtomicBool,
+    snapshots_fail: AtomicBool,
 }
 
 // Relaxed throughout: each flag is independent, and no other memory depends on it.
@@ -67,6 +68,16 @@ impl Health {
     /// Whether the store evicts keys, so that limits admit more than they should.
     pub(crate) fn store_evicts(&self) -> bool {
         self.store_evicts.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether the latest snapshot of usage could not be written; returns whether that is new.
+    pub(crate) fn set_snapshots_fail(&self, fail: bool) -> bool {
+        self.snapshots_fail.swap(fail, Ordering::Relaxed) != fail
+    }
+
+    /// Whether the latest snapshot of usage could not be written, so that a restart would lose usage.
+    pub(crate) fn snapshots_fail(&self) -> bool {
+        self.snapshots_fail.load(Ordering::Relaxed)
     }
 
     /// Sets whether the database of the catalog is unavailable.

@@ -1,8 +1,11 @@
-//! The signals that end the server, and SIGHUP, which does not.
+//! The signals that end the server, and SIGHUP and SIGXFSZ, which do not.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The number of SIGXFSZ: of Linux on most architectures, and of macOS.
+const SIGXFSZ: i32 = 25;
 
 /// Receives SIGTERM and SIGINT from the time of its creation.
 #[derive(Debug)]
@@ -10,6 +13,8 @@ pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// While this exists, a write beyond the largest size of a file (`ulimit -f`) fails instead of ending the process.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -19,6 +24,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            _file_size: signal(SignalKind::from_raw(SIGXFSZ))?,
         })
     }
 

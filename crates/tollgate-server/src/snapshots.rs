@@ -68,20 +68,25 @@ impl Snapshots {
 
     /// Writes a snapshot. Call it when nothing is decided any more, and now and then.
     pub(crate) async fn write<S: Backend>(&self, app: &Arc<App<S>>) {
-        let (app, file) = (Arc::clone(app), Arc::clone(&self.file));
-        let work = move || {
-            let written = app.service.store().save(&file)?;
-            app.metrics.snapshots.wrote(written.is_ok(), app.clock.now());
-            Some(written)
+        let (saved, file) = (Arc::clone(app), Arc::clone(&self.file));
+        let work = move || saved.service.store().save(&file);
+        let written = match tokio::task::spawn_blocking(work).await {
+            Ok(None) => return,
+            Ok(Some(written)) => written,
+            Err(error) => Err(std::io::Error::other(error)),
         };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(None) => {}
-            Ok(Some(Ok(bytes))) => tracing::debug!(bytes, "wrote a snapshot of usage"),
-            Ok(Some(Err(error))) => tracing::error!(
+        app.metrics.snapshots.wrote(written.is_ok(), app.clock.now());
+        let is_new = app.health.set_snapshots_fail(written.is_err());
+        match written {
+            Ok(bytes) if is_new => {
+                tracing::info!(bytes, "snapshots of usage can be written again");
+            }
+            Ok(bytes) => tracing::debug!(bytes, "wrote a snapshot of usage"),
+            Err(error) if is_new => tracing::error!(
                 %error,
-                "a snapshot of usage could not be written; the one before it stays"
+                "a snapshot of usage could not be written; the one before it stays, and a restart would lose what came after it"
             ),
-            Err(error) => tracing::error!(%error, "writing a snapshot of usage failed"),
+            Err(error) => tracing::debug!(%error, "a snapshot of usage could not be written"),
         }
     }
 }

@@ -133,6 +133,9 @@ impl fmt::Display for StartError {
                 "--gateway needs API keys, which this catalog cannot keep; accepted: a catalog in a database \
                  (--catalog sqlite:FILE or postgres://…)",
             ),
+            Self::Gateway(error @ GatewayError::NoLeases) => {
+                write!(f, "--gateway: {error}; accepted: a store in Redis or in memory (--store)")
+            }
             Self::Gateway(error) => error.fmt(f),
             Self::Grpc(error) => error.fmt(f),
             Self::Otlp(error) => error.fmt(f),

@@ -34,6 +34,9 @@ pub struct WatchOptions {
     pub settle: Duration,
     /// Whether to ask the system for notifications; otherwise changes are found by polling only.
     pub notifications: bool,
+    /// Whether the store keeps leases. Otherwise a change with policies that only mean something with leases is refused.
+    /// The content at the start is not looked at: its caller can refuse it with more context.
+    pub leases: bool,
 }
 
 impl Default for WatchOptions {
@@ -43,6 +46,7 @@ impl Default for WatchOptions {
             poll_every: Duration::from_secs(2),
             settle: Duration::from_millis(100),
             notifications: true,
+            leases: true,
         }
     }
 }

@@ -141,7 +141,11 @@ impl<O: Observer> FileWatcher<O> {
         if document.is_empty() {
             return Err(CatalogError::BecameEmpty { path: self.path.clone() });
         }
-        policy_file::compile(&self.path, &document, self.hasher.as_ref())
+        let loaded = policy_file::compile(&self.path, &document, self.hasher.as_ref())?;
+        if !self.options.leases {
+            policy_file::refuse_leases(&self.path, &document)?;
+        }
+        Ok(loaded)
     }
 }
 

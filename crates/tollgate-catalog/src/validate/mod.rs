@@ -8,6 +8,7 @@ mod attributes;
 mod conditions;
 mod counting;
 mod duration;
+mod leases;
 mod number;
 mod overrides;
 mod place;
@@ -31,6 +32,7 @@ use crate::document::{Node, Value};
 use crate::problem::Problems;
 
 pub use self::counting::NOT_OF_CONCURRENCY;
+pub use self::leases::{document_needs_leases, needs_leases};
 #[cfg(feature = "database")]
 pub(crate) use self::overrides::NO_CIRCLE;
 pub(crate) use self::place::Place;

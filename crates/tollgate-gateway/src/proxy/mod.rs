@@ -77,7 +77,7 @@ pub enum GatewayError {
 impl fmt::Display for GatewayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoLeases => f.write_str("the gateway needs a store that keeps leases"),
+            Self::NoLeases => f.write_str("the store keeps no leases, which the gateway needs"),
             Self::Client(_) => f.write_str("the gateway cannot connect to upstreams over TLS"),
         }
     }

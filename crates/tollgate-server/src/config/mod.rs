@@ -424,6 +424,12 @@ impl ServeConfig {
             let problem = "the URL of the store also sets max_keys";
             layers.refuse(&place, problem, "only one of the two");
         }
+        if let (Some(place), Some(_)) = (layers.place("max_keys"), max_keys)
+            && store.store != StoreConfig::Memory
+        {
+            let problem = "is given with a networked store, which has no such bound";
+            layers.refuse(&place, problem, "together with --store memory:");
+        }
         let max_keys = max_keys.or(store.max_keys).and_then(|keys| usize::try_from(keys).ok());
         Self {
             http: layers.take("http", default.http, values::address),

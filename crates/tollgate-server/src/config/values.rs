@@ -203,11 +203,20 @@ pub(super) fn store(url: &str) -> Result<StoreUrl, Refused> {
     if dir.starts_with("//") {
         return refused("`memory:` takes a path, such as memory:/var/lib/tollgate".to_owned());
     }
+    if dir.starts_with('~') {
+        // A shell does not expand it after the colon, so there would be a directory of this name.
+        return refused("`memory:` takes a path, and `~` is not one; write it out".to_owned());
+    }
     let snapshots = (!dir.is_empty()).then(|| PathBuf::from(dir));
     let max_keys = match option.map(|option| option.strip_prefix("max_keys=")) {
         None => None,
-        Some(None) => return refused("`memory:` has no such option".to_owned()),
-        Some(Some(keys)) => Some(integer(keys, MAX_KEYS_RANGE, ACCEPTED_MAX_KEYS)?),
+        Some(None) => return refused("`memory:` has no option but `max_keys`".to_owned()),
+        Some(Some(keys)) => match integer(keys, MAX_KEYS_RANGE, ACCEPTED_MAX_KEYS) {
+            Ok(keys) => Some(keys),
+            Err(Refused { problem, accepted }) => {
+                return Err(Refused { problem: format!("`max_keys`: {problem}"), accepted });
+            }
+        },
     };
     Ok(StoreUrl { store: StoreConfig::Memory, max_keys, snapshots })
 }

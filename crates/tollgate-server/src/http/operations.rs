@@ -44,12 +44,13 @@ pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Respon
     let catalog_refused = app.health.catalog_refused();
     let store_failure = app.health.store_failure();
     let catalog_unavailable = app.health.catalog_unavailable();
-    let store_evicts = app.health.store_evicts();
+    let (store_evicts, snapshots_fail) = (app.health.store_evicts(), app.health.snapshots_fail());
     let gateway = app.metrics.gateway.monitor().map(GatewayPart::of);
     let degraded = catalog_refused
         || catalog_unavailable
         || store_failure.is_some()
         || store_evicts
+        || snapshots_fail
         || gateway.as_ref().is_some_and(|gateway| gateway.part.status != Part::OK.status);
     let (code, status) = match (draining, degraded) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
@@ -74,6 +75,9 @@ pub(crate) async fn readyz<S: Backend>(State(app): State<Arc<App<S>>>) -> Respon
     } else if store_evicts {
         let detail = "the store evicts keys because its memory is full: limits lose usage and admit too much";
         Part { status: "degraded", cause: Some("evictsKeys"), detail: Some(detail) }
+    } else if snapshots_fail {
+        let detail = "snapshots of usage cannot be written; a restart would lose what came after the last one";
+        Part { status: "degraded", cause: Some("snapshotsFail"), detail: Some(detail) }
     } else {
         Part::OK
     };
@@ -177,7 +181,7 @@ pub(crate) struct Part {
     #[schema(value_type = String, examples("ok"))]
     status: &'static str,
     /// Why it is degraded; absent if the status is `ok`. The catalog: `unavailable` or `changeRefused`. The store:
-    /// `evictsKeys`, or how it fails, in the words of the label `kind` of the metric `tollgate_store_failures_total`. The
+    /// `evictsKeys`, `snapshotsFail`, or how it fails, in the words of the label `kind` of the metric `tollgate_store_failures_total`. The
     /// gateway: `modelsWithoutUpstream`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, examples("unavailable"))]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Node, refusal, serve, until};
+use crate::support::{Node, refusal, serve, until, until_ready};
 
 const POLICIES: &str = "policies:
   - {id: requests, scope: USER, limit: 5, windowSeconds: 3600}
@@ -72,6 +72,46 @@ async fn a_crash_loses_what_came_after_the_last_snapshot() {
     first.end();
     let second = node(&dir, &[]);
     assert_eq!(used(&second, "alice").await, 3);
+}
+
+/// Snapshots that cannot be written are shown where an operator looks, and are logged once.
+#[tokio::test]
+async fn snapshots_that_fail_are_shown_until_they_can_be_written_again() {
+    let dir = TempDir::new().unwrap();
+    let node = node(&dir, &["--snapshot-every-ms", "1000"]);
+    let mut client = node.client().await;
+    assert!(client.check("alice", "m").await.allowed);
+    // A write beyond the limit would end a process that does not expect the signal.
+    node.limit_files("16");
+    snapshots_fail(&node, 1).await;
+    node.limit_files("unlimited");
+    snapshots_are_written_again(&node, 1).await;
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    snapshots_fail(&node, 2).await;
+    std::fs::create_dir(dir.path()).unwrap();
+    snapshots_are_written_again(&node, 2).await;
+    assert!(client.check("alice", "m").await.allowed);
+    let (code, log) = node.stop();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+/// Waits until snapshots fail for the `nth` time.
+async fn snapshots_fail(node: &Node, nth: u64) {
+    until("snapshots fail", async || {
+        let (status, text) = node.client().await.get("/readyz").await;
+        assert_eq!(status, 200, "the server works without snapshots");
+        text.contains("snapshotsFail")
+    })
+    .await;
+    assert!(node.counted("tollgate_store_snapshot_failures_total").await >= nth);
+}
+
+/// Waits until they are written again, and checks that each of the `outages` was logged once.
+async fn snapshots_are_written_again(node: &Node, outages: usize) {
+    until_ready(node).await;
+    for line in ["could not be written", "can be written again"] {
+        until("the log has the line", async || node.logged(line) == outages).await;
+    }
 }
 
 #[tokio::test]

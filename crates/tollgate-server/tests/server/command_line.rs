@@ -269,7 +269,9 @@ fn what_cannot_be_served_is_refused_with_its_place() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     std::fs::write(directory.path().join("bad.yaml"), "policies: [{id: p}]").unwrap();
-    let cases: [(&[&str], i32, &[&str]); 22] = [
+    let gateway = "listen: 127.0.0.1:0\nupstreams: [{id: a, baseUrl: \"http://127.0.0.1:1/v1\", dialect: openai}]\nmodels: [{id: m, upstreams: [a]}]";
+    std::fs::write(directory.path().join("gateway.yaml"), gateway).unwrap();
+    let cases: [(&[&str], i32, &[&str]); 26] = [
         (
             &["--http", "here"],
             2,
@@ -296,7 +298,23 @@ fn what_cannot_be_served_is_refused_with_its_place() {
             2,
             &["--max-keys: the URL of the store"],
         ),
-        (&["--store", "memory:dir?keys=5"], 2, &["--store: `memory:` has no such option"]),
+        (
+            &["--store", "redis://127.0.0.1:1", "--max-keys", "6"],
+            2,
+            &["--max-keys: is given with a networked store", "--store memory:"],
+        ),
+        (
+            &["--store", "memory:dir?keys=5"],
+            2,
+            &["--store: `memory:` has no option but `max_keys`"],
+        ),
+        (&["--store", "memory:?max_keys=0"], 2, &["--store: `max_keys`: \"0\" is not accepted"]),
+        (&["--store", "memory:~/dir"], 2, &["--store: `memory:` takes a path, and `~`"]),
+        (
+            &["--store", "memcached://127.0.0.1:1", "--gateway", "gateway.yaml"],
+            2,
+            &["--gateway: the store keeps no leases", "in Redis or in memory (--store)"],
+        ),
         (&["--store", "memory://dir"], 2, &["takes a path, such as memory:/var/lib/tollgate"]),
         (&["--snapshot-every-ms", "1000"], 2, &["without a store", "--store memory:DIR"]),
         (

@@ -62,6 +62,11 @@ impl Node {
         self.process.log().lines().filter(|line| line.contains(text)).count()
     }
 
+    /// Sets the largest size of the files that the process writes, in bytes or `unlimited`.
+    pub(crate) fn limit_files(&self, size: &str) {
+        self.process.limit_files(size);
+    }
+
     /// Kills the process and returns its whole log.
     pub(crate) fn end(self) -> String {
         self.process.end("-KILL").1

@@ -54,6 +54,12 @@ impl Process {
         self.log.lock().unwrap().join("\n")
     }
 
+    /// Sets the largest size of the files that it writes, in bytes or `unlimited`.
+    pub(super) fn limit_files(&self, size: &str) {
+        let (pid, size) = (self.child.id().to_string(), format!("--fsize={size}:"));
+        assert!(Command::new("prlimit").args(["--pid", &pid, &size]).status().unwrap().success());
+    }
+
     /// Sends a signal that ends it; returns the exit code, if it had one, and the whole log.
     pub(super) fn end(mut self, signal: &str) -> (Option<i32>, String) {
         let pid = self.child.id().to_string();
