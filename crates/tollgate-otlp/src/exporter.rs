@@ -11,13 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::metrics::v1::{ResourceMetrics, ScopeMetrics};
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 use prost::Message;
 use tokio::sync::watch;
@@ -26,8 +24,9 @@ use tollgate_core::{SystemWallClock, WallClock};
 
 use crate::attributes::text;
 use crate::config::{OtlpConfig, Sampling};
+use crate::encoded_span::put_bytes;
 use crate::openmetrics;
-use crate::queue::SpanQueue;
+use crate::queue::{Batch, SpanQueue};
 use crate::request::{RequestTrace, ServerSpan};
 use crate::sampling::Place;
 use crate::sender::{OtlpError, SendError, Sender, Signal};
@@ -154,32 +153,42 @@ impl Otlp {
 
     /// Sends what waits. After a failure the rest waits for the next time.
     async fn send_spans(&self) {
-        loop {
-            let batch = self.queue.batch();
-            if batch.is_empty() || !self.send_batch(batch).await {
+        while let Some(batch) = self.queue.batch() {
+            if !self.send_batch(batch).await {
                 return;
             }
         }
     }
 
-    async fn send_batch(&self, spans: Vec<Span>) -> bool {
-        let count = spans.len() as u64;
+    async fn send_batch(&self, batch: Batch) -> bool {
+        let count = batch.spans as u64;
         // If this is abandoned, the batch is lost.
         let mut unsent = Unsent { queue: &self.queue, spans: count };
-        let scope_spans =
-            vec![ScopeSpans { scope: Some(scope()), spans, schema_url: SCHEMA_URL.to_owned() }];
-        let resource_spans = ResourceSpans {
-            resource: Some(self.resource.clone()),
-            scope_spans,
-            schema_url: SCHEMA_URL.to_owned(),
-        };
-        let message = ExportTraceServiceRequest { resource_spans: vec![resource_spans] };
-        let answer = self.sender.send(Signal::Traces, &message).await;
+        let answer = self.sender.send(Signal::Traces, self.request(&batch)).await;
         let Some(answer) = self.noted(answer) else { return false };
         let rejected = rejected(&answer).min(count);
         unsent.spans = rejected;
         self.queue.count_exported(count - rejected);
         true
+    }
+
+    /// The message `ExportTraceServiceRequest` with the spans of `batch`.
+    fn request(&self, batch: &Batch) -> Vec<u8> {
+        let schema_url = SCHEMA_URL.to_owned();
+        let scope = ScopeSpans { scope: Some(scope()), schema_url, ..ScopeSpans::default() };
+        let mut scope = scope.encode_to_vec();
+        scope.extend_from_slice(&batch.bytes);
+        let mut resource = ResourceSpans {
+            resource: Some(self.resource.clone()),
+            schema_url: SCHEMA_URL.to_owned(),
+            ..ResourceSpans::default()
+        }
+        .encode_to_vec();
+        // The fields `scope_spans` and `resource_spans`.
+        put_bytes(2, &scope, &mut resource);
+        let mut request = Vec::with_capacity(resource.len() + 8);
+        put_bytes(1, &resource, &mut request);
+        request
     }
 
     async fn send_metrics(&self, metrics: &MetricsSource) {
@@ -194,7 +203,7 @@ impl Otlp {
             ..ResourceMetrics::default()
         };
         let message = ExportMetricsServiceRequest { resource_metrics: vec![resource_metrics] };
-        let answer = self.sender.send(Signal::Metrics, &message).await;
+        let answer = self.sender.send(Signal::Metrics, message.encode_to_vec()).await;
         self.noted(answer);
     }
 

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`config`](OtlpConfig) | what is sent, and where to |
 //! | `request` | the trace of one request: whether it is sampled, and what runs within it |
-//! | `use_case`, `store`, `upstream` | the spans within it |
+//! | `encoded_span` | a span, as bytes of its message |
+//! | `use_case`, `store`, `upstream` | the spans within a request |
 //! | `queue`, `exporter`, `sender` | carry spans to the collector, in batches, without making a request wait |
 //! | `openmetrics` | the metrics of `/metrics` as metrics of OTLP |
 //!
@@ -13,6 +14,7 @@
 
 mod attributes;
 mod config;
+mod encoded_span;
 mod exporter;
 mod openmetrics;
 mod queue;

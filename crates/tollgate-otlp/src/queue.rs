@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::sync::Notify;
+
+use crate::encoded_span::put_bytes;
 
 /// The most spans that wait; further ones are dropped. Some 5 MB.
 pub(crate) const MAX_WAITING: usize = 8_192;
@@ -14,41 +15,66 @@ pub(crate) const MAX_BATCH: usize = 512;
 
 const _: () = assert!(MAX_BATCH <= MAX_WAITING, "a batch must be able to wait");
 
+/// Spans that are sent together.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// The field `spans` of the message `ScopeSpans`, once for each.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) spans: usize,
+}
+
+/// The number of that field.
+const SPANS: u32 = 2;
+
 /// The spans that wait to be sent. Adding one never blocks for longer than it takes to add another.
 #[derive(Debug, Default)]
 pub(crate) struct SpanQueue {
-    // Held while a span is moved; by the exporter while a batch is.
-    waiting: Mutex<VecDeque<Span>>,
+    // Held while a span is copied; by the exporter while a batch is moved.
+    waiting: Mutex<Waiting>,
     has_batch: Notify,
     pub(crate) exported: AtomicU64,
     pub(crate) dropped: AtomicU64,
 }
 
+#[derive(Debug, Default)]
+struct Waiting {
+    batches: VecDeque<Batch>,
+    spans: usize,
+}
+
 impl SpanQueue {
-    /// A poisoned lock is fine: a span is either in the queue or not.
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Span>> {
+    /// A poisoned lock is fine: nothing panics while it is held.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn push(&self, span: Span) {
+    /// Adds the message of a span.
+    pub(crate) fn push(&self, span: &[u8]) {
         let mut waiting = self.waiting();
-        if waiting.len() >= MAX_WAITING {
+        if waiting.spans >= MAX_WAITING {
             drop(waiting);
             return self.count_dropped(1);
         }
-        waiting.push_back(span);
-        let is_batch = waiting.len() == MAX_BATCH;
+        waiting.spans += 1;
+        if waiting.batches.back().is_none_or(|batch| batch.spans >= MAX_BATCH) {
+            waiting.batches.push_back(Batch::default());
+        }
+        let Some(batch) = waiting.batches.back_mut() else { return };
+        put_bytes(SPANS, span, &mut batch.bytes);
+        batch.spans += 1;
+        let is_whole = batch.spans == MAX_BATCH;
         drop(waiting);
-        if is_batch {
+        if is_whole {
             self.has_batch.notify_one();
         }
     }
 
-    /// The next batch; empty if nothing waits.
-    pub(crate) fn batch(&self) -> Vec<Span> {
+    /// The next batch; `None` if nothing waits.
+    pub(crate) fn batch(&self) -> Option<Batch> {
         let mut waiting = self.waiting();
-        let most = waiting.len().min(MAX_BATCH);
-        waiting.drain(..most).collect()
+        let batch = waiting.batches.pop_front()?;
+        waiting.spans -= batch.spans;
+        Some(batch)
     }
 
     /// Waits until a whole batch has gathered.
@@ -74,17 +100,15 @@ mod tests {
     fn what_does_not_fit_is_dropped_and_counted() {
         let queue = SpanQueue::default();
         for _ in 0..MAX_WAITING + 3 {
-            queue.push(Span::default());
+            queue.push(b"span");
         }
         assert_eq!(queue.dropped.load(Ordering::Relaxed), 3);
         let mut taken = 0;
-        loop {
-            let batch = queue.batch().len();
-            taken += batch;
-            assert!(batch <= MAX_BATCH);
-            if batch == 0 {
-                break;
-            }
+        while let Some(batch) = queue.batch() {
+            taken += batch.spans;
+            assert!(batch.spans <= MAX_BATCH);
+            // A tag and a length, and then the span.
+            assert_eq!(batch.bytes.len(), batch.spans * 6);
         }
         assert_eq!(taken, MAX_WAITING);
     }

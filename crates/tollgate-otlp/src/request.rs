@@ -8,17 +8,15 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use opentelemetry::trace::{SpanId, TraceId};
-use opentelemetry_proto::tonic::common::v1::KeyValue;
-use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry::trace::{SpanContext, SpanId, TraceId};
+use opentelemetry_proto::tonic::trace::v1::SpanFlags;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-use opentelemetry_proto::tonic::trace::v1::{SpanFlags, Status};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 use pin_project_lite::pin_project;
+use smallvec::SmallVec;
 use tollgate_core::{SystemWallClock, WallClock};
 
-use crate::attributes::{integer, text};
+use crate::encoded_span::{EncodedSpan, SpanHead};
 use crate::queue::SpanQueue;
 use crate::sampling::Place;
 
@@ -29,29 +27,29 @@ const MAX_CHILDREN: u32 = 128;
 #[derive(Debug)]
 pub struct ServerSpan {
     name: String,
-    attributes: Vec<KeyValue>,
+    attributes: SmallVec<[(&'static str, &'static str); 5]>,
 }
 
 impl ServerSpan {
     /// An HTTP request to `route`, a template of the path; `None` for a path that is not known.
     pub fn http(method: &'static str, route: Option<&'static str>, version: &'static str) -> Self {
-        let mut attributes = vec![
-            text("http.request.method", method),
-            text("url.scheme", "http"),
-            text("network.protocol.version", version),
-        ];
+        let mut attributes = SmallVec::new();
+        attributes.push(("http.request.method", method));
+        attributes.push(("url.scheme", "http"));
+        attributes.push(("network.protocol.version", version));
         let method = if method == OTHER { "HTTP" } else { method };
         let Some(route) = route else { return Self { name: method.to_owned(), attributes } };
-        attributes.push(text("http.route", route));
+        attributes.push(("http.route", route));
         // Tollgate's paths may hold ids of leases; the template never does.
-        attributes.push(text("url.path", route));
+        attributes.push(("url.path", route));
         Self { name: format!("{method} {route}"), attributes }
     }
 
     /// A call of gRPC to `method`, with its package and service; `None` for one that is not known.
     pub fn grpc(method: Option<&'static str>) -> Self {
         let method = method.unwrap_or(OTHER);
-        let attributes = vec![text("rpc.system.name", "grpc"), text("rpc.method", method)];
+        let attributes =
+            SmallVec::from_slice(&[("rpc.system.name", "grpc"), ("rpc.method", method)]);
         Self { name: method.to_owned(), attributes }
     }
 }
@@ -68,7 +66,7 @@ pub struct RequestTrace {
     current: AtomicU64,
     children: AtomicU32,
     // Held for an attribute.
-    span: Mutex<Span>,
+    span: Mutex<EncodedSpan>,
 }
 
 impl fmt::Debug for RequestTrace {
@@ -81,22 +79,21 @@ impl RequestTrace {
     pub(crate) fn begin(queue: &Arc<SpanQueue>, place: &Place, request: ServerSpan) -> Arc<Self> {
         let span_id = RandomIdGenerator::default().new_span_id();
         let trace_state = place.trace_state();
-        let (parent, flags) = match &place.parent {
-            Some(parent) => (parent.span_id().to_bytes().to_vec(), PARENT_KNOWN | PARENT_REMOTE),
-            None => (Vec::new(), PARENT_KNOWN),
-        };
-        let span = Span {
-            trace_id: place.trace_id.to_bytes().to_vec(),
-            span_id: span_id.to_bytes().to_vec(),
-            trace_state: trace_state.clone(),
-            parent_span_id: parent,
-            flags: flags | SAMPLED,
-            name: request.name,
-            kind: SpanKind::Server.into(),
-            start_time_unix_nano: now(),
-            attributes: request.attributes,
-            ..Span::default()
-        };
+        let parent = place.parent.as_ref().map(SpanContext::span_id);
+        let remote = if parent.is_some() { PARENT_REMOTE } else { 0 };
+        let mut span = EncodedSpan::begin(&SpanHead {
+            trace_id: place.trace_id,
+            trace_state: &trace_state,
+            span_id,
+            parent,
+            flags: PARENT_KNOWN | remote | SAMPLED,
+            name: &request.name,
+            kind: SpanKind::Server,
+            start_ns: now(),
+        });
+        for (key, value) in request.attributes {
+            span.text(key, value);
+        }
         Arc::new(Self {
             queue: Arc::clone(queue),
             trace_id: place.trace_id,
@@ -110,10 +107,9 @@ impl RequestTrace {
     /// The HTTP request is answered with `status`.
     pub fn answered(&self, status: u16) {
         self.change(|span| {
-            span.attributes.push(integer("http.response.status_code", status.into()));
+            span.integer("http.response.status_code", status.into());
             if status >= 500 {
-                span.attributes.push(text("error.type", status.to_string()));
-                span.status = Some(error_status());
+                span.failed(&status.to_string());
             }
         });
     }
@@ -122,44 +118,37 @@ impl RequestTrace {
     pub fn answered_grpc(&self, status: u16) {
         let name = GRPC_STATUSES.get(usize::from(status)).map_or(OTHER, |name| *name);
         self.change(|span| {
-            span.attributes.push(text("rpc.response.status_code", name));
+            span.text("rpc.response.status_code", name);
             if GRPC_SERVER_ERRORS.contains(&name) {
-                span.attributes.push(text("error.type", name));
-                span.status = Some(error_status());
+                span.failed(name);
             }
         });
     }
 
     /// A poisoned lock is fine: an attribute is there or not.
-    fn change(&self, change: impl FnOnce(&mut Span)) {
+    fn change(&self, change: impl FnOnce(&mut EncodedSpan)) {
         change(&mut self.span.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// A span within the request; `None` if it has too many.
-    pub(crate) fn child(
-        self: &Arc<Self>,
-        name: impl Into<String>,
-        kind: SpanKind,
-        attributes: Vec<KeyValue>,
-    ) -> Option<ChildSpan> {
+    pub(crate) fn child(self: &Arc<Self>, name: &str, kind: SpanKind) -> Option<ChildSpan> {
         // Relaxed: only a count.
         if self.children.fetch_add(1, Ordering::Relaxed) >= MAX_CHILDREN {
             return None;
         }
         let span_id = RandomIdGenerator::default().new_span_id();
-        let span = Span {
-            trace_id: self.trace_id.to_bytes().to_vec(),
-            span_id: span_id.to_bytes().to_vec(),
-            trace_state: self.trace_state.clone(),
-            // Relaxed: spans that nest begin and end on one task.
-            parent_span_id: self.current.load(Ordering::Relaxed).to_be_bytes().to_vec(),
+        // Relaxed: spans that nest begin and end on one task.
+        let parent = SpanId::from(self.current.load(Ordering::Relaxed));
+        let span = EncodedSpan::begin(&SpanHead {
+            trace_id: self.trace_id,
+            trace_state: &self.trace_state,
+            span_id,
+            parent: Some(parent),
             flags: PARENT_KNOWN | SAMPLED,
-            name: name.into(),
-            kind: kind.into(),
-            start_time_unix_nano: now(),
-            attributes,
-            ..Span::default()
-        };
+            name,
+            kind,
+            start_ns: now(),
+        });
         Some(ChildSpan { trace: Arc::clone(self), span_id, span, outer: None })
     }
 
@@ -178,10 +167,9 @@ impl Drop for RequestTrace {
         let mut span = std::mem::take(span);
         let too_many = self.children.get_mut().saturating_sub(MAX_CHILDREN);
         if too_many > 0 {
-            span.attributes.push(integer("tollgate.spans_left_out", too_many.into()));
+            span.integer("tollgate.spans_left_out", too_many.into());
         }
-        end(&mut span);
-        self.queue.push(span);
+        self.queue.push(&span.end(now()));
     }
 }
 
@@ -190,7 +178,7 @@ impl Drop for RequestTrace {
 pub(crate) struct ChildSpan {
     trace: Arc<RequestTrace>,
     span_id: SpanId,
-    span: Span,
+    pub(crate) span: EncodedSpan,
     /// The span around it, if others begin within this one.
     outer: Option<u64>,
 }
@@ -207,15 +195,6 @@ impl ChildSpan {
     pub(crate) fn span_id(&self) -> SpanId {
         self.span_id
     }
-
-    pub(crate) fn add(&mut self, attribute: KeyValue) {
-        self.span.attributes.push(attribute);
-    }
-
-    pub(crate) fn failed(&mut self, error: impl Into<String>) {
-        self.add(text("error.type", error));
-        self.span.status = Some(error_status());
-    }
 }
 
 impl Drop for ChildSpan {
@@ -224,9 +203,7 @@ impl Drop for ChildSpan {
             // Relaxed, as above.
             self.trace.current.store(outer, Ordering::Relaxed);
         }
-        let mut span = std::mem::take(&mut self.span);
-        end(&mut span);
-        self.trace.queue.push(span);
+        self.trace.queue.push(&std::mem::take(&mut self.span).end(now()));
     }
 }
 
@@ -238,15 +215,6 @@ const PARENT_REMOTE: u32 = SpanFlags::ContextIsRemoteMask as u32;
 
 fn now() -> u64 {
     SystemWallClock.wall_time().as_ns()
-}
-
-/// The clock may have been set back meanwhile.
-fn end(span: &mut Span) {
-    span.end_time_unix_nano = now().max(span.start_time_unix_nano);
-}
-
-fn error_status() -> Status {
-    Status { code: StatusCode::Error.into(), ..Status::default() }
 }
 
 thread_local! {

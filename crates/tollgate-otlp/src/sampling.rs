@@ -1,6 +1,6 @@
 //! Decides which requests are traced, and continues the traces of their callers (W3C Trace Context).
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{SpanContext, SpanKind, TraceContextExt, TraceId};
@@ -58,7 +58,9 @@ fn is_in(ratio: f64, trace_id: TraceId) -> bool {
 
 /// The span of the caller. Fields that are malformed or given twice start a new trace, as the standard says.
 fn parent(headers: &HeaderMap) -> Option<SpanContext> {
-    let mut given = headers.get_all(TRACEPARENT).iter();
+    // A name that is parsed already is found faster.
+    const NAME: HeaderName = HeaderName::from_static(TRACEPARENT);
+    let mut given = headers.get_all(NAME).iter();
     let (Some(traceparent), None) = (given.next(), given.next()) else { return None };
     let states = headers.get_all(TRACESTATE).iter().filter_map(|value| value.to_str().ok());
     let fields = Fields {

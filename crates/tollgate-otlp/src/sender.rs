@@ -13,7 +13,6 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use prost::Message;
 use rustls::crypto::ring;
 
 use crate::config::OtlpConfig;
@@ -113,13 +112,9 @@ impl Sender {
         })
     }
 
-    /// Sends `message`. Returns the answer, in protobuf.
-    pub(crate) async fn send(
-        &self,
-        signal: Signal,
-        message: &impl Message,
-    ) -> Result<Bytes, SendError> {
-        let mut request = Request::new(Full::from(message.encode_to_vec()));
+    /// Sends `message`, in protobuf. Returns the answer, in protobuf.
+    pub(crate) async fn send(&self, signal: Signal, message: Vec<u8>) -> Result<Bytes, SendError> {
+        let mut request = Request::new(Full::from(message));
         *request.method_mut() = Method::POST;
         request.headers_mut().clone_from(&self.fields);
         *request.uri_mut() = match signal {

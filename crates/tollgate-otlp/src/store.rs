@@ -4,7 +4,6 @@
 
 use std::future::Future;
 
-use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use smallvec::SmallVec;
 use tollgate_core::{Amount, Charge, LeaseUpdate, Limit, Subject};
@@ -13,7 +12,7 @@ use tollgate_store::{
     LeaseState, LiveLeases, Part, Reserved, Store, StoreError, Taken,
 };
 
-use crate::attributes::{integer, text};
+use crate::encoded_span::EncodedSpan;
 use crate::request::{ChildSpan, current};
 
 /// What spans call the database of a store.
@@ -34,19 +33,16 @@ impl DatabaseName {
         if call == "peek" { self.reads } else { self.writes }
     }
 
-    fn attributes(&self, call: &'static str) -> Vec<KeyValue> {
-        let mut attributes = vec![
-            text("db.system.name", self.system),
-            text("db.operation.name", self.operation(call)),
-            text("tollgate.store_call", call),
-        ];
+    fn describe(&self, call: &'static str, span: &mut EncodedSpan) {
+        span.text("db.system.name", self.system);
+        span.text("db.operation.name", self.operation(call));
+        span.text("tollgate.store_call", call);
         if let Some((address, port)) = &self.address {
-            attributes.push(text("server.address", address));
+            span.text("server.address", address);
             if *port != 0 {
-                attributes.push(integer("server.port", (*port).into()));
+                span.integer("server.port", (*port).into());
             }
         }
-        attributes
     }
 }
 
@@ -71,7 +67,9 @@ impl<S> TracedStore<S> {
 
     fn begin(&self, call: &'static str) -> Option<ChildSpan> {
         let name = self.name.as_ref()?;
-        current()?.child(name.operation(call), SpanKind::Client, name.attributes(call))
+        let mut child = current()?.child(name.operation(call), SpanKind::Client)?;
+        name.describe(call, &mut child.span);
+        Some(child)
     }
 }
 
@@ -81,8 +79,8 @@ async fn traced<T>(
     call: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
     let answer = call.await;
-    if let (Some(mut span), Err(error)) = (span, &answer) {
-        span.failed(error.kind().name());
+    if let (Some(mut child), Err(error)) = (span, &answer) {
+        child.span.failed(error.kind().name());
     }
     answer
 }

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use tollgate_gateway::config::Dialect;
 use tollgate_gateway::dialect::{Endpoint, Metered};
 use tollgate_gateway::tracer::{RequestTrace as Trace, RequestTracer, UpstreamCall, UpstreamSpan};
 use tollgate_gateway::upstream::UpstreamFailure;
 
-use crate::attributes::{integer, text};
+use crate::encoded_span::EncodedSpan;
 use crate::exporter::Otlp;
 use crate::request::{ChildSpan, RequestTrace, current, enter};
 use crate::sampling::{TRACEPARENT, TRACESTATE};
@@ -32,11 +31,12 @@ impl Trace for Traced {
             (Some(operation), Some(model)) => format!("{operation} {model}"),
             _ => known(call.method).to_owned(),
         };
-        let span = self.0.child(name, SpanKind::Client, attributes(call, operation));
-        if let Some(span) = &span {
-            propagate(&self.0, span, fields);
+        let mut child = self.0.child(&name, SpanKind::Client);
+        if let Some(child) = &mut child {
+            describe(call, operation, &mut child.span);
+            propagate(&self.0, child, fields);
         }
-        Box::new(Asked(span))
+        Box::new(Asked(child))
     }
 
     fn logs(&self, log: &mut dyn FnMut()) {
@@ -49,27 +49,24 @@ impl Trace for Traced {
 #[derive(Debug)]
 struct Asked(Option<ChildSpan>);
 
-fn attributes(call: &UpstreamCall<'_>, operation: Option<&'static str>) -> Vec<KeyValue> {
-    let mut attributes = vec![
-        text("http.request.method", known(call.method)),
-        text("tollgate.upstream", call.upstream),
-        text("server.address", call.base_url.host().unwrap_or_default()),
-        integer("server.port", port(call.base_url).into()),
-        text("url.full", url(call.base_url)),
-    ];
+fn describe(call: &UpstreamCall<'_>, operation: Option<&'static str>, span: &mut EncodedSpan) {
+    span.text("http.request.method", known(call.method));
+    span.text("tollgate.upstream", call.upstream);
+    span.text("server.address", call.base_url.host().unwrap_or_default());
+    span.integer("server.port", port(call.base_url).into());
+    span.text("url.full", &url(call.base_url));
     if call.resends > 0 {
-        attributes.push(integer("http.request.resend_count", call.resends as u64));
+        span.integer("http.request.resend_count", call.resends as u64);
     }
     if let (Some(operation), Some(model)) = (operation, call.model) {
-        attributes.push(text("gen_ai.operation.name", operation));
-        attributes.push(text("gen_ai.request.model", model));
+        span.text("gen_ai.operation.name", operation);
+        span.text("gen_ai.request.model", model);
         let provider = match call.dialect {
             Dialect::OpenAi => "openai",
             Dialect::Anthropic => "anthropic",
         };
-        attributes.push(text("gen_ai.provider.name", provider));
+        span.text("gen_ai.provider.name", provider);
     }
-    attributes
 }
 
 /// What the conventions call the operation, if they have a name for it.
@@ -121,15 +118,15 @@ fn propagate(trace: &RequestTrace, span: &ChildSpan, fields: &mut HeaderMap) {
 
 impl UpstreamSpan for Asked {
     fn answered(&mut self, status: StatusCode) {
-        let Some(span) = &mut self.0 else { return };
-        span.add(integer("http.response.status_code", status.as_u16().into()));
+        let Some(ChildSpan { span, .. }) = &mut self.0 else { return };
+        span.integer("http.response.status_code", status.as_u16().into());
         if status.is_client_error() || status.is_server_error() {
             span.failed(status.as_str());
         }
     }
 
     fn failed(&mut self, failure: UpstreamFailure) {
-        let Some(span) = &mut self.0 else { return };
+        let Some(ChildSpan { span, .. }) = &mut self.0 else { return };
         match failure {
             UpstreamFailure::Status(status) => self.answered(status),
             UpstreamFailure::Limited { .. } => self.answered(StatusCode::TOO_MANY_REQUESTS),
@@ -140,10 +137,10 @@ impl UpstreamSpan for Asked {
     }
 
     fn used(&mut self, metered: &Metered) {
-        let Some(span) = &mut self.0 else { return };
+        let Some(ChildSpan { span, .. }) = &mut self.0 else { return };
         if let Some(input) = metered.usage.input {
-            span.add(integer("gen_ai.usage.input_tokens", input));
+            span.integer("gen_ai.usage.input_tokens", input);
         }
-        span.add(integer("gen_ai.usage.output_tokens", metered.output));
+        span.integer("gen_ai.usage.output_tokens", metered.output);
     }
 }

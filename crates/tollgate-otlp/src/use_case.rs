@@ -6,40 +6,39 @@ use tollgate_store::StoreError;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
-use crate::attributes::{boolean, integer, text};
 use crate::exporter::Otlp;
 use crate::request::{ChildSpan, current};
 
 impl Tracer for Otlp {
     #[inline]
     fn begin(&self, use_case: &'static str) -> Option<Box<dyn UseCaseSpan>> {
-        let span = current()?.child(use_case, SpanKind::Internal, Vec::new())?;
+        let span = current()?.child(use_case, SpanKind::Internal)?;
         Some(Box::new(span.around_others()))
     }
 }
 
 impl UseCaseSpan for ChildSpan {
     fn decided(&mut self, decision: &Decision) {
-        self.add(boolean("tollgate.allowed", decision.allowed()));
+        self.span.boolean("tollgate.allowed", decision.allowed());
         if let Some(headline) = decision.headline() {
-            self.add(text("tollgate.policy", headline.limit.policy_id().as_str()));
+            self.span.text("tollgate.policy", headline.limit.policy_id().as_str());
         }
         if let Some(reason) = decision.reason() {
-            self.add(text("tollgate.reason", reason.name()));
+            self.span.text("tollgate.reason", reason.name());
         }
         if let Some(wait) = decision.retry_after_ms().filter(|_| !decision.allowed()) {
-            self.add(integer("tollgate.retry_after_ms", wait));
+            self.span.integer("tollgate.retry_after_ms", wait);
         }
         if decision.degraded() {
-            self.add(boolean("tollgate.degraded", true));
+            self.span.boolean("tollgate.degraded", true);
         }
     }
 
     fn decided_many(&mut self, decisions: usize) {
-        self.add(integer("tollgate.checks", decisions as u64));
+        self.span.integer("tollgate.checks", decisions as u64);
     }
 
     fn failed(&mut self, error: &StoreError) {
-        ChildSpan::failed(self, error.kind().name());
+        self.span.failed(error.kind().name());
     }
 }

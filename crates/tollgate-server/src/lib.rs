@@ -8,6 +8,7 @@ mod app;
 mod catalog;
 mod cli;
 mod config;
+mod exporting;
 mod gateway;
 mod grpc;
 mod guard;

@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tollgate_catalog::{FileCatalog, Snapshot};
 use tollgate_core::{Clock, MonotonicClock, SystemWallClock, Unit, WallClock};
 use tollgate_memcached::{MemcachedOptions, MemcachedStore, MemcachedUrl};
-use tollgate_otlp::{DatabaseName, MetricsSource, Otlp, TracedStore};
+use tollgate_otlp::{Otlp, TracedStore};
 use tollgate_redis::{Announcement, RedisOptions, RedisStore};
 use tollgate_service::{
     self as service, DirectoryLookup, RateLimitService, SettlementJournal, Tracer, TrafficObserver,
@@ -21,6 +21,7 @@ use tollgate_store::{MemoryStore, Store};
 use crate::app::{Admin, App, Backend};
 use crate::catalog;
 use crate::config::{Secret, ServeConfig, StoreConfig};
+use crate::exporting::{self, Exporting, database};
 use crate::gateway::{self, MountedGateway, Serving};
 use crate::grpc::MountedGrpc;
 use crate::guard::Guard;
@@ -174,11 +175,7 @@ impl Server {
         let made_token =
             if config.lets_somebody_write() { None } else { Some(catalog::made_token()?) };
         let guard = catalog::guard(config, made_token.as_ref())?;
-        let otlp = match &config.otlp {
-            Some(otlp) => Some(Otlp::new(otlp.clone(), VERSION).map_err(StartError::Otlp)?),
-            None => None,
-        };
-        let parts = (store, snapshots, otlp);
+        let parts = (store, snapshots, exporting::configured(config)?);
         let (app, catalog) = assemble(config, instruments, parts, guard).await?;
         let address = listener.address();
         let gateway = match gateway_config {
@@ -286,48 +283,6 @@ impl Server {
         _ = self.stop.send(());
         matches!(self.serving.await, Ok(Drained::Whole))
     }
-}
-
-/// The version of the program.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// The task that sends traces and metrics, if there is one.
-struct Exporting {
-    stops: watch::Sender<bool>,
-    task: Option<JoinHandle<()>>,
-}
-
-impl Exporting {
-    fn begin<S: Backend>(app: &Arc<App<S>>) -> Self {
-        let (stops, stopped) = watch::channel(false);
-        let task = app.otlp.clone().map(|otlp| {
-            let app = Arc::clone(app);
-            let metrics: MetricsSource = Box::new(move || app.metrics_text().ok());
-            tokio::spawn(async move { otlp.run(metrics, stopped).await })
-        });
-        Self { stops, task }
-    }
-
-    /// Sends what is left, within a bounded time.
-    async fn end(self) {
-        self.stops.send_replace(true);
-        if let Some(task) = self.task {
-            // An error means that it panicked, which was reported.
-            _ = task.await;
-        }
-    }
-}
-
-/// What spans call the database of a networked store, whose commands write and read; `None` if there are no spans.
-fn database(
-    config: &ServeConfig,
-    system: &'static str,
-    [writes, reads]: [&'static str; 2],
-    server: Option<(&str, u16)>,
-) -> Option<DatabaseName> {
-    config.otlp.as_ref()?;
-    let address = server.map(|(host, port)| (host.to_owned(), port));
-    Some(DatabaseName { system, writes, reads, address })
 }
 
 /// Serves the gateway, if there is one, until `stops` is true.
