@@ -73,8 +73,16 @@ python: setup ## Build the Python package as a wheel, and install it in a clean 
 	@scripts/python wheel
 
 .PHONY: bench-python
-bench-python: setup-tests ## Measure the Python package beside the package limits
+bench-python: setup-tests ## Measure the Python package beside the package limits, and in a FastAPI application
 	@scripts/python bench
+
+.PHONY: test-peers
+test-peers: setup ## Run the test suites of the Python packages limits and Flask-Limiter with the storage of the Python package
+	@scripts/python peers
+
+.PHONY: test-litellm
+test-litellm: setup-tests ## Run the Python package's hook in a real proxy of LiteLLM, before the mock model
+	@scripts/python litellm
 
 .PHONY: python-check
 python-check: setup-tests ## Build the Python package for tests; run its tests, and check its types, lint and format

@@ -19,6 +19,7 @@ pub mod error;
 pub mod file_catalog;
 pub mod policy_file;
 pub mod problem;
+pub mod reading;
 pub mod resolve;
 pub mod snapshot;
 pub mod validate;

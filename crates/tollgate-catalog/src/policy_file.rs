@@ -127,6 +127,14 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, CatalogError> {
     Ok(bytes)
 }
 
+/// The text in `bytes`, the content of the file at `path`.
+pub(crate) fn utf8<'b>(path: &Path, bytes: &'b [u8]) -> Result<&'b str, CatalogError> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let problem = not_utf8(bytes.get(..error.valid_up_to()).unwrap_or_default());
+        invalid(path, vec![problem])
+    })
+}
+
 /// A document of this machine, with its variables replaced.
 #[derive(Debug)]
 pub(crate) struct Document {
@@ -205,10 +213,7 @@ pub(crate) fn document(
     format: Format,
     bytes: &[u8],
 ) -> Result<Document, CatalogError> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let problem = not_utf8(bytes.get(..error.valid_up_to()).unwrap_or_default());
-        invalid(path, vec![problem])
-    })?;
+    let text = utf8(path, bytes)?;
     let environment = |name: &str| std::env::var_os(name);
     substituted(&environment, text, format).map_err(|problems| invalid(path, problems))
 }
@@ -297,7 +302,7 @@ fn hash_api_keys(policy: &mut Policy, hasher: &KeyHasher) {
     }
 }
 
-fn invalid(path: &Path, problems: Vec<DocumentProblem>) -> CatalogError {
+pub(crate) fn invalid(path: &Path, problems: Vec<DocumentProblem>) -> CatalogError {
     CatalogError::Invalid(Problems::of(&path.display().to_string(), problems, 0))
 }
 

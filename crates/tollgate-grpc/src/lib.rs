@@ -23,7 +23,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use tollgate_core::{Clock as _, MonotonicClock};
+use tollgate_core::{Clock as _, MonotonicClock, Timestamp};
 use tollgate_service::{RateLimitService, Uncovered};
 use tollgate_store::Store;
 use tonic::Status;
@@ -71,15 +71,26 @@ pub(crate) struct Shared<S> {
 }
 
 impl<S> Shared<S> {
-    /// The answer of `call`; if there is one, tells how long it took.
-    pub(crate) async fn timed<T>(
-        &self,
-        call: GrpcCall,
-        answer: impl Future<Output = Result<T, Status>>,
-    ) -> Result<tonic::Response<T>, Status> {
-        let started = self.clock.now();
-        let answer = answer.await?;
-        self.observer.took(call, self.clock.now().as_ns().saturating_sub(started.as_ns()));
+    /// Begins to measure `call`.
+    pub(crate) fn begin(&self, call: GrpcCall) -> Begun<'_> {
+        Begun { observer: &*self.observer, clock: &self.clock, call, at: self.clock.now() }
+    }
+}
+
+/// A call that has begun.
+pub(crate) struct Begun<'s> {
+    observer: &'s dyn GrpcObserver,
+    clock: &'s MonotonicClock,
+    call: GrpcCall,
+    at: Timestamp,
+}
+
+impl Begun<'_> {
+    /// The answer of the call; if there is one, tells how long it took.
+    pub(crate) fn end<T>(self, answer: Result<T, Status>) -> Result<tonic::Response<T>, Status> {
+        let answer = answer?;
+        let took = self.clock.now().as_ns().saturating_sub(self.at.as_ns());
+        self.observer.took(self.call, took);
         Ok(tonic::Response::new(answer))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
-use tollgate::{Amount, Cost, Quota, Unit};
+use tollgate::{Amount, Cost, Quota, Unit, Window};
 use tollgate_core::subject::{ACCEPTED_IDS, check_id};
 
 /// The most units in a cost, as in a request to a server.
@@ -76,13 +76,10 @@ pub(crate) fn seconds(name: &str, value: &Bound<'_, PyAny>, accepted: &str) -> P
 }
 
 /// A window in seconds.
-fn window(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+pub(crate) fn window(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Window> {
     let accepted = format!("a number of seconds from 0.001 to {MAX_WINDOW_SECONDS} (366 days)");
-    let window = seconds(name, value, &accepted)?;
-    if tollgate::Window::new(window).is_none() {
-        return Err(invalid(name, &format!("is {}", shown(value)), &accepted));
-    }
-    Ok(window)
+    let window = Window::new(seconds(name, value, &accepted)?);
+    window.ok_or_else(|| invalid(name, &format!("is {}", shown(value)), &accepted))
 }
 
 /// A limit and its window, from two arguments.
@@ -91,7 +88,7 @@ pub(crate) fn quota(
     window_seconds: (&str, &Bound<'_, PyAny>),
 ) -> PyResult<Quota> {
     let limit = integer(max_requests.0, max_requests.1, Amount::MAX.get())?;
-    Ok(Quota::new(limit, window(window_seconds.0, window_seconds.1)?))
+    Ok(Quota::new(limit, window(window_seconds.0, window_seconds.1)?.as_duration()))
 }
 
 /// A quota as a pair or as a `RateLimitConfig`.

@@ -18,6 +18,7 @@ mod multi_tier;
 mod policy_limiter;
 mod rate_limiter;
 mod shared;
+mod windows;
 
 use pyo3::prelude::*;
 
@@ -40,4 +41,6 @@ mod _tollgate {
     use super::rate_limiter::RateLimiter;
     #[pymodule_export]
     use super::shared::SharedLimiter;
+    #[pymodule_export]
+    use super::windows::WindowStore;
 }

@@ -1,4 +1,4 @@
-"""Redis servers and Tollgate servers for tests, each with a port of its own."""
+"""Redis servers, Tollgate servers and mock models for tests, each with a port of its own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Far above the time that a server takes to start on a busy machine.
 START_SECONDS = 60
@@ -52,20 +53,28 @@ class Redis:
         self.process.wait()
 
 
-@contextlib.contextmanager
-def tollgate_server(folder: Path, *arguments: str) -> Iterator[str]:
-    """Run `tollgate serve` and yield its address."""
+def _tollgate() -> str:
     program = os.environ.get("TOLLGATE_BIN")
     assert program, "TOLLGATE_BIN does not name a server; accepted: the path of a built `tollgate`"
-    log = folder / "server.log"
+    return program
+
+
+@contextlib.contextmanager
+def running(command: list[str], log: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program with its output in `log`, and end it."""
     with log.open("w") as output:
-        process = subprocess.Popen(
-            [program, "serve", "--http", "127.0.0.1:0", *arguments],
-            stdout=output,
-            stderr=output,
-            cwd=folder,
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=output, **options)
     try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def _listening(command: list[str], log: Path, **options: Any) -> Iterator[str]:
+    """Run a server, and yield the address that it prints."""
+    with running(command, log, **options) as process:
         deadline = time.monotonic() + START_SECONDS
         while True:
             found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
@@ -75,6 +84,22 @@ def tollgate_server(folder: Path, *arguments: str) -> Iterator[str]:
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.01)
         yield found.group()
-    finally:
-        process.terminate()
-        process.wait()
+
+
+@contextlib.contextmanager
+def tollgate_server(folder: Path, *arguments: str) -> Iterator[str]:
+    """Run `tollgate serve` and yield its address."""
+    command = [_tollgate(), "serve", "--http", "127.0.0.1:0", *arguments]
+    with _listening(command, folder / "server.log", cwd=folder) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def mock_model(folder: Path, *, tokens: int, pace_ms: int) -> Iterator[str]:
+    """Run `tollgate-mock-model`, which is beside the server, and yield its address."""
+    program = Path(_tollgate()).with_name("tollgate-mock-model")
+    assert program.exists(), f"{program} is missing; accepted: the mock model beside the server"
+    command = [str(program), "--listen", "127.0.0.1:0"]
+    command += ["--tokens", str(tokens), "--pace-ms", str(pace_ms)]
+    with _listening(command, folder / f"model-{pace_ms}.log") as address:
+        yield address

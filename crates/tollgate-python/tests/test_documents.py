@@ -14,7 +14,9 @@ EXAMPLES = [
     (document, number, example)
     for document in DOCUMENTS
     for number, example in enumerate(BLOCK.findall((ROOT / document).read_text()))
-    if "tollgate import" in example
+    if ("tollgate import" in example or "import tollgate.limits" in example)
+    # LiteLLM has an environment of its own.
+    and "tollgate.litellm" not in example
 ]
 
 

@@ -211,6 +211,21 @@ def test_fastapi_routes_depend_on_it(limiter: RateLimiter) -> None:
     assert (third.status_code, limits(third.headers)) == (200, {})
 
 
+def test_of_two_limits_of_a_route_the_last_one_is_shown(limiter: RateLimiter) -> None:
+    app = fastapi.FastAPI()
+    wide = RateLimiter(9, 60, name="wide", clock=ManualClock())
+    first = RateLimit(limiter, lambda _: {"user": "alice", "model": "a"})
+    last = RateLimit(wide, lambda _: {"user": "alice", "model": "a"})
+
+    @app.get("/a", dependencies=[fastapi.Depends(first), fastapi.Depends(last)])
+    async def a() -> str:
+        return "a"
+
+    (answer,) = ask(app, ["/a"])
+    shown = [(name, value) for name, value in answer.headers.multi_items() if "ratelimit" in name]
+    assert shown == [("ratelimit-policy", '"wide";q=9;w=60'), ("ratelimit", '"wide";r=8;t=60')]
+
+
 def test_fastapi_takes_policies_and_a_cost(tmp_path: Path) -> None:
     path = tmp_path / "policies.yaml"
     path.write_text(

@@ -11,7 +11,7 @@ use tollgate_catalog::{CatalogWarning, DocumentProblem};
 use tollgate_core::Policy;
 use tollgate_gateway::GatewayError;
 use tollgate_import::Source;
-use tollgate_simulate::SimulateArgs;
+use tollgate_simulate::{DiffArgs, SimulateArgs, SimulateError, TestArgs, TestReport};
 use tollgate_verify::VerifyArgs;
 
 use crate::config::ServeConfig;
@@ -58,6 +58,10 @@ enum PoliciesCommand {
         /// The file, ending in .yaml, .yml, .json or .toml
         file: PathBuf,
     },
+    #[command(after_help = TestArgs::AFTER_HELP)]
+    Test(TestArgs),
+    #[command(after_help = DiffArgs::AFTER_HELP)]
+    Diff(DiffArgs),
     /// Convert the limits of another program into policies, which are printed as YAML
     #[command(after_help = crate::import::AFTER_HELP)]
     Import {
@@ -262,14 +266,19 @@ impl Outcome {
     }
 
     fn failed(code: u8, error: &dyn std::error::Error) -> Self {
-        let mut text = format!("error: {error}");
-        let mut source = error.source();
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        Self { output: String::new(), error: text + "\n", code: code.into() }
+        Self { output: String::new(), error: error_text(error), code: code.into() }
     }
+}
+
+/// `error` with its causes, for standard error.
+fn error_text(error: &dyn std::error::Error) -> String {
+    let mut text = format!("error: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text + "\n"
 }
 
 impl Cli {
@@ -293,6 +302,10 @@ impl Cli {
             Command::Serve(args) => serve_until_signal(*args),
             Command::Health(args) => health(args),
             Command::Policies(PoliciesCommand::Validate { file }) => validate(&file),
+            Command::Policies(PoliciesCommand::Test(args)) => {
+                test(&tollgate_simulate::test(&args), args.json)
+            }
+            Command::Policies(PoliciesCommand::Diff(args)) => diff(&args),
             Command::Policies(PoliciesCommand::Import { from, file }) => {
                 let Imported { output, error, code } = crate::import::run(from, &file);
                 Outcome { output, error, code: code.into() }
@@ -309,6 +322,24 @@ fn simulate(args: SimulateArgs) -> Outcome {
         Ok(report) => Outcome::done(report.to_string()),
         Err(SimulationError::Simulate(error)) => Outcome::failed(error.exit_code(), &error),
         Err(SimulationError::Catalog(error)) => Outcome::failed(MISUSED, &*error),
+    }
+}
+
+/// The results of the files that can be used go to standard output, and what is wrong with the others to standard error.
+fn test(report: &TestReport, json: bool) -> Outcome {
+    let error = report.errors.iter().map(|error: &SimulateError| error_text(error)).collect();
+    let output = if json { report.to_json() + "\n" } else { report.to_string() };
+    Outcome { output, error, code: report.exit_code().into() }
+}
+
+fn diff(args: &DiffArgs) -> Outcome {
+    match tollgate_simulate::diff(args) {
+        Ok(report) => {
+            let output = if args.json { report.to_json() + "\n" } else { report.to_string() };
+            Outcome { output, error: String::new(), code: report.exit_code().into() }
+        }
+        // 1 says that a decision differs.
+        Err(error) => Outcome::failed(MISUSED, &error),
     }
 }
 

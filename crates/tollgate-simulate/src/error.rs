@@ -26,10 +26,14 @@ pub enum SimulateError {
     Trace(TraceError),
     /// The policy file contains no valid policies.
     Policies(CatalogError),
+    /// The file contains no valid cases.
+    Cases(CatalogError),
     /// The catalog did not answer.
     CatalogUnavailable,
     /// The built-in policies cannot be compiled.
     PolicySet(PolicySetError),
+    /// The caller ended it.
+    Stopped,
     /// The reference model made a different decision.
     Difference(Box<Difference>),
     /// A file could not be read or written.
@@ -50,10 +54,12 @@ impl SimulateError {
             Self::Flag { .. }
             | Self::Trace(_)
             | Self::Policies(_)
+            | Self::Cases(_)
             | Self::File { action: "read", .. } => 2,
             Self::Difference(_)
             | Self::PolicySet(_)
             | Self::CatalogUnavailable
+            | Self::Stopped
             | Self::File { .. } => 1,
         }
     }
@@ -74,11 +80,12 @@ impl fmt::Display for SimulateError {
                 write!(f, "{flag}: {problem}; accepted: {accepted}")
             }
             Self::Trace(error) => error.fmt(f),
-            Self::Policies(error) => error.fmt(f),
+            Self::Policies(error) | Self::Cases(error) => error.fmt(f),
             Self::PolicySet(error) => error.fmt(f),
             Self::CatalogUnavailable => f.write_str(
                 "the catalog's database did not answer, so the checks cannot be decided as a server would",
             ),
+            Self::Stopped => f.write_str("it was stopped"),
             Self::Difference(difference) => difference.fmt(f),
             Self::File { action, path, .. } => write!(f, "cannot {action} {}", path.display()),
         }
@@ -89,11 +96,12 @@ impl Error for SimulateError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::File { source, .. } => Some(source),
-            Self::Policies(error) => error.source(),
+            Self::Policies(error) | Self::Cases(error) => error.source(),
             Self::Flag { .. }
             | Self::Trace(_)
             | Self::PolicySet(_)
             | Self::CatalogUnavailable
+            | Self::Stopped
             | Self::Difference(_) => None,
         }
     }

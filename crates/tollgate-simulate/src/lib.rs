@@ -5,10 +5,16 @@
 //! traffic takes only as long as its decisions. A catalog completes the checks with the server's own code. The trace is
 //! read as a stream: memory grows with the number of keys, not of checks.
 //!
+//! `tollgate policies test` decides checks of a test file in the same way, and compares the decisions with those that the file expects.
+//!
+//! `tollgate policies diff` replays a trace through two sets of policies and compares their decisions.
+//!
 //! Invariant: the output files are written completely or not at all. This crate must not know the server, which
 //! includes [`SimulateArgs`] as a subcommand.
 
 mod args;
+mod cases;
+mod compare;
 mod decisions;
 mod error;
 mod leases;
@@ -25,6 +31,14 @@ pub mod trace;
 mod verify;
 
 pub use args::SimulateArgs;
+pub use cases::{
+    CaseReport, DifferenceReport, EXPECTED_FIELDS, EXPECTED_LIMIT_FIELDS, TestArgs, TestFileReport,
+    TestReport, test,
+};
+pub use compare::{
+    ChangeReport, CompareOptions, ComparisonReport, DiffArgs, Pair, PolicyDiffReport, PolicyStatus,
+    SideReport, StepReport, SubjectKindReport, SubjectReport, TimelineReport, compare, diff,
+};
 pub use error::SimulateError;
 pub use replay::Replay;
 pub use report::{

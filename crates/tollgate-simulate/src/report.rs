@@ -9,7 +9,7 @@ use tollgate_store::memory::MemoryStoreStats;
 use crate::leases::{LeaseOptions, Leases, Reservation, Strategy};
 use crate::seconds::Seconds;
 use crate::tally::{Key, MostDenied, PolicyTally, Tally};
-use crate::trace::rfc_3339;
+use crate::trace::{Population, TraceReader, rfc_3339};
 
 /// The result of a simulation. As long as no key is evicted, everything except `timing` depends only on the trace, the
 /// policies and the seed.
@@ -256,13 +256,31 @@ impl Times {
     }
 }
 
+/// A trace, for a report.
+pub(crate) struct TraceInputs {
+    file: String,
+    format: &'static str,
+    format_guessed: bool,
+    users: Option<u32>,
+    seed: Option<u64>,
+}
+
+impl TraceInputs {
+    /// The trace called `file`, of whose requests the users and models were drawn from `drawn`, if they were.
+    pub(crate) fn new(file: &str, trace: &TraceReader, drawn: Option<Population>) -> Self {
+        Self {
+            file: file.to_owned(),
+            format: trace.format().name(),
+            format_guessed: trace.is_format_guessed(),
+            users: drawn.map(|population| population.users),
+            seed: drawn.map(|population| population.seed),
+        }
+    }
+}
+
 /// The input of a simulation, for its report.
 pub(crate) struct Inputs {
-    pub(crate) trace_file: String,
-    pub(crate) format: &'static str,
-    pub(crate) format_guessed: bool,
-    pub(crate) users: Option<u32>,
-    pub(crate) seed: Option<u64>,
+    pub(crate) trace: TraceInputs,
     pub(crate) policies_file: Option<String>,
     pub(crate) verified: bool,
     pub(crate) lease_options: Option<LeaseOptions>,
@@ -282,7 +300,7 @@ impl Report {
         let Outcome { tally, times, store, leases, wall_ns } = outcome;
         let leases = leases.as_ref().zip(inputs.lease_options);
         Self {
-            trace: TraceReport::new(&inputs, times),
+            trace: TraceReport::new(&inputs.trace, times),
             policies_file: inputs.policies_file,
             checks: tally.checks,
             admitted: tally.admitted,
@@ -300,11 +318,11 @@ impl Report {
 }
 
 impl TraceReport {
-    fn new(inputs: &Inputs, times: &Times) -> Self {
+    pub(crate) fn new(inputs: &TraceInputs, times: &Times) -> Self {
         let (earliest, latest) = times.span.unwrap_or_default();
         let at = |moment| times.span.map(|_| rfc_3339(moment));
         Self {
-            file: inputs.trace_file.clone(),
+            file: inputs.file.clone(),
             format: inputs.format,
             format_guessed: inputs.format_guessed,
             users: inputs.users,
@@ -360,7 +378,7 @@ impl WorstKey {
 }
 
 impl Timing {
-    fn new(checks: u64, wall_ns: u64) -> Self {
+    pub(crate) fn new(checks: u64, wall_ns: u64) -> Self {
         let per_second = u128::from(checks) * 1_000_000_000 / u128::from(wall_ns.max(1));
         Self {
             wall_seconds: Seconds::from_ns(wall_ns),

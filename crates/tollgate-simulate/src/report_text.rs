@@ -65,7 +65,7 @@ impl fmt::Display for Report {
     }
 }
 
-fn write_trace(f: &mut fmt::Formatter<'_>, trace: &TraceReport) -> fmt::Result {
+pub(crate) fn write_trace(f: &mut fmt::Formatter<'_>, trace: &TraceReport) -> fmt::Result {
     let guessed = if trace.format_guessed { " by its header" } else { "" };
     write!(f, "trace      {}, {}{guessed}", trace.file, trace.format)?;
     if let (Some(users), Some(seed)) = (trace.users, trace.seed) {
@@ -163,17 +163,28 @@ fn write_leases(f: &mut fmt::Formatter<'_>, leases: &LeasesReport) -> fmt::Resul
 }
 
 /// Writes a table after an empty line, the columns `numbers` aligned to the right.
-fn write_table<const N: usize>(
+pub(crate) fn write_table<const N: usize>(
     f: &mut fmt::Formatter<'_>,
     header: [&str; N],
-    mut rows: Vec<[String; N]>,
+    rows: Vec<[String; N]>,
     numbers: RangeInclusive<usize>,
+) -> fmt::Result {
+    writeln!(f)?;
+    write_indented(f, 0, header, rows, &numbers.collect::<Vec<_>>())
+}
+
+/// Writes a table `indent` spaces from the left, the columns `numbers` aligned to the right.
+pub(crate) fn write_indented<const N: usize>(
+    f: &mut fmt::Formatter<'_>,
+    indent: usize,
+    header: [&str; N],
+    mut rows: Vec<[String; N]>,
+    numbers: &[usize],
 ) -> fmt::Result {
     rows.insert(0, header.map(str::to_owned));
     let widths: [usize; N] = std::array::from_fn(|column| {
         rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
     });
-    writeln!(f)?;
     for row in &rows {
         let cells = row.iter().zip(widths).enumerate().map(|(index, (cell, width))| {
             if numbers.contains(&index) {
@@ -182,12 +193,13 @@ fn write_table<const N: usize>(
                 format!("{cell:<width$}")
             }
         });
-        writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        let line = cells.collect::<Vec<_>>().join("  ");
+        writeln!(f, "{:indent$}{}", "", line.trim_end())?;
     }
     Ok(())
 }
 
-fn shown_key(key: &KeyReport) -> String {
+pub(crate) fn shown_key(key: &KeyReport) -> String {
     if key.is_empty() {
         return "everyone".to_owned();
     }
@@ -195,7 +207,7 @@ fn shown_key(key: &KeyReport) -> String {
     values.join(" ")
 }
 
-fn share(part: u64, whole: u64) -> String {
+pub(crate) fn share(part: u64, whole: u64) -> String {
     // Rounded, so that the shares of a whole add up to it; a peak's share is rounded down, so that 100 % means full.
     let per_mille = per_mille(part.saturating_mul(2), whole).div_ceil(2);
     format!("{} ({})", grouped(part), percent(per_mille))
@@ -215,7 +227,7 @@ fn percent(per_mille: u64) -> String {
 }
 
 /// `number` with its digits in groups of three: `1,234,567`.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.char_indices() {

@@ -9,7 +9,7 @@ use crate::decisions::DecisionsFile;
 use crate::leases::Leases;
 use crate::output::OutputFile;
 use crate::progress::Progress;
-use crate::report::{Inputs, Outcome, Report, Times};
+use crate::report::{Inputs, Outcome, Report, Times, TraceInputs};
 use crate::tally::Tally;
 use crate::trace::{Population, TraceCheck, TraceFormat, TraceReader};
 use crate::verify::Verifier;
@@ -28,12 +28,9 @@ pub fn simulate(args: &SimulateArgs, policies: PolicySet) -> Result<Report, Simu
 /// Runs the simulation of `args` with `source`, and writes the requested files.
 pub fn simulate_with(args: &SimulateArgs, source: &Source) -> Result<Report, SimulateError> {
     refuse_overwriting(args)?;
-    let population = Population {
-        users: args.users.unwrap_or(Population::default().users),
-        seed: args.seed.unwrap_or(Population::default().seed),
-    };
+    let population = Population::of(args.users, args.seed);
     let mut trace = TraceReader::open(&args.trace, args.format, population)?;
-    refuse_idle_flags(args, trace.format())?;
+    refuse_idle_flags(args.users, args.seed, trace.format())?;
     if args.verify && trace.has_request_ids() {
         return Err(SimulateError::Flag {
             flag: "--verify",
@@ -60,11 +57,7 @@ pub fn simulate_with(args: &SimulateArgs, source: &Source) -> Result<Report, Sim
 
     let drawn = (trace.format() == TraceFormat::AzureLlm2023).then_some(population);
     let inputs = Inputs {
-        trace_file: args.trace.display().to_string(),
-        format: trace.format().name(),
-        format_guessed: trace.is_format_guessed(),
-        users: drawn.map(|population| population.users),
-        seed: drawn.map(|population| population.seed),
+        trace: TraceInputs::new(&args.trace.display().to_string(), &trace, drawn),
         policies_file: source.name.clone(),
         verified: args.verify,
         lease_options: args.lease_options(),
@@ -190,8 +183,12 @@ fn write_files(
 }
 
 /// A flag without an effect is a mistake.
-fn refuse_idle_flags(args: &SimulateArgs, format: TraceFormat) -> Result<(), SimulateError> {
-    let drawing = [("--users", args.users.is_some()), ("--seed", args.seed.is_some())];
+pub(crate) fn refuse_idle_flags(
+    users: Option<u32>,
+    seed: Option<u64>,
+    format: TraceFormat,
+) -> Result<(), SimulateError> {
+    let drawing = [("--users", users.is_some()), ("--seed", seed.is_some())];
     match drawing.iter().find(|(_, given)| *given) {
         Some((flag, _)) if format == TraceFormat::Csv => Err(SimulateError::Flag {
             flag,

@@ -1,13 +1,16 @@
 //! What a simulation decides with: policies, and the catalog that completes checks.
 
+use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use tollgate_catalog::api_key::KeyHasher;
 use tollgate_catalog::{Resolver, Snapshot, SnapshotReader};
-use tollgate_core::{Check, MonotonicClock, PolicySet, Reason};
-use tollgate_service::{DirectoryLookup, Known, UnknownApiKeys};
+use tollgate_core::{Check, ManualClock, MonotonicClock, PolicySet, Reason};
+use tollgate_service::{DirectoryLookup, Known, RateLimitService, UnknownApiKeys};
+use tollgate_store::MemoryStore;
+use tollgate_store::memory::MemoryStoreOptions;
 
 use crate::{SimulateArgs, SimulateError};
 
@@ -67,12 +70,39 @@ impl Source {
                 return Ok(Self::policies(default));
             }
         };
+        Self::file(&file, unknown_api_keys(args))
+    }
+
+    /// The policy file `file`, whose records complete the checks.
+    pub(crate) fn file(
+        file: &Path,
+        unknown_api_keys: UnknownApiKeys,
+    ) -> Result<Self, SimulateError> {
         let hasher = KeyHasher::new(FILE_KEY.as_bytes());
-        let snapshot = tollgate_catalog::policy_file::load_snapshot(&file, &hasher)
+        let snapshot = tollgate_catalog::policy_file::load_snapshot(file, &hasher)
             .map_err(SimulateError::Policies)?;
         let resolver = Resolver::of_snapshot(hasher, Arc::new(MonotonicClock::new()));
         let name = file.display().to_string();
-        Ok(Self::catalog(name, snapshot, resolver, unknown_api_keys(args), Box::new(at_once)))
+        Ok(Self::catalog(
+            name,
+            snapshot,
+            resolver,
+            unknown_api_keys,
+            Box::new(|lookup| at_once(lookup)),
+        ))
+    }
+
+    /// The use cases of a server with this catalog and an empty store, on `clock`.
+    pub(crate) fn service(
+        &self,
+        clock: &ManualClock,
+    ) -> RateLimitService<MemoryStore<ManualClock>> {
+        let store = MemoryStore::with_clock(clock.clone(), &MemoryStoreOptions::default());
+        let service = RateLimitService::new(store, Arc::clone(&self.snapshot).into());
+        match &self.catalog {
+            Some((lookup, _)) => service.with_directory(lookup.clone()),
+            None => service,
+        }
     }
 
     /// Calls `decide` with `check` as the limits see it, and with the reason for which it is denied without them.
@@ -90,16 +120,21 @@ impl Source {
 
 /// How `args` handle API keys that the catalog does not know.
 pub fn unknown_api_keys(args: &SimulateArgs) -> UnknownApiKeys {
-    match args.unknown_api_keys.as_deref() {
+    unknown_api_keys_of(args.unknown_api_keys.as_deref())
+}
+
+/// The same for the value of the flag.
+pub(crate) fn unknown_api_keys_of(flag: Option<&str>) -> UnknownApiKeys {
+    match flag {
         Some("deny") => UnknownApiKeys::Deny,
         _ => UnknownApiKeys::Count,
     }
 }
 
-/// A lookup in a file has its answer at once.
-fn at_once(lookup: Lookup<'_>) -> Option<Known> {
-    match pin!(lookup).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(known) => Some(known),
+/// A lookup in a file, and a call of the store in memory, has its answer at once.
+pub(crate) fn at_once<F: Future>(call: F) -> Option<F::Output> {
+    match pin!(call).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => Some(answer),
         Poll::Pending => None,
     }
 }

@@ -19,6 +19,7 @@ mod report;
 mod reserve;
 mod shares;
 mod split;
+mod values;
 mod warnings;
 mod weights;
 
@@ -26,7 +27,6 @@ use tollgate_core::{Policy, PolicySet};
 
 use self::policy::PolicyValidator;
 use self::record::RecordValidator;
-use self::report::{At, Fields, Report};
 use crate::directory::{Kind, Record, Records};
 use crate::document::{Node, Value};
 use crate::problem::Problems;
@@ -39,6 +39,7 @@ pub(crate) use self::place::Place;
 pub(crate) use self::policy::EXEMPT_FROM_ALL;
 #[cfg(feature = "database")]
 pub(crate) use self::references::{Reference, reference_fields, references, references_beyond};
+pub use self::report::{At, Fields, Names, Report};
 pub(crate) use self::report::{push_field, shown, shown_text};
 #[cfg(feature = "database")]
 pub(crate) use self::warnings::stored_ids_like_patterns;

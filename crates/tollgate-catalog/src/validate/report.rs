@@ -14,14 +14,14 @@ const MAX_SHOWN_CHARS: usize = 40;
 const MAX_COMPARED_BYTES: usize = 64;
 
 /// The place of a value: its position and its path, which is only written out for a problem.
-#[derive(Clone, Copy)]
-pub(super) struct At<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct At<'a> {
     parent: Option<&'a At<'a>>,
     step: Step<'a>,
     position: Option<Position>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Step<'a> {
     Root,
     Field(&'a str),
@@ -29,27 +29,28 @@ enum Step<'a> {
 }
 
 impl At<'_> {
-    pub(super) fn root(position: Option<Position>) -> Self {
+    /// The document itself, which starts at `position`.
+    pub fn root(position: Option<Position>) -> Self {
         Self { parent: None, step: Step::Root, position }
     }
 
     /// The value of `entry` in the map here.
-    pub(super) fn field<'b>(&'b self, entry: &'b Entry) -> At<'b> {
+    pub fn field<'b>(&'b self, entry: &'b Entry) -> At<'b> {
         At { parent: Some(self), step: Step::Field(&entry.key), position: entry.node.position }
     }
 
     /// The key of `entry` in the map here.
-    pub(super) fn key<'b>(&'b self, entry: &'b Entry) -> At<'b> {
+    pub fn key<'b>(&'b self, entry: &'b Entry) -> At<'b> {
         At { parent: Some(self), step: Step::Field(&entry.key), position: entry.key_position }
     }
 
     /// The missing field `name` of the map here.
-    pub(super) fn missing<'b>(&'b self, name: &'b str) -> At<'b> {
+    pub fn missing<'b>(&'b self, name: &'b str) -> At<'b> {
         At { parent: Some(self), step: Step::Field(name), position: self.position }
     }
 
     /// The item number `index` of the list here.
-    pub(super) fn item<'b>(&'b self, index: usize, item: &Node) -> At<'b> {
+    pub fn item<'b>(&'b self, index: usize, item: &Node) -> At<'b> {
         At { parent: Some(self), step: Step::Item(index), position: item.position }
     }
 
@@ -114,23 +115,25 @@ pub(super) fn shortened(text: &str) -> String {
 }
 
 /// The problems found so far.
-#[derive(Default)]
-pub(super) struct Report {
+#[derive(Debug, Default)]
+pub struct Report {
     kept: Vec<DocumentProblem>,
     omitted: usize,
 }
 
 impl Report {
-    pub(super) fn into_result<T>(self, name: &str, value: T) -> Result<T, Problems> {
+    /// `value`, or the problems of the document called `name` if there are any.
+    pub fn into_result<T>(self, name: &str, value: T) -> Result<T, Problems> {
         if self.kept.is_empty() { Ok(value) } else { Err(self.into_problems(name)) }
     }
 
-    pub(super) fn into_problems(self, name: &str) -> Problems {
+    /// The problems of the document called `name`. There must be at least one.
+    pub fn into_problems(self, name: &str) -> Problems {
         Problems::of(name, self.kept, self.omitted)
     }
 
     /// Adds a problem of the value at `at`.
-    pub(super) fn problem(
+    pub fn problem(
         &mut self,
         at: &At<'_>,
         message: impl Into<String>,
@@ -147,7 +150,7 @@ impl Report {
     }
 
     /// Adds the problem that `value` has another type than what is accepted.
-    pub(super) fn mismatch(&mut self, at: &At<'_>, value: &Value, accepted: impl Into<String>) {
+    pub fn mismatch(&mut self, at: &At<'_>, value: &Value, accepted: impl Into<String>) {
         let shown = shown(value);
         let message = match value {
             Value::Null | Value::List(_) | Value::Map(_) => format!("is {shown}"),
@@ -160,12 +163,7 @@ impl Report {
     }
 
     /// The text at `at`. A value that looks like a number, a boolean or a date is not taken as a text.
-    pub(super) fn text<'n>(
-        &mut self,
-        at: &At<'_>,
-        value: &'n Value,
-        accepted: &str,
-    ) -> Option<&'n str> {
+    pub fn text<'n>(&mut self, at: &At<'_>, value: &'n Value, accepted: &str) -> Option<&'n str> {
         match value {
             Value::String(text) => return Some(text),
             Value::Bool(_) | Value::Number(_) | Value::Date(_) => {
@@ -178,7 +176,7 @@ impl Report {
     }
 
     /// The boolean in the optional field `field`.
-    pub(super) fn flag(
+    pub fn flag(
         &mut self,
         at: &At<'_>,
         fields: Fields<'_>,
@@ -194,7 +192,7 @@ impl Report {
     }
 
     /// The optional field `field`, one of a few names.
-    pub(super) fn named<T: Copy>(
+    pub fn named<T: Copy>(
         &mut self,
         at: &At<'_>,
         fields: Fields<'_>,
@@ -215,17 +213,12 @@ impl Report {
     }
 
     /// The fields of a map, which must be among `known`, each at most once.
-    pub(super) fn fields<'n>(
-        &mut self,
-        at: &At<'_>,
-        entries: &'n [Entry],
-        known: &[&str],
-    ) -> Fields<'n> {
+    pub fn fields<'n>(&mut self, at: &At<'_>, entries: &'n [Entry], known: &[&str]) -> Fields<'n> {
         self.fields_beside(at, entries, known, |_| false)
     }
 
     /// The same, without the fields that are `ignored`, whatever they hold.
-    pub(super) fn fields_beside<'n>(
+    pub fn fields_beside<'n>(
         &mut self,
         at: &At<'_>,
         entries: &'n [Entry],
@@ -243,7 +236,7 @@ impl Report {
     }
 
     /// The entries of a map without duplicate keys, which are reported.
-    pub(super) fn distinct<'n>(&mut self, at: &At<'_>, entries: &'n [Entry]) -> Vec<&'n Entry> {
+    pub fn distinct<'n>(&mut self, at: &At<'_>, entries: &'n [Entry]) -> Vec<&'n Entry> {
         let mut firsts: HashMap<&str, Option<Position>> = HashMap::new();
         let mut distinct = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -264,24 +257,28 @@ impl Report {
 }
 
 /// The names of a field that takes one of a few.
-pub(super) struct Names<T> {
-    pub(super) parse: fn(&str) -> Option<T>,
-    pub(super) known: &'static [&'static str],
-    pub(super) accepted: &'static str,
+#[derive(Debug)]
+pub struct Names<T> {
+    /// What a name stands for; `None` if it is not one of them.
+    pub parse: fn(&str) -> Option<T>,
+    /// The names, of which a message proposes the nearest.
+    pub known: &'static [&'static str],
+    /// The names as a message lists them.
+    pub accepted: &'static str,
 }
 
 /// The entries of a map whose keys have been checked.
-#[derive(Clone, Copy)]
-pub(super) struct Fields<'n>(&'n [Entry]);
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'n>(&'n [Entry]);
 
 impl<'n> Fields<'n> {
     /// The first entry with the key `name`.
-    pub(super) fn get(&self, name: &str) -> Option<&'n Entry> {
+    pub fn get(&self, name: &str) -> Option<&'n Entry> {
         self.0.iter().find(|entry| entry.key == name)
     }
 
     /// The same, if its value is not null: for fields where null means the same as omitting them.
-    pub(super) fn given(&self, name: &str) -> Option<&'n Entry> {
+    pub fn given(&self, name: &str) -> Option<&'n Entry> {
         self.get(name).filter(|entry| entry.node.value != Value::Null)
     }
 }

@@ -30,7 +30,7 @@ impl<S: Store> RateLimitService for EnvoyRateLimit<S> {
         request: Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
         let request = request.into_inner();
-        self.0.timed(GrpcCall::ShouldRateLimit, self.decide(&request)).await
+        self.0.begin(GrpcCall::ShouldRateLimit).end(self.decide(&request).await)
     }
 }
 
@@ -42,15 +42,16 @@ impl<S: Store> EnvoyRateLimit<S> {
         if let Some(problem) = asked.refused_value() {
             // Of a value that clients may choose: the request must not pass unlimited, so it is no error.
             let checks = asked.accepted();
-            let together = service.peek_together(&checks, unmatched).await;
+            let together = Box::pin(service.peek_together(&checks, unmatched)).await;
             let together = together.map_err(|error| self.failed(&error))?;
             return Ok(answer::refusal(&asked, &together, unmatched, problem));
         }
         let checks = asked.accepted();
         let together = match (&checks[..], asked.hits()) {
-            ([check], Hits::GivenBack) => self.give_back(check).await?,
+            // What is rare is boxed, so that the others move less memory.
+            ([check], Hits::GivenBack) => Box::pin(self.give_back(check)).await?,
             ([check], Hits::Charged) if check.request_id.is_some() => {
-                let kept = service.check_kept(check, unmatched).await;
+                let kept = Box::pin(service.check_kept(check, unmatched)).await;
                 self.decided(kept)?
             }
             _ => self.decided(service.check_together(&checks, unmatched).await)?,

@@ -29,7 +29,7 @@ pub(crate) struct TollgateV1<S>(pub(crate) Arc<Shared<S>>);
 impl<S: Store> RateLimiter for TollgateV1<S> {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<Decision>, Status> {
         let request = request.into_inner();
-        self.0.timed(GrpcCall::Check, self.decide(&request)).await
+        self.0.begin(GrpcCall::Check).end(self.decide(&request).await)
     }
 
     async fn peek(&self, request: Request<CheckRequest>) -> Result<Response<Decision>, Status> {
@@ -39,7 +39,7 @@ impl<S: Store> RateLimiter for TollgateV1<S> {
             let decision = self.0.service.peek(&read.check()).await;
             Ok(decision_message(&decision.map_err(|error| self.failed(&error))?))
         };
-        self.0.timed(GrpcCall::Peek, peek).await
+        self.0.begin(GrpcCall::Peek).end(peek.await)
     }
 
     async fn check_batch(
@@ -47,7 +47,7 @@ impl<S: Store> RateLimiter for TollgateV1<S> {
         request: Request<CheckBatchRequest>,
     ) -> Result<Response<CheckBatchResponse>, Status> {
         let request = request.into_inner();
-        self.0.timed(GrpcCall::CheckBatch, self.decide_batch(&request)).await
+        self.0.begin(GrpcCall::CheckBatch).end(self.decide_batch(&request).await)
     }
 
     async fn reserve(
@@ -55,12 +55,12 @@ impl<S: Store> RateLimiter for TollgateV1<S> {
         request: Request<ReserveRequest>,
     ) -> Result<Response<ReserveResponse>, Status> {
         let request = request.into_inner();
-        self.0.timed(GrpcCall::Reserve, self.reserve_lease(&request)).await
+        self.0.begin(GrpcCall::Reserve).end(self.reserve_lease(&request).await)
     }
 
     async fn extend(&self, request: Request<ExtendRequest>) -> Result<Response<Lease>, Status> {
         let request = request.into_inner();
-        self.0.timed(GrpcCall::UpdateLease, self.extend_lease(&request)).await
+        self.0.begin(GrpcCall::UpdateLease).end(self.extend_lease(&request).await)
     }
 
     async fn settle(
@@ -68,7 +68,7 @@ impl<S: Store> RateLimiter for TollgateV1<S> {
         request: Request<SettleRequest>,
     ) -> Result<Response<SettleResponse>, Status> {
         let request = request.into_inner();
-        self.0.timed(GrpcCall::UpdateLease, self.settle_lease(&request)).await
+        self.0.begin(GrpcCall::UpdateLease).end(self.settle_lease(&request).await)
     }
 
     async fn settle_batch(
@@ -76,12 +76,12 @@ impl<S: Store> RateLimiter for TollgateV1<S> {
         request: Request<SettleBatchRequest>,
     ) -> Result<Response<SettleBatchResponse>, Status> {
         let request = request.into_inner();
-        self.0.timed(GrpcCall::SettleBatch, self.settle_leases(&request)).await
+        self.0.begin(GrpcCall::SettleBatch).end(self.settle_leases(&request).await)
     }
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<Lease>, Status> {
         let request = request.into_inner();
-        self.0.timed(GrpcCall::UpdateLease, self.release_lease(&request)).await
+        self.0.begin(GrpcCall::UpdateLease).end(self.release_lease(&request).await)
     }
 }
 

@@ -41,5 +41,10 @@ class RateLimit:
         fields = decision.headers()
         if not decision.allowed:
             raise HTTPException(429, detail=problem(decision), headers=fields)
-        response.headers.update(fields)
+        if response.raw_headers:
+            response.headers.update(fields)
+        else:
+            # The usual case, without a search for fields of the same names.
+            encoded = ((name.encode(), value.encode()) for name, value in fields.items())
+            response.raw_headers.extend(encoded)
         return decision

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tollgate_core::{Amount, Attribute, Check, Cost, PriorityClass, Subject, Timestamp};
+use tollgate_core::{Amount, Attribute, Check, Cost, PriorityClass, Subject, Timestamp, Unit};
 
 /// A check of a trace.
 #[derive(Clone, Debug)]
@@ -67,6 +67,14 @@ impl TraceCheck {
         check.request_id = self.request_id.as_deref();
         check.priority = self.priority.unwrap_or_default();
         check
+    }
+
+    /// Its tokens: those that its cost names, or else its input and output tokens.
+    pub(crate) fn tokens(&self) -> u64 {
+        if self.cost.names(&Unit::Tokens) {
+            return self.cost.of(&Unit::Tokens).get();
+        }
+        self.cost.of(&Unit::InputTokens).get() + self.cost.of(&Unit::OutputTokens).get()
     }
 
     /// Whether a server has completed it from its catalog.

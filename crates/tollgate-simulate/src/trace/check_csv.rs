@@ -36,7 +36,7 @@ const ACCEPTED: &str = "`timestamp` (required), `userId`, `modelId`, `tenantId`,
      id), `service`, `ip`, `tier`, `modelTier`, `priority`, `userTenantId`, `hashedIds`, `requestId`, `cost.<unit>`, `outputTokens`, `maxOutputTokens`, `durationMs`, `attributes.<name>`, `costs` and \
      `attributes` (JSON objects), each once";
 
-const ACCEPTED_IPS: &str = "an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::1";
+pub(crate) const ACCEPTED_IPS: &str = "an IPv4 or IPv6 address, such as 203.0.113.7 or 2001:db8::1";
 
 #[derive(PartialEq, Eq)]
 enum Field {
@@ -123,14 +123,7 @@ impl CheckColumns {
                     check.lasts = Some(Duration::from_millis(ms));
                 }
                 Field::Cost(unit) => check.cost.set(unit.clone(), parse_amount(name, text)?),
-                // An address is one key, however it is written.
-                Field::Ip => check.set(
-                    Attribute::Ip,
-                    match parse_ip(name, text)? {
-                        IpAddr::V4(_) => text.to_owned(),
-                        IpAddr::V6(address) => address.to_canonical().to_string(),
-                    },
-                ),
+                Field::Ip => check.set(Attribute::Ip, parse_ip(name, text)?),
                 Field::Attribute(attribute) => {
                     check.set(attribute.clone(), checked_id(name, text)?);
                 }
@@ -201,7 +194,7 @@ fn add_costs(check: &mut TraceCheck, column: &str, text: &str) -> Result<(), Lin
 }
 
 /// The attribute called `name`, if the API accepts it among the custom ones.
-fn custom(name: &str) -> Option<Attribute> {
+pub(crate) fn custom(name: &str) -> Option<Attribute> {
     if Attribute::resembled_by(name).is_some() {
         return None;
     }
@@ -211,10 +204,18 @@ fn custom(name: &str) -> Option<Attribute> {
     })
 }
 
-/// The address in `text`; an IPv4 address has only one accepted form.
-fn parse_ip(column: &str, text: &str) -> Result<IpAddr, LineProblem> {
-    let refused = |_| LineProblem::new(column, format!("is {}", shown(text)), ACCEPTED_IPS);
-    text.parse().map_err(refused)
+fn parse_ip(column: &str, text: &str) -> Result<String, LineProblem> {
+    address(text)
+        .ok_or_else(|| LineProblem::new(column, format!("is {}", shown(text)), ACCEPTED_IPS))
+}
+
+/// The address in `text` as limits count it: an address is one key, however it is written. Of an IPv4 address only one
+/// form is accepted.
+pub(crate) fn address(text: &str) -> Option<String> {
+    Some(match text.parse().ok()? {
+        IpAddr::V4(_) => text.to_owned(),
+        IpAddr::V6(address) => address.to_canonical().to_string(),
+    })
 }
 
 fn parse_field(name: &str) -> Result<Field, LineProblem> {

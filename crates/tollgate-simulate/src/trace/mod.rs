@@ -24,8 +24,9 @@ pub use crate::error::{LineProblem, TraceError};
 use azure::AzureTrace;
 pub use check::TraceCheck;
 use check_csv::CheckColumns;
+pub(crate) use check_csv::{ACCEPTED_IPS, address, custom};
 use records::RecordReader;
-pub(crate) use time::rfc_3339;
+pub(crate) use time::{parse as parse_time, rfc_3339};
 
 /// The most users to which an azure-llm-2023 trace may be assigned.
 pub const MAX_USERS: u32 = 1_000_000;
@@ -69,6 +70,14 @@ pub struct Population {
 impl Default for Population {
     fn default() -> Self {
         Self { users: 100, seed: 1 }
+    }
+}
+
+impl Population {
+    /// The population of the flags, or the usual one.
+    pub(crate) fn of(users: Option<u32>, seed: Option<u64>) -> Self {
+        let usual = Self::default();
+        Self { users: users.unwrap_or(usual.users), seed: seed.unwrap_or(usual.seed) }
     }
 }
 

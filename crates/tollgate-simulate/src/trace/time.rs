@@ -16,7 +16,7 @@ const ACCEPTED_AZURE: &str =
     "YYYY-MM-DD HH:MM:SS in UTC with at most 9 decimals, from the year 1970 up to the year 2500";
 
 /// The time in `text`: seconds with decimals, or RFC 3339.
-pub(super) fn parse(column: &str, text: &str) -> Result<Timestamp, LineProblem> {
+pub(crate) fn parse(column: &str, text: &str) -> Result<Timestamp, LineProblem> {
     let decimal = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let moment = if decimal {
         parse_seconds(text)
