@@ -73,6 +73,11 @@ fn run(options: &Options) -> Result<(), String> {
         let plan = http::Plan::full(options.rounds);
         report.sections.push(http::over_catalog::run(&plan, &tollgate)?);
     }
+    if options.runs(Benchmark::Telemetry) {
+        let tollgate = Sibling::TOLLGATE.built()?;
+        let (plan, before) = (http::Plan::full(options.rounds), options.before.as_deref());
+        report.sections.push(http::telemetry::run(&plan, &tollgate, before)?);
+    }
     if options.runs(Benchmark::Outage) {
         let tollgate = Sibling::TOLLGATE.built()?;
         let plan = http::outage::Plan::lasting(options.seconds);

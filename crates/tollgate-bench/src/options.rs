@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 /// The usage message.
 pub const USAGE: &str =
-    "usage: tollgate-bench keyed|memory|leases|snapshots|policies|http|grpc|redis|memcached|split|http-redis|http-catalog|outage|gateway|all [--rounds N] [--seconds N] [--json FILE]
+    "usage: tollgate-bench keyed|memory|leases|snapshots|policies|http|grpc|redis|memcached|split|http-redis|http-catalog|telemetry|outage|gateway|all [--rounds N] [--seconds N] [--json FILE] [--before PROGRAM]
   --rounds N    interleaved rounds, 5 or more for figures to be quoted (default 7)
   --seconds N   how long an outage lasts, 60 for figures to be quoted (default 60)
-  --json FILE   also write every sample to FILE";
+  --json FILE   also write every sample to FILE
+  --before PROGRAM  also measure this `tollgate`, which was built before telemetry (telemetry only)";
 
 const MAX_ROUNDS: u32 = 1_000;
 const MAX_SECONDS: u32 = 3_600;
@@ -39,6 +40,8 @@ pub enum Benchmark {
     HttpRedis,
     /// [`crate::http::over_catalog`].
     HttpCatalog,
+    /// [`crate::http::telemetry`].
+    Telemetry,
     /// [`crate::http::outage`].
     Outage,
     /// [`crate::gateway`].
@@ -46,7 +49,7 @@ pub enum Benchmark {
 }
 
 impl Benchmark {
-    const ALL: [(&'static str, Self); 14] = [
+    const ALL: [(&'static str, Self); 15] = [
         ("keyed", Self::Keyed),
         ("memory", Self::Memory),
         ("leases", Self::Leases),
@@ -59,6 +62,7 @@ impl Benchmark {
         ("split", Self::Split),
         ("http-redis", Self::HttpRedis),
         ("http-catalog", Self::HttpCatalog),
+        ("telemetry", Self::Telemetry),
         ("outage", Self::Outage),
         ("gateway", Self::Gateway),
     ];
@@ -75,6 +79,8 @@ pub struct Options {
     pub seconds: u32,
     /// The file for all samples.
     pub json: Option<PathBuf>,
+    /// A `tollgate` that was built before telemetry.
+    pub before: Option<PathBuf>,
 }
 
 impl Options {
@@ -92,12 +98,13 @@ impl Options {
             None if name == "all" => None,
             None => return Err(format!("there is no benchmark {name:?}")),
         };
-        let mut options = Self { benchmark, rounds: 7, seconds: 60, json: None };
+        let mut options = Self { benchmark, rounds: 7, seconds: 60, json: None, before: None };
         while let Some(flag) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{flag} takes a value"));
             match flag.as_str() {
                 "--rounds" => options.rounds = parse_count(&flag, &value()?, MAX_ROUNDS)?,
                 "--seconds" => options.seconds = parse_count(&flag, &value()?, MAX_SECONDS)?,
+                "--before" => options.before = Some(value()?.into()),
                 "--json" => options.json = Some(value()?.into()),
                 _ => return Err(format!("there is no flag {flag:?}")),
             }

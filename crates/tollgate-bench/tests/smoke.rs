@@ -82,6 +82,13 @@ fn http_catalog_runs() {
 }
 
 #[test]
+fn telemetry_runs() {
+    let tollgate = Sibling::TOLLGATE.found().or_else(|_| Sibling::TOLLGATE.built()).unwrap();
+    let plan = http::Plan::smoke();
+    check_every_goal_was_measured(&http::telemetry::run(&plan, &tollgate, None).unwrap());
+}
+
+#[test]
 fn outage_runs() {
     let tollgate = Sibling::TOLLGATE.found().or_else(|_| Sibling::TOLLGATE.built()).unwrap();
     let plan = http::outage::Plan::smoke();

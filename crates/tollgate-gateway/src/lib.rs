@@ -11,6 +11,7 @@
 //! | [`upstream`] | connections to model servers, and a circuit breaker for each | the network |
 //! | [`monitor`] | what operators see: counts, the queue, the state of the upstreams | none |
 //! | [`proxy`] | joins these to one answer per request | none of its own |
+//! | [`tracer`] | where requests and what they ask of upstreams begin and end, for distributed traces | none |
 //!
 //! This crate knows HTTP, but neither the server that accepts its connections nor the store behind its leases. Prompts and
 //! answers are never logged or kept.
@@ -22,6 +23,7 @@ pub mod dialect;
 pub mod mock_model;
 pub mod monitor;
 pub mod proxy;
+pub mod tracer;
 pub mod upstream;
 
 pub use monitor::GatewayMonitor;

@@ -40,6 +40,11 @@ impl fmt::Display for UrlProblem {
 impl std::error::Error for UrlProblem {}
 
 impl MemcachedUrl {
+    /// The host and the port.
+    pub fn server(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
     /// The scheme.
     pub const SCHEME: &'static str = "memcached";
     /// The form of a URL.

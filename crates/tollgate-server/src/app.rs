@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tollgate_core::{Clock, MonotonicClock, SystemWallClock, WallClock};
+use tollgate_otlp::Otlp;
 use tollgate_service::RateLimitService;
 use tollgate_store::memory::{MemoryStoreStats, SnapshotFile};
 use tollgate_store::resilience::Resilient;
@@ -104,6 +105,8 @@ pub(crate) struct App<S> {
     pub(crate) journals_to_disk: bool,
     /// The snapshots of the store, if it writes any.
     pub(crate) snapshots: Option<Snapshots>,
+    /// Traces and metrics over OTLP, if they are sent.
+    pub(crate) otlp: Option<Arc<Otlp>>,
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
     /// The state that `/readyz` reports.
@@ -131,5 +134,18 @@ impl<S> App<S> {
     /// The bounds of a body of at most `max_bytes`.
     pub(crate) fn bodies(&self, max_bytes: usize) -> BodyBounds<'_> {
         BodyBounds { max_bytes, timeout: self.limits.body_timeout, memory: &self.memory }
+    }
+}
+
+impl<S: Backend> App<S> {
+    /// All metrics as `OpenMetrics` text.
+    pub(crate) fn metrics_text(&self) -> Result<String, std::fmt::Error> {
+        self.metrics.store.enforcing.set(i64::from(!self.health.store_degraded()));
+        let waiting = self.service.journal().map_or(0, |journal| journal.stats().waiting);
+        self.metrics.leases.set_journal_length(waiting);
+        if let Some(otlp) = &self.otlp {
+            self.metrics.set_otlp(otlp.stats());
+        }
+        self.metrics.encode(self.service.store().stats())
     }
 }

@@ -191,6 +191,12 @@ struct ServeArgs {
     /// Record hashes of users, tenants, keys, addresses and request ids: true or false [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     record_hash_ids: Option<String>,
+    /// Send traces and metrics to this OpenTelemetry collector, over OTLP in HTTP [default: none]
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
+    /// Trace this part of the requests whose callers send no trace, from 0 to 1 [default: 0.1]
+    #[arg(long, value_name = "PART")]
+    otlp_sample: Option<String>,
 }
 
 const AFTER_HELP: &str = "Each setting is also an environment variable (--max-keys: TOLLGATE_MAX_KEYS) \
@@ -237,6 +243,8 @@ impl ServeArgs {
             ("record_sample", self.record_sample),
             ("record_max_bytes", self.record_max_bytes),
             ("record_hash_ids", self.record_hash_ids),
+            ("otlp_endpoint", self.otlp_endpoint),
+            ("otlp_sample", self.otlp_sample),
         ]
     }
 }

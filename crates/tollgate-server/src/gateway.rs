@@ -10,7 +10,9 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use tollgate_core::LeaseUpdate;
 use tollgate_gateway::config::GatewayConfig;
+use tollgate_gateway::tracer::RequestTracer;
 use tollgate_gateway::{Gateway, GatewayBody, LeaseObserver};
+use tollgate_otlp::Otlp;
 use tollgate_service::{Keeping, Reservation, Unsettled};
 use tollgate_store::LeaseState;
 
@@ -19,6 +21,7 @@ use crate::config::{CatalogConfig, HttpLimits, ServeConfig};
 use crate::metrics::Metrics;
 use crate::net::{Drained, HeadBounds, Listener, NetMetrics, RequestHandler};
 use crate::start_error::StartError;
+use crate::traced::{Protocol, Traced};
 
 /// The longest time for settlements after the last answer.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,6 +30,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct MountedGateway<S: Backend> {
     gateway: Arc<Gateway<S>>,
     listener: Listener,
+    otlp: Option<Arc<Otlp>>,
 }
 
 /// What a listener needs besides its requests.
@@ -57,10 +61,11 @@ impl<S: Backend> MountedGateway<S> {
         let failed = |source: io::Error| StartError::Listen { address, source };
         let listener = Listener::bind(address).await.map_err(failed)?;
         let observer = LeaseMetrics::of(app);
-        let gateway = Gateway::new(config, Arc::clone(&app.service), Arc::new(observer));
+        let tracer = app.otlp.clone().map(|otlp| otlp as Arc<dyn RequestTracer>);
+        let gateway = Gateway::new(config, Arc::clone(&app.service), Arc::new(observer), tracer);
         let gateway = Arc::new(gateway.map_err(StartError::Gateway)?);
         app.metrics.gateway.show(gateway.monitor().clone());
-        Ok(Self { gateway, listener })
+        Ok(Self { gateway, listener, otlp: app.otlp.clone() })
     }
 
     /// Where it listens.
@@ -78,7 +83,8 @@ impl<S: Backend> MountedGateway<S> {
     /// are settled as those of answers that broke off.
     pub(crate) async fn serve(self, serving: Serving, stop: impl Future<Output = ()>) -> Drained {
         let Serving { limits, heads, metrics, drain_timeout } = serving;
-        let answers = Arc::new(Answers(Arc::clone(&self.gateway)));
+        let answers = Answers(Arc::clone(&self.gateway));
+        let answers = Arc::new(Traced::new(answers, self.otlp, Protocol::Gateway));
         let bounds = (limits, heads);
         let drained = self.listener.serve(answers, bounds, metrics, stop, drain_timeout).await;
         if tokio::time::timeout(SETTLE_TIMEOUT, self.gateway.settled()).await.is_err() {

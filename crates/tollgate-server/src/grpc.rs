@@ -26,10 +26,11 @@ use crate::gateway::{LeaseMetrics, Serving};
 use crate::metrics::{Call, Metrics};
 use crate::net::{Drained, HeldMemory, Listener, RequestHandler, RequestMemory};
 use crate::start_error::StartError;
+use crate::traced::{Protocol, Traced};
 
 /// gRPC that is ready to serve.
 pub(crate) struct MountedGrpc<S: Backend> {
-    answers: Arc<Answers<S>>,
+    answers: Arc<Traced<Answers<S>>>,
     listener: Listener,
 }
 
@@ -53,7 +54,9 @@ impl<S: Backend> MountedGrpc<S> {
         let grpc = Grpc::new(Arc::clone(&app.service), observer, options).await;
         let grpc = grpc.map_err(StartError::Grpc)?;
         let (memory, timeout) = (app.memory.clone(), config.limits.body_timeout);
-        Ok(Some(Self { answers: Arc::new(Answers { grpc, memory, timeout }), listener }))
+        let answers = Answers { grpc, memory, timeout };
+        let answers = Arc::new(Traced::new(answers, app.otlp.clone(), Protocol::Grpc));
+        Ok(Some(Self { answers, listener }))
     }
 
     /// Where it listens.
@@ -67,7 +70,7 @@ impl<S: Backend> MountedGrpc<S> {
         let draining = Arc::clone(&self.answers);
         let stop = async move {
             stop.await;
-            draining.grpc.set_draining().await;
+            draining.inner().grpc.set_draining().await;
         };
         self.listener.serve(self.answers, (limits, heads), metrics, stop, drain_timeout).await
     }

@@ -9,9 +9,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use tollgate_catalog::{FileCatalog, Snapshot};
 use tollgate_core::{Clock, MonotonicClock, SystemWallClock, Unit, WallClock};
 use tollgate_memcached::{MemcachedOptions, MemcachedStore, MemcachedUrl};
+use tollgate_otlp::{Otlp, TracedStore};
 use tollgate_redis::{Announcement, RedisOptions, RedisStore};
 use tollgate_service::{
-    self as service, DirectoryLookup, RateLimitService, SettlementJournal, TrafficObserver,
+    self as service, DirectoryLookup, RateLimitService, SettlementJournal, Tracer, TrafficObserver,
 };
 use tollgate_store::memory::MemoryStoreOptions;
 use tollgate_store::resilience::{Invalidations, Resilient, store_timeout};
@@ -20,6 +21,7 @@ use tollgate_store::{MemoryStore, Store};
 use crate::app::{Admin, App, Backend};
 use crate::catalog;
 use crate::config::{Secret, ServeConfig, StoreConfig};
+use crate::exporting::{self, Exporting, database};
 use crate::gateway::{self, MountedGateway, Serving};
 use crate::grpc::MountedGrpc;
 use crate::guard::Guard;
@@ -31,6 +33,7 @@ use crate::recorder::Recorder;
 use crate::snapshots::{self, Snapshots};
 use crate::start_error::StartError;
 use crate::telemetry::Chain;
+use crate::traced::{Protocol, Traced};
 
 /// How often the store removes what no longer counts.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
@@ -79,8 +82,10 @@ impl Server {
         let set_by = config.store_set_by.clone();
         let (instruments, mut background_tasks) = examined(&config, &store, set_by).await?;
         background_tasks.spawn(watch_evictions(store.clone(), &instruments));
-        let listen = |store: &RedisStore, invalidations: Invalidations| {
-            store.clone().listen(move |announcement| match announcement {
+        let name = database(&config, "redis", ["EVALSHA", "EVALSHA"], url.server());
+        let store = TracedStore::new(store, name);
+        let listen = |store: &TracedStore<RedisStore>, invalidations: Invalidations| {
+            store.inner().clone().listen(move |announcement| match announcement {
                 Announcement::Connected(domain) => invalidations.connected(domain),
                 Announcement::Disconnected(domain) => invalidations.disconnected(domain),
                 Announcement::GivenBack(key) => invalidations.forget(key),
@@ -113,7 +118,9 @@ impl Server {
         let (instruments, mut background_tasks) = examined(&config, &store, set_by).await?;
         background_tasks.spawn(watch_memcached(store.clone(), &instruments));
         // The store itself remembers what it denies, and hears what other nodes give back.
-        let listen = |store: &MemcachedStore, _| store.clone().listen();
+        let listen = |store: &TracedStore<MemcachedStore>, _| store.inner().clone().listen();
+        let name = database(&config, "memcached", ["ms", "mg"], Some(url.server()));
+        let store = TracedStore::new(store, name);
         Self::surround(&config, instruments, store, background_tasks, listen).await
     }
 
@@ -168,7 +175,8 @@ impl Server {
         let made_token =
             if config.lets_somebody_write() { None } else { Some(catalog::made_token()?) };
         let guard = catalog::guard(config, made_token.as_ref())?;
-        let (app, catalog) = assemble(config, instruments, (store, snapshots), guard).await?;
+        let parts = (store, snapshots, exporting::configured(config)?);
+        let (app, catalog) = assemble(config, instruments, parts, guard).await?;
         let address = listener.address();
         let gateway = match gateway_config {
             Some(gateway) => Some(MountedGateway::new(gateway, &app).await?),
@@ -186,7 +194,9 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let hosts = http::Hosts::new(address, config.allowed_hosts.clone());
         let proxies = config.trusted_proxies.clone();
-        let answers = Arc::new(http::Http::new(Arc::clone(&app), hosts, proxies));
+        let answers = http::Http::new(Arc::clone(&app), hosts, proxies);
+        let answers = Arc::new(Traced::new(answers, app.otlp.clone(), Protocol::Http));
+        let exporting = Exporting::begin(&app);
         let heads = HeadBounds {
             memory: app.memory.clone(),
             max_head_bytes: config.limits.max_header_bytes,
@@ -226,6 +236,7 @@ impl Server {
             let (drained, gateway_drained, grpc_drained) = tokio::join!(main, gateway, grpc);
             let drained = drained.and(gateway_drained).and(grpc_drained);
             finish(&closing).await;
+            exporting.end().await;
             // Background work ends after the last answer, not before.
             drop((catalog, background_tasks));
             if let Some(snapshots) = &closing.snapshots {
@@ -313,7 +324,7 @@ async fn keep_leases(keeping: Option<impl Future<Output = ()>>) {
 async fn assemble<S: Backend>(
     config: &ServeConfig,
     instruments: Instruments,
-    (store, snapshots): (S, Option<Snapshots>),
+    (store, snapshots, otlp): (S, Option<Snapshots>, Option<Arc<Otlp>>),
     guard: Guard,
 ) -> Result<(Arc<App<S>>, Option<FileCatalog>), StartError> {
     let Instruments { metrics, health, .. } = instruments;
@@ -345,6 +356,10 @@ async fn assemble<S: Backend>(
         let observer: Arc<dyn TrafficObserver> = Arc::<Recorder>::clone(recorder);
         service = service.with_traffic_observer(observer);
     }
+    if let Some(otlp) = &otlp {
+        let tracer: Arc<dyn Tracer> = Arc::<Otlp>::clone(otlp);
+        service = service.with_tracer(tracer);
+    }
     if let Some(resolver) = catalog.lookup {
         let lookup = DirectoryLookup::new(resolver, config.unknown_api_keys);
         service = service.with_directory(lookup);
@@ -362,6 +377,7 @@ async fn assemble<S: Backend>(
         what_ifs: Arc::new(Semaphore::new(1)),
         journals_to_disk: config.journal.is_some(),
         snapshots,
+        otlp,
         metrics,
         health,
         limits: config.limits.clone(),

@@ -9,6 +9,7 @@ use tollgate_catalog::CatalogError;
 use tollgate_gateway::GatewayError;
 use tollgate_gateway::config::ConfigError as GatewayConfigError;
 use tollgate_grpc::ReflectionError;
+use tollgate_otlp::OtlpError;
 use tollgate_store::{Misconfiguration, StoreError};
 
 /// Why the server did not start.
@@ -80,6 +81,8 @@ pub enum StartError {
     Gateway(GatewayError),
     /// The gRPC services cannot be made.
     Grpc(ReflectionError),
+    /// Telemetry cannot be sent.
+    Otlp(OtlpError),
     /// No admin token could be generated.
     AdminToken(io::Error),
 }
@@ -135,6 +138,7 @@ impl fmt::Display for StartError {
             }
             Self::Gateway(error) => error.fmt(f),
             Self::Grpc(error) => error.fmt(f),
+            Self::Otlp(error) => error.fmt(f),
             Self::ApiKeySecret { path, .. } => {
                 write!(f, "{}: the secret for hashing API keys cannot be read or created", path.display())
             }
@@ -156,6 +160,7 @@ impl std::error::Error for StartError {
             Self::GatewayConfig(error) => error.source(),
             Self::Gateway(error) => error.source(),
             Self::Grpc(error) => error.source(),
+            Self::Otlp(error) => error.source(),
             Self::Policies(_)
             | Self::NoApiKeySecret
             | Self::GatewayCatalog

@@ -104,6 +104,18 @@ impl<S: Store> RateLimitService<S> {
         ttl: Ttl,
         input_bytes: u64,
     ) -> Result<Reservation, StoreError> {
+        let traced = self.traced("reserve");
+        let reserved = self.reserve_known(check, ttl, input_bytes).await;
+        traced.end(reserved.as_ref().map(|reservation| Some(&reservation.decision)));
+        reserved
+    }
+
+    async fn reserve_known(
+        &self,
+        check: &Check<'_>,
+        ttl: Ttl,
+        input_bytes: u64,
+    ) -> Result<Reservation, StoreError> {
         let snapshot = self.policies().current();
         let known = match self.directory() {
             Some(directory) => Some(directory.resolve(&snapshot, check).await),
@@ -142,7 +154,10 @@ impl<S: Store> RateLimitService<S> {
         id: &LeaseId,
         update: &LeaseUpdate,
     ) -> Result<Option<LeaseState>, StoreError> {
-        let state = self.store().update_lease(id, update).await?;
+        let traced = self.traced("update_lease");
+        let answer = self.store().update_lease(id, update).await;
+        traced.end(answer.as_ref().map(|_| None));
+        let state = answer?;
         if let Some(state) = &state {
             self.learn(update, state);
             self.updated(id, update, state);

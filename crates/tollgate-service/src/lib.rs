@@ -19,6 +19,7 @@ mod leases;
 mod live_leases;
 mod rate_limit;
 mod together;
+mod tracer;
 mod usage;
 
 pub use caller::Caller;
@@ -37,4 +38,5 @@ pub use rate_limit::{
     BatchTooLong, Explanation, MAX_BATCH_CHECKS, RateLimitService, TrafficObserver,
 };
 pub use together::{Part, Together, Uncovered};
+pub use tracer::{Tracer, UseCaseSpan};
 pub use usage::TopKey;

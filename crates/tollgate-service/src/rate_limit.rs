@@ -17,6 +17,7 @@ use crate::decision_feed::DecisionFeed;
 use crate::directory::{DirectoryLookup, Origins, resolved};
 use crate::journal::SettlementJournal;
 use crate::learned::LearnedUsage;
+use crate::tracer::{Traced, Tracer};
 
 /// The most checks of one batch.
 pub const MAX_BATCH_CHECKS: usize = 1_000;
@@ -54,6 +55,7 @@ pub struct RateLimitService<S> {
     directory: Option<DirectoryLookup>,
     decision_feed: Option<Arc<DecisionFeed>>,
     traffic: Option<Arc<dyn TrafficObserver>>,
+    tracer: Option<Arc<dyn Tracer>>,
     journal: Option<Arc<SettlementJournal>>,
     learned: LearnedUsage,
     /// Units that are learned although no policy reserves by what was learned.
@@ -96,6 +98,7 @@ impl<S: Store> RateLimitService<S> {
             directory: None,
             decision_feed: None,
             traffic: None,
+            tracer: None,
             journal: None,
             learned: LearnedUsage::default(),
             learned_units: Vec::new(),
@@ -129,6 +132,19 @@ impl<S: Store> RateLimitService<S> {
     pub fn with_traffic_observer(mut self, observer: Arc<dyn TrafficObserver>) -> Self {
         self.traffic = Some(observer);
         self
+    }
+
+    /// The same service, which tells `tracer` where use cases begin and end.
+    #[must_use]
+    pub fn with_tracer(mut self, tracer: Arc<dyn Tracer>) -> Self {
+        self.tracer = Some(tracer);
+        self
+    }
+
+    /// `use_case` begins.
+    #[inline]
+    pub(crate) fn traced(&self, use_case: &'static str) -> Traced {
+        Traced::begin(self.tracer.as_ref(), use_case)
     }
 
     /// The same service, which keeps settlements in `journal` while the store does not answer. Call
@@ -181,13 +197,19 @@ impl<S: Store> RateLimitService<S> {
     /// A check that meets no limit does not use the store.
     #[inline]
     pub async fn check(&self, check: &Check<'_>) -> Result<Decision, StoreError> {
-        self.decide(&self.policies.current(), check, Verb::Charge).await
+        let traced = self.traced("check");
+        let decided = self.decide(&self.policies.current(), check, Verb::Charge).await;
+        traced.end(decided.as_ref().map(Some));
+        decided
     }
 
     /// The decision that [`RateLimitService::check`] would make now; changes nothing.
     #[inline]
     pub async fn peek(&self, check: &Check<'_>) -> Result<Decision, StoreError> {
-        self.decide(&self.policies.current(), check, Verb::Peek).await
+        let traced = self.traced("peek");
+        let decided = self.decide(&self.policies.current(), check, Verb::Peek).await;
+        traced.end(decided.as_ref().map(Some));
+        decided
     }
 
     /// Decides each of `checks` separately, all with one version of the policies, without waiting for each answer
@@ -200,6 +222,7 @@ impl<S: Store> RateLimitService<S> {
         if checks.len() > MAX_BATCH_CHECKS {
             return Err(BatchTooLong(checks.len()));
         }
+        let traced = self.traced("check_batch");
         let snapshot = self.policies.snapshot();
         let mut all_known = Vec::with_capacity(checks.len());
         if let Some(directory) = &self.directory {
@@ -234,6 +257,7 @@ impl<S: Store> RateLimitService<S> {
             };
             Ordered::new(decide_all).await;
         }
+        traced.end_many(decisions.len());
         Ok(decisions)
     }
 

@@ -55,7 +55,10 @@ impl<S: Store> RateLimitService<S> {
         checks: &[Check<'_>],
         uncovered: Uncovered,
     ) -> Result<Together, StoreError> {
-        self.decide_together(checks, uncovered, Verb::Charge).await
+        let traced = self.traced("check");
+        let decided = self.decide_together(checks, uncovered, Verb::Charge).await;
+        traced.end(decided.as_ref().map(|together| Some(&together.decision)));
+        decided
     }
 
     /// The decision that [`RateLimitService::check_together`] would make now; changes nothing.
@@ -64,7 +67,10 @@ impl<S: Store> RateLimitService<S> {
         checks: &[Check<'_>],
         uncovered: Uncovered,
     ) -> Result<Together, StoreError> {
-        self.decide_together(checks, uncovered, Verb::Peek).await
+        let traced = self.traced("peek");
+        let decided = self.decide_together(checks, uncovered, Verb::Peek).await;
+        traced.end(decided.as_ref().map(|together| Some(&together.decision)));
+        decided
     }
 
     async fn decide_together(

@@ -4,6 +4,7 @@
 //! - [`generate`]: random policies, checks and sequences of times, with frequent overlaps.
 //! - [`compare`]: compares decisions of the fast code with those of the [reference model](tollgate_core::reference).
 //! - `memcached` (a feature): real memcached servers.
+//! - `otlp` (a feature): a collector of OpenTelemetry.
 //! - `postgres` (a feature): real PostgreSQL servers.
 //! - `redis` (a feature): real Redis servers, and a proxy with faults.
 //!
@@ -30,6 +31,8 @@ pub mod harness;
 pub mod limiter;
 #[cfg(feature = "memcached")]
 pub mod memcached;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod property;

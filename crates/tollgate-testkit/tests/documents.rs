@@ -21,13 +21,15 @@ const CORE: &str = "tollgate-core";
 const NEVER_SHIPPED: [&str; 2] = ["tollgate-testkit", "tollgate-bench"];
 
 /// Third-party crates that only these crates may use, so that their use does not spread.
-const RESTRICTED_DEPENDENCIES: [(&str, &[&str]); 11] = [
+const RESTRICTED_DEPENDENCIES: [(&str, &[&str]); 13] = [
     ("axum", &["tollgate-server", "tollgate-bench"]),
     ("clap", &["tollgate-server", "tollgate-simulate", "tollgate-verify", "tollgate-bench"]),
     ("governor", &["tollgate-bench"]),
-    ("hyper", &["tollgate-gateway", "tollgate-server", "tollgate-bench"]),
+    ("hyper", &["tollgate-gateway", "tollgate-otlp", "tollgate-server", "tollgate-bench"]),
     ("quick_cache", &["tollgate-catalog"]),
     ("notify", &["tollgate-catalog"]),
+    ("opentelemetry", &["tollgate-otlp"]),
+    ("opentelemetry-proto", &["tollgate-otlp", "tollgate-testkit"]),
     ("pyo3", &["tollgate-python"]),
     ("redis", &["tollgate-redis", "tollgate-bench"]),
     (

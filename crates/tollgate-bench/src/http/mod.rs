@@ -14,6 +14,7 @@ pub mod outage;
 pub mod over_catalog;
 pub mod over_redis;
 pub(crate) mod server;
+pub mod telemetry;
 
 use std::net::SocketAddr;
 use std::path::Path;

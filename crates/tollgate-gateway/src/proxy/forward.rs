@@ -65,12 +65,15 @@ impl<S: Store> Gateway<S> {
                 counters.retried(failed);
             }
             let index = permit.upstream();
+            let config = self.upstreams.config(index);
+            let trace_fields = record.sends(config, &job.head.method, tried.iter().count());
             let outgoing = Outgoing {
                 method: &job.head.method,
                 path: job.head.uri.path_and_query().map_or("/", |path| path.as_str()),
                 fields: &job.head.headers,
                 body: (job.body)(index),
                 tokens: job.tokens,
+                trace_fields,
             };
             lease.set_sent(true);
             let sent_at = record.now();
@@ -78,11 +81,13 @@ impl<S: Store> Gateway<S> {
             record.was_sent(index, record.now().since(sent_at));
             let failure = match sent {
                 Ok(response) => {
+                    record.upstream_answers(response.status());
                     counters.sent(index, UpstreamResult::Answered);
                     return Ok(Forwarded { response, permit });
                 }
                 Err(failure) => failure,
             };
+            record.upstream_failed(failure);
             counters.sent(index, UpstreamResult::of(failure));
             lease.set_sent(false);
             if failure == UpstreamFailure::Timeout {

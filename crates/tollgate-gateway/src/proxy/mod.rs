@@ -45,6 +45,7 @@ use crate::config::{Dialect, GatewayConfig, UpstreamConfig};
 use crate::dialect::Endpoint;
 use crate::dialect::denial::Denial;
 use crate::monitor::{GatewayMonitor, Purpose, RequestOutcome};
+use crate::tracer::RequestTracer;
 use crate::upstream::Upstreams;
 
 /// The milliseconds that the gateway itself took until its answer began: from the arrival of the head of the request, without the
@@ -101,12 +102,13 @@ enum Route<'a> {
 }
 
 impl<S: Store> Gateway<S> {
-    /// A gateway over the limits of `service`; `observer` is told about its leases. Call it in the runtime that serves it, and
-    /// run [`Gateway::keep_leases`] there.
+    /// A gateway over the limits of `service`; `observer` is told about its leases, and `tracer` finds the traces of its
+    /// requests. Call it in the runtime that serves it, and run [`Gateway::keep_leases`] there.
     pub fn new(
         config: GatewayConfig,
         service: Arc<RateLimitService<S>>,
         observer: Arc<dyn LeaseObserver>,
+        tracer: Option<Arc<dyn RequestTracer>>,
     ) -> Result<Self, GatewayError> {
         if !service.store().capabilities().leases {
             return Err(GatewayError::NoLeases);
@@ -125,6 +127,7 @@ impl<S: Store> Gateway<S> {
             upstreams: config.upstreams.iter().map(|upstream| upstream.id.clone()).collect(),
             logs: config.access_log,
             clock: MonotonicClock::new(),
+            tracer,
         };
         Ok(Self {
             models: Models::new(&config.models),

@@ -6,12 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use tollgate_core::{Clock, MonotonicClock, PriorityClass, Timestamp};
 
 use super::models::Model;
+use crate::config::UpstreamConfig;
 use crate::dialect::Metered;
 use crate::monitor::{Counters, Purpose, RequestOutcome, RowIndex};
+use crate::tracer::{RequestTrace, RequestTracer, UpstreamCall, UpstreamSpan};
+use crate::upstream::UpstreamFailure;
 
 /// The parts that all records share.
 #[derive(Debug)]
@@ -23,6 +26,7 @@ pub(super) struct Recorder {
     pub(super) logs: bool,
     /// Only measures durations.
     pub(super) clock: MonotonicClock,
+    pub(super) tracer: Option<Arc<dyn RequestTracer>>,
 }
 
 /// What is known of a request.
@@ -49,6 +53,9 @@ pub(super) struct RequestRecord {
     waited: Duration,
     /// The time that the gateway took until its answer began.
     overhead: Duration,
+    trace: Option<Arc<dyn RequestTrace>>,
+    /// The request to an upstream, until everything of its answer has passed.
+    asked: Option<Box<dyn UpstreamSpan>>,
 }
 
 /// In place of a path that is not of the configuration, because a client may write anything into one.
@@ -83,6 +90,8 @@ impl RequestRecord {
             queue_wait: Duration::ZERO,
             waited: Duration::ZERO,
             overhead: Duration::ZERO,
+            trace: recorder.tracer.as_ref().and_then(|tracer| tracer.current()),
+            asked: None,
             recorder,
         }
     }
@@ -117,6 +126,45 @@ impl RequestRecord {
         self.status = StatusCode::OK.as_u16();
         self.overhead = self.now().since(self.began).saturating_sub(self.waited + wait);
         self.overhead
+    }
+
+    /// It is sent to the upstream of `config`, after `resends` others. Returns the fields that continue its trace there.
+    pub(super) fn sends(
+        &mut self,
+        config: &UpstreamConfig,
+        method: &Method,
+        resends: usize,
+    ) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        let Some(trace) = &self.trace else { return fields };
+        let call = UpstreamCall {
+            upstream: &config.id,
+            base_url: &config.base_url,
+            method,
+            endpoint: match self.purpose {
+                Purpose::Endpoint(endpoint) => Some(endpoint),
+                Purpose::Other(_) => None,
+            },
+            dialect: config.dialect,
+            model: self.model.as_ref().map(|model| &*model.config.id),
+            resends,
+        };
+        self.asked = Some(trace.sends(&call, &mut fields));
+        fields
+    }
+
+    /// The upstream begins its answer.
+    pub(super) fn upstream_answers(&mut self, status: StatusCode) {
+        if let Some(asked) = &mut self.asked {
+            asked.answered(status);
+        }
+    }
+
+    /// The upstream gave no answer.
+    pub(super) fn upstream_failed(&mut self, failure: UpstreamFailure) {
+        if let Some(mut asked) = self.asked.take() {
+            asked.failed(failure);
+        }
     }
 
     /// It was sent to an upstream, which took so long to begin its answer or to fail.
@@ -154,6 +202,9 @@ impl RequestRecord {
     /// What the answer has used.
     pub(super) fn used(&mut self, metered: &Metered) {
         self.metered = Some(*metered);
+        if let Some(asked) = &mut self.asked {
+            asked.used(metered);
+        }
     }
 
     /// A piece of the answer passes, after which `output` tokens have passed in all, as far as that is counted.
@@ -217,7 +268,10 @@ impl Drop for RequestRecord {
         }
         counters.ended(self.row, self.outcome, nanos(took));
         if self.recorder.logs {
-            self.log(took);
+            match &self.trace {
+                Some(trace) => trace.logs(&mut || self.log(took)),
+                None => self.log(took),
+            }
         }
     }
 }

@@ -102,6 +102,8 @@ pub struct Outgoing<'a> {
     pub body: Bytes,
     /// The tokens that are reserved for it.
     pub tokens: u64,
+    /// Fields that replace those of the client.
+    pub trace_fields: HeaderMap,
 }
 
 /// The wait if a provider limits requests and does not say for how long.
@@ -291,6 +293,11 @@ fn request(config: &UpstreamConfig, outgoing: &Outgoing<'_>) -> Option<Request<F
     *request.uri_mut() = url(&config.base_url, outgoing.path)?;
     *request.headers_mut() =
         fields::for_upstream(outgoing.fields, config.dialect, config.key.as_ref());
+    if !outgoing.trace_fields.is_empty() {
+        // It belongs to the trace of the client, which may not be the one that is continued.
+        request.headers_mut().remove("tracestate");
+        request.headers_mut().extend(outgoing.trace_fields.clone());
+    }
     Some(request)
 }
 

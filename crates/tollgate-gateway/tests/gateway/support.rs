@@ -125,7 +125,8 @@ impl Setup<'_> {
         let lookup = DirectoryLookup::new(catalog.resolver(), UnknownApiKeys::Count);
         let service = RateLimitService::new(store, catalog.reader()).with_directory(lookup);
         let service = Arc::new(service.learning(Unit::OutputTokens));
-        let gateway = Gateway::new(config, Arc::clone(&service), Arc::new(NoObserver)).unwrap();
+        let gateway =
+            Gateway::new(config, Arc::clone(&service), Arc::new(NoObserver), None).unwrap();
         let gateway = Arc::new(gateway);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();

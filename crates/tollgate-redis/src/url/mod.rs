@@ -117,6 +117,14 @@ impl RedisUrl {
          rediss://…, rediss-sentinel://… and rediss-cluster://… (TLS), redis+unix:///PATH, or each with valkey in place of \
          redis; with [USER]:PASSWORD@ before the hosts and ?OPTION=VALUE&… at the end if wanted";
 
+    /// The host and the port, if the URL names one server. A Unix socket has its path and port 0.
+    pub fn server(&self) -> Option<(&str, u16)> {
+        match (&self.deployment, &*self.hosts) {
+            (Deployment::Single, [(host, port)]) => Some((host, *port)),
+            _ => None,
+        }
+    }
+
     /// Whether `scheme` is one of those that are parsed here.
     pub fn has_scheme(scheme: &str) -> bool {
         Kind::of(scheme).is_some()

@@ -4,6 +4,7 @@ mod admin_tokens;
 mod allowed_hosts;
 mod auth_headers;
 mod layers;
+mod otlp;
 mod secret;
 mod trusted_proxies;
 mod values;
@@ -22,6 +23,7 @@ use layers::Layers;
 pub use secret::Secret;
 use tollgate_catalog::document::MAX_DOCUMENT_BYTES;
 use tollgate_memcached::MemcachedUrl;
+use tollgate_otlp::OtlpConfig;
 use tollgate_redis::RedisUrl;
 use tollgate_service::{Uncovered, UnknownApiKeys};
 use tollgate_store::memory::MemoryStoreOptions;
@@ -85,6 +87,8 @@ pub struct ServeConfig {
     pub gateway: Option<PathBuf>,
     /// What is recorded of the traffic; `None` for nothing.
     pub record: Option<RecordConfig>,
+    /// Where traces and metrics are sent over OTLP; `None` for nowhere.
+    pub otlp: Option<OtlpConfig>,
 }
 
 /// Where usage is kept.
@@ -236,6 +240,7 @@ impl Default for ServeConfig {
             journal: None,
             gateway: None,
             record: None,
+            otlp: None,
         }
     }
 }
@@ -291,7 +296,7 @@ pub(crate) fn http_of(
 }
 
 /// The keys of all settings.
-pub(crate) const KEYS: [&str; 34] = [
+pub(crate) const KEYS: [&str; 36] = [
     "http",
     "allowed_hosts",
     "trusted_proxies",
@@ -326,6 +331,8 @@ pub(crate) const KEYS: [&str; 34] = [
     "record_sample",
     "record_max_bytes",
     "record_hash_ids",
+    "otlp_endpoint",
+    "otlp_sample",
 ];
 
 /// The memory of an unfinished body besides its bytes: the connection's read buffer.
@@ -356,10 +363,12 @@ impl ServeConfig {
             [ADMIN_TOKEN_VARIABLE, ADMIN_READ_TOKEN_VARIABLE, API_KEY_SECRET_VARIABLE]
                 .map(|name| (name, environment(name)));
         let named_tokens = environment(ADMIN_TOKENS_VARIABLE);
+        let standard = otlp::Standard::of(&environment);
         let mut layers = Layers::new(&KEYS, flags, environment, file);
         let mut secret = |(name, value)| layers.secret(name, value);
         let secrets = (secret(admin_token), secret(admin_read_token), secret(api_key_secret));
         let mut config = Self::take(&mut layers);
+        config.otlp = otlp::take(&mut layers, &standard);
         (config.admin_token, config.admin_read_token, config.api_key_secret) = secrets;
         if let Some(list) = named_tokens {
             config.take_named_tokens(&mut layers, list);
@@ -463,6 +472,7 @@ impl ServeConfig {
             journal: layers.take("journal", None, |text| values::directory(text).map(Some)),
             gateway: layers.take("gateway", None, |text| values::gateway_file(text).map(Some)),
             record: record(layers),
+            otlp: None,
         }
     }
 }

@@ -101,10 +101,7 @@ pub(crate) async fn metrics<S: Backend>(
     headers: HeaderMap,
 ) -> Response {
     let format = Exposition::asked(&headers);
-    app.metrics.store.enforcing.set(i64::from(!app.health.store_degraded()));
-    let waiting = app.service.journal().map_or(0, |journal| journal.stats().waiting);
-    app.metrics.leases.set_journal_length(waiting);
-    match app.metrics.encode(app.service.store().stats()) {
+    match app.metrics_text() {
         Ok(text) => {
             let fields = [
                 (header::CONTENT_TYPE, format.content_type()),

@@ -25,6 +25,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tollgate_catalog::Snapshot;
 use tollgate_core::Decision;
+use tollgate_otlp::OtlpStats;
 use tollgate_store::memory::MemoryStoreStats;
 
 pub(crate) use self::exposition::Exposition;
@@ -71,6 +72,8 @@ pub(crate) struct Metrics {
     pub(crate) snapshots: SnapshotMetrics,
     /// The lines of the recording.
     pub(crate) record: RecordCounters,
+    otlp_exported: Counter,
+    otlp_dropped: Counter,
     /// Requests being answered.
     pub(crate) in_flight: Gauge,
     /// Connections that are open.
@@ -105,6 +108,8 @@ impl Metrics {
             store: StoreMetrics::new(),
             snapshots: SnapshotMetrics::default(),
             record: RecordCounters::default(),
+            otlp_exported: Counter::default(),
+            otlp_dropped: Counter::default(),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             accept_errors: Counter::default(),
@@ -148,6 +153,10 @@ impl Metrics {
         to.register("record_lines_written", written, self.record.written.clone());
         let dropped = "Checks that were not recorded, because the file or the queue was full";
         to.register("record_lines_dropped", dropped, self.record.dropped.clone());
+        let exported = "Spans that the collector of telemetry has accepted";
+        to.register("otlp_spans_exported", exported, self.otlp_exported.clone());
+        let lost = "Spans that were dropped, because too many waited or the collector of telemetry did not accept them";
+        to.register("otlp_spans_dropped", lost, self.otlp_dropped.clone());
         let in_flight = "HTTP requests being answered";
         to.register("http_requests_in_flight", in_flight, self.in_flight.clone());
         to.register("http_connections", "Open HTTP connections", self.connections.clone());
@@ -186,6 +195,13 @@ impl Metrics {
             degraded: self.store.degraded_total(),
             latencies: self.latencies.counts(),
         }
+    }
+
+    /// Copies what became of the spans.
+    pub(crate) fn set_otlp(&self, spans: OtlpStats) {
+        // Relaxed: copies of counts; concurrent scrapes copy the same ones or newer ones.
+        self.otlp_exported.inner().fetch_max(spans.exported, Ordering::Relaxed);
+        self.otlp_dropped.inner().fetch_max(spans.dropped, Ordering::Relaxed);
     }
 
     /// All metrics in the text format of Prometheus; `store` has the current state of the store.

@@ -20,7 +20,7 @@ use super::totals::PolicyTotals;
 /// The most policies with their own series; the others are counted together as [`OTHER_POLICIES`].
 ///
 /// With five series per policy, all metrics but those of a gateway stay within 500 series, whatever the policies (P10).
-const MAX_LABELLED_POLICIES: usize = 49;
+const MAX_LABELLED_POLICIES: usize = 48;
 /// The label of policies without their own series.
 const OTHER_POLICIES: &str = "(other)";
 /// The label of decisions without a binding limit.

@@ -39,6 +39,7 @@ mod priority;
 mod simulation;
 mod subjects;
 mod support;
+mod telemetry;
 mod unfinished;
 mod verify;
 mod watch;

@@ -22,10 +22,10 @@ use crate::support::Fixture;
 
 /// One HTTP/2 connection.
 #[derive(Clone)]
-pub(super) struct Channel(http2::SendRequest<GrpcBody>);
+pub(crate) struct Channel(http2::SendRequest<GrpcBody>);
 
 impl Channel {
-    pub(super) async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
         let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
         tokio::spawn(connection);
@@ -47,35 +47,35 @@ impl Service<Request<GrpcBody>> for Channel {
     }
 }
 
-pub(super) fn origin() -> hyper::Uri {
+pub(crate) fn origin() -> hyper::Uri {
     // Envoy sends the name of its cluster.
     "http://tollgate_cluster".parse().unwrap()
 }
 
-pub(super) fn address(fixture: &Fixture) -> SocketAddr {
+pub(crate) fn address(fixture: &Fixture) -> SocketAddr {
     fixture.server.grpc_address().unwrap()
 }
 
-pub(super) async fn envoy(fixture: &Fixture) -> RateLimitServiceClient<Channel> {
+pub(crate) async fn envoy(fixture: &Fixture) -> RateLimitServiceClient<Channel> {
     let channel = Channel::connect(address(fixture)).await;
     RateLimitServiceClient::with_origin(channel, origin())
 }
 
-pub(super) async fn tollgate(fixture: &Fixture) -> RateLimiterClient<Channel> {
+pub(crate) async fn tollgate(fixture: &Fixture) -> RateLimiterClient<Channel> {
     RateLimiterClient::with_origin(Channel::connect(address(fixture)).await, origin())
 }
 
-pub(super) fn descriptor(entries: &[(&str, &str)]) -> RateLimitDescriptor {
+pub(crate) fn descriptor(entries: &[(&str, &str)]) -> RateLimitDescriptor {
     let entry = |(key, value): &(&str, &str)| Entry { key: (*key).into(), value: (*value).into() };
     let entries = entries.iter().map(entry).collect();
     RateLimitDescriptor { entries, ..RateLimitDescriptor::default() }
 }
 
 /// A descriptor with hits of its own.
-pub(super) fn hits(hits: u64, entries: &[(&str, &str)]) -> RateLimitDescriptor {
+pub(crate) fn hits(hits: u64, entries: &[(&str, &str)]) -> RateLimitDescriptor {
     RateLimitDescriptor { hits_addend: Some(hits), ..descriptor(entries) }
 }
 
-pub(super) fn request(descriptors: Vec<RateLimitDescriptor>) -> RateLimitRequest {
+pub(crate) fn request(descriptors: Vec<RateLimitDescriptor>) -> RateLimitRequest {
     RateLimitRequest { domain: "edge".to_owned(), descriptors, hits_addend: 0 }
 }

@@ -1,6 +1,6 @@
 //! gRPC on a port of its own: Envoy's rate limit service, Tollgate's own calls, health and reflection.
 
-mod client;
+pub(crate) mod client;
 mod envoy;
 mod health;
 mod misuse;
