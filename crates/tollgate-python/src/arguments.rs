@@ -15,6 +15,41 @@ const DEFAULT_MAX_KEYS: usize = 10_000_000;
 /// The longest window, in seconds.
 const MAX_WINDOW_SECONDS: u64 = 366 * 86_400;
 
+/// An argument that may be left out. `None` is a value: a setting that is missing must not become a limit.
+pub(crate) enum Given<'py> {
+    /// It was left out.
+    Nothing,
+    /// It has this value.
+    Value(Bound<'py, PyAny>),
+}
+
+impl<'py> Given<'py> {
+    /// The value, or `default`.
+    pub(crate) fn or(self, py: Python<'py>, default: u64) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Nothing => Ok(default.into_pyobject(py)?.into_any()),
+            Self::Value(value) => Ok(value),
+        }
+    }
+}
+
+impl<'py> FromPyObject<'_, 'py> for Given<'py> {
+    type Error = std::convert::Infallible;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> Result<Self, Self::Error> {
+        Ok(Self::Value(value.to_owned()))
+    }
+}
+
+/// A text in an error, shortened.
+pub(crate) fn quoted(text: &str) -> String {
+    const MOST: usize = 40;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{:?}… ({} bytes)", &text[..end], text.len()),
+        None => format!("{text:?}"),
+    }
+}
+
 /// A `ValueError` about `name`.
 pub(crate) fn invalid(name: &str, problem: &str, accepted: &str) -> PyErr {
     PyValueError::new_err(format!("{name} {problem}; accepted: {accepted}"))

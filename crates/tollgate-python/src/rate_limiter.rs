@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 use tollgate::{Amount, Counting, Unit, Window};
 
-use crate::arguments::{invalid, max_keys, quota, single_cost};
+use crate::arguments::{Given, invalid, max_keys, quota, quoted, single_cost};
 use crate::clock::{LimiterClock, StoreClock};
 use crate::counts::metrics_dict;
 use crate::decision::Decision;
@@ -26,7 +26,11 @@ fn counting(algorithm: &str, limit: u64) -> PyResult<impl FnOnce(Window) -> Coun
         "sliding_window_counter" => 1,
         "token_bucket" => 2,
         _ => {
-            return Err(invalid("algorithm", &format!("is {algorithm:?}"), Counting::ACCEPTED));
+            return Err(invalid(
+                "algorithm",
+                &format!("is {}", quoted(algorithm)),
+                Counting::ACCEPTED,
+            ));
         }
     };
     Ok(move |window| match named {
@@ -39,28 +43,27 @@ fn counting(algorithm: &str, limit: u64) -> PyResult<impl FnOnce(Window) -> Coun
 #[pymethods]
 impl RateLimiter {
     #[new]
-    #[pyo3(signature = (max_requests=None, window_seconds=None, *, algorithm="sliding_window_log", unit="requests",
+    #[pyo3(signature = (max_requests=Given::Nothing, window_seconds=Given::Nothing, *, algorithm="sliding_window_log", unit="requests",
         name="default", max_keys=None, clock=None),
         text_signature = "(max_requests=100, window_seconds=3600, *, algorithm='sliding_window_log', unit='requests', \
         name='default', max_keys=10000000, clock=None)")]
     #[expect(clippy::too_many_arguments, reason = "the keyword arguments are the interface")]
     fn new(
         py: Python<'_>,
-        max_requests: Option<Bound<'_, PyAny>>,
-        window_seconds: Option<Bound<'_, PyAny>>,
+        max_requests: Given<'_>,
+        window_seconds: Given<'_>,
         algorithm: &str,
         unit: &str,
         name: &str,
         max_keys: Option<&Bound<'_, PyAny>>,
         clock: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let default = |number: u64| number.into_pyobject(py).map(Bound::into_any);
-        let max_requests = max_requests.map_or_else(|| default(100), Ok)?;
-        let window_seconds = window_seconds.map_or_else(|| default(3_600), Ok)?;
+        let (max_requests, window_seconds) =
+            (max_requests.or(py, 100)?, window_seconds.or(py, 3_600)?);
         let quota = quota(("max_requests", &max_requests), ("window_seconds", &window_seconds))?;
-        let unit = Unit::parse(unit)
-            .filter(Unit::has_cost)
-            .ok_or_else(|| invalid("unit", &format!("is {unit:?}"), Unit::ACCEPTED_IN_COSTS))?;
+        let unit = Unit::parse(unit).filter(Unit::has_cost).ok_or_else(|| {
+            invalid("unit", &format!("is {}", quoted(unit)), Unit::ACCEPTED_IN_COSTS)
+        })?;
         let (clock, of_store) = LimiterClock::new(clock)?;
         let limiter = tollgate::RateLimiter::builder(quota.limit, quota.window)
             .counting(counting(algorithm, quota.limit)?)

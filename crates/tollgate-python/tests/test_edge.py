@@ -11,7 +11,16 @@ import weakref
 from typing import Any
 
 import pytest
-from tollgate import Decision, ManualClock, MultiTierRateLimiter, RateLimiter
+from tollgate import (
+    AsyncPolicyLimiter,
+    AsyncRateLimiter,
+    Decision,
+    ManualClock,
+    MultiTierRateLimiter,
+    RateLimitConfig,
+    RateLimiter,
+    RateLimitExceeded,
+)
 
 
 @pytest.mark.parametrize("limit", [1.0, 2.5, "1", True, [1], (), float("nan"), b"1"])
@@ -52,8 +61,39 @@ def test_an_integer_with_thousands_of_digits_is_refused() -> None:
         RateLimiter().allow("alice", "gpt-4", 10**5000)
 
 
-def test_none_means_the_default_limit() -> None:
+def test_a_limit_that_is_not_given_is_the_default_and_none_is_not() -> None:
     assert RateLimiter().check("alice", "gpt-4").limit == 100
+    missing: Any = None
+    for arguments in ({"max_requests": missing}, {"window_seconds": missing}):
+        with pytest.raises(TypeError, match=r"is of the type NoneType; accepted"):
+            RateLimiter(**arguments)
+    with pytest.raises(TypeError, match=r"max_requests is of the type NoneType"):
+        RateLimiter.from_config(RateLimitConfig(missing))
+
+
+def test_a_long_text_is_shortened_in_an_error() -> None:
+    for name in ("algorithm", "unit"):
+        long: Any = {name: "a" * 10**6}
+        with pytest.raises(ValueError, match=rf"{name} is .*1000000 bytes") as error:
+            RateLimiter(1, 60, **long)
+        assert len(str(error.value)) < 400
+
+
+def test_a_denial_can_be_copied() -> None:
+    decision = RateLimiter(0, 60).check("alice", "gpt-4")
+    copied = copy.copy(RateLimitExceeded(decision))
+    assert copied.decision is decision
+    assert str(copied) == str(RateLimitExceeded(decision))
+
+
+def test_async_limiters_wrap_only_what_they_name() -> None:
+    wrong: Any
+    for wrong in (3, AsyncRateLimiter(), MultiTierRateLimiter(), RateLimiter):
+        with pytest.raises(TypeError, match=r"limiter is of the type .*; accepted: a RateLimiter"):
+            AsyncRateLimiter(wrong)
+    for wrong in (None, RateLimiter()):
+        with pytest.raises(TypeError, match=r"accepted: a PolicyLimiter"):
+            AsyncPolicyLimiter(wrong)
 
 
 @pytest.mark.parametrize("wrong", [1, None, b"alice", 1.5, ["alice"], object()])

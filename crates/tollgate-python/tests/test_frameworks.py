@@ -249,6 +249,30 @@ def test_a_key_must_be_the_arguments_of_check(limiter: RateLimiter) -> None:
         ask(app, ["/a"])
 
 
+def test_what_is_no_limiter_and_no_function_is_refused_at_once(limiter: RateLimiter) -> None:
+    def text() -> Any:
+        return "alice"
+
+    def function() -> None: ...
+
+    wrong: Any
+    for wrong in (None, 3, RateLimiter):
+        with pytest.raises(TypeError, match=r"limiter is of the type .*; accepted: a limiter"):
+            RateLimit(wrong, lambda _: None)
+        with pytest.raises(TypeError, match=r"limiter is of the type"):
+            FlaskRateLimit(limiter=wrong, key=lambda _: None)
+        with pytest.raises(TypeError, match=r"limiter is of the type"):
+            rate_limited(wrong, lambda: None)
+    missing: Any = None
+    number: Any = 3
+    with pytest.raises(TypeError, match=r"key is of the type NoneType; accepted: a function"):
+        RateLimit(limiter, missing)
+    with pytest.raises(TypeError, match=r"cost is of the type int; accepted: a function"):
+        RateLimit(limiter, lambda _: None, number)
+    with pytest.raises(TypeError, match=r"key returned the type str; accepted: the arguments"):
+        rate_limited(limiter, text)(function)()
+
+
 def test_flask_requests_are_limited(limiter: RateLimiter) -> None:
     app = flask.Flask("test")
     extension = FlaskRateLimit(

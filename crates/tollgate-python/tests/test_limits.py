@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -341,6 +343,28 @@ def test_after_a_fork_each_process_counts_by_itself(storage: TollgateStorage) ->
         os._exit(0 if answers == [True, False] else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert storage.get_moving_window(KEY, 2, 60)[1] == 1
+
+
+def test_daemon_threads_do_not_keep_a_process_from_ending() -> None:
+    program = """
+import threading, time, limits, tollgate.limits
+strategy = limits.strategies.MovingWindowRateLimiter(
+    limits.storage.storage_from_string("tollgate://"))
+item = limits.parse("10/minute")
+started = threading.Barrier(9)
+def work():
+    started.wait()
+    while True:
+        strategy.hit(item, "alice")
+for _ in range(8):
+    threading.Thread(target=work, daemon=True).start()
+started.wait()
+"""
+    for _ in range(5):
+        run = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, timeout=60, check=False
+        )
+        assert (run.returncode, run.stderr) == (0, b"")
 
 
 def test_slowapi_denies_with_429() -> None:

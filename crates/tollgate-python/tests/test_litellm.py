@@ -345,7 +345,7 @@ def test_a_call_is_named_by_its_user_its_team_and_its_model() -> None:
 class RateLimitable:
     """Has what a limiter with leases has."""
 
-    reserve = None
+    def reserve(self) -> None: ...
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,14 @@ def limiter(redis_server: Redis, limit: int = 3, **options: Any) -> RedisRateLim
     return RedisRateLimiter(redis_server.url, limit, 3600, timeout=PATIENT, **options)
 
 
+def test_a_limit_beside_policies_is_refused(redis_server: Redis, tmp_path: Path) -> None:
+    for arguments in ((3,), (3, 60)):
+        with pytest.raises(ValueError, match=r"a limit is given beside policies"):
+            RedisRateLimiter(redis_server.url, *arguments, policies=tmp_path / "policies.yaml")
+    with pytest.raises(ValueError, match=r"a limit is given beside catalog"):
+        RedisRateLimiter(redis_server.url, window_seconds=60, catalog="sqlite:a.db")
+
+
 def test_it_allows_up_to_the_limit(redis_server: Redis, user: str) -> None:
     shared = limiter(redis_server)
     assert [shared.allow(user, "gpt-4") for _ in range(4)] == [True, True, True, False]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ._leases import AsyncReservation
 from ._tollgate import MultiTierRateLimiter, PolicyLimiter, RateLimiter
@@ -14,12 +14,24 @@ if TYPE_CHECKING:
     from ._types import CheckArguments, Metrics, TierReason
 
 
+L = TypeVar("L")
+
+
+def _checked(limiter: object, accepted: type[L]) -> L:
+    """Return `limiter` if it is one: a call of anything else might return what is true."""
+    if not isinstance(limiter, accepted):
+        kind = type(limiter).__name__
+        message = f"limiter is of the type {kind}; accepted: a {accepted.__name__}"
+        raise TypeError(message)
+    return limiter
+
+
 class AsyncRateLimiter:
     """A `RateLimiter` with `await`. It shares the usage of the limiter that it is given."""
 
     def __init__(self, limiter: RateLimiter | None = None) -> None:
         """Wrap `limiter`, or a new one with the default limit of 100 requests an hour."""
-        self.limiter = RateLimiter() if limiter is None else limiter
+        self.limiter = RateLimiter() if limiter is None else _checked(limiter, RateLimiter)
 
     async def allow(self, user: str, model: str, cost: int = 1) -> bool:
         """See `RateLimiter.allow`."""
@@ -55,7 +67,9 @@ class AsyncMultiTierRateLimiter:
 
     def __init__(self, limiter: MultiTierRateLimiter | None = None) -> None:
         """Wrap `limiter`, or a new one with the default limits."""
-        self.limiter = MultiTierRateLimiter() if limiter is None else limiter
+        if limiter is None:
+            limiter = MultiTierRateLimiter()
+        self.limiter = _checked(limiter, MultiTierRateLimiter)
 
     async def allow(self, user: str, model: str) -> tuple[bool, TierReason]:
         """See `MultiTierRateLimiter.allow`."""
@@ -91,7 +105,7 @@ class AsyncPolicyLimiter:
 
     def __init__(self, limiter: PolicyLimiter) -> None:
         """Wrap `limiter`."""
-        self.limiter = limiter
+        self.limiter = _checked(limiter, PolicyLimiter)
 
     async def allow(
         self, user: str | None = None, model: str | None = None, **others: Unpack[CheckArguments]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from ._errors import RateLimitExceeded
-from ._http import decide, decide_async, refuse_blocking
+from ._http import arguments_of, decide, decide_async, refuse_blocking, refuse_others
 
 if TYPE_CHECKING:
     from ._http import AsyncLimiter, Limiter
@@ -26,6 +26,7 @@ def rate_limited(
     `key` gets the arguments of the call and returns those of the limiter's `check`, or None if the
     call is not limited. A denied call raises `RateLimitExceeded`, and the function does not run.
     """
+    refuse_others(limiter)
 
     def limited(function: Callable[P, T]) -> Callable[P, T]:
         if inspect.iscoroutinefunction(function):
@@ -33,7 +34,7 @@ def rate_limited(
 
             @functools.wraps(function)
             async def ask_and_await(*args: P.args, **kwargs: P.kwargs) -> Any:
-                arguments = key(*args, **kwargs)
+                arguments = arguments_of(key(*args, **kwargs))
                 if arguments is not None:
                     decision = await decide_async(limiter, arguments)
                     if not decision.allowed:
@@ -44,7 +45,7 @@ def rate_limited(
 
         @functools.wraps(function)
         def ask_and_call(*args: P.args, **kwargs: P.kwargs) -> T:
-            arguments = key(*args, **kwargs)
+            arguments = arguments_of(key(*args, **kwargs))
             if arguments is not None:
                 decision = decide(cast("Limiter", limiter), arguments)
                 if not decision.allowed:

@@ -20,3 +20,7 @@ class RateLimitExceeded(Exception):  # noqa: N818 - the name that limiters in Py
         wait = decision.retry_after_ms
         when = "waiting does not help" if wait is None else f"retry after {wait} ms"
         super().__init__(f"{decision.reason} by the policy {decision.policy_id}; {when}")
+
+    def __reduce__(self) -> tuple[type[RateLimitExceeded], tuple[Decision]]:
+        """Say how it is copied: by its decision, not by its text."""
+        return type(self), (self.decision,)

@@ -43,22 +43,33 @@ class Question(Generic[R]):
         cost: Callable[[R], int | dict[str, int]] | None = None,
     ) -> None:
         """Take the functions of the application."""
+        for name, function in (("key", key), ("cost", cost)):
+            if not callable(function) and (name, function) != ("cost", None):
+                kind = type(function).__name__
+                message = f"{name} is of the type {kind}; accepted: a function"
+                raise TypeError(message)
         self._key = key
         self._cost = cost
 
     def arguments(self, request: R) -> dict[str, Any] | None:
         """Return the arguments of `check`, or None if the request is not limited."""
-        key = self._key(request)
-        if key is None:
+        arguments = arguments_of(self._key(request))
+        if arguments is None:
             return None
-        if not isinstance(key, Mapping):
-            kind = type(key).__name__
-            message = f"key returned the type {kind}; accepted: the arguments of check, or None"
-            raise TypeError(message)
-        arguments = dict(key)
         if self._cost is not None:
             arguments["cost"] = self._cost(request)
         return arguments
+
+
+def arguments_of(key: object) -> dict[str, Any] | None:
+    """Return what a function `key` has returned, or raise if it is not what it should be."""
+    if key is None:
+        return None
+    if not isinstance(key, Mapping):
+        kind = type(key).__name__
+        message = f"key returned the type {kind}; accepted: the arguments of check, or None"
+        raise TypeError(message)
+    return dict(key)
 
 
 def decide(limiter: Limiter, arguments: Mapping[str, Any]) -> Decision:
@@ -80,8 +91,18 @@ async def decide_async(limiter: Limiter | AsyncLimiter, arguments: Mapping[str, 
     return await decision if inspect.isawaitable(decision) else decision
 
 
+def refuse_others(limiter: object) -> None:
+    """Raise if `limiter` is no limiter."""
+    calls = (getattr(limiter, name, None) for name in ("check", "reserve"))
+    if isinstance(limiter, type) or not any(callable(call) for call in calls):
+        kind = type(limiter).__name__
+        message = f"limiter is of the type {kind}; accepted: a limiter of this package"
+        raise TypeError(message)
+
+
 def refuse_blocking(limiter: object) -> None:
-    """Raise if `limiter` would block an event loop."""
+    """Raise if `limiter` is no limiter, or would block an event loop."""
+    refuse_others(limiter)
     from ._redis import RedisRateLimiter  # noqa: PLC0415 - it imports nothing of the frameworks
 
     if isinstance(limiter, RedisRateLimiter):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _HOW = "accepted: a URL, which can say everything, such as rediss://USER:PASSWORD@HOST:6379/0"
 
+# A limit that is not given, and so not in the way of `policies`.
+_UNSET: Any = object()
+
 # What a client can be told that no URL of Tollgate says.
 _NOT_IN_A_URL = ("credential_provider", "ssl_password", "ssl_ca_data", "ssl_ca_path")
 
@@ -93,8 +96,8 @@ class _Shared:
     def __init__(
         self,
         client: object,
-        max_requests: int = 100,
-        window_seconds: float = 3600,
+        max_requests: int = _UNSET,
+        window_seconds: float = _UNSET,
         *,
         algorithm: str = "sliding_window_log",
         name: str = "default",
@@ -106,16 +109,21 @@ class _Shared:
     ) -> None:
         """Check the arguments. It connects with the first call in each process, or with `connect`.
 
-        `client` is a URL or a client of redis-py. The limit is `max_requests` in any
-        `window_seconds` for each user and model, under the policy `name`; or the limits are those
-        of the file `policies`, or of the database `catalog` of servers, whose changes are followed.
-        Without an answer of Redis within `timeout` seconds (0.1 by default), `on_store_error`
-        decides: `allow`, `deny` or `local`.
+        `client` is a URL or a client of redis-py. The limit is `max_requests` (100) in any
+        `window_seconds` (3600) for each user and model, under the policy `name`; or the limits are
+        those of the file `policies`, or of the database `catalog` of servers, whose changes are
+        followed; then no limit may be given. Without an answer of Redis within `timeout` seconds
+        (0.1 by default), `on_store_error` decides: `allow`, `deny` or `local`.
         """
+        has_limit = max_requests is not _UNSET or window_seconds is not _UNSET
+        source = "policies" if policies is not None else "catalog"
+        if has_limit and (policies is not None or catalog is not None):
+            message = f"a limit is given beside {source}, which has the limits; accepted: either"
+            raise ValueError(message)
         self._limiter = SharedLimiter(
             url_of(client),
-            max_requests,
-            window_seconds,
+            100 if max_requests is _UNSET else max_requests,
+            3600 if window_seconds is _UNSET else window_seconds,
             algorithm,
             name,
             policies,

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Flask, Request, Response, g, request
 
-from ._http import Limiter, Question, decide, denial
+from ._http import Limiter, Question, decide, denial, refuse_others
 
 
 class RateLimit:
@@ -27,6 +27,7 @@ class RateLimit:
         cost: Callable[[Request], int | dict[str, int]] | None = None,
     ) -> None:
         """Take the limiter and the functions of the application."""
+        refuse_others(limiter)
         self._limiter = limiter
         self._question = Question(key, cost)
         if app is not None:

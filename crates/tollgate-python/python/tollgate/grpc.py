@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from ._http import Question, decide, decide_async, problem, refuse_blocking
+from ._http import Question, decide, decide_async, problem, refuse_blocking, refuse_others
 
 if TYPE_CHECKING:
     from ._http import AsyncLimiter, Limiter
@@ -34,6 +34,7 @@ class RateLimitInterceptor(grpc.ServerInterceptor):
         cost: Callable[[Details], int | dict[str, int]] | None = None,
     ) -> None:
         """Take the limiter and the functions of the application."""
+        refuse_others(limiter)
         self._limiter = limiter
         self._question = Question(key, cost)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from langchain_core.rate_limiters import BaseRateLimiter
 
 from ._errors import RateLimitExceeded
-from ._http import decide, decide_async, refuse_blocking
+from ._http import decide, decide_async, refuse_blocking, refuse_others
 
 if TYPE_CHECKING:
     from ._http import AsyncLimiter, Limiter
@@ -35,6 +35,7 @@ class RateLimiter(BaseRateLimiter):
         async_sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Take the limiter, and the user and the model that calls are counted under."""
+        refuse_others(limiter)
         self._limiter = limiter
         self._async_limiter = limiter if async_limiter is None else async_limiter
         self._arguments = {"user": user, "model": model}

@@ -7,6 +7,8 @@ Importing this module registers them: then `limits.storage.storage_from_string("
 
 from __future__ import annotations
 
+import functools
+import operator
 import time
 from typing import TYPE_CHECKING
 
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["AsyncTollgateStorage", "TollgateStorage"]
 
 
-def _time() -> float:
-    """Return the time now. `time.time` is looked up with each call, because tests replace it."""
-    return time.time()
+# Looks `time.time` up with each call, because tests replace it. It is no function in Python: when
+# the interpreter ends while a daemon thread is in one that Rust has called, the process aborts.
+_time: Callable[[], float] = functools.partial(operator.methodcaller("time"), time)
 
 
 def _store(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._http import Limiter, Question, decide, denial
+from ._http import Limiter, Question, decide, denial, refuse_others
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -34,6 +34,7 @@ class RateLimitMiddleware:
     ) -> None:
         """Wrap `app`."""
         self._app = app
+        refuse_others(limiter)
         self._limiter = limiter
         self._question = Question(key, cost)
 

@@ -16,7 +16,7 @@ use tollgate::{Counting, Policy, PolicyId, Quota, Ttl, Window};
 use tollgate_core::FailureMode;
 use tollgate_core::subject::ACCEPTED_IDS;
 
-use crate::arguments::{invalid, quota, seconds};
+use crate::arguments::{invalid, quota, quoted, seconds};
 use crate::check::OwnedCheck;
 use crate::counts::{Counts, metrics_dict};
 use crate::decision::Decision;
@@ -49,7 +49,13 @@ fn policy(quota: Quota, algorithm: &str, name: &str) -> PyResult<Policy> {
             let refill = tollgate::Amount::new(quota.limit).unwrap_or(tollgate::Amount::MAX);
             Counting::Bucket { window, refill }
         }
-        _ => return Err(invalid("algorithm", &format!("is {algorithm:?}"), Counting::ACCEPTED)),
+        _ => {
+            return Err(invalid(
+                "algorithm",
+                &format!("is {}", quoted(algorithm)),
+                Counting::ACCEPTED,
+            ));
+        }
     };
     Ok(policy)
 }
@@ -61,7 +67,7 @@ fn resilience(
 ) -> PyResult<ResilienceOptions> {
     let mut options = ResilienceOptions::default();
     options.on_store_error = FailureMode::parse(on_store_error).ok_or_else(|| {
-        invalid("on_store_error", &format!("is {on_store_error:?}"), FailureMode::ACCEPTED)
+        invalid("on_store_error", &format!("is {}", quoted(on_store_error)), FailureMode::ACCEPTED)
     })?;
     if let Some(timeout) = timeout {
         let accepted = "a number of seconds from 0.01 to 60";
