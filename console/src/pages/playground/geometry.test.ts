@@ -16,6 +16,7 @@ const WINDOW: LimitWindow = {
   ],
   denials: [700],
   told: { at: 700, count: 3 },
+  answers: [],
 };
 const SCALE = { origin: 100, pxPerMs: 0.5, top: 4, heightPx: 100 };
 

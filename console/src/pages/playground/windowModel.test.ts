@@ -224,6 +224,19 @@ describe('what an answer told of the usage', () => {
     expect(usageAt(windowOf(first, second), 11)).toBe(2);
   });
 
+  it('takes nothing away from checks that were under way at once, in whatever order their answers come', () => {
+    const orders = (rest: readonly number[]): number[][] =>
+      rest.length === 0
+        ? [[]]
+        : rest.flatMap((one) =>
+            orders(rest.filter((other) => other !== one)).map((order) => [one, ...order]),
+          );
+    for (const order of orders([1, 2, 3, 4, 5])) {
+      const window = windowOf(...order.map((count, place) => at(10 + place, { sentAt: 0, limit: 5, count })));
+      expect([order, usageAt(window, 20), usageOfOthers(window)]).toEqual([order, 5, 0]);
+    }
+  });
+
   it('says nothing of the admissions of a counter, which fades (R2)', () => {
     const counter = { algorithm: 'sliding_window_counter' };
     const window = windowOf(at(0, counter), at(1, counter), at(2, { ...counter, count: 1 }));

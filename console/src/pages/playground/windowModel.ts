@@ -31,7 +31,15 @@ export interface LimitWindow {
   /** When checks were denied by this limit and not counted, by time. */
   readonly denials: readonly number[];
   /** The usage that the server told last, and when. It counts others' admissions too. */
-  readonly told: { readonly at: number; readonly count: number } | null;
+  readonly told: Told | null;
+  /** The last answers, by time: a check that was under way with some of them may have been decided before they were. */
+  readonly answers: readonly Told[];
+}
+
+/** A usage that an answer told, and when it arrived. */
+export interface Told {
+  readonly at: number;
+  readonly count: number;
 }
 
 /** What a decision said of one limit. */
@@ -61,10 +69,13 @@ export const MAX_ADMISSIONS = 20_000;
 /** The most denials that are kept; above it, the oldest go. */
 export const MAX_DENIALS = 5_000;
 
+/** The most answers that are kept: more than a browser has under way at once. */
+const MAX_ANSWERS = 256;
+
 /** Puts `observation` into `window`, or starts one. */
 export function observe(window: LimitWindow | undefined, observation: Observation): LimitWindow {
   const { policyId, unit, scope, algorithm, limit, windowMs, at } = observation;
-  const known = window ?? { admissions: [], denials: [], told: null };
+  const known = window ?? { admissions: [], denials: [], told: null, answers: [] };
   const isNewer = known.told === null || at >= known.told.at;
   const isCounted = observation.charged > 0;
   const charge = {
@@ -75,17 +86,19 @@ export function observe(window: LimitWindow | undefined, observation: Observatio
   const admissions = isCounted ? insert(known.admissions, charge) : known.admissions;
   const isDenial = !observation.admits && !isCounted;
   const denials = isDenial ? [...known.denials, at].sort((a, b) => a - b) : known.denials;
-  const told = isNewer ? { at, count: observation.count } : known.told;
-  const observed = { policyId, unit, scope, algorithm, limit, windowMs, admissions, denials, told };
-  return prune(isExact(observed) ? settle(observed, at, bound(known.told, observation)) : observed, at);
+  const most = bound(known.answers, observation);
+  const told = isNewer ? { at, count: most } : known.told;
+  const answers = insert(known.answers, { at, count: observation.count }).slice(-MAX_ANSWERS);
+  const observed = { policyId, unit, scope, algorithm, limit, windowMs, admissions, denials, told, answers };
+  return prune(isExact(observed) ? settle(observed, at, most) : observed, at);
 }
 
 /**
- * The most that the window can hold when `observation` is made. Of two checks that were under way at once nobody knows
- * which was decided first, so the greater count stands.
+ * The most that the window can hold when `observation` is made. Of checks that were under way at once nobody knows
+ * which was decided first, so the greatest count stands.
  */
-function bound(told: LimitWindow['told'], { sentAt, count }: Observation): number {
-  return told !== null && sentAt < told.at ? Math.max(told.count, count) : count;
+function bound(answers: readonly Told[], { sentAt, count }: Observation): number {
+  return answers.reduce((most, told) => (sentAt < told.at ? Math.max(most, told.count) : most), count);
 }
 
 /** `window` without its oldest admissions from `at` on, so far as they are more than `most`. */
@@ -101,11 +114,11 @@ function settle(window: LimitWindow, at: number, most: number): LimitWindow {
 }
 
 /** Answers may overtake each other: the order is that of their arrival, which a caller need not keep. */
-function insert(admissions: readonly Admission[], one: Admission): readonly Admission[] {
-  const last = admissions.at(-1);
-  if (last === undefined || last.at <= one.at) return [...admissions, one];
-  const index = admissions.findLastIndex((other) => other.at <= one.at) + 1;
-  return [...admissions.slice(0, index), one, ...admissions.slice(index)];
+function insert<T extends { readonly at: number }>(all: readonly T[], one: T): readonly T[] {
+  const last = all.at(-1);
+  if (last === undefined || last.at <= one.at) return [...all, one];
+  const index = all.findLastIndex((other) => other.at <= one.at) + 1;
+  return [...all.slice(0, index), one, ...all.slice(index)];
 }
 
 /** Forgets what can be seen neither now nor in the usage of the past window, and keeps the lists bounded. */
