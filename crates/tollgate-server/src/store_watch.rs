@@ -124,8 +124,7 @@ impl StoreWatch {
             tracing::warn!(
                 error = %Chain(error),
                 set_by,
-                "the store is unavailable; its limits are not enforced, and checks are decided by the failure mode until it \
-                 answers"
+                "the store is unavailable; checks are decided without it, by the failure mode (onStoreError), until it answers"
             );
         } else if !was_told {
             tracing::warn!(
@@ -288,8 +287,7 @@ impl StoreObserver for StoreWatch {
                 kind,
                 what_to_do,
                 failing_parts,
-                "{what} is unavailable; the limits on it are not enforced: checks that need it are decided by the \
-                 failure mode"
+                "{what} is unavailable; checks that need it are decided without it, by the failure mode (onStoreError)"
             ),
             (_, BreakerState::Closed) if failing_parts > 0 => tracing::info!(
                 failing_parts,
