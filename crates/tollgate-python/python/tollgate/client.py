@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, cast
 
@@ -385,7 +386,35 @@ class AsyncLease(_Updates):
         """Settle the lease if nothing has ended it."""
         settlement = self._leave(has_raised=exc_type is not None)
         if settlement is not None:
-            await self._client._send(settlement)
+            await self._client._finish(self._client._send(settlement))
+
+
+class AsyncReservation(Awaitable[AsyncLease]):
+    """What `AsyncClient.reserve` returns: `await` it for the lease, or enter it."""
+
+    def __init__(self, reserve: Callable[[], Coroutine[Any, Any, AsyncLease]]) -> None:
+        """Wrap the call that reserves."""
+        self._reserve = reserve
+        self._lease: AsyncLease | None = None
+
+    def __await__(self) -> Generator[object, None, AsyncLease]:
+        """Reserve."""
+        return self._reserve().__await__()
+
+    async def __aenter__(self) -> AsyncLease:
+        """Reserve."""
+        self._lease = await self
+        return self._lease
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Settle the lease if nothing has ended it."""
+        if self._lease is not None:
+            await self._lease.__aexit__(exc_type, exc_value, traceback)
 
 
 class Client(_Calls):
@@ -500,6 +529,36 @@ class AsyncClient(_Calls):
         """Check the arguments. It connects with the first call."""
         super().__init__(on_failure, admin_token)
         self._http = http or httpx.AsyncClient(base_url=_address(base_url), timeout=timeout)
+        self._timeout = timeout
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run `work` in a task for which `close` waits."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _finish(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Wait for `work`, which goes on if the caller is cancelled."""
+        return await asyncio.shield(self._start(work))
+
+    async def _reserve(self, call: _Call) -> AsyncLease:
+        request = self._start(self._send(call))
+        try:
+            answer = await asyncio.shield(request)
+        except asyncio.CancelledError:
+            self._start(self._give_back(request))
+            raise
+        return AsyncLease(self, _reserved(self._decision(answer)))
+
+    async def _give_back(self, request: asyncio.Task[Any]) -> None:
+        """Release the lease that nobody waits for any more."""
+        try:
+            lease = AsyncLease(self, _reserved(self._decision(await request)))
+            await lease.release()
+        except (ServerUnavailable, RequestRefused, ReservationDenied):
+            return
 
     async def _send(self, call: _Call) -> Any:
         arguments = self._arguments(call)
@@ -535,17 +594,24 @@ class AsyncClient(_Calls):
         except ServerUnavailable as error:
             return [self._without_server(error) for _ in checks]
 
-    async def reserve(
+    def reserve(
         self,
         user: str | None = None,
         model: str | None = None,
         *,
         ttl: float | None = None,
         **others: Unpack[CheckArguments],
-    ) -> AsyncLease:
-        """See `Client.reserve`."""
-        answer = await self._send(_reserve_call({"user": user, "model": model, **others}, ttl))
-        return AsyncLease(self, _reserved(self._decision(answer)))
+    ) -> AsyncReservation:
+        """See `Client.reserve`: `async with client.reserve(…) as lease`.
+
+        If the task is cancelled meanwhile, the lease is released in the background.
+        """
+
+        async def reserve() -> AsyncLease:
+            check = {"user": user, "model": model, **others}
+            return await self._reserve(_reserve_call(check, ttl))
+
+        return AsyncReservation(reserve)
 
     async def admin(
         self, method: str, path: str, body: object = None, **parameters: str | int
@@ -554,7 +620,11 @@ class AsyncClient(_Calls):
         return await self._send(_admin_call(method, path, body, parameters))
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Wait for what cancelled tasks left, `timeout` seconds at most; close the connections."""
+        loop = asyncio.get_running_loop()
+        tasks = [task for task in self._tasks if task.get_loop() is loop]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._timeout)
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:
