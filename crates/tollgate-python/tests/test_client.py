@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import runpy
 import socket
 import threading
@@ -305,3 +306,16 @@ def test_a_settlement_goes_on_when_it_is_cancelled(server: str, client: Client, 
 
     asyncio.run(work())
     assert client.peek(user, cost={"tokens": 0}).count == 950
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_an_async_client_serves_several_event_loops(server: str, user: str) -> None:
+    client = AsyncClient(server, timeout=60)
+
+    async def work(client: AsyncClient) -> int:
+        return (await client.check(user, "gpt-4")).count
+
+    assert [asyncio.run(work(client)) for _ in range(3)] == [1, 2, 3]
+    # Connections of loops that have ended are dropped here, not in another test.
+    del client
+    gc.collect()

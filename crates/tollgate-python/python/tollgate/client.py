@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, cast
@@ -515,7 +516,10 @@ class Client(_Calls):
 
 
 class AsyncClient(_Calls):
-    """The same client with `await` and `async with`. It belongs to one event loop."""
+    """The same client with `await` and `async with`. Each event loop has connections of its own.
+
+    A client of httpx that is given with `http` belongs to one event loop.
+    """
 
     def __init__(
         self,
@@ -528,9 +532,25 @@ class AsyncClient(_Calls):
     ) -> None:
         """Check the arguments. It connects with the first call."""
         super().__init__(on_failure, admin_token)
-        self._http = http or httpx.AsyncClient(base_url=_address(base_url), timeout=timeout)
+        self._given = http
+        self._base_url = base_url if http else _address(base_url)
+        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient]
+        self._by_loop = weakref.WeakKeyDictionary()
         self._timeout = timeout
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    def _http(self) -> httpx.AsyncClient:
+        """Return the client of httpx for the running event loop."""
+        if self._given is not None:
+            return self._given
+        loop = asyncio.get_running_loop()
+        http = self._by_loop.get(loop)
+        if http is None:
+            for other in [one for one in self._by_loop if one.is_closed()]:
+                self._by_loop.pop(other, None)
+            http = httpx.AsyncClient(base_url=self._base_url, timeout=self._timeout)
+            self._by_loop[loop] = http
+        return http
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run `work` in a task for which `close` waits."""
@@ -563,7 +583,7 @@ class AsyncClient(_Calls):
     async def _send(self, call: _Call) -> Any:
         arguments = self._arguments(call)
         try:
-            response = await self._http.request(**arguments)
+            response = await self._http().request(**arguments)
         except httpx.TransportError as error:
             raise ServerUnavailable(_problem(error)) from error
         return self._read(call, response)
@@ -625,7 +645,7 @@ class AsyncClient(_Calls):
         tasks = [task for task in self._tasks if task.get_loop() is loop]
         if tasks:
             await asyncio.wait(tasks, timeout=self._timeout)
-        await self._http.aclose()
+        await self._http().aclose()
 
     async def __aenter__(self) -> Self:
         """Return the client."""
