@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import runpy
 import socket
 import threading
@@ -234,3 +235,87 @@ def test_the_async_client_does_the_same(server: str, nobody: str, user: str) -> 
                 await client.check(user, "gpt-4")
 
     asyncio.run(work())
+
+
+class Pausing(httpx.AsyncHTTPTransport):
+    """Holds the answers to the paths that end with `path` until `go` is set."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+        self.sent = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        is_held = request.url.path.endswith(self.path)
+        if is_held and self.path == "/settle":
+            self.sent.set()
+            await self.go.wait()
+        response = await super().handle_async_request(request)
+        if is_held:
+            self.sent.set()
+            await self.go.wait()
+        return response
+
+
+def pausing_client(server: str, transport: Pausing) -> AsyncClient:
+    http = httpx.AsyncClient(base_url=server, timeout=60, transport=transport)
+    return AsyncClient(http=http, timeout=60)
+
+
+def test_a_cancelled_reservation_is_given_back(server: str, client: Client, user: str) -> None:
+    async def work() -> None:
+        transport = Pausing("/leases")
+        async with pausing_client(server, transport) as pausing:
+
+            async def hold() -> None:
+                async with pausing.reserve(user, "gpt-4", cost={"tokens": 900}):
+                    pytest.fail("the reservation was cancelled")
+
+            task = asyncio.create_task(hold())
+            await transport.sent.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            transport.go.set()
+
+    asyncio.run(work())
+    assert client.peek(user, cost={"tokens": 0}).count == 0
+
+
+def test_a_settlement_goes_on_when_it_is_cancelled(server: str, client: Client, user: str) -> None:
+    async def work() -> None:
+        transport = Pausing("/settle")
+        async with pausing_client(server, transport) as pausing:
+            entered = asyncio.Event()
+
+            async def hold() -> None:
+                async with pausing.reserve(user, "gpt-4", cost={"tokens": 900}) as lease:
+                    lease.observe({"tokens": 950})
+                    entered.set()
+                    await asyncio.Event().wait()
+
+            task = asyncio.create_task(hold())
+            await entered.wait()
+            task.cancel()
+            await transport.sent.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            transport.go.set()
+
+    asyncio.run(work())
+    assert client.peek(user, cost={"tokens": 0}).count == 950
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_an_async_client_serves_several_event_loops(server: str, user: str) -> None:
+    client = AsyncClient(server, timeout=60)
+
+    async def work(client: AsyncClient) -> int:
+        return (await client.check(user, "gpt-4")).count
+
+    assert [asyncio.run(work(client)) for _ in range(3)] == [1, 2, 3]
+    # Connections of loops that have ended are dropped here, not in another test.
+    del client
+    gc.collect()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, cast
 
@@ -385,7 +387,35 @@ class AsyncLease(_Updates):
         """Settle the lease if nothing has ended it."""
         settlement = self._leave(has_raised=exc_type is not None)
         if settlement is not None:
-            await self._client._send(settlement)
+            await self._client._finish(self._client._send(settlement))
+
+
+class AsyncReservation(Awaitable[AsyncLease]):
+    """What `AsyncClient.reserve` returns: `await` it for the lease, or enter it."""
+
+    def __init__(self, reserve: Callable[[], Coroutine[Any, Any, AsyncLease]]) -> None:
+        """Wrap the call that reserves."""
+        self._reserve = reserve
+        self._lease: AsyncLease | None = None
+
+    def __await__(self) -> Generator[object, None, AsyncLease]:
+        """Reserve."""
+        return self._reserve().__await__()
+
+    async def __aenter__(self) -> AsyncLease:
+        """Reserve."""
+        self._lease = await self
+        return self._lease
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Settle the lease if nothing has ended it."""
+        if self._lease is not None:
+            await self._lease.__aexit__(exc_type, exc_value, traceback)
 
 
 class Client(_Calls):
@@ -486,7 +516,10 @@ class Client(_Calls):
 
 
 class AsyncClient(_Calls):
-    """The same client with `await` and `async with`. It belongs to one event loop."""
+    """The same client with `await` and `async with`. Each event loop has connections of its own.
+
+    A client of httpx that is given with `http` belongs to one event loop.
+    """
 
     def __init__(
         self,
@@ -499,12 +532,59 @@ class AsyncClient(_Calls):
     ) -> None:
         """Check the arguments. It connects with the first call."""
         super().__init__(on_failure, admin_token)
-        self._http = http or httpx.AsyncClient(base_url=_address(base_url), timeout=timeout)
+        self._given = http
+        self._base_url = base_url if http else _address(base_url)
+        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient]
+        self._by_loop = weakref.WeakKeyDictionary()
+        self._timeout = timeout
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def _http(self) -> httpx.AsyncClient:
+        """Return the client of httpx for the running event loop."""
+        if self._given is not None:
+            return self._given
+        loop = asyncio.get_running_loop()
+        http = self._by_loop.get(loop)
+        if http is None:
+            for other in [one for one in self._by_loop if one.is_closed()]:
+                self._by_loop.pop(other, None)
+            http = httpx.AsyncClient(base_url=self._base_url, timeout=self._timeout)
+            self._by_loop[loop] = http
+        return http
+
+    def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run `work` in a task for which `close` waits."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _finish(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Wait for `work`, which goes on if the caller is cancelled."""
+        return await asyncio.shield(self._start(work))
+
+    async def _reserve(self, call: _Call, *, is_named: bool) -> AsyncLease:
+        request = self._start(self._send(call))
+        try:
+            answer = await asyncio.shield(request)
+        except asyncio.CancelledError:
+            if not is_named:
+                self._start(self._give_back(request))
+            raise
+        return AsyncLease(self, _reserved(self._decision(answer)))
+
+    async def _give_back(self, request: asyncio.Task[Any]) -> None:
+        """Release the lease that nobody waits for any more."""
+        try:
+            lease = AsyncLease(self, _reserved(self._decision(await request)))
+            await lease.release()
+        except (ServerUnavailable, RequestRefused, ReservationDenied):
+            return
 
     async def _send(self, call: _Call) -> Any:
         arguments = self._arguments(call)
         try:
-            response = await self._http.request(**arguments)
+            response = await self._http().request(**arguments)
         except httpx.TransportError as error:
             raise ServerUnavailable(_problem(error)) from error
         return self._read(call, response)
@@ -535,17 +615,26 @@ class AsyncClient(_Calls):
         except ServerUnavailable as error:
             return [self._without_server(error) for _ in checks]
 
-    async def reserve(
+    def reserve(
         self,
         user: str | None = None,
         model: str | None = None,
         *,
         ttl: float | None = None,
         **others: Unpack[CheckArguments],
-    ) -> AsyncLease:
-        """See `Client.reserve`."""
-        answer = await self._send(_reserve_call({"user": user, "model": model, **others}, ttl))
-        return AsyncLease(self, _reserved(self._decision(answer)))
+    ) -> AsyncReservation:
+        """See `Client.reserve`: `async with client.reserve(…) as lease`.
+
+        If the task is cancelled meanwhile, the lease is released in the background; not one with a
+        `request_id`, because whoever reserves again with it gets the same lease.
+        """
+
+        async def reserve() -> AsyncLease:
+            check = {"user": user, "model": model, **others}
+            is_named = others.get("request_id") is not None
+            return await self._reserve(_reserve_call(check, ttl), is_named=is_named)
+
+        return AsyncReservation(reserve)
 
     async def admin(
         self, method: str, path: str, body: object = None, **parameters: str | int
@@ -554,8 +643,12 @@ class AsyncClient(_Calls):
         return await self._send(_admin_call(method, path, body, parameters))
 
     async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
+        """Wait for what cancelled tasks left, `timeout` seconds at most; close the connections."""
+        loop = asyncio.get_running_loop()
+        tasks = [task for task in self._tasks if task.get_loop() is loop]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._timeout)
+        await self._http().aclose()
 
     async def __aenter__(self) -> Self:
         """Return the client."""
