@@ -117,8 +117,8 @@ async fn examine_until_well(store: impl Examined, set_by: Option<String>, watch:
                     tracing::error!(
                         %problem,
                         set_by,
-                        "the store cannot be used as it is configured; checks are decided without it, by the failure mode \
-                         (onStoreError), until the problem is corrected"
+                        "the store cannot be used as it is configured. Until that is corrected, the failure mode \
+                         (onStoreError) decides checks"
                     );
                     said_problem = Some(problem);
                 }

@@ -26,7 +26,7 @@ use crate::{SimulateError, Source};
 
 /// What is in a test file.
 struct TestFile {
-    /// The policy file, as it is written.
+    /// The path of the policy file, as the test file gives it.
     policies: Option<PathBuf>,
     unknown_api_keys: UnknownApiKeys,
     cases: Vec<TestCase>,
