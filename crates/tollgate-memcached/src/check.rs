@@ -254,6 +254,8 @@ impl GroupedCheck for SpreadCheck {
     ) -> Result<Answer, StoreError> {
         let limit = self.limit(group)?;
         if let Some(denial) = self.shared.known_denial(limit) {
+            // Relaxed: the number is independent.
+            self.shared.denied_locally.fetch_add(1, Ordering::Relaxed);
             return Ok(denial);
         }
         let is_denied = self.is_denied.load(Ordering::Relaxed);

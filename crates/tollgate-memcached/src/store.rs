@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) announcer: Announcer,
     /// Values that memcached deleted because it had no room for a change of them, since that was reported last.
     pub(crate) lost_values: AtomicU64,
+    /// Checks that were denied without asking memcached, since that was reported last.
+    pub(crate) denied_locally: AtomicU64,
     pub(crate) background: Arc<Background>,
 }
 
@@ -115,6 +117,7 @@ impl MemcachedStore {
             known: KnownKeys::default(),
             announcer: Announcer::default(),
             lost_values: AtomicU64::new(0),
+            denied_locally: AtomicU64::new(0),
             background: Arc::default(),
         };
         Self { shared: Arc::new(shared) }

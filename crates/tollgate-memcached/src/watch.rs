@@ -51,6 +51,11 @@ pub enum Event {
     },
     /// This node's clock agrees with memcached's again.
     ClockAgrees,
+    /// Checks were denied since the last look without asking memcached, because a limit was known to deny.
+    DeniedLocally {
+        /// How many.
+        checks: u64,
+    },
 }
 
 /// What was seen last.
@@ -94,7 +99,8 @@ impl Seen {
 
 impl MemcachedStore {
     /// Asks memcached every two seconds how many values it has evicted and what time it is. Calls `tell` within five seconds
-    /// of an eviction, when clocks begin to differ, and when an alarm ends. Never returns.
+    /// of an eviction, when clocks begin to differ, when an alarm ends, and when checks were denied without asking memcached. Never
+    /// returns.
     pub async fn watch(self, tell: impl Fn(Event) + Send + Sync + 'static) {
         let mut seen = Seen::default();
         let mut ticks = tokio::time::interval(LOOK_EVERY);
@@ -102,6 +108,11 @@ impl MemcachedStore {
         let place = self.shared.link.place.clone();
         loop {
             ticks.tick().await;
+            // Relaxed: the number is independent.
+            let checks = self.shared.denied_locally.swap(0, Ordering::Relaxed);
+            if checks > 0 {
+                tell(Event::DeniedLocally { checks });
+            }
             // If this fails, checks fail too and report the error.
             let Ok(stats) = self.shared.stats("", Instant::now() + ANSWER).await else { continue };
             let number = |name| stat(&stats, name).and_then(|value| value.parse().ok());

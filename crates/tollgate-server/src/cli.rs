@@ -460,9 +460,26 @@ async fn run(config: &ServeConfig) -> Outcome {
     }
     let signal = signals.next().await;
     tracing::info!(signal, "draining");
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let mut draining = std::pin::pin!(server.drain_until(async {
+        // An error means that this function has ended.
+        _ = ended.await;
+    }));
     tokio::select! {
-        all_answered = server.drain() => tracing::info!(all_answered, "drained"),
-        signal = signals.next() => tracing::warn!(signal, "second signal: ending at once, without answering the requests in flight"),
+        all_answered = &mut draining => {
+            tracing::info!(all_answered, "drained");
+            return Outcome::done(String::new());
+        }
+        signal = signals.next() => tracing::warn!(
+            signal,
+            "second signal: ending without answering the requests in flight; a third ends without saving usage either"
+        ),
+    }
+    // An error means that it has drained.
+    _ = end.send(());
+    tokio::select! {
+        _ = draining => {}
+        signal = signals.next() => tracing::warn!(signal, "third signal: ending at once"),
     }
     Outcome::done(String::new())
 }

@@ -233,6 +233,7 @@ pub(crate) fn watch_memcached(
         Event::ClockAgrees => {
             tracing::info!("the clock of this server agrees with that of memcached again");
         }
+        Event::DeniedLocally { checks } => _ = metrics.store.denied_locally.inc_by(checks),
         other => tracing::warn!(event = ?other, "unknown event about memcached"),
     })
 }

@@ -62,6 +62,8 @@ pub struct Server {
     /// The admin token, if one was generated for this run.
     made_token: Option<Secret>,
     stop: oneshot::Sender<()>,
+    /// Gives up the requests in flight.
+    end: oneshot::Sender<()>,
     serving: JoinHandle<Drained>,
 }
 
@@ -192,6 +194,7 @@ impl Server {
             accept_errors: app.metrics.accept_errors.clone(),
         };
         let (stop, stopped) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
         let hosts = http::Hosts::new(address, config.allowed_hosts.clone());
         let proxies = config.trusted_proxies.clone();
         let answers = http::Http::new(Arc::clone(&app), hosts, proxies);
@@ -233,8 +236,11 @@ impl Server {
             let gateway = serve_gateway(gateway, gateway_serving, gateway_stops);
             let grpc = serve_grpc(grpc, grpc_serving, grpc_stops);
             let main = listener.serve(answers, bounds, metrics, stopped, drain_timeout);
-            let (drained, gateway_drained, grpc_drained) = tokio::join!(main, gateway, grpc);
-            let drained = drained.and(gateway_drained).and(grpc_drained);
+            let all = async { tokio::join!(main, gateway, grpc) };
+            let drained = tokio::select! {
+                (main, gateway, grpc) = all => main.and(gateway).and(grpc),
+                Ok(()) = ended => Drained::Ended,
+            };
             finish(&closing).await;
             exporting.end().await;
             // Background work ends after the last answer, not before.
@@ -252,6 +258,7 @@ impl Server {
             grpc_address,
             made_token,
             stop,
+            end,
             serving: tokio::spawn(serving),
         })
     }
@@ -279,9 +286,22 @@ impl Server {
     /// Stops accepting, answers what is in flight and ends, within the configured time. Returns whether everything in
     /// flight was answered.
     pub async fn drain(self) -> bool {
+        self.drain_until(std::future::pending()).await
+    }
+
+    /// As [`drain`](Self::drain), but when `ended` completes, requests in flight get no answer any more. What this server holds is
+    /// saved all the same: usage, settlements, the recording.
+    pub async fn drain_until(mut self, ended: impl Future<Output = ()>) -> bool {
         // An error means that serving has already ended.
         _ = self.stop.send(());
-        matches!(self.serving.await, Ok(Drained::Whole))
+        let drained = tokio::select! {
+            drained = &mut self.serving => drained,
+            () = ended => {
+                _ = self.end.send(());
+                self.serving.await
+            }
+        };
+        matches!(drained, Ok(Drained::Whole))
     }
 }
 

@@ -49,6 +49,8 @@ pub(crate) enum Drained {
     Whole,
     /// Connections with requests in flight were closed when the time was over.
     TimedOut,
+    /// Somebody who did not want to wait for the requests in flight ended it.
+    Ended,
 }
 
 impl Drained {

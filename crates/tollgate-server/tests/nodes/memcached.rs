@@ -156,6 +156,19 @@ async fn a_full_memcached_says_what_it_loses() {
     assert!(node.counted("tollgate_store_evicted_keys_total").await > 0);
 }
 
+#[tokio::test]
+async fn denials_that_need_no_memcached_are_counted() {
+    let server = MemcachedServer::start();
+    let policies = "policies: [{id: one, scope: USER, limit: 1, windowSeconds: 3600}]";
+    let node = Node::start_with_policies(&server.url(), &[], policies);
+    assert!(node.client().await.check("alice", "m").await.allowed);
+    until("a denial is counted", async || {
+        assert!(!node.client().await.check("alice", "m").await.allowed);
+        node.counted("tollgate_local_denials_total").await > 0
+    })
+    .await;
+}
+
 /// What is evicted is reported, and that it may happen is a warning at the start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_evicting_memcached_is_an_alarm() {

@@ -56,6 +56,22 @@ async fn nothing_is_forgotten_after_an_orderly_end() {
     assert_eq!(client.post("/rate-limit/leases", &reserve).await.0, 201, "the slot is free");
 }
 
+/// A second signal gives up the requests in flight, and not the usage.
+#[tokio::test]
+async fn nothing_is_forgotten_after_a_second_signal() {
+    let dir = TempDir::new().unwrap();
+    let first = node(&dir, &["--drain-timeout-ms", "600000"]);
+    assert!(first.client().await.check("alice", "m").await.allowed);
+    let _half = first.half_request().await;
+    first.ask_to_end();
+    until("it drains", async || first.logged("draining") > 0).await;
+    let (code, log) = first.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("second signal") && !log.contains("third signal"), "{log}");
+    let second = node(&dir, &[]);
+    assert_eq!(used(&second, "alice").await, 1);
+}
+
 /// What is in the last snapshot counts after a crash.
 #[tokio::test]
 async fn a_crash_loses_what_came_after_the_last_snapshot() {

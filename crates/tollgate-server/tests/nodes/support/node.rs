@@ -3,9 +3,11 @@
 use std::process::Command;
 
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
-use super::Client;
 use super::process::{Process, serve};
+use super::{Client, until};
 
 /// Enough time on a busy machine, for what a test does while no store fails.
 pub(crate) const PATIENT: [&str; 2] = ["--store-timeout-ms", "10000"];
@@ -65,6 +67,23 @@ impl Node {
     /// Sets the largest size of the files that the process writes, in bytes or `unlimited`.
     pub(crate) fn limit_files(&self, size: &str) {
         self.process.limit_files(size);
+    }
+
+    /// Asks the process to end, and does not wait.
+    pub(crate) fn ask_to_end(&self) {
+        self.process.signal("-TERM");
+    }
+
+    /// A connection with most of a request, which stays in flight until the rest is sent.
+    pub(crate) async fn half_request(&self) -> TcpStream {
+        const IN_FLIGHT: &str = "tollgate_http_requests_in_flight";
+        let mut stream = TcpStream::connect(&self.process.address).await.unwrap();
+        let head = "POST /rate-limit/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                    Content-Length: 9\r\n\r\n{";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The request that asks is one too.
+        until("the request is in flight", async || self.counted(IN_FLIGHT).await == 2).await;
+        stream
     }
 
     /// Kills the process and returns its whole log.

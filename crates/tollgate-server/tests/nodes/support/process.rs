@@ -60,10 +60,15 @@ impl Process {
         assert!(Command::new("prlimit").args(["--pid", &pid, &size]).status().unwrap().success());
     }
 
-    /// Sends a signal that ends it; returns the exit code, if it had one, and the whole log.
-    pub(super) fn end(mut self, signal: &str) -> (Option<i32>, String) {
+    /// Sends a signal, such as `-TERM`.
+    pub(super) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Sends a signal that ends it; returns the exit code, if it had one, and the whole log.
+    pub(super) fn end(mut self, signal: &str) -> (Option<i32>, String) {
+        self.signal(signal);
         let code = self.child.wait().unwrap().code();
         if let Some(reading) = self.reading.take() {
             reading.join().unwrap();

@@ -13,8 +13,10 @@ use crate::memory::{MemoryStore, MemoryStoreOptions};
 const FILE_NAME: &str = "usage.snapshot";
 /// The snapshot that is being written.
 const NEW_NAME: &str = "usage.snapshot.new";
-/// The snapshot that could not be read.
+/// A snapshot that could not be read; the next ones get a number as well.
 const REFUSED_NAME: &str = "usage.snapshot.refused";
+/// How many of them are kept. One more replaces the last.
+const MAX_REFUSED: u32 = 9;
 const LOCK_NAME: &str = "lock";
 /// How much is read or written at a time.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -36,7 +38,8 @@ pub enum Found<C> {
     Nothing,
     /// A snapshot: this store goes on where it ended.
     Store(Box<MemoryStore<C>>),
-    /// Something that cannot be read. It was renamed to this path, and replaced what was there.
+    /// Something that cannot be read. It was renamed to this path: `usage.snapshot.refused`, or with a number, up to `.9`, if there
+    /// is one already.
     Refused(SnapshotError, PathBuf),
 }
 
@@ -78,11 +81,25 @@ impl SnapshotFile {
                 Err(about(&path, &error))
             }
             Err(error) => {
-                let refused = self.dir.join(REFUSED_NAME);
+                let refused = self.refused_path();
                 fs::rename(&path, &refused)?;
                 Ok(Found::Refused(error, refused))
             }
         }
+    }
+
+    /// Where to keep a snapshot that cannot be read: the first name that is free, or the last of all.
+    fn refused_path(&self) -> PathBuf {
+        let numbered = (2..=MAX_REFUSED).map(|number| format!("{REFUSED_NAME}.{number}"));
+        let mut path = self.dir.join(REFUSED_NAME);
+        for name in numbered {
+            // What cannot be looked at is not free.
+            if matches!(path.try_exists(), Ok(false)) {
+                break;
+            }
+            path = self.dir.join(name);
+        }
+        path
     }
 
     /// Writes a snapshot beside the last one, to the disk, and then replaces that ([`MemoryStore::write_snapshot`]). Returns its

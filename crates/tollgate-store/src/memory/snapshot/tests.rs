@@ -334,6 +334,25 @@ fn a_file_that_is_refused_is_kept() {
     assert!(matches!(load(&file), Found::Nothing), "the next start finds none");
 }
 
+/// The first may be the one to look into: only the last of nine gives way.
+#[test]
+fn files_that_are_refused_are_kept_beside_each_other() {
+    let dir = Dir::new("refused_often");
+    let file = SnapshotFile::open(&dir.0).unwrap();
+    let mut names = Vec::new();
+    for nth in 1..=10 {
+        fs::write(dir.0.join("usage.snapshot"), format!("damaged {nth}")).unwrap();
+        let Found::Refused(_, kept) = load(&file) else { panic!("not refused") };
+        assert_eq!(fs::read_to_string(&kept).unwrap(), format!("damaged {nth}"));
+        names.push(kept.file_name().unwrap().to_str().unwrap().to_owned());
+    }
+    assert_eq!(names[..2], ["usage.snapshot.refused", "usage.snapshot.refused.2"]);
+    assert_eq!(names[8..], ["usage.snapshot.refused.9", "usage.snapshot.refused.9"]);
+    for (name, nth) in names.iter().zip(1..9) {
+        assert_eq!(fs::read_to_string(dir.0.join(name)).unwrap(), format!("damaged {nth}"));
+    }
+}
+
 /// It may be a good snapshot that can be read later.
 #[test]
 fn what_cannot_be_opened_is_an_error_and_stays() {
