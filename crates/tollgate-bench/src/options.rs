@@ -114,7 +114,7 @@ impl Options {
                 "--seconds" => options.seconds = parse_count(&flag, &value()?, MAX_SECONDS)?,
                 "--before" => options.before = Some(value()?.into()),
                 "--peers" if benchmark == Some(Benchmark::GatewayPeers) => {
-                    options.peers = Some(folder(&flag, value()?)?);
+                    options.peers = Some(folder(&flag, &value()?)?);
                 }
                 "--peers" => return Err("--peers is for gateway-peers only".to_owned()),
                 "--json" => options.json = Some(value()?.into()),
@@ -125,8 +125,8 @@ impl Options {
     }
 }
 
-fn folder(flag: &str, text: String) -> Result<PathBuf, String> {
-    let path = PathBuf::from(&text);
+fn folder(flag: &str, text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
     if path.is_dir() { Ok(path) } else { Err(format!("{flag} {text}: is not a folder")) }
 }
 

@@ -232,7 +232,8 @@ impl Outcome {
             [PROXY].into_iter().chain(PEERS.iter().map(|peer| peer.name)).collect();
         let mut text = self.section.ratios(GATEWAY, &self.compared, &others);
         for missing in &self.missing {
-            text.push_str(&format!("\n- {missing}"));
+            text.push_str("\n- ");
+            text.push_str(missing);
         }
         text
     }
