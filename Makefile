@@ -30,15 +30,14 @@ test: setup-tests setup-deploy console-check lint doc ## Set up what is missing,
 	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/python check
 	TOLLGATE_BIN="$(TARGET)/debug/tollgate" scripts/deploy check
 	python3 -B -m unittest discover --quiet --start-directory loadtest
-	@# nextest runs the tests of all binaries in parallel; without it `cargo test` runs the same tests.
+	@# nextest runs each test in a process of its own, those of all binaries in parallel; without it `cargo test` runs the same tests.
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		$(CARGO) nextest run $(ALL) --no-fail-fast; \
+		$(CARGO) nextest run $(ALL) --no-fail-fast -E 'not binary_id(tollgate-redis::redis)'; \
 	else \
 		$(CARGO) test $(ALL) --no-fail-fast --lib --bins --tests --examples; \
 	fi
-	@# The store's tests on Valkey as well. They run in one process, so that they share their servers.
-	TOLLGATE_TEST_REDIS_SERVER="$(abspath $(TARGET))/valkey/bin/valkey-server" timeout --kill-after=10 1200 \
-		$(CARGO) test $(ALL) --test redis
+	scripts/redis-tests
+	scripts/redis-tests "$(abspath $(TARGET))/valkey/bin/valkey-server"
 
 .PHONY: gateway-demo
 gateway-demo: setup ## Start the gateway before a mock model, and print how to call it
