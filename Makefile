@@ -67,6 +67,12 @@ deploy-check: setup-deploy ## Check deploy/ and the workflows: lint, render, and
 bench: setup-tests ## Run every benchmark (BENCH=NAME for one)
 	$(CARGO) run --locked --release -p tollgate-bench -- $(or $(BENCH),all)
 
+# The peers are installed below the target directory. ROUNDS changes how many rounds are measured.
+.PHONY: bench-peers
+bench-peers: setup ## Measure the gateway beside vllm-router, the LiteLLM proxy and Portkey's gateway, before a mock model
+	@scripts/setup gateway-peers
+	$(CARGO) run --locked --release -p tollgate-bench -- gateway-peers --rounds $(or $(ROUNDS),5)
+
 .PHONY: python
 python: setup ## Build the Python package as a wheel, and install it in a clean environment: target/wheels
 	@scripts/python wheel

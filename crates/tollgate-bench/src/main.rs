@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use tollgate_bench::machine::Machine;
 use tollgate_bench::options::{Benchmark, Options, USAGE};
 use tollgate_bench::report::Report;
-use tollgate_bench::sibling::Sibling;
+use tollgate_bench::sibling::{self, Sibling};
 use tollgate_bench::{
     gateway, grpc, http, keyed, leases, memcached, memory, policies, redis, snapshots, split,
 };
@@ -91,7 +91,23 @@ fn run(options: &Options) -> Result<(), String> {
         };
         report.sections.push(gateway::run(&gateway::Plan::full(options.rounds), &programs)?);
     }
+    let mut peers = None;
+    if options.runs(Benchmark::GatewayPeers) {
+        let programs = gateway::Programs {
+            tollgate: Sibling::TOLLGATE.built()?,
+            proxy: Sibling::BARE_PROXY.built()?,
+            model: Sibling::MOCK_MODEL.built()?,
+        };
+        let installed = options.peers.clone().map_or_else(sibling::target_directory, Ok)?;
+        let plan = gateway::Plan::peers(options.rounds);
+        let outcome = gateway::peers::run(&plan, &programs, &installed)?;
+        peers = Some(outcome.to_markdown());
+        report.sections.push(outcome.section);
+    }
     println!("{}", report.to_markdown());
+    if let Some(peers) = peers {
+        println!("{peers}");
+    }
     if let Some(path) = &options.json {
         let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
         std::fs::write(path, json).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 /// The usage message.
 pub const USAGE: &str =
-    "usage: tollgate-bench keyed|memory|leases|snapshots|policies|http|grpc|redis|memcached|split|http-redis|http-catalog|telemetry|outage|gateway|all [--rounds N] [--seconds N] [--json FILE] [--before PROGRAM]
+    "usage: tollgate-bench keyed|memory|leases|snapshots|policies|http|grpc|redis|memcached|split|http-redis|http-catalog|telemetry|outage|gateway|gateway-peers|all [--rounds N] [--seconds N] [--json FILE] [--before PROGRAM] [--peers DIR]
   --rounds N    interleaved rounds, 5 or more for figures to be quoted (default 7)
   --seconds N   how long an outage lasts, 60 for figures to be quoted (default 60)
   --json FILE   also write every sample to FILE
-  --before PROGRAM  also measure this `tollgate`, which was built before telemetry (telemetry only)";
+  --before PROGRAM  also measure this `tollgate`, which was built before telemetry (telemetry only)
+  --peers DIR   where `scripts/setup gateway-peers` has installed the peers (gateway-peers only, which `all` leaves out; default:
+                the folder that this program was built in)";
 
 const MAX_ROUNDS: u32 = 1_000;
 const MAX_SECONDS: u32 = 3_600;
@@ -46,10 +48,12 @@ pub enum Benchmark {
     Outage,
     /// [`crate::gateway`].
     Gateway,
+    /// [`crate::gateway::peers`].
+    GatewayPeers,
 }
 
 impl Benchmark {
-    const ALL: [(&'static str, Self); 15] = [
+    const ALL: [(&'static str, Self); 16] = [
         ("keyed", Self::Keyed),
         ("memory", Self::Memory),
         ("leases", Self::Leases),
@@ -65,6 +69,7 @@ impl Benchmark {
         ("telemetry", Self::Telemetry),
         ("outage", Self::Outage),
         ("gateway", Self::Gateway),
+        ("gateway-peers", Self::GatewayPeers),
     ];
 }
 
@@ -81,12 +86,14 @@ pub struct Options {
     pub json: Option<PathBuf>,
     /// A `tollgate` that was built before telemetry.
     pub before: Option<PathBuf>,
+    /// The folder of the peers.
+    pub peers: Option<PathBuf>,
 }
 
 impl Options {
-    /// Whether `benchmark` was requested.
+    /// Whether `benchmark` was requested. Peers need an installation of their own, so they must be named.
     pub fn runs(&self, benchmark: Benchmark) -> bool {
-        self.benchmark.is_none_or(|only| only == benchmark)
+        self.benchmark.map_or(benchmark != Benchmark::GatewayPeers, |only| only == benchmark)
     }
 
     /// Parses the arguments after the program's name.
@@ -98,19 +105,29 @@ impl Options {
             None if name == "all" => None,
             None => return Err(format!("there is no benchmark {name:?}")),
         };
-        let mut options = Self { benchmark, rounds: 7, seconds: 60, json: None, before: None };
+        let mut options =
+            Self { benchmark, rounds: 7, seconds: 60, json: None, before: None, peers: None };
         while let Some(flag) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{flag} takes a value"));
             match flag.as_str() {
                 "--rounds" => options.rounds = parse_count(&flag, &value()?, MAX_ROUNDS)?,
                 "--seconds" => options.seconds = parse_count(&flag, &value()?, MAX_SECONDS)?,
                 "--before" => options.before = Some(value()?.into()),
+                "--peers" if benchmark == Some(Benchmark::GatewayPeers) => {
+                    options.peers = Some(folder(&flag, &value()?)?);
+                }
+                "--peers" => return Err("--peers is for gateway-peers only".to_owned()),
                 "--json" => options.json = Some(value()?.into()),
                 _ => return Err(format!("there is no flag {flag:?}")),
             }
         }
         Ok(options)
     }
+}
+
+fn folder(flag: &str, text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_dir() { Ok(path) } else { Err(format!("{flag} {text}: is not a folder")) }
 }
 
 fn parse_count(flag: &str, text: &str, most: u32) -> Result<u32, String> {
@@ -134,6 +151,10 @@ mod tests {
         assert_eq!(parse("outage --seconds 5").unwrap().seconds, 5);
         let all = parse("all").unwrap();
         assert_eq!((all.rounds, all.seconds), (7, 60));
+        assert!(all.runs(Benchmark::Gateway) && !all.runs(Benchmark::GatewayPeers));
+        let peers = parse("gateway-peers --peers /").unwrap();
+        assert!(peers.runs(Benchmark::GatewayPeers) && !peers.runs(Benchmark::Gateway));
+        assert_eq!(peers.peers, Some("/".into()));
     }
 
     #[test]
@@ -144,6 +165,8 @@ mod tests {
             ("all --rounds 0", "--rounds 0: accepted are 1 to 1000"),
             ("outage --seconds 3601", "--seconds 3601: accepted are 1 to 3600"),
             ("all --rounds", "--rounds takes a value"),
+            ("gateway --peers /", "--peers is for gateway-peers only"),
+            ("gateway-peers --peers /no/folder", "--peers /no/folder: is not a folder"),
             ("all --turbo", "there is no flag \"--turbo\""),
         ] {
             assert_eq!(parse(line), Err(problem.to_owned()), "{line:?}");

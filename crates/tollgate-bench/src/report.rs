@@ -188,10 +188,29 @@ impl Section {
         goal.bound.judge(median(goal.contender), median)
     }
 
+    /// The medians of `contender` as multiples of those of every other contender: a Markdown table with a line for each of the
+    /// `questions` that was measured, and a column for each of the `others`. A negative median has no ratio.
+    pub fn ratios(&self, contender: &str, questions: &[String], others: &[&str]) -> String {
+        let median = |question: &str, of: &str| self.measurements.median(question, of);
+        let mut header = vec![format!("{contender} to")];
+        header.extend(others.iter().map(|&other| other.to_owned()));
+        let mut lines = vec![header];
+        for question in questions {
+            let Some(ours) = median(question, contender) else { continue };
+            let mut line = vec![question.clone()];
+            line.extend(others.iter().map(|other| match median(question, other) {
+                Some(theirs) if ours > 0.0 && theirs > 0.0 => ratio(ours / theirs),
+                _ => "–".to_owned(),
+            }));
+            lines.push(line);
+        }
+        table(&lines)
+    }
+
     fn to_markdown(&self) -> String {
         let unit = self.measurements.unit;
         let header = ["question", "contender", unit, "least to most", "goal", "reached"];
-        let mut lines = vec![header.map(str::to_owned)];
+        let mut lines = vec![header.map(str::to_owned).to_vec()];
         for row in &self.measurements.rows {
             let least = row.samples.iter().copied().fold(f64::INFINITY, f64::min);
             let most = row.samples.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -204,7 +223,7 @@ impl Section {
                 let verdict = if passes { "yes" } else { "**no**" };
                 (goal.bound.to_string(), format!("{}: {verdict}", rounded(value)))
             });
-            lines.push([
+            lines.push(vec![
                 row.question.clone(),
                 row.contender.clone(),
                 rounded(median(&row.samples)),
@@ -226,20 +245,28 @@ fn rounded(value: f64) -> String {
     }
 }
 
-/// A Markdown table, its columns aligned for people who read it in a terminal.
-fn table<const COLUMNS: usize>(lines: &[[String; COLUMNS]]) -> String {
+/// At least two significant digits.
+fn ratio(value: f64) -> String {
+    match value {
+        tiny if tiny < 0.1 => format!("{value:.4}"),
+        _ => rounded(value),
+    }
+}
+
+/// A Markdown table, its columns aligned for people who read it in a terminal. All lines are as long as the first.
+fn table(lines: &[Vec<String>]) -> String {
     let width = |column: usize| {
         lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default()
     };
-    let widths: [usize; COLUMNS] = std::array::from_fn(width);
+    let widths: Vec<usize> = (0..lines.first().map_or(0, Vec::len)).map(width).collect();
     let mut text = String::new();
     for (number, line) in lines.iter().enumerate() {
-        for (cell, width) in line.iter().zip(widths) {
+        for (cell, &width) in line.iter().zip(&widths) {
             let _ = write!(text, "| {cell:width$} ");
         }
         text.push_str("|\n");
         if number == 0 {
-            for width in widths {
+            for width in &widths {
                 let _ = write!(text, "|{}", "-".repeat(width + 2));
             }
             text.push_str("|\n");
@@ -260,6 +287,28 @@ mod tests {
             assert!((median(samples) - expected).abs() < 1e-9, "{samples:?}");
         }
         assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn ratios_are_those_of_the_medians_that_both_have() {
+        let mut measurements = Measurements::in_unit("ms");
+        for (question, contender, sample) in [
+            ("q", "ours", 2.0),
+            ("q", "slow", 8.0),
+            ("q", "slower", 100.0),
+            ("added", "ours", 1.0),
+            ("added", "slow", -1.0),
+        ] {
+            measurements.add(question, contender, sample);
+        }
+        let section = Section { title: String::new(), measurements, goals: Vec::new() };
+        let questions = ["q", "added", "not measured"].map(str::to_owned);
+        let table = section.ratios("ours", &questions, &["slow", "slower"]);
+        assert_eq!(
+            table,
+            "| ours to | slow | slower |\n|---------|------|--------|\n\
+             | q       | 0.25 | 0.0200 |\n| added   | –    | –      |\n"
+        );
     }
 
     #[test]

@@ -81,6 +81,15 @@ impl Sibling {
     }
 }
 
+/// The directory that all profiles are built in, and that `scripts/setup` installs tools in.
+pub fn target_directory() -> Result<PathBuf, String> {
+    let this = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+    let target = profile_directory(&this).and_then(Path::parent);
+    target
+        .map(Path::to_owned)
+        .ok_or_else(|| format!("{}: is in no directory of a build", this.display()))
+}
+
 /// The build directory of `program`; tests are in `deps` below it.
 fn profile_directory(program: &Path) -> Option<&Path> {
     let directory = program.parent()?;

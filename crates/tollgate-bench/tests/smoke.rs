@@ -1,5 +1,6 @@
 //! Runs every benchmark, and checks that it measures every question of its goals. The results are not checked.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use tollgate_bench::report::Section;
@@ -109,4 +110,45 @@ fn gateway_runs() {
         model: built(Sibling::MOCK_MODEL),
     };
     check_every_goal_was_measured(&gateway::run(&gateway::Plan::smoke(), &programs).unwrap());
+}
+
+/// A mock model stands in for the one peer that is installed.
+#[test]
+fn gateway_peers_runs() {
+    let built = |sibling: Sibling| sibling.found().or_else(|_| sibling.built()).unwrap();
+    let programs = gateway::Programs {
+        tollgate: built(Sibling::TOLLGATE),
+        proxy: env!("CARGO_BIN_EXE_tollgate-bench-proxy").into(),
+        model: built(Sibling::MOCK_MODEL),
+    };
+    let plan = gateway::Plan::smoke();
+    let installed = tempfile::tempdir().unwrap();
+    std::fs::write(installed.path().join("portkey.unavailable"), "no network\n").unwrap();
+    let none = gateway::peers::run(&plan, &programs, installed.path()).unwrap_err();
+    assert!(none.contains("no peer runs"), "{none}");
+
+    let stand_in = installed.path().join("vllm-router/bin/vllm-router");
+    std::fs::create_dir_all(stand_in.parent().unwrap()).unwrap();
+    // Its arguments begin with `--host 127.0.0.1 --port PORT`.
+    let script =
+        format!("#!/bin/sh\nexec {} --listen \"$2:$4\"\n", programs.model.to_string_lossy());
+    std::fs::write(&stand_in, script).unwrap();
+    std::fs::set_permissions(&stand_in, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let outcome = gateway::peers::run(&plan, &programs, installed.path()).unwrap();
+    for question in [
+        "CPU per streamed chunk, µs",
+        "added median at 100 requests/s, ms",
+        "added to the first byte with 2 open streams, ms",
+        "memory with 4 open streams, MB",
+    ] {
+        for contender in ["tollgate gateway", "vllm-router"] {
+            let median = outcome.section.measurements.median(question, contender);
+            assert!(median.is_some_and(f64::is_finite), "{question}, {contender}: {median:?}");
+        }
+    }
+    let [litellm, portkey] = outcome.missing.as_slice() else { panic!("{:?}", outcome.missing) };
+    assert!(litellm.contains("litellm/bin/litellm: is missing"), "{litellm}");
+    assert_eq!(portkey, "Portkey gateway is not measured: it could not be installed: no network");
+    let ratios = outcome.to_markdown();
+    assert!(ratios.starts_with("| tollgate gateway to"), "{ratios}");
 }

@@ -5,7 +5,7 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use memchr::memmem;
@@ -19,12 +19,18 @@ use crate::stopwatch::now;
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 /// The end of a body in chunks.
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
+/// The beginning of an event of a stream.
+const EVENT: &[u8] = b"data:";
+/// The longest wait for the answers in flight when a measurement ends.
+const LONGEST_ANSWER: Duration = Duration::from_mins(1);
 
 /// Where requests go.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target<'a> {
     pub(super) address: SocketAddr,
     pub(super) api_key: &'a str,
+    /// Further header fields, a line each.
+    pub(super) fields: &'a str,
 }
 
 /// What is asked for.
@@ -43,16 +49,17 @@ impl Work {
     /// A stream that lasts a second.
     pub(super) const SLOW_STREAM: Self = Self { is_stream: true, tokens: 20, pace_ms: 50 };
 
-    fn request(self, target: Target<'_>) -> Vec<u8> {
+    pub(super) fn request(self, target: Target<'_>) -> Vec<u8> {
         let body = format!(
             r#"{{"model":"gpt-4","stream":{},"max_tokens":{},"messages":[{{"role":"user","content":"Tell me about rate limits."}}]}}"#,
             self.is_stream, self.tokens
         );
         let head = format!(
             "POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
-             content-type: application/json\r\nx-mock: tokens={}, pace-ms={}\r\ncontent-length: {}\r\n\r\n",
+             content-type: application/json\r\n{}x-mock: tokens={}, pace-ms={}\r\ncontent-length: {}\r\n\r\n",
             target.address,
             target.api_key,
+            target.fields,
             self.tokens,
             self.pace_ms,
             body.len()
@@ -65,8 +72,35 @@ impl Work {
 #[derive(Debug)]
 pub(super) struct Load {
     connections: JoinSet<Result<Vec<Answered>, String>>,
-    phase: Arc<AtomicU8>,
+    counts: Arc<Counts>,
     measuring_since: Instant,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Counts {
+    phase: AtomicU8,
+    /// The events of streams that arrived while measuring.
+    events: AtomicU64,
+}
+
+impl Counts {
+    fn phase(&self) -> u8 {
+        // Relaxed: all connections are tasks of one thread.
+        self.phase.load(Ordering::Relaxed)
+    }
+
+    fn enter(&self, phase: u8) {
+        // Relaxed: see `phase`.
+        self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    fn add_events(&self, events: usize) {
+        if self.phase() == MEASURING {
+            // Relaxed: see `phase`.
+            self.events.fetch_add(events as u64, Ordering::Relaxed);
+        }
+    }
 }
 
 const WARMING_UP: u8 = 0;
@@ -78,15 +112,13 @@ const ENDING: u8 = 2;
 struct Answered {
     first_byte: Duration,
     whole: Duration,
-    /// Events of a stream.
-    events: u64,
 }
 
 /// The answers of a server while it was measured.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) elapsed: Duration,
-    /// The events of all streams.
+    /// The events of streams that arrived meanwhile, also those of streams that began before or ended later.
     pub(super) events: u64,
     /// Ascending.
     first_bytes: Vec<Duration>,
@@ -124,35 +156,39 @@ impl Load {
         per_second: Option<f64>,
         work: Work,
     ) -> Result<Self, String> {
-        let phase = Arc::new(AtomicU8::new(WARMING_UP));
+        let (phase, events) = (AtomicU8::new(WARMING_UP), AtomicU64::new(0));
+        let counts = Arc::new(Counts { phase, events });
         let mut running = JoinSet::new();
         let interval =
             per_second.map(|rate| Duration::from_secs_f64(f64::from(connections) / rate));
         for connection in 0..connections {
-            let asker = Asker::connect(target, work).await?;
+            let asker = Asker::connect(target, work, Arc::clone(&counts)).await?;
             // Streams do not begin all at once.
             let begin =
                 interval.unwrap_or(Duration::from_millis(u64::from(work.pace_ms * work.tokens)));
             let first = now() + begin * connection / connections;
-            running.spawn(asker.ask_until_the_end(first, interval, Arc::clone(&phase)));
+            running.spawn(asker.ask_until_the_end(first, interval));
         }
-        Ok(Self { connections: running, phase, measuring_since: now() })
+        Ok(Self { connections: running, counts, measuring_since: now() })
     }
 
     /// Starts to count answers.
     pub(super) fn begin_measuring(&mut self) {
         self.measuring_since = now();
-        // Relaxed: all connections are tasks of one thread.
-        self.phase.store(MEASURING, Ordering::Relaxed);
+        self.counts.enter(MEASURING);
     }
 
     /// Stops counting; waits for requests in flight.
     pub(super) async fn finish(mut self) -> Result<Outcome, String> {
         let elapsed = self.measuring_since.elapsed();
-        // Relaxed: see `begin_measuring`.
-        self.phase.store(ENDING, Ordering::Relaxed);
+        self.counts.enter(ENDING);
         let mut all = Vec::new();
-        while let Some(connection) = self.connections.join_next().await {
+        let end = now() + LONGEST_ANSWER;
+        while let Some(connection) =
+            tokio::time::timeout_at(end.into(), self.connections.join_next())
+                .await
+                .map_err(|_| format!("an answer took longer than {} s", LONGEST_ANSWER.as_secs()))?
+        {
             all.extend(connection.map_err(|error| error.to_string())??);
         }
         let sorted = |of: fn(&Answered) -> Duration| {
@@ -162,7 +198,8 @@ impl Load {
         };
         Ok(Outcome {
             elapsed,
-            events: all.iter().map(|answered| answered.events).sum(),
+            // Relaxed: see `Counts::phase`.
+            events: self.counts.events.load(Ordering::Relaxed),
             first_bytes: sorted(|answered| answered.first_byte),
             wholes: sorted(|answered| answered.whole),
         })
@@ -175,16 +212,17 @@ struct Asker {
     stream: TcpStream,
     request: Vec<u8>,
     answer: Vec<u8>,
+    counts: Arc<Counts>,
 }
 
 impl Asker {
-    async fn connect(target: Target<'_>, work: Work) -> Result<Self, String> {
+    async fn connect(target: Target<'_>, work: Work, counts: Arc<Counts>) -> Result<Self, String> {
         let address = target.address;
         let failed = |error: std::io::Error| format!("{address}: {error}");
         let stream = TcpStream::connect(address).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         let request = work.request(target);
-        Ok(Self { address, stream, request, answer: Vec::new() })
+        Ok(Self { address, stream, request, answer: Vec::new(), counts })
     }
 
     /// The answers while measuring.
@@ -192,7 +230,6 @@ impl Asker {
         mut self,
         first: Instant,
         interval: Option<Duration>,
-        phase: Arc<AtomicU8>,
     ) -> Result<Vec<Answered>, String> {
         let (mut answers, mut turn) = (Vec::new(), first);
         tokio::time::sleep_until(first.into()).await;
@@ -203,8 +240,7 @@ impl Asker {
                 None => now(),
             };
             let answered = self.ask(asked).await?;
-            // Relaxed: see `begin_measuring`.
-            match phase.load(Ordering::Relaxed) {
+            match self.counts.phase() {
                 WARMING_UP => {}
                 MEASURING => answers.push(answered),
                 _ => {
@@ -231,17 +267,13 @@ impl Asker {
         if !head.is_ok {
             return Err(format!("{address}: {}", String::from_utf8_lossy(&self.answer)));
         }
-        let events = match head.length {
-            Length::Chunks => memmem::find_iter(&self.answer, b"data:").count() as u64,
-            Length::Bytes(_) => 0,
-        };
-        Ok(Answered { first_byte, whole, events })
+        Ok(Answered { first_byte, whole })
     }
 
     /// Reads one answer; returns its head, and when the first byte of its body came.
     async fn read_answer(&mut self, asked: Instant) -> std::io::Result<(Head, Duration)> {
         self.answer.clear();
-        let (mut head, mut first_byte) = (None, None);
+        let (mut head, mut first_byte, mut searched) = (None, None, 0);
         loop {
             // Waiting first avoids a read that would block.
             self.stream.readable().await?;
@@ -253,6 +285,10 @@ impl Asker {
             }
             head = head.or_else(|| Head::parse(&self.answer));
             let Some(head) = head else { continue };
+            let new = &self.answer[searched..];
+            self.counts.add_events(memmem::find_iter(new, EVENT).count());
+            // An event that began at the end is found when the rest of its beginning arrives.
+            searched = self.answer.len().saturating_sub(EVENT.len() - 1).max(searched);
             if self.answer.len() > head.bytes && first_byte.is_none() {
                 first_byte = Some(asked.elapsed());
             }

@@ -7,19 +7,21 @@
 //!
 //! CPU time is that of the server, with all its threads, in user and kernel mode, while it answers as fast as it can. Latencies are
 //! measured at a fixed rate, and compared with those of the model itself.
+//!
+//! [`peers`] measures other gateways in the same way.
 
 mod load;
+mod measure;
+pub mod peers;
 mod servers;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cores::{CORE_OF_LOAD, Pinned};
-use crate::http::server::Server;
 use crate::report::{Bound, Goal, Measurements, Section};
-use crate::stopwatch::to_f64;
-use load::{Load, Outcome, Work};
-use servers::{Contender, Servers};
+use measure::{Figures, measure};
+use servers::Servers;
 
 const DIRECT: &str = "the model itself";
 const PROXY: &str = "bare hyper proxy";
@@ -44,7 +46,7 @@ pub struct Plan {
     /// How long a measurement lasts.
     pub measured: Duration,
     /// Requests a second when latencies are measured.
-    pub rate: f64,
+    pub rates: &'static [f64],
     /// The open streams of the two measurements of memory.
     pub streams: [u32; 2],
 }
@@ -56,9 +58,14 @@ impl Plan {
             rounds,
             warm_up: Duration::from_millis(500),
             measured: Duration::from_secs(3),
-            rate: 2_000.0,
+            rates: &[2_000.0],
             streams: [200, 1_000],
         }
+    }
+
+    /// The same for [`peers`], of which one answers about a hundred requests a second.
+    pub fn peers(rounds: u32) -> Self {
+        Self { rates: &[50.0, 2_000.0], streams: [50, 200], ..Self::full(rounds) }
     }
 
     /// Just enough to run every line.
@@ -67,7 +74,7 @@ impl Plan {
             rounds: 1,
             warm_up: Duration::from_millis(10),
             measured: Duration::from_millis(200),
-            rate: 100.0,
+            rates: &[100.0],
             streams: [2, 4],
         }
     }
@@ -87,23 +94,32 @@ pub struct Programs {
 /// Measures by `plan`.
 pub fn run(plan: &Plan, programs: &Programs) -> Result<Section, String> {
     let _load = Pinned::all_threads_of(std::process::id(), CORE_OF_LOAD)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("the load generator's runtime: {error}"))?;
+    let runtime = runtime()?;
     let servers = Servers::start(programs)?;
     let mut measured = Measurements::in_unit("median");
     for round in 0..plan.rounds {
-        progress(round, plan.rounds);
+        progress("gateway", round, plan.rounds);
         for contender in servers.contenders() {
-            runtime.block_on(measure(plan, &contender, &mut measured))?;
+            let figures = runtime.block_on(measure(plan, &contender, false))?;
+            record(&mut measured, contender.name, &figures);
         }
     }
+    let rates: Vec<String> = plan.rates.iter().map(f64::to_string).collect();
     Ok(Section {
-        title: format!("gateway: before a model server, {} requests/s for latencies", plan.rate),
+        title: format!(
+            "gateway: before a model server, {} requests/s for latencies",
+            rates.join(", ")
+        ),
         measurements: measured,
         goals: goals(),
     })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the load generator's runtime: {error}"))
 }
 
 fn goals() -> Vec<Goal> {
@@ -120,60 +136,29 @@ fn goals() -> Vec<Goal> {
 }
 
 #[expect(clippy::print_stderr, reason = "a benchmark of minutes says that it is alive")]
-fn progress(round: u32, rounds: u32) {
-    eprintln!("gateway: round {} of {rounds}", round + 1);
+fn progress(benchmark: &str, round: u32, rounds: u32) {
+    eprintln!("{benchmark}: round {} of {rounds}", round + 1);
 }
 
-/// All measurements of one round.
-async fn measure(
-    plan: &Plan,
-    contender: &Contender<'_>,
-    measured: &mut Measurements,
-) -> Result<(), String> {
-    let name = contender.name;
-    let (answers, cpu) = measure_load(plan, contender, 16, None, Work::WHOLE).await?;
-    measured.add(PER_SECOND, name, to_f64(answers.requests()) / answers.elapsed.as_secs_f64());
-    if let Some(cpu) = cpu {
-        measured.add(CPU_PER_REQUEST, name, cpu.as_secs_f64() * 1e6 / to_f64(answers.requests()));
-    }
-    let (streams, cpu) = measure_load(plan, contender, 16, None, Work::LONG_STREAM).await?;
-    if let Some(cpu) = cpu {
-        measured.add(CPU_PER_CHUNK, name, cpu.as_secs_f64() * 1e6 / to_f64(streams.events));
-    }
-    let (paced, _) = measure_load(plan, contender, 32, Some(plan.rate), Work::WHOLE).await?;
-    measured.add(P50, name, paced.latency_ms(50));
-    measured.add(P99, name, paced.latency_ms(99));
-    for (streams, memory) in plan.streams.into_iter().zip([MEMORY_200, MEMORY_1000]) {
-        let mut load = Load::start(contender.target(), streams, None, Work::SLOW_STREAM).await?;
-        tokio::time::sleep(plan.warm_up).await;
-        load.begin_measuring();
-        tokio::time::sleep(plan.measured).await;
-        if let Some(server) = contender.server {
-            measured.add(memory, name, server.resident_mb()?);
+fn record(measured: &mut Measurements, contender: &str, figures: &Figures) {
+    measured.add(PER_SECOND, contender, figures.per_second);
+    for (question, value) in
+        [(CPU_PER_REQUEST, figures.cpu_per_request_us), (CPU_PER_CHUNK, figures.cpu_per_chunk_us)]
+    {
+        if let Some(value) = value {
+            measured.add(question, contender, value);
         }
-        let outcome = load.finish().await?;
+    }
+    for paced in &figures.paced {
+        measured.add(P50, contender, paced.p50_ms);
+        measured.add(P99, contender, paced.p99_ms);
+    }
+    for (open, memory) in figures.open.iter().zip([MEMORY_200, MEMORY_1000]) {
+        if let Some(memory_mb) = open.memory_mb {
+            measured.add(memory, contender, memory_mb);
+        }
         if memory == MEMORY_200 {
-            measured.add(FIRST_BYTE, name, outcome.first_byte_ms(50));
+            measured.add(FIRST_BYTE, contender, open.first_byte_ms);
         }
     }
-    Ok(())
-}
-
-/// The answers, and the CPU time of the server; `None` for the model, which has no core of its own.
-async fn measure_load(
-    plan: &Plan,
-    contender: &Contender<'_>,
-    connections: u32,
-    per_second: Option<f64>,
-    work: Work,
-) -> Result<(Outcome, Option<Duration>), String> {
-    let mut load = Load::start(contender.target(), connections, per_second, work).await?;
-    tokio::time::sleep(plan.warm_up).await;
-    load.begin_measuring();
-    let before = contender.server.map(Server::cpu_time).transpose()?;
-    tokio::time::sleep(plan.measured).await;
-    let after = contender.server.map(Server::cpu_time).transpose()?;
-    let outcome = load.finish().await?;
-    let cpu = after.zip(before).map(|(after, before)| after.saturating_sub(before));
-    Ok((outcome, cpu))
 }

@@ -35,14 +35,7 @@ pub(super) struct Contender<'a> {
     pub(super) name: &'static str,
     /// The server that is measured; `None` for the model itself.
     pub(super) server: Option<&'a Server>,
-    address: SocketAddr,
-    api_key: &'a str,
-}
-
-impl Contender<'_> {
-    pub(super) fn target(&self) -> Target<'_> {
-        Target { address: self.address, api_key: self.api_key }
-    }
+    pub(super) target: Target<'a>,
 }
 
 impl Servers {
@@ -74,10 +67,19 @@ impl Servers {
         Ok(Self { model, proxy, gateway, gateway_address, api_key })
     }
 
+    /// Where the model listens.
+    pub(super) fn model_address(&self) -> SocketAddr {
+        self.model.address()
+    }
+
     /// The paths to the model.
     pub(super) fn contenders(&self) -> [Contender<'_>; 3] {
         let api_key = self.api_key.as_str();
-        let path = |name, server, address| Contender { name, server, address, api_key };
+        let path = |name, server, address| Contender {
+            name,
+            server,
+            target: Target { address, api_key, fields: "" },
+        };
         [
             path(DIRECT, None, self.model.address()),
             path(PROXY, Some(&self.proxy), self.proxy.address()),

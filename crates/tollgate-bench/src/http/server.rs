@@ -11,8 +11,12 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::stopwatch::now;
+
 /// How long a server may take to print its address.
 const START_TIMEOUT: Duration = Duration::from_mins(2);
+/// How many lines of a program that does not start are shown.
+const LAST_LINES: usize = 10;
 /// The text before the port when a server prints its address.
 const HOST: &str = "127.0.0.1:";
 
@@ -45,26 +49,12 @@ impl Server {
         arguments: &[&str],
         variables: &[(&str, &str)],
     ) -> Result<Self, String> {
-        let failed = |problem: String| format!("{}: {problem}", program.display());
-        let directory = tempfile::tempdir().map_err(|error| failed(error.to_string()))?;
-        let mut child = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .envs(variables.iter().copied())
-            .current_dir(directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| failed(error.to_string()))?;
-        let (sender, lines) = channel();
-        read_lines(child.stdout.take(), sender.clone());
-        read_lines(child.stderr.take(), sender);
-        match address_in(&lines, "") {
-            Ok(address) => Ok(Self { name, child, address, lines, _directory: directory }),
+        let mut started = Started::spawn(program, arguments, variables)?;
+        match address_in(&started.lines, "") {
+            Ok(address) => Ok(started.at(name, address)),
             Err(problem) => {
-                end(&mut child);
-                Err(failed(problem))
+                end(&mut started.child);
+                Err(format!("{}: {problem}", program.display()))
             }
         }
     }
@@ -81,6 +71,37 @@ impl Server {
         let mut all = vec!["-c", &core, &program];
         all.extend(arguments);
         Self::start_with(name, Path::new("taskset"), &all, variables)
+    }
+
+    /// The same for a program that is told to listen at `address` and does not print it: it has started when `answers`.
+    pub(crate) fn start_at(
+        (name, address): (&'static str, SocketAddr),
+        core: u32,
+        program: &Path,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        answers: impl Fn() -> bool,
+    ) -> Result<Self, String> {
+        let (core, path) = (core.to_string(), program.to_string_lossy());
+        let mut all = vec!["-c", &core, &path];
+        all.extend(arguments);
+        let mut started = Started::spawn(Path::new("taskset"), &all, variables)?;
+        let deadline = now() + START_TIMEOUT;
+        loop {
+            if answers() {
+                return Ok(started.at(name, address));
+            }
+            let ended = started.child.try_wait().map_err(|error| format!("{path}: {error}"))?;
+            if ended.is_some() || now() > deadline {
+                end(&mut started.child);
+                let problem = ended.map_or_else(
+                    || format!("did not answer within {} s", START_TIMEOUT.as_secs()),
+                    |status| format!("ended with {status}"),
+                );
+                return Err(format!("{path}: {problem}: {:?}", last_lines(&started.lines)));
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -124,6 +145,43 @@ impl Server {
     }
 }
 
+/// A process that may not listen yet.
+struct Started {
+    child: Child,
+    lines: Receiver<String>,
+    directory: TempDir,
+}
+
+impl Started {
+    fn spawn(
+        program: &Path,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Self, String> {
+        let failed = |error: std::io::Error| format!("{}: {error}", program.display());
+        let directory = tempfile::tempdir().map_err(failed)?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .envs(variables.iter().copied())
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        let (sender, lines) = channel();
+        read_lines(child.stdout.take(), sender.clone());
+        read_lines(child.stderr.take(), sender);
+        Ok(Self { child, lines, directory })
+    }
+
+    fn at(self, name: &'static str, address: SocketAddr) -> Server {
+        let Self { child, lines, directory } = self;
+        Server { name, child, address, lines, _directory: directory }
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         end(&mut self.child);
@@ -158,6 +216,12 @@ fn address_in(lines: &Receiver<String>, marker: &str) -> Result<SocketAddr, Stri
         said.push('\n');
     }
     Err(format!("did not print its address, but: {said:?}"))
+}
+
+/// The last lines that a program printed.
+fn last_lines(lines: &Receiver<String>) -> String {
+    let all: Vec<String> = lines.try_iter().collect();
+    all[all.len().saturating_sub(LAST_LINES)..].join("\n")
 }
 
 fn address_in_line(line: &str) -> Option<SocketAddr> {

@@ -12,6 +12,8 @@ use serde_json::json;
 use tollgate_core::{Decision, Reason, Unit, Visibility};
 
 pub use self::limit_headers::apply_limits;
+#[cfg(test)]
+pub(crate) use self::limit_headers::limit_names;
 
 use crate::admission::TicketId;
 use crate::config::Dialect;
@@ -19,8 +21,8 @@ use crate::config::Dialect;
 /// The longest wait that clients obey, in milliseconds.
 pub const MAX_OBEYED_WAIT_MS: u64 = 60_000;
 
-const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+pub(crate) const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The admission ticket of a request that found no place in the queue: in the denial, and in the request that comes back.
 pub const TICKET: HeaderName = HeaderName::from_static("x-tollgate-ticket");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

@@ -32,6 +32,9 @@ pub const BEHAVIOUR_FIELD: &str = "x-mock";
 /// The field of a request whose value, `name=value; name=value`, are fields of its answer.
 pub const FIELDS_FIELD: &str = "x-mock-fields";
 
+/// Where it answers that it is well, as vLLM does: an empty 200.
+pub const HEALTH_PATH: &str = "/health";
+
 /// How a mock model answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Behaviour {
@@ -213,6 +216,9 @@ async fn answer(
     record: Arc<Record>,
 ) -> Result<Response<MockBody>, Broken> {
     let (head, body) = request.into_parts();
+    if head.uri.path() == HEALTH_PATH {
+        return Ok(Response::new(Either::Left(Full::default())));
+    }
     let behaviour = behaviour.overridden(&head.headers);
     let fields = asked_fields(&head.headers);
     let body = body.collect().await.map_err(|_| Broken)?.to_bytes();

@@ -33,7 +33,7 @@ use crate::dialect::{
 use crate::monitor::RequestOutcome;
 
 /// The cap of the answer, if the client asked for a larger one.
-const CLAMPED: HeaderName = HeaderName::from_static("x-tollgate-max-output-tokens");
+pub(super) const CLAMPED: HeaderName = HeaderName::from_static("x-tollgate-max-output-tokens");
 
 /// The part of the answers that stay within what is reserved for them. The others ask for more, or lead to debt.
 const LEARNED_QUANTILE: f64 = 0.95;

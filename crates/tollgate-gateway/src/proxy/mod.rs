@@ -51,6 +51,9 @@ use crate::upstream::Upstreams;
 /// The milliseconds that the gateway itself took until its answer began: from the arrival of the head of the request, without the
 /// time in the queue and without the time that upstreams took. Receiving the body, the catalog and the store count.
 const OVERHEAD: HeaderName = HeaderName::from_static("x-tollgate-overhead-ms");
+/// What only this gateway writes, besides the fields of denials.
+#[cfg(test)]
+pub(crate) const OWN_FIELDS: [HeaderName; 2] = [OVERHEAD, exchange::CLAMPED];
 
 /// A gateway: answers requests with what its upstreams answer.
 #[derive(Debug)]

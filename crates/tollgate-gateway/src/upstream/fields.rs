@@ -122,7 +122,38 @@ fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::dialect::denial::{RETRY_AFTER_MS, SHOULD_RETRY, TICKET, limit_names};
+    use crate::proxy::OWN_FIELDS;
+
+    const INTEGRATION: &str = include_str!("../../../../docs/INTEGRATION.md");
+
+    /// The fields in the first column of the table below `heading`; not those that end with `*`.
+    fn documented(heading: &str) -> BTreeSet<String> {
+        let (_, rest) = INTEGRATION.split_once(heading).expect(heading);
+        let rows = rest.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+        let cells = rows.map_while(|line| line.strip_prefix("| ")?.split(" | ").next());
+        let names = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        let names = names.map(|name| name.split(':').next().unwrap_or(name).to_owned());
+        names.filter(|name| !name.ends_with('*')).collect()
+    }
+
+    fn texts(names: impl IntoIterator<Item = HeaderName>) -> BTreeSet<String> {
+        names.into_iter().map(|name| name.as_str().to_owned()).collect()
+    }
+
+    #[test]
+    fn the_documents_have_every_field_of_requests_and_answers() {
+        let requests = NOT_SENT.into_iter().chain(OF_A_CONNECTION);
+        let requests = requests.chain([TICKET, ANTHROPIC_VERSION]);
+        assert_eq!(documented("**Header fields of requests.**"), texts(requests));
+        let answers = NOT_RETURNED.into_iter().chain(OWN_FIELDS).chain(limit_names());
+        let answers = answers.chain([TICKET, RETRY_AFTER_MS, SHOULD_RETRY]);
+        let of_http = ["ratelimit", "ratelimit-policy"].map(HeaderName::from_static);
+        assert_eq!(documented("**Header fields of answers.**"), texts(answers.chain(of_http)));
+    }
 
     fn fields(pairs: &[(&str, &str)]) -> HeaderMap {
         let pairs = pairs.iter();

@@ -91,6 +91,13 @@ pub fn apply_limits(dialect: Dialect, decision: &Decision, headers: &mut HeaderM
     }
 }
 
+/// All fields of both dialects.
+#[cfg(test)]
+pub(crate) fn limit_names() -> impl Iterator<Item = HeaderName> {
+    let all = OPENAI_NAMES.iter().chain(&ANTHROPIC_NAMES);
+    all.flat_map(|Names { limit, remaining, reset, .. }| [limit, remaining, reset]).cloned()
+}
+
 /// The enforced public limit in `unit` with the least left.
 fn tightest<'a>(decision: &'a Decision, unit: &Unit) -> Option<&'a LimitStatus> {
     let is_shown = |status: &&LimitStatus| {
