@@ -41,6 +41,7 @@ const FIELDS: [&str; 6] = ["policies", "format", "trace", "traceFormat", "users"
 const ACCEPTED: &str = "an object with `policies`, the text of a policy file, and optionally `format`, `trace`, \
      `traceFormat`, `users` and `seed`";
 const ACCEPTED_POLICIES: &str = "the text of a policy file that lists policies";
+const ACCEPTED_USERS: &str = "an integer from 1 to 1000000";
 const ACCEPTED_TRACE: &str =
     "the text of a trace; without it, the traffic that this server records with --record";
 
@@ -270,12 +271,9 @@ fn fields(report: &mut Report, body: Node) -> Option<WhatIf> {
     let mut population = Population::default();
     if let Some(entry) = fields.given("users") {
         let at = root.field(entry);
-        let users = report.amount(&at, &entry.node.value)?.get();
-        let in_range = u32::try_from(users).ok().filter(|users| (1..=MAX_USERS).contains(users));
-        if in_range.is_none() {
-            report.problem(&at, format!("{users} is out of range"), format!("1 to {MAX_USERS}"));
-        }
-        population.users = in_range?;
+        let range = 1..=u64::from(MAX_USERS);
+        let users = report.amount_within(&at, &entry.node.value, &range, ACCEPTED_USERS)?;
+        population.users = u32::try_from(users).ok()?;
     }
     if let Some(entry) = fields.given("seed") {
         population.seed = report.amount(&root.field(entry), &entry.node.value)?.get();
