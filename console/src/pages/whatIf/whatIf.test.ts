@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { changeWords, policiesOf, subjectWords, verdictWords } from './whatIf';
+import { changeWords, policiesOf, subjectCountWords, subjectWords, verdictWords } from './whatIf';
 
 describe('the policies of an export', () => {
   it('are its list, wherever that is', () => {
@@ -25,6 +25,18 @@ it('says changes with their sign', () => {
     { old: 3, new: 3 },
   ];
   expect(pairs.map(changeWords)).toEqual(['-2', '+1,000', '0']);
+});
+
+it('counts those that lose or gain checks and tokens apart', () => {
+  const [checks, tokens] = [
+    { losing: 1_200, gaining: 2 },
+    { losing: 2, gaining: 0 },
+  ];
+  const counts = 'Checks: 1,200 would lose and 2 would gain. Tokens: 2 would lose and 0 would gain.';
+  expect(subjectCountWords({ checks, tokens, mixed: 0 })).toBe(counts);
+  expect(subjectCountWords({ checks, tokens, mixed: 1 })).toBe(
+    `${counts} 1 of them would lose one and gain the other.`,
+  );
 });
 
 it('says what decided', () => {

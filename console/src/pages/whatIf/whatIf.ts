@@ -62,6 +62,19 @@ export function changeWords(pair: { old: number; new: number }): string {
   return change > 0 ? `+${change.toLocaleString('en')}` : change.toLocaleString('en');
 }
 
+/** How many subjects lose and gain checks, and tokens. */
+export function subjectCountWords({
+  checks,
+  tokens,
+  mixed,
+}: Pick<ComparedSubjects, 'checks' | 'tokens' | 'mixed'>): string {
+  const words = (what: string, { losing, gaining }: ComparedSubjects['checks']): string =>
+    `${what}: ${losing.toLocaleString('en')} would lose and ${gaining.toLocaleString('en')} would gain.`;
+  const counts = `${words('Checks', checks)} ${words('Tokens', tokens)}`;
+  if (mixed === 0) return counts;
+  return `${counts} ${mixed.toLocaleString('en')} of them would lose one and gain the other.`;
+}
+
 export function verdictWords(verdict: Verdict): string {
   if (verdict.allowed) return 'allowed';
   return `denied by ${verdict.policyId ?? verdict.reason ?? 'no policy'}`;
