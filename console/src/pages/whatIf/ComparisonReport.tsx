@@ -4,6 +4,7 @@ import { Panel } from '../../ui/Panel';
 import { Table, type Column } from '../../ui/Table';
 import { formatNumber } from '../live/words';
 import traffic from '../traffic/Traffic.module.css';
+import { TimelineReport } from './TimelineReport';
 import {
   changeWords,
   kindWords,
@@ -39,6 +40,7 @@ export function ComparisonReport({ report }: { report: Comparison }): React.JSX.
           </p>
         )}
       </Panel>
+      {report.timeline !== null && <TimelineReport timeline={report.timeline} />}
       <Panel title="Policies">
         <Table
           label="What each policy did"
